@@ -1,0 +1,49 @@
+# Everything a checkout needs lives in .venv and .cache beside this file; only python3 >= 3.10
+# (with its venv module) has to be there already.
+#
+#   make demo    watch a program stream, no key needed     make test    run the tests
+#   make check   format, lint and types                    make bench   measure what streaming costs
+#
+# PYTHON=python3.13 chooses an interpreter, ARGS="…" passes arguments on.
+
+VENV := .venv
+READY := $(VENV)/.ready
+RUN := $(VENV)/bin/python -m
+
+export PYTHON
+export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
+
+# The stamp says for which place and interpreter the environment was made: a checkout that was
+# copied or moved must not go on testing the sources it came from.
+MADE_FOR := $(CURDIR) $(PYTHON)
+ifneq ($(shell cat $(READY) 2>/dev/null),$(strip $(MADE_FOR)))
+.PHONY: $(READY)
+endif
+
+.PHONY: demo test check format bench clean
+
+demo: $(READY)
+	@$(VENV)/bin/streamll demo $(ARGS)
+
+test: $(READY)
+	$(RUN) pytest $(ARGS)
+
+check: $(READY)
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+
+format: $(READY)
+	$(RUN) ruff format .
+	$(RUN) ruff check --fix .
+
+bench: $(READY)
+	@$(VENV)/bin/python bench/stream_cost.py $(ARGS)
+	@$(VENV)/bin/python bench/parsing.py
+
+clean:
+	rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+
+$(READY): pyproject.toml scripts/setup.sh
+	@sh scripts/setup.sh $(VENV)
+	@echo $(strip $(MADE_FOR)) > $@

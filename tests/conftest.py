@@ -1,0 +1,169 @@
+"""What every test gets: no network, no shared DSPy state, no leftovers, and a practice server.
+
+Nothing here imports dspy or streamll's capture by itself, so a test of the core stays quick.
+"""
+
+from __future__ import annotations
+
+import copy
+import ipaddress
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+
+import hypothesis
+import pytest
+
+# Before anything imports LiteLLM or DSPy: prices come from the installed package, caches go to
+# a folder of this test run, and no key or address of the developer's own is ever used.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+os.environ["DSPY_CACHEDIR"] = tempfile.mkdtemp(prefix="streamll-tests-")
+for name in [n for n in os.environ if n.endswith(("_API_KEY", "_API_BASE", "_BASE_URL"))]:
+    del os.environ[name]
+
+IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+
+hypothesis.settings.register_profile(
+    "dev",
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile(
+    "ci", hypothesis.settings.get_profile("dev"), max_examples=2_500, print_blob=True
+)
+hypothesis.settings.load_profile("ci" if IN_CI else "dev")
+
+
+# --- nothing is left out in CI ------------------------------------------------------------------
+
+
+def _left_out(config: pytest.Config) -> list[str]:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:  # a worker of pytest-xdist: the controller counts
+        return []
+    kinds = ("skipped", "xfailed", "xpassed", "deselected")
+    return [f"{len(reporter.stats[kind])} {kind}" for kind in kinds if reporter.stats.get(kind)]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if IN_CI and _left_out(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    if IN_CI and (left_out := _left_out(config)):
+        terminalreporter.write_line(f"in CI every test runs, but {', '.join(left_out)}", red=True)
+
+
+# --- no network beyond this machine -------------------------------------------------------------
+
+
+class _NetworkGuard:
+    """Refuses connections beyond loopback, and remembers them: programs swallow errors."""
+
+    def __init__(self) -> None:
+        self.refused: list[str] = []
+
+    def check(self, host: object) -> None:
+        if isinstance(host, (bytes, bytearray)):
+            host = host.decode()
+        if host in (None, "", "localhost"):
+            return
+        try:
+            if ipaddress.ip_address(str(host)).is_loopback:
+                return
+        except ValueError:
+            pass  # a name: resolving it is network use already
+        self.refused.append(str(host))
+        raise PermissionError(f"tests may not reach {host!r}, only this machine")
+
+
+@pytest.fixture(scope="session")
+def _network_guard():
+    guard = _NetworkGuard()
+    connect, connect_ex, getaddrinfo = (
+        socket.socket.connect,
+        socket.socket.connect_ex,
+        socket.getaddrinfo,
+    )
+
+    def guarded(original):
+        def method(self, address):
+            if self.family in (socket.AF_INET, socket.AF_INET6):
+                guard.check(address[0])
+            return original(self, address)
+
+        return method
+
+    def guarded_getaddrinfo(host, *args, **kwargs):
+        guard.check(host)
+        return getaddrinfo(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded(connect))
+        patch.setattr(socket.socket, "connect_ex", guarded(connect_ex))
+        patch.setattr(socket, "getaddrinfo", guarded_getaddrinfo)
+        yield guard
+
+
+@pytest.fixture(autouse=True)
+def no_network(_network_guard):
+    _network_guard.refused.clear()
+    yield
+    assert not _network_guard.refused, f"tried to reach {_network_guard.refused}"
+
+
+# --- each test has DSPy, streamll and the threads for itself ------------------------------------
+
+
+def _forget_dspy_state() -> None:
+    """DSPy's defaults, nobody owning ``configure``, and an empty cache that stays in memory."""
+    settings = sys.modules.get("dspy.dsp.utils.settings")
+    if settings is None:
+        return
+    import dspy
+
+    settings.main_thread_config.clear()
+    settings.main_thread_config.update(copy.deepcopy(settings.DEFAULT_CONFIG))
+    settings.config_owner_thread_id = settings.config_owner_async_task = None
+    dspy.configure_cache(enable_disk_cache=False)
+
+
+@pytest.fixture(autouse=True)
+def own_dspy():
+    _forget_dspy_state()
+    yield
+    _forget_dspy_state()
+
+
+@pytest.fixture(autouse=True)
+def no_leftover_threads():
+    """A thread that would keep the interpreter alive is gone soon after its test."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + 5
+    for thread in set(threading.enumerate()) - before:
+        if not thread.daemon:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            assert not thread.is_alive(), f"{thread.name} is still running after the test"
+
+
+# --- the practice server ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def practice():
+    """A running practice LM server of this test's own."""
+    from streamll.testing import PracticeServer
+
+    with PracticeServer() as server:
+        yield server
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"

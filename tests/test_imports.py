@@ -1,0 +1,184 @@
+"""Who may import whom, as one table, and what `import streamll` costs."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "streamll"
+
+
+class Rule(NamedTuple):
+    """What the modules of one part may import besides the standard library.
+
+    ``own`` names parts of streamll, ``libraries`` what may stand at the top of a module, and
+    ``within`` what may be imported only inside the function that needs it.
+    """
+
+    own: AbstractSet[str]
+    libraries: AbstractSet[str] = frozenset()
+    within: AbstractSet[str] = frozenset()
+
+
+RULES = {
+    # the public names are resolved lazily, so nothing is imported at all
+    "__init__": Rule(own=set()),
+    "__main__": Rule(own={"cli"}),
+    # plain synchronous Python: data in, events out
+    "core": Rule(own={"core"}, libraries={"msgspec"}),
+    "context": Rule(own={"core", "flow"}),
+    "flow": Rule(own={"core", "flow"}, libraries={"anyio"}, within={"rich"}),
+    "sinks": Rule(own={"core", "flow", "sinks"}, libraries={"msgspec"}, within={"rich"}),
+    # the only part that imports dspy and what DSPy itself stands on
+    "capture": Rule(
+        own={"capture", "context", "core", "flow", "sinks"},
+        libraries={"anyio", "dspy", "litellm", "msgspec"},
+        within={"httpcore"},
+    ),
+    # a server of its own; only the helper that makes a `dspy.LM` for it knows DSPy
+    "testing": Rule(
+        own={"core", "sinks", "testing"}, libraries={"h11", "msgspec"}, within={"dspy"}
+    ),
+    # the shell around everything; nothing imports it
+    "cli": Rule(
+        own={"__init__", "capture", "cli", "core", "flow", "sinks", "testing"},
+        libraries={"typer"},
+        within={"dspy", "rich"},
+    ),
+}
+
+
+class Import(NamedTuple):
+    line: int
+    module: str
+    at_top: bool
+
+
+def imports(tree: ast.Module, package: str) -> Iterator[Import]:
+    """Every import of a module, relative ones resolved; ``at_top`` if importing it runs them."""
+
+    def visit(node: ast.AST, *, at_top: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from (Import(child.lineno, alias.name, at_top) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                base = package.split(".")[: -(child.level - 1) or None] if child.level else []
+                name = ".".join([*base, *filter(None, [child.module])])
+                names = [name] if name != "streamll" else [f"{name}.{a.name}" for a in child.names]
+                yield from (Import(child.lineno, each, at_top) for each in names)
+            elif isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+                yield from visit(ast.Module(child.body, []), at_top=False)
+                yield from visit(ast.Module(child.orelse, []), at_top=at_top)
+            elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+                yield from visit(child, at_top=False)
+            else:
+                yield from visit(child, at_top=at_top)
+
+    return visit(tree, at_top=True)
+
+
+def part_of(module: Path) -> str:
+    first = module.relative_to(SOURCE).parts[0]
+    return first.removesuffix(".py")
+
+
+def violations(module: Path) -> Iterator[str]:
+    rule = RULES[part_of(module)]
+    package = ".".join(["streamll", *module.relative_to(SOURCE).parts[:-1]])
+    for line, name, at_top in imports(ast.parse(module.read_text("utf-8")), package):
+        library, _, rest = name.partition(".")
+        place = f"{module.relative_to(SOURCE)}:{line} imports {name}"
+        if library == "streamll":
+            part = rest.partition(".")[0]
+            if (part if part in RULES else "__init__") not in rule.own:
+                yield place
+        elif library in sys.stdlib_module_names or library in rule.libraries:
+            continue
+        elif library not in rule.within:
+            yield place
+        elif at_top:
+            yield f"{place} when it is imported itself, not only in the function that needs it"
+
+
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def test_every_part_has_a_rule():
+    assert {part_of(module) for module in MODULES} <= RULES.keys()
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(SOURCE)))
+def test_modules_import_only_what_their_part_may(module):
+    assert list(violations(module)) == []
+
+
+def test_the_import_test_sees_what_it_forbids():
+    tree = ast.parse(
+        "import a\n"
+        "from . import b\n"
+        "from ..core.events import c\n"
+        "from .. import context\n"
+        "def f():\n"
+        "    import d.e\n"
+        "if TYPE_CHECKING:\n"
+        "    import g\n"
+        "class C:\n"
+        "    import h\n"
+    )
+    assert [(found.module, found.at_top) for found in imports(tree, "streamll.flow")] == [
+        ("a", True),
+        ("streamll.flow", True),
+        ("streamll.core.events", True),
+        ("streamll.context", True),
+        ("d.e", False),
+        ("g", False),
+        ("h", True),
+    ]
+
+
+HEAVY = ["dspy", "litellm", "rich", "typer", "redis", "aio_pika", "h11", "anyio"]
+
+
+def loaded_by(code: str) -> tuple[set[str], float]:
+    """Which heavy libraries ``code`` loads in a fresh interpreter, and its CPU seconds."""
+    script = (
+        f"import sys, json, time\nbegin = time.process_time()\n{code}\n"
+        "spent = time.process_time() - begin\n"
+        f"print(json.dumps([[n for n in {HEAVY!r} if n in sys.modules], spent]))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    names, spent = json.loads(answer.stdout.splitlines()[-1])
+    return set(names), spent
+
+
+def test_importing_streamll_loads_no_heavy_library_and_takes_no_time():
+    spent = []
+    for _ in range(3):
+        loaded, seconds = loaded_by("import streamll; dir(streamll)")
+        assert loaded == set()
+        spent.append(seconds)
+    assert min(spent) < 0.15
+
+
+def test_a_process_that_only_reads_events_never_loads_dspy():
+    loaded, _ = loaded_by(
+        "import streamll\n"
+        "streamll.set_context(request_id='r')\n"
+        "streamll.clear_context()\n"
+        "from streamll.core.events import KINDS, StreamllEvent, TokenEvent\n"
+        "from streamll.core.wire import decode, encode\n"
+        "from streamll.sinks.base import BaseSink\n"
+        "event = decode(encode(TokenEvent(field='answer', token='x')))\n"
+        "assert event.token == 'x'\n"
+    )
+    assert loaded <= {"anyio"}
