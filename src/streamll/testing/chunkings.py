@@ -1,0 +1,60 @@
+"""Ways to cut a text into chunks, as providers do and as no provider would."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+Chunk = int | Literal["token", "whole"]
+"""A chunk size: a number of characters, ``"token"`` (about as a tokenizer cuts) or ``"whole"``."""
+
+TOKEN = re.compile(r" ?\w+| ?[^\w\s]+|\s+")
+
+
+def cut(text: str, chunk: Chunk) -> list[str]:
+    """``text`` in chunks of one size; joined they are ``text``; no chunk is empty.
+
+    >>> cut("Machine learning, briefly", "token")
+    ['Machine', ' learning', ',', ' briefly']
+    >>> cut("abcdefg", 3)
+    ['abc', 'def', 'g']
+    """
+    if chunk == "token":
+        return TOKEN.findall(text)
+    if chunk == "whole":
+        return [text] if text else []
+    if not isinstance(chunk, int) or chunk < 1:
+        raise ValueError(f'chunk is a positive number, "token" or "whole", not {chunk!r}')
+    return [text[start : start + chunk] for start in range(0, len(text), chunk)]
+
+
+def chunkings(text: str, *, random_cuts: int = 3, seed: int = 0) -> Iterator[list[str]]:
+    """``text`` cut every way a stream parser should survive.
+
+    Whole, one character, three characters, per token, and ``random_cuts`` random ways that
+    ``seed`` makes repeatable. Whatever reads a stream must give the same result for all:
+
+    >>> [len(chunks) for chunks in chunkings("a stream", random_cuts=0)]
+    [1, 8, 3, 2]
+    """
+    yield cut(text, "whole")
+    yield cut(text, 1)
+    yield cut(text, 3)
+    yield cut(text, "token")
+    generator = random.Random(seed)  # noqa: S311 - repeatable cuts, not secrets
+    for _ in range(random_cuts):
+        yield cut_at(text, random_places(len(text), generator))
+
+
+def random_places(length: int, generator: random.Random) -> list[int]:
+    """Between none and all of the places inside a text of ``length`` characters, in order."""
+    inside = range(1, length)
+    return sorted(generator.sample(inside, generator.randint(0, len(inside)))) if inside else []
+
+
+def cut_at(text: str, places: Sequence[int]) -> list[str]:
+    """``text`` cut before each of the character offsets ``places``."""
+    edges = [0, *places, len(text)]
+    return [text[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b]

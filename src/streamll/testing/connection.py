@@ -1,0 +1,192 @@
+"""One client's connection: HTTP in and out by h11, the steps of a plan executed on the socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+import h11
+
+from .plan import HangUp, Head, Hold, Pause, Step, Write
+from .recorded import RecordedRequest
+
+RECEIVE = 65_536
+
+
+class HTTPRequest(NamedTuple):
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Exchange(NamedTuple):
+    """A request's record, its reply, and how often the reply may pass a hold."""
+
+    record: RecordedRequest
+    steps: Iterable[Step]
+    permits: asyncio.Semaphore
+
+
+class Handler(Protocol):
+    def __call__(self, request: HTTPRequest) -> Exchange: ...
+
+
+class HungUp(Exception):
+    """The plan ends the connection here."""
+
+
+class Connection:
+    """Requests of one connection, answered one after the other (HTTP/1.1 keep-alive)."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler
+    ) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.handler = handler
+        self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=1_048_576)
+        self.record: RecordedRequest | None = None
+        # drain() then waits until the kernel has everything: one write, one packet, and what
+        # is counted as sent has left this process.
+        writer.transport.set_write_buffer_limits(high=0)
+
+    async def serve(self) -> None:
+        try:
+            while (request := await self.read_request()) is not None:
+                exchange = self.handler(request)
+                self.record = exchange.record
+                if not await self.answer(exchange) or self.http.our_state is not h11.DONE:
+                    break
+                self.http.start_next_cycle()
+        except h11.RemoteProtocolError as error:
+            self.write_head(Head(error.error_status_hint, "text/plain", [], 0))
+        except ConnectionError:
+            pass
+        finally:
+            self.closed()
+            self.writer.close()
+
+    # --- in ---------------------------------------------------------------------------------
+
+    async def read_request(self) -> HTTPRequest | None:
+        head: h11.Request | None = None
+        body = bytearray()
+        while True:
+            event = self.http.next_event()
+            if event is h11.NEED_DATA:
+                if self.http.they_are_waiting_for_100_continue:
+                    go_on = h11.InformationalResponse(status_code=100, headers=[])
+                    self.writer.write(self.http.send(go_on))
+                data = await self.reader.read(RECEIVE)
+                if not data:
+                    return None
+                self.http.receive_data(data)
+            elif isinstance(event, h11.Request):
+                head = event
+            elif isinstance(event, h11.Data):
+                body += event.data
+            elif isinstance(event, h11.EndOfMessage) and head is not None:
+                headers = {name.decode(): value.decode("latin-1") for name, value in head.headers}
+                return HTTPRequest(
+                    head.method.decode(), head.target.decode("latin-1"), headers, bytes(body)
+                )
+            else:
+                return None
+
+    async def client_leaves(self) -> None:
+        """Returns when the client closes the connection, however little we are writing."""
+        while data := await self.reader.read(RECEIVE):
+            self.http.receive_data(data)  # the next request, ahead of time
+
+    def closed(self) -> None:
+        if self.record is not None and self.record.client_closed_at is None:
+            with self.record.changed:
+                self.record.client_closed_at = time.monotonic()
+                self.record.changed.notify_all()
+
+    # --- out --------------------------------------------------------------------------------
+
+    async def answer(self, exchange: Exchange) -> bool:
+        """Whether the reply was sent to its end and the connection may serve another."""
+        sending = asyncio.ensure_future(self.send(exchange))
+        leaving = asyncio.ensure_future(self.client_leaves())
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+                return True
+            return False
+        except HungUp as hung_up:
+            self.record = None  # it was not the client who closed
+            if hung_up.args[0]:
+                self.prepare_reset()
+            return False
+        finally:
+            sending.cancel()
+            leaving.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+
+    async def send(self, exchange: Exchange) -> None:
+        record = exchange.record
+        due = time.monotonic()
+        for step in exchange.steps:
+            if isinstance(step, Write):
+                data = self.http.send(h11.Data(data=step.data)) or b""
+                self.writer.write(data)
+                await self.writer.drain()
+                await asyncio.sleep(0)  # others' turn, and a look at whether the client left
+                with record.changed:
+                    record.first_byte_at = record.first_byte_at or time.monotonic()
+                    record.bytes_sent += len(step.data)
+                    record.frames_sent += step.frames
+                    record.chunks_sent += step.chunks
+                    record.changed.notify_all()
+            elif isinstance(step, Pause):
+                # Due times, not durations: the average pace is exact. A slow reader gets no burst.
+                due = max(due, time.monotonic() - step.seconds) + step.seconds
+                await asyncio.sleep(due - time.monotonic())
+            elif isinstance(step, Head):
+                self.write_head(step)
+                await self.writer.drain()
+                record.status = step.status
+            elif isinstance(step, Hold):
+                await self.hold(exchange, step)
+                due = time.monotonic()
+            elif isinstance(step, HangUp):
+                raise HungUp(step.reset)
+        self.writer.write(self.http.send(h11.EndOfMessage()) or b"")
+        await self.writer.drain()
+        with record.changed:
+            record.finished_at = time.monotonic()
+            record.changed.notify_all()
+
+    def write_head(self, head: Head) -> None:
+        headers = [("content-type", head.content_type), *head.headers]
+        if head.length is not None:
+            headers.append(("content-length", str(head.length)))
+        response = h11.Response(status_code=head.status, headers=headers)
+        self.writer.write(self.http.send(response) or b"")
+
+    async def hold(self, exchange: Exchange, step: Hold) -> None:
+        record = exchange.record
+        with record.changed:
+            record.held = True
+            record.changed.notify_all()
+        while True:
+            try:
+                await asyncio.wait_for(exchange.permits.acquire(), step.comment_every)
+                break
+            except (TimeoutError, asyncio.TimeoutError):
+                self.writer.write(self.http.send(h11.Data(data=b": keep-alive\n\n")) or b"")
+                await self.writer.drain()
+        record.held = False
+
+    def prepare_reset(self) -> None:
+        """Closing now sends RST."""
+        connection: socket.socket = self.writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,0 +1,89 @@
+"""What the practice server saw of one request, and what became of its reply."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .formats import Message, Prompt
+
+HEADERS_KEPT = frozenset(
+    {"accept", "content-type", "user-agent", "anthropic-version", "anthropic-beta", "traceparent"}
+)
+
+
+@dataclass(eq=False)
+class RecordedRequest:
+    """One request, recorded while it is answered; all times are ``time.monotonic()``.
+
+    ``body`` is the parsed JSON. Of the headers only a few harmless ones are kept: credentials
+    are never recorded. ``repr`` shows no prompt.
+
+    ``status`` is ``None`` until a status line was sent. ``frames_sent``, ``chunks_sent``
+    (frames with content) and ``bytes_sent`` (of the body) count what was handed to the socket.
+    ``finished_at`` is when the reply was complete, and stays ``None`` if it never was.
+    ``client_closed_at`` is when the server noticed that the client had closed the connection:
+    at once, also while the reply is held, stalled or silent.
+    """
+
+    method: str
+    path: str
+    body: Mapping[str, Any] = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    messages: Sequence[Message] = field(repr=False)
+    prompt: Prompt = field(repr=False)
+    streaming: bool
+    changed: threading.Condition = field(repr=False)
+    let_go: Callable[[RecordedRequest], None] = field(repr=False)
+    started_at: float = field(default_factory=time.monotonic)
+    status: int | None = None
+    frames_sent: int = 0
+    chunks_sent: int = 0
+    bytes_sent: int = 0
+    held: bool = False
+    first_byte_at: float | None = None
+    finished_at: float | None = None
+    client_closed_at: float | None = None
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """The DSPy input fields in the prompt, e.g. ``request.inputs["question"]``."""
+        return self.prompt.inputs
+
+    @property
+    def over(self) -> bool:
+        """The reply is complete or its connection is gone."""
+        return self.finished_at is not None or self.client_closed_at is not None
+
+    def release(self) -> None:
+        """Let a held, stalled or silent reply go on; one that is not held yet will not stop."""
+        self.let_go(self)
+
+    def wait_held(self, timeout: float = 5.0) -> None:
+        """Wait until the reply is held (``hold_after``, a stall, silence)."""
+        self.wait(lambda: self.held, timeout, "is not held")
+
+    def wait_chunks(self, count: int, timeout: float = 5.0) -> None:
+        """Wait until so many chunks have been sent."""
+        self.wait(lambda: self.chunks_sent >= count, timeout, f"has not sent {count} chunks")
+
+    def wait_finished(self, timeout: float = 5.0) -> float:
+        """Wait until the reply was sent to its end; when that was."""
+        self.wait(lambda: self.finished_at is not None, timeout, "is not finished")
+        assert self.finished_at is not None
+        return self.finished_at
+
+    def wait_closed(self, timeout: float = 5.0) -> float:
+        """Wait until the client has closed the connection; when that was."""
+        self.wait(lambda: self.client_closed_at is not None, timeout, "is still open")
+        assert self.client_closed_at is not None
+        return self.client_closed_at
+
+    def wait(self, condition: Callable[[], bool], timeout: float, otherwise: str) -> None:
+        """Wait for a condition about this request, at most ``timeout`` seconds."""
+        with self.changed:
+            if not self.changed.wait_for(condition, timeout):
+                raise TimeoutError(f"after {timeout:g} s the reply {otherwise}: {self!r}")
