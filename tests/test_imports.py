@@ -34,12 +34,13 @@ RULES = {
     "__main__": Rule(own={"cli"}),
     # plain synchronous Python: data in, events out
     "core": Rule(own={"core"}, libraries={"msgspec"}),
-    "context": Rule(own={"core", "flow"}),
+    "configuration": Rule(own={"core"}, libraries={"msgspec"}),
+    "context": Rule(own={"configuration", "core"}, within={"msgspec"}),
     "flow": Rule(own={"core", "flow"}, libraries={"anyio"}, within={"rich"}),
     "sinks": Rule(own={"core", "flow", "sinks"}, libraries={"msgspec"}, within={"rich"}),
     # the only part that imports dspy and what DSPy itself stands on
     "capture": Rule(
-        own={"capture", "context", "core", "flow", "sinks"},
+        own={"capture", "configuration", "context", "core", "flow", "sinks"},
         libraries={"anyio", "dspy", "litellm", "msgspec"},
         within={"httpcore"},
     ),
@@ -49,7 +50,7 @@ RULES = {
     ),
     # the shell around everything; nothing imports it
     "cli": Rule(
-        own={"__init__", "capture", "cli", "core", "flow", "sinks", "testing"},
+        own={"__init__", "capture", "cli", "configuration", "core", "flow", "sinks", "testing"},
         libraries={"typer"},
         within={"dspy", "rich"},
     ),
