@@ -119,7 +119,9 @@ def main() -> None:
         print(f"\nIn bursts: {options.chunks} chunks at once, {options.rounds} rounds, median")
         print(table(measure(address, 0, options.chunks, options.rounds)))
         rounds = max(1, options.rounds // 2)
-        print(f"\nPaced: one frame per packet at 1 ms, {options.paced_chunks} chunks, {rounds} rounds")
+        print(
+            f"\nPaced: one frame per packet at 1 ms, {options.paced_chunks} chunks, {rounds} rounds"
+        )
         print(table(measure(address, 1, options.paced_chunks, rounds)))
 
 
