@@ -1,0 +1,1 @@
+"""How events move: bounded channels, merging, worker threads. Knows events, not DSPy."""

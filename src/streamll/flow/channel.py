@@ -1,0 +1,367 @@
+"""A bounded channel between any threads and event loops, without polling.
+
+Whoever produces never waits inside ``put``: it hands the item over and goes on, whatever
+another thread is doing with the channel at that moment. That also makes ``put``, ``close`` and
+``abandon`` safe to call from a finalizer or a callback on an event loop. A producer that can
+wait, the LM tap, asks ``full`` afterwards and then ``wait_for_space``; a thread that has put
+something else asks ``overfull`` and then ``wait_for_room``, outside any lock of its own.
+
+How: items go through ``_inbox``, whose append is atomic. Whoever holds the lock moves them into
+the buffer; whoever cannot get the lock leaves, because the holder looks into the inbox again
+after releasing it. Nobody waits for anything but its own waiter while not holding the lock.
+
+What this does not do: make items (``run`` does), survive a fork (sinks make a new channel).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from streamll.core.errors import ChannelClosed, ChannelOverflow, ConfigurationError
+from streamll.flow.buffer import BUFFERS, LIMIT, VOLUNTARY, Policy, Refused
+from streamll.flow.waiting import LoopWaiter, ThreadWaiter, Waiter, on_event_loop
+
+T = TypeVar("T")
+
+
+class ChannelStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """``received == delivered + buffered + merged + dropped + discarded`` at every moment.
+
+    ``dropped`` events were announced to the reader, ``discarded`` ones came when no reader was
+    left. Gap announcements are not counted in ``delivered``.
+    """
+
+    name: str
+    capacity: int
+    policy: Policy
+    received: int
+    delivered: int
+    buffered: int
+    merged: int
+    dropped: int
+    discarded: int
+    waiting_readers: int
+    waiting_producers: int
+    closed: bool
+
+
+class Channel(Generic[T]):
+    """Items in order from any number of producers to any number of readers.
+
+    ``policy`` says what happens at ``capacity`` items: ``block`` (producers that can, wait),
+    ``coalesce`` (adjacent tokens of one field merge), ``drop_oldest`` (what a reader gets says
+    how many were dropped, as ``stream.gap``), ``fail`` (both sides get ``ChannelOverflow``).
+    Events that tell how a run went are never dropped and may exceed the capacity; custom and
+    status events may exceed it ten times, then the newest is dropped where nothing can wait.
+    """
+
+    def __init__(self, capacity: int = 100, policy: Policy = "block", *, name: str = "") -> None:
+        if capacity < 1:
+            raise ConfigurationError(f"capacity must be at least 1, not {capacity}")
+        if policy not in BUFFERS:
+            raise ConfigurationError(f"policy must be one of {', '.join(BUFFERS)}, not {policy!r}")
+        self.name = name
+        self.capacity = capacity
+        self.policy: Policy = policy
+        self.full = False
+        """Policy ``block``: producers should wait. Set at the capacity, cleared at half of it."""
+        self.overfull = False
+        """The limit (ten times the capacity) has been reached."""
+        self._low = capacity // 2
+        self._limit = capacity * LIMIT
+        self._blocks = policy == "block"
+        self._lock = threading.Lock()
+        self._buffer = BUFFERS[policy](capacity)
+        self._inbox: deque[Any] = deque()
+        self._nudged = False
+        self._closed = False
+        self._abandoned = False
+        self._ended = False
+        self._readers: deque[Waiter] = deque()
+        self._producers: deque[Waiter] = deque()
+        self._received = 0
+        self._taken = 0
+        self._discarded = 0
+
+    # --- producing ------------------------------------------------------------------------------
+
+    def put(self, item: T) -> None:
+        """Hand the item over. Never waits.
+
+        Raises ``ChannelClosed`` after ``close`` and ``ChannelOverflow`` when a channel with
+        policy ``fail`` is full. After ``abandon`` the item is discarded.
+        """
+        if self._closed:
+            raise ChannelClosed(f"put into the closed channel {self.name!r}")
+        if self.overfull and isinstance(item, VOLUNTARY) and not self._may_wait():
+            self._inbox.append(Refused(item))
+        else:
+            self._inbox.append(item)
+        self._settle()
+        if self._buffer.overflowed:
+            raise self._overflow()
+
+    def wait_for_space(self, timeout: float | None = None) -> bool:
+        """Block this thread while ``full``; False when the time is up.
+
+        Returns at once on an event loop's thread, where nothing may wait.
+        """
+        return not self.full or on_event_loop() or self._wait_while("full", timeout)
+
+    async def wait_for_space_async(self) -> None:
+        """Wait while ``full``."""
+        while self.full:
+            waiter = LoopWaiter()
+            if self._enlist_producer(waiter, "full"):
+                await self._wait_async(waiter)
+
+    def wait_for_room(self, timeout: float | None = None) -> bool:
+        """Block this thread while ``overfull``, if the policy is ``block``; see ``put``."""
+        return not self.overfull or not self._may_wait() or self._wait_while("overfull", timeout)
+
+    def close(self) -> None:
+        """The producer's end: nothing more will come; readers get what is buffered. Idempotent."""
+        self._closed = True
+        self._nudge()
+
+    def abandon(self) -> None:
+        """The reader's end: what is buffered or comes later is discarded. Idempotent.
+
+        Producers that wait, wake up; readers that wait get ``ChannelClosed``.
+        """
+        self._abandoned = True
+        self._nudge()
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def get(self, timeout: float | None = None) -> T:
+        """The next item. Blocks this thread; ``ChannelClosed`` at the end, ``TimeoutError``."""
+        return (self._take(1) or self._wait_and_take(1, timeout))[0]
+
+    def get_batch(self, limit: int, timeout: float | None = None) -> list[T]:
+        """At least one and at most ``limit`` items, as many as there are."""
+        return self._take(limit) or self._wait_and_take(limit, timeout)
+
+    async def get_async(self) -> T:
+        """The next item. Cancelling the wait loses nothing."""
+        return (self._take(1) or await self._wait_and_take_async(1))[0]
+
+    async def get_batch_async(self, limit: int) -> list[T]:
+        """At least one and at most ``limit`` items, as many as there are."""
+        return self._take(limit) or await self._wait_and_take_async(limit)
+
+    # --- looking --------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything put so far has been taken and a reader waits for more."""
+        with self._lock:
+            self._admit()
+            idle = not self._buffer and any(not waiter.gone for waiter in self._readers)
+        self._settle()
+        return idle
+
+    def statistics(self) -> ChannelStatistics:
+        with self._lock:
+            self._admit()
+            buffer = self._buffer
+            statistics = ChannelStatistics(
+                name=self.name,
+                capacity=self.capacity,
+                policy=self.policy,
+                received=self._received,
+                delivered=self._taken - buffer.announced,
+                buffered=buffer.size,
+                merged=buffer.merged,
+                dropped=buffer.dropped,
+                discarded=self._discarded,
+                waiting_readers=sum(not waiter.gone for waiter in self._readers),
+                waiting_producers=sum(not waiter.gone for waiter in self._producers),
+                closed=self._closed,
+            )
+        self._settle()
+        return statistics
+
+    def __repr__(self) -> str:
+        return f"<Channel {self.name!r} {self.policy} {self._buffer.size}/{self.capacity}>"
+
+    # --- inside: moving items; all but _settle and _nudge hold the lock -------------------------
+
+    def _settle(self) -> None:
+        """Do what has been asked for meanwhile, unless the lock's holder will."""
+        while (self._inbox or self._nudged) and self._lock.acquire(blocking=False):
+            try:
+                if self._nudged:
+                    self._nudged = False
+                    self._forget_leavers()
+                self._admit()
+                self._wake()
+            finally:
+                self._lock.release()
+
+    def _nudge(self) -> None:
+        self._nudged = True
+        self._settle()
+
+    def _admit(self) -> None:
+        """Move the inbox into the buffer."""
+        inbox, buffer = self._inbox, self._buffer
+        while inbox:
+            item = inbox.popleft()
+            self._received += 1
+            if self._abandoned or self._ended:
+                self._discarded += 1
+            elif buffer.overflowed:
+                buffer.dropped += 1
+            else:
+                buffer.add(item)
+        if self._abandoned and buffer:
+            self._discarded += buffer.clear()
+        size = buffer.size
+        if size >= self.capacity and not self._closed:
+            self.full = self._blocks
+            self.overfull = size >= self._limit
+
+    def _wake(self) -> None:
+        """Wake whoever can go on: readers, and producers when there is space again."""
+        if self._closed or self._abandoned or self._buffer.overflowed:
+            self.full = self.overfull = False
+            self._wake_all(self._readers)
+            self._wake_all(self._producers)
+        elif self._readers and self._buffer:
+            self._wake_one(self._readers)
+
+    def _make_space(self) -> None:
+        """Something was taken: let producers go on at half the capacity."""
+        size = self._buffer.size
+        if self.overfull and size < self._limit:
+            self.overfull = False
+            self._wake_all(self._producers)
+        if self.full and size <= self._low:
+            self.full = False
+            self._wake_all(self._producers)
+        if self._readers and self._buffer:
+            self._wake_one(self._readers)
+
+    def _wake_one(self, waiters: deque[Waiter]) -> None:
+        while waiters:
+            waiter = waiters.popleft()
+            if not waiter.gone and waiter.wake():
+                return
+
+    def _wake_all(self, waiters: deque[Waiter]) -> None:
+        while waiters:
+            self._wake_one(waiters)
+
+    def _forget_leavers(self) -> None:
+        self._readers = deque(waiter for waiter in self._readers if not waiter.gone)
+        self._producers = deque(waiter for waiter in self._producers if not waiter.gone)
+
+    # --- inside: waiting; called without the lock -----------------------------------------------
+
+    def _take(self, limit: int) -> list[T]:
+        """Up to ``limit`` items at once; empty when there is none yet. Raises at the end."""
+        items: list[T] = []
+        ended = False
+        with self._lock:
+            closed = self._closed  # before looking into the inbox: then what was put is there
+            if self._inbox:
+                self._admit()
+            buffer = self._buffer
+            if buffer and not self._abandoned:
+                while buffer and len(items) < limit:
+                    items.append(buffer.pop())
+                self._taken += len(items)
+                if self.full or self.overfull or self._readers:
+                    self._make_space()
+            elif closed or self._abandoned:
+                self._ended = ended = True
+        if self._inbox or self._nudged:
+            self._settle()
+        if ended:
+            raise ChannelClosed(f"the channel {self.name!r} has ended")
+        if not items and self._buffer.overflowed:
+            raise self._overflow()
+        return items
+
+    def _wait_and_take(self, limit: int, timeout: float | None) -> list[T]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            waiter = ThreadWaiter()
+            late = self._enlist_reader(waiter) and not self._wait(waiter, deadline)
+            items = self._take(limit)
+            if items:
+                return items
+            if late:
+                raise TimeoutError(f"nothing came through the channel {self.name!r} in time")
+
+    async def _wait_and_take_async(self, limit: int) -> list[T]:
+        while True:
+            waiter = LoopWaiter()
+            if self._enlist_reader(waiter):
+                await self._wait_async(waiter)
+            items = self._take(limit)
+            if items:
+                return items
+
+    def _wait_while(self, state: str, timeout: float | None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while getattr(self, state):
+            waiter = ThreadWaiter()
+            if self._enlist_producer(waiter, state) and not self._wait(waiter, deadline):
+                return not getattr(self, state)
+        return True
+
+    def _wait(self, waiter: ThreadWaiter, deadline: float | None) -> bool:
+        woken = False
+        try:
+            woken = waiter.wait(None if deadline is None else deadline - time.monotonic())
+        finally:
+            if not woken:
+                self._leave(waiter)
+        return woken
+
+    async def _wait_async(self, waiter: LoopWaiter) -> None:
+        try:
+            await waiter.wait()
+        except BaseException:
+            self._leave(waiter)
+            raise
+
+    def _leave(self, waiter: Waiter) -> None:
+        """The waiter stopped waiting; if it had been woken, somebody else must be."""
+        waiter.gone = True
+        self._nudge()
+
+    def _enlist_reader(self, waiter: Waiter) -> bool:
+        """Wait for items, unless there is something to take or the end to see."""
+        with self._lock:
+            closed = self._closed
+            self._admit()
+            ready = bool(self._buffer) or closed or self._abandoned or self._buffer.overflowed
+            if not ready:
+                self._readers.append(waiter)
+        self._settle()
+        return not ready
+
+    def _enlist_producer(self, waiter: Waiter, state: str) -> bool:
+        """Wait until ``state`` (``full``, ``overfull``) is over, unless it is."""
+        with self._lock:
+            waits: bool = getattr(self, state)
+            if waits:
+                self._producers.append(waiter)
+        self._settle()
+        return waits
+
+    def _may_wait(self) -> bool:
+        return self._blocks and not on_event_loop()
+
+    def _overflow(self) -> ChannelOverflow:
+        return ChannelOverflow(
+            f"the reader of channel {self.name!r} is too slow: more than {self.capacity} items wait"
+        )
