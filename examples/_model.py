@@ -18,12 +18,17 @@ from streamll.testing import PracticeServer
 
 
 @contextmanager
-def language_model(*replies: object) -> Iterator[dspy.LM]:
-    """A ``dspy.LM`` for the time of a ``with`` block."""
+def language_model(*replies: object, respond=None) -> Iterator[dspy.LM]:
+    """A ``dspy.LM`` for the time of a ``with`` block.
+
+    The practice model gives ``replies`` in order of the requests; ``respond``, a function of the
+    request, answers those that no reply is left for.
+    """
     model = os.environ.get("STREAMLL_MODEL")
     if model:
         yield dspy.LM(model)
         return
     with PracticeServer(pace=float(os.environ.get("STREAMLL_PACE", "0.03"))) as server:
         server.script(*replies)
+        server.respond(respond)
         yield server.lm()

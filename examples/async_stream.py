@@ -10,6 +10,21 @@ from _model import language_model
 
 import streamll
 
+ANSWERS = {
+    "Why is the sky blue?": {
+        "reasoning": "Short waves scatter more than long ones.",
+        "answer": "Because air scatters blue light.",
+    },
+    "Why is grass green?": {
+        "reasoning": "Leaves keep red and blue light.",
+        "answer": "Because chlorophyll reflects green.",
+    },
+    "Why is snow white?": {
+        "reasoning": "Snow scatters every colour alike, so none is missing from what we see.",
+        "answer": "Because it keeps no colour for itself.",
+    },
+}
+
 qa = dspy.ChainOfThought("question -> answer")
 
 
@@ -39,10 +54,6 @@ async def main():
     print(f"The first words only: {await first_words('Why is snow white?', 5)}")
 
 
-with language_model(
-    {"reasoning": "Short waves scatter more.", "answer": "Because air scatters blue light."},
-    {"reasoning": "Leaves keep red and blue.", "answer": "Because chlorophyll reflects green."},
-    {"reasoning": "Snow scatters every colour alike, so none is missing.", "answer": "It is all."},
-) as lm:
+with language_model(respond=lambda request: ANSWERS[request.inputs["question"]]) as lm:
     dspy.configure(lm=lm)
     asyncio.run(main())

@@ -165,5 +165,27 @@ def practice():
 
 
 @pytest.fixture
+def dspy_asks(monkeypatch):
+    """``dspy_asks(server)``: a ``dspy.LM`` made without an address asks this practice server.
+
+    The address goes into the LM's own options. DSPy reads ``OPENAI_API_BASE`` as well, but hands
+    such calls to LiteLLM, which is not what a reader without that variable gets.
+    """
+    import dspy
+
+    original = dspy.LM.__init__
+
+    def redirect(server):
+        defaults = {"api_base": server.openai_url, "api_key": "practice", "cache": False}
+
+        def init(self, *args, **options):
+            original(self, *args, **{**defaults, **options})
+
+        monkeypatch.setattr(dspy.LM, "__init__", init)
+
+    return redirect
+
+
+@pytest.fixture
 def anyio_backend():
     return "asyncio"

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
+import inspect
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -59,3 +65,74 @@ def test_what_all_events_share_is_documented():
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     properties = {name for name, value in vars(Event).items() if isinstance(value, property)}
     assert documented == {*SHARED_FIELDS, *properties} - {"identity"}
+
+
+# --- code ---------------------------------------------------------------------------------------
+#
+# The Python blocks of a document run in order, in one namespace, as a reader would type them.
+# Comments that no reader sees steer it:
+#
+#   <!-- replies: [JSON] -->   what the practice server says next
+#   <!-- run: code -->         code that the document does not show
+#   <!-- output -->            the block below is what the block above printed; … stands for anything
+
+
+class Part(NamedTuple):
+    kind: str
+    text: str
+    line: int
+
+
+def parts(document: str) -> Iterator[Part]:
+    pattern = r"^<!-- (\w+):? ?(.*?)-->$|^```(\w+)\n(.*?)^```$"
+    for found in re.finditer(pattern, document, re.MULTILINE | re.DOTALL):
+        kind, text = (found[1], found[2]) if found[1] else (found[3], found[4])
+        yield Part(kind, text, document.count("\n", 0, found.start(found.lastindex)))
+
+
+def execute(part: Part, document: Path, namespace: dict) -> None:
+    code = compile(
+        "\n" * part.line + part.text,
+        str(document),
+        "exec",
+        flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+        dont_inherit=True,
+    )
+    if code.co_flags & inspect.CO_COROUTINE:
+        asyncio.run(eval(code, namespace))
+    else:
+        exec(code, namespace)
+
+
+def matches(expected: str, printed: str) -> bool:
+    def trimmed(text: str) -> str:
+        return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+    pattern = ".*?".join(map(re.escape, trimmed(expected).split("…")))
+    return re.fullmatch(pattern, trimmed(printed), re.DOTALL) is not None
+
+
+WITH_CODE = [d for d in DOCUMENTS if "```python" in d.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("document", WITH_CODE, ids=named)
+def test_the_code_of_a_document_does_what_it_says(document, practice, dspy_asks, capsys):
+    dspy_asks(practice)
+    namespace = {"__name__": "__main__"}
+    printed, expecting = "", False
+    for part in parts(document.read_text("utf-8")):
+        place = f"{named(document)}:{part.line + 1}"
+        if part.kind == "replies":
+            practice.script(*json.loads(part.text))
+        elif part.kind == "output":
+            expecting = True
+        elif part.kind in ("python", "run"):
+            execute(part, document, namespace)
+            printed = capsys.readouterr().out
+        elif expecting:
+            assert matches(part.text, printed), f"{place} is not what was printed:\n{printed}"
+            expecting = False
+
+
+def test_the_documents_that_shall_have_code_have_it():
+    assert {named(document) for document in WITH_CODE} >= {"README.md", "docs/testing.md"}

@@ -1,0 +1,38 @@
+"""Process tokens inside the module, while they arrive.
+
+``on_token`` names a method (or is a function). It is called in the program's own thread before
+the program goes on, so what it counted is right as soon as the predictor has returned.
+"""
+
+import dspy
+from _model import language_model
+
+import streamll
+from streamll import emit_event
+from streamll.core.events import StreamllEvent
+
+
+@streamll.instrument(stream_fields=["answer"], on_token="count")
+class ProcessingQA(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.predict = dspy.Predict("question -> answer")
+
+    def count(self, event):
+        self.token_count += event.count
+
+    def forward(self, question):
+        self.token_count = 0
+        result = self.predict(question=question)
+        emit_event(
+            StreamllEvent(event_type="token.summary", data={"total_tokens": self.token_count})
+        )
+        return result
+
+
+with language_model({"answer": "One, two, three, four, five."}) as lm:
+    dspy.configure(lm=lm)
+    qa = ProcessingQA()
+    result = qa("Count to five.")
+
+print(f"\n{qa.token_count} tokens: {result.answer}")

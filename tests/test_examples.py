@@ -1,0 +1,95 @@
+"""Every example runs offline and prints what it promises."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+# What each example prints, as patterns that follow one another.
+PRINTED = {
+    "token_streaming_basic": [
+        r'\[TOKEN\] answer: "Machine"\n',
+        r'\[TOKEN\] answer: " learning"\n',
+        r"The program returned: Machine learning is a subset of artificial intelligence: it learns",
+    ],
+    "token_streaming_cot": [
+        r"Output fields: reasoning, answer\n",
+        r'\[TOKEN\] reasoning: "Twelve"\n',
+        r'\[TOKEN\] answer: "36"\n',
+        r"The program returned: 36\n",
+    ],
+    "token_streaming_multi": [
+        r'\[TOKEN\] summary: "A"\n',
+        r'\[TOKEN\] answer: "For"\n',
+        r"The program returned: For 92 years, from 1886 to 1978.\n",
+    ],
+    "conditional_streaming": [
+        r"A short question, nothing streams:\n(?:(?!\[TOKEN\]).*\n)*  Yes.\n",
+        r"A long question, its answer streams:\n",
+        r'\[TOKEN\] answer: "A"\n',
+        r"  A long answer is worth watching while it is written.\n",
+    ],
+    "process_tokens": [
+        r'\[TOKEN\] answer: "One"\n',
+        r"token\.summary.*\b(\d+)\n",
+        r"\n(\d+) tokens: One, two, three, four, five.\n",
+    ],
+    "custom_sink": [r"Token #0: こんにちは\n", r"Collected: こんにちは、世界。\n"],
+    "custom_events": [
+        r"… Searching…\n",
+        r"  found 1 documents\n",
+        r"  retrieval took \d+ ms\n",
+        r"… Answering…\n",
+        r"At 80 °C, cooler than coffee.\n",
+        r"  29 characters\n",
+        r"  this was request req_456\n",
+    ],
+    "async_stream": [
+        r"\[Why is the sky blue\?\] 'Because'",
+        r"Both answers: 2\n",
+        r"The first words only: Snow scatters every colour alike\n",
+    ],
+    "react_watch": [
+        r"price",
+        r"price",
+        r"finish",
+        r"The program returned: 7.90\n",
+    ],
+}
+
+
+def test_every_example_is_tested():
+    assert {path.stem for path in EXAMPLES.glob("[!_]*.py")} == PRINTED.keys()
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_an_example_prints_what_it_promises(name, tmp_path):
+    answer = subprocess.run(
+        [sys.executable, EXAMPLES / f"{name}.py"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "STREAMLL_PACE": "0",
+            "STREAMLL_MODEL": "",
+            "PYTHONWARNINGS": "default",
+            "PYTHONIOENCODING": "utf-8",
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    place = 0
+    for pattern in PRINTED[name]:
+        found = re.compile(pattern).search(answer.stdout, place)
+        assert found, f"{pattern!r} is missing from here on:\n{answer.stdout[place:]}"
+        place = found.end()
