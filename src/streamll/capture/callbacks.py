@@ -1,0 +1,306 @@
+"""DSPy's callbacks, turned into frames and events of the current run.
+
+One stateless instance serves every run: each call finds its run through the scope. A callback
+never raises into the program, except ``Unwind``, which stops a program that was left.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import dspy
+from dspy.clients.call_context import _adapter_calls
+from dspy.utils.callback import BaseCallback
+from dspy.utils.callback_context import ACTIVE_CALL_ID
+
+from streamll.capture.frames import Frame
+from streamll.capture.lm_call import LMCall, text_of
+from streamll.capture.privacy import describe, included
+from streamll.capture.run import Run, as_mapping
+from streamll.capture.scope import Scope, current_scope
+from streamll.core.events import (
+    LMEnd,
+    LMStart,
+    ModuleEnd,
+    ModuleError,
+    ModuleStart,
+    ToolEnd,
+    ToolError,
+    ToolStart,
+)
+
+
+class Format:
+    """What an adapter rendered for one LM call: the messages tell which call it was."""
+
+    def __init__(self, adapter: Any, owner: Frame) -> None:
+        self.adapter = adapter
+        self.owner = owner
+        self.signature: Any = None
+        self.messages: Any = None
+
+
+class CaptureCallback(BaseCallback):  # type: ignore[misc]
+    """Hears every DSPy call made inside a captured one."""
+
+    # --- modules ----------------------------------------------------------------------------------
+
+    def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        scope = current_scope()
+        if scope is None:
+            return
+        scope.check()
+        frame = _open(scope, "module", call_id, instance, scope.run.names.of(instance))
+        if (predictor := scope.run.names.predictor(instance)) is not None:
+            frame.predictor = predictor
+        scope.run.publish(
+            ModuleStart, scope, frame.identity(scope.run.run_id),
+            name=frame.name, inputs=included("inputs", _arguments(inputs)),
+        )  # fmt: skip
+
+    def on_module_end(
+        self, call_id: str, outputs: Any | None, exception: BaseException | None = None
+    ) -> None:
+        frame = _close(call_id)
+        if frame is None:
+            return
+        run, scope = frame.scope.run, frame.scope
+        identity = frame.identity(run.run_id, attempt=frame.attempt)
+        duration = time.monotonic() - frame.started
+        if exception is not None:
+            name, message = describe(exception)
+            run.publish(
+                ModuleError, scope, identity,
+                name=frame.name, duration=duration, error_type=name, message=message,
+            )  # fmt: skip
+            return
+        if frame.lm_calls and isinstance(frame.instance, dspy.Predict):
+            frame.lm_calls[-1].settle(outputs)
+        run.publish(
+            ModuleEnd, scope, identity,
+            name=frame.name, duration=duration, outputs=included("outputs", as_mapping(outputs)),
+        )  # fmt: skip
+
+    # --- tools ------------------------------------------------------------------------------------
+
+    def on_tool_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        scope = current_scope()
+        if scope is None:
+            return
+        scope.check()
+        frame = _open(scope, "tool", call_id, instance, str(instance.name))
+        scope.run.publish(
+            ToolStart, scope, frame.identity(scope.run.run_id),
+            name=frame.name, arguments=included("tools", _arguments(inputs)),
+        )  # fmt: skip
+
+    def on_tool_end(
+        self, call_id: str, outputs: Any | None, exception: BaseException | None = None
+    ) -> None:
+        frame = _close(call_id)
+        if frame is None:
+            return
+        run = frame.scope.run
+        duration = time.monotonic() - frame.started
+        identity = frame.identity(run.run_id)
+        if exception is not None:
+            name, message = describe(exception)
+            run.publish(
+                ToolError, frame.scope, identity,
+                name=frame.name, duration=duration, error_type=name, message=message,
+            )  # fmt: skip
+        else:
+            run.publish(
+                ToolEnd, frame.scope, identity,
+                name=frame.name, duration=duration, result=included("tools", outputs),
+            )  # fmt: skip
+
+    # --- language models ----------------------------------------------------------------------------
+
+    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        scope = current_scope()
+        if scope is None:
+            return
+        scope.check()
+        run = scope.run
+        frame = _open(scope, "lm", call_id, instance, str(getattr(instance, "model", instance)))
+        predictor = frame.parent if frame.parent is not None and frame.parent.predictor else None
+        format_ = _format_of(predictor, inputs) if predictor is not None else None
+        owner = predictor if predictor is not None and format_ is not None else frame
+        frame.path = owner.path if owner is predictor else frame.path
+        call = LMCall(scope, frame, owner, format_)
+        if owner is not frame:
+            scope_of_adapter = _adapter_calls.get()
+            if owner.lm_calls and _extends(scope_of_adapter, owner.lm_calls[-1].adapter_calls):
+                owner.lm_calls[-1].supersede("fallback")
+                call.restart()
+            call.adapter_calls = scope_of_adapter
+        owner.lm_calls.append(call)
+        frame.lm_calls = [call]
+        run.opened(call)
+        run.publish(
+            LMStart, scope, frame.identity(run.run_id, attempt=owner.attempt),
+            model=frame.name, messages=included("prompts", _prompt(inputs)),
+        )  # fmt: skip
+
+    def on_lm_end(
+        self, call_id: str, outputs: Any | None, exception: BaseException | None = None
+    ) -> None:
+        frame = _close(call_id)
+        if frame is None:
+            return
+        run = frame.scope.run
+        call: LMCall = frame.lm_calls[0]
+        result = call.result
+        cached = bool(getattr(result, "cache_hit", False))
+        if exception is None and cached:
+            call.deliver_cached(_output_text(outputs))
+        if exception is not None:
+            call.abandon(type(exception).__name__)
+        run.ended(call, failed=exception is not None)
+        usage = getattr(result, "usage", None) or {}
+        prompt_tokens = int(usage.get("prompt_tokens") or 0)
+        completion_tokens = int(usage.get("completion_tokens") or 0)
+        cost = None if cached else getattr(result, "cost", None)
+        run.totals.add(prompt_tokens, completion_tokens, cost)
+        run.publish(
+            LMEnd, frame.scope, frame.identity(run.run_id, attempt=call.owner.attempt),
+            model=frame.name, duration=time.monotonic() - frame.started,
+            prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cost=cost,
+            cached=cached, streamed=call.streamed and not cached,
+            time_to_first_token=(
+                None if call.first_text is None else call.first_text - frame.started
+            ),
+            finish_reason=call.finish_reason,
+            error_type=type(exception).__name__ if exception is not None else None,
+        )  # fmt: skip
+
+    # --- adapters: which signature and adapter the next LM call belongs to --------------------------
+
+    def on_adapter_format_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        # ``format`` is wrapped once per inheritance level; only the innermost names its inputs.
+        scope = current_scope()
+        if scope is None:
+            return
+        run = scope.run
+        parent = run.frames.get(ACTIVE_CALL_ID.get() or "")
+        if parent is None:
+            return
+        format_ = parent.formats[-1] if parent.kind == "format" else Format(instance, parent)
+        frame = Frame("format", call_id, instance, "format", parent, scope, time.monotonic())
+        frame.formats = [format_]
+        run.frames[call_id] = frame
+        if "signature" in inputs:
+            format_.signature = inputs["signature"]
+
+    def on_adapter_format_end(
+        self, call_id: str, outputs: Any | None, exception: BaseException | None = None
+    ) -> None:
+        frame = _close(call_id)
+        if frame is None or exception is not None:
+            return
+        format_ = frame.formats[0]
+        format_.messages = outputs
+        owner: Frame = format_.owner
+        if frame.parent is owner and format_.signature is not None:
+            owner.formats = [format_]
+
+    # --- code interpreters --------------------------------------------------------------------------
+
+    def on_interpreter_execute_start(
+        self,
+        call_id: str,
+        instance: Any,
+        inputs: dict[str, Any],
+    ) -> None:
+        if (scope := current_scope()) is not None:
+            scope.check()
+            _open(scope, "interpreter", call_id, instance, "interpreter")
+
+    def on_interpreter_execute_end(
+        self,
+        call_id: str,
+        outputs: Any | None,
+        exception: BaseException | None = None,
+    ) -> None:
+        _close(call_id)
+
+    def on_interpreter_tool_call_start(
+        self,
+        call_id: str,
+        instance: Any,
+        inputs: dict[str, Any],
+    ) -> None:
+        if (scope := current_scope()) is not None:
+            scope.check()
+            _open(scope, "interpreter", call_id, instance, "tool_call")
+
+    on_interpreter_tool_call_end = on_interpreter_execute_end
+
+
+CALLBACK = CaptureCallback()
+
+
+def _open(scope: Scope, kind: str, call_id: str, instance: Any, name: str) -> Frame:
+    run: Run = scope.run
+    parent = run.frames.get(ACTIVE_CALL_ID.get() or "")
+    while parent is not None and parent.kind == "format":
+        parent = parent.parent
+    frame = Frame(kind, call_id, instance, name, parent, scope, time.monotonic())
+    siblings = parent.children if parent is not None else run.roots
+    frame.turn = siblings[name]
+    siblings[name] += 1
+    run.frames[call_id] = frame
+    return frame
+
+
+def _close(call_id: str) -> Frame | None:
+    """The frame of a call that has ended; ``None`` if it is nobody's or its run is over."""
+    scope = current_scope()
+    return scope.run.frames.pop(call_id, None) if scope is not None else None
+
+
+def _format_of(predictor: Frame, inputs: dict[str, Any]) -> Format | None:
+    """What was rendered for this very LM call: its messages are the adapter's, by identity."""
+    messages = inputs.get("messages")
+    for format_ in predictor.formats:
+        if format_.messages is messages:
+            found: Format = format_
+            return found
+    # A plugin may pass the messages on as a copy; the latest rendering is then the best guess.
+    latest: Format | None = predictor.formats[-1] if predictor.formats else None
+    return latest if messages is not None else None
+
+
+def _extends(later: tuple[Any, ...], earlier: tuple[Any, ...]) -> bool:
+    """Whether an LM call was made by the fallback of an adapter call that made an earlier one.
+
+    DSPy keeps a tuple of adapter calls under way; a fallback runs inside the failed one. The
+    entries compare equal by value, so identity decides.
+    """
+    return (
+        bool(earlier)
+        and len(later) > len(earlier)
+        and all(a is b for a, b in zip(earlier, later, strict=False))
+    )
+
+
+def _arguments(inputs: dict[str, Any]) -> dict[str, Any]:
+    """A call's arguments as one mapping: positional ones under their position."""
+    named = inputs.get("kwargs")
+    positional = inputs.get("args") or ()
+    if not isinstance(named, dict):
+        return inputs
+    return {**{str(i): value for i, value in enumerate(positional)}, **named}
+
+
+def _prompt(inputs: dict[str, Any]) -> Any:
+    return inputs.get("messages") or inputs.get("prompt")
+
+
+def _output_text(outputs: Any) -> str:
+    if isinstance(outputs, list) and outputs:
+        first = outputs[0]
+        return (first if isinstance(first, str) else first.get("text")) or ""
+    return text_of(outputs)

@@ -1,0 +1,71 @@
+"""Which output fields stream: names, ``"predictor.name"`` or ``"*"``.
+
+A declaration governs the predictors beneath it, an inner one before an outer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+from streamll.core.errors import ConfigurationError, UnknownFieldError
+
+OutputFields = Mapping[str, tuple[str, ...]]
+"""Output field names by ``named_predictors()`` key."""
+
+
+class FieldSelection:
+    """A checked declaration. ``FieldSelection(())`` selects nothing."""
+
+    __slots__ = ("everything", "names", "qualified")
+
+    def __init__(self, names: Iterable[str]) -> None:
+        listed = [names] if isinstance(names, str) else list(names)
+        for name in listed:
+            if not isinstance(name, str) or not name:
+                raise ConfigurationError(
+                    f"stream_fields takes field names, not {name!r}; for all fields use '*'"
+                )
+        self.everything = "*" in listed
+        self.names = frozenset(name for name in listed if "." not in name and name != "*")
+        self.qualified = frozenset(
+            (name.rpartition(".")[0], name.rpartition(".")[2]) for name in listed if "." in name
+        )
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.names or self.qualified)
+
+    def wants(self, predictor: str | None, field: str) -> bool:
+        if self.everything or field in self.names:
+            return True
+        return any(
+            field == name and predictor is not None and is_within(predictor, owner)
+            for owner, name in self.qualified
+        )
+
+    def listed(self) -> list[str]:
+        """The names as they were given, sorted."""
+        qualified = [".".join(pair) for pair in self.qualified]
+        return ["*"] if self.everything else sorted([*self.names, *qualified])
+
+    def check(self, program: str, fields: OutputFields) -> None:
+        """Raise ``UnknownFieldError`` for a name that no predictor of ``program`` has."""
+        known = {name for names in fields.values() for name in names}
+        for name in sorted(self.names - known):
+            raise UnknownFieldError(_unknown(name, program, fields))
+        for owner, name in sorted(self.qualified):
+            if not any(is_within(p, owner) and name in names for p, names in fields.items()):
+                raise UnknownFieldError(_unknown(f"{owner}.{name}", program, fields))
+
+
+def is_within(predictor: str, owner: str) -> bool:
+    """Whether ``predictor`` is ``owner`` or lies beneath it (``cot`` names ``cot.predict`` too)."""
+    return predictor == owner or predictor.startswith((f"{owner}.", f"{owner}["))
+
+
+def _unknown(name: str, program: str, fields: OutputFields) -> str:
+    listing = "; ".join(f"{p}: {', '.join(names)}" for p, names in fields.items())
+    known = sorted({field for names in fields.values() for field in names})
+    close = get_close_matches(name.rpartition(".")[2], known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{program} has no output field {name!r}. Its output fields are: {listing}.{hint}"

@@ -1,0 +1,153 @@
+"""``instrument``: capture a module's calls from now on, without changing how it is called."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, overload
+
+import dspy
+
+from streamll.capture.enter import Capture, check_fields, declared
+from streamll.capture.fields import FieldSelection
+from streamll.capture.scope import current_scope
+from streamll.configuration import Outlet, checked_sinks, logger
+from streamll.core.errors import ConfigurationError
+from streamll.core.events import Event
+
+Target = TypeVar("Target")
+OnToken = str | Callable[..., Any]
+
+
+@overload
+def instrument(target: Target, /) -> Target: ...
+@overload
+def instrument(
+    target: Target,
+    /,
+    *,
+    stream_fields: Iterable[str] | None = None,
+    sinks: Iterable[Outlet] | None = None,
+    on_token: OnToken | None = None,
+) -> Target: ...
+@overload
+def instrument(
+    *,
+    stream_fields: Iterable[str] | None = None,
+    sinks: Iterable[Outlet] | None = None,
+    on_token: OnToken | None = None,
+) -> Callable[[Target], Target]: ...
+
+
+def instrument(
+    target: Any = None,
+    /,
+    *,
+    stream_fields: Iterable[str] | None = None,
+    sinks: Iterable[Outlet] | None = None,
+    on_token: OnToken | None = None,
+) -> Any:
+    """Capture every call of a ``dspy.Module`` class or instance.
+
+    As a decorator, bare or with options, or as a function: ``streamll.instrument(qa, …)``. The
+    class stays the same class, and its results, errors, retries and cache entries stay the same.
+
+    Args:
+        stream_fields: output fields to stream: names, ``"predictor.name"``, or ``"*"``.
+            ``None`` (default) streams no text, only lifecycle events; an outer declaration then
+            holds. ``[]`` switches text off, whatever is declared outside.
+        sinks: who hears the calls, besides the sinks of ``configure``. Default: the terminal,
+            where nobody else listens. ``[]`` means nobody.
+        on_token: called in the program's own thread with each ``TokenEvent``, before the program
+            goes on: ``f(event)``, ``f(module, event)`` or the name of a method.
+
+    Raises:
+        TypeError: ``target`` is not a ``dspy.Module`` class or instance.
+        UnknownFieldError: at the first call, for a name that no predictor has.
+    """
+    capture = Capture(
+        selection=None if stream_fields is None else FieldSelection(stream_fields),
+        sinks=None if sinks is None else checked_sinks(sinks),
+        on_token=None if on_token is None else token_hook(on_token),
+    )
+    if target is None:
+        return lambda cls: _declare(cls, capture)
+    return _declare(target, capture)
+
+
+def _declare(target: Any, capture: Capture) -> Any:
+    from streamll.capture.patch import install
+
+    is_class = isinstance(target, type)
+    if not (issubclass(target, dspy.Module) if is_class else isinstance(target, dspy.Module)):
+        name = target.__name__ if is_class or callable(target) else type(target).__name__
+        raise TypeError(
+            f"instrument takes a dspy.Module class or instance, not {name}; "
+            "wrap the function in a module with a forward method"
+        )
+    install()
+    if not is_class and capture.selection:
+        check_fields(target, capture.selection)
+    target._streamll_capture = capture  # noqa: SLF001 - the attribute is ours
+    return target
+
+
+def token_hook(on_token: OnToken) -> Callable[[Any, Event], None]:
+    """``on_token`` in its one inner form, ``(module, event)``."""
+    if isinstance(on_token, str):
+        return lambda module, event: getattr(module, on_token)(event)
+    if not callable(on_token):
+        raise ConfigurationError(f"on_token must be a function or a method name, not {on_token!r}")
+    positional = [
+        p
+        for p in inspect.signature(on_token).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+    ]
+    if len(positional) > 1:
+        return on_token
+    return lambda _, event: on_token(event)
+
+
+class CallLocalFields:
+    """``self._streamll_stream_fields``: which fields this very call streams.
+
+    Set inside ``forward`` it holds for that call alone, however many run at once on the same
+    module; set outside a call it is the instance's own declaration. ``[]`` is off.
+    """
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        scope = _scope_of(instance)
+        selection = scope.selection if scope is not None else None
+        if selection is None:
+            capture = declared(instance)
+            selection = capture.selection if capture is not None else None
+        return selection.listed() if selection is not None else None
+
+    def __set__(self, instance: Any, names: Iterable[str] | None) -> None:
+        selection = None if names is None else FieldSelection(names)
+        if selection:
+            check_fields(instance, selection)
+        scope = _scope_of(instance)
+        if scope is not None:
+            scope.switched = selection
+            return
+        capture = declared(instance)
+        if capture is None:
+            logger.warning(
+                "%s is not instrumented, so its _streamll_stream_fields has no effect",
+                type(instance).__name__,
+            )
+            return
+        instance._streamll_capture = Capture(  # noqa: SLF001 - the attribute is ours
+            selection=selection, sinks=capture.sinks, on_token=capture.on_token
+        )
+
+
+def _scope_of(instance: Any) -> Any:
+    """The scope of the call of ``instance`` that is running here."""
+    scope = current_scope()
+    while scope is not None and scope.instance is not instance:
+        scope = scope.parent
+    return scope

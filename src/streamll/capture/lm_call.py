@@ -1,0 +1,308 @@
+"""One LM call as its listeners see it: text in from the tap, field events out into the run.
+
+Implements ``listener.CallListener``. An LM call makes one request per candidate, and further
+ones where DSPy retries; text comes from candidate 0 only. All state of a call lives here.
+
+A plugin's ``forward`` may call ``super().forward()``: then two engines report one call. The
+inner one is done first and makes candidate 0; what the outer one adds is candidate 1, unread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from streamll.capture.frames import Frame
+from streamll.capture.parsers import REPLY_FIELD, parser_for, text_fields
+from streamll.capture.scope import Scope, is_quiet
+from streamll.configuration import configuration
+from streamll.core.events import (
+    Citation,
+    FieldCorrected,
+    FieldEnd,
+    FieldStart,
+    Identity,
+    LMSuperseded,
+    LMWaiting,
+    Thinking,
+    TokenEvent,
+    ToolCallDelta,
+)
+from streamll.core.parsing.base import Closed, Opened, Piece, Text
+
+
+class FieldText:
+    """What has been released of one field in the current attempt."""
+
+    __slots__ = ("length", "parts", "tokens")
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.length = 0
+        self.tokens = 0
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
+
+
+class LMCall:
+    """The listener of one LM call; ``owner`` is the predictor's frame (its own if called bare)."""
+
+    def __init__(self, scope: Scope, frame: Frame, owner: Frame, format_: Any) -> None:
+        self.scope = scope
+        self.run = scope.run
+        self.frame = frame
+        self.owner = owner
+        self.adapter = format_.adapter if format_ is not None else None
+        self.signature = format_.signature if format_ is not None else None
+        self.adapter_calls: tuple[Any, ...] = ()  # DSPy's adapter calls around this one
+        self.bare = owner is frame
+        self.result: Any = None  # DSPy's CallResult: usage, cost, cache hit
+        self.first_text: float | None = None
+        self.finish_reason: str | None = None
+        self.streamed = False
+        self.cached = False
+        self._wanted = self._select()
+        self._everything = self._wants_everything()
+        self.streaming = bool(self._wanted or self._everything)
+        self._channels = [o for o in scope.outlets if hasattr(o, "wait_for_space")]
+        self._candidate = 0
+        self._failure: str | None = None
+        self._tokens_of_thinking = 0
+        self._start_attempt()
+
+    # --- what is wanted -------------------------------------------------------------------------
+
+    def _listened(self) -> bool:
+        return bool(self.scope.outlets or self.scope.token_hooks) and not is_quiet()
+
+    def _select(self) -> frozenset[str]:
+        selection = self.scope.selection
+        if selection is None or not self._listened():
+            return frozenset()
+        names = (REPLY_FIELD,) if self.bare else self._output_fields()
+        return frozenset(n for n in names if selection.wants(self.owner.predictor, n))
+
+    def _output_fields(self) -> tuple[str, ...]:
+        if self.signature is not None:
+            return tuple(self.signature.output_fields)
+        signature = getattr(self.owner.instance, "signature", None)
+        return tuple(signature.output_fields) if signature is not None else ()
+
+    def _wants_everything(self) -> bool:
+        selection = self.scope.selection
+        return selection is not None and selection.everything and self._listened()
+
+    # --- attempts ---------------------------------------------------------------------------------
+
+    def _start_attempt(self) -> None:
+        self.identity: Identity = self.owner.identity(
+            self.run.run_id, attempt=self.owner.attempt, candidate=0
+        )
+        self._parser = parser_for(self.adapter, self.signature)
+        self._fields: dict[str, FieldText] = {}
+        self._open: str | None = None  # the field whose end has not been announced
+        self._saw_text = False
+
+    def begin(self) -> None:
+        self.scope.check()
+        if self._failure is not None:
+            self.supersede(self._failure)
+            self.restart()
+
+    def restart(self) -> None:
+        """Begin the next attempt: nothing of the one before counts."""
+        self._failure = None
+        self._start_attempt()
+
+    def supersede(self, reason: str) -> None:
+        """This attempt's text counts no more. Announced for the candidate that is read."""
+        if self._candidate == 0:
+            self.run.publish(LMSuperseded, self.scope, self.identity, reason=reason)
+            self.owner.attempt += 1
+
+    def failed(self, error: BaseException) -> None:
+        self._end_open_field()
+        self._failure = type(error).__name__
+
+    def done(self, response: object | None) -> None:
+        if self._candidate == 0:
+            if not self._saw_text and self.streaming and (text := text_of(response)):
+                self.text(text)
+            self.finish_reason = finish_reason_of(response)
+            self._emit(self._parser.finish())
+            self._end_open_field(self.finish_reason)
+        self._candidate += 1
+
+    # --- what the model says ------------------------------------------------------------------------
+
+    def text(self, text: str) -> None:
+        if self._candidate or not text:
+            return
+        if not self._saw_text:
+            self._saw_text = True
+            self.streamed = True
+            self.first_text = time.monotonic()
+        if pieces := self._parser.feed(text):
+            self._emit(pieces)
+
+    def _emit(self, pieces: Any) -> None:
+        for piece in pieces:
+            self._emit_piece(piece)
+
+    def _emit_piece(self, piece: Piece) -> None:
+        if isinstance(piece, Text):
+            if piece.field in self._wanted:
+                self._token(piece.field, piece.text)
+        elif isinstance(piece, Opened):
+            self._end_open_field()
+            if piece.field in self._wanted:
+                self._start_field(piece.field)
+
+    def _start_field(self, field: str) -> None:
+        self._fields[field] = FieldText()
+        self._open = field
+        self.run.publish(FieldStart, self.scope, self.identity, field=field)
+
+    def _token(self, field: str, token: str, finish_reason: str | None = None) -> None:
+        so_far = self._fields[field]
+        self.run.publish(
+            TokenEvent, self.scope, self.identity,
+            field=field, token=token, token_index=so_far.tokens, offset=so_far.length,
+            finish_reason=finish_reason, cached=self.cached,
+        )  # fmt: skip
+        so_far.tokens += 1
+        if token:
+            so_far.parts.append(token)
+            so_far.length += len(token)
+
+    def _end_open_field(self, finish_reason: str | None = None) -> None:
+        """Announce the field's end: when the next field opens or the reply ends.
+
+        Not already at its closing mark, so that the closing token, which tells why the model
+        stopped, still lies inside the last field.
+        """
+        field, self._open = self._open, None
+        if field is None:
+            return
+        if finish_reason is not None:
+            self._token(field, "", finish_reason)
+        length = self._fields[field].length
+        self.run.publish(FieldEnd, self.scope, self.identity, field=field, length=length)
+
+    def thinking(self, text: str) -> None:
+        if self._everything and not self._candidate:
+            self.run.publish(
+                Thinking, self.scope, self.identity, text=text, index=self._tokens_of_thinking
+            )
+            self._tokens_of_thinking += 1
+
+    def refusal(self, text: str) -> None:
+        """A refusal is not field text; the program sees it in its reply or error."""
+
+    def tool_call(self, index: int, id: str | None, name: str | None, arguments: str) -> None:  # noqa: A002
+        shown = arguments if "tools" in configuration.include else ""
+        if self._everything and not self._candidate and (name or shown):
+            self.run.publish(
+                ToolCallDelta, self.scope, self.identity, index=index, name=name, arguments=shown
+            )
+
+    def citation(self, text: str | None, title: str | None, url: str | None) -> None:
+        if self._everything and not self._candidate:
+            self.run.publish(Citation, self.scope, self.identity, text=text, title=title, url=url)
+
+    # --- flow ---------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        self.scope.check()
+
+    @property
+    def full(self) -> bool:
+        return any(channel.full for channel in self._channels)  # type: ignore[attr-defined]
+
+    def pause(self) -> None:
+        for channel in self._channels:
+            channel.wait_for_space()
+        self.scope.check()
+
+    async def pause_async(self) -> None:
+        for channel in self._channels:
+            await channel.wait_for_space_async()  # type: ignore[attr-defined]
+        self.scope.check()
+
+    def connected(self, shutdown: Callable[[], None]) -> None:
+        self.run.connected(self, shutdown)
+
+    def disconnected(self) -> None:
+        self.run.disconnected(self)
+
+    def waiting(self, reason: str) -> None:
+        self.run.publish(LMWaiting, self.scope, self.identity, reason=reason)
+
+    # --- the ends -------------------------------------------------------------------------------------
+
+    def deliver_cached(self, text: str) -> None:
+        """The reply came from DSPy's cache: one token per field."""
+        if not configuration.cached_tokens:
+            self._wanted = frozenset()
+            return
+        self.cached = True
+        whole: dict[str, list[str]] = {}
+        for piece in (*self._parser.feed(text), *self._parser.finish()):
+            if not isinstance(piece, Closed) and piece.field in self._wanted:
+                parts = whole.setdefault(piece.field, [])
+                if isinstance(piece, Text):
+                    parts.append(piece.text)
+        for field, parts in whole.items():
+            self._whole_field(field, "".join(parts))
+
+    def _whole_field(self, field: str, text: str) -> None:
+        self._start_field(field)
+        if text:
+            self._token(field, text)
+        self._end_open_field()
+
+    def settle(self, prediction: Any) -> None:
+        """The predictor has its value: deliver what did not stream, correct what differs."""
+        exact = text_fields(self.signature) if self.signature is not None else {}
+        for field in self._output_fields():
+            value = prediction.get(field) if hasattr(prediction, "get") else None
+            if field not in self._wanted or not isinstance(value, str):
+                continue
+            released = self._fields.get(field)
+            if released is None:
+                self._whole_field(field, value)
+            elif exact.get(field, True) and released.text != value:
+                self.run.publish(
+                    FieldCorrected, self.scope, self.identity, field=field, text=value, value=value
+                )
+
+    def abandon(self, error_type: str) -> None:
+        """The run ends while this call is still under way."""
+        self._end_open_field()
+        self._failure = error_type
+
+    def partial(self) -> Mapping[str, str]:
+        prefix = f"{self.owner.predictor}." if self.owner.predictor else ""
+        return {prefix + field: state.text for field, state in self._fields.items()}
+
+
+def text_of(response: Any) -> str:
+    """The text of a reply, whichever engine it came from."""
+    message = getattr(response, "message", None)
+    if message is not None:
+        return getattr(message, "text", None) or ""
+    outputs = getattr(response, "outputs", None) or [""]
+    first = outputs[0]
+    return (first if isinstance(first, str) else first.get("text")) or ""
+
+
+def finish_reason_of(response: Any) -> str | None:
+    """Why the model stopped, in the provider's or lm15's word."""
+    reason = getattr(response, "finish_reason", None)
+    if reason is None:
+        choices = getattr(getattr(response, "raw", None), "choices", None)
+        reason = getattr(choices[0], "finish_reason", None) if choices else None
+    return None if reason is None else str(reason)

@@ -1,0 +1,169 @@
+"""The hooks in DSPy: every private name this package touches, put on and taken off here.
+
+Installed on first use, restored by ``uninstall``. What is replaced, and why there:
+
+* ``Module.__call__``/``acall`` and ``BaseLM.__call__``/``acall``: where a captured call begins;
+* ``execution._select_engine``: the engine of one LM call, which the tap then stands in for;
+* ``execution.finalize``: the one place that holds usage, cost and cache hit of an LM call;
+* ``Settings.get``: answers ``callbacks`` with ours added, so that a program that sets
+  ``dspy.context(callbacks=…)`` (``dspy.streamify`` does) is still heard;
+* ``Evaluate.__call__``: token capture stays off inside;
+* ``ParallelExecutor.execute``: its threads get DSPy's settings but no context variables.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import dspy
+from dspy.clients import execution
+from dspy.clients.base_lm import BaseLM
+from dspy.dsp.utils.settings import Settings, thread_local_overrides
+from dspy.utils.callback_context import ACTIVE_CALL_ID
+from dspy.utils.parallelizer import ParallelExecutor
+
+from streamll.capture import engine_tap
+from streamll.capture.callbacks import CALLBACK
+from streamll.capture.enter import acall_captured, call_captured
+from streamll.capture.instrument import CallLocalFields
+from streamll.capture.scope import QUIET_KEY, SCOPE_KEY, current_scope, overriding
+from streamll.configuration import logger
+from streamll.context import find_publisher_with, get_context, scoped_context
+
+_lock = threading.Lock()
+_originals: list[tuple[Any, str, Any]] = []
+
+
+def install() -> None:
+    """Put the hooks on; does nothing when they are."""
+    with _lock:
+        if _originals:
+            return
+        _wrap(dspy.Module, "__call__", _captured_call)
+        _wrap(dspy.Module, "acall", _captured_acall)
+        _wrap(BaseLM, "__call__", _captured_call)
+        _wrap(BaseLM, "acall", _captured_acall)
+        _wrap(Settings, "get", _get_with_callback)
+        _wrap(dspy.Evaluate, "__call__", _quiet)
+        _wrap(ParallelExecutor, "execute", _with_context)
+        _replace(dspy.Module, "_streamll_stream_fields", CallLocalFields())
+        reason = engine_tap.unsupported()
+        if reason is None:
+            _wrap(execution, "_select_engine", _tapped)
+            _wrap(execution, "finalize", _with_result)
+            engine_tap.install()
+        else:
+            logger.warning(
+                "this DSPy (%s) cannot be streamed: %s; text arrives whole, when a call ends",
+                dspy.__version__,
+                reason,
+            )
+        find_publisher_with(current_scope)
+
+
+def uninstall() -> None:
+    """Take every hook off again; runs under way go on without further events."""
+    with _lock:
+        while _originals:
+            owner, name, original = _originals.pop()
+            if original is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, original)
+        engine_tap.uninstall()
+
+
+_ABSENT = object()
+
+
+def _replace(owner: Any, name: str, value: Any) -> None:
+    _originals.append((owner, name, vars(owner).get(name, _ABSENT)))
+    setattr(owner, name, value)
+
+
+def _wrap(owner: Any, name: str, hook: Callable[..., Any]) -> None:
+    original = getattr(owner, name, None)
+    if original is None:
+        logger.warning("this DSPy has no %s.%s; capture does without", owner.__name__, name)
+        return
+    _replace(owner, name, functools.wraps(original)(hook(original)))
+
+
+def _captured_call(original: Callable[..., Any]) -> Callable[..., Any]:
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return call_captured(original, self, args, kwargs)
+
+    return call
+
+
+def _captured_acall(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return await acall_captured(original, self, args, kwargs)
+
+    return acall
+
+
+def _get_with_callback(original: Callable[..., Any]) -> Callable[..., Any]:
+    def get(self: Settings, key: str, default: Any = None) -> Any:
+        value = original(self, key, default)
+        if key == "callbacks" and SCOPE_KEY in thread_local_overrides.get():
+            return value if CALLBACK in value else [*value, CALLBACK]
+        return value
+
+    return get
+
+
+def _tapped(original: Callable[..., Any]) -> Callable[..., Any]:
+    def select(lm: Any, call: Any, asynchronous: bool) -> Any:
+        backend, request, provider = original(lm, call, asynchronous)
+        listener = _listener()
+        if listener is None:
+            return backend, request, provider
+        return engine_tap.tap(backend, request, listener, asynchronous), request, provider
+
+    return select
+
+
+def _listener() -> Any:
+    """The LM call that is being made here."""
+    scope = current_scope()
+    frame = scope.run.frames.get(ACTIVE_CALL_ID.get() or "") if scope is not None else None
+    if frame is None or frame.kind != "lm":
+        return None
+    return frame.lm_calls[0]
+
+
+def _with_result(original: Callable[..., Any]) -> Callable[..., Any]:
+    def finalize(lm: Any, call: Any, result: Any) -> Any:
+        scope = current_scope()
+        frame = scope.run.frames.get(ACTIVE_CALL_ID.get() or "") if scope is not None else None
+        if frame is not None and frame.kind == "lm":
+            frame.lm_calls[0].result = result
+        return original(lm, call, result)
+
+    return finalize
+
+
+def _quiet(original: Callable[..., Any]) -> Callable[..., Any]:
+    def evaluate(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with overriding(QUIET_KEY, True):  # noqa: FBT003
+            return original(self, *args, **kwargs)
+
+    return evaluate
+
+
+def _with_context(original: Callable[..., Any]) -> Callable[..., Any]:
+    def execute(self: Any, function: Callable[[Any], Any], data: Any) -> Any:
+        context = get_context()
+
+        @functools.wraps(function)
+        def under_context(item: Any) -> Any:
+            with scoped_context(context):
+                return function(item)
+
+        return original(self, under_context, data)
+
+    return execute

@@ -1,0 +1,133 @@
+"""A scope: one captured call, the run it belongs to, who listens to it and what they want.
+
+The current scope rides in DSPy's own settings overrides: they reach tasks, ``asyncify``,
+``dspy.Parallel`` and threads started with a copied context. Scopes nest; the inner one names its
+parent, so that an inner stream can be left without stopping the outer program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dspy.dsp.utils.settings import thread_local_overrides
+from dspy.dsp.utils.utils import dotdict
+
+from streamll.configuration import Outlet, configuration
+from streamll.core.errors import Unwind
+from streamll.core.events import Event
+
+if TYPE_CHECKING:
+    from streamll.capture.fields import FieldSelection
+    from streamll.capture.run import Run
+
+SCOPE_KEY = "_streamll_scope"
+QUIET_KEY = "_streamll_quiet"
+
+
+class Scope:
+    """One captured call of ``instance``. Immutable but for ``cancelled`` and ``switched``."""
+
+    def __init__(
+        self,
+        run: Run,
+        instance: Any,
+        *,
+        parent: Scope | None = None,
+        outlets: tuple[Outlet, ...] = (),
+        selection: FieldSelection | None = None,
+        on_token: Callable[[Event], None] | None = None,
+    ) -> None:
+        self.run = run
+        self.instance = instance
+        self.parent = parent
+        inherited = parent.outlets if parent is not None else ()
+        extra = tuple(o for o in outlets if not any(o is other for other in inherited))
+        self.outlets: tuple[Outlet, ...] = inherited + extra
+        self._declared = selection
+        self.switched: FieldSelection | None = None  # ``self._streamll_stream_fields = …``
+        self.token_hooks: tuple[Callable[[Event], None], ...] = (
+            parent.token_hooks if parent is not None else ()
+        )
+        if on_token is not None:
+            self.token_hooks += (on_token,)
+        self.cancelled = False
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()  # ``dspy.settings.save`` pickles every setting
+
+    @property
+    def selection(self) -> FieldSelection | None:
+        """The innermost declaration that governs this call; ``None`` where there is none."""
+        scope: Scope | None = self
+        while scope is not None:
+            if scope.switched is not None:
+                return scope.switched
+            if scope._declared is not None:  # noqa: SLF001 - its own class
+                return scope._declared  # noqa: SLF001
+            scope = scope.parent
+        return None
+
+    @property
+    def is_cancelled(self) -> bool:
+        scope: Scope | None = self
+        while scope is not None:
+            if scope.cancelled:
+                return True
+            scope = scope.parent
+        return False
+
+    def is_within(self, other: Scope) -> bool:
+        """Whether this scope is ``other`` or lies inside it."""
+        scope: Scope | None = self
+        while scope is not None:
+            if scope is other:
+                return True
+            scope = scope.parent
+        return False
+
+    def cancel(self) -> None:
+        """Stop the program of this scope: at its next chunk or request, or out of a blocked read."""
+        self.cancelled = True
+        self.run.interrupt(self)
+
+    def check(self) -> None:
+        """Raise ``Unwind`` if this call, or one around it, was left."""
+        if self.is_cancelled:
+            raise Unwind
+
+    def publish(self, event: Event) -> None:
+        """Put a program's own event into the run, at the place where it happens."""
+        self.run.publish_custom(event, self)
+
+
+def current_scope() -> Scope | None:
+    scope: Scope | None = thread_local_overrides.get().get(SCOPE_KEY)
+    return scope if scope is not None and not scope.run.closed else None
+
+
+@contextmanager
+def entered(scope: Scope) -> Iterator[Scope]:
+    """Run a block inside ``scope``. Unlike ``dspy.context`` this freezes no other setting."""
+    with overriding(SCOPE_KEY, scope):
+        yield scope
+
+
+@contextmanager
+def overriding(key: str, value: Any) -> Iterator[None]:
+    token = thread_local_overrides.set(dotdict({**thread_local_overrides.get(), key: value}))
+    try:
+        yield
+    finally:
+        thread_local_overrides.reset(token)
+
+
+def is_quiet() -> bool:
+    """Inside ``dspy.Evaluate`` or an optimizer, where tokens are not captured unless asked for."""
+    from dspy.utils import callback_context
+
+    if configuration.tokens_in_evaluate:
+        return False
+    compiling = getattr(callback_context, "_ACTIVE_COMPILES", None)
+    return bool(thread_local_overrides.get().get(QUIET_KEY)) or bool(compiling and compiling.get())

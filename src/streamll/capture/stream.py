@@ -1,0 +1,315 @@
+"""``stream``: run a program and read its events while it runs.
+
+``with`` gives a ``Stream``, ``async with`` an ``AsyncStream``. Both are thin shells over one
+``Performance``, which holds the channel, the transcript and the outcome. Leaving the block
+before the program has ended stops it and closes the provider's connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any
+
+import dspy
+
+from streamll.capture.enter import (
+    captured,
+    catch_up,
+    check_fields,
+    inputs_of,
+    watched_sinks,
+)
+from streamll.capture.fields import FieldSelection
+from streamll.capture.frames import output_fields
+from streamll.capture.patch import install
+from streamll.capture.run import Run
+from streamll.capture.scope import Scope, current_scope
+from streamll.configuration import Outlet, checked_sinks, configuration
+from streamll.core.errors import ChannelClosed, StreamCancelled, StreamllError, Unwind
+from streamll.core.events import Event, TokenEvent
+from streamll.core.transcript import Transcript
+from streamll.flow.channel import Channel
+
+BUFFER_SIZE = 100
+"""Events a reader may lie behind before the program stops reading the provider's socket."""
+
+
+def stream(
+    program: Callable[..., Any],
+    *,
+    fields: str | Iterable[str] = "*",
+    sinks: Iterable[Outlet] = (),
+    keep_text: bool = True,
+) -> Callable[..., Call]:
+    """Make ``program`` readable while it runs.
+
+    ``with streamll.stream(qa, fields=["answer"])(question="…") as events:`` takes the program's
+    own inputs and iterates over its events; ``async with`` and ``async for`` likewise. The
+    program starts on entering: in a thread of its own, or as a task where it has ``aforward``
+    and the block is ``async``.
+
+    Args:
+        fields: output fields to stream: names, ``"predictor.name"``, or ``"*"`` for all.
+        sinks: hear the run too, besides those of ``configure``.
+        keep_text: remember the text, for ``events.text(field)``.
+
+    Raises:
+        UnknownFieldError: a field name that no predictor of the program has.
+        TypeError: ``program`` cannot be called.
+    """
+    if not callable(program):
+        raise TypeError(f"stream takes a dspy.Module or a function, not {type(program).__name__}")
+    install()
+    selection = FieldSelection([fields] if isinstance(fields, str) else fields)
+    check_fields(program, selection)
+    own = checked_sinks(sinks)
+
+    def call(*args: Any, **kwargs: Any) -> Call:
+        return Call(lambda: Performance(program, selection, own, keep_text, args, kwargs))
+
+    return call
+
+
+class Call:
+    """One call of a streamed program; starts when it is entered."""
+
+    def __init__(self, performance: Callable[[], Performance]) -> None:
+        self._performance = performance
+        self._stream: Stream | None = None
+        self._async_stream: AsyncStream | None = None
+
+    def __enter__(self) -> Stream:
+        self._stream = Stream(self._performance())
+        return self._stream
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    async def __aenter__(self) -> AsyncStream:
+        self._async_stream = AsyncStream(self._performance())
+        return self._async_stream
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._async_stream is not None:
+            await self._async_stream.aclose()
+
+    def __iter__(self) -> Iterator[Event]:
+        raise TypeError("enter the stream first: with streamll.stream(program)(…) as events:")
+
+    __aiter__ = __iter__
+
+
+class Performance:
+    """One run of a program for one reader: what the sync and the async shell share."""
+
+    def __init__(
+        self,
+        program: Callable[..., Any],
+        selection: FieldSelection,
+        sinks: tuple[Outlet, ...],
+        keep_text: bool,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.program = program
+        self.args = args
+        self.kwargs = kwargs
+        self.channel: Channel[Event] = Channel(BUFFER_SIZE, "block", name="stream")
+        self.transcript = Transcript(output_fields(program).items()) if keep_text else None
+        outer = current_scope()
+        outlets = sinks if outer else (*configuration.sinks, *watched_sinks(), *sinks)
+        self.scope = Scope(
+            outer.run if outer is not None else Run(program),
+            program,
+            parent=outer,
+            outlets=(*outlets, self.channel),
+            selection=selection,
+        )
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.left = False
+
+    @property
+    def is_async(self) -> bool:
+        if isinstance(self.program, dspy.Module):
+            return hasattr(self.program, "aforward")
+        return inspect.iscoroutinefunction(self.program)
+
+    def perform(self) -> None:
+        """Run the program here, in this thread."""
+        try:
+            with captured(self.scope, inputs_of(self.args, self.kwargs)) as outcome:
+                outcome.value = self.value = self.program(*self.args, **self.kwargs)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the stream is read
+            self.error = error
+        finally:
+            self.channel.close()
+
+    async def perform_async(self) -> None:
+        """Run the program here, in this task."""
+        program: Callable[..., Awaitable[Any]] = getattr(self.program, "acall", self.program)
+        try:
+            with captured(self.scope, inputs_of(self.args, self.kwargs)) as outcome:
+                outcome.value = self.value = await program(*self.args, **self.kwargs)
+        except BaseException as error:  # noqa: BLE001
+            self.error = error
+        finally:
+            self.channel.close()
+
+    def start_thread(self) -> threading.Thread:
+        thread = threading.Thread(
+            target=contextvars.copy_context().run,
+            args=(self.perform,),
+            name=f"streamll {self.scope.run.name}",
+            daemon=True,
+        )
+        thread.start()
+        return thread
+
+    def saw(self, event: Event) -> Event:
+        if self.transcript is not None:
+            self.transcript.feed(event)
+        return event
+
+    def leave(self, *, ended: bool) -> None:
+        """The reader has gone: stop the program unless it has ended."""
+        self.left = self.left or not ended
+        self.channel.abandon()
+        if not ended:
+            self.scope.cancel()
+
+    def raise_error(self) -> None:
+        """Raise what ended the program, if it did not end well."""
+        if self.left or isinstance(self.error, (Unwind, asyncio.CancelledError)):
+            raise StreamCancelled(
+                "the stream was left before the program ended, so there is no result"
+            )
+        if self.error is not None:
+            raise self.error
+
+    def text(self, field: str) -> str:
+        if self.transcript is None:
+            raise StreamllError("this stream keeps no text (keep_text=False)")
+        return self.transcript.text(field)
+
+
+class Stream:
+    """The events of a running program, read from this thread. Made by ``with stream(…)(…)``."""
+
+    def __init__(self, performance: Performance) -> None:
+        self._performance = performance
+        self._thread = performance.start_thread()
+
+    def __iter__(self) -> Iterator[Event]:
+        """Events as they happen. After ``run.error`` the program's own exception is raised."""
+        return self
+
+    def __next__(self) -> Event:
+        try:
+            return self._performance.saw(self._performance.channel.get())
+        except ChannelClosed:
+            self._performance.raise_error()
+            raise StopIteration from None
+
+    def tokens(self, field: str | None = None) -> Iterator[str]:
+        """The text of ``field`` (default: of every field) as it comes.
+
+        Text that a retry supersedes cannot be taken back here; read the events for that.
+        """
+        return (text for event in self if (text := token_of(event, field)))
+
+    def text(self, field: str) -> str:
+        """What has been read of ``field``, corrected and without superseded attempts."""
+        return self._performance.text(field)
+
+    def result(self) -> Any:
+        """Read to the end and return the program's ``Prediction``, or raise its error.
+
+        Raises:
+            StreamCancelled: the stream was left before.
+        """
+        for _ in self:
+            pass
+        return self._performance.value
+
+    def close(self) -> None:
+        """Stop reading; stops the program if it is still running."""
+        ended = not self._thread.is_alive()
+        self._performance.leave(ended=ended)
+        self._thread.join(0.1)  # an unwound program ends at once; a blocking tool may not
+        catch_up(self._performance.scope.outlets)
+
+
+class AsyncStream:
+    """The same for an event loop. Made by ``async with stream(…)(…)``."""
+
+    def __init__(self, performance: Performance) -> None:
+        self._performance = performance
+        self._thread: threading.Thread | None = None
+        self._task: asyncio.Task[None] | None = None
+        if performance.is_async:
+            self._task = asyncio.create_task(performance.perform_async())
+        else:
+            self._thread = performance.start_thread()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        try:
+            return self._performance.saw(await self._performance.channel.get_async())
+        except ChannelClosed:
+            self._performance.raise_error()
+            raise StopAsyncIteration from None
+
+    async def tokens(self, field: str | None = None) -> AsyncIterator[str]:
+        """See ``Stream.tokens``."""
+        async for event in self:
+            if text := token_of(event, field):
+                yield text
+
+    def text(self, field: str) -> str:
+        """See ``Stream.text``."""
+        return self._performance.text(field)
+
+    async def result(self) -> Any:
+        """See ``Stream.result``."""
+        async for _ in self:
+            pass
+        return self._performance.value
+
+    async def aclose(self) -> None:
+        """Stop reading; stops the program if it is still running."""
+        if self._task is not None:
+            self._performance.leave(ended=self._task.done())
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=1.0)
+        elif self._thread is not None:
+            self._performance.leave(ended=not self._thread.is_alive())
+        if not catch_up(self._performance.scope.outlets, 0):
+            await asyncio.to_thread(catch_up, self._performance.scope.outlets)
+
+
+def token_of(event: Event, field: str | None) -> str:
+    """The event's text if it is a token of ``field``; else nothing."""
+    if isinstance(event, TokenEvent) and (
+        field is None or field in (event.field, f"{event.predictor}.{event.field}")
+    ):
+        return event.token
+    return ""

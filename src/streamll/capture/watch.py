@@ -1,0 +1,60 @@
+"""``watch``: every program in the process, live, without touching its code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+
+from streamll.capture import enter
+from streamll.capture.enter import Capture, watch_with
+from streamll.capture.fields import FieldSelection
+from streamll.capture.patch import install
+from streamll.configuration import Outlet, checked_sinks
+
+
+class Watching:
+    """What ``watch`` returns; as a ``with`` block it ends the watching, or restores the outer one."""
+
+    def __init__(self, before: Capture | None) -> None:
+        self._before = before
+
+    def __enter__(self) -> None:
+        """Watching already."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        watch_with(self._before)
+
+
+def watch(*, fields: str | Iterable[str] = "*", sinks: Iterable[Outlet] | None = None) -> Watching:
+    """Show every DSPy program of this process: fields, steps, tools, turns, retries, cost.
+
+    One line in a script or notebook, before the program runs. Modules that are instrumented with
+    ``stream_fields`` of their own keep them. Off again with ``unwatch()`` or as a ``with`` block.
+
+    Args:
+        fields: output fields to stream; all by default. A name that a program does not have is
+            no error here, since the programs are not known.
+        sinks: who shows it; the terminal by default.
+    """
+    from streamll.sinks.terminal import default_terminal
+
+    install()
+    before = enter.watching
+    watch_with(
+        Capture(
+            selection=FieldSelection([fields] if isinstance(fields, str) else fields),
+            sinks=(default_terminal(),) if sinks is None else checked_sinks(sinks),
+            checked=False,
+        )
+    )
+    return Watching(before)
+
+
+def unwatch() -> None:
+    """End ``watch``; programs that are running are shown to their end."""
+    watch_with(None)

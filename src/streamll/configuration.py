@@ -1,0 +1,154 @@
+"""Process-wide choices: who hears every run, what may leave the process, what is cut.
+
+``configure`` works at once and for good, or as a ``with`` block for a while. There is one
+configuration per process; a run reads it when it starts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Protocol
+
+import msgspec
+
+from streamll.core.errors import ConfigurationError
+from streamll.core.events import Event
+
+logger = logging.getLogger("streamll")
+
+CONTENT = ("inputs", "outputs", "prompts", "tools", "errors")
+Redact = Callable[[Event], "Event | None"]
+
+
+class Outlet(Protocol):
+    """Where a run puts its events: a sink, or a stream's channel. Never blocks or raises."""
+
+    def put(self, event: Event, /) -> None: ...
+
+
+class Configuration(msgspec.Struct, kw_only=True):
+    """What ``configure`` sets. See there."""
+
+    sinks: tuple[Outlet, ...] = ()
+    redact: Redact | None = None
+    include: frozenset[str] = frozenset()
+    include_limit: int = 10_000
+    cached_tokens: bool = True
+    tokens_in_evaluate: bool = False
+
+    def approve(self, event: Event) -> Event | None:
+        """The event as it may leave the run, or ``None``. A failing ``redact`` lets nothing out."""
+        if self.redact is None:
+            return event
+        try:
+            return self.redact(event)
+        except Exception as error:  # noqa: BLE001 - whatever it raises, the event must not leave
+            global _redact_failed  # noqa: PLW0603
+            if not _redact_failed:
+                _redact_failed = True
+                logger.warning(
+                    "redact raised %s on a %s event; such events are withheld (said once)",
+                    type(error).__name__,
+                    event.event_type,
+                )
+            return None
+
+    def deliver(self, event: Event) -> None:
+        """Send an event that belongs to no run to the global sinks."""
+        approved = self.approve(event) if self.sinks else None
+        if approved is not None:
+            for sink in self.sinks:
+                sink.put(approved)
+
+
+_redact_failed = False
+configuration = Configuration()
+
+
+class Configured:
+    """What ``configure`` returns: usable as a ``with`` block that restores what was before."""
+
+    def __init__(self, before: dict[str, Any]) -> None:
+        self._before = before
+
+    def __enter__(self) -> None:
+        """The options hold already; leaving restores what was before."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for name, value in self._before.items():
+            setattr(configuration, name, value)
+
+
+def configure(
+    *,
+    sinks: Iterable[Outlet] | None = None,
+    redact: Redact | bool | None = False,
+    include: Iterable[str] | None = None,
+    include_limit: int | None = None,
+    cached_tokens: bool | None = None,
+    tokens_in_evaluate: bool | None = None,
+) -> Configured:
+    """Set process-wide options; those not named stay as they are.
+
+    Args:
+        sinks: hear every captured run, besides the run's own sinks.
+        redact: called with each event before any sink or stream sees it; returns the event,
+            a changed one (``msgspec.structs.replace``), or ``None`` to withhold it. If it
+            raises, the event is withheld. ``None`` removes it.
+        include: content that events may carry beyond the named fields, of ``"inputs"``,
+            ``"outputs"``, ``"prompts"``, ``"tools"`` (arguments and results) and ``"errors"``
+            (exception messages, which can quote any of them). Default: nothing.
+        include_limit: characters of included content per value (default 10,000).
+        cached_tokens: deliver text from DSPy's cache, as one token per field (default true).
+        tokens_in_evaluate: capture tokens inside ``dspy.Evaluate`` and optimizers too
+            (default false).
+
+    Raises:
+        ConfigurationError: an unknown name in ``include``, or a sink without ``put``.
+    """
+    changes: dict[str, Any] = {}
+    if sinks is not None:
+        changes["sinks"] = checked_sinks(sinks)
+    if redact is None or callable(redact):
+        changes["redact"] = redact
+    elif redact is not False:
+        raise ConfigurationError("redact must be a function of one event, or None")
+    if include is not None:
+        changes["include"] = frozenset(include)
+        unknown = sorted(changes["include"] - set(CONTENT))
+        if unknown:
+            raise ConfigurationError(
+                f"include has no {unknown[0]!r}; there are {', '.join(CONTENT)}"
+            )
+    if include_limit is not None:
+        changes["include_limit"] = include_limit
+    if cached_tokens is not None:
+        changes["cached_tokens"] = cached_tokens
+    if tokens_in_evaluate is not None:
+        changes["tokens_in_evaluate"] = tokens_in_evaluate
+    before = {name: getattr(configuration, name) for name in changes}
+    for name, value in changes.items():
+        setattr(configuration, name, value)
+    return Configured(before)
+
+
+def checked_sinks(sinks: Any) -> tuple[Outlet, ...]:
+    """``sinks`` as a tuple, each once; a clear error for what is not a sink."""
+    if isinstance(sinks, (str, bytes)) or not isinstance(sinks, Iterable):
+        raise ConfigurationError(f"sinks must be a list of sinks, not {type(sinks).__name__}")
+    unique: list[Outlet] = []
+    for sink in sinks:
+        if isinstance(sink, type) or not callable(getattr(sink, "put", None)):
+            raise ConfigurationError(
+                f"{sink!r} is not a sink; subclass streamll.sinks.BaseSink and pass an instance"
+            )
+        if not any(sink is other for other in unique):
+            unique.append(sink)
+    return tuple(unique)

@@ -1,0 +1,186 @@
+"""What a program says itself: context, traces, statuses and custom events.
+
+All of it works inside and outside a captured run. Inside, events join the run's stream, in
+order. Outside, they belong to no run and go to the sinks of ``streamll.configure``.
+
+The context lives in a ``contextvars.ContextVar``: tasks and threads started with a copied
+context inherit it, siblings never see each other's. ``dspy.Parallel`` copies no context
+variables, so ``capture.patch`` carries this one into its workers.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from streamll.configuration import configuration
+from streamll.core.errors import ConfigurationError
+from streamll.core.events import (
+    NOTHING,
+    SHARED_FIELDS,
+    Event,
+    EventData,
+    Status,
+    StreamllEvent,
+    TraceEnd,
+    TraceStart,
+)
+
+
+class Publisher(Protocol):
+    """Where events go: the innermost captured call, or nobody."""
+
+    def publish(self, event: Event) -> None: ...
+
+
+_context: ContextVar[Mapping[str, Any]] = ContextVar("streamll_context", default=NOTHING)
+_trace: ContextVar[str | None] = ContextVar("streamll_trace", default=None)
+
+
+def _nobody() -> Publisher | None:
+    return None
+
+
+# ``capture`` replaces this once dspy is in play; a process that never captures has no run.
+_current_publisher: Callable[[], Publisher | None] = _nobody
+
+
+def find_publisher_with(finder: Callable[[], Publisher | None]) -> None:
+    """Tell this module how to find the current run (called once, by ``capture``)."""
+    global _current_publisher  # noqa: PLW0603
+    _current_publisher = finder
+
+
+def set_context(**values: Any) -> None:
+    """Attach ``values`` to every later event of this task or thread and its children.
+
+    Adds to what is set already; a value of ``None`` removes its key. Read it as
+    ``event.data["conversation_id"]``. Two requests served at the same time, each in its own
+    task or thread, never see each other's context.
+
+    Raises:
+        ConfigurationError: a name that an event needs for itself (``seq``, ``identity``, …).
+    """
+    taken = sorted(set(values) & RESERVED)
+    if taken:
+        raise ConfigurationError(
+            f"set_context cannot use the name {taken[0]!r}: events have a field of that name; "
+            f"choose another, e.g. my_{taken[0]}"
+        )
+    merged = {**_context.get(), **values}
+    _context.set(MappingProxyType({k: v for k, v in merged.items() if v is not None}))
+
+
+RESERVED = frozenset({*SHARED_FIELDS, "run_id", "event_type", "data"})
+
+
+def clear_context() -> None:
+    """Forget what ``set_context`` set in this task or thread."""
+    _context.set(NOTHING)
+
+
+def get_context() -> Mapping[str, Any]:
+    """The context of this task or thread, read-only."""
+    return _context.get()
+
+
+@contextmanager
+def scoped_context(values: Mapping[str, Any]) -> Iterator[None]:
+    """Run a block under ``values``; what the block sets is forgotten after it."""
+    token = _context.set(values)
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def _send(event: Event) -> None:
+    publisher = _current_publisher()
+    if publisher is not None:
+        publisher.publish(event)
+    else:
+        configuration.deliver(_with_context(event))
+
+
+def _with_context(event: Event) -> Event:
+    import msgspec
+
+    context = get_context()
+    stamped = msgspec.structs.replace(
+        event, timestamp=event.timestamp or time.time(), context=context
+    )
+    if isinstance(stamped, StreamllEvent):
+        stamped = msgspec.structs.replace(stamped, data=EventData(dict(event.data), context))
+    return stamped
+
+
+def emit_event(event: Event) -> None:
+    """Put ``event`` into the current run's stream; it gets its place and identity there."""
+    if not isinstance(event, Event):
+        raise TypeError(
+            f"emit_event takes a streamll event, not {type(event).__name__}; "
+            'try streamll.emit("my.type", key=value)'
+        )
+    _send(event)
+
+
+def emit(event_type: str, **data: Any) -> None:
+    """Put a custom event into the current run's stream.
+
+    ``streamll.emit("docs_found", count=3)`` arrives as a ``StreamllEvent`` with
+    ``event.event_type == "docs_found"`` and ``event.data["count"] == 3``.
+    """
+    _send(StreamllEvent(event_type=event_type, data=data))
+
+
+def status(message: str) -> None:
+    """Tell whoever watches what the program is doing: ``streamll.status("Searching…")``."""
+    _send(Status(message=message))
+
+
+class Trace:
+    """A named step of a program; what ``with streamll.trace(...) as ctx`` gives."""
+
+    def __init__(self, name: str, trace_id: str) -> None:
+        self.name = name
+        self.trace_id = trace_id
+
+    def emit(self, event_type: str, data: Mapping[str, Any] | None = None, **more: Any) -> None:
+        """Put a custom event into the stream, marked with this trace's name and id."""
+        own = {"trace": self.name, "trace_id": self.trace_id, **(data or {}), **more}
+        _send(StreamllEvent(event_type=event_type, data=own))
+
+
+@contextmanager
+def trace(name: str) -> Iterator[Trace]:
+    """Mark a step: ``trace.start`` before, ``trace.end`` after, with duration and error type.
+
+    Traces nest; ``parent_trace_id`` tells how. An exception passes through unchanged.
+    """
+    parent = _trace.get()
+    step = Trace(name, uuid.uuid4().hex)
+    _send(TraceStart(name=name, trace_id=step.trace_id, parent_trace_id=parent))
+    token = _trace.set(step.trace_id)
+    started = time.monotonic()
+    error_type: str | None = None
+    try:
+        yield step
+    except BaseException as error:
+        error_type = type(error).__name__
+        raise
+    finally:
+        _trace.reset(token)
+        _send(
+            TraceEnd(
+                name=name,
+                trace_id=step.trace_id,
+                parent_trace_id=parent,
+                duration=time.monotonic() - started,
+                error_type=error_type,
+            )
+        )

@@ -1,0 +1,61 @@
+"""What a run has said so far, by field: tokens joined, corrections applied, superseded text gone.
+
+Events in, text out. A predictor that is called several times has its texts joined in the order
+of its calls. Memory: the text of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from streamll.core.errors import AmbiguousFieldError, UnknownFieldError
+from streamll.core.events import Event, FieldCorrected, LMSuperseded, TokenEvent
+
+Key = tuple[str | None, str, str | None, int]  # predictor, field, call_id, attempt
+
+
+class Transcript:
+    """``known`` lists output fields as ``predictor → names``; a field not yet seen there is empty."""
+
+    def __init__(self, known: Iterable[tuple[str, Iterable[str]]] = ()) -> None:
+        self._known = {(predictor, name) for predictor, names in known for name in names}
+        self._texts: dict[Key, list[str]] = {}
+
+    def feed(self, event: Event) -> None:
+        if isinstance(event, TokenEvent):
+            self._texts.setdefault(_key(event, event.field), []).append(event.token)
+        elif isinstance(event, FieldCorrected):
+            self._texts[_key(event, event.field)] = [event.text]
+        elif isinstance(event, LMSuperseded):
+            gone = (event.call_id, event.attempt)
+            for key in [key for key in self._texts if key[2:] == gone]:
+                del self._texts[key]
+
+    def text(self, field: str) -> str:
+        """The text of ``field`` so far; ``"predictor.field"`` where several predictors have it.
+
+        Raises:
+            AmbiguousFieldError: several predictors have the field; the message lists them.
+            UnknownFieldError: no predictor has it.
+        """
+        seen = {(key[0], key[1]) for key in self._texts} | self._known
+        owners = {owner for owner in seen if field in _spellings(owner)}
+        if not owners:
+            names = ", ".join(sorted({_spellings(owner)[-1] for owner in seen})) or "none yet"
+            raise UnknownFieldError(f"no output field {field!r}; there are: {names}")
+        if len(owners) > 1:
+            names = ", ".join(sorted(_spellings(owner)[-1] for owner in owners))
+            raise AmbiguousFieldError(
+                f"several predictors have a field {field!r}; ask for one of: {names}"
+            )
+        owner = owners.pop()
+        return "".join("".join(parts) for key, parts in self._texts.items() if key[:2] == owner)
+
+
+def _key(event: Event, field: str) -> Key:
+    return event.predictor, field, event.call_id, event.attempt
+
+
+def _spellings(owner: tuple[str | None, str]) -> tuple[str, ...]:
+    predictor, field = owner
+    return (field,) if predictor is None else (field, f"{predictor}.{field}")
