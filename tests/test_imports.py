@@ -19,41 +19,35 @@ SOURCE = Path(__file__).parent.parent / "src" / "streamll"
 class Rule(NamedTuple):
     """What the modules of one part may import besides the standard library.
 
-    ``own`` names parts of streamll, ``libraries`` what may stand at the top of a module, and
-    ``within`` what may be imported only inside the function that needs it.
+    Names with a dot in front are parts of streamll. ``always`` may stand anywhere, ``within`` only
+    inside the function that needs it, or under ``TYPE_CHECKING``.
     """
 
-    own: AbstractSet[str]
-    libraries: AbstractSet[str] = frozenset()
+    always: AbstractSet[str] = frozenset()
     within: AbstractSet[str] = frozenset()
 
 
 RULES = {
-    # the public names are resolved lazily, so nothing is imported at all
-    "__init__": Rule(own=set()),
-    "__main__": Rule(own={"cli"}),
+    # the public names are resolved when they are used
+    "__init__": Rule(within={".capture", ".configuration", ".context", ".core"}),
     # plain synchronous Python: data in, events out
-    "core": Rule(own={"core"}, libraries={"msgspec"}),
-    "configuration": Rule(own={"core"}, libraries={"msgspec"}),
-    "context": Rule(own={"configuration", "core"}, within={"msgspec"}),
-    "flow": Rule(own={"core", "flow"}, libraries={"anyio"}, within={"rich"}),
-    "sinks": Rule(own={"core", "flow", "sinks"}, libraries={"msgspec"}, within={"rich"}),
+    "core": Rule({".core", "msgspec"}),
+    "configuration": Rule({".core", "msgspec"}),
+    "context": Rule({".configuration", ".core"}, within={"msgspec"}),
+    # waiting: threads and event loops
+    "flow": Rule({".core", ".flow", "anyio", "msgspec"}),
+    # how a run looks in a terminal, as data; rich only draws
+    "terminal": Rule({".core", ".terminal"}, within={"rich"}),
+    "sinks": Rule({".core", ".flow", ".sinks", ".terminal", "msgspec"}, within={"rich"}),
     # the only part that imports dspy and what DSPy itself stands on
     "capture": Rule(
-        own={"capture", "configuration", "context", "core", "flow", "sinks"},
-        libraries={"anyio", "dspy", "litellm", "msgspec"},
-        within={"httpcore"},
+        {".capture", ".configuration", ".context", ".core", ".flow", "anyio", "dspy", "msgspec"},
+        within={".sinks", "httpcore", "litellm"},
     ),
     # a server of its own; only the helper that makes a `dspy.LM` for it knows DSPy
-    "testing": Rule(
-        own={"core", "sinks", "testing"}, libraries={"h11", "msgspec"}, within={"dspy"}
-    ),
-    # the shell around everything; nothing imports it
-    "cli": Rule(
-        own={"__init__", "capture", "cli", "configuration", "core", "flow", "sinks", "testing"},
-        libraries={"typer"},
-        within={"dspy", "rich"},
-    ),
+    "testing": Rule({".core", ".sinks", ".testing", "h11", "msgspec"}, within={"dspy"}),
+    # the shell around everything
+    "cli": Rule({".cli", ".core", "typer"}, within={".", ".sinks", ".testing", "dspy", "rich"}),
 }
 
 
@@ -87,23 +81,27 @@ def imports(tree: ast.Module, package: str) -> Iterator[Import]:
 
 
 def part_of(module: Path) -> str:
-    first = module.relative_to(SOURCE).parts[0]
-    return first.removesuffix(".py")
+    return module.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def rule_name(module: str) -> str:
+    """The name by which rules speak of a module: a library, or ``.part`` of streamll."""
+    library, _, rest = module.partition(".")
+    if library != "streamll":
+        return library
+    part = rest.partition(".")[0]
+    return f".{part}" if part in RULES else "."  # "." are the public names
 
 
 def violations(module: Path) -> Iterator[str]:
     rule = RULES[part_of(module)]
     package = ".".join(["streamll", *module.relative_to(SOURCE).parts[:-1]])
-    for line, name, at_top in imports(ast.parse(module.read_text("utf-8")), package):
-        library, _, rest = name.partition(".")
-        place = f"{module.relative_to(SOURCE)}:{line} imports {name}"
-        if library == "streamll":
-            part = rest.partition(".")[0]
-            if (part if part in RULES else "__init__") not in rule.own:
-                yield place
-        elif library in sys.stdlib_module_names or library in rule.libraries:
+    for line, imported, at_top in imports(ast.parse(module.read_text("utf-8")), package):
+        name = rule_name(imported)
+        if name in rule.always or name in sys.stdlib_module_names:
             continue
-        elif library not in rule.within:
+        place = f"{module.relative_to(SOURCE)}:{line} imports {imported}"
+        if name not in rule.within:
             yield place
         elif at_top:
             yield f"{place} when it is imported itself, not only in the function that needs it"
