@@ -1,10 +1,15 @@
 """What a field parser is: text in, pieces out; no clock, no I/O, no dspy.
 
 A parser reads one completion, however it is cut into chunks, and says which text belongs to
-which output field. It releases text as soon as no well-formed continuation could change it,
-and not before. Well-formed means: the adapter parses the reply without repair, no field
-occurs twice, a ``str`` field is a JSON string, XML has no child elements. What a parser
-releases outside of that may differ from the program's value; the caller compares and corrects.
+which output field. It is made with ``Parser(fields)``, a mapping from the name of each output
+field to ``True`` where the released text must be the field's final value (the annotation is
+``str``) and ``False`` where the text is released as the model wrote it.
+
+A parser releases text as soon as no well-formed continuation could change it, and not before.
+Well-formed means: the adapter parses the reply without repair, no field occurs twice, a
+``str`` field is a JSON string, XML has no child elements; each parser's module says what that
+comes to. What a parser releases outside of that may differ from the program's value; the
+caller compares and corrects. The joined text of a field never depends on the chunking.
 """
 
 from __future__ import annotations

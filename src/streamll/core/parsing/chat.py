@@ -1,0 +1,137 @@
+r"""Fields of a reply in DSPy's chat format; the rule is ``ChatAdapter.parse``.
+
+::
+
+    reply    = line*                      lines end as str.splitlines() ends them
+    line     = blank* header rest         begins a section; rest is its first line
+             | text                       belongs to the section begun last
+    header   = "[[ ## " word " ## ]]"
+
+A section's value is its lines, joined by ``\n`` and stripped; the rest of the header's own
+line is stripped for itself. The first section of a name counts; sections of other names
+(``completed`` is one) and what precedes the first header are no field's text. The adapter
+finds the header in the stripped line but cuts the unstripped one, so a header indented by
+``n`` blanks leaves its own last ``n`` characters in the value.
+
+Every reply is well-formed here: nothing that follows can change what precedes it, but for
+the blanks that ``strip`` may take and the beginning of a line that may become a header. Both
+wait; everything else leaves at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from .base import Piece, Text
+from .release import Pieces, Trimmer, so_far
+
+_STEPS = (r"\[", r"\[", " ", "#", "#", " ", r"\w+", " ", "#", "#", " ", r"\]", r"\]")
+_HEADER = re.compile("".join(_STEPS))
+_HEADER_SO_FAR = re.compile(so_far(*_STEPS))
+_OPENING = _CLOSING = len("[[ ## ")
+_WORD = re.compile(r"\w+")
+_BLANKS = re.compile(r"\s*")
+_LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+
+
+class ChatParser:
+    """Reads one reply line by line; each state reads a stretch and says where it stopped."""
+
+    def __init__(self, fields: Mapping[str, bool]) -> None:
+        self._pieces = Pieces(fields)
+        self._trimmer = Trimmer()
+        self._state: Callable[[ChatParser, str, int], int] = ChatParser._at_line_start
+        self._flow: str | None = None  # the field in whose line we are, nothing held back
+        self._after_return = False  # the last chunk ended in "\r", so "\n" is no line of its own
+        self._indent = 0  # blanks before the header
+        self._on_header_line = False
+        self._held: list[str] = []  # what may become a header
+        self._probe = ""  # the same, the word in it shortened to one letter
+
+    def feed(self, chunk: str) -> Sequence[Piece]:
+        field = self._flow
+        if field is not None and chunk[-1:] > " " and chunk.isprintable():
+            return (Text(field, chunk),)  # no line end, no last blank
+        if not chunk:
+            return ()
+        text = chunk[1:] if self._after_return and chunk[0] == "\n" else chunk
+        self._after_return = chunk[-1] == "\r"
+        self._read(_LINE_END.sub("\n", text))
+        inside = self._state is ChatParser._in_line and self._trimmer.flowing
+        self._flow = self._pieces.field if inside else None
+        return self._pieces.take()
+
+    def finish(self) -> Sequence[Piece]:
+        self._text("".join(self._held))
+        self._held.clear()
+        self._flow = None
+        self._pieces.close()
+        return self._pieces.take()
+
+    def _read(self, text: str) -> None:
+        at = 0
+        while at < len(text):
+            at = self._state(self, text, at)
+
+    def _at_line_start(self, text: str, at: int) -> int:
+        """Only blanks in this line so far."""
+        match = _BLANKS.match(text, at)
+        assert match is not None
+        blanks, at = match.group(), match.end()
+        line = blanks.rfind("\n") + 1
+        self._indent = len(blanks) - line + (0 if line else self._indent)
+        self._text(blanks)
+        if at < len(text):
+            may_be_header = text[at] == "["
+            self._state = ChatParser._in_header if may_be_header else ChatParser._in_line
+        return at
+
+    def _in_header(self, text: str, at: int) -> int:
+        """The line may still turn out to begin with a header."""
+        end = text.find("\n", at)
+        line = text[at:] if end < 0 else text[at:end]
+        probe = self._probe + line
+        if match := _HEADER.match(probe):
+            length = match.end() - len(self._probe)
+            self._begin("".join(self._held) + line[:length])
+            return at + length
+        if end < 0 and _HEADER_SO_FAR.fullmatch(probe):
+            self._held.append(line)
+            self._probe = _WORD.sub("x", probe)
+            return len(text)
+        self._text("".join(self._held))
+        self._leave_header()
+        return at
+
+    def _begin(self, header: str) -> None:
+        """A section begins, so the one before it ends."""
+        self._pieces.close()
+        self._pieces.open(header[_OPENING:-_CLOSING])
+        self._trimmer = Trimmer()
+        self._on_header_line = True
+        self._leave_header()
+        self._text(header[max(0, len(header) - self._indent) :])
+
+    def _leave_header(self) -> None:
+        self._held.clear()
+        self._probe = ""
+        self._state = ChatParser._in_line
+
+    def _in_line(self, text: str, at: int) -> int:
+        """Nothing in the rest of this line can be a header."""
+        end = text.find("\n", at)
+        if end < 0:
+            self._text(text[at:])
+            return len(text)
+        self._text(text[at:end])
+        if self._on_header_line:
+            self._trimmer.forget_blanks()
+            self._on_header_line = False
+        self._indent = 0
+        self._state = ChatParser._at_line_start
+        return end
+
+    def _text(self, text: str) -> None:
+        if self._pieces.field is not None:
+            self._pieces.text(self._trimmer.push(text))

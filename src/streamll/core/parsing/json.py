@@ -1,0 +1,251 @@
+"""Fields of a reply that is a JSON object; the rule is ``JSONAdapter.parse``, which BAML shares.
+
+::
+
+    reply    = prose "{" [member ("," member)*] "}" prose
+    member   = string ":" value           blanks may stand between all of these
+    string   = '"' (character | escape)* '"'
+    escape   = backslash ('"' | backslash | "/" | "b" | "f" | "n" | "r" | "t" | "u" hex*4)
+
+The object begins at the first ``{``. A ``str`` field whose value is a string is released
+decoded, character by character; an escape leaves when it is complete, the first half of a
+surrogate pair when what follows decides whether the second half comes. Any other value of a
+``str`` field becomes ``str(value)``, as in ``parse_value``, and leaves at its end. Fields of
+other types leave as the model wrote them, quotes included. Nested objects are never searched.
+
+The adapter takes ``json_repair.loads(reply)``, else that of the first balanced ``{…}``. So a
+reply is well-formed when it is one valid JSON object, alone or with prose or a code fence
+around it, where the prose holds no brace, and no other bracket or comment sign (``[ ( # /``)
+if a string of the object holds unbalanced braces: those make ``json_repair`` find something
+else first, and the adapter then counts braces in strings too. Beyond that, raw control
+characters and unknown escapes in strings, and missing or additional commas, are read as
+``json_repair`` reads them; at anything else the object is given up, and no more is released.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from .base import Piece, Text
+from .release import Pieces, so_far
+
+_HEX = "[0-9a-fA-F]"
+_HIGH = rf"u[dD][89abAB]{_HEX}{{2}}"  # the first half of a surrogate pair, without backslash
+_LOW_STEPS = (r"\\", "u", "[dD]", "[c-fC-F]", _HEX, _HEX)  # the second half, with it
+_LOW = "".join(_LOW_STEPS)
+_LOW_SO_FAR = so_far(*_LOW_STEPS[:-1])
+
+# As much of a string as is decided: stops at the quote and at an escape that is not complete.
+_DECIDED = re.compile(
+    rf"""[^"\\]*
+    (?:\\(?: [^u]
+           | u(?![dD][89abAB]){_HEX}{{4}}
+           | {_HIGH} (?: {_LOW} | (?!{_LOW_SO_FAR}\Z) )
+         )
+       [^"\\]*
+    )*""",
+    re.VERBOSE,
+)
+_ESCAPE_SO_FAR = re.compile(rf"\\(?:{so_far('u', _HEX, _HEX, _HEX)}|{_HIGH}{_LOW_SO_FAR})")
+_ESCAPE = re.compile(rf"\\(?:([\"\\/bfnrt]|u{_HEX}{{4}})|(')|)")
+_RAW_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+_BLANKS = re.compile(r"\s*")
+_BETWEEN_MEMBERS = re.compile(r"[\s,]*")
+_BRACKET_OR_QUOTE = re.compile(r'["{}\[\]]')
+_SCALAR = re.compile(r"[^\s,}\]]*")
+
+_lenient = json.JSONDecoder(strict=False)  # raw control characters may stand in strings
+
+
+class JSONParser:
+    """Reads one object; each state reads a stretch and says where it stopped."""
+
+    def __init__(self, fields: Mapping[str, bool]) -> None:
+        self._pieces = Pieces(fields)
+        self._state: Callable[[JSONParser, str, int], int] = JSONParser._before_object
+        self._flow: str | None = None  # the field in whose string we are, nothing held back
+        self._held = ""  # an escape that is not complete
+        self._escaped = False  # the last character of a raw string was a backslash
+        self._depth = 0  # of brackets in a raw value
+        self._parts: list[str] = []  # the key, or the value that is to be converted
+        self._final = False  # the text must be the final value
+        self._convert = False  # and the value is no string
+
+    def feed(self, chunk: str) -> Sequence[Piece]:
+        field = self._flow
+        if field is not None and chunk and '"' not in chunk and "\\" not in chunk:
+            return (Text(field, chunk),)
+        text = self._held + chunk if self._held else chunk
+        self._held = ""
+        at = 0
+        while at < len(text):
+            at = self._state(self, text, at)
+        inside = self._state is JSONParser._in_string and not self._held
+        self._flow = self._pieces.field if inside else None
+        return self._pieces.take()
+
+    def finish(self) -> Sequence[Piece]:
+        self._end_value()
+        self._state = JSONParser._after_object
+        self._held = ""
+        self._flow = None
+        return self._pieces.take()
+
+    # --- the object ---------------------------------------------------------------------------
+
+    def _before_object(self, text: str, at: int) -> int:
+        brace = text.find("{", at)
+        if brace < 0:
+            return len(text)
+        self._state = JSONParser._before_key
+        return brace + 1
+
+    def _before_key(self, text: str, at: int) -> int:
+        at = _end(_BETWEEN_MEMBERS, text, at)
+        if at < len(text):
+            is_key = text[at] == '"'
+            self._state = JSONParser._in_key if is_key else JSONParser._after_object
+        return at + 1
+
+    def _in_key(self, text: str, at: int) -> int:
+        end = self._raw_string_end(text, at)
+        self._parts.append(text[at:end])
+        if end < len(text):
+            self._state = JSONParser._before_colon
+        return end + 1
+
+    def _before_colon(self, text: str, at: int) -> int:
+        at = _end(_BLANKS, text, at)
+        if at == len(text):
+            return at
+        if text[at] != ":":
+            self._state = JSONParser._after_object
+            return at
+        key = _decode("".join(self._parts))
+        self._parts.clear()
+        self._final = self._pieces.open(key)
+        self._state = JSONParser._before_value
+        return at + 1
+
+    def _before_value(self, text: str, at: int) -> int:
+        at = _end(_BLANKS, text, at)
+        if at == len(text):
+            return at
+        if text[at] == '"' and self._final:
+            self._state = JSONParser._in_string
+            return at + 1
+        self._convert = self._final
+        if text[at] == '"':
+            self._take('"')
+            self._state = JSONParser._in_raw_string
+            return at + 1
+        self._state = JSONParser._in_brackets if text[at] in "{[" else JSONParser._in_scalar
+        return at
+
+    def _after_object(self, text: str, at: int) -> int:
+        return len(text)
+
+    # --- the value of a str field ---------------------------------------------------------------
+
+    def _in_string(self, text: str, at: int) -> int:
+        end = _end(_DECIDED, text, at)
+        self._pieces.text(_decode(text[at:end]))
+        if end == len(text):
+            return end
+        if text[end] == '"':
+            self._end_value()
+        elif _ESCAPE_SO_FAR.fullmatch(text, end):
+            self._held = text[end:]
+            return len(text)
+        else:
+            self._pieces.text("\\")  # begins no escape after all
+        return end + 1
+
+    # --- values as the model wrote them ---------------------------------------------------------
+
+    def _in_raw_string(self, text: str, at: int) -> int:
+        """A string: the value, or inside its brackets."""
+        end = self._raw_string_end(text, at)
+        self._take(text[at : end + 1])
+        if end < len(text):
+            if self._depth:
+                self._state = JSONParser._in_brackets
+            else:
+                self._end_value()
+        return end + 1
+
+    def _in_brackets(self, text: str, at: int) -> int:
+        """An object or list, outside its strings."""
+        match = _BRACKET_OR_QUOTE.search(text, at)
+        end = match.end() if match else len(text)
+        self._take(text[at:end])
+        if match:
+            sign = match.group()
+            if sign == '"':
+                self._state = JSONParser._in_raw_string
+            else:
+                self._depth += 1 if sign in "{[" else -1
+                if not self._depth:
+                    self._end_value()
+        return end
+
+    def _in_scalar(self, text: str, at: int) -> int:
+        """A number, or a word such as ``null``."""
+        end = _end(_SCALAR, text, at)
+        self._take(text[at:end])
+        if end < len(text):
+            self._end_value()
+        return end
+
+    def _raw_string_end(self, text: str, at: int) -> int:
+        """Where the closing quote is, or the end of the text."""
+        end = _end(_RAW_STRING, text, at + self._escaped)
+        self._escaped = text[end : end + 1] == "\\"
+        return len(text) if self._escaped else end
+
+    def _take(self, raw: str) -> None:
+        if self._convert:
+            self._parts.append(raw)
+        else:
+            self._pieces.text(raw)
+
+    def _end_value(self) -> None:
+        if self._convert:
+            self._pieces.text(_as_str("".join(self._parts)))
+            self._convert = False
+        self._parts.clear()
+        self._pieces.close()
+        self._state = JSONParser._before_key
+
+
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """Where a pattern that may be empty ends."""
+    match = pattern.match(text, at)
+    assert match is not None
+    return match.end()
+
+
+def _decode(raw: str) -> str:
+    """The text of a string's inside; a backslash that begins no escape stays."""
+    if "\\" not in raw:
+        return raw
+    try:
+        text: str = _lenient.decode(f'"{raw}"')
+    except ValueError:
+        text = _lenient.decode(f'"{_ESCAPE.sub(_repaired, raw)}"')
+    return text
+
+
+def _repaired(escape: re.Match[str]) -> str:
+    known, apostrophe = escape.groups()
+    return apostrophe or (escape.group() if known else r"\\")
+
+
+def _as_str(raw: str) -> str:
+    """What ``parse_value`` makes of a value that is no string."""
+    try:
+        return str(json.loads(raw))
+    except (ValueError, RecursionError):
+        return raw

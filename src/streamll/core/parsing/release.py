@@ -1,0 +1,113 @@
+"""How text leaves a parser: trimmed as ``str.strip`` would, gathered into pieces.
+
+Three small tools the parsers share. None of them looks at the reply's format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .base import Closed, Opened, Piece, Text
+
+
+def so_far(*steps: str) -> str:
+    """A regular expression for every beginning of a sequence, the empty one included."""
+    pattern = ""
+    for step in reversed(steps):
+        pattern = f"(?:{step}{pattern})?"
+    return pattern
+
+
+class Trimmer:
+    """``str.strip`` as a stream: leading blanks are dropped, blanks that may be the last wait."""
+
+    __slots__ = ("_blanks", "_started")
+
+    def __init__(self) -> None:
+        self._started = False
+        self._blanks: list[str] = []
+
+    @property
+    def flowing(self) -> bool:
+        """Whether text that does not end in a blank passes unchanged."""
+        return self._started and not self._blanks
+
+    def push(self, text: str) -> str:
+        """The text that became certain."""
+        body = text.rstrip()
+        if not body:
+            if self._started:
+                self._blanks.append(text)
+            return ""
+        blanks = text[len(body) :]
+        if self._blanks:
+            self._blanks.append(body)
+            body = "".join(self._blanks)
+        elif not self._started:
+            self._started = True
+            body = body.lstrip()
+        self._blanks = [blanks] if blanks else []
+        return body
+
+    def forget_blanks(self) -> None:
+        """The blanks that wait belong to no value."""
+        self._blanks.clear()
+
+
+class Pieces:
+    """Gathers what one ``feed`` releases, with one ``Text`` for each stretch of a field.
+
+    Each field opens once: a second opening, or one of a name that is no output field, makes
+    the text after it go nowhere.
+    """
+
+    __slots__ = ("_fields", "_parts", "_pieces", "_seen", "field")
+
+    def __init__(self, fields: Mapping[str, bool]) -> None:
+        self.field: str | None = None
+        self._fields = fields
+        self._seen: set[str] = set()
+        self._parts: list[str] = []
+        self._pieces: list[Piece] = []
+
+    def open(self, name: str) -> bool:
+        """Begin the field and say whether its text must be the final value."""
+        if name not in self._fields or name in self._seen:
+            return False
+        self._seen.add(name)
+        self.field = name
+        self._pieces.append(Opened(name))
+        return self._fields[name]
+
+    def text(self, text: str) -> None:
+        """More text of the open field, if there is one."""
+        if text and self.field is not None:
+            self._parts.append(text)
+
+    def close(self) -> None:
+        """End the open field, if there is one."""
+        if self.field is not None:
+            self._join()
+            self._pieces.append(Closed(self.field))
+            self.field = None
+
+    def take(self) -> Sequence[Piece]:
+        """Everything since the last time."""
+        if self._parts:
+            if not self._pieces:
+                return (self._joined(),)
+            self._join()
+        if not self._pieces:
+            return ()
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def _join(self) -> None:
+        if self._parts:
+            self._pieces.append(self._joined())
+
+    def _joined(self) -> Text:
+        assert self.field is not None
+        text = self._parts[0] if len(self._parts) == 1 else "".join(self._parts)
+        self._parts.clear()
+        return Text(self.field, text)

@@ -1,0 +1,262 @@
+r"""Fields of a reply in XML tags; the rule is ``XMLAdapter.parse``.
+
+::
+
+    reply     = (text | element | cdata | hidden)*      inside one invisible root element
+    element   = "<" name attributes ">" content "</" name ">" | "<" name attributes "/>"
+    content   = (text | reference | element | cdata | hidden)*
+    reference = "&" ("lt" | "gt" | "amp" | "quot" | "apos" | "#" digits | "#x" digits) ";"
+    cdata     = "<![CDATA[" text "]]>"
+    hidden    = "<!--" text "-->" | "<?" text "?>"
+
+An element of the outermost level named like a field (or ``<entry key="field">``) is that
+field. The adapter lets a real XML parser read the reply, so line ends become ``\n``,
+references are decoded, comments vanish; then the text is stripped. A ``str`` field is
+released just so: blanks that may be the last wait, and so does a tag or a reference, which
+leaves as soon as only one character is left that it can mean. Fields of other types leave as
+the model wrote them between their tags, stripped.
+
+Well-formed means well-formed XML (numbers in references up to 30 digits) in which each field
+is one element with no element in it. Beyond that, a ``<`` that begins no tag and a ``&`` that
+begins no reference are text (the adapter refuses the reply), an element inside a ``str``
+field is text as written (the adapter writes it anew, and strips nothing), and a field's
+second element is passed over (the adapter makes a list).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from xml.etree import ElementTree as ET
+
+from .base import Piece, Text
+from .release import Pieces, Trimmer
+
+_CDATA = "<![CDATA["
+_SECTIONS = {_CDATA: "]]>", "<!--": "-->", "<?": "?>"}
+_TAG_SIGN = re.compile("[<>\"']")
+_MARKUP = re.compile("[<&]")
+_PLAIN_TAG = re.compile(r"<([^\s/>]+)/?>")
+
+_UNDECIDED = {"&", "&a", "&#", "&#x"}
+_DECIDED = {
+    "&l": ("<", "t;"),
+    "&g": (">", "t;"),
+    "&am": ("&", "p;"),
+    "&ap": ("'", "os;"),
+    "&q": ('"', "uot;"),
+}
+_NUMBER = re.compile("&#(?:x([0-9a-fA-F]{1,30})|([0-9]{1,30}))(;?)")
+_NO_CHARACTER = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_LAST = 0x10FFFF
+
+
+class XMLParser:
+    """Reads one reply; each state reads a stretch and says where it stopped."""
+
+    def __init__(self, fields: Mapping[str, bool]) -> None:
+        self._pieces = Pieces(fields)
+        self._trimmer = Trimmer()
+        self._state: Callable[[XMLParser, str, int], int] = XMLParser._in_content
+        self._flow: str | None = None  # the field in whose text we are, nothing held back
+        self._after_return = False  # the last chunk ended in "\r", so "\n" is no line of its own
+        self._held = ""  # the beginning of a section's opening or terminator
+        self._depth = 0  # of elements
+        self._raw = False  # the open field leaves as written
+        self._tag: list[str] = []  # the tag so far
+        self._quote = ""  # the quote that ends the attribute's value
+        self._terminator = ""  # what ends the section
+        self._shown = False  # the section's text is the field's
+        self._reference = ""  # as long as several characters are possible
+        self._rest = ""  # how the reference must end
+
+    def feed(self, chunk: str) -> Sequence[Piece]:
+        field = self._flow
+        if (
+            field is not None
+            and "<" not in chunk
+            and "&" not in chunk
+            and chunk[-1:] > " "
+            and chunk.isprintable()
+        ):
+            return (Text(field, chunk),)  # no markup, no line end, no last blank
+        if not chunk:
+            return ()
+        text = chunk[1:] if self._after_return and chunk[0] == "\n" else chunk
+        self._after_return = chunk[-1] == "\r"
+        self._read(self._held + text.replace("\r\n", "\n").replace("\r", "\n"))
+        inside = self._state is XMLParser._in_content and self._trimmer.flowing
+        self._flow = self._pieces.field if inside else None
+        return self._pieces.take()
+
+    def finish(self) -> Sequence[Piece]:
+        self._flow = None
+        self._pieces.close()
+        return self._pieces.take()
+
+    def _read(self, text: str) -> None:
+        self._held = ""
+        at = 0
+        while at < len(text):
+            at = self._state(self, text, at)
+
+    def _in_content(self, text: str, at: int) -> int:
+        if self._raw or self._pieces.field is None:
+            end = text.find("<", at)
+        else:
+            match = _MARKUP.search(text, at)
+            end = match.start() if match else -1
+        if end < 0:
+            self._text(text[at:])
+            return len(text)
+        self._text(text[at:end])
+        is_reference = text[end] == "&"
+        self._state = XMLParser._in_reference if is_reference else XMLParser._in_opening
+        return end
+
+    def _text(self, text: str) -> None:
+        if self._pieces.field is not None:
+            self._pieces.text(self._trimmer.push(text))
+
+    # --- references, character by character -----------------------------------------------------
+
+    def _in_reference(self, text: str, at: int) -> int:
+        """Several characters are still possible."""
+        reference = self._reference + text[at]
+        decided = _decide(reference)
+        if decided is None:
+            self._text(self._reference)
+            self._reference = ""
+            self._state = XMLParser._in_content
+            return at
+        character, self._rest = decided
+        self._reference = "" if character else reference
+        if character:
+            self._text(character)
+            self._state = XMLParser._in_rest if self._rest else XMLParser._in_content
+        return at + 1
+
+    def _in_rest(self, text: str, at: int) -> int:
+        """The character is out; its reference has to end so."""
+        as_expected = text[at] == self._rest[0]
+        self._rest = self._rest[1:] if as_expected else ""
+        if not self._rest:
+            self._state = XMLParser._in_content
+        return at + as_expected
+
+    # --- comments, processing instructions and CDATA --------------------------------------------
+
+    def _in_opening(self, text: str, at: int) -> int:
+        """A ``<``: of what?"""
+        beginning = text[at : at + len(_CDATA)]
+        for opening, terminator in _SECTIONS.items():
+            if beginning.startswith(opening):
+                self._terminator = terminator
+                self._shown = self._raw or opening == _CDATA
+                self._text(opening if self._raw else "")
+                self._state = XMLParser._in_section
+                return at + len(opening)
+            if opening.startswith(beginning):
+                self._held = beginning
+                return len(text)
+        if beginning[1] in "/:" or beginning[1].isidentifier():
+            self._state = XMLParser._in_tag
+            return at
+        self._text("<")
+        self._state = XMLParser._in_content
+        return at + 1
+
+    def _in_section(self, text: str, at: int) -> int:
+        terminator = self._terminator
+        end = text.find(terminator, at)
+        if end < 0:
+            beginnings = (terminator[:-1], terminator[0], "")
+            self._held = next(held for held in beginnings if text.endswith(held, at))
+            self._text(text[at : len(text) - len(self._held)] if self._shown else "")
+            return len(text)
+        self._text(text[at:end] if self._shown else "")
+        self._text(terminator if self._raw else "")
+        self._state = XMLParser._in_content
+        return end + len(terminator)
+
+    # --- tags -----------------------------------------------------------------------------------
+
+    def _in_tag(self, text: str, at: int) -> int:
+        if self._quote:
+            quote = text.find(self._quote, at)
+            end = len(text) if quote < 0 else quote + 1
+            self._quote = self._quote if quote < 0 else ""
+            self._tag.append(text[at:end])
+            return end
+        begun = not self._tag  # its own "<" is no sign of another
+        match = _TAG_SIGN.search(text, at + begun)
+        end = match.end() if match else len(text)
+        sign = match.group() if match else ""
+        if sign == "<":
+            self._tag.append(text[at : end - 1])
+            self._text(self._end_of_tag())
+            self._state = XMLParser._in_opening
+            return end - 1
+        self._tag.append(text[at:end])
+        if sign == ">":
+            tag = self._end_of_tag()
+            if tag.startswith("</"):
+                self._end(tag)
+            else:
+                self._start(tag)
+        else:
+            self._quote = sign
+        return end
+
+    def _end_of_tag(self) -> str:
+        tag = "".join(self._tag)
+        self._tag.clear()
+        self._state = XMLParser._in_content
+        return tag
+
+    def _start(self, tag: str) -> None:
+        if self._depth:
+            self._raw = True
+            self._text(tag)
+        else:
+            self._raw = not self._pieces.open(_name(tag))
+            self._trimmer = Trimmer()
+        self._depth += 1
+        if tag.endswith("/>"):
+            self._end("")
+
+    def _end(self, tag: str) -> None:
+        self._depth = max(0, self._depth - 1)
+        if self._depth:
+            self._text(tag)
+        else:
+            self._pieces.close()
+
+
+def _name(tag: str) -> str:
+    """What the adapter calls an element of the outermost level."""
+    if match := _PLAIN_TAG.fullmatch(tag):
+        return match.group(1)
+    try:
+        # One tag has no document type, so it can define no entities.
+        element = ET.fromstring(tag[:-1].removesuffix("/") + "/>")  # noqa: S314
+    except (ET.ParseError, ValueError):
+        return ""
+    return element.get("key", element.tag) if element.tag == "entry" else element.tag
+
+
+def _decide(reference: str) -> tuple[str, str] | None:
+    """The one character a beginning can mean and what must follow; "" while several can."""
+    if reference in _UNDECIDED:
+        return "", ""
+    match = _NUMBER.fullmatch(reference)
+    if match is None:
+        return _DECIDED.get(reference)
+    hexadecimal, decimal, end = match.groups()
+    base = 16 if hexadecimal else 10
+    number = int(hexadecimal or decimal, base)
+    if number > _LAST or (end and _NO_CHARACTER.match(chr(number))):
+        return None
+    if end or number * base > _LAST:
+        return chr(number), "" if end else ";"
+    return "", ""
