@@ -166,6 +166,15 @@ class Channel(Generic[T]):
         self._settle()
         return idle
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to take."""
+        with self._lock:
+            self._admit()
+            empty = not self._buffer
+        self._settle()
+        return empty
+
     def statistics(self) -> ChannelStatistics:
         with self._lock:
             self._admit()

@@ -1,0 +1,189 @@
+"""A thread of one's own that gets what was put, in order and in batches.
+
+The thread starts with the first ``put`` and retires after a while without work, so that a
+forgotten worker costs nothing; the next ``put`` starts another. It is a daemon: it never keeps
+a process alive. What exceeds the channel's capacity is dealt with by the channel's policy.
+
+``LoopThread`` is the same for coroutines: one event loop, running on a thread of its own, so
+that connections and background tasks of a client library live as long as the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+from streamll.flow.buffer import Marker, Policy
+from streamll.flow.channel import Channel
+
+T = TypeVar("T")
+
+IDLE_SECONDS = 5.0
+"""How long a thread without work stays."""
+
+BATCH = 256
+"""At most this many items are handed over at once."""
+
+
+class Reached(Marker):
+    """Travels behind the items put so far; ``event`` is set when they have been handled."""
+
+    def __init__(self, *, last: bool = False) -> None:
+        self.event = threading.Event()
+        self.last = last
+
+
+class Worker(Generic[T]):
+    """Calls ``handle(batch)`` for what is ``put``, on a thread of its own.
+
+    ``handle`` must not raise; what it cannot handle is its own business to count and report.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[list[T]], None],
+        *,
+        name: str,
+        capacity: int,
+        policy: Policy,
+        batch: int = BATCH,
+    ) -> None:
+        self.name = name
+        self._handle = handle
+        self._capacity = capacity
+        self._policy: Policy = policy
+        self._batch = batch
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, as in a forked child: the parent's thread delivers what the parent has."""
+        self.channel: Channel[Any] = Channel(self._capacity, self._policy, name=self.name)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self.markers = 0
+
+    def put(self, item: T) -> None:
+        """Hand the item over without waiting for anything."""
+        self.channel.put(item)
+        if self._thread is None:
+            self.start()
+
+    def start(self) -> None:
+        """Start the thread unless it runs."""
+        with self._lock:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+                self._thread = thread
+                try:
+                    thread.start()
+                except BaseException:
+                    self._thread = None
+                    raise
+
+    def catch_up(self, timeout: float | None) -> bool:
+        """Wait until everything put before now has been handled; False when the time is up."""
+        if self.idle or self._thread is threading.current_thread():
+            return self.idle
+        return self._send(Reached()).event.wait(timeout)
+
+    def stop(self, timeout: float | None) -> bool:
+        """Handle everything put before now, then end the thread; False when the time is up."""
+        thread = self._thread
+        if thread is None and self.channel.empty:
+            return True
+        reached = self._send(Reached(last=True))
+        if thread is threading.current_thread():
+            return False
+        done = reached.event.wait(timeout)
+        if done and thread is not None:
+            thread.join(timeout)
+        return done
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything put so far has been handled."""
+        return self.channel.idle or (self._thread is None and self.channel.empty)
+
+    def _send(self, marker: Reached) -> Reached:
+        with self._lock:
+            self.markers += 1
+        self.channel.put(marker)
+        self.start()
+        return marker
+
+    def _run(self) -> None:
+        channel = self.channel
+        while True:
+            try:
+                batch = channel.get_batch(self._batch, IDLE_SECONDS)
+            except TimeoutError:
+                if self._retire():
+                    return
+                continue
+            last = False
+            items: list[T] = []
+            for item in batch:
+                if isinstance(item, Reached):
+                    self._handle_some(items)
+                    items = []
+                    last = last or item.last
+                    item.event.set()
+                else:
+                    items.append(item)
+            self._handle_some(items)
+            if last and self._retire():
+                return
+
+    def _handle_some(self, items: list[T]) -> None:
+        if items:
+            self._handle(items)
+
+    def _retire(self) -> bool:
+        """End this thread, unless something has been put meanwhile."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            if self.channel.empty:
+                return True
+            self._thread = thread
+            return False
+
+
+class LoopThread:
+    """An event loop on a daemon thread, for running awaitables from another thread."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def call(self, awaitable: Awaitable[Any]) -> Any:
+        """Run the awaitable on the loop; block until its result is there."""
+
+        async def wait() -> Any:
+            return await awaitable
+
+        return asyncio.run_coroutine_threadsafe(wait(), self._loop).result()
+
+    def stop(self, timeout: float | None) -> None:
+        """Cancel what still runs and close the loop."""
+        with contextlib.suppress(RuntimeError):  # closed before
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_forever()
+            self._loop.run_until_complete(self._cancel_tasks())
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        finally:
+            self._loop.close()
+
+    async def _cancel_tasks(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
