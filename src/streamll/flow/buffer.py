@@ -117,7 +117,7 @@ class Buffer:
             self._lose(item.item, self.fresh or self.settled)
             return
         self.fresh.append(item)
-        if self.size > self.capacity:
+        if len(self.fresh) + len(self.settled) > self.capacity:
             self._relieve()
 
     def pop(self) -> Any:
@@ -145,7 +145,7 @@ class Buffer:
         return size
 
     def _relieve(self) -> None:
-        """``fresh`` has just put the buffer above its capacity."""
+        """Something was added to ``fresh``, and with the marks there is more than the capacity."""
 
     def _joined(self, item: Merging) -> Event:
         return item.joined()
@@ -221,6 +221,8 @@ class FailingBuffer(Buffer):
     """Policy ``fail``: the first item that does not fit ends the channel."""
 
     def _relieve(self) -> None:
+        if self.size <= self.capacity:
+            return
         newest = self.fresh[-1]
         patient = is_lifecycle(newest) or isinstance(newest, VOLUNTARY)
         if not patient or self.size > self.capacity * LIMIT:

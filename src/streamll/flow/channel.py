@@ -18,6 +18,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -158,28 +160,21 @@ class Channel(Generic[T]):
     # --- looking --------------------------------------------------------------------------------
 
     @property
-    def idle(self) -> bool:
-        """Whether everything put so far has been taken and a reader waits for more."""
-        with self._lock:
-            self._admit()
-            idle = not self._buffer and any(not waiter.gone for waiter in self._readers)
-        self._settle()
-        return idle
-
-    @property
     def empty(self) -> bool:
         """Whether there is nothing to take."""
-        with self._lock:
-            self._admit()
-            empty = not self._buffer
-        self._settle()
-        return empty
+        with self._looking():
+            return not self._buffer
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything put so far has been taken and a reader waits for more."""
+        with self._looking():
+            return not self._buffer and any(not waiter.gone for waiter in self._readers)
 
     def statistics(self) -> ChannelStatistics:
-        with self._lock:
-            self._admit()
+        with self._looking():
             buffer = self._buffer
-            statistics = ChannelStatistics(
+            return ChannelStatistics(
                 name=self.name,
                 capacity=self.capacity,
                 policy=self.policy,
@@ -193,13 +188,11 @@ class Channel(Generic[T]):
                 waiting_producers=sum(not waiter.gone for waiter in self._producers),
                 closed=self._closed,
             )
-        self._settle()
-        return statistics
 
     def __repr__(self) -> str:
         return f"<Channel {self.name!r} {self.policy} {self._buffer.size}/{self.capacity}>"
 
-    # --- inside: moving items; all but _settle and _nudge hold the lock -------------------------
+    # --- inside: moving items; all but the first three are called holding the lock ---
 
     def _settle(self) -> None:
         """Do what has been asked for meanwhile, unless the lock's holder will."""
@@ -212,6 +205,15 @@ class Channel(Generic[T]):
                 self._wake()
             finally:
                 self._lock.release()
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Hold the lock, with everything put so far in the buffer."""
+        with self._lock:
+            self._admit()
+            self._wake()
+            yield
+        self._settle()
 
     def _nudge(self) -> None:
         self._nudged = True
