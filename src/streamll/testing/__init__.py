@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .chunkings import chunkings
-from .recorded import RecordedRequest
-from .replies import Citation, Fault, Reply, ToolCall, Usage
-from .server import PracticeServer
+from streamll.testing.chunkings import chunkings
+from streamll.testing.recorded import RecordedRequest
+from streamll.testing.replies import Citation, Fault, Reply, ToolCall, Usage
+from streamll.testing.server import PracticeServer
 
 __all__ = [
     "Citation",

@@ -12,16 +12,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .chunkings import Chunk, cut
-from .formats import Message, Prompt, as_json, render
-from .replies import Citation, FinishReason, Reply, ToolCall, Usage
+from streamll.testing.chunkings import Chunk, cut
+from streamll.testing.formats import Message, Prompt, as_json, render
+from streamll.testing.recorded import RecordedRequest
+from streamll.testing.replies import Citation, FinishReason, Reply, ToolCall, Usage
 
 
 @dataclass(frozen=True)
 class CutCall:
     """A tool call with its arguments as the pieces that are streamed."""
 
-    id: str
+    key: str
+    id: str | None
     name: str
     pieces: Sequence[str]
 
@@ -53,15 +55,10 @@ class Answer:
 
 
 def answer(
-    reply: Reply,
-    body: Mapping[str, Any],
-    messages: Sequence[Message],
-    prompt: Prompt,
-    *,
-    chunk: Chunk = "token",
-    count: int = 1,
+    reply: Reply, request: RecordedRequest, *, chunk: Chunk = "token", count: int = 1
 ) -> Answer:
-    """``reply``, whose text is given, as the answer to one request."""
+    """``reply`` as the answer to this request, with ``count`` candidates."""
+    body, messages, prompt = request.body, request.messages, request.prompt
     chunk = reply.chunk or chunk
     first = reply.text if reply.chunks is None else "".join(reply.chunks)
     texts = [written(text, reply, prompt) for text in (first, *reply.candidates)][:count]
@@ -97,7 +94,7 @@ def written(text: str | Mapping[str, Any] | None, reply: Reply, prompt: Prompt) 
 
 def cut_call(call: ToolCall, index: int, key: str, chunk: Chunk) -> CutCall:
     arguments = call.arguments if isinstance(call.arguments, str) else as_json(call.arguments)
-    return CutCall(call.id or digest([key, index]), call.name, cut(arguments, chunk))
+    return CutCall(digest([key, index]), call.id, call.name, cut(arguments, chunk))
 
 
 def digest(value: Any) -> str:

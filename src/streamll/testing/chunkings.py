@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Literal
 
 Chunk = int | Literal["token", "whole"]
@@ -57,4 +58,4 @@ def random_places(length: int, generator: random.Random) -> list[int]:
 def cut_at(text: str, places: Sequence[int]) -> list[str]:
     """``text`` cut before each of the character offsets ``places``."""
     edges = [0, *places, len(text)]
-    return [text[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    return [text[a:b] for a, b in pairwise(edges) if a < b]

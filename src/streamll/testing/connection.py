@@ -6,13 +6,13 @@ import asyncio
 import socket
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 import h11
 
-from .plan import HangUp, Head, Hold, Pause, Step, Write
-from .recorded import RecordedRequest
+from streamll.testing.plan import Head, Hold, Pause, Step, Write
+from streamll.testing.recorded import RecordedRequest
 
 RECEIVE = 65_536
 
@@ -36,19 +36,20 @@ class Handler(Protocol):
     def __call__(self, request: HTTPRequest) -> Exchange: ...
 
 
-class HungUp(Exception):
-    """The plan ends the connection here."""
-
-
 class Connection:
     """Requests of one connection, answered one after the other (HTTP/1.1 keep-alive)."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        handler: Handler,
+        log: Callable[[RecordedRequest], None] | None = None,
     ) -> None:
         self.reader = reader
         self.writer = writer
         self.handler = handler
+        self.log = log
         self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=1_048_576)
         self.record: RecordedRequest | None = None
         # drain() then waits until the kernel has everything: one write, one packet, and what
@@ -60,7 +61,10 @@ class Connection:
             while (request := await self.read_request()) is not None:
                 exchange = self.handler(request)
                 self.record = exchange.record
-                if not await self.answer(exchange) or self.http.our_state is not h11.DONE:
+                complete = await self.answer(exchange)
+                if self.log is not None:
+                    self.log(exchange.record)
+                if not complete or self.http.our_state is not h11.DONE:
                     break
                 self.http.start_next_cycle()
         except h11.RemoteProtocolError as error:
@@ -70,6 +74,11 @@ class Connection:
         finally:
             self.closed()
             self.writer.close()
+
+    def abort(self) -> None:
+        """The server ends; that is not the client's doing."""
+        self.record = None
+        self.writer.transport.abort()
 
     # --- in ---------------------------------------------------------------------------------
 
@@ -103,67 +112,45 @@ class Connection:
         while data := await self.reader.read(RECEIVE):
             self.http.receive_data(data)  # the next request, ahead of time
 
-    def closed(self) -> None:
-        if self.record is not None and self.record.client_closed_at is None:
-            with self.record.changed:
-                self.record.client_closed_at = time.monotonic()
-                self.record.changed.notify_all()
-
     # --- out --------------------------------------------------------------------------------
 
     async def answer(self, exchange: Exchange) -> bool:
-        """Whether the reply was sent to its end and the connection may serve another."""
+        """Whether the reply was sent to its end, so that the connection may serve another."""
         sending = asyncio.ensure_future(self.send(exchange))
         leaving = asyncio.ensure_future(self.client_leaves())
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
-                return True
-            return False
-        except HungUp as hung_up:
-            self.record = None  # it was not the client who closed
-            if hung_up.args[0]:
-                self.prepare_reset()
-            return False
+            return sending.result() if sending.done() else False
         finally:
             sending.cancel()
             leaving.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)
 
-    async def send(self, exchange: Exchange) -> None:
+    async def send(self, exchange: Exchange) -> bool:
+        """Execute the steps; whether they came to their end."""
         record = exchange.record
         due = time.monotonic()
         for step in exchange.steps:
             if isinstance(step, Write):
-                data = self.http.send(h11.Data(data=step.data)) or b""
-                self.writer.write(data)
-                await self.writer.drain()
-                await asyncio.sleep(0)  # others' turn, and a look at whether the client left
-                with record.changed:
-                    record.first_byte_at = record.first_byte_at or time.monotonic()
-                    record.bytes_sent += len(step.data)
-                    record.frames_sent += step.frames
-                    record.chunks_sent += step.chunks
-                    record.changed.notify_all()
+                await self.write(record, step)
             elif isinstance(step, Pause):
                 # Due times, not durations: the average pace is exact. A slow reader gets no burst.
                 due = max(due, time.monotonic() - step.seconds) + step.seconds
                 await asyncio.sleep(due - time.monotonic())
             elif isinstance(step, Head):
                 self.write_head(step)
-                await self.writer.drain()
                 record.status = step.status
+                await self.writer.drain()
             elif isinstance(step, Hold):
                 await self.hold(exchange, step)
                 due = time.monotonic()
-            elif isinstance(step, HangUp):
-                raise HungUp(step.reset)
+            else:
+                self.hang_up(reset=step.reset)
+                return False
         self.writer.write(self.http.send(h11.EndOfMessage()) or b"")
         await self.writer.drain()
-        with record.changed:
-            record.finished_at = time.monotonic()
-            record.changed.notify_all()
+        self.note(record, finished_at=time.monotonic())
+        return True
 
     def write_head(self, head: Head) -> None:
         headers = [("content-type", head.content_type), *head.headers]
@@ -172,21 +159,44 @@ class Connection:
         response = h11.Response(status_code=head.status, headers=headers)
         self.writer.write(self.http.send(response) or b"")
 
+    async def write(self, record: RecordedRequest, step: Write) -> None:
+        self.writer.write(self.http.send(h11.Data(data=step.data)) or b"")
+        await self.writer.drain()
+        await asyncio.sleep(0)  # the others' turn, and a look at whether the client has left
+        self.note(
+            record,
+            first_byte_at=record.first_byte_at or time.monotonic(),
+            bytes_sent=record.bytes_sent + len(step.data),
+            frames_sent=record.frames_sent + step.frames,
+            chunks_sent=record.chunks_sent + step.chunks,
+        )
+
     async def hold(self, exchange: Exchange, step: Hold) -> None:
-        record = exchange.record
-        with record.changed:
-            record.held = True
-            record.changed.notify_all()
+        self.note(exchange.record, held=True)
         while True:
             try:
                 await asyncio.wait_for(exchange.permits.acquire(), step.comment_every)
+            except asyncio.TimeoutError:
+                await self.write(exchange.record, Write(b": keep-alive\n\n"))
+            else:
                 break
-            except (TimeoutError, asyncio.TimeoutError):
-                self.writer.write(self.http.send(h11.Data(data=b": keep-alive\n\n")) or b"")
-                await self.writer.drain()
-        record.held = False
+        self.note(exchange.record, held=False)
 
-    def prepare_reset(self) -> None:
-        """Closing now sends RST."""
-        connection: socket.socket = self.writer.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    def hang_up(self, *, reset: bool) -> None:
+        self.record = None  # it is not the client who closes
+        if reset:  # with this option, closing sends RST
+            connection: socket.socket = self.writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    # --- records ----------------------------------------------------------------------------
+
+    def note(self, record: RecordedRequest, **values: object) -> None:
+        """Change a record and tell those who wait for that."""
+        with record.changed:
+            for name, value in values.items():
+                setattr(record, name, value)
+            record.changed.notify_all()
+
+    def closed(self) -> None:
+        if self.record is not None:
+            self.note(self.record, client_closed_at=time.monotonic())

@@ -25,6 +25,14 @@ class Message(NamedTuple):
     text: str
 
 
+class Tool(NamedTuple):
+    """A tool the request offers; ``parameters`` is its JSON schema."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
 class Field(NamedTuple):
     """An output field as the prompt describes it; ``note`` is where its format is described."""
 
@@ -44,14 +52,19 @@ class Prompt:
 
 
 OUTPUTS = re.compile(
-    r"^Your output fields are:\n(.*?)(?=^All interactions will be structured)", re.DOTALL | re.M
+    r"^Your output fields are:\n(.*?)(?=^All interactions will be structured)",
+    re.DOTALL | re.MULTILINE,
+)
+STRUCTURE = re.compile(
+    r"^All interactions will be structured[^\n]*\n(.*?)(?=^In adhering to this structure)",
+    re.DOTALL | re.MULTILINE,
 )
 OBJECTIVE = re.compile(
-    r"^In adhering to this structure, your objective is: *\n(.*)", re.DOTALL | re.M
+    r"^In adhering to this structure, your objective is: *\n(.*)", re.DOTALL | re.MULTILINE
 )
-LISTED = re.compile(r"^\d+\. `([^`]+)` \((.*)\):", re.M)
-HEADER = re.compile(r"^\[\[ ## (\w+) ## \]\][ \t]*\n?", re.M)
-ELEMENT = re.compile(r"^<(\w+)>\n?(.*?)\n?</\1>[ \t]*$", re.DOTALL | re.M)
+LISTED = re.compile(r"^\d+\. `([^`]+)` \((.*?)\):", re.MULTILINE)
+HEADER = re.compile(r"^\[\[ ## (\w+) ## \]\][ \t]*\n?", re.MULTILINE)
+ELEMENT = re.compile(r"^<(\w+)>\n(.*?)\n</\1>[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
 def read_prompt(messages: Sequence[Message]) -> Prompt:
@@ -62,18 +75,21 @@ def read_prompt(messages: Sequence[Message]) -> Prompt:
     if asked is None:
         inputs = {"question": users[-1].strip()} if users else {}
         return Prompt("text", (), inputs)
-    format = asked_format(asked) or "text"  # noqa: A001 - the word for it
-    outputs = OUTPUTS.search(system)
-    objective = OBJECTIVE.search(system)
+    structure = first(STRUCTURE, system)
     return Prompt(
-        format,
+        asked_format(asked) or "text",
         tuple(
-            Field(name, kind, description(name, format, system))
-            for name, kind in LISTED.findall(outputs[1] if outputs else "")
+            Field(name, kind, description(name, structure))
+            for name, kind in LISTED.findall(first(OUTPUTS, system))
         ),
         read_inputs(asked),
-        objective[1] if objective else "",
+        first(OBJECTIVE, system),
     )
+
+
+def first(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.search(text)
+    return found[1] if found else ""
 
 
 def asked_format(text: str) -> Format | None:
@@ -88,27 +104,36 @@ def asked_format(text: str) -> Format | None:
 
 
 def read_inputs(text: str) -> dict[str, str]:
-    """The input fields of a user message, by name."""
+    """The input fields of a user message, by name; fields within fields as well."""
     body = text[: text.rindex("Respond with ")]
     headers = list(HEADER.finditer(body))
-    if not headers:
-        return {name: value.strip() for name, value in ELEMENT.findall(body)}
     ends = [*(header.start() for header in headers[1:]), len(body)]
-    return {
+    inputs = {
         header[1]: body[header.end() : end].strip()
-        for header, end in zip(headers, ends, strict=True)
+        for header, end in zip(headers, ends, strict=bool(headers))
     }
+    return inputs or elements(body)
 
 
-def description(name: str, format: Format, system: str) -> str:  # noqa: A002
-    """The place in the system prompt that shows how a field's value is written."""
-    shown = {
-        "chat": rf"^\[\[ ## {name} ## \]\]\n(.*?)(?=\n\n\[\[ ## )",
-        "json": rf"^  \"{name}\": (.*?),?$|^\[\[ ## {name} ## \]\]\n(.*?)(?=\n\n\[\[ ## )",
-        "xml": rf"^<{name}>(.*?)</{name}>$",
-    }
-    found = list(re.finditer(shown[format], system, re.DOTALL | re.M)) if format in shown else []
-    return next((group for group in found[-1].groups() if group is not None), "") if found else ""
+def elements(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, inner in ELEMENT.findall(text):
+        found[name] = inner.strip()
+        found |= elements(inner)
+    return found
+
+
+def description(name: str, structure: str) -> str:
+    """Where the system prompt shows how a field's value is written."""
+    quoted = re.search(rf'^  "{name}": (".*"),?$', structure, re.MULTILINE)
+    if quoted:
+        return str(json.loads(quoted[1]))
+    section = re.compile(
+        rf"^\[\[ ## {name} ## \]\]\n(.*?)(?=^\[\[ ## )|^<{name}>(.*?)</{name}>$",
+        re.DOTALL | re.MULTILINE,
+    )
+    found = section.search(structure)
+    return (found[1] or found[2] or "").strip() if found else ""
 
 
 def render(fields: Mapping[str, Any], format: Format) -> str:  # noqa: A002

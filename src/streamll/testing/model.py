@@ -1,28 +1,237 @@
-"""The built-in practice model."""
+"""The built-in practice model: no knowledge, but an answer in whatever shape the prompt asks for.
+
+Deterministic: the same request gets the same answer. It says that it is a practice model,
+repeats the question's words, calls tools where there are some, and reports what they said.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .formats import Message, Prompt
-from .wires import Tool
+from streamll.testing.formats import Field
+from streamll.testing.recorded import RecordedRequest
+from streamll.testing.replies import ToolCall
+from streamll.testing.samples import Sampler
+from streamll.testing.schemas import schema_of
+from streamll.testing.toolbox import choose, offered, used_tools
+
+MODEL = "practice-model"
+
+STOPWORDS = frozenset(
+    [
+        "a",
+        "about",
+        "all",
+        "an",
+        "and",
+        "any",
+        "are",
+        "as",
+        "at",
+        "be",
+        "been",
+        "but",
+        "by",
+        "can",
+        "could",
+        "did",
+        "do",
+        "does",
+        "for",
+        "from",
+        "had",
+        "has",
+        "have",
+        "how",
+        "i",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "may",
+        "me",
+        "my",
+        "no",
+        "not",
+        "of",
+        "on",
+        "or",
+        "our",
+        "out",
+        "please",
+        "should",
+        "so",
+        "some",
+        "tell",
+        "than",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "to",
+        "use",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "which",
+        "who",
+        "why",
+        "will",
+        "with",
+        "would",
+        "you",
+        "your",
+        "explain",
+        "describe",
+        "give",
+        "write",
+    ]
+)
+REASONING = re.compile(r"reason|thought|rationale|thinking|explanation|plan")
+SHORT = re.compile(r"title|name|headline|topic|keyword|query|label|category|subject")
+NOT_SUBJECT = re.compile(r"trajectory|history|thought|tool_|observation")
 
 
-def practise(
-    prompt: Prompt, messages: Sequence[Message], tools: Sequence[Tool]
-) -> Mapping[str, Any]:
-    """The options of the reply that the practice model gives."""
-    if not prompt.fields:
-        return {"text": "I am a practice model."}
-    return {"text": {field.name: value(field.type) for field in prompt.fields}}
+def practise(request: RecordedRequest) -> Mapping[str, Any]:
+    """The options of the ``Reply`` that the practice model gives."""
+    topic = Topic(request)
+    thinking = {"thinking": topic.reasoning()} if wants_thinking(request.body) else {}
+    if request.tools and not topic.observations and request.body.get("tool_choice") != "none":
+        tool, arguments = choose(request.tools, topic.question, topic.words)
+        return {"tool_calls": [ToolCall(tool.name, arguments)], "text": "", **thinking}
+    if not request.prompt.fields:
+        return {"text": topic.answer(), **thinking}
+    fields = react_step(request, topic) or {
+        field.name: value(field, request, topic) for field in request.prompt.fields
+    }
+    count = request.body.get("n") or 1
+    others = [varied(fields, number) for number in range(1, count)]
+    return {"text": fields, "candidates": others, **thinking}
 
 
-def value(kind: str) -> Any:
-    if kind == "int":
-        return 3
-    if kind == "bool":
-        return True
-    if kind.startswith("list"):
-        return ["one", "two"]
-    return "This is what a practice model says."
+def wants_thinking(body: Mapping[str, Any]) -> bool:
+    """Whether the request switches reasoning on, in any provider's way."""
+    mode, reasoning = body.get("thinking"), body.get("reasoning")
+    return bool(
+        (isinstance(mode, Mapping) and mode.get("type") in {"enabled", "adaptive"})
+        or (
+            isinstance(reasoning, Mapping) and (reasoning.get("summary") or reasoning.get("effort"))
+        )
+        or body.get("reasoning_effort")
+    )
+
+
+def react_step(request: RecordedRequest, topic: Topic) -> dict[str, Any] | None:
+    """The next step of a ReAct agent: each tool at most once, two at most, then finish."""
+    names = [field.name for field in request.prompt.fields]
+    if names != ["next_thought", "next_tool_name", "next_tool_args"]:
+        return None
+    tools = offered(request.prompt.objective)
+    used = used_tools(request.messages)
+    left = [tool for tool in tools if tool.name not in used and tool.name != "finish"]
+    if len(used) >= MOST_TOOLS or not left:
+        thought = "I have what the tools could tell me, so I can finish and answer."
+        return dict(zip(names, [thought, "finish", {}], strict=True))
+    tool, arguments = choose(left, topic.question, topic.words)
+    thought = f"To find out about {topic.about}, I will use {tool.name} and see what it says."
+    return dict(zip(names, [thought, tool.name, arguments], strict=True))
+
+
+MOST_TOOLS = 2
+
+
+def value(field: Field, request: RecordedRequest, topic: Topic) -> Any:
+    schema = request.schema.get("properties", {}).get(field.name) or schema_of(field)
+    if not is_plain_text(schema):
+        definitions = request.schema.get("$defs", {})
+        sampler = Sampler(topic.words, number=len(topic.question), definitions={**definitions})
+        return sampler.sample(schema, field.name)
+    if REASONING.search(field.name.lower()):
+        return topic.reasoning()
+    if SHORT.search(field.name.lower()):
+        return f"Practice notes on {topic.about}"
+    return topic.answer()
+
+
+def is_plain_text(schema: Mapping[str, Any]) -> bool:
+    return schema.get("type") == "string" and not {"enum", "const", "format"} & schema.keys()
+
+
+def varied(fields: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Another candidate: the same, and it says which."""
+    return {
+        name: f"{text} (Candidate {number}.)" if isinstance(text, str) and " " in text else text
+        for name, text in fields.items()
+    }
+
+
+class Topic:
+    """What a request is about, as far as its words tell."""
+
+    def __init__(self, request: RecordedRequest) -> None:
+        inputs = request.prompt.inputs
+        subjects = [text for name, text in inputs.items() if not NOT_SUBJECT.search(name)]
+        self.question = " ".join(subjects).strip()
+        self.words = keywords(self.question)
+        self.observations = [text for role, text in request.messages if role == "tool" and text]
+        self.observations += [
+            text for name, text in inputs.items() if name.startswith("observation_")
+        ]
+
+    @property
+    def about(self) -> str:
+        return listed(self.words[:3]) or "this"
+
+    def reasoning(self) -> str:
+        first = self.words[0] if self.words else "it"
+        return (
+            f"The question is about {self.about}. "
+            f"I am a practice model, so I know nothing about {first}; "
+            "I only show how an answer arrives, piece by piece. "
+            f"Let me look at the words I was given: {shortened(self.question)} "
+            f"{self.findings()}"
+            "That is enough to put an answer together."
+        )
+
+    def answer(self) -> str:
+        return (
+            f"This is the practice model speaking, and you asked about {self.about}. "
+            f"{self.findings()}"
+            "Every word of this came over HTTP in the provider's own wire format, "
+            "through the same parser and the same events as a real model's words would. "
+            f"For facts about {self.about}, run the same program with a real model."
+        )
+
+    def findings(self) -> str:
+        if not self.observations:
+            return ""
+        return f"The tools reported: {listed([shortened(each) for each in self.observations])} "
+
+
+def keywords(text: str) -> list[str]:
+    """The words that matter, in order, each once."""
+    words = re.findall(r"[^\W_][\w'-]*", text)
+    return list(dict.fromkeys(word for word in words if word.lower() not in STOPWORDS))[:12]
+
+
+def listed(words: Sequence[str]) -> str:
+    *early, last = words or [""]
+    return f"{', '.join(early)} and {last}" if early else last
+
+
+def shortened(text: str, length: int = 160) -> str:
+    text = " ".join(text.split())
+    text = text if len(text) <= length else text[:length].rsplit(" ", 1)[0] + " …"
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."

@@ -1,4 +1,9 @@
-"""What is written when: an answer and its fault as a list of steps. Pure data, no socket."""
+"""What is written when: a reply and its fault as a sequence of steps. Pure data, no socket.
+
+Three small generators, one after the other, make the steps of a stream: ``interrupted`` puts
+holds and failures between the wire's frames, ``paced`` the pauses, ``gathered`` joins frames
+into writes.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +11,22 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
-from .answers import Answer
-from .replies import NO_FAULT, Fault, Reply
-from .wires import Frame, Wire
-from .wires.base import encode
+from streamll.testing.answers import Answer
+from streamll.testing.replies import NO_FAULT, Fault, Reply
+from streamll.testing.wires import Frame, Wire
+from streamll.testing.wires.base import encode
 
-BLOCK = 16_384
+BLOCK = 16_384  # bytes of one write where nothing asks for smaller ones
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 JSON = "application/json"
+MESSAGES = {
+    400: "The practice server was asked to refuse this request.",
+    401: "Incorrect API key provided.",
+    404: "The model does not exist.",
+    429: "Rate limit reached. Please try again later.",
+    529: "Overloaded",
+}
+FAILED = "The server had an error while processing your request."
 
 
 class Head(NamedTuple):
@@ -26,7 +39,7 @@ class Head(NamedTuple):
 
 
 class Write(NamedTuple):
-    """Bytes of the body for one write; how many frames, and of these with content, it ends."""
+    """Bytes for one write; how many frames end in it, and how many of these carry content."""
 
     data: bytes
     frames: int = 0
@@ -50,17 +63,19 @@ class HangUp(NamedTuple):
 Step = Head | Write | Hold | Pause | HangUp
 
 
-class Pacing(NamedTuple):
-    """The server's settings, where the reply has none of its own."""
-
-    pace: float
-    packets: bool
-
-
-def plan(reply: Reply, answer: Answer, wire: Wire, pacing: Pacing) -> Iterator[Step]:
+def plan(reply: Reply, answer: Answer, wire: Wire, *, pace: float, packets: bool) -> Iterator[Step]:
     """The steps of one reply, rendered as they are needed."""
     fault = reply.fault or NO_FAULT
-    steps = faulty(fault, answer, wire) or answered(reply, fault, answer, wire, pacing)
+    steps: Iterable[Step]
+    if fault.status is not None:
+        steps = failed(fault.status, fault, answer, wire)
+    elif fault.refuses(answer.body):
+        message = "Unrecognized request argument supplied: stream_options"
+        steps = json_body(400, encode(wire.error(400, None, message)), wire.headers(answer))
+    elif not answer.body.get("stream") or fault.plain_json:
+        steps = in_one_piece(reply, fault, answer, wire)
+    else:
+        steps = streamed(reply, fault, answer, wire, pace=pace, packets=packets)
     if fault.silent:
         steps = chain([Hold()], steps)
     if fault.disconnect_after_bytes is not None:
@@ -70,72 +85,36 @@ def plan(reply: Reply, answer: Answer, wire: Wire, pacing: Pacing) -> Iterator[S
     return iter(steps)
 
 
-def faulty(fault: Fault, answer: Answer, wire: Wire) -> list[Step] | None:
-    """The steps of an HTTP error, if the reply is one."""
-    if fault.status is not None:
-        return refusal(wire, fault.status, fault, answer.key)
-    if fault.refuse_stream_options and "stream_options" in answer.body:
-        message = fault.message or "Unrecognized request argument supplied: stream_options"
-        data = encode(wire.error(400, fault.error_type, message))
-        return json_steps(400, data, wire.headers(answer.key))
-    return None
-
-
-def refusal(wire: Wire, status: int, fault: Fault, key: str) -> list[Step]:
-    data = encode(wire.error(status, fault.error_type, fault.message or MESSAGES.get(status, "")))
-    headers = wire.headers(key)
+def failed(status: int, fault: Fault, answer: Answer, wire: Wire) -> list[Step]:
+    """An HTTP error in the provider's shape."""
+    message = fault.message or MESSAGES.get(status, FAILED)
+    headers = wire.headers(answer)
     if fault.retry_after is not None:
-        headers = [*headers, ("retry-after", f"{fault.retry_after:g}")]
-    return json_steps(status, data, headers, fault.content_type or JSON)
+        headers.append(("retry-after", f"{fault.retry_after:g}"))
+    data = encode(wire.error(status, fault.error_type, message))
+    return json_body(status, data, headers, fault.content_type)
 
 
-MESSAGES = {
-    400: "The practice server was asked to refuse this request.",
-    401: "Incorrect API key provided.",
-    404: "The model does not exist.",
-    429: "Rate limit reached.",
-    500: "The server had an error while processing your request.",
-    503: "The server is overloaded.",
-    529: "Overloaded",
-}
-
-
-def json_steps(
-    status: int, data: bytes, headers: list[tuple[str, str]], content_type: str = JSON
+def json_body(
+    status: int, data: bytes, headers: list[tuple[str, str]], content_type: str | None = None
 ) -> list[Step]:
-    return [Head(status, content_type, headers, len(data)), Write(data, 1, 1)]
+    return [Head(status, content_type or JSON, headers, len(data)), Write(data, 1, 1)]
 
 
-def answered(
-    reply: Reply, fault: Fault, answer: Answer, wire: Wire, pacing: Pacing
-) -> Iterable[Step]:
-    headers = wire.headers(answer.key)
-    if not answer.body.get("stream") or fault.plain_json:
-        return in_one_piece(reply, fault, answer, wire)
-    pace = pacing.pace if reply.pace is None else reply.pace
-    packets = pacing.packets if reply.packets is None else reply.packets
-    parts: Iterable[Frame | Step] = wire.frames(answer)
-    parts = interrupted(parts, stops(reply, fault), fault, wire)
-    if pace:
-        parts = paced(parts, pace)
-    head = Head(200, fault.content_type or EVENT_STREAM, [("cache-control", "no-cache"), *headers])
-    return chain([head], gathered(parts, Lines(fault), 1 if packets else BLOCK))
-
-
-def in_one_piece(reply: Reply, fault: Fault, answer: Answer, wire: Wire) -> Iterable[Step]:
+def in_one_piece(reply: Reply, fault: Fault, answer: Answer, wire: Wire) -> list[Step]:
     """A reply that is not streamed: what would end a stream early leaves nothing of it."""
     if fault.disconnect_after is not None:
         return [HangUp(fault.reset)]
     if fault.error_after is not None:
-        return refusal(wire, 500, fault, answer.key)
+        return failed(500, fault, answer, wire)
     data = encode(wire.body(answer))
     if fault.malformed_after is not None:
         data = data[: len(data) // 2]
-    steps = json_steps(200, data, wire.headers(answer.key), fault.content_type or JSON)
+    steps = json_body(200, data, wire.headers(answer), fault.content_type)
     return [Hold(), *steps] if stops(reply, fault) else steps
 
 
-def stops(reply: Reply, fault: Fault) -> set[int]:
+def stops(reply: Reply, fault: Fault) -> frozenset[int]:
     """The numbers of chunks after which the reply is held."""
     asked = reply.hold_after
     places = {asked} if isinstance(asked, int) else set(asked)
@@ -143,29 +122,50 @@ def stops(reply: Reply, fault: Fault) -> set[int]:
         places.add(fault.stall_after)
     if fault.keepalive is not None and not places and not fault.silent:
         places.add(0)
-    return places
+    return frozenset(places)
+
+
+# --- streams ------------------------------------------------------------------------------------
+
+
+def streamed(
+    reply: Reply, fault: Fault, answer: Answer, wire: Wire, *, pace: float, packets: bool
+) -> Iterable[Step]:
+    pace = pace if reply.pace is None else reply.pace
+    packets = packets if reply.packets is None else reply.packets
+    parts: Iterable[Frame | Step] = interrupted(answer, wire, fault, stops(reply, fault))
+    if pace:
+        parts = paced(parts, pace)
+    headers = [("cache-control", "no-cache"), *wire.headers(answer)]
+    head = Head(200, fault.content_type or EVENT_STREAM, headers)
+    return chain([head], gathered(parts, Lines(fault), 1 if packets else BLOCK))
 
 
 def interrupted(
-    frames: Iterable[Frame], holds: set[int], fault: Fault, wire: Wire
+    answer: Answer, wire: Wire, fault: Fault, holds: frozenset[int]
 ) -> Iterator[Frame | Step]:
-    """The frames, with what happens between them."""
-    done = 0
-    for frame in frames:
-        if done in holds:
-            holds = holds - {done}
+    """The wire's frames, with what happens between them."""
+    chunks = 0
+    for sent, frame in enumerate(wire.frames(answer)):
+        if chunks in holds:
+            holds -= {chunks}
             yield Hold(fault.keepalive)
-        if done == fault.disconnect_after:
+        if chunks == fault.disconnect_after:
             yield HangUp(fault.reset)
             return
-        if done == fault.error_after:
-            yield from wire.error_frames(fault.error_type, fault.message or MESSAGES[500])
+        if chunks == fault.error_after:
+            yield from wire.error_frames(answer, fault.error_type, fault.message or FAILED, sent)
             return
         if frame.content:
-            if done == fault.malformed_after:
-                frame = frame._replace(data=frame.data[: len(frame.data) // 2])
-            done += 1
-        yield frame
+            yield halved(frame) if chunks == fault.malformed_after else frame
+            chunks += 1
+        else:
+            yield frame
+
+
+def halved(frame: Frame) -> Frame:
+    """Half of the JSON."""
+    return frame._replace(data=frame.data[: len(frame.data) // 2])
 
 
 def paced(parts: Iterable[Frame | Step], pace: float) -> Iterator[Frame | Step]:
@@ -184,37 +184,42 @@ def gathered(parts: Iterable[Frame | Step], line: Lines, block: int) -> Iterator
     pending: list[bytes] = []
     size = chunks = 0
     for part in parts:
-        if not isinstance(part, Frame):
-            if pending:
-                yield Write(b"".join(pending), len(pending), chunks)
-                pending, size, chunks = [], 0, 0
-            yield part
-            continue
-        data = line(part)
-        pending.append(data)
-        size += len(data)
-        chunks += part.content
-        if size >= block:
+        if isinstance(part, Frame):
+            data = line(part)
+            pending.append(data)
+            size += len(data)
+            chunks += part.content
+            if size < block:
+                continue
+        if pending:
             yield Write(b"".join(pending), len(pending), chunks)
             pending, size, chunks = [], 0, 0
+        if not isinstance(part, Frame):
+            yield part
     if pending:
         yield Write(b"".join(pending), len(pending), chunks)
 
 
 class Lines:
-    """A frame as the bytes of a server-sent event, in this fault's shape."""
+    """A frame as the bytes of a server-sent event, in the shape a fault gives it."""
 
     def __init__(self, fault: Fault) -> None:
-        self.end = b"\r\n" if fault.crlf else b"\n"
+        end = b"\r\n" if fault.crlf else b"\n"
+        self.before = b"data: "
+        self.named = b"event: %b" + end + b"data: %b" + end + end
+        self.end = end + end
         self.length = fault.line_length
 
     def __call__(self, frame: Frame) -> bytes:
-        data, end = frame.data, self.end
-        if len(data) < self.length and data[:1] == b"{":
+        data = frame.data
+        if len(data) < self.length and data.startswith(b"{"):
             data = b"{" + b" " * (self.length - len(data)) + data[1:]
         if frame.event:
-            return b"event: " + frame.event + end + b"data: " + data + end + end
-        return b"data: " + data + end + end
+            return self.named % (frame.event, data)
+        return self.before + data + self.end
+
+
+# --- bytes --------------------------------------------------------------------------------------
 
 
 def until_bytes(steps: Iterable[Step], limit: int, *, reset: bool) -> Iterator[Step]:
@@ -226,20 +231,27 @@ def until_bytes(steps: Iterable[Step], limit: int, *, reset: bool) -> Iterator[S
             limit -= len(step.data)
             yield step
         else:
-            yield Write(step.data[:limit])
+            if limit:
+                yield Write(step.data[:limit])
             yield HangUp(reset)
             return
 
 
 def split_characters(steps: Iterable[Step]) -> Iterator[Step]:
-    """Cut each write inside every multi-byte character."""
+    """Cut each write inside every multi-byte character, after its first byte."""
     for step in steps:
         if not isinstance(step, Write) or step.data.isascii():
             yield step
             continue
-        start = 0
-        for place, byte in enumerate(step.data):
-            if byte >> 6 == 0b10 and step.data[place - 1] >> 6 == 0b11:
-                yield Write(step.data[start:place])
-                start = place
-        yield Write(step.data[start:], step.frames, step.chunks)
+        *early, last = pieces_inside_characters(step.data)
+        yield from map(Write, early)
+        yield step._replace(data=last)
+
+
+def pieces_inside_characters(data: bytes) -> Iterator[bytes]:
+    start = 0
+    for place, byte in enumerate(data, 1):
+        if byte >= 0xC0:  # noqa: PLR2004 - the first byte of several
+            yield data[start:place]
+            start = place
+    yield data[start:]

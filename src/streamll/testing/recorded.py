@@ -8,18 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .formats import Message, Prompt
+from streamll.testing.formats import Message, Prompt, Tool
 
 HEADERS_KEPT = frozenset(
     {"accept", "content-type", "user-agent", "anthropic-version", "anthropic-beta", "traceparent"}
 )
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class RecordedRequest:
     """One request, recorded while it is answered; all times are ``time.monotonic()``.
 
-    ``body`` is the parsed JSON. Of the headers only a few harmless ones are kept: credentials
+    ``body`` is the parsed JSON; ``messages``, ``tools`` and ``schema`` (of a structured output)
+    are read from it, the same for every wire, and ``prompt`` is what a DSPy adapter asks for. Of the headers only a few harmless ones are kept: credentials
     are never recorded. ``repr`` shows no prompt.
 
     ``status`` is ``None`` until a status line was sent. ``frames_sent``, ``chunks_sent``
@@ -31,13 +32,15 @@ class RecordedRequest:
 
     method: str
     path: str
-    body: Mapping[str, Any] = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
-    messages: Sequence[Message] = field(repr=False)
-    prompt: Prompt = field(repr=False)
+    body: Mapping[str, Any]
+    headers: Mapping[str, str]
+    messages: Sequence[Message]
+    prompt: Prompt
+    tools: Sequence[Tool]
+    schema: Mapping[str, Any]
     streaming: bool
-    changed: threading.Condition = field(repr=False)
-    let_go: Callable[[RecordedRequest], None] = field(repr=False)
+    changed: threading.Condition
+    let_go: Callable[[], None]
     started_at: float = field(default_factory=time.monotonic)
     status: int | None = None
     frames_sent: int = 0
@@ -47,6 +50,15 @@ class RecordedRequest:
     first_byte_at: float | None = None
     finished_at: float | None = None
     client_closed_at: float | None = None
+
+    def __repr__(self) -> str:
+        state = "finished" if self.finished_at else "held" if self.held else "open"
+        state = "left by the client" if self.client_closed_at and not self.finished_at else state
+        how = "streaming, " if self.streaming else ""
+        return (
+            f"<{self.method} {self.path} {self.status}: {how}"
+            f"{self.chunks_sent} chunks, {self.bytes_sent} bytes, {state}>"
+        )
 
     @property
     def inputs(self) -> Mapping[str, str]:
@@ -60,7 +72,7 @@ class RecordedRequest:
 
     def release(self) -> None:
         """Let a held, stalled or silent reply go on; one that is not held yet will not stop."""
-        self.let_go(self)
+        self.let_go()
 
     def wait_held(self, timeout: float = 5.0) -> None:
         """Wait until the reply is held (``hold_after``, a stall, silence)."""

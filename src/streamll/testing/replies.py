@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from .chunkings import Chunk
+from streamll.testing.chunkings import Chunk
 
 if TYPE_CHECKING:
     from .formats import Format
@@ -110,13 +110,17 @@ class Fault:
     split_characters: bool = False
     line_length: int = 0
 
+    def refuses(self, body: Mapping[str, Any]) -> bool:
+        """Whether a request with this body is refused for its ``stream_options``."""
+        return self.refuse_stream_options and "stream_options" in body
+
 
 NO_FAULT = Fault()
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer of the model. Everything has a sensible default, ids and times included.
+    r"""One answer of the model. Everything has a sensible default, ids and times included.
 
     ``text`` is sent as it is; a mapping of output fields is rendered in the format the prompt
     asks for (``format`` overrides); without a text (and tool calls, refusal or ``chunks``) the
@@ -137,7 +141,7 @@ class Reply:
       when the status line is out.
     * ``fault``: what goes wrong.
 
-    >>> Reply("[[ ## answer ## ]]\\nParis", pace=0.01, hold_after=2)  # doctest: +ELLIPSIS
+    >>> Reply("[[ ## answer ## ]]\nParis", pace=0.01, hold_after=2)  # doctest: +ELLIPSIS
     Reply(...)
     """
 

@@ -1,33 +1,58 @@
-"""The practice LM server: an HTTP server that answers as the providers do, as a test says."""
+"""The practice LM server: real HTTP, the providers' wire formats, and the replies you script."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
-from .answers import answer
-from .chunkings import Chunk
-from .connection import Connection, Exchange, HTTPRequest
-from .formats import read_prompt
-from .model import practise
-from .plan import Head, Pacing, Step, Write, plan
-from .recorded import HEADERS_KEPT, RecordedRequest
-from .replies import Fault, Reply, ReplyLike, as_reply
-from .wires import WIRES, Wire
-from .wires.base import encode
+from streamll.testing.answers import answer
+from streamll.testing.chunkings import Chunk
+from streamll.testing.connection import Connection, Exchange, HTTPRequest
+from streamll.testing.formats import read_prompt
+from streamll.testing.model import MODEL
+from streamll.testing.plan import Step, json_body, plan
+from streamll.testing.recorded import HEADERS_KEPT, RecordedRequest
+from streamll.testing.replies import Fault, Reply
+from streamll.testing.script import Responder, Script, Scripted
+from streamll.testing.wires import WIRES, Wire
+from streamll.testing.wires.base import encode
 
-Scripted = ReplyLike | Callable[[RecordedRequest], ReplyLike]
-Responder = Callable[[RecordedRequest], ReplyLike | None]
+if TYPE_CHECKING:
+    import dspy
+
 T = TypeVar("T")
+Log = Callable[[RecordedRequest], None]
 
 
 class PracticeServer:
+    """An LM provider on this machine, for tests, demonstrations and benchmarks.
+
+    It speaks OpenAI chat completions, OpenAI Responses and Anthropic messages, streamed and not,
+    over real HTTP in a thread of its own. It answers with what ``script`` and ``respond`` give
+    it; otherwise a small built-in model answers whatever output fields the prompt asks for.
+
+    >>> with PracticeServer() as server:
+    ...     server.script({"answer": "Paris"})
+    ...     qa = dspy.Predict("question -> answer")
+    ...     qa.set_lm(server.lm())
+    ...     qa(question="What is the capital of France?").answer
+    'Paris'
+
+    ``pace`` is the time in seconds from one chunk to the next; ``chunk`` how texts are cut
+    (``"token"``, a number of characters, ``"whole"``); ``packets`` sends every frame in a write
+    of its own, as providers do at their pace, where the default joins what is ready. ``fault``
+    befalls every reply that has none of its own. ``log`` is called, on the server's thread, when
+    a reply is over.
+
+    The server is for loopback. It checks no credentials, and records none.
+    """
+
     def __init__(
         self,
         *,
@@ -35,212 +60,277 @@ class PracticeServer:
         chunk: Chunk = "token",
         packets: bool = False,
         fault: Fault | None = None,
+        log: Log | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         self.pace = pace
         self.chunk: Chunk = chunk
         self.packets = packets
-        self.fault = fault
+        self.log = log
         self.host = host
         self.port = port
         self.requests: list[RecordedRequest] = []
+        self._script = Script(fault)
         self._changed = threading.Condition()
-        self._script: deque[Scripted] = deque()
-        self._responder: Responder | None = None
-        self._permits: dict[RecordedRequest, asyncio.Semaphore] = {}
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
-        self._loop: asyncio.AbstractEventLoop
-        self._stop: asyncio.Event
-        self._ready = threading.Event()
+        self._connections: dict[Connection, asyncio.Task[Any]] = {}
+        self._running: Running | None = None
 
     # --- where ------------------------------------------------------------------------------
 
     @property
     def url(self) -> str:
-        """``http://host:port``."""
+        """``http://host:port``, known once the server runs."""
         return f"http://{self.host}:{self.port}"
 
     @property
     def openai_url(self) -> str:
-        """The ``api_base`` of OpenAI-compatible clients."""
+        """What OpenAI clients and ``dspy.LM("openai/…", api_base=…)`` want to know."""
         return f"{self.url}/v1"
 
     @property
     def anthropic_url(self) -> str:
-        """The ``api_base`` of Anthropic clients."""
+        """What Anthropic clients and ``dspy.LM("anthropic/…", api_base=…)`` want to know."""
         return self.url
+
+    def lm(
+        self,
+        wire: Literal["openai", "responses", "anthropic"] = "openai",
+        model: str = MODEL,
+        **options: Any,
+    ) -> dspy.LM:
+        """A ``dspy.LM`` that talks to this server; ``options`` are ``dspy.LM``'s.
+
+        Without DSPy's cache unless ``cache=True``: tests would answer one another.
+        """
+        import dspy
+
+        settings: dict[str, Any] = {"api_key": "practice", "cache": False}
+        if wire == "anthropic":
+            settings |= {"api_base": self.anthropic_url}
+        else:
+            kind = "responses" if wire == "responses" else "chat"
+            settings |= {"api_base": self.openai_url, "model_type": kind}
+        provider = "anthropic" if wire == "anthropic" else "openai"
+        return dspy.LM(f"{provider}/{model}", **{**settings, **options})
 
     # --- what to answer ---------------------------------------------------------------------
 
     def script(self, *replies: Scripted) -> None:
-        with self._changed:
-            self._script.extend(replies)
+        """The next replies, in order: of each a ``Reply`` or one of its short forms.
+
+        A string is a reply's exact text, a mapping its output fields, a ``Fault`` a reply of the
+        built-in model with that fault, and a function is called with the ``RecordedRequest`` and
+        returns any of these (or ``None`` for the built-in model). Functions run on the server's
+        thread, so they must not wait.
+
+        >>> server.script("raw text", {"answer": "42"}, Fault(status=429, retry_after=0), "ok")
+        """
+        self._script.extend(replies)
 
     def respond(self, responder: Responder | None) -> None:
-        self._responder = responder
+        """Answer every request for which nothing is scripted by a function of the request.
+
+        >>> server.respond(lambda request: {"answer": f"re: {request.inputs['question']}"})
+        """
+        self._script.responder = responder
+
+    def release(self) -> None:
+        """Let every reply that is held, or still to be held, go on."""
+        for request in self.requests[:]:
+            if not request.over:
+                request.release()
 
     # --- what happened ----------------------------------------------------------------------
 
     def wait_for(
         self, condition: Callable[[], T], timeout: float = 5.0, what: str = "the condition"
     ) -> T:
+        """Wait until ``condition()`` is true, and return it; asked again whenever a request or
+        reply gets on. Raises ``TimeoutError`` after ``timeout`` seconds.
+        """
         with self._changed:
             result = self._changed.wait_for(condition, timeout)
         if not result:
-            raise TimeoutError(f"after {timeout:g} s still waiting for {what}; {self.requests}")
+            raise TimeoutError(f"after {timeout:g} s still waiting for {what}: {self.requests}")
         return result
 
     def wait_for_requests(self, count: int = 1, timeout: float = 5.0) -> list[RecordedRequest]:
+        """Wait until so many requests have come; all of them so far."""
         self.wait_for(lambda: len(self.requests) >= count, timeout, f"{count} requests")
         return self.requests[:]
 
-    def release(self) -> None:
-        for request in self.requests:
-            if not request.over:
-                request.release()
-
     # --- running ----------------------------------------------------------------------------
 
-    def __enter__(self) -> PracticeServer:
+    def __enter__(self) -> PracticeServer:  # noqa: PYI034 - Self needs Python 3.11
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.stop()
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="practice-server", daemon=True)
-        self._thread.start()
-        self._ready.wait()
-        if self._failure is not None:
-            raise self._failure
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except OSError as error:
-            self._failure = error
-        finally:
-            self._ready.set()
+        """Start in a thread of its own; returns when connections are accepted."""
+        if self._running is not None:
+            raise RuntimeError("this practice server is running already")
+        self._running = Running(self._serve)
 
     def stop(self) -> None:
-        if self._thread is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join()
-            self._thread = None
+        """Drop all connections and end; once stopped, ``requests`` can still be read."""
+        if self._running is not None:
+            self._running.stop()
+            self._running = None
 
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
+    def serve_forever(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Run in this thread until interrupted (Ctrl-C); ``ready`` is called when it accepts."""
+
+        async def forever() -> None:
+            await self._serve(ready, asyncio.Event())
+
+        asyncio.run(forever())
+
+    async def _serve(self, ready: Callable[[], None], stopping: asyncio.Event) -> None:
         server = await asyncio.start_server(self._connected, self.host, self.port, backlog=2048)
         self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
+        ready()
         try:
-            await self._stop.wait()
+            await stopping.wait()
         finally:
             server.close()
-            for writer in list(self._writers):
-                writer.transport.abort()
-            while self._writers:
-                await asyncio.sleep(0)
+            for connection in self._connections:
+                connection.abort()
+            if self._connections:
+                await asyncio.wait(self._connections.values(), timeout=1)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
+        connection = Connection(reader, writer, self._exchange, self.log)
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections[connection] = task
         try:
-            await Connection(reader, writer, self._handle).serve()
+            await connection.serve()
         finally:
-            self._writers.discard(writer)
+            del self._connections[connection]
 
     # --- one request ------------------------------------------------------------------------
 
-    def _handle(self, request: HTTPRequest) -> Exchange:
-        path = urlsplit(request.target).path
-        wire = next((wire for wire in WIRES if wire.path == path), None)
-        body = parsed(request.body)
-        messages = wire.messages(body) if wire else []
-        record = RecordedRequest(
-            method=request.method,
-            path=path,
-            body=body,
-            headers={k: v for k, v in request.headers.items() if k in HEADERS_KEPT},
-            messages=messages,
-            prompt=read_prompt(messages),
-            streaming=bool(body.get("stream")),
-            changed=self._changed,
-            let_go=self._let_go,
-        )
-        permits = asyncio.Semaphore(0)
+    def _exchange(self, request: HTTPRequest) -> Exchange:
+        loop, permits = asyncio.get_running_loop(), asyncio.Semaphore(0)
+
+        def let_go() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(permits.release)
+
+        record, wire = recorded(request, self._changed, let_go)
         with self._changed:
             self.requests.append(record)
-            self._permits[record] = permits
             self._changed.notify_all()
-        return Exchange(record, self._steps(wire, record), permits)
+        return Exchange(record, self._steps(record, wire), permits)
 
-    def _steps(self, wire: Wire | None, record: RecordedRequest) -> Iterable[Step]:
+    def _steps(self, record: RecordedRequest, wire: Wire | None) -> Iterable[Step]:
         if wire is None:
-            return not_found(record)
-        reply = self._reply(record, wire)
-        chunk = self.chunk
-        definite = answer(
-            reply,
-            record.body,
-            record.messages,
-            record.prompt,
-            chunk=chunk,
-            count=wire.count(record.body),
-        )
-        return plan(reply, definite, wire, Pacing(self.pace, self.packets))
-
-    def _reply(self, record: RecordedRequest, wire: Wire) -> Reply:
-        with self._changed:
-            item = self._script.popleft() if self._script else None
-        if item is None and self._responder is not None:
-            item = self._responder
-        value = item(record) if callable(item) else item
-        reply = Reply() if value is None else as_reply(value)
-        import dataclasses
-
-        if (
-            reply.text is None
-            and reply.chunks is None
-            and not reply.tool_calls
-            and not reply.refusal
-        ):
-            made = practise(record.prompt, record.messages, wire.tools(record.body))
-            reply = dataclasses.replace(reply, **made)
-        if reply.fault is None and self.fault is not None:
-            reply = dataclasses.replace(reply, fault=self.fault)
-        return reply
-
-    def _let_go(self, record: RecordedRequest) -> None:
-        self._loop.call_soon_threadsafe(self._permits[record].release)
-
-    # --- clients ----------------------------------------------------------------------------
-
-    def lm(self, wire: str = "openai", model: str | None = None, **options: Any) -> Any:
-        import dspy
-
-        provider, base, kind = {
-            "openai": ("openai", self.openai_url, "chat"),
-            "responses": ("openai", self.openai_url, "responses"),
-            "anthropic": ("anthropic", self.anthropic_url, "chat"),
-        }[wire]
-        settings = {"api_base": base, "api_key": "practice", "model_type": kind, "cache": False}
-        return dspy.LM(f"{provider}/{model or 'practice'}", **{**settings, **options})
+            return without_wire(record)
+        options: dict[str, Any] = {"chunk": self.chunk, "count": wire.count(record.body)}
+        try:
+            reply = self._script.reply_to(record)
+            definite = answer(reply, record, **options)
+        except Exception as error:  # noqa: BLE001 - of the test's function or values: tell it
+            message = f"this reply cannot be made: {type(error).__name__}: {error}"
+            reply = Reply("", fault=Fault(status=500, message=message))
+            definite = answer(reply, record, **options)
+        return plan(reply, definite, wire, pace=self.pace, packets=self.packets)
 
 
-def parsed(body: bytes) -> dict[str, Any]:
+class Running:
+    """An event loop in a thread, from its start to its stop."""
+
+    def __init__(
+        self, serve: Callable[[Callable[[], None], asyncio.Event], Coroutine[Any, Any, None]]
+    ) -> None:
+        self.serve = serve
+        self.failure: BaseException | None = None
+        self.ready = threading.Event()
+        self.thread = threading.Thread(target=self.run, name="practice-server", daemon=True)
+        self.thread.start()
+        self.ready.wait()
+        if self.failure is not None:
+            raise self.failure
+
+    def run(self) -> None:
+        try:
+            asyncio.run(self.main())
+        except Exception as error:  # noqa: BLE001 - raised again where the server was started
+            self.failure = error
+        finally:
+            self.ready.set()
+
+    async def main(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.stopping = asyncio.Event()
+        await self.serve(self.ready.set, self.stopping)
+
+    def stop(self) -> None:
+        if self.thread.is_alive():
+            self.loop.call_soon_threadsafe(self.stopping.set)
+            self.thread.join()
+
+
+# --- reading a request --------------------------------------------------------------------------
+
+
+def recorded(
+    request: HTTPRequest, changed: threading.Condition, let_go: Callable[[], None]
+) -> tuple[RecordedRequest, Wire | None]:
+    """The request's record, and its wire unless no wire can read it."""
+    path = urlsplit(request.target).path
+    wire = next((w for w in WIRES if request.method == "POST" and path.endswith(w.path)), None)
+    body = json_object(request.body)
     try:
-        value = msgspec.json.decode(body) if body else {}
+        messages = wire.messages(body) if wire else []
+        tools = wire.tools(body) if wire else []
+        schema = wire.schema(body) if wire else {}
+    except (AttributeError, KeyError, TypeError):
+        wire, messages, tools, schema = None, [], [], {}
+    record = RecordedRequest(
+        method=request.method,
+        path=path,
+        body=body,
+        headers={name: value for name, value in request.headers.items() if name in HEADERS_KEPT},
+        messages=messages,
+        prompt=read_prompt(messages),
+        tools=tools,
+        schema=schema,
+        streaming=bool(body.get("stream")),
+        changed=changed,
+        let_go=let_go,
+    )
+    return record, wire
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(data)
     except msgspec.DecodeError:
         return {}
     return value if isinstance(value, dict) else {}
 
 
-def not_found(record: RecordedRequest) -> list[Step]:
-    message = f"The practice server has no {record.method} {record.path}."
-    data = encode({"error": {"message": message, "type": "invalid_request_error"}})
-    return [Head(404, "application/json", [], len(data)), Write(data)]
+def without_wire(record: RecordedRequest) -> list[Step]:
+    """The list of models, or an error."""
+    if record.method == "GET" and record.path.endswith("/models"):
+        model = {"id": MODEL, "object": "model", "created": 1_735_689_600, "owned_by": "streamll"}
+        return json_body(200, encode({"object": "list", "data": [model]}), [])
+    known = any(record.path.endswith(wire.path) for wire in WIRES)
+    message = (
+        f"The practice server cannot read this {record.method} {record.path}."
+        if known
+        else f"The practice server has no {record.path}, only "
+        f"{', '.join('/v1' + wire.path for wire in WIRES)} (POST) and /v1/models (GET)."
+    )
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    return json_body(400 if known else 404, encode({"error": error}), [])

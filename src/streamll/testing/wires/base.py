@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from ..answers import Answer
-from ..formats import Message
+from streamll.testing.answers import Answer
+from streamll.testing.formats import Message, Tool
 
 Body = Mapping[str, Any]
 
@@ -22,16 +22,8 @@ class Frame(NamedTuple):
     content: bool = False
 
 
-class Tool(NamedTuple):
-    """A tool the request offers; ``parameters`` is its JSON schema."""
-
-    name: str
-    description: str
-    parameters: Mapping[str, Any]
-
-
 class Wire(Protocol):
-    """One provider API. ``name`` is also what ``server.lm(wire=…)`` calls it."""
+    """One provider API. ``name`` is what ``server.lm(wire=…)`` calls it, ``path`` how its URL ends."""
 
     name: str
     path: str
@@ -41,6 +33,10 @@ class Wire(Protocol):
         ...
 
     def tools(self, body: Body) -> list[Tool]: ...
+
+    def schema(self, body: Body) -> Mapping[str, Any]:
+        """The JSON schema that the reply's text must follow, or an empty one."""
+        ...
 
     def count(self, body: Body) -> int:
         """How many candidates are asked for."""
@@ -58,11 +54,13 @@ class Wire(Protocol):
         """The body of an HTTP error."""
         ...
 
-    def error_frames(self, kind: str | None, message: str) -> Sequence[Frame]:
-        """What ends a stream when the provider fails after it began."""
+    def error_frames(
+        self, answer: Answer, kind: str | None, message: str, sent: int
+    ) -> Iterable[Frame]:
+        """What ends a stream when the provider fails after it began, ``sent`` frames in."""
         ...
 
-    def headers(self, answer_key: str) -> list[tuple[str, str]]:
+    def headers(self, answer: Answer) -> list[tuple[str, str]]:
         """Headers of every reply, besides the content type."""
         ...
 
@@ -91,3 +89,10 @@ def joined(content: Any) -> str:
     if not isinstance(content, list):
         return ""
     return "\n".join(part["text"] for part in content if isinstance(part, dict) and "text" in part)
+
+
+def schema_in(asked: Any, *path: str) -> Mapping[str, Any]:
+    """What lies at ``path`` in a request, if it is there."""
+    for key in path:
+        asked = asked.get(key) if isinstance(asked, Mapping) else None
+    return asked if isinstance(asked, Mapping) else {}

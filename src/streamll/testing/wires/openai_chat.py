@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from ..answers import Answer
-from ..formats import Message
-from ..replies import Citation, Usage
-from .base import SLOT, Body, Frame, Tool, around, encode, joined
+from streamll.testing.answers import Answer, CutCall
+from streamll.testing.formats import Message, Tool
+from streamll.testing.replies import Citation, Usage
+from streamll.testing.wires.base import SLOT, Body, Frame, around, encode, joined, schema_in
 
 DONE = Frame(b"[DONE]")
 FINGERPRINT = "fp_practice"
@@ -25,7 +25,7 @@ CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceed
 
 class OpenAIChat:
     name = "openai"
-    path = "/v1/chat/completions"
+    path = "/chat/completions"
 
     def messages(self, body: Body) -> list[Message]:
         return [Message(m["role"], joined(m.get("content"))) for m in body.get("messages", ())]
@@ -33,9 +33,12 @@ class OpenAIChat:
     def tools(self, body: Body) -> list[Tool]:
         functions = (tool.get("function", {}) for tool in body.get("tools") or ())
         return [
-            Tool(f.get("name", ""), f.get("description", ""), f.get("parameters") or {})
+            Tool(f.get("name", ""), f.get("description") or "", f.get("parameters") or {})
             for f in functions
         ]
+
+    def schema(self, body: Body) -> Mapping[str, Any]:
+        return schema_in(body, "response_format", "json_schema", "schema")
 
     def count(self, body: Body) -> int:
         return body.get("n") or 1
@@ -56,63 +59,98 @@ class OpenAIChat:
         }
 
     def frames(self, answer: Answer) -> Iterable[Frame]:
-        asked = (answer.body.get("stream_options") or {}).get("include_usage")
-        top = head(answer, "chat.completion.chunk")
-        tail = {"usage": None} if asked else {}
-
-        def chunk(index: int, delta: Any, finish_reason: str | None = None) -> dict[str, Any]:
-            choice = {"index": index, "delta": delta, "logprobs": None}
-            return {**top, "choices": [{**choice, "finish_reason": finish_reason}], **tail}
-
-        def contents(index: int, key: str, pieces: Sequence[str]) -> Iterator[Frame]:
-            before, after = around(chunk(index, {key: SLOT}))
-            for piece in pieces:
-                yield Frame(before + encode(piece) + after, content=True)
-
-        def candidate(index: int, pieces: Sequence[str]) -> Iterator[Frame]:
-            opening: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
-            if not pieces:
-                opening["content"] = None
-            yield Frame(encode(chunk(index, opening)))
-            yield from contents(index, "reasoning_content", answer.thinking)
-            if answer.body.get("logprobs"):
-                for piece in pieces:
-                    frame = chunk(index, {"content": piece})
-                    frame["choices"][0]["logprobs"] = logprobs(answer.body, [piece])
-                    yield Frame(encode(frame), content=True)
-            else:
-                yield from contents(index, "content", pieces)
-            yield from contents(index, "refusal", answer.refusal)
-            for number, call in enumerate(answer.tool_calls):
-                function = {"name": call.name, "arguments": ""}
-                first = {"index": number, "id": f"call_{call.id}", "type": "function"}
-                yield Frame(
-                    encode(chunk(index, {"tool_calls": [{**first, "function": function}]})),
-                    content=True,
-                )
-                delta = {"tool_calls": [{"index": number, "function": {"arguments": SLOT}}]}
-                before, after = around(chunk(index, delta))
-                for piece in call.pieces:
-                    yield Frame(before + encode(piece) + after, content=True)
-            if answer.citations:
-                yield Frame(encode(chunk(index, {"annotations": annotations(answer)})))
-            yield Frame(encode(chunk(index, {}, answer.finish_reason)))
-
-        yield from interleaved([candidate(i, pieces) for i, pieces in enumerate(answer.candidates)])
-        if asked:
+        counted = bool((answer.body.get("stream_options") or {}).get("include_usage"))
+        yield from interleaved(
+            [Candidate(answer, i, counted=counted).frames() for i in range(len(answer.candidates))]
+        )
+        if counted:
+            top = head(answer, "chat.completion.chunk")
             yield Frame(encode({**top, "choices": [], "usage": usage(answer.usage)}))
         yield DONE
 
     def error(self, status: int, kind: str | None, message: str) -> dict[str, Any]:
-        kind = kind or KINDS.get(status, "server_error")
-        code = CODES.get(status)
-        return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+        return error(status, kind, message)
 
-    def error_frames(self, kind: str | None, message: str) -> Sequence[Frame]:
-        return [Frame(encode(self.error(500, kind, message))), DONE]
+    def error_frames(
+        self,
+        answer: Answer,
+        kind: str | None,
+        message: str,
+        sent: int,
+    ) -> Iterable[Frame]:
+        return [Frame(encode(error(500, kind, message))), DONE]
 
-    def headers(self, answer_key: str) -> list[tuple[str, str]]:
-        return [("x-request-id", f"req_{answer_key}"), ("openai-version", "2020-10-01")]
+    def headers(self, answer: Answer) -> list[tuple[str, str]]:
+        return headers(answer)
+
+
+def error(status: int, kind: str | None, message: str) -> dict[str, Any]:
+    kind = kind or KINDS.get(status, "server_error")
+    return {
+        "error": {"message": message, "type": kind, "param": None, "code": CODES.get(status)},
+    }
+
+
+def headers(answer: Answer) -> list[tuple[str, str]]:
+    return [("x-request-id", f"req_{answer.key}"), ("openai-version", "2020-10-01")]
+
+
+class Candidate:
+    """The chunks of one choice."""
+
+    def __init__(self, answer: Answer, index: int, *, counted: bool) -> None:
+        self.answer = answer
+        self.index = index
+        self.top = head(answer, "chat.completion.chunk")
+        self.tail = {"usage": None} if counted else {}
+
+    def chunk(
+        self, delta: Any, finish_reason: str | None = None, logprobs: Any = None
+    ) -> dict[str, Any]:
+        choice = {"index": self.index, "delta": delta, "logprobs": logprobs}
+        return {
+            **self.top,
+            "choices": [{**choice, "finish_reason": finish_reason}],
+            **self.tail,
+        }
+
+    def deltas(self, delta: dict[str, Any], pieces: Sequence[str]) -> Iterator[Frame]:
+        before, after = around(self.chunk(delta))
+        for piece in pieces:
+            yield Frame(before + encode(piece) + after, content=True)
+
+    def frames(self) -> Iterator[Frame]:
+        answer = self.answer
+        pieces = answer.candidates[self.index]
+        opening = {"role": "assistant", "content": "" if pieces else None, "refusal": None}
+        yield Frame(encode(self.chunk(opening)))
+        yield from self.deltas({"reasoning_content": SLOT}, answer.thinking)
+        yield from self.text(pieces)
+        yield from self.deltas({"refusal": SLOT}, answer.refusal)
+        for number, call in enumerate(answer.tool_calls):
+            yield from self.call(number, call)
+        if answer.citations:
+            yield Frame(encode(self.chunk({"annotations": notes(answer)})))
+        yield Frame(encode(self.chunk({}, answer.finish_reason)))
+
+    def text(self, pieces: Sequence[str]) -> Iterator[Frame]:
+        if not self.answer.body.get("logprobs"):
+            yield from self.deltas({"content": SLOT}, pieces)
+            return
+        for piece in pieces:
+            likely = logprobs(self.answer.body, [piece])
+            yield Frame(encode(self.chunk({"content": piece}, logprobs=likely)), content=True)
+
+    def call(self, number: int, call: CutCall) -> Iterator[Frame]:
+        function = {"name": call.name, "arguments": ""}
+        first = {"index": number, "id": call_id(call), "type": "function", "function": function}
+        yield Frame(encode(self.chunk({"tool_calls": [first]})))
+        later = {"index": number, "function": {"arguments": SLOT}}
+        yield from self.deltas({"tool_calls": [later]}, call.pieces)
+
+
+def call_id(call: CutCall) -> str:
+    return call.id or f"call_{call.key}"
 
 
 def head(answer: Answer, kind: str) -> dict[str, Any]:
@@ -131,14 +169,14 @@ def message(answer: Answer, pieces: Sequence[str]) -> dict[str, Any]:
         "role": "assistant",
         "content": "".join(pieces) if pieces else None,
         "refusal": "".join(answer.refusal) or None,
-        "annotations": annotations(answer),
+        "annotations": notes(answer),
     }
     if answer.thinking:
         content["reasoning_content"] = "".join(answer.thinking)
     if answer.tool_calls:
         content["tool_calls"] = [
             {
-                "id": f"call_{call.id}",
+                "id": call_id(call),
                 "type": "function",
                 "function": {"name": call.name, "arguments": call.arguments},
             }
@@ -147,11 +185,11 @@ def message(answer: Answer, pieces: Sequence[str]) -> dict[str, Any]:
     return content
 
 
-def annotations(answer: Answer) -> list[dict[str, Any]]:
-    return [annotation(citation, answer.text) for citation in answer.citations]
+def notes(answer: Answer) -> list[dict[str, Any]]:
+    return [note(citation, answer.text) for citation in answer.citations]
 
 
-def annotation(citation: Citation, text: str) -> dict[str, Any]:
+def note(citation: Citation, text: str) -> dict[str, Any]:
     start = max(text.find(citation.text), 0)
     place = {"start_index": start, "end_index": start + len(citation.text)}
     page = {"title": citation.title, "url": citation.url or ""}

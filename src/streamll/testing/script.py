@@ -1,0 +1,63 @@
+"""Which reply a request gets: the next one scripted, else a responder's, else the model's."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from streamll.testing.model import practise
+from streamll.testing.recorded import RecordedRequest
+from streamll.testing.replies import Fault, Reply, ReplyLike, as_reply
+
+Responder = Callable[[RecordedRequest], ReplyLike | None]
+Scripted = ReplyLike | Responder
+
+
+class Script:
+    """Replies waiting for requests. Filled from any thread, emptied by the server's."""
+
+    def __init__(self, fault: Fault | None) -> None:
+        self.fault = fault
+        self.responder: Responder | None = None
+        self._waiting: deque[Scripted] = deque()
+        self._lock = threading.Lock()
+
+    def extend(self, replies: tuple[Scripted, ...]) -> None:
+        for reply in replies:
+            if not callable(reply):
+                as_reply(reply)  # complain here, not in the server's thread
+        with self._lock:
+            self._waiting.extend(replies)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def reply_to(self, request: RecordedRequest) -> Reply:
+        """The complete reply: its text is known, and its fault."""
+        with self._lock:
+            from_script = bool(self._waiting)
+            scripted = self._waiting.popleft() if from_script else self.responder
+        reply = made(scripted, request)
+        if reply.fault is None and self.fault is not None:
+            reply = replace(reply, fault=self.fault)
+        if (
+            from_script
+            and scripted is not None
+            and reply.fault
+            and reply.fault.refuses(request.body)
+        ):
+            with self._lock:
+                self._waiting.appendleft(scripted)  # for the request without stream_options
+        return reply
+
+
+def made(scripted: Scripted | None, request: RecordedRequest) -> Reply:
+    """What the scripted thing comes to for this request."""
+    value = scripted(request) if callable(scripted) else scripted
+    reply = Reply() if value is None else as_reply(value)
+    has_content = reply.chunks is not None or reply.tool_calls or reply.refusal
+    if reply.text is not None or has_content:
+        return reply
+    return replace(reply, **practise(request))

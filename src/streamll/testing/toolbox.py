@@ -1,0 +1,95 @@
+"""How the practice model picks a tool and its arguments: by the words they share."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streamll.testing.formats import Message, Tool
+from streamll.testing.samples import Sampler
+
+OFFERED = re.compile(
+    r"^\s*\(\d+\) ([^,\n]+?)(?:, whose description is <desc>(.*?)</desc>)?\. "
+    r"It takes arguments (\{.*\})\.",
+    re.MULTILINE | re.DOTALL,
+)
+USED = re.compile(r"(?:\[\[ ## tool_name_\d+ ## \]\]|<tool_name_\d+>)\s*(\w+)")
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+FORMULA = re.compile(r"[\d(][\d\s.()]*(?:[-+*/^%]+[\d\s.()]+)+")
+
+
+def offered(objective: str) -> list[Tool]:
+    """The tools listed in a ReAct prompt."""
+    found = []
+    for block in re.split(r"\n(?=\s*\(\d+\) )", objective):
+        match = OFFERED.search(block)
+        if match:
+            name, description, arguments = match.groups()
+            found.append(Tool(name, description or "", {"properties": arguments_of(arguments)}))
+    return found
+
+
+def arguments_of(text: str) -> dict[str, Any]:
+    """A Python ``dict`` of schemas, as ReAct prints it."""
+    try:
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def used_tools(messages: Sequence[Message]) -> list[str]:
+    """The tools in the trajectory so far."""
+    return USED.findall(messages[-1].text) if messages else []
+
+
+def choose(
+    tools: Sequence[Tool], question: str, words: Sequence[str]
+) -> tuple[Tool, dict[str, Any]]:
+    """The tool that shares most words with the question (else the first), and arguments."""
+    asked = {stem(word) for word in words}
+
+    def shared(tool: Tool) -> int:
+        described = re.findall(r"[^\W_]+", f"{tool.name.replace('_', ' ')} {tool.description}")
+        return len(asked & {stem(word) for word in described})
+
+    best = max(tools, key=shared)
+    return best, arguments_for(best.parameters, question, words)
+
+
+def stem(word: str) -> str:
+    return word.lower()[:5]
+
+
+def arguments_for(
+    parameters: Mapping[str, Any], question: str, words: Sequence[str]
+) -> dict[str, Any]:
+    """Numbers and names from the question where a parameter takes them."""
+    numbers = [float(found) for found in NUMBER.findall(question)]
+    sampler = Sampler(list(words), definitions=dict(parameters.get("$defs", {})))
+    required = parameters.get("required")
+    arguments: dict[str, Any] = {}
+    for name, schema in parameters.get("properties", {}).items():
+        if "default" in schema or (required is not None and name not in required):
+            continue
+        kind = schema.get("type")
+        if kind in {"integer", "number"} and numbers:
+            number = numbers.pop(0)
+            arguments[name] = int(number) if kind == "integer" else number
+        elif kind == "string" and not {"enum", "format"} & schema.keys():
+            arguments[name] = text_for(name, question, words)
+        else:
+            arguments[name] = sampler.sample(schema, name)
+    return arguments
+
+
+def text_for(name: str, question: str, words: Sequence[str]) -> str:
+    formula = FORMULA.search(question)
+    if formula and re.search(r"expr|formula|calc|equation", name):
+        return formula[0].strip()
+    proper = [word for word in words if word[:1].isupper()]
+    if proper and re.search(r"city|place|location|name|country|person|title", name):
+        return proper[-1]
+    return " ".join(words[:5]) or question
