@@ -1,12 +1,13 @@
 """The vocabulary: everything a run can say, on one page.
 
-One immutable class per kind. An event carries four things besides its own fields:
+One immutable class per kind. An event carries five things besides its own fields:
 
 * ``seq``: its place in the run, contiguous from 0 (``None`` outside a run);
 * ``timestamp``: seconds since the epoch;
 * ``identity``: who speaks (run, path, predictor, call, turn, attempt, candidate). One
   ``Identity`` is shared by all events of a call, so a token costs no more than its text;
-* ``context``: what ``set_context`` held when the event was created.
+* ``context``: what ``set_context`` held when the event was created;
+* ``extra``: keys of a newer writer that this version does not know, kept for the next reader.
 
 ``event.data`` shows the kind's own fields and the context as one read-only mapping.
 Durations and ``time_to_first_token`` are seconds; ``offset`` and ``length`` are characters
@@ -81,12 +82,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     timestamp: float = 0.0
     identity: Identity = NOBODY
     context: Mapping[str, Any] = NOTHING
+    extra: Mapping[str, Any] = NOTHING
 
     @property
     def data(self) -> Mapping[str, Any]:
-        return EventData(
-            {name: getattr(self, name) for name in own_fields(type(self))}, self.context
-        )
+        own = {name: getattr(self, name) for name in own_fields(type(self))}
+        return EventData({**self.extra, **own} if self.extra else own, self.context)
 
     @property
     def event_id(self) -> str | None:
@@ -135,7 +136,7 @@ def own_fields(kind: type[Event]) -> tuple[str, ...]:
 
 
 class StreamllEvent(Event, frozen=True, kw_only=True):
-    """A custom event of a user's own type; also how an unknown type arrives from a newer writer.
+    """A custom event of a user's own type.
 
     Needs nothing but ``event_type`` and ``data``. Inside a run ``data`` becomes an
     ``EventData`` that shows the context as well.
@@ -143,6 +144,10 @@ class StreamllEvent(Event, frozen=True, kw_only=True):
 
     event_type: str  # type: ignore[misc]
     data: Mapping[str, Any] = NOTHING
+
+
+class UnknownEvent(StreamllEvent, frozen=True, kw_only=True):
+    """A kind that only a newer writer knows; ``data`` holds its own fields."""
 
 
 # --- the run -------------------------------------------------------------------------------

@@ -1,0 +1,87 @@
+"""Any Python value as something JSON can hold. Never raises.
+
+``msgspec`` knows the usual types and asks ``render`` about the others. ``plain`` is the slow and
+thorough way, for values that even then cannot be encoded: odd keys, lone surrogates, cycles.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import msgspec
+
+DEPTH = 40
+"""Nesting beyond which a value is shown as its type's name: cycles end here."""
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def render(value: Any) -> Any:
+    """One step from an object towards JSON: its own idea of plain data, else its ``str``."""
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    for known, convert in _KNOWN:
+        if isinstance(value, known):
+            return convert(value)
+    for method in ("model_dump", "toDict", "tolist", "isoformat"):
+        if callable(getattr(type(value), method, None)):
+            try:
+                return getattr(value, method)()
+            except Exception:  # noqa: BLE001, S112 - then the next best thing
+                continue
+    return _text(value)
+
+
+def plain(value: Any, depth: int = DEPTH) -> Any:
+    """The value in ``dict``, ``list``, ``str``, numbers and ``None`` only."""
+    if value is None or type(value) in (bool, int, float):
+        return value
+    if type(value) is str:
+        return _LONE_SURROGATE.sub("\ufffd", value)
+    try:
+        if depth > 0:
+            return _plain_inside(value, depth - 1)
+    except Exception:  # noqa: BLE001, S110 - a value that cannot even be looked at
+        pass
+    return f"<{type(value).__name__}>"
+
+
+def _plain_inside(value: Any, depth: int) -> Any:
+    if isinstance(value, Mapping):
+        return {_key(key): plain(item, depth) for key, item in value.items()}
+    if isinstance(value, (list, tuple, AbstractSet)):
+        return [plain(item, depth) for item in value]
+    return plain(render(value), depth)
+
+
+def _key(key: Any) -> str:
+    text = key if isinstance(key, str) else _text(key)
+    return _LONE_SURROGATE.sub("\ufffd", str.__str__(text))
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - a broken __str__ must not break the stream
+        return f"<{type(value).__name__}>"
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+_KNOWN: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (int, int),
+    (float, float),
+    (Mapping, dict),
+    (BaseException, lambda error: f"{type(error).__name__}: {_text(error)}"),
+    (enum.Enum, lambda member: member.value),
+    (msgspec.Struct, msgspec.structs.asdict),
+    ((AbstractSet, Sequence), list),
+)

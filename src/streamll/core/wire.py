@@ -1,0 +1,296 @@
+"""Events as JSON, one flat object each, and envelopes of several events of one run.
+
+An event::
+
+    {"v": 1, "event_type": "token", "seq": 7, "timestamp": 1732090000.5, "run_id": "…",
+     "path": ["QA", "predict"], "predictor": "predict", "call_id": "…", "context": {…},
+     "field": "answer", "token": "Mach"}
+
+What equals its default is left out. A custom event has its own fields under ``data``. An
+envelope says what its events share once::
+
+    {"v": 1, "run_id": "…", "context": {…}, "events": [{"event_type": "token", …}, …]}
+
+``v`` is the major version: within one, kinds and keys are only added. A reader keeps what it
+does not know: unknown keys in ``event.extra``, unknown kinds as ``UnknownEvent``; both are
+written again as they came. A newer major version is a ``WireError``. No kind may ever have a
+field called ``data``; that is how custom events are told from unknown kinds.
+
+Encoding never raises: what JSON cannot hold is rendered (``core.plain``), NaN and infinities
+become null. Decoding raises ``WireError`` with the place, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from math import nan
+from typing import Any
+
+import msgspec
+
+from streamll.core.errors import WireError
+from streamll.core.events import (
+    KINDS,
+    NOBODY,
+    NOTHING,
+    Event,
+    EventData,
+    Identity,
+    StreamllEvent,
+    UnknownEvent,
+    own_fields,
+)
+from streamll.core.plain import plain, render
+
+VERSION = 1
+
+_IDENTITY: Mapping[str, Any] = {
+    field.name: field.default for field in msgspec.structs.fields(Identity)
+}
+_SHARED = frozenset({"v", "event_type", "seq", "timestamp", "context"})
+
+
+class _Kind:
+    """What the wire needs to know of a class of events."""
+
+    def __init__(self, cls: type[Event]) -> None:
+        names = own_fields(cls)
+        fields = [field for field in msgspec.structs.fields(cls) if field.name in names]
+        self.cls = cls
+        self.required = [field.name for field in fields if field.required]
+        self.optional = [(field.name, field.default) for field in fields if not field.required]
+        self.numbers = ["timestamp", *(field.name for field in fields if field.type is float)]
+        self.known = _SHARED.union(names)
+
+
+_CUSTOM = _Kind(StreamllEvent)
+_KINDS = {name: _Kind(cls) for name, cls in KINDS.items()}
+_written = {kind.cls: kind for kind in _KINDS.values()}  # and users' own classes, when met
+_encoder = msgspec.json.Encoder(enc_hook=render)
+_decoder = msgspec.json.Decoder()
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def to_dict(event: Event) -> dict[str, Any]:
+    """The event as one flat mapping; values are still what they were."""
+    flat = {"v": VERSION, **_flat(event, _identity_keys(event.identity))}
+    if event.context:
+        flat["context"] = dict(event.context)
+    return flat
+
+
+def encode(event: Event) -> bytes:
+    """The event as one line of JSON (without the line end)."""
+    return _json(to_dict(event))
+
+
+def encode_batch(events: Iterable[Event]) -> list[bytes]:
+    """The events as envelopes, in order; a new one begins where run or context changes."""
+    envelopes: list[dict[str, Any]] = []
+    inside: list[dict[str, Any]] = []
+    identity: Identity | None = None
+    context: Mapping[str, Any] = NOTHING
+    keys: dict[str, Any] = {}
+    for event in events:
+        begins = not envelopes
+        if event.identity is not identity:
+            begins = begins or identity is None or event.identity.run_id != identity.run_id
+            identity = event.identity
+            keys = _identity_keys(identity)
+            keys.pop("run_id", None)
+        if begins or (event.context is not context and event.context != context):
+            context = event.context
+            inside = []
+            envelopes.append(_envelope(event.run_id, context, inside))
+        inside.append(_flat(event, keys))
+    return [_json(envelope) for envelope in envelopes]
+
+
+def _envelope(
+    run_id: str | None, context: Mapping[str, Any], events: list[dict[str, Any]]
+) -> dict[str, Any]:
+    envelope: dict[str, Any] = {"v": VERSION}
+    if run_id is not None:
+        envelope["run_id"] = run_id
+    if context:
+        envelope["context"] = dict(context)
+    envelope["events"] = events
+    return envelope
+
+
+def _identity_keys(identity: Identity) -> dict[str, Any]:
+    if identity is NOBODY:
+        return {}
+    return {
+        name: value
+        for name, default in _IDENTITY.items()
+        if (value := getattr(identity, name)) != default
+    }
+
+
+def _flat(event: Event, identity: dict[str, Any]) -> dict[str, Any]:
+    """All keys of the event but version and context, with ``identity`` among them."""
+    flat: dict[str, Any] = {"event_type": event.event_type}
+    if event.seq is not None:
+        flat["seq"] = event.seq
+    flat["timestamp"] = event.timestamp
+    flat.update(identity)
+    if isinstance(event, StreamllEvent):
+        own = event.data.own if isinstance(event.data, EventData) else event.data
+        _add(flat, own if isinstance(event, UnknownEvent) else {"data": dict(own)})
+    else:
+        kind = _written.get(type(event)) or _written.setdefault(type(event), _Kind(type(event)))
+        for name in kind.required:
+            flat[name] = getattr(event, name)
+        for name, default in kind.optional:
+            value = getattr(event, name)
+            if value is not default and (default is None or value != default):
+                flat[name] = value
+    if event.extra:
+        _add(flat, event.extra)
+    return flat
+
+
+def _add(flat: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for key, value in more.items():
+        flat.setdefault(key, value)
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    try:
+        return _encoder.encode(value)
+    except Exception:  # noqa: BLE001 - whatever a value does, the stream goes on
+        return _encoder.encode(plain(value))
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def from_dict(mapping: Mapping[str, Any]) -> Event:
+    """The event that ``to_dict`` or any writer of this major version wrote."""
+    _check_version(mapping)
+    return _Reader().read(mapping, "the event")
+
+
+def decode(data: bytes | bytearray | memoryview | str) -> Event:
+    """The event in one JSON object."""
+    return from_dict(_object(data))
+
+
+def decode_batch(data: bytes | bytearray | memoryview | str) -> list[Event]:
+    """The events of an envelope; a single event counts as an envelope of one."""
+    envelope = _object(data)
+    if "events" not in envelope:
+        return [from_dict(envelope)]
+    _check_version(envelope)
+    events = envelope["events"]
+    if not isinstance(events, list):
+        raise WireError(f"events is {_kind_of(events)}, not an array")
+    reader = _Reader({key: envelope[key] for key in ("run_id", "context") if key in envelope})
+    count = len(events)
+    return [
+        reader.read(event, f"event {index} of {count}") for index, event in enumerate(events, 1)
+    ]
+
+
+class _Reader:
+    """Reads events that share ``run_id`` and ``context``; equal identities become one object."""
+
+    def __init__(self, shared: Mapping[str, Any] = NOTHING) -> None:
+        self._shared = shared
+        self._keys: dict[str, Any] = {}
+        self._identity = NOBODY
+
+    def read(self, mapping: Any, place: str) -> Event:
+        if not isinstance(mapping, Mapping):
+            raise WireError(f"{place} is {_kind_of(mapping)}, not an object")
+        name = mapping.get("event_type")
+        if not isinstance(name, str):
+            raise WireError(f"{place} has no event_type")
+        try:
+            return self._build(name, mapping)
+        except msgspec.ValidationError as error:
+            raise WireError(f"{place} ({name}): {error}") from error
+
+    def _build(self, name: str, mapping: Mapping[str, Any]) -> Event:
+        keys = {**self._shared, **mapping}
+        kind = _KINDS.get(name, _CUSTOM)
+        known = kind.known
+        identity: dict[str, Any] = {}
+        parts: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        for key, value in keys.items():
+            if key in known:
+                parts[key] = value
+            elif key in _IDENTITY:
+                identity[key] = value
+            else:
+                extra[key] = value
+        if identity != self._keys:
+            self._identity = msgspec.convert(identity, Identity)
+            self._keys = identity
+        parts["identity"] = self._identity
+        cls = kind.cls
+        if kind is _CUSTOM:
+            if isinstance(own := parts.get("data"), Mapping):
+                data = own
+            else:  # not a custom event: its keys are its data
+                data, extra, cls = {**extra, **_only(parts, "data")}, {}, UnknownEvent
+            context = parts.get("context")
+            parts["data"] = EventData(data, context) if context else data
+        if extra:
+            parts["extra"] = extra
+        return _convert(parts, cls, kind.numbers)
+
+
+def _only(mapping: dict[str, Any], key: str) -> dict[str, Any]:
+    return {key: mapping[key]} if key in mapping else {}
+
+
+def _convert(parts: dict[str, Any], cls: type[Event], numbers: list[str]) -> Event:
+    try:
+        return msgspec.convert(parts, cls)
+    except msgspec.ValidationError:
+        lost = {name: nan for name in numbers if parts.get(name, nan) is None}
+        if not lost:
+            raise
+        return msgspec.convert({**parts, **lost}, cls)  # null stands for NaN and infinities
+
+
+def _object(data: bytes | bytearray | memoryview | str) -> dict[str, Any]:
+    try:
+        value = _decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError):
+        value = _decode_leniently(data)
+    if not isinstance(value, dict):
+        raise WireError(f"an event is an object, not {_kind_of(value)}")
+    return value
+
+
+def _decode_leniently(data: bytes | bytearray | memoryview | str) -> Any:
+    """What other writers call JSON as well: lone surrogate escapes, NaN, huge numbers."""
+    try:
+        return json.loads(data if isinstance(data, str) else bytes(data))
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"not JSON: {error}") from error
+
+
+def _check_version(mapping: Mapping[str, Any]) -> None:
+    version = mapping.get("v")
+    if type(version) is not int or version < 1:
+        raise WireError(f"not a streamll event: its version 'v' is {version!r}, not a number")
+    if version > VERSION:
+        raise WireError(
+            f"written in version {version} of the event format; this streamll reads up to "
+            f"version {VERSION}. Upgrade streamll to read it"
+        )
+
+
+def _kind_of(value: object) -> str:
+    """A JSON value's type, in words."""
+    return {dict: "an object", list: "an array", str: "a text", type(None): "null"}.get(
+        type(value), "a number" if isinstance(value, (int, float)) else type(value).__name__
+    )
