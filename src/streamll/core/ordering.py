@@ -1,0 +1,289 @@
+"""The order of a run's events: who numbers them, and which may follow which.
+
+``Sequencer`` hands out ``seq``. ``OrderCheck`` reads events of any number of runs and raises
+``OutOfOrder`` at the first that no run can produce, naming the event and the rule:
+
+* ``run.start`` is first, exactly one of ``run.end``, ``run.error``, ``run.cancelled`` last;
+* ``seq`` is contiguous from 0; a merged token counts for the tokens it stands for, a
+  ``stream.gap`` for the events it announces as lost;
+* what ``OPENS`` is closed once, by what ``CLOSES`` it: fields before their call, everything
+  before the run's last event (a straggling call may outlive its parent call);
+* what is ``INSIDE`` comes only while that is open; calls of one run may interleave;
+* tokens of a field are contiguous in ``token_index`` and ``offset``; ``field.end`` has their
+  total ``length``; ``field.corrected`` follows it, at most once;
+* after ``lm.superseded`` the call's fields begin anew, as the next ``attempt``.
+
+Neither knows locks or clocks. Events outside any run have no order to check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from streamll.core.errors import OutOfOrder
+from streamll.core.events import TERMINAL, Event, TokenEvent
+
+OPENS: Mapping[str, str] = MappingProxyType(
+    {
+        "module.start": "module",
+        "tool.start": "tool",
+        "lm.start": "lm",
+        "trace.start": "trace",
+        "field.start": "field",
+    }
+)
+CLOSES: Mapping[str, str] = MappingProxyType(
+    {
+        "module.end": "module",
+        "module.error": "module",
+        "tool.end": "tool",
+        "tool.error": "tool",
+        "lm.end": "lm",
+        "trace.end": "trace",
+        "field.end": "field",
+    }
+)
+INSIDE: Mapping[str, str] = MappingProxyType(
+    {
+        "field.start": "call",
+        "token": "field",
+        "field.partial": "field",
+        "field.end": "field",
+        "field.corrected": "call",
+        "thinking": "call",
+        "tool_call.delta": "call",
+        "citation": "call",
+        "lm.superseded": "call",
+    }
+)
+CALLS = ("module", "tool", "lm")
+"""What ``call`` stands for in ``INSIDE``: whichever of these the ``call_id`` names."""
+
+
+class Sequencer:
+    """Sequence numbers of one run, contiguous from 0. The caller holds its own lock."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> int:
+        seq = self.count
+        self.count = seq + 1
+        return seq
+
+
+class OrderCheck:
+    """Checks events of any number of runs, one at a time, in the order a reader got them.
+
+    ``holes=True`` is for a reader that sees part of a run (a filter, an inner sink): sequence
+    numbers only rise, and the run's first and last event may be missing.
+    """
+
+    def __init__(self, *, holes: bool = False) -> None:
+        self._holes = holes
+        self._runs: dict[str, _Run] = {}
+
+    def check(self, event: Event) -> None:
+        """Take the next event; raise ``OutOfOrder`` if it cannot follow those before it."""
+        run_id = event.run_id
+        if event.event_type == "stream.gap":
+            for run in self._runs.values() if run_id is None else [self._run(run_id)]:
+                run.lose(event)
+        elif run_id is None:
+            if event.seq is not None:
+                raise _error(event, "an event outside any run has no seq")
+        else:
+            self._run(run_id).check(event)
+
+    def check_all(self, events: Iterable[Event]) -> None:
+        """Check all of ``events``, and that their runs have ended."""
+        for event in events:
+            self.check(event)
+        self.finish()
+
+    def finish(self) -> None:
+        """No more events will come: every run must have had its last one."""
+        for run_id, run in self._runs.items():
+            if not (run.ended or self._holes):
+                raise OutOfOrder(f"run {run_id}: its last event is missing (run.end, run.error…)")
+
+    def _run(self, run_id: str) -> _Run:
+        if run_id not in self._runs:
+            self._runs[run_id] = _Run(holes=self._holes)
+        return self._runs[run_id]
+
+
+class _Field:
+    """How far an open field has come."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.length = 0
+
+
+class _Call:
+    """What is remembered of a call: its attempts and the fields that have ended."""
+
+    def __init__(self) -> None:
+        self.attempt = 0
+        self.ended: set[tuple[int, int, str]] = set()
+        self.corrected: set[tuple[int, int, str]] = set()
+
+
+class _Run:
+    """The state of one run: what is open, and how many of its events are accounted for."""
+
+    def __init__(self, *, holes: bool) -> None:
+        self.ended = False
+        self._holes = holes
+        self._lossy = holes
+        self._last = -1
+        self._accounted = 0
+        self._open: dict[tuple[str, Any], _Field | None] = {}
+        self._calls: dict[str | None, _Call] = {}
+
+    def lose(self, gap: Event) -> None:
+        self._accounted += gap.data["count"]
+        self._lossy = True
+
+    def check(self, event: Event) -> None:
+        if self.ended:
+            raise _error(event, "nothing follows a run's last event")
+        self._check_place(event)
+        kind = event.event_type
+        if kind in INSIDE:
+            self._check_inside(event, INSIDE[kind])
+        if kind in CLOSES:
+            self._close(event, CLOSES[kind])
+        if kind in OPENS:
+            self._opened(event, OPENS[kind])
+        rule = self._RULES.get(kind)
+        if rule is not None:
+            rule(self, event)
+        if kind in TERMINAL:
+            self._end(event)
+
+    def _check_place(self, event: Event) -> None:
+        if event.seq is None:
+            raise _error(event, "every event of a run has a seq")
+        first = self._last < 0 and not self._lossy
+        if event.event_type == "run.start" and self._last >= 0:
+            raise _error(event, "run.start comes first and once")
+        if first and event.event_type != "run.start":
+            raise _error(event, "run.start comes first")
+        if event.seq <= self._last:
+            raise _error(event, f"seq rises; the last was {self._last}")
+        if event.seq > self._accounted and not self._holes:
+            raise _error(
+                event,
+                f"seq is contiguous and {self._accounted} is missing; "
+                "losses are announced by stream.gap",
+            )
+        self._last = event.seq
+        self._accounted += event.count if isinstance(event, TokenEvent) else 1
+
+    def _check_inside(self, event: Event, what: str) -> None:
+        if what == "field":
+            is_open = _key(event, "field") in self._open
+        else:
+            call_id = event.call_id
+            is_open = call_id is None or any((kind, call_id) in self._open for kind in CALLS)
+        if not is_open and not self._holes:
+            raise _error(event, f"comes only inside its open {what}")
+        attempt = self._call(event).attempt
+        if event.attempt != attempt and not self._holes:
+            raise _error(event, f"the call is at attempt {attempt}, as lm.superseded tells")
+
+    def _opened(self, event: Event, what: str) -> None:
+        key = _key(event, what)
+        if key in self._open:
+            raise _error(event, f"this {what} is open already")
+        if what == "field" and _field_key(event) in self._call(event).ended:
+            raise _error(event, "a field is streamed once per attempt")
+        self._open[key] = _Field() if what == "field" else None
+
+    def _close(self, event: Event, what: str) -> None:
+        key = _key(event, what)
+        if key not in self._open:
+            if self._holes:
+                return
+            raise _error(event, f"this {what} is not open")
+        if what in CALLS:
+            self._check_nothing_open_in(event, "field")
+            self._calls.pop(event.call_id, None)
+        state = self._open.pop(key)
+        if isinstance(state, _Field):
+            self._check_length(event, state)
+            self._call(event).ended.add(_field_key(event))
+
+    def _check_length(self, event: Event, field: _Field) -> None:
+        length = event.data["length"]
+        if length < field.length or (length > field.length and not self._lossy):
+            raise _error(event, f"length {length}, but {field.length} characters were streamed")
+
+    def _check_nothing_open_in(self, event: Event, what: str) -> None:
+        for kind, key in self._open:
+            if kind == what and key[0] == event.call_id:
+                raise _error(event, f"{what} {key[-1]!r} of this call is still open")
+
+    def _token(self, event: Event) -> None:
+        if not isinstance(event, TokenEvent):
+            return
+        field = self._open.get(_key(event, "field"))
+        if field is None:
+            return
+        place, expected = (event.token_index, event.offset), (field.tokens, field.length)
+        if place != expected and not (self._lossy and place >= expected):
+            raise _error(
+                event,
+                f"token_index and offset are contiguous: {expected} expected, {place} found",
+            )
+        field.tokens = event.token_index + event.count
+        field.length = event.offset + len(event.token)
+
+    def _corrected(self, event: Event) -> None:
+        call, key = self._call(event), _field_key(event)
+        if key not in call.ended and not self._holes:
+            raise _error(event, "comes only after the field's end")
+        if key in call.corrected:
+            raise _error(event, "a field is corrected at most once")
+        call.corrected.add(key)
+
+    def _superseded(self, event: Event) -> None:
+        self._check_nothing_open_in(event, "field")
+        self._call(event).attempt = event.attempt + 1
+
+    def _end(self, event: Event) -> None:
+        for what, key in self._open:
+            name = key[-1] if isinstance(key, tuple) else key
+            raise _error(event, f"{what} {name!r} is still open")
+        self.ended = True
+
+    def _call(self, event: Event) -> _Call:
+        return self._calls.setdefault(event.call_id, _Call())
+
+    _RULES: Mapping[str, Any] = MappingProxyType(
+        {"token": _token, "field.corrected": _corrected, "lm.superseded": _superseded}
+    )
+
+
+def _key(event: Event, what: str) -> tuple[str, Any]:
+    """What tells one open thing from another of its kind."""
+    if what == "trace":
+        return what, event.data["trace_id"]
+    if what == "field":
+        return what, (event.call_id, *_field_key(event))
+    return what, event.call_id
+
+
+def _field_key(event: Event) -> tuple[int, int, str]:
+    return event.candidate, event.attempt, event.data["field"]
+
+
+def _error(event: Event, rule: str) -> OutOfOrder:
+    call = f" of call {event.call_id}" if event.call_id else ""
+    return OutOfOrder(f"{event.event_type} (seq {event.seq}{call}): {rule}")
