@@ -77,12 +77,13 @@ class ModuleNames:
 
     def _register(self, module: Any, prefix: str) -> None:
         self._kept.append(module)
-        for path, inner in module.named_sub_modules():
-            key = (prefix + path.removeprefix("self").removeprefix(".")).strip(".") or "self"
+        # Both walks of DSPy, predictors first: they spell the keys of dicts differently.
+        for path, inner in (*module.named_predictors(), *module.named_sub_modules()):
+            key = (prefix + path.removeprefix("self.")).removesuffix(".self")
             stage = getattr(inner, "stage", None)
             if isinstance(stage, str):
-                key = self._stages.setdefault(stage, key) if prefix else key
-                self._stages.setdefault(stage, key)
+                known = self._stages.setdefault(stage, key)
+                key = known if prefix else key
             self._keys.setdefault(id(inner), key)
 
     def _key(self, module: Any) -> str:

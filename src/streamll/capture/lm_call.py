@@ -109,7 +109,8 @@ class LMCall:
     def begin(self) -> None:
         self.scope.check()
         if self._failure is not None:
-            self.supersede(self._failure)
+            if self._candidate == 0:
+                self.supersede(self._failure)
             self.restart()
 
     def restart(self) -> None:
@@ -118,10 +119,9 @@ class LMCall:
         self._start_attempt()
 
     def supersede(self, reason: str) -> None:
-        """This attempt's text counts no more. Announced for the candidate that is read."""
-        if self._candidate == 0:
-            self.run.publish(LMSuperseded, self.scope, self.identity, reason=reason)
-            self.owner.attempt += 1
+        """The attempt's text counts no more: its reader drops it."""
+        self.run.publish(LMSuperseded, self.scope, self.identity, reason=reason)
+        self.owner.attempt += 1
 
     def failed(self, error: BaseException) -> None:
         self._end_open_field()

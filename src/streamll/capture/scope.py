@@ -7,7 +7,7 @@ parent, so that an inner stream can be left without stopping the outer program.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,7 @@ class Scope:
         self.instance = instance
         self.parent = parent
         inherited = parent.outlets if parent is not None else ()
-        extra = tuple(o for o in outlets if not any(o is other for other in inherited))
-        self.outlets: tuple[Outlet, ...] = inherited + extra
+        self.outlets: tuple[Outlet, ...] = each_once((*inherited, *outlets))
         self._declared = selection
         self.switched: FieldSelection | None = None  # ``self._streamll_stream_fields = …``
         self.token_hooks: tuple[Callable[[Event], None], ...] = (
@@ -100,6 +99,11 @@ class Scope:
     def publish(self, event: Event) -> None:
         """Put a program's own event into the run, at the place where it happens."""
         self.run.publish_custom(event, self)
+
+
+def each_once(outlets: Iterable[Outlet]) -> tuple[Outlet, ...]:
+    """Sinks may compare equal and need not hash; identity decides."""
+    return tuple({id(outlet): outlet for outlet in outlets}.values())
 
 
 def current_scope() -> Scope | None:
