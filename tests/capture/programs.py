@@ -1,0 +1,58 @@
+"""Programs and listeners that the capture tests share."""
+
+from __future__ import annotations
+
+import threading
+
+import dspy
+
+from streamll.core.events import Event
+
+
+class Heard:
+    """A listener that keeps what a run puts into it, with no thread in between."""
+
+    local = False
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._lock = threading.Lock()
+
+    def put(self, event: Event) -> None:
+        with self._lock:
+            self.events.append(event)
+
+    @property
+    def types(self) -> list[str]:
+        return [event.event_type for event in self.events]
+
+    def of(self, event_type: str) -> list[Event]:
+        return [event for event in self.events if event.event_type == event_type]
+
+    def runs(self) -> dict[str, list[Event]]:
+        runs: dict[str, list[Event]] = {}
+        for event in self.events:
+            if event.run_id is not None:
+                runs.setdefault(event.run_id, []).append(event)
+        return runs
+
+    def text(self, field: str, **identity: object) -> str:
+        return "".join(
+            event.token
+            for event in self.of("token")
+            if event.field == field
+            and all(getattr(event, name) == value for name, value in identity.items())
+        )
+
+
+class QA(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.generate = dspy.ChainOfThought("question -> answer")
+
+    def forward(self, question):
+        return self.generate(question=question)
+
+
+def contiguous(events: list[Event]) -> bool:
+    return [event.seq for event in events] == list(range(len(events)))

@@ -1,0 +1,212 @@
+"""X4: every event knows its run, path, predictor, candidate, attempt and turn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import dspy
+import pytest
+from programs import QA, contiguous
+
+import streamll
+
+
+class Echo(dspy.Module):
+    """Answers with its question, by way of the practice server."""
+
+    def __init__(self):
+        super().__init__()
+        self.predict = dspy.Predict("question -> answer")
+
+    def forward(self, question):
+        return self.predict(question=question)
+
+    async def aforward(self, question):
+        return await self.predict.acall(question=question)
+
+
+@pytest.fixture
+def echo(practice, lm):
+    practice.respond(lambda request: {"answer": f"<{request.inputs['question']}> " * 20})
+    return practice
+
+
+def check_separate(heard, questions):
+    runs = heard.runs()
+    assert len(runs) == len(questions)
+    answers = set()
+    for events in runs.values():
+        assert contiguous(events)
+        answers.add("".join(e.token for e in events if e.event_type == "token"))
+    assert answers == {(f"<{question}> " * 20).strip() for question in questions}
+
+
+def test_200_concurrent_threads_on_one_decorated_module(echo, heard):
+    program = streamll.instrument(Echo(), stream_fields=["answer"], sinks=[heard])
+    questions = [f"thread question {i}" for i in range(200)]
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(program, questions))
+    check_separate(heard, questions)
+
+
+def test_200_concurrent_tasks_on_one_decorated_module(echo, heard):
+    program = streamll.instrument(Echo(), stream_fields=["answer"], sinks=[heard])
+    questions = [f"task question {i}" for i in range(200)]
+
+    async def main():
+        await asyncio.gather(*(program.acall(question) for question in questions))
+
+    asyncio.run(main())
+    check_separate(heard, questions)
+
+
+def test_the_same_predictor_three_times_is_three_turns(lm, heard):
+    class Thrice(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.predict = dspy.Predict("question -> answer")
+
+        def forward(self, question):
+            for _ in range(3):
+                result = self.predict(question=question)
+            return result
+
+    result = streamll.instrument(Thrice(), stream_fields="*", sinks=[heard])("Why?")
+    assert {t.turn for t in heard.of("token")} == {0, 1, 2}
+    for turn in range(3):
+        assert heard.text("answer", turn=turn) == result.answer
+
+
+def test_gather_on_one_predictor_keeps_the_calls_apart(echo, heard):
+    class Gathered(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.predict = dspy.Predict("question -> answer")
+
+        async def aforward(self, question):
+            return await asyncio.gather(
+                *(self.predict.acall(question=f"{question} {i}") for i in range(10))
+            )
+
+    program = streamll.instrument(Gathered(), stream_fields="*", sinks=[heard])
+    asyncio.run(program.acall("part"))
+    assert len(heard.runs()) == 1
+    calls = {t.call_id for t in heard.of("token")}
+    assert len(calls) == 10
+    assert {heard.text("answer", call_id=call) for call in calls} == {
+        (f"<part {i}> " * 20).strip() for i in range(10)
+    }
+    assert {t.turn for t in heard.of("token")} == set(range(10))
+
+
+def test_of_n_completions_candidate_0_streams(lm, practice, heard):
+    practice.script({"answer": "first"}, {"answer": "second"})
+    predict = dspy.Predict("question -> answer", n=2, temperature=1.0)
+    result = streamll.instrument(predict, stream_fields="*", sinks=[heard])(question="Why?")
+    assert [c.answer for c in result.completions] == ["first", "second"]
+    assert heard.text("answer") == "first"
+    assert {t.candidate for t in heard.of("token")} == {0}
+    assert heard.of("lm.superseded") == []
+
+
+def test_react_shows_turns_tools_and_tokens_in_true_order(lm, practice, heard):
+    def search(query: str) -> str:
+        """Look something up."""
+        return f"found {query}"
+
+    practice.script(
+        {"next_thought": "look", "next_tool_name": "search", "next_tool_args": '{"query": "x"}'},
+        {"next_thought": "again", "next_tool_name": "search", "next_tool_args": '{"query": "y"}'},
+        {"next_thought": "done", "next_tool_name": "finish", "next_tool_args": "{}"},
+        {"reasoning": "because", "answer": "42"},
+    )
+    react = dspy.ReAct("question -> answer", tools=[search])
+    result = streamll.instrument(react, stream_fields="*", sinks=[heard])(question="Why?")
+    assert result.answer == "42"
+    story = [
+        f"{e.event_type}:{getattr(e, 'name', '')}" if e.event_type.startswith("tool")
+        else f"{e.predictor}#{e.turn}.{e.field}"
+        for e in heard.events
+        if e.event_type in {"tool.start", "tool.end"}
+        or (e.event_type == "field.start" and e.field in {"next_thought", "answer"})
+    ]  # fmt: skip
+    assert story == [
+        "react#0.next_thought", "tool.start:search", "tool.end:search",
+        "react#1.next_thought", "tool.start:search", "tool.end:search",
+        "react#2.next_thought", "tool.start:finish", "tool.end:finish",
+        "extract.predict#0.answer",
+    ]  # fmt: skip
+    assert heard.of("tool.start")[0].path == ("ReAct", "search")
+
+
+def test_best_of_n_copies_are_known_by_their_predictor(lm, heard):
+    best = dspy.BestOfN(
+        module=dspy.ChainOfThought("question -> answer"), N=3, threshold=2.0,
+        reward_fn=lambda inputs, prediction: 1.0,
+    )  # fmt: skip
+    streamll.instrument(best, stream_fields=["answer"], sinks=[heard])(question="Why?")
+    assert {t.predictor for t in heard.of("token")} == {"module.predict"}
+    assert len({t.call_id for t in heard.of("token")}) == 3
+
+
+def test_parallel_inside_a_program_joins_its_run(echo, heard):
+    class Fan(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.predict = dspy.Predict("question -> answer")
+
+        def forward(self, questions):
+            pairs = [(self.predict, {"question": q}) for q in questions]
+            return dspy.Parallel(num_threads=4, disable_progress_bar=True)(pairs)
+
+    questions = [f"q{i}" for i in range(8)]
+    program = streamll.instrument(Fan(), stream_fields=["answer"], sinks=[heard])
+    results = program(questions)
+    assert all(results)
+    assert len(heard.runs()) == 1
+    assert contiguous(heard.events)
+    calls = {t.call_id for t in heard.of("token")}
+    assert {heard.text("answer", call_id=c) for c in calls} == {r.answer for r in results}
+
+
+def test_a_thread_with_a_copied_context_joins_and_one_without_does_not(echo, heard):
+    class Threaded(dspy.Module):
+        def __init__(self, copied):
+            super().__init__()
+            self.predict = dspy.Predict("question -> answer")
+            self.copied = copied
+
+        def forward(self, question):
+            def work():
+                with dspy.context(lm=lm):
+                    self.answer = self.predict(question=question).answer
+
+            lm = dspy.settings.lm
+            target = contextvars.copy_context().run if self.copied else work
+            thread = threading.Thread(target=target, args=(work,) if self.copied else ())
+            thread.start()
+            thread.join()
+            return dspy.Prediction(answer=self.answer)
+
+    with streamll.configure(sinks=[heard]):
+        joined = streamll.instrument(Threaded(copied=True), stream_fields="*")("q")
+        assert len(heard.runs()) == 1
+        assert heard.text("answer") == joined.answer
+        heard.events.clear()
+        streamll.instrument(Threaded(copied=False), stream_fields="*")("q")
+    assert len(heard.runs()) == 2  # a run of its own: it neither joins nor disappears
+    assert all(contiguous(events) for events in heard.runs().values())
+
+
+def test_programs_own_callbacks_setting_does_not_blind_the_run(lm, heard):
+    class Blinded(QA):
+        def forward(self, question):
+            with dspy.context(callbacks=[]):
+                return super().forward(question)
+
+    result = streamll.instrument(Blinded(), stream_fields=["answer"], sinks=[heard])("Why?")
+    assert heard.text("answer") == result.answer
+    assert heard.of("token")[0].predictor == "generate.predict"

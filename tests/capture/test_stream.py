@@ -1,0 +1,261 @@
+"""``stream``: reading a program while it runs, from a thread or an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import dspy
+import pytest
+from programs import QA, contiguous
+
+import streamll
+from streamll.core.errors import AmbiguousFieldError, StreamCancelled, UnknownFieldError
+from streamll.testing import Fault, Reply
+
+REPLY = {"reasoning": "Light scatters.", "answer": "Because of Rayleigh scattering."}
+
+
+class AsyncQA(QA):
+    async def aforward(self, question):
+        return await self.generate.acall(question=question)
+
+
+def test_events_come_in_order_and_the_result_is_the_prediction(lm, practice):
+    practice.script(REPLY)
+    with streamll.stream(QA(), fields=["answer"])(question="Why?") as events:
+        seen = list(events)
+        assert contiguous(seen)
+        assert seen[0].event_type == "run.start"
+        assert seen[-1].event_type == "run.end"
+        assert events.result().answer == REPLY["answer"] == events.text("answer")
+
+
+def test_positional_inputs_and_plain_functions(lm, practice):
+    qa = QA()
+
+    def program(question):
+        return qa(question)
+
+    practice.script(REPLY, REPLY)
+    with streamll.stream(qa)("Why?") as events:
+        assert events.result().answer == REPLY["answer"]
+    with streamll.stream(program)("Why?") as events:
+        assert events.result().answer == REPLY["answer"]
+        assert events.text("answer") == REPLY["answer"]
+
+
+@pytest.mark.parametrize("program", [QA, AsyncQA], ids=["thread", "task"])
+def test_async_reading_of_sync_and_async_programs(lm, practice, program):
+    async def read():
+        async with streamll.stream(program())(question="Why?") as events:
+            seen = [event async for event in events]
+            return seen, await events.result(), events.text("answer")
+
+    practice.script(REPLY)
+    seen, prediction, text = asyncio.run(read())
+    assert contiguous(seen)
+    assert text == prediction.answer == REPLY["answer"]
+
+
+def test_sync_reading_works_inside_a_running_loop(lm, practice):
+    async def main():
+        with streamll.stream(QA())(question="Why?") as events:
+            return events.result()
+
+    practice.script(REPLY)
+    assert asyncio.run(main()).answer == REPLY["answer"]
+
+
+def test_tokens_of_one_field_and_of_all(lm, practice):
+    practice.script(REPLY, REPLY, REPLY)
+    with streamll.stream(QA())(question="Why?") as events:
+        assert "".join(events.tokens("answer")) == REPLY["answer"]
+    with streamll.stream(QA(), fields="*")(question="Why?") as events:
+        assert "".join(events.tokens()) == REPLY["reasoning"] + REPLY["answer"]
+
+    async def read():
+        async with streamll.stream(AsyncQA())(question="Why?") as events:
+            return [token async for token in events.tokens("generate.predict.answer")]
+
+    assert "".join(asyncio.run(read())) == REPLY["answer"]
+
+
+def test_an_unknown_field_is_an_error_before_any_request(lm, practice):
+    with pytest.raises(UnknownFieldError, match="QA has no output field 'answr'"):
+        streamll.stream(QA(), fields=["answr"])
+    with (
+        streamll.stream(QA())(question="Why?") as events,
+        pytest.raises(UnknownFieldError, match="answr"),
+    ):
+        events.text("answr")
+
+
+def test_the_text_of_a_shared_field_name_must_be_asked_for_by_predictor(lm, practice):
+    class Two(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = dspy.Predict("question -> answer")
+            self.second = dspy.Predict("question -> answer")
+
+        def forward(self, question):
+            self.first(question=question)
+            return self.second(question=question)
+
+    practice.script({"answer": "one"}, {"answer": "two"})
+    with streamll.stream(Two(), fields=["answer"])(question="Why?") as events:
+        assert "".join(events.tokens("answer")) == "onetwo"
+        with pytest.raises(AmbiguousFieldError, match=r"first\.answer, second\.answer"):
+            events.text("answer")
+        assert events.text("second.answer") == "two"
+
+
+def test_without_keeping_text_none_is_kept(lm):
+    with streamll.stream(QA(), keep_text=False)(question="Why?") as events:
+        events.result()
+        with pytest.raises(streamll.StreamllError, match="keep_text"):
+            events.text("answer")
+
+
+def test_the_programs_error_comes_after_its_event(lm):
+    class Failing(dspy.Module):
+        def forward(self, question):
+            raise LookupError(question)
+
+    with streamll.stream(Failing())(question="secret input") as events:
+        seen = []
+        with pytest.raises(LookupError, match="secret input"):
+            for event in events:
+                seen.append(event)
+        assert [e.event_type for e in seen] == [
+            "run.start", "module.start", "module.error", "run.error",
+        ]  # fmt: skip
+        assert seen[-1].error_type == "LookupError"
+        assert "secret" not in repr(seen)
+        with pytest.raises(LookupError):
+            events.result()
+
+
+def test_an_lm_error_mid_stream_keeps_the_partial_text(practice):
+    """Tokens so far, ``run.error`` with partial text, the original exception raised."""
+    lm = practice.lm(num_retries=0)
+    practice.script(Reply(REPLY, fault=Fault(disconnect_after=12)))
+    with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
+        with streamll.stream(dspy.Predict("question -> reasoning, answer"))(question="?") as events:
+            seen = []
+            with pytest.raises(dspy.LMError) as caught:
+                for event in events:
+                    seen.append(event)
+    plain = streamed = "".join(e.token for e in seen if e.event_type == "token")
+    assert streamed
+    assert seen[-1].event_type == "run.error"
+    assert plain == "".join(seen[-1].partial.values())
+    assert type(caught.value).__name__ == seen[-1].error_type
+
+
+def test_a_retry_mid_stream_is_announced_and_its_text_dropped(practice):
+    """X4: attempts are told apart; the text is that of the last one."""
+    lm = practice.lm(num_retries=1)
+    practice.script(
+        Reply(REPLY, fault=Fault(disconnect_after=12)), Reply(REPLY)
+    )
+    with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
+        with streamll.stream(dspy.Predict("question -> reasoning, answer"))(question="?") as events:
+            seen = list(events)
+            assert events.text("reasoning") == REPLY["reasoning"]
+            assert events.text("answer") == events.result().answer
+    (superseded,) = [e for e in seen if e.event_type == "lm.superseded"]
+    assert superseded.attempt == 0
+    attempts = {e.attempt for e in seen if e.event_type == "token"}
+    assert attempts == {0, 1}
+
+
+def test_a_chat_to_json_fallback_is_announced_and_its_text_dropped(lm, practice):
+    practice.script("[[ ## reasoning ## ]]\nno answer here", {**REPLY})
+    with streamll.stream(dspy.Predict("question -> reasoning, answer"))(question="?") as events:
+        seen = list(events)
+        result = events.result()
+        assert events.text("reasoning") == result.reasoning == REPLY["reasoning"]
+        assert events.text("answer") == result.answer
+    (superseded,) = [e for e in seen if e.event_type == "lm.superseded"]
+    assert superseded.reason == "fallback"
+
+
+def test_a_cached_answer_is_one_token_per_field_marked_cached(practice):
+    """C8 for ``stream`` and ``instrument``."""
+    lm = practice.lm(cache=True)
+    practice.script(REPLY)
+    with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
+        for cached in (False, True):
+            with streamll.stream(QA())(question="Why?") as events:
+                tokens = [e for e in events if e.event_type == "token" and e.token]
+                assert events.text("answer") == REPLY["answer"]
+            assert all(token.cached is cached for token in tokens)
+            assert (len(tokens) == 2) is cached
+        with streamll.configure(cached_tokens=False), streamll.stream(QA())(question="Why?") as ev:
+            assert [e for e in ev if e.event_type == "token"] == []
+    assert len(practice.requests) == 1
+
+
+def test_leaving_early_raises_stream_cancelled_on_result(lm, practice):
+    practice.script(Reply(REPLY, hold_after=8))
+    with streamll.stream(QA())(question="Why?") as events:
+        for event in events:
+            if event.event_type == "token":
+                break
+    with pytest.raises(StreamCancelled):
+        events.result()
+    assert practice.requests[0].wait_closed(1)
+
+
+def test_a_slow_reader_stops_the_program_at_the_buffers_bound(lm, practice):
+    """B7 in small: the program waits when its reader lies 100 events behind."""
+    practice.script({"answer": "word " * 2000})
+    finished = threading.Event()
+
+    class Watched(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.predict = dspy.Predict("question -> answer")
+
+        def forward(self, question):
+            result = self.predict(question=question)
+            finished.set()
+            return result
+
+    with streamll.stream(Watched())(question="Why?") as events:
+        first = next(events)
+        assert first.event_type == "run.start"
+        channel = events._performance.channel
+        practice.wait_for(lambda: channel.full, what="the channel to fill")
+        assert not finished.wait(0.1)
+        assert channel.statistics().buffered <= 120
+        assert events.result().answer == ("word " * 2000).strip()
+        assert finished.is_set()
+
+
+def test_a_stream_inside_a_run_joins_it(lm, practice, heard):
+    qa = QA()
+
+    class Outer(dspy.Module):
+        def forward(self, question):
+            with streamll.stream(qa, fields=["answer"])(question=question) as events:
+                seen.extend(events)
+                return events.result()
+
+    seen = []
+    program = streamll.instrument(Outer(), sinks=[heard])
+    practice.script(REPLY)
+    program("Why?")
+    assert len(heard.runs()) == 1
+    assert {e.run_id for e in seen} == set(heard.runs())
+    assert "".join(e.token for e in seen if e.event_type == "token") == REPLY["answer"]
+
+
+def test_not_entering_is_a_clear_error():
+    call = streamll.stream(lambda: None)()
+    with pytest.raises(TypeError, match="enter the stream first"):
+        for _ in call:
+            pass
+    with pytest.raises(TypeError, match="stream takes a dspy.Module or a function, not int"):
+        streamll.stream(3)
