@@ -1,8 +1,25 @@
-"""Test your own streaming: a practice LM server, faults on demand, and every way to cut a text."""
+r"""Test your own streaming: a practice LM server, faults on demand, every way to cut a text.
+
+>>> from streamll.testing import Fault, PracticeServer, Reply
+>>> with PracticeServer(pace=0.01) as server:
+...     server.script(
+...         {"answer": "Paris"},  # rendered in the format that the adapter asks for
+...         Reply("[[ ## answer ## ]]\nParis", hold_after=3),  # exact text, held until released
+...         Fault(status=429, retry_after=0),
+...     )
+...     dspy.configure(lm=server.lm())  # or wire="responses", wire="anthropic"
+...     ...
+...     [request] = server.wait_for_requests(1)
+...     request.wait_closed(timeout=1)  # the client has closed the connection
+
+``PracticeServer`` speaks the providers' own wire formats over real HTTP, so a program under test
+needs no change. ``streamll practice`` runs the same server from the command line.
+"""
 
 from __future__ import annotations
 
 from streamll.testing.chunkings import chunkings
+from streamll.testing.formats import Prompt
 from streamll.testing.recorded import RecordedRequest
 from streamll.testing.replies import Citation, Fault, Reply, ToolCall, Usage
 from streamll.testing.server import PracticeServer
@@ -11,6 +28,7 @@ __all__ = [
     "Citation",
     "Fault",
     "PracticeServer",
+    "Prompt",
     "RecordedRequest",
     "Reply",
     "ToolCall",

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import h11
 
-from streamll.testing.plan import Head, Hold, Pause, Step, Write
+from streamll.testing.plan import HangUp, Head, Hold, Pause, Step, Write
 from streamll.testing.recorded import RecordedRequest
 
 RECEIVE = 65_536
@@ -64,7 +64,10 @@ class Connection:
                 complete = await self.answer(exchange)
                 if self.log is not None:
                     self.log(exchange.record)
-                if not complete or self.http.our_state is not h11.DONE:
+                if not complete:
+                    break
+                if self.http.our_state is not h11.DONE:
+                    self.record = None  # not kept alive: it is our turn to close
                     break
                 self.http.start_next_cycle()
         except h11.RemoteProtocolError as error:
@@ -130,26 +133,27 @@ class Connection:
         """Execute the steps; whether they came to their end."""
         record = exchange.record
         due = time.monotonic()
+        last = Write(b"")
         for step in exchange.steps:
-            if isinstance(step, Write):
-                await self.write(record, step)
-            elif isinstance(step, Pause):
+            # One step late, so that the last bytes go out together with the end of the reply:
+            # a client that has it all may leave at once, and has not left early.
+            await self.write(record, last)
+            last = step if isinstance(step, Write) else Write(b"")
+            if isinstance(step, Pause):
                 # Due times, not durations: the average pace is exact. A slow reader gets no burst.
                 due = max(due, time.monotonic() - step.seconds) + step.seconds
                 await asyncio.sleep(due - time.monotonic())
             elif isinstance(step, Head):
-                self.write_head(step)
                 record.status = step.status
+                self.write_head(step)
                 await self.writer.drain()
             elif isinstance(step, Hold):
                 await self.hold(exchange, step)
                 due = time.monotonic()
-            else:
+            elif isinstance(step, HangUp):
                 self.hang_up(reset=step.reset)
                 return False
-        self.writer.write(self.http.send(h11.EndOfMessage()) or b"")
-        await self.writer.drain()
-        self.note(record, finished_at=time.monotonic())
+        await self.write(record, last, ending=True)
         return True
 
     def write_head(self, head: Head) -> None:
@@ -159,17 +163,25 @@ class Connection:
         response = h11.Response(status_code=head.status, headers=headers)
         self.writer.write(self.http.send(response) or b"")
 
-    async def write(self, record: RecordedRequest, step: Write) -> None:
-        self.writer.write(self.http.send(h11.Data(data=step.data)) or b"")
-        await self.writer.drain()
-        await asyncio.sleep(0)  # the others' turn, and a look at whether the client has left
-        self.note(
-            record,
-            first_byte_at=record.first_byte_at or time.monotonic(),
-            bytes_sent=record.bytes_sent + len(step.data),
-            frames_sent=record.frames_sent + step.frames,
-            chunks_sent=record.chunks_sent + step.chunks,
-        )
+    async def write(self, record: RecordedRequest, step: Write, *, ending: bool = False) -> None:
+        """Hand bytes to the socket, counted first: what a client has seen is in the record."""
+        data = (self.http.send(h11.Data(data=step.data)) or b"") if step.data else b""
+        if ending:
+            data += self.http.send(h11.EndOfMessage()) or b""
+            self.note(record, finished_at=time.monotonic())
+        if step.data:
+            self.note(
+                record,
+                first_byte_at=record.first_byte_at or time.monotonic(),
+                bytes_sent=record.bytes_sent + len(step.data),
+                frames_sent=record.frames_sent + step.frames,
+                chunks_sent=record.chunks_sent + step.chunks,
+            )
+        if data:
+            self.writer.write(data)
+            await self.writer.drain()
+        if data and not ending:
+            await asyncio.sleep(0)  # the others' turn, and a look at whether the client has left
 
     async def hold(self, exchange: Exchange, step: Hold) -> None:
         self.note(exchange.record, held=True)

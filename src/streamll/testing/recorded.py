@@ -23,11 +23,14 @@ class RecordedRequest:
     are read from it, the same for every wire, and ``prompt`` is what a DSPy adapter asks for. Of the headers only a few harmless ones are kept: credentials
     are never recorded. ``repr`` shows no prompt.
 
-    ``status`` is ``None`` until a status line was sent. ``frames_sent``, ``chunks_sent``
-    (frames with content) and ``bytes_sent`` (of the body) count what was handed to the socket.
-    ``finished_at`` is when the reply was complete, and stays ``None`` if it never was.
-    ``client_closed_at`` is when the server noticed that the client had closed the connection:
-    at once, also while the reply is held, stalled or silent.
+    ``status`` is ``None`` until a status line is sent. ``frames_sent``, ``chunks_sent`` (frames
+    with content) and ``bytes_sent`` (of the body) count what is handed to the socket.
+    ``finished_at`` is when the last bytes were, and stays ``None`` if that never happened. What a
+    client has seen is recorded by then. ``client_closed_at`` is when the server noticed that the
+    client had closed the connection: at once, also while the reply is held, stalled or silent.
+
+    The ``wait_…`` methods wait for these, without polling, and raise ``TimeoutError``. In
+    asynchronous code: ``await asyncio.to_thread(request.wait_closed)``.
     """
 
     method: str

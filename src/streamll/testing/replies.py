@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from streamll.testing.chunkings import Chunk
 
 if TYPE_CHECKING:
-    from .formats import Format
+    from streamll.testing.formats import Format
+
+CREATED = 1_735_689_600  # every reply's time, unless it has its own: the first second of 2025
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
@@ -56,8 +58,9 @@ class Usage:
 class Fault:
     """What goes wrong with one reply. Faults combine: ``Fault(crlf=True, disconnect_after=3)``.
 
-    Counts of chunks count the pieces of content (text, thinking, tool arguments) that were sent;
-    frames around them, such as ``message_start``, do not count.
+    Chunks are the pieces of content: of text, thinking, refusal, tool arguments. The frames around
+    them, such as ``message_start``, do not count. A reply that is not streamed has none of it if
+    it would have ended early: ``error_after`` becomes HTTP 500, ``malformed_after`` half a body.
 
     Instead of the reply:
 
@@ -80,8 +83,8 @@ class Fault:
 
     * ``silent``: not even a status line comes.
     * ``stall_after`` chunks: nothing more comes.
-    * ``keepalive``: while silent or stalled (by default: before the first frame) a comment line
-      every so many seconds.
+    * ``keepalive``: nothing but a comment line every so many seconds, after the status line or,
+      where the reply is held or stalled later, there.
 
     Unusual but legal:
 
@@ -155,7 +158,7 @@ class Reply:
     usage: Usage | None = None
     model: str | None = None
     id: str | None = None
-    created: int = 1_735_689_600
+    created: int = CREATED
     candidates: Sequence[str | Mapping[str, Any]] = ()
     format: Format | None = None
     chunks: Sequence[str] | None = None

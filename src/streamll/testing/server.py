@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from urllib.parse import urlsplit
-
-import msgspec
 
 from streamll.testing.answers import answer
 from streamll.testing.chunkings import Chunk
 from streamll.testing.connection import Connection, Exchange, HTTPRequest
-from streamll.testing.formats import read_prompt
 from streamll.testing.model import MODEL
-from streamll.testing.plan import Step, json_body, plan
-from streamll.testing.recorded import HEADERS_KEPT, RecordedRequest
+from streamll.testing.plan import Step, plan
+from streamll.testing.reading import recorded, without_wire
+from streamll.testing.recorded import RecordedRequest
 from streamll.testing.replies import Fault, Reply
 from streamll.testing.script import Responder, Script, Scripted
-from streamll.testing.wires import WIRES, Wire
-from streamll.testing.wires.base import encode
+from streamll.testing.wires import Wire
 
 if TYPE_CHECKING:
     import dspy
@@ -187,12 +184,13 @@ class PracticeServer:
             self._running = None
 
     def serve_forever(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Run in this thread until interrupted (Ctrl-C); ``ready`` is called when it accepts."""
+        """Run in this thread until Ctrl-C; ``ready`` is called when connections are accepted."""
 
         async def forever() -> None:
             await self._serve(ready, asyncio.Event())
 
-        asyncio.run(forever())
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(forever())
 
     async def _serve(self, ready: Callable[[], None], stopping: asyncio.Event) -> None:
         server = await asyncio.start_server(self._connected, self.host, self.port, backlog=2048)
@@ -278,59 +276,3 @@ class Running:
         if self.thread.is_alive():
             self.loop.call_soon_threadsafe(self.stopping.set)
             self.thread.join()
-
-
-# --- reading a request --------------------------------------------------------------------------
-
-
-def recorded(
-    request: HTTPRequest, changed: threading.Condition, let_go: Callable[[], None]
-) -> tuple[RecordedRequest, Wire | None]:
-    """The request's record, and its wire unless no wire can read it."""
-    path = urlsplit(request.target).path
-    wire = next((w for w in WIRES if request.method == "POST" and path.endswith(w.path)), None)
-    body = json_object(request.body)
-    try:
-        messages = wire.messages(body) if wire else []
-        tools = wire.tools(body) if wire else []
-        schema = wire.schema(body) if wire else {}
-    except (AttributeError, KeyError, TypeError):
-        wire, messages, tools, schema = None, [], [], {}
-    record = RecordedRequest(
-        method=request.method,
-        path=path,
-        body=body,
-        headers={name: value for name, value in request.headers.items() if name in HEADERS_KEPT},
-        messages=messages,
-        prompt=read_prompt(messages),
-        tools=tools,
-        schema=schema,
-        streaming=bool(body.get("stream")),
-        changed=changed,
-        let_go=let_go,
-    )
-    return record, wire
-
-
-def json_object(data: bytes) -> dict[str, Any]:
-    try:
-        value = msgspec.json.decode(data)
-    except msgspec.DecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def without_wire(record: RecordedRequest) -> list[Step]:
-    """The list of models, or an error."""
-    if record.method == "GET" and record.path.endswith("/models"):
-        model = {"id": MODEL, "object": "model", "created": 1_735_689_600, "owned_by": "streamll"}
-        return json_body(200, encode({"object": "list", "data": [model]}), [])
-    known = any(record.path.endswith(wire.path) for wire in WIRES)
-    message = (
-        f"The practice server cannot read this {record.method} {record.path}."
-        if known
-        else f"The practice server has no {record.path}, only "
-        f"{', '.join('/v1' + wire.path for wire in WIRES)} (POST) and /v1/models (GET)."
-    )
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
-    return json_body(400 if known else 404, encode({"error": error}), [])
