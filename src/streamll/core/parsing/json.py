@@ -7,7 +7,7 @@
     string   = '"' (character | escape)* '"'
     escape   = backslash ('"' | backslash | "/" | "b" | "f" | "n" | "r" | "t" | "u" hex*4)
 
-The object begins at the first ``{``. A ``str`` field whose value is a string is released
+The object begins at the first ``{`` before a quote. A ``str`` field whose value is a string is released
 decoded, character by character; an escape leaves when it is complete, the first half of a
 surrogate pair when what follows decides whether the second half comes. Any other value of a
 ``str`` field becomes ``str(value)``, as in ``parse_value``, and leaves at its end. Fields of
@@ -15,11 +15,12 @@ other types leave as the model wrote them, quotes included. Nested objects are n
 
 The adapter takes ``json_repair.loads(reply)``, else that of the first balanced ``{…}``. So a
 reply is well-formed when it is one valid JSON object, alone or with prose or a code fence
-around it, where the prose holds no brace, and no other bracket or comment sign (``[ ( # /``)
-if a string of the object holds unbalanced braces: those make ``json_repair`` find something
-else first, and the adapter then counts braces in strings too. Beyond that, raw control
-characters and unknown escapes in strings, and missing or additional commas, are read as
-``json_repair`` reads them; at anything else the object is given up, and no more is released.
+around it that cannot be mistaken for JSON: prose without braces, without a comment sign
+(``#``, ``/``) in the line of the object's ``{``, without a comma after its ``}``, and without
+``[`` and ``(`` if strings of the object hold unbalanced braces, since the adapter then counts
+those as well. Beyond that, raw control characters and unknown escapes in strings, and missing
+or additional commas, are read as ``json_repair`` mostly reads them; at anything else the
+object is given up.
 """
 
 from __future__ import annotations
@@ -99,8 +100,16 @@ class JSONParser:
         brace = text.find("{", at)
         if brace < 0:
             return len(text)
-        self._state = JSONParser._before_key
+        self._state = JSONParser._after_brace
         return brace + 1
+
+    def _after_brace(self, text: str, at: int) -> int:
+        """An object with members, or a brace in prose."""
+        at = _end(_BLANKS, text, at)
+        if at < len(text):
+            is_key = text[at] == '"'
+            self._state = JSONParser._before_key if is_key else JSONParser._before_object
+        return at
 
     def _before_key(self, text: str, at: int) -> int:
         at = _end(_BETWEEN_MEMBERS, text, at)

@@ -49,6 +49,12 @@ class Trimmer:
         self._blanks = [blanks] if blanks else []
         return body
 
+    def keep_blanks(self) -> str:
+        """The blanks that wait, for something else is sure to follow."""
+        blanks = "".join(self._blanks)
+        self._blanks.clear()
+        return blanks
+
     def forget_blanks(self) -> None:
         """The blanks that wait belong to no value."""
         self._blanks.clear()

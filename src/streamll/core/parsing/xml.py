@@ -49,6 +49,16 @@ _DECIDED = {
 _NUMBER = re.compile("&#(?:x([0-9a-fA-F]{1,30})|([0-9]{1,30}))(;?)")
 _NO_CHARACTER = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LAST = 0x10FFFF
+_LEADING_ZEROS = re.compile("(?<=[#x])0+")
+_BLANKS = "\t\n\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+_BLANK_SO_FAR = {
+    reference[:end]
+    for blank in _BLANKS
+    for reference in (f"&#{ord(blank)};", f"&#x{ord(blank):x};")
+    for end in range(1, len(reference))
+}
 
 
 class XMLParser:
@@ -131,6 +141,8 @@ class XMLParser:
             return at
         character, self._rest = decided
         self._reference = "" if character else reference
+        if not (character or _may_be_blank(reference)):
+            self._pieces.text(self._trimmer.keep_blanks())
         if character:
             self._text(character)
             self._state = XMLParser._in_rest if self._rest else XMLParser._in_content
@@ -147,7 +159,7 @@ class XMLParser:
     # --- comments, processing instructions and CDATA --------------------------------------------
 
     def _in_opening(self, text: str, at: int) -> int:
-        """A ``<``: of what?"""
+        """A ``<``, but not known of what."""
         beginning = text[at : at + len(_CDATA)]
         for opening, terminator in _SECTIONS.items():
             if beginning.startswith(opening):
@@ -260,3 +272,8 @@ def _decide(reference: str) -> tuple[str, str] | None:
     if end or number * base > _LAST:
         return chr(number), "" if end else ";"
     return "", ""
+
+
+def _may_be_blank(reference: str) -> bool:
+    """Whether a beginning can still come to mean a blank, which ``strip`` may take."""
+    return _LEADING_ZEROS.sub("", reference.lower()) in _BLANK_SO_FAR
