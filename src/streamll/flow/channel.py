@@ -30,12 +30,15 @@ from streamll.flow.waiting import LoopWaiter, ThreadWaiter, Waiter, on_event_loo
 
 T = TypeVar("T")
 
+END = object()
+"""Comes through the inbox when the channel is closed: behind it, everything is too late."""
+
 
 class ChannelStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """``received == delivered + buffered + merged + dropped + discarded`` at every moment.
 
-    ``dropped`` events were announced to the reader, ``discarded`` ones came when no reader was
-    left. Gap announcements are not counted in ``delivered``.
+    ``dropped`` events were announced to the reader, ``discarded`` ones came after the end or
+    when no reader was left. Gap announcements are not counted in ``delivered``.
     """
 
     name: str
@@ -83,7 +86,6 @@ class Channel(Generic[T]):
         self._nudged = False
         self._closed = False
         self._abandoned = False
-        self._ended = False
         self._readers: deque[Waiter] = deque()
         self._producers: deque[Waiter] = deque()
         self._received = 0
@@ -95,11 +97,10 @@ class Channel(Generic[T]):
     def put(self, item: T) -> None:
         """Hand the item over. Never waits.
 
-        Raises ``ChannelClosed`` after ``close`` and ``ChannelOverflow`` when a channel with
-        policy ``fail`` is full. After ``abandon`` the item is discarded.
+        After ``close`` or ``abandon`` it is discarded and counted: a call that outlives its
+        program must not fail for that. Raises ``ChannelOverflow`` once a channel with policy
+        ``fail`` has been full.
         """
-        if self._closed:
-            raise ChannelClosed(f"put into the closed channel {self.name!r}")
         if self.overfull and isinstance(item, VOLUNTARY) and not self._may_wait():
             self._inbox.append(Refused(item))
         else:
@@ -128,8 +129,8 @@ class Channel(Generic[T]):
 
     def close(self) -> None:
         """The producer's end: nothing more will come; readers get what is buffered. Idempotent."""
-        self._closed = True
-        self._nudge()
+        self._inbox.append(END)
+        self._settle()
 
     def abandon(self) -> None:
         """The reader's end: what is buffered or comes later is discarded. Idempotent.
@@ -224,8 +225,11 @@ class Channel(Generic[T]):
         inbox, buffer = self._inbox, self._buffer
         while inbox:
             item = inbox.popleft()
+            if item is END:
+                self._closed = True
+                continue
             self._received += 1
-            if self._abandoned or self._ended:
+            if self._closed or self._abandoned:
                 self._discarded += 1
             elif buffer.overflowed:
                 buffer.dropped += 1
@@ -280,7 +284,6 @@ class Channel(Generic[T]):
         items: list[T] = []
         ended = False
         with self._lock:
-            closed = self._closed  # before looking into the inbox: then what was put is there
             if self._inbox:
                 self._admit()
             buffer = self._buffer
@@ -290,8 +293,8 @@ class Channel(Generic[T]):
                 self._taken += len(items)
                 if self.full or self.overfull or self._readers:
                     self._make_space()
-            elif closed or self._abandoned:
-                self._ended = ended = True
+            else:
+                ended = self._closed or self._abandoned
         if self._inbox or self._nudged:
             self._settle()
         if ended:
@@ -352,9 +355,9 @@ class Channel(Generic[T]):
     def _enlist_reader(self, waiter: Waiter) -> bool:
         """Wait for items, unless there is something to take or the end to see."""
         with self._lock:
-            closed = self._closed
             self._admit()
-            ready = bool(self._buffer) or closed or self._abandoned or self._buffer.overflowed
+            ended = self._closed or self._abandoned or self._buffer.overflowed
+            ready = ended or bool(self._buffer)
             if not ready:
                 self._readers.append(waiter)
         self._settle()

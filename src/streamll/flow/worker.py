@@ -16,6 +16,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
+from streamll.core.errors import ChannelOverflow
 from streamll.flow.buffer import Marker, Policy
 from streamll.flow.channel import Channel
 
@@ -61,7 +62,7 @@ class Worker(Generic[T]):
     def reset(self) -> None:
         """Begin anew, as in a forked child: the parent's thread delivers what the parent has."""
         self.channel: Channel[Any] = Channel(self._capacity, self._policy, name=self.name)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may put while this thread starts one
         self._thread: threading.Thread | None = None
         self.markers = 0
 
@@ -83,21 +84,20 @@ class Worker(Generic[T]):
                     self._thread = None
                     raise
 
-    def catch_up(self, timeout: float | None) -> bool:
+    def catch_up(self, timeout: float) -> bool:
         """Wait until everything put before now has been handled; False when the time is up."""
-        if self.idle or self._thread is threading.current_thread():
+        if self.idle or timeout <= 0 or self._thread is threading.current_thread():
             return self.idle
-        return self._send(Reached()).event.wait(timeout)
+        return self._reach(timeout, last=False)
 
-    def stop(self, timeout: float | None) -> bool:
+    def stop(self, timeout: float) -> bool:
         """Handle everything put before now, then end the thread; False when the time is up."""
         thread = self._thread
         if thread is None and self.channel.empty:
             return True
-        reached = self._send(Reached(last=True))
         if thread is threading.current_thread():
             return False
-        done = reached.event.wait(timeout)
+        done = self._reach(timeout, last=True)
         if done and thread is not None:
             thread.join(timeout)
         return done
@@ -107,12 +107,16 @@ class Worker(Generic[T]):
         """Whether everything put so far has been handled."""
         return self.channel.idle or (self._thread is None and self.channel.empty)
 
-    def _send(self, marker: Reached) -> Reached:
+    def _reach(self, timeout: float, *, last: bool) -> bool:
+        reached = Reached(last=last)
         with self._lock:
             self.markers += 1
-        self.channel.put(marker)
+        try:
+            self.channel.put(reached)
+        except ChannelOverflow:
+            return False
         self.start()
-        return marker
+        return reached.event.wait(timeout)
 
     def _run(self) -> None:
         channel = self.channel
@@ -123,6 +127,8 @@ class Worker(Generic[T]):
                 if self._retire():
                     return
                 continue
+            except ChannelOverflow:
+                return  # policy "fail": what came before has been handled, nothing more will
             last = False
             items: list[T] = []
             for item in batch:

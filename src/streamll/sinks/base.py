@@ -57,6 +57,10 @@ class BaseSink:
         self._delivery.one_by_one(self.handle_event, events)
         return None
 
+    def undelivered(self, error: BaseException, events: list[Event]) -> None:
+        """For ``handle_batch``: count ``events`` as not handled; logged the first time."""
+        self._delivery.failed(error, events)
+
     # --- what a run and its user call -----------------------------------------------------------
 
     def put(self, event: Event) -> None:

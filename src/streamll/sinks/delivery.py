@@ -51,7 +51,7 @@ class Handler(Protocol):
 class Delivery:
     """One sink's worker, and everything that can go wrong with its handler."""
 
-    making: ClassVar[threading.Lock] = threading.Lock()
+    making: ClassVar[threading.RLock] = threading.RLock()
     alive: ClassVar[weakref.WeakSet[Delivery]] = weakref.WeakSet()
 
     def __init__(self, sink: Handler, capacity: int, policy: Policy) -> None:
@@ -69,13 +69,14 @@ class Delivery:
         self._handled = 0
         self._failed = 0
         self._said = 0
+        self._complained = False
         self.hangs = False
 
     def put(self, event: Event) -> None:
         try:
             self.worker.put(event)
         except Exception as error:  # noqa: BLE001 - a sink never breaks the program
-            self.failed(error, 1, event)
+            self._say(error, event)
 
     def start(self) -> None:
         self.worker.start()
@@ -114,22 +115,27 @@ class Delivery:
             try:
                 self._finish(handle_event(event))
             except BaseException as error:  # noqa: BLE001 - the next event must be delivered
-                self.failed(error, 1, event)
+                self.failed(error, [event])
 
-    def failed(self, error: BaseException, count: int, event: Event) -> None:
-        """Count ``count`` events as not handled; say so the first time."""
-        self._failed += count
-        if self._said == 0:
-            self._said = count
-            frames = traceback.extract_tb(error.__traceback__)
-            logger.warning(
-                "sink %s: %s%s on a %s event; later events are still delivered "
-                "(said once; the sink says how many when it stops)",
-                self.name,
-                type(error).__name__,
-                f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else "",
-                event.event_type,
-            )
+    def failed(self, error: BaseException, events: list[Event]) -> None:
+        """Count ``events`` as not handled; say why the first time."""
+        if events:
+            self._failed += len(events)
+            self._say(error, events[0])
+
+    def _say(self, error: BaseException, event: Event) -> None:
+        if self._complained:
+            return
+        self._complained = True
+        frames = traceback.extract_tb(error.__traceback__)
+        logger.warning(
+            "sink %s: %s%s on a %s event; later events are still delivered "
+            "(said once; the sink says how many when it stops)",
+            self.name,
+            describe(error),
+            f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else "",
+            event.event_type,
+        )
 
     def _handle(self, events: list[Event]) -> None:
         self.hangs = False
@@ -137,7 +143,7 @@ class Delivery:
         try:
             self._finish(self.sink.handle_batch(events))
         except BaseException as error:  # noqa: BLE001 - the next batch must be delivered
-            self.failed(error, len(events), events[0])
+            self.failed(error, events)
         self._handled += len(events) - (self._failed - before)
 
     def _finish(self, outcome: Outcome) -> None:
@@ -165,10 +171,16 @@ class Delivery:
     @classmethod
     def after_fork(cls) -> None:
         """In the child: the parent delivers what it has, the child begins with nothing."""
-        cls.making = threading.Lock()
+        cls.making = threading.RLock()
         for delivery in list(cls.alive):
             delivery.worker.reset()
             delivery.begin()
+
+
+def describe(error: BaseException) -> str:
+    """The error's type, and what the operating system says; not its own words."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
 
 
 atexit.register(Delivery.flush_all)

@@ -1,0 +1,106 @@
+"""Events in a file, one JSON object per line, in the format of ``core.wire``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import IO, Any
+
+from streamll.core.errors import WireError
+from streamll.core.events import Event
+from streamll.core.wire import decode, encode
+from streamll.flow.buffer import Policy
+from streamll.sinks.base import BaseSink
+
+
+class JsonlSink(BaseSink):
+    """Appends every event to a file; whoever reads the file sees each batch at once.
+
+    ``target`` is a path, or a file object (text or binary) that stays the caller's to close.
+    Several processes may append to one path: lines stay whole. A full disk or a closed file is
+    logged once; lines that could not be written are counted in ``statistics().failed``.
+    """
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] | IO[Any],
+        *,
+        append: bool = True,
+        buffer_size: int = 10_000,
+        overflow: Policy = "coalesce",
+    ) -> None:
+        super().__init__(buffer_size=buffer_size, overflow=overflow)
+        self._path = Path(target) if isinstance(target, (str, os.PathLike)) else None
+        self._file: IO[Any] | None = None if isinstance(target, (str, os.PathLike)) else target
+        self._torn = False
+        if self._path is not None:
+            self._file = _open(self._path, truncate=not append)
+
+    def handle_batch(self, events: list[Event]) -> None:
+        lines = [encode(event) + b"\n" for event in events]
+        written = 0
+        try:
+            if self._file is None and self._path is not None:
+                self._file = _open(self._path)
+            for count in self._write(lines):
+                written = count
+        except (OSError, ValueError) as error:
+            ends = list(accumulate(map(len, lines)))
+            whole = sum(end <= written for end in ends)
+            self._torn = self._torn or written not in (0, *ends)
+            self.undelivered(error, events[whole:])
+
+    def stop(self, timeout: float = 10.0) -> bool:
+        """Write what was put before now and close the file, if the sink opened it."""
+        done = super().stop(timeout)
+        if done and self._path is not None and self._file is not None:
+            self._file.close()
+            self._file = None
+        return done
+
+    def _write(self, lines: list[bytes]) -> Iterator[int]:
+        """Write the lines; yields how many of their bytes have been written so far."""
+        file = self._file
+        assert file is not None
+        if self._path is None:
+            whole = b"".join(lines)
+            file.write(whole.decode() if hasattr(file, "encoding") else whole)
+            file.flush()
+            return
+        if self._torn:  # a line was cut off when the disk was full: the next begins after it
+            file.write(b"\n")
+            self._torn = False
+        rest = memoryview(b"".join(lines))
+        size = len(rest)
+        while rest:
+            rest = rest[file.write(rest) :]
+            yield size - len(rest)
+
+
+def _open(path: Path, *, truncate: bool = False) -> IO[bytes]:
+    """Unbuffered, and at the end of the file whoever else appends to it."""
+    if truncate:
+        path.write_bytes(b"")
+    return path.open("ab", buffering=0)
+
+
+def read_jsonl(path: str | os.PathLike[str], *, skip_damaged: bool = False) -> Iterator[Event]:
+    """The events of a file that ``JsonlSink`` wrote, one by one.
+
+    Args:
+        skip_damaged: pass over lines that are no events, such as one cut off by a full disk.
+
+    Raises:
+        WireError: a line that is no event; names file and line.
+    """
+    with Path(path).open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                yield decode(line)
+            except WireError as error:
+                if not skip_damaged:
+                    raise WireError(f"{path}, line {number}: {error}") from error

@@ -1,0 +1,52 @@
+"""Events kept in a list: for tests, notebooks, and whoever wants to look afterwards."""
+
+from __future__ import annotations
+
+from streamll.core.events import Event, TokenEvent
+from streamll.core.transcript import Transcript
+from streamll.sinks.base import BaseSink, SinkStatistics
+
+
+class MemorySink(BaseSink):
+    """Keeps every event in ``events``, at the moment it happens: it has no worker to wait for.
+
+    Keeps them until ``clear()``; what a long-lived process does not clear, it keeps.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Event] = []
+
+    def put(self, event: Event) -> None:
+        self.events.append(event)
+
+    handle_event = put
+
+    @property
+    def tokens(self) -> list[TokenEvent]:
+        """The token events, in order."""
+        return [event for event in self.events if isinstance(event, TokenEvent)]
+
+    def of(self, *event_types: str) -> list[Event]:
+        """The events of these types, in order: ``sink.of("tool.start", "tool.end")``."""
+        return [event for event in list(self.events) if event.event_type in event_types]
+
+    def text(self, field: str) -> str:
+        """The text of ``field``, corrected and without superseded attempts.
+
+        Raises:
+            AmbiguousFieldError: several predictors have the field; ask for ``predictor.field``.
+            UnknownFieldError: nothing has been streamed of such a field.
+        """
+        transcript = Transcript()
+        for event in list(self.events):
+            transcript.feed(event)
+        return transcript.text(field)
+
+    def clear(self) -> None:
+        """Forget everything kept so far."""
+        self.events.clear()
+
+    def statistics(self) -> SinkStatistics:
+        """What is kept counts as handled."""
+        return SinkStatistics(received=len(self.events), handled=len(self.events))
