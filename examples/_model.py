@@ -28,6 +28,8 @@ def language_model(*replies: object, respond=None) -> Iterator[dspy.LM]:
     if model:
         yield dspy.LM(model)
         return
+    # DSPy would look up current prices on the network; the practice model has none.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
     with PracticeServer(pace=float(os.environ.get("STREAMLL_PACE", "0.03"))) as server:
         server.script(*replies)
         server.respond(respond)

@@ -141,6 +141,24 @@ def own_dspy():
 
 
 @pytest.fixture(autouse=True)
+def own_streamll():
+    """Nobody configured, nobody watching, no context."""
+    import msgspec
+
+    from streamll import context
+    from streamll.configuration import configuration
+
+    before = msgspec.structs.asdict(configuration)
+    context.clear_context()
+    yield
+    for name, value in before.items():
+        setattr(configuration, name, value)
+    context.clear_context()
+    if watching := sys.modules.get("streamll.capture.watch"):
+        watching.unwatch()
+
+
+@pytest.fixture(autouse=True)
 def no_leftover_threads():
     """A thread that would keep the interpreter alive is gone soon after its test."""
     before = set(threading.enumerate())

@@ -44,7 +44,7 @@ PRINTED = {
     "custom_sink": [r"Token #0: こんにちは\n", r"Collected: こんにちは、世界。\n"],
     "custom_events": [
         r"… Searching…\n",
-        r"  found 1 documents\n",
+        r"  found 2 documents\n",
         r"  retrieval took \d+ ms\n",
         r"… Answering…\n",
         r"At 80 °C, cooler than coffee.\n",

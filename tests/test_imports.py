@@ -42,7 +42,7 @@ RULES = {
     # the only part that imports dspy and what DSPy itself stands on
     "capture": Rule(
         {".capture", ".configuration", ".context", ".core", ".flow", "anyio", "dspy", "msgspec"},
-        within={".sinks", "httpcore", "litellm"},
+        within={".sinks", "httpcore", "httpx", "litellm"},
     ),
     # a server of its own; only the helper that makes a `dspy.LM` for it knows DSPy
     "testing": Rule({".core", ".sinks", ".testing", "h11", "msgspec"}, within={"dspy"}),
