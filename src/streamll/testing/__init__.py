@@ -18,7 +18,7 @@ needs no change. ``streamll practice`` runs the same server from the command lin
 
 from __future__ import annotations
 
-from streamll.testing.chunkings import chunkings
+from streamll.testing.cutting import chunkings
 from streamll.testing.formats import Prompt
 from streamll.testing.recorded import RecordedRequest
 from streamll.testing.replies import Citation, Fault, Reply, ToolCall, Usage

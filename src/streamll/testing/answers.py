@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streamll.testing.chunkings import Chunk, cut
+from streamll.testing.cutting import Chunk, cut
 from streamll.testing.formats import Message, Prompt, as_json, render
 from streamll.testing.recorded import RecordedRequest
 from streamll.testing.replies import Citation, FinishReason, Reply, ToolCall, Usage

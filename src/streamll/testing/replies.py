@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from streamll.testing.chunkings import Chunk
+from streamll.testing.cutting import Chunk
 
 if TYPE_CHECKING:
     from streamll.testing.formats import Format
