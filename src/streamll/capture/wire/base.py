@@ -1,0 +1,153 @@
+"""What the assemblers share: their contract, what can go wrong with a stream, JSON.
+
+An assembler reads one reply's frames in order. Every piece of text goes to the listener the
+moment its frame is read; at the end ``body`` is the JSON object that the same request would
+have got without streaming, as far as the wire carries it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any, Protocol
+
+import msgspec
+
+
+class WireFault(Exception):
+    """A stream that cannot become a response."""
+
+
+class CutShort(WireFault):
+    """It ended before the reply did."""
+
+
+class MalformedFrame(WireFault):
+    """A frame that is not a JSON object."""
+
+
+class Confused(WireFault):
+    """A frame that no assembler here was written for; its reader stumbled over it.
+
+    Not the program's business: whoever sees this asks again without streaming.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"{type(error).__name__} while reading a stream")
+        self.__cause__ = error
+
+    def report(self, logger: logging.Logger) -> None:
+        logger.warning(
+            "A stream of a shape unknown to streamll (%s): asking again without streaming. "
+            "This model's text will come in one piece from now on.",
+            self,
+        )
+
+
+class ErrorFrame(WireFault):
+    """The provider reports an error in the middle of the stream."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(str(error.get("message") or error))
+        self.error = error
+
+
+class Hearer(Protocol):
+    """The part of a listener that an assembler speaks to."""
+
+    def text(self, text: str) -> None: ...
+
+    def thinking(self, text: str) -> None: ...
+
+    def refusal(self, text: str) -> None: ...
+
+    def tool_call(self, index: int, id: str | None, name: str | None, arguments: str) -> None: ...  # noqa: A002
+
+    def citation(self, text: str | None, title: str | None, url: str | None) -> None: ...
+
+
+class Assembler(Protocol):
+    complete: bool
+    """The provider has said that the reply is over."""
+
+    def frame(self, data: bytes) -> None:
+        """Read one frame. Raises a ``WireFault``."""
+
+    def body(self) -> dict[str, Any]:
+        """The reply as one JSON object. Raises ``CutShort`` when there is none yet."""
+
+
+_decode = msgspec.json.Decoder().decode
+
+
+def decode_object(data: bytes) -> dict[str, Any]:
+    """One frame's JSON object.
+
+    msgspec refuses what ``json`` reads (lone halves of surrogate pairs, NaN), and a body that
+    is not streamed is read by ``json``: what msgspec refuses gets a second reading.
+    """
+    try:
+        value = _decode(data)
+    except msgspec.DecodeError:
+        try:
+            value = json.loads(data)
+        except ValueError as error:
+            raise MalformedFrame(f"a frame of the stream is not JSON: {error}") from error
+    if type(value) is not dict:
+        raise MalformedFrame(f"a frame of the stream is a JSON {type(value).__name__}")
+    return value
+
+
+def string(value: Any) -> str:
+    """A field that should hold text; anything else counts as no text."""
+    return value if type(value) is str else ""
+
+
+def citation_from(payload: dict[str, Any]) -> tuple[str | None, str | None, str | None]:
+    """Text, title and URL of a provider's citation, under the names they use for them."""
+
+    def first(*names: str) -> str | None:
+        return next((str(value) for name in names if (value := payload.get(name))), None)
+
+    return (
+        first("cited_text", "text", "quote", "supported_text"),
+        first("title", "document_title", "source_title", "filename"),
+        first("url", "uri"),
+    )
+
+
+LEAST_ERROR = 400  # the lowest HTTP status that is an error
+_STATUSES = (  # the first word found in an error's code, type or status decides
+    ("rate_limit", 429),
+    ("too_many_requests", 429),
+    ("no_capacity", 429),
+    ("resource_exhausted", 429),
+    ("quota", 429),
+    ("overloaded", 529),
+    ("unavailable", 503),
+    ("timeout", 504),
+    ("deadline", 504),
+    ("authentication", 401),
+    ("unauthenticated", 401),
+    ("invalid_api_key", 401),
+    ("permission", 403),
+    ("billing", 402),
+    ("not_found", 404),
+    ("invalid", 400),
+    ("context_length", 400),
+    ("bad_request", 400),
+)
+
+
+def as_http_error(error: dict[str, Any]) -> tuple[int, str]:
+    """The status and body that an error inside a stream would have had without streaming.
+
+    An error that names no kind known here is the provider's own: 500.
+    """
+    body = json.dumps({"error": error})
+    names = [str(error[key]) for key in ("code", "status", "type") if error.get(key)]
+    for name in names:
+        if name.isdigit() and LEAST_ERROR <= int(name) < 600:  # noqa: PLR2004
+            return int(name), body
+    said = " ".join(names).lower()
+    return next((status for word, status in _STATUSES if word in said), 500), body
