@@ -20,14 +20,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 FIELDS = ("reasoning", "answer")
-WORDS = "every token of a running program delivered live once and in order to any reader".split()
+SENTENCE = "every token of a running program, delivered live, once and in order to any reader"
 
 
 @functools.cache
 def field_text(chunks: int) -> str:
     """The text of either field: half of the answer's chunks."""
-    lines = (" ".join(WORDS) for _ in range(chunks // len(WORDS)))
-    return "\n".join(lines)[: 6 * chunks].strip()
+    return "\n".join([SENTENCE] * (chunks // SENTENCE.count(" ")))
 
 
 @functools.cache

@@ -30,7 +30,6 @@ warnings.filterwarnings("ignore")
 import _paths as paths  # noqa: E402
 from _provider import FIELDS, field_text, pieces, provider  # noqa: E402
 
-
 FLOOR, ENGINE, STREAMIFY = "raw socket + msgspec", "DSPy's engine alone", "dspy.streamify"
 
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
+import fcntl
 import inspect
 import json
+import os
 import re
+import struct
+import subprocess
+import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -136,3 +143,41 @@ def test_the_code_of_a_document_does_what_it_says(document, practice, dspy_asks,
 
 def test_the_documents_that_shall_have_code_have_it():
     assert {named(document) for document in WITH_CODE} >= {"README.md", "docs/testing.md"}
+
+
+# --- the picture at the top of the README -------------------------------------------------------
+
+
+def on_a_terminal(*command: str, columns: int) -> str:
+    """What a command leaves on a terminal: the text after its last frame, without colours."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TERM": "xterm-256color", "STREAMLL_PACE": "0"},
+    ) as process:
+        os.close(theirs)
+        shown = bytearray()
+        with contextlib.suppress(OSError):  # how Linux says that the other side has closed
+            while data := os.read(ours, 65536):
+                shown += data
+        os.close(ours)
+        complaints = process.stderr.read().decode()
+        assert process.wait(30) == 0, complaints
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "")
+
+
+def test_the_picture_of_the_readme_is_what_watch_leaves_on_a_terminal():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    picture = re.search(r"```text\n(● .*?)```", readme, re.DOTALL)[1]
+    shown = on_a_terminal(sys.executable, str(ROOT / "examples" / "react_watch.py"), columns=96)
+    last = "●" + shown.rpartition("●")[2].partition("\n\n")[0]
+    assert without_times(last) == without_times(picture)
+
+
+def without_times(text: str) -> str:
+    lines = (re.sub(r"[\d.,]+ (ms|s|tokens/s)\b", "…", line.rstrip()) for line in text.splitlines())
+    return "\n".join(lines)
