@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from streamll.configuration import configuration
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import (
+    KINDS,
     NOTHING,
     SHARED_FIELDS,
     Event,
@@ -126,7 +127,17 @@ def emit_event(event: Event) -> None:
             f"emit_event takes a streamll event, not {type(event).__name__}; "
             'try streamll.emit("my.type", key=value)'
         )
+    own = isinstance(event, (StreamllEvent, Status)) and event.event_type not in OTHERS
+    if not own:
+        raise ConfigurationError(
+            f"{event.event_type!r} is an event type of streamll's own, which only a run can emit; "
+            "choose another name"
+        )
     _send(event)
+
+
+OTHERS = frozenset(KINDS) - {"status"}
+"""Event types that only a run may use: readers rely on what they mean."""
 
 
 def emit(event_type: str, **data: Any) -> None:
@@ -135,7 +146,7 @@ def emit(event_type: str, **data: Any) -> None:
     ``streamll.emit("docs_found", count=3)`` arrives as a ``StreamllEvent`` with
     ``event.event_type == "docs_found"`` and ``event.data["count"] == 3``.
     """
-    _send(StreamllEvent(event_type=event_type, data=data))
+    emit_event(StreamllEvent(event_type=event_type, data=data))
 
 
 def status(message: str) -> None:
@@ -153,7 +164,7 @@ class Trace:
     def emit(self, event_type: str, data: Mapping[str, Any] | None = None, **more: Any) -> None:
         """Put a custom event into the stream, marked with this trace's name and id."""
         own = {"trace": self.name, "trace_id": self.trace_id, **(data or {}), **more}
-        _send(StreamllEvent(event_type=event_type, data=own))
+        emit_event(StreamllEvent(event_type=event_type, data=own))
 
 
 @contextmanager

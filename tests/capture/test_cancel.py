@@ -124,7 +124,8 @@ def test_cancelling_the_readers_task_stops_the_program(lm, practice):
             await task
         return left_at
 
-    closed_within_bound(practice.requests[0], asyncio.run(main()))
+    left_at = asyncio.run(main())
+    closed_within_bound(practice.requests[0], left_at)
 
 
 def best_of_n():
@@ -150,7 +151,9 @@ class Evaluated(dspy.Module):
         self.predict = dspy.ChainOfThought("question -> answer")
 
     def forward(self, question):
-        examples = [dspy.Example(question=f"{question} {i}").with_inputs("question") for i in range(6)]
+        examples = [
+            dspy.Example(question=f"{question} {i}").with_inputs("question") for i in range(6)
+        ]
         evaluate = dspy.Evaluate(
             devset=examples, metric=lambda example, prediction: 1.0, num_threads=1
         )

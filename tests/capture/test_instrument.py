@@ -189,7 +189,9 @@ def test_fields_are_switched_for_one_call_only_even_under_concurrency(lm, heard)
     with ThreadPoolExecutor(8) as pool:
         questions = [f"{'long' if i % 2 else 'short'} question {i}" for i in range(8)]
         list(pool.map(program, questions))
-    texts = ["".join(t.token for t in run if t.event_type == "token") for run in heard.runs().values()]
+    texts = [
+        "".join(t.token for t in run if t.event_type == "token") for run in heard.runs().values()
+    ]
     assert len(texts) == 8
     assert sum(map(bool, texts)) == 4
 
@@ -209,9 +211,7 @@ def test_switching_off_overrides_the_declaration_for_that_call(lm, heard):
     assert heard.of("token") != []
 
 
-def test_an_unknown_field_is_an_error_that_lists_the_fields_before_any_request(
-    lm, heard, practice
-):
+def test_an_unknown_field_is_an_error_that_lists_the_fields_before_any_request(lm, heard, practice):
     """A15: names the module and its output fields."""
     program = instrumented(heard, stream_fields=["anwser"])()
     with pytest.raises(UnknownFieldError) as caught:

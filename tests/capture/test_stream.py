@@ -156,9 +156,7 @@ def test_an_lm_error_mid_stream_keeps_the_partial_text(practice):
 def test_a_retry_mid_stream_is_announced_and_its_text_dropped(practice):
     """X4: attempts are told apart; the text is that of the last one."""
     lm = practice.lm(num_retries=1)
-    practice.script(
-        Reply(REPLY, fault=Fault(disconnect_after=12)), Reply(REPLY)
-    )
+    practice.script(Reply(REPLY, fault=Fault(disconnect_after=12)), Reply(REPLY))
     with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
         with streamll.stream(dspy.Predict("question -> reasoning, answer"))(question="?") as events:
             seen = list(events)
