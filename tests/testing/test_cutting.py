@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamll.testing import chunkings
-from streamll.testing import cutting
+from streamll.testing import chunkings, cutting
 from streamll.testing.cutting import cut
 
 

@@ -114,8 +114,7 @@ def test_a_two_step_prompt_is_a_plain_question():
 
 
 def test_plain_values_are_written_as_models_write_them():
-    assert as_text(True) == "True"
-    assert as_text(None) == "None"
+    assert [as_text(value) for value in (True, None, 3)] == ["True", "None", "3"]
     assert as_text(["é", 1]) == '["é", 1]'
     assert render({"a": "one", "b": 2}, "text") == "one\n\n2"
     with pytest.raises(TypeError, match="cannot write a object"):

@@ -142,16 +142,18 @@ def test_chat_chunks_are_openais(practice, ask):
         '"model":"m","service_tier":"default","system_fingerprint":"fp_practice","choices":['
     )
     choice = '{"index":0,"delta":%s,"logprobs":null,"finish_reason":%s}],"usage":null}'
+    usage = (
+        '],"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11,'
+        '"prompt_tokens_details":{"cached_tokens":4,"audio_tokens":0},'
+        '"completion_tokens_details":{"reasoning_tokens":1,"audio_tokens":0,'
+        '"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}'
+    )
     assert received.body.decode().split("\n\n") == [
         f"data: {head}" + choice % ('{"role":"assistant","content":"","refusal":null}', "null"),
         f"data: {head}" + choice % ('{"content":"Hello"}', "null"),
         f"data: {head}" + choice % ('{"content":" there"}', "null"),
         f"data: {head}" + choice % ("{}", '"stop"'),
-        f"data: {head}"
-        '],"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11,'
-        '"prompt_tokens_details":{"cached_tokens":4,"audio_tokens":0},'
-        '"completion_tokens_details":{"reasoning_tokens":1,"audio_tokens":0,'
-        '"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}',
+        f"data: {head}" + usage,
         "data: [DONE]",
         "",
     ]
@@ -315,16 +317,26 @@ def test_the_openai_sdk_lists_the_model_and_raises_its_own_errors(practice, sdk)
         list(sdk.chat.completions.create(**asked, stream=True))
 
 
-@pytest.mark.parametrize("engine", ["lm15", "litellm"])
+ENGINES = [
+    ("openai", "lm15"),
+    ("responses", "lm15"),
+    ("anthropic", "lm15"),
+    ("openai", "litellm"),
+    ("anthropic", "litellm"),  # LiteLLM's Responses client needs the package `mcp`
+]
+
+
+@pytest.mark.parametrize(("wire", "engine"), ENGINES)
 def test_dspys_engines_read_everything_a_reply_has(practice, wire, engine):
-    if (wire, engine) == ("responses", "litellm"):
-        return  # LiteLLM's Responses client needs the package `mcp`
     practice.script(RICH)
     lm = practice.lm(wire, model="gpt-4o-mini", engine=engine)
-    outputs = lm("Hi")
+    [output] = lm("Hi")
     [entry] = lm.history
-    text = outputs[0] if isinstance(outputs[0], str) else outputs[0]["text"]
-    assert text == RICH.text
-    assert [call.name for call in practice.requests[0].prompt.fields] == []
+    assert output["text"] == RICH.text
+    assert output["reasoning_content"] == RICH.thinking
+    assert [(call["function"]["name"]) for call in output["tool_calls"]] == ["search", "clock"]
+    if wire == "anthropic":
+        assert output["citations"]
     usage = entry["usage"]
-    assert usage["prompt_tokens" if "prompt_tokens" in usage else "input_tokens"] in {100, 60}
+    assert usage["completion_tokens"] == 20
+    assert entry["response_model"] == "served-model-2025"

@@ -165,11 +165,9 @@ class Connection:
 
     async def write(self, record: RecordedRequest, step: Write, *, ending: bool = False) -> None:
         """Hand bytes to the socket, counted first: what a client has seen is in the record."""
-        data = (self.http.send(h11.Data(data=step.data)) or b"") if step.data else b""
-        if ending:
-            data += self.http.send(h11.EndOfMessage()) or b""
-            self.note(record, finished_at=time.monotonic())
+        data = b""
         if step.data:
+            data = self.http.send(h11.Data(data=step.data)) or b""
             self.note(
                 record,
                 first_byte_at=record.first_byte_at or time.monotonic(),
@@ -177,6 +175,9 @@ class Connection:
                 frames_sent=record.frames_sent + step.frames,
                 chunks_sent=record.chunks_sent + step.chunks,
             )
+        if ending:
+            data += self.http.send(h11.EndOfMessage()) or b""
+            self.note(record, finished_at=time.monotonic())
         if data:
             self.writer.write(data)
             await self.writer.drain()

@@ -15,7 +15,7 @@ from streamll.testing.recorded import RecordedRequest
 from streamll.testing.replies import ToolCall
 from streamll.testing.samples import Sampler
 from streamll.testing.schemas import schema_of
-from streamll.testing.toolbox import choose, offered, used_tools
+from streamll.testing.toolbox import choose, given, offered, used_tools
 
 MODEL = "practice-model"
 
@@ -101,7 +101,9 @@ STOPWORDS = frozenset(
 )
 REASONING = re.compile(r"reason|thought|rationale|thinking|explanation|plan")
 SHORT = re.compile(r"title|name|headline|topic|keyword|query|label|category|subject")
-NOT_SUBJECT = re.compile(r"trajectory|history|thought|tool_|observation")
+NOT_SUBJECT = re.compile(
+    r"(trajectory|history|tools|(thought|tool_name|tool_args|observation)_\d+)$"
+)
 
 
 def practise(request: RecordedRequest) -> Mapping[str, Any]:
@@ -111,14 +113,12 @@ def practise(request: RecordedRequest) -> Mapping[str, Any]:
     if request.tools and not topic.observations and request.body.get("tool_choice") != "none":
         tool, arguments = choose(request.tools, topic.question, topic.words)
         return {"tool_calls": [ToolCall(tool.name, arguments)], "text": "", **thinking}
-    if not request.prompt.fields:
-        return {"text": topic.answer(), **thinking}
     fields = react_step(request, topic) or {
         field.name: value(field, request, topic) for field in request.prompt.fields
     }
-    count = request.body.get("n") or 1
-    others = [varied(fields, number) for number in range(1, count)]
-    return {"text": fields, "candidates": others, **thinking}
+    text = fields or topic.answer()
+    others = [varied(text, number) for number in range(1, request.body.get("n") or 1)]
+    return {"text": text, "candidates": others, **thinking}
 
 
 def wants_thinking(body: Mapping[str, Any]) -> bool:
@@ -153,6 +153,10 @@ MOST_TOOLS = 2
 
 
 def value(field: Field, request: RecordedRequest, topic: Topic) -> Any:
+    if field.type == "ToolCalls":
+        tools = given(request.prompt.inputs)
+        calls = [choose(tools, topic.question, topic.words)] if tools else []
+        return {"tool_calls": [{"name": tool.name, "args": args} for tool, args in calls]}
     schema = request.schema.get("properties", {}).get(field.name) or schema_of(field)
     if not is_plain_text(schema):
         definitions = request.schema.get("$defs", {})
@@ -169,12 +173,12 @@ def is_plain_text(schema: Mapping[str, Any]) -> bool:
     return schema.get("type") == "string" and not {"enum", "const", "format"} & schema.keys()
 
 
-def varied(fields: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """Another candidate: the same, and it says which."""
-    return {
-        name: f"{text} (Candidate {number}.)" if isinstance(text, str) and " " in text else text
-        for name, text in fields.items()
-    }
+def varied(text: Any, number: int) -> Any:
+    """Another candidate: the same, and its sentences say which it is."""
+    if isinstance(text, Mapping):
+        return {name: varied(part, number) for name, part in text.items()}
+    is_sentence = isinstance(text, str) and text.endswith(".")
+    return f"{text} (Candidate {number}.)" if is_sentence else text
 
 
 class Topic:
@@ -182,7 +186,7 @@ class Topic:
 
     def __init__(self, request: RecordedRequest) -> None:
         inputs = request.prompt.inputs
-        subjects = [text for name, text in inputs.items() if not NOT_SUBJECT.search(name)]
+        subjects = [text for name, text in inputs.items() if not NOT_SUBJECT.match(name)]
         self.question = " ".join(subjects).strip()
         self.words = keywords(self.question)
         self.observations = [text for role, text in request.messages if role == "tool" and text]
@@ -202,7 +206,8 @@ class Topic:
             "I only show how an answer arrives, piece by piece. "
             f"Let me look at the words I was given: {shortened(self.question)} "
             f"{self.findings()}"
-            "That is enough to put an answer together."
+            "A real model would now weigh what it has learned about them, and so take its time. "
+            "I have only the words themselves, and they are enough to put an answer together."
         )
 
     def answer(self) -> str:

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from streamll.testing.answers import answer
-from streamll.testing.cutting import Chunk
 from streamll.testing.connection import Connection, Exchange, HTTPRequest
+from streamll.testing.cutting import Chunk
 from streamll.testing.model import MODEL
 from streamll.testing.plan import Step, plan
 from streamll.testing.reading import recorded, without_wire

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,10 +11,9 @@ from typing import Any
 from streamll.testing.formats import Message, Tool
 from streamll.testing.samples import Sampler
 
-OFFERED = re.compile(
-    r"^\s*\(\d+\) ([^,\n]+?)(?:, whose description is <desc>(.*?)</desc>)?\. "
-    r"It takes arguments (\{.*\})\.",
-    re.MULTILINE | re.DOTALL,
+DESCRIBED = re.compile(
+    r"([^,\n]+?)(?:, whose description is <desc>(.*?)</desc>)?\. It takes arguments (\{.*\})\.",
+    re.DOTALL,
 )
 USED = re.compile(r"(?:\[\[ ## tool_name_\d+ ## \]\]|<tool_name_\d+>)\s*(\w+)")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -21,14 +21,28 @@ FORMULA = re.compile(r"[\d(][\d\s.()]*(?:[-+*/^%]+[\d\s.()]+)+")
 
 
 def offered(objective: str) -> list[Tool]:
-    """The tools listed in a ReAct prompt."""
-    found = []
-    for block in re.split(r"\n(?=\s*\(\d+\) )", objective):
-        match = OFFERED.search(block)
-        if match:
-            name, description, arguments = match.groups()
-            found.append(Tool(name, description or "", {"properties": arguments_of(arguments)}))
-    return found
+    """The tools that a ReAct prompt numbers in its objective."""
+    return described(re.split(r"^\s*\(\d+\) ", objective, flags=re.MULTILINE)[1:])
+
+
+def given(inputs: Mapping[str, str]) -> list[Tool]:
+    """The tools in an input field of type ``list[dspy.Tool]``."""
+    for text in inputs.values():
+        if "It takes arguments" in text:
+            try:
+                return described(json.loads(text))
+            except ValueError:
+                continue
+    return []
+
+
+def described(texts: Sequence[str]) -> list[Tool]:
+    """Tools as ``str(dspy.Tool)`` describes them."""
+    matches = filter(None, (DESCRIBED.match(text) for text in texts))
+    return [
+        Tool(name, description or "", {"properties": arguments_of(arguments)})
+        for name, description, arguments in (match.groups() for match in matches)
+    ]
 
 
 def arguments_of(text: str) -> dict[str, Any]:

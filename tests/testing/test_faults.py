@@ -1,0 +1,280 @@
+"""Every fault, seen from the other end of a raw socket."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from raw_client import RawClient
+
+from streamll.testing import Fault, PracticeServer, Reply
+
+TEXT = "one two three four five six"
+
+
+def broken(**fault) -> Reply:
+    return Reply(TEXT, fault=Fault(**fault))
+
+
+# --- instead of the reply -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("status", "openai_type", "anthropic_type"),
+    [
+        (400, "invalid_request_error", "invalid_request_error"),
+        (401, "invalid_request_error", "authentication_error"),
+        (429, "requests", "rate_limit_error"),
+        (500, "server_error", "api_error"),
+        (529, "server_error", "overloaded_error"),
+    ],
+)
+def test_a_status_comes_with_the_providers_error_body(
+    practice, ask, wire, status, openai_type, anthropic_type, stream
+):
+    practice.script(Fault(status=status, retry_after=1.5))
+    received = ask(wire, stream=stream)
+    assert received.status == status
+    assert received.headers["retry-after"] == "1.5"
+    assert received.headers["content-type"] == "application/json"
+    error = received.json["error"]
+    assert error["type"] == (anthropic_type if wire == "anthropic" else openai_type)
+    assert error["message"]
+    assert practice.requests[0].status == status
+
+
+def test_a_status_can_say_what_the_test_wants_said(practice, ask):
+    practice.script(Fault(status=400, message="Too long.", error_type="context_error"))
+    assert ask().json["error"] == {
+        "message": "Too long.",
+        "type": "context_error",
+        "param": None,
+        "code": None,
+    }
+
+
+def test_refused_stream_options_leave_the_reply_to_the_next_request(practice, ask):
+    practice.script(broken(refuse_stream_options=True), "the next one")
+    refused = ask(stream=True, stream_options={"include_usage": True})
+    assert refused.status == 400
+    assert "stream_options" in refused.json["error"]["message"]
+    assert ask(stream=True).text("openai") == TEXT
+    assert ask(stream=True).text("openai") == "the next one"
+
+
+def test_a_server_can_refuse_stream_options_for_good():
+    with PracticeServer(fault=Fault(refuse_stream_options=True)) as server:
+        server.script("only once")
+        server.respond(lambda request: "ever again")
+        client = RawClient(server)
+        texts = []
+        for options in ({"stream_options": {}}, {}, {"stream_options": {}}, {}):
+            client.send(stream=True, **options)
+            received = client.receive()
+            texts.append(received.text("openai") if received.status == 200 else received.status)
+        client.close()
+    assert texts == [400, "only once", 400, "ever again"]
+
+
+def test_plain_json_is_answered_to_a_request_for_a_stream(practice, ask, wire):
+    practice.script(broken(plain_json=True), TEXT)
+    received = ask(wire, stream=True)
+    assert received.headers["content-type"] == "application/json"
+    assert received.json == ask(wire).json
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_content_type_can_be_wrong(practice, ask, stream):
+    practice.script(broken(content_type="text/html"))
+    assert ask(stream=stream).headers["content-type"] == "text/html"
+
+
+# --- ends early ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_it_disconnects_after_so_many_chunks(practice, client, wire, reset):
+    practice.script(broken(disconnect_after=3, reset=reset))
+    client.send(wire, stream=True)
+    received = client.receive()
+    assert not received.complete
+    [request] = practice.requests
+    assert request.chunks_sent == 3
+    assert (request.finished_at, request.client_closed_at) == (None, None)
+    if not reset:
+        assert received.text(wire) == "one two three"
+
+
+@pytest.mark.parametrize("count", [0, 1, 100, 333])
+def test_it_disconnects_after_so_many_bytes(practice, client, wire, count):
+    practice.script(broken(disconnect_after_bytes=count))
+    client.send(wire, stream=True)
+    received = client.receive()
+    assert len(received.body) == count
+    assert not received.complete
+
+
+def test_a_reply_in_one_piece_is_cut_at_a_byte_too(practice, client):
+    practice.script(broken(disconnect_after_bytes=50))
+    client.send()
+    received = client.receive()
+    assert len(received.body) == 50
+    assert not received.complete
+
+
+def test_a_reply_in_one_piece_has_nothing_of_an_early_end(practice, client, ask):
+    practice.script(broken(disconnect_after=3), broken(error_after=3), broken(malformed_after=3))
+    client.send()
+    with pytest.raises(ConnectionError):
+        client.head()
+    assert ask().status == 500
+    with pytest.raises(json.JSONDecodeError):
+        _ = ask().json
+
+
+def test_an_error_ends_the_stream_in_the_providers_form(practice, ask, wire):
+    practice.script(broken(error_after=2, message="Boom.", error_type="bad_day"))
+    received = ask(wire, stream=True)
+    assert received.complete
+    assert received.text(wire) == "one two"
+    name, last = received.events[-1]
+    if wire == "openai":
+        error = {"message": "Boom.", "type": "bad_day", "param": None, "code": None}
+        assert last == "[DONE]"
+        assert received.data[-1] == {"error": error}
+    elif wire == "responses":
+        numbers = [part["sequence_number"] for part in received.data]
+        assert numbers == list(range(len(numbers)))
+        assert [name for name, _ in received.events[-2:]] == ["error", "response.failed"]
+        assert received.data[-2]["message"] == "Boom."
+        assert received.data[-1]["response"]["error"] == {"code": "bad_day", "message": "Boom."}
+    else:
+        assert name == "error"
+        error = {"type": "bad_day", "message": "Boom."}
+        assert json.loads(last) == {"type": "error", "error": error}
+
+
+def test_one_frame_is_malformed_and_the_others_are_not(practice, ask, wire):
+    practice.script(broken(malformed_after=2))
+    received = ask(wire, stream=True)
+    assert received.complete
+    bad = []
+    for _, data in received.events:
+        try:
+            json.loads(data)
+        except ValueError:
+            bad += [data] if data != "[DONE]" else []
+    assert len(bad) == 1
+
+
+# --- says nothing -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_silence_has_no_status_line_and_the_clients_leaving_is_seen_at_once(
+    practice, client, stream
+):
+    practice.script(broken(silent=True))
+    client.send(stream=stream)
+    [request] = practice.wait_for_requests(1)
+    request.wait_held()
+    assert request.status is None
+    left = time.monotonic()
+    client.close()
+    assert request.wait_closed() - left < 0.05
+    assert request.over
+
+
+def test_a_silent_reply_can_be_released(practice, client):
+    practice.script(broken(silent=True))
+    client.send(stream=True)
+    practice.wait_for_requests(1)[0].wait_held()
+    practice.release()
+    assert client.receive().text("openai") == TEXT
+
+
+def test_a_stall_comes_after_exactly_so_many_chunks_and_leaving_is_seen_at_once(
+    practice, client, wire
+):
+    practice.script(broken(stall_after=4))
+    client.send(wire, stream=True)
+    received = client.head()
+    while received.text(wire) != "one two three four":
+        client.chunk(received)
+    request = practice.requests[0]
+    request.wait_held()
+    assert request.chunks_sent == 4
+    left = time.monotonic()
+    client.close()
+    assert request.wait_closed() - left < 0.05
+    assert request.finished_at is None
+
+
+def test_keep_alive_comments_are_all_that_comes(practice, client):
+    practice.script(broken(keepalive=0.005))
+    client.send(stream=True)
+    received = client.head()
+    assert received.status == 200
+    assert {client.chunk(received) for _ in range(3)} == {b": keep-alive\n\n"}
+    practice.release()
+    while client.chunk(received):
+        pass
+    assert received.text("openai") == TEXT
+
+
+def test_keep_alive_comments_fill_a_stall(practice, client):
+    practice.script(broken(keepalive=0.005, stall_after=2))
+    client.send(stream=True)
+    received = client.head()
+    while b": keep-alive\n\n" not in received.chunks[-2:]:
+        client.chunk(received)
+    assert received.text("openai") == "one two"
+    request = practice.requests[0]
+    left = time.monotonic()
+    client.close()
+    assert request.wait_closed() - left < 0.05
+
+
+# --- unusual but legal --------------------------------------------------------------------------
+
+
+def test_lines_can_end_in_cr_lf(practice, ask, wire):
+    practice.script(broken(crlf=True))
+    received = ask(wire, stream=True)
+    assert received.body.count(b"\n") == received.body.count(b"\r\n") > 0
+    assert received.text(wire) == TEXT
+
+
+def test_characters_can_be_cut_across_writes(practice, ask, wire):
+    text = "añb 漢字 👋!"
+    practice.script(Reply(text, fault=Fault(split_characters=True), chunk="whole"))
+    received = ask(wire, stream=True)
+    assert received.text(wire) == text
+    inside = [chunk for chunk in received.chunks if chunk[-1] >= 0xC0]  # ends in a first byte
+    assert len(inside) == sum(not character.isascii() for character in received.body.decode())
+
+
+def test_lines_can_be_200_kb_long(practice, ask, wire):
+    practice.script(broken(line_length=200_000))
+    received = ask(wire, stream=True)
+    lengths = [len(data) for _, data in received.events if data != "[DONE]"]
+    assert set(lengths) == {200_000}
+    assert received.text(wire) == TEXT
+
+
+def test_a_long_text_in_one_chunk_is_a_long_line(practice, ask, wire):
+    practice.script(Reply("x" * 200_000, chunk="whole"))
+    assert ask(wire, stream=True).text(wire) == "x" * 200_000
+
+
+def test_faults_combine(practice, client):
+    practice.script(
+        Reply("é " * 20, fault=Fault(crlf=True, split_characters=True, disconnect_after=3))
+    )
+    client.send(stream=True)
+    received = client.receive()
+    assert received.text("openai") == "é é é"
+    assert b"\r\n" in received.body
+    assert not received.complete

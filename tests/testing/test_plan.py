@@ -1,0 +1,67 @@
+"""Replies as steps, without a socket: what is written when, byte for byte."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamll.testing.plan import (
+    HangUp,
+    Head,
+    Hold,
+    Lines,
+    Pause,
+    Write,
+    gathered,
+    paced,
+    split_characters,
+    until_bytes,
+)
+from streamll.testing.replies import NO_FAULT
+from streamll.testing.wires import Frame
+
+WRITES = st.lists(st.builds(Write, st.text().map(str.encode)))
+
+
+def written(steps) -> bytes:
+    return b"".join(step.data for step in steps if isinstance(step, Write))
+
+
+@given(WRITES)
+def test_splitting_characters_changes_no_byte_and_leaves_no_character_whole(writes):
+    steps = list(split_characters(writes))
+    assert written(steps) == written(writes)
+    whole = [step.data.decode(errors="ignore") for step in steps]
+    assert all(text.isascii() for text in whole)
+
+
+@given(WRITES, st.integers(0, 60))
+def test_cutting_at_a_byte_keeps_exactly_so_many_and_then_hangs_up(writes, limit):
+    steps = list(until_bytes(writes, limit, reset=True))
+    everything = written(writes)
+    assert written(steps) == everything[:limit]
+    assert (steps[-1:] == [HangUp(reset=True)]) == (len(everything) >= limit and bool(writes))
+
+
+@given(st.lists(st.booleans()), st.integers(1, 100))
+def test_gathered_writes_hold_every_frame_once_and_count_it(contents, block):
+    frames = [
+        Frame(b"x" * (7 * number), content=content) for number, content in enumerate(contents)
+    ]
+    steps = list(gathered(frames, Lines(NO_FAULT), block))
+    assert sum(step.frames for step in steps) == len(frames)
+    assert sum(step.chunks for step in steps) == sum(contents)
+    assert written(steps) == b"".join(map(Lines(NO_FAULT), frames))
+    assert all(len(step.data) >= block for step in steps[:-1])
+
+
+def test_any_other_step_ends_a_write():
+    frame = Frame(b"1", content=True)
+    steps = list(gathered([Head(200, "x", []), frame, Hold(), frame, frame], Lines(NO_FAULT), 999))
+    assert [type(step) for step in steps] == [Head, Write, Hold, Write]
+
+
+def test_pauses_stand_between_chunks_only():
+    first, word, last = Frame(b"start"), Frame(b"word", content=True), Frame(b"end")
+    steps = list(paced([first, word, word, word, last], 0.5))
+    assert steps == [first, word, Pause(0.5), word, Pause(0.5), word, last]
