@@ -108,7 +108,7 @@ def capture_of(instance: Any, scope: Scope | None) -> Capture | None:
         return capture
     if watching is not None:
         return watching
-    if live.count and not isinstance(instance, dspy.Module):
+    if live.runs and not isinstance(instance, dspy.Module):
         return _astray()
     return None
 
@@ -127,10 +127,10 @@ def _astray() -> Capture | None:
 
 
 class _Live:
-    """How many runs are on in this process."""
+    """The runs that are on in this process."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.runs: set[str] = set()
         self.warned = False
 
 
@@ -152,7 +152,7 @@ def captured(scope: Scope, inputs: Inputs) -> Iterator[Outcome]:
             yield outcome
         return
     run = scope.run
-    live.count += 1
+    live.runs.add(run.run_id)
     run.start(scope, inputs)
     try:
         with entered(scope):
@@ -166,7 +166,7 @@ def captured(scope: Scope, inputs: Inputs) -> Iterator[Outcome]:
     else:
         run.succeed(scope, outcome.value)
     finally:
-        live.count -= 1
+        live.runs.discard(run.run_id)
 
 
 def begin(instance: Any) -> Scope | None:
