@@ -1,0 +1,132 @@
+"""The sink that shows runs where the program runs: the default wherever nobody else listens.
+
+Live where standard output is a terminal or a notebook, plain lines otherwise. What is shown, and
+how, is in ``streamll.terminal``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import Literal, Protocol, TextIO, get_args
+
+from streamll.core.errors import ConfigurationError
+from streamll.core.events import Event
+from streamll.flow.buffer import Policy
+from streamll.sinks.base import BaseSink
+
+Mode = Literal["auto", "live", "plain"]
+
+
+class View(Protocol):
+    @property
+    def is_idle(self) -> bool: ...
+
+    def show(self, events: list[Event], source: int = 0) -> None: ...
+
+    def close(self, source: int = 0) -> None: ...
+
+
+class TerminalSink(BaseSink):
+    """Shows runs on a terminal.
+
+    Args:
+        mode: ``"live"`` draws runs as they grow, ``"plain"`` writes one line per event
+            (``[TOKEN] answer: "Machine"``), ``"auto"`` chooses: live on a terminal and in a
+            notebook, plain for pipes, files and ``TERM=dumb``.
+        file: where to write; by default what ``sys.stdout`` is when a run starts.
+        width, height: columns and rows to use instead of the terminal's own.
+        buffer_size, overflow: see ``BaseSink``.
+
+    Raises:
+        ConfigurationError: an unknown ``mode``.
+    """
+
+    def __init__(
+        self,
+        mode: Mode = "auto",
+        *,
+        file: TextIO | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        buffer_size: int = 10_000,
+        overflow: Policy = "coalesce",
+    ) -> None:
+        super().__init__(buffer_size=buffer_size, overflow=overflow)
+        if mode not in get_args(Mode):
+            raise ConfigurationError(
+                f"TerminalSink has no mode {mode!r}; there are {', '.join(get_args(Mode))}"
+            )
+        self.mode = mode
+        self.file = file
+        self.width = width
+        self.height = height
+        self._view: View | None = None
+        self._process = os.getpid()
+
+    def handle_event(self, event: Event) -> None:
+        self._current_view().show([event], id(self))
+
+    def handle_batch(self, events: list[Event]) -> None:
+        self._current_view().show(events, id(self))
+
+    def stop(self, timeout: float = 10.0) -> bool:
+        """Show what was put before now and give the terminal back."""
+        done = super().stop(timeout)
+        if self._view is not None and self._process == os.getpid():
+            self._view.close(id(self))
+        return done
+
+    def _current_view(self) -> View:
+        """The view that is in use; between runs, whatever now fits ``sys.stdout``."""
+        forked = self._process != os.getpid()
+        if self._view is None or self._view.is_idle or forked:
+            self._process = os.getpid()
+            self._view = self._choose()
+        return self._view
+
+    def _choose(self) -> View:
+        from streamll.terminal.screen import behind
+
+        file = self.file if self.file is not None else behind(sys.stdout)
+        if self.mode != "plain":
+            from streamll.terminal.notebook import in_notebook, notebook_view
+
+            if self.file is None and in_notebook():
+                return notebook_view(self.width, self.height)
+            if file is not None and (self.mode == "live" or draws(file)):
+                from streamll.terminal.live import terminal_view
+
+                return terminal_view(file, self.width, self.height)
+        from streamll.terminal.output import Output
+        from streamll.terminal.plain import PlainView
+
+        return PlainView(Output(self.file))
+
+
+def draws(file: TextIO) -> bool:
+    """Whether ``file`` is a terminal that can move its cursor."""
+    try:
+        if not file.isatty():
+            return False
+    except (AttributeError, ValueError, OSError):
+        return False
+    if os.name == "nt":
+        from rich.console import Console
+
+        return not Console(file=file).legacy_windows
+    return os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+
+
+_default: TerminalSink | None = None
+_making = threading.Lock()
+
+
+def default_terminal() -> TerminalSink:
+    """The one terminal sink of this process that nobody made."""
+    global _default  # noqa: PLW0603
+    with _making:
+        if _default is None:
+            _default = TerminalSink()
+        return _default

@@ -1,0 +1,331 @@
+"""One run as lines of styled text, at some width and moment.
+
+The lines come in sections, so that ``layout`` can give each as much room as there is. A line is
+a list of ``(style, text)`` pairs; the texts are clean and fit the width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from streamll.terminal import text as tx
+from streamll.terminal.model import (
+    DONE,
+    FAILED,
+    RUNNING,
+    Note,
+    RunModel,
+    Step,
+    Text,
+)
+from streamll.terminal.wrap import fold
+
+Line = list[tuple[str, str]]
+
+MAXIMUM_WIDTH = 110
+"""Text wider than this is hard to read; wider terminals keep a margin."""
+NARROW = 46
+"""Below this, a label stands above its text instead of beside it."""
+LABEL_LIMIT = 18
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """The signs a view is drawn with."""
+
+    spinner: str = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+    done: str = "✓"
+    failed: str = "✗"
+    cancelled: str = "⊘"
+    run: str = "●"
+    branch: str = "├─ "
+    last: str = "╰─ "
+    through: str = "│  "
+    cursor: str = "▌"
+    more: str = "⋮"
+    dot: str = " · "
+    status: str = "› "
+    retry: str = "↻ "
+    custom: str = "◦ "
+    citation: str = "↗ "
+    warning: str = "! "
+    result: str = "→ "
+
+    def state(self, step: Step, now: float) -> tuple[str, str]:
+        if step.state == RUNNING:
+            return ("running", self.spinner[int(now * 12.5) % len(self.spinner)])
+        return (step.state, {DONE: self.done, FAILED: self.failed}.get(step.state, self.cancelled))
+
+
+ASCII = Glyphs(
+    spinner="-\\|/", done="+", failed="x", cancelled="/", run="*", branch="|- ", last="`- ",
+    through="|  ", cursor="_", more=":", dot=" - ", status="> ", retry="~ ", custom="o ",
+    citation="^ ", result="= ",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """Some consecutive lines of a run. ``rank`` says who gets room first when it is scarce."""
+
+    rank: int
+    height: int
+    draw: Callable[[int], list[Line]]
+    guide: str = ""
+
+
+def _section(rank: int, lines: list[Line], guide: str = "") -> Section:
+    """Lines that do not depend on the room there is."""
+    return Section(rank, len(lines), lambda room: lines[-room:], guide)
+
+
+# Ranks, first served first.
+FIXED, ACTIVE_STEP, GROWING, BESIDE, OTHER_STEP, OTHER = range(6)
+
+
+class Drawing:
+    """One run at one width and moment, as sections from top to bottom."""
+
+    def __init__(self, run: RunModel, width: int, now: float, glyphs: Glyphs) -> None:
+        self.run = run
+        self.width = max(12, min(width, MAXIMUM_WIDTH))
+        self.now = now
+        self.glyphs = glyphs
+
+    def sections(self) -> list[Section]:
+        closing = [_section(FIXED, self._closing())] if self.run.ended else []
+        return [_section(FIXED, [self._run_line()]), *self.body(), *closing]
+
+    def body(self) -> list[Section]:
+        root = self.run.root
+        return list(self._contents(root, self._shown(root), ""))
+
+    def height(self) -> int:
+        return sum(section.height for section in self.sections())
+
+    def more(self, section: Section, missing: int) -> Line:
+        """What stands, from ``section`` on, for the lines that found no room."""
+        told = f"{self.glyphs.more} {tx.amount(missing, 'more line')}"
+        return fitted([("guide", section.guide), ("detail", told)], self.width)
+
+    # --- steps ------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _shown(step: Step) -> list[Step]:
+        """The step and the only children that are shown as part of it."""
+        chain = [step]
+        while len(step.items) == 1 and isinstance(child := step.items[0], Step) and child.inline:
+            chain.append(child)
+            step = child
+        return chain
+
+    def _contents(self, step: Step, chain: Sequence[Step], guide: str) -> Iterator[Section]:
+        items = chain[-1].items
+        last_step = max((n for n, item in enumerate(items) if isinstance(item, Step)), default=-1)
+        active = step.state == RUNNING
+        inner = self.glyphs.through if last_step >= 0 else "  "
+        labels = self._label_width(items, tx.cells(guide) + tx.cells(inner))
+        for number, item in enumerate(items):
+            beside = inner if number < last_step or last_step < 0 else "   "
+            if isinstance(item, Step):
+                yield from self._step(item, step, guide, number == last_step)
+            elif isinstance(item, Text):
+                yield self._text(item, guide + beside, labels, active=active)
+            else:
+                lines = self._note(item, guide + beside)
+                rank = BESIDE if active else OTHER
+                yield _section(rank, lines, guide + beside)
+
+    def _step(self, step: Step, parent: Step, guide: str, is_last: bool) -> Iterator[Section]:
+        glyphs = self.glyphs
+        chain = self._shown(step)
+        branch = guide + (glyphs.last if is_last else glyphs.branch)
+        below = guide + ("   " if is_last else glyphs.through)
+        active = step.state == RUNNING
+        rank = ACTIVE_STEP if active else OTHER_STEP
+        yield _section(rank, [self._step_line(step, chain, branch)], below)
+        yield from self._contents(step, chain, below)
+        if step.error and not (parent.state == FAILED and parent.error == step.error):
+            lines = self._folded("failed", step.error, below + "  ")
+            yield _section(BESIDE, lines, below)
+
+    def _step_line(self, step: Step, chain: Sequence[Step], branch: str) -> Line:
+        label = step.label
+        if step.kind == "tool" and "(" not in label:
+            label += "(…)"
+        line: Line = [
+            ("guide", branch),
+            self.glyphs.state(step, self.now),
+            (step.kind, f" {label}"),
+        ]
+        details = [each for shown in chain for each in (shown.model, *shown.details) if each]
+        if step.state == RUNNING:
+            details.append(self._elapsed(step))
+        elif step.duration is not None:
+            details.append(tx.seconds(step.duration))
+        return self._with_details(line, details, chain)
+
+    def _run_line(self) -> Line:
+        root = self.run.root
+        line: Line = [(root.state, self.glyphs.run), ("run", f" {root.label}")]
+        details = []
+        if not self.run.ended:
+            details.append(self._elapsed(root))
+            if self.run.meter.counted:
+                details.append(tx.amount(self.run.meter.counted, "token"))
+        chain = self._shown(root)
+        details += [each for shown in chain for each in (*shown.details, shown.model) if each]
+        return self._with_details(line, details, chain)
+
+    def _with_details(self, line: Line, details: list[str], chain: Sequence[Step]) -> Line:
+        """The line with as many details as fit, its label cut where that is not enough."""
+        dot = self.glyphs.dot
+        label_style, label = line[-1]
+        before = sum(tx.cells(text) for _, text in line[:-1])
+        while details and before + min(24, tx.cells(label)) + 2 + tx.cells(dot.join(details)) > (
+            self.width
+        ):
+            details.pop()
+        told = "  " + dot.join(details) if details else ""
+        line[-1] = (label_style, tx.head(label, self.width - before - tx.cells(told)))
+        line.append(("detail", told))
+        waiting = next((shown.waiting for shown in chain if shown.waiting), "")
+        if waiting:
+            line.append(("warning", f"  {waiting}"))
+        return fitted(line, self.width)
+
+    def _elapsed(self, step: Step) -> str:
+        return f"{max(0.0, self.now - step.started):.1f} s"
+
+    # --- text and notes -----------------------------------------------------------------------------
+
+    def _label_width(self, items: Sequence[Step | Text | Note], indent: int) -> int:
+        """Columns for the labels beside their texts; 0 if they stand above them."""
+        if self.width - indent < NARROW:
+            return 0
+        sizes = [tx.cells(item.label) for item in items if isinstance(item, Text)]
+        longest = max(sizes, default=0)
+        return longest + 2 if longest <= LABEL_LIMIT else 0
+
+    def _text(self, text: Text, guide: str, labels: int, *, active: bool) -> Section:
+        indent = tx.cells(guide) + (labels or 2)
+        room = max(8, self.width - indent - 1)  # one column for the cursor
+        lines = text.content.lines(room)
+        height = len(lines) + (not labels) + bool(text.remark)
+        finished = BESIDE if active else OTHER
+        rank = GROWING if text.is_open and active else finished
+
+        def draw(available: int) -> list[Line]:
+            return self._text_lines(text, lines, guide, labels, available)
+
+        return Section(rank, height, draw, guide)
+
+    def _text_lines(
+        self, text: Text, lines: list[str], guide: str, labels: int, available: int
+    ) -> list[Line]:
+        """The last ``available`` lines, the label on or above the first of them."""
+        remarks: list[Line] = []
+        if text.remark and available > 1:
+            remarks = [[("guide", guide), ("label", " " * labels), ("retry", text.remark)]]
+        above = not labels and (available > 1 or not text.content.length)
+        count = max(1, available - len(remarks) - above)
+        shown = lines[-count:]
+        is_cut = len(shown) < len(lines)
+        while len(shown) > 1 and is_cut and not shown[0].strip():
+            shown = shown[1:]
+        drawn: list[Line] = []
+        mark = "…" if is_cut else ""
+        if above:
+            label = tx.head(text.label, self.width - tx.cells(guide) - 1)
+            drawn.append([("guide", guide), ("label", label + mark)])
+            if available == 1:
+                return drawn
+        for number, content in enumerate(shown):
+            label = text.label + mark if labels and not number else ""
+            label += " " * ((labels or 2) - tx.cells(label))
+            ends = number == len(shown) - 1 and text.is_open and tx.cells(content) < self.width
+            written = content if ends else content.rstrip()
+            drawn.append([("guide", guide), ("label", label), (text.style, written)])
+        if text.is_open:
+            drawn[-1].append(("running", self.glyphs.cursor))
+        elif not text.content.length:
+            drawn[-1].append(("detail", "(empty)"))
+        return [fitted(line, self.width) for line in [*drawn, *remarks]]
+
+    def _note(self, note: Note, guide: str) -> list[Line]:
+        return self._folded(note.style, note.text, guide, getattr(self.glyphs, note.style, ""))
+
+    def _folded(self, style: str, content: str, guide: str, sign: str = "") -> list[Line]:
+        room = max(8, self.width - tx.cells(guide) - tx.cells(sign))
+        return [
+            [("guide", guide), (style, (" " * len(sign) if number else sign) + part.rstrip())]
+            for number, part in enumerate(fold(content, room))
+        ]
+
+    def _closing(self) -> list[Line]:
+        """How the run ended, wrapped between its parts."""
+        root, dot = self.run.root, self.glyphs.dot
+        sign = self.glyphs.state(root, self.now)
+        first = self.run.closing[0]
+        lines: list[Line] = []
+        if root.error:
+            lines += self._folded("failed", root.error, "  ")
+        line: Line = [sign, (f"{root.state} closing", f" {first}")]
+        used = 2 + tx.cells(first)
+        for part in self.run.closing[1:]:
+            size = len(dot) + tx.cells(part)
+            if used + size > self.width:
+                lines.append(line)
+                line, used = [("detail", f"  {part}")], 2 + tx.cells(part)
+            else:
+                line.append(("detail", dot + part))
+                used += size
+        return [*lines, line]
+
+    # --- little room --------------------------------------------------------------------------------
+
+    def condensed(self, height: int) -> list[Line]:
+        """The run on a few lines: where it is, and the end of what it says."""
+        root = self.run.root
+        step, text = _latest(root)
+        line: Line = [(root.state, self.glyphs.run), ("run", f" {root.label}")]
+        if step is not root:
+            line.append((step.kind, f" {self.glyphs.status}{step.label}"))
+        line.append(("detail", f"  {self._elapsed(root)}"))
+        if step.waiting:
+            line.append(("warning", f"  {step.waiting}"))
+        if text is None:
+            return [fitted(line, self.width)]
+        if height == 1:
+            line.append(("label", f"  {text.label}  "))
+            room = self.width - sum(tx.cells(part) for _, part in line) - 1
+            if room > 8:  # noqa: PLR2004
+                end = tx.one_line(text.content.ending(4 * room), 4 * room)
+                line += [(text.style, tx.tail(end, room)), ("running", self.glyphs.cursor)]
+            return [fitted(line, self.width)]
+        labels = self._label_width([text], 2)
+        section = self._text(text, "  ", labels, active=True)
+        return [fitted(line, self.width), *section.draw(min(section.height, height - 1))]
+
+
+def _latest(step: Step) -> tuple[Step, Text | None]:
+    """The step and text that are being written, else the deepest running step."""
+    for item in reversed(step.items):
+        if isinstance(item, Text) and item.is_open:
+            return step, item
+        if isinstance(item, Step) and item.state == RUNNING:
+            inner, text = _latest(item)
+            return (step if inner is item and item.inline else inner), text
+    return step, None
+
+
+def fitted(line: Line, width: int) -> Line:
+    """The line cut to ``width`` columns."""
+    used = 0
+    for number, (style, text) in enumerate(line):
+        size = tx.cells(text)
+        if used + size > width:
+            return [*line[:number], (style, tx.head(text, width - used))]
+        used += size
+    return line

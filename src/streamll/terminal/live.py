@@ -1,0 +1,207 @@
+"""The live view: runs drawn as they go, then left in the scrollback.
+
+Events only change the model. A ticker draws a frame at most ``FRAMES`` times a second, and only
+while a run is under way, so a token costs next to nothing. The end of a run is drawn at once, by
+whoever brings it: when ``show`` returns, a finished run is there for good.
+
+One terminal has one view, however many sinks write to it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TextIO
+
+from streamll.core.events import Event
+from streamll.terminal import layout
+from streamll.terminal.drawing import ASCII, Glyphs, Line
+from streamll.terminal.model import RunModel
+from streamll.terminal.output import Output
+from streamll.terminal.palette import Palette
+from streamll.terminal.screen import Screen
+
+logger = logging.getLogger("streamll")
+
+FRAMES = 12
+IDLE = 1.0
+"""Seconds after which a run that was joined midway and has nothing open counts as over."""
+
+
+class Canvas(Protocol):
+    """Where frames go: a terminal's bottom rows, or a notebook's output."""
+
+    @property
+    def is_open(self) -> bool: ...
+
+    @property
+    def is_broken(self) -> bool: ...
+
+    def open(self) -> None: ...
+
+    def draw(self, lines: Sequence[Line], staying: Sequence[Line] = ()) -> None:
+        """Show ``lines`` in place of those before, with ``staying`` above them for good."""
+
+    def close(self) -> None: ...
+
+
+class LiveView:
+    """Everything that is under way in one place."""
+
+    def __init__(
+        self,
+        canvas: Canvas,
+        size: Callable[[], tuple[int, int]],
+        *,
+        glyphs: Glyphs | None = None,
+        frames: float = FRAMES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._canvas = canvas
+        self._size = size
+        self._glyphs = glyphs or Glyphs()
+        self._pause = 1 / frames
+        self._clock = clock
+        self._runs: dict[tuple[int, str], RunModel] = {}
+        self._ended: list[RunModel] = []
+        self._outside = RunModel(None, 0.0)
+        self._lock = threading.RLock()
+        self._ticker: threading.Thread | None = None
+        self._is_over = False  # nobody can see it any more
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether another view may take this one's place."""
+        return not self._runs and not self._is_over
+
+    def show(self, events: Iterable[Event], source: int = 0) -> None:
+        """Take in what happened; ``source`` tells sinks that share the view apart."""
+        with self._lock:
+            if self._is_over:
+                return
+            now = self._clock()
+            for event in events:
+                self._take(event, source, now)
+            if self._ended or self._outside.root.items:
+                self._draw(now)
+            if self._ticker is None and self._runs:
+                self._ticker = threading.Thread(
+                    target=self._tick, name="streamll-view", daemon=True
+                )
+                self._ticker.start()
+
+    def _take(self, event: Event, source: int, now: float) -> None:
+        run_id = event.identity.run_id
+        if run_id is None:
+            self._outside.apply(event, now)
+            return
+        run = self._runs.get((source, run_id))
+        if run is None:
+            run = self._runs[source, run_id] = RunModel(run_id, now)
+        run.apply(event, now)
+        if run.ended:
+            self._ended.append(self._runs.pop((source, run_id)))
+
+    def close(self, source: int = 0) -> None:
+        """Leave what is under way in the scrollback as it stands, and the terminal as it was."""
+        with self._lock:
+            now = self._clock()
+            for key in [key for key in self._runs if key[0] == source]:
+                run = self._runs.pop(key)
+                run.interrupt(now)
+                self._ended.append(run)
+            if self._ended or self._canvas.is_open:
+                self._draw(now)
+
+    # --- frames -----------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        while self._frame():
+            time.sleep(self._pause)
+
+    def _frame(self) -> bool:
+        """Draw what is under way; False when nothing is."""
+        with self._lock:
+            now = self._clock()
+            for key, run in list(self._runs.items()):
+                if run.is_adrift(now, IDLE):
+                    self._ended.append(self._runs.pop(key))
+                    run.interrupt(now)
+            try:
+                if self._runs or self._ended:
+                    self._draw(now)
+            except Exception:
+                logger.exception("the live view failed; the program goes on without it")
+                self._end()
+            if not self._runs:
+                self._ticker = None
+            return bool(self._runs)
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._runs.clear()
+        self._canvas.close()
+
+    def _draw(self, now: float) -> None:
+        width, height = self._size()
+        staying: list[Line] = []
+        for run in self._ended:
+            staying += [*layout.whole(run, width, now, self._glyphs), []]
+        self._ended.clear()
+        if self._outside.root.items:
+            staying += layout.notes(self._outside, width, now, self._glyphs)
+            self._outside = RunModel(None, 0.0)
+        runs = list(self._runs.values())
+        self._canvas.open()
+        self._canvas.draw(layout.compose(runs, width, height, now, self._glyphs), staying)
+        if self._canvas.is_broken:
+            self._end()
+        elif not runs:
+            self._canvas.close()
+
+
+_views: dict[str, LiveView] = {}
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_views.clear)
+
+
+def terminal_view(file: TextIO, width: int | None = None, height: int | None = None) -> LiveView:
+    """The view of the terminal that ``file`` writes to; the same for every sink on it."""
+    try:
+        terminal = os.ttyname(file.fileno())
+    except (OSError, ValueError, AttributeError):
+        terminal = f"file {id(file)}"
+    view = _views.get(terminal)
+    if view is None or view.is_idle:
+        view = _views[terminal] = _new_view(file, width, height)
+    return view
+
+
+def _new_view(file: TextIO, width: int | None, height: int | None) -> LiveView:
+    from rich.console import Console
+
+    console = Console(file=file, force_terminal=True, legacy_windows=False)
+    encoding = (getattr(file, "encoding", None) or "utf-8").lower()
+
+    def size() -> tuple[int, int]:
+        if width is not None and height is not None:
+            return width, height
+        try:
+            actual = os.get_terminal_size(file.fileno())
+        except (OSError, ValueError, AttributeError):
+            actual = os.terminal_size((0, 0))
+        return width or actual.columns or 80, height or actual.lines or 24
+
+    def room() -> tuple[int, int]:
+        """One column and row less: the last ones make some terminals wrap or scroll."""
+        columns, rows = size()
+        return max(columns - 1, 1), max(rows - 1, 1)
+
+    return LiveView(
+        Screen(Output(file), Palette(console).encode, size),
+        room,
+        glyphs=Glyphs() if encoding.startswith("utf") else ASCII,
+    )

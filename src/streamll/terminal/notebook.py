@@ -1,0 +1,102 @@
+"""The live view in a notebook cell: one output that is updated, then stays.
+
+IPython is never imported here; it is asked for only where it already runs the program.
+"""
+
+from __future__ import annotations
+
+import html
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from streamll.terminal.drawing import Line
+from streamll.terminal.live import LiveView
+from streamll.terminal.palette import STYLES
+
+WIDTH, HEIGHT = 100, 40
+FRAMES = 6  # each one is a message to the browser
+
+# Readable on white and on black.
+_CSS = {
+    "bold": "font-weight:600",
+    "italic": "font-style:italic",
+    "dim": "opacity:.6",
+    "blue": "color:#3b82f6",
+    "cyan": "color:#0891b2",
+    "green": "color:#16a34a",
+    "magenta": "color:#c026d3",
+    "red": "color:#dc2626",
+    "yellow": "color:#ca8a04",
+}
+_PRE = "margin:0;line-height:1.35;white-space:pre-wrap;font-family:monospace"
+
+
+def in_notebook() -> bool:
+    """Whether a kernel runs this program, so that output can be HTML and change in place."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, "kernel")
+
+
+def as_html(lines: Sequence[Line]) -> str:
+    """Lines as one block of preformatted text."""
+    rows = []
+    for line in lines:
+        spans = []
+        for style, text in line:
+            css = ";".join(_CSS[word] for word in STYLES.get(style, "").split())
+            escaped = html.escape(text)
+            spans.append(f'<span style="{css}">{escaped}</span>' if css else escaped)
+        rows.append("".join(spans))
+    return f'<pre style="{_PRE}">' + "\n".join(rows) + "</pre>"
+
+
+def as_text(lines: Sequence[Line]) -> str:
+    return "\n".join("".join(text for _, text in line) for line in lines)
+
+
+class NotebookCanvas:
+    """Shows frames as outputs of the cell that is running."""
+
+    is_broken = False
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self.is_open = False
+
+    def open(self) -> None:
+        self.is_open = True
+
+    def close(self) -> None:
+        if self._handle is not None:
+            self._show([])
+        self._handle = None
+        self.is_open = False
+
+    def draw(self, lines: Sequence[Line], staying: Sequence[Line] = ()) -> None:
+        if staying:  # it takes the place of the live output; what still runs gets a new one
+            self._show(staying)
+            self._handle = None
+        if lines:
+            self._show(lines)
+
+    def _show(self, lines: Sequence[Line]) -> None:
+        display = sys.modules["IPython.display"]
+        bundle = {"text/html": as_html(lines), "text/plain": as_text(lines)}
+        if self._handle is None:
+            self._handle = display.display(bundle, raw=True, display_id=True)
+        else:
+            self._handle.update(bundle, raw=True)
+
+
+_view: LiveView | None = None
+
+
+def notebook_view(width: int | None = None, height: int | None = None) -> LiveView:
+    """The view of this notebook."""
+    global _view  # noqa: PLW0603
+    if _view is None or _view.is_idle:
+        size = (width or WIDTH, height or HEIGHT)
+        _view = LiveView(NotebookCanvas(), lambda: size, frames=FRAMES)
+    return _view

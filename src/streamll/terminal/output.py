@@ -1,0 +1,60 @@
+"""Writing to somebody else's file, which may be gone.
+
+A terminal can hang up and the reader of a pipe can leave. Then the rest is dropped in silence:
+nothing is raised into the program, and nothing of ours stays in its buffers to fail at exit.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from typing import TextIO
+
+
+class Output:
+    """Text to ``file``, or to whatever ``sys.stdout`` is at that moment."""
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._file = file
+        self.is_broken = False
+
+    @property
+    def file(self) -> TextIO | None:
+        return self._file if self._file is not None else sys.stdout
+
+    def write(self, text: str) -> None:
+        file = self.file
+        if self.is_broken or file is None:
+            return
+        try:
+            descriptor = _descriptor(file)
+            if descriptor is None:
+                file.write(text)
+                file.flush()
+            else:
+                file.flush()  # what the program printed before comes first
+                _write_all(descriptor, text.encode(file.encoding or "utf-8", "replace"))
+        except (OSError, ValueError):  # hung up, left, or closed
+            self.is_broken = True
+
+
+def _descriptor(file: TextIO) -> int | None:
+    """The file's descriptor, where writing past its buffer is the same as writing to it.
+
+    What goes through the buffer of a broken pipe stays there and fails again at exit.
+    """
+    if os.name != "posix" or not hasattr(file, "buffer"):
+        return None
+    try:
+        return file.fileno()
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:  # somebody made the terminal non-blocking
+            select.select([], [descriptor], [], 1.0)

@@ -1,0 +1,207 @@
+"""The rows at the bottom of a terminal that are drawn over again, and what stays above them.
+
+A frame overwrites the rows in place, in one write, and touches only those that changed, so
+nothing flickers. Text that stays, ours or the program's own, goes above. While the screen is
+open the program's standard streams lead here; the cursor is hidden and comes back with
+``close``. This module does not decide what is shown, or when.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TextIO
+
+from streamll.terminal import text as tx
+from streamll.terminal.drawing import Line
+from streamll.terminal.output import Output
+
+HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+WRAP_OFF, WRAP_ON = "\x1b[?7l", "\x1b[?7h"
+HOLD, RELEASE = "\x1b[?2026h", "\x1b[?2026l"  # terminals that can show a frame at once
+ERASE_RIGHT, ERASE_BELOW = "\x1b[K", "\x1b[J"
+END = f"{ERASE_RIGHT}\r\n"
+
+QUIET = 0.05
+"""Seconds between two lines of the program after which the region is drawn again at once."""
+
+# Escape sequences that would move the cursor under us; colours and links may pass.
+_MOVING = re.compile(r"\x1b\[[0-?]*[ -/]*[@-ln-~]|\x1b[78cDEHM]")
+_ANY_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.")
+
+
+class Screen:
+    """The live region of one terminal."""
+
+    def __init__(
+        self,
+        output: Output,
+        encode: Callable[[Line], str],
+        size: Callable[[], tuple[int, int]],
+    ) -> None:
+        self._output = output
+        self._encode = encode
+        self._size = size
+        self.lock = threading.RLock()  # orders everything that goes to the terminal
+        self._lines: list[Line] = []
+        self._width = 0
+        self._written_above = 0.0
+        self._redirected: list[Redirected] = []
+        self.is_open = False
+
+    @property
+    def is_broken(self) -> bool:
+        return self._output.is_broken
+
+    # --- open and closed ------------------------------------------------------------------------
+
+    def open(self) -> None:
+        with self.lock:
+            if self.is_open:
+                return
+            self.is_open = True
+            self._width, _ = self._size()
+            # If the cursor is not at the beginning of a row, these blanks end in the next one.
+            self._output.write(f"{HIDE_CURSOR}{' ' * (self._width - 1)}\r{ERASE_RIGHT}")
+            self._redirected = [*self._redirect("stdout"), *self._redirect("stderr")]
+
+    def close(self) -> None:
+        """Take the live rows away and give the terminal back."""
+        with self.lock:
+            if not self.is_open:
+                return
+            self._frame("", [], self._width, anew=True)
+            self._output.write(SHOW_CURSOR)
+            self.is_open = False
+            for stream in self._redirected:
+                stream.end()
+            self._redirected = []
+
+    def _redirect(self, name: str) -> list[Redirected]:
+        stream = getattr(sys, name)
+        try:
+            is_terminal = stream.isatty()
+        except (AttributeError, ValueError, OSError):
+            return []
+        if not is_terminal or isinstance(stream, Redirected):
+            return []
+        redirected = Redirected(name, stream, self)
+        setattr(sys, name, redirected)
+        return [redirected]
+
+    # --- drawing ----------------------------------------------------------------------------------
+
+    def draw(self, lines: Sequence[Line], staying: Sequence[Line] = ()) -> None:
+        """Show ``lines`` in the live region, with ``staying`` above it for good."""
+        with self.lock:
+            width, height = self._size()
+            partial = [line for stream in self._redirected for line in stream.unfinished(width)]
+            region = [*partial, *lines][-max(1, height - 1) :]
+            above = "".join(f"{self._encode(line)}{END}" for line in staying)
+            self._frame(above, region, width, anew=bool(staying))
+
+    def above(self, text: str) -> None:
+        """Text of the program, in whole lines, above the region.
+
+        A program that prints a lot does not draw the region each time: the next frame does.
+        """
+        with self.lock:
+            now = time.monotonic()
+            region = self._lines if now - self._written_above > QUIET else []
+            self._written_above = now
+            self._frame(text.replace("\n", END), region, self._size()[0], anew=True)
+
+    def _frame(self, above: str, region: list[Line], width: int, *, anew: bool) -> None:
+        """Overwrite the region from its first row on; what is above pushes it down."""
+        before = self._rows()
+        anew = anew or width != self._width
+        frame = [HOLD, f"\x1b[{before}A\r" if before else "\r", above, WRAP_OFF]
+        for number, line in enumerate(region):
+            if not anew and number < len(self._lines) and self._lines[number] == line:
+                frame.append("\r\n")
+            else:
+                frame.append(f"{self._encode(line)}{END}")
+        if above or region:
+            frame.append(ERASE_BELOW)
+        elif before:  # never from the top row on: some terminals take that for history
+            frame.append(f"{END * before}\x1b[{before}A")
+        frame += [WRAP_ON, RELEASE]
+        self._lines, self._width = region, width
+        self._output.write("".join(frame))
+
+    def _rows(self) -> int:
+        """How many rows the region takes now; a terminal made narrower has wrapped its lines."""
+        width, height = self._size()
+        rows = len(self._lines)
+        if width < self._width:
+            rows = sum(max(1, -(-_cells(line) // width)) for line in self._lines)
+        return min(rows, height - 1)
+
+
+def _cells(line: Line) -> int:
+    return sum(tx.cells(text) for _, text in line)
+
+
+class Redirected:
+    """Stands in for ``sys.stdout`` or ``sys.stderr`` while a screen is open.
+
+    Lines go above the region as they are completed; a line under way is shown in the region.
+    After ``end``, and in a forked child, everything passes through unchanged.
+    """
+
+    def __init__(self, name: str, stream: TextIO, screen: Screen) -> None:
+        self._name = name
+        self._stream = stream
+        self._screen = screen
+        self._process = os.getpid()
+        self._unfinished = ""
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if not self._screen.is_open or os.getpid() != self._process:
+            return self._stream.write(text)
+        with self._screen.lock:
+            whole, newline, rest = (self._unfinished + _MOVING.sub("", text)).rpartition("\n")
+            self._unfinished = _last_state(rest)
+            if newline:
+                lines = "\n".join(_last_state(line) for line in whole.split("\n"))
+                self._screen.above(f"{lines}\n")
+        return len(text)
+
+    def writelines(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        if not self._screen.is_open:
+            self._stream.flush()
+
+    def unfinished(self, width: int) -> list[Line]:
+        """The line under way, as a row of the region."""
+        shown = tx.tail(tx.clean(_ANY_ESCAPE.sub("", self._unfinished)), width - 1)
+        return [[("field", shown)]] if shown else []
+
+    def end(self) -> None:
+        if getattr(sys, self._name) is self:
+            setattr(sys, self._name, self._stream)
+        if self._unfinished:
+            text, self._unfinished = self._unfinished, ""
+            Output(self._stream).write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _last_state(line: str) -> str:
+    """What a line shows in the end: progress bars begin it again with a carriage return."""
+    return line.rstrip("\r").rpartition("\r")[2]
+
+
+def behind(stream: TextIO) -> TextIO:
+    """The stream itself, not what stands in for it."""
+    return stream._stream if isinstance(stream, Redirected) else stream  # noqa: SLF001 - its own module

@@ -1,0 +1,157 @@
+"""Text on its way to a terminal: made harmless, measured, and put into few words.
+
+What a model writes is not trusted: an escape sequence in an answer must not move the cursor,
+set the window's title or hide a line. Control characters become visible signs, in whole text
+(``clean``) as in quoted tokens (``quote``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+TAB = "    "
+
+# C0 without tab and newline, DEL, C1, line and paragraph separators, the bidirectional overrides
+# that make text read differently from what it says, and halves of surrogate pairs.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def _visible(match: re.Match[str]) -> str:
+    character = match[0]
+    code = ord(character)
+    if character == "\r":  # of a CRLF, which may arrive in two pieces
+        return ""
+    if character in "\u2028\u2029":
+        return "\n"
+    if code < 0x20:  # noqa: PLR2004
+        return chr(0x2400 + code)  # ␛ and its neighbours
+    return "␡" if code == 0x7F else "\ufffd"  # noqa: PLR2004
+
+
+def clean(text: str) -> str:
+    """``text`` with nothing in it that a terminal obeys, newlines excepted."""
+    if _UNSAFE.search(text):
+        text = _UNSAFE.sub(_visible, text)
+    return text.replace("\t", TAB) if "\t" in text else text
+
+
+def quote(text: str) -> str:
+    """``text`` as a JSON string: one line, Unicode kept, control characters escaped."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    if _UNSAFE.search(quoted):
+        quoted = _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
+    return quoted
+
+
+def one_line(text: object, limit: int = 500) -> str:
+    """``text`` harmless, on one line, blanks folded, cut after ``limit`` characters."""
+    line = " ".join(clean(str(text)).split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def compact(value: object, limit: int = 200) -> str:
+    """Any value as JSON-like text on one line."""
+    if isinstance(value, str):
+        return one_line(quote(value), limit)
+    try:
+        shown = json.dumps(value, ensure_ascii=False, default=repr)
+    except (TypeError, ValueError):
+        shown = repr(value)
+    return one_line(shown, limit)
+
+
+def arguments(values: Mapping[str, Any] | None, limit: int = 200) -> str:
+    """Keyword arguments as they are written in a call: ``query="Paris", limit=3``."""
+    if not values:
+        return ""
+    written = ", ".join(f"{name}={compact(value, limit)}" for name, value in values.items())
+    return one_line(written, limit)
+
+
+def failure(error_type: str, message: str) -> str:
+    """``ValueError: no such city``, also where the message is empty or names its type itself."""
+    error_type, message = one_line(error_type), one_line(message)
+    if not message or message.startswith(error_type):
+        return message or error_type
+    return f"{error_type}: {message}"
+
+
+def seconds(value: float) -> str:
+    """A duration for people: ``<1 ms``, ``4 ms``, ``0.31 s``, ``1.2 s``, ``42 s``, ``2 min 05 s``."""
+    if value < 0.001:  # noqa: PLR2004
+        return "<1 ms"
+    if value < 0.0995:  # noqa: PLR2004
+        return f"{value * 1000:.0f} ms"
+    if value < 0.995:  # noqa: PLR2004
+        return f"{value:.2f} s"
+    if value < 9.95:  # noqa: PLR2004
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 60:  # noqa: PLR2004
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:  # noqa: PLR2004
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def dollars(value: float) -> str:
+    """Two significant digits for small sums, cents otherwise; never an exponent."""
+    if value >= 1:
+        return f"${value:,.2f}"
+    digits = 2
+    while digits < 8 and round(value, digits) < 10 ** (1 - digits):  # noqa: PLR2004
+        digits += 1
+    whole, _, fraction = f"{value:.{digits}f}".partition(".")
+    return f"${whole}.{fraction.rstrip('0').ljust(2, '0')}"
+
+
+def amount(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+@lru_cache(maxsize=8192)
+def character_cells(character: str) -> int:
+    """Columns one character takes; rather too many than too few.
+
+    A variation selector may widen the sign before it, so it counts as one.
+    """
+    from rich.cells import get_character_cell_size
+
+    return 1 if character == "\ufe0f" else get_character_cell_size(character)
+
+
+def cells(text: str) -> int:
+    """Columns that ``text`` (one line, clean) takes at most."""
+    return len(text) if text.isascii() else sum(map(character_cells, text))
+
+
+def head(text: str, width: int) -> str:
+    """The beginning of a line, at most ``width`` columns, with ``…`` where something is cut."""
+    if cells(text) <= width:
+        return text
+    used, end = 1, 0
+    for end, character in enumerate(text):  # noqa: B007
+        used += character_cells(character)
+        if used > width:
+            break
+    return text[:end] + "…" if width > 0 else ""
+
+
+def tail(text: str, width: int) -> str:
+    """The end of a line, at most ``width`` columns, with ``…`` where something is cut."""
+    if len(text) > 4 * width:  # every character but a few combining ones takes a column
+        text = text[-4 * width :]
+    elif cells(text) <= width:
+        return text
+    used, start = 1, len(text)
+    while start and used + character_cells(text[start - 1]) <= width:
+        start -= 1
+        used += character_cells(text[start])
+    return "…" + text[start:] if width > 0 else ""
