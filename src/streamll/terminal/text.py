@@ -84,18 +84,14 @@ def failure(error_type: str, message: str) -> str:
 
 def seconds(value: float) -> str:
     """A duration for people: ``<1 ms``, ``4 ms``, ``0.31 s``, ``1.2 s``, ``42 s``, ``2 min 05 s``."""
-    if value < 0.001:  # noqa: PLR2004
-        return "<1 ms"
     if value < 0.0995:  # noqa: PLR2004
-        return f"{value * 1000:.0f} ms"
-    if value < 0.995:  # noqa: PLR2004
-        return f"{value:.2f} s"
+        return f"{value * 1000:.0f} ms" if value >= 0.001 else "<1 ms"  # noqa: PLR2004
     if value < 9.95:  # noqa: PLR2004
-        return f"{value:.1f} s"
+        return f"{value:.2f} s" if value < 0.995 else f"{value:.1f} s"  # noqa: PLR2004
     whole = round(value)
-    if whole < 60:  # noqa: PLR2004
-        return f"{whole} s"
     minutes, rest = divmod(whole, 60)
+    if not minutes:
+        return f"{whole} s"
     if minutes < 60:  # noqa: PLR2004
         return f"{minutes} min {rest:02} s"
     return f"{minutes // 60} h {minutes % 60:02} min"
