@@ -6,9 +6,8 @@ import json
 import time
 
 import pytest
-from raw_client import RawClient
 
-from streamll.testing import Fault, PracticeServer, Reply
+from streamll.testing import Fault, Reply
 
 TEXT = "one two three four five six"
 
@@ -64,18 +63,15 @@ def test_refused_stream_options_leave_the_reply_to_the_next_request(practice, as
     assert ask(stream=True).text("openai") == "the next one"
 
 
-def test_a_server_can_refuse_stream_options_for_good():
-    with PracticeServer(fault=Fault(refuse_stream_options=True)) as server:
-        server.script("only once")
-        server.respond(lambda request: "ever again")
-        client = RawClient(server)
-        texts = []
-        for options in ({"stream_options": {}}, {}, {"stream_options": {}}, {}):
-            client.send(stream=True, **options)
-            received = client.receive()
-            texts.append(received.text("openai") if received.status == 200 else received.status)
-        client.close()
-    assert texts == [400, "only once", 400, "ever again"]
+def test_a_fault_of_the_server_befalls_every_reply_without_its_own(practice, ask):
+    practice.fault = Fault(refuse_stream_options=True)
+    practice.script("only once", Reply("another", fault=Fault(crlf=True)))
+    practice.respond(lambda request: "ever again")
+    asked = [{"stream_options": {}}, {}, {"stream_options": {}}, {"stream_options": {}}, {}]
+    replies = [ask(stream=True, **options) for options in asked]
+    texts = [each.text("openai") if each.status == 200 else each.status for each in replies]
+    assert texts == [400, "only once", "another", 400, "ever again"]
+    assert b"\r\n" in replies[2].body
 
 
 def test_plain_json_is_answered_to_a_request_for_a_stream(practice, ask, wire):

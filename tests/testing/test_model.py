@@ -290,6 +290,14 @@ def test_notations_that_cannot_be_read_are_unknown_not_an_error():
     }
 
 
+TUPLE = {
+    "type": "array",
+    "prefixItems": [{"type": "integer"}, {"type": "string"}],
+    "minItems": 2,
+    "maxItems": 2,
+}
+
+
 @pytest.mark.parametrize(
     ("text", "schema"),
     [
@@ -297,8 +305,32 @@ def test_notations_that_cannot_be_read_are_unknown_not_an_error():
         ("None", {"type": "null"}),
         ("int | str", {"anyOf": [{"type": "integer"}, {"type": "string"}]}),
         ("typing.Literal['a', 2]", {"enum": ["a", 2]}),
+        ("tuple[int, str]", TUPLE),
+        ("dict[str, int]", {"type": "object", "additionalProperties": {"type": "integer"}}),
         ("set[int]", {"type": "array", "items": {"type": "integer"}}),
     ],
 )
 def test_python_types_become_schemas(text, schema):
     assert python_type(text) == schema
+
+
+def test_bamls_notation_becomes_a_schema():
+    written = """should be of type: [
+  {
+    # who, "in full"
+    name: string,
+    kind: "home" or "work",
+    scores: dict[string, float],
+    born: date or null,
+    grid: int[][],
+  }
+]"""
+    schema = schema_of(OutputField("people", "list[Person]", written))
+    assert schema["type"] == "array"
+    assert schema["items"]["properties"] == {
+        "name": {"type": "string"},
+        "kind": {"enum": ["home", "work"]},
+        "scores": {"type": "object", "additionalProperties": {"type": "number"}},
+        "born": {"anyOf": [{"type": "string", "format": "date"}, {"type": "null"}]},
+        "grid": {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
+    }

@@ -228,9 +228,13 @@ def test_a_connection_serves_many_requests(practice, wire):
 
 
 def test_requests_sent_ahead_are_answered_in_turn(practice, client):
-    practice.script("one", "two", "three")
-    for _ in range(3):
-        client.send(stream=True)
+    practice.script(Reply("one", hold_after=0), "two", "three")
+    client.send(stream=True)
+    [held] = practice.wait_for_requests(1)
+    held.wait_held()
+    client.send(stream=True)
+    client.send(stream=True)
+    held.release()
     assert [client.receive().text("openai") for _ in range(3)] == ["one", "two", "three"]
 
 

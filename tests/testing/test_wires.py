@@ -261,6 +261,48 @@ def test_anthropic_counts_cached_tokens_apart_from_the_input(practice, ask):
     assert (usage["input_tokens"], usage["cache_read_input_tokens"]) == (60, 40)
 
 
+def test_tool_arguments_that_are_no_json_stay_as_they_are_where_the_wire_has_text(practice, ask):
+    practice.respond(lambda request: Reply(tool_calls=[ToolCall("clock", '{"zone": ')]))
+    message = ask().json["choices"][0]["message"]
+    assert message["tool_calls"][0]["function"]["arguments"] == '{"zone": '
+    assert ask("anthropic").json["content"][0]["input"] == {}
+    deltas = [part["delta"] for part in ask("anthropic", stream=True).data if "delta" in part]
+    assert "".join(delta.get("partial_json", "") for delta in deltas) == '{"zone": '
+
+
+def test_conversations_of_every_wire_are_read_alike(practice, ask):
+    system, asked, said, result = "Be brief.", "Why?", "Let me look.", "Because."
+    ask(
+        messages=[
+            {"role": "system", "content": system},
+            {"role": "user", "content": [{"type": "text", "text": asked}]},
+            {"role": "assistant", "content": said},
+            {"role": "tool", "tool_call_id": "c", "content": result},
+        ]
+    )
+    ask(
+        "responses",
+        instructions=system,
+        input=[
+            {"role": "user", "content": [{"type": "input_text", "text": asked}]},
+            {"type": "message", "role": "assistant", "content": said},
+            {"type": "function_call_output", "call_id": "c", "output": result},
+        ],
+    )
+    block = {"type": "tool_result", "tool_use_id": "c", "text": result}
+    ask(
+        "anthropic",
+        system=[{"type": "text", "text": system}],
+        messages=[
+            {"role": "user", "content": asked},
+            {"role": "assistant", "content": [{"type": "text", "text": said}]},
+            {"role": "user", "content": [block]},
+        ],
+    )
+    expected = [("system", system), ("user", asked), ("assistant", said), ("tool", result)]
+    assert [list(request.messages) for request in practice.requests] == [expected] * 3
+
+
 # --- as clients read it -------------------------------------------------------------------------
 
 

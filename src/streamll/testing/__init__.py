@@ -18,6 +18,7 @@ needs no change. ``streamll practice`` runs the same server from the command lin
 
 from __future__ import annotations
 
+from streamll.sinks.memory import MemorySink as RecordingSink
 from streamll.testing.cutting import chunkings
 from streamll.testing.formats import Prompt
 from streamll.testing.recorded import RecordedRequest
@@ -30,6 +31,7 @@ __all__ = [
     "PracticeServer",
     "Prompt",
     "RecordedRequest",
+    "RecordingSink",
     "Reply",
     "ToolCall",
     "Usage",

@@ -102,13 +102,12 @@ class Connection:
                 head = event
             elif isinstance(event, h11.Data):
                 body += event.data
-            elif isinstance(event, h11.EndOfMessage) and head is not None:
+            elif isinstance(event, h11.EndOfMessage):
+                assert head is not None
                 headers = {name.decode(): value.decode("latin-1") for name, value in head.headers}
                 return HTTPRequest(
                     head.method.decode(), head.target.decode("latin-1"), headers, bytes(body)
                 )
-            else:
-                return None
 
     async def client_leaves(self) -> None:
         """Returns when the client closes the connection, however little we are writing."""

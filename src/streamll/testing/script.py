@@ -18,8 +18,7 @@ Scripted = ReplyLike | Responder
 class Script:
     """Replies waiting for requests. Filled from any thread, emptied by the server's."""
 
-    def __init__(self, fault: Fault | None) -> None:
-        self.fault = fault
+    def __init__(self) -> None:
         self.responder: Responder | None = None
         self._waiting: deque[Scripted] = deque()
         self._lock = threading.Lock()
@@ -31,17 +30,14 @@ class Script:
         with self._lock:
             self._waiting.extend(replies)
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def reply_to(self, request: RecordedRequest) -> Reply:
-        """The complete reply: its text is known, and its fault."""
+    def reply_to(self, request: RecordedRequest, fault: Fault | None) -> Reply:
+        """The complete reply: its text is known; ``fault`` befalls it if it has none."""
         with self._lock:
             from_script = bool(self._waiting)
             scripted = self._waiting.popleft() if from_script else self.responder
         reply = made(scripted, request)
-        if reply.fault is None and self.fault is not None:
-            reply = replace(reply, fault=self.fault)
+        if reply.fault is None and fault is not None:
+            reply = replace(reply, fault=fault)
         if (
             from_script
             and scripted is not None

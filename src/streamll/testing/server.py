@@ -45,7 +45,7 @@ class PracticeServer:
     (``"token"``, a number of characters, ``"whole"``); ``packets`` sends every frame in a write
     of its own, as providers do at their pace, where the default joins what is ready. ``fault``
     befalls every reply that has none of its own. ``log`` is called, on the server's thread, when
-    a reply is over.
+    a reply is over. All of these are attributes that may be changed while it runs.
 
     The server is for loopback. It checks no credentials, and records none.
     """
@@ -64,11 +64,12 @@ class PracticeServer:
         self.pace = pace
         self.chunk: Chunk = chunk
         self.packets = packets
+        self.fault = fault
         self.log = log
         self.host = host
         self.port = port
         self.requests: list[RecordedRequest] = []
-        self._script = Script(fault)
+        self._script = Script()
         self._changed = threading.Condition()
         self._connections: dict[Connection, asyncio.Task[Any]] = {}
         self._running: Running | None = None
@@ -235,7 +236,7 @@ class PracticeServer:
             return without_wire(record)
         options: dict[str, Any] = {"chunk": self.chunk, "count": wire.count(record.body)}
         try:
-            reply = self._script.reply_to(record)
+            reply = self._script.reply_to(record, self.fault)
             definite = answer(reply, record, **options)
         except Exception as error:  # noqa: BLE001 - of the test's function or values: tell it
             message = f"this reply cannot be made: {type(error).__name__}: {error}"

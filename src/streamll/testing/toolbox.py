@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -29,16 +30,14 @@ def given(inputs: Mapping[str, str]) -> list[Tool]:
     """The tools in an input field of type ``list[dspy.Tool]``."""
     for text in inputs.values():
         if "It takes arguments" in text:
-            try:
+            with contextlib.suppress(ValueError):  # a text that only mentions tools
                 return described(json.loads(text))
-            except ValueError:
-                continue
     return []
 
 
 def described(texts: Sequence[str]) -> list[Tool]:
     """Tools as ``str(dspy.Tool)`` describes them."""
-    matches = filter(None, (DESCRIBED.match(text) for text in texts))
+    matches = filter(None, (DESCRIBED.match(str(text)) for text in texts))
     return [
         Tool(name, description or "", {"properties": arguments_of(arguments)})
         for name, description, arguments in (match.groups() for match in matches)
