@@ -10,11 +10,10 @@ import time
 from typing import Any
 
 import dspy
-from dspy.clients.call_context import _adapter_calls
 from dspy.utils.callback import BaseCallback
-from dspy.utils.callback_context import ACTIVE_CALL_ID
 
 from streamll.capture.frames import Frame
+from streamll.capture.inside_dspy import ACTIVE_CALL_ID, ADAPTER_CALLS
 from streamll.capture.lm_call import LMCall, text_of
 from streamll.capture.privacy import describe, included
 from streamll.capture.run import Run, as_mapping
@@ -131,7 +130,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         frame.path = owner.path if owner is predictor else frame.path
         call = LMCall(scope, frame, owner, format_)
         if owner is not frame:
-            scope_of_adapter = _adapter_calls.get()
+            scope_of_adapter = ADAPTER_CALLS.get()
             if owner.lm_calls and _extends(scope_of_adapter, owner.lm_calls[-1].adapter_calls):
                 owner.lm_calls[-1].supersede("fallback")
                 call.restart()

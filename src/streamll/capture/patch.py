@@ -1,4 +1,4 @@
-"""The hooks in DSPy: every private name this package touches, put on and taken off here.
+"""The hooks in DSPy: what this package replaces, put on and taken off here.
 
 Installed on first use, restored by ``uninstall``. What is replaced, and why there:
 
@@ -19,17 +19,19 @@ from collections.abc import Callable
 from typing import Any
 
 import dspy
-from dspy.clients import execution
-from dspy.clients.base_lm import BaseLM
-from dspy.dsp.utils.settings import Settings, thread_local_overrides
-from dspy.utils.callback_context import ACTIVE_CALL_ID
-from dspy.utils.parallelizer import ParallelExecutor
 
 from streamll.capture import engine_tap
 from streamll.capture.callbacks import CALLBACK
 from streamll.capture.enter import acall_captured, call_captured
+from streamll.capture.inside_dspy import (
+    ACTIVE_CALL_ID,
+    PARALLEL_EXECUTOR,
+    engine_selection,
+    overriding,
+    setting,
+)
 from streamll.capture.instrument import CallLocalFields
-from streamll.capture.scope import QUIET_KEY, SCOPE_KEY, current_scope, overriding
+from streamll.capture.scope import QUIET_KEY, SCOPE_KEY, current_scope
 from streamll.configuration import logger
 from streamll.context import find_publisher_with, get_context, scoped_context
 
@@ -44,13 +46,14 @@ def install() -> None:
             return
         _wrap(dspy.Module, "__call__", _captured_call)
         _wrap(dspy.Module, "acall", _captured_acall)
-        _wrap(BaseLM, "__call__", _captured_call)
-        _wrap(BaseLM, "acall", _captured_acall)
-        _wrap(Settings, "get", _get_with_callback)
+        _wrap(dspy.BaseLM, "__call__", _captured_call)
+        _wrap(dspy.BaseLM, "acall", _captured_acall)
+        _wrap(type(dspy.settings), "get", _get_with_callback)
         _wrap(dspy.Evaluate, "__call__", _quiet)
-        _wrap(ParallelExecutor, "execute", _with_context)
+        _wrap(PARALLEL_EXECUTOR, "execute", _with_context)
         _replace(dspy.Module, "_streamll_stream_fields", CallLocalFields())
-        reason = engine_tap.unsupported()
+        execution = engine_selection()
+        reason = engine_tap.unsupported() if execution is not None else "it selects no engines"
         if reason is None:
             _wrap(execution, "_select_engine", _tapped)
             _wrap(execution, "finalize", _with_result)
@@ -87,7 +90,7 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 def _wrap(owner: Any, name: str, hook: Callable[..., Any]) -> None:
     original = getattr(owner, name, None)
     if original is None:
-        logger.warning("this DSPy has no %s.%s; capture does without", owner.__name__, name)
+        logger.warning("this DSPy has no %s of its old name; capture does without", name)
         return
     _replace(owner, name, functools.wraps(original)(hook(original)))
 
@@ -107,9 +110,9 @@ def _captured_acall(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _get_with_callback(original: Callable[..., Any]) -> Callable[..., Any]:
-    def get(self: Settings, key: str, default: Any = None) -> Any:
+    def get(self: Any, key: str, default: Any = None) -> Any:
         value = original(self, key, default)
-        if key == "callbacks" and SCOPE_KEY in thread_local_overrides.get():
+        if key == "callbacks" and setting(SCOPE_KEY) is not None:
             return value if CALLBACK in value else [*value, CALLBACK]
         return value
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
-from dspy.utils.callback_context import ACTIVE_CALL_ID
 
 from streamll.capture.frames import Frame, ModuleNames
+from streamll.capture.inside_dspy import ACTIVE_CALL_ID
 from streamll.capture.privacy import describe, included
 from streamll.configuration import configuration, logger
 from streamll.context import get_context

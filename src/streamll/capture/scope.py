@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from dspy.dsp.utils.settings import thread_local_overrides
-from dspy.dsp.utils.utils import dotdict
-
+from streamll.capture.inside_dspy import ACTIVE_COMPILES, overriding, setting
 from streamll.configuration import Outlet, configuration
 from streamll.core.errors import Unwind
 from streamll.core.events import Event
@@ -107,7 +105,7 @@ def each_once(outlets: Iterable[Outlet]) -> tuple[Outlet, ...]:
 
 
 def current_scope() -> Scope | None:
-    scope: Scope | None = thread_local_overrides.get().get(SCOPE_KEY)
+    scope: Scope | None = setting(SCOPE_KEY)
     return scope if scope is not None and not scope.run.closed else None
 
 
@@ -118,20 +116,8 @@ def entered(scope: Scope) -> Iterator[Scope]:
         yield scope
 
 
-@contextmanager
-def overriding(key: str, value: Any) -> Iterator[None]:
-    token = thread_local_overrides.set(dotdict({**thread_local_overrides.get(), key: value}))
-    try:
-        yield
-    finally:
-        thread_local_overrides.reset(token)
-
-
 def is_quiet() -> bool:
     """Inside ``dspy.Evaluate`` or an optimizer, where tokens are not captured unless asked for."""
-    from dspy.utils import callback_context
-
     if configuration.tokens_in_evaluate:
         return False
-    compiling = getattr(callback_context, "_ACTIVE_COMPILES", None)
-    return bool(thread_local_overrides.get().get(QUIET_KEY)) or bool(compiling and compiling.get())
+    return bool(setting(QUIET_KEY) or ACTIVE_COMPILES.get())

@@ -1,0 +1,66 @@
+"""On a DSPy it does not know, capture warns once and delivers whole text; and it can be taken off."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import dspy
+from programs import QA
+
+import streamll
+
+PROGRAM = """
+import logging, sys
+logging.basicConfig(format="%(message)s")
+import dspy
+{breakage}
+import streamll
+from streamll.sinks import MemorySink
+from streamll.testing import PracticeServer
+
+with PracticeServer() as server:
+    server.respond(lambda request: {{"reasoning": "r", "answer": "whole text"}})
+    dspy.configure(lm=server.lm(), adapter=dspy.ChatAdapter())
+    sink = MemorySink()
+    qa = streamll.instrument(
+        dspy.ChainOfThought("question -> answer"), stream_fields=["answer"], sinks=[sink]
+    )
+    for _ in range(2):
+        assert qa(question="Why?").answer == "whole text"
+    assert not any(request.streaming for request in server.requests)
+tokens = [event.token for event in sink.events if event.event_type == "token"]
+assert tokens == ["whole text"] * 2, tokens
+assert sink.events[-1].event_type == "run.end"
+"""
+
+
+def run(breakage):
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(breakage=breakage)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_without_engine_selection_text_arrives_whole_with_one_warning():
+    done = run(
+        "import dspy.clients.execution as x; x._pick = x.__dict__.pop('_select_engine'); "
+        "x._engine = lambda lm, call, asynchronous: x._pick(lm, call, asynchronous)"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("cannot be streamed") == 1
+
+
+def test_uninstall_restores_every_hook(lm, heard):
+    import dspy.clients.execution as execution
+
+    streamll.uninstall()
+    before = (dspy.Module.__call__, dspy.BaseLM.acall, execution._select_engine)
+    program = streamll.instrument(QA(), stream_fields="*", sinks=[heard])
+    assert dspy.Module.__call__ is not before[0]
+    streamll.uninstall()
+    assert (dspy.Module.__call__, dspy.BaseLM.acall, execution._select_engine) == before
+    program("Why?")
+    assert heard.events == []
+    streamll.instrument(program, stream_fields=["answer"], sinks=[heard])
+    assert program("Why?").answer == heard.text("answer")
