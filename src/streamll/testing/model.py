@@ -20,84 +20,11 @@ from streamll.testing.toolbox import choose, given, offered, used_tools
 MODEL = "practice-model"
 
 STOPWORDS = frozenset(
-    [
-        "a",
-        "about",
-        "all",
-        "an",
-        "and",
-        "any",
-        "are",
-        "as",
-        "at",
-        "be",
-        "been",
-        "but",
-        "by",
-        "can",
-        "could",
-        "did",
-        "do",
-        "does",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "how",
-        "i",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "may",
-        "me",
-        "my",
-        "no",
-        "not",
-        "of",
-        "on",
-        "or",
-        "our",
-        "out",
-        "please",
-        "should",
-        "so",
-        "some",
-        "tell",
-        "than",
-        "that",
-        "the",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "to",
-        "use",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "why",
-        "will",
-        "with",
-        "would",
-        "you",
-        "your",
-        "explain",
-        "describe",
-        "give",
-        "write",
-    ]
+    """a about all an and any are as at be been but by can could did do does for from get give go
+    had happen happens has have how i if in into is it its know like look looks make makes may me
+    mean means much my need no not of on or our out over please say should show so some tell than
+    that the their them then there these they this to today under use want was we were what when
+    where which who why will with work works would write you your describe explain""".split()  # noqa: SIM905 - a list of words reads best so
 )
 REASONING = re.compile(r"reason|thought|rationale|thinking|explanation|plan")
 SHORT = re.compile(r"title|name|headline|topic|keyword|query|label|category|subject")
@@ -191,12 +118,16 @@ class Topic:
         self.words = keywords(self.question)
         self.observations = [text for role, text in request.messages if role == "tool" and text]
         self.observations += [
-            text for name, text in inputs.items() if name.startswith("observation_")
+            text
+            for name, text in inputs.items()
+            if name.startswith("observation_") and text != "Completed."  # what "finish" says
         ]
 
     @property
     def about(self) -> str:
-        return listed(self.words[:3]) or "this"
+        """The three names or long words that say most, in their order."""
+        most = sorted(self.words, key=lambda word: (not word[0].isupper(), -len(word)))[:3]
+        return listed([word for word in self.words if word in most]) or "this"
 
     def reasoning(self) -> str:
         first = self.words[0] if self.words else "it"
@@ -204,7 +135,7 @@ class Topic:
             f"The question is about {self.about}. "
             f"I am a practice model, so I know nothing about {first}; "
             "I only show how an answer arrives, piece by piece. "
-            f"Let me look at the words I was given: {shortened(self.question)} "
+            f"Let me take the words I was given, “{shortened(self.question)}”, one by one. "
             f"{self.findings()}"
             "A real model would now weigh what it has learned about them, and so take its time. "
             "I have only the words themselves, and they are enough to put an answer together."
@@ -222,7 +153,7 @@ class Topic:
     def findings(self) -> str:
         if not self.observations:
             return ""
-        return f"The tools reported: {listed([shortened(each) for each in self.observations])} "
+        return f"The tools reported: {'; '.join(map(shortened, self.observations))}. "
 
 
 def keywords(text: str) -> list[str]:
@@ -237,6 +168,6 @@ def listed(words: Sequence[str]) -> str:
 
 
 def shortened(text: str, length: int = 160) -> str:
-    text = " ".join(text.split())
-    text = text if len(text) <= length else text[:length].rsplit(" ", 1)[0] + " …"
-    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
+    """In one line, without its last full stop."""
+    text = " ".join(text.split()).rstrip(".")
+    return text if len(text) <= length else text[:length].rsplit(" ", 1)[0] + " …"
