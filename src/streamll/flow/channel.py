@@ -76,10 +76,11 @@ class Channel(Generic[T]):
         self.full = False
         """Policy ``block``: producers should wait. Set at the capacity, cleared at half of it."""
         self.overfull = False
-        """The limit (ten times the capacity) has been reached."""
+        """Ten times the capacity has been reached, and the policy does not deal with it."""
         self._low = capacity // 2
         self._limit = capacity * LIMIT
         self._blocks = policy == "block"
+        self._limited = policy in {"block", "coalesce"}  # the others drop or fail by themselves
         self._lock = threading.Lock()
         self._buffer = BUFFERS[policy](capacity)
         self._inbox: deque[Any] = deque()
@@ -240,7 +241,7 @@ class Channel(Generic[T]):
         size = buffer.size
         if size >= self.capacity and not self._closed:
             self.full = self._blocks
-            self.overfull = size >= self._limit
+            self.overfull = self._limited and size >= self._limit
 
     def _wake(self) -> None:
         """Wake whoever can go on: readers, and producers when there is space again."""
