@@ -1,0 +1,195 @@
+"""The ``streamll`` command.
+
+Exit codes: 0 the program (or server) ended well, 1 the program failed, 2 the command line makes
+no sense, 130 Ctrl-C. What went wrong is one line on standard error; ``--debug`` adds the
+traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from enum import Enum
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from streamll.cli.problem import INTERRUPTED, USAGE, Problem, in_one_line
+
+app = typer.Typer(
+    name="streamll",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class View(str, Enum):
+    """How a run is shown."""
+
+    auto = "auto"
+    live = "live"
+    plain = "plain"
+
+
+ViewOption = Annotated[
+    View,
+    typer.Option(
+        help="live draws fields as they grow, plain writes one line per event; auto takes live "
+        "where standard output is a terminal."
+    ),
+]
+BaseURL = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Where the model is served, if not at its provider's own."),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"streamll {version('streamll')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """See a DSPy program think: every token, field, step and error, live."""
+
+
+@app.command()
+def demo(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Ask a real model, e.g. openai/gpt-4o-mini; auto takes the provider whose key is "
+            "in the environment. Default: a practice model on this machine, no key needed.",
+        ),
+    ] = None,
+    base_url: BaseURL = None,
+    question: Annotated[
+        str, typer.Option(help="What to ask.")
+    ] = "Why does a streamed answer feel faster?",
+    view: ViewOption = View.auto,
+    debug: Debug = False,
+) -> None:
+    """Watch a ChainOfThought program answer a question."""
+    from streamll.cli.demo import run_demo
+
+    _perform(debug, lambda: run_demo(question, model, base_url, view.value))
+
+
+@app.command()
+def run(
+    program: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:PROGRAM",
+            help="A dspy.Module (class, instance, or a function that makes one) in a module or "
+            "a .py file, e.g. app.pipelines:QA or qa.py:QA.",
+        ),
+    ],
+    question: Annotated[
+        str | None, typer.Argument(help="The program's first input.", show_default=False)
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Output field to stream; repeat it. Default: all."),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="KEY=VALUE", help="Another input; repeat it."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The language model, e.g. openai/gpt-4o-mini; auto takes the provider whose key "
+            "is in the environment, practice a practice model on this machine. Default: what the "
+            "program's module has configured.",
+        ),
+    ] = None,
+    base_url: BaseURL = None,
+    view: ViewOption = View.auto,
+    debug: Debug = False,
+) -> None:
+    """Run a program of yours and watch it."""
+    from streamll.cli.run import run_program
+
+    _perform(
+        debug,
+        lambda: run_program(
+            program, question, inputs or [], field or ["*"], model, base_url, view.value
+        ),
+    )
+
+
+@app.command()
+def practice(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8123,
+    pace: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Time from one chunk to the next.")
+    ] = 0.03,
+    chunk: Annotated[
+        str, typer.Option(help="How replies are cut: token, whole, or a number of characters.")
+    ] = "token",
+    packets: Annotated[
+        bool, typer.Option("--packets", help="Send every frame in a write of its own.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Serve a practice model over HTTP; Ctrl-C ends it."""
+    from streamll.cli.practice import serve
+
+    _perform(debug, lambda: serve(port, pace, chunk, packets=packets))
+
+
+def _perform(debug: bool, work: Callable[[], None]) -> None:
+    """Do the work of a command; what goes wrong becomes one line and an exit code."""
+    try:
+        work()
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - of the program; it is told and ends the command
+        if debug:
+            traceback.print_exc()
+        else:
+            print(f"streamll: {in_one_line(error)}", file=sys.stderr)
+        raise typer.Exit(error.exit_code if isinstance(error, Problem) else 1) from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line ``arguments`` (by default the process's own); returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(args=given or ["--help"], prog_name="streamll", standalone_mode=False)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Nobody reads any more. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        return _usage(error.format_message())  # typer's usage errors; it exports no base class
+    if not given:
+        return USAGE
+    return code if isinstance(code, int) else 0
+
+
+def _usage(message: str) -> int:
+    print(f"streamll: {in_one_line(message)} (streamll --help tells more)", file=sys.stderr)
+    return USAGE

@@ -1,0 +1,175 @@
+"""``streamll run module:Program``: find a program, give it its inputs, show it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from streamll.cli.models import language_model
+from streamll.cli.perform import perform
+from streamll.cli.problem import Problem
+
+if TYPE_CHECKING:
+    from streamll.sinks.terminal import Mode
+
+
+def run_program(
+    target: str,
+    question: str | None,
+    pairs: Sequence[str],
+    fields: Sequence[str],
+    model: str | None,
+    base_url: str | None,
+    view: Mode,
+) -> None:
+    inputs = parse_inputs(pairs)
+    program = find_program(target)
+    if question is not None:
+        name = first_input(program)
+        if name in inputs:
+            raise Problem(f"{name!r} is given twice: as the question and by --input {name}=…")
+        inputs = {name: question, **inputs}
+    with model_for(program, model, base_url):
+        perform(program, inputs, fields, view)
+
+
+# --- the program ----------------------------------------------------------------------------------
+
+
+def find_program(target: str) -> Any:
+    """What ``module:Program`` names, made into something that can be called with inputs."""
+    place, colon, name = target.partition(":")
+    if not (colon and place and name):
+        raise Problem(f"the program is named module:Program, such as app.qa:QA, not {target!r}")
+    found: Any = load(place)
+    for part in name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise Problem(f"{place} has no {name!r}{_instead(found)}") from None
+    return instantiate(found, target)
+
+
+def load(place: str) -> ModuleType:
+    """Import a module by its name or its file, as ``python -m`` would from this directory."""
+    directory = Path.cwd() if not place.endswith(".py") else Path(place).resolve().parent
+    if str(directory) not in sys.path:
+        sys.path.insert(0, str(directory))
+    if place.endswith(".py"):
+        return _load_file(Path(place))
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name and (place == error.name or place.startswith(f"{error.name}.")):
+            raise Problem(f"there is no module {error.name!r} here ({Path.cwd()})") from None
+        raise
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise Problem(f"there is no file {str(path)!r} here ({Path.cwd()})")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _instead(module: Any) -> str:
+    import dspy
+
+    names = [
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", None) == getattr(module, "__name__", "")
+        and inspect.isclass(value)
+        and issubclass(value, dspy.Module)
+    ]
+    return f"; its programs are: {', '.join(names)}" if names else ""
+
+
+def instantiate(found: Any, target: str) -> Any:
+    """A program from a module, a module class, a function that makes one, or a function."""
+    import dspy
+
+    if isinstance(found, dspy.Module):
+        return found
+    if not callable(found):
+        raise Problem(f"{target} is {type(found).__name__}, not a dspy.Module or a function")
+    if not inspect.isclass(found) and inspect.signature(found).parameters:
+        return found  # a function that takes inputs is a program itself
+    missing = [
+        name
+        for name, parameter in inspect.signature(found).parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if missing:
+        raise Problem(
+            f"{target} cannot be made without {', '.join(missing)}; name an instance of it, or a "
+            "function without parameters that returns one"
+        )
+    made = found()
+    if not isinstance(made, dspy.Module):
+        raise Problem(f"{target} makes {type(made).__name__}, not a dspy.Module")
+    return made
+
+
+# --- its inputs -----------------------------------------------------------------------------------
+
+
+def parse_inputs(pairs: Sequence[str]) -> dict[str, Any]:
+    inputs = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise Problem(f"--input takes key=value, not {pair!r}")
+        inputs[name] = value
+    return inputs
+
+
+def first_input(program: Any) -> str:
+    """The name of the program's first input."""
+    signature = getattr(program, "signature", None)
+    if names := list(getattr(signature, "input_fields", ())):
+        return str(names[0])
+    for name, parameter in inspect.signature(
+        getattr(program, "forward", program)
+    ).parameters.items():
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            return name
+    for predictor in getattr(program, "predictors", list)():
+        return str(next(iter(predictor.signature.input_fields)))
+    raise Problem("the program does not say what its first input is called; use --input key=value")
+
+
+# --- its model --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def model_for(program: Any, name: str | None, base_url: str | None) -> Iterator[None]:
+    """The model that is asked for, or the one the program brings along."""
+    import dspy
+
+    if name is not None:
+        with language_model(name, base_url) as lm, dspy.context(lm=lm):
+            yield
+        return
+    if base_url is not None:
+        raise Problem("--base-url needs --model as well, e.g. --model openai/the-model")
+    predictors: list[Any] = getattr(program, "predictors", list)()
+    if dspy.settings.lm is None and any(predictor.lm is None for predictor in predictors):
+        raise Problem(
+            "no language model is configured: name one with --model, e.g. --model "
+            "openai/gpt-4o-mini, --model auto, or --model practice"
+        )
+    yield
