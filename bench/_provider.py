@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 FIELDS = ("reasoning", "answer")
 SENTENCE = "every token of a running program, delivered live, once and in order to any reader"
@@ -70,6 +70,10 @@ class Provider(socketserver.StreamRequestHandler):
     disable_nagle_algorithm = True
 
     def handle(self) -> None:
+        with suppress(ConnectionError):
+            self.serve()
+
+    def serve(self) -> None:
         while request_line := self.rfile.readline():
             length = 0
             while (header := self.rfile.readline()) not in (b"\r\n", b""):
