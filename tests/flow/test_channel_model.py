@@ -70,7 +70,7 @@ class ChannelModel(RuleBasedStateMachine):
             events = self.channel.get_batch(limit, timeout=0)
         except TimeoutError:
             assert not readable
-            assert not (self.closed or self.abandoned or self.refused)
+            assert not any([self.closed, self.abandoned, self.refused])
         except ChannelClosed:
             assert not readable
             assert self.closed or self.abandoned

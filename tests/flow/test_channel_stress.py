@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import sys
 import threading
@@ -85,10 +86,8 @@ def read(channel, seen, limit):
 def read_impatiently(channel, seen):
     try:
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 seen.append(channel.get(timeout=0.0005))
-            except TimeoutError:
-                pass
     except ChannelClosed:
         pass
 

@@ -44,6 +44,7 @@ class Merging:
             or event.cached != first.cached
             or (event.identity is not first.identity and event.identity != first.identity)
             or (event.context is not first.context and event.context != first.context)
+            or (event.extra is not first.extra and event.extra != first.extra)
         ):
             return False
         if merged is None:
