@@ -32,7 +32,7 @@ from streamll.capture.listener import Guarded, logger
 from streamll.capture.refusals import Refusals
 from streamll.capture.waits import run_blocking
 from streamll.capture.wire.anthropic import AnthropicAssembler
-from streamll.capture.wire.base import Confused, CutShort, ErrorFrame, MalformedFrame, as_http_error
+from streamll.capture.wire.base import Confused, CutShort, ErrorFrame, MalformedFrame
 from streamll.capture.wire.chat import ChatAssembler
 from streamll.capture.wire.gemini import GeminiAssembler
 from streamll.capture.wire.reply import WireReply
@@ -109,10 +109,9 @@ class Tee:
         except Confused as fault:
             return await self._despite(fault, client, request)
         except ErrorFrame as fault:
-            status, text = as_http_error(fault.error)
-            body = text.encode()
+            status, body = fault.status, fault.body
         except MalformedFrame as fault:
-            status, body = reply.status, str(fault).encode()
+            status, body = reply.status, fault.data
         except CutShort as fault:
             self._cut = httpx.RemoteProtocolError(str(fault), request=request)
             raise self._cut from None

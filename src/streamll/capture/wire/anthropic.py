@@ -55,7 +55,7 @@ class AnthropicAssembler:
             self.complete = True
         elif kind == "error":
             error = event.get("error")
-            raise ErrorFrame(error if type(error) is dict else event)
+            raise ErrorFrame(error if type(error) is dict else event, data)
 
     def body(self) -> dict[str, Any]:
         message = self._message

@@ -23,7 +23,11 @@ class CutShort(WireFault):
 
 
 class MalformedFrame(WireFault):
-    """A frame that is not a JSON object."""
+    """A frame that is not a JSON object. ``data`` is what it is."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__("a frame of the stream is not a JSON object")
+        self.data = data
 
 
 class Confused(WireFault):
@@ -45,11 +49,15 @@ class Confused(WireFault):
 
 
 class ErrorFrame(WireFault):
-    """The provider reports an error in the middle of the stream."""
+    """The provider reports an error in the middle of the stream.
 
-    def __init__(self, error: dict[str, Any]) -> None:
+    ``status`` and ``body`` are the HTTP error that it would have been without streaming.
+    """
+
+    def __init__(self, error: dict[str, Any], body: bytes) -> None:
         super().__init__(str(error.get("message") or error))
-        self.error = error
+        self.status = _status_of(error)
+        self.body = body
 
 
 class Hearer(Protocol):
@@ -92,9 +100,9 @@ def decode_object(data: bytes) -> dict[str, Any]:
         try:
             value = json.loads(data)
         except ValueError as error:
-            raise MalformedFrame(f"a frame of the stream is not JSON: {error}") from error
+            raise MalformedFrame(data) from error
     if type(value) is not dict:
-        raise MalformedFrame(f"a frame of the stream is a JSON {type(value).__name__}")
+        raise MalformedFrame(data)
     return value
 
 
@@ -139,15 +147,11 @@ _STATUSES = (  # the first word found in an error's code, type or status decides
 )
 
 
-def as_http_error(error: dict[str, Any]) -> tuple[int, str]:
-    """The status and body that an error inside a stream would have had without streaming.
-
-    An error that names no kind known here is the provider's own: 500.
-    """
-    body = json.dumps({"error": error})
+def _status_of(error: dict[str, Any]) -> int:
+    """The HTTP status of an error; one of no kind known here is the provider's own, 500."""
     names = [str(error[key]) for key in ("code", "status", "type") if error.get(key)]
     for name in names:
         if name.isdigit() and LEAST_ERROR <= int(name) < 600:  # noqa: PLR2004
-            return int(name), body
+            return int(name)
     said = " ".join(names).lower()
-    return next((status for word, status in _STATUSES if word in said), 500), body
+    return next((status for word, status in _STATUSES if word in said), 500)

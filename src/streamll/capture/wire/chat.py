@@ -3,6 +3,9 @@
 A key that a chunk carries appears in the body, also when it is always null: a server that names
 ``refusal`` in its chunks names it in its replies. Of the fields nobody here knows, the reply's
 own keep their first value, the message's their last, lists grow.
+
+Two things the chunks do not say are known: empty content beside tool calls or a refusal is null,
+and servers that speak of refusals (OpenAI's, Azure's) list a message's annotations, also none.
 """
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ class ChatAssembler:
             return
         chunk = decode_object(data)
         if type(error := chunk.get("error")) is dict:
-            raise ErrorFrame(error)
+            raise ErrorFrame(error, data)
         self._read_top(chunk)
         choices = [choice for choice in chunk.get("choices") or () if type(choice) is dict]
         for choice in choices:
@@ -129,8 +132,10 @@ class _Choice:
         if self.calls:
             message["tool_calls"] = [_joined_call(call) for call in self.calls]
         if not message.get("content") and (self.calls or message.get("refusal")):
-            message["content"] = None  # "" opens every stream; the reply's own word is null
+            message["content"] = None  # chunks begin with ""
         message.setdefault("content", None)
+        if "refusal" in message:
+            message.setdefault("annotations", [])
         return {**self.fields, "message": message}
 
     def _read_delta(self, delta: dict[str, Any], listener: Hearer | None) -> None:

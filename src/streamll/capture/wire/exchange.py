@@ -36,8 +36,8 @@ from streamll.capture.wire.base import (
     CutShort,
     ErrorFrame,
     Hearer,
+    MalformedFrame,
     WireFault,
-    as_http_error,
 )
 from streamll.capture.wire.chat import ChatAssembler
 from streamll.capture.wire.gemini import GeminiAssembler
@@ -141,15 +141,7 @@ class Exchange:
             raise
         except WireFault as fault:
             raise self._error(fault) from None
-        provider, head = self._provider, self._head
-        whole = HttpResponse(
-            status=head.status,
-            reason=head.reason,
-            headers=head.headers,
-            body=body,
-            http_version=head.http_version,
-            provider=provider.provider,
-        )
+        provider, whole = self._provider, self._whole(body)
         if whole.status >= LEAST_ERROR:
             raise provider._http_error(whole)
         try:
@@ -160,22 +152,38 @@ class Exchange:
                 policy=self._policy,
             )
         except lm15.ProviderError as error:
-            _attach_error_metadata(error, head.headers)
+            _attach_error_metadata(error, whole.headers)
             raise
+
+    def _whole(self, body: bytes) -> HttpResponse:
+        """The reply as lm15 would have buffered it."""
+        head = self._head
+        return HttpResponse(
+            status=head.status,
+            reason=head.reason,
+            headers=head.headers,
+            body=body,
+            http_version=head.http_version,
+            provider=self._provider.provider,
+        )
 
     def _error(self, fault: WireFault) -> Any:
         """The error that fits in lm15's own tree, which decides whether DSPy tries again.
 
         A cut reply is what the transport makes of a body that ends early. An error in the
-        stream is what the provider makes of the same error with an HTTP status of its own.
+        stream is what the provider makes of the same error with an HTTP status of its own. A
+        frame that is no JSON object is what lm15 makes of a body that is none.
         """
         if isinstance(fault, CutShort):
             return lm15.TransportError(str(fault))
-        error: Any
         if isinstance(fault, ErrorFrame):
-            status, body = as_http_error(fault.error)
-            error = self._provider.normalize_error(status, body)
-        else:
-            error = lm15.ProviderError(str(fault), provider=self._provider.provider)
-        _attach_error_metadata(error, self._head.headers)
-        return error
+            body = fault.body.decode("utf-8", "replace")
+            error: Any = self._provider.normalize_error(fault.status, body)
+            _attach_error_metadata(error, self._head.headers)
+            return error
+        assert isinstance(fault, MalformedFrame)
+        try:
+            self._whole(fault.data).json()
+        except lm15.ProviderError as error:
+            return error
+        return lm15.ProviderError(str(fault), provider=self._provider.provider)

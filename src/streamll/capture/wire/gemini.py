@@ -26,7 +26,7 @@ class GeminiAssembler:
     def frame(self, data: bytes) -> None:
         chunk = decode_object(data)
         if type(error := chunk.get("error")) is dict:
-            raise ErrorFrame(error)
+            raise ErrorFrame(error, data)
         for key, value in chunk.items():
             if key != "candidates":
                 self._top[key] = value

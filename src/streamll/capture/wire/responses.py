@@ -6,6 +6,7 @@ are only shown. Some servers leave its ``output`` empty; then the finished items
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -93,7 +94,7 @@ class ResponsesAssembler:
                 self._listener.citation(*citation)
         elif kind in ("error", "response.error"):
             error = event.get("error")
-            raise ErrorFrame(error if type(error) is dict else event)
+            raise _error_frame(error if type(error) is dict else event)
         elif type(delta := event.get("delta")) is str and delta:
             self._show(_Delta(str(kind), delta, _index(event)))
 
@@ -112,3 +113,11 @@ class ResponsesAssembler:
 def _index(event: dict[str, Any]) -> int:
     index = event.get("output_index")
     return index if type(index) is int else 0
+
+
+def _error_frame(error: dict[str, Any]) -> ErrorFrame:
+    """Here an error is an event of its own; without streaming it has a body's shape."""
+    shape = {name: error.get(name) for name in ("message", "type", "param", "code")}
+    if shape["type"] in ("error", "response.error"):
+        shape["type"] = shape["code"]
+    return ErrorFrame(shape, json.dumps({"error": shape}).encode())

@@ -1,0 +1,110 @@
+"""The taps alone, without runs and events: a listener that writes everything down."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from dspy.clients import execution
+
+from streamll.capture import engine_tap
+from streamll.core.errors import Unwind
+
+
+class Notes:
+    """A listener of one LM call: what it heard, attempt by attempt."""
+
+    full = False
+
+    def __init__(self, *, streaming: bool = True) -> None:
+        self.streaming = streaming
+        self.heard: list[tuple[Any, ...]] = []
+        self.attempts = 0
+        self.texts: list[str] = []
+        self.results: list[Any] = []
+        self.failures: list[BaseException] = []
+        self.cancelled = False
+        self.shutdown = None
+        self.pauses = 0
+
+    @property
+    def text_so_far(self) -> str:
+        return "".join(self.texts)
+
+    def of(self, kind: str) -> list[Any]:
+        return [note[1:] if len(note) > 2 else note[1] for note in self.heard if note[0] == kind]
+
+    def begin(self) -> None:
+        self.check()
+        self.attempts += 1
+        self.texts.clear()
+        self.heard.append(("begin", self.attempts))
+
+    def text(self, text: str) -> None:
+        self.texts.append(text)
+        self.heard.append(("text", text))
+
+    def thinking(self, text: str) -> None:
+        self.heard.append(("thinking", text))
+
+    def refusal(self, text: str) -> None:
+        self.heard.append(("refusal", text))
+
+    def tool_call(self, index: int, id: str | None, name: str | None, arguments: str) -> None:  # noqa: A002
+        self.heard.append(("tool_call", index, id, name, arguments))
+
+    def citation(self, text: str | None, title: str | None, url: str | None) -> None:
+        self.heard.append(("citation", text, title, url))
+
+    def check(self) -> None:
+        if self.cancelled:
+            raise Unwind
+
+    def pause(self) -> None:
+        self.pauses += 1
+
+    async def pause_async(self) -> None:
+        self.pauses += 1
+
+    def connected(self, shutdown: Any) -> None:
+        self.shutdown = shutdown
+        self.heard.append(("connected", True))
+
+    def disconnected(self) -> None:
+        self.shutdown = None
+        self.heard.append(("connected", False))
+
+    def waiting(self, reason: str) -> None:
+        self.heard.append(("waiting", reason))
+
+    def done(self, response: object | None) -> None:
+        self.results.append(response)
+
+    def failed(self, error: BaseException) -> None:
+        self.failures.append(error)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        if self.shutdown is not None:
+            self.shutdown()
+
+
+@contextlib.contextmanager
+def tapped(make: Any = Notes) -> Any:
+    """Every engine DSPy selects inside is tapped; yields the list of listeners, one per call."""
+    listeners: list[Any] = []
+    original = execution._select_engine
+
+    def select(lm: Any, call: Any, asynchronous: bool) -> Any:
+        backend, request, provider = original(lm, call, asynchronous)
+        listeners.append(make())
+        stand_in = engine_tap.tap(backend, request, listeners[-1], asynchronous)
+        return stand_in, request, provider
+
+    execution._select_engine = select
+    engine_tap.install()
+    try:
+        yield listeners
+    finally:
+        execution._select_engine = original
+        engine_tap.uninstall()

@@ -1,0 +1,99 @@
+"""X3: streaming never changes the program. Each call with and without a tap, compared.
+
+A case is a scenario on a route (wire, engine, sync or async). It runs twice against the practice
+server, and every aspect of the call that can be seen from outside (``observing.ASPECTS``) must be
+strictly equal. What cannot be equal is listed, with the reason, in ``docs/invisible.md``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import dspy
+import pytest
+from observing import ASPECTS, ROUTES, Seen, differences, observe
+from scenarios import FAILURES, ODD_BUT_LEGAL, SUCCESSES, Scenario
+from tapping import tapped
+
+# DSPy announces that messages= will go; until then programs use it, and it is the legacy path.
+pytestmark = pytest.mark.filterwarnings("ignore:Passing OpenAI-style:DeprecationWarning")
+
+MODELS = {"openai": "gpt-4o-mini", "responses": "gpt-4o-mini", "anthropic": "claude-sonnet-4-5"}
+ASKED = [{"role": "user", "content": "Say something — ünïcode 🎉."}]
+HAS_MCP = importlib.util.find_spec("mcp") is not None
+
+
+def possible(scenario: Scenario, route: tuple[str, str, bool]) -> bool:
+    wire, engine, _ = route
+    if wire not in scenario.wires or engine not in scenario.engines:
+        return False
+    # This version of LiteLLM fails without the package mcp, tapped or not.
+    return engine == "lm15" or HAS_MCP or not (wire == "responses" or scenario.needs_mcp)
+
+
+CASES = [
+    pytest.param(scenario, route, id=f"{scenario.name}-{route[0]}-{route[1]}-{kind}")
+    for scenario in (*SUCCESSES, *ODD_BUT_LEGAL, *FAILURES)
+    for route in ROUTES
+    if possible(scenario, route)
+    for kind in ("async" if route[2] else "sync",)
+]
+
+
+class Answers:
+    """One reply after the other; the last one for good."""
+
+    def __init__(self, replies: Any) -> None:
+        self.left = list(replies)
+
+    def __call__(self, request: Any) -> Any:
+        reply = self.left[0] if len(self.left) == 1 else self.left.pop(0)
+        return reply(request) if callable(reply) else reply
+
+
+def run(scenario: Scenario, route: tuple[str, str, bool], server: Any, patch: Any) -> Seen:
+    wire, engine, asynchronous = route
+    server.respond(Answers(scenario.replies))
+    lm = server.lm(wire, MODELS[wire], engine=engine, cache=True, num_retries=2)
+
+    def call() -> Any:
+        if scenario.signature is None:
+            call_lm = lm.acall if asynchronous else lm
+            if scenario.typed:
+                message = dspy.lm15.Message.user(ASKED[0]["content"])
+                return call_lm(request=dspy.lm15.Request(model=lm.model, messages=(message,)))
+            return call_lm(messages=ASKED, **scenario.options)
+        predict = dspy.Predict(scenario.signature)
+        call_predict = predict.acall if asynchronous else predict
+        return call_predict(question="Where?", **scenario.options)
+
+    with dspy.context(lm=lm, adapter=scenario.adapter()):
+        return observe(server, lm, call, patch)
+
+
+@pytest.mark.parametrize(("scenario", "route"), CASES)
+def test_a_tap_changes_nothing(scenario, route, practice, monkeypatch):
+    """X3: outputs, responses, cost, history, cache, requests and errors are the same."""
+    plain = run(scenario, route, practice, monkeypatch)
+    with tapped() as listeners:
+        heard = run(scenario, route, practice, monkeypatch)
+    asked = practice.requests[len(practice.requests) - heard.requests :]
+    assert not asked or any(request.streaming for request in asked), "nothing was streamed"
+    unequal = {
+        aspect: told
+        for aspect in ASPECTS
+        if aspect not in scenario.unequal and (told := differences(plain, heard, aspect))
+    }
+    assert not unequal
+    assert listeners
+
+
+def test_the_number_of_comparisons(capsys):
+    """Every case above compares every aspect, so this is how many comparisons there are."""
+    unequal = sum(len(case.values[0].unequal) for case in CASES)
+    count = len(CASES) * len(ASPECTS) - unequal
+    with capsys.disabled():
+        cases = f"{len(CASES)} cases × {len(ASPECTS)} aspects"
+        print(f"\n  {cases}, {unequal} of them known to differ: {count} comparisons")
+    assert count > 5_000
