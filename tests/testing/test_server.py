@@ -67,7 +67,7 @@ def test_a_pace_is_kept_between_chunks(practice, ask, wire):
     practice.script(Reply("one two three four five", pace=0.02))
     received = ask(wire, stream=True)
     sent = practice.requests[0]
-    assert sent.wait_finished() - sent.first_byte_at == pytest.approx(0.08, abs=0.03)
+    assert sent.wait_finished() - sent.first_byte_at >= 0.07
     assert received.text(wire) == "one two three four five"
     assert len(received.chunks) == 5
 
@@ -180,7 +180,7 @@ def test_a_client_that_leaves_while_it_is_written_to_is_seen_at_once(practice, c
     left = time.monotonic()
     client.close()
     [left_early] = practice.wait_for_requests(1)
-    assert left_early.wait_closed() - left < 0.1
+    assert left_early.wait_closed() - left < 0.1  # X7
     assert left_early.finished_at is None
     assert left_early.chunks_sent < 20_000
 

@@ -62,7 +62,9 @@ def answer(
     chunk = reply.chunk or chunk
     first = reply.text if reply.chunks is None else "".join(reply.chunks)
     texts = [written(text, reply, prompt) for text in (first, *reply.candidates)][:count]
-    key = digest([texts, reply.thinking, messages, body.get("model")])
+    called = [[call.name, call.arguments] for call in reply.tool_calls]
+    said = [texts, reply.thinking, reply.refusal, as_json(called)]
+    key = digest([*said, messages, body.get("model")])
     candidates: list[Sequence[str]] = [cut(text, chunk) for text in texts]
     if reply.chunks is not None:
         candidates[0] = [piece for piece in reply.chunks if piece]
