@@ -22,7 +22,7 @@ ROUTES = [
 ]
 SWITCH = {"stream", "stream_options"}
 VOLATILE = {"timestamp", "uuid"}
-UUID_DASHES = 4
+DASHES_OF_AN_ID = 2
 
 
 @dataclass
@@ -125,19 +125,24 @@ def look_at_cache(seen: Seen) -> None:
 def written_out(response: Any) -> Any:
     """A response of lm15, LiteLLM or the cache as plain data, its hidden parts included."""
     if isinstance(response, dspy.lm15.Response):
-        written = response_to_dict(response, include_provider_data=True)
-        return {**own(written), "provider_data": own(written.get("provider_data") or {})}
+        return own(response_to_dict(response, include_provider_data=True))
     if isinstance(response, tuple):
         return [written_out(each) for each in response]
     if hasattr(response, "model_dump") and not isinstance(response, dict):
         return [type(response).__name__, own(response.model_dump()), hidden(response)]
-    return plain(response)
+    return own(plain(response))
 
 
-def own(dump: dict[str, Any]) -> dict[str, Any]:
-    """Without the id and time that LiteLLM makes up for Anthropic, new with every call."""
-    made_up = str(dump.get("id", "")).removeprefix("chatcmpl-").count("-") == UUID_DASHES
-    return {**dump, "id": "made up", "created": "made up"} if made_up else dump
+def own(value: Any) -> Any:
+    """Without the ids and times that LiteLLM makes up for Anthropic, new with every call."""
+    if isinstance(value, (list, tuple)):
+        return [own(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: own(item) for key, item in value.items()}
+    if str(value.get("id", "")).count("-") > DASHES_OF_AN_ID:
+        value["id"] = value["created"] = "made up"
+    return value
 
 
 def hidden(response: Any) -> Any:
