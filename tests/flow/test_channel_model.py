@@ -101,7 +101,7 @@ class ChannelModel(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self):
         buffer = self.channel._buffer
-        assert buffer.marks <= buffer.size + 1
+        assert buffer.asides <= buffer.size + 1
         lifecycle = self.lifecycle
         if self.policy == "drop_oldest":
             assert buffer.size <= self.capacity + lifecycle

@@ -6,7 +6,8 @@ Every item moves from ``fresh`` to ``settled`` at most once while the buffer is 
 policy costs more than a constant per item.
 
 A loss leaves a mark at its place, adjacent losses one mark. The reader gets a ``StreamGap`` for
-it, one per run. Marks do not count in ``size``: there is at most one between two items.
+it, one per run. Marks are asides, not counted in ``size``; there is at most one between two
+items.
 """
 
 from __future__ import annotations
@@ -73,13 +74,11 @@ class Lost:
 
 
 class Marker:
-    """An item of this package's own that travels in order and is never dropped."""
+    """Something of this package's own that travels with the items and does not count as one."""
 
 
-class Refused:
+class Refused(Marker):
     """Stands in a producer's place for an event it could neither wait with nor have admitted."""
-
-    __slots__ = ("item",)
 
     def __init__(self, item: object) -> None:
         self.item = item
@@ -93,29 +92,35 @@ def is_lifecycle(item: object) -> bool:
 
 
 class Buffer:
-    """Policy ``block``: everything is kept; keeping the bound is the producer's business."""
+    """Policy ``block``: everything is kept; keeping the bound is the producer's business.
+
+    ``received == delivered + size + merged + dropped`` (+ ``cleared``, once it was) at any time.
+    """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.settled: deque[Any] = deque()
         self.fresh: deque[Any] = deque()
-        self.marks = 0
+        self.asides = 0  # marks and markers in the two queues
+        self.overflowed = False
+        self.received = 0
+        self.delivered = 0
         self.merged = 0
         self.dropped = 0
-        self.announced = 0
-        self.overflowed = False
+        self.cleared = 0
 
     @property
     def size(self) -> int:
-        return len(self.settled) + len(self.fresh) - self.marks
+        return len(self.settled) + len(self.fresh) - self.asides
 
     def __bool__(self) -> bool:
         return bool(self.settled or self.fresh)
 
     def add(self, item: Any) -> None:
-        if type(item) is Refused:
-            self._lose(item.item, self.fresh or self.settled)
+        if isinstance(item, Marker):
+            self._add_marker(item)
             return
+        self.received += 1
         self.fresh.append(item)
         if len(self.fresh) + len(self.settled) > self.capacity:
             self._relieve()
@@ -124,28 +129,36 @@ class Buffer:
         """The oldest item; a merged token joined, a mark as its gaps, one by one."""
         queue = self.settled or self.fresh
         item = queue.popleft()
-        if type(item) is Merging:
-            return self._joined(item)
         if type(item) is Lost:
             gap = item.pop()
-            self.announced += 1
             if item.runs:
                 queue.appendleft(item)
             else:
-                self.marks -= 1
+                self.asides -= 1
             return gap
-        return item
+        if isinstance(item, Marker):
+            self.asides -= 1
+            return item
+        self.delivered += 1
+        return self._joined(item) if type(item) is Merging else item
 
-    def clear(self) -> int:
-        """Forget everything; how many items that were."""
-        size = self.size
+    def clear(self) -> None:
+        """Forget everything."""
+        self.cleared += self.size
         self.settled.clear()
         self.fresh.clear()
-        self.marks = 0
-        return size
+        self.asides = 0
+
+    def _add_marker(self, marker: Marker) -> None:
+        if isinstance(marker, Refused):
+            self.received += 1
+            self._lose(marker.item, self.fresh or self.settled)
+        else:
+            self.asides += 1
+            self.fresh.append(marker)
 
     def _relieve(self) -> None:
-        """Something was added to ``fresh``, and with the marks there is more than the capacity."""
+        """Something was added to ``fresh``, and with all asides there is more than the capacity."""
 
     def _joined(self, item: Merging) -> Event:
         return item.joined()
@@ -153,7 +166,7 @@ class Buffer:
     def _settle_mark(self, mark: Lost) -> None:
         if self.settled and type(self.settled[-1]) is Lost:
             self.settled[-1].absorb(mark)
-            self.marks -= 1
+            self.asides -= 1
         else:
             self.settled.append(mark)
 
@@ -161,7 +174,7 @@ class Buffer:
         """Note at the end of ``queue`` that ``item`` is lost there."""
         if not queue or type(queue[-1]) is not Lost:
             queue.append(Lost())
-            self.marks += 1
+            self.asides += 1
         queue[-1].add(item)
         self.dropped += 1
 
@@ -220,12 +233,18 @@ class DroppingBuffer(Buffer):
 class FailingBuffer(Buffer):
     """Policy ``fail``: the first item that does not fit ends the channel."""
 
+    def add(self, item: Any) -> None:
+        if self.overflowed and not isinstance(item, Marker):
+            self.received += 1
+            self.dropped += 1
+        else:
+            super().add(item)
+
     def _relieve(self) -> None:
-        if self.size <= self.capacity:
-            return
         newest = self.fresh[-1]
         patient = is_lifecycle(newest) or isinstance(newest, VOLUNTARY)
-        if not patient or self.size > self.capacity * LIMIT:
+        bound = self.capacity * LIMIT if patient else self.capacity
+        if self.size > bound:
             self.fresh.pop()
             self.dropped += 1
             self.overflowed = True

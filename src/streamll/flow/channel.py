@@ -89,9 +89,7 @@ class Channel(Generic[T]):
         self._abandoned = False
         self._readers: deque[Waiter] = deque()
         self._producers: deque[Waiter] = deque()
-        self._received = 0
-        self._taken = 0
-        self._discarded = 0
+        self._late = 0
 
     # --- producing ------------------------------------------------------------------------------
 
@@ -180,12 +178,12 @@ class Channel(Generic[T]):
                 name=self.name,
                 capacity=self.capacity,
                 policy=self.policy,
-                received=self._received,
-                delivered=self._taken - buffer.announced,
+                received=buffer.received + self._late,
+                delivered=buffer.delivered,
                 buffered=buffer.size,
                 merged=buffer.merged,
                 dropped=buffer.dropped,
-                discarded=self._discarded,
+                discarded=buffer.cleared + self._late,
                 waiting_readers=sum(not waiter.gone for waiter in self._readers),
                 waiting_producers=sum(not waiter.gone for waiter in self._producers),
                 closed=self._closed,
@@ -229,15 +227,12 @@ class Channel(Generic[T]):
             if item is END:
                 self._closed = True
                 continue
-            self._received += 1
             if self._closed or self._abandoned:
-                self._discarded += 1
-            elif buffer.overflowed:
-                buffer.dropped += 1
+                self._late += 1
             else:
                 buffer.add(item)
         if self._abandoned and buffer:
-            self._discarded += buffer.clear()
+            buffer.clear()
         size = buffer.size
         if size >= self.capacity and not self._closed:
             self.full = self._blocks
@@ -291,7 +286,6 @@ class Channel(Generic[T]):
             if buffer and not self._abandoned:
                 while buffer and len(items) < limit:
                     items.append(buffer.pop())
-                self._taken += len(items)
                 if self.full or self.overfull or self._readers:
                     self._make_space()
             else:

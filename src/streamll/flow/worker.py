@@ -64,7 +64,6 @@ class Worker(Generic[T]):
         self.channel: Channel[Any] = Channel(self._capacity, self._policy, name=self.name)
         self._lock = threading.RLock()  # a finalizer may put while this thread starts one
         self._thread: threading.Thread | None = None
-        self.markers = 0
 
     def put(self, item: T) -> None:
         """Hand the item over without waiting for anything."""
@@ -109,8 +108,6 @@ class Worker(Generic[T]):
 
     def _reach(self, timeout: float, *, last: bool) -> bool:
         reached = Reached(last=last)
-        with self._lock:
-            self.markers += 1
         try:
             self.channel.put(reached)
         except ChannelOverflow:

@@ -101,7 +101,7 @@ class Delivery:
     def statistics(self) -> SinkStatistics:
         channel = self.worker.channel.statistics()
         return SinkStatistics(
-            received=channel.received - self.worker.markers,
+            received=channel.received,
             handled=self._handled,
             failed=self._failed,
             buffered=channel.buffered,

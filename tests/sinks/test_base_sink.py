@@ -1,0 +1,352 @@
+"""A7, X9: a sink gets everything in order on its own thread and is never in the program's way."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import pickle
+import threading
+import time
+
+import pytest
+
+from streamll.core.errors import ConfigurationError
+from streamll.core.events import Status, TokenEvent
+from streamll.sinks import BaseSink, CallbackSink
+
+BOUND = 5.0
+
+
+def tokens(count, field="answer", run=None):
+    return [
+        TokenEvent(seq=n, field=field, token=f"{n} ", token_index=n, offset=offset)
+        for n, offset in zip(range(count), offsets(count), strict=True)
+    ]
+
+
+def offsets(count):
+    offset = 0
+    for n in range(count):
+        yield offset
+        offset += len(f"{n} ")
+
+
+class Collector(BaseSink):
+    """Forgets ``super().__init__()``, as people do."""
+
+    def __init__(self):
+        self.events = []
+        self.threads = set()
+
+    def handle_event(self, event):
+        self.events.append(event)
+        self.threads.add(threading.current_thread())
+
+
+class Held(Collector):
+    """Its handler waits until the test lets it go on."""
+
+    def __init__(self):
+        super().__init__()
+        self.entered = threading.Event()
+        self.go_on = threading.Event()
+
+    def handle_event(self, event):
+        self.entered.set()
+        assert self.go_on.wait(BOUND)
+        super().handle_event(event)
+
+
+def test_the_guides_token_collector_runs_as_written():
+    """A7, as in the guide, printing and all."""
+    namespace: dict = {}
+    exec(  # the text of seed 000, "In Custom Sinks"
+        """
+from streamll.sinks.base import BaseSink
+from streamll.core.events import TokenEvent
+
+class TokenCollector(BaseSink):
+    def __init__(self):
+        super().__init__()
+        self.tokens = []
+
+    def handle_event(self, event):
+        if isinstance(event, TokenEvent):
+            self.tokens.append(event)
+            print(f"Token #{event.token_index}: {event.token}")
+
+    def get_text(self, field=None):
+        \"\"\"Reconstruct text from tokens.\"\"\"
+        if field:
+            tokens = [e.token for e in self.tokens if e.data.get('field') == field]
+        else:
+            tokens = [e.token for e in self.tokens]
+        return ''.join(tokens)
+""",
+        namespace,
+    )
+    sink = namespace["TokenCollector"]()
+    sink.start()
+    for event in [*tokens(3), *tokens(2, field="reasoning")]:
+        sink.put(event)
+    sink.stop()
+    assert sink.get_text("answer") == "0 1 2 "
+    assert sink.get_text() == "0 1 2 0 1 "
+
+
+def test_events_are_handled_in_order_on_one_other_thread():
+    sink = Collector()
+    events = tokens(2_000)
+    for event in events:
+        sink.put(event)
+    assert sink.catch_up(BOUND)
+    assert sink.events == events
+    assert len(sink.threads) == 1
+    assert threading.current_thread() not in sink.threads
+    statistics = sink.statistics()
+    assert (statistics.received, statistics.handled, statistics.failed) == (2_000, 2_000, 0)
+
+
+def test_starting_and_stopping_may_be_repeated_or_left_out():
+    sink = Collector()
+    assert sink.stop()
+    sink.start()
+    sink.start()
+    for event in tokens(3):
+        sink.put(event)
+    assert sink.stop()
+    assert sink.stop()
+    sink.put(Status(message="later"))
+    assert sink.stop()
+    assert len(sink.events) == 4
+
+
+def test_a_raising_handler_is_logged_once_and_gets_the_later_events(caplog):
+    class Raising(Collector):
+        def handle_event(self, event):
+            super().handle_event(event)
+            if len(self.events) <= 3:
+                raise ValueError("the prompt was: secret")
+
+    sink = Raising()
+    with caplog.at_level(logging.WARNING, "streamll"):
+        for event in tokens(10):
+            sink.put(event)
+        assert sink.stop()
+        assert len(sink.events) == 10
+        statistics = sink.statistics()
+        assert (statistics.handled, statistics.failed) == (7, 3)
+    first, last = (record.getMessage() for record in caplog.records)
+    assert "Raising: ValueError at" in first
+    assert "test_base_sink.py" in first
+    assert "could not handle 3 events" in last
+    assert "secret" not in caplog.text
+
+
+def test_even_an_exit_in_a_handler_stays_in_the_sink():
+    class Exiting(Collector):
+        def handle_event(self, event):
+            super().handle_event(event)
+            raise SystemExit
+
+    sink = Exiting()
+    for event in tokens(3):
+        sink.put(event)
+    assert sink.stop()
+    assert sink.statistics().failed == 3
+
+
+def test_a_failing_batch_counts_whole():
+    class Shipping(BaseSink):
+        shipped = 0
+
+        def handle_batch(self, events):
+            if events[0].token_index == 0:
+                raise ConnectionError
+            self.shipped += len(events)
+
+    sink = Shipping()
+    sink.put(tokens(2)[0])
+    assert sink.catch_up(BOUND)
+    sink.put(tokens(2)[1])
+    assert sink.stop()
+    assert (sink.shipped, sink.statistics().failed) == (1, 1)
+
+
+def test_a_slow_handler_never_slows_the_program_and_loses_nothing():
+    sink = Held()
+    sink.buffer_size = 50
+    events = tokens(5_000)
+    started = time.monotonic()
+    for event in events:
+        sink.put(event)
+    took = time.monotonic() - started
+    assert sink.entered.wait(BOUND)
+    assert not sink.catch_up(0.01)
+    statistics = sink.statistics()
+    assert statistics.buffered <= 50
+    assert took < BOUND / 2, "putting must not wait for the handler"
+    sink.go_on.set()
+    assert sink.stop()
+    assert "".join(event.token for event in sink.events) == "".join(e.token for e in events)
+    statistics = sink.statistics()
+    assert statistics.handled + statistics.merged == statistics.received == 5_000
+
+
+def test_drop_oldest_announces_its_losses():
+    class Brief(Held):
+        def __init__(self):
+            super().__init__()
+            self.buffer_size, self.overflow = 3, "drop_oldest"
+
+    sink = Brief()
+    events = tokens(20)
+    sink.put(events[0])
+    assert sink.entered.wait(BOUND)
+    for event in events[1:]:
+        sink.put(event)
+    sink.go_on.set()
+    assert sink.stop()
+    assert [event.event_type for event in sink.events] == ["token", "stream.gap", *["token"] * 3]
+    assert sink.events[1].count == 16
+    assert sink.statistics().dropped == 16
+
+
+def test_fail_ends_the_sink_and_not_the_program(caplog):
+    class Strict(Held):
+        def __init__(self):
+            super().__init__()
+            self.buffer_size, self.overflow = 2, "fail"
+
+    sink = Strict()
+    events = tokens(10)
+    sink.put(events[0])
+    assert sink.entered.wait(BOUND)
+    for event in events[1:]:
+        sink.put(event)
+    sink.go_on.set()
+    sink.stop(BOUND)
+    deadline = time.monotonic() + BOUND
+    while len(sink.events) < 3 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert sink.events == events[:3]
+    assert "ChannelOverflow" in caplog.text
+
+
+def test_a_sink_cannot_ask_the_program_to_wait():
+    with pytest.raises(ConfigurationError, match="coalesce"):
+        BaseSink(overflow="block")
+
+
+def test_stopping_a_hanging_handler_is_bounded_and_said(caplog):
+    sink = Held()
+    sink.put(tokens(1)[0])
+    assert sink.entered.wait(BOUND)
+    sink.put(Status(message="left"))
+    assert sink.stop(timeout=0.05) is False
+    assert "did not finish in time; 1 events are left" in caplog.text
+    started = time.monotonic()
+    assert sink.stop() is False, "who hung once is not waited for again"
+    assert time.monotonic() - started < BOUND
+    sink.go_on.set()
+
+
+def test_an_async_handler_runs_on_one_loop_of_the_sinks_own():
+    class Async(BaseSink):
+        def __init__(self):
+            self.events = []
+            self.loops = set()
+
+        async def handle_event(self, event):
+            await asyncio.sleep(0)
+            self.loops.add(asyncio.get_running_loop())
+            self.events.append(event)
+            if event.token_index == 1:
+                raise ValueError
+
+    sink = Async()
+    events = tokens(100)
+    for event in events[:50]:
+        sink.put(event)
+    assert sink.catch_up(BOUND)
+    for event in events[50:]:
+        sink.put(event)
+    assert sink.stop()
+    assert sink.events == events
+    assert sink.statistics().failed == 1
+    (loop,) = sink.loops
+    assert loop.is_closed()
+
+
+def test_an_async_batch_handler_works_too():
+    class Async(BaseSink):
+        seen = 0
+
+        async def handle_batch(self, events):
+            await asyncio.sleep(0)
+            self.seen += len(events)
+
+    sink = Async()
+    for event in tokens(100):
+        sink.put(event)
+    assert sink.stop()
+    assert sink.seen == 100
+
+
+def test_many_threads_may_put_at_once():
+    sink = Collector()
+
+    def put_some(number):
+        for n in range(200):
+            sink.put(Status(seq=n, message=str(number)))
+
+    threads = [threading.Thread(target=put_some, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(BOUND)
+    assert sink.stop()
+    for number in range(8):
+        assert [e.seq for e in sink.events if e.message == str(number)] == list(range(200))
+
+
+def test_a_copied_program_reports_to_the_same_sink():
+    sink = Collector()
+    sink.put(tokens(1)[0])
+    assert copy.deepcopy({"sink": sink})["sink"] is sink
+    sink.stop()
+
+
+class Picklable(BaseSink):
+    def __init__(self):
+        super().__init__(buffer_size=7)
+        self.seen = 0
+
+    def handle_event(self, event):
+        self.seen += 1
+
+
+def test_a_pickled_sink_leaves_its_worker_behind():
+    sink = Picklable()
+    sink.put(tokens(1)[0])
+    assert sink.catch_up(BOUND)
+    again = pickle.loads(pickle.dumps(sink))
+    again.put(tokens(1)[0])
+    assert again.stop()
+    assert (again.seen, again.buffer_size, sink.seen) == (2, 7, 1)
+    sink.stop()
+
+
+def test_a_callback_sink_calls_a_function_of_either_kind():
+    seen, seen_async = [], []
+
+    async def later(event):
+        seen_async.append(event)
+
+    events = tokens(5)
+    for sink in (CallbackSink(seen.append), CallbackSink(later)):
+        for event in events:
+            sink.put(event)
+        assert sink.stop()
+    assert seen == seen_async == events

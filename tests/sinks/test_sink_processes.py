@@ -1,0 +1,159 @@
+"""What a sink was given is delivered when the process ends, and in each process after a fork."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+import traceback
+
+import pytest
+
+from streamll.core.events import Status
+from streamll.sinks import BaseSink, JsonlSink, read_jsonl
+
+BOUND = 20
+
+
+def run_script(body: str) -> subprocess.CompletedProcess:
+    prelude = """
+        import sys, threading, time
+        from streamll.core.events import Status
+        from streamll.sinks import BaseSink
+
+        class Slow(BaseSink):
+            def handle_event(self, event):
+                time.sleep(0.01)
+                print(event.message, flush=True)
+    """
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(prelude) + textwrap.dedent(body)],
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+        check=False,
+    )
+
+
+def test_the_end_of_the_process_flushes_sinks_nobody_stopped():
+    done = run_script(
+        """
+        sink = Slow()
+        for n in range(20):
+            sink.put(Status(message=str(n)))
+        """
+    )
+    assert done.stdout.split() == [str(n) for n in range(20)]
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_end_of_the_process_calls_stop_once_all_is_handled():
+    done = run_script(
+        """
+        class Closing(Slow):
+            def stop(self):
+                print("closed", flush=True)
+                return True
+
+        class Broken(Slow):
+            def stop(self):
+                raise OSError("no")
+
+        for sink in (Closing(), Broken()):
+            sink.put(Status(message="event"))
+        """
+    )
+    assert sorted(done.stdout.split()) == ["closed", "event", "event"]
+    assert "sink Broken: OSError in stop()" in done.stderr
+    assert done.returncode == 0
+
+
+def test_an_exception_ending_the_program_loses_no_events():
+    done = run_script(
+        """
+        sink = Slow()
+        for n in range(5):
+            sink.put(Status(message=str(n)))
+        raise SystemExit(3)
+        """
+    )
+    assert done.stdout.split() == list("01234")
+    assert done.returncode == 3
+
+
+def test_a_hanging_handler_holds_the_exit_up_only_so_long():
+    started = time.monotonic()
+    done = run_script(
+        """
+        import streamll.sinks.delivery as delivery
+        delivery.EXIT_SECONDS = 0.2
+
+        class Hanging(BaseSink):
+            def handle_event(self, event):
+                threading.Event().wait()
+
+        sinks = [Hanging(), Slow()]
+        for sink in sinks:
+            sink.put(Status(message="event"))
+        """
+    )
+    assert time.monotonic() - started < BOUND / 2
+    assert done.stdout.split() == ["event"]
+    assert "sink Hanging did not finish" in done.stderr
+    assert done.returncode == 0
+
+
+def test_putting_while_the_process_ends_is_harmless():
+    done = run_script(
+        """
+        import atexit
+        sink = Slow()
+        atexit.register(lambda: sink.put(Status(message="from atexit")))
+        """
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_after_a_fork_each_process_delivers_its_own_events(tmp_path):
+    class Tagging(BaseSink):
+        def handle_event(self, event):
+            with (tmp_path / str(os.getpid())).open("a") as file:
+                file.write(event.message + "\n")
+
+    sink = Tagging()
+    sink.put(Status(message="parent before"))
+    pid = os.fork()
+    if pid == 0:
+        try:
+            sink.put(Status(message="child"))
+            os._exit(0 if sink.stop(5) and sink.statistics().received == 1 else 1)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(2)
+    sink.put(Status(message="parent after"))
+    assert sink.stop(5)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert (tmp_path / str(pid)).read_text().split("\n")[:-1] == ["child"]
+    own = (tmp_path / str(os.getpid())).read_text().split("\n")[:-1]
+    assert own == ["parent before", "parent after"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_after_a_fork_both_processes_append_whole_lines_to_one_file(tmp_path):
+    path = tmp_path / "events.jsonl"
+    sink = JsonlSink(path)
+    pid = os.fork()
+    for n in range(200):
+        sink.put(Status(message=f"{'child' if pid == 0 else 'parent'} {n} {'x' * 200}"))
+    done = sink.stop(10)
+    if pid == 0:
+        os._exit(0 if done else 1)
+    assert done
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    messages = [event.message.split()[:2] for event in read_jsonl(path)]
+    for who in ("child", "parent"):
+        assert [int(n) for name, n in messages if name == who] == list(range(200))
