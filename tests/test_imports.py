@@ -47,7 +47,9 @@ RULES = {
     # a server of its own; only the helper that makes a `dspy.LM` for it knows DSPy
     "testing": Rule({".core", ".sinks", ".testing", "h11", "msgspec"}, within={"dspy"}),
     # the shell around everything
-    "cli": Rule({".cli", ".core", ".terminal", "typer"}, within={".", ".sinks", ".testing", "dspy"}),
+    "cli": Rule(
+        {".cli", ".core", ".terminal", "typer"}, within={".", ".sinks", ".testing", "dspy"}
+    ),
     "__main__": Rule({".cli"}),
 }
 
