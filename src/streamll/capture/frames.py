@@ -6,7 +6,8 @@ from the run's root; a predictor's name is its ``named_predictors()`` key in the
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
 from typing import Any
 
 import dspy
@@ -77,14 +78,13 @@ class ModuleNames:
 
     def _register(self, module: Any, prefix: str) -> None:
         self._kept.append(module)
-        # Both walks of DSPy, predictors first: they spell the keys of dicts differently.
-        for path, inner in (*module.named_predictors(), *module.named_sub_modules()):
-            key = (prefix + path.removeprefix("self.")).removesuffix(".self")
+        for key, inner in modules_of(module):
+            name = prefix + key if key else prefix.removesuffix(".") or "self"
             stage = getattr(inner, "stage", None)
             if isinstance(stage, str):
-                known = self._stages.setdefault(stage, key)
-                key = known if prefix else key
-            self._keys.setdefault(id(inner), key)
+                known = self._stages.setdefault(stage, name)
+                name = known if prefix else name
+            self._keys.setdefault(id(inner), name)
 
     def _key(self, module: Any) -> str:
         key = self._keys.get(id(module)) or self._stages.get(getattr(module, "stage", ""))
@@ -103,8 +103,42 @@ class ModuleNames:
         return self._key(module) if isinstance(module, dspy.Predict) else None
 
 
+def modules_of(program: Any) -> Iterator[tuple[str, Any]]:
+    """A program's modules with their paths, spelt as ``named_predictors()`` spells them.
+
+    DSPy's own ``named_sub_modules`` also walks histories, traces and demos, which takes
+    milliseconds in a program that has run for a while; this one looks where modules are kept.
+    """
+    seen = {id(program)}
+    queue: deque[tuple[str, Any]] = deque([("", program)])
+    while queue:
+        path, item = queue.popleft()
+        if isinstance(item, dspy.Module):
+            yield path, item
+            dot = f"{path}." if path else ""
+            held = [
+                (f"{dot}{name}", value) for name, value in vars(item).items() if name not in RECORDS
+            ]
+        elif isinstance(item, dict):
+            held = [(f"{path}['{key}']", value) for key, value in item.items()]
+        else:
+            held = [(f"{path}[{i}]", value) for i, value in enumerate(item)]
+        for name, value in held:
+            if isinstance(value, (dspy.Module, dict, list, tuple)) and id(value) not in seen:
+                seen.add(id(value))
+                queue.append((name, value))
+
+
+RECORDS = frozenset({"history", "callbacks", "trace", "traces", "train", "demos"})
+"""Attributes of a module that hold what it did, not what it is made of."""
+
+
 def output_fields(program: Any) -> dict[str, tuple[str, ...]]:
     """Output field names by predictor; empty where the program makes its predictors later."""
     if not isinstance(program, dspy.Module):
         return {}
-    return {name: tuple(p.signature.output_fields) for name, p in program.named_predictors()}
+    return {
+        path or "self": tuple(module.signature.output_fields)
+        for path, module in modules_of(program)
+        if isinstance(module, dspy.Predict)
+    }

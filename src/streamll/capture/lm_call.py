@@ -268,15 +268,16 @@ class LMCall:
         """The predictor has its value: deliver what did not stream, correct what differs."""
         exact = text_fields(self.signature) if self.signature is not None else {}
         for field in self._output_fields():
-            value = prediction.get(field) if hasattr(prediction, "get") else None
-            if field not in self._wanted or not isinstance(value, str):
+            if field not in self._wanted or not hasattr(prediction, "get"):
                 continue
+            value = prediction.get(field)
             released = self._fields.get(field)
             if released is None:
-                self._whole_field(field, value)
-            elif exact.get(field, True) and released.text != value:
+                if isinstance(value, str):
+                    self._whole_field(field, value)
+            elif exact.get(field, False) and released.text != (text := final_text(value)):
                 self.run.publish(
-                    FieldCorrected, self.scope, self.identity, field=field, text=value, value=value
+                    FieldCorrected, self.scope, self.identity, field=field, text=text, value=value
                 )
 
     def abandon(self, error_type: str) -> None:
@@ -287,6 +288,11 @@ class LMCall:
     def partial(self) -> Mapping[str, str]:
         prefix = f"{self.owner.predictor}." if self.owner.predictor else ""
         return {prefix + field: state.text for field, state in self._fields.items()}
+
+
+def final_text(value: Any) -> str:
+    """A ``str`` field's value as text; a default may have made it ``None``."""
+    return "" if value is None else str(value)
 
 
 def text_of(response: Any) -> str:

@@ -1,0 +1,117 @@
+"""X1, end to end: over real HTTP, what was streamed is what the program returns.
+
+Whatever the reply: the joined tokens of the last attempt equal the prediction's field, or one
+``field.corrected`` after them says what does. Under the profile ``ci`` Hypothesis makes more
+than ten thousand calls here.
+"""
+
+from __future__ import annotations
+
+import dspy
+import pytest
+from hypothesis import HealthCheck, given, settings
+from nasty import anything, chat_reply, json_reply, sizes, xml_reply
+from oracle import CHAT, FORMATS, JSON, XML, MyBAMLAdapter, Reply
+
+import streamll
+from dspy.adapters.baml_adapter import BAMLAdapter
+from streamll import testing
+from streamll.core.ordering import OrderCheck
+
+FIELDS = ("reasoning", "answer")
+predict = dspy.Predict(Reply)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with testing.PracticeServer() as server:
+        yield server
+
+
+def _encodable(reply: str) -> bool:
+    try:
+        return bool(reply.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def cut(text, sizes):
+    chunks = []
+    while text:
+        size = sizes[len(chunks) % len(sizes)]
+        chunks.append(text[:size])
+        text = text[size:]
+    return chunks
+
+
+def check(server, adapter, reply, sizes, well_formed):
+    """Stream one reply and compare all that was said with what came out."""
+    server.requests.clear()
+    server.script(testing.Reply(chunks=cut(reply, sizes)))
+    with dspy.context(lm=server.lm(), adapter=adapter):
+        with streamll.stream(predict)(question="?") as events:
+            seen, order = [], OrderCheck()
+            try:
+                for event in events:
+                    order.check(event)
+                    seen.append(event)
+            except (dspy.utils.exceptions.AdapterParseError, ValueError, RecursionError):
+                assert seen[-1].event_type == "run.error"
+                assert not well_formed or seen[-1].error_type != "AdapterParseError"
+                return
+            prediction = events.result()
+            for field in FIELDS:
+                value = prediction.get(field)
+                assert events.text(field) == (value or "")
+                corrected = [
+                    e for e in seen if e.event_type == "field.corrected" and e.field == field
+                ]
+                attempt = max((e.attempt for e in seen if e.event_type == "token"), default=0)
+                joined = "".join(
+                    e.token
+                    for e in seen
+                    if e.event_type == "token" and (e.field, e.attempt) == (field, attempt)
+                )
+                if joined != (value or ""):
+                    assert len(corrected) == 1
+                    assert corrected[0].text == (value or "")
+                    assert corrected[0].value == value
+                else:
+                    assert corrected == []
+                if well_formed and len(server.requests) == 1:
+                    assert corrected == []
+
+
+quick = settings(suppress_health_check=list(HealthCheck))
+
+
+@quick
+@given(chat_reply.filter(_encodable), sizes)
+def test_chat(server, reply, sizes):
+    check(server, CHAT.adapters[len(reply) % 2], reply, sizes, CHAT.well_formed(reply))
+
+
+@quick
+@given(json_reply.filter(_encodable), sizes)
+def test_json(server, reply, sizes):
+    check(server, JSON.adapters[len(reply) % 2], reply, sizes, JSON.well_formed(reply))
+
+
+@quick
+@given(json_reply.filter(_encodable), sizes)
+def test_baml(server, reply, sizes):
+    adapter = (BAMLAdapter(), MyBAMLAdapter())[len(reply) % 2]
+    check(server, adapter, reply, sizes, JSON.well_formed(reply))
+
+
+@quick
+@given(xml_reply().filter(_encodable), sizes)
+def test_xml(server, reply, sizes):
+    check(server, XML.adapters[len(reply) % 2], reply, sizes, XML.well_formed(reply))
+
+
+@quick
+@given(anything.filter(_encodable), sizes)
+def test_anything_at_all(server, reply, sizes):
+    form = FORMATS[len(reply) % 3]
+    check(server, form.adapters[0], reply, sizes, form.well_formed(reply))
