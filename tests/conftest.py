@@ -20,6 +20,7 @@ import pytest
 # Before anything imports LiteLLM or DSPy: prices come from the installed package, caches go to
 # a folder of this test run, and no key or address of the developer's own is ever used.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+os.environ["LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS"] = "True"
 os.environ["DSPY_CACHEDIR"] = tempfile.mkdtemp(prefix="streamll-tests-")
 for name in [n for n in os.environ if n.endswith(("_API_KEY", "_API_BASE", "_BASE_URL"))]:
     del os.environ[name]
