@@ -25,6 +25,8 @@ def render(value: Any) -> Any:
     """One step from an object towards JSON: its own idea of plain data, else its ``str``."""
     if isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     for known, convert in _KNOWN:
         if isinstance(value, known):
             return convert(value)
@@ -60,8 +62,8 @@ def _plain_inside(value: Any, depth: int) -> Any:
 
 
 def _key(key: Any) -> str:
-    text = key if isinstance(key, str) else _text(key)
-    return _LONE_SURROGATE.sub("\ufffd", str.__str__(text))
+    text = render(key) if isinstance(key, (str, bool, type(None))) else _text(key)
+    return _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def _text(value: object) -> str:
@@ -71,12 +73,9 @@ def _text(value: object) -> str:
         return f"<{type(value).__name__}>"
 
 
-def _fields(value: Any) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-
-
 _KNOWN: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (str, str.__str__),
+    ((bool, type(None)), {None: "null", True: "true", False: "false"}.get),  # only as keys
     (int, int),
     (float, float),
     (Mapping, dict),
