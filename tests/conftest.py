@@ -5,9 +5,11 @@ Nothing here imports dspy or streamll's capture by itself, so a test of the core
 
 from __future__ import annotations
 
+import atexit
 import copy
 import ipaddress
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -21,7 +23,8 @@ import pytest
 # a folder of this test run, and no key or address of the developer's own is ever used.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS"] = "True"
-os.environ["DSPY_CACHEDIR"] = tempfile.mkdtemp(prefix="streamll-tests-")
+os.environ["DSPY_CACHEDIR"] = CACHE = tempfile.mkdtemp(prefix="streamll-tests-")
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 for name in [n for n in os.environ if n.endswith(("_API_KEY", "_API_BASE", "_BASE_URL"))]:
     del os.environ[name]
 
