@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import time
 from xml.sax.saxutils import escape
 
@@ -115,6 +116,7 @@ def main() -> None:
     if only_ours:
         return
 
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # no network
     from dspy.adapters import ChatAdapter, JSONAdapter, XMLAdapter
 
     for adapter in (ChatAdapter(), JSONAdapter(), XMLAdapter()):

@@ -213,6 +213,7 @@ def xml_well_formed(reply: str) -> bool:
 
 
 _REFERENCES = ("&lt;", "&gt;", "&amp;", "&quot;", "&apos;", "&#32;", "&#x20;", "&#x1F600;")
+_REFERENCES += ("&#x1680;", "&#5760;", "&#x2003;", "&#8199;", "&#12288;", "&#160;")
 _NUMBER = re.compile(r"&#x?[0-9a-fA-F]*\Z")
 _HIDDEN = ("<!-- c -->", "<?p c?>", "<![CDATA[c]]>", "<![CDATA[ ]]>")
 _NO_TAGS = re.compile(r"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>", re.DOTALL)

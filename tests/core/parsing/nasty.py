@@ -67,9 +67,9 @@ JSON_FIELDS = [
     ['"\\u0061nswer"'],
     ['"answer"', '"reasonin\\u0067"'],
 ]
-json_name = st.sampled_from(["fake", "completed", "k", "", '\\"', "{", "x" * 40, "answer"]).map(
-    lambda key: f'"{key}"'
-)
+json_name = st.sampled_from(
+    ["fake", "completed", "k", "l", "m", "n", "", '\\"', "{", "x" * 40, "answer"]
+).map(lambda key: f'"{key}"')
 json_value = st.recursive(
     json_string() | st.sampled_from(["null", "true", "1e3", "-0.5", "12", "[]", "{}", '""']),
     lambda inner: (
@@ -96,7 +96,7 @@ def json_object(draw):
 HARMLESS = ["Here is ", "the \"answer\": '1'", "\n", "```json\n", "```", "\n```\n", "note: "]
 HARMFUL = ["[1]", "(note)", "# ", "// ", "/", "/* x */", ",", "[[ ## completed ## ]]", "{x}", "{"]
 json_prose = st.lists(
-    st.sampled_from(HARMLESS) | st.sampled_from(HARMLESS + HARMFUL), max_size=3
+    st.sampled_from(HARMLESS) | st.sampled_from(HARMLESS * 5 + HARMFUL), max_size=3
 ).map("".join)
 json_reply = joined(json_prose, json_object(), json_prose)
 
@@ -113,14 +113,14 @@ BROKEN = ["<", "&", "& ", "<3", "]]>", "&nbsp;", "&#0;", "&#xD800;", "&lx;", "&a
 
 xml_text = st.lists(
     st.sampled_from(XML_WORDS + HEADERS + BLANKS[:3] + XML_ENDS)
-    | st.sampled_from(REFERENCES + HIDDEN + CDATA + ["]]", "]", "&#32;", ">"])
+    | st.sampled_from(REFERENCES + HIDDEN + CDATA + ["]", "[", "&#32;", "&#x2003;"])
     | st.text(st.characters(exclude_characters="<&", exclude_categories=["C"]), max_size=4),
     max_size=8,
 ).map("".join)
 xml_child = st.sampled_from(["<b>x</b>", "<br/>", "<b k='>'><answer>&lt;</answer></b>"])
 XML_FIELDS = [
     [("<reasoning>", "</reasoning>"), ("<answer>", "</answer>")],
-    [("<reasoning\n>", "</reasoning\n>"), ("<answer a='>' b=\"</answer>\" >", "</answer>")],
+    [("<reasoning\n>", "</reasoning\n>"), ("<answer a='>' b=\"/>\" >", "</answer>")],
     [('<entry key="answer">', "</entry>")],
     [("<answer/>", ""), ("<reasoning  k='/>' />", "")],
 ]
@@ -140,9 +140,7 @@ XML_OTHERS = [
 def xml_reply(draw):
     """Fields among other elements and text, mostly once, in any order."""
     tags = draw(st.permutations(draw(st.sampled_from(XML_FIELDS))))
-    tags += draw(
-        st.lists(st.sampled_from(XML_OTHERS[:-2]) | st.sampled_from(XML_OTHERS), max_size=3)
-    )
+    tags += draw(st.lists(st.sampled_from(XML_OTHERS[:-2] * 5 + XML_OTHERS), max_size=3))
     texts = [draw(xml_text) if end or not start else "" for start, end in tags]
     return "".join(f"{start}{text}{end}" for (start, end), text in zip(tags, texts, strict=True))
 

@@ -57,7 +57,7 @@ class ChatParser:
             return ()
         text = chunk[1:] if self._after_return and chunk[0] == "\n" else chunk
         self._after_return = chunk[-1] == "\r"
-        self._read(_LINE_END.sub("\n", text))
+        self._read(text if text.isprintable() else _LINE_END.sub("\n", text))
         inside = self._state is ChatParser._in_line and self._trimmer.flowing
         self._flow = self._pieces.field if inside else None
         return self._pieces.take()

@@ -7,11 +7,12 @@
     string   = '"' (character | escape)* '"'
     escape   = backslash ('"' | backslash | "/" | "b" | "f" | "n" | "r" | "t" | "u" hex*4)
 
-The object begins at the first ``{`` before a quote. A ``str`` field whose value is a string is released
-decoded, character by character; an escape leaves when it is complete, the first half of a
-surrogate pair when what follows decides whether the second half comes. Any other value of a
-``str`` field becomes ``str(value)``, as in ``parse_value``, and leaves at its end. Fields of
-other types leave as the model wrote them, quotes included. Nested objects are never searched.
+The object begins at the first ``{`` before a quote. A ``str`` field whose value is a string is
+released decoded, character by character; an escape leaves when it is complete, the first half
+of a surrogate pair when what follows decides whether the second half comes. Any other value
+of a ``str`` field becomes ``str(value)``, as in ``parse_value``, and leaves at its end. Fields
+of other types leave as the model wrote them, quotes included. Nested objects are never
+searched.
 
 The adapter takes ``json_repair.loads(reply)``, else that of the first balanced ``{…}``. So a
 reply is well-formed when it is one valid JSON object, alone or with prose or a code fence
