@@ -1,0 +1,92 @@
+"""What the body is decides how it is read, not what it is called."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from frames import Ear
+
+from streamll.capture.wire.base import Confused, CutShort, MalformedFrame
+from streamll.capture.wire.chat import ChatAssembler
+from streamll.capture.wire.reply import WireReply
+
+FRAME = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def reply(*chunks, status=200):
+    ear = Ear()
+    made = WireReply(ChatAssembler(ear))
+    made.opened(status)
+    for chunk in chunks:
+        made.feed(chunk)
+    return made, ear
+
+
+@pytest.mark.parametrize(
+    "before",
+    [b"", b": ping\n\n", b"event: x\n", b"id: 1\n", b"retry: 3\n", b"\r\n", b"\xef\xbb\xbf"],
+)
+def test_a_stream_is_known_by_its_first_bytes(before):
+    wire = before + FRAME + DONE
+    for made, ear in (reply(wire), reply(*(wire[i : i + 1] for i in range(len(wire))))):
+        assert made.streamed
+        assert ear.joined("text") == "Hi"
+        assert json.loads(made.body())["choices"][0]["message"]["content"] == "Hi"
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"id": 1}', b"<html>data: x</html>", b"event horizon", b"d", b"", b"[]"]
+)
+def test_anything_else_stays_as_it_is(body):
+    for made, ear in (reply(body), reply(*(body[i : i + 1] for i in range(len(body))))):
+        assert not made.streamed
+        assert made.body() == body
+        assert not ear.heard
+
+
+def test_an_http_error_is_never_a_stream():
+    made, ear = reply(FRAME, status=500)
+    assert not made.streamed
+    assert made.body() == FRAME
+    assert not ear.heard
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "refused"),
+    [
+        (400, b"Unrecognized request argument supplied: stream_options", True),
+        (422, b'{"detail": "Streaming is not supported"}', True),
+        (403, b"must be verified to stream this model", True),
+        (400, b"max_tokens is too large", False),
+        (401, b"no stream without a key", False),
+        (429, b"too many streams", False),
+        (500, b"stream", False),
+        (200, b"stream", False),
+    ],
+)
+def test_a_refused_stream_is_one_that_says_so(status, body, refused):
+    assert reply(body, status=status)[0].refused is refused
+
+
+def test_a_body_that_ends_inside_a_frame_is_cut_short():
+    made, _ = reply(FRAME, FRAME[:30])
+    with pytest.raises(CutShort):
+        made.body()
+
+
+def test_a_malformed_frame_in_the_middle_is_malformed():
+    with pytest.raises(MalformedFrame) as raised:
+        reply(FRAME, b"data: {oops\n\n", FRAME)
+    assert raised.value.data == b"{oops"
+
+
+def test_a_shape_nobody_thought_of_is_not_the_program_s_business():
+    with pytest.raises(Confused):
+        reply(b'data: {"choices": 7}\n\n')
+
+
+def test_complete_when_the_provider_says_so():
+    assert not reply(FRAME)[0].complete
+    assert reply(FRAME, DONE)[0].complete
