@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from streamll.sinks.terminal import Mode
 
 
-def run_demo(question: str, model: str | None, base_url: str | None, view: Mode) -> None:
+def run_demo(
+    question: str, model: str | None, base_url: str | None, pace: float, view: Mode
+) -> None:
     if model is None:
         print(
             "A practice model on this machine answers; "
@@ -20,7 +22,7 @@ def run_demo(question: str, model: str | None, base_url: str | None, view: Mode)
             file=sys.stderr,
             flush=True,
         )
-    with language_model(model or PRACTICE, base_url) as lm:
+    with language_model(model or PRACTICE, base_url, pace) as lm:
         import dspy
 
         with dspy.context(lm=lm):

@@ -46,6 +46,12 @@ BaseURL = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Where the model is served, if not at its provider's own."),
 ]
+Pace = Annotated[
+    float,
+    typer.Option(
+        min=0, metavar="SECONDS", help="Time from one chunk of the practice model to the next."
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -79,13 +85,14 @@ def demo(
     question: Annotated[
         str, typer.Option(help="What to ask.")
     ] = "Why does a streamed answer feel faster?",
+    pace: Pace = 0.03,
     view: ViewOption = View.auto,
     debug: Debug = False,
 ) -> None:
     """Watch a ChainOfThought program answer a question."""
     from streamll.cli.demo import run_demo
 
-    _perform(debug, lambda: run_demo(question, model, base_url, view.value))
+    _perform(debug, lambda: run_demo(question, model, base_url, pace, view.value))
 
 
 @app.command()
@@ -136,9 +143,7 @@ def run(
 @app.command()
 def practice(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8123,
-    pace: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Time from one chunk to the next.")
-    ] = 0.03,
+    pace: Pace = 0.03,
     chunk: Annotated[
         str, typer.Option(help="How replies are cut: token, whole, or a number of characters.")
     ] = "token",

@@ -26,12 +26,12 @@ PROVIDERS = {
 
 
 @contextmanager
-def language_model(name: str, base_url: str | None) -> Iterator[Any]:
+def language_model(name: str, base_url: str | None, pace: float = PACE) -> Iterator[Any]:
     """A ``dspy.LM`` for ``name``, without DSPy's cache, since a cached answer does not stream."""
     if name == PRACTICE:
         if base_url is not None:
             raise Problem("--base-url needs --model as well, e.g. --model openai/the-model")
-        with practice_model() as lm:
+        with practice_model(pace) as lm:
             yield lm
         return
     import dspy
@@ -46,13 +46,13 @@ def language_model(name: str, base_url: str | None) -> Iterator[Any]:
 
 
 @contextmanager
-def practice_model() -> Iterator[Any]:
+def practice_model(pace: float) -> Iterator[Any]:
     """A practice server on this machine and an ordinary ``dspy.LM`` that talks to it over HTTP."""
     from streamll.testing import PracticeServer
 
     # DSPy would look up current prices on the network; the practice model has none.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
-    with PracticeServer(pace=PACE) as server:
+    with PracticeServer(pace=pace) as server:
         yield server.lm()
 
 

@@ -105,14 +105,10 @@ def instantiate(found: Any, target: str) -> Any:
         return found
     if not callable(found):
         raise Problem(f"{target} is {type(found).__name__}, not a dspy.Module or a function")
-    if not inspect.isclass(found) and inspect.signature(found).parameters:
+    needed = parameters_of(found.__init__ if inspect.isclass(found) else found)
+    if needed and not inspect.isclass(found):
         return found  # a function that takes inputs is a program itself
-    missing = [
-        name
-        for name, parameter in inspect.signature(found).parameters.items()
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    ]
+    missing = [parameter.name for parameter in needed if parameter.default is parameter.empty]
     if missing:
         raise Problem(
             f"{target} cannot be made without {', '.join(missing)}; name an instance of it, or a "
@@ -122,6 +118,16 @@ def instantiate(found: Any, target: str) -> Any:
     if not isinstance(made, dspy.Module):
         raise Problem(f"{target} makes {type(made).__name__}, not a dspy.Module")
     return made
+
+
+def parameters_of(function: Any) -> list[inspect.Parameter]:
+    """The parameters that have names a caller may use, without ``self``."""
+    return [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and parameter.name != "self"
+    ]
 
 
 # --- its inputs -----------------------------------------------------------------------------------
@@ -142,11 +148,11 @@ def first_input(program: Any) -> str:
     signature = getattr(program, "signature", None)
     if names := list(getattr(signature, "input_fields", ())):
         return str(names[0])
-    for name, parameter in inspect.signature(
-        getattr(program, "forward", program)
-    ).parameters.items():
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            return name
+    # DSPy warns about whoever touches ``program.forward``, so look at the class's.
+    kind = type(program)
+    taker = getattr(kind, "forward", None) or getattr(kind, "aforward", None) or program
+    if parameters := parameters_of(taker):
+        return parameters[0].name
     for predictor in getattr(program, "predictors", list)():
         return str(next(iter(predictor.signature.input_fields)))
     raise Problem("the program does not say what its first input is called; use --input key=value")

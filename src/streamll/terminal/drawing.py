@@ -25,6 +25,8 @@ Line = list[tuple[str, str]]
 
 MAXIMUM_WIDTH = 110
 """Text wider than this is hard to read; wider terminals keep a margin."""
+LEAST = 16
+"""Columns that are left for text, however deep a step lies."""
 NARROW = 46
 """Below this, a label stands above its text instead of beside it."""
 LABEL_LIMIT = 18
@@ -89,7 +91,7 @@ class Drawing:
 
     def __init__(self, run: RunModel, width: int, now: float, glyphs: Glyphs) -> None:
         self.run = run
-        self.width = max(12, min(width, MAXIMUM_WIDTH))
+        self.width = min(width, MAXIMUM_WIDTH)
         self.now = now
         self.glyphs = glyphs
 
@@ -122,6 +124,7 @@ class Drawing:
 
     def _contents(self, step: Step, chain: Sequence[Step], guide: str) -> Iterator[Section]:
         items = chain[-1].items
+        guide = guide[: max(0, self.width - LEAST)]  # deeper steps are drawn at the same depth
         last_step = max((n for n, item in enumerate(items) if isinstance(item, Step)), default=-1)
         active = step.state == RUNNING
         inner = self.glyphs.through if last_step >= 0 else "  "
@@ -258,10 +261,11 @@ class Drawing:
 
     def _folded(self, style: str, content: str, guide: str, sign: str = "") -> list[Line]:
         room = max(8, self.width - tx.cells(guide) - tx.cells(sign))
-        return [
+        lines: list[Line] = [
             [("guide", guide), (style, (" " * len(sign) if number else sign) + part.rstrip())]
             for number, part in enumerate(fold(content, room))
         ]
+        return [fitted(line, self.width) for line in lines]
 
     def _closing(self) -> list[Line]:
         """How the run ended, wrapped between its parts."""

@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streamll.terminal.drawing import FIXED, GROWING, OTHER, Drawing, Glyphs, Line, Section
+from streamll.terminal.drawing import (
+    FIXED,
+    GROWING,
+    OTHER,
+    Drawing,
+    Glyphs,
+    Line,
+    Section,
+    fitted,
+)
 from streamll.terminal.model import RunModel
 
 CONDENSED = 4
@@ -97,7 +106,8 @@ def compose(
             for run in runs[: height - 1]
             for line in Drawing(run, width, now, glyphs).condensed(1)
         ]
-        return [*lines, [("detail", f"{glyphs.more} and {len(runs) - height + 1} more running")]]
+        rest = f"{glyphs.more} and {len(runs) - height + 1} more running"
+        return [*lines, fitted([("detail", rest)], width)]
     drawings = [Drawing(run, width, now, glyphs) for run in runs]
     heights = [drawing.height() for drawing in drawings]
     apart = sum(heights) + len(runs) - 1 <= height

@@ -74,7 +74,8 @@ class Screen:
         with self.lock:
             if not self.is_open:
                 return
-            self._frame("", [], self._width, anew=True)
+            if self._lines:
+                self._frame("", [], self._width, anew=True)
             self._output.write(SHOW_CURSOR)
             self.is_open = False
             for stream in self._redirected:

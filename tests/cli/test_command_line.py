@@ -1,0 +1,318 @@
+"""The command line from outside: processes, pipes, terminals, exit codes.
+
+A practice server in this process is the provider; what a command prints is what its user sees.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from typing import NamedTuple
+
+import pytest
+
+from emulator import Session
+from streamll.cli.main import main
+from streamll.testing import PracticeServer
+
+QA = """
+import dspy
+
+class QA(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.generate = dspy.ChainOfThought("question -> answer")
+
+    def forward(self, question, hint="none"):
+        return self.generate(question=f"{question} ({hint})")
+
+class Needy(dspy.Module):
+    def __init__(self, retriever):
+        super().__init__()
+
+ready = QA()
+number = 42
+
+def make():
+    return QA()
+
+def make_nothing():
+    return None
+
+def shout(text):
+    return text.upper()
+
+class Broken(QA):
+    def forward(self, question):
+        raise RuntimeError("it broke\\n\\x1b[31mbadly")
+
+class Printing(dspy.Predict):
+    def __init__(self):
+        super().__init__("topic, style -> poem, title")
+"""
+
+
+@pytest.fixture(scope="module")
+def server():
+    with PracticeServer() as server:
+        yield server
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "app.py").write_text(textwrap.dedent(QA))
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
+    return tmp_path
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def streamll(*arguments: str, **options) -> Done:
+    command = [sys.executable, "-m", "streamll", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+# --- demo -----------------------------------------------------------------------------------------
+
+
+def tokens(text: str, field: str) -> str:
+    import json
+
+    found = re.findall(rf"^\[TOKEN\] {field}: (.*)$", text, re.MULTILINE)
+    return "".join(map(json.loads, found))
+
+
+def test_the_demo_streams_to_a_pipe_without_a_key():
+    """A6: `[TOKEN]` lines where standard output is no terminal."""
+    done = streamll("demo", "--pace", "0", "--question", "What is a token?")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0] == "[RUN] ChainOfThought started"
+    assert lines[-1].startswith("[RUN] done in ")
+    assert "practice model" in tokens(done.out, "answer")
+    assert tokens(done.out, "reasoning")
+    assert done.err.strip() == (
+        "A practice model on this machine answers; "
+        "streamll demo --model openai/gpt-4o-mini asks a real one."
+    )
+
+
+def test_the_demo_is_live_on_a_terminal_and_ctrl_c_ends_it():
+    with Session(sys.executable, "-m", "streamll", "demo") as session:
+        session.wait_for(lambda terminal: "▌" in terminal.text)
+        session.process.send_signal(signal.SIGINT)
+        assert session.finish() == 130
+    assert "⊘ cancelled after" in session.emulator.text
+    assert session.emulator.cursor_visible
+    assert "Traceback" not in session.emulator.text
+
+
+def test_the_view_can_be_chosen(server):
+    arguments = ["demo", "--model", "openai/practice-model", "--base-url", server.openai_url]
+    with Session(sys.executable, "-m", "streamll", *arguments, "--view", "plain") as session:
+        assert session.finish() == 0
+    assert "[TOKEN] answer: " in session.emulator.text
+    assert " done in " in streamll(*arguments, "--view", "live").out.rpartition("✓")[2]
+
+
+def test_a_reader_that_leaves_sees_no_traceback():
+    command = f"{sys.executable} -m streamll demo --pace 0 | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[RUN] ChainOfThought started\n"
+    assert "Error" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+# --- run ------------------------------------------------------------------------------------------
+
+MODEL = ["--model", "openai/practice-model"]
+
+
+@pytest.fixture
+def run(place, server, monkeypatch, capfd):
+    """`streamll run …` in this process, since importing dspy takes a second each time."""
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "app", raising=False)
+
+    def run(*arguments: str) -> Done:
+        code = main(["run", *arguments, *MODEL, "--base-url", server.openai_url])
+        return Done(code, *capfd.readouterr())
+
+    return run
+
+
+def test_run_streams_the_named_field_of_a_program(run, server):
+    """The row `streamll run module:Program --field answer "question"`."""
+    server.script({"reasoning": "Think.", "answer": "Forty-two."})
+    done = run("app:QA", "--field", "answer", "What?")
+    assert done.code == 0, done.err
+    assert tokens(done.out, "answer") == "Forty-two."
+    assert tokens(done.out, "reasoning") == ""
+    assert server.requests[-1].inputs["question"] == "What? (none)"
+    assert done.err == ""
+
+
+@pytest.mark.parametrize("target", ["app:ready", "app:make", "app.py:QA"])
+def test_a_program_is_a_class_an_instance_a_factory_or_in_a_file(run, server, target):
+    server.script({"reasoning": "Think.", "answer": "Yes."})
+    done = run(target, "Q", "--input", "hint=look")
+    assert done.code == 0, done.err
+    assert tokens(done.out, "answer") == "Yes."
+    assert server.requests[-1].inputs["question"] == "Q (look)"
+
+
+def test_inputs_by_name(run, server):
+    server.script({"poem": "Roses", "title": "Red"})
+    done = run("app:Printing", "roses", "--input", "style=haiku")
+    assert done.code == 0, done.err
+    assert server.requests[-1].inputs == {"topic": "roses", "style": "haiku"}
+
+
+def test_a_program_that_fails_is_one_line_and_exit_code_1(run):
+    done = run("app:Broken", "Q")
+    assert done.code == 1
+    assert done.err == "streamll: RuntimeError: it broke ␛[31mbadly\n"
+    assert done.out.splitlines()[-1].startswith("[RUN] failed after ")
+    assert "Traceback" in run("app:Broken", "Q", "--debug").err
+
+
+def test_a_function_is_a_program_too(run):
+    done = run("app:shout", "hello")
+    assert done.code == 0, done.err
+    assert re.fullmatch(r"\[RUN\] \w+ started", done.out.splitlines()[0])
+
+
+def test_without_a_model_it_says_how_to_name_one(place):
+    done = streamll("run", "app:QA", "Q", cwd=place)
+    assert done.code == 2
+    assert done.err.startswith("streamll: no language model is configured: name one with --model")
+    assert done.err.count("\n") == 1
+
+
+# --- in this process: what can be wrong with a command line -----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["run", "app"], "the program is named module:Program"),
+        (["run", "nowhere:QA"], "there is no module 'nowhere' here"),
+        (["run", "app.deeper:QA"], "there is no module"),
+        (["run", "nowhere.py:QA"], "there is no file 'nowhere.py' here"),
+        (["run", "app:Quack"], "app has no 'Quack'; its programs are: QA, Needy, Broken, Printing"),
+        (["run", "app:number"], "app:number is int, not a dspy.Module or a function"),
+        (["run", "app:Needy"], "app:Needy cannot be made without retriever"),
+        (["run", "app:make_nothing"], "app:make_nothing makes NoneType, not a dspy.Module"),
+        (["run", "app:QA", "Q", "--input", "hint"], "--input takes key=value, not 'hint'"),
+        (["run", "app:QA", "Q", "--input", "question=R"], "'question' is given twice"),
+        (["run", "app:QA", "Q", "--base-url", "http://x"], "--base-url needs --model as well"),
+        (["run", "app:QA", "Q", "--model", "gpt-4o"], "--model takes provider/name, such as openai/gpt-4o"),
+        (["run", "app:QA", "Q", "--model", "auto"], "--model auto found no key in the environment"),
+        (
+            ["run", "app:QA", "Q", "--model", "practice", "--field", "anwser"],
+            "no output field 'anwser'. Its output fields are: generate.predict: reasoning, answer",
+        ),
+        (["demo", "--base-url", "http://x"], "--base-url needs --model as well"),
+        (["demo", "--view", "fancy"], "Invalid value for '--view'"),
+        (["practice", "--chunk", "0"], "--chunk takes token, whole or a number of characters"),
+        (["practice", "--port", "70000"], "Invalid value for '--port'"),
+        (["dance"], "No such command 'dance'"),
+        (["run"], "Missing argument 'MODULE:PROGRAM'"),
+    ],
+)  # fmt: skip
+def test_a_command_line_that_makes_no_sense_is_one_line_and_exit_code_2(
+    arguments, complaint, place, monkeypatch, capsys
+):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "app", raising=False)
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    complaints = [line for line in printed.err.splitlines() if line.startswith("streamll: ")]
+    assert len(complaints) == 1
+    assert complaint in complaints[0]
+    assert "Traceback" not in printed.err
+
+
+def test_an_error_inside_the_module_is_not_a_missing_module(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert main(["run", "broken:QA"]) == 1
+    error = "ModuleNotFoundError: No module named 'nothing_of_this_name'"
+    assert error in capsys.readouterr().err
+
+
+def test_auto_takes_the_provider_whose_key_is_there(monkeypatch):
+    from streamll.cli.models import resolve
+
+    monkeypatch.setenv("GEMINI_API_KEY", "k")
+    assert resolve("auto").startswith("gemini/")
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    assert resolve("auto").startswith("openai/")
+    assert resolve("ollama_chat/llama3.2") == "ollama_chat/llama3.2"
+
+
+def test_help_is_quick_and_needs_no_dspy():
+    started = time.monotonic()
+    done = streamll("--help")
+    assert done.code == 0
+    assert all(command in done.out for command in ("demo", "run", "practice"))
+    assert time.monotonic() - started < 3  # 0.1 s on an idle machine
+    code = "import sys, streamll.cli.main as m; m.main(['--help']); sys.exit('dspy' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=20).returncode
+        == 0
+    )
+
+
+def test_version_and_nothing_at_all(capsys):
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"streamll \d+\.\d+\.\S+\n", capsys.readouterr().out)
+    assert main([]) == 2
+    assert "Commands:" in capsys.readouterr().out
+
+
+# --- practice ---------------------------------------------------------------------------------------
+
+
+def test_the_practice_server_says_how_to_reach_it_and_ends_with_ctrl_c():
+    command = [sys.executable, "-m", "streamll", "practice", "--port", "0", "--pace", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            told = "".join(iter(process.stdout.readline, "\n"))
+            told += "".join(iter(process.stdout.readline, "\n"))
+            url = re.search(r"http://127\.0\.0\.1:\d+", told)[0]
+            asked = streamll("demo", *MODEL, "--base-url", f"{url}/v1")
+            assert asked.code == 0, asked.err
+            process.send_signal(signal.SIGINT)
+            rest, complaints = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert complaints == ""
+    assert f'dspy.LM("anthropic/practice-model", api_base="{url}", api_key="practice")' in told
+    assert re.search(r"POST /v1/chat/completions 200  \d+ chunks, [\d.]+ s\n", rest)
+
+
+def test_a_port_that_is_taken_is_one_line(server, capsys):
+    assert main(["practice", "--port", str(server.port)]) == 1
+    assert capsys.readouterr().err.startswith(f"streamll: port {server.port} cannot be used: ")
+
+
+@pytest.fixture(autouse=True)
+def no_keys(monkeypatch):
+    for name in [name for name in os.environ if name.endswith("_API_KEY")]:
+        monkeypatch.delenv(name)

@@ -1,0 +1,201 @@
+"""The live view over time, on an emulated terminal, and in a notebook."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+from runs import Script, chain_of_thought
+from test_terminal_screen import Terminal
+
+from streamll.core import events as ev
+from streamll.terminal import live, notebook
+
+
+@pytest.fixture
+def watching(monkeypatch):
+    """Open a view on a terminal of its own, from inside the test (see ``opened``)."""
+    views = []
+
+    def open_view(encoding: str = "utf-8") -> tuple[live.LiveView, Terminal]:
+        terminal = Terminal(60, 16)
+        terminal.encoding = encoding
+        monkeypatch.setattr(sys, "stdout", terminal)
+        monkeypatch.setattr(sys, "stderr", terminal)
+        views.append(live.terminal_view(terminal, *terminal.size()))
+        return views[-1], terminal
+
+    yield open_view
+    for view in views:
+        view.close()
+
+
+def until(condition, what: str) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, f"still waiting for {what}"
+        time.sleep(0.01)
+
+
+DONE = """\
+● QA  openai/gpt-4o-mini
+╰─ ✓ generate  1.0 s
+     reasoning  Think.
+     answer     Paris.
+✓ done in 1.2 s · 48 tokens · first token 0.30 s
+  53 tokens/s · $0.0001"""
+
+
+def test_a_run_grows_and_then_stays(watching):
+    view, terminal = watching()
+    """X0a: live while it runs, whole afterwards."""
+    events = chain_of_thought()
+    view.show(events[:9])
+    until(lambda: "▌" in terminal.emulator.text, "the first frame")
+    assert "● QA  0.0 s" in terminal.emulator.text
+    assert not terminal.emulator.cursor_visible
+    view.show(events[9:])
+    assert terminal.emulator.text == DONE  # at once, without waiting for a frame
+    assert terminal.emulator.cursor_visible
+    assert sys.stdout is terminal
+
+
+def test_a_long_text_is_whole_in_the_scrollback(watching):
+    view, terminal = watching()
+    text = " ".join(f"word{number}" for number in range(500))
+    events = chain_of_thought(answer=text)
+    view.show(events[:-6])
+    until(lambda: "more line" in terminal.emulator.text, "a frame that does not hold it all")
+    assert len(terminal.emulator.lines) <= 16
+    view.show(events[-6:])
+    words = " ".join(terminal.emulator.text.split())
+    assert text in words.replace("answer ", "")
+    assert "more line" not in words
+
+
+def test_runs_end_one_after_the_other_and_are_left_in_that_order(watching):
+    view, terminal = watching()
+    """B9: several at once, without garbling."""
+    first, second = chain_of_thought("a", answer="First."), chain_of_thought("b", answer="Second.")
+    view.show([*first[:9], *second[:9]])
+    until(lambda: terminal.emulator.text.count("● QA") == 2, "both runs")
+    view.show(second[9:])
+    assert "Second." in terminal.emulator.text
+    until(lambda: "First.▌" in terminal.emulator.text or "▌" in terminal.emulator.text, "the other")
+    view.show(first[9:])
+    text = terminal.emulator.text
+    assert text.index("Second.") < text.index("First.")
+    assert text.count("● QA") == text.count("✓ done") == 2
+
+
+def test_frames_are_few_however_many_tokens(watching):
+    view, terminal = watching()
+    script = Script()
+    view.show(script.events)
+    started = time.monotonic()
+    for index in range(20_000):
+        token = ev.TokenEvent(identity=script.root, field="a", token="word ", token_index=index)
+        view.show([token])
+    seconds = time.monotonic() - started
+    view.show(script.end())
+    assert len(terminal.written) <= seconds * live.FRAMES + 6
+
+
+def test_one_terminal_has_one_view(watching):
+    view, terminal = watching()
+    view.show(chain_of_thought()[:5])
+    assert live.terminal_view(terminal) is view
+    view.close()
+    assert view.is_idle
+
+
+def test_closing_leaves_what_there_is(watching):
+    view, terminal = watching()
+    view.show(chain_of_thought()[:9])
+    view.close()
+    assert "Think." in terminal.emulator.text
+    assert "⊘ left after" in terminal.emulator.text
+    assert terminal.emulator.cursor_visible
+
+
+def test_what_is_said_outside_of_any_run_is_shown(watching):
+    view, terminal = watching()
+    view.show([ev.Status(message="Warming up…"), ev.StreamllEvent(event_type="ready")])
+    assert terminal.emulator.text == "  › Warming up…\n  ◦ ready"
+    assert terminal.emulator.cursor_visible
+
+
+def test_a_run_joined_midway_that_falls_silent_is_over(watching, monkeypatch):
+    monkeypatch.setattr(live, "IDLE", 0.0)
+    view, terminal = watching()
+    view.show([ev.Status(identity=ev.Identity(run_id="late"), message="hello")])
+    until(lambda: view.is_idle, "the end of it")
+    assert "› hello" in terminal.emulator.text
+
+
+def test_a_terminal_that_hangs_up_ends_the_view(watching):
+    view, terminal = watching()
+    view.show(chain_of_thought()[:5])
+
+    def gone(text):
+        raise BrokenPipeError
+
+    terminal.write = gone
+    until(lambda: view._is_over, "the view to notice")
+    assert sys.stdout is terminal
+    view.show(chain_of_thought())  # nothing happens, nothing is raised
+
+
+def test_ascii_where_the_terminal_knows_nothing_else(watching):
+    view, terminal = watching("ascii")
+    view.show(chain_of_thought())
+    assert terminal.emulator.text.isascii()
+    assert "`- + generate" in terminal.emulator.text
+
+
+# --- notebooks ------------------------------------------------------------------------------------
+
+
+class Kernel:
+    """What IPython offers a program in a notebook, as far as the view uses it."""
+
+    def __init__(self) -> None:
+        self.outputs: list[dict[str, str]] = []
+
+    def install(self, monkeypatch) -> None:
+        shell = SimpleNamespace(kernel=self)
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+        monkeypatch.setitem(sys.modules, "IPython.display", self)
+
+    def display(self, bundle, *, raw, display_id):
+        assert raw
+        assert display_id
+        self.outputs.append(bundle)
+        return SimpleNamespace(update=lambda new, raw: bundle.update(new))
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    kernel = Kernel()
+    kernel.install(monkeypatch)
+    return kernel
+
+
+def test_in_a_notebook_one_output_is_updated_and_stays(kernel):
+    assert notebook.in_notebook()
+    view = notebook.notebook_view(width=60)
+    events = chain_of_thought(answer="<b>Paris</b>")
+    view.show(events[:9])
+    until(lambda: kernel.outputs and "▌" in kernel.outputs[0]["text/plain"], "the first frame")
+    view.show(events[9:])
+    [output] = kernel.outputs
+    assert "answer     <b>Paris</b>\n✓ done" in output["text/plain"]
+    assert "&lt;b&gt;Paris&lt;/b&gt;" in output["text/html"]
+    assert '<span style="color:#16a34a">✓</span>' in output["text/html"]
+
+
+def test_outside_of_a_notebook_there_is_none(monkeypatch):
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    assert not notebook.in_notebook()
