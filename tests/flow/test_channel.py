@@ -195,6 +195,17 @@ def test_looking_wakes_a_reader_for_what_it_has_found():
     assert reader.outcome() == "put while somebody looked"
 
 
+def test_an_end_that_another_reader_has_seen_wakes_those_who_wait():
+    channel = Channel[str](10)
+    reader = in_thread(channel.get)
+    wait_until(lambda: channel.statistics().waiting_readers == 1)
+    with channel._lock:
+        channel.close()  # as if a reader had been inside: it takes over
+    with pytest.raises(ChannelClosed):
+        channel.get()
+    assert isinstance(reader.outcome(), ChannelClosed)
+
+
 def test_impossible_options_are_refused():
     with pytest.raises(ConfigurationError, match="at least 1"):
         Channel(0)

@@ -145,11 +145,9 @@ def test_a_failed_channel_ends_the_thread_and_makes_nobody_wait():
     handled.worker.put(2)
     with pytest.raises(ChannelOverflow):
         handled.worker.put(3)
-    assert not handled.worker.catch_up(BOUND)
-    thread = handled.worker._thread
+    assert not handled.worker.catch_up(0.01)
     go_on.set()
-    thread.join(BOUND)
-    assert not thread.is_alive()
+    assert handled.worker.stop(BOUND)
     assert handled.items == [0, 1, 2]
 
 

@@ -74,7 +74,7 @@ def test_a_full_disk_is_logged_once_and_counted(caplog):
         put_all(sink)
         put_all(sink)
         assert len(caplog.records) == 1
-        assert "JsonlSink: OSError: No space left on device" in caplog.text
+        assert "a run.start event: OSError: No space left on device" in caplog.text
     assert sink.statistics().failed == 6
     assert sink.stop()
 

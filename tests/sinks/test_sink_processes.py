@@ -26,7 +26,8 @@ def run_script(body: str) -> subprocess.CompletedProcess:
         class Slow(BaseSink):
             def handle_event(self, event):
                 time.sleep(0.01)
-                print(event.message, flush=True)
+                sys.stdout.write(event.message + "\\n")
+                sys.stdout.flush()
     """
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(prelude) + textwrap.dedent(body)],

@@ -201,8 +201,7 @@ class Channel(Generic[T]):
                 if self._nudged:
                     self._nudged = False
                     self._forget_leavers()
-                self._admit()
-                self._wake()
+                self._receive()
             finally:
                 self._lock.release()
 
@@ -210,8 +209,7 @@ class Channel(Generic[T]):
     def _looking(self) -> Iterator[None]:
         """Hold the lock, with everything put so far in the buffer."""
         with self._lock:
-            self._admit()
-            self._wake()
+            self._receive()
             yield
         self._settle()
 
@@ -219,8 +217,12 @@ class Channel(Generic[T]):
         self._nudged = True
         self._settle()
 
+    def _receive(self) -> None:
+        """Move the inbox into the buffer and wake whoever waited for what it held."""
+        self._admit()
+        self._wake()
+
     def _admit(self) -> None:
-        """Move the inbox into the buffer."""
         inbox, buffer = self._inbox, self._buffer
         while inbox:
             item = inbox.popleft()
@@ -281,7 +283,7 @@ class Channel(Generic[T]):
         ended = False
         with self._lock:
             if self._inbox:
-                self._admit()
+                self._receive()
             buffer = self._buffer
             if buffer and not self._abandoned:
                 while buffer and len(items) < limit:
@@ -350,7 +352,7 @@ class Channel(Generic[T]):
     def _enlist_reader(self, waiter: Waiter) -> bool:
         """Wait for items, unless there is something to take or the end to see."""
         with self._lock:
-            self._admit()
+            self._receive()
             ended = self._closed or self._abandoned or self._buffer.overflowed
             ready = ended or bool(self._buffer)
             if not ready:

@@ -76,7 +76,7 @@ class Delivery:
         try:
             self.worker.put(event)
         except Exception as error:  # noqa: BLE001 - a sink never breaks the program
-            self._say(error, event)
+            self._say("cannot take", error, event)
 
     def start(self) -> None:
         self.worker.start()
@@ -89,13 +89,19 @@ class Delivery:
         if done and self._loop is not None:
             self._loop.stop(timeout)
             self._loop = None
+        statistics = self.statistics()
         if not done and not self.hangs:
             self.hangs = True
-            left = self.statistics().buffered
+            left = statistics.buffered
             logger.warning("sink %s did not finish in time; %d events are left", self.name, left)
-        if self._failed > self._said:
-            self._said = self._failed
-            logger.warning("sink %s could not handle %d events", self.name, self._failed)
+        if statistics.failed + statistics.dropped > self._said:
+            self._said = statistics.failed + statistics.dropped
+            logger.warning(
+                "sink %s could not handle %d events, and dropped %d because its buffer was full",
+                self.name,
+                statistics.failed,
+                statistics.dropped,
+            )
         return done
 
     def statistics(self) -> SinkStatistics:
@@ -121,20 +127,21 @@ class Delivery:
         """Count ``events`` as not handled; say why the first time."""
         if events:
             self._failed += len(events)
-            self._say(error, events[0])
+            self._say("failed on", error, events[0])
 
-    def _say(self, error: BaseException, event: Event) -> None:
+    def _say(self, what: str, error: BaseException, event: Event) -> None:
         if self._complained:
             return
         self._complained = True
         frames = traceback.extract_tb(error.__traceback__)
+        place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
         logger.warning(
-            "sink %s: %s%s on a %s event; later events are still delivered "
-            "(said once; the sink says how many when it stops)",
+            "sink %s %s a %s event: %s%s (said once; stop() says how many)",
             self.name,
-            describe(error),
-            f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else "",
+            what,
             event.event_type,
+            describe(error),
+            place,
         )
 
     def _handle(self, events: list[Event]) -> None:
