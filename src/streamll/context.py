@@ -85,9 +85,8 @@ def clear_context() -> None:
     _context.set(NOTHING)
 
 
-def get_context() -> Mapping[str, Any]:
-    """The context of this task or thread, read-only."""
-    return _context.get()
+get_context: Callable[[], Mapping[str, Any]] = _context.get
+"""The context of this task or thread, read-only."""
 
 
 @contextmanager

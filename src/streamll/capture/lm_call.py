@@ -10,7 +10,7 @@ inner one is done first and makes candidate 0; what the outer one adds is candid
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from streamll.capture.frames import Frame
@@ -148,18 +148,16 @@ class LMCall:
         if pieces := self._parser.feed(text):
             self._emit(pieces)
 
-    def _emit(self, pieces: Any) -> None:
+    def _emit(self, pieces: Sequence[Piece]) -> None:
         for piece in pieces:
-            self._emit_piece(piece)
-
-    def _emit_piece(self, piece: Piece) -> None:
-        if isinstance(piece, Text):
-            if piece.field in self._wanted:
-                self._token(piece.field, piece.text)
-        elif isinstance(piece, Opened):
-            self._end_open_field()
-            if piece.field in self._wanted:
-                self._start_field(piece.field)
+            field = piece.field
+            if isinstance(piece, Text):
+                if field in self._wanted:
+                    self._token(field, piece.text)
+            elif isinstance(piece, Opened):
+                self._end_open_field()
+                if field in self._wanted:
+                    self._start_field(field)
 
     def _start_field(self, field: str) -> None:
         self._fields[field] = FieldText()
@@ -168,6 +166,8 @@ class LMCall:
 
     def _token(self, field: str, token: str, finish_reason: str | None = None) -> None:
         so_far = self._fields[field]
+        if not so_far.tokens:
+            self.run.totals.saw_token()
         self.run.publish(
             TokenEvent, self.scope, self.identity,
             field=field, token=token, token_index=so_far.tokens, offset=so_far.length,

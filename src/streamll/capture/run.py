@@ -11,6 +11,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
+from time import time as now
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -64,6 +65,10 @@ class Totals:
         self.completion_tokens = 0
         self.cost: float | None = None
 
+    def saw_token(self) -> None:
+        if self.first_token is None:
+            self.first_token = time.monotonic()
+
     def add(self, prompt_tokens: int, completion_tokens: int, cost: float | None) -> None:
         self.lm_calls += 1
         self.prompt_tokens += prompt_tokens
@@ -113,13 +118,13 @@ class Run:
                 return None
             event = kind(
                 seq=self._next_seq,
-                timestamp=time.time(),
+                timestamp=now(),
                 identity=identity,
                 context=get_context(),
                 **own,
             )
             self._deliver(event, scope)
-        if scope.token_hooks and kind is TokenEvent:
+        if kind is TokenEvent and scope.token_hooks:
             self._call_token_hooks(event, scope)
         return event
 
@@ -135,7 +140,7 @@ class Run:
             stamped = msgspec.structs.replace(
                 event,
                 seq=self._next_seq,
-                timestamp=time.time(),
+                timestamp=now(),
                 identity=self.current_identity(),
                 context=context,
                 **changes,
@@ -144,12 +149,10 @@ class Run:
 
     def _deliver(self, event: Event, scope: Scope) -> None:
         self._next_seq += 1
-        if self.totals.first_token is None and isinstance(event, TokenEvent):
-            self.totals.first_token = time.monotonic()
         approved = event if configuration.redact is None else configuration.approve(event)
         if approved is not None:
-            for outlet in scope.outlets:
-                outlet.put(approved)
+            for put in scope.puts:
+                put(approved)
 
     def _call_token_hooks(self, event: Event, scope: Scope) -> None:
         for hook in scope.token_hooks:

@@ -42,6 +42,7 @@ class Scope:
         self.parent = parent
         inherited = parent.outlets if parent is not None else ()
         self.outlets: tuple[Outlet, ...] = each_once((*inherited, *outlets))
+        self.puts = tuple(outlet.put for outlet in self.outlets)  # looked up once, called per token
         self._declared = selection
         self.switched: FieldSelection | None = None  # ``self._streamll_stream_fields = …``
         self.token_hooks: tuple[Callable[[Event], None], ...] = (
