@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import dspy
 import pytest
@@ -257,3 +258,22 @@ def test_not_entering_is_a_clear_error():
             pass
     with pytest.raises(TypeError, match="stream takes a dspy.Module or a function, not int"):
         streamll.stream(3)
+
+
+def test_a_flood_of_statuses_waits_for_a_slow_reader_and_loses_none(lm):
+    """Ten times the buffer is admitted; then a thread that says more waits for its reader."""
+
+    class Chatty(dspy.Module):
+        def forward(self):
+            for i in range(3000):
+                streamll.emit("tick", i=i)
+
+    with streamll.stream(Chatty())() as events:
+        channel = events._performance.channel
+        assert next(events).event_type == "run.start"
+        deadline = time.monotonic() + 5
+        while not channel.overfull and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert channel.statistics().buffered <= 1100
+        ticks = [event.data["i"] for event in events if event.event_type == "tick"]
+    assert ticks == list(range(3000))

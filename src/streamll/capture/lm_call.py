@@ -220,7 +220,10 @@ class LMCall:
 
     @property
     def full(self) -> bool:
-        return any(channel.full for channel in self._channels)  # type: ignore[attr-defined]
+        for channel in self._channels:  # noqa: SIM110 - asked for every chunk
+            if channel.full:  # type: ignore[attr-defined]
+                return True
+        return False
 
     def pause(self) -> None:
         for channel in self._channels:

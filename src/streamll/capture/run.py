@@ -36,6 +36,7 @@ from streamll.core.events import (
     TokenEvent,
     ToolError,
 )
+from streamll.core.ordering import Sequencer
 
 if TYPE_CHECKING:
     from streamll.capture.scope import Scope
@@ -102,7 +103,7 @@ class Run:
         self.closed = False
         self.identity = Identity(run_id=self.run_id)
         self._lock = threading.RLock()
-        self._next_seq = 0
+        self._take_seq = Sequencer()
         self._open_calls: dict[int, OpenCall] = {}
         self._connections: dict[int, tuple[Scope, Callable[[], None]]] = {}
         self._failed_partial: Mapping[str, str] = NOTHING
@@ -117,7 +118,7 @@ class Run:
             if self.closed:
                 return None
             event = kind(
-                seq=self._next_seq,
+                seq=self._take_seq(),
                 timestamp=now(),
                 identity=identity,
                 context=get_context(),
@@ -139,7 +140,7 @@ class Run:
                 changes["data"] = EventData(dict(event.data), context)
             stamped = msgspec.structs.replace(
                 event,
-                seq=self._next_seq,
+                seq=self._take_seq(),
                 timestamp=now(),
                 identity=self.current_identity(),
                 context=context,
@@ -148,7 +149,6 @@ class Run:
             self._deliver(stamped, scope)
 
     def _deliver(self, event: Event, scope: Scope) -> None:
-        self._next_seq += 1
         approved = event if configuration.redact is None else configuration.approve(event)
         if approved is not None:
             for put in scope.puts:

@@ -98,6 +98,9 @@ class Scope:
     def publish(self, event: Event) -> None:
         """Put a program's own event into the run, at the place where it happens."""
         self.run.publish_custom(event, self)
+        for outlet in self.outlets:
+            if getattr(outlet, "overfull", False):
+                outlet.wait_for_room()  # type: ignore[attr-defined]
 
 
 def each_once(outlets: Iterable[Outlet]) -> tuple[Outlet, ...]:

@@ -7,7 +7,7 @@
         ├── UnknownFieldError        (ValueError) a field name no predictor has
         ├── AmbiguousFieldError      (ValueError) one name, several predictors
         ├── StreamCancelled          the stream was left before the program ended
-        ├── ChannelClosed            sending into, or receiving from, a channel that has ended
+        ├── ChannelClosed            reading from a channel that has ended
         ├── ChannelOverflow          a channel with policy "fail" is full
         ├── WireError                (ValueError) bytes that are not a streamll event
         ├── OutOfOrder               (ValueError) events in an order no run can produce

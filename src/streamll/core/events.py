@@ -28,7 +28,7 @@ import msgspec
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
+class Identity(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """Who an event comes from; every field is the default outside a run.
 
     ``path`` holds the frames from the run's root to here, ``predictor`` the
@@ -73,7 +73,7 @@ class EventData(Mapping[str, Any]):
         return repr(dict(self))
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """What all kinds share. ``isinstance(x, Event)`` holds for everything a run yields."""
 
     event_type: ClassVar[str] = ""

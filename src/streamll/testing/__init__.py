@@ -18,6 +18,7 @@ needs no change. ``streamll practice`` runs the same server from the command lin
 
 from __future__ import annotations
 
+from streamll.core.ordering import OrderCheck
 from streamll.sinks.memory import MemorySink as RecordingSink
 from streamll.testing.cutting import chunkings
 from streamll.testing.formats import Prompt
@@ -28,6 +29,7 @@ from streamll.testing.server import PracticeServer
 __all__ = [
     "Citation",
     "Fault",
+    "OrderCheck",
     "PracticeServer",
     "Prompt",
     "RecordedRequest",
