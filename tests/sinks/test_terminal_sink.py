@@ -7,6 +7,7 @@ made here, so nothing waits for a model.
 from __future__ import annotations
 
 import io
+import pickle
 import re
 import signal
 import subprocess
@@ -178,6 +179,22 @@ def test_a_program_that_ends_in_the_middle_gives_the_terminal_back(tmp_path, how
     assert "  answer  Paris\n⊘ left after" in session.emulator.text
 
 
+def test_a_tool_may_ask_its_user(tmp_path):
+    command = script(
+        tmp_path,
+        """
+        begin(); tokens("Paris"); time.sleep(0.2)
+        answer = input("Go on? ")
+        tokens(f" {answer}"); end()
+        """,
+    )
+    with Session(*command) as session:
+        session.wait_for(lambda terminal: terminal.text == "Go on?" and terminal.cursor_visible)
+        session.type("yes\n")
+        assert session.finish() == 0
+    assert session.emulator.text.startswith("Go on? yes\n● QA\n  answer  Paris yes\n✓ done")
+
+
 def test_ctrl_c_gives_the_terminal_back(tmp_path):
     command = script(tmp_path, 'begin(); tokens("Paris"); sys.stdin.readline()')
     with Session(*command) as session:
@@ -238,6 +255,15 @@ def test_live_can_be_asked_for_where_there_is_no_terminal():
     file = io.StringIO()
     run(TerminalSink("live", file=file, width=40, height=10))
     assert "✓" in file.getvalue()
+
+
+def test_a_sink_can_be_pickled_with_the_program_that_has_it(capsys):
+    sink = TerminalSink("plain", width=60)
+    run(sink)
+    copy = pickle.loads(pickle.dumps(sink))
+    run(copy)
+    assert (copy.mode, copy.width) == ("plain", 60)
+    assert capsys.readouterr().out.count("[TOKEN]") == 2
 
 
 def test_a_mode_that_does_not_exist_is_an_error():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import os
 import sys
 
 import pytest
-from emulator import Emulator
 
+from emulator import Emulator
 from streamll.terminal.output import Output
 from streamll.terminal.screen import Screen
 
@@ -177,6 +178,31 @@ def test_a_stream_replaced_meanwhile_is_left_alone(opened, monkeypatch):
     assert terminal.emulator.text == "later"
     assert kept.encoding == "utf-8"
     assert kept.isatty()
+
+
+def test_a_question_of_the_program_has_the_terminal_to_itself(opened, monkeypatch):
+    seen = []
+
+    def ask(prompt):
+        seen.append((terminal.emulator.text, terminal.emulator.cursor_visible))
+        screen.draw(lines("a frame in between"), staying=lines("a run that ended"))
+        print("from another thread")
+        terminal.write(f"{prompt}yes\n")  # as the terminal shows what is typed
+        return "yes"
+
+    monkeypatch.setattr(builtins, "input", ask)
+    screen, terminal = opened()
+    screen.draw(lines("live"))
+    print("Really", end=" ")
+    assert input("allow? ") == "yes"
+    assert seen == [("Really", True)]
+    screen.draw(lines("live again"))
+    assert terminal.emulator.text == (
+        "Really from another thread\nallow? yes\na run that ended\nlive again"
+    )
+    assert not terminal.emulator.cursor_visible
+    screen.close()
+    assert builtins.input is ask
 
 
 def test_writing_something_else_than_text_fails_as_it_always_does(opened):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import Literal, Protocol, TextIO, get_args
+from typing import Any, Literal, Protocol, TextIO, get_args
 
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event
@@ -77,6 +77,9 @@ class TerminalSink(BaseSink):
         if self._view is not None and self._process == os.getpid():
             self._view.close(id(self))
         return done
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_view": None}
 
     def _current_view(self) -> View:
         """The view that is in use; between runs, whatever now fits ``sys.stdout``."""

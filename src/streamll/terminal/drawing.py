@@ -154,14 +154,10 @@ class Drawing:
             yield _section(BESIDE, lines, below)
 
     def _step_line(self, step: Step, chain: Sequence[Step], branch: str) -> Line:
-        label = step.label
-        if step.kind == "tool" and "(" not in label:
-            label += "(…)"
-        line: Line = [
-            ("guide", branch),
-            self.glyphs.state(step, self.now),
-            (step.kind, f" {label}"),
-        ]
+        sign = self.glyphs.state(step, self.now)
+        line: Line = [("guide", branch), sign, (step.kind, f" {step.label}")]
+        if step.kind == "tool":
+            line.append(("detail", f"({step.arguments or '…'})"))
         details = [each for shown in chain for each in (shown.model, *shown.details) if each]
         if step.state == RUNNING:
             details.append(self._elapsed(step))

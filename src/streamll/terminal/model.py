@@ -49,6 +49,7 @@ class Step:
     state: str = RUNNING
     duration: float | None = None
     details: list[str] = field(default_factory=list)
+    arguments: str = ""
     error: str = ""
     waiting: str = ""
     inline: bool = False  # as an only child it is shown as part of its parent
@@ -200,8 +201,7 @@ class RunModel:
         who = event.identity
         label = tx.one_line(event.name, 80)
         step = self._add("tool", label, who.call_id, self._home(_outside(who)), now)
-        if event.arguments:
-            step.label = f"{label}({tx.arguments(event.arguments)})"
+        step.arguments = tx.arguments(event.arguments)
 
     def _tool_end(self, event: ev.ToolEnd, now: float) -> None:
         call_id = event.identity.call_id

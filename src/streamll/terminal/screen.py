@@ -2,12 +2,14 @@
 
 A frame overwrites the rows in place, in one write, and touches only those that changed, so
 nothing flickers. Text that stays, ours or the program's own, goes above. While the screen is
-open the program's standard streams lead here; the cursor is hidden and comes back with
-``close``. This module does not decide what is shown, or when.
+open the program's standard streams lead here, and ``input`` makes room for its question; the
+cursor is hidden. ``close`` gives everything back. This module does not decide what is shown, or
+when.
 """
 
 from __future__ import annotations
 
+import builtins
 import os
 import re
 import sys
@@ -51,7 +53,10 @@ class Screen:
         self._width = 0
         self._written_above = 0.0
         self._redirected: list[Redirected] = []
+        self._input = builtins.input
+        self._kept_back: list[Line] = []
         self.is_open = False
+        self.is_paused = False
 
     @property
     def is_broken(self) -> bool:
@@ -64,23 +69,56 @@ class Screen:
             if self.is_open:
                 return
             self.is_open = True
-            self._width, _ = self._size()
-            # If the cursor is not at the beginning of a row, these blanks end in the next one.
-            self._output.write(f"{HIDE_CURSOR}{' ' * (self._width - 1)}\r{ERASE_RIGHT}")
             self._redirected = [*self._redirect("stdout"), *self._redirect("stderr")]
+            self._input, builtins.input = builtins.input, self._ask
+            self._begin()
 
     def close(self) -> None:
         """Take the live rows away and give the terminal back."""
         with self.lock:
             if not self.is_open:
                 return
-            if self._lines:
-                self._frame("", [], self._width, anew=True)
-            self._output.write(SHOW_CURSOR)
+            self._clear()
             self.is_open = False
+            if builtins.input == self._ask:
+                builtins.input = self._input
             for stream in self._redirected:
                 stream.end()
             self._redirected = []
+
+    def _begin(self) -> None:
+        """If the cursor is not at the beginning of a row, these blanks end in the next one."""
+        self._width, _ = self._size()
+        self._output.write(f"{HIDE_CURSOR}{' ' * (self._width - 1)}\r{ERASE_RIGHT}")
+
+    def _clear(self) -> None:
+        if self._lines:
+            self._frame("", [], self._width, anew=True)
+        self._output.write(SHOW_CURSOR)
+
+    def _ask(self, prompt: object = "", /) -> str:
+        """Stands in for ``input``: the region steps aside until the answer is there."""
+        with self.lock:
+            steps_aside = self.is_open and not self.is_paused
+            if steps_aside:
+                self._clear()
+                for stream in self._redirected:
+                    stream.let_out()
+                self.is_paused = True
+        try:
+            return self._input(prompt)
+        finally:
+            if steps_aside:
+                self._resume()
+
+    def _resume(self) -> None:
+        with self.lock:
+            self.is_paused = False
+            if self.is_open:
+                self._begin()
+            above, self._kept_back = self._kept_back, []
+            if above:
+                self._frame(self._encoded(above), [], self._size()[0], anew=True)
 
     def _redirect(self, name: str) -> list[Redirected]:
         stream = getattr(sys, name)
@@ -99,11 +137,13 @@ class Screen:
     def draw(self, lines: Sequence[Line], staying: Sequence[Line] = ()) -> None:
         """Show ``lines`` in the live region, with ``staying`` above it for good."""
         with self.lock:
+            if self.is_paused:
+                self._kept_back += staying
+                return
             width, height = self._size()
             partial = [line for stream in self._redirected for line in stream.unfinished(width)]
             region = [*partial, *lines][-max(1, height - 1) :]
-            above = "".join(f"{self._encode(line)}{END}" for line in staying)
-            self._frame(above, region, width, anew=bool(staying))
+            self._frame(self._encoded(staying), region, width, anew=bool(staying))
 
     def above(self, text: str) -> None:
         """Text of the program, in whole lines, above the region.
@@ -115,6 +155,9 @@ class Screen:
             region = self._lines if now - self._written_above > QUIET else []
             self._written_above = now
             self._frame(text.replace("\n", END), region, self._size()[0], anew=True)
+
+    def _encoded(self, lines: Sequence[Line]) -> str:
+        return "".join(f"{self._encode(line)}{END}" for line in lines)
 
     def _frame(self, above: str, region: list[Line], width: int, *, anew: bool) -> None:
         """Overwrite the region from its first row on; what is above pushes it down."""
@@ -164,7 +207,7 @@ class Redirected:
     def write(self, text: str) -> int:
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        if not self._screen.is_open or os.getpid() != self._process:
+        if self._passes():
             return self._stream.write(text)
         with self._screen.lock:
             whole, newline, rest = (self._unfinished + _MOVING.sub("", text)).rpartition("\n")
@@ -179,8 +222,12 @@ class Redirected:
             self.write(line)
 
     def flush(self) -> None:
-        if not self._screen.is_open:
+        if self._passes():
             self._stream.flush()
+
+    def _passes(self) -> bool:
+        screen = self._screen
+        return not screen.is_open or screen.is_paused or os.getpid() != self._process
 
     def unfinished(self, width: int) -> list[Line]:
         """The line under way, as a row of the region."""
@@ -190,6 +237,10 @@ class Redirected:
     def end(self) -> None:
         if getattr(sys, self._name) is self:
             setattr(sys, self._name, self._stream)
+        self.let_out()
+
+    def let_out(self) -> None:
+        """Write the line under way as it is."""
         if self._unfinished:
             text, self._unfinished = self._unfinished, ""
             Output(self._stream).write(text)
