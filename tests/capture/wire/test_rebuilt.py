@@ -10,7 +10,7 @@ import json
 
 import pytest
 from frames import Ear, on_the_wire
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamll.capture.wire.anthropic import AnthropicAssembler
@@ -84,10 +84,12 @@ def sent_whole(wire, answer):
     return json.loads(json.dumps(wire.body(answer)))
 
 
+FEWER = settings(max_examples=min(settings().max_examples, 500))  # each is a whole reply
 CUTS = st.lists(st.integers(0, 100_000), max_size=30)
 
 
 @pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+@FEWER
 @given(data=st.data())
 def test_the_stream_becomes_the_plain_reply(wire, data):
     """X3: the same JSON, key by key; X1: and what was heard is what it says."""
@@ -106,6 +108,7 @@ def test_the_stream_becomes_the_plain_reply(wire, data):
     assert list(heard.values()) == [(call.name, call.arguments) for call in answer.tool_calls]
 
 
+@FEWER
 @given(answers(candidates=3), CUTS)
 def test_several_choices_are_rebuilt_and_the_first_is_heard(answer, cuts):
     wire = WIRES[0]

@@ -82,9 +82,16 @@ def engine_is_lm15(engine: Any) -> bool:
 def can_stream(provider: Any, request: Any) -> bool:
     """Whether a stream of this provider can say what its reply says.
 
-    It cannot where lm15 itself cuts the reply (a stop sequence that the wire cannot carry).
+    It cannot where lm15 itself cuts the reply (a stop sequence that the wire cannot carry), and
+    where a declared server's streams come without usage.
     """
     if not provider.supports.stream:
+        return False
+    inner = getattr(provider, "_inner", provider)
+    if (
+        isinstance(inner, OpenAIChatLM)
+        and inner._compat_for(request.model).stream_usage != "include"
+    ):
         return False
     return not (request.config.stop and _client_side_stop(provider.plan(request)))
 
