@@ -39,6 +39,12 @@ def tokens(*texts):
     for index, text in enumerate(texts):
         sink.put(ev.TokenEvent(identity=ROOT, field="answer", token=text, token_index=index))
 
+def drawn():
+    """Wait until the view has taken the terminal over."""
+    deadline = time.monotonic() + 10
+    while sys.stdout is sys.__stdout__ and time.monotonic() < deadline:
+        time.sleep(0.01)
+
 def end():
     sink.put(ev.RunEnd(identity=ev.Identity(run_id="r"), duration=1.2))
     assert sink.catch_up(5)
@@ -113,8 +119,8 @@ def test_a_pipe_gets_plain_lines_in_order_with_the_programs_own(tmp_path):
 def test_hostile_text_does_not_reach_the_terminal(tmp_path):
     """The emulator fails on any escape sequence that is not the view's own."""
     hostile = r'"\x1b[2J\x1b]0;title\x07", "\x9b31m", "\x1bc\x0e"'
-    for view in ("live", "plain"):
-        body = f'sink = TerminalSink("{view}"); begin(); tokens({hostile}); time.sleep(0.2); end()'
+    for view, wait in {"live": "drawn()", "plain": "pass"}.items():
+        body = f'sink = TerminalSink("{view}"); begin(); tokens({hostile}); {wait}; end()'
         with Session(*script(tmp_path, body)) as session:
             assert session.finish() == 0
         assert "title" in session.emulator.text
@@ -170,7 +176,7 @@ def test_a_terminal_that_hangs_up_is_no_error(tmp_path):
 
 @pytest.mark.parametrize("how", ["sys.exit(3)", "raise KeyboardInterrupt", "1/0"])
 def test_a_program_that_ends_in_the_middle_gives_the_terminal_back(tmp_path, how):
-    command = script(tmp_path, f'begin(); tokens("Paris"); time.sleep(0.2); {how}')
+    command = script(tmp_path, f'begin(); tokens("Paris"); drawn(); {how}')
     with Session(*command) as session:
         session.finish()
     assert session.emulator.was_hidden
@@ -183,7 +189,7 @@ def test_a_tool_may_ask_its_user(tmp_path):
     command = script(
         tmp_path,
         """
-        begin(); tokens("Paris"); time.sleep(0.2)
+        begin(); tokens("Paris"); drawn()
         answer = input("Go on? ")
         tokens(f" {answer}"); end()
         """,
@@ -211,7 +217,7 @@ def test_a_forked_child_prints_as_ever(tmp_path):
         tmp_path,
         """
         import os
-        begin(); tokens("Paris"); time.sleep(0.2)
+        begin(); tokens("Paris"); drawn()
         child = os.fork()
         if child == 0:
             print("from the child", flush=True)
