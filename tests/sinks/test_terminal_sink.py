@@ -40,7 +40,7 @@ def tokens(*texts):
         sink.put(ev.TokenEvent(identity=ROOT, field="answer", token=text, token_index=index))
 
 def drawn():
-    """Wait until the view has taken the terminal over."""
+    # until the view has taken the terminal over
     deadline = time.monotonic() + 10
     while sys.stdout is sys.__stdout__ and time.monotonic() < deadline:
         time.sleep(0.01)
