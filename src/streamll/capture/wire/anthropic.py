@@ -18,7 +18,6 @@ from streamll.capture.wire.base import (
     decode_object,
     string,
 )
-from streamll.capture.wire.ordinary import OrdinaryFrame
 
 
 class AnthropicAssembler:
@@ -27,23 +26,15 @@ class AnthropicAssembler:
     def __init__(self, listener: Hearer) -> None:
         self.complete = False
         self._listener = listener
-        self._ordinary = OrdinaryFrame("text")
-        self._ordinary_pieces: list[str] = []  # where the text of the learnt frame belongs
         self._message: dict[str, Any] | None = None
         self._blocks: dict[int, _Block] = {}
         self._calls = 0
 
     def frame(self, data: bytes) -> None:
-        text = self._ordinary.text_of(data)
-        if text is not None:
-            if text:
-                self._ordinary_pieces.append(text)
-                self._listener.text(text)
-            return
         event = decode_object(data)
         kind = event.get("type")
         if kind == "content_block_delta":
-            self._read_delta(event, data)
+            self._read_delta(event)
         elif kind == "content_block_start":
             self._open_block(event)
         elif kind == "message_start":
@@ -94,7 +85,7 @@ class AnthropicAssembler:
         for citation in payload.get("citations") or ():
             self._show_citation(citation)
 
-    def _read_delta(self, event: dict[str, Any], data: bytes) -> None:
+    def _read_delta(self, event: dict[str, Any]) -> None:
         delta = event.get("delta")
         block = self._blocks.get(_index(event))
         if type(delta) is not dict or block is None:
@@ -112,9 +103,6 @@ class AnthropicAssembler:
                     self._show(kind, value, block)
             else:
                 block.fields[key] = value
-        ordinary = kind == "text_delta" and delta.keys() == {"type", "text"} and delta["text"]
-        if ordinary and self._ordinary.learn(data):
-            self._ordinary_pieces = block.pieces["text"]
 
     def _show(self, kind: Any, value: str, block: _Block) -> None:
         if kind == "text_delta":

@@ -20,7 +20,6 @@ from streamll.capture.wire.base import (
     decode_object,
     string,
 )
-from streamll.capture.wire.ordinary import OrdinaryFrame
 
 _PIECEWISE = frozenset({"content", "refusal", "reasoning_content", "reasoning"})
 
@@ -31,25 +30,64 @@ class ChatAssembler:
     def __init__(self, listener: Hearer) -> None:
         self.complete = False
         self._listener = listener
-        self._text = listener.text
-        self._ordinary = OrdinaryFrame("content")
+        self._speak = {
+            "content": listener.text,
+            "reasoning_content": listener.thinking,
+            "reasoning": listener.thinking,
+        }
         self._top: dict[str, Any] = {}
         self._first = _Choice(0)
         self._choices = {0: self._first}
-        self._content = self._first.pieces["content"]
         self._began = False
+        self._known: dict[str, Any] | None = None  # a chunk read before, without its text
 
     def frame(self, data: bytes) -> None:
-        text = self._ordinary.text_of(data)
-        if text is not None:
-            if text:
-                self._content.append(text)
-                self._text(text)
-            return
         if data.strip() == b"[DONE]":
             self.complete = True
             return
         chunk = decode_object(data)
+        chunk.pop("obfuscation", None)  # OpenAI's padding, another one in every chunk
+        if not self._only_text_is_new(chunk):
+            self._read(chunk, data)
+
+    def body(self) -> dict[str, Any]:
+        if not self.complete and not self._first.fields.get("finish_reason"):
+            raise CutShort("the stream ended before the reply did")
+        choices = [self._choices[index].body() for index in sorted(self._choices)]
+        return {**self._top, "choices": choices if self._began else []}
+
+    def _only_text_is_new(self, chunk: dict[str, Any]) -> bool:
+        """Nearly all chunks of a reply are equal but for their text; that is all to be done then.
+
+        Reading the rest of such a chunk again would change nothing (``_remember``).
+        """
+        try:
+            delta = chunk["choices"][0]["delta"]
+            key, text = delta.popitem()
+        except (KeyError, IndexError, TypeError, AttributeError):
+            return False
+        if chunk == self._known and text and type(text) is str and key in self._speak:
+            self._first.pieces[key].append(text)
+            self._speak[key](text)
+            return True
+        delta[key] = text
+        return False
+
+    def _remember(self, chunk: dict[str, Any], choice: dict[str, Any]) -> None:
+        """Keep a chunk that says who speaks and what, and nothing that adds up."""
+        delta = choice.get("delta")
+        self._known = None
+        if type(delta) is not dict or not delta or choice.get("index", 0) != 0:
+            return
+        spoken = next(reversed(delta))
+        besides = [value for key, value in delta.items() if key not in (spoken, "role")]
+        about = [value for key, value in choice.items() if key not in ("delta", "index")]
+        plain = type(delta[spoken]) is str and not self._first.blocks
+        if plain and spoken in self._speak and not any(besides) and not any(about):
+            del delta[spoken]
+            self._known = chunk
+
+    def _read(self, chunk: dict[str, Any], data: bytes) -> None:
         if type(error := chunk.get("error")) is dict:
             raise ErrorFrame(error, data)
         self._read_top(chunk)
@@ -57,13 +95,7 @@ class ChatAssembler:
         for choice in choices:
             self._read_choice(choice)
         if len(choices) == 1 and not chunk.get("usage"):
-            self._learn(data, choices[0])
-
-    def body(self) -> dict[str, Any]:
-        if not self.complete and not self._first.fields.get("finish_reason"):
-            raise CutShort("the stream ended before the reply did")
-        choices = [self._choices[index].body() for index in sorted(self._choices)]
-        return {**self._top, "choices": choices if self._began else []}
+            self._remember(chunk, choices[0])
 
     def _read_top(self, chunk: dict[str, Any]) -> None:
         top = self._top
@@ -84,19 +116,6 @@ class ChatAssembler:
         if choice is None:
             choice = self._choices[index] = _Choice(index)
         choice.read(payload, self._listener if choice is self._first else None)
-
-    def _learn(self, data: bytes, choice: dict[str, Any]) -> None:
-        """Reading such a frame again must change nothing but the text."""
-        delta = choice.get("delta")
-        text = delta.get("content") if type(delta) is dict else None
-        if type(text) is not str or not text or choice.get("index", 0) != 0:
-            return
-        assert type(delta) is dict
-        besides = [value for key, value in delta.items() if key not in ("content", "role")]
-        about = [value for key, value in choice.items() if key not in ("delta", "index")]
-        if any(besides) or any(about):
-            return
-        self._ordinary.learn(data)
 
 
 class _Choice:
