@@ -277,3 +277,18 @@ def test_a_flood_of_statuses_waits_for_a_slow_reader_and_loses_none(lm):
         assert channel.statistics().buffered <= 1100
         ticks = [event.data["i"] for event in events if event.event_type == "tick"]
     assert ticks == list(range(3000))
+
+
+def test_the_fields_of_the_stream_win_over_the_programs_own_declaration(lm, heard):
+    program = streamll.instrument(QA(), stream_fields=["answer"], sinks=[heard])
+    with streamll.stream(program, fields=["reasoning"])(question="Why?") as events:
+        assert {e.field for e in events if e.event_type == "token"} == {"reasoning"}
+    assert len(heard.runs()) == 1
+
+
+def test_a_call_is_entered_once(lm):
+    call = streamll.stream(QA())(question="Why?")
+    with call as events:
+        events.result()
+    with pytest.raises(streamll.StreamllError, match="entered already"), call:
+        pass

@@ -58,6 +58,13 @@ def test_an_instrumented_program_is_seen_once_by_watch_and_by_its_own_sinks(lm, 
     assert [e.event_id for e in own.events] == [e.event_id for e in heard.events]
 
 
+def test_watch_shows_the_text_of_a_program_instrumented_without_fields(lm, heard):
+    program = streamll.instrument(QA())
+    with streamll.watch(sinks=[heard]):
+        result = program("Why?")
+    assert heard.text("answer") == result.answer
+
+
 def test_tokens_are_not_captured_inside_evaluate_unless_asked_for(lm, heard, practice):
     """X15: neither by watch nor by instrument; and no streaming request is made."""
     program = streamll.instrument(QA(), stream_fields="*", sinks=[heard])

@@ -60,9 +60,21 @@ class Capture:
             instance,
             parent=parent,
             outlets=self._outlets(parent),
-            selection=self.selection,
+            selection=self._governing(instance, parent),
             on_token=None if hook is None else lambda event: hook(instance, event),
         )
+
+    def _governing(self, instance: Any, parent: Scope | None) -> FieldSelection | None:
+        """The fields declared for this call; ``None`` leaves it to what is declared around it.
+
+        ``stream(qa, fields=…)`` speaks of the very call that ``qa``'s own declaration speaks of,
+        and closer to it. Where only ``watch`` looks on, its fields hold.
+        """
+        if parent is not None and parent.instance is instance:
+            return None
+        if self.selection is None and parent is None and watching is not None:
+            return watching.selection
+        return self.selection
 
     def _outlets(self, parent: Scope | None) -> tuple[Outlet, ...]:
         own = self.sinks or ()

@@ -83,8 +83,13 @@ class Call:
         self._stream: Stream | None = None
         self._async_stream: AsyncStream | None = None
 
+    def _start(self) -> Performance:
+        if self._stream is not None or self._async_stream is not None:
+            raise StreamllError("this call has been entered already; call the stream once more")
+        return self._performance()
+
     def __enter__(self) -> Stream:
-        self._stream = Stream(self._performance())
+        self._stream = Stream(self._start())
         return self._stream
 
     def __exit__(
@@ -97,7 +102,7 @@ class Call:
             self._stream.close()
 
     async def __aenter__(self) -> AsyncStream:
-        self._async_stream = AsyncStream(self._performance())
+        self._async_stream = AsyncStream(self._start())
         return self._async_stream
 
     async def __aexit__(
