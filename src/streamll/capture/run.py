@@ -96,7 +96,7 @@ class Run:
     def __init__(self, program: Any) -> None:
         self.run_id = uuid.uuid4().hex
         self.names = ModuleNames(program)
-        self.name = type(program).__name__
+        self.name: str = getattr(program, "__name__", type(program).__name__)
         self.frames: dict[str, Frame] = {}
         self.roots: Counter[str] = Counter()  # calls without a parent so far, by name
         self.totals = Totals()
