@@ -20,6 +20,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ _WIRES: tuple[tuple[str, type[Any]], ...] = (
     (":generateContent", GeminiAssembler),
 )
 _UNSIGNED = frozenset({"", "bearer", "basic"})  # a signature would not fit the changed request
-_OF_THE_BODY = frozenset({"content-length", "content-encoding", "transfer-encoding"})
+_OF_THE_BODY = frozenset({b"content-length", b"content-encoding", b"transfer-encoding"})
 _refusals = Refusals()
 
 
@@ -175,7 +176,7 @@ def _as_stream(request: httpx.Request, listener: Guarded) -> tuple[httpx.Request
         body["stream"] = True
     if assembler is ChatAssembler:
         body["stream_options"] = {"include_usage": True}
-    headers = [pair for pair in request.headers.multi_items() if pair[0] not in _OF_THE_BODY]
+    headers = _without(_OF_THE_BODY, request.headers)
     content = json.dumps(body).encode()
     streaming_request = httpx.Request(
         request.method, url, headers=headers, content=content, extensions=request.extensions
@@ -193,10 +194,10 @@ def _rebuilt(
 ) -> httpx.Response:
     import httpx
 
-    headers = [pair for pair in response.headers.multi_items() if pair[0] not in _OF_THE_BODY]
+    headers = _without(_OF_THE_BODY, response.headers)
     if streamed:
-        headers = [pair for pair in headers if pair[0] != "content-type"]
-        headers.append(("content-type", "application/json"))
+        headers = _without({b"content-type"}, httpx.Headers(headers))
+        headers.append((b"content-type", b"application/json"))
     plain = httpx.Response(
         status,
         headers=headers,
@@ -207,6 +208,10 @@ def _rebuilt(
     )
     plain.elapsed = response.elapsed
     return plain
+
+
+def _without(names: AbstractSet[bytes], headers: httpx.Headers) -> list[tuple[bytes, bytes]]:
+    return [pair for pair in headers.raw if pair[0].lower() not in names]
 
 
 # --- httpx, blocking and waiting ------------------------------------------------------------------
