@@ -18,6 +18,7 @@ from streamll.capture.lm_call import LMCall, text_of
 from streamll.capture.privacy import describe, included
 from streamll.capture.run import Run, as_mapping
 from streamll.capture.scope import Scope, current_scope
+from streamll.capture.tracebacks import hide_callback
 from streamll.core.events import (
     LMEnd,
     LMStart,
@@ -68,6 +69,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         identity = frame.identity(run.run_id, attempt=frame.attempt)
         duration = time.monotonic() - frame.started
         if exception is not None:
+            hide_callback(exception, frame.instance)
             name, message = describe(exception)
             run.publish(
                 ModuleError, scope, identity,
@@ -104,6 +106,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         duration = time.monotonic() - frame.started
         identity = frame.identity(run.run_id)
         if exception is not None:
+            hide_callback(exception, frame.instance)
             name, message = describe(exception)
             run.publish(
                 ToolError, frame.scope, identity,
@@ -156,6 +159,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         if exception is None and cached:
             call.deliver_cached(_output_text(outputs))
         if exception is not None:
+            hide_callback(exception, frame.instance)
             call.abandon(type(exception).__name__)
         run.ended(call, failed=exception is not None)
         usage = getattr(result, "usage", None) or {}

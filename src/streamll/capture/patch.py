@@ -32,6 +32,7 @@ from streamll.capture.inside_dspy import (
 )
 from streamll.capture.instrument import CallLocalFields
 from streamll.capture.scope import QUIET_KEY, SCOPE_KEY, current_scope
+from streamll.capture.tracebacks import hide_capture
 from streamll.configuration import logger
 from streamll.context import find_publisher_with, get_context, scoped_context
 
@@ -97,14 +98,22 @@ def _wrap(owner: Any, name: str, hook: Callable[..., Any]) -> None:
 
 def _captured_call(original: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return call_captured(original, self, args, kwargs)
+        try:
+            return call_captured(original, self, args, kwargs)
+        except BaseException as error:
+            hide_capture(error)
+            raise
 
     return call
 
 
 def _captured_acall(original: Callable[..., Any]) -> Callable[..., Any]:
     async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return await acall_captured(original, self, args, kwargs)
+        try:
+            return await acall_captured(original, self, args, kwargs)
+        except BaseException as error:
+            hide_capture(error)
+            raise
 
     return acall
 
