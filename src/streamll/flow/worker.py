@@ -44,7 +44,9 @@ class Reached(Marker):
 class Worker(Generic[T]):
     """Calls ``handle(batch)`` for what is ``put``, on a thread of its own.
 
-    ``handle`` must not raise; what it cannot handle is its own business to count and report.
+    ``handle`` must not raise; what it cannot handle is its own business to count and report. If it
+    keeps something for later, ``pending`` says in how many seconds it wants to be called again
+    (then perhaps with nothing new); only when that is ``None`` has everything been handled.
     """
 
     def __init__(
@@ -55,9 +57,13 @@ class Worker(Generic[T]):
         capacity: int,
         policy: Policy,
         batch: int = BATCH,
+        gather: float = GATHER_SECONDS,
+        pending: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.name = name
         self._handle = handle
+        self._gather = gather
+        self._pending = pending
         self._capacity = capacity
         self._policy: Policy = policy
         self._batch = batch
@@ -69,6 +75,7 @@ class Worker(Generic[T]):
         self._lock = threading.RLock()  # a finalizer may put while this thread starts one
         self._hurry = threading.Event()  # somebody waits: do not let items gather
         self._thread: threading.Thread | None = None
+        self._markers: list[Reached] = []
 
     def put(self, item: T) -> None:
         """Hand the item over without waiting for anything."""
@@ -109,6 +116,8 @@ class Worker(Generic[T]):
     @property
     def idle(self) -> bool:
         """Whether everything put so far has been handled."""
+        if self._pending() is not None:
+            return False
         return self.channel.idle or (self._thread is None and self.channel.empty)
 
     def _reach(self, timeout: float, *, last: bool) -> bool:
@@ -131,30 +140,40 @@ class Worker(Generic[T]):
     def _run(self) -> None:
         channel = self.channel
         while True:
+            again = self._pending()
             try:
                 self._hurry.clear()
-                batch = channel.get_batch(self._batch, IDLE_SECONDS)
+                batch = channel.get_batch(self._batch, IDLE_SECONDS if again is None else again)
             except TimeoutError:
-                if self._retire():
+                if again is None and self._retire():
                     return
-                continue
+                batch = []
             except ChannelOverflow:
                 return
-            last = False
-            items: list[T] = []
-            for item in batch:
-                if isinstance(item, Reached):
-                    self._handle_some(items)
-                    items = []
-                    last = last or item.last
-                    item.event.set()
-                else:
-                    items.append(item)
-            self._handle_some(items)
-            if last and self._retire():
+            if self._take(batch, again=again is not None) and self._retire():
                 return
-            if len(batch) < self._batch:
-                self._hurry.wait(GATHER_SECONDS)
+            if 0 < len(batch) < self._batch:
+                self._hurry.wait(self._gather)
+
+    def _take(self, batch: list[Any], *, again: bool) -> bool:
+        """Handle a batch; True when somebody asked for the end and everything is handled."""
+        items: list[T] = []
+        for item in batch:
+            if isinstance(item, Reached):
+                self._handle_some(items)
+                items = []
+                self._markers.append(item)
+            else:
+                items.append(item)
+        if items or again:
+            self._handle(items)
+        last = False
+        if self._markers and self._pending() is None:
+            reached, self._markers = self._markers, []
+            for marker in reached:
+                last = last or marker.last
+                marker.event.set()
+        return last
 
     def _handle_some(self, items: list[T]) -> None:
         if items:

@@ -17,6 +17,7 @@ from typing import Any
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event
 from streamll.flow.buffer import Policy
+from streamll.flow.worker import BATCH, GATHER_SECONDS
 from streamll.sinks.delivery import Delivery, SinkStatistics
 
 __all__ = ["BaseSink", "SinkStatistics"]
@@ -26,10 +27,13 @@ class BaseSink:
     """Gets every event of the runs it belongs to, in order.
 
     ``local`` sinks are quick enough to wait for: an outermost call lets them catch up for at
-    most a second before it returns. Sinks that talk to a network set it to False.
+    most a second before it returns. Sinks that talk to a network set it to False. After a batch
+    of at most ``batch_size`` events, more gather for ``gather_seconds``.
     """
 
     local: bool = True
+    batch_size: int = BATCH
+    gather_seconds: float = GATHER_SECONDS
     buffer_size: int = 10_000
     overflow: Policy = "coalesce"
     __delivery: Delivery | None = None
@@ -55,6 +59,10 @@ class BaseSink:
     def handle_batch(self, events: list[Event]) -> Awaitable[None] | None:
         """Do something with several events at once; by default ``handle_event`` with each."""
         self._delivery.one_by_one(self.handle_event, events)
+        return None
+
+    def due_in(self) -> float | None:
+        """For ``handle_batch`` that keeps events: when to call it again, even without new ones."""
         return None
 
     def undelivered(self, error: BaseException, events: list[Event]) -> None:

@@ -44,8 +44,13 @@ class SinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class Handler(Protocol):
     """The sink, as its delivery sees it."""
 
+    batch_size: int
+    gather_seconds: float
+
     def handle_batch(self, events: list[Event]) -> Outcome: ...
+    def due_in(self) -> float | None: ...
     def stop(self) -> bool: ...
+    def statistics(self) -> SinkStatistics: ...
 
 
 class Delivery:
@@ -58,7 +63,13 @@ class Delivery:
         self.sink = sink
         self.name = type(sink).__name__
         self.worker: Worker[Event] = Worker(
-            self._handle, name=f"streamll-{self.name}", capacity=capacity, policy=policy
+            self._handle,
+            name=f"streamll-{self.name}",
+            capacity=capacity,
+            policy=policy,
+            batch=sink.batch_size,
+            gather=sink.gather_seconds,
+            pending=sink.due_in,
         )
         self.begin()
         Delivery.alive.add(self)
@@ -89,7 +100,7 @@ class Delivery:
         if done and self._loop is not None:
             self._loop.stop(timeout)
             self._loop = None
-        statistics = self.statistics()
+        statistics = self.sink.statistics()
         if not done and not self.hangs:
             self.hangs = True
             left = statistics.buffered
