@@ -54,7 +54,7 @@ class Script:
 
     def answered(self, who: ev.Identity, **own: Any) -> None:
         lm = msgspec.structs.replace(who, call_id=f"{who.call_id}-lm", parent_call_id=who.call_id)
-        own = {"model": "openai/gpt-4o-mini", "duration": 1.0, **own}
+        own = {"model": "openai/gpt-4o-mini", "duration": 1.0, "streamed": True, **own}
         self.say(ev.LMEnd, lm, **own)
 
     def field(self, who: ev.Identity, name: str, text: str, *, end: bool = True) -> None:

@@ -62,7 +62,6 @@ class LMCall:
         self.result: Any = None  # DSPy's CallResult: usage, cost, cache hit
         self.first_text: float | None = None
         self.finish_reason: str | None = None
-        self.streamed = False
         self.cached = False
         self._wanted = self._select()
         self._everything = self._wants_everything()
@@ -104,7 +103,7 @@ class LMCall:
         self._parser = parser_for(self.adapter, self.signature)
         self._fields: dict[str, FieldText] = {}
         self._open: str | None = None  # the field whose end has not been announced
-        self._saw_text = False
+        self._pieces = 0  # of text, as they came
 
     def begin(self) -> None:
         self.scope.check()
@@ -129,7 +128,7 @@ class LMCall:
 
     def done(self, response: object | None) -> None:
         if self._candidate == 0:
-            if not self._saw_text and self.streaming and (text := text_of(response)):
+            if not self._pieces and self.streaming and (text := text_of(response)):
                 self.text(text)
             self.finish_reason = finish_reason_of(response)
             self._emit(self._parser.finish())
@@ -141,10 +140,9 @@ class LMCall:
     def text(self, text: str) -> None:
         if self._candidate or not text:
             return
-        if not self._saw_text:
-            self._saw_text = True
-            self.streamed = True
+        if not self._pieces:
             self.first_text = time.monotonic()
+        self._pieces += 1
         if pieces := self._parser.feed(text):
             self._emit(pieces)
 
@@ -212,6 +210,11 @@ class LMCall:
     def citation(self, text: str | None, title: str | None, url: str | None) -> None:
         if self._everything and not self._candidate:
             self.run.publish(Citation, self.scope, self.identity, text=text, title=title, url=url)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the text came in pieces; whole text has no speed."""
+        return self._pieces > 1
 
     # --- flow ---------------------------------------------------------------------------------------
 
@@ -310,8 +313,7 @@ def text_of(response: Any) -> str:
 
 def finish_reason_of(response: Any) -> str | None:
     """Why the model stopped, in the provider's or lm15's word."""
-    reason = getattr(response, "finish_reason", None)
-    if reason is None:
-        choices = getattr(getattr(response, "raw", None), "choices", None)
-        reason = getattr(choices[0], "finish_reason", None) if choices else None
-    return None if reason is None else str(reason)
+    raw = getattr(response, "raw", None)
+    choices = getattr(raw, "choices", None) or ()
+    said = (getattr(each, "finish_reason", None) for each in (response, raw, *choices[:1]))
+    return next((str(reason) for reason in said if reason is not None), None)

@@ -20,7 +20,7 @@ class Meter:
         self.generating = 0.0  # … and the seconds between their first token and their end
 
     def lm_end(self, event: ev.LMEnd) -> None:
-        if event.time_to_first_token is not None and event.completion_tokens:
+        if event.streamed and event.time_to_first_token is not None and event.completion_tokens:
             self.generated += event.completion_tokens
             self.generating += max(0.0, event.duration - event.time_to_first_token)
 
