@@ -11,7 +11,12 @@
         ├── ChannelOverflow          a channel with policy "fail" is full
         ├── WireError                (ValueError) bytes that are not a streamll event
         ├── OutOfOrder               (ValueError) events in an order no run can produce
-        └── ConfigurationError       (ValueError) an option that cannot work; names the remedy
+        ├── ConfigurationError       (ValueError) an option that cannot work; names the remedy
+        ├── CircuitOpen              a service failed too often; it is left alone for a while
+        └── StreamTimeout            (TimeoutError) a stream took longer than it may
+            ├── TotalTimeout         all of it
+            ├── FirstTokenTimeout    a request, to its first token
+            └── IdleTimeout          from one token to the next
     BaseException
     └── Unwind                       unwinds a cancelled program; never leaves this package
 
@@ -20,6 +25,8 @@ Parallel and Evaluate would otherwise swallow a cancellation and start the next 
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class StreamllError(Exception):
@@ -56,6 +63,60 @@ class OutOfOrder(StreamllError, ValueError):
 
 class ConfigurationError(StreamllError, ValueError):
     """An option that cannot work; the message names it and the remedy."""
+
+
+class CircuitOpen(StreamllError):
+    """The service behind a circuit breaker failed too often and is left alone for a while.
+
+    ``retry_after`` is the seconds until it will be asked again.
+    """
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class StreamTimeout(StreamllError, TimeoutError):
+    """A stream took longer than its ``StreamConfig`` allows.
+
+    ``limit`` is the setting, ``elapsed`` the seconds it really took until the stream was ended,
+    ``received`` the characters that had come, ``partial`` their text by ``predictor.field``.
+    """
+
+    what = "the stream"
+
+    def __init__(
+        self,
+        limit: float,
+        *,
+        elapsed: float | None = None,
+        received: int = 0,
+        partial: Mapping[str, str] | None = None,
+    ) -> None:
+        self.limit = limit
+        self.elapsed = limit if elapsed is None else elapsed
+        self.received = received
+        self.partial = dict(partial or {})
+        got = f"{received} characters had come" if received else "nothing had come"
+        super().__init__(f"{self.what} within {limit:g} s ({self.elapsed:.2f} s passed, {got})")
+
+
+class TotalTimeout(StreamTimeout):
+    """``timeout``: the whole stream."""
+
+    what = "the stream did not end"
+
+
+class FirstTokenTimeout(StreamTimeout):
+    """``first_token_timeout``: from a request to the first thing the model says."""
+
+    what = "no first token"
+
+
+class IdleTimeout(StreamTimeout):
+    """``idle_timeout``: from one thing the model says to the next."""
+
+    what = "no further token"
 
 
 class Unwind(BaseException):

@@ -1,0 +1,107 @@
+"""A circuit breaker: who failed again and again is left alone for a while.
+
+Closed, everything passes. After ``failures`` failures in a row it opens: for ``open_seconds``
+nothing passes, so that a service in trouble is not kept there, and its callers hear at once.
+Then one call may try (half-open); what becomes of it closes the breaker or opens it again.
+
+``breaker_for`` keeps one breaker per key for the whole process, e.g. one per provider and key.
+Thread-safe, waits for nothing, knows nothing of what is called.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from typing import Literal
+
+from streamll.core.errors import CircuitOpen, ConfigurationError
+
+State = Literal["closed", "open", "half-open"]
+
+FAILURES = 10
+OPEN_SECONDS = 30.0
+
+
+class CircuitBreaker:
+    """``permit`` before each call; then exactly one of ``succeeded``, ``failed``, ``left``."""
+
+    def __init__(
+        self,
+        failures: int = FAILURES,
+        open_seconds: float = OPEN_SECONDS,
+        *,
+        name: str = "the service",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if failures < 1 or open_seconds < 0:
+            raise ConfigurationError(
+                "a circuit breaker opens after at least 1 failure, for 0 or more seconds"
+            )
+        self.name = name
+        self._threshold = failures
+        self._open_seconds = open_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._in_a_row = 0
+        self._opened_at: float | None = None
+        self._trying = False
+
+    @property
+    def state(self) -> State:
+        with self._lock:
+            if self._opened_at is None:
+                return "closed"
+            return "open" if self._remaining() > 0 else "half-open"
+
+    def permit(self) -> None:
+        """Ask before a call. Raises ``CircuitOpen`` while the service is left alone."""
+        with self._lock:
+            if self._opened_at is None:
+                return
+            remaining = self._remaining()
+            if remaining <= 0 and not self._trying:
+                self._trying = True
+                return
+            when = (
+                f"in {remaining:.1f} s" if remaining > 0 else "when the call that tries now is over"
+            )
+            raise CircuitOpen(
+                f"{self.name} failed {self._in_a_row} times in a row; it will be asked again {when}",
+                max(remaining, 0.0),
+            )
+
+    def succeeded(self) -> None:
+        with self._lock:
+            self._in_a_row = 0
+            self._opened_at = None
+            self._trying = False
+
+    def failed(self) -> None:
+        with self._lock:
+            self._in_a_row += 1
+            if self._trying or self._in_a_row >= self._threshold:
+                self._opened_at = self._clock()
+            self._trying = False
+
+    def left(self) -> None:
+        """The call ended without telling anything of the service (it was cancelled)."""
+        with self._lock:
+            self._trying = False
+
+    def _remaining(self) -> float:
+        assert self._opened_at is not None
+        return self._opened_at + self._open_seconds - self._clock()
+
+
+_breakers: dict[Hashable, CircuitBreaker] = {}
+_lock = threading.Lock()
+
+
+def breaker_for(key: Hashable, name: str) -> CircuitBreaker:
+    """The breaker that everyone in this process shares for ``key``."""
+    with _lock:
+        breaker = _breakers.get(key)
+        if breaker is None:
+            breaker = _breakers[key] = CircuitBreaker(name=name)
+        return breaker

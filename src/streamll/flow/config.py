@@ -1,0 +1,94 @@
+"""What a stream may hold, how often it may try and how long it may take: ``StreamConfig``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from streamll.core.errors import ConfigurationError
+from streamll.flow.breaker import CircuitBreaker
+from streamll.flow.buffer import Policy
+from streamll.flow.retry import Backoff
+
+OnPartial = Literal["fail", "restart", "continue"]
+BUFFER_SIZE = 100
+"""Events a reader may lie behind before the program stops reading the provider's socket."""
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """Bounds, retries and timeouts of one stream. Times are seconds, ``None`` is no limit.
+
+    Args:
+        buffer_size: events a reader may lie behind.
+        max_retries: further attempts of each LM call after the first, in place of the LM's own
+            ``num_retries``. Only what is transient is tried again: rate limits, server errors,
+            lost connections.
+        retry_delay: before the first further attempt; doubles each time, and is partly random.
+            A provider's ``Retry-After`` is followed instead.
+        timeout: from the start of the stream to its end.
+        first_token_timeout: of each LM request, to the first thing the model says (text, thought,
+            tool call). A reply that cannot be streamed says everything at its end.
+        idle_timeout: from one thing the model says to the next. Keep-alive comments say nothing;
+            the time in which your own loop keeps the stream waiting does not count.
+        overflow: what a full buffer does: ``"block"`` stops reading the provider's socket,
+            ``"coalesce"`` merges tokens, ``"drop_oldest"`` loses some and says how many,
+            ``"fail"`` ends the stream.
+        on_partial: when an attempt is lost after text had come: ``"fail"``, ``"restart"`` (the
+            text is superseded), ``"continue"`` (the model is asked to go on after it, where the
+            wire can say that; else as ``"restart"``).
+        max_retry_delay: the longest wait before an attempt. A longer ``Retry-After`` is an error.
+        retry_timeouts: try again after a first-token or idle timeout, too, instead of ending.
+        breaker: ``True`` for the circuit breaker that all streams to the same provider with the
+            same key share, one of your own, or ``None`` for none.
+    """
+
+    buffer_size: int = BUFFER_SIZE
+    max_retries: int = 3
+    retry_delay: float = 2.0
+    timeout: float | None = None
+    first_token_timeout: float | None = None
+    idle_timeout: float | None = None
+    overflow: Policy = "block"
+    on_partial: OnPartial = "restart"
+    max_retry_delay: float = 60.0
+    retry_timeouts: bool = False
+    breaker: CircuitBreaker | Literal[True] | None = True
+
+    def __post_init__(self) -> None:
+        _check_count("buffer_size", self.buffer_size, 1)
+        _check_count("max_retries", self.max_retries, 0)
+        for name in ("retry_delay", "max_retry_delay"):
+            _check_seconds(name, getattr(self, name), zero=True)
+        for name in ("timeout", "first_token_timeout", "idle_timeout"):
+            if getattr(self, name) is not None:
+                _check_seconds(name, getattr(self, name), zero=False)
+        _check_choice("overflow", self.overflow, get_args(Policy))
+        _check_choice("on_partial", self.on_partial, get_args(OnPartial))
+        if self.breaker not in (True, None) and not isinstance(self.breaker, CircuitBreaker):
+            raise ConfigurationError(
+                f"breaker must be True, None or a CircuitBreaker, not {self.breaker!r}"
+            )
+
+    @property
+    def backoff(self) -> Backoff:
+        return Backoff(attempts=self.max_retries, base=self.retry_delay, cap=self.max_retry_delay)
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(f"{name} must be a whole number, at least {least}, not {value!r}")
+
+
+def _check_seconds(name: str, value: Any, *, zero: bool) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        least = "0 or more" if zero else "more than 0"
+        none = "" if zero else ", or None for no limit"
+        raise ConfigurationError(f"{name} must be {least} seconds{none}, not {value!r}")
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigurationError(f"{name} must be one of {', '.join(choices)}, not {value!r}")

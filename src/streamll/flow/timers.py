@@ -1,0 +1,103 @@
+"""Calls at a later time, on one thread for the whole process, however many wait.
+
+The thread starts with the first timer and ends a while after the last. Callbacks run on it, one
+after the other, so they must be short and may not wait; what they raise is logged.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+logger = logging.getLogger("streamll")
+
+LINGER_SECONDS = 1.0
+"""How long the thread stays without a timer."""
+
+
+class Timer:
+    """A call to come. ``cancel`` forgets it, unless it is being made already."""
+
+    __slots__ = ("_callback", "when")
+
+    def __init__(self, when: float, callback: Callable[[], None]) -> None:
+        self.when = when
+        self._callback: Callable[[], None] | None = callback
+
+    @property
+    def cancelled(self) -> bool:
+        return self._callback is None
+
+    def cancel(self) -> None:
+        self._callback = None
+
+    def fire(self) -> None:
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            try:
+                callback()
+            except Exception:
+                logger.exception("a timer's callback raised")
+
+
+class Timers:
+    """A heap of timers and the thread that fires them."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` at ``when`` (``time.monotonic()``)."""
+        timer = Timer(when, callback)
+        with self._changed:
+            heapq.heappush(self._heap, (when, next(self._order), timer))
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(
+                    target=self._run, name="streamll timers", daemon=True
+                )
+                self._thread.start()
+            elif self._heap[0][2] is timer:
+                self._changed.notify()
+        return timer
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                timer = self._next_due()
+                if timer is None:
+                    self._thread = None
+                    return
+            timer.fire()
+
+    def _next_due(self) -> Timer | None:
+        """Wait for the next timer whose time has come; None when there has long been none."""
+        while True:
+            while self._heap and self._heap[0][2].cancelled:
+                heapq.heappop(self._heap)
+            if not self._heap:
+                if not self._changed.wait(LINGER_SECONDS) and not self._heap:
+                    return None
+                continue
+            remaining = self._heap[0][0] - time.monotonic()
+            if remaining <= 0:
+                return heapq.heappop(self._heap)[2]
+            self._changed.wait(remaining)
+
+
+timers = Timers()
+
+
+def _forget_the_parents() -> None:
+    timers.__init__()  # type: ignore[misc]  # its thread and its lock stayed in the parent
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_the_parents)
