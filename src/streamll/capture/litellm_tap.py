@@ -124,11 +124,12 @@ class Tee:
         finally:
             await client.close(response)
         if reply.refused:
-            return await self._without(client, request)
+            return await self._plainly(client, request)
         self.heard = reply.streamed
         return _rebuilt(response, request, status, body, streamed=reply.streamed)
 
-    async def _without(self, client: Any, request: httpx.Request) -> httpx.Response:
+    async def _plainly(self, client: Any, request: httpx.Request) -> httpx.Response:
+        """Where this succeeds it was the stream that did not: not to be asked for again."""
         response: httpx.Response = await client.send(request)
         if response.is_success:
             _refusals.remember(self._owner, str(request.url))
@@ -140,7 +141,7 @@ class Tee:
         fault.report(logger)
         self._listener.failed(fault)
         self._listener.begin()
-        return await self._without(client, request)
+        return await self._plainly(client, request)
 
     def _again(self) -> None:
         """LiteLLM, or the SDK beneath it, tries again by itself: a new attempt to the listener."""
