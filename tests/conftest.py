@@ -147,7 +147,7 @@ def own_dspy():
 
 @pytest.fixture(autouse=True)
 def own_streamll():
-    """Nobody configured, nobody watching, no context."""
+    """Nobody configured, nobody watching, no context, no hook in DSPy."""
     import msgspec
 
     from streamll import context
@@ -161,6 +161,8 @@ def own_streamll():
     context.clear_context()
     if watching := sys.modules.get("streamll.capture.watch"):
         watching.unwatch()
+    if patch := sys.modules.get("streamll.capture.patch"):
+        patch.uninstall()
 
 
 @pytest.fixture(autouse=True)
