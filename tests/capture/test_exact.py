@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dspy
 import pytest
+from dspy.adapters.baml_adapter import BAMLAdapter
 from hypothesis import HealthCheck, given, settings
 from nasty import anything, chat_reply, json_reply, sizes, xml_reply
-from oracle import CHAT, FORMATS, JSON, XML, MyBAMLAdapter, Reply
 
 import streamll
-from dspy.adapters.baml_adapter import BAMLAdapter
+from oracle import CHAT, FORMATS, JSON, XML, MyBAMLAdapter, Reply
 from streamll import testing
 from streamll.core.ordering import OrderCheck
 

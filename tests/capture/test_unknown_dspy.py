@@ -52,7 +52,7 @@ def test_without_engine_selection_text_arrives_whole_with_one_warning():
 
 
 def test_uninstall_restores_every_hook(lm, heard):
-    import dspy.clients.execution as execution
+    from dspy.clients import execution
 
     streamll.uninstall()
     before = (dspy.Module.__call__, dspy.BaseLM.acall, execution._select_engine)
