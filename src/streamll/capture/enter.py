@@ -170,7 +170,10 @@ def captured(scope: Scope, inputs: Inputs) -> Iterator[Outcome]:
         with entered(scope):
             yield outcome
     except (Unwind, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
-        run.cancel(scope)
+        if scope.reason is not None:
+            run.fail(scope, scope.reason)
+        else:
+            run.cancel(scope)
         raise
     except BaseException as error:
         run.fail(scope, error)

@@ -46,6 +46,19 @@ OVERRIDES: ContextVar[Any] | None = _private(
 """The settings of ``dspy.context``. Without it ``dspy.context`` itself has to do."""
 
 
+def wrapped_error(error: Exception) -> Exception:
+    """The error as a program sees it. Without DSPy's own judgement nothing is tried again."""
+    wrap = _private("dspy.clients.errors", "wrap_error", None)
+    wrapped: Exception = error if wrap is None else wrap(error, model="")
+    return wrapped
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether DSPy would try again after this error."""
+    judge = _private("dspy.utils.exceptions", "is_retryable_lm_error", lambda error: False)
+    return bool(judge(wrapped_error(error)))
+
+
 def setting(key: str) -> Any:
     """A setting of ours in DSPy's overrides; ``None`` where it is not set."""
     if OVERRIDES is None:

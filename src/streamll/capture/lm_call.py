@@ -244,8 +244,8 @@ class LMCall:
     def disconnected(self) -> None:
         self.run.disconnected(self)
 
-    def waiting(self, reason: str) -> None:
-        self.run.publish(LMWaiting, self.scope, self.identity, reason=reason)
+    def waiting(self, reason: str, delay: float | None = None) -> None:
+        self.run.publish(LMWaiting, self.scope, self.identity, reason=reason, delay=delay)
 
     # --- the ends -------------------------------------------------------------------------------------
 
@@ -293,7 +293,7 @@ class LMCall:
 
     def partial(self) -> Mapping[str, str]:
         prefix = f"{self.owner.predictor}." if self.owner.predictor else ""
-        return {prefix + field: state.text for field, state in self._fields.items()}
+        return {prefix + field: state.text for field, state in list(self._fields.items())}
 
 
 def final_text(value: Any) -> str:

@@ -4,6 +4,7 @@ Installed on first use, restored by ``uninstall``. What is replaced, and why the
 
 * ``Module.__call__``/``acall`` and ``BaseLM.__call__``/``acall``: where a captured call begins;
 * ``execution._select_engine``: the engine of one LM call, which the tap then stands in for;
+* ``execution._retryable``: where a ``StreamConfig`` governs the attempts, DSPy adds none;
 * ``execution.finalize``: the one place that holds usage, cost and cache hit of an LM call;
 * ``Settings.get``: answers ``callbacks`` with ours added, so that a program that sets
   ``dspy.context(callbacks=…)`` (``dspy.streamify`` does) is still heard;
@@ -20,7 +21,7 @@ from typing import Any
 
 import dspy
 
-from streamll.capture import engine_tap
+from streamll.capture import engine_tap, govern
 from streamll.capture.callbacks import CALLBACK
 from streamll.capture.enter import acall_captured, call_captured
 from streamll.capture.inside_dspy import (
@@ -58,6 +59,7 @@ def install() -> None:
         if reason is None:
             _wrap(execution, "_select_engine", _tapped)
             _wrap(execution, "finalize", _with_result)
+            _wrap(execution, "_retryable", _unless_final)
             engine_tap.install()
         else:
             logger.warning(
@@ -134,7 +136,11 @@ def _tapped(original: Callable[..., Any]) -> Callable[..., Any]:
         listener = _listener()
         if listener is None:
             return backend, request, provider
-        return engine_tap.tap(backend, request, listener, asynchronous), request, provider
+        if (governor := listener.scope.governor) is None:
+            return engine_tap.tap(backend, request, listener, asynchronous), request, provider
+        governed_call = governor.call(listener, lm, call.legacy)
+        tap = engine_tap.tap(backend, request, governed_call, asynchronous)
+        return govern.governed(tap, governed_call, asynchronous), request, provider
 
     return select
 
@@ -145,7 +151,14 @@ def _listener() -> Any:
     frame = scope.run.frames.get(ACTIVE_CALL_ID.get() or "") if scope is not None else None
     if frame is None or frame.kind != "lm":
         return None
-    return frame.lm_calls[0]
+    return next(iter(frame.lm_calls), None)  # none if its start could not be heard
+
+
+def _unless_final(original: Callable[..., Any]) -> Callable[..., Any]:
+    def retryable(state: Any, error: BaseException, *counts: Any) -> Any:
+        return not govern.is_final(error) and original(state, error, *counts)
+
+    return retryable
 
 
 def _with_result(original: Callable[..., Any]) -> Callable[..., Any]:

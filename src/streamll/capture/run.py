@@ -203,13 +203,14 @@ class Run:
 
     def fail(self, scope: Scope, error: BaseException) -> None:
         name, message = describe(error)
-        partial = self._partial()
+        partial = self.partial()
         self._close(scope, RunError, error_type=name, message=message, partial=partial)
 
     def cancel(self, scope: Scope) -> None:
-        self._close(scope, RunCancelled, partial=self._partial())
+        self._close(scope, RunCancelled, partial=self.partial())
 
-    def _partial(self) -> Mapping[str, str]:
+    def partial(self) -> Mapping[str, str]:
+        """What has been streamed and not completed, by ``predictor.field``."""
         merged = dict(self._failed_partial)
         for call in list(self._open_calls.values()):
             merged.update(call.partial())

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from streamll.capture.fields import FieldSelection
     from streamll.capture.run import Run
 
+    from streamll.capture.govern import Governor
 SCOPE_KEY = "_streamll_scope"
 QUIET_KEY = "_streamll_quiet"
 
@@ -38,6 +39,7 @@ class Scope:
         on_token: Callable[[Event], None] | None = None,
     ) -> None:
         self.run = run
+        governor: Governor | None = None,
         self.instance = instance
         self.parent = parent
         inherited = parent.outlets if parent is not None else ()
@@ -52,7 +54,10 @@ class Scope:
             self.token_hooks += (on_token,)
         self.cancelled = False
 
+        self.governor: Governor | None = governor or (parent.governor if parent else None)
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        self.reason: BaseException | None = None
+        """Why it was cancelled, where that is an error and not the reader's leaving."""
         return type(None), ()  # ``dspy.settings.save`` pickles every setting
 
     @property
@@ -85,7 +90,7 @@ class Scope:
             scope = scope.parent
         return False
 
-    def cancel(self) -> None:
+    def cancel(self, reason: BaseException | None = None) -> None:
         """Stop the program of this scope: at its next chunk or request, or out of a blocked read."""
         self.cancelled = True
         self.run.interrupt(self)
@@ -103,6 +108,7 @@ class Scope:
                 outlet.wait_for_room()  # type: ignore[attr-defined]
 
 
+        self.reason = self.reason or reason
 def each_once(outlets: Iterable[Outlet]) -> tuple[Outlet, ...]:
     """Sinks may compare equal and need not hash; identity decides."""
     return tuple({id(outlet): outlet for outlet in outlets}.values())

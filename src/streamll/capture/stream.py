@@ -8,9 +8,11 @@ before the program has ended stops it and closes the provider's connection.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
@@ -25,24 +27,35 @@ from streamll.capture.enter import (
     watched_sinks,
 )
 from streamll.capture.fields import FieldSelection
-from streamll.capture.frames import output_fields
+from streamll.capture.govern import Governor, timeout_behind
 from streamll.capture.patch import install
 from streamll.capture.run import Run
 from streamll.capture.scope import Scope, current_scope
+from streamll.capture.silence import grace
 from streamll.configuration import Outlet, checked_sinks, configuration
-from streamll.core.errors import ChannelClosed, StreamCancelled, StreamllError, Unwind
+from streamll.core.errors import (
+    ChannelClosed,
+    ChannelOverflow,
+    StreamCancelled,
+    StreamllError,
+    StreamTimeout,
+    TotalTimeout,
+    Unwind,
+)
 from streamll.core.events import Event, TokenEvent
 from streamll.core.transcript import Transcript
 from streamll.flow.channel import Channel
+from streamll.flow.config import StreamConfig
+from streamll.flow.timers import Timer, timers
 
-BUFFER_SIZE = 100
-"""Events a reader may lie behind before the program stops reading the provider's socket."""
+DEFAULTS = StreamConfig()
 
 
 def stream(
     program: Callable[..., Any],
     *,
     fields: str | Iterable[str] = "*",
+    config: StreamConfig | None = None,
     sinks: Iterable[Outlet] = (),
     keep_text: bool = True,
 ) -> Callable[..., Call]:
@@ -55,6 +68,8 @@ def stream(
 
     Args:
         fields: output fields to stream: names, ``"predictor.name"``, or ``"*"`` for all.
+        config: bounds, retries and timeouts. It governs the attempts of every LM call made
+            inside, in place of the LMs' own ``num_retries``; without one those stand.
         sinks: hear the run too, besides those of ``configure``.
         keep_text: remember the text, for ``events.text(field)``.
 
@@ -70,7 +85,7 @@ def stream(
     own = checked_sinks(sinks)
 
     def call(*args: Any, **kwargs: Any) -> Call:
-        return Call(lambda: Performance(program, selection, own, keep_text, args, kwargs))
+        return Call(lambda: Performance(program, selection, config, own, keep_text, args, kwargs))
 
     return call
 
@@ -127,6 +142,7 @@ class Performance:
         self,
         program: Callable[..., Any],
         selection: FieldSelection,
+        config: StreamConfig | None,
         sinks: tuple[Outlet, ...],
         keep_text: bool,
         args: tuple[Any, ...],
@@ -135,25 +151,36 @@ class Performance:
         self.program = program
         self.args = args
         self.kwargs = kwargs
-        self.channel: Channel[Event] = Channel(BUFFER_SIZE, "block", name="stream")
-        self.transcript = Transcript(output_fields(program).items()) if keep_text else None
+        self.config = config or DEFAULTS
+        self.channel: Channel[Event] = Channel(
+            self.config.buffer_size, self.config.overflow, name="stream"
+        )
         outer = current_scope()
+        run = outer.run if outer is not None else Run(program)
+        known = run.names.output_fields(program)
+        self.transcript = Transcript(known.items()) if keep_text else None
         outlets = sinks if outer else (*configuration.sinks, *watched_sinks(), *sinks)
         self.scope = Scope(
-            outer.run if outer is not None else Run(program),
+            run,
             program,
             parent=outer,
-            outlets=(*outlets, self.channel),
+            outlets=(*outlets, _Failing(self) if self.config.overflow == "fail" else self.channel),
             selection=selection,
+            governor=Governor(config, self.expire) if config is not None else None,
         )
         self.value: Any = None
+        self.succeeded = False
+        self.ended = False
+        self.timeout: StreamTimeout | None = None
+        self._deadline: Timer | None = None
+        self._cancel_task: Callable[[], None] | None = None
         self.error: BaseException | None = None
         self.left = False
 
     @property
     def is_async(self) -> bool:
         if isinstance(self.program, dspy.Module):
-            return hasattr(self.program, "aforward")
+            return "aforward" in vars(self.program) or hasattr(type(self.program), "aforward")
         return inspect.iscoroutinefunction(self.program)
 
     def perform(self) -> None:
@@ -161,10 +188,11 @@ class Performance:
         try:
             with captured(self.scope, inputs_of(self.args, self.kwargs)) as outcome:
                 outcome.value = self.value = self.program(*self.args, **self.kwargs)
+            self.succeeded = True
         except BaseException as error:  # noqa: BLE001 - it is raised where the stream is read
             self.error = error
         finally:
-            self.channel.close()
+            self._end()
 
     async def perform_async(self) -> None:
         """Run the program here, in this task."""
@@ -172,12 +200,57 @@ class Performance:
         try:
             with captured(self.scope, inputs_of(self.args, self.kwargs)) as outcome:
                 outcome.value = self.value = await program(*self.args, **self.kwargs)
+            self.succeeded = True
         except BaseException as error:  # noqa: BLE001
             self.error = error
         finally:
+            self._end()
+
+    def _end(self) -> None:
+        self.ended = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self.channel.close()
+
+    def _start_clock(self) -> None:
+        limit = self.config.timeout
+        if limit is not None:
+            self._deadline = timers.at(time.monotonic() + limit, lambda: self._too_late(limit))
+
+    def _too_late(self, limit: float) -> None:
+        partial = self.scope.run.partial()
+        received = sum(map(len, partial.values()))
+        self.expire(TotalTimeout(limit, received=received, partial=partial))
+
+    def expire(self, timeout: StreamTimeout) -> None:
+        """End the program; where it does not (a tool that blocks), end its stream without it."""
+        if self.ended:
+            return
+        self.timeout = timeout
+        self.scope.cancel(timeout)
+        if self._cancel_task is not None:
+            self._cancel_task()
+        timers.at(time.monotonic() + grace(timeout.limit), self._end_without_program)
+
+    def _end_without_program(self) -> None:
+        if not self.ended:
+            if self.scope.parent is None and self.timeout is not None:
+                self.scope.run.fail(self.scope, self.timeout)
             self.channel.close()
 
+    def start_task(self) -> asyncio.Task[None]:
+        self._start_clock()
+        loop, task = asyncio.get_running_loop(), asyncio.create_task(self.perform_async())
+
+        def cancel() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(task.cancel)
+
+        self._cancel_task = cancel
+        return task
+
     def start_thread(self) -> threading.Thread:
+        self._start_clock()
         thread = threading.Thread(
             target=contextvars.copy_context().run,
             args=(self.perform,),
@@ -201,10 +274,19 @@ class Performance:
 
     def raise_error(self) -> None:
         """Raise what ended the program, if it did not end well."""
+        if self.succeeded and not self.left:
+            return
+        timeout = self.timeout or timeout_behind(self.error)
+        if timeout is not None and not self.left:
+            unwound = isinstance(self.error, (Unwind, asyncio.CancelledError))
+            raise timeout from (None if unwound else self.error)
         if self.left or isinstance(self.error, (Unwind, asyncio.CancelledError)):
             raise StreamCancelled(
                 "the stream was left before the program ended, so there is no result"
             )
+        if isinstance(self.error, (StopIteration, StopAsyncIteration)):
+            # Out of an iterator it would mean a good end.
+            raise RuntimeError(f"the program raised {type(self.error).__name__}") from self.error
         if self.error is not None:
             raise self.error
 
@@ -212,6 +294,19 @@ class Performance:
         if self.transcript is None:
             raise StreamllError("this stream keeps no text (keep_text=False)")
         return self.transcript.text(field)
+
+
+class _Failing:
+    """The channel of a stream with ``overflow="fail"``: a reader that is too slow ends it."""
+
+    def __init__(self, performance: Performance) -> None:
+        self._performance = performance
+
+    def put(self, event: Event) -> None:
+        try:
+            self._performance.channel.put(event)
+        except ChannelOverflow as error:
+            self._performance.scope.cancel(error)
 
 
 class Stream:
@@ -269,7 +364,7 @@ class AsyncStream:
         self._thread: threading.Thread | None = None
         self._task: asyncio.Task[None] | None = None
         if performance.is_async:
-            self._task = asyncio.create_task(performance.perform_async())
+            self._task = performance.start_task()
         else:
             self._thread = performance.start_thread()
 

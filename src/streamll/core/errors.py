@@ -61,6 +61,10 @@ class OutOfOrder(StreamllError, ValueError):
     """An event that cannot follow the events before it."""
 
 
+class BrokerError(StreamllError):
+    """A broker refuses to serve; the message says what a person has to change."""
+
+
 class ConfigurationError(StreamllError, ValueError):
     """An option that cannot work; the message names it and the remedy."""
 
@@ -97,8 +101,11 @@ class StreamTimeout(StreamllError, TimeoutError):
         self.elapsed = limit if elapsed is None else elapsed
         self.received = received
         self.partial = dict(partial or {})
-        got = f"{received} characters had come" if received else "nothing had come"
-        super().__init__(f"{self.what} within {limit:g} s ({self.elapsed:.2f} s passed, {got})")
+        super().__init__(limit)
+
+    def __str__(self) -> str:
+        got = f"{self.received} characters" if self.received else "nothing"
+        return f"{self.what} within {self.limit:g} s ({self.elapsed:.2f} s passed, {got} had come)"
 
 
 class TotalTimeout(StreamTimeout):

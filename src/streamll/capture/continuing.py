@@ -1,0 +1,68 @@
+"""Going on after a cut reply: the request that asks for it, and one text out of two.
+
+The text that has come is put last into the conversation, as the beginning of the assistant's
+turn; a provider that takes this up goes on from there. Whether its model really continues, and
+not repeats or rephrases, is the provider's doing. Some refuse an assistant's turn that ends in
+blanks, so those are left out, and dropped from the continuation if it begins with them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from dspy import lm15
+
+DIALECTS = frozenset({"openai-chat", "openai-responses", "anthropic"})
+"""Wires that carry a trailing assistant message."""
+
+
+def possible(engine: Any, request: Any) -> bool:
+    """Whether this request's reply can be continued: plain text, on a wire that can say it."""
+    config = request.config
+    if config.response_format is not None or config.logprobs is not None:
+        return False
+    try:
+        from dspy._vendor.lm15.registry import lookup
+
+        definition = lookup(engine.resolve(request.model).provider)
+    except Exception:  # noqa: BLE001 - an engine of another kind: it is asked from the beginning
+        return False
+    return definition is not None and definition.dialect in DIALECTS
+
+
+class Seam:
+    """Where the second reply joins the first."""
+
+    def __init__(self, before: str, request: Any) -> None:
+        self._before = before
+        said = before.rstrip()
+        self._blanks = before[len(said) :]  # sent by the first reply, not part of the request
+        turn = lm15.Message.assistant(said)
+        self.request = dataclasses.replace(request, messages=(*request.messages, turn))
+        self._after: list[str] = []
+
+    @classmethod
+    def after(cls, before: str, request: Any) -> Seam | None:
+        """``None`` where there is no word yet to go on from."""
+        return cls(before, request) if before.strip() else None
+
+    def rest_of(self, text: str) -> str:
+        """What of the second reply's next piece is new."""
+        while self._blanks and text:
+            if text[0] != self._blanks[0]:
+                self._blanks = ""
+                break
+            text, self._blanks = text[1:], self._blanks[1:]
+        if text:
+            self._after.append(text)
+        return text
+
+    def joined(self, response: Any) -> Any:
+        """The second response with the whole text."""
+        text = self._before + "".join(self._after)
+        others = tuple(part for part in response.message.parts if part.type != "text")
+        message = dataclasses.replace(
+            response.message, parts=(lm15.TextPart(text), *others), continuation=()
+        )
+        return dataclasses.replace(response, message=message)
