@@ -18,9 +18,9 @@ from streamll.core.events import Event
 
 if TYPE_CHECKING:
     from streamll.capture.fields import FieldSelection
+    from streamll.capture.govern import Governor
     from streamll.capture.run import Run
 
-    from streamll.capture.govern import Governor
 SCOPE_KEY = "_streamll_scope"
 QUIET_KEY = "_streamll_quiet"
 
@@ -37,9 +37,9 @@ class Scope:
         outlets: tuple[Outlet, ...] = (),
         selection: FieldSelection | None = None,
         on_token: Callable[[Event], None] | None = None,
+        governor: Governor | None = None,
     ) -> None:
         self.run = run
-        governor: Governor | None = None,
         self.instance = instance
         self.parent = parent
         inherited = parent.outlets if parent is not None else ()
@@ -52,12 +52,12 @@ class Scope:
         )
         if on_token is not None:
             self.token_hooks += (on_token,)
-        self.cancelled = False
-
         self.governor: Governor | None = governor or (parent.governor if parent else None)
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        self.cancelled = False
         self.reason: BaseException | None = None
         """Why it was cancelled, where that is an error and not the reader's leaving."""
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # ``dspy.settings.save`` pickles every setting
 
     @property
@@ -92,6 +92,7 @@ class Scope:
 
     def cancel(self, reason: BaseException | None = None) -> None:
         """Stop the program of this scope: at its next chunk or request, or out of a blocked read."""
+        self.reason = self.reason or reason
         self.cancelled = True
         self.run.interrupt(self)
 
@@ -108,7 +109,6 @@ class Scope:
                 outlet.wait_for_room()  # type: ignore[attr-defined]
 
 
-        self.reason = self.reason or reason
 def each_once(outlets: Iterable[Outlet]) -> tuple[Outlet, ...]:
     """Sinks may compare equal and need not hash; identity decides."""
     return tuple({id(outlet): outlet for outlet in outlets}.values())

@@ -27,6 +27,7 @@ from streamll.capture.enter import (
     watched_sinks,
 )
 from streamll.capture.fields import FieldSelection
+from streamll.capture.frames import output_fields
 from streamll.capture.govern import Governor, timeout_behind
 from streamll.capture.patch import install
 from streamll.capture.run import Run
@@ -155,13 +156,11 @@ class Performance:
         self.channel: Channel[Event] = Channel(
             self.config.buffer_size, self.config.overflow, name="stream"
         )
+        self.transcript = Transcript(output_fields(program).items()) if keep_text else None
         outer = current_scope()
-        run = outer.run if outer is not None else Run(program)
-        known = run.names.output_fields(program)
-        self.transcript = Transcript(known.items()) if keep_text else None
         outlets = sinks if outer else (*configuration.sinks, *watched_sinks(), *sinks)
         self.scope = Scope(
-            run,
+            outer.run if outer is not None else Run(program),
             program,
             parent=outer,
             outlets=(*outlets, _Failing(self) if self.config.overflow == "fail" else self.channel),
