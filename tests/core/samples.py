@@ -10,6 +10,9 @@ from streamll.core.events import (
     FieldPartial,
     FieldStart,
     Identity,
+    InterpreterEnd,
+    InterpreterError,
+    InterpreterStart,
     LMEnd,
     LMStart,
     LMSuperseded,
@@ -17,6 +20,8 @@ from streamll.core.events import (
     ModuleEnd,
     ModuleError,
     ModuleStart,
+    Refusal,
+    ReplyPart,
     RunCancelled,
     RunEnd,
     RunError,
@@ -105,7 +110,9 @@ SAMPLES = [
         finish_reason="length",
         cached=True,
     ),
-    FieldPartial(**stamp(13), field="tags", value=["a", "b"], state="pending"),
+    FieldPartial(
+        **stamp(13), field="tags", value=["a"], state="complete", place=("cities", 1), append=True
+    ),
     FieldEnd(**stamp(14), field="answer", length=22),
     FieldCorrected(**stamp(15), field="answer", text="Paris", value={"city": "Paris"}),
     Thinking(**stamp(16), text="Let me see", index=2),
@@ -135,4 +142,13 @@ SAMPLES = [
         partial={"predict.answer": "Par"},
     ),
     RunCancelled(**stamp(26, RUN), **TOTALS, partial={"predict.answer": "Par"}),
+    InterpreterStart(**stamp(27), name="PythonInterpreter", code="1 + 1"),
+    InterpreterEnd(**stamp(28), name="PythonInterpreter", duration=0.5, result="2"),
+    InterpreterError(
+        **stamp(29), name="PythonInterpreter", duration=0.5, error_type="SyntaxError", message="no"
+    ),
+    Refusal(**stamp(30), text="I cannot"),
+    ReplyPart(
+        **stamp(31), kind="image", media_type="image/png", url="https://example.org/a", size=12
+    ),
 ]

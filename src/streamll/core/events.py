@@ -234,6 +234,29 @@ class ToolError(Event, frozen=True, kw_only=True):
     message: str
 
 
+class InterpreterStart(Event, frozen=True, kw_only=True):
+    """A program runs code the model wrote (ProgramOfThought, CodeAct, RLM)."""
+
+    event_type: ClassVar[str] = "interpreter.start"
+    name: str
+    code: str | None = None  # only when tools were asked for
+
+
+class InterpreterEnd(Event, frozen=True, kw_only=True):
+    event_type: ClassVar[str] = "interpreter.end"
+    name: str
+    duration: float
+    result: Any = None
+
+
+class InterpreterError(Event, frozen=True, kw_only=True):
+    event_type: ClassVar[str] = "interpreter.error"
+    name: str
+    duration: float
+    error_type: str
+    message: str
+
+
 class LMStart(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "lm.start"
     model: str
@@ -302,10 +325,21 @@ class TokenEvent(Event, frozen=True, kw_only=True, gc=False):
 
 
 class FieldPartial(Event, frozen=True, kw_only=True):
+    """What is new in a field that is no plain text, valid so far (``core.partials`` adds it up).
+
+    ``value`` stands at ``place`` from now on: the whole value where that is empty. With
+    ``append`` it is added to what stands there, text to text and members to an object.
+    Everything inside ``value`` is complete; the place itself is in ``state`` (``"partial"`` or
+    ``"complete"``), all above it are partial, and what has not come yet is pending. The last
+    one of a call has the whole value as the program returns it.
+    """
+
     event_type: ClassVar[str] = "field.partial"
     field: str
     value: Any
     state: str = "partial"
+    place: tuple[str | int, ...] = ()
+    append: bool = False
 
 
 class FieldEnd(Event, frozen=True, kw_only=True):
@@ -343,6 +377,26 @@ class Citation(Event, frozen=True, kw_only=True):
     text: str | None = None
     title: str | None = None
     url: str | None = None
+
+
+class Refusal(Event, frozen=True, kw_only=True):
+    """The provider says that the model will not answer; ``text`` is a piece of its reason."""
+
+    event_type: ClassVar[str] = "refusal"
+    text: str
+
+
+class ReplyPart(Event, frozen=True, kw_only=True):
+    """A part of the reply that is no text (an image, sound, a file): where it is, not its bytes.
+
+    ``size`` is the number of bytes where the reply holds them itself.
+    """
+
+    event_type: ClassVar[str] = "reply.part"
+    kind: str
+    media_type: str | None = None
+    url: str | None = None
+    size: int | None = None
 
 
 # --- what the program says ----------------------------------------------------------------------
@@ -384,9 +438,10 @@ KINDS: Mapping[str, type[Event]] = MappingProxyType(
             RunStart, RunEnd, RunError, RunCancelled,
             ModuleStart, ModuleEnd, ModuleError,
             ToolStart, ToolEnd, ToolError,
+            InterpreterStart, InterpreterEnd, InterpreterError,
             LMStart, LMEnd, LMSuperseded, LMWaiting,
             FieldStart, TokenEvent, FieldPartial, FieldEnd, FieldCorrected,
-            Thinking, ToolCallDelta, Citation,
+            Thinking, ToolCallDelta, Citation, Refusal, ReplyPart,
             Status, TraceStart, TraceEnd, StreamGap,
         )
     }

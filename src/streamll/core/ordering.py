@@ -10,7 +10,8 @@
   before the run's last event (a straggling call may outlive its parent call);
 * what is ``INSIDE`` comes only while that is open; calls of one run may interleave;
 * tokens of a field are contiguous in ``token_index`` and ``offset``; ``field.end`` has their
-  total ``length``; ``field.corrected`` follows it, at most once;
+  total ``length``; ``field.corrected`` follows it, at most once; a ``field.partial`` comes
+  after its ``field.start``, the last one (the program's own value) after ``field.end``;
 * after ``lm.superseded`` the call's fields begin anew, as the next ``attempt``.
 
 Neither knows locks or clocks. Events outside any run have no order to check.
@@ -29,6 +30,7 @@ OPENS: Mapping[str, str] = MappingProxyType(
     {
         "module.start": "module",
         "tool.start": "tool",
+        "interpreter.start": "interpreter",
         "lm.start": "lm",
         "trace.start": "trace",
         "field.start": "field",
@@ -40,6 +42,8 @@ CLOSES: Mapping[str, str] = MappingProxyType(
         "module.error": "module",
         "tool.end": "tool",
         "tool.error": "tool",
+        "interpreter.end": "interpreter",
+        "interpreter.error": "interpreter",
         "lm.end": "lm",
         "trace.end": "trace",
         "field.end": "field",
@@ -49,16 +53,18 @@ INSIDE: Mapping[str, str] = MappingProxyType(
     {
         "field.start": "call",
         "token": "field",
-        "field.partial": "field",
+        "field.partial": "call",
         "field.end": "field",
         "field.corrected": "call",
         "thinking": "call",
         "tool_call.delta": "call",
         "citation": "call",
+        "refusal": "call",
+        "reply.part": "call",
         "lm.superseded": "call",
     }
 )
-CALLS = ("module", "tool", "lm")
+CALLS = ("module", "tool", "interpreter", "lm")
 """What ``call`` stands for in ``INSIDE``: whichever of these the ``call_id`` names."""
 
 
@@ -245,6 +251,11 @@ class _Run:
         field.tokens = event.token_index + event.count
         field.length = event.offset + len(event.token)
 
+    def _partial(self, event: Event) -> None:
+        begun = _key(event, "field") in self._open or _field_key(event) in self._call(event).ended
+        if not begun and not self._holes:
+            raise _error(event, "comes only after the field's start")
+
     def _corrected(self, event: Event) -> None:
         call, key = self._call(event), _field_key(event)
         if key not in call.ended and not self._holes:
@@ -267,7 +278,12 @@ class _Run:
         return self._calls.setdefault(event.call_id, _Call())
 
     _RULES: Mapping[str, Any] = MappingProxyType(
-        {"token": _token, "field.corrected": _corrected, "lm.superseded": _superseded}
+        {
+            "token": _token,
+            "field.partial": _partial,
+            "field.corrected": _corrected,
+            "lm.superseded": _superseded,
+        }
     )
 
 

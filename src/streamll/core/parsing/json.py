@@ -31,34 +31,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from .base import Piece, Text
-from .release import Pieces, so_far
+from .release import Pieces
+from .strings import decided_end, decode_string, escape_may_follow
 
-_HEX = "[0-9a-fA-F]"
-_HIGH = rf"u[dD][89abAB]{_HEX}{{2}}"  # the first half of a surrogate pair, without backslash
-_LOW_STEPS = (r"\\", "u", "[dD]", "[c-fC-F]", _HEX, _HEX)  # the second half, with it
-_LOW = "".join(_LOW_STEPS)
-_LOW_SO_FAR = so_far(*_LOW_STEPS[:-1])
-
-# As much of a string as is decided: stops at the quote and at an escape that is not complete.
-_DECIDED = re.compile(
-    rf"""[^"\\]*
-    (?:\\(?: [^u]
-           | u(?![dD][89abAB]){_HEX}{{4}}
-           | {_HIGH} (?: {_LOW} | (?!{_LOW_SO_FAR}\Z) )
-         )
-       [^"\\]*
-    )*""",
-    re.VERBOSE,
-)
-_ESCAPE_SO_FAR = re.compile(rf"\\(?:{so_far('u', _HEX, _HEX, _HEX)}|{_HIGH}{_LOW_SO_FAR})")
-_ESCAPE = re.compile(rf"\\(?:([\"\\/bfnrt]|u{_HEX}{{4}})|(')|)")
 _RAW_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _BLANKS = re.compile(r"\s*")
 _BETWEEN_MEMBERS = re.compile(r"[\s,]*")
 _BRACKET_OR_QUOTE = re.compile(r'["{}\[\]]')
 _SCALAR = re.compile(r"[^\s,}\]]*")
-
-_lenient = json.JSONDecoder(strict=False)  # raw control characters may stand in strings
 
 
 class JSONParser:
@@ -133,7 +113,7 @@ class JSONParser:
         if text[at] != ":":
             self._state = JSONParser._after_object
             return at
-        key = _decode("".join(self._parts))
+        key = decode_string("".join(self._parts))
         self._parts.clear()
         self._final = self._pieces.open(key)
         self._state = JSONParser._before_value
@@ -160,13 +140,13 @@ class JSONParser:
     # --- the value of a str field ---------------------------------------------------------------
 
     def _in_string(self, text: str, at: int) -> int:
-        end = _end(_DECIDED, text, at)
-        self._pieces.text(_decode(text[at:end]))
+        end = decided_end(text, at)
+        self._pieces.text(decode_string(text[at:end]))
         if end == len(text):
             return end
         if text[end] == '"':
             self._end_value()
-        elif _ESCAPE_SO_FAR.fullmatch(text, end):
+        elif escape_may_follow(text, end):
             self._held = text[end:]
             return len(text)
         else:
@@ -235,22 +215,6 @@ def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
     match = pattern.match(text, at)
     assert match is not None
     return match.end()
-
-
-def _decode(raw: str) -> str:
-    """The text of a string's inside; a backslash that begins no escape stays."""
-    if "\\" not in raw:
-        return raw
-    try:
-        text: str = _lenient.decode(f'"{raw}"')
-    except ValueError:
-        text = _lenient.decode(f'"{_ESCAPE.sub(_repaired, raw)}"')
-    return text
-
-
-def _repaired(escape: re.Match[str]) -> str:
-    known, apostrophe = escape.groups()
-    return apostrophe or (escape.group() if known else r"\\")
 
 
 def _as_str(raw: str) -> str:

@@ -1,0 +1,153 @@
+"""What may stand at each place of a value, read from its JSON schema.
+
+Asked while the value is still being written, so every answer is about all that is still
+possible: a union is all of its alternatives, until a member with a fixed value (a
+discriminator, a ``Literal``) rules some out. References are followed when they are reached, so
+recursive schemas are no matter.
+
+A schema only helps to decide what may be *shown* early. Nothing is validated here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Schema = Mapping[str, Any]
+Alternative = tuple[Schema, Mapping[str, Any]]
+"""A schema without references or unions at its top, and the definitions it may refer to."""
+
+_FIXED = ("enum", "const", "format", "pattern", "contentEncoding", "contentMediaType")
+"""What makes the beginning of a string no valid string."""
+
+MANY = 64
+"""Discriminating values remembered per place; more are worked out each time."""
+
+
+class Shape:
+    """One place. ``ANYTHING`` is the place of which nothing is known."""
+
+    __slots__ = ("_alternatives", "_items", "_known", "_members", "grows", "kinds")
+
+    def __init__(self, alternatives: tuple[Alternative, ...]) -> None:
+        self._alternatives = alternatives
+        self._members: dict[str, Shape] = {}
+        self._items: dict[int, Shape] = {}
+        self._known: dict[tuple[str, Any], Shape] = {}
+        self.kinds = frozenset(kind for schema, _ in alternatives for kind in _kinds(schema))
+        """JSON types that may stand here; empty for any."""
+        self.grows = any(_grows(schema) for schema, _ in alternatives)
+        """Whether the beginning of a string may be shown before the string has ended."""
+
+    @classmethod
+    def of(cls, *schemas: Schema) -> Shape:
+        """The shape that any of these complete JSON schemas describes."""
+        return _shape((schema, schema.get("$defs", {})) for schema in schemas)
+
+    def allows(self, kind: str) -> bool:
+        return not self.kinds or kind in self.kinds
+
+    def member(self, key: str) -> Shape:
+        """The place of an object's member."""
+        found = self._members.get(key)
+        if found is None:
+            found = self._find_member(key)
+            if len(self._members) < MANY:
+                self._members[key] = found
+        return found
+
+    def item(self, index: int) -> Shape:
+        """The place of a list's item."""
+        longest = max((len(s.get("prefixItems", ())) for s, _ in self._alternatives), default=0)
+        index = min(index, longest)
+        found = self._items.get(index)
+        if found is None:
+            found = self._items[index] = self._find_item(index)
+        return found
+
+    def knowing(self, key: str, value: object) -> Shape:
+        """What is still possible here when the object's member ``key`` is ``value``."""
+        if len(self._alternatives) < 2 or not isinstance(value, (str, int)):  # noqa: PLR2004
+            return self
+        found = self._known.get((key, value))
+        if found is None:
+            left = tuple(each for each in self._alternatives if _may_have(each, key, value))
+            found = self if len(left) in (0, len(self._alternatives)) else Shape(left)
+            if len(self._known) < MANY:
+                self._known[key, value] = found
+        return found
+
+    def _find_member(self, key: str) -> Shape:
+        named, others = [], []
+        for schema, definitions in self._alternatives:
+            if key in (properties := schema.get("properties", {})):
+                named.append((properties[key], definitions))
+            elif isinstance(more := schema.get("additionalProperties"), Mapping):
+                others.append((more, definitions))
+        return _shape(named or others)
+
+    def _find_item(self, index: int) -> Shape:
+        found = []
+        for schema, definitions in self._alternatives:
+            first = schema.get("prefixItems", ())
+            if index < len(first):
+                found.append((first[index], definitions))
+            elif isinstance(items := schema.get("items"), Mapping):
+                found.append((items, definitions))
+        return _shape(found)
+
+
+def _shape(schemas: Any) -> Shape:
+    found = tuple(each for schema, defs in schemas for each in _alternatives(schema, defs))
+    return Shape(found) if found else ANYTHING
+
+
+def _alternatives(schema: Any, definitions: Mapping[str, Any]) -> Iterator[Alternative]:
+    """A schema as the alternatives of its unions, references followed."""
+    waiting, seen = [schema], set()
+    while waiting:
+        schema = waiting.pop(0)
+        if not isinstance(schema, Mapping):
+            yield {}, definitions
+        elif reference := schema.get("$ref"):
+            if reference not in seen:
+                seen.add(reference)
+                waiting.append(definitions.get(str(reference).rpartition("/")[2], {}))
+        elif inner := (
+            *schema.get("anyOf", ()),
+            *schema.get("oneOf", ()),
+            *schema.get("allOf", ()),
+        ):
+            waiting.extend(inner)
+        else:
+            yield schema, definitions
+
+
+def _kinds(schema: Schema) -> tuple[str, ...]:
+    kind = schema.get("type")
+    return tuple(kind) if isinstance(kind, list) else (kind,) if kind else ()
+
+
+def _grows(schema: Schema) -> bool:
+    kinds = _kinds(schema)
+    return (not kinds or "string" in kinds) and not any(key in schema for key in _FIXED)
+
+
+def _may_have(alternative: Alternative, key: str, value: object) -> bool:
+    """Whether an object of this kind may have the value, as far as it is fixed."""
+    schema, definitions = alternative
+    member = schema.get("properties", {}).get(key)
+    if member is None:
+        return True
+    allowed: list[Any] = []
+    for each, _ in _alternatives(member, definitions):
+        if "const" in each:
+            allowed.append(each["const"])
+        elif "enum" in each:
+            allowed += each["enum"]
+        else:
+            return True
+    return value in allowed
+
+
+ANYTHING = Shape((({}, {}),))

@@ -1,0 +1,62 @@
+"""The inside of a JSON string while it arrives: how much of it is decided, and what it means.
+
+Shared by the readers of JSON. Escapes that begin none are kept as written, as ``json_repair``
+keeps them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from .release import so_far
+
+_HEX = "[0-9a-fA-F]"
+_HIGH = rf"u[dD][89abAB]{_HEX}{{2}}"  # the first half of a surrogate pair, without backslash
+_LOW_STEPS = (r"\\", "u", "[dD]", "[c-fC-F]", _HEX, _HEX)  # the second half, with it
+_LOW = "".join(_LOW_STEPS)
+_LOW_SO_FAR = so_far(*_LOW_STEPS[:-1])
+
+# As much of a string as is decided: stops at the quote and at an escape that is not complete.
+_DECIDED = re.compile(
+    rf"""[^"\\]*
+    (?:\\(?: [^u]
+           | u(?![dD][89abAB]){_HEX}{{4}}
+           | {_HIGH} (?: {_LOW} | (?!{_LOW_SO_FAR}\Z) )
+         )
+       [^"\\]*
+    )*""",
+    re.VERBOSE,
+)
+_ESCAPE_SO_FAR = re.compile(rf"\\(?:{so_far('u', _HEX, _HEX, _HEX)}|{_HIGH}{_LOW_SO_FAR})")
+_ESCAPE = re.compile(rf"\\(?:([\"\\/bfnrt]|u{_HEX}{{4}})|(')|)")
+
+_lenient = json.JSONDecoder(strict=False)  # raw control characters may stand in strings
+
+
+def decided_end(text: str, at: int) -> int:
+    """Where the decided part of a string's inside ends: at its quote or an open escape."""
+    match = _DECIDED.match(text, at)
+    assert match is not None
+    return match.end()
+
+
+def escape_may_follow(text: str, at: int) -> bool:
+    """Whether the rest of ``text`` is the beginning of an escape."""
+    return _ESCAPE_SO_FAR.fullmatch(text, at) is not None
+
+
+def decode_string(raw: str) -> str:
+    """The text of a string's inside; a backslash that begins no escape stays."""
+    if "\\" not in raw:
+        return raw
+    try:
+        text: str = _lenient.decode(f'"{raw}"')
+    except ValueError:
+        text = _lenient.decode(f'"{_ESCAPE.sub(_repaired, raw)}"')
+    return text
+
+
+def _repaired(escape: re.Match[str]) -> str:
+    known, apostrophe = escape.groups()
+    return apostrophe or (escape.group() if known else r"\\")
