@@ -80,7 +80,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             frame.lm_calls[-1].settle(outputs)
         run.publish(
             ModuleEnd, scope, identity,
-            name=frame.name, duration=duration, outputs=included("outputs", as_mapping(outputs)),
+            name=frame.name, duration=duration, outputs=included("outputs", outputs, as_mapping),
         )  # fmt: skip
 
     # --- tools ------------------------------------------------------------------------------------

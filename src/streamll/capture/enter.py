@@ -108,8 +108,12 @@ def check_fields(program: Any, selection: FieldSelection) -> None:
 
 
 def declared(instance: Any) -> Capture | None:
-    """What ``instrument`` declared for this instance or its class."""
-    capture = getattr(instance, "_streamll_capture", None)
+    """What ``instrument`` declared for this instance or its class.
+
+    Looked up past a module's own ``__getattr__``, which may raise what it likes.
+    """
+    own = vars(instance).get("_streamll_capture")  # ``None`` after unpickling
+    capture = own or getattr(type(instance), "_streamll_capture", None)
     return capture if isinstance(capture, Capture) else None
 
 

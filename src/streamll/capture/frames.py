@@ -80,14 +80,13 @@ class ModuleNames:
         self._kept.append(module)
         for key, inner in modules_of(module):
             name = prefix + key if key else prefix.removesuffix(".") or "self"
-            stage = getattr(inner, "stage", None)
-            if isinstance(stage, str):
+            if (stage := _stage(inner)) is not None:
                 known = self._stages.setdefault(stage, name)
                 name = known if prefix else name
             self._keys.setdefault(id(inner), name)
 
     def _key(self, module: Any) -> str:
-        key = self._keys.get(id(module)) or self._stages.get(getattr(module, "stage", ""))
+        key = self._keys.get(id(module)) or self._stages.get(_stage(module) or "")
         if key is None:
             key = type(module).__name__
             self._keys[id(module)] = key
@@ -101,6 +100,16 @@ class ModuleNames:
     def predictor(self, module: Any) -> str | None:
         """The ``named_predictors()`` key of ``module``; ``None`` if it is not a predictor."""
         return self._key(module) if isinstance(module, dspy.Predict) else None
+
+    def of_part(self, program: Any) -> dict[str, str]:
+        """What the predictors of ``program``, a part of this one, are called: by their names there."""
+        return {name: self._key(predictor) for name, predictor in _predictors(program)}
+
+
+def _stage(module: Any) -> str | None:
+    """What DSPy copies along with a predictor. A module's own ``__getattr__`` is not asked."""
+    stage = vars(module).get("stage")
+    return stage if isinstance(stage, str) else None
 
 
 def modules_of(program: Any) -> Iterator[tuple[str, Any]]:
@@ -135,10 +144,11 @@ RECORDS = frozenset({"history", "callbacks", "trace", "traces", "train", "demos"
 
 def output_fields(program: Any) -> dict[str, tuple[str, ...]]:
     """Output field names by predictor; empty where the program makes its predictors later."""
-    if not isinstance(program, dspy.Module):
-        return {}
-    return {
-        path or "self": tuple(module.signature.output_fields)
-        for path, module in modules_of(program)
-        if isinstance(module, dspy.Predict)
-    }
+    return {name: tuple(p.signature.output_fields) for name, p in _predictors(program)}
+
+
+def _predictors(program: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(program, dspy.Module):
+        for path, module in modules_of(program):
+            if isinstance(module, dspy.Predict):
+                yield path or "self", module

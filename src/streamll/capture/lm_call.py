@@ -78,11 +78,10 @@ class LMCall:
         return bool(self.scope.outlets or self.scope.token_hooks) and not is_quiet()
 
     def _select(self) -> frozenset[str]:
-        selection = self.scope.selection
-        if selection is None or not self._listened():
+        if not self._listened():
             return frozenset()
         names = (REPLY_FIELD,) if self.bare else self._output_fields()
-        return frozenset(n for n in names if selection.wants(self.owner.predictor, n))
+        return self.scope.wanted(self.owner.instance, names)
 
     def _output_fields(self) -> tuple[str, ...]:
         if self.signature is not None:

@@ -163,10 +163,8 @@ def _unless_final(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _with_result(original: Callable[..., Any]) -> Callable[..., Any]:
     def finalize(lm: Any, call: Any, result: Any) -> Any:
-        scope = current_scope()
-        frame = scope.run.frames.get(ACTIVE_CALL_ID.get() or "") if scope is not None else None
-        if frame is not None and frame.kind == "lm":
-            frame.lm_calls[0].result = result
+        if (listener := _listener()) is not None:
+            listener.result = result
         return original(lm, call, result)
 
     return finalize

@@ -6,7 +6,7 @@ by its type and by the facts DSPy keeps beside the text (status, provider, code)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from streamll.configuration import configuration
@@ -15,11 +15,18 @@ from streamll.core.errors import StreamllError
 ERROR_FACTS = ("status", "provider", "code", "provider_code", "retry_after", "adapter_name")
 
 
-def included(kind: str, value: Any) -> Any:
-    """``value``, clipped, if content of this kind was asked for; else ``None``."""
+def included(kind: str, value: Any, shape: Callable[[Any], Any] | None = None) -> Any:
+    """``value``, clipped, if content of this kind was asked for; else ``None``.
+
+    ``shape`` makes of the value what is shown. Values that cannot be shown are the program's
+    business: it does not fail for being looked at.
+    """
     if kind not in configuration.include or value is None:
         return None
-    return clip(value, configuration.include_limit)
+    try:
+        return clip(value if shape is None else shape(value), configuration.include_limit)
+    except Exception as error:  # noqa: BLE001 - whatever a value of the program's raises
+        return {"result": f"({type(value).__name__}, not shown: {type(error).__name__})"}
 
 
 def clip(value: Any, limit: int) -> Any:
@@ -39,11 +46,14 @@ def describe(error: BaseException) -> tuple[str, str]:
     name = type(error).__name__
     if isinstance(error, StreamllError):
         return name, str(error)
-    if "errors" in configuration.include:
-        return name, clip(str(error), configuration.include_limit)
-    facts = [
-        f"{fact} {value}"
-        for fact in ERROR_FACTS
-        if isinstance(value := getattr(error, fact, None), (str, int, float)) and value != ""
-    ]
+    try:
+        if "errors" in configuration.include:
+            return name, clip(str(error), configuration.include_limit)
+        facts = [
+            f"{fact} {value}"
+            for fact in ERROR_FACTS
+            if isinstance(value := getattr(error, fact, None), (str, int, float)) and value != ""
+        ]
+    except Exception as second:  # noqa: BLE001 - errors of the program's own kind may do anything
+        return name, f"not shown: {type(second).__name__}"
     return name, ", ".join(facts)

@@ -6,6 +6,7 @@ to everyone who listens, so that each reader sees the run in the same order. Not
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 import uuid
@@ -96,7 +97,7 @@ class Run:
     def __init__(self, program: Any) -> None:
         self.run_id = uuid.uuid4().hex
         self.names = ModuleNames(program)
-        self.name: str = getattr(program, "__name__", type(program).__name__)
+        self.name: str = (program if inspect.isroutine(program) else type(program)).__name__
         self.frames: dict[str, Frame] = {}
         self.roots: Counter[str] = Counter()  # calls without a parent so far, by name
         self.totals = Totals()
@@ -107,6 +108,7 @@ class Run:
         self._open_calls: dict[int, OpenCall] = {}
         self._connections: dict[int, tuple[Scope, Callable[[], None]]] = {}
         self._failed_partial: Mapping[str, str] = NOTHING
+        self._failing: list[Callable[[Event], None]] = []  # readers that raise
 
     # --- events -------------------------------------------------------------------------------
 
@@ -152,7 +154,16 @@ class Run:
         approved = event if configuration.redact is None else configuration.approve(event)
         if approved is not None:
             for put in scope.puts:
-                put(approved)
+                try:
+                    put(approved)
+                except Exception as error:  # noqa: BLE001 - nor for its reader
+                    self._complain(put, error)
+
+    def _complain(self, put: Callable[[Event], None], error: Exception) -> None:
+        if put not in self._failing:
+            self._failing.append(put)
+            name = type(getattr(put, "__self__", put)).__name__
+            logger.warning("sink %s raised %s (said once per run)", name, type(error).__name__)
 
     def _call_token_hooks(self, event: Event, scope: Scope) -> None:
         for hook in scope.token_hooks:
@@ -199,7 +210,7 @@ class Run:
         )
 
     def succeed(self, scope: Scope, outputs: Any) -> None:
-        self._close(scope, RunEnd, outputs=included("outputs", as_mapping(outputs)))
+        self._close(scope, RunEnd, outputs=included("outputs", outputs, as_mapping))
 
     def fail(self, scope: Scope, error: BaseException) -> None:
         name, message = describe(error)

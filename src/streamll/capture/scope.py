@@ -7,10 +7,12 @@ parent, so that an inner stream can be left without stopping the outer program.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from streamll.capture.frames import ModuleNames
 from streamll.capture.inside_dspy import ACTIVE_COMPILES, overriding, setting
 from streamll.configuration import Outlet, configuration
 from streamll.core.errors import Unwind
@@ -63,14 +65,28 @@ class Scope:
     @property
     def selection(self) -> FieldSelection | None:
         """The innermost declaration that governs this call; ``None`` where there is none."""
-        scope: Scope | None = self
-        while scope is not None:
-            if scope.switched is not None:
-                return scope.switched
-            if scope._declared is not None:  # noqa: SLF001 - its own class
-                return scope._declared  # noqa: SLF001
+        return self._governing()[1]
+
+    def _governing(self) -> tuple[Scope, FieldSelection | None]:
+        scope = self
+        while True:
+            selection = scope._declared if scope.switched is None else scope.switched
+            if selection is not None or scope.parent is None:
+                return scope, selection
             scope = scope.parent
-        return None
+
+    def wanted(self, predictor: Any, fields: Iterable[str]) -> frozenset[str]:
+        """Which ``fields`` of ``predictor`` stream; it is called what the declaring module calls it."""
+        scope, selection = self._governing()
+        if selection is None:
+            return frozenset()
+        name = scope.names.predictor(predictor) if selection.qualified else None
+        return frozenset(field for field in fields if selection.wants(name, field))
+
+    @functools.cached_property
+    def names(self) -> ModuleNames:
+        """What the modules of this very program are called, wherever in the run it is."""
+        return self.run.names if self.parent is None else ModuleNames(self.instance)
 
     @property
     def is_cancelled(self) -> bool:

@@ -156,11 +156,14 @@ class Performance:
         self.channel: Channel[Event] = Channel(
             self.config.buffer_size, self.config.overflow, name="stream"
         )
-        self.transcript = Transcript(output_fields(program).items()) if keep_text else None
         outer = current_scope()
+        run = outer.run if outer is not None else Run(program)
+        self._names = run.names.of_part(program)
+        known = [(self._names[name], names) for name, names in output_fields(program).items()]
+        self.transcript = Transcript(known) if keep_text else None
         outlets = sinks if outer else (*configuration.sinks, *watched_sinks(), *sinks)
         self.scope = Scope(
-            outer.run if outer is not None else Run(program),
+            run,
             program,
             parent=outer,
             outlets=(*outlets, _Failing(self) if self.config.overflow == "fail" else self.channel),
@@ -284,15 +287,20 @@ class Performance:
                 "the stream was left before the program ended, so there is no result"
             )
         if isinstance(self.error, (StopIteration, StopAsyncIteration)):
-            # Out of an iterator it would mean a good end.
-            raise RuntimeError(f"the program raised {type(self.error).__name__}") from self.error
+            told = f"the program raised {type(self.error).__name__}"
+            raise RuntimeError(told) from self.error  # noqa: TRY004 - which would end an iteration well
         if self.error is not None:
             raise self.error
 
     def text(self, field: str) -> str:
         if self.transcript is None:
             raise StreamllError("this stream keeps no text (keep_text=False)")
-        return self.transcript.text(field)
+        return self.transcript.text(self.spelt(field))
+
+    def spelt(self, field: str) -> str:
+        """``field`` in the run's spelling, in which an inner program's predictors have long names."""
+        predictor, dot, name = field.rpartition(".")
+        return f"{self._names.get(predictor, predictor)}{dot}{name}"
 
 
 class _Failing:
@@ -331,7 +339,8 @@ class Stream:
 
         Text that a retry supersedes cannot be taken back here; read the events for that.
         """
-        return (text for event in self if (text := token_of(event, field)))
+        spelt = field and self._performance.spelt(field)
+        return (text for event in self if (text := token_of(event, spelt)))
 
     def text(self, field: str) -> str:
         """What has been read of ``field``, corrected and without superseded attempts."""
@@ -380,7 +389,7 @@ class AsyncStream:
     async def tokens(self, field: str | None = None) -> AsyncIterator[str]:
         """See ``Stream.tokens``."""
         async for event in self:
-            if text := token_of(event, field):
+            if text := token_of(event, field and self._performance.spelt(field)):
                 yield text
 
     def text(self, field: str) -> str:

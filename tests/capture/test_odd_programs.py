@@ -1,0 +1,245 @@
+"""X3: programs, values and errors of an unusual kind run captured as they run without."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import dspy
+import pytest
+from programs import QA, Heard
+
+import streamll
+from streamll.core.ordering import OrderCheck
+
+EVERYTHING = ["inputs", "outputs", "prompts", "tools", "errors"]
+
+
+@pytest.fixture(autouse=True)
+def quiet_dspy(lm, caplog):
+    """The practice model, and no word from DSPy: it logs what a callback raises."""
+    logger = logging.getLogger("dspy")
+    logger.addHandler(caplog.handler)
+    yield
+    logger.removeHandler(caplog.handler)
+    assert [record for record in caplog.records if record.name.startswith("dspy")] == []
+
+
+class Returning(dspy.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self):
+        return self.value
+
+
+class Unshowable:
+    def __str__(self):
+        raise ValueError("I have no text")
+
+    __repr__ = __str__
+
+    @property
+    def toDict(self):  # noqa: N802 - DSPy's name
+        raise KeyError("nor this")
+
+
+class Evasive:
+    def __getattr__(self, name):
+        raise RuntimeError(f"no {name} here")
+
+
+ENDLESS: list[object] = []
+ENDLESS.append(ENDLESS)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 1, "text", [1], {1: 2}, ENDLESS, Unshowable(), Evasive(), dspy.Prediction, object()],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_a_program_returns_is_returned(value, heard):
+    """X3, X15: also what cannot be shown, when outputs were asked for."""
+    with streamll.configure(include=EVERYTHING):
+        assert streamll.instrument(Returning(value), sinks=[heard])() is value
+        with streamll.stream(Returning(value))() as events:
+            assert events.result() is value
+    OrderCheck().check_all(heard.events)
+    assert heard.types[-1] == "run.end"
+
+
+class Unnameable(Exception):
+    """An error whose every part raises another."""
+
+    def __str__(self):
+        raise ValueError("I have no text")
+
+    @property
+    def status(self):
+        raise ValueError("nor a status")
+
+
+class Failing(dspy.Module):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def forward(self):
+        raise self.error
+
+
+@pytest.mark.parametrize("include", [[], EVERYTHING], ids=["nothing", "everything"])
+def test_an_error_that_cannot_be_shown_is_raised(include, heard):
+    """X3: by type at least its end is told."""
+    error = Unnameable()
+    with streamll.configure(include=include):
+        with pytest.raises(Unnameable) as raised:
+            streamll.instrument(Failing(error), sinks=[heard])()
+        assert raised.value is error
+        with streamll.stream(Failing(error))() as events, pytest.raises(Unnameable):
+            events.result()
+    assert heard.events[-1].error_type == "Unnameable"
+
+
+@pytest.mark.parametrize("error", [StopIteration(1), StopAsyncIteration()], ids=repr)
+def test_an_error_that_means_the_end_to_an_iterator_is_an_error(error):
+    """X3: a program that raises ``StopIteration`` has not ended well."""
+
+    async def read():
+        async with streamll.stream(Failing(error))() as events:
+            await events.result()
+
+    with streamll.stream(Failing(error))() as events, pytest.raises(RuntimeError) as raised:
+        events.result()
+    assert raised.value.__cause__ is error
+    with pytest.raises(RuntimeError) as raised:
+        asyncio.run(read())
+    assert raised.value.__cause__ is error
+
+
+class Guarded(dspy.Module):
+    """A module that does not like to be asked for what it has not got."""
+
+    def __init__(self):
+        super().__init__()
+        self.predict = dspy.Predict("question -> answer")
+        self.supports_decision_requests = False  # DSPy asks for it
+
+    def __getattr__(self, name):
+        raise RuntimeError(f"no {name} here")
+
+    def forward(self, question):
+        return self.predict(question=question)
+
+
+def test_a_modules_own_getattr_is_left_alone(heard):
+    """X3: capture asks a module for nothing that DSPy would not."""
+    with streamll.watch(sinks=[heard]):
+        answer = Guarded()(question="Why?").answer
+    assert heard.text("answer") == answer
+    with streamll.stream(Guarded(), fields=["predict.answer"])(question="Why?") as events:
+        assert events.result().answer == events.text("answer") == answer
+
+
+class Family(dspy.Module):
+    """A module that holds itself, calls itself, and hides predictors in tuples and dicts."""
+
+    def __init__(self):
+        super().__init__()
+        self.me = self
+        self.kept = {"a": (dspy.Predict("question -> answer"), [self])}
+
+    def forward(self, question, depth=3):
+        if depth:
+            return self.me(question, depth=depth - 1)
+        return self.kept["a"][0](question=question)
+
+
+def test_a_module_that_holds_and_calls_itself(heard):
+    """A1: one run, four levels deep."""
+    answer = streamll.instrument(Family(), stream_fields="*", sinks=[heard])("Why?").answer
+    OrderCheck().check_all(heard.events)
+    assert len(heard.runs()) == 1
+    assert heard.text("answer") == answer
+    assert heard.of("token")[0].path == ("Family",) * 4 + ("kept['a'][0]",)
+
+
+# --- listeners that fail --------------------------------------------------------------------------
+
+
+class Refusing(Heard):
+    def put(self, event):
+        raise OSError("disk full")
+
+
+def test_a_sink_whose_put_raises_is_logged_once_and_hurts_nobody(heard, caplog):
+    """X3: neither the program nor the other sinks."""
+    program = streamll.instrument(QA(), stream_fields="*", sinks=[Refusing(), heard])
+    answer = program(question="Why?").answer
+    assert heard.text("answer") == answer
+    told = [r for r in caplog.records if r.name == "streamll"]
+    assert len(told) == 1
+    assert "OSError" in told[0].getMessage()
+    assert "disk full" not in told[0].getMessage()
+
+
+# --- programs in programs -------------------------------------------------------------------------
+
+
+class Outer(dspy.Module):
+    """Streams an inner program while it is streamed itself."""
+
+    def __init__(self, fields):
+        super().__init__()
+        self.inner = QA()
+        self.fields = fields
+
+    def forward(self, question):
+        with streamll.stream(self.inner, fields=self.fields)(question=question) as events:
+            tokens = "".join(events.tokens("generate.predict.answer"))
+            answer = events.result().answer
+            return dspy.Prediction(
+                tokens=tokens,
+                text=events.text("answer"),
+                spelt=events.text("generate.predict.answer"),
+                answer=answer,
+            )
+
+
+@pytest.mark.parametrize("fields", ["*", ["answer"], ["generate.predict.answer"]], ids=str)
+def test_an_inner_program_calls_its_predictors_as_it_would_alone(fields, heard):
+    """X4: in ``fields``, ``text`` and ``tokens``; the events' names are those in the whole run."""
+    outer = streamll.instrument(Outer(fields), sinks=[heard])
+    said = outer(question="Why?")
+    assert said.tokens == said.text == said.spelt == said.answer
+    assert {t.predictor for t in heard.of("token")} == {"inner.generate.predict"}
+
+
+def test_names_of_an_instrumented_module_hold_wherever_it_is_used(heard):
+    """A1: ``"predictor.name"`` is the declaring module's own spelling."""
+
+    class Caller(dspy.Module):
+        def __init__(self, qa):
+            super().__init__()
+            self.parts = {"qa": qa}
+
+        def forward(self, question):
+            return self.parts["qa"](question=question)
+
+    qa = streamll.instrument(QA(), stream_fields=["generate.predict.answer"], sinks=[heard])
+    answer = streamll.instrument(Caller(qa), sinks=[])(question="Why?").answer
+    assert heard.text("answer") == answer
+    assert heard.text("reasoning") == ""
+    assert {t.predictor for t in heard.of("token")} == {"parts['qa'].generate.predict"}
+
+
+def test_a_saved_instance_of_an_instrumented_class_is_captured_when_loaded(heard, tmp_path):
+    """A1: what is saved has no listeners, what is loaded has those of its class."""
+    Captured = streamll.instrument(  # noqa: N806 - a class
+        type("Captured", (QA,), {"__module__": __name__}), stream_fields="*", sinks=[heard]
+    )
+    program = streamll.instrument(Captured(), sinks=[])
+    again = Captured()
+    again.__setstate__(program.__getstate__() | {"_streamll_capture": None})  # as unpickled
+    assert again(question="Why?").answer == heard.text("answer")
