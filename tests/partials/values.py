@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Optional, TypedDict, Union
+from typing import Annotated, Any, Literal, Optional, Union
 
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
+from typing_extensions import TypedDict
 
 
 class Colour(enum.Enum):

@@ -11,6 +11,7 @@
         ├── ChannelOverflow          a channel with policy "fail" is full
         ├── WireError                (ValueError) bytes that are not a streamll event
         ├── OutOfOrder               (ValueError) events in an order no run can produce
+        ├── BrokerError              a broker refuses; trying again would not help
         ├── ConfigurationError       (ValueError) an option that cannot work; names the remedy
         ├── CircuitOpen              a service failed too often; it is left alone for a while
         └── StreamTimeout            (TimeoutError) a stream took longer than it may

@@ -31,6 +31,17 @@ class Transcript:
             for key in [key for key in self._texts if key[2:] == gone]:
                 del self._texts[key]
 
+    def texts(self) -> dict[tuple[str | None, str], str]:
+        """All texts so far, by predictor and field, in the order in which they began."""
+        joined: dict[tuple[str | None, str], str] = {}
+        for key, parts in self._texts.items():
+            joined[key[:2]] = joined.get(key[:2], "") + "".join(parts)
+        return joined
+
+    def whole(self) -> str:
+        """Everything that was said, fields and calls in the order in which they began."""
+        return "".join("".join(parts) for parts in self._texts.values())
+
     def text(self, field: str) -> str:
         """The text of ``field`` so far; ``"predictor.field"`` where several predictors have it.
 

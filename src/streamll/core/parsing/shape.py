@@ -10,6 +10,7 @@ A schema only helps to decide what may be *shown* early. Nothing is validated he
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,17 @@ Alternative = tuple[Schema, Mapping[str, Any]]
 
 _FIXED = ("enum", "const", "format", "pattern", "contentEncoding", "contentMediaType")
 """What makes the beginning of a string no valid string."""
+
+_TYPES: Mapping[type, tuple[str, ...]] = {
+    str: ("string",),
+    bool: ("boolean",),
+    int: ("integer", "number"),
+    float: ("number", "integer"),
+    type(None): ("null",),
+}
+_NUMBER_OR_WORD = re.compile(
+    r"\s*[-+]?(?:[\d.,_eE+-]+|(?i:true|false|yes|no|on|off|nan|-?inf(?:inity)?))\s*"
+)
 
 MANY = 64
 """Discriminating values remembered per place; more are worked out each time."""
@@ -33,7 +45,7 @@ class Shape:
         self._alternatives = alternatives
         self._members: dict[str, Shape] = {}
         self._items: dict[int, Shape] = {}
-        self._known: dict[tuple[str, Any], Shape] = {}
+        self._known: dict[tuple[str, type, Any], Shape] = {}
         self.kinds = frozenset(kind for schema, _ in alternatives for kind in _kinds(schema))
         """JSON types that may stand here; empty for any."""
         self.grows = any(_grows(schema) for schema, _ in alternatives)
@@ -67,14 +79,16 @@ class Shape:
 
     def knowing(self, key: str, value: object) -> Shape:
         """What is still possible here when the object's member ``key`` is ``value``."""
-        if len(self._alternatives) < 2 or not isinstance(value, (str, int)):  # noqa: PLR2004
+        if len(self._alternatives) < 2:  # noqa: PLR2004
             return self
-        found = self._known.get((key, value))
+        kind = type(value)
+        told = (key, kind, value if kind in _TYPES else None)
+        found = self._known.get(told)
         if found is None:
             left = tuple(each for each in self._alternatives if _may_have(each, key, value))
             found = self if len(left) in (0, len(self._alternatives)) else Shape(left)
             if len(self._known) < MANY:
-                self._known[key, value] = found
+                self._known[told] = found
         return found
 
     def _find_member(self, key: str) -> Shape:
@@ -134,20 +148,26 @@ def _grows(schema: Schema) -> bool:
 
 
 def _may_have(alternative: Alternative, key: str, value: object) -> bool:
-    """Whether an object of this kind may have the value, as far as it is fixed."""
+    """Whether an object of this kind may have the value there."""
     schema, definitions = alternative
     member = schema.get("properties", {}).get(key)
     if member is None:
         return True
-    allowed: list[Any] = []
-    for each, _ in _alternatives(member, definitions):
-        if "const" in each:
-            allowed.append(each["const"])
-        elif "enum" in each:
-            allowed += each["enum"]
-        else:
-            return True
-    return value in allowed
+    return any(_may_be(each, value) for each, _ in _alternatives(member, definitions))
+
+
+def _may_be(schema: Schema, value: object) -> bool:
+    """By its type, and among the values it is fixed to; a text may stand for a number."""
+    if "const" in schema:
+        return bool(value == schema["const"])
+    if "enum" in schema:
+        return value in schema["enum"]
+    kinds = _kinds(schema)
+    if not kinds or type(value) not in _TYPES:
+        return True
+    if isinstance(value, str) and "string" not in kinds and _NUMBER_OR_WORD.fullmatch(value):
+        return True
+    return any(kind in kinds for kind in _TYPES[type(value)])
 
 
 ANYTHING = Shape((({}, {}),))

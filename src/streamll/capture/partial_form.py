@@ -1,0 +1,97 @@
+"""The partial form of a type: what a value of it may look like while it is being written.
+
+Every member of a model, dataclass or ``TypedDict`` is optional, at every depth, and constraints
+on length and the like are gone; numbers, literals, dates and the rest stay what they are, since
+they only come once they are certain. Validators of the original are not run.
+
+``events.partials(field, as_type)`` gives values of it; a type checker still sees the original,
+with members that may be missing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Iterable, Mapping, MutableMapping, MutableSequence, Sequence
+from typing import Annotated, Any, ForwardRef, Literal, Optional, Union, get_args, get_origin
+
+import pydantic
+from typing_extensions import get_type_hints, is_typeddict
+
+_LISTS = (list, set, frozenset, tuple, Sequence, MutableSequence, Iterable)
+_OBJECTS = (dict, Mapping, MutableMapping)
+
+
+def partial_form(annotation: Any) -> Any:
+    """The partial form of ``annotation``, for ``pydantic.TypeAdapter``."""
+    return _Forms().of(annotation)
+
+
+class _Forms:
+    """One pass over a type; a type that contains itself is referred to by name."""
+
+    def __init__(self) -> None:
+        self._models: dict[Any, tuple[str, type[pydantic.BaseModel] | None]] = {}
+
+    def of(self, annotation: Any) -> Any:
+        form = self._form(annotation)
+        made = {name: model for name, model in self._models.values() if model is not None}
+        for model in made.values():
+            model.model_rebuild(_types_namespace=made)
+        return form
+
+    def _form(self, annotation: Any) -> Any:
+        origin, arguments = get_origin(annotation), get_args(annotation)
+        if origin is Annotated:
+            return self._form(arguments[0])
+        if origin is Literal:
+            return annotation
+        if origin in (Union, types.UnionType):
+            return Union[tuple(self._form(each) for each in arguments)]  # noqa: UP007
+        if origin in _LISTS or annotation in (list, set, frozenset, tuple):
+            items = [self._form(each) for each in arguments if each is not ...]
+            return list[Union[tuple(items)]] if items else list[Any]  # type: ignore[misc] # noqa: UP007
+        if origin in _OBJECTS and len(arguments) == 2:  # noqa: PLR2004
+            return dict[arguments[0], self._form(arguments[1])]  # type: ignore[misc]
+        if (members := _members(annotation)) is not None:
+            return self._model(annotation, members)
+        return annotation
+
+    def _model(self, annotation: Any, members: Mapping[str, tuple[Any, Any]]) -> Any:
+        if annotation in self._models:
+            name, model = self._models[annotation]
+            return model if model is not None else ForwardRef(name)
+        name = f"Partial{getattr(annotation, '__name__', 'Object')}{len(self._models) or ''}"
+        self._models[annotation] = (name, None)
+        fields: dict[str, Any] = {
+            member: (
+                Optional[self._form(kind)],
+                pydantic.Field(default=None, validation_alias=alias),
+            )  # noqa: UP045
+            for member, (kind, alias) in members.items()
+        }
+        config = pydantic.ConfigDict(populate_by_name=True, arbitrary_types_allowed=True)
+        model = pydantic.create_model(name, __config__=config, **fields)
+        self._models[annotation] = (name, model)
+        return model
+
+
+def _members(annotation: Any) -> Mapping[str, tuple[Any, Any]] | None:
+    """Type and alias of what an object has by name; ``None`` for anything else."""
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        if "__root__" in annotation.model_fields or issubclass(annotation, pydantic.RootModel):
+            return None
+        return {
+            name: (info.annotation, info.validation_alias or info.alias)
+            for name, info in annotation.model_fields.items()
+        }
+    if is_typeddict(annotation):
+        return {name: (kind, None) for name, kind in get_type_hints(annotation).items()}
+    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
+        hints = get_type_hints(annotation)
+        return {
+            field.name: (hints[field.name], None)
+            for field in dataclasses.fields(annotation)
+            if field.init
+        }
+    return None
