@@ -26,10 +26,13 @@ class CallListener(Protocol):
     ``begin`` after ``done`` is the next candidate, after ``failed`` it is a retry.
     """
 
-    streaming: bool
-    """False: nobody wants text. The call runs as it is, only begin/done/failed are reported."""
-    full: bool
-    """True while the tap should ``pause`` before it reads on (backpressure)."""
+    @property
+    def streaming(self) -> bool:
+        """False: nobody wants text. The call runs as it is, only begin/done/failed are reported."""
+
+    @property
+    def full(self) -> bool:
+        """True while the tap should ``pause`` before it reads on (backpressure)."""
 
     def begin(self) -> None:
         """One attempt's request is about to be sent. Raises Unwind when the run was cancelled."""

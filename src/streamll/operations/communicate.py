@@ -1,0 +1,252 @@
+"""``communicate``: one turn of a conversation, the instruction and the reply, on a branch.
+
+The instruction is on the branch as soon as its turn has come; the reply when it is over,
+marked where it was stopped or broke off. A branch has one turn at a time: turns that are asked
+for at once follow one another, on other branches they run side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+from streamll.core.errors import ConfigurationError
+from streamll.services import InvokeStream, iModel
+from streamll.services.calling import Calling, Status
+from streamll.services.streaming import Chunk
+from streamll.session.branch import Branch
+from streamll.session.messages import (
+    AssistantResponseContent,
+    InstructionContent,
+    Message,
+    prepare_messages_for_chat,
+)
+from streamll.session.messages.contents import Ending
+from streamll.session.session import BranchLike, Session
+
+Parameters = Mapping[str, Any]
+ONE = 1
+
+
+class Turn:
+    """One turn: its instruction, and where its reply goes."""
+
+    def __init__(self, session: Session, branch: BranchLike, parameters: Parameters) -> None:
+        given = dict(parameters)
+        instruction = given.pop("instruction", None)
+        if not isinstance(instruction, str) or not instruction:
+            raise ConfigurationError('parameters needs an "instruction": a text')
+        self.session = session
+        self.branch: Branch = session.branch(branch)
+        self.model = model_of(session, given.pop("imodel", None))
+        context = given.pop("context", None)
+        self.instruction = Message(
+            content=InstructionContent(instruction=instruction, context=context)
+        )
+        self.options = given
+        self.reply: Message | None = None
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Put the instruction on the branch; what to send."""
+        self.session.add_message(self.instruction, branches=self.branch)
+        return prepare_messages_for_chat(self.session.history(self.branch))
+
+    def ended(self, text: str, ending: Ending, model: str | None, error: str | None = None) -> None:
+        """Put the reply on the branch, once."""
+        if self.reply is None:
+            self.reply = Message(
+                content=AssistantResponseContent(
+                    assistant_response=text, ending=ending, error=error, model=model
+                )
+            )
+            self.session.add_message(self.reply, branches=self.branch)
+
+    def ended_as(self, calling: Calling) -> str:
+        """Put what became of the call on the branch; the text, or what it failed with."""
+        execution = calling.execution
+        if execution.status is Status.COMPLETED and execution.response is not None:
+            self.ended(execution.response.text, "complete", execution.response.model)
+        else:
+            self.ended(execution.partial, "failed", None, type(execution.error).__name__)
+        return calling.text
+
+
+def model_of(session: Session, model: Any) -> iModel:
+    """A model by its name in the session, or itself; the only one where none is named."""
+    if isinstance(model, iModel):
+        return model
+    if model is not None:
+        return session.services[model]
+    names = session.services.list_names()
+    if len(names) != 1:
+        raise ConfigurationError(
+            'parameters needs an "imodel": '
+            + (f"one of {', '.join(names)}" if names else "the session has no models yet")
+        )
+    return session.services[names[0]]
+
+
+async def communicate(
+    session: Session, branch: BranchLike, parameters: Parameters, **options: Any
+) -> str:
+    """Say ``parameters["instruction"]`` on ``branch``, and return the reply's text.
+
+    ``parameters``: ``instruction``; ``imodel`` (a name or a model; default: the session's only
+    one); ``context`` (a mapping, shown before the instruction); others go to the model.
+
+    Raises:
+        UnknownNameError: no such model or branch. The model's errors, after the branch has
+        the partial reply, marked as failed.
+    """
+    turn = Turn(session, branch, {**parameters, **options})
+    await turn.branch.turns.take_async(ONE)
+    try:
+        messages = turn.messages()
+        try:
+            calling = await turn.model.invoke(messages=messages, **turn.options)
+        except BaseException as error:
+            ending: Ending = "failed" if isinstance(error, Exception) else "cancelled"
+            turn.ended("", ending, None, type(error).__name__ if ending == "failed" else None)
+            raise
+        return turn.ended_as(calling)
+    finally:
+        turn.branch.turns.give()
+
+
+def communicate_sync(
+    session: Session, branch: BranchLike, parameters: Parameters, **options: Any
+) -> str:
+    """The same, waiting for it in this thread."""
+    turn = Turn(session, branch, {**parameters, **options})
+    turn.branch.turns.take(ONE)
+    try:
+        messages = turn.messages()
+        try:
+            calling = turn.model.invoke_sync(messages=messages, **turn.options)
+        except BaseException as error:
+            ending: Ending = "failed" if isinstance(error, Exception) else "cancelled"
+            turn.ended("", ending, None, type(error).__name__ if ending == "failed" else None)
+            raise
+        return turn.ended_as(calling)
+    finally:
+        turn.branch.turns.give()
+
+
+def communicate_stream(
+    session: Session, branch: BranchLike, parameters: Parameters, **options: Any
+) -> TurnStream:
+    """The same as a stream of text, for ``async for`` or ``for``.
+
+    Leaving it early stops the model; the branch keeps what had been read, marked as cancelled.
+    """
+    return TurnStream(Turn(session, branch, {**parameters, **options}))
+
+
+class TurnStream:
+    """The reply's text as it comes; afterwards it is on the branch. See ``InvokeStream``."""
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+        self.stream: InvokeStream | None = None
+        """The model's stream, once it has begun: usage, finish reason, times."""
+        self._holds_turn = False
+        self._ended = False
+
+    @property
+    def text(self) -> str:
+        return self.stream.text if self.stream is not None else ""
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            if self.stream is None:
+                await self.turn.branch.turns.take_async(ONE)
+                self._begin()
+            assert self.stream is not None
+            return await self.stream.__anext__()
+        except BaseException as error:
+            self._end(error)
+            raise
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self
+
+    def __next__(self) -> Chunk:
+        if self._ended:
+            raise StopIteration
+        try:
+            if self.stream is None:
+                self.turn.branch.turns.take(ONE)
+                self._begin()
+            assert self.stream is not None
+            return next(self.stream)
+        except BaseException as error:
+            self._end(error)
+            raise
+
+    async def aclose(self) -> None:
+        """Stop, if it has not ended."""
+        try:
+            if self.stream is not None:
+                await self.stream.aclose()
+        finally:
+            self._end(None)
+
+    def close(self) -> None:
+        """Stop, if it has not ended."""
+        try:
+            if self.stream is not None:
+                self.stream.close()
+        finally:
+            self._end(None)
+
+    async def __aenter__(self) -> TurnStream:  # noqa: PYI034 - Self needs Python 3.11
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> TurnStream:  # noqa: PYI034 - Self needs Python 3.11
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_holds_turn", False):
+            self._end(None)  # dropping the model's stream stops it
+
+    def _begin(self) -> None:
+        self._holds_turn = True
+        turn = self.turn
+        self.stream = turn.model.invoke_stream(messages=turn.messages(), **turn.options)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Put the reply on the branch and give up the turn, once."""
+        self._ended = True
+        if not self._holds_turn:
+            return
+        self._holds_turn = False
+        stream = self.stream
+        if isinstance(error, (StopAsyncIteration, StopIteration)):
+            self.turn.ended(self.text, "complete", stream.model if stream is not None else None)
+        elif isinstance(error, Exception):
+            self.turn.ended(self.text, "failed", None, type(error).__name__)
+        else:
+            self.turn.ended(self.text, "cancelled", None)
+        self.turn.branch.turns.give()

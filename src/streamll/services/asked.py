@@ -1,0 +1,146 @@
+"""One question, asked once: as a stream of events, or for its answer alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from types import TracebackType
+from typing import Any
+
+from streamll.capture.enter import watched_sinks
+from streamll.capture.scope import Scope, current_scope
+from streamll.capture.stream import AsyncStream, Call, Stream, stream
+from streamll.capture.waits import run_blocking
+from streamll.configuration import Outlet, configuration
+from streamll.flow.breaker import CircuitBreaker
+from streamll.flow.config import StreamConfig
+from streamll.services.answering import Answering
+from streamll.services.asking import Question
+from streamll.services.calling import Calling
+from streamll.services.reply import Reply
+from streamll.services.waits import Blocking, Suspending
+
+
+class Asked:
+    """Enter it, ``with`` or ``async with``, once: that sends the question.
+
+    ``reply`` is filled meanwhile. ``streamed`` is whether the text is wanted as it comes.
+    """
+
+    def __init__(
+        self,
+        how: Answering,
+        question: Question,
+        config: StreamConfig,
+        sinks: tuple[Outlet, ...],
+        *,
+        name: str,
+        breaker: CircuitBreaker | None,
+    ) -> None:
+        self.question = question
+        self.reply = Reply()
+        self.streamed = True
+        self._how = how
+        self._config = config
+        self._sinks = sinks
+        self._name = name
+        self._breaker = breaker
+        self._call: Call | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._scope: Scope | None = None
+
+    @property
+    def listened(self) -> bool:
+        """Whether anybody but the caller hears this."""
+        outer = current_scope()
+        return bool(
+            self._sinks
+            or configuration.sinks
+            or watched_sinks()
+            or (outer is not None and outer.outlets)
+        )
+
+    def __enter__(self) -> Stream:
+        def perform() -> Reply:
+            return run_blocking(
+                self._how.answer(self.question, self.reply, self._breaker, Blocking())
+            )
+
+        self._call = self._open(perform)
+        return self._call.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._call is not None
+        self._call.__exit__(kind, error, traceback)
+
+    async def __aenter__(self) -> AsyncStream:
+        async def perform() -> Reply:
+            self._task = asyncio.current_task()
+            self._scope = current_scope()
+            return await self._how.answer(self.question, self.reply, self._breaker, Suspending())
+
+        self._call = self._open(perform)
+        return await self._call.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._call is not None
+        await self._call.__aexit__(kind, error, traceback)
+
+    def leave(self) -> None:
+        """Stop an async one. Safe in a finalizer, on any thread, and when its loop is gone."""
+        task, self._task = self._task, None
+        if task is None or task.done():
+            return
+        if self._scope is not None:
+            self._scope.cancel()
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            task.get_loop().call_soon_threadsafe(task.cancel)
+
+    def _open(self, program: Any) -> Call:
+        if self._call is not None:
+            raise TypeError("a question is asked once; ask again for another answer")
+        program.__name__ = self._name
+        fields = "*" if self.streamed or self.listened else ()
+        return stream(
+            program, fields=fields, config=self._config, sinks=self._sinks, keep_text=False
+        )()
+
+
+async def invoked(asked: Asked) -> Calling:
+    """The whole answer. A failure is kept in the ``Calling``; being cancelled is raised."""
+    asked.streamed = False
+    calling = Calling(asked.question)
+    try:
+        async with asked as events:
+            await events.result()
+    except asyncio.CancelledError as error:
+        calling.failed(asked.reply, error, cancelled=True)
+        raise
+    except Exception as error:  # noqa: BLE001 - it is the outcome
+        calling.failed(asked.reply, error)
+    else:
+        calling.completed(asked.reply)
+    return calling
+
+
+def invoked_sync(asked: Asked) -> Calling:
+    asked.streamed = False
+    calling = Calling(asked.question)
+    try:
+        with asked as events:
+            events.result()
+    except Exception as error:  # noqa: BLE001 - it is the outcome
+        calling.failed(asked.reply, error)
+    else:
+        calling.completed(asked.reply)
+    return calling

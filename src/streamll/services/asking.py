@@ -1,0 +1,71 @@
+"""One question to a model, in the terms of its caller, and as lm15's ``Request``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dspy import lm15
+
+from streamll.core.errors import ConfigurationError
+
+CLIENT_OPTIONS = frozenset(
+    {"api_key", "api_base", "base_url", "timeout", "headers", "extra_headers", "max_retries"}
+)
+
+
+class Question:
+    """What is asked: ``messages`` and ``options``; a ``before`` hook may change both.
+
+    ``messages`` are dictionaries as chat completions have them. ``state`` is the hooks' own.
+    """
+
+    def __init__(self, model: str, messages: Any, options: Mapping[str, Any]) -> None:
+        self.model = model
+        self.messages = as_messages(messages)
+        self.options = dict(options)
+        self.state: dict[str, Any] = {}
+        for name in CLIENT_OPTIONS & self.options.keys():
+            raise ConfigurationError(
+                f"{name} belongs to the model, not to one question: iModel(…, {name}=…)"
+            )
+        self.options.pop("stream", None)  # what is called decides that
+
+    def request(self, door: str) -> lm15.Request:
+        """As lm15 sends it. Raises its errors for what the canonical request cannot carry."""
+        body = {"model": self.model, "messages": self.messages, **self.options}
+        request = lm15.request_from_openai_chat(body)
+        return lm15.Request(
+            model=f"{door}:{self.model}",
+            messages=request.messages,
+            system=request.system,
+            tools=request.tools,
+            config=request.config,
+        )
+
+
+def as_messages(messages: Any) -> list[dict[str, Any]]:
+    """A text, a mapping, messages of a session, or a list of any of these."""
+    if isinstance(messages, str):
+        return [{"role": "user", "content": messages}]
+    if isinstance(messages, Mapping) or hasattr(messages, "to_chat"):
+        messages = [messages]
+    if not isinstance(messages, Iterable):
+        raise ConfigurationError(
+            f"messages is a list of {{'role': …, 'content': …}}, not {type(messages).__name__}"
+        )
+    found = [_as_message(message) for message in messages]
+    if not found:
+        raise ConfigurationError("there is no message to answer")
+    return found
+
+
+def _as_message(message: Any) -> dict[str, Any]:
+    if isinstance(message, str):
+        return {"role": "user", "content": message}
+    if isinstance(message, Mapping) and "role" in message:
+        return dict(message)
+    if hasattr(message, "to_chat"):
+        made: dict[str, Any] = message.to_chat()
+        return made
+    raise ConfigurationError(f"a message has a role and content; this is {type(message).__name__}")

@@ -1,0 +1,93 @@
+"""A session as JSON, with a schema version.
+
+Saved are messages and branches; models are not, since their keys have no place in a file.
+Within version 1 only additions come, so a reader ignores keys that it does not know.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from streamll.core.errors import StreamllError
+from streamll.session.messages.message import Message
+
+SCHEMA = "streamll.session"
+VERSION = 1
+
+
+class SessionFormatError(StreamllError, ValueError):
+    """Not a saved session, or one that only a newer version can read."""
+
+
+class SavedBranch(msgspec.Struct, kw_only=True, omit_defaults=True):
+    id: str
+    name: str
+    order: list[str]
+    parent: str | None = None
+
+
+class SavedSession(msgspec.Struct, kw_only=True):
+    schema: str = SCHEMA
+    version: int = VERSION
+    id: str
+    created_at: float
+    messages: list[Message]
+    branches: list[SavedBranch]
+
+
+class _Head(msgspec.Struct):
+    schema: str = ""
+    version: int = 0
+
+
+def encode(saved: SavedSession) -> bytes:
+    return msgspec.json.encode(saved, enc_hook=_refuse)
+
+
+def _refuse(value: object) -> object:
+    raise StreamllError(
+        f"a {type(value).__name__} cannot be saved; messages hold plain data (texts, numbers, "
+        "lists, mappings)"
+    )
+
+
+def decode(data: bytes | str) -> SavedSession:
+    """Raises ``SessionFormatError`` that says what is wrong with it."""
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+    except msgspec.DecodeError as error:
+        raise SessionFormatError(f"this is no saved session: {error}") from error
+    if head.schema != SCHEMA:
+        raise SessionFormatError(f"this is no saved session: its schema is {head.schema!r}")
+    if head.version != VERSION:
+        raise SessionFormatError(
+            f"this session has format version {head.version}; version {VERSION} can be read here"
+        )
+    try:
+        saved = msgspec.json.decode(data, type=SavedSession)
+    except msgspec.DecodeError as error:
+        raise SessionFormatError(f"this saved session is damaged: {error}") from error
+    known = {message.id for message in saved.messages}
+    for branch in saved.branches:
+        if missing := [id_ for id_ in branch.order if id_ not in known]:
+            raise SessionFormatError(
+                f"this saved session is damaged: branch {branch.name!r} names message "
+                f"{missing[0]}, which is not there"
+            )
+    return saved
+
+
+def write(path: Path, data: bytes) -> None:
+    """All of it or nothing: a crash leaves what was there before."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

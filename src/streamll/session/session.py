@@ -1,0 +1,154 @@
+"""A session: messages, branches of them, and the models to talk to."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from streamll.core.errors import StreamllError
+from streamll.session.branch import Branch
+from streamll.session.messages.contents import SystemContent
+from streamll.session.messages.message import Message, new_id
+from streamll.session.registry import Registry
+from streamll.session.saving import SavedBranch, SavedSession, decode, encode, write
+
+if TYPE_CHECKING:
+    from streamll.services import iModel
+
+BranchLike = Branch | str
+
+
+class Session:
+    """Conversations that share messages. Safe to use from any number of threads and tasks.
+
+    ``messages`` maps ids to messages (read-only; ``add_message`` adds), ``branches`` and
+    ``services`` are registries by name.
+    """
+
+    def __init__(self, *, id: str | None = None, created_at: float | None = None) -> None:  # noqa: A002
+        self.id = id or new_id()
+        self.created_at = time.time() if created_at is None else created_at
+        self.services: Registry[iModel] = Registry("model")
+        self.branches: Registry[Branch] = Registry("branch")
+        self._messages: dict[str, Message] = {}
+        self._lock = threading.RLock()
+
+    # --- messages ---------------------------------------------------------------------------
+
+    @property
+    def messages(self) -> Mapping[str, Message]:
+        return MappingProxyType(self._messages)
+
+    def add_message(
+        self, message: Message, branches: BranchLike | Iterable[BranchLike] | None = None
+    ) -> Message:
+        """Keep a message, at the end of each of ``branches`` (none: of no branch).
+
+        Raises:
+            UnknownNameError: no such branch. StreamllError: it is in one of them already.
+        """
+        wanted = [branches] if isinstance(branches, (Branch, str)) else list(branches or ())
+        with self._lock:
+            places = [self.branch(place) for place in wanted]
+            known = self._messages.get(message.id)
+            if known is not None and known is not message and known.content != message.content:
+                raise StreamllError(f"another message has the id {message.id} already")
+            for branch in places:
+                if message.id in branch:
+                    raise StreamllError(f"branch {branch.name!r} has message {message.id} already")
+            self._messages.setdefault(message.id, message)
+            for branch in places:
+                branch.append(message.id)
+        return message
+
+    def history(self, branch: BranchLike) -> list[Message]:
+        """A branch's messages in order."""
+        return [self._messages[id_] for id_ in self.branch(branch).order]
+
+    # --- branches ---------------------------------------------------------------------------
+
+    def branch(self, which: BranchLike) -> Branch:
+        """The branch of that name; a branch of this session is itself."""
+        name = which.name if isinstance(which, Branch) else which
+        branch = self.branches[name]
+        if isinstance(which, Branch) and which is not branch:
+            raise StreamllError(f"{which!r} belongs to another session")
+        return branch
+
+    def create_branch(self, name: str | None = None, *, system: str | None = None) -> Branch:
+        """An empty branch, or one that begins with a ``system`` message.
+
+        Raises:
+            DuplicateNameError: there is a branch of that name.
+        """
+        with self._lock:
+            branch = self.branches.register(Branch(name or self._free_name("branch")))
+            if system is not None:
+                content = SystemContent(system_message=system)
+                self.add_message(Message(content=content), branches=branch)
+        return branch
+
+    def fork(
+        self, branch: BranchLike, name: str | None = None, *, until: Message | str | None = None
+    ) -> Branch:
+        """A new branch that begins as ``branch`` does: with all of it, or up to ``until``."""
+        with self._lock:
+            source = self.branch(branch)
+            order = source.order
+            if until is not None:
+                last = until.id if isinstance(until, Message) else until
+                if last not in order:
+                    raise StreamllError(f"branch {source.name!r} has no message {last}")
+                order = order[: order.index(last) + 1]
+            called = name or self._free_name(source.name)
+            return self.branches.register(Branch(called, order=order, parent=source.name))
+
+    def _free_name(self, stem: str) -> str:
+        number = len(self.branches) + 1
+        while f"{stem}-{number}" in self.branches:
+            number += 1
+        return f"{stem}-{number}"
+
+    # --- saving -----------------------------------------------------------------------------
+
+    def to_json(self) -> bytes:
+        """Messages and branches; models are not saved."""
+        with self._lock:
+            saved = SavedSession(
+                id=self.id,
+                created_at=self.created_at,
+                messages=list(self._messages.values()),
+                branches=[
+                    SavedBranch(id=b.id, name=b.name, order=b.order, parent=b.parent)
+                    for b in (self.branches[name] for name in self.branches)
+                ],
+            )
+        return encode(saved)
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Session:
+        """Raises ``SessionFormatError``."""
+        saved = decode(data)
+        session = cls(id=saved.id, created_at=saved.created_at)
+        session._messages.update((message.id, message) for message in saved.messages)
+        for b in saved.branches:
+            session.branches.register(Branch(b.name, id=b.id, order=b.order, parent=b.parent))
+        return session
+
+    def save(self, path: str | Path) -> None:
+        """Write ``to_json`` to a file, all of it or nothing."""
+        write(Path(path), self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Session:
+        return cls.from_json(Path(path).read_bytes())
+
+    def __repr__(self) -> str:
+        return (
+            f"<Session, {len(self._messages)} messages, branches: "
+            f"{', '.join(self.branches) or 'none'}>"
+        )
