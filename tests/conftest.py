@@ -10,6 +10,7 @@ import copy
 import ipaddress
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
