@@ -11,7 +11,7 @@ import pytest
 
 from streamll.core.errors import WireError
 from streamll.core.events import Identity, RunStart, Status, StreamllEvent, TokenEvent
-from streamll.sinks import JsonlSink, read_jsonl
+from streamll.sinks import JSONLSink, read_jsonl
 
 EVENTS = [
     RunStart(seq=0, timestamp=1.5, identity=Identity(run_id="run"), program="QA"),
@@ -28,7 +28,7 @@ def put_all(sink, events=EVENTS):
 
 def test_what_was_written_is_read_back(tmp_path):
     path = tmp_path / "events.jsonl"
-    sink = JsonlSink(path)
+    sink = JSONLSink(path)
     put_all(sink)
     assert list(read_jsonl(path)) == EVENTS, "readable before the sink is stopped"
     sink.stop()
@@ -37,7 +37,7 @@ def test_what_was_written_is_read_back(tmp_path):
 def test_a_file_is_appended_to_unless_a_new_one_is_asked_for(tmp_path):
     path = tmp_path / "events.jsonl"
     for append, count in [(True, 3), (True, 6), (False, 3)]:
-        sink = JsonlSink(str(path), append=append)
+        sink = JSONLSink(str(path), append=append)
         put_all(sink)
         sink.stop()
         assert len(list(read_jsonl(path))) == count
@@ -45,7 +45,7 @@ def test_a_file_is_appended_to_unless_a_new_one_is_asked_for(tmp_path):
 
 def test_events_after_stop_open_the_file_again(tmp_path):
     path = tmp_path / "events.jsonl"
-    sink = JsonlSink(path, append=False)
+    sink = JSONLSink(path, append=False)
     put_all(sink)
     sink.stop()
     put_all(sink)
@@ -55,7 +55,7 @@ def test_events_after_stop_open_the_file_again(tmp_path):
 
 @pytest.mark.parametrize("file", [io.StringIO(), io.BytesIO()], ids=["text", "binary"])
 def test_a_file_object_of_either_kind_stays_open(file):
-    sink = JsonlSink(file)
+    sink = JSONLSink(file)
     put_all(sink)
     sink.stop()
     assert len(file.getvalue().splitlines()) == 3
@@ -64,12 +64,12 @@ def test_a_file_object_of_either_kind_stays_open(file):
 
 def test_a_folder_that_is_not_there_is_said_at_once(tmp_path):
     with pytest.raises(FileNotFoundError):
-        JsonlSink(tmp_path / "missing" / "events.jsonl")
+        JSONLSink(tmp_path / "missing" / "events.jsonl")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
 def test_a_full_disk_is_logged_once_and_counted(caplog):
-    sink = JsonlSink("/dev/full")
+    sink = JSONLSink("/dev/full")
     with caplog.at_level(logging.WARNING, "streamll"):
         put_all(sink)
         put_all(sink)
@@ -81,7 +81,7 @@ def test_a_full_disk_is_logged_once_and_counted(caplog):
 
 def test_a_closed_file_is_logged_once_and_counted(tmp_path, caplog):
     file = (tmp_path / "events.jsonl").open("w")
-    sink = JsonlSink(file)
+    sink = JSONLSink(file)
     put_all(sink)
     file.close()
     put_all(sink)
@@ -96,7 +96,7 @@ def test_a_closed_pipe_is_logged_once_and_counted(caplog):
     read_end, write_end = os.pipe()
     os.close(read_end)
     with os.fdopen(write_end, "wb", buffering=0) as file:
-        sink = JsonlSink(file)
+        sink = JSONLSink(file)
         put_all(sink)
         assert "BrokenPipeError: Broken pipe" in caplog.text
         assert sink.statistics().failed == 3
@@ -110,7 +110,7 @@ def test_a_line_cut_by_a_full_disk_does_not_spoil_the_next(tmp_path, monkeypatch
     import signal
 
     path = tmp_path / "events.jsonl"
-    sink = JsonlSink(path)
+    sink = JSONLSink(path)
     put_all(sink)
     written = path.stat().st_size
     signal_before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -144,7 +144,7 @@ def test_only_the_lines_that_were_not_written_count_as_lost(tmp_path):
             return super().write(bytes(data)[: first + 5])
 
     path = tmp_path / "events.jsonl"
-    sink = JsonlSink(path)
+    sink = JSONLSink(path)
     sink._file.close()
     sink._file = Reluctant(path, "a")
     sink.handle_batch(list(EVENTS))
@@ -155,7 +155,7 @@ def test_only_the_lines_that_were_not_written_count_as_lost(tmp_path):
 
 def test_anything_in_an_event_can_be_written(tmp_path):
     path = tmp_path / "events.jsonl"
-    sink = JsonlSink(path)
+    sink = JSONLSink(path)
     put_all(sink, [Status(message="\ud800"), StreamllEvent(event_type="x", data={"o": object()})])
     sink.stop()
     assert len(list(read_jsonl(path))) == 2

@@ -12,7 +12,7 @@ import traceback
 import pytest
 
 from streamll.core.events import Status
-from streamll.sinks import BaseSink, JsonlSink, read_jsonl
+from streamll.sinks import BaseSink, JSONLSink, read_jsonl
 
 BOUND = 20
 
@@ -146,7 +146,7 @@ def test_after_a_fork_each_process_delivers_its_own_events(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_after_a_fork_both_processes_append_whole_lines_to_one_file(tmp_path):
     path = tmp_path / "events.jsonl"
-    sink = JsonlSink(path)
+    sink = JSONLSink(path)
     pid = os.fork()
     for n in range(200):
         sink.put(Status(message=f"{'child' if pid == 0 else 'parent'} {n} {'x' * 200}"))

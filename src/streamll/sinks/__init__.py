@@ -9,22 +9,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from streamll.brokers.opening import open_sink as open_sink
+    from streamll.brokers.rabbitmq import RabbitMQSink as RabbitMQSink
+    from streamll.brokers.redis import RedisSink as RedisSink
+    from streamll.brokers.sqlite import SQLiteSink as SQLiteSink
     from streamll.sinks.base import BaseSink as BaseSink
     from streamll.sinks.callback import CallbackSink as CallbackSink
     from streamll.sinks.delivery import SinkStatistics as SinkStatistics
-    from streamll.sinks.jsonl import JsonlSink as JsonlSink
+    from streamll.sinks.jsonl import JSONLSink as JSONLSink
     from streamll.sinks.jsonl import read_jsonl as read_jsonl
     from streamll.sinks.memory import MemorySink as MemorySink
     from streamll.sinks.terminal import TerminalSink as TerminalSink
 
 _HOMES = {
-    "BaseSink": "base",
-    "CallbackSink": "callback",
-    "JsonlSink": "jsonl",
-    "MemorySink": "memory",
-    "SinkStatistics": "delivery",
-    "TerminalSink": "terminal",
-    "read_jsonl": "jsonl",
+    "BaseSink": "sinks.base",
+    "CallbackSink": "sinks.callback",
+    "JSONLSink": "sinks.jsonl",
+    "MemorySink": "sinks.memory",
+    "RabbitMQSink": "brokers.rabbitmq",
+    "RedisSink": "brokers.redis",
+    "SQLiteSink": "brokers.sqlite",
+    "SinkStatistics": "sinks.delivery",
+    "TerminalSink": "sinks.terminal",
+    "open_sink": "brokers.opening",
+    "read_jsonl": "sinks.jsonl",
 }
 
 __all__ = list(_HOMES)
@@ -33,4 +41,4 @@ __all__ = list(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"streamll.{_HOMES[name]}"), name)

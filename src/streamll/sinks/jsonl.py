@@ -15,7 +15,7 @@ from streamll.flow.buffer import Policy
 from streamll.sinks.base import BaseSink
 
 
-class JsonlSink(BaseSink):
+class JSONLSink(BaseSink):
     """Appends every event to a file; whoever reads the file sees each batch at once.
 
     ``target`` is a path, or a file object (text or binary) that stays the caller's to close.
@@ -87,7 +87,7 @@ def _open(path: Path, *, truncate: bool = False) -> IO[bytes]:
 
 
 def read_jsonl(path: str | os.PathLike[str], *, skip_damaged: bool = False) -> Iterator[Event]:
-    """The events of a file that ``JsonlSink`` wrote, one by one.
+    """The events of a file that ``JSONLSink`` wrote, one by one.
 
     Args:
         skip_damaged: pass over lines that are no events, such as one cut off by a full disk.
