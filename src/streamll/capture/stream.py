@@ -13,6 +13,7 @@ import contextvars
 import inspect
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
@@ -267,12 +268,15 @@ class Performance:
             self.transcript.feed(event)
         return event
 
-    def leave(self, *, ended: bool) -> None:
+    def leave(self) -> None:
         """The reader has gone: stop the program unless it has ended."""
-        self.left = self.left or not ended
         self.channel.abandon()
-        if not ended:
-            self.scope.cancel()
+        if self.ended:
+            return
+        self.left = True
+        self.scope.cancel()
+        if self._cancel_task is not None:
+            self._cancel_task()
 
     def raise_error(self) -> None:
         """Raise what ended the program, if it did not end well."""
@@ -322,6 +326,7 @@ class Stream:
     def __init__(self, performance: Performance) -> None:
         self._performance = performance
         self._thread = performance.start_thread()
+        leave_with(self, performance)
 
     def __iter__(self) -> Iterator[Event]:
         """Events as they happen. After ``run.error`` the program's own exception is raised."""
@@ -358,8 +363,7 @@ class Stream:
 
     def close(self) -> None:
         """Stop reading; stops the program if it is still running."""
-        ended = not self._thread.is_alive()
-        self._performance.leave(ended=ended)
+        self._performance.leave()
         self._thread.join(0.1)  # an unwound program ends at once; a blocking tool may not
         catch_up(self._performance.scope.outlets)
 
@@ -369,12 +373,12 @@ class AsyncStream:
 
     def __init__(self, performance: Performance) -> None:
         self._performance = performance
-        self._thread: threading.Thread | None = None
         self._task: asyncio.Task[None] | None = None
         if performance.is_async:
             self._task = performance.start_task()
         else:
-            self._thread = performance.start_thread()
+            performance.start_thread()
+        leave_with(self, performance)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -404,14 +408,16 @@ class AsyncStream:
 
     async def aclose(self) -> None:
         """Stop reading; stops the program if it is still running."""
+        self._performance.leave()
         if self._task is not None:
-            self._performance.leave(ended=self._task.done())
-            self._task.cancel()
             await asyncio.wait({self._task}, timeout=1.0)
-        elif self._thread is not None:
-            self._performance.leave(ended=not self._thread.is_alive())
         if not catch_up(self._performance.scope.outlets, 0):
             await asyncio.to_thread(catch_up, self._performance.scope.outlets)
+
+
+def leave_with(stream: Stream | AsyncStream, performance: Performance) -> None:
+    """A stream that is dropped without having been left stops its program all the same."""
+    weakref.finalize(stream, performance.leave).atexit = False
 
 
 def token_of(event: Event, field: str | None) -> str:

@@ -1,0 +1,125 @@
+"""X7: a stream that is dropped without having been left leaves nothing running."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+
+import dspy
+import pytest
+from programs import QA
+
+import streamll
+from streamll.testing import Reply
+
+LONG = {"reasoning": "r", "answer": "word " * 2000}
+
+
+@pytest.fixture
+def slow(practice, lm):
+    """A server that has said a little and holds back the rest."""
+    practice.script(Reply(LONG, hold_after=30))
+    return practice
+
+
+class AsyncQA(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.generate = dspy.ChainOfThought("question -> answer")
+
+    async def aforward(self, question):
+        return await self.generate.acall(question=question)
+
+
+def a_token(events):
+    return next(event for event in events if event.event_type == "token")
+
+
+async def an_async_token(events):
+    async for event in events:
+        if event.event_type == "token":
+            return
+
+
+def gone(name):
+    """No thread of that name is left, soon."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if not any(thread.name == name for thread in threading.enumerate()):
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def test_dropped_in_the_middle(slow):
+    """X7: the provider's connection is closed, the program's thread ends."""
+    events = streamll.stream(QA())(question="Why?").__enter__()
+    a_token(events)
+    del events
+    gc.collect()
+    slow.requests[0].wait_closed()
+    assert gone("streamll QA")
+
+
+def test_dropped_while_the_program_waits_for_its_reader(practice, lm):
+    """X7: a program that waits for space in the buffer does not wait for ever."""
+    practice.script(LONG)
+    events = streamll.stream(QA())(question="Why?").__enter__()
+    channel = events._performance.channel
+    practice.wait_for(lambda: practice.requests and practice.requests[0].finished_at)
+    deadline = time.monotonic() + 5
+    while not channel.statistics().waiting_producers and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert channel.statistics().waiting_producers == 1
+    del events
+    gc.collect()
+    assert gone("streamll QA")
+
+
+@pytest.mark.parametrize("program", [QA, AsyncQA])
+def test_dropped_in_a_running_loop(slow, program):
+    """X7: a task is cancelled, a thread unwound."""
+
+    async def main():
+        events = await streamll.stream(program())(question="Why?").__aenter__()
+        await an_async_token(events)
+        del events
+        gc.collect()
+        await asyncio.to_thread(slow.requests[0].wait_closed)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 5)
+
+    asyncio.run(main())
+    assert gone("streamll QA")
+
+
+def test_dropped_after_its_loop(slow):
+    """X7: the loop of its reader is gone, the program runs in a thread."""
+
+    async def main():
+        events = await streamll.stream(QA())(question="Why?").__aenter__()
+        await an_async_token(events)
+        return events
+
+    events = asyncio.run(main())
+    del events
+    gc.collect()
+    slow.requests[0].wait_closed()
+    assert gone("streamll QA")
+
+
+def test_a_call_that_is_never_entered_does_nothing(practice, lm):
+    """X7: it has not begun."""
+    streamll.stream(QA())(question="Why?")
+    gc.collect()
+    assert practice.requests == []
+
+
+def test_a_result_stays_after_the_block(lm):
+    """X3: what has ended was not left, however it was read."""
+    with streamll.stream(QA())(question="Why?") as events:
+        for _ in events:
+            pass
+    assert events.result().answer == events.text("answer")
