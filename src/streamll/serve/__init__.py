@@ -1,0 +1,1 @@
+"""To the browser: responses for your own routes, and a server of runs."""

@@ -1,0 +1,201 @@
+"""AG-UI: what CopilotKit and other agent front ends read.
+
+============================  ====================================================================
+a run                         ``RUN_STARTED`` first, ``RUN_FINISHED`` or ``RUN_ERROR`` last
+a module, a trace             ``STEP_STARTED``, ``STEP_FINISHED``
+a reply field                 ``TEXT_MESSAGE_START``, ``…CONTENT``, ``…END``: a message of its own
+another field, thinking       ``REASONING_…``
+a typed field                 ``STATE_SNAPSHOT`` once, then ``STATE_DELTA`` on ``/fields/<name>``
+a superseded attempt,
+a corrected field             ``MESSAGES_SNAPSHOT``: the conversation as it is now
+a tool call                   ``TOOL_CALL_START``, ``…ARGS``, ``…END``, ``…RESULT``
+a failed tool                 ``TOOL_CALL_RESULT`` with the error
+a status, a citation,
+a loss, a custom event        ``CUSTOM`` with its name
+an error                      everything open ends, then ``RUN_ERROR``
+a cancelled run               the same, with code ``cancelled``
+resume                        ``RUN_STARTED`` and ``MESSAGES_SNAPSHOT``, then what is open again
+============================  ====================================================================
+
+Keys are camelCase; what is not set is left out, never null. A snapshot waits until no message is
+open: a client that is replacing its messages must not be in the middle of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from streamll.core.events import Event
+from streamll.serve.formats import story as st
+from streamll.serve.formats.base import Format, Telling, to_json
+
+
+class AGUI(Format):
+    name: ClassVar[str] = "agui"
+
+    def __init__(self, telling: Telling) -> None:
+        super().__init__(telling)
+        self._story = st.Story(telling)
+        self._said: dict[str, st.Part | st.Tool] = {}  # what the client's messages hold, in order
+        self._state: dict[str, Any] | None = None
+        self._snapshot_due = False
+        self._busy: set[str] = set()
+
+    def feed(self, event: Event) -> list[bytes]:
+        payloads: list[bytes] = []
+        for step in self._story.tell(event):
+            self._note(step)
+            if self._snapshot_due and (_is_end(step) or (not self._busy and _begins(step))):
+                self._snapshot_due = False
+                payloads.append(to_json(self._snapshot()))
+            payloads += [to_json(each) for each in self._render(step)]
+        if self._snapshot_due and not self._busy and not self._story.ended:
+            self._snapshot_due = False
+            payloads.append(to_json(self._snapshot()))
+        return payloads
+
+    def resume(self) -> list[bytes]:
+        again: list[dict[str, Any]] = [self._run("RUN_STARTED"), self._snapshot()]
+        again += [_event("STEP_STARTED", stepName=name) for name in self._story.stages.values()]
+        for part in self._story.open.values():
+            again += _opened(part)
+        if self._state is not None:
+            again.append(_event("STATE_SNAPSHOT", snapshot=self._state))
+        return [to_json(each) for each in again]
+
+    def _note(self, step: st.Step) -> None:
+        """Remember what the client has."""
+        match step:
+            case st.Opened(part):
+                self._busy.add(part.id)
+                if part.reply:
+                    self._said[part.id] = part
+            case st.Closed(part):
+                self._busy.discard(part.id)
+            case st.ToolOpened(tool):
+                self._busy.add(tool.id)
+                self._said[tool.id] = tool
+            case st.ToolReady(tool):
+                self._busy.discard(tool.id)
+            case st.Withdrawn(parts):
+                for part in parts:
+                    self._snapshot_due |= self._said.pop(part.id, None) is not None
+            case st.Corrected(part):
+                self._snapshot_due |= part.reply
+
+    def _render(self, step: st.Step) -> Iterator[dict[str, Any]]:
+        match step:
+            case st.Begun():
+                yield self._run("RUN_STARTED")
+            case st.StageBegun(name):
+                yield _event("STEP_STARTED", stepName=name)
+            case st.StageEnded(name):
+                yield _event("STEP_FINISHED", stepName=name)
+            case st.Finished():
+                yield self._run("RUN_FINISHED")
+            case st.Failed(message, error_type):
+                yield _event("RUN_ERROR", message=message, code=error_type)
+            case st.Cancelled():
+                yield _event("RUN_ERROR", message="the run was cancelled", code="cancelled")
+            case st.Value(_, _, field, value, _):
+                yield from self._value(field, value)
+            case st.Note(name, value):
+                yield _event("CUSTOM", name=name, value=value)
+            case st.Source(_, text, title, url):
+                source = {"text": text, "title": title, "url": url}
+                yield _event("CUSTOM", name="citation", value=_given(source))
+            case _:
+                yield from _render_message(step)
+
+    def _value(self, field: str, value: Any) -> Iterator[dict[str, Any]]:
+        if self._state is None:
+            given = self.telling.state
+            self._state = {**(given if isinstance(given, dict) else {}), "fields": {}}
+            yield _event("STATE_SNAPSHOT", snapshot=self._state)
+        self._state["fields"][field] = value
+        path = "/fields/" + field.replace("~", "~0").replace("/", "~1")
+        yield _event("STATE_DELTA", delta=[{"op": "add", "path": path, "value": value}])
+
+    def _run(self, kind: str) -> dict[str, Any]:
+        run_id = self.telling.run_id or self._story.run_id or "run"
+        return _event(kind, threadId=self.telling.thread_id or run_id, runId=run_id)
+
+    def _snapshot(self) -> dict[str, Any]:
+        messages: list[Any] = list(self.telling.messages)
+        for said in self._said.values():
+            messages += _text_message(said) if isinstance(said, st.Part) else _tool_messages(said)
+        return _event("MESSAGES_SNAPSHOT", messages=messages)
+
+
+def _render_message(step: st.Step) -> Iterator[dict[str, Any]]:
+    match step:
+        case st.Opened(part):
+            yield from _opened(part)
+        case st.Grown(part, text) if part.reply:
+            yield _event("TEXT_MESSAGE_CONTENT", messageId=part.id, delta=text)
+        case st.Grown(part, text):
+            yield _event("REASONING_MESSAGE_CONTENT", messageId=part.id, delta=text)
+        case st.Closed(part) if part.reply:
+            yield _event("TEXT_MESSAGE_END", messageId=part.id)
+        case st.Closed(part):
+            yield _event("REASONING_MESSAGE_END", messageId=part.id)
+            yield _event("REASONING_END", messageId=part.id)
+        case st.ToolOpened(tool):
+            yield _event("TOOL_CALL_START", toolCallId=tool.id, toolCallName=tool.name)
+        case st.ToolArguments(tool, text):
+            yield _event("TOOL_CALL_ARGS", toolCallId=tool.id, delta=text)
+        case st.ToolReady(tool):
+            yield _event("TOOL_CALL_END", toolCallId=tool.id)
+        case st.ToolReturned(tool) | st.ToolFailed(tool):
+            yield _event(
+                "TOOL_CALL_RESULT",
+                messageId=f"{tool.id}-result",
+                toolCallId=tool.id,
+                content=_as_text(tool.result),
+                role="tool",
+            )
+
+
+def _opened(part: st.Part) -> list[dict[str, Any]]:
+    if part.reply:
+        return [_event("TEXT_MESSAGE_START", messageId=part.id, role="assistant")]
+    return [
+        _event("REASONING_START", messageId=part.id),
+        _event("REASONING_MESSAGE_START", messageId=part.id, role="reasoning"),
+    ]
+
+
+def _text_message(part: st.Part) -> list[dict[str, Any]]:
+    return [{"id": part.id, "role": "assistant", "content": part.text}]
+
+
+def _tool_messages(tool: st.Tool) -> list[dict[str, Any]]:
+    function = {"name": tool.name, "arguments": "".join(tool.arguments)}
+    call = {"id": tool.id, "type": "function", "function": function}
+    messages: list[dict[str, Any]] = [{"id": tool.id, "role": "assistant", "toolCalls": [call]}]
+    if tool.done:
+        content = _as_text(tool.result)
+        result = {"id": f"{tool.id}-result", "role": "tool", "toolCallId": tool.id}
+        messages.append({**result, "content": content})
+    return messages
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else to_json({"v": value}).decode()[5:-1]
+
+
+def _event(kind: str, **keys: Any) -> dict[str, Any]:
+    return {"type": kind, **keys}
+
+
+def _given(keys: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in keys.items() if value is not None}
+
+
+def _begins(step: st.Step) -> bool:
+    return isinstance(step, (st.Opened, st.ToolOpened))
+
+
+def _is_end(step: st.Step) -> bool:
+    return isinstance(step, (st.Finished, st.Failed, st.Cancelled))

@@ -1,0 +1,21 @@
+"""Every event as it is: the JSON of ``core.wire``, one object per payload.
+
+A reader puts a token at its ``offset``: ``text = text.slice(0, offset) + token``. Then a token
+that comes twice, or merged with its neighbours, does no harm. ``lm.superseded`` takes back the
+text of its ``call_id`` and ``attempt``; ``field.corrected`` replaces a field's text.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from streamll.core.events import Event
+from streamll.core.wire import encode
+from streamll.serve.formats.base import Format
+
+
+class Native(Format):
+    name: ClassVar[str] = "native"
+
+    def feed(self, event: Event) -> list[bytes]:
+        return [encode(event)]

@@ -1,0 +1,189 @@
+"""OpenAI ``chat.completion.chunk``: the text of the reply, and nothing else.
+
+============================  ====================================================================
+the reply field               ``delta.content``
+another field, thinking,
+a tool, a typed field, …      nothing: this wire has no place for them
+a superseded attempt          its text cannot be taken back. The new attempt goes on behind what it
+                              has in common with the old one; where they part, ``error`` with code
+                              ``superseded``, and the stream ends: wrong text is never continued
+a corrected field             the rest, if the right text begins with what was sent; else ``error``
+                              with code ``corrected``
+lost text                     ``error`` with code ``gap``
+several reply fields          one behind the other, an empty line between
+an error, a cancelled run     ``{"error": {"message", "type", "code"}}``
+resume                        a first chunk again, then what is missing
+============================  ====================================================================
+
+A request without ``stream`` gets the program's final text, whatever was superseded; see
+``completion``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from streamll.core import events as ev
+from streamll.core.events import Event
+from streamll.serve.formats import story as st
+from streamll.serve.formats.base import Format, Telling, to_json
+from streamll.serve.formats.vercel import DONE
+
+FINISH_REASONS = {"length": "length", "content_filter": "content_filter"}
+BETWEEN = "\n\n"
+
+
+class OpenAI(Format):
+    name: ClassVar[str] = "openai"
+
+    def __init__(self, telling: Telling) -> None:
+        super().__init__(telling)
+        self._story = st.Story(telling)
+        self._created = 0
+        self._over = False
+        self._sent = ""  # of the reply, over all its parts
+        self._before = ""  # what earlier parts of the reply have said
+        self._current: st.Part | None = None
+
+    def feed(self, event: Event) -> list[bytes]:
+        if not self._created:
+            self._created = int(event.timestamp)
+        payloads: list[bytes] = []
+        for step in self._story.tell(event):
+            payloads += self._payloads(step)
+        return payloads
+
+    def _payloads(self, step: st.Step) -> list[bytes]:
+        if self._over:
+            return []
+        payloads = [to_json(each) for each in self._render(step)]
+        return [*payloads, DONE] if self._is_over() else payloads
+
+    def _is_over(self) -> bool:
+        return self._over
+
+    def resume(self) -> list[bytes]:
+        return [to_json(self._chunk({"role": "assistant", "content": ""}))]
+
+    def _render(self, step: st.Step) -> Iterator[dict[str, Any]]:
+        match step:
+            case st.Begun():
+                yield self._chunk({"role": "assistant", "content": ""})
+            case st.Opened(part) if part.reply:
+                self._turn_to(part)
+            case st.Grown(part, _, missing) if part.reply:
+                if missing:
+                    yield self._error("text was lost on the way", "stream_error", "gap")
+                else:
+                    yield from self._show(part, "superseded", whole=False)
+            case st.Closed(part) if part.reply and part is self._current:
+                yield from self._show(part, "superseded", whole=False)
+            case st.Withdrawn(parts) if any(part is self._current for part in parts):
+                self._current = None
+            case st.Corrected(part) if part.reply:
+                self._current = self._current or part
+                yield from self._show(part, "corrected", whole=True)
+            case _:
+                yield from self._render_end(step)
+
+    def _render_end(self, step: st.Step) -> Iterator[dict[str, Any]]:
+        match step:
+            case st.Finished(reason, totals):
+                yield from self._finish(reason, totals)
+            case st.Failed(message, error_type):
+                yield self._error(message, error_type, "run_failed")
+            case st.Cancelled():
+                yield self._error("the run was cancelled", "cancelled", "cancelled")
+
+    def _turn_to(self, part: st.Part) -> None:
+        if self._current is not None:
+            self._before += self._current.text + BETWEEN
+        self._current = part
+
+    def _show(self, part: st.Part, why: str, *, whole: bool) -> Iterator[dict[str, Any]]:
+        """Send what of the reply has not been sent; fail where it is not what was sent."""
+        if part is not self._current:
+            return
+        text = self._before + part.text
+        if text.startswith(self._sent):
+            new = text[len(self._sent) :]
+            self._sent = text
+            if new:
+                yield self._chunk({"content": new})
+        elif whole or not self._sent.startswith(text):
+            yield self._error(f"the text sent so far was {why}", "stream_error", why)
+
+    def _finish(self, reason: str | None, totals: ev.Totals) -> Iterator[dict[str, Any]]:
+        said = self._before + (self._current.text if self._current is not None else "")
+        if said.removesuffix(BETWEEN) != self._sent.removesuffix(BETWEEN):
+            yield self._error("the text sent so far was superseded", "stream_error", "superseded")
+            return
+        yield self._chunk({}, FINISH_REASONS.get(reason or "", "stop"))
+        if self.telling.include_usage:
+            yield {**self._chunk({}), "choices": [], "usage": usage(totals)}
+        self._over = True
+
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+        return {
+            "id": f"chatcmpl-{self._story.run_id}",
+            "object": "chat.completion.chunk",
+            "created": self._created,
+            "model": self.telling.model,
+            "choices": [choice],
+        }
+
+    def _error(self, message: str, kind: str, code: str) -> dict[str, Any]:
+        self._over = True
+        return error(message, kind, code)
+
+
+def error(message: str, kind: str, code: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def usage(totals: ev.Totals) -> dict[str, int]:
+    return {
+        "prompt_tokens": totals.prompt_tokens,
+        "completion_tokens": totals.completion_tokens,
+        "total_tokens": totals.prompt_tokens + totals.completion_tokens,
+    }
+
+
+class Completion:
+    """The reply as one ``chat.completion``, for requests without ``stream``. Feed it the run."""
+
+    def __init__(self, telling: Telling) -> None:
+        self._telling = telling
+        self._story = st.Story(telling)
+        self._created = 0
+        self.failure: dict[str, Any] | None = None
+        self._end: st.Finished | None = None
+
+    def feed(self, event: Event) -> None:
+        self._created = self._created or int(event.timestamp)
+        for step in self._story.tell(event):
+            if isinstance(step, st.Failed):
+                self.failure = error(step.message, step.error_type, "run_failed")
+            elif isinstance(step, st.Cancelled):
+                self.failure = error("the run was cancelled", "cancelled", "cancelled")
+            elif isinstance(step, st.Finished):
+                self._end = step
+
+    def answer(self) -> dict[str, Any]:
+        """The completion; call it when the run has ended well."""
+        text = BETWEEN.join(part.text for part in self._story.parts.values() if part.reply)
+        reason = self._end.finish_reason if self._end is not None else None
+        message = {"role": "assistant", "content": text, "refusal": None}
+        finish = FINISH_REASONS.get(reason or "", "stop")
+        return {
+            "id": f"chatcmpl-{self._story.run_id}",
+            "object": "chat.completion",
+            "created": self._created,
+            "model": self._telling.model,
+            "choices": [
+                {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
+            ],
+            "usage": usage(self._end.totals if self._end is not None else ev.Totals()),
+        }

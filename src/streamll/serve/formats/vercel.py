@@ -1,0 +1,142 @@
+"""Vercel's UI message stream, version 1: what ``useChat`` of the ``ai`` package reads.
+
+============================  ====================================================================
+a reply field                 ``text-start``, ``text-delta``…, ``text-end``
+another field, thinking       ``reasoning-start``, ``reasoning-delta``…, ``reasoning-end``
+a typed field                 ``data-field`` with one ``id``: each replaces the one before
+a superseded attempt          its parts end; ``data-superseded`` names them: do not show those
+a corrected field             ``data-corrected`` with the right text for the part it names
+a tool call                   ``tool-input-start/-delta/-available``, ``tool-output-available``
+a failed tool                 ``tool-output-error``
+a citation with a URL         ``source-url``; without one ``data-citation``
+a status                      ``data-status``, transient
+a loss, a custom event        ``data-gap``, ``data-<type>``
+an error                      everything open ends, then ``error``
+a cancelled run               everything open ends, then ``abort``
+resume                        from the beginning: the client rebuilds the message. In the middle:
+                              what is open is opened again, under its id
+============================  ====================================================================
+
+Only keys that every client since version 5 knows are sent. One step spans the run: a client
+forgets its open parts at ``finish-step``, and calls of one run may overlap.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from streamll.core.events import Event
+from streamll.serve.formats import story as st
+from streamll.serve.formats.base import Format, Telling, to_json
+
+DONE = b"[DONE]"
+
+
+class Vercel(Format):
+    name: ClassVar[str] = "vercel"
+    headers: ClassVar[Mapping[str, str]] = MappingProxyType({"x-vercel-ai-ui-message-stream": "v1"})
+
+    def __init__(self, telling: Telling) -> None:
+        super().__init__(telling)
+        self._story = st.Story(telling)
+
+    def feed(self, event: Event) -> list[bytes]:
+        payloads = [to_json(o) for step in self._story.tell(event) for o in self._render(step)]
+        if self._story.ended and payloads:
+            payloads.append(DONE)
+        return payloads
+
+    def resume(self) -> list[bytes]:
+        opened = [chunk(f"{_kind(part)}-start", id=part.id) for part in self._story.open.values()]
+        tools = {tool.id: tool for tool in self._story.tools.values() if not tool.done}
+        for tool in tools.values():
+            opened.append(chunk("tool-input-start", toolCallId=tool.id, toolName=tool.name))
+            if tool.arguments:
+                text = "".join(tool.arguments)
+                opened.append(chunk("tool-input-delta", toolCallId=tool.id, inputTextDelta=text))
+        return [to_json(each) for each in opened]
+
+    def _render(self, step: st.Step) -> Iterator[dict[str, Any]]:
+        match step:
+            case st.Begun(run_id, _):
+                yield chunk("start", messageId=self.telling.message_id or run_id or "run")
+                yield chunk("start-step")
+            case st.Opened(part):
+                yield chunk(f"{_kind(part)}-start", id=part.id)
+            case st.Grown(part, text):
+                yield chunk(f"{_kind(part)}-delta", id=part.id, delta=text)
+            case st.Closed(part):
+                yield chunk(f"{_kind(part)}-end", id=part.id)
+            case st.Finished():
+                yield chunk("finish-step")
+                yield chunk("finish")
+            case st.Failed(message):
+                yield chunk("error", errorText=message)
+            case st.Cancelled():
+                yield chunk("abort")
+            case _:
+                yield from _render_more(step)
+
+
+def _render_more(step: st.Step) -> Iterator[dict[str, Any]]:
+    """What is not text, and not the run itself."""
+    match step:
+        case st.Withdrawn(parts, reason):
+            ids = [part.id for part in parts]
+            yield _data("superseded", {"parts": ids, "reason": reason}, ids[0])
+        case st.Corrected(part, text, value):
+            right = {"part": part.id, "field": part.field, "text": text, "value": value}
+            yield _data("corrected", right, part.id)
+        case st.Value(value_id, predictor, field, value, state):
+            data = {"field": field, "predictor": predictor, "value": value, "state": state}
+            yield _data("field", data, value_id)
+        case st.Source(source_id, text, title, None):
+            yield _data("citation", {"text": text, "title": title}, source_id)
+        case st.Source(source_id, _, title, url):
+            yield chunk("source-url", sourceId=source_id, url=url, **_given(title=title))
+        case st.Note(name, value, passing):
+            yield _data(_slug(name), value, transient=passing)
+        case _:
+            yield from _render_tool(step)
+
+
+def _render_tool(step: st.Step) -> Iterator[dict[str, Any]]:
+    match step:
+        case st.ToolOpened(tool):
+            yield chunk("tool-input-start", toolCallId=tool.id, toolName=tool.name)
+        case st.ToolArguments(tool, text):
+            yield chunk("tool-input-delta", toolCallId=tool.id, inputTextDelta=text)
+        case st.ToolReady(tool):
+            names = {"toolCallId": tool.id, "toolName": tool.name}
+            yield chunk("tool-input-available", **names, input=tool.input)
+        case st.ToolReturned(tool, result):
+            yield chunk("tool-output-available", toolCallId=tool.id, output=result)
+        case st.ToolFailed(tool, message):
+            yield chunk("tool-output-error", toolCallId=tool.id, errorText=message)
+        case _:
+            return  # modules and traces have no place in a message
+
+
+def chunk(kind: str, **keys: Any) -> dict[str, Any]:
+    return {"type": kind, **keys}
+
+
+def _data(
+    name: str, data: Any, data_id: str | None = None, *, transient: bool = False
+) -> dict[str, Any]:
+    return chunk(f"data-{name}", data=data, **_given(id=data_id, transient=transient or None))
+
+
+def _given(**keys: Any) -> dict[str, Any]:
+    return {name: value for name, value in keys.items() if value is not None}
+
+
+def _kind(part: st.Part) -> str:
+    return "text" if part.reply else "reasoning"
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name) or "event"

@@ -1,0 +1,45 @@
+"""npm packages for tests: installed once into the checkout's ``.cache``, never committed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+PACKAGES = {"ai": "6.0.326", "@ag-ui/client": "1.0.0"}
+
+
+def packages() -> Path:
+    """The folder whose ``node_modules`` has ``PACKAGES``."""
+    place = ROOT / ".cache" / "npm"
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        wanted = json.dumps({"private": True, "dependencies": PACKAGES})
+        manifest, ready = place / "package.json", place / ".ready"
+        if not ready.exists() or ready.read_text() != wanted:
+            shutil.rmtree(place / "node_modules", ignore_errors=True)
+            manifest.write_text(wanted)
+            command = ["npm", "install", "--no-audit", "--no-fund", "--silent"]
+            subprocess.run(command, cwd=place, check=True, timeout=240)
+            ready.write_text(wanted)
+    return place
+
+
+def run_node(script: str, given: object, timeout: float = 60) -> object:
+    """Run a module's source with ``given`` as JSON on standard input; its JSON output."""
+    place = packages()
+    answer = subprocess.run(
+        ["node", "--input-type=module", "-e", script],
+        cwd=place,
+        input=json.dumps(given),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=timeout,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return json.loads(answer.stdout)

@@ -1,0 +1,140 @@
+"""Runs as events, made by hand: what the wires are tested with."""
+
+from __future__ import annotations
+
+from streamll.core import events as ev
+
+ROOT = ev.Identity(run_id="r1")
+CALL = ev.Identity(run_id="r1", path=("QA", "predict"), predictor="predict", call_id="c1")
+SECOND = ev.Identity(
+    run_id="r1", path=("QA", "predict"), predictor="predict", call_id="c1", attempt=1
+)
+TOOL = ev.Identity(run_id="r1", path=("QA", "search"), call_id="t1")
+
+
+class Scribe:
+    """Writes a run's events: numbers them and keeps count of tokens and characters."""
+
+    def __init__(self):
+        self.events = []
+        self.places = {}
+
+    def add(self, kind, identity=CALL, /, **own):
+        event = kind(
+            seq=len(self.events), timestamp=1.7e9 + len(self.events), identity=identity, **own
+        )
+        self.events.append(event)
+        return self
+
+    def text(self, field, *tokens, identity=CALL, end=True):
+        self.add(ev.FieldStart, identity, field=field)
+        offset = 0
+        for index, token in enumerate(tokens):
+            self.add(
+                ev.TokenEvent, identity, field=field, token=token, token_index=index, offset=offset
+            )
+            offset += len(token)
+        if end:
+            self.add(ev.FieldEnd, identity, field=field, length=offset)
+        return self
+
+    def start(self):
+        return self.add(ev.RunStart, ROOT, program="QA").add(ev.ModuleStart, name="predict")
+
+    def end(self):
+        return self.add(ev.ModuleEnd, name="predict", duration=1.0).add(
+            ev.RunEnd, ROOT, prompt_tokens=7, completion_tokens=3, lm_calls=1
+        )
+
+
+def plain():
+    return Scribe().start().text("answer", "Mach", "ine", " learning").end().events
+
+
+def reasoned():
+    return (
+        Scribe().start()
+        .add(ev.Thinking, text="hm", index=0).add(ev.Thinking, text="m", index=1)
+        .text("reasoning", "Because", " so").text("answer", "こんにちは", "\n🎉 \"x\"").end().events
+    )  # fmt: skip
+
+
+def superseded():
+    return (
+        Scribe().start().text("answer", "wro", "ng")
+        .add(ev.LMSuperseded, reason="AdapterParseError")
+        .text("answer", "ri", "ght", identity=SECOND).end().events
+    )  # fmt: skip
+
+
+def superseded_in_the_middle():
+    scribe = Scribe().start().text("answer", "ri", end=False)
+    scribe.add(ev.FieldEnd, field="answer", length=2).add(ev.LMSuperseded, reason="LMServerError")
+    return scribe.text("answer", "ri", "ght", identity=SECOND).end().events
+
+
+def corrected():
+    return (
+        Scribe().start().text("answer", "nul", "l")
+        .add(ev.FieldCorrected, field="answer", text="None", value="None").end().events
+    )  # fmt: skip
+
+
+def tools():
+    return (
+        Scribe().start()
+        .add(ev.ToolCallDelta, index=0, name="search", arguments='{"q":')
+        .add(ev.ToolCallDelta, index=0, arguments='"x"}')
+        .add(ev.ToolStart, TOOL, name="search").add(ev.ToolEnd, TOOL, name="search", duration=0.1, result=[1])
+        .add(ev.ToolStart, ev.Identity(run_id="r1", call_id="t2"), name="lookup", arguments={"k": 1})
+        .add(ev.ToolError, ev.Identity(run_id="r1", call_id="t2"), name="lookup", duration=0.1,
+             error_type="KeyError", message="'k'")
+        .text("answer", "found").end().events
+    )  # fmt: skip
+
+
+def everything():
+    partial = {"field": "items"}
+    return (
+        Scribe().start()
+        .add(ev.Status, message="Searching…")
+        .add(ev.TraceStart, name="retrieval", trace_id="x1").add(ev.TraceEnd, name="retrieval", trace_id="x1", duration=0.1)
+        .add(ev.StreamllEvent, event_type="docs found!", data={"count": 2})
+        .add(ev.Citation, text="t", title="T", url="https://example.org/a").add(ev.Citation, text="t")
+        .add(ev.FieldStart, field="items")
+        .add(ev.FieldPartial, value=["a"], **partial)
+        .add(ev.FieldPartial, value=["a", "b"], state="complete", **partial)
+        .add(ev.FieldEnd, field="items", length=0)
+        .add(ev.StreamGap, ROOT, count=3, reason="overflow")
+        .add(ev.LMStart, model="m").add(ev.LMEnd, model="m", duration=1.0)
+        .add(ev.LMWaiting, reason="retry").add(ev.Refusal, text="no")
+        .add(ev.ReplyPart, kind="image", url="https://example.org/i.png")
+        .add(ev.InterpreterStart, TOOL, name="python", code="1+1").add(ev.InterpreterEnd, TOOL, name="python", duration=0.1, result=2)
+        .text("answer", "done").end().events
+    )  # fmt: skip
+
+
+def failed():
+    scribe = (
+        Scribe()
+        .start()
+        .add(ev.ToolStart, TOOL, name="search")
+        .text("answer", "so f", "ar", end=False)
+    )
+    scribe.add(ev.ToolCallDelta, index=1, name="never", arguments='{"a"')
+    return scribe.add(ev.RunError, ROOT, error_type="ValueError", message="bad").events
+
+
+def cancelled():
+    scribe = Scribe().start().add(ev.Thinking, text="hm").text("answer", "so far", end=False)
+    return scribe.add(ev.RunCancelled, ROOT).events
+
+
+RUNS = {
+    make.__name__: make
+    for make in (plain, reasoned, superseded, superseded_in_the_middle, corrected, tools, everything, failed, cancelled)
+}  # fmt: skip
+
+
+def payloads(form, events):
+    return [payload for event in events for payload in form.feed(event)]

@@ -1,0 +1,355 @@
+"""X11: one run on four wires, each read by the reader its users have."""
+
+from __future__ import annotations
+
+import json
+
+import ag_ui.core
+import httpx
+import openai
+import pydantic
+import pytest
+from serve.npm import run_node
+from serve.runs import RUNS, payloads
+
+from streamll.core import events as ev
+from streamll.core.errors import ConfigurationError
+from streamll.core.wire import decode
+from streamll.serve.formats import FORMATS, Telling, make_format
+from streamll.serve.formats.openai import Completion
+
+
+def told(name, run, **telling):
+    return payloads(make_format(name, Telling(**telling)), RUNS[run]())
+
+
+def objects(name, run, **telling):
+    return [json.loads(p) for p in told(name, run, **telling) if p != b"[DONE]"]
+
+
+def test_an_unknown_format_is_named():
+    with pytest.raises(ConfigurationError, match="no format 'soap'; there are native, vercel"):
+        make_format("soap")
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_native_loses_nothing(run):
+    assert [decode(payload) for payload in told("native", run)] == RUNS[run]()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("run", RUNS)
+def test_nothing_follows_the_end_and_every_payload_is_one_line(name, run):
+    events = RUNS[run]()
+    form = make_format(name)
+    assert all(b"\n" not in payload for payload in payloads(form, events))
+    if name != "native":
+        assert payloads(form, events[2:]) == []
+
+
+# --- Vercel: the ``ai`` package's own reader ----------------------------------------------------
+
+READ_VERCEL = """
+import {parseJsonEventStream, readUIMessageStream, uiMessageChunkSchema} from 'ai';
+import fs from 'fs';
+const runs = JSON.parse(fs.readFileSync(0, 'utf8')), read = {};
+for (const [name, {sse, message}] of Object.entries(runs)) {
+  const bytes = new Response(sse).body;
+  const errors = [];
+  const chunks = parseJsonEventStream({stream: bytes, schema: uiMessageChunkSchema}).pipeThrough(
+    new TransformStream({transform(c, out) { c.success ? out.enqueue(c.value) : errors.push('' + c.error); }}));
+  let last = null, seen = 0;
+  for await (const m of readUIMessageStream({stream: chunks, message: message ?? undefined,
+                                             onError: e => errors.push(e.message)})) { last = m; seen++; }
+  read[name] = {message: last, errors, seen};
+}
+console.log(JSON.stringify(read));
+"""
+
+
+def sse(lines):
+    return "".join(f"id: r1:{n}\ndata: {line.decode()}\n\n" for n, line in enumerate(lines))
+
+
+@pytest.fixture(scope="module")
+def read_by_vercel():
+    return run_node(READ_VERCEL, {run: {"sse": sse(told("vercel", run))} for run in RUNS})
+
+
+def shown(message):
+    """What a page shows: the parts, without those that were superseded, corrected ones right."""
+    gone, right = set(), {}
+    for part in message["parts"]:
+        if part["type"] == "data-superseded":
+            gone |= set(part["data"]["parts"])
+        if part["type"] == "data-corrected":
+            right[part["data"]["part"]] = part["data"]["text"]
+    return gone, right, message["parts"]
+
+
+def texts(read, kind="text"):
+    return [part["text"] for part in read["message"]["parts"] if part["type"] == kind]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_vercels_reader_understands_every_run(read_by_vercel, run):
+    read = read_by_vercel[run]
+    assert read["errors"] == (["bad"] if run == "failed" else [])
+    assert all(part.get("state") != "streaming" for part in read["message"]["parts"])
+
+
+def test_vercels_reader_gets_text_reasoning_and_tools(read_by_vercel):
+    assert texts(read_by_vercel["plain"]) == ["Machine learning"]
+    assert texts(read_by_vercel["reasoned"]) == ['こんにちは\n🎉 "x"']
+    assert texts(read_by_vercel["reasoned"], "reasoning") == ["hmm", "Because so"]
+    search, lookup = [p for p in read_by_vercel["tools"]["message"]["parts"] if "toolCallId" in p]
+    assert (search["type"], search["input"], search["output"]) == ("tool-search", {"q": "x"}, [1])
+    assert (lookup["state"], lookup["errorText"]) == ("output-error", "KeyError: 'k'")
+    unfinished = [p for p in read_by_vercel["failed"]["message"]["parts"] if "toolCallId" in p]
+    assert {p["state"] for p in unfinished} == {"output-error", "input-available"}
+
+
+def test_vercels_reader_is_told_what_no_longer_counts(read_by_vercel):
+    gone, _, parts = shown(read_by_vercel["superseded"]["message"])
+    assert gone == {"r1-1"}
+    assert [part["text"] for part in parts if part["type"] == "text"] == ["wrong", "right"]
+    _, right, _ = shown(read_by_vercel["corrected"]["message"])
+    assert right == {"r1-1": "None"}
+
+
+def test_vercels_reader_gets_values_sources_and_custom_events(read_by_vercel):
+    parts = {part["type"]: part for part in read_by_vercel["everything"]["message"]["parts"]}
+    assert parts["data-field"]["data"]["value"] == ["a", "b"]
+    assert parts["data-field"]["data"]["state"] == "complete"
+    assert parts["source-url"]["url"] == "https://example.org/a"
+    assert parts["data-docs-found-"]["data"] == {"count": 2}
+    assert parts["data-gap"]["data"] == {"count": 3, "reason": "overflow"}
+    assert "data-status" not in parts  # transient: shown, not kept
+
+
+def test_vercel_ends_open_parts_before_error_and_abort():
+    assert [o["type"] for o in objects("vercel", "cancelled")][-2:] == ["text-end", "abort"]
+    assert [o["type"] for o in objects("vercel", "failed")][-1] == "error"
+    assert told("vercel", "failed")[-1] == b"[DONE]"
+
+
+def resumed(name, run, cut, **telling):
+    """What a reader gets that has had the first ``cut`` events: before, and after."""
+    events = RUNS[run]()
+    first, second = (make_format(name, Telling(**telling)) for _ in range(2))
+    before = payloads(first, events[:cut])
+    payloads(second, events[:cut])
+    return before, [*second.resume(), *payloads(second, events[cut:])]
+
+
+def test_vercels_reader_goes_on_in_the_middle_of_any_run():
+    """X10"""
+    given = {}
+    for run in ("plain", "reasoned", "tools", "superseded"):
+        for cut in range(1, len(RUNS[run]())):
+            before, after = resumed("vercel", run, cut)
+            given[f"{run}/{cut}/before"] = {"sse": sse(before)}
+            given[f"{run}/{cut}/after"] = {"sse": sse(after)}
+    read = run_node(READ_VERCEL, given)
+    for run in ("plain", "reasoned", "superseded"):
+        whole = run_node(READ_VERCEL, {run: {"sse": sse(told("vercel", run))}})[run]
+        for cut in range(1, len(RUNS[run]())):
+            halves = [read[f"{run}/{cut}/{half}"] for half in ("before", "after")]
+            assert halves[0]["errors"] == halves[1]["errors"] == []
+            for kind in ("text", "reasoning"):
+                got = "".join(t for half in halves if half["message"] for t in texts(half, kind))
+                assert got == "".join(texts(whole, kind)), f"{run} cut at {cut}"
+
+
+# --- AG-UI: its models and its client -----------------------------------------------------------
+
+AGUI_EVENT = pydantic.TypeAdapter(ag_ui.core.Event)
+
+READ_AGUI = """
+import {HttpAgent} from '@ag-ui/client';
+import fs from 'fs';
+const runs = JSON.parse(fs.readFileSync(0, 'utf8')), read = {};
+for (const [name, sse] of Object.entries(runs)) {
+  const agent = new HttpAgent({url: 'http://agent.invalid/agui', threadId: 'th',
+    initialMessages: [{id: 'u1', role: 'user', content: 'hello'}],
+    fetch: async () => new Response(sse, {headers: {'content-type': 'text/event-stream'}})});
+  const errors = [], customs = [];
+  try {
+    await agent.runAgent({runId: 'r1'}, {
+      onRunErrorEvent: ({event}) => { errors.push(event.message); },
+      onCustomEvent: ({event}) => { customs.push(event.name); }});
+  } catch (e) { errors.push('thrown: ' + e.message); }
+  read[name] = {messages: agent.messages, state: agent.state, errors, customs};
+}
+console.log(JSON.stringify(read));
+"""
+HELLO = {"id": "u1", "role": "user", "content": "hello"}
+ASKED = {"thread_id": "th", "run_id": "r1", "messages": [HELLO]}
+
+
+@pytest.fixture(scope="module")
+def read_by_agui():
+    return run_node(READ_AGUI, {run: sse(told("agui", run, **ASKED)) for run in RUNS})
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_agui_events_are_what_its_models_say(run):
+    sent = objects("agui", run, **ASKED)
+    for each in sent:
+        AGUI_EVENT.validate_python(each)
+        if each["type"] not in {"CUSTOM", "STATE_DELTA"}:
+            assert None not in each.values()
+    kinds = [each["type"] for each in sent]
+    assert kinds[0] == "RUN_STARTED"
+    assert kinds[-1] == ("RUN_ERROR" if run in {"failed", "cancelled"} else "RUN_FINISHED")
+    assert sum(kind in {"RUN_ERROR", "RUN_FINISHED"} for kind in kinds) == 1
+    for opens in ("TEXT_MESSAGE", "REASONING_MESSAGE", "TOOL_CALL"):
+        assert kinds.count(f"{opens}_START") == kinds.count(f"{opens}_END")
+
+
+def replies(read):
+    return [m["content"] for m in read["messages"] if m["role"] == "assistant" and m.get("content")]
+
+
+def test_aguis_client_shows_what_the_program_returned(read_by_agui):
+    assert replies(read_by_agui["plain"]) == ["Machine learning"]
+    assert replies(read_by_agui["reasoned"]) == ['こんにちは\n🎉 "x"']
+    assert replies(read_by_agui["superseded"]) == ["right"]
+    assert replies(read_by_agui["superseded_in_the_middle"]) == ["right"]
+    assert replies(read_by_agui["corrected"]) == ["None"]
+    assert read_by_agui["superseded"]["messages"][0]["content"] == "hello"
+
+
+def test_aguis_client_gets_tools_state_and_custom_events(read_by_agui):
+    results = [m["content"] for m in read_by_agui["tools"]["messages"] if m["role"] == "tool"]
+    assert results == ["[1]", "KeyError: 'k'"]
+    assert read_by_agui["everything"]["state"]["fields"] == {"items": ["a", "b"]}
+    assert {"status", "docs found!", "citation", "gap"} <= set(
+        read_by_agui["everything"]["customs"]
+    )
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_aguis_client_never_complains(read_by_agui, run):
+    expected = {"failed": ["bad"], "cancelled": ["the run was cancelled"]}.get(run, [])
+    assert [e for e in read_by_agui[run]["errors"] if e not in expected] == []
+
+
+def test_aguis_client_goes_on_in_the_middle_of_any_run():
+    """X10"""
+    given = {}
+    for run in ("plain", "reasoned", "superseded", "corrected"):
+        for cut in range(1, len(RUNS[run]())):
+            given[f"{run}/{cut}"] = sse(resumed("agui", run, cut, **ASKED)[1])
+    read = run_node(READ_AGUI, given)
+    right = {"plain": "Machine learning", "superseded": "right", "corrected": "None"}
+    for name, got in read.items():
+        run = name.partition("/")[0]
+        assert got["errors"] == [], name
+        assert "".join(replies(got)) == right.get(run, 'こんにちは\n🎉 "x"'), name
+
+
+# --- OpenAI: the SDK's own parser ---------------------------------------------------------------
+
+
+def read_by_openai(lines):
+    """The text, finish reason and usage as the ``openai`` package reads them; or its error."""
+    body = "".join(f"id: r1:{n}\ndata: {line.decode()}\n\n" for n, line in enumerate(lines))
+    answer = httpx.MockTransport(
+        lambda _: httpx.Response(200, headers={"content-type": "text/event-stream"}, text=body)
+    )
+    client = openai.OpenAI(
+        api_key="k", base_url="http://x.invalid", http_client=httpx.Client(transport=answer)
+    )
+    text, reason, usage = "", None, None
+    for chunk in client.chat.completions.create(model="m", messages=[], stream=True):
+        if chunk.usage is not None:
+            usage = chunk.usage.total_tokens
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+            reason = choice.finish_reason or reason
+    return text, reason, usage
+
+
+def test_the_openai_package_reads_the_reply():
+    assert read_by_openai(told("openai", "plain")) == ("Machine learning", "stop", None)
+    assert read_by_openai(told("openai", "reasoned", text="answer", include_usage=True)) == (
+        'こんにちは\n🎉 "x"',
+        "stop",
+        10,
+    )
+    assert read_by_openai(told("openai", "tools")) == ("found", "stop", None)
+    assert read_by_openai(told("openai", "everything")) == ("done", "stop", None)
+    assert all(told("openai", run)[-1] == b"[DONE]" for run in RUNS)
+
+
+def test_an_openai_chunk_has_what_clients_rely_on():
+    chunks = objects("openai", "plain", include_usage=True, model="qa")
+    assert {(c["id"], c["object"], c["created"], c["model"]) for c in chunks} == {
+        ("chatcmpl-r1", "chat.completion.chunk", 1_700_000_000, "qa")
+    }
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert [c["choices"][0]["finish_reason"] for c in chunks[:-1]] == [None] * (len(chunks) - 2) + [
+        "stop"
+    ]
+    assert chunks[-1]["choices"] == []
+
+
+def test_openai_goes_on_behind_what_attempts_have_in_common():
+    """X4: text cannot be taken back on this wire, so wrong text is never continued."""
+    assert read_by_openai(told("openai", "superseded_in_the_middle"))[0] == "right"
+    for run, why in (("superseded", "superseded"), ("corrected", "corrected")):
+        with pytest.raises(openai.APIError, match=f"sent so far was {why}"):
+            read_by_openai(told("openai", run))
+
+
+@pytest.mark.parametrize(("run", "message"), [("failed", "bad"), ("cancelled", "was cancelled")])
+def test_openai_errors_reach_the_sdk(run, message):
+    with pytest.raises(openai.APIError, match=message):
+        read_by_openai(told("openai", run))
+
+
+def test_openai_says_when_text_was_lost():
+    events = [
+        e for e in RUNS["plain"]() if not (isinstance(e, ev.TokenEvent) and e.token_index == 1)
+    ]
+    with pytest.raises(openai.APIError, match="text was lost"):
+        read_by_openai(payloads(make_format("openai"), events))
+
+
+def test_openai_goes_on_in_the_middle():
+    for cut in range(1, len(RUNS["plain"]())):
+        before, after = resumed("openai", "plain", cut)
+        assert read_by_openai([*before])[0] + read_by_openai(after)[0] == "Machine learning"
+
+
+def test_a_whole_completion_is_the_final_text():
+    for run, text in (
+        ("superseded", "right"),
+        ("corrected", "None"),
+        ("plain", "Machine learning"),
+    ):
+        completion = Completion(Telling(model="qa"))
+        for event in RUNS[run]():
+            completion.feed(event)
+        parsed = openai.types.chat.ChatCompletion.model_validate(completion.answer())
+        assert (parsed.choices[0].message.content, parsed.usage.total_tokens) == (text, 10)
+
+
+# --- merged tokens --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["vercel", "agui", "openai"])
+def test_a_token_merged_with_what_was_told_adds_only_the_rest(name):
+    """X10: inside a coalesced token."""
+    events = RUNS["plain"]()
+    first = events.index(next(e for e in events if isinstance(e, ev.TokenEvent)))
+    merged = ev.TokenEvent(
+        seq=first, identity=events[first].identity, timestamp=1.0, field="answer",
+        token="Machine learning", count=3,
+    )  # fmt: skip
+    form = make_format(name)
+    payloads(form, events[: first + 1])
+    [rest] = form.feed(merged)
+    assert "ine learning" in rest.decode()
+    assert "Mach" not in rest.decode()
