@@ -13,11 +13,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from enum import Enum
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from streamll.cli.problem import INTERRUPTED, USAGE, Problem, in_one_line
+from streamll.cli.problem import FAILED, INTERRUPTED, USAGE, Problem, in_one_line
 
 app = typer.Typer(
     name="streamll",
@@ -138,6 +139,58 @@ def run(
             program, question, inputs or [], field or ["*"], model, base_url, view.value
         ),
     )
+
+
+@app.command()
+def chat(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="provider/model, e.g. openai/gpt-4o-mini, or practice. Default: the provider "
+            "whose key is in the environment, else a practice model on this machine.",
+        ),
+    ] = None,
+    base_url: BaseURL = None,
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="How the model is to behave.")
+    ] = None,
+    session: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", dir_okay=False, help="Go on where this file ends, and keep it so."
+        ),
+    ] = None,
+    pace: Pace = 0.03,
+    debug: Debug = False,
+) -> None:
+    """Talk with a model."""
+    from streamll.cli.chat import run_chat
+
+    _perform(debug, lambda: run_chat(model, base_url, system, session, pace))
+
+
+@app.command()
+def probe(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...", help="provider/model, e.g. openai/gpt-4o-mini; or practice."
+        ),
+    ],
+    base_url: BaseURL = None,
+    question: Annotated[str | None, typer.Option(help="What to ask instead.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Find out whether models really stream; exit code 0 if all of them do, 1 if not."""
+    from streamll.cli.probe import run_probe
+
+    def work() -> None:
+        if not run_probe(models, base_url, question, as_json=as_json):
+            raise typer.Exit(FAILED)
+
+    _perform(debug, work)
 
 
 @app.command()

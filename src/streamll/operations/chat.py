@@ -8,6 +8,7 @@ from streamll.operations.communicate import TurnStream, communicate_stream
 from streamll.services import iModel
 from streamll.session.messages import InstructionContent
 from streamll.session.session import Session
+from streamll.terminal.text import clean
 
 PREVIEW = 100
 RULE = "=" * 60
@@ -98,5 +99,5 @@ def statistics(turn: TurnStream) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text)
+    sys.stdout.write(clean(text))  # a model's text must not steer the terminal
     sys.stdout.flush()

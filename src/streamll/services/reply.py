@@ -103,19 +103,12 @@ class Listening:
 
     def __init__(self, reply: Reply, to: LMCall) -> None:
         self.reply = reply
-        self.scope = to.scope
-        self.streaming = to.streaming
-        self.check = to.check
-        self.pause = to.pause
-        self.pause_async = to.pause_async
-        self.connected = to.connected
-        self.disconnected = to.disconnected
-        self.waiting = to.waiting
-        self.partial = to.partial
-        self.done = to.done
-        self.failed = to.failed
+        self.check = to.check  # looked up once, called per chunk
         self._to = to
         self._to_text = to.text
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._to, name)
 
     @property
     def full(self) -> bool:

@@ -47,6 +47,11 @@ class InvokeStream:
         return "".join(self._chunks)
 
     @property
+    def read(self) -> list[Chunk]:
+        """The pieces that have been read."""
+        return list(self._chunks)
+
+    @property
     def chunks(self) -> int:
         """How many pieces have been read."""
         return len(self._chunks)

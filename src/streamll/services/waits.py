@@ -30,7 +30,8 @@ class Blocking:
     async def complete(
         self, engines: Engines, limits: Limits, call: GovernedCall, request: Any
     ) -> Any:
-        engine = tap(engines.blocking(), request, call, asynchronous=False)
+        heard: Any = call
+        engine = tap(engines.blocking(), request, heard, asynchronous=False)
         attempts = governed(_Limited(engine, limits, call), call, asynchronous=False)
         return attempts.complete(request)
 
@@ -42,7 +43,8 @@ class Suspending:
     async def complete(
         self, engines: Engines, limits: Limits, call: GovernedCall, request: Any
     ) -> Any:
-        engine = tap(engines.suspending(), request, call, asynchronous=True)
+        heard: Any = call
+        engine = tap(engines.suspending(), request, heard, asynchronous=True)
         attempts = governed(_AsyncLimited(engine, limits, call), call, asynchronous=True)
         return await attempts.complete(request)
 

@@ -1,0 +1,291 @@
+"""``streamll chat``: a conversation in the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Any
+
+from streamll.cli.models import AUTO, PRACTICE
+from streamll.cli.problem import Problem, in_one_line
+from streamll.cli.talking import model_to_talk_to
+from streamll.cli.typing_out import LEAST_WIDTH, TypingOut
+from streamll.core.errors import StreamllError
+from streamll.terminal.output import Output
+from streamll.terminal.text import amount, clean, one_line, seconds
+from streamll.terminal.wrap import fold
+
+if TYPE_CHECKING:
+    from streamll.operations import TurnStream
+    from streamll.services import iModel
+    from streamll.session import Session
+
+MAIN = "main"
+INDENT = "  "
+FENCE = '"""'
+HELP = f"""\
+{FENCE} begins and ends a message of several lines; so does \\ at the end of a line.
+Ctrl-C stops a reply and keeps what there is of it; Ctrl-D leaves.
+
+/history        what was said on this branch
+/fork [NAME]    go on from here on a new branch
+/branch [NAME]  the branches, or change to one
+/new [NAME]     an empty branch
+/save FILE      save the conversation (read it again with --session FILE)
+/quit           leave"""
+
+
+def run_chat(
+    name: str | None, base_url: str | None, system: str | None, file: Path | None, pace: float
+) -> None:
+    """Talk until the user leaves."""
+    with model_to_talk_to(name or AUTO, base_url, pace) as model:
+        session = _session(file, system)
+        screen = Screen()
+        if model.name == PRACTICE and name is None:
+            screen.say(
+                "No key in the environment, so a practice model on this machine answers; "
+                "streamll chat --model openai/gpt-4o-mini asks a real one.",
+                "dim",
+            )
+        conversation = Conversation(model, session, screen, file)
+        screen.say(f"{clean(model.name)} · /help shows the commands, Ctrl-D leaves", "dim")
+        try:
+            conversation.run()
+        finally:
+            model.close()
+
+
+def _session(file: Path | None, system: str | None) -> Session:
+    from streamll.session import Session
+
+    session = Session()
+    if file is not None and file.exists():
+        try:
+            session = Session.load(file)
+        except (OSError, StreamllError) as error:
+            raise Problem(f"{file}: {error}") from error
+    if MAIN not in session.branches:
+        session.create_branch(MAIN, system=system)
+    return session
+
+
+class Screen:
+    """The terminal; where it is none, plain text without colours or prompts."""
+
+    STYLES = {"dim": "2", "user": "1;36", "error": "31", "note": "33"}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        import os
+
+        self.interactive = sys.stdin.isatty() and sys.stdout.isatty()
+        self.coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        self._output = Output()
+        if self.interactive:
+            with contextlib.suppress(ImportError):
+                import readline  # noqa: F401 - line editing for input()
+
+    def write(self, text: str) -> None:
+        self._output.write(text)
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """Lines of our own, wrapped; what a model or file says in them is made harmless before."""
+        for line in text.split("\n"):
+            indent = INDENT if line.startswith(INDENT) else ""
+            for part in fold(line.strip(" "), max(LEAST_WIDTH, self.width() - 1 - len(indent))):
+                self.write(f"{indent}{self.styled(part, style)}\n")
+
+    def styled(self, text: str, style: str | None) -> str:
+        if style is None or not self.coloured:
+            return text
+        return f"\x1b[{self.STYLES[style]}m{text}\x1b[0m"
+
+    def width(self) -> int:
+        return get_terminal_size().columns
+
+    def ask(self, sign: str) -> str:
+        """One line from the user. Raises ``EOFError`` and ``KeyboardInterrupt``."""
+        if not self.interactive:
+            return _without_end(sys.stdin.readline())
+        prompt = f"{sign} "
+        if self.coloured:  # readline must not count what takes no room
+            prompt = f"\x01\x1b[{self.STYLES['user']}m\x02{sign}\x01\x1b[0m\x02 "
+        return input(prompt)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[list[bool]]:
+        """A sign that something is under way, until the first of it is to be written."""
+        shown = [self.interactive]
+        if shown[0]:
+            self.write(self.styled(f"{INDENT}…", "dim"))
+        try:
+            yield shown
+        finally:
+            self.clear(shown)
+
+    def clear(self, shown: list[bool]) -> None:
+        if shown[0]:
+            shown[0] = False
+            self.write("\r\x1b[K")
+
+
+def _without_end(line: str) -> str:
+    if not line:
+        raise EOFError
+    return line.removesuffix("\n")
+
+
+class Conversation:
+    """One user, one model, the branches of one session."""
+
+    def __init__(self, model: iModel, session: Session, screen: Screen, file: Path | None) -> None:
+        self.model = model
+        self.session = session
+        self.screen = screen
+        self.file = file
+        self.branch = session.branch(MAIN)
+
+    def run(self) -> None:
+        """Until the user leaves."""
+        while True:
+            try:
+                text = self._read()
+            except EOFError:
+                if self.screen.interactive:
+                    self.screen.write("\n")
+                return
+            except KeyboardInterrupt:  # at the prompt: forget the line
+                self.screen.write("\n")
+                continue
+            if text.startswith("/") and "\n" not in text:
+                if not self._command(*text[1:].split(maxsplit=1)):
+                    return
+            elif text.strip():
+                self._turn(text)
+
+    def _read(self) -> str:
+        """A message, of one line or several."""
+        if self.screen.interactive:
+            self.screen.write("\n")
+        line = self.screen.ask("›")
+        if line.lstrip().startswith(FENCE):
+            lines = [line.lstrip().removeprefix(FENCE)]
+            while not lines[-1].rstrip().endswith(FENCE):
+                lines.append(self.screen.ask("·"))
+            lines[-1] = lines[-1].rstrip().removesuffix(FENCE)
+            return "\n".join(lines).strip("\n")
+        lines = [line]
+        while lines[-1].endswith("\\"):
+            lines[-1] = lines[-1][:-1]
+            lines.append(self.screen.ask("·"))
+        return "\n".join(lines)
+
+    # --- a turn -----------------------------------------------------------------------------
+
+    def _turn(self, text: str) -> None:
+        from streamll.operations import communicate_stream
+
+        screen = self.screen
+        turn = communicate_stream(
+            self.session, self.branch, {"instruction": text, "imodel": self.model}
+        )
+        written = TypingOut(screen.write, screen.width, INDENT if screen.interactive else "")
+        if screen.interactive:
+            screen.write("\n")
+        ending = None
+        try:
+            with turn, screen.waiting() as shown:
+                for chunk in turn:
+                    screen.clear(shown)
+                    written.add(chunk)
+        except KeyboardInterrupt:
+            ending = self._say_ending(written, "stopped; what there is of it is kept", "note")
+        except Exception as error:  # noqa: BLE001 - the conversation goes on
+            ending = self._say_ending(written, in_one_line(error), "error")
+        written.end()
+        if ending is None and screen.interactive:
+            screen.say(f"\n{INDENT}{summary(turn)}", "dim")
+        self._save(self.file)
+
+    def _say_ending(self, written: TypingOut, text: str, style: str) -> str:
+        written.end()
+        self.screen.say(f"{INDENT}{text}", style)
+        return text
+
+    # --- commands ---------------------------------------------------------------------------
+
+    def _command(self, name: str = "", argument: str = "") -> bool:
+        """Do what a line with ``/`` asks for; False to leave."""
+        commands: dict[str, Any] = {
+            "help": lambda _: self.screen.say(HELP),
+            "history": lambda _: self._history(),
+            "fork": self._fork,
+            "branch": self._change,
+            "new": self._new,
+            "save": self._save_as,
+        }
+        if name in {"quit", "exit", "q"}:
+            return False
+        if name not in commands:
+            self.screen.say(f"there is no /{one_line(name)}; /help shows what there is", "error")
+            return True
+        try:
+            commands[name](argument.strip())
+        except (StreamllError, OSError) as error:
+            self.screen.say(in_one_line(str(error)), "error")
+        return True
+
+    def _history(self) -> None:
+        from streamll.session.messages import Role
+
+        for message in self.session.history(self.branch):
+            sign = self.screen.styled("›", "user") + " " if message.role is Role.USER else INDENT
+            ending = getattr(message.content, "ending", "complete")
+            mark = "" if ending == "complete" else f" [{ending}]"
+            written = TypingOut(self.screen.write, self.screen.width, sign, len(INDENT))
+            written.add(message.text + mark)
+            written.end()
+
+    def _fork(self, name: str) -> None:
+        self.branch = self.session.fork(self.branch, name or None)
+        self.screen.say(f"on branch {self.branch.name}", "dim")
+
+    def _new(self, name: str) -> None:
+        self.branch = self.session.create_branch(name or None)
+        self.screen.say(f"on branch {self.branch.name}", "dim")
+
+    def _change(self, name: str) -> None:
+        if name:
+            self.branch = self.session.branch(name)
+        for each in self.session.branches:
+            here = "*" if each == self.branch.name else " "
+            count = amount(len(self.session.branches[each]), "message")
+            self.screen.say(f"{here} {clean(each)}  {count}", None if here == "*" else "dim")
+
+    def _save_as(self, path: str) -> None:
+        if not path and self.file is None:
+            raise StreamllError("/save needs the name of a file")
+        self.file = Path(path) if path else self.file
+        self._save(self.file)
+        self.screen.say(f"saved in {self.file}", "dim")
+
+    def _save(self, file: Path | None) -> None:
+        if file is not None:
+            self.session.save(file)
+
+
+def summary(turn: TurnStream) -> str:
+    """One line about a reply."""
+    stream = turn.stream
+    if stream is None:
+        return ""
+    parts = [amount(stream.chunks, "chunk")]
+    if stream.time_to_first_token is not None:
+        parts.append(f"first after {seconds(stream.time_to_first_token)}")
+    parts.append(seconds(stream.duration))
+    if (tokens := getattr(stream.usage, "output_tokens", None)) is not None:
+        parts.append(amount(tokens, "token"))
+    return " · ".join(parts)
