@@ -44,6 +44,9 @@ class Notes:
         self.texts.append(text)
         self.heard.append(("text", text))
 
+    def chunk(self, chunk: Any) -> None:
+        self.heard.append(("chunk", chunk))
+
     def thinking(self, text: str) -> None:
         self.heard.append(("thinking", text))
 

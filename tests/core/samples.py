@@ -113,7 +113,7 @@ SAMPLES = [
     FieldPartial(
         **stamp(13), field="tags", value=["a"], state="complete", place=("cities", 1), append=True
     ),
-    FieldEnd(**stamp(14), field="answer", length=22),
+    FieldEnd(**stamp(14), field="answer", length=22, complete=False),
     FieldCorrected(**stamp(15), field="answer", text="Paris", value={"city": "Paris"}),
     Thinking(**stamp(16), text="Let me see", index=2),
     ToolCallDelta(**stamp(17), index=1, name="search", arguments='{"query": "Pa'),

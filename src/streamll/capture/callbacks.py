@@ -25,6 +25,7 @@ from streamll.core.events import (
     ModuleEnd,
     ModuleError,
     ModuleStart,
+    Status,
     ToolEnd,
     ToolError,
     ToolStart,
@@ -58,6 +59,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             ModuleStart, scope, frame.identity(scope.run.run_id),
             name=frame.name, inputs=included("inputs", _arguments(inputs)),
         )  # fmt: skip
+        _say("module_start", scope, instance, inputs)
 
     def on_module_end(
         self, call_id: str, outputs: Any | None, exception: BaseException | None = None
@@ -82,6 +84,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             ModuleEnd, scope, identity,
             name=frame.name, duration=duration, outputs=included("outputs", outputs, as_mapping),
         )  # fmt: skip
+        _say("module_end", scope, frame.instance, outputs)
 
     # --- tools ------------------------------------------------------------------------------------
 
@@ -95,6 +98,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             ToolStart, scope, frame.identity(scope.run.run_id),
             name=frame.name, arguments=included("tools", _arguments(inputs)),
         )  # fmt: skip
+        _say("tool_start", scope, instance, inputs)
 
     def on_tool_end(
         self, call_id: str, outputs: Any | None, exception: BaseException | None = None
@@ -112,11 +116,13 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
                 ToolError, frame.scope, identity,
                 name=frame.name, duration=duration, error_type=name, message=message,
             )  # fmt: skip
+            _say("tool_error", frame.scope, frame.instance, exception)
         else:
             run.publish(
                 ToolEnd, frame.scope, identity,
                 name=frame.name, duration=duration, result=included("tools", outputs),
             )  # fmt: skip
+            _say("tool_end", frame.scope, frame.instance, outputs)
 
     # --- language models ----------------------------------------------------------------------------
 
@@ -145,6 +151,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             LMStart, scope, frame.identity(run.run_id, attempt=owner.attempt),
             model=frame.name, messages=included("prompts", _prompt(inputs)),
         )  # fmt: skip
+        _say("lm_start", scope, instance, inputs)
 
     def on_lm_end(
         self, call_id: str, outputs: Any | None, exception: BaseException | None = None
@@ -178,6 +185,8 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             finish_reason=call.finish_reason,
             error_type=type(exception).__name__ if exception is not None else None,
         )  # fmt: skip
+        if exception is None:
+            _say("lm_end", frame.scope, instance=frame.instance, value=outputs)
 
     # --- adapters: which signature and adapter the next LM call belongs to --------------------------
 
@@ -243,6 +252,14 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
 
 
 CALLBACK = CaptureCallback()
+
+
+def _say(moment: str, scope: Scope, instance: Any, value: Any) -> None:
+    """Publish what the call's status message provider says of this moment, if there is one."""
+    if scope.statuses is not None:
+        message = scope.statuses.message(moment, instance, value)
+        if message is not None:
+            scope.publish(Status(message=message))
 
 
 def _open(scope: Scope, kind: str, call_id: str, instance: Any, name: str) -> Frame:

@@ -184,7 +184,7 @@ class _Attempt:
     async def complete_legacy(self, lm: Any, request: Any, context: dict[str, Any]) -> Any:
         reported = _Reported(self._listener)
         with reported, reported.line:
-            with self._below_litellm(lm) as below:
+            with self._below_legacy(lm) as below:
                 result = await self._waits.complete_legacy(self._backend, lm, request, context)
             if self._listener.streaming and not below.heard:
                 tell_outputs(self._listener, getattr(result, "outputs", None) or ())
@@ -214,6 +214,15 @@ class _Attempt:
             if litellm_tap.is_litellm(self._backend):
                 return litellm_tap.listening(self._listener, owner)
         return contextlib.nullcontext(_Unheard())
+
+    def _below_legacy(self, lm: Any) -> Any:
+        """The same where an LM's own ``forward`` may send the chunks it gets."""
+        if self._listener.streaming and unsupported() is None:
+            from streamll.capture import litellm_tap
+
+            if not litellm_tap.is_litellm(self._backend) and litellm_tap.send_stream() is not None:
+                return litellm_tap.hearing_chunks(self._listener)
+        return self._below_litellm(lm)
 
     async def _streamed(self, request: Any) -> Any:
         """The streamed response, or None where that would not be the engine's own."""

@@ -19,6 +19,7 @@ from streamll.capture.fields import FieldSelection
 from streamll.capture.frames import output_fields
 from streamll.capture.run import Run
 from streamll.capture.scope import Scope, current_scope, entered
+from streamll.capture.status import Statuses
 from streamll.configuration import Outlet, configuration, logger
 from streamll.core.errors import Unwind
 from streamll.core.events import Event
@@ -38,12 +39,14 @@ class Capture:
         selection: FieldSelection | None = None,
         sinks: tuple[Outlet, ...] | None = None,
         on_token: Callable[[Any, Event], None] | None = None,
+        statuses: Statuses | None = None,
         checked: bool = True,
     ) -> None:
         self.selection = selection
         self.checked = checked
         self.sinks = sinks
         self.on_token = on_token
+        self.statuses = statuses
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # a saved program is saved without its listeners
@@ -62,6 +65,7 @@ class Capture:
             outlets=self._outlets(parent),
             selection=self._governing(instance, parent),
             on_token=None if hook is None else lambda event: hook(instance, event),
+            statuses=self.statuses,
         )
 
     def _governing(self, instance: Any, parent: Scope | None) -> FieldSelection | None:

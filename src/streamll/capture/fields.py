@@ -52,10 +52,10 @@ class FieldSelection:
         """Raise ``UnknownFieldError`` for a name that no predictor of ``program`` has."""
         known = {name for names in fields.values() for name in names}
         for name in sorted(self.names - known):
-            raise UnknownFieldError(_unknown(name, program, fields))
+            raise UnknownFieldError(unknown_field(name, program, fields))
         for owner, name in sorted(self.qualified):
             if not any(is_within(p, owner) and name in names for p, names in fields.items()):
-                raise UnknownFieldError(_unknown(f"{owner}.{name}", program, fields))
+                raise UnknownFieldError(unknown_field(f"{owner}.{name}", program, fields))
 
 
 def is_within(predictor: str, owner: str) -> bool:
@@ -63,9 +63,14 @@ def is_within(predictor: str, owner: str) -> bool:
     return predictor == owner or predictor.startswith((f"{owner}.", f"{owner}["))
 
 
-def _unknown(name: str, program: str, fields: OutputFields) -> str:
-    listing = "; ".join(f"{p}: {', '.join(names)}" for p, names in fields.items())
+def listing(fields: OutputFields) -> str:
+    """What there is, for a reader who asked for something else."""
+    return "; ".join(f"{p}: {', '.join(names)}" for p, names in fields.items())
+
+
+def unknown_field(name: str, program: str, fields: OutputFields) -> str:
+    """Says that ``program`` has no such field, what it has, and what was probably meant."""
     known = sorted({field for names in fields.values() for field in names})
     close = get_close_matches(name.rpartition(".")[2], known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{program} has no output field {name!r}. Its output fields are: {listing}.{hint}"
+    return f"{program} has no output field {name!r}. Its output fields are: {listing(fields)}.{hint}"

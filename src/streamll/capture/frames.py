@@ -93,6 +93,17 @@ class ModuleNames:
             self._register(module, f"{key}.")
         return key
 
+    def claim(self, predictor: Any, name: str | None) -> str:
+        """What ``predictor`` is called; one that the program does not hold gets its own name."""
+        key = self._keys.get(id(predictor)) or self._stages.get(_stage(predictor) or "")
+        if key is None:
+            key = name or type(predictor).__name__
+            while key in self._keys.values():
+                key += "'"
+            self._keys[id(predictor)] = key
+            self._register(predictor, f"{key}.")
+        return key
+
     def of(self, module: Any) -> str:
         """The frame name of ``module``: its path in the program, or its class."""
         return type(module).__name__ if module is self._root else self._key(module)

@@ -150,6 +150,9 @@ class GovernedCall:
             self.heard.append(text)
             self.listener.text(text)
 
+    def chunk(self, chunk: Any) -> None:
+        self.listener.chunk(chunk)
+
     def thinking(self, text: str) -> None:
         self._heard_more()
         self.listener.thinking(text)

@@ -22,6 +22,12 @@ def _private(module: str, name: str, otherwise: Any) -> Any:
         return otherwise
 
 
+class AttributeDict(dict[str, Any]):
+    """A dict whose keys are attributes."""
+
+    __getattr__ = dict.get
+
+
 ACTIVE_CALL_ID: ContextVar[str | None] = _private(
     "dspy.utils.callback_context", "ACTIVE_CALL_ID", ContextVar("active_call_id", default=None)
 )
@@ -57,6 +63,17 @@ def is_transient(error: Exception) -> bool:
     """Whether DSPy would try again after this error."""
     judge = _private("dspy.utils.exceptions", "is_retryable_lm_error", lambda error: False)
     return bool(judge(wrapped_error(error)))
+
+
+ENGINE_CHUNK: Any = _private("dspy.clients.engines.streaming", "EngineChunk", AttributeDict)
+"""What ``dspy.streamify`` hands out without listeners. Without it a dict with attributes."""
+
+
+def attributes(value: Any) -> Any:
+    """Dicts, and the dicts in them, with their keys as attributes too."""
+    if isinstance(value, dict):
+        return AttributeDict({key: attributes(item) for key, item in value.items()})
+    return [attributes(item) for item in value] if isinstance(value, list) else value
 
 
 def setting(key: str) -> Any:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
 import dspy
+from dspy.streaming import StatusMessageProvider
 
 from streamll.capture.enter import Capture, check_fields, declared
 from streamll.capture.fields import FieldSelection
 from streamll.capture.scope import current_scope
+from streamll.capture.status import Statuses
 from streamll.configuration import Outlet, checked_sinks, logger
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event
@@ -29,6 +31,7 @@ def instrument(
     stream_fields: Iterable[str] | None = None,
     sinks: Iterable[Outlet] | None = None,
     on_token: OnToken | None = None,
+    status: StatusMessageProvider | None = None,
 ) -> Target: ...
 @overload
 def instrument(
@@ -36,6 +39,7 @@ def instrument(
     stream_fields: Iterable[str] | None = None,
     sinks: Iterable[Outlet] | None = None,
     on_token: OnToken | None = None,
+    status: StatusMessageProvider | None = None,
 ) -> Callable[[Target], Target]: ...
 
 
@@ -46,6 +50,7 @@ def instrument(
     stream_fields: Iterable[str] | None = None,
     sinks: Iterable[Outlet] | None = None,
     on_token: OnToken | None = None,
+    status: StatusMessageProvider | None = None,
 ) -> Any:
     """Capture every call of a ``dspy.Module`` class or instance.
 
@@ -60,6 +65,8 @@ def instrument(
             where nobody else listens. ``[]`` means nobody.
         on_token: called in the program's own thread with each ``TokenEvent``, before the program
             goes on: ``f(event)``, ``f(module, event)`` or the name of a method.
+        status: says what the module is doing, as ``status`` events: a ``StatusMessageProvider``,
+            streamll's or DSPy's.
 
     Raises:
         TypeError: ``target`` is not a ``dspy.Module`` class or instance.
@@ -69,6 +76,7 @@ def instrument(
         selection=None if stream_fields is None else FieldSelection(stream_fields),
         sinks=None if sinks is None else checked_sinks(sinks),
         on_token=None if on_token is None else token_hook(on_token),
+        statuses=None if status is None else Statuses(status),
     )
     if target is None:
         return lambda cls: _declare(cls, capture)
@@ -141,7 +149,10 @@ class CallLocalFields:
             )
             return
         instance._streamll_capture = Capture(  # noqa: SLF001 - the attribute is ours
-            selection=selection, sinks=capture.sinks, on_token=capture.on_token
+            selection=selection,
+            sinks=capture.sinks,
+            on_token=capture.on_token,
+            statuses=capture.statuses,
         )
 
 

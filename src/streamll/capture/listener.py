@@ -39,6 +39,9 @@ class CallListener(Protocol):
 
     def text(self, text: str) -> None: ...
 
+    def chunk(self, chunk: Any) -> None:
+        """The engine made a chunk of what comes next, as DSPy's own streaming shows it."""
+
     def thinking(self, text: str) -> None: ...
 
     def refusal(self, text: str) -> None: ...
@@ -123,6 +126,9 @@ class Guarded:
             self._thinking(text)
         except Exception as error:  # noqa: BLE001
             self._complain(error)
+
+    def chunk(self, chunk: Any) -> None:
+        self._quietly(self._listener.chunk, chunk)
 
     def refusal(self, text: str) -> None:
         self._quietly(self._listener.refusal, text)

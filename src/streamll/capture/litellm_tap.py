@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, contextmanager
@@ -31,6 +32,7 @@ from dspy.clients.engines.litellm_engine import AsyncLiteLLMEngine, LiteLLMEngin
 from streamll.capture import interrupt
 from streamll.capture.listener import Guarded, logger
 from streamll.capture.refusals import Refusals
+from streamll.capture.scope import current_scope
 from streamll.capture.waits import run_blocking
 from streamll.capture.wire.anthropic import AnthropicAssembler
 from streamll.capture.wire.base import Confused, CutShort, ErrorFrame, MalformedFrame
@@ -65,11 +67,32 @@ def listening(
 
     Installs the wrappers on first use: who never calls LiteLLM needs none.
     """
-    if dspy.settings.send_stream is not None:
-        return HeardSendStream(dspy.settings.send_stream, listener).listening()
+    if dspy.settings.send_stream is not None or (_is_replaced() and send_stream() is not None):
+        return hearing_chunks(listener)
     _httpx.install()
     interrupt.httpcore.install()
     return Tee(listener, owner).listening()
+
+
+def send_stream() -> Any:
+    """Where chunks may be sent: DSPy's own stream, or that of a call to ``streamll.streamify``."""
+    scope = current_scope()
+    ours = scope.send_stream if scope is not None else None
+    return dspy.settings.send_stream or ours
+
+
+def hearing_chunks(listener: Guarded) -> AbstractContextManager[HeardSendStream]:
+    """Inside, chunks that are sent are heard on their way."""
+    return HeardSendStream(send_stream(), listener).listening()
+
+
+def _is_replaced() -> bool:
+    """Somebody has put chunks in LiteLLM's place (a test), so there is no HTTP to listen to.
+
+    DSPy asks for these chunks if there is a stream to send them to.
+    """
+    function = getattr(sys.modules.get("litellm"), "acompletion", None)
+    return not getattr(function, "__module__", "litellm").startswith("litellm")
 
 
 class Tee:
@@ -317,6 +340,7 @@ class HeardSendStream:
         delta = getattr(choices[0], "delta", None) if choices else None
         if delta is not None and not getattr(choices[0], "index", 0):
             self.heard = True
+            self._listener.chunk(chunk)
             self._show(delta)
             if self._listener.wants_pause():
                 await self._listener.pause_async()

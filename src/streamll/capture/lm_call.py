@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from streamll.capture.chunks import Delta, chunk_of, citation_delta, tool_call_delta
 from streamll.capture.frames import Frame
 from streamll.capture.parsers import REPLY_FIELD, parser_for, text_fields
 from streamll.capture.scope import Scope, is_quiet
@@ -65,7 +66,9 @@ class LMCall:
         self.cached = False
         self._wanted = self._select()
         self._everything = self._wants_everything()
-        self.streaming = bool(self._wanted or self._everything)
+        self._chunk_readers = [d for d in scope.demands if d.wants_chunks(owner.instance)]
+        self.given_chunks = False  # by the engine itself, so that none need be made of what it says
+        self.streaming = bool(self._wanted or self._everything or self._chunk_readers)
         self._channels = [o for o in scope.outlets if hasattr(o, "wait_for_space")]
         self._candidate = 0
         self._failure: str | None = None
@@ -78,10 +81,10 @@ class LMCall:
         return bool(self.scope.outlets or self.scope.token_hooks) and not is_quiet()
 
     def _select(self) -> frozenset[str]:
-        if not self._listened():
-            return frozenset()
         names = (REPLY_FIELD,) if self.bare else self._output_fields()
-        return self.scope.wanted(self.owner.instance, names)
+        predictor = self.owner.instance
+        listened = self.scope.wanted(predictor, names) if self._listened() else frozenset()
+        return listened.union(*(d.wanted(predictor, names) for d in self.scope.demands))
 
     def _output_fields(self) -> tuple[str, ...]:
         if self.signature is not None:
@@ -122,7 +125,7 @@ class LMCall:
         self.owner.attempt += 1
 
     def failed(self, error: BaseException) -> None:
-        self._end_open_field()
+        self._end_open_field(complete=False)
         self._failure = type(error).__name__
 
     def done(self, response: object | None) -> None:
@@ -132,6 +135,8 @@ class LMCall:
             self.finish_reason = finish_reason_of(response)
             self._emit(self._parser.finish())
             self._end_open_field(self.finish_reason)
+            if self._chunk_readers:
+                self._show({}, self.finish_reason)
         self._candidate += 1
 
     # --- what the model says ------------------------------------------------------------------------
@@ -142,6 +147,8 @@ class LMCall:
         if not self._pieces:
             self.first_text = time.monotonic()
         self._pieces += 1
+        if self._chunk_readers:
+            self._show({"content": text})
         if pieces := self._parser.feed(text):
             self._emit(pieces)
 
@@ -175,7 +182,7 @@ class LMCall:
             so_far.parts.append(token)
             so_far.length += len(token)
 
-    def _end_open_field(self, finish_reason: str | None = None) -> None:
+    def _end_open_field(self, finish_reason: str | None = None, *, complete: bool = True) -> None:
         """Announce the field's end: when the next field opens or the reply ends.
 
         Not already at its closing mark, so that the closing token, which tells why the model
@@ -187,9 +194,27 @@ class LMCall:
         if finish_reason is not None:
             self._token(field, "", finish_reason)
         length = self._fields[field].length
-        self.run.publish(FieldEnd, self.scope, self.identity, field=field, length=length)
+        self.run.publish(
+            FieldEnd, self.scope, self.identity, field=field, length=length, complete=complete
+        )
+
+    def chunk(self, chunk: Any) -> None:
+        """The engine itself made a chunk of what it is about to tell."""
+        self.given_chunks = True
+        for reader in self._chunk_readers:
+            reader.chunk(self, chunk)
+
+    def _show(self, delta: Delta, finish_reason: str | None = None) -> None:
+        """Make a chunk of what was said, for those who read chunks."""
+        if self._candidate or self.given_chunks:
+            return
+        chunk = chunk_of(self, delta, finish_reason)
+        for reader in self._chunk_readers:
+            reader.chunk(self, chunk)
 
     def thinking(self, text: str) -> None:
+        if self._chunk_readers:
+            self._show({"reasoning_content": text})
         if self._everything and not self._candidate:
             self.run.publish(
                 Thinking, self.scope, self.identity, text=text, index=self._tokens_of_thinking
@@ -200,6 +225,8 @@ class LMCall:
         """A refusal is not field text; the program sees it in its reply or error."""
 
     def tool_call(self, index: int, id: str | None, name: str | None, arguments: str) -> None:  # noqa: A002
+        if self._chunk_readers:
+            self._show(tool_call_delta(index, id, name, arguments))
         shown = arguments if "tools" in configuration.include else ""
         if self._everything and not self._candidate and (name or shown):
             self.run.publish(
@@ -207,6 +234,8 @@ class LMCall:
             )
 
     def citation(self, text: str | None, title: str | None, url: str | None) -> None:
+        if self._chunk_readers:
+            self._show(citation_delta(text, title, url))
         if self._everything and not self._candidate:
             self.run.publish(Citation, self.scope, self.identity, text=text, title=title, url=url)
 
@@ -265,7 +294,7 @@ class LMCall:
 
     def _whole_field(self, field: str, text: str) -> None:
         self._start_field(field)
-        if text:
+        if text or self.cached:
             self._token(field, text)
         self._end_open_field()
 
@@ -287,7 +316,7 @@ class LMCall:
 
     def abandon(self, error_type: str) -> None:
         """The run ends while this call is still under way."""
-        self._end_open_field()
+        self._end_open_field(complete=False)
         self._failure = error_type
 
     def partial(self) -> Mapping[str, str]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import dspy
@@ -48,8 +49,8 @@ def install() -> None:
             return
         _wrap(dspy.Module, "__call__", _captured_call)
         _wrap(dspy.Module, "acall", _captured_acall)
-        _wrap(dspy.BaseLM, "__call__", _captured_call)
-        _wrap(dspy.BaseLM, "acall", _captured_acall)
+        _wrap(dspy.BaseLM, "__call__", _unstreamed_call)
+        _wrap(dspy.BaseLM, "acall", _unstreamed_acall)
         _wrap(type(dspy.settings), "get", _get_with_callback)
         _wrap(dspy.Evaluate, "__call__", _quiet)
         _wrap(PARALLEL_EXECUTOR, "execute", _with_context)
@@ -118,6 +119,31 @@ def _captured_acall(original: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     return acall
+
+
+def _unstreamed_call(original: Callable[..., Any]) -> Callable[..., Any]:
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with without_our_stream():
+            return call_captured(original, self, args, kwargs)
+
+    return call
+
+
+def _unstreamed_acall(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with without_our_stream():
+            return await acall_captured(original, self, args, kwargs)
+
+    return acall
+
+
+def without_our_stream() -> AbstractContextManager[None]:
+    """Inside, DSPy does not stream by itself for the sake of our ``send_stream``."""
+    scope = current_scope()
+    ours = scope.send_stream if scope is not None else None
+    if ours is None or setting("send_stream") is not ours:
+        return nullcontext()
+    return overriding("send_stream", None)
 
 
 def _get_with_callback(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from streamll.capture.frames import ModuleNames
 from streamll.capture.inside_dspy import ACTIVE_COMPILES, overriding, setting
@@ -21,10 +21,28 @@ from streamll.core.events import Event
 if TYPE_CHECKING:
     from streamll.capture.fields import FieldSelection
     from streamll.capture.govern import Governor
+    from streamll.capture.lm_call import LMCall
     from streamll.capture.run import Run
+    from streamll.capture.status import Statuses
 
 SCOPE_KEY = "_streamll_scope"
 QUIET_KEY = "_streamll_quiet"
+
+
+class Demand(Protocol):
+    """What a reader wants besides events, whatever the program declares (``streamify``)."""
+
+    send_stream: Any
+    """What the program finds as ``dspy.settings.send_stream``."""
+
+    def wanted(self, predictor: Any, fields: Iterable[str]) -> frozenset[str]:
+        """Which ``fields`` of ``predictor`` to stream."""
+
+    def wants_chunks(self, predictor: Any) -> bool:
+        """Whether to be told of this predictor's chunks, as DSPy shows them."""
+
+    def chunk(self, call: LMCall, chunk: Any) -> None:
+        """``call`` said this."""
 
 
 class Scope:
@@ -39,6 +57,8 @@ class Scope:
         outlets: tuple[Outlet, ...] = (),
         selection: FieldSelection | None = None,
         on_token: Callable[[Event], None] | None = None,
+        statuses: Statuses | None = None,
+        demand: Demand | None = None,
         governor: Governor | None = None,
     ) -> None:
         self.run = run
@@ -54,6 +74,10 @@ class Scope:
         )
         if on_token is not None:
             self.token_hooks += (on_token,)
+        self.statuses: Statuses | None = statuses or (parent.statuses if parent else None)
+        self.demands: tuple[Demand, ...] = parent.demands if parent is not None else ()
+        if demand is not None:
+            self.demands += (demand,)
         self.governor: Governor | None = governor or (parent.governor if parent else None)
         self.cancelled = False
         self.reason: BaseException | None = None
@@ -87,6 +111,11 @@ class Scope:
     def names(self) -> ModuleNames:
         """What the modules of this very program are called, wherever in the run it is."""
         return self.run.names if self.parent is None else ModuleNames(self.instance)
+
+    @property
+    def send_stream(self) -> Any:
+        """Where this call's program may send chunks of its own; ``None`` if nowhere."""
+        return self.demands[-1].send_stream if self.demands else None
 
     @property
     def is_cancelled(self) -> bool:

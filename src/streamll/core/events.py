@@ -343,9 +343,12 @@ class FieldPartial(Event, frozen=True, kw_only=True):
 
 
 class FieldEnd(Event, frozen=True, kw_only=True):
+    """``complete`` is false where the attempt failed before the field had ended."""
+
     event_type: ClassVar[str] = "field.end"
     field: str
     length: int
+    complete: bool = True
 
 
 class FieldCorrected(Event, frozen=True, kw_only=True):
