@@ -26,6 +26,7 @@ demo: $(READY)
 	@$(VENV)/bin/streamll demo $(ARGS)
 
 test: $(READY)
+	@sh scripts/servers.sh .cache/servers
 	$(RUN) pytest $(ARGS)
 
 check: $(READY)

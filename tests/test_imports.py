@@ -29,21 +29,42 @@ class Rule(NamedTuple):
 
 RULES = {
     # the public names are resolved when they are used
-    "__init__": Rule(within={".capture", ".configuration", ".context", ".core"}),
+    "__init__": Rule(
+        within={
+            ".brokers",
+            ".capture",
+            ".compat",
+            ".configuration",
+            ".consumer",
+            ".context",
+            ".core",
+            ".flow",
+        }  # fmt: skip
+    ),
     # plain synchronous Python: data in, events out
     "core": Rule({".core", "msgspec"}),
     "configuration": Rule({".core", "msgspec"}),
     "context": Rule({".configuration", ".core"}, within={"msgspec"}),
     # waiting: threads and event loops
-    "flow": Rule({".core", ".flow", "anyio", "msgspec"}),
+    "flow": Rule({".core", ".flow", "anyio", "msgspec"}, within={"regex", "rich"}),
     # how a run looks in a terminal, as data; rich only draws
     "terminal": Rule({".core", ".terminal"}, within={"rich"}),
-    "sinks": Rule({".core", ".flow", ".sinks", ".terminal", "msgspec"}, within={"rich"}),
+    "sinks": Rule(
+        {".core", ".flow", ".sinks", ".terminal", "msgspec"}, within={".brokers", "rich"}
+    ),
+    # a broker's client and OpenTelemetry are loaded by whoever uses them
+    "brokers": Rule(
+        {".brokers", ".core", ".flow", ".sinks", "msgspec"},
+        within={"aio_pika", "aiormq", "opentelemetry", "redis"},
+    ),
+    "consumer": Rule({".brokers", ".consumer", ".core", ".flow", "msgspec"}),
     # the only part that imports dspy and what DSPy itself stands on
     "capture": Rule(
         {".capture", ".configuration", ".context", ".core", ".flow", "anyio", "dspy", "msgspec"},
         within={".sinks", "httpcore", "httpx", "litellm"},
     ),
+    # the seeds' spellings of what the rest does
+    "compat": Rule({".capture", ".compat", ".core", ".flow", "dspy"}),
     # a server of its own; only the helper that makes a `dspy.LM` for it knows DSPy
     "testing": Rule({".core", ".sinks", ".testing", "h11", "msgspec"}, within={"dspy"}),
     # the shell around everything

@@ -10,11 +10,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from streamll.brokers.opening import open_sink
     from streamll.capture.instrument import instrument
     from streamll.capture.patch import uninstall
+    from streamll.capture.responses import StreamReset, StreamResponse
+    from streamll.capture.status import StatusMessage, StatusMessageProvider
     from streamll.capture.stream import AsyncStream, Stream, stream
+    from streamll.capture.stream_listener import StreamListener
+    from streamll.capture.streamify import streamify
+    from streamll.capture.streaming_response import streaming_response
+    from streamll.capture.sync_streaming import apply_sync_streaming
     from streamll.capture.watch import unwatch, watch
+    from streamll.compat.rust import (
+        ConcurrentStreamProcessor,
+        DSPyStream,
+        DSpyStream,
+        SafeDSpyStream,
+        gather_streams,
+    )
     from streamll.configuration import configure
+    from streamll.consumer import EventConsumer
     from streamll.context import (
         clear_context,
         emit,
@@ -26,21 +41,68 @@ if TYPE_CHECKING:
     )
     from streamll.core.errors import (
         AmbiguousFieldError,
+        BrokerError,
+        CircuitOpen,
+        FirstTokenTimeout,
+        IdleTimeout,
         StreamCancelled,
         StreamllError,
+        StreamTimeout,
+        TotalTimeout,
         UnknownFieldError,
     )
     from streamll.core.events import Event, StreamllEvent, TokenEvent
+    from streamll.flow.breaker import CircuitBreaker
+    from streamll.flow.collect import Collected
+    from streamll.flow.config import StreamConfig
+    from streamll.flow.many import collect_stream
+    from streamll.flow.merge import aggregate_streams
+    from streamll.flow.operators import buffer, filter_tokens, map_tokens, smooth, throttle, to_file
+    from streamll.flow.progress import with_progress
+    from streamll.flow.stream_events import StreamEvent
 
 _HOMES = {
+    "CircuitBreaker": "flow.breaker",
+    "StreamConfig": "flow.config",
+    "Collected": "flow.collect",
+    "collect_stream": "flow.many",
+    "aggregate_streams": "flow.merge",
+    "StreamEvent": "flow.stream_events",
+    "DSpyStream": "compat.rust",
+    "DSPyStream": "compat.rust",
+    "SafeDSpyStream": "compat.rust",
+    "gather_streams": "compat.rust",
+    "ConcurrentStreamProcessor": "compat.rust",
+    "smooth": "flow.operators",
+    "throttle": "flow.operators",
+    "buffer": "flow.operators",
+    "map_tokens": "flow.operators",
+    "filter_tokens": "flow.operators",
+    "to_file": "flow.operators",
+    "with_progress": "flow.progress",
+    "CircuitOpen": "core.errors",
+    "StreamTimeout": "core.errors",
+    "TotalTimeout": "core.errors",
+    "FirstTokenTimeout": "core.errors",
+    "IdleTimeout": "core.errors",
     "instrument": "capture.instrument",
     "stream": "capture.stream",
     "Stream": "capture.stream",
     "AsyncStream": "capture.stream",
     "watch": "capture.watch",
     "unwatch": "capture.watch",
+    "streamify": "capture.streamify",
+    "StreamListener": "capture.stream_listener",
+    "StreamResponse": "capture.responses",
+    "StreamReset": "capture.responses",
+    "StatusMessage": "capture.status",
+    "StatusMessageProvider": "capture.status",
+    "streaming_response": "capture.streaming_response",
+    "apply_sync_streaming": "capture.sync_streaming",
     "uninstall": "capture.patch",
     "configure": "configuration",
+    "EventConsumer": "consumer",
+    "open_sink": "brokers.opening",
     "set_context": "context",
     "clear_context": "context",
     "get_context": "context",
@@ -51,6 +113,7 @@ _HOMES = {
     "Event": "core.events",
     "StreamllEvent": "core.events",
     "TokenEvent": "core.events",
+    "BrokerError": "core.errors",
     "StreamllError": "core.errors",
     "UnknownFieldError": "core.errors",
     "AmbiguousFieldError": "core.errors",
@@ -58,10 +121,62 @@ _HOMES = {
 }
 
 __all__ = [
-    "AmbiguousFieldError", "AsyncStream", "Event", "Stream", "StreamCancelled", "StreamllError",
-    "StreamllEvent", "TokenEvent", "UnknownFieldError", "clear_context", "configure", "emit",
-    "emit_event", "get_context", "instrument", "set_context", "status", "stream", "trace",
-    "uninstall", "unwatch", "watch",
+    "AmbiguousFieldError",
+    "AsyncStream",
+    "BrokerError",
+    "CircuitBreaker",
+    "CircuitOpen",
+    "Collected",
+    "ConcurrentStreamProcessor",
+    "DSPyStream",
+    "DSpyStream",
+    "Event",
+    "EventConsumer",
+    "FirstTokenTimeout",
+    "IdleTimeout",
+    "SafeDSpyStream",
+    "StatusMessage",
+    "StatusMessageProvider",
+    "Stream",
+    "StreamCancelled",
+    "StreamConfig",
+    "StreamEvent",
+    "StreamListener",
+    "StreamReset",
+    "StreamResponse",
+    "StreamTimeout",
+    "StreamllError",
+    "StreamllEvent",
+    "TokenEvent",
+    "TotalTimeout",
+    "UnknownFieldError",
+    "aggregate_streams",
+    "apply_sync_streaming",
+    "buffer",
+    "clear_context",
+    "collect_stream",
+    "configure",
+    "emit",
+    "emit_event",
+    "filter_tokens",
+    "gather_streams",
+    "get_context",
+    "instrument",
+    "map_tokens",
+    "open_sink",
+    "set_context",
+    "smooth",
+    "status",
+    "stream",
+    "streamify",
+    "streaming_response",
+    "throttle",
+    "to_file",
+    "trace",
+    "uninstall",
+    "unwatch",
+    "watch",
+    "with_progress",
 ]  # fmt: skip
 
 

@@ -1,0 +1,157 @@
+"""What a sink has yet to get confirmed: parcels in order, bounded by bytes.
+
+Plain data and no I/O. A parcel is one entry of a log: consecutive events of one run under one
+context, encoded once, so that sending it again sends the same bytes. Its ``id`` names the producer
+and counts its parcels, so that a reader can tell a repetition.
+
+Beyond ``max_bytes`` the oldest parcels are dropped; what was lost is announced by a ``stream.gap``
+of the run that goes out before anything else.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from streamll.brokers import tracing
+from streamll.core.events import NOBODY, NOTHING, Event, Identity, StreamGap, TokenEvent
+from streamll.core.wire import encode_batch
+
+
+class Parcel(msgspec.Struct, frozen=True, gc=False):
+    """One entry of a log, ready to be sent. ``events`` are those it holds, ``stands_for`` counts
+    the parts of merged tokens and the losses it announces as well.
+    """
+
+    run_id: str | None
+    context: Mapping[str, Any]
+    first: int | None
+    last: int | None
+    events: int
+    stands_for: int
+    body: bytes
+
+
+class Outbox:
+    """Parcels that wait, oldest first. ``bytes`` never exceeds ``max_bytes`` after ``add``."""
+
+    def __init__(self, max_bytes: int, max_entry_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.max_entry_bytes = max_entry_bytes
+        self.bytes = 0
+        self.events = 0
+        self.dropped = 0
+        self.oversized = 0
+        self._parcels: deque[Parcel] = deque()
+        self._lost: dict[str | None, tuple[int, str]] = {}
+        self._producer = uuid.uuid4().hex
+        self._made = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._parcels or self._lost)
+
+    def add(self, events: Iterable[Event], traceparent: Callable[[str | None], str | None]) -> None:
+        """Pack events behind those that wait. ``traceparent`` tells that of a run."""
+        for group in grouped(events):
+            self._pack(group, traceparent(group[0].identity.run_id))
+        while self.bytes > self.max_bytes and len(self._parcels) > 1:
+            parcel = self._parcels.popleft()
+            self._forget(parcel)
+            self.dropped += parcel.events
+            self._lose(parcel.run_id, parcel.stands_for, "overflow")
+
+    def head(self, max_parcels: int, max_bytes: int) -> list[Parcel]:
+        """The oldest parcels, at least one; they stay until ``sent``."""
+        self._announce()
+        parcels: list[Parcel] = []
+        size = 0
+        for parcel in self._parcels:
+            size += len(parcel.body)
+            if parcels and (len(parcels) >= max_parcels or size > max_bytes):
+                break
+            parcels.append(parcel)
+        return parcels
+
+    def sent(self, count: int) -> None:
+        """The oldest ``count`` parcels have been confirmed."""
+        for _ in range(count):
+            self._forget(self._parcels.popleft())
+
+    def _pack(self, events: list[Event], traceparent: str | None) -> None:
+        [envelope] = encode_batch(events)
+        body = self._headed(envelope, traceparent)
+        if len(body) > self.max_entry_bytes:
+            if len(events) > 1:
+                middle = len(events) // 2
+                self._pack(events[:middle], traceparent)
+                self._pack(events[middle:], traceparent)
+            else:
+                self.oversized += 1
+                self._parcels.append(self._gap(events[0].run_id, stands_for(events), "oversized"))
+            return
+        first, last = events[0], events[-1]
+        parcel = Parcel(
+            first.identity.run_id,
+            first.context,
+            first.seq,
+            last.seq,
+            len(events),
+            stands_for(events),
+            body,
+        )
+        self._parcels.append(parcel)
+        self.bytes += len(body)
+        self.events += len(events)
+
+    def _headed(self, envelope: bytes, traceparent: str | None) -> bytes:
+        """The envelope with the keys that belong to its way through a broker."""
+        self._made += 1
+        trace = f'"{tracing.KEY}":"{traceparent}",' if traceparent else ""
+        return f'{{"id":"{self._producer}:{self._made}",{trace}'.encode() + envelope[1:]
+
+    def _forget(self, parcel: Parcel) -> None:
+        self.bytes -= len(parcel.body)
+        self.events -= parcel.events
+
+    def _lose(self, run_id: str | None, count: int, reason: str) -> None:
+        self._lost[run_id] = (self._lost.get(run_id, (0, ""))[0] + count, reason)
+
+    def _announce(self) -> None:
+        for run_id, (count, reason) in self._lost.items():
+            gap = self._gap(run_id, count, reason)
+            self._parcels.appendleft(gap)
+        self._lost.clear()
+
+    def _gap(self, run_id: str | None, count: int, reason: str) -> Parcel:
+        identity = NOBODY if run_id is None else Identity(run_id=run_id)
+        event = StreamGap(timestamp=time.time(), identity=identity, count=count, reason=reason)
+        body = self._headed(encode_batch([event])[0], None)
+        self.bytes += len(body)
+        return Parcel(run_id, NOTHING, None, None, 0, count, body)
+
+
+def grouped(events: Iterable[Event]) -> Iterator[list[Event]]:
+    """The events by run, each run's in order; a new group begins where the context changes."""
+    runs: dict[str | None, list[Event]] = {}
+    done: list[list[Event]] = []
+    for event in events:
+        run_id = event.identity.run_id
+        group = runs.get(run_id)
+        if group is not None:
+            context = group[-1].context
+            if event.context is context or event.context == context:
+                group.append(event)
+                continue
+        group = runs[run_id] = [event]
+        done.append(group)
+    return iter(done)
+
+
+def stands_for(events: Iterable[Event]) -> int:
+    """How many events of their runs these stand for."""
+    return sum(event.count if isinstance(event, (TokenEvent, StreamGap)) else 1 for event in events)

@@ -1,0 +1,366 @@
+"""RabbitMQ 3.9 and newer, through aio-pika.
+
+A log called ``streamll`` is a durable topic exchange of that name. Bound to it are
+
+* ``streamll.log``, a stream queue: it keeps everything (up to ``max_bytes``), and any number of
+  readers go through it from wherever they want;
+* for each group ``streamll.group.<name>``, a quorum queue whose messages are shared by the group's
+  members, each until it is acknowledged. It gets what is published after it was made.
+
+Messages are persistent and confirmed; their routing key is the run's id. Dead letters go to a log
+like this one, ``streamll.dead``.
+
+A batch holds at most one message of each run before its confirmation is awaited, so that a message
+that was refused is sent again before the run's next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from streamll.brokers.opening import split, without_password
+from streamll.brokers.outbox import Parcel
+from streamll.brokers.sink import BrokerSink, fill
+from streamll.brokers.source import LIMIT, WAIT, Entry, Options
+from streamll.core.errors import ConfigurationError
+from streamll.flow.worker import LoopThread
+
+if TYPE_CHECKING:
+    import aio_pika
+
+URL = "amqp://localhost"
+TARGET = "streamll"
+CONNECT_SECONDS = 5.0
+CONFIRM_SECONDS = 10.0
+"""A RabbitMQ that confirms nothing for so long counts as away; so it does while an alarm of its own
+(memory, disk) makes it accept nothing."""
+
+HEARTBEAT_SECONDS = 10
+MAX_BYTES = 2 * 2**30
+"""What a log keeps, unless told otherwise."""
+
+DELIVERIES_IN_ALL = 100
+"""After so many deliveries RabbitMQ itself makes a group's message a dead letter."""
+
+
+def _library() -> Any:
+    try:
+        import aio_pika
+    except ImportError:
+        raise ConfigurationError(
+            "RabbitMQ needs the aio-pika package: pip install 'streamll[rabbitmq]'"
+        ) from None
+    logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)  # we tell it in our words
+    return aio_pika
+
+
+def _checked(url: str) -> str:
+    parts = split(url)
+    if parts.scheme not in ("amqp", "amqps"):
+        raise ConfigurationError(
+            f"{without_password(url)!r} is no RabbitMQ URL; it begins with amqp:// or amqps://"
+        )
+    return url
+
+
+class RabbitMQSink(BrokerSink):
+    """Publishes events to a RabbitMQ exchange.
+
+    Args:
+        url: ``amqp://`` or ``amqps://``; ``rabbitmq_url`` and ``amqp_url`` are the same.
+        exchange: the log; ``target`` is the same. Its exchange and its stream queue are made
+            where they are not there yet.
+        routing_key: may hold ``{run_id}`` and names of the context.
+        max_bytes: what the log keeps, if this sink is the first to write to it.
+        prefetch_count: accepted for symmetry; consumers use it.
+        options: see ``BrokerSink``.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        rabbitmq_url: str | None = None,
+        amqp_url: str | None = None,
+        exchange: str | None = None,
+        target: str | None = None,
+        routing_key: str = "{run_id}",
+        max_bytes: int = MAX_BYTES,
+        prefetch_count: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        _library()
+        self.url = _checked(url or rabbitmq_url or amqp_url or URL)
+        self.exchange = exchange or target or TARGET
+        self.routing_key = routing_key
+        self.max_bytes = max_bytes
+        self.prefetch_count = prefetch_count
+
+    @property
+    def destination(self) -> str:
+        return f"{without_password(self.url)} {self.exchange}"
+
+    def _connect(self) -> _Writer:
+        return _Writer(self.url, self.exchange, self.routing_key, self.max_bytes)
+
+    def _explain(self, error: BaseException) -> str:
+        return _explained(error)
+
+
+class _Writer:
+    """A sink's connection, on an event loop of its own."""
+
+    def __init__(self, url: str, exchange: str, routing_key: str, max_bytes: int) -> None:
+        self._routing_key = routing_key
+        self._loop = LoopThread("streamll-rabbitmq")
+        self._connection: Any = None
+        try:
+            self._exchange = self._loop.call(self._open(url, exchange, max_bytes))
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, parcels: list[Parcel]) -> None:
+        self._loop.call(self._publish_all(parcels))
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            if self._connection is not None:
+                self._loop.call(asyncio.wait_for(self._connection.close(), 1.0))
+        self._loop.stop(2.0)
+
+    async def _open(self, url: str, exchange: str, max_bytes: int) -> Any:
+        self._connection = await _connected(url)
+        await _declare_log(self._connection, exchange, max_bytes)
+        channel = await self._connection.channel(publisher_confirms=True)
+        return await channel.get_exchange(exchange, ensure=False)
+
+    async def _publish_all(self, parcels: list[Parcel]) -> None:
+        rounds: list[list[Parcel]] = []
+        places: dict[str | None, int] = {}
+        for parcel in parcels:
+            place = places.get(parcel.run_id, 0)
+            places[parcel.run_id] = place + 1
+            if place == len(rounds):
+                rounds.append([])
+            rounds[place].append(parcel)
+        for each in rounds:
+            await asyncio.wait_for(
+                asyncio.gather(*(self._publish(parcel) for parcel in each)), CONFIRM_SECONDS
+            )
+
+    async def _publish(self, parcel: Parcel) -> None:
+        import aio_pika
+
+        message = aio_pika.Message(
+            parcel.body,
+            content_type="application/json",
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        )
+        await self._exchange.publish(message, fill(self._routing_key, parcel))
+
+
+class RabbitMQSource:
+    """Reads a log's stream queue, or the queue of a group."""
+
+    def __init__(self, url: str, options: Options) -> None:
+        _library()
+        self._url = _checked(url)
+        self._options = options
+        self._connection: Any = None
+        self._channel: Any = None
+        self._arrived: asyncio.Queue[aio_pika.IncomingMessage] = asyncio.Queue()
+        self._after: int | None = None
+        self._began: float | None = None
+        if options.start not in ("new", "beginning"):
+            self._after = int(options.start)
+
+    @property
+    def place(self) -> str:
+        return f"{without_password(self._url)} {self._options.target}"
+
+    def hopeless(self, error: BaseException) -> str | None:
+        text = str(error)
+        if "Authentication" in type(error).__name__ or "ACCESS_REFUSED" in text:
+            return f"{self.place} refuses the user or password of the URL"
+        if "vhost" in text:
+            return (
+                f"{self.place}: the virtual host of the URL does not exist, or is not this user's"
+            )
+        if "PRECONDITION_FAILED" in text:
+            return f"{self.place}: a queue of that name exists and is no log of streamll's"
+        if "SSL" in text or "Incompatible" in type(error).__name__:
+            return f"{self.place} speaks another protocol; is it amqp:// or amqps://?"
+        return None
+
+    async def connect(self) -> None:
+        await self.close()
+        self._arrived = asyncio.Queue()
+        if self._began is None:
+            self._began = time.time()
+        self._connection = await _connected(self._url)
+        await _declare_log(self._connection, self._options.target)
+        self._channel = await self._connection.channel()
+        await self._channel.set_qos(prefetch_count=LIMIT)
+        if self._options.group is not None:
+            queue = await self._group_queue()
+            await queue.consume(self._arrived.put)
+        else:
+            queue = await self._channel.get_queue(f"{self._options.target}.log", ensure=False)
+            await queue.consume(self._arrived.put, arguments={"x-stream-offset": self._place()})
+
+    async def read(self) -> list[Entry]:
+        if self._arrived.empty() and (self._channel is None or self._channel.is_closed):
+            raise ConnectionError("RabbitMQ closed the channel")
+        try:
+            messages = [await asyncio.wait_for(self._arrived.get(), WAIT)]
+        except asyncio.TimeoutError:
+            return []
+        while not self._arrived.empty() and len(messages) < LIMIT:
+            messages.append(self._arrived.get_nowait())
+        if self._options.group is not None:
+            return [self._given(message) for message in messages]
+        return await self._passed(messages)
+
+    async def acknowledge(self, entry: Entry) -> None:
+        await entry.receipt.ack()
+
+    async def keep(self, entries: Sequence[Entry]) -> None:
+        """Not needed: while the connection lives, RabbitMQ gives the message to nobody else."""
+
+    async def bury(self, body: bytes) -> None:
+        import aio_pika
+
+        name = self._options.dead_letter or f"{self._options.target}.dead"
+        await _declare_log(self._connection, name)
+        channel = await self._connection.channel(publisher_confirms=True)
+        try:
+            exchange = await channel.get_exchange(name, ensure=False)
+            message = aio_pika.Message(
+                body,
+                content_type="application/json",
+                delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            )
+            await exchange.publish(message, "dead", timeout=CONFIRM_SECONDS)
+        finally:
+            await channel.close()
+
+    async def lag(self) -> int | None:
+        if self._options.group is None or self._connection is None:
+            return None
+        channel = await self._connection.channel()
+        try:
+            queue = await channel.declare_queue(self._group_name, passive=True)
+            return int(queue.declaration_result.message_count or 0)
+        finally:
+            await channel.close()
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(connection.close(), 2.0)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    @property
+    def _group_name(self) -> str:
+        return f"{self._options.target}.group.{self._options.group}"
+
+    async def _group_queue(self) -> Any:
+        queue = await self._channel.declare_queue(
+            self._group_name,
+            durable=True,
+            arguments={
+                "x-queue-type": "quorum",
+                "x-delivery-limit": DELIVERIES_IN_ALL,
+                "x-dead-letter-exchange": f"{self._options.target}.dead",
+            },
+        )
+        await queue.bind(self._options.target, "#")
+        return queue
+
+    def _place(self) -> Any:
+        """Where in the stream to begin; behind what has been read, once something has."""
+        if self._after is not None:
+            return self._after + 1
+        if self._options.start == "beginning":
+            return "first"
+        assert self._began is not None
+        if time.time() - self._began < CONNECT_SECONDS:
+            return "next"
+        # The connection broke before anything was read: what came since then is wanted.
+        return datetime.fromtimestamp(self._began, timezone.utc)
+
+    async def _passed(self, messages: list[Any]) -> list[Entry]:
+        """Messages of the stream: acknowledging them only asks for more."""
+        entries = []
+        for message in messages:
+            await message.ack()
+            offset = int(message.headers["x-stream-offset"])
+            if self._after is None or offset > self._after:
+                self._after = offset
+                entries.append(Entry(cursor=str(offset), body=message.body))
+        return entries
+
+    def _given(self, message: Any) -> Entry:
+        before = int(message.headers.get("x-delivery-count") or 0)
+        deliveries = max(before + 1, 2 if message.redelivered else 1)
+        return Entry(
+            cursor=str(message.delivery_tag),
+            body=message.body,
+            deliveries=deliveries,
+            receipt=message,
+        )
+
+
+async def _connected(url: str) -> Any:
+    aio_pika = _library()
+    from aio_pika import connection as plain
+
+    return await aio_pika.connect(
+        url,
+        timeout=CONNECT_SECONDS,
+        connection_class=plain.Connection,
+        heartbeat=HEARTBEAT_SECONDS,
+    )
+
+
+async def _declare_log(connection: Any, name: str, max_bytes: int = MAX_BYTES) -> None:
+    """The exchange and the stream queue of a log, if they are not there."""
+    from aio_pika import ExchangeType
+    from aiormq.exceptions import ChannelNotFoundEntity
+
+    channel = await connection.channel()
+    try:
+        exchange = await channel.declare_exchange(name, ExchangeType.TOPIC, durable=True)
+        try:
+            await channel.declare_queue(f"{name}.log", passive=True)
+        except ChannelNotFoundEntity:  # closes the channel
+            channel = await connection.channel()
+            queue = await channel.declare_queue(
+                f"{name}.log",
+                durable=True,
+                arguments={"x-queue-type": "stream", "x-max-length-bytes": max_bytes},
+            )
+            await queue.bind(exchange, "#")
+    finally:
+        if not channel.is_closed:
+            await channel.close()
+
+
+def _explained(error: BaseException) -> str:
+    """RabbitMQ's reason; not what was published."""
+    name = type(error).__name__
+    if "Authentication" in name:
+        return "user or password is wrong"
+    if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
+        return "no answer in time; it may be down or have an alarm"
+    return name

@@ -1,0 +1,387 @@
+"""Redis Streams, through redis-py; Valkey and others that speak Redis work as well.
+
+One entry has one field, ``d``: an envelope. Every command names one key, so that Redis Cluster's
+rule about keys is kept whatever the keys are. A batch is one ``MULTI``: either all of its entries
+are in the stream or none, in order.
+
+Groups are consumer groups. A member that dies leaves its entries pending; ``XAUTOCLAIM`` hands
+them to another when they have been idle for long enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from streamll.brokers.opening import split, without_password
+from streamll.brokers.outbox import Parcel
+from streamll.brokers.sink import BrokerSink, fill
+from streamll.brokers.source import LIMIT, WAIT, Entry, Options, dead_letters
+from streamll.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+URL = "redis://localhost:6379"
+TARGET = "streamll:events"
+FIELD = b"d"
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
+"""A Redis that does not answer for so long counts as away."""
+
+DEAD_LETTERS = 10_000
+A_DAY = 86_400.0
+
+
+def _library() -> Any:
+    try:
+        import redis
+    except ImportError:
+        raise ConfigurationError(
+            "Redis needs the redis package: pip install 'streamll[redis]'"
+        ) from None
+    return redis
+
+
+def _checked(url: str) -> str:
+    parts = split(url)
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise ConfigurationError(
+            f"{without_password(url)!r} is no Redis URL; it begins with redis://, rediss:// or unix://"
+        )
+    return url
+
+
+class RedisSink(BrokerSink):
+    """Appends events to a Redis stream.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``; ``redis_url`` is the same.
+        stream_key: the stream; ``target`` is the same. May hold names of the context and
+            ``run_id``, such as ``"run:{conversation_id}"``: then there is one stream for each.
+        maxlen: about how many entries a stream keeps; ``None`` keeps all.
+        ttl: seconds after its last entry that a stream is kept. By default one day where
+            there is a stream per run or conversation, for ever where there is one.
+        options: see ``BrokerSink``.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        redis_url: str | None = None,
+        stream_key: str | None = None,
+        target: str | None = None,
+        maxlen: int | None = 100_000,
+        ttl: float | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        _library()
+        self.url = _checked(url or redis_url or URL)
+        self.stream_key = stream_key or target or TARGET
+        self.maxlen = maxlen
+        self.ttl = A_DAY if ttl is None and "{" in self.stream_key else ttl
+
+    @property
+    def destination(self) -> str:
+        return f"{without_password(self.url)} {self.stream_key}"
+
+    def _connect(self) -> _Writer:
+        return _Writer(self.url, self.stream_key, self.maxlen, self.ttl)
+
+    def _explain(self, error: BaseException) -> str:
+        return _explained(error)
+
+
+class _Writer:
+    """A sink's connection."""
+
+    def __init__(self, url: str, key: str, maxlen: int | None, ttl: float | None) -> None:
+        redis = _library()
+        self._key = key
+        self._maxlen = maxlen
+        self._ttl = ttl
+        self._client: Any = redis.Redis.from_url(
+            url,
+            socket_connect_timeout=CONNECT_SECONDS,
+            socket_timeout=ANSWER_SECONDS,
+            socket_keepalive=True,
+            **_no_retries(),
+        )
+
+    def send(self, parcels: list[Parcel]) -> None:
+        keys: dict[str, list[bytes]] = {}
+        for parcel in parcels:
+            keys.setdefault(fill(self._key, parcel), []).append(parcel.body)
+        for key, bodies in keys.items():
+            self._append(key, bodies)
+
+    def _append(self, key: str, bodies: list[bytes]) -> None:
+        single = len(bodies) == 1 and self._ttl is None
+        with self._client.pipeline(transaction=not single) as pipeline:
+            for body in bodies:
+                limit = () if self._maxlen is None else ("MAXLEN", "~", self._maxlen)
+                pipeline.execute_command("XADD", key, *limit, "*", FIELD, body)
+            if self._ttl is not None:
+                pipeline.execute_command("PEXPIRE", key, int(self._ttl * 1000))
+            pipeline.execute()
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class RedisSource:
+    """Reads a stream, alone or as a member of a group."""
+
+    def __init__(self, url: str, options: Options) -> None:
+        _library()
+        self._url = _checked(url)
+        self._options = options
+        self._client: redis.asyncio.Redis | None = None
+        self._after: str | None = None if options.start == "new" else options.start
+        if self._after == "beginning":
+            self._after = "0-0"
+        self._own: str | None = None
+        self._next_claim = 0.0
+        self._working: set[str] = set()
+
+    @property
+    def place(self) -> str:
+        return f"{without_password(self._url)} {self._options.target}"
+
+    def hopeless(self, error: BaseException) -> str | None:
+        from redis import exceptions
+
+        text = str(error)
+        if isinstance(error, exceptions.AuthenticationError) or text.startswith(
+            ("NOAUTH", "WRONGPASS")
+        ):
+            return f"{self.place} refuses the user or password of the URL"
+        if isinstance(error, exceptions.NoPermissionError):
+            return f"{self.place}: the user may not do this ({_explained(error)})"
+        if "WRONGTYPE" in text:
+            return f"{self._options.target!r} in {without_password(self._url)} is no stream"
+        if isinstance(error, exceptions.InvalidResponse) or _is_tls(error):
+            return f"{self.place} speaks another protocol; is it redis:// or rediss://?"
+        return None
+
+    async def connect(self) -> None:
+        await self.close()
+        import redis.asyncio
+
+        self._client = redis.asyncio.Redis.from_url(
+            self._url,
+            socket_connect_timeout=CONNECT_SECONDS,
+            socket_timeout=ANSWER_SECONDS,
+            socket_keepalive=True,
+            **_no_retries(asynchronous=True),
+        )
+        if self._options.group is not None:
+            await self._join()
+            self._own = "0-0"  # what was given to this member and got lost with the connection
+        elif self._after is None:
+            self._after = await self._last()
+        else:
+            await self._client.ping()
+
+    async def read(self) -> list[Entry]:
+        if self._options.group is None:
+            return await self._read_alone()
+        if self._own is not None:
+            return await self._read_own()
+        claimed = await self._claim()
+        return claimed or await self._read_as_member()
+
+    async def acknowledge(self, entry: Entry) -> None:
+        await self._redis.execute_command(
+            "XACK", self._options.target, self._options.group, entry.cursor
+        )
+        self._working.discard(entry.cursor)
+
+    async def keep(self, entries: Sequence[Entry]) -> None:
+        ids = [entry.cursor for entry in entries]
+        await self._redis.execute_command(
+            "XCLAIM", self._options.target, self._options.group, self._options.member,
+            0, *ids, "JUSTID",
+        )  # fmt: skip
+
+    async def bury(self, body: bytes) -> None:
+        await self._redis.execute_command(
+            "XADD", dead_letters(self._options), "MAXLEN", "~", DEAD_LETTERS, "*", FIELD, body
+        )
+
+    async def lag(self) -> int | None:
+        if self._options.group is None:
+            newer = await self._redis.xrange(
+                self._options.target, f"({self._after or '0-0'}", "+", count=1000
+            )
+            return len(newer)
+        for group in await self._redis.xinfo_groups(self._options.target):
+            if group["name"].decode() == self._options.group:
+                lag = group.get("lag")
+                return None if lag is None else int(lag) + int(group["pending"])
+        return None
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Exception):
+                await client.aclose()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    @property
+    def _redis(self) -> Any:
+        if self._client is None:
+            raise ConnectionError("not connected")
+        return self._client
+
+    async def _last(self) -> str:
+        newest = await self._redis.xrevrange(self._options.target, count=1)
+        return newest[0][0].decode() if newest else "0-0"
+
+    async def _join(self) -> None:
+        from redis.exceptions import ResponseError
+
+        start = {"new": "$", "beginning": "0-0"}.get(self._options.start, self._options.start)
+        try:
+            await self._redis.xgroup_create(
+                self._options.target, self._options.group, id=start, mkstream=True
+            )
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):  # the group is there already
+                raise
+
+    async def _read_alone(self) -> list[Entry]:
+        answer = await self._redis.execute_command(
+            "XREAD", "COUNT", LIMIT, "BLOCK", int(WAIT * 1000),
+            "STREAMS", self._options.target, self._after,
+        )  # fmt: skip
+        entries = _entries(answer)
+        if entries:
+            self._after = entries[-1].cursor
+        return entries
+
+    async def _read_as_member(self) -> list[Entry]:
+        answer = await self._redis.execute_command(
+            "XREADGROUP", "GROUP", self._options.group, self._options.member,
+            "COUNT", LIMIT, "BLOCK", int(WAIT * 1000), "STREAMS", self._options.target, ">",
+        )  # fmt: skip
+        return self._given(_entries(answer))
+
+    async def _read_own(self) -> list[Entry]:
+        """What this member was given before the connection broke and never saw."""
+        answer = await self._redis.execute_command(
+            "XREADGROUP", "GROUP", self._options.group, self._options.member,
+            "COUNT", LIMIT, "STREAMS", self._options.target, self._own,
+        )  # fmt: skip
+        entries = _entries(answer)
+        self._own = entries[-1].cursor if entries else None
+        return self._given([entry for entry in entries if entry.cursor not in self._working])
+
+    async def _claim(self) -> list[Entry]:
+        if time.monotonic() < self._next_claim:
+            return []
+        self._next_claim = time.monotonic() + self._options.claim_after / 3
+        _, found, *_ = await self._redis.execute_command(
+            "XAUTOCLAIM", self._options.target, self._options.group, self._options.member,
+            int(self._options.claim_after * 1000), "0-0", "COUNT", LIMIT,
+        )  # fmt: skip
+        entries = _entries([(self._options.target, found)])
+        if entries:
+            if len(entries) == LIMIT:
+                self._next_claim = 0.0
+            await self._count_deliveries(entries)
+        return self._given([entry for entry in entries if entry.cursor not in self._working])
+
+    async def _count_deliveries(self, entries: list[Entry]) -> None:
+        pending = await self._redis.xpending_range(
+            self._options.target,
+            self._options.group,
+            min=entries[0].cursor,
+            max=entries[-1].cursor,
+            count=len(entries) * 2,
+            consumername=self._options.member,
+        )
+        counts = {each["message_id"].decode(): each["times_delivered"] for each in pending}
+        for entry in entries:
+            entry.deliveries = counts.get(entry.cursor, 2)
+
+    def _given(self, entries: list[Entry]) -> list[Entry]:
+        self._working.update(entry.cursor for entry in entries)
+        return entries
+
+
+def _entries(answer: Any) -> list[Entry]:
+    """The entries of an answer to XREAD, XREADGROUP or XAUTOCLAIM; deleted ones are left out."""
+    if not answer:
+        return []
+    streams = list(answer.items()) if isinstance(answer, dict) else answer
+    found = streams[0][1]
+    if found and isinstance(found[0], list) and found[0] and isinstance(found[0][0], (list, tuple)):
+        found = found[0]
+    return [
+        Entry(cursor=_text(entry_id), body=_body(fields))
+        for entry_id, fields in found
+        if fields is not None
+    ]
+
+
+def _body(fields: Any) -> bytes:
+    """An entry's envelope; what has none is somebody else's, and is shown as it is."""
+    pairs = (
+        fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=False))
+    )
+    body = pairs.get(FIELD)
+    return body if isinstance(body, bytes) else repr(pairs).encode()
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _no_retries(*, asynchronous: bool = False) -> dict[str, Any]:
+    """Failures come to us at once: who sends and who reads has a patience of his own."""
+    if asynchronous:
+        from redis.asyncio.retry import Retry
+    else:
+        from redis.retry import Retry
+    from redis.backoff import NoBackoff
+
+    return {"retry": Retry(NoBackoff(), 0), "retry_on_error": []}
+
+
+def _is_tls(error: BaseException) -> bool:
+    import ssl
+
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLError) or "SSL" in str(seen):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _explained(error: BaseException) -> str:
+    """Redis's error code or the operating system's reason; not the command it was about."""
+    text = str(error)
+    code = text.split(" ", 1)[0]
+    if code.isupper() and code.isalpha():
+        hint = {
+            "OOM": "its memory is full",
+            "NOAUTH": "it wants a password",
+            "WRONGPASS": "user or password is wrong",
+            "WRONGTYPE": "the key holds something that is no stream",
+            "READONLY": "it is a replica",
+            "LOADING": "it is loading its data",
+            "NOPERM": "the user may not write there",
+        }.get(code)
+        return f"{code}: {hint}" if hint else code
+    if "AuthenticationError" in type(error).__name__:
+        return "user or password is wrong"
+    if _is_tls(error):
+        return "TLS does not fit: redis:// or rediss://?"
+    return type(error).__name__

@@ -1,0 +1,81 @@
+"""What the brokers' sources share: an entry, where to begin, and the ``Source`` protocol.
+
+A source reads one log and keeps its own place in it, so that ``connect`` after a failure goes on
+where ``read`` had come to. It knows neither events nor handlers; ``consumer`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+WAIT = 0.25
+"""The longest a read waits for something: what a stop has to wait for, too."""
+
+LIMIT = 256
+"""Entries read at once."""
+
+
+class Entry(msgspec.Struct, kw_only=True):
+    """One entry of a log. ``cursor`` is its place, ``deliveries`` how often a group had it."""
+
+    cursor: str
+    body: bytes
+    deliveries: int = 1
+    receipt: Any = None
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What a source is asked for.
+
+    ``start`` is ``"new"``, ``"beginning"``, or a cursor to read behind. With ``run_id`` only that
+    run is wanted, and a source that can find its entries quickly does. ``group`` shares the log
+    among its members, of which ``member`` is one; an entry that a member has had for
+    ``claim_after`` seconds without a sign of life goes to another.
+    """
+
+    target: str
+    start: str = "new"
+    run_id: str | None = None
+    group: str | None = None
+    member: str = ""
+    claim_after: float = 30.0
+    dead_letter: str | None = None
+    max_deliveries: int = 5
+
+
+class Source(Protocol):
+    """Reads one log. All methods but ``close`` raise when the broker fails."""
+
+    @property
+    def place(self) -> str:
+        """Where it reads, for people and without credentials."""
+
+    def hopeless(self, error: BaseException) -> str | None:
+        """What a person has to do about an error that trying again does not cure."""
+
+    async def connect(self) -> None: ...
+
+    async def read(self) -> list[Entry]:
+        """Entries in order, or none after ``WAIT`` seconds without any."""
+
+    async def acknowledge(self, entry: Entry) -> None:
+        """A group has done with the entry."""
+
+    async def keep(self, entries: Sequence[Entry]) -> None:
+        """The member is still busy with these: nobody else may claim them."""
+
+    async def bury(self, body: bytes) -> None:
+        """Add a dead letter."""
+
+    async def lag(self) -> int | None:
+        """Entries that wait to be read or acknowledged, if the broker can tell."""
+
+    async def close(self) -> None: ...
+
+
+def dead_letters(options: Options) -> str:
+    """Where dead letters go: a log of its own beside the one that is read."""
+    return options.dead_letter or f"{options.target}:dead"

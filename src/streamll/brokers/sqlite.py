@@ -1,0 +1,370 @@
+"""SQLite: a log in a file, for any number of processes of one machine. Nothing to install or run.
+
+One table of entries in the order of their arrival; ``id`` is the cursor. Write-ahead logging, so
+that readers and the writer never wait for each other. Readers look for news every few
+milliseconds, which costs a few microseconds while there is none (``PRAGMA data_version``).
+
+A commit survives the end of the process, however it ends. It survives a power cut too with
+``synchronous="FULL"``, at the price of waiting for the disk.
+
+Groups share a log through two more tables: how far the group has read, and who works on what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from streamll.brokers.outbox import Parcel
+from streamll.brokers.sink import BrokerSink, fill
+from streamll.brokers.source import LIMIT, WAIT, Entry, Options, dead_letters
+from streamll.core.errors import ConfigurationError
+
+SCHEME = "sqlite:///"
+TARGET = "streamll:events"
+LOOK_SECONDS = 0.004
+"""How often a reader looks for news."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS streamll_entries (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    target TEXT NOT NULL,
+    run_id TEXT,
+    first_seq INTEGER,
+    last_seq INTEGER,
+    written_at REAL NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS streamll_by_target ON streamll_entries (target, id);
+CREATE INDEX IF NOT EXISTS streamll_by_run ON streamll_entries (target, run_id, id);
+CREATE TABLE IF NOT EXISTS streamll_groups (
+    target TEXT NOT NULL,
+    name TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (target, name)
+);
+CREATE TABLE IF NOT EXISTS streamll_claims (
+    target TEXT NOT NULL,
+    name TEXT NOT NULL,
+    entry INTEGER NOT NULL,
+    member TEXT NOT NULL,
+    since REAL NOT NULL,
+    deliveries INTEGER NOT NULL,
+    PRIMARY KEY (target, name, entry)
+);
+"""
+INSERT = (
+    "INSERT INTO streamll_entries (target, run_id, first_seq, last_seq, written_at, body) "
+    "VALUES (?, ?, ?, ?, ?, ?)"
+)
+
+
+def path_of(place: str | os.PathLike[str]) -> str:
+    """The file of ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or a plain path."""
+    text = os.fspath(place)
+    if "://" not in text:
+        path = text
+    elif text.startswith(SCHEME):
+        path = text[len(SCHEME) :]
+    else:
+        path = ""
+    if not path or path == ":memory:":
+        raise ConfigurationError(
+            f"{text!r} names no file that other processes could read; use sqlite:///events.db "
+            "(relative) or sqlite:////var/lib/events.db"
+        )
+    return path
+
+
+def connected(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
+    """A connection to the log, made if it is not there."""
+    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        if not connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE name = 'streamll_claims'"
+        ).fetchone():
+            connection.executescript(SCHEMA)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class SQLiteSink(BrokerSink):
+    """Writes events into an SQLite file.
+
+    Args:
+        path: a path or ``sqlite:///…`` URL.
+        target: the log's name inside the file; may hold ``{run_id}`` and names of the context.
+        keep_seconds: forget entries older than this; by default all are kept.
+        synchronous: ``"FULL"`` waits for the disk, so that a power cut loses nothing either.
+        options: see ``BrokerSink``.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] = "streamll.db",
+        *,
+        target: str = TARGET,
+        keep_seconds: float | None = None,
+        synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.path = path_of(path)
+        self.target = target
+        self.keep_seconds = keep_seconds
+        self.synchronous = synchronous
+
+    @property
+    def destination(self) -> str:
+        return f"{SCHEME}{self.path}"
+
+    def _connect(self) -> _Writer:
+        return _Writer(self.path, self.target, self.keep_seconds, self.synchronous)
+
+    def _explain(self, error: BaseException) -> str:
+        return (
+            f"{type(error).__name__}: {error}" if isinstance(error, sqlite3.Error) else str(error)
+        )
+
+
+class _Writer:
+    """A sink's connection."""
+
+    def __init__(
+        self, path: str, target: str, keep_seconds: float | None, synchronous: str
+    ) -> None:
+        self._target = target
+        self._keep = keep_seconds
+        self._next_cleaning = 0.0
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self._connection = connected(path, synchronous=synchronous)
+
+    def send(self, parcels: list[Parcel]) -> None:
+        now = time.time()
+        rows = [(fill(self._target, p), p.run_id, p.first, p.last, now, p.body) for p in parcels]
+        with _transaction(self._connection) as connection:
+            connection.executemany(INSERT, rows)
+            if self._keep is not None and now >= self._next_cleaning:
+                self._next_cleaning = now + min(self._keep / 10, 60)
+                connection.execute(
+                    "DELETE FROM streamll_entries WHERE written_at < ?", (now - self._keep,)
+                )
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class SQLiteSource:
+    """Reads a log in an SQLite file. Not thread-safe: one event loop reads."""
+
+    def __init__(self, url: str, options: Options) -> None:
+        self._path = path_of(url)
+        self._options = options
+        self._connection: sqlite3.Connection | None = None
+        self._after: int | None = None
+        self._seen_version = -1
+        self._next_claim = 0.0
+        self._lock = threading.Lock()  # one transaction at a time on the connection
+        if options.start not in ("new", "beginning"):
+            self._after = int(options.start)
+
+    @property
+    def place(self) -> str:
+        return f"{SCHEME}{self._path}"
+
+    def hopeless(self, error: BaseException) -> str | None:
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(
+            error, sqlite3.OperationalError
+        ):
+            return f"{self._path} is no log: {error}"
+        if "unable to open" in str(error):
+            return f"{self._path} cannot be opened; does its folder exist?"
+        return None
+
+    async def connect(self) -> None:
+        await self.close()
+        self._connection = await asyncio.to_thread(self._prepare)
+        self._seen_version = -1
+
+    async def read(self) -> list[Entry]:
+        take = self._read if self._options.group is None else self._claim
+        deadline = time.monotonic() + WAIT
+        while True:
+            entries = await asyncio.to_thread(take) if self._has_news() else []
+            if entries or time.monotonic() >= deadline:
+                return entries
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def acknowledge(self, entry: Entry) -> None:
+        await self._execute(
+            "DELETE FROM streamll_claims WHERE target = ? AND name = ? AND entry = ?",
+            [(*self._group, int(entry.cursor))],
+        )
+
+    async def keep(self, entries: Sequence[Entry]) -> None:
+        now = time.time()
+        await self._execute(
+            "UPDATE streamll_claims SET since = ? WHERE target = ? AND name = ? AND entry = ?",
+            [(now, *self._group, int(entry.cursor)) for entry in entries],
+        )
+
+    async def bury(self, body: bytes) -> None:
+        row = (dead_letters(self._options), None, None, None, time.time(), body)
+        await self._execute(INSERT, [row])
+
+    async def lag(self) -> int | None:
+        return await asyncio.to_thread(self._count_behind)
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    # --- on a thread ----------------------------------------------------------------------------
+
+    @property
+    def _log(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise sqlite3.OperationalError("not connected")
+        return self._connection
+
+    @property
+    def _group(self) -> tuple[str, str | None]:
+        return self._options.target, self._options.group
+
+    def _has_news(self) -> bool:
+        """Whether anybody has written since the last look, or something may be claimed."""
+        if self._options.group is not None and time.monotonic() >= self._next_claim:
+            return True
+        [version] = self._log.execute("PRAGMA data_version").fetchone()
+        news = version != self._seen_version
+        self._seen_version = version
+        return bool(news)
+
+    def _prepare(self) -> sqlite3.Connection:
+        connection = connected(self._path)
+        if self._options.group is not None:
+            self._join(connection)
+        elif self._after is None:
+            self._after = self._start(connection)
+        return connection
+
+    def _start(self, connection: sqlite3.Connection) -> int:
+        if self._options.start == "beginning":
+            return 0
+        if self._options.start != "new":
+            return int(self._options.start)
+        [last] = connection.execute("SELECT max(id) FROM streamll_entries").fetchone()
+        return last or 0
+
+    def _join(self, connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "INSERT OR IGNORE INTO streamll_groups VALUES (?, ?, ?)",
+            (*self._group, self._start(connection)),
+        )
+
+    def _read(self) -> list[Entry]:
+        wanted, values = "target = ?", [self._options.target]
+        if self._options.run_id is not None:
+            wanted, values = f"{wanted} AND run_id = ?", [*values, self._options.run_id]
+        rows = self._log.execute(
+            f"SELECT id, body FROM streamll_entries WHERE {wanted} AND id > ? "  # noqa: S608
+            "ORDER BY id LIMIT ?",
+            (*values, self._after, LIMIT),
+        ).fetchall()
+        if rows:
+            self._after = rows[-1][0]
+        if len(rows) == LIMIT:
+            self._seen_version = -1  # there is more than was taken
+        return [Entry(cursor=str(cursor), body=body) for cursor, body in rows]
+
+    def _claim(self) -> list[Entry]:
+        now = time.time()
+        self._next_claim = time.monotonic() + self._options.claim_after / 3
+        with self._lock, _transaction(self._log) as log:
+            rows = self._claim_new(log, now) + self._claim_abandoned(log, now)
+        if len(rows) >= LIMIT:
+            self._seen_version = -1
+        return [
+            Entry(cursor=str(cursor), body=body, deliveries=deliveries)
+            for cursor, body, deliveries in rows
+        ]
+
+    def _claim_new(self, log: sqlite3.Connection, now: float) -> list[Any]:
+        rows = log.execute(
+            "SELECT id, body, 1 FROM streamll_entries WHERE target = ?1 AND id > "
+            "(SELECT position FROM streamll_groups WHERE target = ?1 AND name = ?2) "
+            "ORDER BY id LIMIT ?3",
+            (*self._group, LIMIT),
+        ).fetchall()
+        if rows:
+            log.execute(
+                "UPDATE streamll_groups SET position = ? WHERE target = ? AND name = ?",
+                (rows[-1][0], *self._group),
+            )
+            log.executemany(
+                "INSERT INTO streamll_claims VALUES (?, ?, ?, ?, ?, 1)",
+                [(*self._group, row[0], self._options.member, now) for row in rows],
+            )
+        return rows
+
+    def _claim_abandoned(self, log: sqlite3.Connection, now: float) -> list[Any]:
+        rows = log.execute(
+            "SELECT entry, body, deliveries + 1 FROM streamll_claims LEFT JOIN streamll_entries "
+            "ON id = entry WHERE streamll_claims.target = ? AND name = ? AND since < ? "
+            "ORDER BY entry LIMIT ?",
+            (*self._group, now - self._options.claim_after, LIMIT),
+        ).fetchall()
+        for cursor, body, deliveries in rows:
+            if body is None:  # too old to be kept
+                log.execute("DELETE FROM streamll_claims WHERE entry = ?", (cursor,))
+            else:
+                log.execute(
+                    "UPDATE streamll_claims SET member = ?, since = ?, deliveries = ? "
+                    "WHERE target = ? AND name = ? AND entry = ?",
+                    (self._options.member, now, deliveries, *self._group, cursor),
+                )
+        return [row for row in rows if row[1] is not None]
+
+    def _count_behind(self) -> int:
+        if self._options.group is None:
+            query = "SELECT count(*) FROM streamll_entries WHERE target = ? AND id > ?"
+            values: tuple[Any, ...] = (self._options.target, self._after)
+        else:
+            query = (
+                "SELECT (SELECT count(*) FROM streamll_entries WHERE target = ?1 AND id > "
+                "(SELECT position FROM streamll_groups WHERE target = ?1 AND name = ?2)) + "
+                "(SELECT count(*) FROM streamll_claims WHERE target = ?1 AND name = ?2)"
+            )
+            values = self._group
+        [count] = self._log.execute(query, values).fetchone()
+        return int(count)
+
+    async def _execute(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        def work() -> None:
+            with self._lock, _transaction(self._log) as log:
+                log.executemany(statement, rows)
+
+        await asyncio.to_thread(work)
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Any:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")

@@ -1,0 +1,327 @@
+"""``EventConsumer``: handlers, or a loop, over the events of a log.
+
+One asynchronous reader; ``run_sync`` and ``start`` run it in this or in a background thread. What
+it reads comes from a ``Source``, what is new of it from ``Reading``, who handles it from
+``handlers``. Without a group every consumer gets everything once. Members of a group share: each
+entry is handled by one of them, acknowledged afterwards, and handed to another member if that one
+dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, overload
+
+import msgspec
+
+from streamll.brokers import tracing
+from streamll.brokers.opening import default_target, open_source, without_password
+from streamll.brokers.source import Entry, Options
+from streamll.consumer.handlers import Caller, Handler, Subscription, Wanted, subscription
+from streamll.consumer.lanes import Lanes
+from streamll.consumer.reading import Letter
+from streamll.consumer.session import ConsumerStatistics, Session, State
+from streamll.consumer.signals import stopping_on_signals
+from streamll.core.errors import ConfigurationError
+from streamll.core.events import TERMINAL, Event
+from streamll.flow.retry import Backoff
+
+__all__ = ["ConsumerStatistics", "EventConsumer", "RabbitMQConsumer", "RedisStreamConsumer"]
+
+logger = logging.getLogger("streamll")
+
+H = TypeVar("H", bound=Handler)
+Start = str | tuple[str, int] | tuple[str, int, int | None]
+
+
+class _Work(msgspec.Struct):
+    """An entry on its way through the handlers."""
+
+    entry: Entry
+    letter: Letter
+    events: list[Event]
+    done: bool = False
+
+
+class EventConsumer:
+    """Reads a log: ``redis://``, ``rediss://``, ``unix://``, ``amqp://``, ``amqps://``, ``sqlite:///``.
+
+    Args:
+        url: the broker.
+        target: the stream, exchange or log to read; by default where sinks write by default.
+        group: share the log with the other members of this group.
+        start: ``"new"``; ``"beginning"``; a ``cursor`` of an earlier consumer; or a position in a
+            run, ``(run_id, seq)`` or what ``position(event)`` gave, to get that run's later
+            events only. ``(run_id, -1)`` is the whole run. A group that exists goes on where it is.
+        concurrency: how many runs' events are handled at the same time; each run's in order.
+        retries: how often a failing handler is tried again before its event becomes a dead letter.
+        retry_delay: seconds before the first of these, doubling each time.
+        dead_letter: where dead letters go; by default ``<target>:dead`` (RabbitMQ:
+            ``<target>.dead``).
+        max_deliveries: an entry that a group has been given so often without success is a dead
+            letter, since its handling seems to end processes.
+        claim_after: seconds after which an entry of a silent member goes to another.
+        prefetch: events that may wait for their handlers in this process.
+
+    Raises:
+        ConfigurationError: a URL no broker has, a missing client library, an option out of range.
+    """
+
+    schemes: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        url: str,
+        target: str | None = None,
+        *,
+        group: str | None = None,
+        start: Start = "new",
+        concurrency: int = 16,
+        retries: int = 3,
+        retry_delay: float = 0.1,
+        dead_letter: str | None = None,
+        max_deliveries: int = 5,
+        claim_after: float = 30.0,
+        prefetch: int = 1000,
+    ) -> None:
+        self.url = url
+        self.target = target or default_target(url)
+        if self.schemes and not url.startswith(self.schemes):
+            raise ConfigurationError(
+                f"{type(self).__name__} reads {self.schemes[0]}… URLs, not "
+                f"{without_password(url)!r}; EventConsumer reads any"
+            )
+        if concurrency < 1 or prefetch < 1:
+            raise ConfigurationError("concurrency and prefetch must be at least 1")
+        self._position = _run_position(start)
+        if self._position is not None and group is not None:
+            raise ConfigurationError("a group reads a log, not one run: leave out group or start")
+        run_id = self._position[0] if self._position else None
+        self._options = Options(
+            target=self.target,
+            start="beginning" if run_id is not None else str(start),
+            run_id=run_id,
+            group=group,
+            member=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+            claim_after=claim_after,
+            dead_letter=dead_letter,
+            max_deliveries=max_deliveries,
+        )
+        self._concurrency = concurrency
+        self._prefetch = prefetch
+        self._retries = retries
+        self._retry_delay = retry_delay
+        open_source(url, self._options)  # what is wrong with the URL is told here
+        self._subscriptions: list[Subscription] = []
+        self._state = State()
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._cursor: str | None = None
+
+    # --- handlers -------------------------------------------------------------------------------
+
+    @overload
+    def on(
+        self, types: str | Sequence[str] = "*", *, where: Mapping[str, Any] | None = None
+    ) -> Callable[[H], H]: ...
+    @overload
+    def on(
+        self,
+        types: str | Sequence[str],
+        handler: H,
+        *,
+        where: Mapping[str, Any] | None = None,
+    ) -> H: ...
+    def on(
+        self,
+        types: str | Sequence[str] = "*",
+        handler: Handler | None = None,
+        *,
+        where: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a function, ``async`` or not, for events of these types: ``@consumer.on("tool.*")``.
+
+        ``where={"conversation_id": "c1"}`` asks for values in ``event.data`` (or ``run_id``).
+        """
+        wanted = Wanted(types, where)
+
+        def add(function: H) -> H:
+            self._subscriptions.append(subscription(function, wanted))
+            return function
+
+        return add if handler is None else add(handler)
+
+    def subscribe(self, handler: H) -> H:
+        """Call a function for every event."""
+        self._subscriptions.append(subscription(handler, Wanted()))
+        return handler
+
+    # --- running --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Read and call the handlers until ``stop()``, SIGTERM or Ctrl-C.
+
+        What has been read by then is handled and acknowledged before this returns.
+
+        Raises:
+            BrokerError: the broker refused the first connection for good (credentials, TLS).
+        """
+        self._state.stopping = False
+        with stopping_on_signals(self.stop_soon):
+            await self._run()
+
+    def run_sync(self) -> None:
+        """``run`` for a program without an event loop."""
+        asyncio.run(self.run())
+
+    def start(self) -> None:
+        """Read and call the handlers on a background thread. Returns at once. Idempotent."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._state.stopping = False
+        self._failure = None
+        self._thread = threading.Thread(
+            target=self._run_in_thread, name="streamll-consumer", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self, timeout: float = 10.0) -> bool:
+        """Stop reading; what has been read is handled. After ``start()``, waits for that.
+
+        Raises what ended a consumer that ``start()`` began.
+        """
+        self.stop_soon()
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(timeout)
+        if thread.is_alive():
+            return False
+        self._thread = None
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        return True
+
+    def stop_soon(self) -> None:
+        """Ask for the end without waiting for it; safe in a signal handler."""
+        self._state.stopping = True
+
+    def wait_connected(self, timeout: float | None = None) -> bool:
+        """Wait until the log is being read: what is emitted after that will be seen."""
+        return self._state.connected.wait(timeout)
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """Every event, one by one. In a group an entry is acknowledged when the next is asked for.
+
+        A consumer that reads one run ends with the run's last event.
+        """
+        self._state.stopping = False
+        session = self._session()
+        busy: list[Entry] = []
+        alive = asyncio.create_task(session.stay_alive(lambda: busy))
+        letters = session.letters()
+        try:
+            async for entry, letter, events in letters:
+                busy[:] = [entry]
+                for event in events:
+                    yield event
+                    if self._position and event.event_type in TERMINAL:
+                        return
+                await session.done_with(entry, letter, len(events))
+                self._cursor = entry.cursor
+        finally:
+            await letters.aclose()
+            await session.close(alive)
+
+    # --- looking --------------------------------------------------------------------------------
+
+    @property
+    def cursor(self) -> str | None:
+        """The place up to which everything has been handled: ``start=`` of the next consumer."""
+        return self._cursor
+
+    def statistics(self) -> ConsumerStatistics:
+        return self._state.statistics()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _run_in_thread(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except BaseException as error:  # noqa: BLE001 - told by stop()
+            self._failure = error
+            logger.error("consumer of %s ended: %s", without_password(self.url), error)  # noqa: TRY400
+
+    def _session(self) -> Session:
+        options = self._options
+        if self._cursor is not None and options.group is None and options.run_id is None:
+            options = msgspec.structs.replace(options, start=self._cursor)
+        return Session(open_source(self.url, options), options, self._position, self._state)
+
+    async def _run(self) -> None:
+        session = self._session()
+        order: deque[_Work] = deque()  # as read: the cursor follows its finished beginning
+        executor = ThreadPoolExecutor(self._concurrency, "streamll-handler")
+        caller = Caller(
+            executor, Backoff(attempts=self._retries, base=self._retry_delay, cap=30.0), self._state
+        )
+
+        async def work(item: _Work) -> None:
+            with tracing.restored(item.letter.traceparent):
+                await caller.call(item.events, self._subscriptions, session.bury_event)
+            await session.done_with(item.entry, item.letter, len(item.events))
+            item.done = True
+            while order and order[0].done:
+                self._cursor = order.popleft().entry.cursor
+
+        lanes = Lanes(work, concurrency=self._concurrency, capacity=self._prefetch)
+        alive = asyncio.create_task(session.stay_alive(lambda: [item.entry for item in order]))
+        try:
+            async for entry, letter, events in session.letters():
+                item = _Work(entry, letter, events)
+                order.append(item)
+                await lanes.add(letter.events[0].run_id, item, len(events))
+            await lanes.finish()
+        finally:
+            lanes.cancel()
+            await session.close(alive)
+            executor.shutdown(wait=False)
+
+
+def _run_position(start: Start) -> tuple[str, int, int | None] | None:
+    """A position in a run as a triple; ``None`` for a place in the whole log."""
+    if isinstance(start, str):
+        return None
+    if not isinstance(start, tuple) or len(start) not in (2, 3) or not isinstance(start[0], str):
+        raise ConfigurationError(
+            f'start is "new", "beginning", a cursor or (run_id, seq), not {start!r}'
+        )
+    run_id, seq, *offset = start
+    return run_id, int(seq), offset[0] if offset else None
+
+
+class RedisStreamConsumer(EventConsumer):
+    """``EventConsumer`` for Redis; ``url`` is by default that of this machine."""
+
+    schemes = ("redis://", "rediss://", "unix://")
+
+    def __init__(self, url: str = "redis://localhost:6379", *args: Any, **options: Any) -> None:
+        super().__init__(url, *args, **options)
+
+
+class RabbitMQConsumer(EventConsumer):
+    """``EventConsumer`` for RabbitMQ; ``url`` is by default that of this machine."""
+
+    schemes = ("amqp://", "amqps://")
+
+    def __init__(self, url: str = "amqp://localhost", *args: Any, **options: Any) -> None:
+        super().__init__(url, *args, **options)

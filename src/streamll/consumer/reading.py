@@ -1,0 +1,229 @@
+"""From a log's entries to events, each once. No I/O.
+
+A log may hold an entry twice: a sink that did not hear the confirmation sends it again. Two copies
+of a run may even be cut differently, where one of two sinks had to merge tokens. ``Reading`` gives
+each event once:
+
+* an entry says who wrote it and which of his it is; one that is not newer than his last is a copy;
+* tokens are compared by their place in the field call (``token_index``, ``offset``), and a merged
+  one of which a part is known is cut there;
+* all other events by ``seq``, which rises within a run.
+
+It relies on what sinks promise: the first copy of every event comes in the run's order. That does
+not hold for a member of a group, who gets what another member left behind; see ``Handled``.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from streamll.core.events import TERMINAL, Event, TokenEvent
+from streamll.core.wire import decode_batch
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+REMEMBERED = 20_000
+"""Runs, and writers, that are remembered: the least recently seen is forgotten first."""
+
+
+class Envelope(msgspec.Struct):
+    """The keys of an entry that belong to its way through a broker."""
+
+    id: str | None = None
+    traceparent: str | None = None
+
+
+_envelope = msgspec.json.Decoder(Envelope)
+
+
+class Letter(msgspec.Struct):
+    """One entry, read: its events and how it came."""
+
+    id: str | None
+    traceparent: str | None
+    events: list[Event]
+
+
+def read_letter(body: bytes) -> Letter:
+    """The events of an entry's body.
+
+    Raises:
+        WireError: it is none of streamll's, or a newer one than this version can read.
+    """
+    events = decode_batch(body)
+    try:
+        envelope = _envelope.decode(body)
+    except msgspec.MsgspecError:  # keys of these names, but not ours
+        envelope = Envelope()
+    return Letter(envelope.id, envelope.traceparent, events)
+
+
+class Recent(Generic[K, V]):
+    """A mapping that forgets what has not been used for the longest time."""
+
+    def __init__(self, size: int = REMEMBERED) -> None:
+        self._size = size
+        self._items: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        value = self._items.get(key)
+        if value is not None:
+            self._items.move_to_end(key)
+        return value
+
+    def put(self, key: K, value: V) -> None:
+        self._items[key] = value
+        self._items.move_to_end(key)
+        if len(self._items) > self._size:
+            self._items.popitem(last=False)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._items
+
+
+class Handled:
+    """What a member of a group has handled: the entries' ids, so that copies are passed over."""
+
+    def __init__(self) -> None:
+        self._ids: Recent[str, str] = Recent()
+
+    def __contains__(self, letter: Letter) -> bool:
+        return letter.id is not None and letter.id in self._ids
+
+    def add(self, letter: Letter) -> None:
+        if letter.id is not None:
+            self._ids.put(letter.id, letter.id)
+
+
+class _Run:
+    """How far a run has been read."""
+
+    __slots__ = ("ended", "fields", "floor", "last", "offset")
+
+    def __init__(self, floor: int = -1, offset: int | None = None) -> None:
+        self.floor = floor  # a reader that resumes has had everything up to here
+        self.offset = offset  # and of the token there, characters of its field call up to here
+        self.last = floor
+        self.ended = False
+        self.fields: dict[Any, tuple[int, int]] = {}
+
+
+class Reading:
+    """Gives each event once, to a reader who gets a log from one place on."""
+
+    def __init__(self) -> None:
+        self.duplicates = 0
+        self._runs: Recent[str, _Run] = Recent()
+        self._writers: Recent[str, int] = Recent()
+
+    def resume(self, run_id: str, seq: int, offset: int | None = None) -> None:
+        """The reader has had the run's events up to ``seq``.
+
+        If that was a token, ``offset`` says where its text ended in the field call; it is needed
+        only to cut a merged token in which ``seq`` is not the last part.
+        """
+        self._runs.put(run_id, _Run(seq, offset))
+
+    def read(self, letter: Letter) -> list[Event]:
+        """The events of the letter that are new."""
+        if self._is_copy(letter.id):
+            self.duplicates += len(letter.events)
+            return []
+        fresh: list[Event] = []
+        for event in letter.events:
+            kept = self._fresh(event)
+            if kept is None:
+                self.duplicates += 1
+            else:
+                fresh.append(kept)
+        return fresh
+
+    def _is_copy(self, letter_id: str | None) -> bool:
+        writer, _, number = (letter_id or "").rpartition(":")
+        if not writer or not number.isdecimal():
+            return False
+        if int(number) <= (self._writers.get(writer) or 0):
+            return True
+        self._writers.put(writer, int(number))
+        return False
+
+    def _fresh(self, event: Event) -> Event | None:
+        """The event, or the part of it that is new; ``None`` for a copy."""
+        run_id, seq = event.identity.run_id, event.seq
+        if run_id is None or seq is None:  # outside any run, or a gap: only its letter tells
+            return event
+        run = self._runs.get(run_id)
+        if run is None:
+            run = _Run()
+            self._runs.put(run_id, run)
+        if run.ended:
+            return None
+        if isinstance(event, TokenEvent):
+            return _fresh_token(run, event, seq)
+        if seq <= run.last:
+            return None
+        run.last = seq
+        if event.event_type in TERMINAL:
+            run.ended = True
+            run.fields.clear()
+        elif event.event_type == "field.end":
+            run.fields.pop(_field_call(event), None)
+        return event
+
+
+def _fresh_token(run: _Run, token: TokenEvent, seq: int) -> TokenEvent | None:
+    key = _field_call(token)
+    seen = run.fields.get(key)
+    if seen is None:
+        if seq <= run.floor:
+            had = run.floor - seq + 1
+            if had >= token.count or run.last > run.floor:
+                return None
+            seen = (token.token_index, token.offset)  # whole, where nobody knows where to cut
+            if run.offset is not None:
+                seen = (token.token_index + had, run.offset)
+        elif seq <= run.last:
+            return None  # its field has ended
+        else:
+            seen = (token.token_index, token.offset)
+    fresh = _cut(token, seq, *seen)
+    if fresh is not None:
+        run.fields[key] = (token.token_index + token.count, token.offset + len(token.token))
+    return fresh
+
+
+def _cut(token: TokenEvent, seq: int, index: int, offset: int) -> TokenEvent | None:
+    """What of the token comes after ``index`` tokens and ``offset`` characters of its field."""
+    known = index - token.token_index
+    if known <= 0:
+        return token
+    if known >= token.count:
+        return None
+    return msgspec.structs.replace(
+        token,
+        seq=seq + known,
+        token=token.token[max(offset - token.offset, 0) :],
+        token_index=index,
+        offset=max(offset, token.offset),
+        count=token.count - known,
+    )
+
+
+def position(event: Event) -> tuple[str, int, int | None]:
+    """Where a reader who has had this event of a run goes on: what ``start=`` takes."""
+    if event.run_id is None or event.seq is None:
+        raise ValueError(f"a {event.event_type} event without run and seq has no position")
+    if isinstance(event, TokenEvent):
+        return event.run_id, event.seq + event.count - 1, event.offset + len(event.token)
+    return event.run_id, event.seq, None
+
+
+def _field_call(event: Event) -> tuple[Any, ...]:
+    identity = event.identity
+    field = event.data["field"] if not isinstance(event, TokenEvent) else event.field
+    return identity.call_id, identity.attempt, identity.candidate, field

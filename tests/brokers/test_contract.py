@@ -1,0 +1,272 @@
+"""The contract of every log: what a sink was given, a source gives back, once and in order."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from brokers.runs import (
+    BOUND,
+    by_run,
+    check_order,
+    ends,
+    make_run,
+    plain,
+    read_log,
+    text_of,
+)
+from streamll.consumer import EventConsumer, position
+from streamll.core.events import Status, StreamllEvent
+from streamll.sinks import open_sink
+
+
+@pytest.fixture
+def log(backend):
+    """A sink to a fresh log; stopped after the test."""
+    target = backend.target()
+    sink = open_sink(backend.url, target=target)
+    sink.where = (backend.url, target)
+    yield sink
+    sink.stop(5)
+
+
+def write(sink, *runs):
+    for events in runs:
+        for event in events:
+            sink.put(event)
+    assert sink.catch_up(BOUND)
+
+
+def test_a_run_comes_back_as_it_was(log):
+    """X10: every event, with identity, context and text, in order and once."""
+    run = make_run("r1", ["こんに", "ちは", " \U0001f44b", "\n", "“x”"], {"conversation_id": "c1"})
+    write(log, run)
+    read = read_log(*log.where, ends(1))
+    assert [plain(event) for event in read] == [plain(event) for event in run]
+    assert read[3].data["conversation_id"] == "c1"
+    check_order(read)
+
+
+def test_many_runs_at_once_keep_their_own_order(log):
+    """X10: 20 threads write 20 runs through one sink."""
+    runs = [make_run(f"r{n}", [f"{n}-{i} " for i in range(100)]) for n in range(20)]
+    threads = [threading.Thread(target=write, args=(log, run)) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(BOUND)
+    read = read_log(*log.where, ends(20))
+    check_order(read)
+    found = by_run(read)
+    for n, run in enumerate(runs):
+        assert text_of(found[f"r{n}"]) == text_of(run)
+
+
+def test_events_outside_runs_arrive_once_and_in_order(log):
+    write(log, [Status(message=str(n)) for n in range(50)])
+    read = read_log(*log.where, lambda events: len(events) == 50)
+    assert [event.message for event in read] == [str(n) for n in range(50)]
+
+
+def test_large_events_arrive_whole(log):
+    """D: an event of one MiB among small ones."""
+    large = "é" * 2**19
+    run = make_run("r1", ["a", large, "b"])
+    write(log, run)
+    assert text_of(read_log(*log.where, ends(1))) == f"a{large}b"
+
+
+def test_a_run_resumes_behind_any_of_its_events(log):
+    """X10: after seq k come exactly the later events, also where several share an entry."""
+    run = make_run("r1", [f"w{i} " for i in range(12)])
+    write(log, make_run("r0", ["x"]), run, make_run("r2", ["y"]))
+    for k in range(-1, len(run) - 1):
+        read = read_log(*log.where, ends(1), start=("r1", k))
+        assert [event.seq for event in read] == list(range(k + 1, len(run)))
+
+
+def test_a_merged_token_resumes_inside(log):
+    """X10: a reader that had part of what is one merged token now gets the rest of it."""
+    import msgspec
+
+    run = make_run("r1", ["ab", "cde", "f", "ghij"])
+    merged = msgspec.structs.replace(run[3], token="abcdefghij", count=4)
+    write(log, [*run[:3], merged, *run[7:]])
+    for k in range(3, 7):
+        read = read_log(*log.where, ends(1), start=position(run[k]))
+        assert text_of(read) == text_of(run[k + 1 :])
+        assert [event.seq for event in read][-3:] == [7, 8, 9]
+        if k < 6:
+            assert (read[0].seq, read[0].token_index) == (k + 1, k - 2)
+            assert read[0].count == 6 - k
+
+
+def test_a_reader_goes_on_where_an_earlier_one_stopped(log):
+    """X10: the cursor of a consumer is the start of the next."""
+    write(log, make_run("r1", ["a"] * 5))
+    first = EventConsumer(*log.where, start="beginning")
+    seen = []
+    first.subscribe(seen.append)
+    first.start()
+    wait_for(lambda: seen and seen[-1].event_type == "run.end")
+    assert first.stop()
+    write(log, make_run("r2", ["b"] * 5))
+    read = read_log(*log.where, ends(1), start=first.cursor)
+    assert {event.run_id for event in read} == {"r2"}
+
+
+def test_new_means_from_now_on(log):
+    write(log, make_run("old", ["a"]))
+    consumer = EventConsumer(*log.where)
+    seen = []
+    consumer.subscribe(seen.append)
+    consumer.start()
+    assert consumer.wait_connected(BOUND)
+    write(log, make_run("new", ["b"]))
+    wait_for(lambda: seen and seen[-1].event_type == "run.end")
+    assert consumer.stop()
+    assert {event.run_id for event in seen} == {"new"}
+
+
+def test_handlers_get_what_they_asked_for(log):
+    """D4, D6: globs and context."""
+    got = {"tokens": [], "starts": [], "c2": [], "all": 0}
+    consumer = EventConsumer(*log.where, start="beginning")
+
+    @consumer.on("token")
+    async def tokens(event):
+        got["tokens"].append(event.data["token"])
+
+    @consumer.on(["*.start", "docs.*"])
+    def starts(event):
+        got["starts"].append(event.event_type)
+
+    @consumer.on("token", where={"conversation_id": "c2"})
+    def second(event):
+        got["c2"].append(event.token)
+
+    @consumer.subscribe
+    def count(event):
+        got["all"] += 1
+
+    custom = StreamllEvent(event_type="docs.found", data={"count": 2})
+    one = make_run("r1", ["a", "b"], {"conversation_id": "c1"})
+    two = make_run("r2", ["c"], {"conversation_id": "c2"})
+    write(log, one, two, [custom])
+    consumer.start()
+    wait_for(lambda: got["all"] == len(one) + len(two) + 1)
+    assert consumer.stop()
+    assert sorted(got["tokens"]) == ["a", "b", "c"]
+    assert got["c2"] == ["c"]
+    assert sorted(got["starts"]) == sorted(
+        ["run.start", "module.start", "field.start"] * 2 + ["docs.found"]
+    )
+    statistics = consumer.statistics()
+    assert statistics.handled == statistics.received == len(one) + len(two) + 1
+    assert statistics.duplicates == 0
+
+
+def test_members_of_a_group_share_the_runs(log):
+    """D4: each event is handled by one member, in order per run within it."""
+    handled: dict[int, list] = {0: [], 1: []}
+    members = []
+    for n in range(2):
+        member = EventConsumer(*log.where, group="workers", start="beginning")
+        member.subscribe(handled[n].append)
+        member.start()
+        assert member.wait_connected(BOUND)
+        members.append(member)
+    runs = [make_run(f"r{n}", ["x"] * 20) for n in range(30)]
+    for run in runs:
+        write(log, run)
+    total = sum(map(len, runs))
+    wait_for(lambda: sum(map(len, handled.values())) >= total)
+    wait_for(lambda: all(member.statistics().lag == 0 for member in members))
+    assert all(member.stop() for member in members)
+    everything = handled[0] + handled[1]
+    assert len(everything) == len({event.event_id for event in everything}) == total
+    assert handled[0]
+    assert handled[1]
+    for events in handled.values():
+        check_order(events, holes=True)
+
+
+def test_a_group_goes_on_where_it_was(log):
+    first = EventConsumer(*log.where, group="g", start="beginning")
+    seen = []
+    first.subscribe(lambda event: seen.append(event.event_id))
+    first.start()
+    assert first.wait_connected(BOUND)
+    write(log, make_run("r1", ["a"]))
+    wait_for(lambda: len(seen) == 7)
+    assert first.stop()
+    write(log, make_run("r2", ["b"]))
+    second = EventConsumer(*log.where, group="g", start="beginning")
+    second.subscribe(lambda event: seen.append(event.event_id))
+    second.start()
+    wait_for(lambda: len(seen) == 14)
+    assert second.stop()
+    assert len(set(seen)) == 14
+
+
+def test_a_failing_handler_is_tried_again_then_its_event_is_a_dead_letter(log, backend):
+    """D4: and the events behind it are handled all the same."""
+    tries, after = [], []
+    consumer = EventConsumer(*log.where, group="g", start="beginning", retries=2, retry_delay=0.01)
+
+    @consumer.on("token", where={"token": "bad"})
+    def fails(event):
+        tries.append(event.event_id)
+        raise ValueError("cannot use this")
+
+    @consumer.on("token", where={"token": "shaky"})
+    async def recovers(event):
+        tries.append("shaky")
+        if tries.count("shaky") < 2:
+            raise OSError("once")
+
+    consumer.on("run.end", after.append)
+    consumer.start()
+    assert consumer.wait_connected(BOUND)
+    write(log, make_run("r1", ["good", "bad", "shaky"]))
+    wait_for(lambda: after)
+    assert consumer.stop()
+    assert tries == ["r1:4"] * 3 + ["shaky"] * 2
+    statistics = consumer.statistics()
+    assert (statistics.dead_lettered, statistics.retried) == (1, 3)
+    target = log.where[1]
+    dead = f"{target}.dead" if backend.name == "rabbitmq" else f"{target}:dead"
+    [letter] = read_log(log.where[0], dead, lambda events: len(events) == 1)
+    assert letter.event_id == "r1:4"
+
+
+@pytest.mark.parametrize("buffer_size", [10_000, 200_000], ids=["merging", "each token"])
+def test_a_hundred_thousand_events(backend, buffer_size):
+    """X10: none is lost, none comes twice; the order is each run's."""
+    log = open_sink(backend.url, target=backend.target(), buffer_size=buffer_size)
+    runs = [make_run(f"r{n}", [f"{n}.{i} " for i in range(9_994)]) for n in range(10)]
+    for start in range(0, 10_000, 50):
+        for run in runs:
+            for event in run[start : start + 50]:
+                log.put(event)
+    assert log.stop(BOUND)
+    read = read_log(backend.url, log_name(log), ends(10))
+    check_order(read)
+    for n, events in by_run(read).items():
+        assert text_of(events) == text_of(runs[int(n[1:])])
+    statistics = log.statistics()
+    assert statistics.received == 100_000
+    assert statistics.handled + statistics.merged == 100_000
+    assert statistics.merged == 0 or buffer_size == 10_000
+    assert statistics.dropped == statistics.failed == statistics.buffered == 0
+
+
+def log_name(sink):
+    return getattr(sink, "target", None) or getattr(sink, "stream_key", None) or sink.exchange
+
+
+def wait_for(condition):
+    from brokers.servers import wait_until
+
+    wait_until(condition, BOUND, "what the test waits for")
