@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Iterable, Mapping, MutableMapping, MutableSequence, Sequence
-from typing import Annotated, Any, ForwardRef, Literal, Optional, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Union, get_args, get_origin
 
 import pydantic
 from typing_extensions import get_type_hints, is_typeddict
@@ -44,18 +44,15 @@ class _Forms:
         origin, arguments = get_origin(annotation), get_args(annotation)
         if origin is Annotated:
             return self._form(arguments[0])
-        if origin is Literal:
-            return annotation
         if origin in (Union, types.UnionType):
-            return Union[tuple(self._form(each) for each in arguments)]  # noqa: UP007
-        if origin in _LISTS or annotation in (list, set, frozenset, tuple):
+            return _union(self._form(each) for each in arguments)
+        if origin in _LISTS or annotation in _LISTS:
             items = [self._form(each) for each in arguments if each is not ...]
-            return list[Union[tuple(items)]] if items else list[Any]  # type: ignore[misc] # noqa: UP007
+            return types.GenericAlias(list, (_union(items) if items else Any,))
         if origin in _OBJECTS and len(arguments) == 2:  # noqa: PLR2004
-            return dict[arguments[0], self._form(arguments[1])]  # type: ignore[misc]
-        if (members := _members(annotation)) is not None:
-            return self._model(annotation, members)
-        return annotation
+            return types.GenericAlias(dict, (arguments[0], self._form(arguments[1])))
+        members = _members(annotation)
+        return annotation if members is None else self._model(annotation, members)
 
     def _model(self, annotation: Any, members: Mapping[str, tuple[Any, Any]]) -> Any:
         if annotation in self._models:
@@ -65,15 +62,19 @@ class _Forms:
         self._models[annotation] = (name, None)
         fields: dict[str, Any] = {
             member: (
-                Optional[self._form(kind)],
+                _union((self._form(kind), type(None))),
                 pydantic.Field(default=None, validation_alias=alias),
-            )  # noqa: UP045
+            )
             for member, (kind, alias) in members.items()
         }
         config = pydantic.ConfigDict(populate_by_name=True, arbitrary_types_allowed=True)
         model = pydantic.create_model(name, __config__=config, **fields)
         self._models[annotation] = (name, model)
         return model
+
+
+def _union(forms: Iterable[Any]) -> Any:
+    return Union[tuple(forms)]  # noqa: UP007
 
 
 def _members(annotation: Any) -> Mapping[str, tuple[Any, Any]] | None:

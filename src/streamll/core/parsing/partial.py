@@ -224,7 +224,7 @@ class JSONReader:
         elif written in _PYTHON_WORDS:
             self.is_exact = False
             self.growth.put(_PYTHON_WORDS[written])
-        elif (number := _number(written)) is not None:
+        elif (number := number_of(written)) is not None:
             self.growth.put(number)
         else:
             self._lose()
@@ -268,7 +268,7 @@ def _has_odd_escape(raw: str) -> bool:
     return "\\" in raw and any(match[1] is not None for match in _ODD_ESCAPE.finditer(raw))
 
 
-def _number(written: str) -> int | float | None:
+def number_of(written: str) -> int | float | None:
     match = _NUMBER.fullmatch(written)
     if match is None:
         return None
