@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import time
+import weakref
 
 import dspy
 import pytest
@@ -123,3 +124,23 @@ def test_a_result_stays_after_the_block(lm):
         for _ in events:
             pass
     assert events.result().answer == events.text("answer")
+
+
+def test_a_stream_that_failed_leaves_nothing_in_memory(lm):
+    """X7: its error knows the frames that know the stream."""
+
+    class Failure(Exception):
+        pass
+
+    class Failing(dspy.Module):
+        def forward(self):
+            raise Failure
+
+    with streamll.stream(Failing())() as events:
+        try:
+            events.result()
+        except Failure as error:
+            left = weakref.ref(error)
+    del events
+    gc.collect()
+    assert left() is None

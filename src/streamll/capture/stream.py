@@ -13,7 +13,6 @@ import contextvars
 import inspect
 import threading
 import time
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
@@ -326,7 +325,9 @@ class Stream:
     def __init__(self, performance: Performance) -> None:
         self._performance = performance
         self._thread = performance.start_thread()
-        leave_with(self, performance)
+
+    def __del__(self) -> None:
+        self._performance.leave()  # it may have been dropped without having been left
 
     def __iter__(self) -> Iterator[Event]:
         """Events as they happen. After ``run.error`` the program's own exception is raised."""
@@ -378,7 +379,9 @@ class AsyncStream:
             self._task = performance.start_task()
         else:
             performance.start_thread()
-        leave_with(self, performance)
+
+    def __del__(self) -> None:
+        self._performance.leave()
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -413,11 +416,6 @@ class AsyncStream:
             await asyncio.wait({self._task}, timeout=1.0)
         if not catch_up(self._performance.scope.outlets, 0):
             await asyncio.to_thread(catch_up, self._performance.scope.outlets)
-
-
-def leave_with(stream: Stream | AsyncStream, performance: Performance) -> None:
-    """A stream that is dropped without having been left stops its program all the same."""
-    weakref.finalize(stream, performance.leave).atexit = False
 
 
 def token_of(event: Event, field: str | None) -> str:
