@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from streamll.capture.patch import uninstall
     from streamll.capture.responses import StreamReset, StreamResponse
     from streamll.capture.status import StatusMessage, StatusMessageProvider
+    from streamll.capture.responses import StreamReset, StreamResponse
+    from streamll.capture.status import StatusMessage, StatusMessageProvider
     from streamll.capture.stream import AsyncStream, Stream, stream
+    from streamll.capture.stream_listener import StreamListener
+    from streamll.capture.streamify import streamify
+    from streamll.capture.streaming_response import streaming_response
+    from streamll.capture.sync_streaming import apply_sync_streaming
     from streamll.capture.stream_listener import StreamListener
     from streamll.capture.streamify import streamify
     from streamll.capture.streaming_response import streaming_response
@@ -99,6 +105,14 @@ _HOMES = {
     "StatusMessageProvider": "capture.status",
     "streaming_response": "capture.streaming_response",
     "apply_sync_streaming": "capture.sync_streaming",
+    "streamify": "capture.streamify",
+    "StreamListener": "capture.stream_listener",
+    "StreamResponse": "capture.responses",
+    "StreamReset": "capture.responses",
+    "StatusMessage": "capture.status",
+    "StatusMessageProvider": "capture.status",
+    "streaming_response": "capture.streaming_response",
+    "apply_sync_streaming": "capture.sync_streaming",
     "uninstall": "capture.patch",
     "configure": "configuration",
     "EventConsumer": "consumer",
@@ -121,6 +135,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "StatusMessage", "StatusMessageProvider", "StreamListener", "StreamReset", "StreamResponse",
+    "apply_sync_streaming", "streamify", "streaming_response",
     "AmbiguousFieldError",
     "AsyncStream",
     "BrokerError",
