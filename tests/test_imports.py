@@ -38,8 +38,11 @@ RULES = {
             ".consumer",
             ".context",
             ".core",
+            ".session",
+            ".services",
+            ".operations",
             ".flow",
-        }  # fmt: skip
+        }
     ),
     # plain synchronous Python: data in, events out
     "core": Rule({".core", "msgspec"}),
@@ -67,9 +70,26 @@ RULES = {
     "compat": Rule({".capture", ".compat", ".core", ".flow", "dspy"}),
     # a server of its own; only the helper that makes a `dspy.LM` for it knows DSPy
     "testing": Rule({".core", ".sinks", ".testing", "h11", "msgspec"}, within={"dspy"}),
+    # models to talk to: the other part that imports dspy, for its provider client
+    "services": Rule(
+        {".capture", ".configuration", ".core", ".flow", ".services", "dspy", "msgspec"}
+    ),
+    # conversations are plain data; reading one back needs no model
+    "session": Rule({".core", ".flow", ".session", "msgspec"}, within={".services"}),
+    "operations": Rule({".core", ".operations", ".services", ".session", ".terminal"}),
     # the shell around everything
     "cli": Rule(
-        {".cli", ".core", ".terminal", "typer"}, within={".", ".sinks", ".testing", "dspy"}
+        {".cli", ".core", ".terminal", "typer"},
+        within={
+            ".",
+            ".operations",
+            ".services",
+            ".session",
+            ".sinks",
+            ".testing",
+            "dspy",
+            "msgspec",
+        },
     ),
     "__main__": Rule({".cli"}),
 }

@@ -15,13 +15,7 @@ if TYPE_CHECKING:
     from streamll.capture.patch import uninstall
     from streamll.capture.responses import StreamReset, StreamResponse
     from streamll.capture.status import StatusMessage, StatusMessageProvider
-    from streamll.capture.responses import StreamReset, StreamResponse
-    from streamll.capture.status import StatusMessage, StatusMessageProvider
     from streamll.capture.stream import AsyncStream, Stream, stream
-    from streamll.capture.stream_listener import StreamListener
-    from streamll.capture.streamify import streamify
-    from streamll.capture.streaming_response import streaming_response
-    from streamll.capture.sync_streaming import apply_sync_streaming
     from streamll.capture.stream_listener import StreamListener
     from streamll.capture.streamify import streamify
     from streamll.capture.streaming_response import streaming_response
@@ -64,8 +58,11 @@ if TYPE_CHECKING:
     from streamll.flow.many import collect_stream
     from streamll.flow.merge import aggregate_streams
     from streamll.flow.operators import buffer, filter_tokens, map_tokens, smooth, throttle, to_file
-    from streamll.flow.progress import with_progress
+    from streamll.flow.progress import StreamProgress, with_progress
     from streamll.flow.stream_events import StreamEvent
+    from streamll.operations import StreamingChat, communicate, communicate_stream
+    from streamll.services import InvokeStream, iModel
+    from streamll.session import Branch, Message, Session
 
 _HOMES = {
     "CircuitBreaker": "flow.breaker",
@@ -86,6 +83,7 @@ _HOMES = {
     "filter_tokens": "flow.operators",
     "to_file": "flow.operators",
     "with_progress": "flow.progress",
+    "StreamProgress": "flow.progress",
     "CircuitOpen": "core.errors",
     "StreamTimeout": "core.errors",
     "TotalTimeout": "core.errors",
@@ -97,14 +95,6 @@ _HOMES = {
     "AsyncStream": "capture.stream",
     "watch": "capture.watch",
     "unwatch": "capture.watch",
-    "streamify": "capture.streamify",
-    "StreamListener": "capture.stream_listener",
-    "StreamResponse": "capture.responses",
-    "StreamReset": "capture.responses",
-    "StatusMessage": "capture.status",
-    "StatusMessageProvider": "capture.status",
-    "streaming_response": "capture.streaming_response",
-    "apply_sync_streaming": "capture.sync_streaming",
     "streamify": "capture.streamify",
     "StreamListener": "capture.stream_listener",
     "StreamResponse": "capture.responses",
@@ -132,13 +122,20 @@ _HOMES = {
     "UnknownFieldError": "core.errors",
     "AmbiguousFieldError": "core.errors",
     "StreamCancelled": "core.errors",
+    "iModel": "services",
+    "InvokeStream": "services",
+    "StreamingChat": "operations",
+    "communicate": "operations",
+    "communicate_stream": "operations",
+    "Session": "session",
+    "Branch": "session",
+    "Message": "session",
 }
 
 __all__ = [
-    "StatusMessage", "StatusMessageProvider", "StreamListener", "StreamReset", "StreamResponse",
-    "apply_sync_streaming", "streamify", "streaming_response",
     "AmbiguousFieldError",
     "AsyncStream",
+    "Branch",
     "BrokerError",
     "CircuitBreaker",
     "CircuitOpen",
@@ -150,7 +147,10 @@ __all__ = [
     "EventConsumer",
     "FirstTokenTimeout",
     "IdleTimeout",
+    "InvokeStream",
+    "Message",
     "SafeDSpyStream",
+    "Session",
     "StatusMessage",
     "StatusMessageProvider",
     "Stream",
@@ -158,9 +158,11 @@ __all__ = [
     "StreamConfig",
     "StreamEvent",
     "StreamListener",
+    "StreamProgress",
     "StreamReset",
     "StreamResponse",
     "StreamTimeout",
+    "StreamingChat",
     "StreamllError",
     "StreamllEvent",
     "TokenEvent",
@@ -171,12 +173,15 @@ __all__ = [
     "buffer",
     "clear_context",
     "collect_stream",
+    "communicate",
+    "communicate_stream",
     "configure",
     "emit",
     "emit_event",
     "filter_tokens",
     "gather_streams",
     "get_context",
+    "iModel",
     "instrument",
     "map_tokens",
     "open_sink",
@@ -193,7 +198,7 @@ __all__ = [
     "unwatch",
     "watch",
     "with_progress",
-]  # fmt: skip
+]
 
 
 def __getattr__(name: str) -> Any:
