@@ -86,7 +86,10 @@ def stream(
     own = checked_sinks(sinks)
 
     def call(*args: Any, **kwargs: Any) -> Call:
-        return Call(lambda: Performance(program, selection, config, own, keep_text, args, kwargs))
+        def perform() -> Performance:
+            return Performance(program, selection, config, own, keep_text, args, kwargs)
+
+        return Call(perform, program)
 
     return call
 
@@ -94,7 +97,8 @@ def stream(
 class Call:
     """One call of a streamed program; starts when it is entered."""
 
-    def __init__(self, performance: Callable[[], Performance]) -> None:
+    def __init__(self, performance: Callable[[], Performance], program: Any = None) -> None:
+        self.program = program
         self._performance = performance
         self._stream: Stream | None = None
         self._async_stream: AsyncStream | None = None
@@ -348,6 +352,11 @@ class Stream:
         spelt = field and self._performance.spelt(field)
         return (text for event in self if (text := token_of(event, spelt)))
 
+    @property
+    def value(self) -> Any:
+        """What the program has returned; ``None`` until then."""
+        return self._performance.value
+
     def text(self, field: str) -> str:
         """What has been read of ``field``, corrected and without superseded attempts."""
         return self._performance.text(field)
@@ -398,6 +407,11 @@ class AsyncStream:
         async for event in self:
             if text := token_of(event, field and self._performance.spelt(field)):
                 yield text
+
+    @property
+    def value(self) -> Any:
+        """See ``Stream.value``."""
+        return self._performance.value
 
     def text(self, field: str) -> str:
         """See ``Stream.text``."""

@@ -1,0 +1,251 @@
+"""How far streams are, drawn live with rich: one line each, with bar, tokens, pace and state.
+
+On a terminal and in a notebook the lines redraw themselves; a terminal that cannot (``TERM=dumb``)
+gets one line when a stream ends; anything else, such as a pipe, gets nothing.
+
+``Follower`` is the arithmetic (items in, numbers out); ``StreamProgress`` draws it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from streamll.core.events import LMSuperseded, LMWaiting, RunCancelled, RunEnd, RunError, TokenEvent
+from streamll.flow.operators import Piped, Simple, Timed
+from streamll.flow.sources import event_of, text_of
+from streamll.flow.stream_events import Done, Error, Reset
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXPECTED = 100
+"""Tokens of a stream whose length nobody knows, until one has ended."""
+
+
+class Follower:
+    """One stream's progress. ``expected`` tokens are an estimate until it has ended."""
+
+    def __init__(
+        self,
+        name: str,
+        expected: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.known = expected is not None
+        self.expected = expected or EXPECTED
+        self.tokens = 0
+        self.state = "waiting"
+        self.started = clock()
+        self.first: float | None = None
+        self.ended: float | None = None
+        self._clock = clock
+
+    def feed(self, item: Any) -> None:
+        event = event_of(item)
+        if text_of(item):
+            self.tokens += event.count if isinstance(event, TokenEvent) else 1
+            if self.first is None:
+                self.first = self._clock()
+            self.state = "streaming"
+        elif isinstance(item, Reset) or isinstance(event, LMSuperseded):
+            self.tokens = 0
+            self.state = "again"
+        elif isinstance(event, LMWaiting):
+            self.state = f"waits ({event.reason})"
+        elif isinstance(item, Error) or isinstance(event, RunError):
+            self.end("failed")
+        elif isinstance(item, Done) or isinstance(event, RunEnd):
+            self.end("done")
+        elif isinstance(event, RunCancelled):
+            self.end("cancelled")
+
+    def end(self, state: str = "done") -> None:
+        if self.ended is None:
+            self.ended = self._clock()
+            self.state = state
+
+    @property
+    def fraction(self) -> float:
+        """How much of it there is: exact where the length is known, never quite 1 before the end."""
+        if self.ended is not None:
+            return 1.0 if self.state == "done" else min(1.0, self.tokens / self.expected)
+        so_far = self.tokens / self.expected
+        if self.known:
+            return min(so_far, 1.0)
+        return so_far * 0.8 if so_far < 1 else 1 - 0.2 / so_far
+
+    @property
+    def elapsed(self) -> float:
+        return (self.ended or self._clock()) - self.started
+
+    @property
+    def time_to_first_token(self) -> float | None:
+        return None if self.first is None else self.first - self.started
+
+    @property
+    def tokens_per_second(self) -> float:
+        talking = (self.ended or self._clock()) - (self.first or self.started)
+        return self.tokens / talking if self.tokens and talking > 0 else 0.0
+
+
+class StreamProgress:
+    """A ``with`` block that shows the progress of the streams followed inside.
+
+    >>> with StreamProgress() as progress:  # doctest: +SKIP
+    ...     for text in progress.follow(stream, "Q1: What is Rust?"):
+    ...         ...
+    """
+
+    def __init__(self, *, console: Console | None = None) -> None:
+        from rich.console import Console
+
+        self._console = console or Console()
+        self.followers: list[Follower] = []
+        self._live: Any = None
+        self._dumb = self._console.is_dumb_terminal
+
+    @property
+    def shows(self) -> bool:
+        return self._console.is_terminal or self._console.is_jupyter
+
+    def add(self, name: str, expected: int | None = None) -> Follower:
+        """A line for a stream; ``feed`` it what the stream yields."""
+        follower = Follower(name, expected or self._usual())
+        follower.known = expected is not None
+        self.followers.append(follower)
+        return follower
+
+    def add_all(self, names: Iterable[str]) -> Callable[[int, Any], None]:
+        """Lines for many streams; what to give ``gather_streams`` as ``on_event``."""
+        followers = [self.add(name) for name in names]
+
+        def hear(place: int, item: Any) -> None:
+            self.feed(followers[place], item)
+
+        return hear
+
+    def feed(self, follower: Follower, item: Any) -> None:
+        was_over = follower.ended is not None
+        follower.feed(item)
+        if self._dumb and self.shows and follower.ended is not None and not was_over:
+            self._console.print(_line(follower), highlight=False, markup=False)
+
+    def follow(self, source: Any, name: str = "stream", expected: int | None = None) -> Piped:
+        """The same stream, and a line that shows how far it is."""
+        return Piped(source, lambda: _Following(self, self.add(name, expected)))
+
+    def __enter__(self) -> StreamProgress:  # noqa: PYI034 - Self needs Python 3.11
+        if self.shows and not self._dumb:
+            from rich.live import Live
+
+            self._live = Live(
+                console=self._console, get_renderable=self._table, refresh_per_second=10
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for follower in self.followers:
+            follower.end("done" if error is None else "left")
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _usual(self) -> int:
+        lengths = [each.tokens for each in self.followers if each.state == "done" and each.tokens]
+        return max(1, sum(lengths) // len(lengths)) if lengths else EXPECTED
+
+    def _table(self) -> Any:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 1))
+        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        table.add_column(width=24)
+        for _ in range(5):
+            table.add_column(justify="right", no_wrap=True)
+        for each in self.followers[:]:
+            style = {"done": "green", "failed": "red"}.get(each.state, "cyan")
+            table.add_row(
+                Text(each.name),
+                ProgressBar(total=1.0, completed=each.fraction, width=24),
+                f"{each.fraction:4.0%}",
+                *_figures(each),
+                Text(each.state, style=style),
+            )
+        return table
+
+
+class _Following(Simple):
+    def __init__(self, progress: StreamProgress, follower: Follower) -> None:
+        self._progress = progress
+        self._follower = follower
+        self._ended = False
+
+    def feed(self, item: Any) -> Iterable[Timed]:
+        self._progress.feed(self._follower, item)
+        return [(0.0, item)]
+
+    def finish(self) -> Iterable[Timed]:
+        self._ended = True
+        return ()
+
+    def close(self) -> None:
+        self._follower.end("done" if self._ended else "left")
+
+
+def _figures(follower: Follower) -> tuple[str, str, str]:
+    first = follower.time_to_first_token
+    return (
+        f"{follower.tokens} tokens",
+        f"{follower.tokens_per_second:.0f}/s",
+        "" if first is None else f"first {first * 1000:.0f} ms",
+    )
+
+
+def _line(follower: Follower) -> str:
+    figures = ", ".join(filter(None, _figures(follower)))
+    return f"{follower.name}: {follower.state}, {figures}, {follower.elapsed:.1f} s"
+
+
+def with_progress(
+    source: Any,
+    name: str = "stream",
+    *,
+    expected: int | None = None,
+    console: Console | None = None,
+) -> Piped:
+    """The same stream, with a line on the terminal that shows how far it is.
+
+    For several at once see ``StreamProgress``.
+    """
+    return Piped(source, lambda: _Alone(name, expected, console))
+
+
+class _Alone:
+    """A progress display of one stream, for as long as it is read."""
+
+    def __init__(self, name: str, expected: int | None, console: Console | None) -> None:
+        progress = StreamProgress(console=console)
+        self._progress = progress.__enter__()
+        self._stage = _Following(progress, progress.add(name, expected))
+
+    def feed(self, item: Any) -> Iterable[Timed]:
+        return self._stage.feed(item)
+
+    def finish(self) -> Iterable[Timed]:
+        return self._stage.finish()
+
+    def close(self) -> None:
+        self._stage.close()
+        self._progress.__exit__(None, None, None)

@@ -1,0 +1,151 @@
+"""``StreamEvent``: a run in four words, for readers that want no more. Works in ``match``.
+
+These are names for events of the run, not a second model: ``.event`` is the event behind each.
+The text that counts is the tokens since the last ``Reset``, joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from streamll.core.events import (
+    NOTHING,
+    Event,
+    FieldCorrected,
+    LMSuperseded,
+    RunCancelled,
+    RunEnd,
+    RunError,
+    TokenEvent,
+)
+from streamll.core.transcript import Transcript
+
+
+class StreamEvent:
+    """One of ``Token(text)``, ``Done()``, ``Error(error)``, ``Reset()``."""
+
+    Token: ClassVar[type[Token]]
+    Done: ClassVar[type[Done]]
+    Error: ClassVar[type[Error]]
+    Reset: ClassVar[type[Reset]]
+
+    __slots__ = ("event",)
+    __match_args__: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, event: Event | None = None) -> None:
+        self.event = event
+
+    def _own(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.__match_args__)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._own() == other._own()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._own()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self._own()))})"
+
+
+class Token(StreamEvent):
+    """``text`` of one field; ``event.field`` says which. ``event`` is ``None`` for text that is
+    said again after a ``Reset`` because it still counts.
+    """
+
+    __slots__ = ("text",)
+    __match_args__ = ("text",)
+
+    def __init__(self, text: str, event: TokenEvent | None = None) -> None:
+        super().__init__(event)
+        self.text = text
+
+    @property
+    def field(self) -> str | None:
+        return getattr(self.event, "field", None)
+
+
+class Done(StreamEvent):
+    """The program has ended well; ``prediction`` is what it returned."""
+
+    __slots__ = ("prediction",)
+
+    def __init__(self, prediction: Any = None, event: RunEnd | None = None) -> None:
+        super().__init__(event)
+        self.prediction = prediction
+
+
+class Error(StreamEvent):
+    """``error`` ended the program. ``partial`` is the text until then, by ``predictor.field``."""
+
+    __slots__ = ("error", "partial")
+    __match_args__ = ("error",)
+
+    def __init__(
+        self,
+        error: BaseException,
+        partial: Mapping[str, str] = NOTHING,
+        event: RunError | None = None,
+    ) -> None:
+        super().__init__(event)
+        self.error = error
+        self.partial = partial
+
+
+class Reset(StreamEvent):
+    """Forget the text so far: an attempt is superseded, or a field was corrected.
+
+    What still counts of it follows as ``Token``. ``reason`` says why: the error that ended the
+    attempt, ``"fallback"``, or ``"corrected"``.
+    """
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str = "", event: Event | None = None) -> None:
+        super().__init__(event)
+        self.reason = reason
+
+
+StreamEvent.Token = Token
+StreamEvent.Done = Done
+StreamEvent.Error = Error
+StreamEvent.Reset = Reset
+
+
+class Translator:
+    """Events of a run in, the four words out. The ends are ``done`` and ``failed``."""
+
+    def __init__(self) -> None:
+        self._transcript = Transcript()
+        self._last: RunEnd | RunError | RunCancelled | None = None
+
+    def feed(self, event: Event) -> list[StreamEvent]:
+        if isinstance(event, TokenEvent):
+            self._transcript.feed(event)
+            return [Token(event.token, event)] if event.token else []
+        if isinstance(event, (LMSuperseded, FieldCorrected)):
+            return self._changed(event)
+        if isinstance(event, (RunEnd, RunError, RunCancelled)):
+            self._last = event
+        return []
+
+    def _changed(self, event: LMSuperseded | FieldCorrected) -> list[StreamEvent]:
+        before = self._transcript.whole()
+        self._transcript.feed(event)
+        kept = self._transcript.whole()
+        if kept == before:
+            return []
+        reason = event.reason if isinstance(event, LMSuperseded) else "corrected"
+        words: list[StreamEvent] = [Reset(reason, event)]
+        return [*words, Token(kept)] if kept else words
+
+    def done(self, prediction: Any) -> Done:
+        return Done(prediction, self._last if isinstance(self._last, RunEnd) else None)
+
+    def failed(self, error: BaseException) -> Error:
+        partial = {
+            f"{predictor}.{field}" if predictor else field: text
+            for (predictor, field), text in self._transcript.texts().items()
+        }
+        return Error(error, partial, self._last if isinstance(self._last, RunError) else None)
