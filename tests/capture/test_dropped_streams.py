@@ -144,3 +144,28 @@ def test_a_stream_that_failed_leaves_nothing_in_memory(lm):
     del events
     gc.collect()
     assert left() is None
+
+
+def test_what_waits_in_a_queue_when_the_stream_is_left_is_not_begun(practice, lm):
+    """X7: ``dspy.Parallel`` works off its queue, also after the program that filled it."""
+    practice.respond(lambda request: Reply(LONG, hold_after=30))
+
+    class Fan(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.qa = QA()
+
+        def forward(self):
+            pairs = [(self.qa, {"question": f"Why {number}?"}) for number in range(8)]
+            return dspy.Parallel(num_threads=2, disable_progress_bar=True)(pairs)
+
+    with streamll.stream(Fan())() as events:
+        practice.wait_for_requests(2)
+        a_token(events)
+    for request in practice.requests:
+        request.wait_closed()
+    assert gone("streamll Fan")
+    workers = [t for t in threading.enumerate() if t.name.startswith("ThreadPoolExecutor")]
+    for worker in workers:
+        worker.join(5)
+    assert len(practice.requests) == 2

@@ -12,13 +12,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import dspy
 
 from streamll.capture.fields import FieldSelection
 from streamll.capture.frames import output_fields
 from streamll.capture.run import Run
-from streamll.capture.scope import Scope, current_scope, entered
+from streamll.capture.scope import Scope, current_scope, entered, stop_if_left
 from streamll.capture.status import Statuses
 from streamll.configuration import Outlet, configuration, logger
 from streamll.core.errors import Unwind
@@ -116,9 +117,22 @@ def declared(instance: Any) -> Capture | None:
 
     Looked up past a module's own ``__getattr__``, which may raise what it likes.
     """
-    own = vars(instance).get("_streamll_capture")  # ``None`` after unpickling
-    capture = own or getattr(type(instance), "_streamll_capture", None)
-    return capture if isinstance(capture, Capture) else None
+    own: Capture | None = vars(instance).get("_streamll_capture")  # ``None`` after unpickling
+    if own is not None or not _of_classes:
+        return own
+    return next((_of_classes[kind] for kind in type(instance).__mro__ if kind in _of_classes), None)
+
+
+def declare(target: Any, capture: Capture) -> None:
+    """Capture the calls of a module, or of a class and its subclasses, from now on."""
+    if isinstance(target, type):
+        _of_classes[target] = capture
+    else:
+        target._streamll_capture = capture  # noqa: SLF001 - the attribute is ours
+
+
+# Not an attribute of the class: where that is pickled by value, unpickling would overwrite it.
+_of_classes: WeakKeyDictionary[type, Capture] = WeakKeyDictionary()
 
 
 def capture_of(instance: Any, scope: Scope | None) -> Capture | None:
@@ -194,6 +208,7 @@ def captured(scope: Scope, inputs: Inputs) -> Iterator[Outcome]:
 
 def begin(instance: Any) -> Scope | None:
     """The scope this call opens; ``None`` if it opens none."""
+    stop_if_left()
     outer = current_scope()
     capture = capture_of(instance, outer)
     if capture is None:

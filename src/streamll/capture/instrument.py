@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 import dspy
 from dspy.streaming import StatusMessageProvider
 
-from streamll.capture.enter import Capture, check_fields, declared
+from streamll.capture.enter import Capture, check_fields, declare, declared
 from streamll.capture.fields import FieldSelection
 from streamll.capture.scope import current_scope
 from streamll.capture.status import Statuses
@@ -96,7 +96,7 @@ def _declare(target: Any, capture: Capture) -> Any:
     install()
     if not is_class and capture.selection:
         check_fields(target, capture.selection)
-    target._streamll_capture = capture  # noqa: SLF001 - the attribute is ours
+    declare(target, capture)
     return target
 
 
@@ -148,11 +148,14 @@ class CallLocalFields:
                 type(instance).__name__,
             )
             return
-        instance._streamll_capture = Capture(  # noqa: SLF001 - the attribute is ours
-            selection=selection,
-            sinks=capture.sinks,
-            on_token=capture.on_token,
-            statuses=capture.statuses,
+        declare(
+            instance,
+            Capture(
+                selection=selection,
+                sinks=capture.sinks,
+                on_token=capture.on_token,
+                statuses=capture.statuses,
+            ),
         )
 
 

@@ -164,6 +164,16 @@ def current_scope() -> Scope | None:
     return scope if scope is not None and not scope.run.closed else None
 
 
+def stop_if_left() -> None:
+    """Raise ``Unwind`` if the program around this was left, though its run may have ended.
+
+    ``dspy.Parallel`` would otherwise go on with the calls that wait in its queue.
+    """
+    scope: Scope | None = setting(SCOPE_KEY)
+    if scope is not None:
+        scope.check()
+
+
 @contextmanager
 def entered(scope: Scope) -> Iterator[Scope]:
     """Run a block inside ``scope``. Unlike ``dspy.context`` this freezes no other setting."""
