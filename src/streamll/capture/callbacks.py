@@ -14,12 +14,17 @@ from dspy.utils.callback import BaseCallback
 
 from streamll.capture.frames import Frame
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID, ADAPTER_CALLS
-from streamll.capture.lm_call import LMCall, text_of
+from streamll.capture.lm_call import LMCall
+from streamll.capture.outcome import text_of
 from streamll.capture.privacy import describe, included
 from streamll.capture.run import Run, as_mapping
 from streamll.capture.scope import Scope, current_scope
 from streamll.capture.tracebacks import hide_callback
 from streamll.core.events import (
+    Event,
+    InterpreterEnd,
+    InterpreterError,
+    InterpreterStart,
     LMEnd,
     LMStart,
     ModuleEnd,
@@ -103,26 +108,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
     def on_tool_end(
         self, call_id: str, outputs: Any | None, exception: BaseException | None = None
     ) -> None:
-        frame = _close(call_id)
-        if frame is None:
-            return
-        run = frame.scope.run
-        duration = time.monotonic() - frame.started
-        identity = frame.identity(run.run_id)
-        if exception is not None:
-            hide_callback(exception, frame.instance)
-            name, message = describe(exception)
-            run.publish(
-                ToolError, frame.scope, identity,
-                name=frame.name, duration=duration, error_type=name, message=message,
-            )  # fmt: skip
-            _say("tool_error", frame.scope, frame.instance, exception)
-        else:
-            run.publish(
-                ToolEnd, frame.scope, identity,
-                name=frame.name, duration=duration, result=included("tools", outputs),
-            )  # fmt: skip
-            _say("tool_end", frame.scope, frame.instance, outputs)
+        _end_step(_close(call_id), ToolEnd, ToolError, outputs, exception)
 
     # --- language models ----------------------------------------------------------------------------
 
@@ -221,34 +207,41 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
     # --- code interpreters --------------------------------------------------------------------------
 
     def on_interpreter_execute_start(
-        self,
-        call_id: str,
-        instance: Any,
-        inputs: dict[str, Any],
+        self, call_id: str, instance: Any, inputs: dict[str, Any]
     ) -> None:
-        if (scope := current_scope()) is not None:
-            scope.check()
-            _open(scope, "interpreter", call_id, instance, "interpreter")
+        scope = current_scope()
+        if scope is None:
+            return
+        scope.check()
+        frame = _open(scope, "interpreter", call_id, instance, type(instance).__name__)
+        scope.run.publish(
+            InterpreterStart, scope, frame.identity(scope.run.run_id),
+            name=frame.name, code=included("tools", inputs.get("code")),
+        )  # fmt: skip
 
     def on_interpreter_execute_end(
-        self,
-        call_id: str,
-        outputs: Any | None,
-        exception: BaseException | None = None,
+        self, call_id: str, outputs: Any | None, exception: BaseException | None = None
     ) -> None:
-        _close(call_id)
+        _end_step(_close(call_id), InterpreterEnd, InterpreterError, outputs, exception)
 
     def on_interpreter_tool_call_start(
-        self,
-        call_id: str,
-        instance: Any,
-        inputs: dict[str, Any],
+        self, call_id: str, instance: Any, inputs: dict[str, Any]
     ) -> None:
-        if (scope := current_scope()) is not None:
-            scope.check()
-            _open(scope, "interpreter", call_id, instance, "tool_call")
+        scope = current_scope()
+        if scope is None:
+            return
+        scope.check()
+        name = str(inputs.get("tool_name") or inputs.get("name") or "tool")
+        frame = _open(scope, "tool", call_id, instance, name)
+        scope.run.publish(
+            ToolStart, scope, frame.identity(scope.run.run_id),
+            name=name, arguments=included("tools", _arguments(inputs)),
+        )  # fmt: skip
 
-    on_interpreter_tool_call_end = on_interpreter_execute_end
+    def on_interpreter_tool_call_end(
+        self, call_id: str, outputs: Any | None, exception: BaseException | None = None
+    ) -> None:
+        _end_step(_close(call_id), ToolEnd, ToolError, outputs, exception)
 
 
 CALLBACK = CaptureCallback()
@@ -273,6 +266,27 @@ def _open(scope: Scope, kind: str, call_id: str, instance: Any, name: str) -> Fr
     siblings[name] += 1
     run.frames[call_id] = frame
     return frame
+
+
+def _end_step(
+    frame: Frame | None,
+    ended: type[Event],
+    failed: type[Event],
+    outputs: Any | None,
+    exception: BaseException | None,
+) -> None:
+    """Say how a tool or a piece of the model's code ended."""
+    if frame is None:
+        return
+    run, scope = frame.scope.run, frame.scope
+    identity = frame.identity(run.run_id)
+    facts = {"name": frame.name, "duration": time.monotonic() - frame.started}
+    if exception is None:
+        run.publish(ended, scope, identity, **facts, result=included("tools", outputs))
+        return
+    hide_callback(exception, frame.instance)
+    name, message = describe(exception)
+    run.publish(failed, scope, identity, **facts, error_type=name, message=message)
 
 
 def _close(call_id: str) -> Frame | None:

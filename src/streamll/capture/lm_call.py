@@ -13,32 +13,56 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import dspy
+from dspy.adapters.types.citation import Citations
+
 from streamll.capture.chunks import Delta, chunk_of, citation_delta, tool_call_delta
 from streamll.capture.frames import Frame
-from streamll.capture.parsers import REPLY_FIELD, parser_for, text_fields
+from streamll.capture.outcome import (
+    annotations_of,
+    final_text,
+    finish_reason_of,
+    other_parts,
+    text_of,
+)
+from streamll.capture.parsers import REPLY_FIELD, parser_for
 from streamll.capture.scope import Scope, is_quiet
+from streamll.capture.typed import (
+    NativeCalls,
+    TypedField,
+    is_prose,
+    is_text,
+    native_fields,
+    typed_field,
+)
 from streamll.configuration import configuration
 from streamll.core.events import (
     Citation,
     FieldCorrected,
     FieldEnd,
+    FieldPartial,
     FieldStart,
     Identity,
     LMSuperseded,
     LMWaiting,
+    Refusal,
+    ReplyPart,
     Thinking,
     TokenEvent,
     ToolCallDelta,
 )
 from streamll.core.parsing.base import Closed, Opened, Piece, Text
+from streamll.core.parsing.growth import COMPLETE, Change
+from streamll.core.plain import as_text
 
 
 class FieldText:
     """What has been released of one field in the current attempt."""
 
-    __slots__ = ("length", "parts", "tokens")
+    __slots__ = ("length", "parts", "tokens", "typed")
 
-    def __init__(self) -> None:
+    def __init__(self, typed: TypedField | None) -> None:
+        self.typed = typed
         self.parts: list[str] = []
         self.length = 0
         self.tokens = 0
@@ -64,6 +88,9 @@ class LMCall:
         self.first_text: float | None = None
         self.finish_reason: str | None = None
         self.cached = False
+        own = getattr(owner.instance, "signature", None)
+        self._native = {} if self.bare else native_fields(own, self.signature)
+        self._annotations = annotations_of(own, self.signature)
         self._wanted = self._select()
         self._everything = self._wants_everything()
         self._chunk_readers = [d for d in scope.demands if d.wants_chunks(owner.instance)]
@@ -88,7 +115,7 @@ class LMCall:
 
     def _output_fields(self) -> tuple[str, ...]:
         if self.signature is not None:
-            return tuple(self.signature.output_fields)
+            return (*self.signature.output_fields, *self._native.values())
         signature = getattr(self.owner.instance, "signature", None)
         return tuple(signature.output_fields) if signature is not None else ()
 
@@ -105,6 +132,7 @@ class LMCall:
         self._parser = parser_for(self.adapter, self.signature)
         self._fields: dict[str, FieldText] = {}
         self._open: str | None = None  # the field whose end has not been announced
+        self._calls = NativeCalls()
         self._pieces = 0  # of text, as they came
 
     def begin(self) -> None:
@@ -135,6 +163,7 @@ class LMCall:
             self.finish_reason = finish_reason_of(response)
             self._emit(self._parser.finish())
             self._end_open_field(self.finish_reason)
+            self._refer_to_parts(response)
             if self._chunk_readers:
                 self._show({}, self.finish_reason)
         self._candidate += 1
@@ -158,13 +187,18 @@ class LMCall:
             if isinstance(piece, Text):
                 if field in self._wanted:
                     self._token(field, piece.text)
+                    if (typed := self._fields[field].typed) is not None:
+                        self._change(field, typed.feed(piece.text))
             elif isinstance(piece, Opened):
                 self._end_open_field()
                 if field in self._wanted:
                     self._start_field(field)
+            elif field in self._fields and (typed := self._fields[field].typed) is not None:
+                self._change(field, typed.finish())
 
     def _start_field(self, field: str) -> None:
-        self._fields[field] = FieldText()
+        typed = typed_field(self.adapter, self._annotations.get(field, str))
+        self._fields[field] = FieldText(typed)
         self._open = field
         self.run.publish(FieldStart, self.scope, self.identity, field=field)
 
@@ -182,6 +216,13 @@ class LMCall:
             so_far.parts.append(token)
             so_far.length += len(token)
 
+    def _change(self, field: str, changes: Sequence[Change]) -> None:
+        for place, value, state, append in changes:
+            self.run.publish(
+                FieldPartial, self.scope, self.identity,
+                field=field, value=value, state=state, place=place, append=append,
+            )  # fmt: skip
+
     def _end_open_field(self, finish_reason: str | None = None, *, complete: bool = True) -> None:
         """Announce the field's end: when the next field opens or the reply ends.
 
@@ -191,6 +232,8 @@ class LMCall:
         field, self._open = self._open, None
         if field is None:
             return
+        if complete and field == self._native.get(dspy.ToolCalls):
+            self._change(field, self._calls.finish())
         if finish_reason is not None:
             self._token(field, "", finish_reason)
         length = self._fields[field].length
@@ -212,10 +255,24 @@ class LMCall:
         for reader in self._chunk_readers:
             reader.chunk(self, chunk)
 
+    def _begun(self, field: str) -> bool:
+        """Begin a field that comes apart from the text; false once another one has begun."""
+        if field not in self._fields:
+            self._end_open_field()
+            self._start_field(field)
+        return self._open == field
+
     def thinking(self, text: str) -> None:
         if self._chunk_readers:
             self._show({"reasoning_content": text})
-        if self._everything and not self._candidate:
+        if self._candidate:
+            return
+        field = self._native.get(dspy.Reasoning)
+        if field in self._wanted:
+            assert field is not None
+            if self._begun(field):
+                self._token(field, text)
+        elif self._everything:
             self.run.publish(
                 Thinking, self.scope, self.identity, text=text, index=self._tokens_of_thinking
             )
@@ -223,10 +280,17 @@ class LMCall:
 
     def refusal(self, text: str) -> None:
         """A refusal is not field text; the program sees it in its reply or error."""
+        if (self._wanted or self._everything) and not self._candidate:
+            self.run.publish(Refusal, self.scope, self.identity, text=text)
 
     def tool_call(self, index: int, id: str | None, name: str | None, arguments: str) -> None:  # noqa: A002
         if self._chunk_readers:
             self._show(tool_call_delta(index, id, name, arguments))
+        field = self._native.get(dspy.ToolCalls)
+        if field in self._wanted and not self._candidate:
+            assert field is not None
+            if self._begun(field):
+                self._change(field, self._calls.add(index, name, arguments))
         shown = arguments if "tools" in configuration.include else ""
         if self._everything and not self._candidate and (name or shown):
             self.run.publish(
@@ -236,8 +300,15 @@ class LMCall:
     def citation(self, text: str | None, title: str | None, url: str | None) -> None:
         if self._chunk_readers:
             self._show(citation_delta(text, title, url))
-        if self._everything and not self._candidate:
+        wanted = self._everything or self._native.get(Citations) in self._wanted
+        if wanted and not self._candidate:
             self.run.publish(Citation, self.scope, self.identity, text=text, title=title, url=url)
+
+    def _refer_to_parts(self, response: object) -> None:
+        """Say which images and other parts the reply has besides its text."""
+        if self._wanted or self._everything:
+            for part in other_parts(response):
+                self.run.publish(ReplyPart, self.scope, self.identity, **part)
 
     @property
     def streamed(self) -> bool:
@@ -300,19 +371,32 @@ class LMCall:
 
     def settle(self, prediction: Any) -> None:
         """The predictor has its value: deliver what did not stream, correct what differs."""
-        exact = text_fields(self.signature) if self.signature is not None else {}
+        if not hasattr(prediction, "get"):
+            return
         for field in self._output_fields():
-            if field not in self._wanted or not hasattr(prediction, "get"):
-                continue
-            value = prediction.get(field)
-            released = self._fields.get(field)
-            if released is None:
-                if isinstance(value, str):
-                    self._whole_field(field, value)
-            elif exact.get(field, False) and released.text != (text := final_text(value)):
-                self.run.publish(
-                    FieldCorrected, self.scope, self.identity, field=field, text=text, value=value
-                )
+            if field in self._wanted:
+                self._settle_field(field, prediction.get(field))
+
+    def _settle_field(self, field: str, value: Any) -> None:
+        annotation = self._annotations.get(field, str)
+        released = self._fields.get(field)
+        if released is None:
+            if value is None:
+                return
+            self._whole_field(field, final_text(value) if is_text(annotation) else "")
+        if not is_prose(annotation):
+            self._change(field, (Change((), value, COMPLETE),))
+        if released is not None and not self._agrees(released, annotation, value):
+            text = final_text(value) if is_text(annotation) else as_text(value)
+            self.run.publish(
+                FieldCorrected, self.scope, self.identity, field=field, text=text, value=value
+            )
+
+    def _agrees(self, released: FieldText, annotation: Any, value: Any) -> bool:
+        """Whether what was said of a field is what the program has."""
+        if is_text(annotation):
+            return released.text == final_text(value)
+        return released.typed is None or self.cached or released.typed.agrees(released.text)
 
     def abandon(self, error_type: str) -> None:
         """The run ends while this call is still under way."""
@@ -322,26 +406,3 @@ class LMCall:
     def partial(self) -> Mapping[str, str]:
         prefix = f"{self.owner.predictor}." if self.owner.predictor else ""
         return {prefix + field: state.text for field, state in list(self._fields.items())}
-
-
-def final_text(value: Any) -> str:
-    """A ``str`` field's value as text; a default may have made it ``None``."""
-    return "" if value is None else str(value)
-
-
-def text_of(response: Any) -> str:
-    """The text of a reply, whichever engine it came from."""
-    message = getattr(response, "message", None)
-    if message is not None:
-        return getattr(message, "text", None) or ""
-    outputs = getattr(response, "outputs", None) or [""]
-    first = outputs[0]
-    return (first if isinstance(first, str) else first.get("text")) or ""
-
-
-def finish_reason_of(response: Any) -> str | None:
-    """Why the model stopped, in the provider's or lm15's word."""
-    raw = getattr(response, "raw", None)
-    choices = getattr(raw, "choices", None) or ()
-    said = (getattr(each, "finish_reason", None) for each in (response, raw, *choices[:1]))
-    return next((str(reason) for reason in said if reason is not None), None)

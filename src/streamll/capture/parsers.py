@@ -8,6 +8,7 @@ from typing import Any
 import dspy
 from dspy.adapters.xml_adapter import XMLAdapter
 
+from streamll.capture.typed import is_text
 from streamll.core.parsing import ChatParser, JSONParser, WholeText, XMLParser
 from streamll.core.parsing.base import Closed, FieldParser, Opened, Piece, Text
 
@@ -50,5 +51,5 @@ def parser_for(adapter: Any, signature: Any) -> FieldParser:
 
 
 def text_fields(signature: Any) -> Mapping[str, bool]:
-    """Output field name → whether it is a plain ``str``, whose text must equal its value."""
-    return {name: info.annotation is str for name, info in signature.output_fields.items()}
+    """Output field name → whether its value is text, which the released text must equal."""
+    return {name: is_text(info.annotation) for name, info in signature.output_fields.items()}

@@ -27,6 +27,7 @@ from streamll.core.events import (
     Event,
     EventData,
     Identity,
+    InterpreterError,
     LMEnd,
     ModuleError,
     RunCancelled,
@@ -44,6 +45,13 @@ if TYPE_CHECKING:
 
 UNFINISHED = "Unfinished"
 """``error_type`` of a call that was still running when its run ended."""
+
+
+_FAILURES: Mapping[str, type[Event]] = {
+    "module": ModuleError,
+    "tool": ToolError,
+    "interpreter": InterpreterError,
+}
 
 
 class OpenCall(Protocol):
@@ -247,9 +255,9 @@ class Run:
                 LMEnd, frame.scope, identity,
                 model=frame.name, duration=duration, error_type=UNFINISHED,
             )  # fmt: skip
-        elif frame.kind in ("module", "tool"):
+        elif (kind := _FAILURES.get(frame.kind)) is not None:
             self.publish(
-                ModuleError if frame.kind == "module" else ToolError, frame.scope, identity,
+                kind, frame.scope, identity,
                 name=frame.name, duration=duration, error_type=UNFINISHED,
                 message="still running when the run ended",
             )  # fmt: skip

@@ -18,7 +18,7 @@ from xml.etree import ElementTree as ET
 import dspy
 import json_repair
 import pydantic
-from dspy.adapters.types import Citations, ToolCalls
+from dspy.adapters.types.citation import Citations
 from dspy.adapters.utils import parse_value
 from dspy.adapters.xml_adapter import XMLAdapter
 
@@ -27,7 +27,7 @@ from streamll.core.parsing.growth import COMPLETE, PARTIAL, Change
 from streamll.core.parsing.partial import JSONReader
 from streamll.core.parsing.shape import Shape
 
-STRUCTURED_TYPES = (ToolCalls, Citations)
+STRUCTURED_TYPES = (dspy.ToolCalls, Citations)
 """DSPy's own types that a model writes as JSON; the others have ways of their own."""
 
 
@@ -271,5 +271,5 @@ def native_fields(own: Any, asked: Any) -> Mapping[Any, str]:
         info.annotation: name
         for name, info in own.output_fields.items()
         if name not in asked.output_fields
-        and info.annotation in (dspy.Reasoning, ToolCalls, Citations)
+        and info.annotation in (dspy.Reasoning, dspy.ToolCalls, Citations)
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -51,6 +52,11 @@ def plain(value: Any, depth: int = DEPTH) -> Any:
     except Exception:  # noqa: BLE001, S110 - a value that cannot even be looked at
         pass
     return f"<{type(value).__name__}>"
+
+
+def as_text(value: Any) -> str:
+    """The value as JSON text."""
+    return json.dumps(plain(value), ensure_ascii=False)
 
 
 def _plain_inside(value: Any, depth: int) -> Any:

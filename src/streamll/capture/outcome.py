@@ -1,0 +1,64 @@
+"""What a finished reply holds, whichever engine it came from, and values as text."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+OTHER_PARTS = frozenset({"image", "audio", "video", "document", "binary"})
+"""Parts of a reply that no field holds."""
+
+
+def other_parts(response: object) -> Iterator[dict[str, Any]]:
+    """What a ``ReplyPart`` says of each part of the reply that is no text."""
+    for part in getattr(getattr(response, "message", None), "parts", ()):
+        if part.type in OTHER_PARTS:
+            yield {
+                "kind": part.type,
+                "media_type": part.media_type,
+                "url": part.url or part.file_id,
+                "size": _size(part.data),
+            }
+
+
+def _size(data: Any) -> int | None:
+    """Bytes of a part that the reply holds itself, in base 64 or plain."""
+    if isinstance(data, str):
+        return len(data) * 3 // 4 - data[-2:].count("=")
+    return len(data) if isinstance(data, bytes) else None
+
+
+def annotations_of(*signatures: Any) -> Mapping[str, Any]:
+    """The types of output fields; what the prompt asks for comes before what was declared."""
+    return {
+        name: info.annotation
+        for signature in signatures
+        if signature is not None
+        for name, info in signature.output_fields.items()
+    }
+
+
+def final_text(value: Any) -> str:
+    """A text's value as text; a default may have made it ``None``."""
+    if isinstance(value, enum.Enum):
+        value = value.value
+    return "" if value is None else str(value)
+
+
+def text_of(response: Any) -> str:
+    """The text of a reply, whichever engine it came from."""
+    message = getattr(response, "message", None)
+    if message is not None:
+        return getattr(message, "text", None) or ""
+    outputs = getattr(response, "outputs", None) or [""]
+    first = outputs[0]
+    return (first if isinstance(first, str) else first.get("text")) or ""
+
+
+def finish_reason_of(response: Any) -> str | None:
+    """Why the model stopped, in the provider's or lm15's word."""
+    raw = getattr(response, "raw", None)
+    choices = getattr(raw, "choices", None) or ()
+    said = (getattr(each, "finish_reason", None) for each in (response, raw, *choices[:1]))
+    return next((str(reason) for reason in said if reason is not None), None)
