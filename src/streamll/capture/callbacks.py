@@ -98,6 +98,8 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         if scope is None:
             return
         scope.check()
+        if _is_told(scope.run, str(instance.name)):
+            return
         frame = _open(scope, "tool", call_id, instance, str(instance.name))
         scope.run.publish(
             ToolStart, scope, frame.identity(scope.run.run_id),
@@ -266,6 +268,17 @@ def _open(scope: Scope, kind: str, call_id: str, instance: Any, name: str) -> Fr
     siblings[name] += 1
     run.frames[call_id] = frame
     return frame
+
+
+def _is_told(run: Run, tool: str) -> bool:
+    """Whether an interpreter has said that the model's code calls this tool."""
+    caller = run.frames.get(ACTIVE_CALL_ID.get() or "")
+    return (
+        caller is not None
+        and caller.kind == "tool"
+        and caller.name == tool
+        and isinstance(caller.instance, dspy.CodeInterpreter)
+    )
 
 
 def _end_step(
