@@ -63,7 +63,8 @@ RULES = {
     "consumer": Rule({".brokers", ".consumer", ".core", ".flow", "msgspec"}),
     # the only part that imports dspy and what DSPy itself stands on
     "capture": Rule(
-        {".capture", ".configuration", ".context", ".core", ".flow", "anyio", "dspy", "msgspec"},
+        {".capture", ".configuration", ".context", ".core", ".flow", "msgspec"}
+        | {"anyio", "dspy", "json_repair", "pydantic", "typing_extensions"},
         within={".sinks", "httpcore", "httpx", "litellm"},
     ),
     # the seeds' spellings of what the rest does
@@ -77,6 +78,21 @@ RULES = {
     # conversations are plain data; reading one back needs no model
     "session": Rule({".core", ".flow", ".session", "msgspec"}, within={".services"}),
     "operations": Rule({".core", ".operations", ".services", ".session", ".terminal"}),
+    # a web server over the log; programs are reached by `streamll.stream` alone
+    "serve": Rule(
+        {
+            ".",
+            ".brokers",
+            ".consumer",
+            ".core",
+            ".flow",
+            ".serve",
+            ".sinks",
+            "msgspec",
+            "starlette",
+        },
+        within={"uvicorn"},
+    ),
     # the shell around everything
     "cli": Rule(
         {".cli", ".core", ".terminal", "typer"},
