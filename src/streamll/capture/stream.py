@@ -33,6 +33,7 @@ from streamll.capture.patch import install
 from streamll.capture.run import Run
 from streamll.capture.scope import Scope, current_scope
 from streamll.capture.silence import grace
+from streamll.capture.typed_reading import AsyncTypedReading, TypedReading
 from streamll.configuration import Outlet, checked_sinks, configuration
 from streamll.core.errors import (
     ChannelClosed,
@@ -323,8 +324,10 @@ class _Failing:
             self._performance.scope.cancel(error)
 
 
-class Stream:
+class Stream(TypedReading):
     """The events of a running program, read from this thread. Made by ``with stream(…)(…)``."""
+
+    _performance: Performance
 
     def __init__(self, performance: Performance) -> None:
         self._performance = performance
@@ -378,8 +381,10 @@ class Stream:
         catch_up(self._performance.scope.outlets)
 
 
-class AsyncStream:
+class AsyncStream(AsyncTypedReading):
     """The same for an event loop. Made by ``async with stream(…)(…)``."""
+
+    _performance: Performance
 
     def __init__(self, performance: Performance) -> None:
         self._performance = performance
