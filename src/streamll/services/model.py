@@ -95,7 +95,7 @@ class iModel:  # noqa: N801 - the name by which it is known
                     f"iModel needs a provider, e.g. provider='openai', model={provider!r}"
                 )
         self._route = route(provider, endpoint, base_url)
-        self._api_key = api_key
+        self._has_key = bool(api_key)
         self.name = name or f"{self._route.provider}/{model}"
         self.backend = Backend(
             EndpointConfig(
@@ -193,7 +193,7 @@ class iModel:  # noqa: N801 - the name by which it is known
         config: StreamConfig,
         sinks: Iterable[Outlet],
     ) -> Asked:
-        self._route.check_key(self._api_key)
+        self._route.check_key(given=self._has_key)
         own = self.backend.config
         question = Question(model or own.model, messages, {**own.options, **options})
         question.request(self._route.door)  # what cannot be sent is said here

@@ -75,9 +75,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     definition: Any = None
     """lm15's definition of a provider that only the caller knows."""
 
-    def check_key(self, api_key: object) -> None:
+    def check_key(self, *, given: bool) -> None:
         """Raise ``MissingKeyError`` where a request could only be refused."""
-        if api_key or not self.keys or self.is_local:
+        if given or not self.keys or self.is_local:
             return
         if not any(os.environ.get(name) for name in self.keys):
             raise MissingKeyError(self.provider, self.keys)

@@ -87,12 +87,23 @@ class Reply:
         self.usage = response.usage
         self.finish_reason = str(response.finish_reason)
         self.model = response.model
-        if not self.texts and response.text:  # a reply that was not asked for as a stream
-            self.texts.append(response.text)
-            self.tool_calls = [
-                ToolCall(call.id, call.name, msgspec.json.encode(call.input).decode())
-                for call in response.tool_calls
-            ]
+        if not (self.texts or self.thoughts or self.tool_calls or self.refusals):
+            self._read(response.message.parts)
+
+    def _read(self, parts: Any) -> None:
+        """A reply that was not asked for as a stream."""
+        for part in parts:
+            if part.type == "text":
+                self.texts.append(part.text)
+            elif part.type == "thinking":
+                self.thoughts.append(part.text)
+            elif part.type == "refusal":
+                self.refusals.append(part.text)
+            elif part.type == "citation":
+                self.citations.append(Source(part.text, part.title, part.url))
+            elif part.type == "tool_call":
+                arguments = msgspec.json.encode(part.input).decode()
+                self.tool_calls.append(ToolCall(part.id, part.name, arguments))
 
 
 class Listening:

@@ -1,0 +1,178 @@
+"""Every fault of the practice server, asked in every way: what comes of it, and how soon."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from dspy import lm15
+
+from streamll.core.errors import FirstTokenTimeout, IdleTimeout
+from streamll.services import Status, StreamConfig
+from streamll.testing import Fault, Reply
+
+WIRES = ("openai", "responses", "anthropic")
+TEXT = "one two three four five six seven eight"
+PARTIAL = "one two three"
+SOON = 0.15
+CONFIG = StreamConfig(
+    max_retries=0, first_token_timeout=SOON, idle_timeout=SOON, timeout=10, breaker=None
+)
+
+# fault → (error or None, text that was read) of a stream, and of a whole answer
+REFUSED = {
+    "400": (Fault(status=400), lm15.InvalidRequestError),
+    "401": (Fault(status=401), lm15.AuthError),
+    "404": (Fault(status=404), lm15.UnsupportedModelError),
+    "429": (Fault(status=429, retry_after=1), lm15.RateLimitError),
+    "500": (Fault(status=500), lm15.ServerError),
+    "529": (Fault(status=529), lm15.ServerError),
+    "503 in HTML": (Fault(status=503, content_type="text/html"), lm15.ServerError),
+}
+BROKEN = {
+    "disconnected at once": (Fault(disconnect_after=0), lm15.TransportError, ""),
+    "disconnected": (Fault(disconnect_after=3), lm15.TransportError, PARTIAL),
+    "cut in a frame": (Fault(disconnect_after_bytes=100), lm15.TransportError, ""),
+    "error frame at once": (Fault(error_after=0), lm15.ServerError, ""),
+    "error frame": (Fault(error_after=3), lm15.ServerError, PARTIAL),
+    "malformed frame": (Fault(malformed_after=3), lm15.ProviderError, PARTIAL),
+}
+SILENT = {
+    "silent": (Fault(silent=True), FirstTokenTimeout, ""),
+    "stalled at once": (Fault(stall_after=0), FirstTokenTimeout, ""),
+    "stalled": (Fault(stall_after=3), IdleTimeout, PARTIAL),
+    "keep-alives only": (Fault(keepalive=0.02), FirstTokenTimeout, ""),
+    "keep-alives later": (Fault(keepalive=0.02, stall_after=3), IdleTimeout, PARTIAL),
+}
+UNUSUAL = {
+    "no stream options": Fault(refuse_stream_options=True),
+    "JSON instead of a stream": Fault(plain_json=True),
+    "text/html": Fault(content_type="text/html"),
+    "CRLF": Fault(crlf=True),
+    "split characters": Fault(split_characters=True),
+    "long lines": Fault(line_length=200_000),
+}
+
+
+def streamed_async(model, run):
+    stream = model.invoke_stream("x")
+
+    async def read():
+        async for _ in stream:
+            pass
+
+    try:
+        run(read())
+    except Exception as error:
+        return error, stream.text
+    return None, stream.text
+
+
+def streamed_sync(model, run):
+    stream = model.invoke_stream("x")
+    try:
+        for _ in stream:
+            pass
+    except Exception as error:
+        return error, stream.text
+    return None, stream.text
+
+
+def outcome(calling):
+    execution = calling.execution
+    assert (execution.status is Status.COMPLETED) == (execution.error is None)
+    assert (execution.response is None) == (execution.error is not None)
+    return execution.error, execution.response.data if execution.response else execution.partial
+
+
+def whole_async(model, run):
+    async def ask():
+        return await model.invoke("x")
+
+    return outcome(run(ask()))
+
+
+def whole_sync(model, run):
+    return outcome(model.invoke_sync("x"))
+
+
+STREAMED = [streamed_async, streamed_sync]
+WAYS = [*STREAMED, whole_async, whole_sync]
+
+
+def ask(make_model, practice, run, wire, way, fault):
+    """The outcome, and the seconds it took."""
+    practice.script(Reply(TEXT, fault=fault))
+    model = make_model(wire, config=CONFIG)
+    begin = time.monotonic()
+    error, text = way(model, run)
+    return error, text, time.monotonic() - begin
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(make_model, practice, run, wire, way, name):
+    fault, kind = REFUSED[name]
+    error, text, _ = ask(make_model, practice, run, wire, way, fault)
+    assert type(error) is kind
+    assert text == ""
+    assert len(practice.requests) == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken(make_model, practice, run, wire, way, name):
+    """What had come is kept."""
+    fault, kind, partial = BROKEN[name]
+    error, text, _ = ask(make_model, practice, run, wire, way, fault)
+    assert type(error) is kind
+    assert text == (partial if way in STREAMED else "")
+    assert len(practice.requests) == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("wire", WIRES)
+def test_reset(make_model, practice, run, wire, way):
+    """A reset may destroy what was just sent, so what is kept is a beginning."""
+    error, text, _ = ask(
+        make_model, practice, run, wire, way, Fault(disconnect_after=3, reset=True)
+    )
+    assert type(error) is lm15.TransportError
+    assert PARTIAL.startswith(text)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("name", SILENT)
+def test_silent(make_model, practice, run, wire, way, name):
+    """X8: a TimeoutError, in time, and the connection is closed."""
+    fault, kind, partial = SILENT[name]
+    error, text, seconds = ask(make_model, practice, run, wire, way, fault)
+    assert type(error) is (kind if way in STREAMED else FirstTokenTimeout)
+    assert isinstance(error, TimeoutError)
+    assert text == (partial if way in STREAMED else "")
+    assert SOON <= seconds < SOON + 2
+    practice.requests[0].wait_closed(2)
+    assert len(practice.requests) == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual(make_model, practice, run, wire, way, name):
+    error, text, _ = ask(make_model, practice, run, wire, way, UNUSUAL[name])
+    assert error is None
+    assert text == TEXT
+
+
+def test_the_total_timeout_bounds_a_stream_that_never_stops_talking(make_model, practice, run):
+    practice.script(Reply("word " * 200, pace=0.02))
+    model = make_model(config=StreamConfig(timeout=0.3, max_retries=0))
+    begin = time.monotonic()
+    error, text = streamed_async(model, run)
+    assert isinstance(error, TimeoutError)
+    assert 0.3 <= time.monotonic() - begin < 2
+    assert text.startswith("word word")
+    practice.requests[0].wait_closed(2)
