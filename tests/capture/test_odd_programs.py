@@ -248,3 +248,84 @@ def test_what_is_saved_has_no_listeners_and_loading_it_takes_nobodys_away(heard,
     for each in (program, loaded, Captured()):
         heard.events.clear()
         assert each(question="Why?").answer == heard.text("answer")
+
+
+# --- predictors that ask more than once -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_what_an_adapter_asks_while_it_parses_is_the_predictors(asynchronous, practice, heard):
+    """X2, X4: of ``TwoStepAdapter`` the second call's fields stream, the first call has none."""
+    practice.script("It is Paris, I think.")
+    program = streamll.instrument(QA(), stream_fields="*", sinks=[heard])
+    predict = program.generate
+    streamll.instrument(predict, stream_fields="*", sinks=[heard])
+    with dspy.context(adapter=dspy.TwoStepAdapter(practice.lm())):
+        call = predict.acall(question="Why?") if asynchronous else predict(question="Why?")
+        answer = (asyncio.run(call) if asynchronous else call).answer
+    OrderCheck().check_all(heard.events)
+    assert len(heard.of("lm.start")) == 2
+    assert {(t.predictor, t.field) for t in heard.of("token")} == {
+        ("predict", "reasoning"), ("predict", "answer"),
+    }  # fmt: skip
+    assert heard.text("answer") == answer
+    assert len(heard.of("token")) > 10
+
+
+class Again(dspy.Predict):
+    """A predictor that asks twice, one after the other or at once."""
+
+    def forward(self, **inputs):
+        super().forward(**inputs)
+        return super().forward(**inputs)
+
+    async def aforward(self, **inputs):
+        forward = super().aforward
+        return (await asyncio.gather(forward(**inputs), forward(**inputs)))[1]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_a_predictor_that_asks_twice_in_one_call(asynchronous, practice, heard):
+    """X4: each of its LM calls has an identity of its own, and is the predictor's."""
+    practice.respond(
+        lambda request: {"answer": "first " * 9 if request is practice.requests[0] else "second"}
+    )
+    predict = streamll.instrument(Again("question -> answer"), stream_fields="*", sinks=[heard])
+    call = predict.acall(question="Why?") if asynchronous else predict(question="Why?")
+    if asynchronous:
+        asyncio.run(call)
+    OrderCheck().check_all(heard.events)
+    assert {t.predictor for t in heard.of("token")} == {"self"}
+    texts = {heard.text("answer", call_id=t.call_id) for t in heard.of("token")}
+    assert texts == {("first " * 9).strip(), "second"}
+
+
+class Adapting(dspy.Module):
+    """A module that uses an adapter and no predictor."""
+
+    def forward(self, questions):
+        return [self.adapt(dspy.ChatAdapter(), question) for question in questions]
+
+    async def aforward(self, questions):
+        return await asyncio.gather(
+            *(self.adapt(dspy.ChatAdapter().acall, question) for question in questions)
+        )
+
+    def adapt(self, adapter, question):
+        signature = dspy.Signature("question -> answer")
+        return adapter(dspy.settings.lm, {}, signature, [], {"question": question})
+
+
+def test_an_adapter_without_a_predictor_streams_fields(practice, heard):
+    """X2: its format and signature tell how to read the reply."""
+    practice.respond(
+        lambda request: {"answer": f"About {request.inputs['question']}: " + "words " * 9}
+    )
+    program = streamll.instrument(Adapting(), stream_fields=["answer"], sinks=[heard])
+    asked = ["one", "two", "three"]
+    for perform in (program, lambda questions: asyncio.run(program.acall(questions))):
+        outputs = perform(asked)
+        texts = [heard.text("answer", call_id=e.call_id) for e in heard.of("field.start")]
+        assert sorted(texts) == sorted(output[0]["answer"] for output in outputs)
+        OrderCheck().check_all(heard.events)
+        heard.events.clear()

@@ -121,18 +121,15 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         scope.check()
         run = scope.run
         frame = _open(scope, "lm", call_id, instance, str(getattr(instance, "model", instance)))
-        predictor = frame.parent if frame.parent is not None and frame.parent.predictor else None
-        format_ = _format_of(predictor, inputs) if predictor is not None else None
-        owner = predictor if predictor is not None and format_ is not None else frame
-        frame.path = owner.path if owner is predictor else frame.path
+        caller, owner = frame.parent, frame
+        format_ = _format_of(caller, inputs) if caller is not None else None
+        if caller is not None and format_ is not None:
+            frame.path, frame.predictor = caller.path, caller.predictor
+            owner = _owner(frame, caller)
         call = LMCall(scope, frame, owner, format_)
-        if owner is not frame:
-            scope_of_adapter = ADAPTER_CALLS.get()
-            if owner.lm_calls and _extends(scope_of_adapter, owner.lm_calls[-1].adapter_calls):
-                owner.lm_calls[-1].supersede("fallback")
-                call.restart()
-            call.adapter_calls = scope_of_adapter
-        owner.lm_calls.append(call)
+        if caller is not None and format_ is not None:
+            call.adapter_calls = ADAPTER_CALLS.get()
+            caller.lm_calls.append(call)
         frame.lm_calls = [call]
         run.opened(call)
         run.publish(
@@ -145,7 +142,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         self, call_id: str, outputs: Any | None, exception: BaseException | None = None
     ) -> None:
         frame = _close(call_id)
-        if frame is None:
+        if frame is None or not frame.lm_calls:
             return
         run = frame.scope.run
         call: LMCall = frame.lm_calls[0]
@@ -184,7 +181,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         if scope is None:
             return
         run = scope.run
-        parent = run.frames.get(ACTIVE_CALL_ID.get() or "")
+        parent = _running(run)
         if parent is None:
             return
         format_ = parent.formats[-1] if parent.kind == "format" else Format(instance, parent)
@@ -205,6 +202,17 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         owner: Frame = format_.owner
         if frame.parent is owner and format_.signature is not None:
             owner.formats = [format_]
+
+    def on_adapter_parse_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        # An adapter may ask another model what a reply means: that call is the predictor's, too.
+        if (scope := current_scope()) is not None and (caller := _running(scope.run)) is not None:
+            frame = Frame("parse", call_id, instance, "parse", caller, scope, time.monotonic())
+            scope.run.frames[call_id] = frame
+
+    def on_adapter_parse_end(
+        self, call_id: str, outputs: Any | None, exception: BaseException | None = None
+    ) -> None:
+        _close(call_id)
 
     # --- code interpreters --------------------------------------------------------------------------
 
@@ -257,9 +265,17 @@ def _say(moment: str, scope: Scope, instance: Any, value: Any) -> None:
             scope.publish(Status(message=message))
 
 
+def _running(run: Run) -> Frame | None:
+    """The frame of the call that is running here, seen through the adapter that parses."""
+    frame = run.frames.get(ACTIVE_CALL_ID.get() or "")
+    while frame is not None and frame.kind == "parse":
+        frame = frame.parent
+    return frame
+
+
 def _open(scope: Scope, kind: str, call_id: str, instance: Any, name: str) -> Frame:
     run: Run = scope.run
-    parent = run.frames.get(ACTIVE_CALL_ID.get() or "")
+    parent = _running(run)
     while parent is not None and parent.kind == "format":
         parent = parent.parent
     frame = Frame(kind, call_id, instance, name, parent, scope, time.monotonic())
@@ -318,6 +334,23 @@ def _format_of(predictor: Frame, inputs: dict[str, Any]) -> Format | None:
     # A plugin may pass the messages on as a copy; the latest rendering is then the best guess.
     latest: Format | None = predictor.formats[-1] if predictor.formats else None
     return latest if messages is not None else None
+
+
+def _owner(frame: Frame, caller: Frame) -> Frame:
+    """In whose name an LM call speaks that an adapter makes for ``caller``.
+
+    The first to speak for a predictor speaks as the predictor's call, and so does a fallback in
+    its stead. Others speak as themselves: a field is streamed once in each name.
+    """
+    before: LMCall | None = caller.lm_calls[-1] if caller.lm_calls else None
+    if before is None:
+        return caller if isinstance(caller.instance, dspy.Predict) else frame
+    if before.owner is not caller:
+        return frame
+    if _extends(ADAPTER_CALLS.get(), before.adapter_calls):
+        before.supersede("fallback")
+        return caller
+    return frame if before.has_spoken or before.is_on else caller
 
 
 def _extends(later: tuple[Any, ...], earlier: tuple[Any, ...]) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-import dspy
 from dspy.adapters.types import Type
 
 from streamll.capture.inside_dspy import ENGINE_CHUNK, attributes
@@ -42,8 +41,7 @@ def chunk_of(call: LMCall, delta: Delta, finish_reason: str | None) -> Any:
 
 def predict_id(call: LMCall) -> int | None:
     """DSPy's name for the predictor that a chunk belongs to."""
-    predictor = call.owner.instance
-    return id(predictor) if isinstance(predictor, dspy.Predict) else None
+    return None if call.predictor is None else id(call.predictor)
 
 
 def delta_of(chunk: Any) -> Any:

@@ -73,7 +73,10 @@ class FieldText:
 
 
 class LMCall:
-    """The listener of one LM call; ``owner`` is the predictor's frame (its own if called bare)."""
+    """The listener of one LM call, which speaks as ``owner``: mostly the predictor's frame.
+
+    Without a ``format_`` it is a bare call: its text is one field.
+    """
 
     def __init__(self, scope: Scope, frame: Frame, owner: Frame, format_: Any) -> None:
         self.scope = scope
@@ -83,17 +86,19 @@ class LMCall:
         self.adapter = format_.adapter if format_ is not None else None
         self.signature = format_.signature if format_ is not None else None
         self.adapter_calls: tuple[Any, ...] = ()  # DSPy's adapter calls around this one
-        self.bare = owner is frame
+        self.bare = format_ is None
+        made_for = frame if frame.parent is None or self.bare else frame.parent
+        self.predictor = made_for.instance if isinstance(made_for.instance, dspy.Predict) else None
         self.result: Any = None  # DSPy's CallResult: usage, cost, cache hit
         self.first_text: float | None = None
         self.finish_reason: str | None = None
         self.cached = False
-        own = getattr(owner.instance, "signature", None)
+        own = getattr(self.predictor, "signature", None)
         self._native = {} if self.bare else native_fields(own, self.signature)
         self._annotations = annotations_of(own, self.signature)
         self._wanted = self._select()
         self._everything = self._wants_everything()
-        self._chunk_readers = [d for d in scope.demands if d.wants_chunks(owner.instance)]
+        self._chunk_readers = [d for d in scope.demands if d.wants_chunks(self.predictor)]
         self.given_chunks = False  # by the engine itself, so that none need be made of what it says
         self.streaming = bool(self._wanted or self._everything or self._chunk_readers)
         self._channels = [o for o in scope.outlets if hasattr(o, "wait_for_space")]
@@ -109,14 +114,13 @@ class LMCall:
 
     def _select(self) -> frozenset[str]:
         names = (REPLY_FIELD,) if self.bare else self._output_fields()
-        predictor = self.owner.instance
-        listened = self.scope.wanted(predictor, names) if self._listened() else frozenset()
-        return listened.union(*(d.wanted(predictor, names) for d in self.scope.demands))
+        listened = self.scope.wanted(self.predictor, names) if self._listened() else frozenset()
+        return listened.union(*(d.wanted(self.predictor, names) for d in self.scope.demands))
 
     def _output_fields(self) -> tuple[str, ...]:
         if self.signature is not None:
             return (*self.signature.output_fields, *self._native.values())
-        signature = getattr(self.owner.instance, "signature", None)
+        signature = getattr(self.predictor, "signature", None)
         return tuple(signature.output_fields) if signature is not None else ()
 
     def _wants_everything(self) -> bool:
@@ -309,6 +313,16 @@ class LMCall:
         if self._wanted or self._everything:
             for part in other_parts(response):
                 self.run.publish(ReplyPart, self.scope, self.identity, **part)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the call is under way."""
+        return self.frame.call_id in self.run.frames
+
+    @property
+    def has_spoken(self) -> bool:
+        """Whether any field of the current attempt has been begun."""
+        return bool(self._fields)
 
     @property
     def streamed(self) -> bool:

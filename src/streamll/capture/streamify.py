@@ -323,7 +323,7 @@ class Wishes:
         if self._raw:
             self._output.say(chunk)
             return
-        for target in self._natives(call.owner.instance):
+        for target in self._natives(call.predictor):
             value = native_value(target.annotation, chunk)
             if value is not None:
                 said = Native(identity=call.identity, field=target.field, value=value)
