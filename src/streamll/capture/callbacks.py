@@ -110,7 +110,12 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
     def on_tool_end(
         self, call_id: str, outputs: Any | None, exception: BaseException | None = None
     ) -> None:
-        _end_step(_close(call_id), ToolEnd, ToolError, outputs, exception)
+        frame = _close(call_id)
+        _end_step(frame, ToolEnd, ToolError, outputs, exception)
+        if frame is not None and exception is not None:
+            _say("tool_error", frame.scope, frame.instance, exception)
+        elif frame is not None:
+            _say("tool_end", frame.scope, frame.instance, outputs)
 
     # --- language models ----------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ class Capture:
         ``stream(qa, fields=…)`` speaks of the very call that ``qa``'s own declaration speaks of,
         and closer to it. Where only ``watch`` looks on, its fields hold.
         """
-        if parent is not None and parent.instance is instance:
+        if parent is not None and parent.instance is instance and parent.selection is not None:
             return None
         if self.selection is None and parent is None and watching is not None:
             return watching.selection
