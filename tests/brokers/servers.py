@@ -234,6 +234,16 @@ class RabbitMQServer(Server):
             wait_until(lambda: listens(self.epmd_port), 10, "epmd listens")
         super().start(seconds)
 
+    def control(self, *arguments: str) -> None:
+        """Run ``rabbitmqctl``."""
+        subprocess.run(
+            [str(self.script.parent / "rabbitmqctl"), *arguments],
+            env=self.environment(),
+            check=True,
+            timeout=60,
+            stdout=subprocess.DEVNULL,
+        )
+
     def answers(self) -> bool:
         return ask(self.port, b"AMQP\x00\x00\x09\x01")[:1] == b"\x01"
 

@@ -1,8 +1,8 @@
 """What a sink has yet to get confirmed: parcels in order, bounded by bytes.
 
 Plain data and no I/O. A parcel is one entry of a log: consecutive events of one run under one
-context, encoded once, so that sending it again sends the same bytes. Its ``id`` names the producer
-and counts its parcels, so that a reader can tell a repetition.
+context. When it is sent it gets an ``id``, which names the producer and counts what he sends;
+sent again it keeps it, so that a reader can tell a copy.
 
 Beyond ``max_bytes`` the oldest parcels are dropped; what was lost is announced by a ``stream.gap``
 of the run that goes out before anything else.
@@ -22,10 +22,14 @@ from streamll.brokers import tracing
 from streamll.core.events import NOBODY, NOTHING, Event, Identity, StreamGap, TokenEvent
 from streamll.core.wire import encode_batch
 
+HEADING = 128
+"""About what id and traceparent add to a parcel."""
 
-class Parcel(msgspec.Struct, frozen=True, gc=False):
-    """One entry of a log, ready to be sent. ``events`` are those it holds, ``stands_for`` counts
-    the parts of merged tokens and the losses it announces as well.
+
+class Parcel(msgspec.Struct, gc=False):
+    """One entry of a log. ``events`` are those it holds, ``stands_for`` counts the parts of merged
+    tokens and the losses it announces as well. ``heading`` has the id, which it gets when it is to
+    be sent.
     """
 
     run_id: str | None
@@ -34,7 +38,17 @@ class Parcel(msgspec.Struct, frozen=True, gc=False):
     last: int | None
     events: int
     stands_for: int
-    body: bytes
+    traceparent: str | None
+    rest: bytes
+    heading: bytes = b""
+
+    @property
+    def body(self) -> bytes:
+        return self.heading + self.rest
+
+    @property
+    def size(self) -> int:
+        return len(self.rest) + HEADING
 
 
 class Outbox:
@@ -48,6 +62,7 @@ class Outbox:
         self.dropped = 0
         self.oversized = 0
         self._parcels: deque[Parcel] = deque()
+        self._tried = 0  # so many of the oldest have an id, since they may have arrived already
         self._lost: dict[str | None, tuple[int, str]] = {}
         self._producer = uuid.uuid4().hex
         self._made = 0
@@ -62,6 +77,7 @@ class Outbox:
         while self.bytes > self.max_bytes and len(self._parcels) > 1:
             parcel = self._parcels.popleft()
             self._forget(parcel)
+            self._tried = 0  # what comes next must have a higher id than the gap in front of it
             self.dropped += parcel.events
             self._lose(parcel.run_id, parcel.stands_for, "overflow")
 
@@ -71,28 +87,32 @@ class Outbox:
         parcels: list[Parcel] = []
         size = 0
         for parcel in self._parcels:
-            size += len(parcel.body)
+            size += parcel.size
             if parcels and (len(parcels) >= max_parcels or size > max_bytes):
                 break
             parcels.append(parcel)
+        for parcel in parcels[self._tried :]:
+            self._number(parcel)
+        self._tried = max(self._tried, len(parcels))
         return parcels
 
     def sent(self, count: int) -> None:
         """The oldest ``count`` parcels have been confirmed."""
         for _ in range(count):
             self._forget(self._parcels.popleft())
+        self._tried -= count
 
     def _pack(self, events: list[Event], traceparent: str | None) -> None:
         [envelope] = encode_batch(events)
-        body = self._headed(envelope, traceparent)
-        if len(body) > self.max_entry_bytes:
+        if len(envelope) > self.max_entry_bytes:
             if len(events) > 1:
                 middle = len(events) // 2
                 self._pack(events[:middle], traceparent)
                 self._pack(events[middle:], traceparent)
             else:
                 self.oversized += 1
-                self._parcels.append(self._gap(events[0].run_id, stands_for(events), "oversized"))
+                gap = self._gap(events[0].run_id, stands_for(events), "oversized")
+                self._parcels.append(gap)
             return
         first, last = events[0], events[-1]
         parcel = Parcel(
@@ -102,20 +122,21 @@ class Outbox:
             last.seq,
             len(events),
             stands_for(events),
-            body,
+            traceparent,
+            envelope[1:],
         )
         self._parcels.append(parcel)
-        self.bytes += len(body)
+        self.bytes += parcel.size
         self.events += len(events)
 
-    def _headed(self, envelope: bytes, traceparent: str | None) -> bytes:
-        """The envelope with the keys that belong to its way through a broker."""
+    def _number(self, parcel: Parcel) -> None:
+        """Head the envelope with the keys that belong to its way through a broker."""
         self._made += 1
-        trace = f'"{tracing.KEY}":"{traceparent}",' if traceparent else ""
-        return f'{{"id":"{self._producer}:{self._made}",{trace}'.encode() + envelope[1:]
+        trace = f'"{tracing.KEY}":"{parcel.traceparent}",' if parcel.traceparent else ""
+        parcel.heading = f'{{"id":"{self._producer}:{self._made}",{trace}'.encode()
 
     def _forget(self, parcel: Parcel) -> None:
-        self.bytes -= len(parcel.body)
+        self.bytes -= parcel.size
         self.events -= parcel.events
 
     def _lose(self, run_id: str | None, count: int, reason: str) -> None:
@@ -124,15 +145,16 @@ class Outbox:
     def _announce(self) -> None:
         for run_id, (count, reason) in self._lost.items():
             gap = self._gap(run_id, count, reason)
-            self._parcels.appendleft(gap)
+            self._parcels.insert(self._tried, gap)
         self._lost.clear()
 
     def _gap(self, run_id: str | None, count: int, reason: str) -> Parcel:
         identity = NOBODY if run_id is None else Identity(run_id=run_id)
         event = StreamGap(timestamp=time.time(), identity=identity, count=count, reason=reason)
-        body = self._headed(encode_batch([event])[0], None)
-        self.bytes += len(body)
-        return Parcel(run_id, NOTHING, None, None, 0, count, body)
+        [envelope] = encode_batch([event])
+        gap = Parcel(run_id, NOTHING, None, None, 0, count, None, envelope[1:])
+        self.bytes += gap.size
+        return gap
 
 
 def grouped(events: Iterable[Event]) -> Iterator[list[Event]]:

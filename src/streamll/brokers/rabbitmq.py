@@ -122,7 +122,9 @@ class _Writer:
         self._loop = LoopThread("streamll-rabbitmq")
         self._connection: Any = None
         try:
-            self._exchange = self._loop.call(self._open(url, exchange, max_bytes))
+            self._exchange = self._loop.call(
+                asyncio.wait_for(self._open(url, exchange, max_bytes), CONFIRM_SECONDS)
+            )
         except BaseException:
             self.close()
             raise
@@ -133,8 +135,11 @@ class _Writer:
     def close(self) -> None:
         with contextlib.suppress(Exception):
             if self._connection is not None:
-                self._loop.call(asyncio.wait_for(self._connection.close(), 1.0))
+                self._loop.call(self._close())
         self._loop.stop(2.0)
+
+    async def _close(self) -> None:
+        await asyncio.wait_for(self._connection.close(), 1.0)
 
     async def _open(self, url: str, exchange: str, max_bytes: int) -> Any:
         self._connection = await _connected(url)

@@ -196,7 +196,7 @@ class BrokerSink(BaseSink):
         self._outbox.sent(len(parcels))
         self._confirmed += sum(parcel.events for parcel in parcels)
         self._entries += len(parcels)
-        self._bytes += sum(len(parcel.body) for parcel in parcels)
+        self._bytes += sum(parcel.size for parcel in parcels)
         self._batches += 1
         self._breaker.succeeded()
         if self._failures_in_a_row:
