@@ -1,1 +1,34 @@
-"""To the browser: responses for your own routes, and a server of runs."""
+"""To the browser: responses for your own routes, and a server of runs.
+
+``sse_response`` and ``websocket_stream`` stream one program from a Starlette or FastAPI route.
+``create_app`` serves programs: runs live in a log, and any process serves any run.
+Needs the extra ``streamll[serve]``. Reaches programs only through ``streamll.stream``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamll.serve.access import run_token
+    from streamll.serve.app import create_app
+    from streamll.serve.limits import Limits
+    from streamll.serve.responses import sse_response
+    from streamll.serve.sockets import websocket_stream
+
+_HOMES = {
+    "create_app": "app",
+    "Limits": "limits",
+    "run_token": "access",
+    "sse_response": "responses",
+    "websocket_stream": "sockets",
+}
+
+__all__ = ["Limits", "create_app", "run_token", "sse_response", "websocket_stream"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'streamll.serve' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"streamll.serve.{_HOMES[name]}"), name)

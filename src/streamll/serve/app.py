@@ -1,0 +1,155 @@
+"""``create_app``: programs over HTTP, as a plain ASGI application.
+
+::
+
+    POST   /runs                    start a program: 202 and the run's id
+    GET    /runs                    the latest runs this process has heard of
+    GET    /runs/{id}               a run in one object, as far as it has come
+    GET    /runs/{id}/events        its events (SSE); ``Last-Event-ID`` or ``?after=``, ``?format=``
+    WS     /runs/{id}/ws            the same over a WebSocket
+    DELETE /runs/{id}               cancel it
+    GET    /programs                what can be started, and its inputs
+    POST   /v1/chat/completions     OpenAI's wire      POST /ai, GET /ai/{chat}/stream   Vercel's
+    POST   /agui                    AG-UI              /          the viewer
+    GET    /healthz, /metrics
+
+The log decides, not the process: what a route needs to know of a run it reads there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from streamll.serve import chat, metrics, pages, runs
+from streamll.serve.access import Access
+from streamll.serve.gate import Gate
+from streamll.serve.journal import Journal
+from streamll.serve.limits import Limits
+from streamll.serve.programs import served
+from streamll.serve.readership import Readership
+from streamll.serve.requests import Refused, authorize
+from streamll.serve.runner import Runner
+from streamll.serve.service import Service
+
+LOG = "sqlite:///streamll.db"
+
+
+def create_app(
+    programs: Any,
+    *,
+    log: str = LOG,
+    tokens: str | Iterable[str] = (),
+    secret: str | bytes | None = None,
+    origins: Iterable[str] = (),
+    hosts: Iterable[str] | None = None,
+    limits: Limits | None = None,
+    viewer: bool = True,
+    drain_on_signals: bool = True,
+) -> ASGIApp:
+    """An ASGI application that serves ``programs``: one, several by name, or ``Served`` ones.
+
+    Args:
+        log: where runs are kept: ``sqlite:///…``, ``redis://…``, ``amqp://…``.
+        tokens: bearer tokens that may do everything. Without any, the server answers only to
+            clients on its own machine.
+        secret: signs the tokens for single runs; give it where several processes serve.
+        origins: other origins whose pages may call (CORS, WebSocket).
+        hosts: the names this server answers to.
+        limits: see ``Limits``.
+        viewer: serve the page at ``/``.
+        drain_on_signals: when the process is told to stop (SIGTERM, SIGINT), send readers away at
+            once and let programs end; the server that runs the application then stops as usual.
+
+    Raises:
+        ConfigurationError: something that cannot work.
+    """
+    bounds = limits or Limits()
+    journal = Journal(log)
+    service = Service(
+        programs=served(programs),
+        access=Access(tokens, secret=secret, origins=origins, hosts=hosts),
+        limits=bounds,
+        runner=Runner(journal, bounds),
+        readers=Readership(bounds.readers),
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await service.runner.open()
+        with _draining_on_signals(service) if drain_on_signals else contextlib.nullcontext():
+            yield
+        service.drain()
+        await service.runner.close(bounds.drain_seconds)
+
+    async def healthz(_: Request) -> Response:
+        return service.health()
+
+    async def show_metrics(request: Request) -> Response:
+        authorize(request, service.access)
+        text = metrics.render(service.runner, service.readers, gate, service.draining)
+        return Response(text, media_type=metrics.CONTENT_TYPE)
+
+    inner = Starlette(lifespan=lifespan, exception_handlers={Refused: _refused})
+    inner.add_route("/healthz", healthz)
+    inner.add_route("/metrics", show_metrics)
+    runs.add_routes(inner, service)
+    chat.add_routes(inner, service)
+    if viewer:
+        pages.add_routes(inner)
+    gate = Gate(_Started(inner, service), service.access)
+    return gate
+
+
+class _Started:
+    """Opens the log with the first request where a server runs no lifespan (a mounted app)."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._service.runner.open()
+        await self._app(scope, receive, send)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return error.response
+
+
+@contextlib.contextmanager
+def _draining_on_signals(service: Service) -> Any:
+    """Hear of the end when it begins: servers tell an application only after all readers left."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before: dict[int, Any] = {}
+
+    def told(number: int, frame: Any) -> None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(service.drain)
+        if callable(before[number]):
+            before[number](number, frame)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before[number] = signal.getsignal(number)
+        if callable(before[number]):
+            signal.signal(number, told)
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            if signal.getsignal(which) is told:
+                signal.signal(which, handler)

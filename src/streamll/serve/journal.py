@@ -1,0 +1,274 @@
+"""The log as a server sees it: one tail of everything for all readers of this process.
+
+``Journal`` reads the log once, from when it was opened on, and hands each event to the ``Feed`` of
+its run, if anybody in this process reads it. What came before is read for each reader from the
+log itself. Who falls behind what a feed keeps does that, too: a slow reader costs no memory.
+
+Events outside any run whose type begins with ``server.`` are the processes' talk with each other
+(``runner``); they are no reader's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from streamll.brokers.opening import default_target, open_sink, open_source, without_password
+from streamll.brokers.source import LIMIT, Entry, Options
+from streamll.consumer.reading import Letter, Reading, read_letter
+from streamll.core.errors import WireError
+from streamll.core.events import TERMINAL, Event
+from streamll.serve.frames import Item, Position, items_of
+from streamll.sinks.base import BaseSink
+
+logger = logging.getLogger("streamll")
+
+KEPT_EVENTS = 4_000
+"""Events of a run that are kept for its readers, at least; twice that at most."""
+
+SHORT_READ_IS_THE_END = ("sqlite:", "redis:", "rediss:", "unix:")
+RETRY_SECONDS = 0.5
+TALK = "server."
+
+
+class Feed:
+    """The latest events of one run, shared by its readers in this process."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.readers = 0
+        self.ended = False
+        self.heard_at = time.monotonic()
+        self._items: deque[Item] = deque()
+        self._dropped = 0  # items that are no longer kept
+        self._last = -1
+        self._news = asyncio.Event()
+
+    def add(self, events: list[Event]) -> None:
+        self.heard_at = time.monotonic()
+        for item in items_of(events, self._last):
+            self._items.append(item)
+            self._last = item.last
+            self.ended = self.ended or item.event.event_type in TERMINAL
+        if len(self._items) > 2 * KEPT_EVENTS:
+            for _ in range(KEPT_EVENTS):
+                self._items.popleft()
+            self._dropped += KEPT_EVENTS
+        self.wake()
+
+    def wake(self) -> None:
+        """Let every waiting reader look."""
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def wait(self) -> None:
+        await self._news.wait()
+
+    def index_behind(self, seq: int) -> int | None:
+        """Where a reader goes on who has had everything up to ``seq``; ``None``: in the log.
+
+        A feed that has heard nothing yet cannot tell.
+        """
+        if not self._items or self._items[0].first > seq + 1:
+            return None
+        for index, item in enumerate(self._items):
+            if item.last > seq:
+                return self._dropped + index
+        return self._dropped + len(self._items)
+
+    def since(self, index: int) -> list[Item] | None:
+        """The items from ``index`` on; ``None`` if they are no longer kept."""
+        start = index - self._dropped
+        if start < 0:
+            return None
+        return list(itertools.islice(reversed(self._items), len(self._items) - start))[::-1]
+
+    @property
+    def start(self) -> int:
+        """The index of the first item that is kept."""
+        return self._dropped
+
+    @property
+    def has_items(self) -> bool:
+        return bool(self._items)
+
+    def is_at_end(self, index: int) -> bool:
+        return index >= self._dropped + len(self._items)
+
+
+class Journal:
+    """One log, written and read by this process's event loop."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.place = without_password(url)
+        self.sink: BaseSink = open_sink(url)
+        self._target = default_target(url)
+        self._feeds: dict[str, Feed] = {}
+        self._tail: asyncio.Task[None] | None = None
+        self._at_end = asyncio.Event()
+        self.talk: list[Callable[[Event], None]] = []
+        self.everything: list[Callable[[list[Event]], None]] = []
+        self.entries_read = 0
+        self.reachable = False
+
+    async def start(self) -> None:
+        """Begin to listen. Returns when nothing written from now on can be missed."""
+        if self._tail is None:
+            self._tail = asyncio.create_task(self._listen(), name="streamll journal")
+        await self._at_end.wait()
+
+    async def close(self) -> None:
+        if self._tail is not None:
+            self._tail.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._tail
+            self._tail = None
+        await asyncio.to_thread(self.sink.stop)
+
+    # --- reading ------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def feed(self, run_id: str) -> Iterator[Feed]:
+        """The feed of a run, from now on, for one more reader."""
+        feed = self._feeds.get(run_id)
+        if feed is None:
+            feed = self._feeds[run_id] = Feed(run_id)
+        feed.readers += 1
+        try:
+            yield feed
+        finally:
+            feed.readers -= 1
+            if not feed.readers:
+                self._feeds.pop(run_id, None)
+
+    async def history(self, position: Position) -> AsyncIterator[list[Event]]:
+        """What the log holds of a run behind ``position``, and then no more."""
+        options = Options(target=self._target, start="beginning", run_id=position.run_id)
+        source = open_source(self.url, options)
+        reading = Reading()
+        if position.seq >= 0:
+            reading.resume(position.run_id, position.seq, position.offset)
+        await source.connect()
+        try:
+            while True:
+                entries = await source.read()
+                letters = read_all(entries, reading)
+                events = [e for each in letters for e in each if e.run_id == position.run_id]
+                if events:
+                    yield events
+                    if events[-1].event_type in TERMINAL:
+                        return
+                if not entries or (
+                    len(entries) < LIMIT and self.url.startswith(SHORT_READ_IS_THE_END)
+                ):
+                    return
+        finally:
+            await source.close()
+
+    async def read(self, position: Position, feed: Feed) -> AsyncIterator[list[Item]]:
+        """A run's events behind ``position`` to its end, as they come.
+
+        Now and then, when the feed is woken without news, an empty list: time for a heartbeat.
+        Nothing is missed between the log and the feed: what the log did not hold when it was read
+        was written later, and the feed has listened since before.
+        """
+        index = feed.index_behind(position.seq)
+        while True:
+            if index is None:
+                async for events in self.history(position):
+                    items = items_of(events, position.seq)
+                    position = items[-1].reached(position)
+                    yield items
+                    if events[-1].event_type in TERMINAL:
+                        return
+                index = feed.index_behind(position.seq)
+            index = feed.start if index is None else index
+            kept = feed.since(index)
+            if kept is None:
+                index = None
+                continue
+            items = kept
+            index += len(items)
+            if items and items[0].first <= position.seq:
+                items = unread(items, position)
+            if items:
+                position = items[-1].reached(position)
+            yield items
+            if feed.ended and feed.is_at_end(index):
+                return
+            if feed.is_at_end(index):
+                await feed.wait()
+
+    # --- listening ----------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        source = open_source(self.url, Options(target=self._target, start="new"))
+        reading = Reading()
+        told = False
+        while True:
+            try:
+                await source.connect()
+                self.reachable, told = True, False
+                self._at_end.set()
+                while True:
+                    self._hear(read_all(await source.read(), reading))
+            except asyncio.CancelledError:
+                await source.close()
+                raise
+            except Exception as error:  # noqa: BLE001 - the log may be away for a while
+                self.reachable = False
+                if not told:
+                    logger.warning("cannot read the log %s (%s)", self.place, type(error).__name__)
+                    told = True
+                await asyncio.sleep(RETRY_SECONDS)
+
+    def _hear(self, letters: list[list[Event]]) -> None:
+        for events in letters:
+            if not events:
+                continue
+            self.entries_read += 1
+            run_id = events[0].run_id
+            if run_id is None:
+                for event in events:
+                    if event.event_type.startswith(TALK):
+                        for listener in self.talk:
+                            listener(event)
+                continue
+            for hear in self.everything:
+                hear(events)
+            feed = self._feeds.get(run_id)
+            if feed is not None:
+                feed.add(events)
+
+    def wake(self) -> None:
+        for feed in list(self._feeds.values()):
+            feed.wake()
+
+    @property
+    def feeds(self) -> dict[str, Feed]:
+        return self._feeds
+
+
+def unread(items: list[Item], position: Position) -> list[Item]:
+    """What of the items a reader at ``position`` has not had: the first may be cut."""
+    reading = Reading()
+    reading.resume(position.run_id, position.seq, position.offset)
+    events = reading.read(Letter(None, None, [item.event for item in items]))
+    return items_of(events, position.seq)
+
+
+def read_all(entries: list[Entry], reading: Reading) -> list[list[Event]]:
+    """The events of each entry, without copies; foreign entries are passed over."""
+    letters = []
+    for entry in entries:
+        try:
+            letters.append(reading.read(read_letter(entry.body)))
+        except WireError as error:
+            logger.debug("an entry of the log is none of streamll's: %s", error)
+    return letters

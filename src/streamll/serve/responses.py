@@ -1,0 +1,112 @@
+"""``sse_response``: a program as an event stream, in a route of your own.
+
+::
+
+    @app.get("/ask")
+    async def ask(q: str):
+        return streamll.sse_response(qa, question=q)
+
+Without a log the program runs for this one reader: when the client leaves, it is stopped, and a
+browser that comes back is told that there is nothing to come back to. With a log
+(``log="sqlite:///runs.db"``) the run goes on, and ``Last-Event-ID`` resumes it, in any process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Scope
+
+import streamll
+from streamll.serve.formats import Format, Telling, make_format
+from streamll.serve.frames import HEADERS, Position, read_position
+from streamll.serve.journal import Journal
+from streamll.serve.limits import Limits
+from streamll.serve.programs import Served, reply_of
+from streamll.serve.readers import stream_of_call, stream_of_log
+from streamll.serve.runner import Runner
+from streamll.serve.sending import StreamingBody
+
+
+def sse_response(
+    program: Callable[..., Any],
+    /,
+    *,
+    format: str = "native",  # noqa: A002 - what it is called on the wire
+    fields: str | Iterable[str] = "*",
+    reply: str | None = None,
+    log: str | None = None,
+    context: Mapping[str, Any] | None = None,
+    heartbeat: float = 15.0,
+    inputs: Mapping[str, Any] | None = None,
+    **program_inputs: Any,
+) -> Response:
+    """A Starlette response that runs ``program`` with its inputs and streams it.
+
+    Args:
+        format: ``"native"``, ``"vercel"``, ``"agui"`` or ``"openai"``.
+        fields: output fields to stream, as ``streamll.stream`` takes them.
+        reply: the field that the chat formats give as text; by default the last output field.
+        log: keep the run in this log (``"sqlite:///runs.db"``, ``"redis://…"``): it goes on when
+            the client leaves. Whoever knows a run's id can read it here; ids cannot be guessed.
+        context: what every event of a run in the log carries, see ``set_context``.
+        heartbeat: seconds of silence after which a comment keeps the connection alive.
+        inputs: inputs whose names are among the above.
+
+    Raises:
+        UnknownFieldError: a field name that no predictor of the program has.
+        ConfigurationError: an unknown format or broker.
+    """
+    given = {**(inputs or {}), **program_inputs}
+    telling = Telling(text=reply or reply_of(program), model=type(program).__name__)
+    form = make_format(format, telling)
+    wanted = fields if isinstance(fields, str) else tuple(fields)
+    call = streamll.stream(program, fields=wanted, keep_text=False)  # unknown fields fail here
+
+    def open_stream(scope: Scope) -> AsyncIterator[bytes] | Response:
+        came_with = Headers(scope=scope).get("last-event-id")
+        if log is None:
+            if came_with:
+                return Response(status_code=204)  # which ends a browser's attempts
+            return stream_of_call(call(**given), form, heartbeat)
+        try:
+            position = read_position(came_with) if came_with else None
+        except ValueError as error:
+            return PlainTextResponse(str(error), 400)
+        served = Served(name="program", program=program, fields=wanted)
+        return _logged(log, served, given, context, position, form, heartbeat)
+
+    return StreamingBody(open_stream, {**HEADERS, **form.headers})
+
+
+async def _logged(
+    log: str,
+    served: Served,
+    inputs: Mapping[str, Any],
+    context: Mapping[str, Any] | None,
+    position: Position | None,
+    form: Format,
+    heartbeat: float,
+) -> AsyncIterator[bytes]:
+    runner = await runner_for(log, heartbeat)
+    if position is None:
+        position = Position(await runner.start(served, inputs, context=context))
+    async for chunk in stream_of_log(runner.journal, position, form):
+        yield chunk
+
+
+_runners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Runner]] = WeakKeyDictionary()
+
+
+async def runner_for(log: str, heartbeat: float) -> Runner:
+    """The runner of this event loop for a log: one for all responses."""
+    here = _runners.setdefault(asyncio.get_running_loop(), {})
+    if log not in here:
+        here[log] = Runner(Journal(log), Limits(runs=1_000_000, heartbeat_seconds=heartbeat))
+    await here[log].open()
+    return here[log]

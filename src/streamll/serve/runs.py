@@ -1,0 +1,135 @@
+"""The routes of runs: start, read, look at, cancel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+
+from streamll.core.errors import ConfigurationError
+from streamll.serve.formats import Telling, make_format
+from streamll.serve.frames import LATE, Position
+from streamll.serve.readers import items_from_log, read_up_to
+from streamll.serve.requests import Refused, authorize, read_json, refuse
+from streamll.serve.service import Service
+from streamll.serve.snapshot import Snapshot
+from streamll.serve.sockets import catch_up, send_items
+
+TOKEN_SECONDS = 24 * 3600.0
+POLICY = 1008
+
+
+def add_routes(app: Starlette, service: Service) -> None:
+    routes = Runs(service)
+    app.add_route("/runs", routes.start, methods=["POST"])
+    app.add_route("/runs", routes.list, methods=["GET"])
+    app.add_route("/runs/{run_id}", routes.look, methods=["GET"])
+    app.add_route("/runs/{run_id}", routes.cancel, methods=["DELETE"])
+    app.add_route("/runs/{run_id}/events", routes.events, methods=["GET"])
+    app.add_route("/programs", routes.programs, methods=["GET"])
+    app.router.routes.append(WebSocketRoute("/runs/{run_id}/ws", routes.socket))
+
+
+class Runs:
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    async def start(self, request: Request) -> Response:
+        service = self.service
+        authorize(request, service.access)
+        body = await read_json(request, service.limits)
+        inputs, context = body.get("inputs", {}), body.get("context")
+        if not isinstance(inputs, dict) or not isinstance(context, (dict, type(None))):
+            raise refuse(400, "inputs and context are objects")
+        run_id = await service.start(service.program(body.get("program")), inputs, context=context)
+        path = f"{request.scope.get('root_path', '')}/runs/{run_id}"
+        answer: dict[str, Any] = {
+            "run_id": run_id,
+            "url": path,
+            "events": f"{path}/events",
+            "websocket": f"{path}/ws",
+            "token": service.access.token_for(run_id, TOKEN_SECONDS),
+        }
+        return JSONResponse(answer, 202, headers={"location": path})
+
+    async def list(self, request: Request) -> Response:
+        authorize(request, self.service.access)
+        return JSONResponse({"runs": [*reversed(self.service.runner.recent.values())]})
+
+    async def programs(self, request: Request) -> Response:
+        authorize(request, self.service.access)
+        told = [
+            {"name": each.name, "reply": each.reply, "inputs": msgspec.to_builtins(each.inputs())}
+            for each in self.service.programs.values()
+        ]
+        return JSONResponse({"programs": told})
+
+    async def look(self, request: Request) -> Response:
+        run_id = request.path_params["run_id"]
+        authorize(request, self.service.access, run_id)
+        snapshot, known = Snapshot(run_id), run_id in self.service.runner.running
+        async for events in self.service.runner.journal.history(Position(run_id)):
+            known = True
+            snapshot.feed(events)
+        if not known:
+            raise refuse(404, "there is no such run")
+        return JSONResponse(snapshot.answer(), headers={"cache-control": "no-store"})
+
+    async def cancel(self, request: Request) -> Response:
+        run_id = request.path_params["run_id"]
+        authorize(request, self.service.access, run_id)
+        if not await self.service.has_more(Position(run_id, LATE)):
+            return JSONResponse({"run_id": run_id, "status": "over"})
+        self.service.runner.cancel(run_id)
+        return JSONResponse({"run_id": run_id, "status": "cancelling"}, 202)
+
+    async def events(self, request: Request) -> Response:
+        service, run_id = self.service, request.path_params["run_id"]
+        authorize(request, service.access, run_id)
+        service.check_readers()
+        position = service.position(request, run_id)
+        form = request.query_params.get("format", "native")
+        try:
+            make_format(form)
+        except ConfigurationError as error:
+            raise refuse(400, str(error)) from None
+        if not await service.has_more(position):
+            return Response(status_code=204)  # a browser stops coming back
+        stop = request.query_params.get("stop_on_leave", "") not in {"", "0", "false"}
+        reply = request.query_params.get("reply")
+        return service.respond(position, form, Telling(text=reply), stop_on_leave=stop)
+
+    async def socket(self, websocket: WebSocket) -> None:
+        service, run_id = self.service, websocket.path_params["run_id"]
+        try:
+            authorize(websocket, service.access, run_id)
+            service.check_readers()
+            position = service.position(websocket, run_id)
+            form = make_format(
+                websocket.query_params.get("format", "native"),
+                Telling(text=websocket.query_params.get("reply")),
+            )
+            more = await service.has_more(position)
+        except (Refused, ConfigurationError):
+            await websocket.close(POLICY)
+            return
+        await websocket.accept()
+        if not more:
+            await websocket.close()
+            return
+        runner = service.runner
+        with service.readers.present(can_return=True):
+            if position.seq >= 0:
+                await catch_up(websocket, form, read_up_to(runner.journal, position))
+            await send_items(
+                websocket,
+                form,
+                items_from_log(runner.journal, position),
+                lambda: runner.cancel(run_id),
+                service.limits.stall_seconds,
+            )

@@ -1,0 +1,152 @@
+"""``websocket_stream``: a program over a WebSocket, in a route of your own.
+
+::
+
+    @app.websocket("/ask")
+    async def ask(websocket: WebSocket, q: str):
+        await streamll.websocket_stream(websocket, qa, question=q)
+
+One message per payload. A message ``{"type": "cancel"}`` from the client stops the program; so
+does leaving, unless there is a log. With a log a client comes back with ``?after=`` and the last
+position it has, which is ``run_id:seq``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+import streamll
+from streamll.serve.formats import Format, Telling, make_format
+from streamll.serve.frames import Item, Position, read_position
+from streamll.serve.programs import Served, reply_of
+from streamll.serve.readers import items_from_log, items_of_call, read_up_to
+from streamll.serve.sending import STALL_SECONDS
+
+NORMAL, BAD, RESTART, TOO_SLOW = 1000, 1008, 1012, 1013
+
+
+async def websocket_stream(
+    websocket: WebSocket,
+    program: Callable[..., Any],
+    /,
+    *,
+    format: str = "native",  # noqa: A002
+    fields: str | Iterable[str] = "*",
+    reply: str | None = None,
+    log: str | None = None,
+    context: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    **program_inputs: Any,
+) -> None:
+    """Accept ``websocket``, run ``program`` with its inputs, stream it, close. See ``sse_response``.
+
+    Browsers let any page open a WebSocket to you: check ``Origin`` before, or use ``create_app``.
+    """
+    from streamll.serve.responses import runner_for
+
+    given = {**(inputs or {}), **program_inputs}
+    form = make_format(format, Telling(text=reply or reply_of(program)))
+    wanted = fields if isinstance(fields, str) else tuple(fields)
+    call = streamll.stream(program, fields=wanted, keep_text=False)
+    after = websocket.query_params.get("after")
+    if log is None:
+        await websocket.accept()
+        await send_items(websocket, form, items_of_call(call(**given)), None)
+        return
+    runner = await runner_for(log, 15.0)
+    try:
+        position = read_position(after) if after else None
+    except ValueError:
+        await websocket.close(BAD)
+        return
+    await websocket.accept()
+    if position is None:
+        served = Served(name="program", program=program, fields=wanted)
+        position = Position(await runner.start(served, given, context=context))
+    run_id = position.run_id
+    if position.seq >= 0:
+        await catch_up(websocket, form, read_up_to(runner.journal, position))
+    items = items_from_log(runner.journal, position)
+    await send_items(websocket, form, items, lambda: runner.cancel(run_id))
+
+
+async def catch_up(
+    websocket: WebSocket, form: Format, had: AsyncGenerator[list[Item], None]
+) -> None:
+    """Bring a format to where its reader is, and send what it needs to go on there."""
+    if form.name == "native":
+        await had.aclose()
+        return
+    async for items in had:
+        for item in items:
+            form.feed(item.event)
+    for payload in form.resume():
+        await websocket.send_text(payload.decode())
+
+
+async def send_items(
+    websocket: WebSocket,
+    form: Format,
+    batches: AsyncGenerator[list[Item], None],
+    cancel: Callable[[], None] | None,
+    stall_seconds: float = STALL_SECONDS,
+) -> None:
+    """Send items until they end, the client leaves, or takes nothing any more.
+
+    ``cancel`` stops a run that others may read as well; ``None``: leaving the items does.
+    """
+    sender = asyncio.ensure_future(_send(websocket, form, batches, stall_seconds))
+    listener = asyncio.ensure_future(_listen(websocket, cancel))
+    try:
+        await asyncio.wait({sender, listener}, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:  # sent away: the server is to stop, and the task with this
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await websocket.close(RESTART)
+        return
+    finally:
+        for task in (sender, listener):
+            task.cancel()
+        await asyncio.wait({sender, listener})
+    asked = not listener.cancelled() and listener.exception() is None and listener.result()
+    failed = sender.cancelled() or sender.exception() is not None
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+        await websocket.close(TOO_SLOW if failed and not asked else NORMAL)
+    if not sender.cancelled() and isinstance(sender.exception(), streamll.StreamllError):
+        sender.result()
+
+
+async def _send(
+    websocket: WebSocket,
+    form: Format,
+    batches: AsyncGenerator[list[Item], None],
+    stall_seconds: float,
+) -> None:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    native = form.name == "native"
+    async with contextlib.aclosing(batches):
+        async for items in batches:
+            for item in items:
+                for payload in [item.payload] if native else form.feed(item.event):
+                    stalled = loop.call_later(stall_seconds, task.cancel)
+                    await websocket.send_text(payload.decode())
+                    stalled.cancel()
+
+
+async def _listen(websocket: WebSocket, cancel: Callable[[], None] | None) -> bool:
+    """Wait for the client to leave (False) or to cancel a run that only it reads (True)."""
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return False
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            if json.loads(message.get("text") or "null").get("type") == "cancel":
+                if cancel is None:
+                    return True
+                cancel()
