@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from streamll.flow.progress import StreamProgress, with_progress
     from streamll.flow.stream_events import StreamEvent
     from streamll.operations import StreamingChat, communicate, communicate_stream
+    from streamll.serve.responses import sse_response
+    from streamll.serve.sockets import websocket_stream
     from streamll.services import InvokeStream, iModel
     from streamll.session import Branch, Message, Session
 
@@ -114,6 +116,8 @@ _HOMES = {
     "emit": "context",
     "emit_event": "context",
     "status": "context",
+    "sse_response": "serve.responses",
+    "websocket_stream": "serve.sockets",
     "Event": "core.events",
     "StreamllEvent": "core.events",
     "TokenEvent": "core.events",
@@ -187,6 +191,7 @@ __all__ = [
     "open_sink",
     "set_context",
     "smooth",
+    "sse_response",
     "status",
     "stream",
     "streamify",
@@ -197,6 +202,7 @@ __all__ = [
     "uninstall",
     "unwatch",
     "watch",
+    "websocket_stream",
     "with_progress",
 ]
 
