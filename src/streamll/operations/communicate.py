@@ -13,6 +13,7 @@ from typing import Any
 
 from streamll.core.errors import ConfigurationError
 from streamll.services import InvokeStream, iModel
+from streamll.services.asked import invoked_sync
 from streamll.services.calling import Calling, Status
 from streamll.services.streaming import Chunk
 from streamll.session.branch import Branch
@@ -48,9 +49,13 @@ class Turn:
         self.reply: Message | None = None
 
     def messages(self) -> list[dict[str, Any]]:
-        """Put the instruction on the branch; what to send."""
+        """What to send."""
+        history = self.session.history(self.branch)
+        return prepare_messages_for_chat(history, new_instruction=self.instruction)
+
+    def begun(self) -> None:
+        """It can be sent: put the instruction on the branch."""
         self.session.add_message(self.instruction, branches=self.branch)
-        return prepare_messages_for_chat(self.session.history(self.branch))
 
     def ended(self, text: str, ending: Ending, model: str | None, error: str | None = None) -> None:
         """Put the reply on the branch, once."""
@@ -61,6 +66,13 @@ class Turn:
                 )
             )
             self.session.add_message(self.reply, branches=self.branch)
+
+    def broken_off(self, error: BaseException) -> None:
+        """There is nothing of a reply."""
+        if isinstance(error, Exception):
+            self.ended("", "failed", None, type(error).__name__)
+        else:
+            self.ended("", "cancelled", None)
 
     def ended_as(self, calling: Calling) -> str:
         """Put what became of the call on the branch; the text, or what it failed with."""
@@ -102,12 +114,12 @@ async def communicate(
     turn = Turn(session, branch, {**parameters, **options})
     await turn.branch.turns.take_async(ONE)
     try:
-        messages = turn.messages()
+        invocation = turn.model.invoke(messages=turn.messages(), **turn.options)
+        turn.begun()
         try:
-            calling = await turn.model.invoke(messages=messages, **turn.options)
+            calling = await invocation
         except BaseException as error:
-            ending: Ending = "failed" if isinstance(error, Exception) else "cancelled"
-            turn.ended("", ending, None, type(error).__name__ if ending == "failed" else None)
+            turn.broken_off(error)
             raise
         return turn.ended_as(calling)
     finally:
@@ -121,12 +133,12 @@ def communicate_sync(
     turn = Turn(session, branch, {**parameters, **options})
     turn.branch.turns.take(ONE)
     try:
-        messages = turn.messages()
+        asked = turn.model.events(messages=turn.messages(), **turn.options)
+        turn.begun()
         try:
-            calling = turn.model.invoke_sync(messages=messages, **turn.options)
+            calling = invoked_sync(asked)
         except BaseException as error:
-            ending: Ending = "failed" if isinstance(error, Exception) else "cancelled"
-            turn.ended("", ending, None, type(error).__name__ if ending == "failed" else None)
+            turn.broken_off(error)
             raise
         return turn.ended_as(calling)
     finally:
@@ -235,6 +247,7 @@ class TurnStream:
         self._holds_turn = True
         turn = self.turn
         self.stream = turn.model.invoke_stream(messages=turn.messages(), **turn.options)
+        turn.begun()
 
     def _end(self, error: BaseException | None) -> None:
         """Put the reply on the branch and give up the turn, once."""
@@ -243,8 +256,10 @@ class TurnStream:
             return
         self._holds_turn = False
         stream = self.stream
-        if isinstance(error, (StopAsyncIteration, StopIteration)):
-            self.turn.ended(self.text, "complete", stream.model if stream is not None else None)
+        if stream is None:  # it could not be sent
+            pass
+        elif isinstance(error, (StopAsyncIteration, StopIteration)):
+            self.turn.ended(self.text, "complete", stream.model)
         elif isinstance(error, Exception):
             self.turn.ended(self.text, "failed", None, type(error).__name__)
         else:

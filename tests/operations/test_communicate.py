@@ -1,0 +1,331 @@
+"""``communicate``: turns on branches, streamed and not; partial replies are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+
+import pytest
+from dspy import lm15
+
+from streamll.core.errors import ConfigurationError, StreamTimeout
+from streamll.operations import (
+    StreamingChat,
+    communicate,
+    communicate_stream,
+    communicate_sync,
+)
+from streamll.services import StreamConfig, iModel
+from streamll.session import Session, UnknownNameError
+from streamll.testing import Fault, Reply
+
+LIMIT = 30
+TEXT = "one two three four"
+
+
+@pytest.fixture
+def model(practice):
+    config = StreamConfig(max_retries=0, idle_timeout=0.3, breaker=None)
+    with iModel("openai", "m", name="it", base_url=practice.openai_url, config=config) as model:
+        yield model
+
+
+@pytest.fixture
+def session(model):
+    session = Session()
+    session.services.register(model)
+    session.create_branch("main")
+    return session
+
+
+def run(coroutine):
+    return asyncio.run(asyncio.wait_for(coroutine, LIMIT))
+
+
+def kept(session, branch="main"):
+    """Role, text and ending of each message."""
+    return [
+        (m.role.value, m.text, getattr(m.content, "ending", None)) for m in session.history(branch)
+    ]
+
+
+def test_a_turn_adds_the_instruction_and_the_reply(session, practice):
+    """E5."""
+    practice.script("first reply", "second reply")
+    parameters = {"instruction": "Hello", "imodel": "it", "temperature": 0.5}
+    assert run(communicate(session=session, branch="main", parameters=parameters)) == "first reply"
+    assert communicate_sync(session, "main", {"instruction": "Again"}) == "second reply"
+    assert kept(session) == [
+        ("user", "Hello", None),
+        ("assistant", "first reply", "complete"),
+        ("user", "Again", None),
+        ("assistant", "second reply", "complete"),
+    ]
+    first, second = practice.requests
+    assert first.body["temperature"] == 0.5
+    assert [message["content"] for message in second.body["messages"]] == [
+        "Hello", "first reply", "Again",
+    ]  # fmt: skip
+
+
+def test_a_streamed_turn_adds_the_same(session, practice):
+    practice.script(TEXT, TEXT)
+
+    async def read():
+        turn = communicate_stream(session, "main", {"instruction": "Hello"})
+        chunks = [chunk async for chunk in turn]
+        assert turn.stream.finish_reason == "stop"
+        assert turn.turn.reply.content.model == "m"
+        return chunks
+
+    assert "".join(run(read())) == TEXT
+    assert "".join(communicate_stream(session, "main", {"instruction": "Sync"})) == TEXT
+    assert [entry[1:] for entry in kept(session)] == [
+        ("Hello", None), (TEXT, "complete"), ("Sync", None), (TEXT, "complete"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "came"),
+    [
+        (Fault(disconnect_after=2), lm15.TransportError, "one two"),
+        (Fault(error_after=2), lm15.ServerError, "one two"),
+        (Fault(stall_after=2), StreamTimeout, "one two"),
+        (Fault(status=401), lm15.AuthError, ""),
+    ],
+)
+@pytest.mark.parametrize("way", ["async", "sync"])
+def test_a_failed_stream_keeps_the_partial_reply(session, practice, fault, error, came, way):
+    practice.script(Reply(TEXT, fault=fault), "better")
+    turn = communicate_stream(session, "main", {"instruction": "Hello"})
+
+    async def read():
+        return [chunk async for chunk in turn]
+
+    with pytest.raises(error) as caught:
+        run(read()) if way == "async" else list(turn)
+    assert kept(session) == [("user", "Hello", None), ("assistant", came, "failed")]
+    reply = session.history("main")[-1].content
+    assert reply.partial
+    assert reply.error == type(caught.value).__name__
+    assert communicate_sync(session, "main", {"instruction": "Go on"}) == "better"
+    sent = [message["content"] for message in practice.requests[-1].body["messages"]]
+    assert sent == ["Hello", *([came] if came else []), "Go on"]
+
+
+@pytest.mark.parametrize("ask", ["async", "sync"])
+def test_a_failed_answer_is_marked_too(session, practice, ask):
+    practice.script(Fault(status=500))
+    with pytest.raises(lm15.ServerError):
+        if ask == "async":
+            run(communicate(session, "main", {"instruction": "Hello"}))
+        else:
+            communicate_sync(session, "main", {"instruction": "Hello"})
+    assert kept(session)[-1] == ("assistant", "", "failed")
+
+
+async def break_out(turn):
+    async for _ in turn:
+        break
+
+
+async def close(turn):
+    await turn.__anext__()
+    await turn.aclose()
+
+
+async def leave_the_block(turn):
+    async with turn:
+        await turn.__anext__()
+
+
+async def cancel(turn):
+    got = asyncio.Event()
+
+    async def read():
+        async for _ in turn:
+            got.set()
+
+    task = asyncio.create_task(read())
+    await got.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("way", [break_out, close, leave_the_block, cancel])
+def test_a_stream_that_is_left_keeps_what_was_read(session, practice, way):
+    practice.script(Reply(TEXT, hold_after=1), "afterwards")
+
+    async def leave():
+        await way(communicate_stream(session, "main", {"instruction": "Hello"}))
+        gc.collect()
+        assert kept(session)[-1] == ("assistant", "one", "cancelled")
+        return await communicate(session, "main", {"instruction": "Next"})  # the turn is free
+
+    assert run(leave()) == "afterwards"
+    practice.requests[0].wait_closed(5)
+
+
+def test_a_stream_that_was_never_begun_leaves_no_trace(session, practice):
+    turn = communicate_stream(session, "main", {"instruction": "Hello"})
+    turn.close()
+    assert list(turn) == []
+    assert kept(session) == []
+    assert practice.requests == []
+
+
+def test_a_branch_has_one_turn_at_a_time(session, practice):
+    """Asked at once, they follow one another; each sees the whole of the turns before."""
+    practice.respond(lambda request: f"re {request.body['messages'][-1]['content']}")
+
+    async def many():
+        asked = [communicate(session, "main", {"instruction": str(n)}) for n in range(10)]
+        return await asyncio.gather(*asked)
+
+    assert run(many()) == [f"re {n}" for n in range(10)]
+    texts = [text for _, text, _ in kept(session)]
+    assert texts == [text for n in range(10) for text in (str(n), f"re {n}")]
+    assert [len(r.body["messages"]) for r in practice.requests] == [2 * n + 1 for n in range(10)]
+
+
+def test_branches_run_side_by_side(session, practice):
+    practice.respond(
+        lambda request: Reply(f"re {request.body['messages'][-1]['content']}", pace=0.005)
+    )
+    names = [session.create_branch(f"b{n}").name for n in range(20)]
+
+    async def talk(name):
+        for turn in range(3):
+            said = f"{name} {turn}"
+            if turn % 2:
+                assert await communicate(session, name, {"instruction": said}) == f"re {said}"
+            else:
+                stream = communicate_stream(session, name, {"instruction": said})
+                assert "".join([chunk async for chunk in stream]) == f"re {said}"
+
+    async def all_of_them():
+        await asyncio.gather(*map(talk, names))
+
+    run(all_of_them())
+    for name in names:
+        texts = [text for _, text, _ in kept(session, name)]
+        assert texts == [t for n in range(3) for t in (f"{name} {n}", f"re {name} {n}")]
+
+
+def test_threads_and_tasks_take_turns(session, practice):
+    practice.respond(lambda _: TEXT)
+    threads = [
+        threading.Thread(
+            target=communicate_sync, args=(session, "main", {"instruction": f"thread {n}"})
+        )
+        for n in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+
+    async def many():
+        await asyncio.gather(
+            *(communicate(session, "main", {"instruction": f"task {n}"}) for n in range(5))
+        )
+
+    run(many())
+    for thread in threads:
+        thread.join(LIMIT)
+    roles = [role for role, _, _ in kept(session)]
+    assert roles == ["user", "assistant"] * 10
+
+
+def test_a_cancelled_wait_for_a_turn_leaves_no_trace(session, practice):
+    practice.script(Reply(TEXT, hold_after=1), "third")
+
+    async def three():
+        first = communicate_stream(session, "main", {"instruction": "first"})
+        await first.__anext__()
+        second = asyncio.create_task(communicate(session, "main", {"instruction": "second"}))
+        third = asyncio.create_task(communicate(session, "main", {"instruction": "third"}))
+        await asyncio.sleep(0.02)
+        second.cancel()
+        await asyncio.sleep(0.02)
+        await first.aclose()
+        return await third
+
+    assert run(three()) == "third"
+    assert [text for _, text, _ in kept(session)] == ["first", "one", "third", "third"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "says"),
+    [
+        ({}, ConfigurationError, '"instruction"'),
+        ({"instruction": "x", "imodel": "itt"}, UnknownNameError, "did you mean 'it'"),
+        ({"instruction": "x", "api_key": "k"}, ConfigurationError, "api_key"),
+    ],
+)
+def test_what_is_missing_is_named(session, parameters, error, says):
+    with pytest.raises(error, match=says):
+        communicate_sync(session, "main", parameters)
+    with pytest.raises(error, match=says):
+        list(communicate_stream(session, "main", parameters))
+    assert kept(session) == []
+
+
+def test_without_a_single_model_one_must_be_named(session, model):
+    session.services.register(model, name="other")
+    with pytest.raises(ConfigurationError, match="one of it, other"):
+        communicate_sync(session, "main", {"instruction": "x"})
+    with pytest.raises(ConfigurationError, match="no models yet"):
+        empty = Session()
+        empty.create_branch("main")
+        communicate_sync(empty, "main", {"instruction": "x"})
+
+
+def test_context_is_shown_before_the_instruction(session, practice):
+    communicate_sync(session, "main", {"instruction": "How big?", "context": {"city": "Rome"}})
+    assert practice.requests[0].body["messages"][0]["content"] == "city: Rome\n\nHow big?"
+
+
+# --- StreamingChat --------------------------------------------------------------------------------
+
+
+def test_a_chat_prints_what_the_notebook_s_does(model, practice, capsys):
+    """E7."""
+    practice.script(TEXT, "\x1b[2Jharmless", "x" * 150)
+    chat = StreamingChat(model, system="Be brief.")
+    assert run(chat.chat("Hello")) == TEXT
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        f"\n👤 User: Hello\n🤖 Assistant: {TEXT}\n\n📊 Stats: 4 chunks | First"
+    )
+    chat.chat_sync("And?", show_stats=False)
+    assert "\x1b" not in capsys.readouterr().out  # nothing a model says steers the terminal
+    chat.chat_sync("Long?")
+    capsys.readouterr()
+    chat.history()
+    printed = capsys.readouterr().out
+    assert printed.count("👤 user: ") == 3
+    assert f"🤖 assistant: {'x' * 100}...\n" in printed
+    assert [m["role"] for m in practice.requests[1].body["messages"]] == [
+        "system", "user", "assistant", "user",
+    ]  # fmt: skip
+
+
+def test_a_chat_goes_on_where_a_session_ended(model, practice):
+    practice.script("first", "second")
+    chat = StreamingChat(model)
+    run(chat.chat("one"))
+    again = Session.from_json(chat.session.to_json())
+    run(StreamingChat(model, session=again).chat("two"))
+    assert len(practice.requests[1].body["messages"]) == 3
+
+
+def test_a_chat_survives_a_failed_reply(model, practice):
+    practice.script(Reply(TEXT, fault=Fault(disconnect_after=2)), "better")
+    chat = StreamingChat(model)
+    with pytest.raises(lm15.TransportError):
+        run(chat.chat("one"))
+    begin = time.monotonic()
+    assert run(chat.chat("two")) == "better"
+    assert time.monotonic() - begin < LIMIT
