@@ -8,7 +8,7 @@ from typing import Any
 import dspy
 from dspy.adapters.xml_adapter import XMLAdapter
 
-from streamll.capture.typed import is_text
+from streamll.capture.typed import is_optional, is_text
 from streamll.core.parsing import ChatParser, JSONParser, WholeText, XMLParser
 from streamll.core.parsing.base import Closed, FieldParser, Opened, Piece, Text
 
@@ -50,6 +50,9 @@ def parser_for(adapter: Any, signature: Any) -> FieldParser:
     return WholeText(fields)
 
 
-def text_fields(signature: Any) -> Mapping[str, bool]:
-    """Output field name → whether its value is text, which the released text must equal."""
-    return {name: is_text(info.annotation) for name, info in signature.output_fields.items()}
+def text_fields(signature: Any) -> Mapping[str, bool | None]:
+    """Output field name → whether its value is text (``None``: or nothing)."""
+    return {
+        name: is_text(info.annotation) and (None if is_optional(info.annotation) else True)
+        for name, info in signature.output_fields.items()
+    }

@@ -88,6 +88,10 @@ def is_choice(annotation: Any) -> bool:
     return not any(each is str for each in _alternatives(annotation))
 
 
+def is_optional(annotation: Any) -> bool:
+    return type(None) in get_args(annotation)
+
+
 def _alternatives(annotation: Any) -> list[Any]:
     if get_origin(annotation) in (Union, types.UnionType):
         found = [each for each in get_args(annotation) if each is not type(None)]

@@ -3,7 +3,8 @@
 A parser reads one completion, however it is cut into chunks, and says which text belongs to
 which output field. It is made with ``Parser(fields)``, a mapping from the name of each output
 field to ``True`` where the released text must be the field's final value (the annotation is
-``str``) and ``False`` where the text is released as the model wrote it.
+``str`` or a choice of texts), ``None`` where it is that or nothing (``Optional[str]``), and
+``False`` where the text is released as the model wrote it.
 
 A parser releases text as soon as no well-formed continuation could change it, and not before.
 Well-formed means: the adapter parses the reply without repair, no field occurs twice, a

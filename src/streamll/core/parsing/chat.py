@@ -38,7 +38,7 @@ _LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 class ChatParser:
     """Reads one reply line by line; each state reads a stretch and says where it stopped."""
 
-    def __init__(self, fields: Mapping[str, bool]) -> None:
+    def __init__(self, fields: Mapping[str, bool | None]) -> None:
         self._pieces = Pieces(fields)
         self._trimmer = Trimmer()
         self._state: Callable[[ChatParser, str, int], int] = ChatParser._at_line_start

@@ -44,7 +44,7 @@ _SCALAR = re.compile(r"[^\s,}\]]*")
 class JSONParser:
     """Reads one object; each state reads a stretch and says where it stopped."""
 
-    def __init__(self, fields: Mapping[str, bool]) -> None:
+    def __init__(self, fields: Mapping[str, bool | None]) -> None:
         self._pieces = Pieces(fields)
         self._state: Callable[[JSONParser, str, int], int] = JSONParser._before_object
         self._flow: str | None = None  # the field in whose string we are, nothing held back
@@ -203,7 +203,9 @@ class JSONParser:
 
     def _end_value(self) -> None:
         if self._convert:
-            self._pieces.text(_as_str("".join(self._parts)))
+            raw = "".join(self._parts)
+            if raw != "null" or not self._pieces.may_be_nothing:
+                self._pieces.text(_as_str(raw))
             self._convert = False
         self._parts.clear()
         self._pieces.close()

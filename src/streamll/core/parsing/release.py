@@ -67,10 +67,11 @@ class Pieces:
     the text after it go nowhere.
     """
 
-    __slots__ = ("_fields", "_parts", "_pieces", "_seen", "field")
+    __slots__ = ("_fields", "_parts", "_pieces", "_seen", "field", "may_be_nothing")
 
-    def __init__(self, fields: Mapping[str, bool]) -> None:
+    def __init__(self, fields: Mapping[str, bool | None]) -> None:
         self.field: str | None = None
+        self.may_be_nothing = False
         self._fields = fields
         self._seen: set[str] = set()
         self._parts: list[str] = []
@@ -83,7 +84,8 @@ class Pieces:
         self._seen.add(name)
         self.field = name
         self._pieces.append(Opened(name))
-        return self._fields[name]
+        self.may_be_nothing = self._fields[name] is None
+        return self._fields[name] is not False
 
     def text(self, text: str) -> None:
         """More text of the open field, if there is one."""

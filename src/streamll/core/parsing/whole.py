@@ -14,7 +14,7 @@ from .base import Closed, Opened, Piece, Text
 class WholeText:
     """A parser that parses nothing; ``give`` it the texts before ``finish``."""
 
-    def __init__(self, fields: Mapping[str, bool]) -> None:
+    def __init__(self, fields: Mapping[str, bool | None]) -> None:
         self._fields = fields
         self._texts: dict[str, str] = {}
 

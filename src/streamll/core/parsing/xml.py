@@ -64,7 +64,7 @@ _BLANK_SO_FAR = {
 class XMLParser:
     """Reads one reply; each state reads a stretch and says where it stopped."""
 
-    def __init__(self, fields: Mapping[str, bool]) -> None:
+    def __init__(self, fields: Mapping[str, bool | None]) -> None:
         self._pieces = Pieces(fields)
         self._trimmer = Trimmer()
         self._state: Callable[[XMLParser, str, int], int] = XMLParser._in_content
