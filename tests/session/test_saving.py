@@ -25,6 +25,7 @@ from streamll.session.messages import (
 from streamll.testing import Fault, PracticeServer, Reply
 
 texts = st.text(max_size=20)
+names = st.sampled_from(["a", "b", "c"])
 plain = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
@@ -41,8 +42,8 @@ contents = st.one_of(
         st.none() | texts,
         st.none() | texts,
     ),
-    st.builds(ToolRequestContent, texts, texts, mappings),
-    st.builds(ToolResponseContent, texts, plain, st.none() | texts),
+    st.builds(ToolRequestContent, names, names, mappings),
+    st.builds(ToolResponseContent, names, plain, st.none() | texts),
 )
 
 

@@ -190,7 +190,8 @@ def test_tool_calls_join_their_assistant_message():
 def test_what_providers_refuse_is_left_out():
     unanswered = Message(content=ToolRequestContent("search", "9"))
     orphan = Message(content=ToolResponseContent(request_id="8", result=1))
-    found = chat(user("x"), assistant("", ending="failed"), unanswered, orphan, user("y"))
+    silent = [assistant("", ending="failed"), Message(content=SystemContent("")), user("")]
+    found = chat(user("x"), *silent, unanswered, orphan, user("y"))
     assert found == [{"role": "user", "content": "x"}, {"role": "user", "content": "y"}]
 
 

@@ -32,9 +32,17 @@ class Question:
         self.options.pop("stream", None)  # what is called decides that
 
     def request(self, door: str) -> lm15.Request:
-        """As lm15 sends it. Raises its errors for what the canonical request cannot carry."""
+        """As lm15 sends it.
+
+        Raises:
+            ConfigurationError: a message or option that makes no sense.
+            UnsupportedFeatureError: lm15's, for what no request can carry; names it.
+        """
         body = {"model": self.model, "messages": self.messages, **self.options}
-        request = lm15.request_from_openai_chat(body)
+        try:
+            request = lm15.request_from_openai_chat(body)
+        except (ValueError, TypeError) as error:
+            raise ConfigurationError(f"this cannot be sent: {error}") from error
         return lm15.Request(
             model=f"{door}:{self.model}",
             messages=request.messages,

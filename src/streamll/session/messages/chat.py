@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 from streamll.session.messages.contents import (
-    AssistantResponseContent,
     InstructionContent,
     SystemContent,
     ToolRequestContent,
@@ -23,9 +23,9 @@ def prepare_messages_for_chat(
     """Dictionaries with ``role`` and ``content``, in the order that providers accept.
 
     ``messages`` are taken in the order of ``progression`` (a branch, or ids) where one is given.
-    The last system message comes first; tool calls join the assistant message before them; a
-    reply that broke off before its first word is left out, and so is a tool call that nobody
-    answered (providers refuse both).
+    The last system message comes first; tool calls join the assistant message before them. What
+    providers refuse is left out: messages without a word, such as a reply that broke off before
+    its first; tool calls that nobody answered, and answers that nobody asked for.
     """
     chosen = list(messages)
     if progression is not None:
@@ -33,28 +33,30 @@ def prepare_messages_for_chat(
         chosen = [by_id[id_] for id_ in progression if id_ in by_id]
     if new_instruction is not None:
         chosen.append(_as_message(new_instruction))
-    answered = {
+    answers = Counter(
         message.content.request_id
         for message in chosen
         if isinstance(message.content, ToolResponseContent)
-    }
-    requested = {
-        message.content.request_id
-        for message in chosen
-        if isinstance(message.content, ToolRequestContent)
-    }
+    )
+    asked: set[str] = set()
     system: list[dict[str, Any]] = []
     chat: list[dict[str, Any]] = []
     for message in chosen:
         content = message.content
-        if isinstance(content, SystemContent):
-            system = [message.to_chat()]
-        elif isinstance(content, AssistantResponseContent) and not content.text:
-            continue
-        elif isinstance(content, ToolRequestContent):
-            if content.request_id in answered:
+        if isinstance(content, ToolRequestContent):
+            if answers[content.request_id] and content.request_id not in asked:
+                asked.add(content.request_id)
                 _add_tool_call(chat, message, content)
-        elif not isinstance(content, ToolResponseContent) or content.request_id in requested:
+        elif isinstance(content, ToolResponseContent):
+            answers[content.request_id] -= 1
+            if content.request_id in asked:
+                asked.remove(content.request_id)
+                chat.append(message.to_chat())
+        elif not content.text:
+            continue
+        elif isinstance(content, SystemContent):
+            system = [message.to_chat()]
+        else:
             chat.append(message.to_chat())
     return system + chat
 
