@@ -26,7 +26,14 @@ import msgspec
 
 from streamll.core.errors import ChannelClosed, ChannelOverflow, ConfigurationError
 from streamll.flow.buffer import BUFFERS, LIMIT, VOLUNTARY, Policy, Refused
-from streamll.flow.waiting import LoopWaiter, ThreadWaiter, Waiter, on_event_loop
+from streamll.flow.waiting import (
+    PATIENCE,
+    LoopWaiter,
+    Pulse,
+    ThreadWaiter,
+    Waiter,
+    on_event_loop,
+)
 
 T = TypeVar("T")
 
@@ -89,6 +96,7 @@ class Channel(Generic[T]):
         self._abandoned = False
         self._readers: deque[Waiter] = deque()
         self._producers: deque[Waiter] = deque()
+        self._reader_pulse: Pulse | None = None
         self._late = 0
 
     # --- producing ------------------------------------------------------------------------------
@@ -111,7 +119,8 @@ class Channel(Generic[T]):
     def wait_for_space(self, timeout: float | None = None) -> bool:
         """Block this thread while ``full``; False when the time is up.
 
-        Returns at once on an event loop's thread, where nothing may wait.
+        Returns at once on an event loop's thread, where nothing may wait, and soon where the
+        reader's event loop stands still: what it waits for may be this very thread.
         """
         return not self.full or on_event_loop() or self._wait_while("full", timeout)
 
@@ -314,6 +323,8 @@ class Channel(Generic[T]):
     async def _wait_and_take_async(self, limit: int) -> list[T]:
         while True:
             waiter = LoopWaiter()
+            if self._reader_pulse is None or self._reader_pulse.loop is not waiter.loop:
+                self._reader_pulse = Pulse(waiter.loop)
             if self._enlist_reader(waiter):
                 await self._wait_async(waiter)
             items = self._take(limit)
@@ -323,9 +334,17 @@ class Channel(Generic[T]):
     def _wait_while(self, state: str, timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
         while getattr(self, state):
+            pulse, until = self._reader_pulse, deadline
+            if pulse is not None:
+                if pulse.has_stopped():
+                    return False
+                soon = time.monotonic() + PATIENCE
+                until = soon if deadline is None else min(soon, deadline)
             waiter = ThreadWaiter()
-            if self._enlist_producer(waiter, state) and not self._wait(waiter, deadline):
-                return not getattr(self, state)
+            if self._enlist_producer(waiter, state) and not self._wait(waiter, until):
+                if pulse is None or until == deadline:
+                    return not getattr(self, state)
+                pulse.feel()
         return True
 
     def _wait(self, waiter: ThreadWaiter, deadline: float | None) -> bool:

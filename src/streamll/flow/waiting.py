@@ -8,6 +8,7 @@ so that the caller can wake somebody else. A waiter that stops waiting for anoth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import Protocol
 
@@ -42,11 +43,11 @@ class ThreadWaiter:
 class LoopWaiter:
     """A task awaiting a future of its own, which ``wake`` resolves on the task's loop."""
 
-    __slots__ = ("_future", "_loop", "_thread", "gone")
+    __slots__ = ("_future", "_thread", "gone", "loop")
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[None] = self._loop.create_future()
+        self.loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[None] = self.loop.create_future()
         self._thread = threading.get_ident()
         self.gone = False
 
@@ -58,7 +59,7 @@ class LoopWaiter:
             if threading.get_ident() == self._thread:
                 self._resolve()  # on the loop's own thread: no need to interrupt its select
             else:
-                self._loop.call_soon_threadsafe(self._resolve)
+                self.loop.call_soon_threadsafe(self._resolve)
         except RuntimeError:  # the loop is closed
             return False
         return True
@@ -66,6 +67,35 @@ class LoopWaiter:
     def _resolve(self) -> None:
         if not self._future.done():
             self._future.set_result(None)
+
+
+PATIENCE = 0.1
+"""Seconds in which a loop that is alive comes round."""
+
+
+class Pulse:
+    """Whether an event loop turns: one that is blocked may be waiting for whoever asks.
+
+    ``feel`` takes up to ``PATIENCE`` seconds. After that ``has_stopped`` knows at once, until the
+    loop has come round again.
+    """
+
+    __slots__ = ("_beat", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._beat = threading.Event()
+        self._beat.set()
+
+    def feel(self) -> None:
+        beat = threading.Event()
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(beat.set)
+        self._beat = beat
+        beat.wait(PATIENCE)
+
+    def has_stopped(self) -> bool:
+        return not self._beat.is_set()
 
 
 def on_event_loop() -> bool:
