@@ -55,7 +55,7 @@ def reasoned():
     return (
         Scribe().start()
         .add(ev.Thinking, text="hm", index=0).add(ev.Thinking, text="m", index=1)
-        .text("reasoning", "Because", " so").text("answer", "こんにちは", "\n🎉 \"x\"").end().events
+        .text("reasoning", "Because", " so").text("answer", "こんにちは", '\n🎉 "x"').end().events
     )  # fmt: skip
 
 

@@ -9,9 +9,9 @@ import httpx
 import openai
 import pydantic
 import pytest
+
 from serve.npm import run_node
 from serve.runs import RUNS, payloads
-
 from streamll.core import events as ev
 from streamll.core.errors import ConfigurationError
 from streamll.core.wire import decode

@@ -1,0 +1,90 @@
+"""A real uvicorn in a thread, and readers that look at the bytes as they come."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+
+import httpx
+import uvicorn
+
+
+def wait_until(condition, seconds=15.0, what="it"):
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen in {seconds} s"
+        time.sleep(0.005)
+    return value
+
+
+class Server:
+    """``with``-less: started at once, stopped by the fixture."""
+
+    def __init__(self, app, **options):
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, **options)
+        self._uvicorn = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._uvicorn.run, kwargs={"sockets": [self._socket]}, daemon=True
+        )
+        self._thread.start()
+        wait_until(lambda: self._uvicorn.started, what="the server's start")
+
+    def client(self, **options):
+        return httpx.Client(base_url=self.url, timeout=20, trust_env=False, **options)
+
+    def stop(self):
+        self._uvicorn.should_exit = True
+        self._thread.join(15)
+        assert not self._thread.is_alive(), "the server did not stop"
+        self._socket.close()
+
+
+class Frame:
+    def __init__(self, text):
+        lines = [line.partition(":") for line in text.split("\n") if not line.startswith(":")]
+        found = {name: value.removeprefix(" ") for name, _, value in lines if name}
+        self.id = found.get("id")
+        self.data = found.get("data")
+
+    @property
+    def event(self):
+        return json.loads(self.data)
+
+
+def frames(response):
+    """Frames with data of an event stream, as they come."""
+    rest = ""
+    for text in response.iter_text():
+        assert "\r" not in text
+        rest += text
+        while "\n\n" in rest:
+            head, _, rest = rest.partition("\n\n")
+            frame = Frame(head)
+            if frame.data is not None:
+                yield frame
+
+
+def events_of(client, path, **options):
+    """All events of a stream."""
+    with client.stream("GET", path, **options) as response:
+        assert response.status_code == 200, response.read()
+        return [frame.event for frame in frames(response)]
+
+
+def text_of(events, field="answer"):
+    """A field's text as a page puts it together: each token at its offset."""
+    text, attempt = "", 0
+    for event in events:
+        if event.get("field") == field and event["event_type"] == "token":
+            if event.get("attempt", 0) != attempt:
+                text, attempt = "", event.get("attempt", 0)
+            offset = event.get("offset", 0)
+            assert offset <= len(text), "a gap"
+            text = text[:offset] + event["token"]
+    return text

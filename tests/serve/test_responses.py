@@ -1,0 +1,262 @@
+"""X0b: one line in a route of one's own; leaving stops the provider, a log lets one come back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import dspy
+import httpx
+import pytest
+import websockets.sync.client as ws
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.websockets import WebSocket
+
+import streamll
+from serve.serving import events_of, frames, text_of, wait_until
+from streamll.testing import Reply
+
+WORDS = " ".join(f"word{n}" for n in range(60))
+SIGNATURE = "question -> answer"
+
+
+def app_for(program, **options):
+    app = FastAPI()
+
+    @app.get("/ask")
+    async def ask(question: str):
+        return streamll.sse_response(program, question=question, **options)
+
+    @app.websocket("/ws")
+    async def socket(websocket: WebSocket, question: str):
+        await streamll.websocket_stream(websocket, program, question=question, **options)
+
+    return app
+
+
+class Blocking(dspy.Module):
+    """A program without ``aforward``: it runs in a thread of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.qa = dspy.Predict(SIGNATURE)
+
+    def forward(self, question):
+        return self.qa(question=question)
+
+
+def test_a_route_streams_a_program(practice, lm, serve):
+    """X0b"""
+    practice.script({"answer": WORDS})
+    server = serve(app_for(dspy.Predict(SIGNATURE)))
+    with server.client() as client, client.stream("GET", "/ask?question=q") as response:
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert response.headers["cache-control"] == "no-cache, no-transform"
+        assert response.headers["x-accel-buffering"] == "no"
+        got = list(frames(response))
+    assert text_of([frame.event for frame in got]) == WORDS
+    assert [frame.event["event_type"] for frame in got][:: len(got) - 1] == ["run.start", "run.end"]
+    run_id = got[0].event["run_id"]
+    assert all(frame.id.startswith(f"{run_id}:") for frame in got)
+
+
+def test_starlette_does_too_and_tokens_come_while_the_model_talks(practice, lm, serve):
+    practice.pace = 0.02
+    practice.script({"answer": WORDS})
+    program = Blocking()
+    app = Starlette(
+        routes=[Route("/ask", lambda request: streamll.sse_response(program, question="q"))]
+    )
+    server = serve(app)
+    with server.client() as client, client.stream("GET", "/ask") as response:
+        first = next(f for f in frames(response) if f.event["event_type"] == "token")
+        assert first.event["token"]
+        assert practice.requests[0].finished_at is None
+
+
+@pytest.mark.parametrize("program", [lambda: dspy.Predict(SIGNATURE), Blocking])
+@pytest.mark.parametrize("kind", ["sse", "ws"])
+def test_leaving_stops_the_provider(practice, lm, serve, program, kind):
+    """X0b, X7: within 100 ms on an idle machine; here with room for a busy one."""
+    practice.pace = 0.02
+    practice.script(Reply({"answer": WORDS * 20}))
+    server = serve(app_for(program()))
+    if kind == "sse":
+        with server.client() as client, client.stream("GET", "/ask?question=q") as response:
+            next(f for f in frames(response) if f.event["event_type"] == "token")
+        left = time.monotonic()
+    else:
+        with ws.connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
+            while json.loads(socket.recv(timeout=15))["event_type"] != "token":
+                pass
+        left = time.monotonic()
+    request = practice.requests[0]
+    practice.wait_for(lambda: request.client_closed_at is not None, 10)
+    assert request.client_closed_at - left < 1.0
+
+
+def test_a_silent_provider_is_stopped_as_well(practice, lm, serve):
+    """X7: nothing comes, so nobody would notice by sending."""
+    practice.script(Reply({"answer": WORDS}, hold_after=0))
+    server = serve(app_for(Blocking()))
+    with server.client() as client, client.stream("GET", "/ask?question=q") as response:
+        coming = frames(response)  # kept: a generator that is dropped closes the response
+        while next(coming).event["event_type"] != "lm.start":
+            pass
+        practice.wait_for(lambda: practice.requests, 10)
+    left = time.monotonic()
+    practice.wait_for(lambda: practice.requests[0].client_closed_at is not None, 10)
+    assert practice.requests[0].client_closed_at - left < 1.0
+
+
+def test_a_reader_that_takes_nothing_stops_the_reading_of_the_provider(practice, lm, serve):
+    """B7 over HTTP: what waits is bounded."""
+    practice.script(Reply({"answer": "x" * 80 + " " + " ".join(["word"] * 400_000)}))
+    server = serve(app_for(Blocking()))
+    with server.client() as client, client.stream("GET", "/ask?question=q") as response:
+        coming = frames(response)
+        next(coming)
+        sent = -1
+        [request] = practice.wait_for_requests(1, 10)
+        while sent != request.frames_sent or not sent:  # until nothing moves any more
+            sent, _ = request.frames_sent, time.sleep(1.0)
+        assert request.finished_at is None
+        assert sent < 200_000
+        coming.close()
+
+
+@pytest.mark.parametrize("form", ["vercel", "agui", "openai"])
+def test_every_format_can_be_asked_for(practice, lm, serve, form):
+    """X11"""
+    practice.script({"reasoning": "because", "answer": WORDS})
+    server = serve(app_for(dspy.ChainOfThought(SIGNATURE), format=form))
+    with server.client() as client, client.stream("GET", "/ask?question=q") as response:
+        headers = response.headers
+        body = "".join(response.iter_text())
+    assert ("x-vercel-ai-ui-message-stream" in headers) == (form == "vercel")
+    assert ("[DONE]" in body) == (form != "agui")
+    assert "word59" in body
+
+
+def test_the_programs_error_is_told_and_not_hidden(practice, lm, serve):
+    class Failing(dspy.Module):
+        def forward(self, question):
+            raise KeyError("no such thing")
+
+    server = serve(app_for(Failing()))
+    with server.client() as client:
+        *_, last = events_of(client, "/ask?question=q")
+    assert (last["event_type"], last["error_type"]) == ("run.error", "KeyError")
+
+
+def test_an_unknown_field_fails_in_the_route(lm):
+    with pytest.raises(streamll.UnknownFieldError, match="answer"):
+        streamll.sse_response(dspy.Predict(SIGNATURE), fields=["nope"], question="q")
+
+
+def test_inputs_may_have_the_names_of_options(practice, lm, serve):
+    practice.script({"answer": "yes"})
+    program = dspy.Predict("format, log -> answer")
+    app = FastAPI()
+
+    @app.get("/ask")
+    async def ask():
+        return streamll.sse_response(program, inputs={"format": "a", "log": "b"})
+
+    with serve(app).client() as client:
+        assert text_of(events_of(client, "/ask")) == "yes"
+
+
+def test_silence_is_filled_with_comments(practice, lm, serve):
+    practice.script(Reply({"answer": "yes"}, hold_after=0))
+    server = serve(app_for(dspy.Predict(SIGNATURE), heartbeat=0.1))
+    with server.client() as client, client.stream("GET", "/ask?question=q") as response:
+        body = ""
+        for text in response.iter_text():
+            body += text
+            if body.count("\n: \n\n") >= 3:
+                practice.release()
+    assert body.count(": \n\n") >= 3
+
+
+def test_without_a_log_a_browser_that_comes_back_does_not_start_anew(practice, lm, serve):
+    server = serve(app_for(dspy.Predict(SIGNATURE)))
+    with server.client() as client:
+        answer = client.get("/ask?question=q", headers={"last-event-id": f"{'a' * 32}:3"})
+    assert answer.status_code == 204
+    assert practice.requests == []
+
+
+def test_with_a_log_the_run_goes_on_and_another_process_resumes_it(practice, lm, serve, log):
+    """X0b, X10"""
+    practice.pace = 0.01
+    practice.script({"answer": WORDS * 3})
+    program = dspy.Predict(SIGNATURE)
+    first, second = (serve(app_for(program, log=log)) for _ in range(2))
+    had = []
+    with first.client() as client, client.stream("GET", "/ask?question=q") as response:
+        for frame in frames(response):
+            had.append(frame)
+            if sum(f.event["event_type"] == "token" for f in had) == 10:
+                break
+    with second.client() as client:
+        back = {"last-event-id": had[-1].id}
+        rest = events_of(client, "/ask?question=q", headers=back)
+    assert text_of([*(f.event for f in had), *rest]) == " ".join([WORDS * 3])
+    assert rest[-1]["event_type"] == "run.end"
+    assert len(practice.requests) == 1
+    seqs = [e["seq"] for e in [*(f.event for f in had), *rest]]
+    assert seqs == sorted(set(seqs))
+
+
+def test_a_websocket_streams_closes_and_resumes(practice, lm, serve, log):
+    """X10, X11"""
+    practice.pace = 0.005
+    practice.script({"answer": WORDS})
+    server = serve(app_for(dspy.Predict(SIGNATURE), log=log))
+    address, had = f"ws://127.0.0.1:{server.port}/ws?question=q", []
+    with ws.connect(address) as socket:
+        while sum(e["event_type"] == "token" for e in had) < 5:
+            had.append(json.loads(socket.recv(timeout=15)))
+    last = had[-1]
+    place = f"{last['run_id']}:{last['seq'] + last.get('count', 1) - 1}"
+    with ws.connect(f"{address}&after={place}") as socket:
+        rest = [json.loads(message) for message in socket]
+        assert socket.close_code == 1000
+    assert text_of([*had, *rest]) == WORDS
+
+
+def test_a_websocket_client_can_cancel(practice, lm, serve):
+    practice.pace = 0.02
+    practice.script({"answer": WORDS * 10})
+    server = serve(app_for(Blocking()))
+    with ws.connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
+        while json.loads(socket.recv(timeout=15))["event_type"] != "token":
+            pass
+        socket.send('{"type": "cancel"}')
+        for _ in socket:
+            pass
+    practice.wait_for(lambda: practice.requests[0].client_closed_at is not None, 10)
+
+
+def test_many_readers_at_once_each_get_their_own(practice, lm, serve):
+    practice.respond(lambda request: {"answer": request.inputs["question"] * 20})
+    server = serve(app_for(dspy.Predict(SIGNATURE)))
+
+    async def ask(client, number):
+        text = ""
+        async with client.stream("GET", f"/ask?question=q{number}") as response:
+            async for line in response.aiter_lines():
+                if line.startswith("data: "):
+                    text += json.loads(line[6:]).get("token", "")
+        assert text == f"q{number}" * 20
+
+    async def all_of_them():
+        async with httpx.AsyncClient(base_url=server.url, timeout=30, trust_env=False) as client:
+            await asyncio.gather(*(ask(client, number) for number in range(20)))
+
+    asyncio.run(all_of_them())
+    wait_until(lambda: len(practice.requests) == 20)
