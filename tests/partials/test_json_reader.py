@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -60,7 +61,7 @@ ORDER = {"pending": 0, "partial": 1, "complete": 2}
 
 def check_forward(seen):
     """States only move forward; what is complete stays; text only grows; nothing goes away."""
-    for (before, old), (after, new) in zip(seen, seen[1:], strict=False):
+    for (before, old), (after, new) in pairwise(seen):
         for place, state in old.items():
             if before is None:
                 continue

@@ -53,7 +53,7 @@ def text_of(response: Any) -> str:
         return getattr(message, "text", None) or ""
     outputs = getattr(response, "outputs", None) or [""]
     first = outputs[0]
-    return (first if isinstance(first, str) else first.get("text")) or ""
+    return (first.get("text") if isinstance(first, dict) else first) or ""
 
 
 def finish_reason_of(response: Any) -> str | None:
