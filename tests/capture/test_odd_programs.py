@@ -373,9 +373,9 @@ def test_a_program_that_blocks_its_loop_does_not_wait_for_its_reader(way, practi
 
     async def main():
         async with streamll.stream(Blocking(way))(question="Why?") as events:
-            return await events.result()
+            return await asyncio.wait_for(events.result(), 10)  # reads only after it has begun
 
-    assert asyncio.run(asyncio.wait_for(main(), 10)).answer == ("word " * 500).strip()
+    assert asyncio.run(main()).answer == ("word " * 500).strip()
 
 
 def test_a_slow_reader_still_slows_a_program_in_a_thread(practice):

@@ -388,6 +388,7 @@ class AsyncStream(AsyncTypedReading):
 
     def __init__(self, performance: Performance) -> None:
         self._performance = performance
+        performance.channel.read_on(asyncio.get_running_loop())
         self._task: asyncio.Task[None] | None = None
         if performance.is_async:
             self._task = performance.start_task()

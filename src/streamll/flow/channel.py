@@ -15,6 +15,7 @@ What this does not do: make items (``run`` does), survive a fork (sinks make a n
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import deque
@@ -157,6 +158,11 @@ class Channel(Generic[T]):
     def get_batch(self, limit: int, timeout: float | None = None) -> list[T]:
         """At least one and at most ``limit`` items, as many as there are."""
         return self._take(limit) or self._wait_and_take(limit, timeout)
+
+    def read_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Say that the reader is on this event loop, before it first waits there."""
+        if self._reader_pulse is None or self._reader_pulse.loop is not loop:
+            self._reader_pulse = Pulse(loop)
 
     async def get_async(self) -> T:
         """The next item. Cancelling the wait loses nothing."""
@@ -323,8 +329,7 @@ class Channel(Generic[T]):
     async def _wait_and_take_async(self, limit: int) -> list[T]:
         while True:
             waiter = LoopWaiter()
-            if self._reader_pulse is None or self._reader_pulse.loop is not waiter.loop:
-                self._reader_pulse = Pulse(waiter.loop)
+            self.read_on(waiter.loop)
             if self._enlist_reader(waiter):
                 await self._wait_async(waiter)
             items = self._take(limit)
