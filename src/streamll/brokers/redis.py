@@ -31,6 +31,7 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
 """A Redis that does not answer for so long counts as away."""
 
+OUT_OF_MEMORY = "its memory is full"
 DEAD_LETTERS = 10_000
 A_DAY = 86_400.0
 
@@ -371,7 +372,7 @@ def _explained(error: BaseException) -> str:
     code = text.split(" ", 1)[0]
     if code.isupper() and code.isalpha():
         hint = {
-            "OOM": "its memory is full",
+            "OOM": OUT_OF_MEMORY,
             "NOAUTH": "it wants a password",
             "WRONGPASS": "user or password is wrong",
             "WRONGTYPE": "the key holds something that is no stream",
@@ -380,6 +381,8 @@ def _explained(error: BaseException) -> str:
             "NOPERM": "the user may not write there",
         }.get(code)
         return f"{code}: {hint}" if hint else code
+    if type(error).__name__ == "OutOfMemoryError":
+        return OUT_OF_MEMORY
     if "AuthenticationError" in type(error).__name__:
         return "user or password is wrong"
     if _is_tls(error):

@@ -4,7 +4,8 @@ A log may hold an entry twice: a sink that did not hear the confirmation sends i
 of a run may even be cut differently, where one of two sinks had to merge tokens. ``Reading`` gives
 each event once:
 
-* an entry says who wrote it and which of his it is; one that is not newer than his last is a copy;
+* an entry says who wrote it and which of his it is; one that is not newer than his last of that
+  run is a copy (of different runs, brokers may store them in any order);
 * tokens are compared by their place in the field call (``token_index``, ``offset``), and a merged
   one of which a part is known is cut there;
 * all other events by ``seq``, which rises within a run.
@@ -119,7 +120,7 @@ class Reading:
     def __init__(self) -> None:
         self.duplicates = 0
         self._runs: Recent[str, _Run] = Recent()
-        self._writers: Recent[str, int] = Recent()
+        self._writers: Recent[tuple[str, str | None], int] = Recent()
 
     def resume(self, run_id: str, seq: int, offset: int | None = None) -> None:
         """The reader has had the run's events up to ``seq``.
@@ -131,7 +132,7 @@ class Reading:
 
     def read(self, letter: Letter) -> list[Event]:
         """The events of the letter that are new."""
-        if self._is_copy(letter.id):
+        if self._is_copy(letter):
             self.duplicates += len(letter.events)
             return []
         fresh: list[Event] = []
@@ -143,13 +144,14 @@ class Reading:
                 fresh.append(kept)
         return fresh
 
-    def _is_copy(self, letter_id: str | None) -> bool:
-        writer, _, number = (letter_id or "").rpartition(":")
-        if not writer or not number.isdecimal():
+    def _is_copy(self, letter: Letter) -> bool:
+        writer, _, number = (letter.id or "").rpartition(":")
+        if not writer or not number.isdecimal() or not letter.events:
             return False
-        if int(number) <= (self._writers.get(writer) or 0):
+        key = (writer, letter.events[0].run_id)
+        if int(number) <= (self._writers.get(key) or 0):
             return True
-        self._writers.put(writer, int(number))
+        self._writers.put(key, int(number))
         return False
 
     def _fresh(self, event: Event) -> Event | None:
