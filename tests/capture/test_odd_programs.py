@@ -396,3 +396,31 @@ def test_a_slow_reader_still_slows_a_program_in_a_thread(practice):
     waited = asyncio.run(asyncio.wait_for(main(), 20))
     assert waited.buffered <= waited.capacity + 10
     assert waited.received < 3000
+
+
+class AsyncForward(dspy.Module):
+    """Spelt ``forward``, so that calling the module gives a coroutine."""
+
+    def __init__(self):
+        super().__init__()
+        self.predict = dspy.Predict("question -> answer")
+
+    async def forward(self, question):
+        return await self.predict.acall(question=question)
+
+
+async def ask(question):
+    return await dspy.Predict("question -> answer").acall(question=question)
+
+
+@pytest.mark.parametrize("program", [ask, AsyncForward()], ids=["a function", "a module"])
+def test_a_coroutine_is_run_where_nobody_awaits_it(program):
+    """X3: read from a thread, an async function has an event loop of its own."""
+    with streamll.stream(program)(question="Why?") as events:
+        assert events.result().answer == events.text("answer")
+
+    async def main():
+        async with streamll.stream(program)(question="Why?") as events:
+            return (await events.result()).answer == events.text("answer")
+
+    assert asyncio.run(main())

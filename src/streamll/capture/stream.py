@@ -194,7 +194,10 @@ class Performance:
         """Run the program here, in this thread."""
         try:
             with captured(self.scope, inputs_of(self.args, self.kwargs)) as outcome:
-                outcome.value = self.value = self.program(*self.args, **self.kwargs)
+                value = self.program(*self.args, **self.kwargs)
+                if inspect.iscoroutine(value):  # of an async function: it gets a loop of its own
+                    value = asyncio.run(value)
+                outcome.value = self.value = value
             self.succeeded = True
         except BaseException as error:  # noqa: BLE001 - it is raised where the stream is read
             self.error = error
