@@ -38,6 +38,10 @@ class Server:
     def client(self, **options):
         return httpx.Client(base_url=self.url, timeout=20, trust_env=False, **options)
 
+    def drain(self):
+        """What the application does when the process gets SIGTERM."""
+        self._uvicorn.config.app.drain()
+
     def stop(self):
         self._uvicorn.should_exit = True
         self._thread.join(15)

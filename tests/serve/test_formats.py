@@ -68,7 +68,9 @@ console.log(JSON.stringify(read));
 
 
 def sse(lines):
-    return "".join(f"id: r1:{n}\ndata: {line.decode()}\n\n" for n, line in enumerate(lines))
+    """As the server sends it, heartbeats between the frames."""
+    frames = (f": \n\nid: r1:{n}\ndata: {line.decode()}\n\n" for n, line in enumerate(lines))
+    return "retry: 1000\n\n" + "".join(frames)
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +256,7 @@ def test_aguis_client_goes_on_in_the_middle_of_any_run():
 
 def read_by_openai(lines):
     """The text, finish reason and usage as the ``openai`` package reads them; or its error."""
-    body = "".join(f"id: r1:{n}\ndata: {line.decode()}\n\n" for n, line in enumerate(lines))
+    body = "".join(f": \n\ndata: {line.decode()}\n\n" for line in lines)
     answer = httpx.MockTransport(
         lambda _: httpx.Response(200, headers={"content-type": "text/event-stream"}, text=body)
     )

@@ -28,7 +28,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from streamll.serve import chat, metrics, pages, runs
 from streamll.serve.access import Access
@@ -55,7 +55,7 @@ def create_app(
     limits: Limits | None = None,
     viewer: bool = True,
     drain_on_signals: bool = True,
-) -> ASGIApp:
+) -> App:
     """An ASGI application that serves ``programs``: one, several by name, or ``Served`` ones.
 
     Args:
@@ -106,21 +106,29 @@ def create_app(
     chat.add_routes(inner, service)
     if viewer:
         pages.add_routes(inner)
-    gate = Gate(_Started(inner, service), service.access)
-    return gate
+    gate = Gate(inner, service.access)
+    return App(gate, service)
 
 
-class _Started:
-    """Opens the log with the first request where a server runs no lifespan (a mounted app)."""
+class App:
+    """The application. Opens the log with the first request where nobody runs its lifespan."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        self._app = app
+    def __init__(self, gate: Gate, service: Service) -> None:
+        self._gate = gate
         self._service = service
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._loop = asyncio.get_running_loop()
         if scope["type"] != "lifespan":
             await self._service.runner.open()
-        await self._app(scope, receive, send)
+        await self._gate(scope, receive, send)
+
+    def drain(self) -> None:
+        """Prepare for the end, from any thread: see ``drain_on_signals`` of ``create_app``."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended already
+                self._loop.call_soon_threadsafe(self._service.drain)
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -138,8 +146,7 @@ def _draining_on_signals(service: Service) -> Any:
     before: dict[int, Any] = {}
 
     def told(number: int, frame: Any) -> None:
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(service.drain)
+        loop.call_soon_threadsafe(service.drain)
         if callable(before[number]):
             before[number](number, frame)
 

@@ -86,6 +86,13 @@ class Item:
         return Position(before.run_id, self.last, offset)
 
     @property
+    def id(self) -> str | None:
+        """What a reader comes back with who has had this; an announced loss has none."""
+        if self.event.seq is None:
+            return None
+        return str(self.reached(Position(self.event.run_id or "")))
+
+    @property
     def payload(self) -> bytes:
         """The event as JSON."""
         if self._payload is None:
@@ -96,12 +103,7 @@ class Item:
     def frame(self) -> bytes:
         """The event as a native frame."""
         if self._frame is None:
-            self._frame = frame(
-                [self.payload],
-                None
-                if self.event.seq is None
-                else str(self.reached(Position(self.event.run_id or ""))),
-            )
+            self._frame = frame([self.payload], self.id)
         return self._frame
 
 
@@ -147,7 +149,6 @@ class Frames:
 
     def _told(self, item: Item) -> bytes:
         payloads = self.form.feed(item.event)
-        position = (
-            None if item.event.seq is None else str(item.reached(Position(item.event.run_id or "")))
-        )
-        return frame(payloads, position) if payloads else b""
+        if not payloads:
+            return b""
+        return frame(payloads, item.id if self.form.ids else None)

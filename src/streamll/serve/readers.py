@@ -62,7 +62,7 @@ async def stream_of_log(
     """An event stream of a run in the log, behind ``position``. ``left`` is called at its end."""
     frames = Frames(form)
     try:
-        yield RETRY
+        yield RETRY if form.ids else HEARTBEAT
         if position.seq >= 0 and form.name != "native":
             async with contextlib.aclosing(read_up_to(journal, position)) as had:
                 async for items in had:

@@ -46,6 +46,8 @@ class Format:
 
     name: ClassVar[str]
     headers: ClassVar[Mapping[str, str]] = NOTHING
+    ids: ClassVar[bool] = True
+    """Whether its readers bear ``id:`` and ``retry:`` lines."""
 
     def __init__(self, telling: Telling) -> None:
         self.telling = telling

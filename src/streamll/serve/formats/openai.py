@@ -12,7 +12,8 @@ a corrected field             the rest, if the right text begins with what was s
 lost text                     ``error`` with code ``gap``
 several reply fields          one behind the other, an empty line between
 an error, a cancelled run     ``{"error": {"message", "type", "code"}}``
-resume                        a first chunk again, then what is missing
+resume                        a first chunk again, then what is missing. Its frames have no ids:
+                              OpenAI's reader takes a comment behind an id for an empty chunk
 ============================  ====================================================================
 
 A request without ``stream`` gets the program's final text, whatever was superseded; see
@@ -36,6 +37,7 @@ BETWEEN = "\n\n"
 
 class OpenAI(Format):
     name: ClassVar[str] = "openai"
+    ids: ClassVar[bool] = False
 
     def __init__(self, telling: Telling) -> None:
         super().__init__(telling)
