@@ -1,8 +1,9 @@
 """A provider that costs the measurement nothing: it runs in a process of its own and every
 frame is rendered before the request arrives.
 
-The address says how to answer: ``/{milliseconds between frames}/{chunks}/v1``. At 0 the whole
-answer is written at once, otherwise each frame leaves in a packet of its own.
+The address says how to answer: ``/{milliseconds between frames}/{chunks}/v1``, or with the form of
+the reply, ``/{milliseconds}/{chunks}/json/v1`` (``chat``, ``json``, ``xml``). At 0 milliseconds the
+whole answer is written at once, otherwise each frame leaves in a packet of its own.
 
 The practice server of ``streamll.testing`` is for tests; this one has no features to pay for.
 """
@@ -23,6 +24,18 @@ FIELDS = ("reasoning", "answer")
 SENTENCE = "every token of a running program, delivered live, once and in order to any reader"
 
 
+# What stands before a field, after the first and after the last.
+FORMS = {
+    "chat": (
+        ["[[", " ##", " FIELD", " ##", " ]]", "\n"],
+        ["\n\n"],
+        ["\n\n", "[[", " ##", " completed", " ##", " ]]"],
+    ),
+    "json": (['"FIELD', '":', ' "'], ['",', "\n"], ['"', "}"]),
+    "xml": (["<", "FIELD", ">", "\n"], ["\n", "</", "FIELD", ">\n"], ["\n", "</", "FIELD", ">\n"]),
+}
+
+
 @functools.cache
 def field_text(chunks: int) -> str:
     """The text of either field: half of the answer's chunks."""
@@ -30,19 +43,23 @@ def field_text(chunks: int) -> str:
 
 
 @functools.cache
-def pieces(chunks: int) -> tuple[str, ...]:
-    """A ChatAdapter reply of about ``chunks`` pieces, cut before its words as tokens are."""
+def pieces(chunks: int, form: str = "chat") -> tuple[str, ...]:
+    """An adapter's reply of about ``chunks`` pieces, cut before its words as tokens are."""
+    begin, end, last = FORMS[form]
+    text = field_text(chunks // len(FIELDS))
+    if form == "json":
+        text = json.dumps(text)[1:-1]
+    words = [word if i == 0 else f" {word}" for i, word in enumerate(text.split(" "))]
     pieces: list[str] = []
-    for field in FIELDS:
-        pieces += ["[[", " ##", f" {field}", " ##", " ]]", "\n"]
-        text = field_text(chunks // len(FIELDS))
-        pieces += [word if i == 0 else f" {word}" for i, word in enumerate(text.split(" "))]
-        pieces += ["\n\n"]
-    return (*pieces, "[[", " ##", " completed", " ##", " ]]")
+    for number, field in enumerate(FIELDS):
+        pieces += [piece.replace("FIELD", field) for piece in begin]
+        pieces += words
+        pieces += [piece.replace("FIELD", field) for piece in (end if number == 0 else last)]
+    return ("{", *pieces) if form == "json" else tuple(pieces)
 
 
 @functools.cache
-def frames(chunks: int) -> tuple[bytes, ...]:
+def frames(chunks: int, form: str = "chat") -> tuple[bytes, ...]:
     """The reply as server-sent events, each an HTTP chunk of its own."""
     head = {
         "id": "chatcmpl-1",
@@ -50,7 +67,7 @@ def frames(chunks: int) -> tuple[bytes, ...]:
         "created": 1,
         "model": "gpt-4o-mini",
     }
-    deltas = [{"role": "assistant", "content": ""}, *({"content": p} for p in pieces(chunks)), {}]
+    deltas = [{"role": "assistant", "content": ""}, *({"content": p} for p in pieces(chunks, form)), {}]
     bodies = [
         {
             **head,
@@ -82,8 +99,9 @@ class Provider(socketserver.StreamRequestHandler):
                     length = int(value)
             if not json.loads(self.rfile.read(length)).get("stream"):
                 raise RuntimeError("this provider only streams")
-            _, milliseconds, chunks, *_ = request_line.split()[1].decode().split("/")
-            self.answer(float(milliseconds) / 1000, frames(int(chunks)))
+            _, milliseconds, chunks, form, *_ = request_line.split()[1].decode().split("/")
+            form = form if form in FORMS else "chat"
+            self.answer(float(milliseconds) / 1000, frames(int(chunks), form))
 
     def answer(self, pace: float, frames: tuple[bytes, ...]) -> None:
         self.wfile.write(

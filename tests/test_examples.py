@@ -56,6 +56,14 @@ PRINTED = {
         r"Both answers: 2\n",
         r"The first words only: Snow scatters every colour alike\n",
     ],
+    "streamify_drop_in": [
+        r"… Calling triple\n… It gave 63\n",
+        r"\[reasoning\] A reply that forgets\n",
+        r"\(reasoning begins anew\)\n",
+        r"\[reasoning\] 21 is a third of 63\.\n",
+        r'\[answer\] So it is "63"\.\n',
+        r'The program returned: So it is "63"\.\n',
+    ],
     "react_watch": [
         r"price",
         r"price",
