@@ -19,6 +19,7 @@ from collections.abc import Callable
 from streamll.terminal.text import character_cells
 
 SEQUENCE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])")
+UNFINISHED = re.compile(r"\x1b(\[[0-9;?]*)?\Z")
 
 
 class Emulator:
@@ -32,6 +33,7 @@ class Emulator:
         self.wraps = True
         self.cursor_visible = True
         self.was_hidden = False
+        self._rest = ""
 
     @property
     def lines(self) -> list[str]:
@@ -46,6 +48,10 @@ class Emulator:
         return ["".join(row).rstrip() for row in self.screen]
 
     def feed(self, data: str) -> None:
+        data = self._rest + data
+        unfinished = UNFINISHED.search(data)  # the rest of the sequence comes with the next read
+        self._rest = unfinished[0] if unfinished else ""
+        data = data[: len(data) - len(self._rest)]
         position = 0
         while position < len(data):
             if match := SEQUENCE.match(data, position):

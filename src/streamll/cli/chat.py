@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 MAIN = "main"
 INDENT = "  "
+NEWLINE = "\n"
 FENCE = '"""'
 HELP = f"""\
 {FENCE} begins and ends a message of several lines; so does \\ at the end of a line.
@@ -79,10 +81,9 @@ class Screen:
     STYLES = {"dim": "2", "user": "1;36", "error": "31", "note": "33"}  # noqa: RUF012
 
     def __init__(self) -> None:
-        import os
-
         self.interactive = sys.stdin.isatty() and sys.stdout.isatty()
-        self.coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        self.obeys = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self.coloured = self.obeys and not os.environ.get("NO_COLOR")
         self._output = Output()
         if self.interactive:
             with contextlib.suppress(ImportError):
@@ -93,9 +94,13 @@ class Screen:
 
     def say(self, text: str, style: str | None = None) -> None:
         """Lines of our own, wrapped; what a model or file says in them is made harmless before."""
+        width = self.width()
+        if width is None:
+            self.write(f"{text}\n")
+            return
         for line in text.split("\n"):
             indent = INDENT if line.startswith(INDENT) else ""
-            for part in fold(line.strip(" "), max(LEAST_WIDTH, self.width() - 1 - len(indent))):
+            for part in fold(line.strip(" "), max(LEAST_WIDTH, width - 1 - len(indent))):
                 self.write(f"{indent}{self.styled(part, style)}\n")
 
     def styled(self, text: str, style: str | None) -> str:
@@ -103,8 +108,9 @@ class Screen:
             return text
         return f"\x1b[{self.STYLES[style]}m{text}\x1b[0m"
 
-    def width(self) -> int:
-        return get_terminal_size().columns
+    def width(self) -> int | None:
+        """Where to wrap; ``None`` where a line stays a line."""
+        return get_terminal_size().columns if self.obeys else None
 
     def ask(self, sign: str) -> str:
         """One line from the user. Raises ``EOFError`` and ``KeyboardInterrupt``."""
@@ -118,7 +124,7 @@ class Screen:
     @contextlib.contextmanager
     def waiting(self) -> Iterator[list[bool]]:
         """A sign that something is under way, until the first of it is to be written."""
-        shown = [self.interactive]
+        shown = [self.interactive and self.obeys]
         if shown[0]:
             self.write(self.styled(f"{INDENT}…", "dim"))
         try:
@@ -204,10 +210,12 @@ class Conversation:
         except KeyboardInterrupt:
             ending = self._say_ending(written, "stopped; what there is of it is kept", "note")
         except Exception as error:  # noqa: BLE001 - the conversation goes on
-            ending = self._say_ending(written, in_one_line(error), "error")
+            problem = f"{type(error).__name__}: {one_line(str(error).partition(NEWLINE)[0])}"
+            ending = self._say_ending(written, problem, "error")
         written.end()
         if ending is None and screen.interactive:
-            screen.say(f"\n{INDENT}{summary(turn)}", "dim")
+            screen.write("\n")
+            screen.say(f"{INDENT}{summary(turn)}", "dim")
         self._save(self.file)
 
     def _say_ending(self, written: TypingOut, text: str, style: str) -> str:

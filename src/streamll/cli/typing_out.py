@@ -16,14 +16,15 @@ class TypingOut:
     """``add`` pieces of text; each is written at once.
 
     A word that grows past the margin moves to the next line: only the line that is being
-    written is ever written again. ``width`` is asked anew each time. ``indent`` begins every
+    written is ever written again. ``width`` is asked anew each time; without one nothing is
+    wrapped or written again. ``indent`` begins every
     line; where it holds escape sequences, ``indent_width`` says how many columns it takes.
     """
 
     def __init__(
         self,
         write: Callable[[str], None],
-        width: Callable[[], int],
+        width: Callable[[], int | None],
         indent: str,
         indent_width: int | None = None,
     ) -> None:
@@ -53,7 +54,11 @@ class TypingOut:
         if before is None:
             before = self._line = ""
             self._write(self._indent)
-        room = max(LEAST_WIDTH, min(self._width() - 1, FULL_LINE) - self._indent_width)
+        width = self._width()
+        if width is None:
+            self._write(text)
+            return
+        room = max(LEAST_WIDTH, min(width - 1, FULL_LINE) - self._indent_width)
         lines = fold(before + text, room)
         if len(lines) == 1:
             self._write(text)

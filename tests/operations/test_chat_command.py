@@ -1,0 +1,202 @@
+"""``streamll chat`` from outside: on a terminal, wide and narrow, and through pipes."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from typing import NamedTuple
+
+import pytest
+
+from emulator import Emulator, Session
+from streamll.cli.main import main
+from streamll.cli.typing_out import TypingOut
+from streamll.testing import Fault, PracticeServer, Reply, chunkings
+
+CHAT = [sys.executable, "-m", "streamll", "chat"]
+TEXT = "The quick brown fox jumps over the lazy dog, and the dog does not mind at all."
+
+
+@pytest.fixture
+def server():
+    with PracticeServer() as server:
+        yield server
+
+
+@pytest.fixture
+def terminal(server, tmp_path):
+    """``terminal(columns)``: a chat with the practice server on a terminal of that width."""
+    quiet = tmp_path / "inputrc"
+    quiet.write_text("set enable-bracketed-paste off\n")
+    model = ["--model", "openai/practice-model", "--base-url", server.openai_url]
+
+    def open_(columns=80, *arguments):
+        return Session(*CHAT, *model, *arguments, columns=columns, rows=40, INPUTRC=str(quiet))
+
+    return open_
+
+
+def prompts(count):
+    """The terminal shows so many prompts, the last of them empty."""
+
+    def shown(emulator):
+        signs = [line for line in emulator.lines if line.startswith("›")]
+        return len(signs) >= count and signs[-1].strip() == "›"
+
+    return shown
+
+
+@pytest.mark.parametrize("columns", [100, 30])
+def test_a_conversation_on_a_terminal(terminal, server, columns):
+    server.script(Reply(TEXT, pace=0.005), "two lines")
+    with terminal(columns) as session:
+        session.wait_for(prompts(1))
+        session.type("What jumps?\n")
+        session.wait_for(prompts(2))
+        session.type('"""several\nlines"""\n')
+        session.wait_for(prompts(3))
+        session.type("\x04")
+        assert session.finish() == 0
+    shown = session.emulator.text
+    assert "Traceback" not in shown
+    reply = shown.split("What jumps?")[1].split("chunks")[0]
+    lines = [line for line in reply.splitlines() if line.strip()]
+    assert all(line.startswith("  ") and len(line) < columns for line in lines)
+    assert " ".join(" ".join(lines[:-1]).split()).startswith(TEXT)  # no word was cut
+    assert "chunks · first after" in shown.replace("\n", " ").replace("  ", " ")
+    assert server.requests[1].body["messages"][-1]["content"] == "several\nlines"
+
+
+def test_ctrl_c_stops_the_reply_and_keeps_the_session(terminal, server):
+    server.script(Reply(TEXT, hold_after=5), "Still here.")
+    with terminal() as session:
+        session.wait_for(prompts(1))
+        session.type("Go\n")
+        session.wait_for(lambda emulator: "fox jumps" in emulator.text)
+        session.process.send_signal(signal.SIGINT)
+        session.wait_for(prompts(2))
+        assert "stopped; what there is of it is kept" in session.emulator.text
+        session.type("On\n")
+        session.wait_for(lambda emulator: "Still here." in emulator.text)
+        session.type("/quit\n")
+        assert session.finish() == 0
+    server.requests[0].wait_closed(5)
+    sent = [message["content"] for message in server.requests[1].body["messages"]]
+    assert sent == ["Go", "The quick brown fox jumps", "On"]
+
+
+def test_an_error_ends_the_reply_not_the_conversation(terminal, server):
+    server.script(Reply(TEXT, fault=Fault(disconnect_after=4)), Fault(status=401), "Fine.")
+    with terminal() as session:
+        for count, text in enumerate(["one", "two", "three"], 1):
+            session.wait_for(prompts(count))
+            session.type(f"{text}\n")
+        session.wait_for(prompts(4))
+        session.type("\x04")
+        assert session.finish() == 0
+    assert "Fine." in session.emulator.text
+    assert "The quick brown fox\n  TransportError" in session.emulator.text
+    assert "AuthError: Incorrect API key provided." in session.emulator.text
+    assert "Traceback" not in session.emulator.text
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def chat(capsys, monkeypatch):
+    """Run the command in this process, its input and output redirected."""
+
+    def run(*arguments, typed):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        code = main(["chat", *arguments])
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+def test_through_pipes_it_is_plain_text(server, chat):
+    server.script(TEXT, "Answer two \x1b[2J")
+    model = ["--model", "openai/practice-model", "--base-url", server.openai_url]
+    done = chat(*model, "--system", "Be brief.", typed="one\\\nmore\ntwo\n")
+    assert done.returncode == 0, done.stderr
+    assert f"\n{TEXT}\nAnswer two" in done.stdout
+    assert "\x1b" not in done.stdout
+    first = server.requests[0].body["messages"]
+    assert [message["content"] for message in first] == ["Be brief.", "one\nmore"]
+
+
+def test_without_a_key_a_practice_model_answers():
+    done = subprocess.run(
+        [*CHAT, "--pace", "0"],
+        input="What is a stream?\n", capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "No key in the environment" in done.stdout
+    assert "This is the practice model speaking" in done.stdout
+    assert done.returncode == 0
+
+
+def test_commands_and_a_session_file(server, tmp_path, chat):
+    server.respond(lambda request: f"reply {len(request.body['messages'])}")
+    file = tmp_path / "chat.json"
+    model = ["--model", "openai/practice-model", "--base-url", server.openai_url]
+    typed = (
+        "first\n/fork side\nsecond\n/branch main\nthird\n/branch\n/history\n/new\nfourth\n"
+        "/branch mian\n/dance\n/save\n/help\n/quit\nnever said\n"
+    )
+    done = chat(*model, "--session", str(file), typed=typed)
+    assert done.returncode == 0, done.stderr
+    assert "* main  4 messages" in done.stdout
+    assert "side  4 messages" in done.stdout
+    assert "› third\n  reply 3\n" in done.stdout
+    assert "did you mean 'main'" in done.stdout
+    assert "there is no /dance; /help shows what there is" in done.stdout
+    assert "Ctrl-C stops a reply" in done.stdout
+    saved = json.loads(file.read_text("utf-8"))
+    assert [len(branch["order"]) for branch in saved["branches"]] == [4, 4, 2]
+    again = chat(*model, "--session", str(file), typed="fifth\n")
+    assert again.stdout.endswith("reply 5\n")
+    assert "never said" not in file.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--model", "opnai/gpt"], "Did you mean 'openai'"),
+        (["--base-url", "http://127.0.0.1:1"], "--base-url needs --model as well"),
+        (["--session", "broken.json"], "no saved session"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(tmp_path, monkeypatch, chat, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.json").write_text("{}")
+    done = chat(*arguments, typed="")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.returncode == 2
+
+
+def typed_out(chunks, width):
+    emulator = Emulator(width, 50)
+    typing = TypingOut(lambda data: emulator.feed(data.replace("\n", "\r\n")), lambda: width, "  ")
+    for chunk in chunks:
+        typing.add(chunk)
+    typing.end()
+    return emulator
+
+
+@pytest.mark.parametrize("width", [16, 33, 200])
+@pytest.mark.parametrize("text", [TEXT, "東京は日本の首都です。 " * 4, "a\n\nb  c\n" + "x" * 50])
+def test_text_typed_out_in_any_pieces_looks_the_same(text, width):
+    emulators = [typed_out(chunks, width) for chunks in chunkings(text)]
+    assert all(len(line) <= width for emulator in emulators for line in emulator.lines)
+    shown = {emulator.text for emulator in emulators}
+    assert len(shown) == 1
+    squeezed = "".join(shown.pop().split())
+    assert squeezed == "".join(text.split())
