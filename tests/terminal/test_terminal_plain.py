@@ -110,7 +110,7 @@ def test_each_kind_has_its_line(event, line):
 
 def test_every_kind_is_decided():
     handled = PlainView._WRITERS.keys()
-    silent = {ev.FieldStart, ev.FieldEnd, ev.FieldPartial}
+    silent = {ev.FieldStart, ev.FieldEnd}
     assert set(ev.KINDS.values()) - silent == handled - {ev.StreamllEvent}
 
 

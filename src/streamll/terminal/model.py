@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from streamll.core import events as ev
 from streamll.terminal import text as tx
 from streamll.terminal import words
+from streamll.terminal.values import GrowingValue, is_structured
 from streamll.terminal.wrap import GrowingText
 
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
@@ -28,7 +29,7 @@ class Text:
     label: str
     style: str
     attempt: int = 0
-    content: GrowingText = field(default_factory=GrowingText)
+    content: GrowingText | GrowingValue = field(default_factory=GrowingText)
     is_open: bool = True
     remark: str = ""
 
@@ -203,13 +204,19 @@ class RunModel:
         step = self._add("tool", label, who.call_id, self._home(_outside(who)), now)
         step.arguments = tx.arguments(event.arguments)
 
-    def _tool_end(self, event: ev.ToolEnd, now: float) -> None:
+    def _interpreter_start(self, event: ev.InterpreterStart, now: float) -> None:
+        who = event.identity
+        label = tx.one_line(event.name, 80)
+        step = self._add("tool", label, who.call_id, self._home(_outside(who)), now)
+        step.arguments = tx.one_line(event.code or "", 200)
+
+    def _tool_end(self, event: ev.ToolEnd | ev.InterpreterEnd, now: float) -> None:
         call_id = event.identity.call_id
         self._end_call(call_id, DONE, event.duration)
         if event.result is not None and (step := self._find(call_id)) is not None:
             step.items.append(Note("result", tx.compact(event.result)))
 
-    def _tool_error(self, event: ev.ToolError, now: float) -> None:
+    def _tool_error(self, event: ev.ToolError | ev.InterpreterError, now: float) -> None:
         error = tx.failure(event.error_type, event.message)
         self._end_call(event.identity.call_id, FAILED, event.duration, error)
 
@@ -279,6 +286,15 @@ class RunModel:
     def _field_end(self, event: ev.FieldEnd, now: float) -> None:
         self._block(event, event.field).is_open = False
 
+    def _field_partial(self, event: ev.FieldPartial, now: float) -> None:
+        """A field with parts in it is drawn as what it is; others are their text."""
+        block = self._block(event, event.field)
+        if not isinstance(block.content, GrowingValue):
+            if not is_structured(event.value):
+                return
+            block.content = GrowingValue()
+        block.content.feed(event)
+
     def _field_corrected(self, event: ev.FieldCorrected, now: float) -> None:
         block = self._block(event, event.field)
         block.content.replace(event.text)
@@ -289,10 +305,27 @@ class RunModel:
         self._block(event, "thinking", "thinking").content.append(event.text)
 
     def _tool_call(self, event: ev.ToolCallDelta, now: float) -> None:
+        if self._is_drawn(event):
+            return
         block = self._block(event, f"call {event.index + 1}", "call")
         if event.name:
             block.content.append(f"{event.name} ")
         block.content.append(event.arguments)
+
+    def _is_drawn(self, event: ev.Event) -> bool:
+        """Whether a field shows the call's tool calls already."""
+        return any(
+            key[0] == event.call_id
+            and isinstance(block.content, GrowingValue)
+            and "tool_calls" in (block.content.value or ())
+            for key, block in self._home(event.identity).texts.items()
+        )
+
+    def _refusal(self, event: ev.Refusal, now: float) -> None:
+        self._block(event, "refusal", "warning").content.append(event.text)
+
+    def _part(self, event: ev.ReplyPart, now: float) -> None:
+        self._home(event.identity).items.append(Note("citation", words.part(event)))
 
     def _citation(self, event: ev.Citation, now: float) -> None:
         self._home(event.identity).items.append(Note("citation", words.citation(event)))
@@ -320,6 +353,9 @@ class RunModel:
         ev.ToolStart: _tool_start,
         ev.ToolEnd: _tool_end,
         ev.ToolError: _tool_error,
+        ev.InterpreterStart: _interpreter_start,
+        ev.InterpreterEnd: _tool_end,
+        ev.InterpreterError: _tool_error,
         ev.TraceStart: _trace_start,
         ev.TraceEnd: _trace_end,
         ev.LMStart: _lm_start,
@@ -329,10 +365,13 @@ class RunModel:
         ev.FieldStart: _field_start,
         ev.TokenEvent: _token,
         ev.FieldEnd: _field_end,
+        ev.FieldPartial: _field_partial,
         ev.FieldCorrected: _field_corrected,
         ev.Thinking: _thinking,
         ev.ToolCallDelta: _tool_call,
         ev.Citation: _citation,
+        ev.Refusal: _refusal,
+        ev.ReplyPart: _part,
         ev.Status: _status,
         ev.StreamllEvent: _custom,
         ev.StreamGap: _gap,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from streamll.core import events as ev
+from streamll.core.partials import Partials
 from streamll.terminal import text as tx
 from streamll.terminal import words
 from streamll.terminal.output import Output
@@ -28,6 +29,7 @@ class PlainRun:
         self.number = number
         self.is_beside_others = False
         self.meter = words.Meter()
+        self.partials = Partials()
         self.calls: set[str | None] = set()
         self.first_call: str | None = None  # its end is the end, if the run's own never comes
 
@@ -157,6 +159,34 @@ class PlainView:
     def _corrected(self, event: ev.FieldCorrected, run: PlainRun) -> str:
         return f"[CORRECTED] {tx.one_line(event.field)}: {tx.quote(event.text)}"
 
+    def _partial(self, event: ev.FieldPartial, run: PlainRun) -> str | None:
+        """Of typed fields, each list element once, when it is complete; tokens say the rest."""
+        value = run.partials.feed(event)
+        place = tuple(event.place)
+        if value is None or len(place) != 1 or event.state != "complete":
+            return None
+        items = value.value
+        if value.is_broken or not isinstance(items, list) or not isinstance(place[0], int):
+            return None
+        item = tx.compact(items[place[0]])
+        return f"[ITEM] {tx.one_line(event.field)}[{place[0]}]: {item}"
+
+    def _refusal(self, event: ev.Refusal, run: PlainRun) -> str:
+        return f"[REFUSAL] {tx.quote(event.text)}"
+
+    def _part(self, event: ev.ReplyPart, run: PlainRun) -> str:
+        return f"[PART] {words.part(event)}"
+
+    def _interpreter_start(self, event: ev.InterpreterStart, run: PlainRun) -> str:
+        return f"[CODE] {tx.one_line(event.name)}({tx.one_line(event.code or '…')})"
+
+    def _interpreter_end(self, event: ev.InterpreterEnd, run: PlainRun) -> str:
+        result = f" → {tx.compact(event.result)}" if event.result is not None else ""
+        return f"[CODE] {tx.one_line(event.name)} done in {tx.seconds(event.duration)}{result}"
+
+    def _interpreter_error(self, event: ev.InterpreterError, run: PlainRun) -> str:
+        return f"[CODE] {tx.one_line(event.name)} {_failed(event)}"
+
     def _thinking(self, event: ev.Thinking, run: PlainRun) -> str:
         return f"[THINKING] {tx.quote(event.text)}"
 
@@ -188,6 +218,9 @@ class PlainView:
         ev.ToolStart: _tool_start,
         ev.ToolEnd: _tool_end,
         ev.ToolError: _tool_error,
+        ev.InterpreterStart: _interpreter_start,
+        ev.InterpreterEnd: _interpreter_end,
+        ev.InterpreterError: _interpreter_error,
         ev.TraceStart: _trace_start,
         ev.TraceEnd: _trace_end,
         ev.LMStart: _lm_start,
@@ -195,10 +228,13 @@ class PlainView:
         ev.LMSuperseded: _lm_superseded,
         ev.LMWaiting: _lm_waiting,
         ev.TokenEvent: _token,
+        ev.FieldPartial: _partial,
         ev.FieldCorrected: _corrected,
         ev.Thinking: _thinking,
         ev.ToolCallDelta: _tool_call,
         ev.Citation: _citation,
+        ev.Refusal: _refusal,
+        ev.ReplyPart: _part,
         ev.Status: _status,
         ev.StreamllEvent: _custom,
         ev.StreamGap: _gap,
@@ -220,7 +256,7 @@ def _ends(event: ev.Event, run: PlainRun) -> bool:
     return isinstance(event, (ev.RunEnd, ev.RunError, ev.RunCancelled))
 
 
-def _failed(event: ev.ModuleError | ev.ToolError) -> str:
+def _failed(event: ev.ModuleError | ev.ToolError | ev.InterpreterError) -> str:
     error = tx.failure(event.error_type, event.message)
     return f"failed after {tx.seconds(event.duration)}: {error}"
 

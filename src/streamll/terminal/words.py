@@ -68,6 +68,13 @@ def citation(event: ev.Citation) -> str:
     return " ".join(tx.one_line(part, 200) for part in parts if part)
 
 
+def part(event: ev.ReplyPart) -> str:
+    """A part of a reply that is no text: what it is and where."""
+    size = None if event.size is None else tx.amount(event.size, "byte")
+    parts = (event.kind, event.media_type, event.url, size)
+    return " ".join(tx.one_line(each, 200) for each in parts if each)
+
+
 def gap(event: ev.StreamGap) -> str:
     return f"{tx.amount(event.count, 'event')} lost here ({tx.one_line(event.reason, 80)})"
 

@@ -1,0 +1,170 @@
+"""Typed fields while they are written, as lines: a table that fills, a tree that grows.
+
+A list of flat objects is a table, anything else with parts in it a tree, a single value itself.
+What has not come yet is a dot. Made for ``model.Text``: the same face as ``GrowingText``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from streamll.core.events import FieldPartial
+from streamll.core.partials import PartialValue
+from streamll.core.plain import plain
+from streamll.terminal import text as tx
+
+PENDING = "·"
+GAP = "  "
+LEAST_COLUMN = 4
+WIDEST_CELL = 40
+MOST_COLUMNS = 12
+INDENT = "  "
+
+
+class GrowingValue:
+    """A typed field's value, and the lines it makes at some width."""
+
+    __slots__ = ("_lines", "_value", "_width")
+
+    def __init__(self) -> None:
+        self._value = PartialValue()
+        self._lines: list[str] | None = None
+        self._width = 0
+
+    def feed(self, event: FieldPartial) -> None:
+        """Take a change; drawn when it is next looked at."""
+        self._value.apply(event)
+        self._lines = None
+
+    def append(self, text: str) -> None:
+        """The raw text of the field says nothing that its value does not say."""
+
+    def replace(self, text: str) -> None:
+        """So does a correction: the value came before it."""
+
+    @property
+    def value(self) -> Any:
+        """What has come so far, in plain lists, dictionaries and values."""
+        return plain(self._value.value)
+
+    @property
+    def length(self) -> int:
+        return 0 if self._value.value is None else 1
+
+    def ending(self, length: int) -> str:
+        """The last ``length`` characters, for a view of one line."""
+        return tx.compact(self.value, 10 * length)[-length:]
+
+    def lines(self, width: int) -> list[str]:
+        """The lines at ``width`` columns. Do not change them."""
+        if self._lines is None or width != self._width:
+            self._width = width
+            self._lines = drawn(self.value, width) or [""]
+        return self._lines
+
+
+def is_structured(value: object) -> bool:
+    """Whether a value has parts worth drawing."""
+    return isinstance(value, (list, dict, tuple, set)) or any(
+        hasattr(type(value), mark) for mark in ("model_dump", "__dataclass_fields__")
+    )
+
+
+def drawn(value: Any, width: int) -> list[str]:
+    """A plain value as lines of at most ``width`` columns."""
+    if is_table(value):
+        return table(value, width)
+    return [tx.head(line, width) for line in tree(value)]
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def is_table(value: Any) -> bool:
+    """A list of objects that hold single values only."""
+    if not isinstance(value, list) or not value:
+        return False
+    return (
+        all(isinstance(row, dict) and _is_flat(row) for row in value)
+        and 0 < len(_columns(value)) <= MOST_COLUMNS
+    )
+
+
+def _is_flat(row: dict[str, Any]) -> bool:
+    return all(not isinstance(cell, (dict, list)) or not cell for cell in row.values())
+
+
+def _columns(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def table(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
+    """One line per object, the longest cells cut where the columns do not fit."""
+    columns = _columns(rows)
+    grid = [[_cell(row.get(name), name in row) for name in columns] for row in rows]
+    numeric = [all(isinstance(row.get(name, 0), (int, float)) for row in rows) for name in columns]
+    heads = [tx.one_line(name, WIDEST_CELL) for name in columns]
+    sizes = _sizes(heads, grid, width)
+    lines = [_row(heads, sizes, numeric), _row(["─" * size for size in sizes], sizes, numeric)]
+    return [tx.head(line, width) for line in (*lines, *(_row(r, sizes, numeric) for r in grid))]
+
+
+def _cell(value: Any, has_come: bool) -> str:
+    return _single(value, WIDEST_CELL) if has_come else PENDING
+
+
+def _sizes(heads: list[str], grid: list[list[str]], width: int) -> list[int]:
+    """Each column as wide as its widest cell, the widest ones narrowed until all fit."""
+    sizes = [max(map(tx.cells, column)) for column in zip(heads, *grid, strict=True)]
+    room = width - len(GAP) * (len(sizes) - 1)
+    while sum(sizes) > room and max(sizes) > LEAST_COLUMN:
+        sizes[sizes.index(max(sizes))] -= 1
+    return sizes
+
+
+def _row(cells: list[str], sizes: list[int], numeric: list[bool]) -> str:
+    padded = []
+    for cell, size, right in zip(cells, sizes, numeric, strict=True):
+        shown = tx.head(cell, size)
+        blanks = " " * (size - tx.cells(shown))
+        padded.append(blanks + shown if right else shown + blanks)
+    return GAP.join(padded).rstrip()
+
+
+# --- trees --------------------------------------------------------------------------------------
+
+
+def tree(value: Any, indent: str = "") -> Iterator[str]:
+    """``key: value`` lines, deeper parts indented, list items after a dash."""
+    if isinstance(value, dict) and value:
+        for key, part in value.items():
+            yield from _branch(f"{indent}{tx.one_line(key, WIDEST_CELL)}:", part, indent + INDENT)
+    elif isinstance(value, list) and value:
+        for part in value:
+            yield from _item(part, indent)
+    else:
+        yield indent + _single(value)
+
+
+def _branch(label: str, part: Any, indent: str) -> Iterator[str]:
+    if not isinstance(part, (dict, list)) or not part:
+        yield f"{label} {_single(part)}".rstrip()
+    elif isinstance(part, list) and not any(isinstance(each, (dict, list)) for each in part):
+        yield f"{label} {', '.join(_single(each) for each in part)}"
+    else:
+        yield label
+        yield from tree(part, indent)
+
+
+def _item(part: Any, indent: str) -> Iterator[str]:
+    """An item begins behind its dash; its other lines stand below that beginning."""
+    first, *others = tree(part, indent + INDENT)
+    yield f"{indent}- {first[len(indent) + len(INDENT) :]}"
+    yield from others
+
+
+def _single(value: Any, limit: int = 500) -> str:
+    if isinstance(value, str):
+        return tx.one_line(value, limit)
+    return tx.compact(value, limit)
