@@ -52,6 +52,7 @@ class Server:
         self.folder = folder
         self.port = free_port()
         self.process: subprocess.Popen | None = None
+        self.started = 0.0
 
     def command(self) -> list[str]:
         raise AssertionError("which command?")
@@ -74,6 +75,7 @@ class Server:
                 stderr=subprocess.STDOUT,
             )
         wait_until(self._up, seconds, f"{type(self).__name__} is ready")
+        self.started = time.monotonic()
 
     def _up(self) -> bool:
         assert self.process is not None

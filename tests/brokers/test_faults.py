@@ -15,37 +15,46 @@ import pytest
 
 from brokers.conftest import available
 from brokers.runs import BOUND, by_run, check_order, make_run, text_of
-from brokers.servers import RabbitMQServer, RedisServer, Wire, redis_binary, wait_until
+from brokers.servers import RedisServer, Wire, redis_binary, wait_until
+from conftest import IN_CI
 from streamll.consumer import EventConsumer
 from streamll.core.events import Status, StreamGap
 from streamll.sinks import RedisSink, open_sink
 
 RUNS = 20
+DOWN_SECONDS = 3 if IN_CI else 1
 
 
 @pytest.fixture(scope="module", params=["redis", "rabbitmq"])
-def kept(request, tmp_path_factory):
-    """A broker of these tests' own that keeps what it confirmed, come what may."""
-    folder = tmp_path_factory.mktemp(request.param)
+def kept(request, tmp_path_factory, server_of):
+    """A broker that keeps what it confirmed, come what may."""
     if request.param == "redis":
-        server = available(lambda: RedisServer(folder, redis_binary()))
+        server = available(lambda: RedisServer(tmp_path_factory.mktemp("kept"), redis_binary()))
     else:
-        server = available(lambda: RabbitMQServer(folder))
+        server = server_of("rabbitmq")
         # A node writes down only after some seconds that it has streams at all. Killed before
         # that, RabbitMQ 3.10 never finds its first stream again.
         first = open_sink(server.url, target="first")
         first.put(Status(message="the first stream of this node"))
         assert first.stop(BOUND)
-        time.sleep(6)
+        time.sleep(max(0, 7 - (time.monotonic() - server.started)))
     yield server
-    server.stop()
+    if request.param == "redis":
+        server.stop()
 
 
 @pytest.fixture
 def server(kept):
+    yield kept
     if kept.process is None:
         kept.start()
-    return kept
+
+
+@pytest.fixture
+def redis_server(tmp_path):
+    server = available(lambda: RedisServer(tmp_path, redis_binary()))
+    yield server
+    server.stop()
 
 
 def through(wire: Wire, server) -> str:
@@ -101,7 +110,7 @@ def check_complete(read, runs) -> None:
 
 
 def test_a_killed_broker_that_restarts_loses_nothing(server, practice, capsys):
-    """X10: kill -9 in the middle of 20 DSPy programs, back after 3 s; the programs notice nothing."""
+    """X10: kill -9 in the middle of 20 DSPy programs, back after seconds; they notice nothing."""
     import dspy
 
     import streamll
@@ -133,7 +142,7 @@ def test_a_killed_broker_that_restarts_loses_nothing(server, practice, capsys):
     def crash():
         time.sleep(0.6)
         server.kill()
-        time.sleep(3)
+        time.sleep(DOWN_SECONDS)
         server.start()
 
     crashing = in_background(crash)
@@ -186,10 +195,10 @@ def test_a_cut_network_loses_and_doubles_nothing(server):
     assert reader.consumer.statistics().reconnects > 0
 
 
-def test_a_silent_network_is_given_up_and_nothing_is_lost(tmp_path, monkeypatch):
+def test_a_silent_network_is_given_up_and_nothing_is_lost(redis_server, monkeypatch):
     """X10: packets vanish; a Redis that does not answer in time counts as away."""
     monkeypatch.setattr("streamll.brokers.redis.ANSWER_SECONDS", 0.7)
-    server = available(lambda: RedisServer(tmp_path, redis_binary()))
+    server = redis_server
     wire = Wire(server.port)
     sink = open_sink(through(wire, server), target="stall")
     reader = Reader(through(wire, server), "stall")
@@ -208,12 +217,12 @@ def test_a_silent_network_is_given_up_and_nothing_is_lost(tmp_path, monkeypatch)
     reader.wait_for_ends(RUNS)
     reader.stop()
     wire.close()
-    server.stop()
     check_complete(reader.events, runs)
 
 
-def test_a_broker_that_arrives_later_gets_everything(server, caplog):
+def test_a_broker_that_arrives_later_gets_everything(redis_server, caplog):
     """X10: down from the start; the sink says so once, and stop() waits for it to come."""
+    server = redis_server
     server.kill()
     sink = open_sink(server.url, target="late")
     reader = Reader(server.url, "late")
@@ -228,8 +237,9 @@ def test_a_broker_that_arrives_later_gets_everything(server, caplog):
     assert len([r for r in caplog.records if "cannot deliver" in r.getMessage()]) == 1
 
 
-def test_what_does_not_fit_while_the_broker_is_away_is_announced(server):
+def test_what_does_not_fit_while_the_broker_is_away_is_announced(redis_server):
     """X9: the oldest goes, and readers are told exactly how many events they miss."""
+    server = redis_server
     server.kill()
     sink = open_sink(server.url, target="full", max_buffer_bytes=20_000, batch_size=50)
     runs = [make_run(f"r{n}", [f"{n}.{i} " for i in range(100)]) for n in range(5)]
@@ -258,9 +268,9 @@ def accounted(events) -> int:
     return sum(event.count if hasattr(event, "count") else 1 for event in list(events))
 
 
-def test_a_full_redis_is_waited_for(tmp_path, caplog):
+def test_a_full_redis_is_waited_for(redis_server, caplog):
     """X10: maxmemory reached; when there is room again everything arrives, in order."""
-    server = available(lambda: RedisServer(tmp_path, redis_binary()))
+    server = redis_server
     import redis
 
     control = redis.Redis(port=server.port)
@@ -281,7 +291,6 @@ def test_a_full_redis_is_waited_for(tmp_path, caplog):
     reader.wait_for_ends(RUNS)
     reader.stop()
     control.close()
-    server.stop()
     check_complete(reader.events, runs)
     assert "its memory is full" in caplog.text
 

@@ -1,0 +1,230 @@
+"""Producers and consumers in processes of their own, which end as they like or are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import traceback
+
+import pytest
+
+from brokers.conftest import Backend
+from brokers.runs import BOUND, by_run, check_order, ends, make_run, read_log, text_of
+from brokers.servers import wait_until
+from streamll.consumer import EventConsumer
+from streamll.core.events import Status
+from streamll.sinks import open_sink
+
+PRELUDE = """
+    import json, os, sys, threading, time
+    sys.path.insert(0, {tests!r})
+    from brokers.runs import make_run
+    from streamll.consumer import EventConsumer
+    from streamll.core.events import Status
+    from streamll.sinks import open_sink
+    url, target = {url!r}, {target!r}
+"""
+
+
+def script(backend: Backend, target: str, body: str) -> list[str]:
+    tests = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120
+    prelude = textwrap.dedent(PRELUDE).format(tests=tests, url=backend.url, target=target)
+    return [sys.executable, "-c", prelude + textwrap.dedent(body)]
+
+
+def test_the_end_of_a_process_delivers_what_it_emitted(backend):
+    """X10: nobody called stop()."""
+    target = backend.target()
+    body = """
+        sink = open_sink(url, target=target)
+        for event in make_run("r1", [f"w{i} " for i in range(500)]):
+            sink.put(event)
+    """
+    subprocess.run(script(backend, target, body), check=True, timeout=BOUND)
+    read = read_log(backend.url, target, ends(1))
+    check_order(read)
+    assert text_of(read) == "".join(f"w{i} " for i in range(500))
+
+
+def test_what_was_confirmed_to_a_killed_producer_is_read(backend):
+    """X10: kill -9 in the middle; everything its sink had counted as handled is in the log."""
+    target = backend.target()
+    body = """
+        sink = open_sink(url, target=target)
+        runs = [make_run(f"r{n}", [f"{n}.{i} " for i in range(2000)]) for n in range(5)]
+        def play(run):
+            for event in run:
+                sink.put(event)
+                time.sleep(0.001)
+        for run in runs:
+            threading.Thread(target=play, args=(run,), daemon=True).start()
+        while True:
+            print(sink.statistics().handled, flush=True)
+            time.sleep(0.01)
+    """
+    process = subprocess.Popen(script(backend, target, body), stdout=subprocess.PIPE, text=True)
+    confirmed = 0
+    for line in process.stdout:
+        confirmed = int(line)
+        if confirmed > 500:
+            break
+    process.kill()
+    confirmed = max([confirmed, *map(int, process.stdout.read().split("\n")[:-1])])
+    process.wait(10)
+    process.stdout.close()
+    read = read_log(backend.url, target, lambda events: len(events) >= confirmed)
+    check_holes = by_run(read)
+    for run_id, events in check_holes.items():
+        assert [event.seq for event in events] == list(range(len(events))), run_id
+    assert len(read) >= confirmed
+
+
+def test_what_a_killed_member_held_goes_to_another(backend):
+    """D4: kill -9 of a consumer with events in its hands; each is handled at least once."""
+    target = backend.target()
+    EventConsumer(backend.url, target)
+    body = """
+        consumer = EventConsumer(url, target, group="g", start="beginning", claim_after=1.0)
+        @consumer.on("*")
+        def handle(event):
+            print(event.event_id, flush=True)
+            if event.event_type == "token":
+                time.sleep(60)  # busy when it is killed
+        consumer.run_sync()
+    """
+    process = subprocess.Popen(script(backend, target, body), stdout=subprocess.PIPE, text=True)
+    sink = open_sink(backend.url, target=target)
+    runs = [make_run(f"r{n}", ["a", "b"]) for n in range(10)]
+    first = EventConsumer(backend.url, target, group="g", start="beginning", claim_after=1.0)
+    if backend.name == "rabbitmq":  # a group's queue gets what comes after it was made
+        first.start()
+        assert first.wait_connected(BOUND)
+        assert first.stop()
+    for event in [event for run in runs for event in run]:
+        sink.put(event)
+    assert sink.stop(BOUND)
+    begun = [process.stdout.readline().strip()]
+    process.kill()
+    begun += process.stdout.read().split()
+    process.wait(10)
+    process.stdout.close()
+    begun = {event_id for event_id in begun if event_id.endswith(":0")}  # done, or done again
+    handled = []
+    heir = EventConsumer(backend.url, target, group="g", start="beginning", claim_after=1.0)
+    heir.subscribe(lambda event: handled.append(event.event_id))
+    heir.start()
+    expected = {event.event_id for run in runs for event in run}
+    wait_until(lambda: {*handled, *begun} == expected, BOUND, "everything is handled")
+    wait_until(lambda: heir.statistics().lag == 0, BOUND, "everything is acknowledged")
+    assert heir.stop()
+    assert heir.statistics().redelivered > 0
+    assert heir.statistics().dead_lettered == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_and_its_parent_deliver_their_own(backend):
+    """D: prefork servers make the sink before they fork."""
+    target = backend.target()
+    sink = open_sink(backend.url, target=target)
+    for event in make_run("before", ["a"]):
+        sink.put(event)
+    assert sink.catch_up(BOUND)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for event in make_run("child", ["b"] * 50):
+                sink.put(event)
+            done = sink.stop(20)
+            os._exit(0 if done and sink.statistics().handled == 56 else 1)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(2)
+    for event in make_run("parent", ["c"] * 50):
+        sink.put(event)
+    assert sink.stop(BOUND)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    read = read_log(backend.url, target, ends(3))
+    check_order(read)
+    assert {run: text_of(events) for run, events in by_run(read).items()} == {
+        "before": "a",
+        "child": "b" * 50,
+        "parent": "c" * 50,
+    }
+
+
+def test_sigterm_lets_a_consumer_finish_its_work(backend):
+    """D4: what it has begun is handled and acknowledged; then it ends with 0."""
+    target = backend.target()
+    body = """
+        consumer = EventConsumer(url, target, group="g", start="beginning")
+        @consumer.on("token")
+        def handle(event):
+            print("begun", flush=True)
+            time.sleep(0.5)
+            print("done", flush=True)
+        consumer.on("run.start", lambda event: print("ready", flush=True))
+        consumer.run_sync()
+        print(json.dumps(consumer.statistics().handled))
+    """
+    process = subprocess.Popen(script(backend, target, body), stdout=subprocess.PIPE, text=True)
+    sink = open_sink(backend.url, target=target)
+    deadline = time.monotonic() + BOUND
+    runs, heard = 0, False
+    while not heard and time.monotonic() < deadline:
+        # RabbitMQ's groups get what comes after they were made: say it until somebody hears it
+        for event in make_run(f"r{runs}", ["a"])[:4]:
+            sink.put(event)
+        runs += 1
+        heard = wait_readable(process, 0.5 if backend.name == "rabbitmq" else BOUND)
+    assert sink.stop(BOUND)
+    while process.stdout.readline().strip() != "begun":
+        pass
+    process.terminate()
+    output, _ = process.communicate(timeout=BOUND)
+    assert process.returncode == 0
+    lines = output.split()
+    assert "done" in lines
+    assert json.loads(lines[-1]) % 4 == 0
+
+
+def wait_readable(process, seconds: float) -> bool:
+    import select
+
+    return bool(select.select([process.stdout], [], [], seconds)[0])
+
+
+def test_event_loops_and_threads_put_into_one_sink(backend):
+    """A9: from tasks of an event loop and from plain threads, at the same time."""
+    target = backend.target()
+    sink = open_sink(backend.url, target=target, buffer_size=50_000)
+
+    async def main():
+        async def task(n):
+            for i in range(50):
+                sink.put(Status(message=f"task {n} {i}"))
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(task(n) for n in range(10)))
+
+    def plain(n):
+        for i in range(50):
+            sink.put(Status(message=f"thread {n} {i}"))
+
+    threads = [threading.Thread(target=plain, args=(n,)) for n in range(10)]
+    for thread in threads:
+        thread.start()
+    asyncio.run(main())
+    for thread in threads:
+        thread.join(BOUND)
+    assert sink.stop(BOUND)
+    read = read_log(backend.url, target, lambda events: len(events) == 1000)
+    for who in ("task", "thread"):
+        for n in range(10):
+            own = [event.message for event in read if event.message.startswith(f"{who} {n} ")]
+            assert own == [f"{who} {n} {i}" for i in range(50)]
