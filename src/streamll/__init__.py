@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from streamll.brokers.opening import open_sink
     from streamll.capture.instrument import instrument
+    from streamll.capture.partial_form import partial_form
+    from streamll.capture.partials import Partial
     from streamll.capture.patch import uninstall
     from streamll.capture.responses import StreamReset, StreamResponse
     from streamll.capture.status import StatusMessage, StatusMessageProvider
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
         UnknownFieldError,
     )
     from streamll.core.events import Event, StreamllEvent, TokenEvent
+    from streamll.core.partials import ArgumentsReader, Partials, PartialValue
     from streamll.flow.breaker import CircuitBreaker
     from streamll.flow.collect import Collected
     from streamll.flow.config import StreamConfig
@@ -92,6 +95,11 @@ _HOMES = {
     "FirstTokenTimeout": "core.errors",
     "IdleTimeout": "core.errors",
     "instrument": "capture.instrument",
+    "partial_form": "capture.partial_form",
+    "Partial": "capture.partials",
+    "PartialValue": "core.partials",
+    "Partials": "core.partials",
+    "ArgumentsReader": "core.partials",
     "stream": "capture.stream",
     "Stream": "capture.stream",
     "AsyncStream": "capture.stream",
@@ -138,6 +146,7 @@ _HOMES = {
 
 __all__ = [
     "AmbiguousFieldError",
+    "ArgumentsReader",
     "AsyncStream",
     "Branch",
     "BrokerError",
@@ -153,6 +162,9 @@ __all__ = [
     "IdleTimeout",
     "InvokeStream",
     "Message",
+    "Partial",
+    "PartialValue",
+    "Partials",
     "SafeDSpyStream",
     "Session",
     "StatusMessage",
@@ -189,6 +201,7 @@ __all__ = [
     "instrument",
     "map_tokens",
     "open_sink",
+    "partial_form",
     "set_context",
     "smooth",
     "sse_response",
