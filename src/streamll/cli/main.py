@@ -194,6 +194,55 @@ def probe(
 
 
 @app.command()
+def serve(
+    programs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODULE:PROGRAM", help="A program to serve, named as for run; several go, too."
+        ),
+    ],
+    host: Annotated[
+        str, typer.Option(help="Where to listen. Elsewhere than on this machine needs a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    log: Annotated[
+        str, typer.Option(metavar="URL", help="Where runs are kept: sqlite:///, redis://, amqp://.")
+    ] = "sqlite:///streamll.db",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The language model, as for run.")
+    ] = None,
+    base_url: BaseURL = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Pages of this origin may call; repeat it."),
+    ] = None,
+    server_name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A host name this server answers to; repeat it."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Serve programs over HTTP, with a page to watch them. STREAMLL_TOKENS holds bearer tokens."""
+    from streamll.cli.serve import serve_programs
+
+    _perform(
+        debug,
+        lambda: serve_programs(
+            programs,
+            host=host,
+            port=port,
+            log=log,
+            workers=workers,
+            model=model,
+            base_url=base_url,
+            origins=origin or [],
+            hosts=server_name or [],
+        ),
+    )
+
+
+@app.command()
 def practice(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8123,
     pace: Pace = 0.03,
