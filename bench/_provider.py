@@ -67,7 +67,11 @@ def frames(chunks: int, form: str = "chat") -> tuple[bytes, ...]:
         "created": 1,
         "model": "gpt-4o-mini",
     }
-    deltas = [{"role": "assistant", "content": ""}, *({"content": p} for p in pieces(chunks, form)), {}]
+    deltas = [
+        {"role": "assistant", "content": ""},
+        *({"content": p} for p in pieces(chunks, form)),
+        {},
+    ]
     bodies = [
         {
             **head,

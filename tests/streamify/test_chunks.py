@@ -106,9 +106,7 @@ def test_a_mocked_litellm_is_served(program_is_async):
         listeners = [side.StreamListener("answer")]
         options = {"is_async_program": program_is_async}
         with streaming_of(litellm_chunks(*PIECES)), dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
-            said = read_all(
-                side.streamify(qa, stream_listeners=listeners, **options)(question="?")
-            )
+            said = read_all(side.streamify(qa, stream_listeners=listeners, **options)(question="?"))
             raw = read_all(side.streamify(qa, **options)(question="?"))
         assert said.error is None
         assert said.text("answer") == said.prediction.answer == "How are you?"
@@ -220,9 +218,7 @@ class Sending(dspy.Module):
 
 @pytest.mark.parametrize("async_streaming", [False, True])
 @pytest.mark.parametrize("program_is_async", [False, True])
-def test_custom_chunks_pass_through_in_their_place(
-    practice, lm, program_is_async, async_streaming
-):
+def test_custom_chunks_pass_through_in_their_place(practice, lm, program_is_async, async_streaming):
     """C1."""
     for side in BOTH:
         practice.script(REPLY)
@@ -407,7 +403,7 @@ def test_citations_come_from_the_chunks():
 
 def frames(side, stream) -> list[str]:
     respond = dspy.streaming.streaming_response if side is DSPY else streamll.streaming_response
-    return [frame for frame in asyncio.run(read(respond(stream))).values]
+    return list(asyncio.run(read(respond(stream))).values)
 
 
 def test_the_frames_are_those_of_dspy(practice, lm):

@@ -280,7 +280,17 @@ def test_an_error_keeps_the_text_before_it_and_its_cause(practice, lm):
     assert theirs.error.__cause__ is None
 
 
-broken_chunks = ["[[ ## answer ## ]]\n", "one", " [[", "two", " three", " four", " ##", " [[ ##", " 5"]
+broken_chunks = [
+    "[[ ## answer ## ]]\n",
+    "one",
+    " [[",
+    "two",
+    " three",
+    " four",
+    " ##",
+    " [[ ##",
+    " 5",
+]
 
 
 def failing_tool(question: str) -> str:

@@ -130,9 +130,7 @@ def test_a_silent_provider_is_left_too(practice, lm, streaming):
 @pytest.mark.parametrize("program_is_async", [False, True])
 def test_an_ordinary_generator(endless, way, program_is_async):
     qa = dspy.Predict("question -> answer")
-    streaming = streamll.streamify(
-        qa, is_async_program=program_is_async, async_streaming=False
-    )
+    streaming = streamll.streamify(qa, is_async_program=program_is_async, async_streaming=False)
     stream = streaming(question="?")
     for _ in stream:
         break

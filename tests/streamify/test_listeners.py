@@ -10,7 +10,7 @@ import pickle
 
 import dspy
 import pytest
-from sides import BOTH, read_all
+from sides import BOTH, read, read_all
 
 import streamll
 from streamll.sinks import MemorySink
@@ -69,15 +69,17 @@ def test_what_is_yielded_is_dspys(practice, lm):
     qa = dspy.Predict("question -> answer")
     said = read_all(listen(qa, streamll.StreamListener("answer"))(question="?"))
     piece, last, prediction = said.values
-    assert piece == dspy.streaming.StreamResponse("self", "answer", "one", False)
-    assert dspy.streaming.StreamResponse("self", "answer", "", True) == last
+    assert piece == dspy.streaming.StreamResponse("self", "answer", "one", is_last_chunk=False)
+    assert dspy.streaming.StreamResponse("self", "answer", "", is_last_chunk=True) == last
     assert dataclasses.asdict(piece) == {
         "predict_name": "self",
         "signature_field_name": "answer",
         "chunk": "one",
         "is_last_chunk": False,
     }
-    assert repr(last) == repr(dspy.streaming.StreamResponse("self", "answer", "", True))
+    assert repr(last) == repr(
+        dspy.streaming.StreamResponse("self", "answer", "", is_last_chunk=True)
+    )
     assert pickle.loads(pickle.dumps(piece)) == piece
     assert type(prediction) is dspy.Prediction
 
@@ -111,12 +113,13 @@ def test_equal_field_names_are_told_apart_by_predictor(practice, lm, side):
 
 
 def test_an_ambiguous_field_says_how_to_choose():
-    for side in BOTH:
-        with pytest.raises(ValueError, match="") as caught:
-            side.streamify(Same(), stream_listeners=[side.StreamListener("answer")])
+    with pytest.raises(ValueError, match="not unique in the program"):
+        dspy.streamify(Same(), stream_listeners=[streamll.StreamListener("answer")])
+    with pytest.raises(
+        ValueError, match=r"'answer': first, second.*predict_name='first'"
+    ) as caught:
+        listen(Same(), streamll.StreamListener("answer"))
     assert isinstance(caught.value, streamll.AmbiguousFieldError)
-    assert "first, second" in str(caught.value)
-    assert "predict_name='first'" in str(caught.value)
 
 
 def test_a_predictors_name_is_enough(practice, lm):
@@ -283,10 +286,10 @@ def test_one_listener_object_in_many_programs(practice, lm):
                 dspy.ChainOfThought("question -> answer"),
             )
         ]
-        return [[chunk async for chunk in stream] for stream in streams]
+        return await asyncio.gather(*map(read, streams))
 
     practice.respond(lambda request: {"answer": "one", "reasoning": "so"})
     first, second = asyncio.run(main())
-    assert first[0].predict_name == "self"
-    assert second[0].predict_name == "predict"
+    assert {chunk.predict_name for chunk in first.chunks} == {"self"}
+    assert {chunk.predict_name for chunk in second.chunks} == {"predict"}
     assert listener.predict is None

@@ -94,7 +94,9 @@ def test_a_hundred_requests_at_once(practice, served, path):
 
 def test_a_client_that_leaves_stops_its_provider(practice, served):
     """X7."""
-    practice.respond(lambda request: Reply({"answer": "on and on " * 2000}, packets=True, pace=0.01))
+    practice.respond(
+        lambda request: Reply({"answer": "on and on " * 2000}, packets=True, pace=0.01)
+    )
 
     async def main():
         host, port = served.removeprefix("http://").split(":")

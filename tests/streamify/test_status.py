@@ -88,9 +88,7 @@ def test_the_six_hooks_say_what_they_say_with_dspy(practice, lm, program_is_asyn
         "module gave six", "Prediction",
     ]  # fmt: skip
     assert list(dict.fromkeys(said["streamll"])) == list(dict.fromkeys(expected))
-    statuses = {
-        name: [value for value in values if " " in value] for name, values in said.items()
-    }
+    statuses = {name: [value for value in values if " " in value] for name, values in said.items()}
     assert statuses["streamll"] == statuses["dspy"]
 
 

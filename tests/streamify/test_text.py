@@ -34,7 +34,9 @@ def test_boundaries_are_the_providers_where_nothing_is_held(practice, lm):
     assert [chunk.chunk for chunk in said.chunks if chunk.chunk][: len(words)] == words
 
 
-@pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter, BAMLAdapter])
+@pytest.mark.parametrize(
+    "adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter, BAMLAdapter]
+)
 @pytest.mark.parametrize("chunk", [1, 5, "token", "whole"])
 @pytest.mark.parametrize("answer", ["short", ""])
 def test_each_text_field_has_exactly_one_last_chunk(practice, adapter, chunk, answer):
@@ -161,7 +163,11 @@ def test_a_cache_hit_gives_the_prediction_alone(practice):
                 cached = called == 2
                 assert bool(said.chunks) is not cached
                 assert (said.prediction is not None) is (cached or include)
-        raw = read_all(streamll.streamify(dspy.Predict("question -> reasoning, answer"))(question="cached? True"))
+        raw = read_all(
+            streamll.streamify(dspy.Predict("question -> reasoning, answer"))(
+                question="cached? True"
+            )
+        )
     assert len(raw.values) == 1
     assert len(practice.requests) == 2
 
@@ -227,7 +233,9 @@ def check(server, adapter, reply, sizes):
         assert said.text(name) == ("" if value is None else value)
 
 
-quick = settings(max_examples=settings.default.max_examples // 4, suppress_health_check=list(HealthCheck))
+quick = settings(
+    max_examples=settings.default.max_examples // 4, suppress_health_check=list(HealthCheck)
+)
 """Every example is two calls; the properties of ``test_exact`` make many more."""
 
 
