@@ -64,6 +64,14 @@ PRINTED = {
         r'\[answer\] So it is "63"\.\n',
         r'The program returned: So it is "63"\.\n',
     ],
+    "typed_form": [
+        r"◐ Customer  Ada\n○ Delivery  \n○ Articles\n",
+        r"● Customer  Ada Lovelace, St James's Square\n○ Delivery  \n○ Articles\n",
+        r"● Delivery  courier\n◐ Articles\n  ◐   · × punched +·\n",
+        r"  ● 500 × punched cards  12\.50\n  ◐   2 × ink +·\n",
+        r"● Articles\n  ● 500 × punched cards  12\.50\n  ●   2 × ink +3\.80\n",
+        r"The program returned an Order of 2 lines: 6257\.60\n",
+    ],
     "react_watch": [
         r"price",
         r"price",

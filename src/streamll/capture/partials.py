@@ -24,7 +24,7 @@ from streamll.core.events import (
     TokenEvent,
 )
 from streamll.core.parsing.growth import COMPLETE, PARTIAL, Place
-from streamll.core.partials import Partials, PartialValue
+from streamll.core.partials import Partials, PartialValue, part_of
 
 T = TypeVar("T")
 
@@ -143,7 +143,7 @@ class ItemReader(Generic[T]):
         return list(self._complete(partial))
 
     def _complete(self, partial: Partial[Any]) -> Iterator[T]:
-        items = inside(partial.value, self._place)
+        items = part_of(partial.value, self._place)
         if not isinstance(items, (list, tuple)):
             return
         is_final = partial.state == COMPLETE
@@ -164,17 +164,6 @@ class ItemReader(Generic[T]):
         if self._adapter is not None:
             item = self._adapter.validate_python(item)
         return item  # type: ignore[no-any-return]
-
-
-def inside(value: Any, place: Place) -> Any:
-    """The part of a value at a place, whether it is plain or an object; ``None`` without it."""
-    for key in place:
-        try:
-            is_name = isinstance(key, str) and not isinstance(value, dict)
-            value = getattr(value, str(key)) if is_name else value[key]
-        except (LookupError, TypeError, AttributeError):
-            return None
-    return value
 
 
 def is_of(event: Event, field: str, asked: str) -> bool:

@@ -114,11 +114,23 @@ class PartialValue:
         return value
 
     def _stands(self, place: Place) -> bool:
+        return part_of(self.value, place, MISSING) is not MISSING
+
+
+MISSING = object()
+
+
+def part_of(value: Any, place: Place, otherwise: Any = None) -> Any:
+    """The part of a value at a place, whether it is made of plain values or of objects."""
+    for key in place:
         try:
-            self._at(place)
-        except (LookupError, TypeError):
-            return False
-        return True
+            if isinstance(key, str) and not isinstance(value, dict):
+                value = getattr(value, key)
+            else:
+                value = value[key]
+        except (LookupError, TypeError, AttributeError):
+            return otherwise
+    return value
 
 
 class Partials:
