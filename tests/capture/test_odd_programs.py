@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+import time
 
 import dspy
 import pytest
 from programs import QA, Heard
 
 import streamll
+from streamll.capture.frames import modules_of
 from streamll.core.ordering import OrderCheck
 
 EVERYTHING = ["inputs", "outputs", "prompts", "tools", "errors"]
@@ -424,3 +427,58 @@ def test_a_coroutine_is_run_where_nobody_awaits_it(program):
             return (await events.result()).answer == events.text("answer")
 
     assert asyncio.run(main())
+
+
+# --- programs that hold a lot ---------------------------------------------------------------------
+
+
+class Holding(dspy.Module):
+    """A program with data, and predictors among it."""
+
+    def __init__(self):
+        super().__init__()
+        self.corpus = [f"text {number}" for number in range(100_000)]
+        self.vectors = [[0.5] * 100 for _ in range(10_000)]
+        self.index = {number: ["text"] for number in range(100_000)}
+        self.steps = {"first": [dspy.Predict("question -> answer")], "data": self.corpus}
+        self.many = [dspy.Predict("question -> answer") for _ in range(200)]
+
+    def forward(self, question):
+        self.many[150](question=question)
+        return self.steps["first"][0](question=question)
+
+
+def test_a_programs_data_is_not_looked_through(heard):
+    """X3: what a call costs does not depend on what the program holds; predictors are found."""
+    program = Holding()
+    started = time.process_time()
+    names = {name for name, _ in modules_of(program)}
+    assert time.process_time() - started < 0.1
+    assert {"steps['first'][0]", "many[150]"} < names
+    assert set(dict(program.named_predictors())) <= names
+    streamll.instrument(program, stream_fields="*", sinks=[heard])(question="Why?")
+    assert [e.predictor for e in heard.of("field.start")] == ["many[150]", "steps['first'][0]"]
+
+
+def test_a_program_that_changes_while_it_is_called(lm):
+    """X4: modules and data come and go in other threads."""
+    program = Holding()
+    stopped = threading.Event()
+
+    def change():
+        number = 0
+        while not stopped.is_set():
+            number += 1
+            setattr(program, f"attribute_{number % 500}", dspy.Predict("question -> answer"))
+            program.steps[str(number % 300)] = [number]
+            program.__dict__.pop(f"attribute_{number * 7 % 500}", None)
+            program.steps.pop(str(number * 7 % 300), None)
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        for _ in range(200):
+            assert ("many[150]", program.many[150]) in list(modules_of(program))
+    finally:
+        stopped.set()
+        changing.join()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import dspy
@@ -126,27 +127,45 @@ def _stage(module: Any) -> str | None:
 def modules_of(program: Any) -> Iterator[tuple[str, Any]]:
     """A program's modules with their paths, spelt as ``named_predictors()`` spells them.
 
-    DSPy's own ``named_sub_modules`` also walks histories, traces and demos, which takes
-    milliseconds in a program that has run for a while; this one looks where modules are kept.
+    DSPy's own ``named_sub_modules`` also walks histories, traces, demos and data, which takes
+    its time; this one is for every call, and looks where modules are kept.
     """
     seen = {id(program)}
     queue: deque[tuple[str, Any]] = deque([("", program)])
     while queue:
-        path, item = queue.popleft()
-        if isinstance(item, dspy.Module):
-            yield path, item
-            dot = f"{path}." if path else ""
-            held = [
-                (f"{dot}{name}", value) for name, value in vars(item).items() if name not in RECORDS
-            ]
-        elif isinstance(item, dict):
-            held = [(f"{path}['{key}']", value) for key, value in item.items()]
-        else:
-            held = [(f"{path}[{i}]", value) for i, value in enumerate(item)]
-        for name, value in held:
-            if isinstance(value, (dspy.Module, dict, list, tuple)) and id(value) not in seen:
-                seen.add(id(value))
-                queue.append((name, value))
+        path, module = queue.popleft()
+        yield path, module
+        dot = f"{path}." if path else ""
+        for name, value in list(vars(module).items()):
+            if name not in RECORDS:
+                for held in modules_in(f"{dot}{name}", value):
+                    if id(held[1]) not in seen:
+                        seen.add(id(held[1]))
+                        queue.append(held)
+
+
+def modules_in(path: str, value: Any, levels: int = 2) -> Iterator[tuple[str, Any]]:
+    """The module that an attribute is, or those in its lists, tuples and dicts, two levels deep.
+
+    What is large is data: a container of more than ``FEW`` items counts if one of the first is a
+    module, and is not searched for further containers.
+    """
+    if isinstance(value, dspy.Module):
+        yield path, value
+    elif levels and isinstance(value, CONTAINERS):
+        keyed: Any = value if isinstance(value, dict) else None
+        kinds = CONTAINERS if len(value) <= FEW else ()
+        first = list(islice(value if keyed is None else keyed.values(), FEW))
+        if not kinds and not any(isinstance(item, dspy.Module) for item in first):
+            return
+        for key, item in list(enumerate(value) if keyed is None else keyed.items()):
+            if isinstance(item, (dspy.Module, *kinds)):
+                name = f"{path}[{key}]" if keyed is None else f"{path}['{key}']"
+                yield from modules_in(name, item, levels - 1)
+
+
+CONTAINERS = (dict, list, tuple)
+FEW = 100
 
 
 RECORDS = frozenset({"history", "callbacks", "trace", "traces", "train", "demos"})
