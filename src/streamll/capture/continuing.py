@@ -4,6 +4,9 @@ The text that has come is put last into the conversation, as the beginning of th
 turn; a provider that takes this up goes on from there. Whether its model really continues, and
 not repeats or rephrases, is the provider's doing. Some refuse an assistant's turn that ends in
 blanks, so those are left out, and dropped from the continuation if it begins with them.
+
+A model that starts over instead is noticed by what it starts with: then the first reply is
+superseded, and nothing is asked again.
 """
 
 from __future__ import annotations
@@ -31,6 +34,14 @@ def possible(engine: Any, request: Any) -> bool:
     return definition is not None and definition.dialect in DIALECTS
 
 
+class StartedOver(Exception):
+    """Why the first reply is superseded where the second does not continue it."""
+
+
+SAME = 16
+"""Characters that a continuation and the first reply must begin with alike to be a new start."""
+
+
 class Seam:
     """Where the second reply joins the first."""
 
@@ -41,6 +52,9 @@ class Seam:
         turn = lm15.Message.assistant(said)
         self.request = dataclasses.replace(request, messages=(*request.messages, turn))
         self._after: list[str] = []
+        self._held: str | None = ""  # what may still turn out to be a new start
+        self.started_over = False
+        """The second reply begins like the first: it does not continue, it replaces it."""
 
     @classmethod
     def after(cls, before: str, request: Any) -> Seam | None:
@@ -48,7 +62,24 @@ class Seam:
         return cls(before, request) if before.strip() else None
 
     def rest_of(self, text: str) -> str:
-        """What of the second reply's next piece is new."""
+        """What of the second reply's next piece is new, and sure not to be a new start."""
+        if self._held is None:
+            return self._new(text)
+        self._held += text
+        beginning = self._before[:SAME]
+        if self._held[:SAME] == beginning:
+            self.started_over = True
+            return self._held
+        if beginning.startswith(self._held):
+            return ""
+        return self.flushed()
+
+    def flushed(self) -> str:
+        """What was held back until now."""
+        held, self._held = self._held, None
+        return self._new(held or "")
+
+    def _new(self, text: str) -> str:
         while self._blanks and text:
             if text[0] != self._blanks[0]:
                 self._blanks = ""

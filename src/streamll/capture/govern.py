@@ -30,7 +30,8 @@ from streamll.capture.inside_dspy import is_transient, wrapped_error
 from streamll.capture.providers import breaker_of
 from streamll.capture.silence import Watch, grace
 from streamll.capture.waits import run_blocking
-from streamll.core.errors import CircuitOpen, StreamTimeout
+from streamll.capture.wire.base import Confused
+from streamll.core.errors import CircuitOpen, StreamTimeout, Unwind
 from streamll.flow.breaker import CircuitBreaker
 from streamll.flow.config import StreamConfig
 from streamll.flow.timers import timers
@@ -100,6 +101,7 @@ class GovernedCall:
         self.expired: StreamTimeout | None = None
         self.seam: continuing.Seam | None = None
         self.failure: BaseException | None = None
+        self._begun = False
 
     @property
     def streaming(self) -> bool:
@@ -113,7 +115,19 @@ class GovernedCall:
 
     # --- attempts, as the tap tells them ---
 
+    def attempt(self) -> None:
+        """The next attempt is about to be made."""
+        self.expired = None
+        self._begun = False
+
     def begin(self) -> None:
+        """A second request in one attempt is only made where the first could not be understood.
+
+        Libraries beneath LiteLLM would try again by themselves; attempts are counted here.
+        """
+        if self.expired is not None or (self._begun and not isinstance(self.failure, Confused)):
+            raise Unwind
+        self._begun = True
         if self.failure is not None and self.seam is None:
             self.listener.failed(self.failure)
             self.heard.clear()
@@ -123,17 +137,27 @@ class GovernedCall:
             self.listener.begin()
         else:
             self.listener.check()
-        self.expired = None
         self._watch.start()
 
     def done(self, response: object | None) -> None:
         self._watch.stop()
+        if self.seam is not None and (rest := self.seam.flushed()):
+            self.heard.append(rest)
+            self.listener.text(rest)
         self.listener.done(response)
 
     def failed(self, error: BaseException) -> None:
         """Whether that is the end is decided where the attempts are made."""
         self._watch.stop()
         self.failure = error
+
+    def is_cancelled(self) -> bool:
+        """Whether the stream was left, so that nothing is to be tried again."""
+        try:
+            self.listener.check()
+        except Unwind:
+            return True
+        return False
 
     def give_up(self) -> None:
         if self.failure is not None:
@@ -146,9 +170,18 @@ class GovernedCall:
         self._watch.heard()
         if self.seam is not None:
             text = self.seam.rest_of(text)
+            if self.seam.started_over:
+                self._start_over()
         if text:
             self.heard.append(text)
             self.listener.text(text)
+
+    def _start_over(self) -> None:
+        """The model does not continue: what it says now replaces what it said before."""
+        self.seam = None
+        self.heard.clear()
+        self.listener.failed(continuing.StartedOver())
+        self.listener.begin()
 
     def chunk(self, chunk: Any) -> None:
         self.listener.chunk(chunk)
@@ -177,6 +210,8 @@ class GovernedCall:
 
     def check(self) -> None:
         self.listener.check()
+        if self.expired is not None:
+            raise Unwind
 
     def pause(self) -> None:
         with self._watch.suspended():
@@ -332,20 +367,28 @@ class Attempts:
                 refused = lm15.TransportError(str(closed), retry_after=closed.retry_after)
                 setattr(refused, FINAL, True)
                 raise refused from (call.failure or closed)
+        call.attempt()
         try:
             result = await self._patience.attempt(call, complete)
         except BaseException as error:
-            timeout = call.settled()
-            if timeout is not None and isinstance(error, Exception):
-                call.failure = timeout
-                ended = Ended(timeout)
-                _report(breaker, ended)
-                raise ended from error
-            _report(breaker, error)
-            raise
+            failure = self._failure(error, call.settled())
+            _report(breaker, failure)
+            if failure is error:
+                raise
+            raise failure from (error.__cause__ if isinstance(error, Unwind) else error)
         call.settled()
         _report(breaker, None)
         return result
+
+    def _failure(self, error: BaseException, timeout: StreamTimeout | None) -> BaseException:
+        """What ended an attempt: the timeout behind an error, what a library tried again after."""
+        unwound = isinstance(error, Unwind)
+        if not (unwound or isinstance(error, Exception)) or self._call.is_cancelled():
+            return error
+        if timeout is not None:
+            self._call.failure = timeout
+            return Ended(timeout)
+        return lm15.TransportError(str(self._call.failure)) if unwound else error
 
     def _delay_after(self, error: Exception, request: Any) -> float:
         """The seconds until the next attempt. Raises ``error`` where there is to be none."""
