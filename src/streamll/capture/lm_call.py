@@ -48,7 +48,6 @@ from streamll.core.events import (
     Refusal,
     ReplyPart,
     Thinking,
-    TokenEvent,
     ToolCallDelta,
 )
 from streamll.core.parsing.base import Closed, Opened, Piece, Text
@@ -190,9 +189,9 @@ class LMCall:
             field = piece.field
             if isinstance(piece, Text):
                 if field in self._wanted:
-                    self._token(field, piece.text)
-                    if (typed := self._fields[field].typed) is not None:
-                        self._change(field, typed.feed(piece.text))
+                    so_far = self._token(field, piece.text)
+                    if so_far.typed is not None:
+                        self._change(field, so_far.typed.feed(piece.text))
             elif isinstance(piece, Opened):
                 self._end_open_field()
                 if field in self._wanted:
@@ -206,19 +205,18 @@ class LMCall:
         self._open = field
         self.run.publish(FieldStart, self.scope, self.identity, field=field)
 
-    def _token(self, field: str, token: str, finish_reason: str | None = None) -> None:
+    def _token(self, field: str, token: str, finish_reason: str | None = None) -> FieldText:
         so_far = self._fields[field]
         if not so_far.tokens:
             self.run.totals.saw_token()
-        self.run.publish(
-            TokenEvent, self.scope, self.identity,
-            field=field, token=token, token_index=so_far.tokens, offset=so_far.length,
-            finish_reason=finish_reason, cached=self.cached,
+        self.run.publish_token(
+            self.scope, self.identity, field, token,
+            so_far.tokens, so_far.length, finish_reason, self.cached,
         )  # fmt: skip
         so_far.tokens += 1
-        if token:
-            so_far.parts.append(token)
-            so_far.length += len(token)
+        so_far.parts.append(token)
+        so_far.length += len(token)
+        return so_far
 
     def _change(self, field: str, changes: Sequence[Change]) -> None:
         for place, value, state, append in changes:
