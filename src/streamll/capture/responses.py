@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from dspy.streaming import StreamResponse as DSPyStreamResponse
@@ -13,6 +13,7 @@ from streamll.core.events import (
     Event,
     FieldCorrected,
     FieldEnd,
+    FieldPartial,
     Identity,
     LMSuperseded,
     LMWaiting,
@@ -21,6 +22,7 @@ from streamll.core.events import (
     StreamllEvent,
     TokenEvent,
 )
+from streamll.core.partials import Partials
 
 
 class StreamResponse(DSPyStreamResponse):  # type: ignore[misc]
@@ -29,9 +31,13 @@ class StreamResponse(DSPyStreamResponse):  # type: ignore[misc]
     ``turn`` counts earlier calls of the predictor under the same parent (the turns of a ReAct
     loop), ``attempt`` the attempts that were given up before this one, ``call_id`` tells calls
     apart that run at once. ``is_last_chunk`` is true once per text field, on an empty chunk.
+
+    ``value`` is what the field holds so far, where its listener asked for it (``values=True``)
+    and the field is no plain text. It goes on growing: copy it to keep it.
     """
 
     identity: Identity = NOBODY
+    value: Any = None
 
     @property
     def turn(self) -> int:
@@ -97,8 +103,12 @@ class Translation:
     Items that are no events of this package are handed on: chunks of the program's own.
     """
 
-    def __init__(self, names: Names, *, raw: bool = False) -> None:
+    def __init__(
+        self, names: Names, *, raw: bool = False, valued: Iterable[tuple[str | None, str]] = ()
+    ) -> None:
         self._names = names
+        self._valued = frozenset(valued)  # of which responses have the value
+        self._partials = Partials()
         self._raw = raw  # the reader gets LM chunks as such
         self._spoken: dict[str | None, dict[str, Event]] = {}  # call -> field -> first event
         self.streamed = False
@@ -111,6 +121,8 @@ class Translation:
         kind = type(event)
         if kind in OF_A_FIELD:
             return bool(self._listeners(event))
+        if kind is FieldPartial:
+            return self._is_valued(event)
         return kind in HEARD or isinstance(event, StreamllEvent)
 
     def __call__(self, item: Any) -> Iterator[Any]:
@@ -120,6 +132,10 @@ class Translation:
     def _listeners(self, event: Any) -> tuple[str | None, ...]:
         names = self._names
         return names.get((event.predictor, event.field)) or names.get((None, event.field), ())
+
+    def _is_valued(self, event: Any) -> bool:
+        valued = self._valued
+        return (event.predictor, event.field) in valued or (None, event.field) in valued
 
     def _responses(
         self,
@@ -131,7 +147,14 @@ class Translation:
         for name in self._listeners(event):
             response = kind(event.predictor if name is None else name, event.field, chunk, last)
             response.identity = event.identity
+            if self._valued and (value := self._partials.of(event, event.field)) is not None:
+                response.value = value.value
             yield response
+
+    def _partial(self, event: FieldPartial) -> Iterator[Any]:
+        """Said by the token it came with, which follows."""
+        self._partials.feed(event)
+        return iter(())
 
     def _token(self, event: TokenEvent) -> Iterator[Any]:
         first = self._spoken.setdefault(event.call_id, {}).setdefault(event.field, event)
@@ -189,6 +212,7 @@ class Native(Event, frozen=True, kw_only=True):
 
 
 _TRANSLATIONS: Mapping[type, Callable[[Translation, Any], Iterator[Any]]] = {
+    FieldPartial: Translation._partial,  # noqa: SLF001 - this class's own table
     TokenEvent: Translation._token,  # noqa: SLF001 - this class's own table
     FieldEnd: Translation._field_end,  # noqa: SLF001
     FieldCorrected: Translation._corrected,  # noqa: SLF001

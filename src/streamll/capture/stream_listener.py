@@ -28,7 +28,20 @@ class StreamListener(DSPyStreamListener):  # type: ignore[misc]
         predict_name: its ``named_predictors()`` key, which tells predictors apart as well; what
             chunks say in ``predict_name``.
         allow_reuse: accepted for DSPy's sake; every listener may be used as often as you like.
+        values: give responses a ``value``: what a typed field holds so far.
     """
+
+    def __init__(
+        self,
+        signature_field_name: str,
+        predict: Any = None,
+        predict_name: str | None = None,
+        allow_reuse: bool = False,
+        *,
+        values: bool = False,
+    ) -> None:
+        super().__init__(signature_field_name, predict, predict_name, allow_reuse)
+        self.values = values
 
     def __repr__(self) -> str:
         return f"StreamListener({self.signature_field_name!r}, predict_name={self.predict_name!r})"
@@ -40,6 +53,7 @@ class Target(NamedTuple):
     field: str
     predictor: Any | None
     name: str | None
+    values: bool = False
 
     @property
     def signature(self) -> Any:
@@ -63,7 +77,10 @@ def targets(program: Any, listeners: Iterable[DSPyStreamListener]) -> tuple[Targ
         for path, module in (modules_of(program) if isinstance(program, dspy.Module) else ())
         if isinstance(module, dspy.Predict)
     }
-    found = (_target(program, predictors, listener) for listener in listeners)
+    found = (
+        _target(program, predictors, listener)._replace(values=getattr(listener, "values", False))
+        for listener in listeners
+    )
     return tuple(dict.fromkeys(found))
 
 

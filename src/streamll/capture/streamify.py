@@ -180,7 +180,8 @@ class StreamifiedCall:
         outer = current_scope()
         run = outer.run if outer is not None else Run(plan.program)
         named = _named(run, plan)
-        self.translate = Translation(_names(named), raw=not plan.targets)
+        valued = [(name, target.field) for name, target in named if target.values]
+        self.translate = Translation(_names(named), raw=not plan.targets, valued=valued)
         self.output = Output(self.translate)
         self.send_stream = SendStream(self.output, plan.targets)
         outlets = () if outer is not None else (*configuration.sinks, *watched_sinks())

@@ -142,7 +142,7 @@ class Partials:
     def feed(self, event: Event) -> PartialValue | None:
         """Take any event; the value it belongs to, if it is a ``field.partial``."""
         if isinstance(event, FieldPartial):
-            key = (event.run_id, event.call_id, event.attempt, event.candidate, event.field)
+            key = _key(event, event.field)
             value = self._values.get(key)
             if value is None:
                 value = self._values[key] = PartialValue()
@@ -153,6 +153,10 @@ class Partials:
             for key in [key for key in self._values if key[:3] == gone]:
                 del self._values[key]
         return None
+
+    def of(self, event: Event, field: str) -> PartialValue | None:
+        """The value that the event's call has of ``field`` so far, if it has one."""
+        return self._values.get(_key(event, field))
 
     def whole(self, event: Event) -> Event:
         """The event; a ``field.partial`` with the whole value so far instead of what is new.
@@ -165,6 +169,10 @@ class Partials:
         return msgspec.structs.replace(
             event, place=(), append=False, value=copied(value.value), state=value.state()
         )
+
+
+def _key(event: Event, field: str) -> FieldKey:
+    return event.run_id, event.call_id, event.attempt, event.candidate, field
 
 
 class ToolArguments:
