@@ -72,6 +72,17 @@ PRINTED = {
         r"● Articles\n  ● 500 × punched cards  12\.50\n  ●   2 × ink +3\.80\n",
         r"The program returned an Order of 2 lines: 6257\.60\n",
     ],
+    "model_conversation": [
+        r"> What is a generator\?\nA generator hands over one value at a time\.\n",
+        r"> Why would I want one\?\nIt is lazy:\n",
+        r"> Sorry, go on\.\nWhere we were: it saves memory\.\n",
+        r"assistant cancelled 11 characters\n",
+        r"assistant complete  31 characters\n",
+    ],
+    "models_side_by_side": [
+        r"\[(GPT|Claude)\] What makes an .+ good\? (Clarity|Kindness), and a good example\. \(\d chunks\)\n",
+        r"(\[(GPT|Claude)\] What makes an .+ good\? .+\n){3}",
+    ],
     "react_watch": [
         r"price",
         r"price",

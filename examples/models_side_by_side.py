@@ -1,0 +1,44 @@
+"""Ask two models at once and show their answers as they come, each in its own line.
+
+Both are asked through one ``Limits`` object, so however many questions there are, no more than two
+requests are ever under way. A practice server on this machine answers for both providers.
+"""
+
+import asyncio
+import os
+
+from streamll import iModel
+from streamll.services import Limits
+from streamll.testing import PracticeServer
+
+QUESTIONS = ["What makes an API good?", "What makes an error message good?"]
+
+
+def answer(request):
+    name = "Clarity" if request.body["model"] == "gpt-4o-mini" else "Kindness"
+    return f"{name}, and a good example."
+
+
+async def ask(model, label, question):
+    stream = model.invoke_stream(messages=question)
+    chunks = [chunk async for chunk in stream]
+    print(f"[{label}] {question} {''.join(chunks)} ({stream.chunks} chunks)")
+
+
+async def main(server):
+    limits = Limits(max_concurrent=2)
+    gpt = iModel("openai", "gpt-4o-mini", base_url=server.openai_url, limits=limits)
+    claude = iModel("anthropic", "claude-haiku-4-5", base_url=server.anthropic_url, limits=limits)
+    await asyncio.gather(
+        *(
+            ask(model, label, question)
+            for question in QUESTIONS
+            for model, label in ((gpt, "GPT"), (claude, "Claude"))
+        )
+    )
+
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
+with PracticeServer(pace=float(os.environ.get("STREAMLL_PACE", "0.03"))) as server:
+    server.respond(answer)
+    asyncio.run(main(server))
