@@ -33,7 +33,7 @@ from streamll.capture.inside_dspy import (
     setting,
 )
 from streamll.capture.instrument import CallLocalFields
-from streamll.capture.scope import QUIET_KEY, SCOPE_KEY, current_scope
+from streamll.capture.scope import QUIET_KEY, SCOPE_KEY, current_scope, is_quiet
 from streamll.capture.tracebacks import hide_capture
 from streamll.configuration import logger
 from streamll.context import find_publisher_with, get_context, scoped_context
@@ -213,6 +213,7 @@ def _with_context(original: Callable[..., Any]) -> Callable[..., Any]:
             with scoped_context(context):
                 return function(item)
 
-        return original(self, under_context, data)
+        with overriding(QUIET_KEY, is_quiet()):  # for its threads, which get no context variables
+            return original(self, under_context, data)
 
     return execute

@@ -164,7 +164,8 @@ class Performance:
         outer = current_scope()
         run = outer.run if outer is not None else Run(program)
         self._names = run.names.of_part(program)
-        known = [(self._names[name], names) for name, names in output_fields(program).items()]
+        fields = output_fields(program)
+        known = [(self._names.get(name, name), names) for name, names in fields.items()]
         self.transcript = Transcript(known) if keep_text else None
         outlets = sinks if outer else (*configuration.sinks, *watched_sinks(), *sinks)
         self.scope = Scope(
