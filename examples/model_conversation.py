@@ -46,8 +46,6 @@ name = os.environ.get("STREAMLL_MODEL")
 if name:
     asyncio.run(talk(iModel(model=name)))
 else:
-    # DSPy would look up current prices on the network; the practice model has none.
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
     with PracticeServer(pace=float(os.environ.get("STREAMLL_PACE", "0.03"))) as server:
         server.script(*REPLIES)
         asyncio.run(talk(iModel("practice", "practice-model", base_url=server.openai_url)))

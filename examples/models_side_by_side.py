@@ -38,7 +38,6 @@ async def main(server):
     )
 
 
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
 with PracticeServer(pace=float(os.environ.get("STREAMLL_PACE", "0.03"))) as server:
     server.respond(answer)
     asyncio.run(main(server))

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 @contextmanager
 def model_to_talk_to(name: str, base_url: str | None, pace: float) -> Iterator[iModel]:
     """``name`` is provider/model, ``practice``, or ``auto``: a key's provider, else practice."""
-    # DSPy would look up current prices on the network; nothing here shows them.
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")  # nothing here shows prices
     from streamll.services import iModel
 
     chosen = name if name != AUTO else _with_a_key() or PRACTICE

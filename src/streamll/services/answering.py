@@ -37,13 +37,22 @@ class Answering:
     """How one model answers. ``answer`` may be under way any number of times."""
 
     def __init__(
-        self, name: str, door: str, engines: Engines, limits: Limits, hooks: Hooks
+        self,
+        name: str,
+        door: str,
+        engines: Engines,
+        limits: Limits,
+        hooks: Hooks,
+        *,
+        priced: bool,
     ) -> None:
         self.name = name
         self.door = door
         self.engines = engines
         self.limits = limits
         self.hooks = hooks
+        self.priced = priced
+        """Whether the provider's public prices are those of this model."""
 
     async def answer(
         self, question: Question, reply: Reply, breaker: CircuitBreaker | None, waits: Waits
@@ -56,7 +65,10 @@ class Answering:
                 governed = GovernedCall(_governor(call), Listening(reply, call), breaker)
                 response = await waits.complete(self.engines, self.limits, governed, request)
                 reply.complete(response)
-                call.result = accounts(response, self.door, question.model)
+                cost = (
+                    await waits.cost(response, self.door, question.model) if self.priced else None
+                )
+                call.result = accounts(response.usage, cost)
         except BaseException as error:
             reply.ended = time.monotonic()
             if not isinstance(error, LEFT):
@@ -101,14 +113,7 @@ def lm_call(model: str, question: Question) -> Iterator[LMCall]:
         CALLBACK.on_lm_end(call_id, None, error)
 
 
-def accounts(response: Any, door: str, model: str) -> Any:
+def accounts(usage: Any, cost: float | None) -> Any:
     """Usage and cost as DSPy's results have them, for ``lm.end``."""
-    from dspy.clients.costs import estimate_cost
-
-    usage = response.usage
-    cost, _ = estimate_cost(response, provider=door, requested_model=model)
-    return SimpleNamespace(
-        usage={"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens},
-        cost=cost,
-        cache_hit=False,
-    )
+    counted = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens}
+    return SimpleNamespace(usage=counted, cost=cost, cache_hit=False)

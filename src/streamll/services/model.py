@@ -112,7 +112,12 @@ class iModel:  # noqa: N801 - the name by which it is known
         self.sinks = checked_sinks(sinks)
         self._engines = Engines(_router_config(self._route, api_key))
         self._answering = Answering(
-            self._route.provider, self._route.door, self._engines, self.limits, self.hooks
+            self._route.provider,
+            self._route.door,
+            self._engines,
+            self.limits,
+            self.hooks,
+            priced=self._route.definition is None and not self._route.is_local,
         )
         self._breaker = breaker_for(
             (self._route.door, self._route.base_url, hash(api_key)), self.name

@@ -6,6 +6,7 @@ Everything else is written once, as coroutines. A coroutine over ``Blocking`` ne
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -25,6 +26,9 @@ class Waits(Protocol):
 
     async def hook(self, hook: Callable[..., Any] | None, *arguments: Any) -> None: ...
 
+    async def cost(self, response: Any, provider: str, model: str) -> float | None:
+        """US dollars as DSPy estimates them; its first look at prices may go over the network."""
+
 
 class Blocking:
     async def complete(
@@ -37,6 +41,9 @@ class Blocking:
 
     async def hook(self, hook: Callable[..., Any] | None, *arguments: Any) -> None:
         hooks.call_blocking(hook, *arguments)
+
+    async def cost(self, response: Any, provider: str, model: str) -> float | None:
+        return _cost(response, provider, model)
 
 
 class Suspending:
@@ -52,6 +59,16 @@ class Suspending:
         awaitable = hooks.call(hook, *arguments)
         if awaitable is not None:
             await awaitable
+
+    async def cost(self, response: Any, provider: str, model: str) -> float | None:
+        return await asyncio.to_thread(_cost, response, provider, model)
+
+
+def _cost(response: Any, provider: str, model: str) -> float | None:
+    from dspy.clients.costs import estimate_cost
+
+    cost: float | None = estimate_cost(response, provider=provider, requested_model=model)[0]
+    return cost
 
 
 class _Within:
