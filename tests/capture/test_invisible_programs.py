@@ -1,6 +1,6 @@
 """X3: streaming never changes a program. Each program with and without capture, compared.
 
-A row of ``whole_programs`` runs plainly, and then in each way of capturing it; every aspect of
+A row of ``program_table`` runs plainly, and then in each way of capturing it; every aspect of
 what it did (``ASPECTS``) must be strictly equal. What cannot be equal is listed, with the reason,
 in ``docs/invisible.md``.
 """
@@ -19,13 +19,14 @@ from typing import Any
 
 import dspy
 import pytest
+from driving import Calls, acall, call
 from dspy.clients import execution
 from dspy.clients.base_lm import GLOBAL_HISTORY
 from dspy.dsp.utils.settings import thread_local_overrides
 from observing import SWITCH, VOLATILE, differences, own, written_out
 from observing import comparable as as_data
+from program_table import TABLE, Row
 from programs import Heard
-from whole_programs import TABLE, Calls, Row, acall, call
 
 import streamll
 from streamll.core.ordering import OrderCheck
