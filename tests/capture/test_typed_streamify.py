@@ -60,9 +60,8 @@ def test_responses_have_the_value_so_far(practice, adapter):
                 assert item.value is None
                 answer += item.chunk
     assert [{"name": "Paris", "people": 2}] in [value and value[:1] for value in values]
-    assert any(value and value[-1] == {"name": "Ro"} for value in values) or any(
-        value and "name" in value[-1] and value[-1]["name"] in ("R", "Rom") for value in values
-    )
+    beginnings = ("R", "Ro", "Rom")
+    assert any(value and value[-1].get("name") in beginnings for value in values)
     assert values[-1] == [city.model_dump() for city in prediction.cities]
     assert answer == prediction.answer == "Two."
 

@@ -189,9 +189,10 @@ class LMCall:
             field = piece.field
             if isinstance(piece, Text):
                 if field in self._wanted:
-                    so_far = self._token(field, piece.text)
+                    so_far = self._fields[field]
                     if so_far.typed is not None:
                         self._change(field, so_far.typed.feed(piece.text))
+                    self._token(so_far, field, piece.text)
             elif isinstance(piece, Opened):
                 self._end_open_field()
                 if field in self._wanted:
@@ -205,8 +206,9 @@ class LMCall:
         self._open = field
         self.run.publish(FieldStart, self.scope, self.identity, field=field)
 
-    def _token(self, field: str, token: str, finish_reason: str | None = None) -> FieldText:
-        so_far = self._fields[field]
+    def _token(
+        self, so_far: FieldText, field: str, token: str, finish_reason: str | None = None
+    ) -> None:
         if not so_far.tokens:
             self.run.totals.saw_token()
         self.run.publish_token(
@@ -216,7 +218,6 @@ class LMCall:
         so_far.tokens += 1
         so_far.parts.append(token)
         so_far.length += len(token)
-        return so_far
 
     def _change(self, field: str, changes: Sequence[Change]) -> None:
         for place, value, state, append in changes:
@@ -237,7 +238,7 @@ class LMCall:
         if complete and field == self._native.get(dspy.ToolCalls):
             self._change(field, self._calls.finish())
         if finish_reason is not None:
-            self._token(field, "", finish_reason)
+            self._token(self._fields[field], field, "", finish_reason)
         length = self._fields[field].length
         self.run.publish(
             FieldEnd, self.scope, self.identity, field=field, length=length, complete=complete
@@ -273,7 +274,7 @@ class LMCall:
         if field in self._wanted:
             assert field is not None
             if self._begun(field):
-                self._token(field, text)
+                self._token(self._fields[field], field, text)
         elif self._everything:
             self.run.publish(
                 Thinking, self.scope, self.identity, text=text, index=self._tokens_of_thinking
@@ -378,7 +379,7 @@ class LMCall:
     def _whole_field(self, field: str, text: str) -> None:
         self._start_field(field)
         if text or self.cached:
-            self._token(field, text)
+            self._token(self._fields[field], field, text)
         self._end_open_field()
 
     def settle(self, prediction: Any) -> None:
