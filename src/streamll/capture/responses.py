@@ -23,6 +23,10 @@ from streamll.core.events import (
     TokenEvent,
 )
 from streamll.core.partials import Partials
+from streamll.flow.channel import Channel
+
+BUFFER_SIZE = 100
+"""Items a reader may lie behind before the program stops reading the provider's socket."""
 
 
 class StreamResponse(DSPyStreamResponse):  # type: ignore[misc]
@@ -202,6 +206,20 @@ class Translation:
 
     def _gap(self, event: StreamGap) -> Iterator[Any]:
         yield StatusMessage(f"{event.count} messages were left out: they came too fast to be read.")
+
+
+class Output(Channel[Any]):
+    """The queue to the reader: of a run's events those that it will see, and what is said directly."""
+
+    def __init__(self, translation: Translation) -> None:
+        super().__init__(BUFFER_SIZE, "block", name="streamify")
+        self._concerns = translation.concerns
+
+    def put(self, event: Event) -> None:
+        if self._concerns(event):
+            super().put(event)
+
+    say = Channel.put
 
 
 class Native(Event, frozen=True, kw_only=True):

@@ -18,19 +18,18 @@ from dspy.streaming import StatusMessage as DSPyStatusMessage
 from streamll.capture.chunks import delta_of, finish_reason_in, is_lm_chunk, reads_chunks
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID
 from streamll.capture.parsers import parser_for
-from streamll.capture.responses import StreamResponse
+from streamll.capture.responses import Output, StreamResponse
 from streamll.capture.scope import Scope
 from streamll.capture.stream_listener import Target
 from streamll.configuration import logger
 from streamll.core.events import Status
 from streamll.core.parsing.base import Closed, Piece, Text
-from streamll.flow.channel import Channel
 
 
 class SendStream:
     """Where a program sends its own chunks. ``say`` puts an item before the reader."""
 
-    def __init__(self, output: Channel[Any], targets: tuple[Target, ...]) -> None:
+    def __init__(self, output: Output, targets: tuple[Target, ...]) -> None:
         self.scope: Scope | None = None  # set by the call, which needs this object to make it
         self._output = output
         self._unheard = UnheardChunks(targets)
@@ -46,11 +45,11 @@ class SendStream:
         if is_lm_chunk(item):
             if not self._is_heard():
                 for said in self._unheard.read(item):
-                    self._output.say(said)  # type: ignore[attr-defined]
+                    self._output.say(said)
         elif isinstance(item, DSPyStatusMessage) and self.scope is not None:
             self.scope.publish(Status(message=item.message))
         else:
-            self._output.say(item)  # type: ignore[attr-defined]
+            self._output.say(item)
 
     async def send(self, item: Any) -> None:
         """Send, and wait while the reader lies too far behind.
@@ -64,7 +63,7 @@ class SendStream:
     def end(self) -> None:
         """The program has ended: what chunks left open is closed."""
         for said in self._unheard.finish():
-            self._output.say(said)  # type: ignore[attr-defined]
+            self._output.say(said)
 
     def _is_heard(self) -> bool:
         """Whether the tap of the LM call that is running here has told the call of this chunk."""

@@ -28,7 +28,7 @@ from streamll.capture.enter import Outcome, captured, inputs_of, watched_sinks
 from streamll.capture.inside_dspy import OVERRIDES, overriding
 from streamll.capture.lm_call import LMCall
 from streamll.capture.patch import install
-from streamll.capture.responses import Names, Native, Translation
+from streamll.capture.responses import Names, Native, Output, Translation
 from streamll.capture.run import Run
 from streamll.capture.scope import Scope, current_scope
 from streamll.capture.send_stream import SendStream, native_value
@@ -37,11 +37,6 @@ from streamll.capture.stream_listener import Target, targets
 from streamll.capture.sync_streaming import warn_on_event_loop
 from streamll.configuration import configuration
 from streamll.core.errors import ChannelClosed, StreamCancelled, Unwind
-from streamll.core.events import Event
-from streamll.flow.channel import Channel
-
-BUFFER_SIZE = 100
-"""Items a reader may lie behind before the program stops reading the provider's socket."""
 
 
 class Plan(NamedTuple):
@@ -154,20 +149,6 @@ def _begin(
 
 
 # --- one call -------------------------------------------------------------------------------------
-
-
-class Output(Channel[Any]):
-    """The queue to the reader: of events only those that it will see, and what is said directly."""
-
-    def __init__(self, translation: Translation) -> None:
-        super().__init__(BUFFER_SIZE, "block", name="streamify")
-        self._concerns = translation.concerns
-
-    def put(self, event: Event) -> None:
-        if self._concerns(event):
-            super().put(event)
-
-    say = Channel.put
 
 
 class StreamifiedCall:
