@@ -1,0 +1,263 @@
+"""What should not be in a log, or in a URL: told clearly, passed over, and no neighbour is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sqlite3
+import subprocess
+
+import pytest
+
+from brokers.conftest import available
+from brokers.runs import BOUND, check_order, ends, make_run, plain, read_log
+from brokers.servers import RedisServer, redis_binary, wait_until
+from streamll.consumer import EventConsumer, RabbitMQConsumer, RedisStreamConsumer
+from streamll.core.errors import BrokerError, ConfigurationError
+from streamll.core.events import StreamGap
+from streamll.core.wire import encode
+from streamll.sinks import RabbitMQSink, RedisSink, SQLiteSink, open_sink
+
+NEWER = b'{"v":2,"run_id":"r9","events":[{"event_type":"token","seq":0}]}'
+FOREIGN = [
+    b"not json",
+    b'{"some": "other program"}',
+    b'"text"',
+    b"\xff\xfe\x00",
+    b'{"v":1,"events":17}',
+    b'{"v":1,"events":[{"event_type":"token","seq":"seven"}]}',
+    b'{"v":1,"events":[]}',
+    b"",
+    NEWER,
+]
+
+
+def put_raw(backend, target: str, bodies: list[bytes]) -> None:
+    """Write into a log as some other program might."""
+    if backend.name == "sqlite":
+        log = sqlite3.connect(backend.url.removeprefix("sqlite:///"))
+        with log:
+            log.executemany(
+                "INSERT INTO streamll_entries (target, written_at, body) VALUES (?, 0, ?)",
+                [(target, body) for body in bodies],
+            )
+        log.close()
+    elif backend.name == "rabbitmq":
+        asyncio.run(publish(backend.url, target, bodies))
+    else:
+        import redis
+
+        with redis.Redis.from_url(backend.url) as client:
+            for body in bodies:
+                client.xadd(target, {"d": body})
+            client.xadd(target, {"colour": "red", "size": "7"})
+
+
+async def publish(url: str, target: str, bodies: list[bytes]) -> None:
+    import aio_pika
+
+    connection = await aio_pika.connect(url)
+    async with connection:
+        channel = await connection.channel()
+        exchange = await channel.get_exchange(target, ensure=False)
+        for body in bodies:
+            await exchange.publish(aio_pika.Message(body), "some.key")
+
+
+def test_readers_pass_over_what_is_not_theirs(backend, caplog):
+    target = backend.target()
+    sink = open_sink(backend.url, target=target)
+    one, two = make_run("r1", ["a"]), make_run("r2", ["b"])
+    for event in one:
+        sink.put(event)
+    assert sink.catch_up(BOUND)
+    put_raw(backend, target, FOREIGN)
+    for event in two:
+        sink.put(event)
+    assert sink.stop(BOUND)
+    read = read_log(backend.url, target, ends(2))
+    assert [plain(event) for event in read] == [plain(event) for event in [*one, *two]]
+    assert len([r for r in caplog.records if "passed over" in r.getMessage()]) == 1
+
+
+def test_a_groups_dead_letters_hold_what_could_not_be_read(backend):
+    target = backend.target()
+    consumer = EventConsumer(backend.url, target, group="g", start="beginning")
+    seen = []
+    consumer.subscribe(seen.append)
+    consumer.start()
+    assert consumer.wait_connected(BOUND)
+    put_raw(backend, target, FOREIGN)
+    sink = open_sink(backend.url, target=target)
+    for event in make_run("r1", ["a"]):
+        sink.put(event)
+    assert sink.stop(BOUND)
+    wait_until(lambda: seen and seen[-1].event_type == "run.end", BOUND, "the run behind it")
+    unreadable = len(FOREIGN) - 1 + (backend.name in ("redis", "valkey"))  # one is only empty
+    wait_until(lambda: consumer.statistics().malformed == unreadable, BOUND, "all dead letters")
+    assert consumer.stop()
+    check_order(seen)
+    assert consumer.statistics().dead_lettered == unreadable
+    letters = raw_letters(backend, target)
+    assert len(letters) == unreadable
+    reasons = " ".join(letter["error"]["message"] for letter in letters)
+    assert "not JSON" in reasons
+    assert "Upgrade streamll" in reasons
+    assert any(letter.get("body") == FOREIGN[1].decode() for letter in letters)
+
+
+def raw_letters(backend, target: str) -> list[dict]:
+    if backend.name == "sqlite":
+        log = sqlite3.connect(backend.url.removeprefix("sqlite:///"))
+        rows = log.execute(
+            "SELECT body FROM streamll_entries WHERE target = ?", (f"{target}:dead",)
+        ).fetchall()
+        log.close()
+        return [json.loads(body) for (body,) in rows]
+    if backend.name == "rabbitmq":
+        return asyncio.run(consume_dead(backend.url, f"{target}.dead.log"))
+    import redis
+
+    with redis.Redis.from_url(backend.url) as client:
+        return [json.loads(fields[b"d"]) for _, fields in client.xrange(f"{target}:dead")]
+
+
+async def consume_dead(url: str, queue_name: str) -> list[dict]:
+    import aio_pika
+
+    connection = await aio_pika.connect(url)
+    letters = []
+    async with connection:
+        channel = await connection.channel()
+        await channel.set_qos(100)
+        queue = await channel.get_queue(queue_name, ensure=False)
+        arrived = asyncio.Queue()
+        await queue.consume(arrived.put, arguments={"x-stream-offset": "first"})
+        while True:
+            try:
+                message = await asyncio.wait_for(arrived.get(), 1)
+            except asyncio.TimeoutError:
+                return letters
+            await message.ack()
+            letters.append(json.loads(message.body))
+
+
+def test_an_event_that_is_too_large_is_announced_and_its_neighbours_arrive(backend):
+    target = backend.target()
+    sink = open_sink(backend.url, target=target, max_entry_bytes=10_000)
+    run = make_run("r1", ["a", "x" * 20_000, "b"])
+    for event in run:
+        sink.put(event)
+    assert sink.stop(BOUND)
+    read = read_log(backend.url, target, ends(1))
+    [gap] = [event for event in read if isinstance(event, StreamGap)]
+    assert (gap.count, gap.reason, gap.run_id) == (1, "oversized", "r1")
+    assert len(read) == len(run)
+    assert sink.statistics().dropped == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: open_sink("kafka://localhost"), "use sqlite://, redis://"),
+        (lambda: open_sink("localhost:6379"), "no broker has URLs like"),
+        (lambda: open_sink("redis://:secret@localhost:port"), "is no URL"),
+        (lambda: EventConsumer("mysql://u:secret@h/db"), "no broker has URLs like"),
+        (lambda: EventConsumer("sqlite:///"), "names no file"),
+        (lambda: RedisSink("amqp://localhost"), "is no Redis URL"),
+        (lambda: RabbitMQSink("redis://localhost"), "is no RabbitMQ URL"),
+        (lambda: SQLiteSink("redis://localhost"), "names no file"),
+        (lambda: RedisStreamConsumer("amqp://localhost"), "EventConsumer reads any"),
+        (lambda: RabbitMQConsumer("redis://localhost"), "EventConsumer reads any"),
+        (lambda: RedisSink(batch_size=0), "at least 1"),
+        (lambda: EventConsumer("redis://localhost", start=7), "start is"),
+    ],
+)
+def test_a_url_or_option_that_cannot_work_is_told_at_once(make, message):
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        make()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory):
+    """A Redis that wants a password."""
+    server = available(
+        lambda: RedisServer(
+            tmp_path_factory.mktemp("locked"), redis_binary(), "--requirepass", "open sesame"
+        )
+    )
+    yield server
+    server.stop()
+
+
+def refused(url: str, target: str = "t") -> str:
+    consumer = EventConsumer(url, target)
+    with pytest.raises(BrokerError) as caught:
+        asyncio.run(asyncio.wait_for(consumer.run(), BOUND))
+    return str(caught.value)
+
+
+def test_wrong_credentials_end_a_consumer_with_a_clear_error(locked, server_of):
+    for userinfo in ("", ":secret@", "nobody:secret@"):
+        message = refused(locked.url.replace("//", f"//{userinfo}"))
+        assert "user or password" in message
+        assert "secret" not in message
+    rabbit = server_of("rabbitmq")
+    message = refused(rabbit.url.replace("guest:guest", "guest:secret"))
+    assert "user or password" in message
+    assert "secret" not in message
+    assert "virtual host" in refused(rabbit.url + "nowhere")
+
+
+def test_wrong_credentials_are_told_by_a_sink_which_keeps_its_events(locked, server_of, caplog):
+    caplog.set_level(logging.WARNING, "streamll")
+    rabbit = server_of("rabbitmq")
+    for url in (
+        locked.url.replace("//", "//:secret@"),
+        rabbit.url.replace("guest:guest", "guest:secret"),
+    ):
+        caplog.clear()
+        sink = open_sink(url)
+        for event in make_run("r1", ["a"]):
+            sink.put(event)
+        wait_until(lambda sink=sink: sink.statistics().failures, BOUND, "it has been refused")
+        assert sink.stop(0.1) is False
+        assert sink.statistics().buffered == 7
+        assert "password is wrong" in caplog.text
+        assert "secret" not in caplog.text
+
+
+def test_tls_where_there_is_none_is_told(server_of):
+    assert "rediss://?" in refused(server_of("redis").url.replace("redis://", "rediss://"))
+    assert "amqps://?" in refused(server_of("rabbitmq").url.replace("amqp://", "amqps://"))
+
+
+def test_a_key_or_file_that_holds_something_else_is_told(server_of, tmp_path):
+    import redis
+
+    url = server_of("redis").url
+    with redis.Redis.from_url(url) as client:
+        client.set("a-text", "hello")
+    assert "is no stream" in refused(url, "a-text")
+    (tmp_path / "letter.txt").write_text("Dear reader, this is no database. " * 100)
+    assert "is no log" in refused(f"sqlite:///{tmp_path}/letter.txt")
+    assert "does its folder exist" in refused(f"sqlite:///{tmp_path}/no/log.db")
+
+
+def test_redis_cli_can_speak_to_a_log(server_of):
+    """A single event that somebody typed is an event."""
+    from brokers.servers import redis_cli
+
+    server = server_of("redis")
+    event = encode(make_run("typed", ["a"])[0]).decode()
+    subprocess.run(
+        [redis_cli(), "-p", str(server.port), "XADD", "typed", "*", "d", event],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        timeout=BOUND,
+        env=server.environment(),
+    )
+    [read] = read_log(server.url, "typed", lambda events: len(events) == 1)
+    assert read.event_type == "run.start"
