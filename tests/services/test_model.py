@@ -253,31 +253,33 @@ def test_prompts_and_replies_stay_in_the_process_unless_asked_for(make_model, pr
 
 
 @pytest.mark.parametrize(
-    ("provider", "variable", "address"),
+    ("provider", "variable", "address", "path"),
     [
-        ("openai", "OPENAI_BASE_URL", "openai_url"),
-        ("anthropic", "ANTHROPIC_BASE_URL", "anthropic_url"),
-        ("groq", "GROQ_BASE_URL", "url"),
-        ("openrouter", "OPENROUTER_BASE_URL", "openai_url"),
-        ("ollama", "OLLAMA_HOST", "url"),
-        ("deepseek", "DEEPSEEK_BASE_URL", "openai_url"),
-        ("xai", "XAI_BASE_URL", "openai_url"),
+        ("openai", "OPENAI_BASE_URL", "{url}/v1", "/v1/chat/completions"),
+        ("anthropic", "ANTHROPIC_BASE_URL", "{url}", "/v1/messages"),
+        ("anthropic", "ANTHROPIC_BASE_URL", "{url}/v1/", "/v1/messages"),
+        ("gemini", "GOOGLE_GEMINI_BASE_URL", "{url}", "/v1beta/models/m:streamGenerateContent"),
+        ("groq", "GROQ_BASE_URL", "{url}", "/openai/v1/chat/completions"),
+        ("openrouter", "OPENROUTER_BASE_URL", "{url}/v1", "/v1/chat/completions"),
+        ("ollama", "OLLAMA_HOST", "{host}", "/v1/chat/completions"),
+        ("deepseek", "DEEPSEEK_BASE_URL", "{url}/v1", "/v1/chat/completions"),
+        ("xai", "XAI_BASE_URL", "{url}/v1", "/v1/chat/completions"),
     ],
 )
-def test_addresses_come_from_the_environment(practice, monkeypatch, provider, variable, address):
-    """E1: as the providers' own clients read them."""
-    monkeypatch.setenv(variable, getattr(practice, address).removeprefix("http://")
-                       if variable == "OLLAMA_HOST" else getattr(practice, address))  # fmt: skip
-    for name in ("OPENAI", "ANTHROPIC", "GROQ", "OPENROUTER", "DEEPSEEK", "XAI"):
-        monkeypatch.setenv(f"{name}_API_KEY", "practice")
+def test_addresses_come_from_the_environment(
+    practice, monkeypatch, provider, variable, address, path
+):
+    """E1: as the providers' own clients read them, with the paths that those add."""
+    url = practice.url
+    monkeypatch.setenv(variable, address.format(url=url, host=url.removeprefix("http://")))
     practice.respond(lambda _: TEXT)
     stream = iModel(provider=provider, model="m").invoke_stream("x")
-    try:
+    if provider != "gemini":
         assert "".join(stream) == TEXT
-    except Exception:
-        # Groq's client appends a path of its own; that the server was asked there is the point.
-        assert provider == "groq"
-        assert practice.requests[0].path == "/openai/v1/chat/completions"
+    else:  # not a wire of the practice server
+        with pytest.raises(Exception, match="404"):
+            list(stream)
+    assert practice.requests[0].path.partition("?")[0] == path
 
 
 @pytest.mark.parametrize(
