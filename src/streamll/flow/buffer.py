@@ -182,6 +182,9 @@ class Buffer:
 class CoalescingBuffer(Buffer):
     """Policy ``coalesce``: adjacent tokens of one field call merge; nothing is lost.
 
+    But for partial values, from the limit on: the tokens have their text, and the last one of
+    a field has all of it.
+
     Where merging within each run's exact order does not help (many calls of one run interleave),
     tokens merge across calls from the limit on, until the buffer is below its capacity again.
     """
@@ -189,13 +192,28 @@ class CoalescingBuffer(Buffer):
     def __init__(self, capacity: int) -> None:
         super().__init__(capacity)
         self._coalescer = Coalescer()
+        self._shed_at = capacity * LIMIT
 
     def _relieve(self) -> None:
         self._settle(self.fresh)
+        if self.size >= self._shed_at:
+            self._shed()
         if self.size >= self.capacity * LIMIT and not self._coalescer.across_calls:
             self._coalescer = Coalescer(across_calls=True)
             again, self.settled = self.settled, deque()
             self._settle(again)
+
+    def _shed(self) -> None:
+        """Let go of partial values; tokens that only they kept apart merge."""
+        again, self.settled = self.settled, deque()
+        self._coalescer = Coalescer(across_calls=self._coalescer.across_calls)
+        while again:
+            item = again.popleft()
+            if isinstance(item, FieldPartial):
+                self._lose(item, self.settled)
+            else:
+                self._settle(deque((item,)))
+        self._shed_at = max(self.capacity * LIMIT, 2 * self.size)
 
     def _settle(self, items: deque[Any]) -> None:
         while items:
