@@ -67,13 +67,13 @@ def test_a_slow_reader_still_slows_a_program_in_a_thread(practice):
             async for event in events:
                 if event.event_type == "token":
                     break
-            await asyncio.sleep(0.5)  # much longer than a loop that is alive needs to come round
+            await asyncio.sleep(0.8)  # much longer than a loop that is alive needs to come round
             waited = channel.statistics()
             await events.result()
             return waited
 
     waited = asyncio.run(asyncio.wait_for(main(), 20))
-    assert waited.buffered <= waited.capacity + 10
+    assert waited.buffered <= 3 * waited.capacity  # and what a chunk or two bring at once
     assert waited.received < 3000
 
 
