@@ -13,6 +13,7 @@ import contextvars
 import inspect
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
@@ -51,6 +52,10 @@ from streamll.flow.config import StreamConfig
 from streamll.flow.timers import Timer, timers
 
 DEFAULTS = StreamConfig()
+
+
+READ_AHEAD = 32
+"""Events taken from the channel at once: in bursts, one by one costs a reader twice as much."""
 
 
 def stream(
@@ -158,6 +163,7 @@ class Performance:
         self.args = args
         self.kwargs = kwargs
         self.config = config or DEFAULTS
+        self.ahead: deque[Event] = deque()  # taken from the channel, not read yet
         self.channel: Channel[Event] = Channel(
             self.config.buffer_size, self.config.overflow, name="stream"
         )
@@ -279,6 +285,7 @@ class Performance:
     def leave(self) -> None:
         """The reader has gone: stop the program unless it has ended."""
         self.channel.abandon()
+        self.ahead.clear()
         if self.ended:
             return
         self.left = True
@@ -290,11 +297,11 @@ class Performance:
         """Raise what ended the program, if it did not end well."""
         if self.succeeded and not self.left:
             return
-        timeout = self.timeout or timeout_behind(self.error)
-        if timeout is not None and not self.left:
-            unwound = isinstance(self.error, (Unwind, asyncio.CancelledError))
-            raise timeout from (None if unwound else self.error)
-        if self.left or isinstance(self.error, (Unwind, asyncio.CancelledError)):
+        unwound = isinstance(self.error, (Unwind, asyncio.CancelledError))
+        ours = self.scope.reason or timeout_behind(self.error)
+        if ours is not None and not self.left:
+            raise ours from (None if unwound else self.error)
+        if self.left or unwound:
             raise StreamCancelled(
                 "the stream was left before the program ended, so there is no result"
             )
@@ -345,11 +352,14 @@ class Stream(TypedReading):
         return self
 
     def __next__(self) -> Event:
-        try:
-            return self._performance.saw(self._performance.channel.get())
-        except ChannelClosed:
-            self._performance.raise_error()
-            raise StopIteration from None
+        performance = self._performance
+        if not performance.ahead:
+            try:
+                performance.ahead.extend(performance.channel.get_batch(READ_AHEAD))
+            except ChannelClosed:
+                performance.raise_error()
+                raise StopIteration from None
+        return performance.saw(performance.ahead.popleft())
 
     def tokens(self, field: str | None = None) -> Iterator[str]:
         """The text of ``field`` (default: of every field) as it comes.
@@ -406,11 +416,14 @@ class AsyncStream(AsyncTypedReading):
         return self
 
     async def __anext__(self) -> Event:
-        try:
-            return self._performance.saw(await self._performance.channel.get_async())
-        except ChannelClosed:
-            self._performance.raise_error()
-            raise StopAsyncIteration from None
+        performance = self._performance
+        if not performance.ahead:
+            try:
+                performance.ahead.extend(await performance.channel.get_batch_async(READ_AHEAD))
+            except ChannelClosed:
+                performance.raise_error()
+                raise StopAsyncIteration from None
+        return performance.saw(performance.ahead.popleft())
 
     async def tokens(self, field: str | None = None) -> AsyncIterator[str]:
         """See ``Stream.tokens``."""

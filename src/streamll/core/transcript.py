@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from streamll.core.errors import AmbiguousFieldError, UnknownFieldError
-from streamll.core.events import Event, FieldCorrected, LMSuperseded, TokenEvent
+from streamll.core.events import (
+    NOBODY,
+    Event,
+    FieldCorrected,
+    Identity,
+    LMSuperseded,
+    TokenEvent,
+)
 
 Key = tuple[str | None, str, str | None, int]  # predictor, field, call_id, attempt
 
@@ -20,13 +27,20 @@ class Transcript:
     def __init__(self, known: Iterable[tuple[str, Iterable[str]]] = ()) -> None:
         self._known = {(predictor, name) for predictor, names in known for name in names}
         self._texts: dict[Key, list[str]] = {}
+        self._growing: tuple[Identity, str, list[str]] = (NOBODY, "", [])  # the last token's text
 
     def feed(self, event: Event) -> None:
         if isinstance(event, TokenEvent):
-            self._texts.setdefault(_key(event, event.field), []).append(event.token)
+            identity, field, parts = self._growing
+            if event.identity is not identity or event.field != field:
+                parts = self._texts.setdefault(_key(event, event.field), [])
+                self._growing = (event.identity, event.field, parts)
+            parts.append(event.token)
         elif isinstance(event, FieldCorrected):
+            self._growing = (NOBODY, "", [])
             self._texts[_key(event, event.field)] = [event.text]
         elif isinstance(event, LMSuperseded):
+            self._growing = (NOBODY, "", [])
             gone = (event.call_id, event.attempt)
             for key in [key for key in self._texts if key[2:] == gone]:
                 del self._texts[key]
