@@ -33,6 +33,8 @@ class _Asked:
         fields: str | Iterable[str],
         inputs: dict[str, Any],
     ) -> None:
+        if program is None and "question" in inputs:
+            program = inputs.pop("question")
         if isinstance(program, str):
             inputs = {"question": program, **inputs}
             program = dspy.Predict("question -> answer")
@@ -111,7 +113,8 @@ class SafeDSpyStream(_Asked):
 
     def __init__(
         self,
-        question: Any,
+        question: Any = None,
+        /,
         config: StreamConfig | int | None = None,
         *,
         buffer_size: int | None = None,
@@ -125,7 +128,8 @@ class SafeDSpyStream(_Asked):
     @classmethod
     def with_retry(
         cls,
-        question: Any,
+        question: Any = None,
+        /,
         buffer_size: int = 100,
         max_retries: int = 3,
         retry_delay: float = 2.0,
@@ -214,7 +218,8 @@ class DSpyStream(_Asked):
 
     def __init__(
         self,
-        question: Any,
+        question: Any = None,
+        /,
         config: StreamConfig | None = None,
         *,
         fields: str | Iterable[str] = "*",

@@ -1,0 +1,371 @@
+"""B1–B5, B8: questions as streams, under the Rust example's names."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+
+import dspy
+import pytest
+from outcomes import TEXT, WHOLE
+
+import streamll
+from streamll import (
+    Collected,
+    DSPyStream,
+    DSpyStream,
+    SafeDSpyStream,
+    StreamConfig,
+    StreamEvent,
+    collect_stream,
+)
+from streamll.core.errors import ConfigurationError
+from streamll.testing import Fault, Reply
+
+
+def said(event):
+    """One event, told apart by ``match``, positionally."""
+    match event:
+        case StreamEvent.Token(text):
+            return text
+        case StreamEvent.Done():
+            return "<done>"
+        case StreamEvent.Error(error):
+            return f"<{type(error).__name__}>"
+        case StreamEvent.Reset():
+            return "<reset>"
+    raise AssertionError(event)
+
+
+def listen_sync(stream):
+    return [said(event) for event in stream]
+
+
+def listen_async(stream):
+    async def main():
+        return [said(event) async for event in stream]
+
+    return asyncio.run(main())
+
+
+@pytest.fixture(params=[listen_sync, listen_async], ids=["sync", "async"])
+def listen(request):
+    return request.param
+
+
+def test_a_question_is_streamed_to_its_end(lm, practice, listen):
+    practice.script(WHOLE)
+    *words, last = listen(SafeDSpyStream("What is Rust?", 100))
+    assert "".join(words) == TEXT
+    assert last == "<done>"
+    assert practice.requests[0].inputs == {"question": "What is Rust?"}
+
+
+def test_into_stream_and_a_program_with_inputs(lm, practice, listen):
+    practice.script({"summary": "short"})
+    program = dspy.Predict("document, style -> summary")
+    stream = SafeDSpyStream(program, document="long", style="dry").into_stream()
+    assert listen(stream) == ["short", "<done>"]
+
+
+def test_with_retry_is_a_constructor(lm, practice, listen):
+    practice.script(Fault(status=500), Reply(WHOLE, fault=Fault(disconnect_after=9)), WHOLE)
+    stream = SafeDSpyStream.with_retry("What is Rust?", 100, 3, 0.01)
+    assert stream.config == StreamConfig(buffer_size=100, max_retries=3, retry_delay=0.01)
+    words = listen(stream)
+    assert words[-1] == "<done>"
+    assert "".join(words[words.index("<reset>") + 1 : -1]) == TEXT
+    assert words.count("<reset>") == 1  # the first attempt had said nothing to forget
+
+
+def test_a_program_error_is_an_event_with_the_text_until_then(lm, practice):
+    practice.script(Reply(WHOLE, fault=Fault(disconnect_after=8)))
+    *words, error = list(SafeDSpyStream("?", StreamConfig(on_partial="fail")))
+    assert isinstance(error, StreamEvent.Error)
+    assert isinstance(error.error, dspy.LMError)
+    assert error.error.__cause__ is not None
+    assert error.partial == {"self.answer": "".join(map(said, words))}
+    assert TEXT.startswith(error.partial["self.answer"])
+
+
+def test_a_timeout_is_an_event(lm, practice, listen):
+    practice.script(Reply(WHOLE, fault=Fault(stall_after=8)))
+    assert listen(SafeDSpyStream("?", StreamConfig(idle_timeout=0.2)))[-1] == "<IdleTimeout>"
+
+
+def test_text_that_still_counts_is_said_again_after_a_reset(lm, practice, listen):
+    class Two(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = dspy.Predict("question -> draft")
+            self.second = dspy.Predict("question, draft -> answer")
+
+        def forward(self, question):
+            return self.second(question=question, draft=self.first(question=question).draft)
+
+    practice.script({"draft": "kept"}, Reply(WHOLE, fault=Fault(disconnect_after=8)), WHOLE)
+    words = listen(SafeDSpyStream(Two(), StreamConfig(retry_delay=0.01), question="?"))
+    after = words[words.index("<reset>") + 1 : -1]
+    assert after[0] == "kept"
+    assert "".join(after) == f"kept{TEXT}"
+
+
+def test_a_corrected_field_resets(lm, practice, listen):
+    practice.script(Reply("[[ ## answer ## ]]\none\n\n  [[ ## answer ## ]] two"))
+    with streamll.stream(dspy.Predict("question -> answer"))(question="?") as events:
+        value = events.result().answer
+    practice.script(Reply("[[ ## answer ## ]]\none\n\n  [[ ## answer ## ]] two"))
+    words = listen(SafeDSpyStream("?"))
+    start = len(words) - words[::-1].index("<reset>") if "<reset>" in words else 0
+    assert "".join(words[start:-1]) == value
+
+
+def test_plain_text_streams_try_again_only_before_the_first_token(lm, practice):
+    assert DSPyStream is DSpyStream
+    practice.script(Fault(status=500), WHOLE)
+    config = StreamConfig(retry_delay=0.01)
+    assert "".join(DSpyStream("?", config)) == TEXT
+    practice.script(Reply(WHOLE, fault=Fault(disconnect_after=8)), WHOLE)
+    got = []
+    with pytest.raises(dspy.LMError):
+        got.extend(text for text in DSpyStream("?", config).into_stream())
+    assert len(practice.requests) == 3
+
+
+def test_a_text_stream_on_an_event_loop(lm, practice):
+    practice.script(WHOLE)
+
+    async def main():
+        return "".join([text async for text in DSpyStream("?")])
+
+    assert asyncio.run(main()) == TEXT
+
+
+@pytest.mark.parametrize("kind", [SafeDSpyStream, DSpyStream])
+def test_leaving_the_loop_stops_the_provider(lm, practice, kind):
+    practice.script(Reply({"answer": "a " * 500}, hold_after=20))
+    for _ in kind("?"):
+        break
+    practice.requests[0].wait_closed(2)
+
+
+@pytest.mark.parametrize("kind", [SafeDSpyStream, DSpyStream])
+def test_leaving_the_async_loop_stops_the_provider(lm, practice, kind):
+    practice.script(Reply({"answer": "a " * 500}, hold_after=20))
+
+    async def main():
+        async for _ in kind("?"):
+            break
+        gc.collect()
+        await asyncio.to_thread(practice.requests[0].wait_closed, 2)
+
+    asyncio.run(main())
+
+
+def test_a_stream_is_closed_from_another_thread(lm, practice):
+    practice.script(Reply(WHOLE, hold_after=8))
+    stream = SafeDSpyStream("?")
+    words = []
+    reader = threading.Thread(target=lambda: words.extend(listen_sync(stream)))
+    reader.start()
+    practice.wait_for_requests(1)[0].wait_held()
+    stream.close()
+    reader.join(5)
+    assert not reader.is_alive()
+    assert "<done>" not in words
+    practice.requests[0].wait_closed(2)
+
+
+def test_nothing_starts_before_it_is_read(lm, practice):
+    stream = SafeDSpyStream("?")
+    with stream:
+        pass
+    assert not practice.requests
+    assert list(stream) == []
+
+
+def test_a_full_buffer_that_may_not_be_ends_the_stream(lm, practice, listen):
+    """X9: policy ``fail``."""
+    practice.script({"answer": "a " * 500})
+    stream = SafeDSpyStream("?", StreamConfig(buffer_size=5, overflow="fail"))
+    iterator = iter(stream)
+    first = next(iterator)
+    practice.requests[0].wait(lambda: practice.requests[0].over, 5, "goes on")
+    words = [said(first), *map(said, iterator)]
+    assert words[-1] == "<ChannelOverflow>"
+
+
+@pytest.mark.parametrize("overflow", ["coalesce", "drop_oldest"])
+def test_a_full_buffer_merges_or_drops_and_says_so(lm, practice, overflow):
+    """X9: ``coalesce`` loses nothing, ``drop_oldest`` says how much it lost."""
+    text = " ".join(map(str, range(500)))
+    practice.script({"answer": text})
+    config = StreamConfig(buffer_size=5, overflow=overflow)
+    with streamll.stream(dspy.Predict("question -> answer"), config=config)(question="?") as s:
+        s._thread.join(10)
+        events = list(s)
+    got = "".join(event.token for event in events if event.event_type == "token")
+    gaps = sum(event.count for event in events if event.event_type == "stream.gap")
+    if overflow == "coalesce":
+        assert got == text
+        assert not gaps
+    else:
+        assert len(got) < len(text)
+        assert gaps > 100
+
+
+# --- collecting ---------------------------------------------------------------------------------
+
+
+def collected(source) -> Collected:
+    return collect_stream(source)
+
+
+async def acollected(source) -> Collected:
+    return await collect_stream(source)
+
+
+@pytest.fixture(params=["sync", "async"])
+def collect(request):
+    return collected if request.param == "sync" else lambda source: asyncio.run(acollected(source))
+
+
+def test_a_collected_stream_has_text_usage_and_times(lm, practice, collect):
+    practice.script({"reasoning": "Think.", "answer": TEXT})
+    program = dspy.ChainOfThought("question -> answer")
+    result = collect(streamll.stream(program)(question="?"))
+    assert result.fields == {"reasoning": "Think.", "answer": TEXT}
+    assert result.text == f"Think.\n\n{TEXT}"
+    assert result.ok
+    assert result.result().answer == TEXT
+    assert result.prompt_tokens > 0
+    assert result.completion_tokens > 0
+    assert result.lm_calls == 1
+    assert 0 < result.time_to_first_token <= result.duration
+    assert result.tokens_per_second > 0
+
+
+def test_a_collected_question(lm, practice, collect):
+    practice.script(Fault(status=500), WHOLE)
+    result = collect(SafeDSpyStream("?", StreamConfig(retry_delay=0.01)))
+    assert str(result) == result.text == TEXT
+    assert result.prediction.answer == TEXT
+    assert result.fields == {"answer": TEXT}
+
+
+def test_a_collected_failure_keeps_the_text(lm, practice, collect):
+    practice.script(Reply(WHOLE, fault=Fault(disconnect_after=9)))
+    config = StreamConfig(on_partial="fail")
+    result = collect(
+        streamll.stream(dspy.Predict("question -> answer"), config=config)(question="?")
+    )
+    assert not result.ok
+    assert result.text
+    assert TEXT.startswith(result.text)
+    with pytest.raises(dspy.LMError):
+        result.result()
+
+
+def test_any_iterator_can_be_collected(collect):
+    assert collect(iter(["a", "b"])).text == "ab"
+
+    async def generate():
+        yield "a"
+        yield "b"
+
+    assert collect(generate()).text == "ab"
+
+
+def test_what_is_no_stream_is_refused():
+    for nothing in ("text", 5, None):
+        with pytest.raises(TypeError, match="something to iterate over"):
+            collect_stream(nothing)
+
+
+# --- configuration --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"buffer_size": 0}, "buffer_size must be a whole number, at least 1, not 0"),
+        ({"buffer_size": 1.5}, "buffer_size"),
+        ({"max_retries": -1}, "max_retries must be a whole number, at least 0"),
+        ({"max_retries": True}, "max_retries"),
+        ({"retry_delay": -1}, "retry_delay must be 0 or more seconds"),
+        ({"timeout": 0}, "timeout must be more than 0 seconds, or None for no limit"),
+        ({"idle_timeout": float("nan")}, "idle_timeout"),
+        ({"first_token_timeout": "5"}, "first_token_timeout"),
+        ({"overflow": "drop"}, "overflow must be one of block, coalesce, drop_oldest, fail"),
+        ({"on_partial": "retry"}, "on_partial must be one of fail, restart, continue"),
+        ({"max_retry_delay": float("inf")}, "max_retry_delay"),
+        ({"breaker": "yes"}, "breaker must be True, None or a CircuitBreaker"),
+    ],
+)
+def test_a_config_that_cannot_work_says_why(options, message):
+    with pytest.raises(ConfigurationError, match=message):
+        StreamConfig(**options)
+
+
+def test_the_defaults_are_those_of_the_rust_example():
+    config = StreamConfig()
+    assert (config.buffer_size, config.max_retries, config.retry_delay) == (100, 3, 2.0)
+    assert config.timeout is None
+    assert config.overflow == "block"
+    assert config.on_partial == "restart"
+
+
+def test_a_buffer_size_is_given_once(lm):
+    assert SafeDSpyStream("?", buffer_size=7).config.buffer_size == 7
+    assert SafeDSpyStream("?", 7).config.buffer_size == 7
+    with pytest.raises(ConfigurationError):
+        SafeDSpyStream("?", StreamConfig(), buffer_size=7)
+
+
+# --- backpressure ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_a_stopped_reader_stops_the_socket(lm, practice, how):
+    """B7: seen at the server, which cannot send on; what is in memory stays as it is."""
+    practice.script(Reply({"answer": "word " * 4_000_000}, chunk=20_000))
+
+    def standstill(request):
+        """The bytes sent until nothing moves any more."""
+        sent, since = -1, time.monotonic()
+        deadline = since + 20
+        while time.monotonic() - since < 0.5:
+            assert time.monotonic() < deadline, "the socket never stops"
+            if request.bytes_sent != sent:
+                sent, since = request.bytes_sent, time.monotonic()
+            time.sleep(0.05)
+        return sent
+
+    config = StreamConfig(buffer_size=10)
+    program = dspy.Predict("question -> answer")
+
+    def check(events):
+        request = practice.requests[0]
+        sent = standstill(request)
+        assert not request.over
+        buffered = events._performance.channel.statistics().buffered
+        assert buffered <= 20
+        assert request.bytes_sent == sent
+
+    async def main():
+        async with streamll.stream(program, config=config)(question="?") as events:
+            async for event in events:
+                if event.event_type == "token":
+                    break
+            await asyncio.to_thread(check, events)
+
+    if how == "async":
+        asyncio.run(main())
+        return
+    with streamll.stream(program, config=config)(question="?") as events:
+        for event in events:
+            if event.event_type == "token":
+                break
+        check(events)
