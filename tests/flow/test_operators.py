@@ -1,0 +1,262 @@
+"""B11, A14: operators over any stream, the same for ``for`` and ``async for``."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import streamll
+from streamll.core.errors import ConfigurationError
+from streamll.core.events import FieldEnd, Identity, LMSuperseded, TokenEvent
+from streamll.flow.operators import _Smooth
+from streamll.flow.split import Pieces
+from streamll.flow.stream_events import Done, Reset, Token
+
+
+def read_sync(stream):
+    return list(stream)
+
+
+def read_async(stream):
+    async def main():
+        return [item async for item in stream]
+
+    return asyncio.run(main())
+
+
+@pytest.fixture(params=[read_sync, read_async], ids=["sync", "async"])
+def read(request):
+    return request.param
+
+
+async def agenerate(*items):
+    for item in items:
+        yield item
+
+
+@pytest.fixture(params=[lambda *items: iter(items), agenerate], ids=["iterator", "async generator"])
+def source(request):
+    return request.param
+
+
+def token(text, offset=0, field="answer"):
+    return TokenEvent(field=field, token=text, offset=offset, identity=Identity(run_id="r"))
+
+
+def test_map_and_filter_see_text_only(read, source):
+    items = ["ab", token("cd"), Token("ef"), FieldEnd(field="answer", length=2), Done()]
+    mapped = read(streamll.map_tokens(source(*items), str.upper))
+    assert mapped == ["AB", token("CD"), Token("EF"), *items[3:]]
+    kept = read(streamll.filter_tokens(source(*items), lambda text: "c" not in text))
+    assert kept == [items[0], items[2], *items[3:]]
+
+
+def test_buffer_by_number(read, source):
+    assert read(streamll.buffer(source(*"abcde"), 2)) == [["a", "b"], ["c", "d"], ["e"]]
+
+
+def test_buffer_by_time(read):
+    def slow():
+        yield from "ab"
+        time.sleep(0.3)
+        yield from "cd"
+
+    batches = read(streamll.buffer(slow(), seconds=0.1))
+    assert [item for batch in batches for item in batch] == list("abcd")
+    assert len(batches) == 2
+    assert read(streamll.buffer(iter(range(10)), 4, seconds=5)) == [
+        [0, 1, 2, 3], [4, 5, 6, 7], [8, 9],
+    ]  # fmt: skip
+
+
+def test_a_buffer_that_waits_passes_errors_on(read):
+    def failing():
+        yield 1
+        raise ValueError("bad")
+
+    with pytest.raises(ValueError, match="bad"):
+        read(streamll.buffer(failing(), seconds=0.1))
+
+
+def test_throttle_keeps_the_pace_and_the_text(read, source):
+    began = time.monotonic()
+    assert read(streamll.throttle(source(*"abcdef"), 50)) == list("abcdef")
+    assert time.monotonic() - began >= 0.1 - 0.005
+
+
+def test_to_file_writes_while_it_passes(read, source, tmp_path):
+    path = tmp_path / "out.txt"
+    assert read(streamll.to_file(source("héllo", " ", "wörld\r\n"), path)) == [
+        "héllo",
+        " ",
+        "wörld\r\n",
+    ]
+    assert path.read_bytes().decode() == "héllo wörld\r\n"
+    read(streamll.to_file(source("!"), path, append=True))
+    assert path.read_bytes().decode() == "héllo wörld\r\n!"
+
+
+def test_to_file_takes_superseded_text_back(read, source, tmp_path):
+    path = tmp_path / "out.txt"
+    path.write_text("before ")
+    gone = LMSuperseded(reason="TransportError", identity=Identity(run_id="r"))
+    read(
+        streamll.to_file(
+            source(token("wro"), token("ng", 3), gone, token("right")), path, append=True
+        )
+    )
+    # the attempt is in the identity: tokens of the same attempt are gone, later ones stay
+    assert path.read_text() == "before right"
+    read(streamll.to_file(source(Token("wrong"), Reset(), Token("right")), path))
+    assert path.read_text() == "right"
+
+
+def test_a_file_is_written_piece_by_piece(tmp_path):
+    path = tmp_path / "out.txt"
+    stream = iter(streamll.to_file(iter("ab"), path))
+    next(stream)
+    assert path.read_text() == "a"
+    stream.close()
+
+
+OPERATORS = {
+    "smooth": lambda s: streamll.smooth(s, interval=0),
+    "throttle": lambda s: streamll.throttle(s, 1000),
+    "map": lambda s: streamll.map_tokens(s, str.upper),
+    "filter": lambda s: streamll.filter_tokens(s, bool),
+    "buffer": lambda s: streamll.buffer(s, 1),
+    "buffer seconds": lambda s: streamll.buffer(s, 1, seconds=1),
+    "progress": lambda s: streamll.with_progress(s),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_leaving_closes_the_source(name):
+    closed = threading.Event()
+
+    def endless():
+        try:
+            while True:
+                yield "word "
+        finally:
+            closed.set()
+
+    stream = iter(OPERATORS[name](endless()))
+    next(stream)
+    stream.close()
+    assert closed.wait(5)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_leaving_closes_an_async_source(name):
+    async def main():
+        closed = asyncio.Event()
+
+        async def endless():
+            try:
+                while True:
+                    yield "word "
+                    await asyncio.sleep(0)
+            finally:
+                closed.set()
+
+        stream = OPERATORS[name](endless()).__aiter__()
+        await stream.__anext__()
+        await stream.aclose()
+        await asyncio.wait_for(closed.wait(), 5)
+
+    asyncio.run(main())
+
+
+def test_operators_stand_on_one_another(read, source, tmp_path):
+    stream = streamll.map_tokens(source("one two", " three"), str.upper)
+    stream = streamll.smooth(stream, "word", interval=0)
+    stream = streamll.to_file(stream, tmp_path / "out.txt")
+    assert read(streamll.buffer(stream, 2)) == [["ONE ", "TWO "], ["THREE"]]
+    assert (tmp_path / "out.txt").read_text() == "ONE TWO THREE"
+
+
+def test_what_cannot_be_read_or_done_is_refused():
+    for wrong in (
+        lambda: streamll.smooth("text"),
+        lambda: streamll.throttle(5, 1),
+    ):
+        with pytest.raises(TypeError):
+            wrong()
+    for wrong in (
+        lambda: streamll.smooth([], "sentence"),
+        lambda: streamll.smooth([], interval=-1),
+        lambda: streamll.throttle([], 0),
+        lambda: streamll.buffer([]),
+        lambda: streamll.buffer([], 0),
+        lambda: streamll.buffer([], seconds=0),
+    ):
+        with pytest.raises(ConfigurationError):
+            wrong()
+
+
+# --- smooth -------------------------------------------------------------------------------------
+
+TEXTS = st.text(alphabet=st.sampled_from("ab 안é\n\t\r👩‍🚀\u0301\u200d🇩🇪"), max_size=40)
+
+
+@given(st.lists(TEXTS, max_size=6), st.sampled_from(["word", "grapheme"]))
+def test_smoothing_never_changes_the_text(chunks, unit):
+    """A14: whatever the chunks, the pieces joined are the chunks joined."""
+    pieces = list(streamll.smooth(iter(chunks), unit, interval=0))
+    assert "".join(pieces) == "".join(chunks)
+
+
+@given(st.lists(TEXTS, max_size=6), st.sampled_from(["word", "grapheme"]))
+def test_pieces_are_the_same_however_the_text_is_cut(chunks, unit):
+    whole, cut = Pieces(unit), Pieces(unit)
+    text = "".join(chunks)
+    expected = [*whole.feed(text), *whole.rest()]
+    got = [piece for chunk in chunks for piece in cut.feed(chunk)] + cut.rest()
+    if unit == "grapheme":
+        assert got == expected
+    assert "".join(got) == "".join(expected)
+
+
+def test_smoothed_events_stay_in_place(read, source):
+    items = [
+        token("one two th", 0), token("ree", 10), FieldEnd(field="answer", length=13),
+        token("other", 0, "next"),
+    ]  # fmt: skip
+    out = read(streamll.smooth(source(*items), interval=0))
+    tokens = [item for item in out if isinstance(item, TokenEvent)]
+    assert [(each.field, each.offset, each.token) for each in tokens] == [
+        ("answer", 0, "one "), ("answer", 4, "two "), ("answer", 8, "three"), ("next", 0, "other"),
+    ]  # fmt: skip
+    assert out[3] is items[2]
+    assert sum(each.count for each in tokens) == 3
+
+
+def test_a_family_is_one_grapheme_and_an_accent_may_come_later():
+    pieces = Pieces("grapheme")
+    assert pieces.feed("👩‍👩‍👧e") == ["👩‍👩‍👧"]
+    assert pieces.feed("\u0301x") == ["e\u0301"]
+    assert pieces.rest() == ["x"]
+
+
+def test_the_pace_is_even_and_follows_the_source():
+    clock = type("Clock", (), {"now": 0.0, "__call__": lambda self: self.now})()
+    stage = _Smooth("word", 0.05, clock)
+
+    def feed(text):
+        delays = [delay for delay, _ in stage.feed(text)]
+        clock.now += sum(delays)
+        return delays
+
+    assert feed("a b c d e f ") == [0.05] * 5
+    clock.now += 0.05
+    stage._asked_at -= 0.05
+    assert feed("g h i j k l ") == pytest.approx([0.05] * 6)  # it came after 0.3 s: 6 pieces fit
+    stage._asked_at = clock.now  # the next was there already
+    behind = feed("m n o p q r ")
+    assert behind == pytest.approx([0.035] * 6)  # catching up, evenly
