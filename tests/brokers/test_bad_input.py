@@ -227,10 +227,15 @@ def test_wrong_credentials_are_told_by_a_sink_which_keeps_its_events(locked, ser
         assert sink.statistics().buffered == 7
         assert "password is wrong" in caplog.text
         assert "secret" not in caplog.text
+        sink._begin()  # forget them: the end of the test session would wait
 
 
-def test_tls_where_there_is_none_is_told(server_of):
-    assert "rediss://?" in refused(server_of("redis").url.replace("redis://", "rediss://"))
+def test_tls_where_there_is_none_is_told(server_of, caplog, monkeypatch):
+    monkeypatch.setattr("streamll.brokers.redis.CONNECT_SECONDS", 0.5)
+    consumer = EventConsumer(server_of("redis").url.replace("redis://", "rediss://"))
+    consumer.start()  # a Redis without TLS says nothing at all, as one behind a dead wire does
+    wait_until(lambda: "is it redis://?" in caplog.text, BOUND, "a warning")
+    assert consumer.stop()
     assert "amqps://?" in refused(server_of("rabbitmq").url.replace("amqp://", "amqps://"))
 
 

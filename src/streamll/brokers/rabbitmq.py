@@ -195,7 +195,7 @@ class RabbitMQSource:
         text = str(error)
         if "Authentication" in type(error).__name__ or "ACCESS_REFUSED" in text:
             return f"{self.place} refuses the user or password of the URL"
-        if "vhost" in text:
+        if "vhost" in text or "got <Connection.Close" in text:
             return (
                 f"{self.place}: the virtual host of the URL does not exist, or is not this user's"
             )
@@ -204,6 +204,9 @@ class RabbitMQSource:
         if "SSL" in text or "Incompatible" in type(error).__name__:
             return f"{self.place} speaks another protocol; is it amqp:// or amqps://?"
         return None
+
+    def explain(self, error: BaseException) -> str:
+        return _explained(error)
 
     async def connect(self) -> None:
         await self.close()

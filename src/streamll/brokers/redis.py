@@ -169,6 +169,10 @@ class RedisSource:
             return f"{self.place} speaks another protocol; is it redis:// or rediss://?"
         return None
 
+    def explain(self, error: BaseException) -> str:
+        silent = "Timeout" in type(error).__name__ and self._url.startswith("rediss:")
+        return "no answer to TLS; is it redis://?" if silent else _explained(error)
+
     async def connect(self) -> None:
         await self.close()
         import redis.asyncio

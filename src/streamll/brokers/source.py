@@ -56,6 +56,9 @@ class Source(Protocol):
     def hopeless(self, error: BaseException) -> str | None:
         """What a person has to do about an error that trying again does not cure."""
 
+    def explain(self, error: BaseException) -> str:
+        """What went wrong, in a few words and without anything secret."""
+
     async def connect(self) -> None: ...
 
     async def read(self) -> list[Entry]:

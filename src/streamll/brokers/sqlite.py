@@ -192,6 +192,9 @@ class SQLiteSource:
             return f"{self._path} cannot be opened; does its folder exist?"
         return None
 
+    def explain(self, error: BaseException) -> str:
+        return f"{type(error).__name__}: {error}"
+
     async def connect(self) -> None:
         await self.close()
         self._connection = await asyncio.to_thread(self._prepare)

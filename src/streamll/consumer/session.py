@@ -85,6 +85,7 @@ class Session:
         self._reading = Reading()
         self._handled = Handled()
         self._complained = False
+        self._closing = False
         if position is not None:
             self._reading.resume(*position)
 
@@ -126,7 +127,7 @@ class Session:
         """Tell the broker what is being worked on, and look how much waits. Never ends."""
         every = min(LAG_SECONDS, self._options.claim_after / 3)
         kept = 0.0
-        while True:
+        while not self._closing:
             with contextlib.suppress(Exception):  # reading fails as well, and says so
                 self._state.lag = await self._source.lag()
                 kept += every
@@ -137,9 +138,9 @@ class Session:
             await asyncio.sleep(every)
 
     async def close(self, alive: asyncio.Task[None]) -> None:
+        self._closing = True  # a client library may swallow a cancellation
         alive.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await alive
+        await asyncio.wait([alive])
         self._state.connected.clear()
         with contextlib.suppress(Exception):
             await self._source.close()
@@ -179,7 +180,7 @@ class Session:
             logger.warning(
                 "consumer: %s cannot be read (%s); it tries on",
                 self._source.place,
-                hopeless or type(error).__name__,
+                hopeless or self._source.explain(error),
             )
 
     async def _read(self, entry: Entry) -> Letter | None:
