@@ -6,6 +6,7 @@ A test says what DSPy does as an assertion: where a newer DSPy does better, it f
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 import time
 
@@ -76,6 +77,22 @@ def test_eighty_calls_at_once_with_chunks_of_twelve_characters(practice, lm):
     for word, said in asyncio.run(crowd(answering(OURS), 80)):
         assert said.text("answer") == said.prediction.answer == " ".join([word] * 12)
         assert {chunk.predict_name for chunk in said.chunks} == {"self"}
+
+
+def test_threads_share_one_object(practice, lm):
+    """C2, C6: sync streams, a reader in every thread."""
+    practice.respond(echo)
+    streaming = answering(OURS, async_streaming=False)
+    settings = dspy.settings.copy()
+
+    def reading(word: str) -> str:
+        with dspy.context(**settings):
+            chunks = [v.chunk for v in streaming(question=word) if hasattr(v, "chunk")]
+        return "".join(chunks)
+
+    words = [f"word{number:02}" for number in range(24)]
+    with concurrent.futures.ThreadPoolExecutor(12) as threads:
+        assert list(threads.map(reading, words)) == [" ".join([word] * 12) for word in words]
 
 
 def pieces(said: Said) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import queue
 import threading
 import time
@@ -16,6 +17,31 @@ import streamll
 from streamll.testing import Fault, Reply
 
 SOON = 0.1
+
+
+class TooLateError(AssertionError):
+    """The provider was stopped, but not in time."""
+
+
+def soon(seconds: float) -> None:
+    if seconds >= SOON:
+        raise TooLateError(f"after {seconds:.3f} s")
+
+
+def three_tries(test):
+    """A machine that has other work to do may be late; a mistake is late every time."""
+
+    @functools.wraps(test)
+    def tried(*args, **kwargs):
+        for left in (2, 1, 0):
+            try:
+                return test(*args, **kwargs)
+            except TooLateError:
+                if not left:
+                    raise
+        return None
+
+    return tried
 
 
 @pytest.fixture
@@ -45,29 +71,32 @@ def unharmed() -> bool:
     return not getattr(task, "cancelling", int)()
 
 
+@three_tries
 def test_aclose(endless, streaming):
     async def main():
         stream = streaming(question="?")
         await values(stream, 3)
-        assert await left(endless, stream.aclose) < SOON
+        soon(await left(endless, stream.aclose))
         await asyncio.sleep(0.01)
         return unharmed()
 
     assert asyncio.run(main())
 
 
+@three_tries
 def test_break_out_of_the_loop(endless, streaming):
     async def main():
         async def reading():
             async for _ in streaming(question="?"):
                 break
 
-        assert await left(endless, reading) < SOON
+        soon(await left(endless, reading))
         return unharmed()
 
     assert asyncio.run(main())
 
 
+@three_tries
 def test_del(endless, streaming):
     async def main():
         held = [streaming(question="?")]
@@ -76,12 +105,13 @@ def test_del(endless, streaming):
         async def drop():
             held.clear()
 
-        assert await left(endless, drop) < SOON
+        soon(await left(endless, drop))
         return unharmed()
 
     assert asyncio.run(main())
 
 
+@three_tries
 def test_an_error_of_the_readers_own(endless, streaming):
     async def main():
         async def reading():
@@ -90,44 +120,48 @@ def test_an_error_of_the_readers_own(endless, streaming):
                     async for _ in stream:
                         raise LookupError
 
-        assert await left(endless, reading) < SOON
+        soon(await left(endless, reading))
         return unharmed()
 
     assert asyncio.run(main())
 
 
+@three_tries
 def test_cancelling_the_readers_task(endless, streaming):
     async def main():
+        before = len(endless.requests)
         task = asyncio.create_task(read(streaming(question="?")))
-        await asyncio.to_thread(endless.wait_for_requests, 1)
-        await asyncio.to_thread(endless.requests[0].wait_chunks, 3)
+        await asyncio.to_thread(endless.wait_for_requests, before + 1)
+        await asyncio.to_thread(endless.requests[-1].wait_chunks, 3)
 
         async def cancel():
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-        assert await left(endless, cancel) < SOON
+        soon(await left(endless, cancel))
         assert task.cancelled()
         return unharmed()
 
     assert asyncio.run(main())
 
 
+@three_tries
 def test_a_silent_provider_is_left_too(practice, lm, streaming):
     practice.respond(lambda request: Fault(stall_after=2))
 
     async def main():
         stream = streaming(question="?")
         await values(stream, 2)
-        await asyncio.to_thread(practice.requests[0].wait_held)
-        assert await left(practice, stream.aclose) < SOON
+        await asyncio.to_thread(practice.requests[-1].wait_held)
+        soon(await left(practice, stream.aclose))
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("way", ["close", "del", "break", "throw"])
 @pytest.mark.parametrize("program_is_async", [False, True])
+@three_tries
 def test_an_ordinary_generator(endless, way, program_is_async):
     qa = dspy.Predict("question -> answer")
     streaming = streamll.streamify(qa, is_async_program=program_is_async, async_streaming=False)
@@ -141,17 +175,18 @@ def test_an_ordinary_generator(endless, way, program_is_async):
     elif way == "close":
         stream.close()
     del stream
-    assert endless.requests[0].wait_closed() - begin < SOON
-    assert endless.requests[0].finished_at is None
+    soon(endless.requests[-1].wait_closed() - begin)
+    assert endless.requests[-1].finished_at is None
 
 
+@three_tries
 def test_apply_sync_streaming_closes_what_it_reads(endless):
     streaming = streamll.streamify(dspy.Predict("question -> answer"))
     stream = streamll.apply_sync_streaming(streaming(question="?"))
     next(stream)
     begin = time.monotonic()
     stream.close()
-    assert endless.requests[0].wait_closed() - begin < SOON
+    soon(endless.requests[-1].wait_closed() - begin)
 
 
 def test_a_stream_that_is_never_read_never_starts(practice, lm):
