@@ -72,6 +72,7 @@ class Growth:
         self._fresh = 0  # how many of its parts are told
         self._text_told = False
         self._text_grows = False
+        self._text_place: Place = ()
 
     # --- where we are -------------------------------------------------------------------------
 
@@ -153,6 +154,16 @@ class Growth:
         assert self._parts is not None
         self._parts.append(text)
 
+    def more_text(self, text: str) -> Sequence[Change]:
+        """``text`` and ``take`` in one, where nothing but more text has come."""
+        if not self._text_told:
+            self.text(text)
+            return self.take()
+        assert self._parts is not None
+        self._parts.append(text)
+        self._fresh += 1
+        return (Change(self._text_place, text, PARTIAL, True),)  # noqa: FBT003
+
     def end_text(self) -> None:
         """The string closes."""
         assert self._parts is not None
@@ -160,10 +171,9 @@ class Growth:
         if not self._text_told:
             self.put("".join(parts))
             return
-        key = self._next_key()
         rest = "".join(parts[self._fresh :])
-        self._changes.append(Change(self._place(key), rest, COMPLETE, append=True))
-        self._attach(key, "".join(parts))
+        self._changes.append(Change(self._text_place, rest, COMPLETE, append=True))
+        self._attach(self._next_key(), "".join(parts))
 
     def _is_muted(self) -> bool:
         """Whether what comes next does not count; a key's second value is the first such."""
@@ -195,8 +205,9 @@ class Growth:
             self._changes.append(Change(container.place, container.value.copy(), PARTIAL))
         if self._parts is not None and self._text_grows and self._fresh < len(self._parts):
             text = "".join(self._parts[self._fresh :])
-            place = self._place(self._next_key())
-            self._changes.append(Change(place, text, PARTIAL, append=self._text_told))
+            if not self._text_told:
+                self._text_place = self._place(self._next_key())
+            self._changes.append(Change(self._text_place, text, PARTIAL, self._text_told))
             self._fresh = len(self._parts)
             self._text_told = True
         if not self._changes:

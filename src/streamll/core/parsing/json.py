@@ -64,7 +64,9 @@ class JSONParser:
         at = 0
         while at < len(text):
             at = self._state(self, text, at)
-        inside = self._state is JSONParser._in_string and not self._held
+        inside = (self._state is JSONParser._in_string and not self._held) or (
+            self._state is JSONParser._in_raw_string and not (self._convert or self._escaped)
+        )
         self._flow = self._pieces.field if inside else None
         return self._pieces.take()
 

@@ -61,8 +61,7 @@ class JSONReader:
     def feed(self, text: str) -> Sequence[Change]:
         """The changes that became certain with ``text``."""
         if self._flows and '"' not in text and "\\" not in text and text.isprintable():
-            self.growth.text(text)
-            return self.growth.take()
+            return self.growth.more_text(text)
         text, self._held = self._held + text, ""
         at = 0
         try:
