@@ -14,7 +14,9 @@ from streamll import FirstTokenTimeout, IdleTimeout, StreamConfig
 from streamll.testing import Fault, Reply
 
 POLICIES = ("fail", "restart", "continue")
-SILENCES = {"first_token_timeout": 0.25, "idle_timeout": 0.25}
+SILENT = StreamConfig(first_token_timeout=0.2)
+STALLED = StreamConfig(idle_timeout=0.2)
+CALM = StreamConfig(retry_delay=0.01)
 AFTER = 9  # chunks: the header and two words
 
 
@@ -104,9 +106,9 @@ def test_every_fault_has_its_outcome(lm, practice, run, fault, policy, expected)
         if hold and getattr(event, "token", "") == " two":
             practice.release()
 
-    silent = fault.silent or fault.stall_after is not None or fault.keepalive is not None
-    config = StreamConfig(on_partial=policy, retry_delay=0.01, **(SILENCES if silent else {}))
-    outcome = run(config, on_event=release)
+    quiet = fault.silent or fault.stall_after is not None or fault.keepalive is not None
+    config = CALM if not quiet else STALLED if fault.stall_after else SILENT
+    outcome = run(dataclasses.replace(config, on_partial=policy), on_event=release)
 
     if expected.error is None:
         assert outcome.error is None
