@@ -71,7 +71,10 @@ RULES = {
     # the seeds' spellings of what the rest does
     "compat": Rule({".capture", ".compat", ".core", ".flow", "dspy"}),
     # a server of its own; only the helper that makes a `dspy.LM` for it knows DSPy
-    "testing": Rule({".core", ".sinks", ".testing", "h11", "msgspec"}, within={"dspy"}),
+    "testing": Rule(
+        {".core", ".sinks", ".testing", "h11", "msgspec"},
+        within={".capture", ".configuration", "dspy"},
+    ),
     # models to talk to: the other part that imports dspy, for its provider client
     "services": Rule(
         {".capture", ".configuration", ".core", ".flow", ".services", "dspy", "msgspec"}
@@ -99,6 +102,8 @@ RULES = {
         {".cli", ".core", ".terminal", "typer"},
         within={
             ".",
+            ".brokers",
+            ".consumer",
             ".operations",
             ".serve",
             ".services",

@@ -260,6 +260,65 @@ def practice(
     _perform(debug, lambda: serve(port, pace, chunk, packets=packets))
 
 
+@app.command()
+def tail(
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="sqlite:///, redis://, rediss://, amqp://.")
+    ],
+    target: Annotated[
+        str | None, typer.Option(help="Stream, exchange or log. Default: where sinks write.")
+    ] = None,
+    run_id: Annotated[
+        str | None, typer.Option("--run", metavar="ID", help="This run only, from its beginning.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Value in an event's data; repeat it."),
+    ] = None,
+    types: Annotated[
+        list[str] | None,
+        typer.Option("--type", metavar="GLOB", help='Event types, e.g. "tool.*"; repeat it.'),
+    ] = None,
+    start: Annotated[
+        str, typer.Option("--from", metavar="PLACE", help="new, beginning, or a cursor.")
+    ] = "new",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Print what comes through a log, live."""
+    from streamll.cli.tail import tail as follow
+
+    _perform(
+        debug,
+        lambda: follow(
+            url,
+            target,
+            run_id=run_id,
+            where=where or [],
+            types=types or [],
+            start=start,
+            as_json=as_json,
+        ),
+    )
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="URL of a log.")],
+    sink: Annotated[str, typer.Argument(metavar="DESTINATION", help="URL to copy it to.")],
+    target: Annotated[str | None, typer.Option(help="The log's name.")] = None,
+    to_target: Annotated[str | None, typer.Option(help="The copy's name.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="30m, 2h, 1d, or a date and time.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Copy a log to another broker."""
+    from streamll.cli.copy import copy as copy_log
+
+    _perform(debug, lambda: copy_log(source, sink, target, to_target, since))
+
+
 def _perform(debug: bool, work: Callable[[], None]) -> None:
     """Do the work of a command; what goes wrong becomes one line and an exit code."""
     try:
