@@ -12,6 +12,8 @@ r"""Test your own streaming: a practice LM server, faults on demand, every way t
 ...     [request] = server.wait_for_requests(1)
 ...     request.wait_closed(timeout=1)  # the client has closed the connection
 
+``record`` keeps what a real provider sends, ``replay`` plays it through the same program, offline.
+
 ``PracticeServer`` speaks the providers' own wire formats over real HTTP, so a program under test
 needs no change. ``streamll practice`` runs the same server from the command line.
 """
@@ -23,6 +25,8 @@ from streamll.sinks.memory import MemorySink as RecordingSink
 from streamll.testing.cutting import chunkings
 from streamll.testing.formats import Prompt
 from streamll.testing.recorded import RecordedRequest
+from streamll.testing.recording import record
+from streamll.testing.replaying import Replay, replay
 from streamll.testing.replies import Citation, Fault, Reply, ToolCall, Usage
 from streamll.testing.server import PracticeServer
 
@@ -34,8 +38,11 @@ __all__ = [
     "Prompt",
     "RecordedRequest",
     "RecordingSink",
+    "Replay",
     "Reply",
     "ToolCall",
     "Usage",
     "chunkings",
+    "record",
+    "replay",
 ]
