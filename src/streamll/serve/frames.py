@@ -60,7 +60,7 @@ def read_position(text: str, run_id: str | None = None) -> Position:
 
 
 _POSITION = re.compile(
-    r"(?:(?P<run>[^:]{19,200}):)?(?P<seq>-1|[0-9]{1,17})(?::(?P<offset>[0-9]{1,17}))?"
+    r"(?:(?P<run>(?!-?[0-9]{1,18}:)[^:]{1,200}):)?(?P<seq>-1|[0-9]{1,17})(?::(?P<offset>[0-9]{1,17}))?"
 )
 
 

@@ -1,0 +1,317 @@
+"""X10: cut anywhere, come back anywhere: the text is the run's, with no gap and no double."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import dspy
+import httpx
+import pytest
+import websockets.asyncio.client as async_ws
+
+from serve.npm import run_node
+from serve.runs import Scribe
+from serve.serving import Frame, events_of, text_of, wait_until
+from serve.test_formats import READ_VERCEL
+from streamll.brokers.opening import open_sink
+from streamll.core import events as ev
+from streamll.serve import create_app
+from streamll.serve.frames import Position, read_position
+
+IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+CUTS = 1_000 if IN_CI else 300
+TOKENS = [f"t{n}é " if n % 7 else f"\n🎉{n} " for n in range(120)]
+TEXT = "".join(TOKENS)
+
+
+def long_run(merged):
+    """The same run as two sinks may write it: token by token, or merged here and there."""
+    events = (
+        Scribe().start().text("reasoning", "because ", "so").text("answer", *TOKENS).end().events
+    )
+    if not merged:
+        return events
+    out, source = [], random.Random(merged)
+    for event in events:
+        last = out[-1] if out else None
+        joins = isinstance(event, ev.TokenEvent) and isinstance(last, ev.TokenEvent)
+        if joins and last.field == event.field and source.random() < 0.6:
+            out[-1] = ev.TokenEvent(
+                seq=last.seq, timestamp=last.timestamp, identity=last.identity, field=last.field,
+                token=last.token + event.token, token_index=last.token_index, offset=last.offset,
+                count=last.count + event.count,
+            )  # fmt: skip
+        else:
+            out.append(event)
+    return out
+
+
+def put(log, events):
+    sink = open_sink(log)
+    for event in events:
+        sink.put(event)
+    assert sink.stop(10)
+
+
+def test_a_position_is_read_as_it_was_written():
+    for position in (Position("a" * 32, 3), Position("a" * 32, 3, 7), Position("1" * 32, -1)):
+        assert read_position(str(position)) == position
+    assert read_position("12:40", "r") == Position("r", 12, 40)
+    for nonsense in ("", "x", "1:2:3:4", "1e3", "9" * 40, ":1", "a:b", "r:-2"):
+        with pytest.raises(ValueError, match="no position"):
+            read_position(nonsense, "r")
+
+
+async def read_sse(client, path, place, stop_after):
+    """Events from ``place`` on, at most so many; and the id of the last."""
+    headers = {} if place is None else {"last-event-id": place}
+    events, rest = [], ""
+    async with client.stream("GET", path, headers=headers) as response:
+        if response.status_code == 204:
+            return events, None
+        async for text in response.aiter_text():
+            rest += text
+            while "\n\n" in rest:
+                head, _, rest = rest.partition("\n\n")
+                frame = Frame(head)
+                if frame.data is None:
+                    continue
+                events.append(frame.event)
+                place = frame.id
+                if len(events) == stop_after:
+                    return events, place
+    return events, None
+
+
+async def read_ws(url, path, place, stop_after):
+    events = []
+    query = "" if place is None else f"?after={place}"
+    address = f"{url.replace('http', 'ws')}{path}{query}"
+    async with async_ws.connect(address, max_queue=None) as socket:  # a full queue delays its close
+        with contextlib.suppress(Exception):
+            async for message in socket:
+                event = json.loads(message)
+                events.append(event)
+                seq = event["seq"] + event.get("count", 1) - 1
+                place = f"{event['run_id']}:{seq}"
+                if event["event_type"] == "token":
+                    place += f":{event.get('offset', 0) + len(event['token'])}"
+                if len(events) == stop_after:
+                    return events, place
+    return events, None
+
+
+def check(events):
+    """No gap, no double: every token's place follows the one before."""
+    accounted, texts = 0, {}
+    for event in events:
+        assert event["seq"] == accounted, f"{event['seq']} where {accounted} was due"
+        accounted += event.get("count", 1) if event["event_type"] == "token" else 1
+        if event["event_type"] == "token":
+            text = texts.setdefault(event["field"], "")
+            assert event.get("offset", 0) == len(text)
+            texts[event["field"]] = text + event["token"]
+    assert texts == {"reasoning": "because so", "answer": TEXT}
+
+
+async def read_with_cuts(servers, run_id, source, kind):
+    """Read a run to its end, cutting the connection at random and coming back elsewhere."""
+    events, place, cuts = [], None, 0
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(
+                httpx.AsyncClient(base_url=url, timeout=30, trust_env=False)
+            )
+            for url in servers
+        ]
+        while True:
+            number = source.randrange(len(servers))
+            stop_after = source.randrange(1, 30)
+            if kind == "sse":
+                got = await read_sse(clients[number], f"/runs/{run_id}/events", place, stop_after)
+            else:
+                got = await read_ws(servers[number], f"/runs/{run_id}/ws", place, stop_after)
+            more, place = got
+            events += more
+            if place is None or (events and events[-1]["event_type"] == "run.end"):
+                return events, cuts
+            cuts += 1
+
+
+SERVE = """
+import sys, uvicorn
+from streamll.serve import create_app
+def program(question): return question
+uvicorn.run(create_app(program, log=sys.argv[1]), port=int(sys.argv[2]), log_level="warning")
+"""
+
+
+@pytest.fixture
+def processes(log):
+    """Two servers of one log, in processes of their own."""
+    import socket
+
+    urls, children = [], []
+    for _ in range(2):
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
+        children.append(subprocess.Popen([sys.executable, "-c", SERVE, log, str(port)]))
+        urls.append(f"http://127.0.0.1:{port}")
+
+    def answers(url):
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+        return False
+
+    for url in urls:
+        wait_until(lambda url=url: answers(url), 30, "a server's start")
+    yield urls
+    for child in children:
+        child.terminate()
+    for child in children:
+        child.wait(15)
+
+
+@pytest.mark.parametrize("kind", ["sse", "ws"])
+@pytest.mark.parametrize("merged", [0, 1])
+def test_a_finished_run_cut_anywhere(processes, log, kind, merged):
+    put(log, long_run(merged))
+
+    async def cut():
+        source, cuts = random.Random(kind), 0
+        while cuts < CUTS / 4:
+            events, more = await read_with_cuts(processes, "r1", source, kind)
+            check(events)
+            cuts += more
+
+    asyncio.run(cut())
+
+
+@pytest.mark.parametrize("kind", ["sse", "ws"])
+def test_a_live_run_cut_anywhere(processes, log, kind):
+    """Written while it is read, by a third process's sink."""
+    events = [long_run(seed % 2) for seed in range(6)]
+
+    def write():
+        sink = open_sink(log)
+        for parts in zip(*(_padded(run) for run in events), strict=True):
+            for number, event in enumerate(parts):
+                if event is not None:
+                    identity = ev.Identity(**{**_keys(event.identity), "run_id": f"live{number}"})
+                    sink.put(_with(event, identity))
+            time.sleep(0.005)
+        sink.stop(10)
+
+    writer = threading.Thread(target=write)
+
+    async def cut():
+        source = random.Random(kind)
+        reads = [
+            read_with_cuts(processes, f"live{n}", random.Random(source.random()), kind)
+            for n in range(6)
+        ]
+        for got, _ in await asyncio.gather(*reads):
+            check(got)
+
+    writer.start()
+    try:
+        with httpx.Client(base_url=processes[0], trust_env=False) as client:
+            for number in range(6):
+                wait_until(lambda n=number: client.get(f"/runs/live{n}").status_code == 200)
+        asyncio.run(cut())
+    finally:
+        writer.join(30)
+
+
+def _padded(run):
+    return [*run, *[None] * (len(long_run(0)) - len(run))]
+
+
+def _keys(identity):
+    return {name: getattr(identity, name) for name in identity.__struct_fields__}
+
+
+def _with(event, identity):
+    import msgspec
+
+    return msgspec.structs.replace(event, identity=identity)
+
+
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_every_place_of_a_run_even_inside_a_merged_token(serve, lm, log, written):
+    """A reader who read another copy of the run, with other cuts, goes on where it was."""
+    put(log, long_run(written))
+    server = serve(create_app(dspy.Predict("question -> answer"), log=log))
+    whole = long_run(0)
+    with server.client() as client:
+        for event in whole[:: 1 if IN_CI else 5]:
+            place = f"r1:{event.seq}"
+            if isinstance(event, ev.TokenEvent):
+                place += f":{event.offset + len(event.token)}"
+            if event is whole[-1]:
+                continue
+            rest = events_of(client, "/runs/r1/events", params={"after": place.removeprefix("r1:")})
+            had = [json.loads(json.dumps(_told(e))) for e in whole[: event.seq + 1]]
+            check([*had, *rest])
+
+
+def _told(event):
+    from streamll.core.wire import to_dict
+
+    return to_dict(event)
+
+
+def test_vercels_reader_resumes_a_run_at_any_place(serve, lm, log):
+    """In the other formats, too, a connection may be cut and taken up in the middle."""
+    put(log, long_run(0))
+    server = serve(create_app(dspy.Predict("question -> answer"), log=log))
+    source, given = random.Random(1), {}
+    query = {"format": "vercel", "reply": "answer"}
+    with server.client() as client:
+        body = client.get("/runs/r1/events", params=query).text
+        ids = [line[4:] for line in body.split("\n") if line.startswith("id: ")]
+        for n, place in enumerate(source.sample(ids[:-1], 25)):
+            rest = client.get("/runs/r1/events", params=query, headers={"last-event-id": place})
+            before = body[: body.index(f"id: {place}\n")]
+            before += body[len(before) :].partition("\n\n")[0] + "\n\n"
+            given[f"{n}a"], given[f"{n}b"] = {"sse": before}, {"sse": rest.text}
+    read = run_node(READ_VERCEL, given)
+    for n in range(25):
+        parts = [read[f"{n}{half}"] for half in "ab"]
+        assert [half["errors"] for half in parts] == [[], []]
+        messages = [half["message"] for half in parts if half["message"]]
+        for kind, right in (("text", TEXT), ("reasoning", "because so")):
+            texts = [p["text"] for m in messages for p in m["parts"] if p["type"] == kind]
+            assert "".join(texts) == right
+
+
+def test_a_reader_far_behind_what_is_kept_goes_on_from_the_log(serve, lm, log, monkeypatch):
+    from streamll.serve import journal
+
+    monkeypatch.setattr(journal, "KEPT_EVENTS", 10)
+    server = serve(create_app(dspy.Predict("question -> answer"), log=log))
+    events = long_run(0)
+    put(log, events[:30])
+    with server.client() as client, client.stream("GET", "/runs/r1/events") as response:
+        coming = response.iter_text()
+        body = next(coming)
+        for start in range(30, len(events), 25):
+            put(log, events[start : start + 25])
+        body += "".join(coming)
+    check([Frame(part).event for part in body.split("\n\n") if "data: " in part])
+
+
+def test_texts_are_the_same_for_the_helper_of_these_tests():
+    events = [_told(e) for e in long_run(1)]
+    assert text_of(events) == TEXT
+    assert Path(__file__).name == "test_resume.py"
