@@ -32,6 +32,7 @@ from streamll.core.parsing.shape import Shape
 from streamll.core.partials import PartialValue
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
+clock = time.thread_time  # CPU: other work on the machine does not count
 SIZES = (200, 2_000, 20_000)
 CHUNK = 5
 SAMPLES = 200
@@ -114,7 +115,7 @@ def ours(chunks: list[str], annotation: Any) -> float:
     """The field's text, its changes, and a reader that puts them together."""
     shape = Shape.of(pydantic.TypeAdapter(annotation).json_schema())
     parser, reader, value = JSONParser({"value": False}), JSONReader(shape), PartialValue()
-    began = time.perf_counter()
+    began = clock()
     for chunk in chunks:
         for piece in parser.feed(chunk):
             if isinstance(piece, Text):
@@ -124,7 +125,7 @@ def ours(chunks: list[str], annotation: Any) -> float:
                             field="value", value=part_, state=state, place=place, append=append
                         )
                     )
-    return (time.perf_counter() - began) / len(chunks)
+    return (clock() - began) / len(chunks)
 
 
 def again(parse: Callable[[str], Any]) -> Callable[[list[str], Any], float]:
@@ -134,9 +135,9 @@ def again(parse: Callable[[str], Any]) -> Callable[[list[str], Any], float]:
         for number, chunk in enumerate(chunks):
             text += chunk
             if number % step == 0:
-                began = time.perf_counter()
+                began = clock()
                 parse(text)
-                taken += time.perf_counter() - began
+                taken += clock() - began
                 count += 1
         return taken / count
 
@@ -170,14 +171,14 @@ def streamify(chunks: list[str], annotation: Any) -> float | None:
     step = max(1, len(chunks) // 2_000)
     taken, count = 0.0, 0
     with dspy.context(adapter=dspy.JSONAdapter()):
-        limit = time.perf_counter() + 60
+        limit = clock() + 60
         for number, chunk in enumerate(given):
-            began = time.perf_counter()
+            began = clock()
             listener.receive(chunk)
             if number % step == 0:
-                taken += time.perf_counter() - began
+                taken += clock() - began
                 count += 1
-            if time.perf_counter() > limit:
+            if clock() > limit:
                 return None
     return taken / count
 
@@ -193,15 +194,27 @@ WAYS: dict[str, Callable[[list[str], Any], float | None]] = {
 }
 
 
+def least(run: Callable[[list[str], Any], float | None], chunks: list[str], annotation: Any) -> Any:
+    """The least of some rounds; slow ways get one."""
+    first = run(chunks, annotation)
+    if first is None or first * len(chunks) > 0.5:
+        return first
+    return min([first, *(run(chunks, annotation) for _ in range(2))], key=lambda cost: cost or 0)
+
+
 def rows(sizes: tuple[int, ...]) -> Iterator[tuple[str, int, dict[str, float | None]]]:
     for name, (make, annotation) in SHAPES.items():
         for count in sizes:
             chunks = chunks_of(make(count * CHUNK), count)
-            yield name, len(chunks), {way: run(chunks, annotation) for way, run in WAYS.items()}
+            yield (
+                name,
+                len(chunks),
+                {way: least(run, chunks, annotation) for way, run in WAYS.items()},
+            )
 
 
 def main(*sizes: int) -> None:
-    print("µs per chunk; in brackets, how many times ours\n")
+    print("µs of CPU per chunk; in brackets, how many times ours\n")
     print(f"{'reply':<15}{'chunks':>8}  " + "".join(f"{way:>22}" for way in WAYS))
     for name, count, costs in rows(sizes or SIZES):
         base = costs["streamll"] or 1.0
