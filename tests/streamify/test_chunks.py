@@ -17,7 +17,7 @@ from dspy.experimental import Citations
 from sides import BOTH, DSPY, OURS, read, read_all
 
 import streamll
-from streamll.testing import Fault, Reply
+from streamll.testing import Fault, Reply, ToolCall
 
 REPLY = "[[ ## answer ## ]]\nHow are you?\n\n[[ ## completed ## ]]\n"
 
@@ -41,6 +41,35 @@ def test_without_listeners_raw_chunks_come(practice, lm, side, program_is_async)
     assert "".join(delta.get("reasoning_content", "") for delta in deltas) == "Hm."
     assert [c.choices[0].finish_reason for c in chunks if c.choices[0].finish_reason] == ["stop"]
     assert prediction.answer == "How are you?"
+
+
+def test_raw_tool_calls_are_put_as_dspy_puts_them(practice, lm):
+    """C1."""
+
+    class Calling(dspy.Signature):
+        question: str = dspy.InputField()
+        tools: list[dspy.Tool] = dspy.InputField()
+        calls: dspy.ToolCalls = dspy.OutputField()
+
+    def search(q: str) -> str:
+        return q
+
+    said = {}
+    for side in BOTH:
+        practice.script(Reply("", tool_calls=[ToolCall("search", {"q": "x"})]))
+        adapter = dspy.ChatAdapter(use_native_function_calling=True)
+        with dspy.context(adapter=adapter):
+            streaming = side.streamify(dspy.Predict(Calling))
+            values = read_all(streaming(question="?", tools=[dspy.Tool(search)])).values
+        choices = [value.choices[0] for value in values if isinstance(value, EngineChunk)]
+        calls = [call for c in choices for call in c.delta.get("tool_calls", ())]
+        assert "".join(call.function.arguments for call in calls) == '{"q": "x"}'
+        said[side.name] = (
+            {call.function.get("name") for call in calls} - {None},
+            {call.get("id") for call in calls} - {None},
+            [choice.finish_reason for choice in choices if choice.finish_reason],
+        )
+    assert said["streamll"] == said["dspy"]
 
 
 def test_every_predictor_speaks_without_listeners(practice, lm):

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import dspy
 import pytest
@@ -354,6 +356,22 @@ def test_a_sync_stream_can_be_read_inside_a_running_loop(
     assert asyncio.run(main()) == ["fine", "fine"]
     warnings = [r.getMessage() for r in caplog.records if "async_streaming=True" in r.getMessage()]
     assert len(warnings) == 1
+
+
+def test_in_ipython_nothing_is_said(practice, lm, caplog, monkeypatch):
+    """C6: there a loop is always running, and nobody else is on it."""
+    from streamll.capture import sync_streaming
+
+    ipython = SimpleNamespace(get_ipython=lambda: object())
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setattr(sync_streaming, "_warned", threading.Event())
+
+    async def main():
+        practice.script(chat(answer="fine"))
+        return list(answering(OURS, async_streaming=False)(question="?"))
+
+    assert asyncio.run(main())[-1].answer == "fine"
+    assert not [r for r in caplog.records if "event loop" in r.getMessage()]
 
 
 # --- 8: who speaks ----------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ def is_lm_chunk(value: Any) -> bool:
 
 def chunk_of(call: LMCall, delta: Delta, finish_reason: str | None) -> Any:
     """What a call has just said. All chunks of a call have its ``call_id`` as their ``id``."""
+    if finish_reason == "tool_call":
+        finish_reason = "tool_calls"  # as DSPy says it in chunks
     choice = {"index": 0, "delta": {"content": None, **delta}, "finish_reason": finish_reason}
     return ENGINE_CHUNK(
         id=call.frame.call_id,
