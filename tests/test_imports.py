@@ -102,6 +102,7 @@ RULES = {
         {".cli", ".core", ".terminal", "typer"},
         within={
             ".",
+            ".flow",
             ".brokers",
             ".consumer",
             ".operations",

@@ -98,7 +98,10 @@ def test_the_demo_streams_to_a_pipe_without_a_key():
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert lines[0] == "[RUN] ChainOfThought started"
-    assert lines[-1].startswith("[RUN] done in ")
+    assert any(line.startswith("[RUN] done in ") for line in lines)
+    for mode in ("simple", "concurrent", "aggregate", "recovery"):
+        assert any(line.startswith(f"── {mode} ─") for line in lines)
+    assert lines[-2] == "Recovered after 3 retries"
     assert "practice model" in tokens(done.out, "answer")
     assert tokens(done.out, "reasoning")
     assert done.err.strip() == (

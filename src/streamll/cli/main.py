@@ -83,6 +83,14 @@ def demo(
         ),
     ] = None,
     base_url: BaseURL = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODE",
+            help="simple, concurrent, aggregate or recovery. Default: a ChainOfThought program in "
+            "the terminal view, then all four.",
+        ),
+    ] = None,
     question: Annotated[
         str, typer.Option(help="What to ask.")
     ] = "Why does a streamed answer feel faster?",
@@ -90,10 +98,10 @@ def demo(
     view: ViewOption = View.auto,
     debug: Debug = False,
 ) -> None:
-    """Watch a ChainOfThought program answer a question."""
+    """Watch programs answer questions: one, several at once, merged, and through bad luck."""
     from streamll.cli.demo import run_demo
 
-    _perform(debug, lambda: run_demo(question, model, base_url, pace, view.value))
+    _perform(debug, lambda: run_demo(mode, question, model, base_url, pace, view.value))
 
 
 @app.command()

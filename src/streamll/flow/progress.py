@@ -186,6 +186,48 @@ class StreamProgress:
         return table
 
 
+class LiveLines:
+    """A ``with`` block during which a few lines redraw themselves.
+
+    Where they cannot (a pipe, a file, a dumb terminal), they are printed once, when it ends.
+    """
+
+    def __init__(
+        self, lines: Callable[[], Iterable[str]], *, console: Console | None = None
+    ) -> None:
+        from rich.console import Console
+
+        self._lines = lines
+        self._console = console or Console(highlight=False, markup=False, emoji=False)
+        self._live: Any = None
+
+    def __enter__(self) -> LiveLines:  # noqa: PYI034 - Self needs Python 3.11
+        console = self._console
+        if (console.is_terminal or console.is_jupyter) and not console.is_dumb_terminal:
+            from rich.live import Live
+            from rich.text import Text
+
+            self._live = Live(
+                console=console,
+                get_renderable=lambda: Text("\n".join(self._lines())),
+                refresh_per_second=12,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            return
+        for line in self._lines():
+            print(line, file=self._console.file, flush=True)
+
+
 class _Following(Simple):
     def __init__(self, progress: StreamProgress, follower: Follower) -> None:
         self._progress = progress

@@ -1,0 +1,109 @@
+"""B10: ``streamll demo --mode …`` prints the Rust example's formats; Ctrl-C ends it cleanly."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+
+import pytest
+
+from emulator import Session
+from streamll.cli.main import main
+
+
+@pytest.fixture
+def demo(capfd):
+    def demo(*arguments):
+        assert main(["demo", "--pace", "0", *arguments]) == 0
+        return capfd.readouterr().out
+
+    return demo
+
+
+def test_simple(demo):
+    out = demo("--mode", "simple")
+    assert re.fullmatch(
+        r"Question: Explain async programming\n\nAnswer: (.+)\n\nDuration: \d+\.\d{3}s\n", out
+    )
+    assert "lets one thread take care" in out
+    assert demo("--mode", "simple", "--question", "Why?").startswith("Question: Why?\n\nAnswer: ")
+
+
+def test_concurrent(demo):
+    assert re.fullmatch(
+        r"Processing 3 questions concurrently\.\.\.\n\n"
+        r"Q1: What is Rust\? +\[={20}\] 100%\n"
+        r"Q2: What is Python\? +\[={20}\] 100%\n"
+        r"Q3: What is DSPy\? +\[={20}\] 100%\n"
+        r"\nAll streams completed in \d+\.\d{3}s\n"
+        r"Total tokens: \d+\n"
+        r"Average: \d+ tokens/s\n",
+        demo("--mode", "concurrent"),
+    )
+
+
+def test_aggregate(demo):
+    assert re.fullmatch(
+        r"Merging 3 streams\.\.\.\n\n"
+        r"\[Stream 1\] Rust is a systems programming language.+\n"
+        r"\[Stream 2\] Python is a high-level interpreted language.+\n"
+        r"\[Stream 3\] DSPy is a framework for programming language models.+\n"
+        r"\nAggregation complete: 3 responses, \d+\.\d{3}s\n",
+        demo("--mode", "aggregate"),
+    )
+
+
+def test_recovery(demo):
+    assert re.fullmatch(
+        r"Question: Why should retries wait\?\n\n"
+        r"\[Retry 1\] ServerError; waited \d\.\ds, asking again\n"
+        r"\[Retry 2\] RateLimitError; waited 0\.5s, asking again\n"
+        r"Answer: A service in trouble.*\n"
+        r"\[Retry 3\] TransportError after \d+ characters; waited \d\.\ds, asking again\n"
+        r"Answer: A service in trouble is not helped .+\n"
+        r"\nRecovered after 3 retries\n"
+        r"Duration: \d+\.\d{3}s\n",
+        demo("--mode", "recovery"),
+    )
+
+
+def test_a_mode_there_is_not(capfd):
+    assert main(["demo", "--mode", "sequential"]) == 2
+    assert "--mode takes simple, concurrent, aggregate, recovery" in capfd.readouterr().err
+
+
+def test_everything_takes_less_than_a_minute_and_shows_all_modes(capfd):
+    in_ci = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+    began = time.monotonic()
+    assert main(["demo", *([] if in_ci else ["--pace", "0.003"])]) == 0
+    assert time.monotonic() - began < 60
+    out = capfd.readouterr().out
+    assert out.startswith("[RUN] ChainOfThought started\n")
+    assert "[TOKEN] answer: " in out
+    for line in ("Duration: ", "All streams completed in ", "Aggregation complete: ", "Recovered"):
+        assert line in out
+
+
+UNDER_WAY = {
+    "simple": r"Answer: Async programming lets",
+    "concurrent": r"Q1: What is Rust\? +\[=+> +\] +\d+%",
+    "aggregate": r"\[Stream 2\] Python is a",
+    "recovery": r"Answer: A service in trouble",
+}
+
+
+@pytest.mark.parametrize("mode", UNDER_WAY)
+def test_ctrl_c_keeps_the_text_and_restores_the_terminal(mode):
+    with Session(sys.executable, "-m", "streamll", "demo", "--mode", mode) as session:
+        session.wait_for(lambda terminal: re.search(UNDER_WAY[mode], terminal.text))
+        session.process.send_signal(signal.SIGINT)
+        assert session.finish() == 130
+    terminal = session.emulator
+    assert re.search(UNDER_WAY[mode], terminal.text)
+    assert terminal.cursor_visible
+    assert "Traceback" not in terminal.text
+    assert "Exception" not in terminal.text
+    assert "Recovered" not in terminal.text
