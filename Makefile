@@ -41,6 +41,8 @@ format: $(READY)
 bench: $(READY)
 	@$(VENV)/bin/python bench/stream_cost.py $(ARGS)
 	@$(VENV)/bin/python bench/parsing.py
+	@sh scripts/servers.sh .cache/servers
+	@$(VENV)/bin/python bench/brokers.py
 
 clean:
 	rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
