@@ -92,8 +92,8 @@ def demo(
         ),
     ] = None,
     question: Annotated[
-        str, typer.Option(help="What to ask.")
-    ] = "Why does a streamed answer feel faster?",
+        str | None, typer.Option(help="What to ask.", show_default=False)
+    ] = None,
     pace: Pace = 0.03,
     view: ViewOption = View.auto,
     debug: Debug = False,
