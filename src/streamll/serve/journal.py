@@ -32,6 +32,9 @@ KEPT_EVENTS = 4_000
 """Events of a run that are kept for its readers, at least; twice that at most."""
 
 SHORT_READ_IS_THE_END = ("sqlite:", "redis:", "rediss:", "unix:")
+TURNS = 8
+"""Readers that look into the log at once."""
+
 RETRY_SECONDS = 0.5
 TALK = "server."
 
@@ -109,6 +112,8 @@ class Journal:
         self.place = without_password(url)
         self.sink: BaseSink = open_sink(url)
         self._target = default_target(url)
+        self._ends_short = url.startswith(SHORT_READ_IS_THE_END)
+        self._turns = asyncio.Semaphore(TURNS)
         self._feeds: dict[str, Feed] = {}
         self._tail: asyncio.Task[None] | None = None
         self._at_end = asyncio.Event()
@@ -154,20 +159,23 @@ class Journal:
         reading = Reading()
         if position.seq >= 0:
             reading.resume(position.run_id, position.seq, position.offset)
-        await source.connect()
+        connected, complete = False, False
         try:
-            while True:
-                entries = await source.read()
+            while not complete:
+                async with self._turns:  # so many connections at once, however many readers
+                    if not connected:
+                        await source.connect()
+                        connected = True
+                    entries = await source.read()
+                    complete = not entries or (len(entries) < LIMIT and self._ends_short)
+                    if complete:
+                        await source.close()
                 letters = read_all(entries, reading)
                 events = [e for each in letters for e in each if e.run_id == position.run_id]
                 if events:
                     yield events
                     if events[-1].event_type in TERMINAL:
                         return
-                if not entries or (
-                    len(entries) < LIMIT and self.url.startswith(SHORT_READ_IS_THE_END)
-                ):
-                    return
         finally:
             await source.close()
 

@@ -32,7 +32,7 @@ class StreamingBody(Response):
     ) -> None:
         self._open = open
         self._stall_seconds = stall_seconds
-        self._stalled = False
+        self._patience: Patience | None = None
         self.status_code = 200
         self.background = None
         self.body = b""
@@ -54,24 +54,60 @@ class StreamingBody(Response):
             for task in (listener, sender):
                 task.cancel()
             await asyncio.wait({sender, listener})
-        if not (left or self._stalled):  # also a reader that was dismissed gets a proper end
+        stalled = self._patience is not None and self._patience.lost
+        if not (left or stalled):  # also a reader that was dismissed gets a proper end
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         if not sender.cancelled() and (error := sender.exception()) is not None:
             raise error
 
     async def _send(self, chunks: AsyncIterator[bytes], send: Send) -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        task = asyncio.current_task()
         assert task is not None
+        with Patience(self._stall_seconds, task) as patience:
+            self._patience = patience
+            async with contextlib.aclosing(as_generator(chunks)) as body:
+                async for chunk in body:
+                    patience.begin()
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    patience.end()
 
-        def stall() -> None:
-            self._stalled = True
-            task.cancel()
 
-        async with contextlib.aclosing(as_generator(chunks)) as body:
-            async for chunk in body:
-                timer = loop.call_later(self._stall_seconds, stall)
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                timer.cancel()
+class Patience:
+    """Cancels a task that sends one thing for too long. Costs one timer now and then, not one
+    per thing that is sent.
+    """
+
+    def __init__(self, seconds: float, task: asyncio.Task[object]) -> None:
+        self.lost = False
+        self._seconds = seconds
+        self._task = task
+        self._loop = asyncio.get_running_loop()
+        self._since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        self._since = self._loop.time()
+
+    def end(self) -> None:
+        self._since = None
+
+    def __enter__(self) -> Patience:  # noqa: PYI034 - Self needs Python 3.11
+        self._look_again()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look_again(self) -> None:
+        self._timer = self._loop.call_later(self._seconds / 2, self._look)
+
+    def _look(self) -> None:
+        if self._since is not None and self._loop.time() - self._since > self._seconds:
+            self.lost = True
+            self._task.cancel()
+        else:
+            self._look_again()
 
 
 async def _gone(receive: Receive) -> None:
@@ -95,15 +131,14 @@ async def until_left(receive: Receive, work: Coroutine[Any, Any, None]) -> bool:
     return done
 
 
-async def as_generator(iterator: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+def as_generator(iterator: AsyncIterator[T]) -> AsyncGenerator[T, None]:
     """What can be closed, from what may not."""
-    try:
-        async for each in iterator:
-            yield each
-    finally:
-        close = getattr(iterator, "aclose", None)
-        if close is not None:
-            await close()
+    return iterator if isinstance(iterator, AsyncGenerator) else _generator(iterator)
+
+
+async def _generator(iterator: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    async for each in iterator:
+        yield each
 
 
 async def with_heartbeats(

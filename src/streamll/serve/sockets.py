@@ -26,7 +26,7 @@ from streamll.serve.formats import Format, Telling, make_format
 from streamll.serve.frames import Item, Position, read_position
 from streamll.serve.programs import Served, reply_of
 from streamll.serve.readers import items_from_log, items_of_call, read_up_to
-from streamll.serve.sending import STALL_SECONDS
+from streamll.serve.sending import STALL_SECONDS, Patience
 
 NORMAL, BAD, RESTART, TOO_SLOW = 1000, 1008, 1012, 1013
 
@@ -127,16 +127,17 @@ async def _send(
     batches: AsyncGenerator[list[Item], None],
     stall_seconds: float,
 ) -> None:
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    task = asyncio.current_task()
     assert task is not None
     native = form.name == "native"
-    async with contextlib.aclosing(batches):
-        async for items in batches:
-            for item in items:
-                for payload in [item.payload] if native else form.feed(item.event):
-                    stalled = loop.call_later(stall_seconds, task.cancel)
-                    await websocket.send_text(payload.decode())
-                    stalled.cancel()
+    with Patience(stall_seconds, task) as patience:
+        async with contextlib.aclosing(batches):
+            async for items in batches:
+                for item in items:
+                    for payload in [item.payload] if native else form.feed(item.event):
+                        patience.begin()
+                        await websocket.send_text(payload.decode())
+                        patience.end()
 
 
 async def _listen(websocket: WebSocket, cancel: Callable[[], None] | None) -> bool:

@@ -1,0 +1,219 @@
+// The output of a run as cards. Whatever a model says becomes a Text node and nothing else.
+(function (streamll) {
+"use strict";
+
+const BLOCK = 4000; // characters after which a text goes on in another element: layout stays quick
+
+function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+const seconds = (value) =>
+  value == null ? "–" : value < 0.9995 ? `${Math.round(value * 1000)} ms`
+  : value < 60 ? `${value.toFixed(value < 10 ? 2 : 1)} s`
+  : `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
+const count = (value) => (value || 0).toLocaleString("en-US").replace(/,/g, "\u202f");
+const money = (value) => (value == null ? "–" : value === 0 ? "$0" : value < 0.01 ? `$${value.toPrecision(2)}` : `$${value.toFixed(3)}`);
+
+/** Text that grows: what is new is appended, nothing is drawn twice. */
+class Growing {
+  constructor(box) {
+    this.box = box;
+    this.box.replaceChildren();
+    this.node = null;
+    this.size = 0;
+    this.parts = 0;
+    this.version = 0;
+    this.source = null;
+  }
+  show(field) {
+    if (field.version !== this.version || field.parts.length < this.parts) {
+      this.box.replaceChildren();
+      this.node = null;
+      this.parts = 0;
+      this.version = field.version;
+    }
+    if (this.parts >= field.parts.length) return;
+    this.append(field.parts.slice(this.parts).join(""));
+    this.parts = field.parts.length;
+    if (this.parts > 500) { // keep what the model keeps short, too
+      field.parts = [field.parts.join("")];
+      this.parts = 1;
+    }
+  }
+  append(text) {
+    while (text) {
+      if (!this.node || this.size >= BLOCK) {
+        this.node = document.createTextNode("");
+        this.box.append(element("span", "run-on"));
+        this.box.lastChild.append(this.node);
+        this.size = 0;
+      }
+      let cut = text.length;
+      if (this.size + cut > BLOCK) {
+        const end = text.indexOf("\n", Math.max(0, BLOCK - this.size));
+        cut = end < 0 || end > 3 * BLOCK ? Math.min(cut, 3 * BLOCK) : end + 1;
+        const last = text.charCodeAt(cut - 1);
+        if (last >= 0xd800 && last < 0xdc00 && cut < text.length) cut++;
+      }
+      this.node.appendData(text.slice(0, cut));
+      this.size += cut;
+      text = text.slice(cut);
+    }
+  }
+}
+
+class Card {
+  constructor(node) {
+    this.node = node;
+    this.box = element("section", `card ${node.kind}`);
+    this.box.id = `card-${node.id}`;
+    this.box.tabIndex = -1;
+    const head = element("header");
+    this.kind = element("span", "chip", node.kind === "module" ? "predict" : node.kind);
+    this.name = element("h3", "", node.predictor || node.name);
+    this.turn = element("span", "turn");
+    this.facts = element("span", "facts");
+    head.append(this.kind, this.name, this.turn, this.facts);
+    this.body = element("div", "body");
+    this.box.append(head, this.body);
+    this.fields = new Map();
+    this.tries = new Map();
+  }
+
+  draw() {
+    const node = this.node, lm = node.lm;
+    this.box.dataset.status = node.status;
+    this.turn.textContent = node.turn ? `turn ${node.turn + 1}` : "";
+    const facts = [];
+    if (lm) facts.push(lm.name.replace(/^.*\//, ""));
+    const begun = lm || node;
+    if (begun.first !== null && lm && !(lm.usage && lm.usage.cached)) facts.push(`first token ${seconds(begun.first - begun.start)}`);
+    if (node.end !== null) facts.push(seconds(node.duration ?? node.end - node.start));
+    if (lm && lm.usage) facts.push(lm.usage.cached ? "from the cache" : `${count(lm.usage.prompt_tokens)} → ${count(lm.usage.completion_tokens)} tokens`);
+    if (lm && lm.usage && lm.usage.finish_reason === "length") facts.push("cut by its limit");
+    this.facts.textContent = facts.join(" · ");
+    for (const [key, attempt] of node.attempts) this.drawAttempt(key, attempt);
+    for (const [key, value] of Object.entries(node.detail)) {
+      if (key === "cached") continue;
+      this.line(`detail ${key}`, key, typeof value === "string" ? value : JSON.stringify(value, null, 2), true);
+    }
+    if (node.error) this.line("error", "error", node.error, false, "error");
+  }
+
+  drawAttempt(key, attempt) {
+    let box = this.tries.get(key);
+    if (!box) {
+      box = element("div", "attempt");
+      this.tries.set(key, box);
+      this.body.append(box);
+    }
+    if (attempt.superseded && !box.classList.contains("superseded")) {
+      const folded = element("details", "attempt superseded");
+      folded.append(element("summary", "", `Attempt ${attempt.number + 1} counts no more: ${attempt.superseded}`), ...box.childNodes);
+      box.replaceWith(folded);
+      box = folded;
+      this.tries.set(key, box);
+    }
+    if (attempt.thinking.length) this.growing(box, `${key} thinking`, "thinking", attempt.thinking, "thinking");
+    for (const field of attempt.fields.values()) this.growing(box, `${key} field ${field.name}`, field.name, field, "");
+    for (const [index, call] of attempt.calls) this.growing(box, `${key} call ${index}`, call.name, call, "code");
+    if (attempt.refusal.length) this.growing(box, `${key} refusal`, "refusal", attempt.refusal, "error");
+    if (attempt.sources.length) {
+      let list = box.querySelector(":scope > ul.sources");
+      if (!list) box.append(list = element("ul", "sources"));
+      while (list.children.length < attempt.sources.length) list.append(element("li", "", attempt.sources[list.children.length]));
+    }
+  }
+
+  growing(box, key, label, field, extra) {
+    let shown = this.fields.get(key);
+    if (!shown) {
+      const row = element("div", `field ${extra}`);
+      row.dataset.field = label;
+      const name = element("span", "label", label);
+      const text = element("div", "text");
+      row.append(name, text);
+      box.append(row);
+      shown = { row, text, growing: new Growing(text), typed: false, version: -1 };
+      this.fields.set(key, shown);
+    }
+    const open = this.node.status === "running" && !field.done && !(extra && this.node.end !== null);
+    shown.row.classList.toggle("open", open);
+    shown.row.classList.toggle("corrected", field.corrected);
+    shown.row.classList.toggle("cut", field.done && !field.complete);
+    if (field.typed) {
+      shown.row.classList.add("typed");
+      if (shown.version !== field.version) {
+        shown.version = field.version;
+        shown.text.textContent = typeof field.value === "string" ? field.value : JSON.stringify(field.value, null, 2);
+      }
+    } else {
+      shown.growing.show(field);
+    }
+  }
+
+  line(key, label, text, code, extra = "") {
+    let shown = this.fields.get(key);
+    if (!shown) {
+      const row = element("div", `field ${code ? "code" : ""} ${extra}`);
+      row.append(element("span", "label", label), element("div", "text"));
+      this.body.append(row);
+      this.fields.set(key, shown = { row });
+    }
+    if (shown.row.lastChild.textContent !== text) shown.row.lastChild.textContent = text;
+  }
+}
+
+class Output {
+  constructor(box) {
+    this.box = box;
+    this.reset();
+  }
+  reset() {
+    this.cards = new Map();
+    this.box.replaceChildren();
+  }
+  /** Draw what has changed; returns the number of cards drawn. */
+  draw(run) {
+    const changed = [...run.changed];
+    run.changed.clear();
+    for (const thing of changed) {
+      if (thing.remark) this.remark(thing);
+      else if (worthACard(thing)) this.card(thing).draw();
+    }
+    return changed.length;
+  }
+  card(node) {
+    let card = this.cards.get(node.id);
+    if (!card) {
+      card = new Card(node);
+      this.cards.set(node.id, card);
+      const after = [...this.box.children].reverse().find((other) => Number(other.dataset.start) <= node.start);
+      card.box.dataset.start = node.start;
+      if (after) after.after(card.box); else this.box.prepend(card.box);
+    }
+    return card;
+  }
+  remark(thing) {
+    if (this.cards.has(thing.id)) return;
+    const line = element("p", `remark ${thing.kind}`, thing.text);
+    line.dataset.start = thing.start;
+    if (thing.data !== undefined) line.append(element("code", "", JSON.stringify(thing.data)));
+    this.cards.set(thing.id, line);
+    this.box.append(line);
+  }
+}
+
+function worthACard(node) {
+  if (node.kind === "trace") return false;
+  if (node.kind === "lm") return !node.parent && (node.attempts.size > 0 || node.error);
+  if (node.kind === "module") return node.attempts.size > 0 || node.lm !== null || (node.error && !node.children.some((c) => c.error)) || Object.keys(node.detail).length > 0;
+  return true;
+}
+
+Object.assign(streamll, { Output, element, seconds, count, money });
+})(window.streamll = window.streamll || {});

@@ -1,0 +1,97 @@
+// Where in a run the page is: at its end and following, or at an earlier moment, or playing on.
+(function (streamll) {
+"use strict";
+
+class Player {
+  constructor(id, changed) {
+    this.id = id;
+    this.events = [];
+    this.last = -1; // the seq that has been reached
+    this.changed = changed; // called with true where everything has to be drawn anew
+    this.following = true;
+    this.playing = false;
+    this.speed = 1;
+    this.rewind();
+  }
+
+  rewind() {
+    this.run = new streamll.Run(this.id);
+    this.index = 0;
+    this.at = 0; // seconds since the run's start
+  }
+
+  get start() { return this.events.length ? this.events[0].timestamp : 0; }
+  get length() { return this.events.length ? Math.max(0, this.events.at(-1).timestamp - this.start) : 0; }
+  get over() { return this.events.length > 0 && streamll.STATUS[this.events.at(-1).event_type] !== undefined; }
+
+  /** An event has come; once more after a reconnection does no harm. */
+  add(event) {
+    if (event.seq !== undefined && event.seq !== null) {
+      const reached = event.seq + ((event.count || 1) - 1);
+      if (reached <= this.last && event.event_type !== "token") return;
+      this.last = Math.max(this.last, reached);
+    }
+    this.events.push(event);
+    if (this.following) this.advance(this.events.length);
+    this.changed(false);
+  }
+
+  advance(to) {
+    while (this.index < to) this.run.feed(this.events[this.index++]);
+    if (this.following) this.at = this.length;
+  }
+
+  seek(at) {
+    this.following = false;
+    at = Math.min(Math.max(0, at), this.length);
+    const index = this.indexAt(at);
+    const again = index < this.index;
+    if (again) this.rewind();
+    this.at = at;
+    this.advance(index);
+    this.changed(again);
+  }
+
+  follow() {
+    this.playing = false;
+    this.following = true;
+    this.advance(this.events.length);
+    this.changed(false);
+  }
+
+  play() {
+    if (this.following || this.at >= this.length) {
+      this.following = false;
+      this.rewind();
+      this.changed(true);
+    }
+    this.playing = true;
+    this.changed(false);
+  }
+
+  pause() {
+    this.playing = false;
+    this.following = false;
+    this.changed(false);
+  }
+
+  /** So many seconds have passed. */
+  tick(passed) {
+    if (!this.playing) return;
+    this.seek(this.at + passed * this.speed);
+    if (this.at >= this.length) { this.playing = false; if (this.over) this.follow(); }
+  }
+
+  indexAt(at) {
+    const until = this.start + at + 1e-6;
+    let low = 0, high = this.events.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.events[middle].timestamp <= until) low = middle + 1; else high = middle;
+    }
+    return low;
+  }
+}
+
+streamll.Player = Player;
+})(window.streamll = window.streamll || {});
