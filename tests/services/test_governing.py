@@ -10,7 +10,7 @@ import time
 import pytest
 from dspy import lm15
 
-from streamll.core.errors import CircuitOpen, ConfigurationError
+from streamll.core.errors import CircuitOpen, ConfigurationError, StreamCancelled
 from streamll.services import CircuitBreaker, Hooks, Limits, ReplySuperseded, StreamConfig, iModel
 from streamll.testing import Fault, OrderCheck, RecordingSink, Reply
 
@@ -184,6 +184,28 @@ def test_threads_and_tasks_share_a_limit(make_model, practice, run):
     assert at_once(practice.requests) <= 2
 
 
+def test_a_loop_whose_shared_threads_all_wait_goes_on(make_model, practice, run):
+    """Threads of ``asyncio.to_thread`` wait for slots that only the event loop can free."""
+    practice.script(Reply(TEXT, hold_after=1))
+    practice.respond(lambda _: TEXT)
+    model = make_model(limits=Limits(max_concurrent=1))
+
+    async def many():
+        first = model.invoke_stream("first")
+        await first.__anext__()
+        second = asyncio.create_task(text_of(model.invoke_stream("second")))
+        await asyncio.sleep(0)
+        threads = [asyncio.to_thread(model.invoke_sync, "x") for _ in range(40)]
+        others = asyncio.gather(*threads)
+        await asyncio.sleep(0.1)
+        practice.release()
+        await text_of(first)
+        assert await second == TEXT
+        return [calling.text for calling in await others]
+
+    assert run(many()) == [TEXT] * 40
+
+
 def test_a_request_rate_is_kept(practice, run):
     limits = Limits(requests_per_minute=60 * 50, burst=5)  # 50 a second
     practice.respond(lambda _: TEXT)
@@ -226,16 +248,28 @@ def test_who_stops_waiting_gives_its_place_to_the_next(make_model, practice, run
 
 def test_a_thread_that_waits_for_its_turn_can_be_left(make_model, practice):
     practice.script(Reply(TEXT, hold_after=1), TEXT)
-    model = make_model(limits=Limits(requests_per_minute=1))
+    sink = RecordingSink()
+    model = make_model(limits=Limits(requests_per_minute=1), sinks=[sink])
     assert next(model.invoke_stream("first")) == "one"
     stream = model.invoke_stream("second")
-    thread = threading.Thread(target=lambda: list(stream), daemon=True)
+    outcome = []
+
+    def read():
+        try:
+            list(stream)
+        except StreamCancelled as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=read, daemon=True)
     thread.start()
-    begin = time.monotonic()
-    while threading.active_count() < 3 and time.monotonic() - begin < 5:
-        time.sleep(0.01)
+    deadline = time.monotonic() + 10
+    while not any(event.event_type == "lm.waiting" for event in sink.events):
+        assert time.monotonic() < deadline
+        thread.join(0.01)
     stream.close()
-    assert time.monotonic() - begin < 5
+    thread.join(5)
+    assert not thread.is_alive()
+    assert len(outcome) == 1
 
 
 # --- circuit breaker ------------------------------------------------------------------------------

@@ -90,7 +90,11 @@ class Suspending:
         return await engine.complete_legacy(lm, request, **context)
 
     async def target(self, engine: Any, request: Any) -> Any:
-        return await asyncio.to_thread(engine._target, request)  # reads credentials
+        if engine._providers:  # its credentials are read; what is left takes microseconds
+            return engine._target(request)
+        # The loop's shared threads may all be waiting for something that this call holds, so no
+        # call but the first asks for one.
+        return await asyncio.to_thread(engine._target, request)
 
     async def build(self, provider: Any, request: Any) -> Any:
         build = provider._inner._build

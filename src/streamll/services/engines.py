@@ -30,15 +30,21 @@ class Engines:
                 self._blocking = LM15Engine(self._config)
             return self._blocking
 
-    def suspending(self) -> Any:
-        """The engine of the event loop that runs here."""
+    def suspending(self, request: lm15.Request) -> Any:
+        """The engine of the event loop that runs here, ready for requests like this one.
+
+        Its provider is made here and not in one of the loop's shared threads: the key is at
+        hand, and those threads may all be waiting for a slot that the caller holds.
+        """
         loop = asyncio.get_running_loop()
         with self._lock:
             engine = self._by_loop.get(loop)
             if engine is None:
                 for other in [other for other in self._by_loop if other.is_closed()]:
                     del self._by_loop[other]
-                engine = self._by_loop[loop] = AsyncLM15Engine(self._config)
+                engine = AsyncLM15Engine(self._config)
+                engine._target(request)  # noqa: SLF001 - lm15 makes providers nowhere else
+                self._by_loop[loop] = engine
             return engine
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ class Suspending:
         self, engines: Engines, limits: Limits, call: GovernedCall, request: Any
     ) -> Any:
         heard: Any = call
-        engine = tap(engines.suspending(), request, heard, asynchronous=True)
+        engine = tap(engines.suspending(request), request, heard, asynchronous=True)
         attempts = governed(_AsyncLimited(engine, limits, call), call, asynchronous=True)
         return await attempts.complete(request)
 
