@@ -83,6 +83,48 @@ PRINTED = {
         r"\[(GPT|Claude)\] What makes an .+ good\? (Clarity|Kindness), and a good example\. \(\d chunks\)\n",
         r"(\[(GPT|Claude)\] What makes an .+ good\? .+\n){3}",
     ],
+    "producer_consumer": [
+        r"A log keeps what one process says for all who read it.\n",
+        r"never loaded dspy\n",
+    ],
+    "worker_group": [
+        r"one\? 2 words\n",
+        r"three\? 3 words\n",
+        r"5 handled\n",
+        r"1 dead letter\n",
+    ],
+    "websocket_bridge": [r"Hello, browser.\n"],
+    "safe_stream": [r"Rust is a systems programming language.\n\[Complete\]\n"],
+    "stream_recovery": [
+        r"\[retry in 0\.\d\d s\]\n\[dropped after ServerError\]\n",
+        r"\[dropped after RateLimitError\]\n",
+        r"Waiting longer.*\n\[retry in 0\.\d\d s\]\n\[dropped after TransportError\]\n",
+        r"In the end: Waiting longer each time gives a service in trouble room to recover.\n",
+    ],
+    "stream_timeouts": [
+        r"IdleTimeout: no further token within 0.5 s \(0\.\d+ s passed, \d+ characters had come\)\n",
+        r"Until then: 'Silence follows these'\n",
+    ],
+    "many_streams": [
+        r"^What is Rust\? An answer to 'What is Rust\?'.\n",
+        r"What is a token\? An answer to 'What is a token\?'.\n",
+        r"\d+ tokens in all\n",
+    ],
+    "merged_streams": [r"\[Rust\] Rust again and", r"\[Python\] .+\n", r"\[DSPy\] .+\n"],
+    "stream_operators": [
+        r"map: +ONE TWO THREE FOUR FIVE SIX\n",
+        r"filter: +three four five\n",
+        r"throttle: +one two three four five six\n",
+        r"buffer: +\['one two three', ' four five six'\]\n",
+        r"to_file: +one two three four five six\n",
+        r"smooth: +\['one ', 'two ', 'three ', 'four ', 'five ', 'six'\]\n",
+    ],
+    "stream_lifecycle": [
+        r"INFO run.start attempt=0\n",
+        r"INFO lm.waiting attempt=0\nWARNING lm.superseded attempt=0\n",
+        r"INFO lm.end attempt=1\nINFO run.end attempt=0\n",
+        r"It was overloaded\. \(\d+ tokens, 1 retry\)\n",
+    ],
     "react_watch": [
         r"price",
         r"price",

@@ -254,7 +254,7 @@ class GovernedCall:
     def _time_is_up(self, timeout: StreamTimeout) -> None:
         """On the timers' thread."""
         timeout.partial = dict(self.listener.partial())
-        timeout.received = sum(map(len, self.heard))
+        timeout.received = sum(map(len, timeout.partial.values() or self.heard))
         with self._lock:
             self.expired = timeout
             end = self._cancel or self._shut_down

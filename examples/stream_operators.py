@@ -1,0 +1,34 @@
+"""Patterns as calls: map and filter tokens, throttle, gather every n, into a file, smooth."""
+
+import tempfile
+from pathlib import Path
+
+import dspy
+from _model import language_model
+
+import streamll
+from streamll import DSpyStream
+from streamll.testing import Reply
+
+ANSWER = {"answer": "one two three four five six"}
+
+with language_model(*[ANSWER] * 5, Reply(ANSWER, chunk="whole")) as lm:
+    dspy.configure(lm=lm)
+
+    print("map:     ", "".join(streamll.map_tokens(DSpyStream("Count."), str.upper)))
+
+    long = streamll.filter_tokens(DSpyStream("Count."), lambda token: len(token.strip()) > 3)
+    print("filter:  ", "".join(long))
+
+    slow = streamll.throttle(DSpyStream("Count."), per_second=50)
+    print("throttle:", "".join(slow))
+
+    print("buffer:  ", ["".join(tokens) for tokens in streamll.buffer(DSpyStream("Count."), 3)])
+
+    path = Path(tempfile.mkdtemp()) / "answer.txt"
+    for _ in streamll.to_file(DSpyStream("Count."), path):
+        pass
+    print("to_file: ", path.read_text())
+
+    # This answer comes in one coarse chunk.
+    print("smooth:  ", list(streamll.smooth(DSpyStream("Count."), "word", interval=0.01)))
