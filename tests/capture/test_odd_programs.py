@@ -225,9 +225,12 @@ class Holding(dspy.Module):
 def test_a_programs_data_is_not_looked_through(heard):
     """X3: what a call costs does not depend on what the program holds; predictors are found."""
     program = Holding()
-    started = time.process_time()
-    names = {name for name, _ in modules_of(program)}
-    assert time.process_time() - started < 0.1
+    needed = []
+    for _ in range(3):
+        started = time.thread_time()
+        names = {name for name, _ in modules_of(program)}
+        needed.append(time.thread_time() - started)
+    assert min(needed) < 0.1  # seconds; through the data it would be many
     assert {"steps['first'][0]", "many[150]"} < names
     assert set(dict(program.named_predictors())) <= names
     streamll.instrument(program, stream_fields="*", sinks=[heard])(question="Why?")

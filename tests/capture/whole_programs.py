@@ -89,7 +89,7 @@ class Hasty(dspy.Module):
 
     async def aforward(self, question):
         try:
-            return await asyncio.wait_for(self.predict.acall(question=question), 0.1)
+            return await asyncio.wait_for(self.predict.acall(question=question), 0.4)
         except asyncio.TimeoutError:
             return dspy.Prediction(answer="too late")
 
