@@ -290,7 +290,7 @@ class LMSuperseded(Event, frozen=True, kw_only=True):
 
 
 class LMWaiting(Event, frozen=True, kw_only=True):
-    """A request waits: ``reason`` is ``"connection"`` (pool exhausted) or ``"retry"``."""
+    """A request waits: ``"connection"`` (pool exhausted), ``"retry"``, or ``"limit"`` (a rate)."""
 
     event_type: ClassVar[str] = "lm.waiting"
     reason: str

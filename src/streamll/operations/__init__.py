@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamll.operations.chat import StreamingChat
-from streamll.operations.communicate import (
+from streamll.operations.turns import (
     TurnStream,
     communicate,
     communicate_stream,

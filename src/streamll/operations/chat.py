@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from streamll.operations.communicate import TurnStream, communicate_stream
+from streamll.operations.turns import TurnStream, communicate_stream
 from streamll.services import iModel
 from streamll.session.messages import InstructionContent
 from streamll.session.session import Session

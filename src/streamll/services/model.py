@@ -59,7 +59,7 @@ class iModel:  # noqa: N801 - the name by which it is known
         base_url: its address, if not the provider's or the environment's (``OPENAI_BASE_URL``,
             ``ANTHROPIC_BASE_URL``, …, as the providers' own clients read them).
         api_key: a key, or a function that gives one; default: the provider's variable
-            (``OPENAI_API_KEY``, …), read with each connection.
+            (``OPENAI_API_KEY``, …), read when the first question is asked.
         config: retries and timeouts of every question; see ``StreamConfig``. What was read as
             plain text cannot be taken back, so a stream is tried again only before its first.
         limits: ``Limits(max_concurrent=…, requests_per_minute=…)``, shared by all that have it.
