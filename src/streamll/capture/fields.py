@@ -73,4 +73,6 @@ def unknown_field(name: str, program: str, fields: OutputFields) -> str:
     known = sorted({field for names in fields.values() for field in names})
     close = get_close_matches(name.rpartition(".")[2], known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{program} has no output field {name!r}. Its output fields are: {listing(fields)}.{hint}"
+    return (
+        f"{program} has no output field {name!r}. Its output fields are: {listing(fields)}.{hint}"
+    )
