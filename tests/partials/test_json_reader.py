@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from values import cut, reordered, schema_of, typed_values
+from values import cut, examples, reordered, schema_of, typed_values
 
 from streamll.capture.partial_form import partial_form
 from streamll.core.events import FieldPartial
@@ -18,7 +18,7 @@ from streamll.core.parsing.partial import JSONReader
 from streamll.core.parsing.shape import ANYTHING, Shape
 from streamll.core.partials import PartialValue
 
-bounded = settings(max_examples=150, deadline=None)
+bounded = settings(max_examples=examples(150), deadline=None)
 
 
 def read(chunks, shape=ANYTHING, *, prose=False):
