@@ -228,6 +228,71 @@ def test_no_further_request_after_leaving(practice, lm):
     assert practice.requests == []
 
 
+@three_tries
+@pytest.mark.parametrize("async_streaming", [True, False])
+def test_an_async_program_is_left_wherever_it_waits(async_streaming):
+    ended: queue.Queue[float] = queue.Queue()
+
+    class Sleeping(dspy.Module):
+        async def aforward(self):
+            streamll.status("asleep")
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.put(time.monotonic())
+
+    streaming = streamll.streamify(
+        Sleeping(), is_async_program=True, async_streaming=async_streaming
+    )
+
+    async def main():
+        stream = streaming()
+        await anext(stream)
+        begin = time.monotonic()
+        await stream.aclose()
+        return begin
+
+    if async_streaming:
+        begin = asyncio.run(main())
+    else:
+        stream = streaming()
+        next(stream)
+        begin = time.monotonic()
+        stream.close()
+    soon(ended.get(timeout=5) - begin)
+
+
+@three_tries
+@pytest.mark.parametrize("async_streaming", [True, False])
+def test_leaving_does_not_wait_for_a_tool_that_blocks(async_streaming):
+    go_on = threading.Event()
+
+    class Blocking(dspy.Module):
+        def forward(self):
+            streamll.status("blocked")
+            go_on.wait(20)
+
+    streaming = streamll.streamify(Blocking(), async_streaming=async_streaming)
+
+    async def main():
+        stream = streaming()
+        await anext(stream)
+        begin = time.monotonic()
+        await stream.aclose()
+        return time.monotonic() - begin
+
+    if async_streaming:
+        seconds = asyncio.run(main())
+    else:
+        stream = streaming()
+        next(stream)
+        begin = time.monotonic()
+        stream.close()
+        seconds = time.monotonic() - begin
+    go_on.set()
+    soon(seconds)
+
+
 def test_the_readers_loop_may_end_first(endless):
     async def main():
         stream = streamll.streamify(dspy.Predict("question -> answer"))(question="?")
