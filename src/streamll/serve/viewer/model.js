@@ -104,6 +104,7 @@ class Node {
     this.error = null;
     this.lm = null;
     this.detail = {};
+    this.retried = []; // when an attempt of it was given up
   }
   attempt(event) {
     const number = event.attempt || 0, candidate = event.candidate || 0;
@@ -253,6 +254,7 @@ Run.prototype.tell = {
   },
   "lm.superseded"(event, node) {
     this.retries++;
+    node.retried.push(event.timestamp);
     for (const attempt of node.attempts.values()) {
       if (attempt.number === (event.attempt || 0)) attempt.superseded = event.reason;
     }

@@ -30,6 +30,7 @@ class Row {
       const end = lm.end ?? now, first = lm.first === null ? end : Math.min(lm.first, end);
       pieces.push(["wait", lm.start, first], ["speak", first, end]);
     }
+    for (const at of node.retried) pieces.push(["retry", at, at]);
     this.box.dataset.status = node.status;
     while (this.bars.length < pieces.length) {
       this.bars.push(element("i"));
@@ -45,7 +46,7 @@ class Row {
     if (this.time.textContent !== took) this.time.textContent = took;
     const lm = node.kind === "lm" ? node : node.lm;
     const first = lm && lm.first !== null ? `, first token after ${seconds(lm.first - lm.start)}` : "";
-    const label = `${node.name}${node.turn ? `, turn ${node.turn + 1}` : ""}: ${took}${first}${node.error ? `, ${node.error}` : ""}`;
+    const label = `${node.name}${node.turn ? `, turn ${node.turn + 1}` : ""}: ${took}${first}${node.retried.length ? `, ${node.retried.length} superseded` : ""}${node.error ? `, ${node.error}` : ""}`;
     if (this.box.firstChild.title !== label) this.box.firstChild.title = label;
   }
 }

@@ -1,0 +1,407 @@
+// The page: runs at the side, one of them shown, a form to start another.
+(function (streamll) {
+"use strict";
+const { element, seconds, count, money } = streamll;
+const $ = (id) => document.getElementById(id);
+
+const enclosed = $("events");
+const source = enclosed
+  ? new streamll.Enclosed(JSON.parse(enclosed.textContent))
+  : new streamll.Server((text) => { $("connection").textContent = text; }, askToken);
+
+const POLL = 1500, TIMELINE = 100, NEAR = 80;
+const STATUS_WORDS = { running: "running", ended: "done", failed: "failed", cancelled: "stopped", unfinished: "unfinished" };
+
+// --- one run ---------------------------------------------------------------------------------------
+
+let player = null, close = () => {}, fresh = true, scheduled = false, drawnTimelineAt = 0;
+const output = new streamll.Output($("output"));
+const timeline = new streamll.Timeline($("timeline"), $("axis"), (node) => {
+  const card = cardFor(node);
+  if (!card) return;
+  card.scrollIntoView({ block: "start", behavior: calm() ? "auto" : "smooth" });
+  card.focus({ preventScroll: true });
+});
+
+function cardFor(node) {
+  const own = $(`card-${node.id}`);
+  if (own) return own;
+  for (const child of node.children) { const found = cardFor(child); if (found) return found; }
+  return null;
+}
+
+function show(id) {
+  if (player && player.id === id) return;
+  close();
+  player = new streamll.Player(id, (again) => { fresh = fresh || again; schedule(); });
+  fresh = true;
+  $("nothing").hidden = true;
+  $("shown").hidden = false;
+  document.body.dataset.view = "run";
+  keep(id);
+  const shown = player;
+  close = source.open(id, (event) => shown.add(event));
+  markChosen();
+  schedule();
+  $("run").scrollTo(0, 0);
+}
+
+function leave() {
+  close();
+  close = () => {};
+  player = null;
+  $("nothing").hidden = false;
+  $("shown").hidden = true;
+  document.body.dataset.view = "list";
+  document.title = "streamll";
+  keep(null);
+  markChosen();
+}
+
+function keep(id) {
+  history.replaceState(null, "", id ? `#run=${encodeURIComponent(id)}` : location.pathname + location.search);
+}
+
+function schedule() {
+  if (scheduled) return;
+  scheduled = true;
+  requestAnimationFrame(frame);
+}
+
+let before = 0;
+function frame(time) {
+  scheduled = false;
+  const passed = before ? Math.min(0.25, (time - before) / 1000) : 0;
+  before = time;
+  if (!player) return;
+  player.tick(passed);
+  draw(time);
+  if (player.playing || player.run.status === "running") schedule(); else before = 0;
+}
+
+function draw(time) {
+  const run = player.run, follows = player.following && run.status === "running" && isNearEnd();
+  const now = moment();
+  if (fresh) {
+    fresh = false;
+    output.reset();
+    timeline.reset();
+    for (const thing of run.story) run.changed.add(thing);
+    drawnTimelineAt = 0;
+  }
+  const changes = output.draw(run);
+  if (time - drawnTimelineAt > TIMELINE || (changes && run.status !== "running") || !player.following) {
+    drawnTimelineAt = time;
+    timeline.draw(run, now, player.following && !player.over ? now : player.start + player.length);
+    drawHead(run, now);
+  }
+  drawPlayer();
+  if (follows && changes) { const box = scroller(); box.scrollTop = box.scrollHeight; }
+}
+
+/** The clock of what is shown: the server's, carried on while a run is silent. */
+let heard = { last: null, at: 0 };
+function moment() {
+  if (!player.following) return player.start + player.at;
+  const last = player.run.now || 0;
+  if (player.over || !source.live) return last;
+  if (heard.last !== last) heard = { last, at: performance.now() };
+  return last + (performance.now() - heard.at) / 1000;
+}
+
+function drawHead(run, now) {
+  $("program").textContent = run.program || "run";
+  const unfinished = !source.live && player.following && !player.over;
+  const status = unfinished ? "unfinished" : run.status;
+  const pill = $("status");
+  if (pill.dataset.status !== status) {
+    pill.dataset.status = status;
+    pill.textContent = STATUS_WORDS[status];
+    if (source.live && player.over && listed(player.id) === "running") refresh();
+    if (player.following) document.title = `${run.program || "run"} · ${STATUS_WORDS[status]}`;
+  }
+  $("stop").hidden = !source.live || player.over;
+  const problem = [run.error, run.lost ? `${count(run.lost)} events were lost on the way` : ""].filter(Boolean).join(" · ");
+  $("problem").hidden = !problem;
+  if ($("problem").textContent !== problem) $("problem").textContent = problem;
+  const totals = run.totals;
+  const facts = [
+    ["Time", seconds(run.duration ?? (run.start === null ? null : now - run.start))],
+    ["First token", run.first === null || run.start === null ? "–" : seconds(run.first - run.start)],
+    ["Tokens in", count(totals.prompt_tokens)],
+    ["Tokens out", count(totals.completion_tokens || run.tokens)],
+    ["Model calls", count(totals.lm_calls)],
+    ["Retries", count(run.retries)],
+    ["Cost", money(totals.cost)],
+    ...Object.entries(run.context).map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]),
+  ];
+  const list = $("stats");
+  while (list.children.length > facts.length) list.lastChild.remove();
+  facts.forEach(([name, value], index) => {
+    if (!list.children[index]) {
+      const pair = element("div");
+      pair.append(element("dt"), element("dd"));
+      list.append(pair);
+    }
+    const [term, told] = list.children[index].children;
+    if (term.textContent !== name) term.textContent = name;
+    if (told.textContent !== value) told.textContent = value;
+  });
+}
+
+function drawPlayer() {
+  const scrub = $("scrub"), length = player.length, at = player.following ? length : player.at;
+  const value = length ? String(Math.round((at / length) * 1000)) : "1000";
+  if (scrub.value !== value) scrub.value = value;
+  scrub.style.setProperty("--done", `${Number(value) / 10}%`);
+  const told = player.following && !player.over && source.live ? "live" : `${seconds(at)} of ${seconds(length)}`;
+  if ($("moment").textContent !== told) { $("moment").textContent = told; scrub.setAttribute("aria-valuetext", told); }
+  $("play").classList.toggle("playing", player.playing);
+  $("play").setAttribute("aria-label", player.playing ? "Pause" : "Play");
+  const end = player.over || !source.live ? "End" : "Live";
+  if ($("live").textContent !== end) $("live").textContent = end;
+  $("live").setAttribute("aria-pressed", String(player.following));
+}
+
+const narrow = matchMedia("(max-width: 820px)");
+const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+const scroller = () => (narrow.matches ? document.scrollingElement : $("run"));
+function isNearEnd() {
+  const box = scroller();
+  return box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
+}
+
+$("scrub").addEventListener("input", (event) => {
+  if (!player) return;
+  player.playing = false;
+  const value = Number(event.target.value);
+  if (value >= 1000) player.follow(); else player.seek((value / 1000) * player.length);
+});
+$("play").addEventListener("click", toggle);
+$("live").addEventListener("click", () => player && player.follow());
+$("speed").addEventListener("change", (event) => { if (player) player.speed = Number(event.target.value); });
+$("stop").addEventListener("click", async () => {
+  $("stop").disabled = true;
+  try { await source.stop(player.id); } finally { $("stop").disabled = false; }
+});
+$("back").addEventListener("click", leave);
+
+function toggle() {
+  if (!player) return;
+  player.speed = Number($("speed").value);
+  if (player.playing) player.pause(); else player.play();
+}
+
+// --- the list ----------------------------------------------------------------------------------------
+
+let runs = [];
+const items = new Map();
+
+async function refresh() {
+  try {
+    runs = await source.runs();
+    drawRuns();
+    if ($("connection").textContent === "the server does not answer") $("connection").textContent = "";
+  } catch {
+    $("connection").textContent = "the server does not answer";
+  }
+}
+
+function drawRuns() {
+  $("no-runs").hidden = runs.length > 0;
+  const known = new Set();
+  runs.forEach((run, index) => {
+    known.add(run.run_id);
+    let item = items.get(run.run_id);
+    if (!item) {
+      const button = element("button");
+      button.type = "button";
+      button.append(element("span", "dot"), element("span", "program"), element("span", "when"), element("span", "took"));
+      button.addEventListener("click", () => { show(run.run_id); });
+      item = element("li");
+      item.append(button);
+      items.set(run.run_id, item);
+    }
+    const [dot, program, when, took] = item.firstChild.children;
+    const status = player && player.id === run.run_id && player.over ? streamll.STATUS[player.events.at(-1).event_type] : run.status;
+    dot.dataset.status = status;
+    dot.title = STATUS_WORDS[status] || status;
+    dot.textContent = STATUS_WORDS[status] || status;
+    set(program, run.program);
+    set(when, ago(run.started_at));
+    set(took, run.ended_at ? seconds(run.ended_at - run.started_at) : "…");
+    if ($("runs").children[index] !== item) $("runs").insertBefore(item, $("runs").children[index] || null);
+  });
+  for (const [id, item] of items) if (!known.has(id)) { item.remove(); items.delete(id); }
+  markChosen();
+}
+
+function listed(id) { return (runs.find((run) => run.run_id === id) || {}).status; }
+
+function set(box, text) { if (box.textContent !== text) box.textContent = text; }
+
+function ago(timestamp) {
+  const date = new Date(timestamp * 1000), today = new Date().toDateString() === date.toDateString();
+  return today ? date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" }) : date.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+}
+
+function markChosen() {
+  for (const [id, item] of items) {
+    if (player && player.id === id) item.firstChild.setAttribute("aria-current", "true");
+    else item.firstChild.removeAttribute("aria-current");
+  }
+}
+
+function step(by) {
+  if (!runs.length) return;
+  const at = player ? runs.findIndex((run) => run.run_id === player.id) : -1;
+  const next = runs[Math.min(Math.max(0, at + by), runs.length - 1)];
+  show(next.run_id);
+  items.get(next.run_id).scrollIntoView({ block: "nearest" });
+}
+
+// --- the form ----------------------------------------------------------------------------------------
+
+const NUMBERS = { int: "1", float: "any" };
+
+function drawForm(programs) {
+  const form = $("form");
+  form.replaceChildren();
+  form.hidden = programs.length === 0;
+  if (form.hidden) return;
+  let chosen = programs[0];
+  const fields = element("div"), error = element("p", "problem"), send = element("button", "primary", "Run");
+  error.hidden = true;
+  error.setAttribute("role", "alert");
+  if (programs.length > 1) {
+    const label = element("label", "", "Program"), select = element("select");
+    for (const program of programs) select.append(new Option(program.name, program.name));
+    select.addEventListener("change", () => { chosen = programs.find((p) => p.name === select.value); drawInputs(fields, chosen); });
+    label.append(select);
+    form.append(label);
+  } else {
+    form.append(element("h2", "", chosen.name));
+  }
+  drawInputs(fields, chosen);
+  form.append(fields, error, send);
+  form.onsubmit = async (event) => {
+    event.preventDefault();
+    error.hidden = true;
+    send.disabled = true;
+    try {
+      const started = await source.start(chosen.name, readInputs(fields, chosen));
+      await refresh();
+      show(started.run_id);
+    } catch (problem) {
+      error.textContent = problem.message;
+      error.hidden = false;
+    } finally {
+      send.disabled = false;
+    }
+  };
+}
+
+function drawInputs(box, program) {
+  box.replaceChildren();
+  for (const input of program.inputs) {
+    const label = element("label"), name = element("span", "", input.name);
+    if (input.type !== "str") name.append(element("small", "", input.type));
+    let entry;
+    if (input.type === "bool") {
+      entry = element("input");
+      entry.type = "checkbox";
+    } else if (NUMBERS[input.type]) {
+      entry = element("input");
+      entry.type = "number";
+      entry.step = NUMBERS[input.type];
+    } else {
+      entry = element("textarea");
+      entry.rows = 2;
+    }
+    entry.name = input.name;
+    entry.required = input.required && input.type !== "bool" && !NUMBERS[input.type] ? true : input.required && !!NUMBERS[input.type];
+    if (input.description && entry.type !== "checkbox") entry.placeholder = input.description;
+    label.append(name, entry);
+    box.append(label);
+  }
+}
+
+function readInputs(box, program) {
+  const inputs = {};
+  for (const input of program.inputs) {
+    const entry = box.querySelector(`[name="${CSS.escape(input.name)}"]`);
+    if (input.type === "bool") { inputs[input.name] = entry.checked; continue; }
+    if (!entry.value && !input.required) continue;
+    inputs[input.name] = input.type === "str" ? entry.value : read(entry.value);
+  }
+  return inputs;
+}
+
+function read(text) { try { return JSON.parse(text); } catch { return text; } }
+
+$("form").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("form").requestSubmit();
+});
+
+// --- keys, colours, token ------------------------------------------------------------------------------
+
+const KEYS = {
+  j: () => step(1), k: () => step(-1), l: () => player && player.follow(), " ": toggle,
+  n: () => { const first = $("form").querySelector("textarea, input"); if (first) { if (narrow.matches) leave(); first.focus(); } },
+  "?": () => $("keys").showModal(),
+  arrowleft: () => player && player.seek(player.at - Math.max(0.02, player.length / 50)),
+  arrowright: () => player && player.seek(player.at + Math.max(0.02, player.length / 50)),
+  home: () => player && player.seek(0), end: () => player && player.follow(), escape: leave,
+};
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  const typing = event.target.matches("input:not([type=range]), textarea, select");
+  if (typing) { if (event.key === "Escape") event.target.blur(); return; }
+  if (event.key === " " && event.target.matches("button, summary")) return;
+  if (event.target.matches("input[type=range]") && /^(Arrow|Home|End)/.test(event.key)) return;
+  const act = KEYS[event.key.toLowerCase()];
+  if (!act) return;
+  event.preventDefault();
+  act();
+});
+$("help").addEventListener("click", () => $("keys").showModal());
+
+const THEMES = ["auto", "light", "dark"];
+function theme(name) {
+  document.documentElement.dataset.theme = name;
+  $("theme").textContent = { auto: "◐", light: "○", dark: "●" }[name];
+  $("theme").setAttribute("aria-label", `Colours: ${name}`);
+  try { localStorage.setItem("streamll-theme", name); } catch { /* nothing is kept in a private window */ }
+}
+$("theme").addEventListener("click", () => {
+  theme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length]);
+});
+let kept = "auto";
+try { kept = localStorage.getItem("streamll-theme") || "auto"; } catch { /* as above */ }
+theme(THEMES.includes(kept) ? kept : "auto");
+
+let asking = null;
+function askToken() {
+  asking = asking || new Promise((resolve) => {
+    const dialog = $("ask-token");
+    dialog.showModal();
+    dialog.addEventListener("close", () => { asking = null; resolve($("token").value); }, { once: true });
+  });
+  return asking;
+}
+
+// --- begin -----------------------------------------------------------------------------------------------
+
+async function begin() {
+  document.body.classList.toggle("report", !source.live);
+  const wanted = new URLSearchParams(location.hash.slice(1)).get("run");
+  await refresh();
+  try { drawForm(await source.programs()); } catch { /* the list says that nobody answers */ }
+  if (wanted) show(wanted);
+  else if (runs.length && (!source.live || !narrow.matches)) show(runs[0].run_id);
+  if (source.live) setInterval(() => { if (!document.hidden) refresh(); }, POLL);
+}
+begin();
+streamll.page = { player: () => player };
+})(window.streamll = window.streamll || {});
