@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from brokers import servers
-
-BACKENDS = ["sqlite", "redis", "valkey", "rabbitmq"]
-_numbers = itertools.count()
-
-
-class Backend:
-    """A running broker, and fresh names in it."""
-
-    def __init__(self, name: str, url: str, server: servers.Server | None = None) -> None:
-        self.name = name
-        self.url = url
-        self.server = server
-
-    def target(self) -> str:
-        return f"t{next(_numbers)}"
-
-
-def available(make: Callable[[], servers.Server]) -> servers.Server:
-    """Start a server; without one, in CI the tests fail (skipped is failed there)."""
-    try:
-        server = make()
-        server.start()
-    except servers.Unavailable as problem:
-        pytest.skip(str(problem))
-    return server
+from brokers.backends import BACKENDS, Backend, available
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from brokers.conftest import available
+from brokers.backends import available
 from brokers.runs import BOUND, check_order, ends, make_run, plain, read_log
 from brokers.servers import RedisServer, redis_binary, wait_until
 from streamll.consumer import EventConsumer, RabbitMQConsumer, RedisStreamConsumer

@@ -13,10 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from brokers.conftest import available
+from brokers.backends import IN_CI, available
 from brokers.runs import BOUND, by_run, check_order, make_run, text_of
 from brokers.servers import RedisServer, Wire, redis_binary, wait_until
-from conftest import IN_CI
 from streamll.consumer import EventConsumer
 from streamll.core.events import Status, StreamGap
 from streamll.sinks import RedisSink, open_sink

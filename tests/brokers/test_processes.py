@@ -14,7 +14,7 @@ import traceback
 
 import pytest
 
-from brokers.conftest import Backend
+from brokers.backends import Backend
 from brokers.runs import BOUND, by_run, check_order, ends, make_run, read_log, text_of
 from brokers.servers import wait_until
 from streamll.consumer import EventConsumer

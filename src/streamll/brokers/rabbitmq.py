@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 URL = "amqp://localhost"
 TARGET = "streamll"
 CONNECT_SECONDS = 5.0
+CLOSE_SECONDS = 1.0
 CONFIRM_SECONDS = 10.0
 """A RabbitMQ that confirms nothing for so long counts as away; so it does while an alarm of its own
 (memory, disk) makes it accept nothing."""
@@ -135,11 +136,8 @@ class _Writer:
     def close(self) -> None:
         with contextlib.suppress(Exception):
             if self._connection is not None:
-                self._loop.call(self._close())
+                self._loop.call(_closed(self._connection))
         self._loop.stop(2.0)
-
-    async def _close(self) -> None:
-        await asyncio.wait_for(self._connection.close(), 1.0)
 
     async def _open(self, url: str, exchange: str, max_bytes: int) -> Any:
         self._connection = await _connected(url)
@@ -273,8 +271,7 @@ class RabbitMQSource:
     async def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(connection.close(), 2.0)
+            await _closed(connection)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -339,6 +336,14 @@ async def _connected(url: str) -> Any:
         connection_class=plain.Connection,
         heartbeat=HEARTBEAT_SECONDS,
     )
+
+
+async def _closed(connection: Any) -> None:
+    """Close a connection, which may be broken already."""
+    with contextlib.suppress(Exception):
+        await asyncio.wait_for(connection.close(), CLOSE_SECONDS)
+    for _ in range(20):  # what the library does at the end, it does in tasks of their own
+        await asyncio.sleep(0)
 
 
 async def _declare_log(connection: Any, name: str, max_bytes: int = MAX_BYTES) -> None:

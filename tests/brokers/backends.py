@@ -1,0 +1,37 @@
+"""What the tests of this folder call a broker."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+
+import pytest
+
+from brokers import servers
+
+IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+BACKENDS = ["sqlite", "redis", "valkey", "rabbitmq"]
+_numbers = itertools.count()
+
+
+class Backend:
+    """A running broker, and fresh names in it."""
+
+    def __init__(self, name: str, url: str, server: servers.Server | None = None) -> None:
+        self.name = name
+        self.url = url
+        self.server = server
+
+    def target(self) -> str:
+        return f"t{next(_numbers)}"
+
+
+def available(make: Callable[[], servers.Server]) -> servers.Server:
+    """Start a server; without one, in CI the tests fail (skipped is failed there)."""
+    try:
+        server = make()
+        server.start()
+    except servers.Unavailable as problem:
+        pytest.skip(str(problem))
+    return server

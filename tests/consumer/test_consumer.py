@@ -1,0 +1,188 @@
+"""EventConsumer as its users meet it; every broker is in tests/brokers, one file is enough here."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from brokers.runs import BOUND, check_order, collect, ends, make_run
+from brokers.servers import wait_until
+from streamll.consumer import EventConsumer
+from streamll.core.events import Status
+from streamll.sinks import open_sink
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/log.db"
+
+
+def write(url, *runs):
+    sink = open_sink(url)
+    for run in runs:
+        for event in run:
+            sink.put(event)
+    assert sink.stop(BOUND)
+
+
+def test_runs_are_handled_side_by_side_and_each_in_order(url):
+    """D4: a slow handler of one run does not hold up another's."""
+    write(url, *(make_run(f"r{n}", ["a", "b"]) for n in range(8)))
+    consumer = EventConsumer(url, start="beginning", concurrency=8)
+    seen, together, most = [], 0, 0
+    lock = threading.Lock()
+
+    @consumer.subscribe
+    def slow(event):
+        nonlocal together, most
+        with lock:
+            together += 1
+            most = max(most, together)
+        time.sleep(0.01)
+        with lock:
+            together -= 1
+            seen.append(event)
+
+    consumer.start()
+    wait_until(lambda: len(seen) == 64, BOUND, "all events")
+    assert consumer.stop()
+    assert 2 <= most <= 8
+    check_order(seen)
+
+
+def test_concurrency_is_bounded(url):
+    write(url, *(make_run(f"r{n}", []) for n in range(10)))
+    consumer = EventConsumer(url, start="beginning", concurrency=2, prefetch=20)
+    running, most, done = 0, 0, 0
+
+    @consumer.subscribe
+    async def handle(event):
+        nonlocal running, most, done
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.001)
+        running -= 1
+        done += 1
+
+    consumer.start()
+    wait_until(lambda: done == 60, BOUND, "all events")
+    assert consumer.stop()
+    assert most == 2
+
+
+def test_a_failing_handler_does_not_end_the_consumer_or_keep_the_others_from_hearing(url):
+    write(url, make_run("r1", ["a"]))
+    consumer = EventConsumer(url, start="beginning", retries=0)
+    heard = []
+
+    @consumer.on("*")
+    def broken(event):
+        raise RuntimeError("always")
+
+    consumer.subscribe(heard.append)
+    consumer.start()
+    wait_until(lambda: len(heard) == 7, BOUND, "all events")
+    assert consumer.stop()
+    assert consumer.statistics().dead_lettered == 7
+
+
+def test_handlers_may_be_methods_lambdas_and_callable_objects(url):
+    write(url, [Status(message="x")])
+    heard = []
+
+    class Object:
+        async def __call__(self, event):
+            heard.append("object")
+
+        def method(self, event):
+            heard.append("method")
+
+    async def coroutine(event):
+        heard.append("lambda")
+
+    consumer = EventConsumer(url, start="beginning")
+    consumer.subscribe(Object())
+    consumer.on("status", Object().method)
+    consumer.on("stat*", lambda event: coroutine(event))
+    consumer.start()
+    wait_until(lambda: len(heard) == 3, BOUND, "three handlers")
+    assert consumer.stop()
+    assert heard == ["object", "method", "lambda"]
+    with pytest.raises(TypeError, match="a handler is a function"):
+        consumer.subscribe("print")
+
+
+def test_a_loop_that_is_left_can_be_entered_again(url):
+    """D4: `async for` goes on behind the last entry that was finished."""
+    write(url, make_run("r1", ["a"]), make_run("r2", ["b"]))
+
+    async def main():
+        consumer = EventConsumer(url, start="beginning")
+        first = await collect(consumer, ends(1))
+        assert {event.run_id for event in first} == {"r1"}
+        again = await collect(consumer, ends(2))
+        return first, again
+
+    first, again = asyncio.run(main())
+    assert [event.event_id for event in again][-7:] == [f"r2:{n}" for n in range(7)]
+    assert len(first) == 7
+
+
+def test_a_reader_sees_an_event_within_milliseconds(url):
+    """X10: SQLite is tailed within 10 ms; the bound here is for busy machines."""
+    sink = open_sink(url)
+    consumer = EventConsumer(url)
+    took = []
+    consumer.on("status", lambda event: took.append(time.time() - event.timestamp))
+    consumer.start()
+    assert consumer.wait_connected(BOUND)
+    for n in range(20):
+        sink.put(Status(message=str(n), timestamp=time.time()))
+        time.sleep(0.02)
+    wait_until(lambda: len(took) == 20, BOUND, "all events")
+    assert consumer.stop()
+    sink.stop()
+    assert sorted(took)[10] < 0.1
+
+
+def test_starting_and_stopping_is_idempotent(url):
+    write(url, [Status(message="x")])
+    consumer = EventConsumer(url, start="beginning")
+    heard = []
+    consumer.subscribe(heard.append)
+    assert consumer.stop()
+    for _ in range(2):
+        consumer.start()
+        consumer.start()
+        wait_until(lambda: heard, BOUND, "the event")
+        assert consumer.stop()
+        assert consumer.stop()
+    assert len(heard) == 1  # the second time it went on behind it
+
+
+def test_ctrl_c_ends_run_sync(url):
+    code = (
+        "from streamll import EventConsumer\n"
+        f"consumer = EventConsumer({url!r})\n"
+        "import threading\n"
+        "def say():\n"
+        "    consumer.wait_connected()\n"
+        "    print('reading', flush=True)\n"
+        "threading.Thread(target=say, daemon=True).start()\n"
+        "consumer.run_sync()\n"
+        "import sys\n"
+        "print('dspy' in sys.modules)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "reading\n"
+        process.send_signal(2)
+        output, _ = process.communicate(timeout=BOUND)
+    assert process.returncode == 0
+    assert output == "False\n"
