@@ -66,7 +66,7 @@ RULES = {
     "capture": Rule(
         {".capture", ".configuration", ".context", ".core", ".flow", "msgspec"}
         | {"anyio", "dspy", "json_repair", "pydantic", "typing_extensions"},
-        within={".sinks", "httpcore", "httpx", "litellm"},
+        within={".serve", ".sinks", "httpcore", "httpx", "litellm"},
     ),
     # the seeds' spellings of what the rest does
     "compat": Rule({".capture", ".compat", ".core", ".flow", "dspy"}),

@@ -30,7 +30,9 @@ class Watching:
         watch_with(self._before)
 
 
-def watch(*, fields: str | Iterable[str] = "*", sinks: Iterable[Outlet] | None = None) -> Watching:
+def watch(
+    *, fields: str | Iterable[str] = "*", sinks: Iterable[Outlet] | None = None, web: bool = False
+) -> Watching:
     """Show every DSPy program of this process: fields, steps, tools, turns, retries, cost.
 
     One line in a script or notebook, before the program runs. Modules that are instrumented with
@@ -40,15 +42,27 @@ def watch(*, fields: str | Iterable[str] = "*", sinks: Iterable[Outlet] | None =
         fields: output fields to stream; all by default. A name that a program does not have is
             no error here, since the programs are not known.
         sinks: who shows it; the terminal by default.
+        web: show it in a browser instead: a page on this machine, for as long as this process
+            lives, whose address is printed.
+
+    Raises:
+        ConfigurationError: ``web`` without the extra ``streamll[serve]``.
     """
     from streamll.sinks.terminal import default_terminal
 
+    shown = () if sinks is None else checked_sinks(sinks)
+    if web:
+        from streamll.serve.watching import shared_web_view
+
+        shown = (*shown, shared_web_view().sink)
+    elif sinks is None:
+        shown = (default_terminal(),)
     install()
     before = enter.watching
     watch_with(
         Capture(
             selection=FieldSelection([fields] if isinstance(fields, str) else fields),
-            sinks=(default_terminal(),) if sinks is None else checked_sinks(sinks),
+            sinks=shown,
             checked=False,
         )
     )

@@ -91,9 +91,7 @@ def demo(
             "the terminal view, then all four.",
         ),
     ] = None,
-    question: Annotated[
-        str | None, typer.Option(help="What to ask.", show_default=False)
-    ] = None,
+    question: Annotated[str | None, typer.Option(help="What to ask.", show_default=False)] = None,
     pace: Pace = 0.03,
     view: ViewOption = View.auto,
     debug: Debug = False,
@@ -248,6 +246,39 @@ def serve(
             hosts=server_name or [],
         ),
     )
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="A recording, or a file of a JSONL sink.")],
+    speed: Annotated[
+        float, typer.Option(min=0, help="2 plays twice as fast as it was, 0 at once.")
+    ] = 1.0,
+    to: Annotated[
+        str | None, typer.Option(metavar="URL", help="Play into a log: sqlite:///, redis://, …")
+    ] = None,
+    web: Annotated[bool, typer.Option("--web", help="Play in the viewer.")] = False,
+    view: ViewOption = View.auto,
+    debug: Debug = False,
+) -> None:
+    """Play recorded events again: in the terminal, in the viewer, or into a log."""
+    from streamll.cli.replay import replay_file
+
+    _perform(debug, lambda: replay_file(file, speed=speed, to=to, web=web, view=view.value))
+
+
+@app.command()
+def report(
+    file: Annotated[Path, typer.Argument(help="A recording, or a file of a JSONL sink.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Default: beside it, as .html.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write one HTML file that shows recorded runs, with their timeline."""
+    from streamll.cli.report import write_report
+
+    _perform(debug, lambda: write_report(file, output))
 
 
 @app.command()

@@ -75,6 +75,8 @@ def served(programs: Any) -> dict[str, Served]:
     Raises:
         ConfigurationError: something else.
     """
+    if programs is None:
+        return {}  # a server that only shows what others run
     given = programs if isinstance(programs, Mapping) else {_name_of(programs): programs}
     made = {}
     for name, program in given.items():

@@ -14,6 +14,7 @@ const STATUS_WORDS = { running: "running", ended: "done", failed: "failed", canc
 
 // --- one run ---------------------------------------------------------------------------------------
 
+let startable = false; // what this server runs, it can stop
 let player = null, close = () => {}, fresh = true, scheduled = false, drawnTimelineAt = 0;
 const output = new streamll.Output($("output"));
 const timeline = new streamll.Timeline($("timeline"), $("axis"), (node) => {
@@ -120,7 +121,7 @@ function drawHead(run, now) {
     if (source.live && player.over && listed(player.id) === "running") refresh();
     if (player.following) document.title = `${run.program || "run"} · ${STATUS_WORDS[status]}`;
   }
-  $("stop").hidden = !source.live || player.over;
+  $("stop").hidden = !startable || player.over;
   const problem = [run.error, run.lost ? `${count(run.lost)} events were lost on the way` : ""].filter(Boolean).join(" · ");
   $("problem").hidden = !problem;
   if ($("problem").textContent !== problem) $("problem").textContent = problem;
@@ -397,7 +398,7 @@ async function begin() {
   document.body.classList.toggle("report", !source.live);
   const wanted = new URLSearchParams(location.hash.slice(1)).get("run");
   await refresh();
-  try { drawForm(await source.programs()); } catch { /* the list says that nobody answers */ }
+  try { const programs = await source.programs(); startable = programs.length > 0; drawForm(programs); } catch { /* the list says that nobody answers */ }
   if (wanted) show(wanted);
   else if (runs.length && (!source.live || !narrow.matches)) show(runs[0].run_id);
   if (source.live) setInterval(() => { if (!document.hidden) refresh(); }, POLL);
