@@ -27,7 +27,7 @@ TEXT = "one two three four"
 
 @pytest.fixture
 def model(practice):
-    config = StreamConfig(max_retries=0, idle_timeout=0.3, breaker=None)
+    config = StreamConfig(max_retries=0, breaker=None)
     with iModel("openai", "m", name="it", base_url=practice.openai_url, config=config) as model:
         yield model
 
@@ -99,7 +99,8 @@ def test_a_streamed_turn_adds_the_same(session, practice):
 @pytest.mark.parametrize("way", ["async", "sync"])
 def test_a_failed_stream_keeps_the_partial_reply(session, practice, fault, error, came, way):
     practice.script(Reply(TEXT, fault=fault), "better")
-    turn = communicate_stream(session, "main", {"instruction": "Hello"})
+    impatient = StreamConfig(max_retries=0, idle_timeout=0.4, breaker=None)
+    turn = communicate_stream(session, "main", {"instruction": "Hello", "config": impatient})
 
     async def read():
         return [chunk async for chunk in turn]
