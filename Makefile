@@ -42,6 +42,7 @@ bench: $(READY)
 	@$(VENV)/bin/python bench/stream_cost.py $(ARGS)
 	@$(VENV)/bin/python bench/parsing.py
 	@sh scripts/servers.sh .cache/servers
+	@$(VENV)/bin/python bench/serving.py
 	@$(VENV)/bin/python bench/brokers.py
 
 clean:

@@ -25,6 +25,11 @@ PRINTED = {
         r'\[TOKEN\] answer: "36"\n',
         r"The program returned: 36\n",
     ],
+    "fastapi_app": [r"^\d{2,} tokens came over HTTP, then run\.end\n"],
+    "token_streaming_websocket": [
+        r"A socket stays open, so every token can travel at once\.\n",
+        r"\d+ tokens, 1 call\n",
+    ],
     "token_streaming_multi": [
         r'\[TOKEN\] summary: "A"\n',
         r'\[TOKEN\] answer: "For"\n',

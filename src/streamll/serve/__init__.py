@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from streamll.serve.access import run_token
     from streamll.serve.app import create_app
     from streamll.serve.limits import Limits
-    from streamll.serve.responses import sse_response
+    from streamll.serve.responses import cancel_run, sse_response
     from streamll.serve.sockets import websocket_stream
 
 _HOMES = {
+    "cancel_run": "responses",
     "create_app": "app",
     "Limits": "limits",
     "run_token": "access",
@@ -25,7 +26,7 @@ _HOMES = {
     "websocket_stream": "sockets",
 }
 
-__all__ = ["Limits", "create_app", "run_token", "sse_response", "websocket_stream"]
+__all__ = ["Limits", "cancel_run", "create_app", "run_token", "sse_response", "websocket_stream"]
 
 
 def __getattr__(name: str) -> Any:

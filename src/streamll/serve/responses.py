@@ -8,7 +8,8 @@
 
 Without a log the program runs for this one reader: when the client leaves, it is stopped, and a
 browser that comes back is told that there is nothing to come back to. With a log
-(``log="sqlite:///runs.db"``) the run goes on, and ``Last-Event-ID`` resumes it, in any process.
+(``log="sqlite:///runs.db"``) the run goes on, and ``Last-Event-ID`` resumes it, in any process; a
+page that was loaded anew says ``?lastEventId=<run id>:-1`` and gets it from the beginning.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Scope
 
@@ -32,6 +33,8 @@ from streamll.serve.readers import stream_of_call, stream_of_log
 from streamll.serve.runner import Runner
 from streamll.serve.sending import StreamingBody
 
+HEARTBEAT_SECONDS = 15.0
+
 
 def sse_response(
     program: Callable[..., Any],
@@ -42,7 +45,7 @@ def sse_response(
     reply: str | None = None,
     log: str | None = None,
     context: Mapping[str, Any] | None = None,
-    heartbeat: float = 15.0,
+    heartbeat: float = HEARTBEAT_SECONDS,
     inputs: Mapping[str, Any] | None = None,
     **program_inputs: Any,
 ) -> Response:
@@ -69,7 +72,8 @@ def sse_response(
     call = streamll.stream(program, fields=wanted, keep_text=False)  # unknown fields fail here
 
     def open_stream(scope: Scope) -> AsyncIterator[bytes] | Response:
-        came_with = Headers(scope=scope).get("last-event-id")
+        query = QueryParams(scope.get("query_string", b""))
+        came_with = Headers(scope=scope).get("last-event-id") or query.get("lastEventId")
         if log is None:
             if came_with:
                 return Response(status_code=204)  # which ends a browser's attempts
@@ -110,3 +114,8 @@ async def runner_for(log: str, heartbeat: float) -> Runner:
         here[log] = Runner(Journal(log), Limits(runs=1_000_000, heartbeat_seconds=heartbeat))
     await here[log].open()
     return here[log]
+
+
+async def cancel_run(log: str, run_id: str) -> None:
+    """Stop a run in ``log``, whichever process runs it."""
+    (await runner_for(log, HEARTBEAT_SECONDS)).cancel(run_id)

@@ -48,7 +48,7 @@ async def websocket_stream(
 
     Browsers let any page open a WebSocket to you: check ``Origin`` before, or use ``create_app``.
     """
-    from streamll.serve.responses import runner_for
+    from streamll.serve.responses import HEARTBEAT_SECONDS, runner_for
 
     given = {**(inputs or {}), **program_inputs}
     form = make_format(format, Telling(text=reply or reply_of(program)))
@@ -59,7 +59,7 @@ async def websocket_stream(
         await websocket.accept()
         await send_items(websocket, form, items_of_call(call(**given)), None)
         return
-    runner = await runner_for(log, 15.0)
+    runner = await runner_for(log, HEARTBEAT_SECONDS)
     try:
         position = read_position(after) if after else None
     except ValueError:

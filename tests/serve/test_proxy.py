@@ -1,0 +1,109 @@
+"""docs/proxy.md: through nginx, tokens still arrive one by one, whatever its settings."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import time
+from pathlib import Path
+
+import dspy
+import httpx
+import pytest
+import websockets.sync.client as ws
+from fastapi import FastAPI
+
+import streamll
+from serve.nginx import Nginx
+from serve.serving import frames, text_of
+from streamll.serve import create_app
+
+WORDS = " ".join(f"word{n}" for n in range(30))
+DOCS = Path(__file__).parent.parent.parent / "docs" / "proxy.md"
+GZIP = "gzip on; gzip_types *; gzip_proxied any; gzip_min_length 0;"
+
+
+@pytest.fixture
+def proxied(tmp_path):
+    running = []
+
+    def start(upstream, **settings):
+        folder = tmp_path / f"nginx{len(running)}"
+        folder.mkdir()
+        running.append(Nginx(folder, upstream, **settings))
+        return running[-1]
+
+    yield start
+    for each in running:
+        each.stop()
+
+
+def documented():
+    """The location block that the docs recommend."""
+    block = re.search(r"```nginx\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)[1]
+    inside = re.search(r"location / \{(.*?)\n    \}", block, re.DOTALL)[1]
+    return re.sub(r"proxy_pass [^;]*;", "", inside)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"server": GZIP}, {"location": "proxy_buffering on; proxy_buffers 16 64k;"}, "documented"],
+    ids=["default", "gzip", "buffering", "documented"],
+)
+def test_tokens_arrive_one_by_one(practice, lm, serve, proxied, settings):
+    practice.pace = 0.03
+    practice.script({"answer": WORDS})
+    program = dspy.Predict("question -> answer")
+    app = FastAPI()
+
+    @app.get("/ask")
+    async def ask():
+        return streamll.sse_response(program, question="q")
+
+    settings = {"location": documented()} if settings == "documented" else settings
+    proxy = proxied(serve(app).port, **settings)
+    arrivals, events = [], []
+    with (
+        httpx.Client(trust_env=False, timeout=20) as client,
+        client.stream("GET", f"{proxy.url}/ask") as response,
+    ):
+        for frame in frames(response):
+            events.append(frame.event)
+            if frame.event["event_type"] == "token" and frame.event["token"]:
+                arrivals.append(time.monotonic())
+    assert text_of(events) == WORDS
+    assert ("content-encoding" in response.headers) == (settings.get("server") == GZIP)
+    moments = sum(b - a > 0.01 for a, b in itertools.pairwise(arrivals))
+    assert moments > len(arrivals) / 2, "tokens came in heaps"
+    assert arrivals[-1] - arrivals[0] > 0.5
+
+
+def test_leaving_reaches_through_the_proxy(practice, lm, serve, proxied):
+    """X7"""
+    practice.pace = 0.02
+    practice.script({"answer": WORDS * 20})
+    program = dspy.Predict("question -> answer")
+    app = FastAPI()
+
+    @app.get("/ask")
+    async def ask():
+        return streamll.sse_response(program, question="q")
+
+    proxy = proxied(serve(app).port)
+    with (
+        httpx.Client(trust_env=False, timeout=20) as client,
+        client.stream("GET", f"{proxy.url}/ask") as response,
+    ):
+        next(f for f in frames(response) if f.event["event_type"] == "token")
+    practice.wait_for(lambda: practice.requests[0].client_closed_at is not None, 10)
+
+
+def test_the_documented_settings_carry_websockets(practice, lm, serve, proxied, log):
+    practice.script({"answer": WORDS})
+    app = create_app(dspy.Predict("question -> answer"), log=log, hosts=["127.0.0.1"])
+    proxy = proxied(serve(app).port, location=documented())
+    with httpx.Client(base_url=proxy.url, trust_env=False) as client:
+        run = client.post("/runs", json={"inputs": {"question": "q"}}).json()
+    with ws.connect(f"ws://127.0.0.1:{proxy.port}{run['websocket']}") as socket:
+        assert text_of([json.loads(message) for message in socket]) == WORDS
