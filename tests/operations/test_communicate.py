@@ -19,7 +19,7 @@ from streamll.operations import (
 )
 from streamll.services import StreamConfig, iModel
 from streamll.session import Session, UnknownNameError
-from streamll.testing import Fault, Reply
+from streamll.testing import Fault, RecordingSink, Reply
 
 LIMIT = 30
 TEXT = "one two three four"
@@ -168,6 +168,38 @@ def test_a_stream_that_is_left_keeps_what_was_read(session, practice, way):
 
     assert run(leave()) == "afterwards"
     practice.requests[0].wait_closed(5)
+
+
+class UntilTwo(RecordingSink):
+    """Tells when the second token is there. The tokens come on the loop that waits for them."""
+
+    def put(self, event):
+        super().put(event)
+        if len(self.tokens) == 2:
+            self.two.set()
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_a_cancelled_answer_keeps_what_had_come(session, practice, heard):
+    """Where somebody listens the reply is streamed, so there is something of it."""
+    practice.script(Reply(TEXT, hold_after=2), "afterwards")
+    sink = UntilTwo()
+
+    async def cancel():
+        sink.two = asyncio.Event()
+        options = {"sinks": [sink]} if heard else {}
+        task = asyncio.create_task(communicate(session, "main", {"instruction": "Hi", **options}))
+        await asyncio.to_thread(practice.wait_for_requests, 1)
+        if heard:
+            await asyncio.to_thread(practice.requests[0].wait_chunks, 2)
+            await asyncio.wait_for(sink.two.wait(), LIMIT)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return await communicate(session, "main", {"instruction": "Next"})
+
+    assert run(cancel()) == "afterwards"
+    assert kept(session)[1] == ("assistant", "one two" if heard else "", "cancelled")
 
 
 def test_a_stream_that_was_never_begun_leaves_no_trace(session, practice):

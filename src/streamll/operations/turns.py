@@ -13,7 +13,7 @@ from typing import Any
 
 from streamll.core.errors import ConfigurationError
 from streamll.services import InvokeStream, iModel
-from streamll.services.asked import invoked_sync
+from streamll.services.asked import invoked, invoked_sync
 from streamll.services.calling import Calling, Status
 from streamll.services.streaming import Chunk
 from streamll.session.branch import Branch
@@ -67,13 +67,6 @@ class Turn:
             )
             self.session.add_message(self.reply, branches=self.branch)
 
-    def broken_off(self, error: BaseException) -> None:
-        """There is nothing of a reply."""
-        if isinstance(error, Exception):
-            self.ended("", "failed", None, type(error).__name__)
-        else:
-            self.ended("", "cancelled", None)
-
     def ended_as(self, calling: Calling) -> str:
         """Put what became of the call on the branch; the text, or what it failed with."""
         execution = calling.execution
@@ -114,12 +107,12 @@ async def communicate(
     turn = Turn(session, branch, {**parameters, **options})
     await turn.branch.turns.take_async(ONE)
     try:
-        invocation = turn.model.invoke(messages=turn.messages(), **turn.options)
+        asked = turn.model.events(messages=turn.messages(), **turn.options)
         turn.begun()
         try:
-            calling = await invocation
-        except BaseException as error:
-            turn.broken_off(error)
+            calling = await invoked(asked)
+        except BaseException:
+            turn.ended(asked.reply.text, "cancelled", None)
             raise
         return turn.ended_as(calling)
     finally:
@@ -137,8 +130,8 @@ def communicate_sync(
         turn.begun()
         try:
             calling = invoked_sync(asked)
-        except BaseException as error:
-            turn.broken_off(error)
+        except BaseException:
+            turn.ended(asked.reply.text, "cancelled", None)
             raise
         return turn.ended_as(calling)
     finally:
