@@ -73,6 +73,14 @@ def test_a_table_fits_its_width_and_lets_nothing_obey_the_terminal():
         assert not any("\x1b" in line for line in lines)
 
 
+def test_of_a_long_list_that_grows_only_the_end_is_drawn():
+    text = json.dumps([{"n": number} for number in range(1_000)])
+    content = model_of(extract(text[:-1]).events).root.items[0].items[0].content
+    assert content.lines(40)[0] == "… 800 earlier elements"
+    assert len(content.lines(40)) == 203
+    assert len(model_of(extract(text).events).root.items[0].items[0].content.lines(40)) == 1_002
+
+
 def test_a_superseded_table_is_gone():
     script = extract('[{"name": "Ada"')
     predict = script.events[-1].identity

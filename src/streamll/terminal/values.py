@@ -20,6 +20,8 @@ LEAST_COLUMN = 4
 WIDEST_CELL = 40
 MOST_COLUMNS = 12
 INDENT = "  "
+LATEST = 200
+"""Elements of a long list that are drawn while it grows; no screen is higher."""
 
 
 class GrowingValue:
@@ -60,8 +62,16 @@ class GrowingValue:
         """The lines at ``width`` columns. Do not change them."""
         if self._lines is None or width != self._width:
             self._width = width
-            self._lines = drawn(self.value, width) or [""]
+            self._lines = self._drawn(width) or [""]
         return self._lines
+
+    def _drawn(self, width: int) -> list[str]:
+        """All of it once it is complete; of a long list that grows, the end."""
+        value = self._value.value
+        if isinstance(value, list) and len(value) > LATEST and not self._value.is_complete:
+            earlier = tx.amount(len(value) - LATEST, "earlier element")
+            return [tx.head(f"… {earlier}", width), *drawn(plain(value[-LATEST:]), width)]
+        return drawn(self.value, width)
 
 
 def is_structured(value: object) -> bool:
