@@ -1,0 +1,110 @@
+"""The page in 30 lines, in a real browser: tokens while they come, reload, stop."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+WORDS = " ".join(f"word{n}" for n in range(80))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = (
+        os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    )
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    page = browser.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(error))
+    yield page
+    page.close()
+    assert errors == []
+
+
+@pytest.fixture
+def server(serve, lm, log, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    spec = importlib.util.spec_from_file_location("fastapi_app", EXAMPLES / "fastapi_app.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield serve(module.make_app(log))
+    sys.modules.pop("_model", None)
+
+
+def answer_of(page):
+    shown = page.locator("dt", has_text="answer").locator("xpath=following-sibling::dd[1]")
+    return shown.text_content() if shown.count() else ""
+
+
+def wait_for(page, text):
+    page.wait_for_function("t => document.body.innerText.includes(t)", arg=text, timeout=15_000)
+
+
+def test_it_is_thirty_lines():
+    assert len((EXAMPLES / "plain_page.html").read_text("utf-8").splitlines()) <= 40
+
+
+def test_tokens_appear_while_the_model_talks(page, server, practice):
+    practice.pace = 0.02
+    practice.script({"reasoning": "Because.", "answer": WORDS})
+    page.goto(server.url)
+    page.click("button")
+    wait_for(page, "word3")
+    assert practice.requests[0].finished_at is None
+    wait_for(page, "run.end")
+    assert answer_of(page) == WORDS
+
+
+def test_a_reload_in_mid_field_shows_no_gap_and_no_double(page, server, practice):
+    """X10"""
+    practice.pace = 0.02
+    practice.script({"reasoning": "Because.", "answer": WORDS})
+    page.goto(server.url)
+    page.click("button")
+    for word in ("word5", "word20", "word40"):
+        wait_for(page, word)
+        page.reload()
+    wait_for(page, "run.end")
+    assert answer_of(page) == WORDS
+    assert len(practice.requests) == 1
+
+
+def test_the_stop_button_closes_the_provider(page, server, practice):
+    """X7"""
+    practice.pace = 0.02
+    practice.script({"reasoning": "Because.", "answer": WORDS * 20})
+    page.goto(server.url)
+    page.click("button")
+    wait_for(page, "word3")
+    page.click("#stop")
+    practice.wait_for(lambda: practice.requests[0].client_closed_at is not None, 10)
+    wait_for(page, "run.cancelled")
+
+
+def test_markup_in_an_answer_is_text(page, server, practice):
+    practice.script(
+        {"reasoning": "r", "answer": "<img src=x onerror=alert(1)><script>alert(2)</script>"}
+    )
+    dialogs = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    page.goto(server.url)
+    page.click("button")
+    wait_for(page, "run.end")
+    assert answer_of(page).startswith("<img src=x")
+    assert dialogs == []
