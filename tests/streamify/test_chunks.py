@@ -14,6 +14,7 @@ from dspy.adapters.types import Type
 from dspy.clients.call_result import attributes
 from dspy.clients.engines.streaming import EngineChunk
 from dspy.experimental import Citations
+from dspy.utils.dummies import DummyLM
 from sides import BOTH, DSPY, OURS, read, read_all
 
 import streamll
@@ -70,6 +71,19 @@ def test_raw_tool_calls_are_put_as_dspy_puts_them(practice, lm):
             [choice.finish_reason for choice in choices if choice.finish_reason],
         )
     assert said["streamll"] == said["dspy"]
+
+
+@pytest.mark.parametrize("side", BOTH, ids=lambda side: side.name)
+def test_an_lm_that_does_not_stream_has_no_raw_chunks(side):
+    """C1: DSPy's ``DummyLM``; its fields can be listened to, here."""
+    qa = dspy.Predict("question -> answer")
+    answers = [{"answer": "red"}, {"answer": "red"}]
+    with dspy.context(lm=DummyLM(answers), adapter=dspy.ChatAdapter()):
+        raw = read_all(side.streamify(qa)(question="?"))
+        listeners = [side.StreamListener("answer")]
+        said = read_all(side.streamify(qa, stream_listeners=listeners)(question="?"))
+    assert [type(value) for value in raw.values] == [dspy.Prediction]
+    assert said.text("answer") == ("" if side is DSPY else "red")
 
 
 def test_every_predictor_speaks_without_listeners(practice, lm):

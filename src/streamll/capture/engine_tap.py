@@ -187,6 +187,8 @@ class _Attempt:
             with self._below_legacy(lm) as below:
                 result = await self._waits.complete_legacy(self._backend, lm, request, context)
             if self._listener.streaming and not below.heard:
+                if not self._is_litellm():
+                    self._listener.chunk(None)
                 tell_outputs(self._listener, getattr(result, "outputs", None) or ())
         self._listener.done(result)
         return result
@@ -211,7 +213,7 @@ class _Attempt:
         if self._listener.streaming and unsupported() is None:
             from streamll.capture import litellm_tap
 
-            if litellm_tap.is_litellm(self._backend):
+            if self._is_litellm():
                 return litellm_tap.listening(self._listener, owner)
         return contextlib.nullcontext(_Unheard())
 
@@ -220,9 +222,16 @@ class _Attempt:
         if self._listener.streaming and unsupported() is None:
             from streamll.capture import litellm_tap
 
-            if not litellm_tap.is_litellm(self._backend) and litellm_tap.send_stream() is not None:
+            if not self._is_litellm() and litellm_tap.send_stream() is not None:
                 return litellm_tap.hearing_chunks(self._listener)
         return self._below_litellm(lm)
+
+    def _is_litellm(self) -> bool:
+        if unsupported() is not None:
+            return False
+        from streamll.capture import litellm_tap
+
+        return litellm_tap.is_litellm(self._backend)
 
     async def _streamed(self, request: Any) -> Any:
         """The streamed response, or None where that would not be the engine's own."""

@@ -40,7 +40,10 @@ class CallListener(Protocol):
     def text(self, text: str) -> None: ...
 
     def chunk(self, chunk: Any) -> None:
-        """The engine made a chunk of what comes next, as DSPy's own streaming shows it."""
+        """The engine made a chunk of what comes next, as DSPy's own streaming shows it.
+
+        ``None``: this engine makes no chunks, and DSPy shows none of what comes next.
+        """
 
     def thinking(self, text: str) -> None: ...
 

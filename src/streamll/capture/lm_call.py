@@ -245,10 +245,11 @@ class LMCall:
         )
 
     def chunk(self, chunk: Any) -> None:
-        """The engine itself made a chunk of what it is about to tell."""
+        """The engine itself made a chunk of what it is about to tell, or (``None``) never does."""
         self.given_chunks = True
-        for reader in self._chunk_readers:
-            reader.chunk(self, chunk)
+        if chunk is not None:
+            for reader in self._chunk_readers:
+                reader.chunk(self, chunk)
 
     def _show(self, delta: Delta, finish_reason: str | None = None) -> None:
         """Make a chunk of what was said, for those who read chunks."""
