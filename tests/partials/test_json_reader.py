@@ -13,10 +13,13 @@ from pydantic import TypeAdapter
 from values import cut, examples, reordered, schema_of, typed_values
 
 from streamll.capture.partial_form import partial_form
-from streamll.core.events import FieldPartial
+from streamll.core import wire
+from streamll.core.events import FieldPartial, Identity
 from streamll.core.parsing.partial import JSONReader
 from streamll.core.parsing.shape import ANYTHING, Shape
-from streamll.core.partials import PartialValue
+from streamll.core.partials import Partials, PartialValue
+
+WHO = Identity(run_id="r", call_id="c")
 
 bounded = settings(max_examples=examples(150), deadline=None)
 
@@ -209,3 +212,21 @@ def test_a_reader_that_missed_a_change_waits_for_the_next_whole_value():
     assert value.is_broken
     value.apply(FieldPartial(field="f", value={"b": 1}, state="complete"))
     assert (value.is_broken, value.value) == (False, {"b": 1})
+
+
+@bounded
+@given(st.data())
+def test_changes_survive_the_wire_and_whole_events_need_no_memory(data):
+    """X5, X10: a reader behind a broker has what a reader in the process has."""
+    annotation, value = data.draw(typed_values())
+    reader = JSONReader(Shape.of(schema_of(annotation)))
+    near, far, teller = Partials(), Partials(), Partials()
+    for chunk in data.draw(cut(json.dumps(value))):
+        for change in reader.feed(chunk):
+            event = FieldPartial(identity=WHO, field="f", **change._asdict())
+            whole = teller.whole(event)
+            assert (whole.place, whole.append) == ((), False)
+            mine = near.feed(event)
+            theirs = far.feed(wire.decode(wire.encode(event)))
+            assert theirs.value == mine.value == whole.value
+            assert theirs.state() == mine.state() == whole.state
