@@ -17,6 +17,7 @@ import dspy
 from dspy.adapters.types.citation import Citations
 
 from streamll.capture.chunks import Delta, chunk_of, citation_delta, tool_call_delta
+from streamll.capture.field_text import FieldText
 from streamll.capture.frames import Frame
 from streamll.capture.outcome import (
     annotations_of,
@@ -29,7 +30,6 @@ from streamll.capture.parsers import REPLY_FIELD, parser_for
 from streamll.capture.scope import Scope, is_quiet
 from streamll.capture.typed import (
     NativeCalls,
-    TypedField,
     is_prose,
     is_text,
     native_fields,
@@ -53,22 +53,6 @@ from streamll.core.events import (
 from streamll.core.parsing.base import Closed, Opened, Piece, Text
 from streamll.core.parsing.growth import COMPLETE, Change
 from streamll.core.plain import as_text
-
-
-class FieldText:
-    """What has been released of one field in the current attempt."""
-
-    __slots__ = ("length", "parts", "tokens", "typed")
-
-    def __init__(self, typed: TypedField | None) -> None:
-        self.typed = typed
-        self.parts: list[str] = []
-        self.length = 0
-        self.tokens = 0
-
-    @property
-    def text(self) -> str:
-        return "".join(self.parts)
 
 
 class LMCall:
@@ -379,6 +363,7 @@ class LMCall:
 
     def _whole_field(self, field: str, text: str) -> None:
         self._start_field(field)
+        self._fields[field].typed = None  # its value comes whole, too
         if text or self.cached:
             self._token(self._fields[field], field, text)
         self._end_open_field()
@@ -400,17 +385,11 @@ class LMCall:
             self._whole_field(field, final_text(value) if is_text(annotation) else "")
         if not is_prose(annotation):
             self._change(field, (Change((), value, COMPLETE),))
-        if released is not None and not self._agrees(released, annotation, value):
+        if released is not None and not released.agrees(annotation, value):
             text = final_text(value) if is_text(annotation) else as_text(value)
             self.run.publish(
                 FieldCorrected, self.scope, self.identity, field=field, text=text, value=value
             )
-
-    def _agrees(self, released: FieldText, annotation: Any, value: Any) -> bool:
-        """Whether what was said of a field is what the program has."""
-        if is_text(annotation):
-            return released.text == final_text(value)
-        return released.typed is None or self.cached or released.typed.agrees(released.text)
 
     def abandon(self, error_type: str) -> None:
         """The run ends while this call is still under way."""
