@@ -88,6 +88,19 @@ def test_ctrl_c_stops_the_reply_and_keeps_the_session(terminal, server):
     assert sent == ["Go", "The quick brown fox jumps", "On"]
 
 
+def test_a_retry_is_said_while_it_is_waited_for(terminal, server):
+    server.script(Fault(status=429, retry_after=1), "At last.")
+    with terminal() as session:
+        session.wait_for(prompts(1))
+        session.type("Hello\n")
+        session.wait_for(lambda emulator: "… trying again in 1." in emulator.text)
+        session.wait_for(prompts(2))
+        session.type("\x04")
+        assert session.finish() == 0
+    assert "\n\n  At last.\n" in session.emulator.text
+    assert "trying again" not in session.emulator.text
+
+
 def test_an_error_ends_the_reply_not_the_conversation(terminal, server):
     server.script(Reply(TEXT, fault=Fault(disconnect_after=4)), Fault(status=401), "Fine.")
     with terminal() as session:

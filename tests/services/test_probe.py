@@ -63,7 +63,9 @@ def test_the_provider_s_own_count_of_tokens_counts():
 
 def command(*arguments, capsys):
     code = main(["probe", *arguments])
-    return code, capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "streamll:" not in printed.err
+    return code, printed.out
 
 
 def test_the_command_compares_models_and_its_exit_code_tells(practice, capsys, monkeypatch):

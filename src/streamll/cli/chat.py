@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+import threading
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,9 @@ from streamll.cli.problem import Problem, in_one_line
 from streamll.cli.talking import model_to_talk_to
 from streamll.cli.typing_out import LEAST_WIDTH, TypingOut
 from streamll.core.errors import StreamllError
+from streamll.core.events import Event, LMWaiting
 from streamll.terminal.output import Output
-from streamll.terminal.text import amount, clean, one_line, seconds
+from streamll.terminal.text import amount, clean, head, one_line, seconds
 from streamll.terminal.wrap import fold
 
 if TYPE_CHECKING:
@@ -121,27 +122,47 @@ class Screen:
             prompt = f"\x01\x1b[{self.STYLES['user']}m\x02{sign}\x01\x1b[0m\x02 "
         return input(prompt)
 
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[list[bool]]:
-        """A sign that something is under way, until the first of it is to be written."""
-        shown = [self.interactive and self.obeys]
-        if shown[0]:
-            self.write(self.styled(f"{INDENT}…", "dim"))
-        try:
-            yield shown
-        finally:
-            self.clear(shown)
-
-    def clear(self, shown: list[bool]) -> None:
-        if shown[0]:
-            shown[0] = False
-            self.write("\r\x1b[K")
-
 
 def _without_end(line: str) -> str:
     if not line:
         raise EOFError
     return line.removesuffix("\n")
+
+
+class Waiting:
+    """A sign that a reply is on its way, until the first of it is to be written.
+
+    Hears the run's events, to say why it takes longer. That happens on the reply's own thread.
+    """
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._lock = threading.Lock()
+        self._over = not (screen.interactive and screen.obeys)
+
+    def __enter__(self) -> Waiting:  # noqa: PYI034 - Self needs Python 3.11
+        self._show("…")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def put(self, event: Event) -> None:
+        if isinstance(event, LMWaiting) and event.reason == "retry" and event.delay is not None:
+            self._show(f"… trying again in {seconds(event.delay)}")
+
+    def end(self) -> None:
+        if self._over:
+            return
+        with self._lock:
+            self._over = True
+            self._screen.write("\r\x1b[K")
+
+    def _show(self, text: str) -> None:
+        with self._lock:
+            if not self._over:
+                line = head(f"{INDENT}{text}", max(LEAST_WIDTH, (self._screen.width() or 80) - 1))
+                self._screen.write(f"\r\x1b[K{self._screen.styled(line, 'dim')}")
 
 
 class Conversation:
@@ -195,17 +216,20 @@ class Conversation:
         from streamll.operations import communicate_stream
 
         screen = self.screen
+        waiting = Waiting(screen)
         turn = communicate_stream(
-            self.session, self.branch, {"instruction": text, "imodel": self.model}
+            self.session,
+            self.branch,
+            {"instruction": text, "imodel": self.model, "sinks": [waiting]},
         )
         written = TypingOut(screen.write, screen.width, INDENT if screen.interactive else "")
         if screen.interactive:
             screen.write("\n")
         ending = None
         try:
-            with turn, screen.waiting() as shown:
+            with turn, waiting:
                 for chunk in turn:
-                    screen.clear(shown)
+                    waiting.end()
                     written.add(chunk)
         except KeyboardInterrupt:
             ending = self._say_ending(written, "stopped; what there is of it is kept", "note")

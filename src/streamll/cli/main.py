@@ -192,11 +192,10 @@ def probe(
     """Find out whether models really stream; exit code 0 if all of them do, 1 if not."""
     from streamll.cli.probe import run_probe
 
-    def work() -> None:
-        if not run_probe(models, base_url, question, as_json=as_json):
-            raise typer.Exit(FAILED)
-
-    _perform(debug, work)
+    streams: list[bool] = []
+    _perform(debug, lambda: streams.append(run_probe(models, base_url, question, as_json=as_json)))
+    if not all(streams):
+        raise typer.Exit(FAILED)
 
 
 @app.command()

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from streamll.cli.models import PACE
 from streamll.cli.talking import model_to_talk_to
-from streamll.terminal.text import cells, clean, head, one_line, seconds
+from streamll.terminal.text import cells, clean, one_line, seconds
+from streamll.terminal.wrap import fold
 
 if TYPE_CHECKING:
     from streamll.services import iModel
@@ -66,7 +67,7 @@ def in_table(probes: Sequence[Probe], width: int) -> str:
     else:
         lines = [line for row in rows[1:] for line in _block(row)]
     notes = [f"{SIGNS[p.verdict.value]} {p.model}: {_note(p)}" for p in probes]
-    return "\n".join([*lines, "", *(head(clean(note), max(width, 20)) for note in notes)])
+    return "\n".join([*lines, "", *(line for note in notes for line in fold(clean(note), width))])
 
 
 def cells_of(probe: Probe) -> tuple[str, ...]:
