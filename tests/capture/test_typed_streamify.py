@@ -11,7 +11,7 @@ from dspy.adapters.xml_adapter import XMLAdapter
 from pydantic import BaseModel
 
 import streamll
-from streamll.testing import Reply
+from streamll.testing import Reply, ToolCall
 
 
 class City(BaseModel):
@@ -76,3 +76,55 @@ def test_who_does_not_ask_gets_none(practice):
     with dspy.context(lm=practice.lm(), adapter=dspy.JSONAdapter()):
         items = list(streamed(question="?"))
     assert all(item.value is None for item in items[:-1])
+
+
+def test_native_tool_calls_can_be_listened_to(practice):
+    class Calling(dspy.Signature):
+        """Call."""
+
+        question: str = dspy.InputField()
+        tools: list[dspy.Tool] = dspy.InputField()
+        calls: dspy.ToolCalls = dspy.OutputField()
+
+    def search(query: str) -> str:
+        """Search."""
+        return query
+
+    practice.script(Reply("", tool_calls=[ToolCall("search", {"query": "Paris"})], chunk=4))
+    streamed = streamll.streamify(
+        dspy.Predict(Calling),
+        stream_listeners=[streamll.StreamListener("calls", values=True)],
+        async_streaming=False,
+    )
+    lm = practice.lm(model="gpt-4o-mini")
+    with dspy.context(lm=lm, adapter=dspy.ChatAdapter(use_native_function_calling=True)):
+        values = []
+        for item in streamed(question="?", tools=[dspy.Tool(search)]):
+            if isinstance(item, dspy.Prediction):
+                prediction = item
+            else:
+                assert item.chunk == ""
+                values.append(copy.deepcopy(item.value))
+    queries = [
+        call["args"]["query"]
+        for value in values
+        for call in value.get("tool_calls", ())
+        if call.get("args")
+    ]
+    assert queries[-1] == "Paris"
+    assert len(set(queries)) > 1
+    assert prediction.calls.tool_calls[0].args == {"query": "Paris"}
+
+
+def test_two_step_can_be_listened_to(practice):
+    practice.script("Paris, with 2 people.", REPLY)
+    lm = practice.lm()
+    streamed = streamll.streamify(
+        dspy.Predict(Cities),
+        stream_listeners=[streamll.StreamListener("cities", values=True)],
+        async_streaming=False,
+    )
+    with dspy.context(lm=lm, adapter=dspy.TwoStepAdapter(lm)):
+        *responses, prediction = streamed(question="?")
+    assert responses[-1].value == [city.model_dump() for city in prediction.cities]
+    assert len(responses) > 3

@@ -156,9 +156,10 @@ class Translation:
             yield response
 
     def _partial(self, event: FieldPartial) -> Iterator[Any]:
-        """Said by the token it came with, which follows."""
+        """Said by the token it came with, which follows; native tool calls have none."""
         self._partials.feed(event)
-        return iter(())
+        if event.field not in self._spoken.get(event.call_id, ()):
+            yield from self._responses(event, "")
 
     def _token(self, event: TokenEvent) -> Iterator[Any]:
         first = self._spoken.setdefault(event.call_id, {}).setdefault(event.field, event)
