@@ -28,10 +28,20 @@ class Backend:
 
 
 def available(make: Callable[[], servers.Server]) -> servers.Server:
-    """Start a server; without one, in CI the tests fail (skipped is failed there)."""
-    try:
-        server = make()
-        server.start()
-    except servers.Unavailable as problem:
-        pytest.skip(str(problem))
-    return server
+    """Start a server; without one, in CI the tests fail (skipped is failed there).
+
+    Between finding a free port and using it somebody else may take it: then another try.
+    """
+    for attempt in range(3):
+        try:
+            server = make()
+            server.start()
+        except servers.Unavailable as problem:
+            pytest.skip(str(problem))
+        except servers.DidNotStart:
+            server.stop()
+            if attempt == 2:
+                raise
+        else:
+            return server
+    raise AssertionError("unreachable")

@@ -16,7 +16,7 @@ def server_of(tmp_path_factory):
     started: dict[str, servers.Server] = {}
 
     def make(name: str) -> servers.Server:
-        folder: Path = tmp_path_factory.mktemp(name)
+        folder: Path = tmp_path_factory.mktemp(name)  # another for each attempt
         if name == "rabbitmq":
             return servers.RabbitMQServer(folder)
         binary = servers.redis_binary() if name == "redis" else servers.valkey_binary()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -83,10 +84,11 @@ async def collect(consumer: EventConsumer, enough, seconds: float = BOUND) -> li
     events: list[Event] = []
 
     async def read() -> None:
-        async for event in consumer:
-            events.append(event)
-            if enough(events):
-                return
+        async with contextlib.aclosing(aiter(consumer)) as found:
+            async for event in found:
+                events.append(event)
+                if enough(events):
+                    return
 
     try:
         await asyncio.wait_for(read(), seconds)

@@ -25,10 +25,14 @@ class Unavailable(Exception):
     """This machine has no such server; says how to get one."""
 
 
-def free_port(below: int = 45_000) -> int:
+class DidNotStart(Exception):
+    """The server ended at once; says what it printed."""
+
+
+def free_port() -> int:
     """A port nobody uses, outside the range the system gives to others."""
     for _ in range(1000):
-        port = 20_000 + int.from_bytes(os.urandom(2), "big") % (below - 20_000)
+        port = 20_000 + int.from_bytes(os.urandom(2), "big") % 12_000
         with contextlib.closing(socket.socket()) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
@@ -80,7 +84,7 @@ class Server:
     def _up(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
-            raise Unavailable((self.folder / "output.log").read_text("utf-8", "replace")[-2000:])
+            raise DidNotStart((self.folder / "output.log").read_text("utf-8", "replace")[-2000:])
         return self.answers()
 
     def kill(self) -> None:

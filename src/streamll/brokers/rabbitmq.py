@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,6 @@ def _library() -> Any:
         raise ConfigurationError(
             "RabbitMQ needs the aio-pika package: pip install 'streamll[rabbitmq]'"
         ) from None
-    logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)  # we tell it in our words
     return aio_pika
 
 
@@ -171,7 +170,11 @@ class _Writer:
 
 
 class RabbitMQSource:
-    """Reads a log's stream queue, or the queue of a group."""
+    """Reads a log's stream queue, or the queue of a group.
+
+    The connection lives on an event loop of its own. A reader may end its loop at any moment, and
+    aio-pika leaves tasks behind when it cannot say goodbye.
+    """
 
     def __init__(self, url: str, options: Options) -> None:
         _library()
@@ -179,6 +182,7 @@ class RabbitMQSource:
         self._options = options
         self._connection: Any = None
         self._channel: Any = None
+        self._loop: LoopThread | None = None
         self._arrived: asyncio.Queue[aio_pika.IncomingMessage] = asyncio.Queue()
         self._after: int | None = None
         self._began: float | None = None
@@ -208,6 +212,46 @@ class RabbitMQSource:
 
     async def connect(self) -> None:
         await self.close()
+        self._loop = LoopThread("streamll-rabbitmq")
+        await self._loop.run(asyncio.wait_for(self._connect(), CONFIRM_SECONDS))
+
+    async def read(self) -> list[Entry]:
+        entries: list[Entry] = await self._there(self._read())
+        return entries
+
+    async def acknowledge(self, entry: Entry) -> None:
+        await self._there(entry.receipt.ack())
+
+    async def keep(self, entries: Sequence[Entry]) -> None:
+        """Not needed: while the connection lives, RabbitMQ gives the message to nobody else."""
+
+    async def bury(self, body: bytes) -> None:
+        await self._there(self._bury(body))
+
+    async def lag(self) -> int | None:
+        if self._options.group is None:
+            return None
+        lag: int = await self._there(self._waiting())
+        return lag
+
+    async def close(self) -> None:
+        loop, self._loop = self._loop, None
+        connection, self._connection = self._connection, None
+        if loop is not None:
+            if connection is not None:
+                await loop.run(_closed(connection))
+            await asyncio.to_thread(loop.stop, 5.0)
+
+    async def _there(self, coroutine: Awaitable[Any]) -> Any:
+        if self._loop is None or self._connection is None:
+            if inspect.iscoroutine(coroutine):
+                coroutine.close()
+            raise ConnectionError("not connected")
+        return await self._loop.run(coroutine)
+
+    # --- on the connection's loop ---------------------------------------------------------------
+
+    async def _connect(self) -> None:
         self._arrived = asyncio.Queue()
         if self._began is None:
             self._began = time.time()
@@ -222,7 +266,7 @@ class RabbitMQSource:
             queue = await self._channel.get_queue(f"{self._options.target}.log", ensure=False)
             await queue.consume(self._arrived.put, arguments={"x-stream-offset": self._place()})
 
-    async def read(self) -> list[Entry]:
+    async def _read(self) -> list[Entry]:
         if self._arrived.empty() and (self._channel is None or self._channel.is_closed):
             raise ConnectionError("RabbitMQ closed the channel")
         try:
@@ -235,13 +279,7 @@ class RabbitMQSource:
             return [self._given(message) for message in messages]
         return await self._passed(messages)
 
-    async def acknowledge(self, entry: Entry) -> None:
-        await entry.receipt.ack()
-
-    async def keep(self, entries: Sequence[Entry]) -> None:
-        """Not needed: while the connection lives, RabbitMQ gives the message to nobody else."""
-
-    async def bury(self, body: bytes) -> None:
+    async def _bury(self, body: bytes) -> None:
         import aio_pika
 
         name = self._options.dead_letter or f"{self._options.target}.dead"
@@ -258,22 +296,13 @@ class RabbitMQSource:
         finally:
             await channel.close()
 
-    async def lag(self) -> int | None:
-        if self._options.group is None or self._connection is None:
-            return None
+    async def _waiting(self) -> int:
         channel = await self._connection.channel()
         try:
             queue = await channel.declare_queue(self._group_name, passive=True)
             return int(queue.declaration_result.message_count or 0)
         finally:
             await channel.close()
-
-    async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await _closed(connection)
-
-    # --- inside ---------------------------------------------------------------------------------
 
     @property
     def _group_name(self) -> str:
@@ -349,24 +378,20 @@ async def _closed(connection: Any) -> None:
 async def _declare_log(connection: Any, name: str, max_bytes: int = MAX_BYTES) -> None:
     """The exchange and the stream queue of a log, if they are not there."""
     from aio_pika import ExchangeType
-    from aiormq.exceptions import ChannelNotFoundEntity
+    from aiormq.exceptions import ChannelPreconditionFailed
 
     channel = await connection.channel()
+    exchange = await channel.declare_exchange(name, ExchangeType.TOPIC, durable=True)
     try:
-        exchange = await channel.declare_exchange(name, ExchangeType.TOPIC, durable=True)
-        try:
-            await channel.declare_queue(f"{name}.log", passive=True)
-        except ChannelNotFoundEntity:  # closes the channel
-            channel = await connection.channel()
-            queue = await channel.declare_queue(
-                f"{name}.log",
-                durable=True,
-                arguments={"x-queue-type": "stream", "x-max-length-bytes": max_bytes},
-            )
-            await queue.bind(exchange, "#")
-    finally:
-        if not channel.is_closed:
-            await channel.close()
+        queue = await channel.declare_queue(
+            f"{name}.log",
+            durable=True,
+            arguments={"x-queue-type": "stream", "x-max-length-bytes": max_bytes},
+        )
+    except ChannelPreconditionFailed:  # it is there, with limits somebody else has chosen
+        return
+    await queue.bind(exchange, "#")
+    await channel.close()
 
 
 def _explained(error: BaseException) -> str:

@@ -33,6 +33,10 @@ BATCH = 256
 """At most this many items are handed over at once."""
 
 
+ROUNDS = 20
+"""How often a loop that ends cancels what is left: tasks may start others when they are cancelled."""
+
+
 class Reached(Marker):
     """Travels behind the items put so far; ``event`` is set when they have been handled."""
 
@@ -205,6 +209,14 @@ class LoopThread:
 
         return asyncio.run_coroutine_threadsafe(wait(), self._loop).result()
 
+    async def run(self, awaitable: Awaitable[Any]) -> Any:
+        """``call`` for somebody on another event loop."""
+
+        async def wait() -> Any:
+            return await awaitable
+
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(wait(), self._loop))
+
     def stop(self, timeout: float | None) -> None:
         """Cancel what still runs and close the loop."""
         with contextlib.suppress(RuntimeError):  # closed before
@@ -222,7 +234,10 @@ class LoopThread:
 
     async def _cancel_tasks(self) -> None:
         """Cancel what runs, and what that starts when it is cancelled."""
-        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+        for _ in range(ROUNDS):
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            if not tasks:
+                return
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait(tasks, timeout=0.5)
