@@ -27,6 +27,7 @@ demo: $(READY)
 
 test: $(READY)
 	@sh scripts/servers.sh .cache/servers
+	@sh scripts/chromium.sh .cache/chromium
 	$(RUN) pytest $(ARGS)
 
 check: $(READY)

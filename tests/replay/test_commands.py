@@ -1,0 +1,94 @@
+"""X13: ``streamll replay`` and ``streamll report`` from the command line."""
+
+from __future__ import annotations
+
+import time
+
+import dspy
+import pytest
+
+from streamll.cli.main import main
+from streamll.cli.replay import play
+from streamll.consumer import EventConsumer
+from streamll.sinks.jsonl import JSONLSink
+from streamll.testing import record
+from streamll.testing.record_file import recorded_events
+
+
+@pytest.fixture
+def recording(practice, tmp_path):
+    practice.script({"answer": "Paris, naturally."})
+    dspy.configure(lm=practice.lm())
+    with record(tmp_path / "run.jsonl") as path:
+        dspy.Predict("question -> answer")(question="Which city lies on the Seine?")
+    return path
+
+
+def test_a_recording_plays_in_the_terminal(recording, capsys):
+    assert main(["replay", str(recording), "--speed", "0"]) == 0
+    assert '[TOKEN] answer: "Paris"' in capsys.readouterr().out
+
+
+def test_events_are_played_at_their_own_pace(recording):
+    events = list(recorded_events(recording))
+    took = events[-1].timestamp - events[0].timestamp
+    heard = []
+    began = time.monotonic()
+    play(events, lambda event: heard.append((time.monotonic() - began, event)), took / 0.4)
+    assert [event for _, event in heard] == events
+    for at, event in heard:
+        assert at >= (event.timestamp - events[0].timestamp) * 0.4 / took - 0.01
+
+
+def test_a_recording_plays_into_a_log(recording, tmp_path):
+    log = f"sqlite:///{tmp_path}/log.db"
+    assert main(["replay", str(recording), "--speed", "0", "--to", log]) == 0
+    heard = []
+    consumer = EventConsumer(log, start="beginning")
+
+    @consumer.on("*")
+    def keep(event):
+        heard.append(event)
+        if event.event_type == "run.end":
+            consumer.stop()
+
+    consumer.run_sync()
+    text = "".join(event.token for event in heard if event.event_type == "token")
+    assert text == "Paris, naturally."
+
+
+def test_a_file_of_the_jsonl_sink_plays_as_well(recording, tmp_path, capsys):
+    path = tmp_path / "sink.jsonl"
+    sink = JSONLSink(path)
+    for event in recorded_events(recording):
+        sink.put(event)
+    sink.stop()
+    assert main(["replay", str(path), "--speed", "0"]) == 0
+    assert "Paris" in capsys.readouterr().out
+
+
+def test_a_report_is_one_file_beside_the_recording(recording, tmp_path, capsys):
+    assert main(["report", str(recording)]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "run.html")
+    html = (tmp_path / "run.html").read_text("utf-8")
+    assert '"token":"Paris"' in html
+    assert "<link" not in html.replace('<link rel="icon" href="data:', "")
+    assert " src=" not in html
+    assert main(["report", str(recording), "-o", str(tmp_path / "other.html")]) == 0
+    assert (tmp_path / "other.html").read_text("utf-8") == html
+
+
+@pytest.mark.parametrize("command", ["replay", "report"])
+def test_a_file_that_is_not_there_or_empty_is_one_line(command, tmp_path, capsys):
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    for path, words in ((tmp_path / "none", "there is no file"), (empty, "has no events")):
+        assert main([command, str(path)]) != 0
+        told = capsys.readouterr().err
+        assert words in told
+        assert told.count("\n") == 1
+
+
+def test_two_places_are_one_too_many(recording, capsys):
+    assert main(["replay", str(recording), "--web", "--to", "sqlite:///x.db"]) != 0
+    assert "choose one" in capsys.readouterr().err

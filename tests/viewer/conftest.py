@@ -1,0 +1,96 @@
+"""A real browser, a real server, and the page between them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import dspy
+import pytest
+
+from serve.serving import Server, wait_until
+from streamll.serve import create_app
+
+ROOT = Path(__file__).parent.parent.parent
+UNPACKED = ROOT / ".cache" / "chromium" / "chromium"
+ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage"]
+
+
+def find_chromium() -> str | None:
+    """This machine's Chromium, or the one that ``make test`` unpacks into the checkout."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    return found or (str(UNPACKED) if os.access(UNPACKED, os.X_OK) else None)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    path = find_chromium()
+    if path is None:
+        pytest.skip("no Chromium: install Debian's chromium, or run the tests with make test")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """``open_page(url, **context)``: a page of its own; an error in its scripts fails the test."""
+    contexts, errors = [], []
+
+    def open_(url, **options):
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 860}, **options})
+        context.set_default_timeout(20_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("dialog", lambda dialog: errors.append(f"dialog: {dialog.message}"))
+        page.on(
+            "console",
+            lambda message: errors.append(message.text) if message.type == "error" else None,
+        )
+        if url:
+            page.goto(url)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+@pytest.fixture
+def site(practice, tmp_path):
+    """``site(program, …)``: the programs on a server of their own; its address."""
+    servers = []
+    dspy.configure(lm=practice.lm(), adapter=dspy.ChatAdapter())
+
+    def start(programs, **options):
+        log = f"sqlite:///{tmp_path}/log{len(servers)}.db"
+        servers.append(Server(create_app(programs, log=log, **options)))
+        return servers[-1]
+
+    yield start
+    practice.release()
+    for server in servers:
+        server.stop()
+
+
+def shown_text(page, field, last=True):
+    """What the page shows of a field."""
+    texts = page.locator(f'.field[data-field="{field}"] .text')
+    return (texts.last if last else texts.first).text_content() if texts.count() else ""
+
+
+def wait_text(page, field, text):
+    page.wait_for_function(
+        """([field, text]) => [...document.querySelectorAll(
+            `.field[data-field="${field}"] .text`)].some((box) => box.textContent.includes(text))""",
+        arg=[field, text],
+    )
+
+
+__all__ = ["shown_text", "wait_text", "wait_until"]
