@@ -207,3 +207,13 @@ def test_a_superseded_attempt_takes_its_partials_with_it(server):
             assert values[-1][1] == events.result().value == [{"a": 1}]
     second = [value for attempt, value in values if attempt == values[-1][0]]
     assert second[0] == []
+
+
+def test_a_code_fence_around_the_json_is_no_repair(server):
+    text = '```json\n[{"a": 1}, {"a": 2}]\n```'
+    events, seen, prediction = stream_value(
+        server, dspy.ChatAdapter(), list[dict[str, int]], testing.Reply(as_chat(text), chunk=3)
+    )
+    assert [{"a": 1}, {}] in [value for value, _ in seen]
+    assert seen[-1][0] == prediction.value == [{"a": 1}, {"a": 2}]
+    assert not [event for event in events if event.event_type == "field.corrected"]

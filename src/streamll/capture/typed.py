@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import enum
 import functools
+import json
+import re
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, Union, get_args, get_origin
@@ -27,6 +29,7 @@ from streamll.core.parsing.growth import COMPLETE, PARTIAL, Change
 from streamll.core.parsing.partial import JSONReader
 from streamll.core.parsing.shape import Shape
 
+_FENCE = re.compile(r"\s*```(?:json)?\s*([\[{].*[\]}])\s*```\s*", re.DOTALL)
 STRUCTURED_TYPES = (dspy.ToolCalls, Citations)
 """DSPy's own types that a model writes as JSON; the others have ways of their own."""
 
@@ -159,11 +162,19 @@ class Structured:
         reader = self._reader
         if reader.is_exact:
             return not reader.growth.repeats
-        return (
-            isinstance(reader, JSONReader)
-            and reader.growth.is_complete
-            and bool(json_repair.loads(text) == reader.growth.value)
-        )
+        if not (isinstance(reader, JSONReader) and reader.growth.is_complete):
+            return False
+        return bool(_read(text) == reader.growth.value)
+
+
+def _read(text: str) -> Any:
+    """What DSPy reads from a text; in a code fence and else in order, at the cost of JSON."""
+    if fence := _FENCE.fullmatch(text):
+        try:
+            return json.loads(fence[1])
+        except ValueError:
+            pass
+    return json_repair.loads(text)
 
 
 class GrowingText:
