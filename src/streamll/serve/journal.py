@@ -16,7 +16,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
 from streamll.brokers.opening import default_target, open_sink, open_source, without_password
 from streamll.brokers.source import LIMIT, Entry, Options
@@ -32,10 +32,15 @@ KEPT_EVENTS = 4_000
 """Events of a run that are kept for its readers, at least; twice that at most."""
 
 SHORT_READ_IS_THE_END = ("sqlite:", "redis:", "rediss:", "unix:")
+CLOCKS_APART = 2.0
+"""Seconds by which the clocks of the machines that write a log may differ."""
+
 TURNS = 8
 """Readers that look into the log at once."""
 
 RETRY_SECONDS = 0.5
+START_SECONDS = 5.0
+"""What a start waits for a log that is away; it goes on trying behind that."""
 TALK = "server."
 
 
@@ -123,10 +128,15 @@ class Journal:
         self.reachable = False
 
     async def start(self) -> None:
-        """Begin to listen. Returns when nothing written from now on can be missed."""
+        """Begin to listen. When it ``listens``, nothing written from then on can be missed."""
         if self._tail is None:
             self._tail = asyncio.create_task(self._listen(), name="streamll journal")
-        await self._at_end.wait()
+        if not self.listens:
+            await asyncio.wait({asyncio.ensure_future(self._at_end.wait())}, timeout=START_SECONDS)
+
+    @property
+    def listens(self) -> bool:
+        return self._at_end.is_set()
 
     async def close(self) -> None:
         if self._tail is not None:
@@ -152,13 +162,14 @@ class Journal:
             if not feed.readers:
                 self._feeds.pop(run_id, None)
 
-    async def history(self, position: Position) -> AsyncIterator[list[Event]]:
+    async def history(self, position: Position) -> AsyncGenerator[list[Event], None]:
         """What the log holds of a run behind ``position``, and then no more."""
         options = Options(target=self._target, start="beginning", run_id=position.run_id)
         source = open_source(self.url, options)
         reading = Reading()
         if position.seq >= 0:
             reading.resume(position.run_id, position.seq, position.offset)
+        latest = time.time() + CLOCKS_APART
         connected, complete = False, False
         try:
             while not complete:
@@ -176,6 +187,8 @@ class Journal:
                     yield events
                     if events[-1].event_type in TERMINAL:
                         return
+                if any(each and each[-1].timestamp > latest for each in letters):
+                    return  # a log that is written to all the time has no end to wait for
         finally:
             await source.close()
 
@@ -189,11 +202,10 @@ class Journal:
         index = feed.index_behind(position.seq)
         while True:
             if index is None:
-                async for events in self.history(position):
-                    items = items_of(events, position.seq)
+                async for items in self._catch_up(position, feed):
                     position = items[-1].reached(position)
                     yield items
-                    if events[-1].event_type in TERMINAL:
+                    if items[-1].event.event_type in TERMINAL:
                         return
                 index = feed.index_behind(position.seq)
             index = feed.start if index is None else index
@@ -212,6 +224,16 @@ class Journal:
                 return
             if feed.is_at_end(index):
                 await feed.wait()
+
+    async def _catch_up(self, position: Position, feed: Feed) -> AsyncGenerator[list[Item], None]:
+        """What the log holds behind ``position``, as far as the feed does not go back."""
+        async with contextlib.aclosing(self.history(position)) as pages:
+            async for events in pages:
+                items = items_of(events, position.seq)
+                position = items[-1].reached(position)
+                yield items
+                if feed.index_behind(position.seq) is not None:
+                    return
 
     # --- listening ----------------------------------------------------------------------------
 

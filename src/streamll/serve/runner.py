@@ -46,6 +46,10 @@ class TooManyRuns(StreamllError):
     """As many programs run here as may."""
 
 
+class LogAway(StreamllError):
+    """The log has not been reached yet, so nobody could follow a run."""
+
+
 class Runner:
     """Starts programs, stops them, and looks after those that nobody runs any more."""
 
@@ -98,8 +102,10 @@ class Runner:
 
         Raises:
             TooManyRuns: as many run here as may.
-            UnknownFieldError: of ``fields``.
+            LogAway: the log could not be read yet.
         """
+        if not self.journal.listens:
+            raise LogAway("the log cannot be read")
         if len(self._tasks) >= self.limits.runs:
             raise TooManyRuns(f"{self.limits.runs} programs run here already")
         call = streamll.stream(

@@ -20,7 +20,7 @@ from streamll.serve.programs import Served
 from streamll.serve.readers import stream_of_log
 from streamll.serve.readership import Readership
 from streamll.serve.requests import refuse
-from streamll.serve.runner import Runner, TooManyRuns
+from streamll.serve.runner import LogAway, Runner, TooManyRuns
 from streamll.serve.sending import StreamingBody
 
 logger = logging.getLogger("streamll")
@@ -88,6 +88,8 @@ class Service:
             return await self.runner.start(program, inputs, context=context, chat=chat)
         except TooManyRuns as error:
             raise refuse(429, str(error), **{"retry-after": "1"}) from None
+        except LogAway as error:
+            raise refuse(503, str(error), **{"retry-after": "1"}) from None
         except (ValueError, TypeError) as error:
             raise refuse(400, str(error)) from None
         except StreamllError as error:
@@ -119,8 +121,10 @@ class Service:
         """Whether anything comes, or will come, behind ``position``.
 
         Raises:
-            Refused: 404, the log holds no such run.
+            Refused: 404, the log holds no such run; 503, it cannot be read.
         """
+        if not self.runner.journal.listens:
+            raise refuse(503, "the log cannot be read", **{"retry-after": "1"})
         run_id = position.run_id
         feed = self.runner.journal.feeds.get(run_id)
         if run_id in self.runner.running or (

@@ -1,0 +1,75 @@
+"""X10: the same server over the user's own Redis, Valkey or RabbitMQ."""
+
+from __future__ import annotations
+
+import dspy
+import pytest
+
+from brokers import servers
+from brokers.backends import available
+from serve.serving import events_of, frames, text_of, wait_until
+from streamll.serve import create_app
+
+WORDS = " ".join(f"word{n}" for n in range(60))
+
+
+@pytest.fixture(params=["redis", "valkey", "rabbitmq"])
+def broker(request, tmp_path):
+    def make():
+        if request.param == "rabbitmq":
+            return servers.RabbitMQServer(tmp_path)
+        binary = servers.redis_binary() if request.param == "redis" else servers.valkey_binary()
+        return servers.RedisServer(tmp_path, binary, "--appendonly", "no")
+
+    server = available(make)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def not_yet_there(tmp_path):
+    server = servers.RedisServer(tmp_path, servers.valkey_binary(), "--appendonly", "no")
+    yield server
+    server.stop()
+
+
+def test_a_log_that_is_away_is_told_and_waited_for(lm, not_yet_there, serve, monkeypatch):
+    from streamll.serve import journal
+
+    monkeypatch.setattr(journal, "START_SECONDS", 0.2)
+    app = create_app(dspy.Predict("question -> answer"), log=not_yet_there.url)
+    with serve(app).client() as client:
+        assert client.get("/healthz").status_code == 503
+        answer = client.post("/runs", json={"inputs": {"question": "q"}})
+        assert (answer.status_code, "log" in answer.json()["error"]) == (503, True)
+        assert client.get("/runs/r1/events").status_code == 503
+        not_yet_there.start()
+        wait_until(lambda: client.get("/healthz").status_code == 200)
+        assert client.post("/runs", json={"inputs": {"question": "q"}}).status_code == 202
+
+
+def test_a_run_is_resumed_elsewhere_and_cancelled_from_there(practice, lm, broker, serve):
+    practice.pace = 0.01
+    practice.script({"answer": WORDS}, {"answer": WORDS * 20})
+    program = dspy.Predict("question -> answer")
+    here, there = (serve(create_app(program, log=broker.url)) for _ in range(2))
+    with here.client() as client, there.client() as other:
+        asked = {"inputs": {"question": "q"}}
+        run = client.post("/runs", json=asked).json()
+        had = []
+        with client.stream("GET", run["events"]) as response:
+            for frame in frames(response):
+                had.append(frame)
+                if len(had) == 15:
+                    break
+        rest = events_of(other, run["events"], headers={"last-event-id": had[-1].id})
+        assert text_of([*(f.event for f in had), *rest]) == WORDS
+        assert text_of(events_of(other, run["events"])) == WORDS
+        assert other.get(run["url"]).json()["status"] == "ended"
+        run = client.post("/runs", json=asked).json()
+        with client.stream("GET", run["events"]) as response:
+            coming = frames(response)
+            while next(coming).event["event_type"] != "token":
+                pass
+            assert other.delete(run["url"]).status_code == 202
+            assert [f.event for f in coming][-1]["event_type"] == "run.cancelled"
