@@ -124,6 +124,7 @@ class Provider(socketserver.StreamRequestHandler):
 
 class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
+    request_queue_size = 2048  # a thousand may connect at once
     address_family = socket.AF_INET
 
 

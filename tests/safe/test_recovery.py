@@ -152,7 +152,7 @@ def test_streams_to_one_provider_with_one_key_share_a_breaker(practice):
 
 def test_a_provider_that_fails_again_and_again_is_left_alone(practice, run, lm, breaker):
     practice.fault = Fault(status=500)
-    config = StreamConfig(max_retries=3, retry_delay=0)
+    config = StreamConfig(max_retries=3, retry_delay=0, max_retry_delay=1)
     for _ in range(3):
         outcome = run(config)
         assert isinstance(outcome.error, dspy.LMError)
@@ -162,6 +162,15 @@ def test_a_provider_that_fails_again_and_again_is_left_alone(practice, run, lm, 
     assert len(practice.requests) == 10
     assert "openai failed 10 times in a row" in str(outcome.error)
     assert 25 < outcome.error.retry_after <= 30
+
+
+def test_a_stream_under_way_waits_for_the_breaker(practice, run, lm):
+    own = CircuitBreaker(failures=2, open_seconds=0.3)
+    practice.script(Fault(status=500), Fault(status=500), WHOLE)
+    outcome = run(StreamConfig(retry_delay=0.01, breaker=own))
+    assert outcome.text == TEXT
+    assert own.state == "closed"
+    assert any(event.delay > 0.2 for event in outcome.of("lm.waiting"))
 
 
 def test_a_breaker_lets_one_call_try_and_closes_when_that_is_well(practice, run, lm):

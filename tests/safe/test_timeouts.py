@@ -230,3 +230,44 @@ def test_no_thread_per_stream_watches_the_time(practice, lm):
 
     names = [name for name in asyncio.run(main()) if name.startswith("streamll")]
     assert names == ["streamll timers"]
+
+
+class Streamified(dspy.Module):
+    """DSPy itself streams inside: its attempts stand, the timeouts hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.predict = dspy.Predict("question -> answer")
+
+    async def aforward(self, question):
+        last = None
+        async for item in dspy.streamify(self.predict, is_async_program=True)(question=question):
+            last = item
+        return last
+
+
+@pytest.mark.parametrize(
+    ("config", "fault", "kind"),
+    [
+        (StreamConfig(first_token_timeout=0.3), Fault(silent=True), FirstTokenTimeout),
+        (StreamConfig(idle_timeout=0.3), Fault(stall_after=AFTER), IdleTimeout),
+        (StreamConfig(timeout=0.5), Fault(stall_after=AFTER), TotalTimeout),
+    ],
+    ids=["first token", "idle", "total"],
+)
+def test_timeouts_hold_where_dspy_itself_streams(lm, practice, config, fault, kind):
+    from outcomes import run_async
+
+    practice.script(Reply(WHOLE, fault=fault))
+    outcome = run_async(config, program=Streamified())
+    assert type(outcome.error) is kind
+    practice.requests[0].wait_closed(2)
+
+
+def test_a_streamified_program_inside_ends_well(lm, practice):
+    from outcomes import run_async
+
+    practice.script(WHOLE)
+    outcome = run_async(StreamConfig(first_token_timeout=30, idle_timeout=30), Streamified())
+    assert outcome.error is None
+    assert outcome.prediction.answer == TEXT

@@ -20,7 +20,7 @@ from streamll.core.events import Event
 
 if TYPE_CHECKING:
     from streamll.capture.fields import FieldSelection
-    from streamll.capture.govern import Governor
+    from streamll.capture.governed_call import Governor
     from streamll.capture.lm_call import LMCall
     from streamll.capture.run import Run
     from streamll.capture.status import Statuses

@@ -29,7 +29,8 @@ from streamll.capture.enter import (
 )
 from streamll.capture.fields import FieldSelection
 from streamll.capture.frames import output_fields
-from streamll.capture.govern import Governor, timeout_behind
+from streamll.capture.govern import timeout_behind
+from streamll.capture.governed_call import Governor
 from streamll.capture.patch import install
 from streamll.capture.run import Run
 from streamll.capture.scope import Scope, current_scope
