@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from streamll.capture.callbacks import CALLBACK
-from streamll.capture.govern import GovernedCall, Governor
+from streamll.capture.governed_call import GovernedCall, Governor
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID
 from streamll.capture.lm_call import LMCall
 from streamll.capture.scope import current_scope

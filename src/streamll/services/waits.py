@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from streamll.capture.engine_tap import tap
-from streamll.capture.govern import GovernedCall, InThread, OnLoop, governed
+from streamll.capture.govern import InThread, OnLoop, governed
+from streamll.capture.governed_call import GovernedCall
 from streamll.capture.waits import run_blocking
 from streamll.services import hooks
 from streamll.services.engines import Engines
