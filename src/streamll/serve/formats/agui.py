@@ -27,8 +27,9 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from streamll.core.events import Event
-from streamll.serve.formats import story as st
+from streamll.serve.formats import steps as st
 from streamll.serve.formats.base import Format, Telling, to_json
+from streamll.serve.formats.story import Story
 
 
 class AGUI(Format):
@@ -36,7 +37,7 @@ class AGUI(Format):
 
     def __init__(self, telling: Telling) -> None:
         super().__init__(telling)
-        self._story = st.Story(telling)
+        self._story = Story(telling)
         self._said: dict[str, st.Part | st.Tool] = {}  # what the client's messages hold, in order
         self._state: dict[str, Any] | None = None
         self._snapshot_due = False

@@ -27,8 +27,9 @@ from typing import Any, ClassVar
 
 from streamll.core import events as ev
 from streamll.core.events import Event
-from streamll.serve.formats import story as st
+from streamll.serve.formats import steps as st
 from streamll.serve.formats.base import Format, Telling, to_json
+from streamll.serve.formats.story import Story
 from streamll.serve.formats.vercel import DONE
 
 FINISH_REASONS = {"length": "length", "content_filter": "content_filter"}
@@ -41,7 +42,7 @@ class OpenAI(Format):
 
     def __init__(self, telling: Telling) -> None:
         super().__init__(telling)
-        self._story = st.Story(telling)
+        self._story = Story(telling)
         self._created = 0
         self._over = False
         self._sent = ""  # of the reply, over all its parts
@@ -158,7 +159,7 @@ class Completion:
 
     def __init__(self, telling: Telling) -> None:
         self._telling = telling
-        self._story = st.Story(telling)
+        self._story = Story(telling)
         self._created = 0
         self.failure: dict[str, Any] | None = None
         self._end: st.Finished | None = None

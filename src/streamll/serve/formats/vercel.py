@@ -29,8 +29,9 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from streamll.core.events import Event
-from streamll.serve.formats import story as st
+from streamll.serve.formats import steps as st
 from streamll.serve.formats.base import Format, Telling, to_json
+from streamll.serve.formats.story import Story
 
 DONE = b"[DONE]"
 
@@ -41,7 +42,7 @@ class Vercel(Format):
 
     def __init__(self, telling: Telling) -> None:
         super().__init__(telling)
-        self._story = st.Story(telling)
+        self._story = Story(telling)
 
     def feed(self, event: Event) -> list[bytes]:
         payloads = [to_json(o) for step in self._story.tell(event) for o in self._render(step)]
