@@ -54,7 +54,8 @@ RULES = {
     # how a run looks in a terminal, as data; rich only draws
     "terminal": Rule({".core", ".terminal"}, within={"rich"}),
     "sinks": Rule(
-        {".core", ".flow", ".sinks", ".terminal", "msgspec"}, within={".brokers", "rich"}
+        {".core", ".flow", ".sinks", ".terminal", "msgspec"},
+        within={".brokers", "opentelemetry", "rich"},
     ),
     # a broker's client and OpenTelemetry are loaded by whoever uses them
     "brokers": Rule(

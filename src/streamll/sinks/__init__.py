@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from streamll.sinks.jsonl import JSONLSink as JSONLSink
     from streamll.sinks.jsonl import read_jsonl as read_jsonl
     from streamll.sinks.memory import MemorySink as MemorySink
+    from streamll.sinks.otel import OTelSink as OTelSink
     from streamll.sinks.terminal import TerminalSink as TerminalSink
 
 _HOMES = {
@@ -26,6 +27,7 @@ _HOMES = {
     "CallbackSink": "sinks.callback",
     "JSONLSink": "sinks.jsonl",
     "MemorySink": "sinks.memory",
+    "OTelSink": "sinks.otel",
     "RabbitMQSink": "brokers.rabbitmq",
     "RedisSink": "brokers.redis",
     "SQLiteSink": "brokers.sqlite",
