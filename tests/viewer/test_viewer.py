@@ -186,7 +186,7 @@ def test_what_a_model_says_is_text_and_never_runs(site, practice, open_page):
 
 
 def test_unicode_arrives_whole_in_the_page(site, practice, open_page):
-    text = "こんにちは 👩‍👩‍👧‍👦 e\u0301 𝒳 ‏שלום " * 20
+    text = "こんにちは 👩\u200d👩\u200d👧\u200d👦 e\u0301 𝒳 \u200fשלום " * 20
     practice.script(Reply({"answer": text}, fault=Fault(split_characters=True)))
     page = open_page(site(dspy.Predict("question -> answer")).url)
     page.fill("textarea[name=question]", "?")
@@ -295,9 +295,8 @@ def test_a_replay_plays_to_its_end_and_can_be_paused(report):
     page.click("#play")
     page.wait_for_function("() => document.querySelector('#status').dataset.status === 'running'")
     page.click("#play")
-    paused = page.evaluate("streamll.page.player().at")
-    assert 0 <= paused < 1.5
-    assert page.get_attribute("#play", "aria-label") == "Play"
+    page.wait_for_selector("#play[aria-label=Play]")
+    assert 0 <= page.evaluate("streamll.page.player().at") <= 1.5
     page.select_option("#speed", "20")
     page.click("#play")
     ended(page)
@@ -345,10 +344,9 @@ def test_a_run_of_100_000_tokens_stays_smooth(site, practice, open_page):
     page.keyboard.press("Control+Enter")
     page.wait_for_selector("#status[data-status=ended]", timeout=90_000)
     gaps = sorted(page.evaluate("gaps"))
-    print("GAPS", len(gaps), gaps[len(gaps)//2], gaps[int(len(gaps)*.95)], gaps[-1])
     text = shown_text(page, "answer")
     assert text.split() == [f"w{number}" for number in range(100_000)]
-    # On two idle cores: 60 frames a second in the middle, the slowest of all 0.1 s.
+    # Two busy cores, with server, provider and browser on them: 300 frames, half of them 17 ms.
     assert len(gaps) > 60
     assert gaps[len(gaps) // 2] < 150
     assert gaps[int(len(gaps) * 0.95)] < 1500

@@ -55,7 +55,7 @@ class Growing {
       let cut = text.length;
       if (this.size + cut > BLOCK) {
         const end = text.indexOf("\n", Math.max(0, BLOCK - this.size));
-        cut = end < 0 || end > 3 * BLOCK ? Math.min(cut, 3 * BLOCK) : end + 1;
+        cut = end < 0 || end > 3 * BLOCK ? Math.min(cut, 3 * BLOCK) : end + 1; // a line's end, if there is one
         const last = text.charCodeAt(cut - 1);
         if (last >= 0xd800 && last < 0xdc00 && cut < text.length) cut++;
       }

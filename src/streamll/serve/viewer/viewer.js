@@ -112,13 +112,14 @@ function moment() {
 
 function drawHead(run, now) {
   $("program").textContent = run.program || "run";
+  if (source.live && listed(run.id) === undefined) refreshSoon();
   const unfinished = !source.live && player.following && !player.over;
   const status = unfinished ? "unfinished" : run.status;
   const pill = $("status");
   if (pill.dataset.status !== status) {
     pill.dataset.status = status;
     pill.textContent = STATUS_WORDS[status];
-    if (source.live && player.over && listed(player.id) === "running") refresh();
+    if (source.live && player.over) refreshSoon();
     if (player.following) document.title = `${run.program || "run"} · ${STATUS_WORDS[status]}`;
   }
   $("stop").hidden = !startable || player.over;
@@ -235,6 +236,13 @@ function drawRuns() {
   });
   for (const [id, item] of items) if (!known.has(id)) { item.remove(); items.delete(id); }
   markChosen();
+}
+
+let coming = false; // a look at the list, sooner than the next one
+function refreshSoon() {
+  if (coming) return;
+  coming = true;
+  setTimeout(() => { coming = false; refresh(); }, 150);
 }
 
 function listed(id) { return (runs.find((run) => run.run_id === id) || {}).status; }
