@@ -10,16 +10,23 @@ from pathlib import Path
 import pytest
 import yaml
 
+from brokers.backends import available
 from brokers.runs import BOUND, make_run
-from brokers.servers import ROOT, redis_cli
+from brokers.servers import ROOT, RedisServer, redis_binary, redis_cli
 from streamll.sinks import RedisSink
 
 DOCUMENT = (ROOT / "docs" / "wire.md").read_text("utf-8")
 
 
-def test_the_reader_in_javascript_reads_a_redis_stream(server_of, tmp_path):
+@pytest.fixture
+def server(tmp_path):
+    server = available(lambda: RedisServer(tmp_path / "redis", redis_binary()))
+    yield server
+    server.stop()
+
+
+def test_the_reader_in_javascript_reads_a_redis_stream(server, tmp_path):
     """X10: with redis-cli and node, nothing of ours."""
-    server = server_of("redis")
     sink = RedisSink(server.url)
     for event in make_run("r1", ["こん", "にち", "は", "\\n"]):
         sink.put(event)

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from streamll.brokers.outbox import Parcel
 from streamll.brokers.sink import BrokerSink, fill
@@ -99,6 +101,47 @@ def connected(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
     return connection
 
 
+class _Holder:
+    """Someone with an open connection. SQLite cannot bear one that is open across a fork: the
+    child would believe to hold the parent's locks. So all are closed before, and opened again.
+    """
+
+    alive: ClassVar[weakref.WeakSet[_Holder]] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # one transaction at a time on the connection
+        self._connection: sqlite3.Connection | None = None
+        _Holder.alive.add(self)
+
+    def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    @classmethod
+    def before_fork(cls) -> None:
+        cls.waiting = list(cls.alive)
+        for holder in cls.waiting:
+            holder._lock.acquire()  # noqa: SLF001 - until after the fork, in both processes
+            holder._let_go()  # noqa: SLF001
+
+    @classmethod
+    def after_fork(cls) -> None:
+        waiting, cls.waiting = cls.waiting, []
+        for holder in waiting:
+            holder._lock.release()  # noqa: SLF001
+
+    waiting: ClassVar[list[_Holder]] = []
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_Holder.before_fork,
+        after_in_parent=_Holder.after_fork,
+        after_in_child=_Holder.after_fork,
+    )
+
+
 class SQLiteSink(BrokerSink):
     """Writes events into an SQLite file.
 
@@ -138,22 +181,29 @@ class SQLiteSink(BrokerSink):
         )
 
 
-class _Writer:
+class _Writer(_Holder):
     """A sink's connection."""
 
     def __init__(
         self, path: str, target: str, keep_seconds: float | None, synchronous: str
     ) -> None:
+        super().__init__()
+        self._open = functools.partial(connected, path, synchronous=synchronous)
         self._target = target
         self._keep = keep_seconds
         self._next_cleaning = 0.0
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self._connection = connected(path, synchronous=synchronous)
 
     def send(self, parcels: list[Parcel]) -> None:
         now = time.time()
         rows = [(fill(self._target, p), p.run_id, p.first, p.last, now, p.body) for p in parcels]
-        with _transaction(self._connection) as connection:
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._open()
+            self._write(self._connection, rows, now)
+
+    def _write(self, log: sqlite3.Connection, rows: list[Any], now: float) -> None:
+        with _transaction(log) as connection:
             connection.executemany(INSERT, rows)
             if self._keep is not None and now >= self._next_cleaning:
                 self._next_cleaning = now + min(self._keep / 10, 60)
@@ -162,20 +212,20 @@ class _Writer:
                 )
 
     def close(self) -> None:
-        self._connection.close()
+        with self._lock:
+            self._let_go()
 
 
-class SQLiteSource:
+class SQLiteSource(_Holder):
     """Reads a log in an SQLite file. Not thread-safe: one event loop reads."""
 
     def __init__(self, url: str, options: Options) -> None:
+        super().__init__()
         self._path = path_of(url)
         self._options = options
-        self._connection: sqlite3.Connection | None = None
         self._after: int | None = None
         self._seen_version = -1
         self._next_claim = 0.0
-        self._lock = threading.Lock()  # one transaction at a time on the connection
         if options.start not in ("new", "beginning"):
             self._after = int(options.start)
 
@@ -230,9 +280,8 @@ class SQLiteSource:
         return await asyncio.to_thread(self._count_behind)
 
     async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        with self._lock:
+            self._let_go()
 
     # --- on a thread ----------------------------------------------------------------------------
 
