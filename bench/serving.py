@@ -238,8 +238,8 @@ def main() -> None:
         f"one run to {options.readers} readers, 10 tokens/s": {
             "runs": 1, "readers": options.readers, "tokens": 100, "pace": 0.1,
         },
-        f"{options.runs} runs to one reader each, 4 tokens/s a run": {
-            "runs": options.runs, "readers": options.runs, "tokens": 40, "pace": 0.25,
+        f"{options.runs} runs to one reader each, 10 tokens/s a run": {
+            "runs": options.runs, "readers": options.runs, "tokens": 100, "pace": 0.1,
         },
     }  # fmt: skip
     for title, numbers in cases.items():
