@@ -67,13 +67,13 @@ class ElementReader:
             return False
         return not self.is_lost and self.growth.is_complete and not self.growth.repeats
 
-    def feed(self, text: str) -> Sequence[Change]:
+    def feed(self, text: str, *, is_last: bool = False) -> Sequence[Change]:
         """The changes that became certain with ``text``."""
         changes: list[Change] = []
         self._changes = changes
         if not self._is_lost:
             try:
-                self._parser.Parse(text)
+                self._parser.Parse(text, is_last)
             except (expat.ExpatError, TooDeep, ValueError):
                 self._is_lost = True
         changes.extend(self._growth.take())
@@ -81,7 +81,7 @@ class ElementReader:
 
     def finish(self) -> Sequence[Change]:
         """The element has ended."""
-        return [*self.feed("</value>"), *(self._json.finish() if self._json is not None else ())]
+        return [*self.feed("</value>", is_last=True), *(self._json.finish() if self._json is not None else ())]
 
     # --- what expat sees ------------------------------------------------------------------------
 
@@ -135,7 +135,7 @@ class ElementReader:
         if shape.grows:
             element.kind = "text"
             self._growth.begin_text()
-        elif shape.kinds <= {"array", "object", "null"}:
+        elif shape.kinds and shape.kinds <= {"array", "object", "null"}:
             if len(self._elements) == 1 and text.lstrip()[0] in "[{":
                 self._json = JSONReader(shape)
                 self._changes.extend(self._json.feed(text))

@@ -46,7 +46,8 @@ class Shape:
         self._members: dict[str, Shape] = {}
         self._items: dict[int, Shape] = {}
         self._known: dict[tuple[str, type, Any], Shape] = {}
-        self.kinds = frozenset(kind for schema, _ in alternatives for kind in _kinds(schema))
+        kinds = [_kinds(schema) for schema, _ in alternatives]
+        self.kinds = frozenset(kind for each in kinds for kind in each if all(kinds))
         """JSON types that may stand here; empty for any."""
         self.grows = any(_grows(schema) for schema, _ in alternatives)
         """Whether the beginning of a string may be shown before the string has ended."""
@@ -138,7 +139,11 @@ def _alternatives(schema: Any, definitions: Mapping[str, Any]) -> Iterator[Alter
 
 
 def _kinds(schema: Schema) -> tuple[str, ...]:
+    """The JSON types a schema allows; none where it does not say."""
     kind = schema.get("type")
+    if kind is None and ("const" in schema or "enum" in schema):
+        values = schema.get("enum", [schema.get("const")])
+        return tuple({name for value in values for name in _TYPES.get(type(value), ())})
     return tuple(kind) if isinstance(kind, list) else (kind,) if kind else ()
 
 
