@@ -130,6 +130,11 @@ PRINTED = {
         r"INFO lm.end attempt=1\nINFO run.end attempt=0\n",
         r"It was overloaded\. \(\d+ tokens, 1 retry\)\n",
     ],
+    "token_streaming_ui": [
+        r"The page is at http://127\.0\.0\.1:\d+/#token=",
+        r"The program returned: Together they cost 4\.30 euros\.\n",
+        r"The page lists ReAct: ended\n",
+    ],
     "react_watch": [
         r"price",
         r"price",

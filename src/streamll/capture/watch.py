@@ -13,13 +13,18 @@ from streamll.configuration import Outlet, checked_sinks
 
 
 class Watching:
-    """What ``watch`` returns; as a ``with`` block it ends the watching, or restores the outer one."""
+    """What ``watch`` returns; as a ``with`` block it ends the watching, or restores the outer one.
 
-    def __init__(self, before: Capture | None) -> None:
+    ``url`` is where the page is, with ``web=True``.
+    """
+
+    def __init__(self, before: Capture | None, url: str | None = None) -> None:
         self._before = before
+        self.url = url
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Watching:  # noqa: PYI034 - Self needs Python 3.11
         """Watching already."""
+        return self
 
     def __exit__(
         self,
@@ -51,10 +56,12 @@ def watch(
     from streamll.sinks.terminal import default_terminal
 
     shown = () if sinks is None else checked_sinks(sinks)
+    url = None
     if web:
         from streamll.serve.watching import shared_web_view
 
-        shown = (*shown, shared_web_view().sink)
+        view = shared_web_view()
+        shown, url = (*shown, view.sink), view.url
     elif sinks is None:
         shown = (default_terminal(),)
     install()
@@ -66,7 +73,7 @@ def watch(
             checked=False,
         )
     )
-    return Watching(before)
+    return Watching(before, url)
 
 
 def unwatch() -> None:
