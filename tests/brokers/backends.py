@@ -5,13 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from brokers import servers
 
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
-BACKENDS = ["sqlite", "redis", "valkey", "rabbitmq"]
+BACKENDS = ["sqlite", "redis", "rabbitmq"]
+SPEAKING_ALIKE = ["valkey"]
+"""Speak another's protocol: they pass the contract, and need not go through all the rest again."""
+
 _numbers = itertools.count()
 
 
@@ -45,3 +49,10 @@ def available(make: Callable[[], servers.Server]) -> servers.Server:
         else:
             return server
     raise AssertionError("unreachable")
+
+
+def backend_of(name: str, server_of: Callable[[str], servers.Server], folder: Path) -> Backend:
+    if name == "sqlite":
+        return Backend("sqlite", f"sqlite:///{folder}/log.db")
+    server = server_of(name)
+    return Backend(name, server.url, server)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from brokers import servers
-from brokers.backends import BACKENDS, Backend, available
+from brokers.backends import BACKENDS, Backend, available, backend_of
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,4 @@ def server_of(tmp_path_factory):
 
 @pytest.fixture(params=BACKENDS)
 def backend(request, server_of, tmp_path) -> Backend:
-    if request.param == "sqlite":
-        return Backend("sqlite", f"sqlite:///{tmp_path}/log.db")
-    server = server_of(request.param)
-    return Backend(request.param, server.url, server)
+    return backend_of(request.param, server_of, tmp_path)

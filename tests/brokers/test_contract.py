@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from brokers.backends import BACKENDS, SPEAKING_ALIKE, backend_of
 from brokers.runs import (
     BOUND,
     by_run,
@@ -19,6 +20,11 @@ from brokers.runs import (
 from streamll.consumer import EventConsumer, position
 from streamll.core.events import Status, StreamllEvent
 from streamll.sinks import open_sink
+
+
+@pytest.fixture(params=[*BACKENDS, *SPEAKING_ALIKE])
+def backend(request, server_of, tmp_path):
+    return backend_of(request.param, server_of, tmp_path)
 
 
 @pytest.fixture
