@@ -194,13 +194,14 @@ def test_a_loop_whose_shared_threads_all_wait_goes_on(make_model, practice, run)
         first = model.invoke_stream("first")
         await first.__anext__()
         second = asyncio.create_task(text_of(model.invoke_stream("second")))
+        third = asyncio.create_task(whole(model, "third"))
         await asyncio.sleep(0)
         threads = [asyncio.to_thread(model.invoke_sync, "x") for _ in range(40)]
         others = asyncio.gather(*threads)
         await asyncio.sleep(0.1)
         practice.release()
         await text_of(first)
-        assert await second == TEXT
+        assert await second == await third == TEXT
         return [calling.text for calling in await others]
 
     assert run(many()) == [TEXT] * 40

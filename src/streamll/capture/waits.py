@@ -8,6 +8,7 @@ A coroutine over ``Blocking`` never suspends, so ``run_blocking`` runs it in a p
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -29,6 +30,22 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
         return result
     coroutine.close()
     raise RuntimeError(f"{coroutine!r} suspended, but nothing here could resume it")
+
+
+@functools.cache
+def _lm15_completion() -> Any:
+    try:
+        from dspy.clients.engines.lm15_engine import AsyncLM15Engine
+    except ImportError:
+        return None
+    return AsyncLM15Engine.complete
+
+
+def _is_lm15(engine: Any) -> bool:
+    """An async engine of lm15's own, completing as lm15 completes."""
+    completes = getattr(type(engine), "complete", None)
+    ordinary = completes is not None and completes is _lm15_completion()
+    return ordinary and "complete" not in vars(engine)
 
 
 class Waits(Protocol):
@@ -84,6 +101,9 @@ class Blocking:
 
 class Suspending:
     async def complete(self, engine: Any, request: Any) -> Any:
+        if _is_lm15(engine):  # what its ``complete`` does, without one of the loop's threads
+            provider, routed = await self.target(engine, request)
+            return await provider.complete(routed)
         return await engine.complete(request)
 
     async def complete_legacy(self, engine: Any, lm: Any, request: Any, context: Any) -> Any:
