@@ -214,6 +214,18 @@ def test_a_server_with_tokens_asks_for_one(site, practice, open_page):
     assert "0123456789abcdef0123" not in page.url
 
 
+def test_a_token_can_be_typed_in(site, practice, open_page):
+    server = site(dspy.Predict("question -> answer"), tokens="0123456789abcdef0123")
+    page = open_page(server.url)
+    for token in ("a wrong one", "0123456789abcdef0123"):
+        page.wait_for_selector("#ask-token[open]")
+        page.fill("#token", token)
+        page.keyboard.press("Enter")
+    page.fill("textarea[name=question]", "?")
+    page.click("button.primary")
+    ended(page)
+
+
 # --- replayed --------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ function element(tag, className, text) {
 }
 
 const seconds = (value) =>
-  value == null ? "–" : value < 0.9995 ? `${Math.round(value * 1000)} ms`
+  value == null ? "–" : value > 0 && value < 0.0005 ? "<1 ms" : value < 0.9995 ? `${Math.round(value * 1000)} ms`
   : value < 60 ? `${value.toFixed(value < 10 ? 2 : 1)} s`
   : `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
 const count = (value) => (value || 0).toLocaleString("en-US").replace(/,/g, "\u202f");
