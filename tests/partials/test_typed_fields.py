@@ -93,6 +93,8 @@ def stream_value(server, adapter, annotation, reply):
                 raise
             except Exception:
                 assert events[-1].event_type == "run.error"
+                if not server.requests:  # BAML refuses recursive models before it asks
+                    server.lm()("the reply that nobody asked for")
                 return events, seen, None
             return events, seen, stream.result()
 
