@@ -247,7 +247,10 @@ def test_a_process_that_only_reads_events_never_loads_dspy():
         "from streamll.core.events import KINDS, StreamllEvent, TokenEvent\n"
         "from streamll.core.wire import decode, encode\n"
         "from streamll.sinks.base import BaseSink\n"
+        "from streamll import EventConsumer\n"
+        "EventConsumer('redis://localhost'), EventConsumer('sqlite:///nowhere.db')\n"
+        "EventConsumer('amqp://localhost').on('token', print)\n"
         "event = decode(encode(TokenEvent(field='answer', token='x')))\n"
         "assert event.token == 'x'\n"
     )
-    assert loaded <= {"anyio"}
+    assert loaded <= {"anyio", "redis", "aio_pika"}

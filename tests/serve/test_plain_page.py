@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+
+from chromium import launched
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 WORDS = " ".join(f"word{n}" for n in range(80))
@@ -17,14 +16,8 @@ WORDS = " ".join(f"word{n}" for n in range(80))
 
 @pytest.fixture(scope="module")
 def browser():
-    chromium = (
-        os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    )
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from pathlib import Path
-
 import dspy
 import pytest
 
+from chromium import launched
 from serve.serving import Server, wait_until
 from streamll.serve import create_app
 
-ROOT = Path(__file__).parent.parent.parent
-UNPACKED = ROOT / ".cache" / "chromium" / "chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage"]
 
-
-def find_chromium() -> str | None:
-    """This machine's Chromium, or the one that ``make test`` unpacks into the checkout."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    return found or (str(UNPACKED) if os.access(UNPACKED, os.X_OK) else None)
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    path = find_chromium()
-    if path is None:
-        pytest.skip("no Chromium: install Debian's chromium, or run the tests with make test")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
