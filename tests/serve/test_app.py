@@ -16,7 +16,7 @@ import streamll
 from serve.npm import run_node
 from serve.runs import RUNS
 from serve.serving import events_of, frames, text_of, wait_until
-from serve.test_formats import READ_VERCEL
+from serve.test_wire_formats import READ_VERCEL
 from streamll.brokers.opening import open_sink
 from streamll.core.errors import ConfigurationError
 from streamll.serve import Limits, create_app

@@ -21,7 +21,7 @@ import websockets.asyncio.client as async_ws
 from serve.npm import run_node
 from serve.runs import Scribe
 from serve.serving import Frame, events_of, text_of, wait_until
-from serve.test_formats import READ_VERCEL
+from serve.test_wire_formats import READ_VERCEL
 from streamll.brokers.opening import open_sink
 from streamll.core import events as ev
 from streamll.serve import create_app
