@@ -81,7 +81,10 @@ class ElementReader:
 
     def finish(self) -> Sequence[Change]:
         """The element has ended."""
-        return [*self.feed("</value>", is_last=True), *(self._json.finish() if self._json is not None else ())]
+        return [
+            *self.feed("</value>", is_last=True),
+            *(self._json.finish() if self._json is not None else ()),
+        ]
 
     # --- what expat sees ------------------------------------------------------------------------
 
