@@ -234,7 +234,7 @@ def check(server, adapter, reply, sizes):
 
 
 quick = settings(
-    max_examples=settings.default.max_examples // 4, suppress_health_check=list(HealthCheck)
+    max_examples=min(settings.default.max_examples, 300), suppress_health_check=list(HealthCheck)
 )
 """Every example is two calls; the properties of ``test_exact`` make many more."""
 
