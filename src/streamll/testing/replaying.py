@@ -60,7 +60,7 @@ class Replay:
 
 @contextmanager
 def replay(path: str | os.PathLike[str], *, speed: float = 1.0) -> Iterator[Replay]:
-    """Inside, models answer what ``record`` kept, chunk by chunk, and no network is used.
+    """Inside, models answer what ``record`` kept, chunk by chunk, and need no network.
 
     >>> @pytest.fixture  # doctest: +SKIP
     ... def recorded():
@@ -68,7 +68,8 @@ def replay(path: str | os.PathLike[str], *, speed: float = 1.0) -> Iterator[Repl
     ...         yield played
 
     A request gets the reply that the same request got; equal requests get theirs in order. One
-    that is not in the recording fails, and says so: the program asks something else by now.
+    that is not in the recording fails, and says so: the program asks something else by now. Calls
+    that DSPy hands to LiteLLM pass by: they are neither recorded nor held back from their provider.
 
     Args:
         speed: 2.0 plays twice as fast as it was, ``math.inf`` at once.
