@@ -109,7 +109,9 @@ class _Holder:
     alive: ClassVar[weakref.WeakSet[_Holder]] = weakref.WeakSet()
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # one transaction at a time on the connection
+        # Held around every use of the connection: one that is closed while another thread reads
+        # from it takes the process with it.
+        self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         _Holder.alive.add(self)
 
@@ -299,7 +301,8 @@ class SQLiteSource(_Holder):
         """Whether anybody has written since the last look, or something may be claimed."""
         if self._options.group is not None and time.monotonic() >= self._next_claim:
             return True
-        [version] = self._log.execute("PRAGMA data_version").fetchone()
+        with self._lock:
+            [version] = self._log.execute("PRAGMA data_version").fetchone()
         news = version != self._seen_version
         self._seen_version = version
         return bool(news)
@@ -330,11 +333,12 @@ class SQLiteSource(_Holder):
         wanted, values = "target = ?", [self._options.target]
         if self._options.run_id is not None:
             wanted, values = f"{wanted} AND run_id = ?", [*values, self._options.run_id]
-        rows = self._log.execute(
-            f"SELECT id, body FROM streamll_entries WHERE {wanted} AND id > ? "  # noqa: S608
-            "ORDER BY id LIMIT ?",
-            (*values, self._after, LIMIT),
-        ).fetchall()
+        with self._lock:
+            rows = self._log.execute(
+                f"SELECT id, body FROM streamll_entries WHERE {wanted} AND id > ? "  # noqa: S608
+                "ORDER BY id LIMIT ?",
+                (*values, self._after, LIMIT),
+            ).fetchall()
         if rows:
             self._after = rows[-1][0]
         if len(rows) == LIMIT:
@@ -400,7 +404,8 @@ class SQLiteSource(_Holder):
                 "(SELECT count(*) FROM streamll_claims WHERE target = ?1 AND name = ?2)"
             )
             values = self._group
-        [count] = self._log.execute(query, values).fetchone()
+        with self._lock:
+            [count] = self._log.execute(query, values).fetchone()
         return int(count)
 
     async def _execute(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
