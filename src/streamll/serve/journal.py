@@ -202,12 +202,15 @@ class Journal:
         index = feed.index_behind(position.seq)
         while True:
             if index is None:
+                begun = position.seq
                 async for items in self._catch_up(position, feed):
                     position = items[-1].reached(position)
                     yield items
                     if items[-1].event.event_type in TERMINAL:
                         return
                 index = feed.index_behind(position.seq)
+                if index is None and feed.has_items and position.seq > begun:
+                    continue  # the feed let go of more while the log was read: that has it
             index = feed.start if index is None else index
             kept = feed.since(index)
             if kept is None:
