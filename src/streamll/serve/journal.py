@@ -202,15 +202,12 @@ class Journal:
         index = feed.index_behind(position.seq)
         while True:
             if index is None:
-                begun = position.seq
                 async for items in self._catch_up(position, feed):
                     position = items[-1].reached(position)
                     yield items
                     if items[-1].event.event_type in TERMINAL:
                         return
                 index = feed.index_behind(position.seq)
-                if index is None and feed.has_items and position.seq > begun:
-                    continue  # the feed let go of more while the log was read: that has it
             index = feed.start if index is None else index
             kept = feed.since(index)
             if kept is None:
@@ -229,14 +226,23 @@ class Journal:
                 await feed.wait()
 
     async def _catch_up(self, position: Position, feed: Feed) -> AsyncGenerator[list[Item], None]:
-        """What the log holds behind ``position``, as far as the feed does not go back."""
-        async with contextlib.aclosing(self.history(position)) as pages:
-            async for events in pages:
-                items = items_of(events, position.seq)
-                position = items[-1].reached(position)
-                yield items
-                if feed.index_behind(position.seq) is not None:
-                    return
+        """What the log holds behind ``position``, as far as the feed does not go back.
+
+        A busy feed lets go of more while the log is read, so the log is read again from there,
+        until the feed goes back far enough or the log has no more.
+        """
+        begun: int | None = None
+        while begun != position.seq:
+            begun = position.seq
+            async with contextlib.aclosing(self.history(position)) as pages:
+                async for events in pages:
+                    items = items_of(events, position.seq)
+                    position = items[-1].reached(position)
+                    yield items
+                    if feed.index_behind(position.seq) is not None:
+                        return
+            if not feed.has_items:
+                return
 
     # --- listening ----------------------------------------------------------------------------
 
