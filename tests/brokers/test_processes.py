@@ -85,48 +85,6 @@ def test_what_was_confirmed_to_a_killed_producer_is_read(backend):
     assert len(read) >= confirmed
 
 
-def test_what_a_killed_member_held_goes_to_another(backend):
-    """D4: kill -9 of a consumer with events in its hands; each is handled at least once."""
-    target = backend.target()
-    EventConsumer(backend.url, target)
-    body = """
-        consumer = EventConsumer(url, target, group="g", start="beginning", claim_after=1.0)
-        @consumer.on("*")
-        def handle(event):
-            print(event.event_id, flush=True)
-            if event.event_type == "token":
-                time.sleep(60)  # busy when it is killed
-        consumer.run_sync()
-    """
-    process = subprocess.Popen(script(backend, target, body), stdout=subprocess.PIPE, text=True)
-    sink = open_sink(backend.url, target=target)
-    runs = [make_run(f"r{n}", ["a", "b"]) for n in range(10)]
-    first = EventConsumer(backend.url, target, group="g", start="beginning", claim_after=1.0)
-    if backend.name == "rabbitmq":  # a group's queue gets what comes after it was made
-        first.start()
-        assert first.wait_connected(BOUND)
-        assert first.stop()
-    for event in [event for run in runs for event in run]:
-        sink.put(event)
-    assert sink.stop(BOUND)
-    begun = [process.stdout.readline().strip()]
-    process.kill()
-    begun += process.stdout.read().split()
-    process.wait(10)
-    process.stdout.close()
-    begun = {event_id for event_id in begun if event_id.endswith(":0")}  # done, or done again
-    handled = []
-    heir = EventConsumer(backend.url, target, group="g", start="beginning", claim_after=1.0)
-    heir.subscribe(lambda event: handled.append(event.event_id))
-    heir.start()
-    expected = {event.event_id for run in runs for event in run}
-    wait_until(lambda: {*handled, *begun} == expected, BOUND, "everything is handled")
-    wait_until(lambda: heir.statistics().lag == 0, BOUND, "everything is acknowledged")
-    assert heir.stop()
-    assert heir.statistics().redelivered > 0
-    assert heir.statistics().dead_lettered == 0
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_fork_and_its_parent_deliver_their_own(backend):
     """D: prefork servers make the sink before they fork."""
