@@ -16,8 +16,6 @@ import pytest
 
 from brokers.backends import Backend
 from brokers.runs import BOUND, by_run, check_order, ends, make_run, read_log, text_of
-from brokers.servers import wait_until
-from streamll.consumer import EventConsumer
 from streamll.core.events import Status
 from streamll.sinks import open_sink
 
