@@ -23,7 +23,7 @@ import pydantic
 import pydantic_core
 from dspy.streaming.streaming_listener import StreamListener
 
-from streamll.capture.partial_form import partial_form
+from streamll.capture.typed.partial_form import partial_form
 from streamll.core.events import FieldPartial
 from streamll.core.parsing import JSONParser
 from streamll.core.parsing.base import Text

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamll.brokers.opening import open_sink
+    from streamll.capture.hooks.patch import uninstall
     from streamll.capture.instrument import instrument
-    from streamll.capture.partial_form import partial_form
-    from streamll.capture.partials import Partial
-    from streamll.capture.patch import uninstall
-    from streamll.capture.responses import StreamReset, StreamResponse
-    from streamll.capture.status import StatusMessage, StatusMessageProvider
+    from streamll.capture.run.status import StatusMessage, StatusMessageProvider
     from streamll.capture.stream import AsyncStream, Stream, stream
-    from streamll.capture.stream_listener import StreamListener
-    from streamll.capture.streamify import streamify
-    from streamll.capture.streaming_response import streaming_response
-    from streamll.capture.sync_streaming import apply_sync_streaming
+    from streamll.capture.streamify.drop_in import streamify
+    from streamll.capture.streamify.listeners import StreamListener
+    from streamll.capture.streamify.responses import StreamReset, StreamResponse
+    from streamll.capture.streamify.streaming_response import streaming_response
+    from streamll.capture.streamify.sync_streaming import apply_sync_streaming
+    from streamll.capture.typed.partial_form import partial_form
+    from streamll.capture.typed.partials import Partial
     from streamll.capture.watch import unwatch, watch
     from streamll.compat.rust import (
         ConcurrentStreamProcessor,
@@ -95,8 +95,8 @@ _HOMES = {
     "FirstTokenTimeout": "core.errors",
     "IdleTimeout": "core.errors",
     "instrument": "capture.instrument",
-    "partial_form": "capture.partial_form",
-    "Partial": "capture.partials",
+    "partial_form": "capture.typed.partial_form",
+    "Partial": "capture.typed.partials",
     "PartialValue": "core.partials",
     "Partials": "core.partials",
     "ArgumentsReader": "core.partials",
@@ -105,15 +105,15 @@ _HOMES = {
     "AsyncStream": "capture.stream",
     "watch": "capture.watch",
     "unwatch": "capture.watch",
-    "streamify": "capture.streamify",
-    "StreamListener": "capture.stream_listener",
-    "StreamResponse": "capture.responses",
-    "StreamReset": "capture.responses",
-    "StatusMessage": "capture.status",
-    "StatusMessageProvider": "capture.status",
-    "streaming_response": "capture.streaming_response",
-    "apply_sync_streaming": "capture.sync_streaming",
-    "uninstall": "capture.patch",
+    "streamify": "capture.streamify.drop_in",
+    "StreamListener": "capture.streamify.listeners",
+    "StreamResponse": "capture.streamify.responses",
+    "StreamReset": "capture.streamify.responses",
+    "StatusMessage": "capture.run.status",
+    "StatusMessageProvider": "capture.run.status",
+    "streaming_response": "capture.streamify.streaming_response",
+    "apply_sync_streaming": "capture.streamify.sync_streaming",
+    "uninstall": "capture.hooks.patch",
     "configure": "configuration",
     "EventConsumer": "consumer",
     "open_sink": "brokers.opening",

@@ -30,7 +30,7 @@ def lm(practice):
 def nothing_left_behind():
     before = (streamll.configuration.configuration.sinks, streamll.context.get_context())
     yield
-    from streamll.capture import enter
+    from streamll.capture.run import enter
 
     deadline = time.monotonic() + 5
     while enter.live.runs and time.monotonic() < deadline:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dspy.clients import execution
 
-from streamll.capture import engine_tap
+from streamll.capture.tap import stand_in
 from streamll.core.errors import Unwind
 
 
@@ -101,13 +101,13 @@ def tapped(make: Any = Notes) -> Any:
     def select(lm: Any, call: Any, asynchronous: bool) -> Any:
         backend, request, provider = original(lm, call, asynchronous)
         listeners.append(make())
-        stand_in = engine_tap.tap(backend, request, listeners[-1], asynchronous)
-        return stand_in, request, provider
+        tap = stand_in.tap(backend, request, listeners[-1], asynchronous)
+        return tap, request, provider
 
     execution._select_engine = select
-    engine_tap.install()
+    stand_in.install()
     try:
         yield listeners
     finally:
         execution._select_engine = original
-        engine_tap.uninstall()
+        stand_in.uninstall()

@@ -12,7 +12,7 @@ import pytest
 from programs import QA, Heard
 
 import streamll
-from streamll.capture.frames import modules_of
+from streamll.capture.run.frames import modules_of
 from streamll.core.ordering import OrderCheck
 
 EVERYTHING = ["inputs", "outputs", "prompts", "tools", "errors"]

@@ -14,7 +14,7 @@ from dspy.utils.dummies import DummyLM
 from scenarios import ATLAS, TEXT, refusing_streams
 from tapping import Notes, tapped
 
-from streamll.capture import engine_tap
+from streamll.capture.tap import stand_in
 from streamll.testing import Fault, Reply, ToolCall
 
 ROUTES = [
@@ -337,7 +337,7 @@ def test_an_error_that_mentions_streams_is_not_a_refusal(practice):
 @pytest.mark.parametrize("engine", ["lm15", "litellm"])
 def test_a_stream_nobody_understands_is_asked_for_plainly(practice, engine, monkeypatch, caplog):
     """X3: never an error of ours."""
-    from streamll.capture.wire.chat import ChatAssembler
+    from streamll.capture.tap.wire.chat import ChatAssembler
 
     def stumble(self, data):
         raise KeyError("a bug of ours")
@@ -386,7 +386,7 @@ def test_a_raising_listener_changes_nothing(practice, wire, engine, asynchronous
 
 
 def test_this_dspy_is_supported():
-    assert engine_tap.unsupported() is None
+    assert stand_in.unsupported() is None
 
 
 def test_uninstalling_puts_everything_back(practice):
@@ -409,22 +409,22 @@ def test_uninstalling_puts_everything_back(practice):
 def test_what_others_wrapped_after_us_is_left_alone(monkeypatch):
     import httpx
 
-    from streamll.capture import litellm_tap
+    from streamll.capture.tap import below_litellm
 
     original = httpx.Client.send
-    litellm_tap._httpx.install()
+    below_litellm._httpx.install()
     ours = httpx.Client.send
 
     def theirs(*args, **kwargs):
         return ours(*args, **kwargs)
 
     monkeypatch.setattr(httpx.Client, "send", theirs)
-    litellm_tap.uninstall()
+    below_litellm.uninstall()
     assert httpx.Client.send is theirs
     monkeypatch.undo()
-    litellm_tap.uninstall()
+    below_litellm.uninstall()
     assert httpx.Client.send is original
-    assert not litellm_tap._httpx._wrapped
+    assert not below_litellm._httpx._wrapped
 
 
 def test_requests_of_others_are_not_touched(practice):
@@ -452,8 +452,8 @@ def test_litellm_s_own_retries_are_attempts(practice):
     """LiteLLM and the SDK under it may repeat a request: text of the first try counts no more."""
     import httpx
 
-    from streamll.capture import litellm_tap
-    from streamll.capture.listener import Guarded
+    from streamll.capture.tap import below_litellm
+    from streamll.capture.tap.listener import Guarded
 
     notes = Notes()
     notes.begin()
@@ -461,8 +461,8 @@ def test_litellm_s_own_retries_are_attempts(practice):
     address = f"{practice.openai_url}/chat/completions"
     practice.script(Reply(TEXT, fault=Fault(disconnect_after=4)), TEXT)
     with tapped():
-        litellm_tap._httpx.install()
-        with litellm_tap.Tee(Guarded(notes), practice).listening():
+        below_litellm._httpx.install()
+        with below_litellm.Tee(Guarded(notes), practice).listening():
             with pytest.raises(httpx.RemoteProtocolError):
                 httpx.post(address, json=asked)
             reply = httpx.post(address, json=asked)

@@ -13,8 +13,8 @@ from dspy.clients import execution
 from scenarios import TEXT
 from tapping import Notes, tapped
 
-from streamll.capture import interrupt
-from streamll.capture.listener import Guarded
+from streamll.capture.tap import interrupt
+from streamll.capture.tap.listener import Guarded
 from streamll.core.errors import Unwind
 from streamll.testing import Fault, Reply
 

@@ -127,15 +127,15 @@ def test_litellm_s_gemini_is_heard_below_it(gemini):
     """The address changes with the switch."""
     import httpx
 
-    from streamll.capture import litellm_tap
-    from streamll.capture.listener import Guarded
+    from streamll.capture.tap import below_litellm
+    from streamll.capture.tap.listener import Guarded
 
     notes = Notes()
     gemini.reply = REPLIES["two calls"]
     with tapped():
-        litellm_tap._httpx.install()
+        below_litellm._httpx.install()
         address = f"http://127.0.0.1:{gemini.server_port}/v1beta/models/g:generateContent?key=k"
-        with litellm_tap.Tee(Guarded(notes), gemini).listening():
+        with below_litellm.Tee(Guarded(notes), gemini).listening():
             reply = httpx.post(address, json={"contents": []})
     assert reply.json() == gemini.reply
     assert notes.text_so_far == "Wait."

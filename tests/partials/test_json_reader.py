@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from values import cut, examples, reordered, schema_of, typed_values
 
-from streamll.capture.partial_form import partial_form
+from streamll.capture.typed.partial_form import partial_form
 from streamll.core import wire
 from streamll.core.events import FieldPartial, Identity
 from streamll.core.parsing.partial import JSONReader

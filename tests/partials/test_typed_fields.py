@@ -22,8 +22,8 @@ from values import cut, examples, reordered, typed_values
 
 import streamll
 from streamll import testing
-from streamll.capture.partial_form import partial_form
-from streamll.capture.typed import is_prose
+from streamll.capture.typed.field import is_prose
+from streamll.capture.typed.partial_form import partial_form
 from streamll.core.ordering import OrderCheck
 from streamll.core.partials import PartialValue
 

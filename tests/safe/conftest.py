@@ -8,7 +8,7 @@ import dspy
 import pytest
 from outcomes import run_async, run_sync
 
-from streamll.capture.providers import breaker_of
+from streamll.capture.govern.providers import breaker_of
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -35,7 +35,7 @@ def breaker(lm):
 def programs_have_ended():
     """A program that was told to end has ended before the next test begins."""
     yield
-    from streamll.capture import enter
+    from streamll.capture.run import enter
 
     deadline = time.monotonic() + 5
     while enter.live.runs and time.monotonic() < deadline:

@@ -10,8 +10,8 @@ from outcomes import TEXT, WHOLE, continuation, run_sync
 
 import streamll
 from streamll import CircuitBreaker, StreamConfig
-from streamll.capture.continuing import Seam
-from streamll.capture.providers import breaker_of, provider_key
+from streamll.capture.govern.continuing import Seam
+from streamll.capture.govern.providers import breaker_of, provider_key
 from streamll.testing import Fault, Reply, ToolCall
 
 CONTINUE = StreamConfig(on_partial="continue", retry_delay=0.01)

@@ -19,7 +19,7 @@ def lm(practice):
 @pytest.fixture(autouse=True)
 def every_run_is_closed():
     yield
-    from streamll.capture import enter
+    from streamll.capture.run import enter
 
     deadline = time.monotonic() + 5
     while enter.live.runs and time.monotonic() < deadline:

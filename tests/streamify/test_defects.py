@@ -341,7 +341,7 @@ def test_a_sync_stream_can_be_read_inside_a_running_loop(
     practice, lm, caplog, monkeypatch, program_is_async
 ):
     """C6: it works, and one warning names the async form."""
-    from streamll.capture import sync_streaming
+    from streamll.capture.streamify import sync_streaming
 
     monkeypatch.setattr(sync_streaming, "_warned", threading.Event())
 
@@ -360,7 +360,7 @@ def test_a_sync_stream_can_be_read_inside_a_running_loop(
 
 def test_in_ipython_nothing_is_said(practice, lm, caplog, monkeypatch):
     """C6: there a loop is always running, and nobody else is on it."""
-    from streamll.capture import sync_streaming
+    from streamll.capture.streamify import sync_streaming
 
     ipython = SimpleNamespace(get_ipython=lambda: object())
     monkeypatch.setitem(sys.modules, "IPython", ipython)

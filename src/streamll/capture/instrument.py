@@ -9,10 +9,10 @@ from typing import Any, TypeVar, overload
 import dspy
 from dspy.streaming import StatusMessageProvider
 
-from streamll.capture.enter import Capture, check_fields, declare, declared
-from streamll.capture.fields import FieldSelection
-from streamll.capture.scope import current_scope
-from streamll.capture.status import Statuses
+from streamll.capture.run.enter import Capture, check_fields, declare, declared
+from streamll.capture.run.fields import FieldSelection
+from streamll.capture.run.scope import current_scope
+from streamll.capture.run.status import Statuses
 from streamll.configuration import Outlet, checked_sinks, logger
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event
@@ -84,7 +84,7 @@ def instrument(
 
 
 def _declare(target: Any, capture: Capture) -> Any:
-    from streamll.capture.patch import install
+    from streamll.capture.hooks.patch import install
 
     is_class = isinstance(target, type)
     if not (issubclass(target, dspy.Module) if is_class else isinstance(target, dspy.Module)):

@@ -1,59 +1,26 @@
 """``stream``: run a program and read its events while it runs.
 
 ``with`` gives a ``Stream``, ``async with`` an ``AsyncStream``. Both are thin shells over one
-``Performance``, which holds the channel, the transcript and the outcome. Leaving the block
-before the program has ended stops it and closes the provider's connection.
+``Performance``. Leaving the block before the program has ended stops it and closes the
+provider's connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
-import inspect
-import threading
-import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
-import dspy
-
-from streamll.capture.enter import (
-    captured,
-    catch_up,
-    check_fields,
-    inputs_of,
-    watched_sinks,
-)
-from streamll.capture.fields import FieldSelection
-from streamll.capture.frames import output_fields
-from streamll.capture.govern import timeout_behind
-from streamll.capture.governed_call import Governor
-from streamll.capture.patch import install
-from streamll.capture.run import Run
-from streamll.capture.scope import Scope, current_scope
-from streamll.capture.silence import grace
-from streamll.capture.typed_reading import AsyncTypedReading, TypedReading
-from streamll.configuration import Outlet, checked_sinks, configuration
-from streamll.core.errors import (
-    ChannelClosed,
-    ChannelOverflow,
-    StreamCancelled,
-    StreamllError,
-    StreamTimeout,
-    TotalTimeout,
-    Unwind,
-)
+from streamll.capture.hooks.patch import install
+from streamll.capture.performance import Performance
+from streamll.capture.run.enter import catch_up, check_fields
+from streamll.capture.run.fields import FieldSelection
+from streamll.capture.typed.reading import AsyncTypedReading, TypedReading
+from streamll.configuration import Outlet, checked_sinks
+from streamll.core.errors import ChannelClosed, StreamllError
 from streamll.core.events import Event, TokenEvent
-from streamll.core.transcript import Transcript
-from streamll.flow.channel import Channel
 from streamll.flow.config import StreamConfig
-from streamll.flow.timers import Timer, timers
-
-DEFAULTS = StreamConfig()
-
 
 READ_AHEAD = 32
 """Events taken from the channel at once: in bursts, one by one costs a reader twice as much."""
@@ -145,195 +112,6 @@ class Call:
         raise TypeError("enter the stream first: with streamll.stream(program)(…) as events:")
 
     __aiter__ = __iter__
-
-
-class Performance:
-    """One run of a program for one reader: what the sync and the async shell share."""
-
-    def __init__(
-        self,
-        program: Callable[..., Any],
-        selection: FieldSelection,
-        config: StreamConfig | None,
-        sinks: tuple[Outlet, ...],
-        keep_text: bool,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
-        self.program = program
-        self.args = args
-        self.kwargs = kwargs
-        self.config = config or DEFAULTS
-        self.ahead: deque[Event] = deque()  # taken from the channel, not read yet
-        self.channel: Channel[Event] = Channel(
-            self.config.buffer_size, self.config.overflow, name="stream"
-        )
-        outer = current_scope()
-        run = outer.run if outer is not None else Run(program)
-        self._names = run.names.of_part(program)
-        fields = output_fields(program)
-        known = [(self._names.get(name, name), names) for name, names in fields.items()]
-        self.transcript = Transcript(known) if keep_text else None
-        outlets = sinks if outer else (*configuration.sinks, *watched_sinks(), *sinks)
-        self.scope = Scope(
-            run,
-            program,
-            parent=outer,
-            outlets=(*outlets, _Failing(self) if self.config.overflow == "fail" else self.channel),
-            selection=selection,
-            governor=Governor(config, self.expire) if config is not None else None,
-        )
-        self.value: Any = None
-        self.succeeded = False
-        self.ended = False
-        self.timeout: StreamTimeout | None = None
-        self._deadline: Timer | None = None
-        self._cancel_task: Callable[[], None] | None = None
-        self.error: BaseException | None = None
-        self.left = False
-
-    @property
-    def is_async(self) -> bool:
-        if isinstance(self.program, dspy.Module):
-            return "aforward" in vars(self.program) or hasattr(type(self.program), "aforward")
-        return inspect.iscoroutinefunction(self.program)
-
-    def perform(self) -> None:
-        """Run the program here, in this thread."""
-        try:
-            with captured(self.scope, inputs_of(self.args, self.kwargs)) as outcome:
-                value = self.program(*self.args, **self.kwargs)
-                if inspect.iscoroutine(value):  # of an async function: it gets a loop of its own
-                    value = asyncio.run(value)
-                outcome.value = self.value = value
-            self.succeeded = True
-        except BaseException as error:  # noqa: BLE001 - it is raised where the stream is read
-            self.error = error
-        finally:
-            self._end()
-
-    async def perform_async(self) -> None:
-        """Run the program here, in this task."""
-        program: Callable[..., Awaitable[Any]] = getattr(self.program, "acall", self.program)
-        try:
-            with captured(self.scope, inputs_of(self.args, self.kwargs)) as outcome:
-                outcome.value = self.value = await program(*self.args, **self.kwargs)
-            self.succeeded = True
-        except BaseException as error:  # noqa: BLE001
-            self.error = error
-        finally:
-            self._end()
-
-    def _end(self) -> None:
-        self.ended = True
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self.channel.close()
-
-    def _start_clock(self) -> None:
-        limit = self.config.timeout
-        if limit is not None:
-            self._deadline = timers.at(time.monotonic() + limit, lambda: self._too_late(limit))
-
-    def _too_late(self, limit: float) -> None:
-        partial = self.scope.run.partial()
-        received = sum(map(len, partial.values()))
-        self.expire(TotalTimeout(limit, received=received, partial=partial))
-
-    def expire(self, timeout: StreamTimeout) -> None:
-        """End the program; where it does not (a tool that blocks), end its stream without it."""
-        if self.ended:
-            return
-        self.timeout = timeout
-        self.scope.cancel(timeout)
-        if self._cancel_task is not None:
-            self._cancel_task()
-        timers.at(time.monotonic() + grace(timeout.limit), self._end_without_program)
-
-    def _end_without_program(self) -> None:
-        if not self.ended:
-            if self.scope.parent is None and self.timeout is not None:
-                self.scope.run.fail(self.scope, self.timeout)
-            self.channel.close()
-
-    def start_task(self) -> asyncio.Task[None]:
-        self._start_clock()
-        loop, task = asyncio.get_running_loop(), asyncio.create_task(self.perform_async())
-
-        def cancel() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(task.cancel)
-
-        self._cancel_task = cancel
-        return task
-
-    def start_thread(self) -> threading.Thread:
-        self._start_clock()
-        thread = threading.Thread(
-            target=contextvars.copy_context().run,
-            args=(self.perform,),
-            name=f"streamll {self.scope.run.name}",
-            daemon=True,
-        )
-        thread.start()
-        return thread
-
-    def saw(self, event: Event) -> Event:
-        if self.transcript is not None:
-            self.transcript.feed(event)
-        return event
-
-    def leave(self) -> None:
-        """The reader has gone: stop the program unless it has ended."""
-        self.channel.abandon()
-        self.ahead.clear()
-        if self.ended:
-            return
-        self.left = True
-        self.scope.cancel()
-        if self._cancel_task is not None:
-            self._cancel_task()
-
-    def raise_error(self) -> None:
-        """Raise what ended the program, if it did not end well."""
-        if self.succeeded and not self.left:
-            return
-        unwound = isinstance(self.error, (Unwind, asyncio.CancelledError))
-        ours = self.scope.reason or timeout_behind(self.error)
-        if ours is not None and not self.left:
-            raise ours from (None if unwound else self.error)
-        if self.left or unwound:
-            raise StreamCancelled(
-                "the stream was left before the program ended, so there is no result"
-            )
-        if isinstance(self.error, (StopIteration, StopAsyncIteration)):
-            told = f"the program raised {type(self.error).__name__}"
-            raise RuntimeError(told) from self.error  # noqa: TRY004 - which would end an iteration well
-        if self.error is not None:
-            raise self.error
-
-    def text(self, field: str) -> str:
-        if self.transcript is None:
-            raise StreamllError("this stream keeps no text (keep_text=False)")
-        return self.transcript.text(self.spelt(field))
-
-    def spelt(self, field: str) -> str:
-        """``field`` in the run's spelling, in which an inner program's predictors have long names."""
-        predictor, dot, name = field.rpartition(".")
-        return f"{self._names.get(predictor, predictor)}{dot}{name}"
-
-
-class _Failing:
-    """The channel of a stream with ``overflow="fail"``: a reader that is too slow ends it."""
-
-    def __init__(self, performance: Performance) -> None:
-        self._performance = performance
-
-    def put(self, event: Event) -> None:
-        try:
-            self._performance.channel.put(event)
-        except ChannelOverflow as error:
-            self._performance.scope.cancel(error)
 
 
 class Stream(TypedReading):

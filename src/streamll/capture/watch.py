@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import TracebackType
 
-from streamll.capture import enter
-from streamll.capture.enter import Capture, watch_with
-from streamll.capture.fields import FieldSelection
-from streamll.capture.patch import install
+from streamll.capture.hooks.patch import install
+from streamll.capture.run import enter
+from streamll.capture.run.enter import Capture, watch_with
+from streamll.capture.run.fields import FieldSelection
 from streamll.configuration import Outlet, checked_sinks
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import dspy
 
-from streamll.capture.providers import key_of_program
+from streamll.capture.govern.providers import key_of_program
 from streamll.capture.stream import AsyncStream, Call, Stream, stream
 from streamll.core.errors import ConfigurationError, StreamCancelled
 from streamll.core.events import TokenEvent

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from streamll.capture.callbacks import CALLBACK
-from streamll.capture.governed_call import GovernedCall, Governor
-from streamll.capture.inside_dspy import ACTIVE_CALL_ID
-from streamll.capture.lm_call import LMCall
-from streamll.capture.scope import current_scope
+from streamll.capture.govern.call import GovernedCall, Governor
+from streamll.capture.hooks.callbacks import CALLBACK
+from streamll.capture.hooks.inside_dspy import ACTIVE_CALL_ID
+from streamll.capture.reply.lm_call import LMCall
+from streamll.capture.run.scope import current_scope
 from streamll.core.errors import CircuitOpen, Unwind
 from streamll.flow.breaker import CircuitBreaker
 from streamll.services.asking import Question

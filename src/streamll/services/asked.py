@@ -7,10 +7,10 @@ import contextlib
 from types import TracebackType
 from typing import Any
 
-from streamll.capture.enter import watched_sinks
-from streamll.capture.scope import Scope, current_scope
+from streamll.capture.run.enter import watched_sinks
+from streamll.capture.run.scope import Scope, current_scope
 from streamll.capture.stream import AsyncStream, Call, Stream, stream
-from streamll.capture.waits import run_blocking
+from streamll.capture.tap.waits import run_blocking
 from streamll.configuration import Outlet, configuration
 from streamll.flow.breaker import CircuitBreaker
 from streamll.flow.config import StreamConfig

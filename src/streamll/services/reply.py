@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from streamll.capture.lm_call import LMCall
+from streamll.capture.reply.lm_call import LMCall
 
 
 class ToolCall(msgspec.Struct):

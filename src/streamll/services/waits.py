@@ -1,7 +1,7 @@
 """The places where answering a question waits: twice, blocking and suspending.
 
 Everything else is written once, as coroutines. A coroutine over ``Blocking`` never suspends, so
-``capture.waits.run_blocking`` runs it in a plain call.
+``capture.tap.waits.run_blocking`` runs it in a plain call.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from streamll.capture.engine_tap import tap
-from streamll.capture.govern import InThread, OnLoop, governed
-from streamll.capture.governed_call import GovernedCall
-from streamll.capture.waits import run_blocking
+from streamll.capture.govern.attempts import InThread, OnLoop, governed
+from streamll.capture.govern.call import GovernedCall
+from streamll.capture.tap.stand_in import tap
+from streamll.capture.tap.waits import run_blocking
 from streamll.services import hooks
 from streamll.services.engines import Engines
 from streamll.services.limits import Limits

@@ -120,7 +120,7 @@ def own_cache() -> Iterator[None]:
 @contextmanager
 def everything_watched(sink: Any) -> Iterator[None]:
     """Inside, ``sink`` hears every program, and every field is streamed."""
-    from streamll.capture import enter
+    from streamll.capture.run import enter
     from streamll.capture.watch import watch
     from streamll.configuration import configuration, configure
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from frames import Ear, read
 
-from streamll.capture.wire.anthropic import AnthropicAssembler
-from streamll.capture.wire.base import CutShort, ErrorFrame, MalformedFrame
-from streamll.capture.wire.chat import ChatAssembler
-from streamll.capture.wire.gemini import GeminiAssembler
-from streamll.capture.wire.responses import ResponsesAssembler
+from streamll.capture.tap.wire.anthropic import AnthropicAssembler
+from streamll.capture.tap.wire.base import CutShort, ErrorFrame, MalformedFrame
+from streamll.capture.tap.wire.chat import ChatAssembler
+from streamll.capture.tap.wire.gemini import GeminiAssembler
+from streamll.capture.tap.wire.responses import ResponsesAssembler
 
 DONE = b"[DONE]"
 

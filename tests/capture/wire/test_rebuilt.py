@@ -13,10 +13,10 @@ from frames import Ear, on_the_wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamll.capture.wire.anthropic import AnthropicAssembler
-from streamll.capture.wire.chat import ChatAssembler
-from streamll.capture.wire.reply import WireReply
-from streamll.capture.wire.responses import ResponsesAssembler
+from streamll.capture.tap.wire.anthropic import AnthropicAssembler
+from streamll.capture.tap.wire.chat import ChatAssembler
+from streamll.capture.tap.wire.reply import WireReply
+from streamll.capture.tap.wire.responses import ResponsesAssembler
 from streamll.testing.answers import Answer, CutCall
 from streamll.testing.replies import Citation, Usage
 from streamll.testing.wires import WIRES

@@ -7,9 +7,9 @@ import json
 import pytest
 from frames import Ear
 
-from streamll.capture.wire.base import Confused, CutShort, MalformedFrame
-from streamll.capture.wire.chat import ChatAssembler
-from streamll.capture.wire.reply import WireReply
+from streamll.capture.tap.wire.base import Confused, CutShort, MalformedFrame
+from streamll.capture.tap.wire.chat import ChatAssembler
+from streamll.capture.tap.wire.reply import WireReply
 
 FRAME = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n'
 DONE = b"data: [DONE]\n\n"

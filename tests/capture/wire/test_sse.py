@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamll.capture.wire.sse import FrameSplitter
+from streamll.capture.tap.wire.sse import FrameSplitter
 
 CASES = {
     "one frame": (b"data: a\n\n", [b"a"]),

@@ -1,0 +1,298 @@
+"""A run: one outermost captured call, and the single place where its events get their order.
+
+Every event of a run passes ``Run.publish``: under one lock it gets its sequence number and goes
+to everyone who listens, so that each reader sees the run in the same order. Nothing in here waits.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping
+from time import time as now
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from streamll.capture.hooks.inside_dspy import ACTIVE_CALL_ID
+from streamll.capture.run.frames import Frame, ModuleNames
+from streamll.capture.run.privacy import describe, included
+from streamll.configuration import configuration, logger
+from streamll.context import get_context
+from streamll.core.events import (
+    NOTHING,
+    Event,
+    EventData,
+    Identity,
+    InterpreterError,
+    LMEnd,
+    ModuleError,
+    RunCancelled,
+    RunEnd,
+    RunError,
+    RunStart,
+    StreamllEvent,
+    TokenEvent,
+    ToolError,
+)
+from streamll.core.ordering import Sequencer
+
+if TYPE_CHECKING:
+    from streamll.capture.run.scope import Scope
+
+UNFINISHED = "Unfinished"
+"""``error_type`` of a call that was still running when its run ended."""
+
+
+_FAILURES: Mapping[str, type[Event]] = {
+    "module": ModuleError,
+    "tool": ToolError,
+    "interpreter": InterpreterError,
+}
+
+
+class OpenCall(Protocol):
+    """What a run needs of an LM call that is under way."""
+
+    scope: Scope
+    frame: Frame
+
+    def abandon(self, error_type: str) -> None: ...
+    def partial(self) -> Mapping[str, str]: ...
+
+
+class Totals:
+    """What a run has used so far."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.first_token: float | None = None
+        self.lm_calls = 0
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.cost: float | None = None
+
+    def saw_token(self) -> None:
+        if self.first_token is None:
+            self.first_token = time.monotonic()
+
+    def add(self, prompt_tokens: int, completion_tokens: int, cost: float | None) -> None:
+        self.lm_calls += 1
+        self.prompt_tokens += prompt_tokens
+        self.completion_tokens += completion_tokens
+        if cost is not None:
+            self.cost = (self.cost or 0.0) + cost
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "duration": time.monotonic() - self.started,
+            "time_to_first_token": (
+                None if self.first_token is None else self.first_token - self.started
+            ),
+            "lm_calls": self.lm_calls,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "cost": self.cost,
+        }
+
+
+class Run:
+    """Order, identity and totals of one outermost captured call of ``program``."""
+
+    def __init__(self, program: Any) -> None:
+        self.run_id = uuid.uuid4().hex
+        self.names = ModuleNames(program)
+        self.name: str = (program if inspect.isroutine(program) else type(program)).__name__
+        self.frames: dict[str, Frame] = {}
+        self.roots: Counter[str] = Counter()  # calls without a parent so far, by name
+        self.totals = Totals()
+        self.closed = False
+        self.identity = Identity(run_id=self.run_id)
+        self._lock = threading.RLock()
+        self._take_seq = Sequencer()
+        self._open_calls: dict[int, OpenCall] = {}
+        self._connections: dict[int, tuple[Scope, Callable[[], None]]] = {}
+        self._failed_partial: Mapping[str, str] = NOTHING
+        self._failing: list[Callable[[Event], None]] = []  # readers that raise
+
+    # --- events -------------------------------------------------------------------------------
+
+    def publish(
+        self, kind: type[Event], scope: Scope, identity: Identity, /, **own: Any
+    ) -> Event | None:
+        """Create an event, give it its place, hand it to everyone; ``None`` after the run's end."""
+        with self._lock:
+            if self.closed:
+                return None
+            event = kind(
+                seq=self._take_seq(),
+                timestamp=now(),
+                identity=identity,
+                context=get_context(),
+                **own,
+            )
+            self._deliver(event, scope)
+        return event
+
+    def publish_token(
+        self,
+        scope: Scope,
+        identity: Identity,
+        field: str,
+        token: str,
+        index: int,
+        offset: int,
+        finish_reason: str | None,
+        cached: bool,
+    ) -> None:
+        """``publish`` for the one kind there is one of per chunk; named arguments cost a third."""
+        with self._lock:
+            if self.closed:
+                return
+            event = TokenEvent(
+                seq=self._take_seq(),
+                timestamp=now(),
+                identity=identity,
+                context=get_context(),
+                field=field,
+                token=token,
+                token_index=index,
+                offset=offset,
+                finish_reason=finish_reason,
+                cached=cached,
+            )
+            self._deliver(event, scope)
+        if scope.token_hooks:
+            self._call_token_hooks(event, scope)
+
+    def publish_custom(self, event: Event, scope: Scope) -> None:
+        """Give a program's own event its place in the run."""
+        with self._lock:
+            if self.closed:
+                return
+            context = get_context()
+            changes: dict[str, Any] = {}
+            if isinstance(event, StreamllEvent):
+                changes["data"] = EventData(dict(event.data), context)
+            stamped = msgspec.structs.replace(
+                event,
+                seq=self._take_seq(),
+                timestamp=now(),
+                identity=self.current_identity(),
+                context=context,
+                **changes,
+            )
+            self._deliver(stamped, scope)
+
+    def _deliver(self, event: Event, scope: Scope) -> None:
+        approved = event if configuration.redact is None else configuration.approve(event)
+        if approved is not None:
+            for put in scope.puts:
+                try:
+                    put(approved)
+                except Exception as error:  # noqa: BLE001 - nor for its reader
+                    self._complain(put, error)
+
+    def _complain(self, put: Callable[[Event], None], error: Exception) -> None:
+        if put not in self._failing:
+            self._failing.append(put)
+            name = type(getattr(put, "__self__", put)).__name__
+            logger.warning("sink %s raised %s (said once per run)", name, type(error).__name__)
+
+    def _call_token_hooks(self, event: Event, scope: Scope) -> None:
+        for hook in scope.token_hooks:
+            try:
+                hook(event)
+            except Exception:  # noqa: BLE001 - the program does not answer for its listener
+                logger.exception("on_token raised; the program goes on")
+
+    def current_identity(self) -> Identity:
+        """The identity of the call that is running right here."""
+        frame = self.frames.get(ACTIVE_CALL_ID.get() or "")
+        return frame.identity(self.run_id) if frame is not None else self.identity
+
+    # --- LM calls under way ---------------------------------------------------------------------
+
+    def opened(self, call: OpenCall) -> None:
+        self._open_calls[id(call)] = call
+
+    def ended(self, call: OpenCall, *, failed: bool) -> None:
+        self._open_calls.pop(id(call), None)
+        if failed:
+            self._failed_partial = call.partial()
+
+    def connected(self, call: OpenCall, shutdown: Callable[[], None]) -> None:
+        """Remember how to end the call's blocked read."""
+        self._connections[id(call)] = (call.scope, shutdown)
+        if call.scope.is_cancelled:
+            self.interrupt(call.scope)
+
+    def disconnected(self, call: OpenCall) -> None:
+        self._connections.pop(id(call), None)
+
+    def interrupt(self, scope: Scope) -> None:
+        """End the blocked reads of every LM call inside ``scope``."""
+        for inner, shutdown in list(self._connections.values()):
+            if inner.is_within(scope):
+                shutdown()
+
+    # --- begin and end --------------------------------------------------------------------------
+
+    def start(self, scope: Scope, inputs: Any) -> None:
+        self.publish(
+            RunStart, scope, self.identity, program=self.name, inputs=included("inputs", inputs)
+        )
+
+    def succeed(self, scope: Scope, outputs: Any) -> None:
+        self._close(scope, RunEnd, outputs=included("outputs", outputs, as_mapping))
+
+    def fail(self, scope: Scope, error: BaseException) -> None:
+        name, message = describe(error)
+        partial = self.partial()
+        self._close(scope, RunError, error_type=name, message=message, partial=partial)
+
+    def cancel(self, scope: Scope) -> None:
+        self._close(scope, RunCancelled, partial=self.partial())
+
+    def partial(self) -> Mapping[str, str]:
+        """What has been streamed and not completed, by ``predictor.field``."""
+        merged = dict(self._failed_partial)
+        for call in list(self._open_calls.values()):
+            merged.update(call.partial())
+        return merged
+
+    def _close(self, scope: Scope, kind: type[Event], **own: Any) -> None:
+        with self._lock:
+            for call in reversed(list(self._open_calls.values())):
+                call.abandon(UNFINISHED)
+            for frame in reversed(list(self.frames.values())):
+                self._close_frame(frame)
+            self.publish(kind, scope, self.identity, **own, **self.totals.fields())
+            self.closed = True
+            self.frames.clear()
+            self._connections.clear()
+
+    def _close_frame(self, frame: Frame) -> None:
+        """Close a call that outlived the program (``dspy.Parallel`` leaves stragglers behind)."""
+        identity = frame.identity(self.run_id)
+        duration = time.monotonic() - frame.started
+        if frame.kind == "lm":
+            self.publish(
+                LMEnd, frame.scope, identity,
+                model=frame.name, duration=duration, error_type=UNFINISHED,
+            )  # fmt: skip
+        elif (kind := _FAILURES.get(frame.kind)) is not None:
+            self.publish(
+                kind, frame.scope, identity,
+                name=frame.name, duration=duration, error_type=UNFINISHED,
+                message="still running when the run ended",
+            )  # fmt: skip
+
+
+def as_mapping(outputs: Any) -> Any:
+    """A ``Prediction`` as a plain mapping; anything else as ``{"result": …}``."""
+    items = getattr(outputs, "toDict", None)
+    return items() if callable(items) else {"result": outputs}

@@ -1,0 +1,192 @@
+"""One typed field of a running program, for Python code: its partial values, or its list items.
+
+Synchronous: events in, values out. ``Stream`` and ``AsyncStream`` put their loops around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Generic, TypeVar, get_args, get_origin
+
+import dspy
+import pydantic
+
+from streamll.capture.run.frames import modules_of
+from streamll.capture.typed.field import is_prose
+from streamll.capture.typed.partial_form import partial_form
+from streamll.core.events import (
+    Event,
+    FieldCorrected,
+    FieldEnd,
+    FieldPartial,
+    FieldStart,
+    LMSuperseded,
+    TokenEvent,
+)
+from streamll.core.parsing.growth import COMPLETE, PARTIAL, Place
+from streamll.core.partials import Partials, PartialValue, part_of
+
+T = TypeVar("T")
+
+
+class Partial(Generic[T]):
+    """A field as far as it is written. It goes on growing: what you keep, copy.
+
+    ``event`` is the event that brought it here: a small change (``event.place``,
+    ``event.value``), or the whole value.
+    """
+
+    __slots__ = ("_adapter", "_value", "event")
+
+    def __init__(
+        self, value: PartialValue, event: Event, adapter: pydantic.TypeAdapter[Any] | None
+    ) -> None:
+        self._value = value
+        self._adapter = adapter  # none for the program's own value, which is of its type
+        self.event = event
+
+    @property
+    def value(self) -> T:
+        """All that is certain so far, as lists, dictionaries and plain values.
+
+        Where a type was asked for: as its partial form, in which every member may be ``None``;
+        made anew each time, which costs the length of the value. The last one is the program's.
+        """
+        value: Any = self._value.value
+        if self._adapter is not None:
+            value = self._adapter.validate_python(value)
+        return value  # type: ignore[no-any-return]
+
+    @property
+    def state(self) -> str:
+        """``"pending"``, ``"partial"`` or ``"complete"``."""
+        return self._value.state()
+
+    def state_of(self, *place: str | int) -> str:
+        """The state of a part: ``state_of(0, "name")``; pending while it is not there."""
+        return self._value.state(*place)
+
+    def __repr__(self) -> str:
+        return f"Partial({self._value.value!r}, state={self.state!r})"
+
+
+class PartialReader(Generic[T]):
+    """Partial values of one field; ``read`` says what an event makes of it."""
+
+    def __init__(self, field: str, annotation: Any, as_type: Any = None) -> None:
+        self._field = field
+        self._reads_text = is_prose(annotation)
+        self._texts: dict[tuple[str | None, int], PartialValue] = {}
+        self._values = Partials()
+        self._ended: set[tuple[str | None, int]] = set()  # what follows is the program's value
+        self._adapter: pydantic.TypeAdapter[Any] | None = None
+        if as_type is not None:
+            self._adapter = pydantic.TypeAdapter(partial_form(as_type))
+
+    def read(self, event: Event) -> Partial[T] | None:
+        """The field's value with this event, if the event says something of it."""
+        if self._reads_text and isinstance(event, (FieldStart, TokenEvent, FieldCorrected)):
+            return self._read_text(event)
+        if isinstance(event, FieldEnd) and is_of(event, event.field, self._field):
+            self._ended.add((event.call_id, event.attempt))
+        if isinstance(event, FieldPartial) and not is_of(event, event.field, self._field):
+            return None
+        value = self._values.feed(event)
+        if value is None:
+            return None
+        is_final = (event.call_id, event.attempt) in self._ended
+        return Partial(value, event, None if is_final else self._adapter)
+
+    def _read_text(self, event: FieldStart | TokenEvent | FieldCorrected) -> Partial[T] | None:
+        """Plain text has no partial events of its own: its tokens are that."""
+        if not is_of(event, event.field, self._field):
+            return None
+        key = (event.call_id, event.attempt)
+        value = self._texts.setdefault(key, PartialValue())
+        if isinstance(event, TokenEvent):
+            state = PARTIAL if event.finish_reason is None else COMPLETE
+            added, text = value.value is not None, event.token
+        else:
+            added = False
+            text, state = (
+                (event.text, COMPLETE) if isinstance(event, FieldCorrected) else ("", PARTIAL)
+            )
+        value.apply(FieldPartial(field=event.field, value=text, state=state, append=added))
+        return Partial(value, event, None)
+
+
+class ItemReader(Generic[T]):
+    """Each element of a list once, when it is complete.
+
+    A retry that writes the same elements again does not repeat them; those it writes otherwise
+    come anew, since what was given cannot be taken back.
+    """
+
+    def __init__(self, field: str, place: Place, item_type: Any = None) -> None:
+        self._field = field
+        self._place = place
+        self._partials: PartialReader[Any] = PartialReader(field, None)
+        self._adapter = pydantic.TypeAdapter(item_type) if item_type is not None else None
+        self._call: str | None = None
+        self._given: list[Any] = []  # as they were written, of this call
+        self._next = 0  # the index in this attempt
+
+    def read(self, event: Event) -> Sequence[T]:
+        """The elements that are complete with this event."""
+        if isinstance(event, LMSuperseded) and event.call_id == self._call:
+            self._next = 0
+        partial = self._partials.read(event)
+        if partial is None:
+            return ()
+        if event.call_id != self._call:
+            self._call, self._given, self._next = event.call_id, [], 0
+        return list(self._complete(partial))
+
+    def _complete(self, partial: Partial[Any]) -> Iterator[T]:
+        items = part_of(partial.value, self._place)
+        if not isinstance(items, (list, tuple)):
+            return
+        is_final = partial.state == COMPLETE
+        while self._next < len(items):
+            if not is_final and partial.state_of(*self._place, self._next) != COMPLETE:
+                return
+            item = items[self._next]
+            index, self._next = self._next, self._next + 1
+            if index < len(self._given):
+                if is_final or self._given[index] == item:
+                    continue
+                self._given[index] = item
+            else:
+                self._given.append(item)
+            yield self._typed(item)
+
+    def _typed(self, item: Any) -> T:
+        if self._adapter is not None:
+            item = self._adapter.validate_python(item)
+        return item  # type: ignore[no-any-return]
+
+
+def is_of(event: Event, field: str, asked: str) -> bool:
+    """Whether the event speaks of the field that was asked for, by its bare or its full name."""
+    return asked in (field, f"{event.predictor}.{field}")
+
+
+def annotation_of(program: Any, field: str) -> Any:
+    """The type of an output field as the program declares it; ``None`` where that is not clear."""
+    if not isinstance(program, dspy.Module):
+        return None
+    owner, _, name = field.rpartition(".")
+    found = {
+        id(info.annotation): info.annotation
+        for path, module in modules_of(program)
+        if isinstance(module, dspy.Predict) and owner in ("", path or "self")
+        for known, info in module.signature.output_fields.items()
+        if known == name
+    }
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def item_type_of(annotation: Any) -> Any:
+    """What a list's elements are declared to be."""
+    arguments = get_args(annotation)
+    return arguments[0] if get_origin(annotation) is list and arguments else None
