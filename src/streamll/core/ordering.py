@@ -67,6 +67,8 @@ INSIDE: Mapping[str, str] = MappingProxyType(
 CALLS = ("module", "tool", "interpreter", "lm")
 """What ``call`` stands for in ``INSIDE``: whichever of these the ``call_id`` names."""
 
+Key = tuple[str, Any]
+
 
 class Sequencer:
     """Sequence numbers of one run, contiguous from 0. The caller holds its own lock."""
@@ -194,7 +196,7 @@ class _Run:
 
     def _check_inside(self, event: Event, what: str) -> None:
         if what == "field":
-            is_open = _key(event, "field") in self._open
+            is_open = key_of(event, "field") in self._open
         else:
             call_id = event.call_id
             is_open = call_id is None or any((kind, call_id) in self._open for kind in CALLS)
@@ -205,7 +207,7 @@ class _Run:
             raise _error(event, f"the call is at attempt {attempt}, as lm.superseded tells")
 
     def _opened(self, event: Event, what: str) -> None:
-        key = _key(event, what)
+        key = key_of(event, what)
         if key in self._open:
             raise _error(event, f"this {what} is open already")
         if what == "field" and _field_key(event) in self._call(event).ended:
@@ -213,7 +215,7 @@ class _Run:
         self._open[key] = _Field() if what == "field" else None
 
     def _close(self, event: Event, what: str) -> None:
-        key = _key(event, what)
+        key = key_of(event, what)
         if key not in self._open:
             if self._holes:
                 return
@@ -239,7 +241,7 @@ class _Run:
     def _token(self, event: Event) -> None:
         if not isinstance(event, TokenEvent):
             return
-        field = self._open.get(_key(event, "field"))
+        field = self._open.get(key_of(event, "field"))
         if field is None:
             return
         place, expected = (event.token_index, event.offset), (field.tokens, field.length)
@@ -252,7 +254,7 @@ class _Run:
         field.length = event.offset + len(event.token)
 
     def _partial(self, event: Event) -> None:
-        begun = _key(event, "field") in self._open or _field_key(event) in self._call(event).ended
+        begun = key_of(event, "field") in self._open or _field_key(event) in self._call(event).ended
         if not begun and not self._holes:
             raise _error(event, "comes only after the field's start")
 
@@ -287,7 +289,7 @@ class _Run:
     )
 
 
-def _key(event: Event, what: str) -> tuple[str, Any]:
+def key_of(event: Event, what: str) -> Key:
     """What tells one open thing from another of its kind."""
     if what == "trace":
         return what, event.data["trace_id"]

@@ -1,0 +1,76 @@
+"""X4, X10: wherever a run breaks off, what is written behind it makes it a legal run."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from serve.runs import RUNS, Scribe
+from streamll.core import events as ev
+from streamll.core.aftermath import Aftermath
+from streamll.core.ordering import OrderCheck
+
+
+def ended(events):
+    aftermath = Aftermath("r1")
+    for event in events:
+        aftermath.feed(event)
+    return aftermath.ending(len(events), 1.8e9, "RunLost", "gone")
+
+
+def legal(name):
+    """A run of ``runs`` that keeps the order: some there are made for what wires do with less."""
+    events = [e for e in RUNS[name]() if e.event_type != "stream.gap"]
+    events = [msgspec.structs.replace(e, seq=seq) for seq, e in enumerate(events)]
+    OrderCheck().check_all(events)
+    return events
+
+
+@pytest.mark.parametrize("name", ["plain", "reasoned", "superseded", "corrected"])
+def test_a_run_that_breaks_off_anywhere_is_closed_in_legal_order(name):
+    events = legal(name)
+    for cut in range(1, len(events)):
+        whole = [*events[:cut], *ended(events[:cut])]
+        OrderCheck().check_all(whole)
+        assert [e.seq for e in whole] == list(range(len(whole)))
+        assert whole[-1].event_type == "run.error"
+        assert whole[-1].run_id == "r1"
+
+
+def test_everything_that_can_be_open_is_closed_innermost_first():
+    tool = ev.Identity(run_id="r1", call_id="t1", parent_call_id="c1")
+    lm = ev.Identity(run_id="r1", call_id="l1", parent_call_id="c1")
+    scribe = (
+        Scribe().start()
+        .add(ev.TraceStart, ev.Identity(run_id="r1"), name="stage", trace_id="x1")
+        .add(ev.InterpreterStart, ev.Identity(run_id="r1", call_id="i1"), name="python")
+        .add(ev.ToolStart, tool, name="search")
+        .add(ev.LMStart, lm, model="m")
+        .text("answer", "so ", "far", end=False)
+    )  # fmt: skip
+    *closing, last = ended(scribe.events)
+    assert [e.event_type for e in closing] == [
+        "field.end", "lm.end", "tool.error", "interpreter.error", "trace.end", "module.error",
+    ]  # fmt: skip
+    assert (closing[0].length, closing[0].complete) == (6, False)
+    assert closing[1].error_type == closing[2].error_type == "RunLost"
+    assert last.partial == {"predict.answer": "so far"}
+    OrderCheck().check_all([*scribe.events, *closing, last])
+
+
+def test_the_totals_are_what_was_told_until_then():
+    scribe = Scribe().start().add(ev.LMStart, ev.Identity(run_id="r1", call_id="l1"), model="m")
+    scribe.add(
+        ev.LMEnd, ev.Identity(run_id="r1", call_id="l1"),
+        model="m", duration=1.0, prompt_tokens=7, completion_tokens=3, cost=0.5,
+    )  # fmt: skip
+    last = ended(scribe.text("answer", "a", end=False).events)[-1]
+    assert (last.lm_calls, last.prompt_tokens, last.completion_tokens, last.cost) == (1, 7, 3, 0.5)
+    assert last.duration > 0
+    assert last.time_to_first_token > 0
+
+
+def test_text_of_attempts_and_calls_that_are_over_is_no_partial_text():
+    events = RUNS["superseded"]()
+    assert ended(events[:7])[-1].partial == {}
+    assert ended(events[:-1])[-1].partial == {}
