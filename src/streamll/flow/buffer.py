@@ -142,6 +142,18 @@ class Buffer:
         self.delivered += 1
         return self._joined(item) if type(item) is Merging else item
 
+    def take(self, limit: int) -> list[Any]:
+        """Up to ``limit`` items, oldest first."""
+        if self.settled or self.asides:
+            items = []
+            while self and len(items) < limit:
+                items.append(self.pop())
+            return items
+        fresh = self.fresh
+        count = min(limit, len(fresh))
+        self.delivered += count
+        return [fresh.popleft() for _ in range(count)]
+
     def clear(self) -> None:
         """Forget everything."""
         self.cleared += self.size

@@ -9,6 +9,8 @@ something else asks ``overfull`` and then ``wait_for_room``, outside any lock of
 How: items go through ``_inbox``, whose append is atomic. Whoever holds the lock moves them into
 the buffer; whoever cannot get the lock leaves, because the holder looks into the inbox again
 after releasing it. Nobody waits for anything but its own waiter while not holding the lock.
+While no reader waits and the policy has nothing to decide yet (``_slack``), items stay in the
+inbox until one comes: a token for a sink that lets events gather is one append.
 
 What this does not do: make items (``run`` does), survive a fork (sinks make a new channel).
 """
@@ -40,6 +42,9 @@ T = TypeVar("T")
 
 END = object()
 """Comes through the inbox when the channel is closed: behind it, everything is too late."""
+
+LOOSE = 64
+"""At most this many items stay in the inbox."""
 
 
 class ChannelStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +97,7 @@ class Channel(Generic[T]):
         self._lock = threading.Lock()
         self._buffer = BUFFERS[policy](capacity)
         self._inbox: deque[Any] = deque()
+        self._slack = min(LOOSE, capacity)  # so many items may stay in the inbox
         self._nudged = False
         self._closed = False
         self._abandoned = False
@@ -113,9 +119,10 @@ class Channel(Generic[T]):
             self._inbox.append(Refused(item))
         else:
             self._inbox.append(item)
-        self._settle()
-        if self._buffer.overflowed:
-            raise self._overflow()
+        if self._readers or self._nudged or len(self._inbox) >= self._slack:
+            self._settle()
+            if self._buffer.overflowed:
+                raise self._overflow()
 
     def wait_for_space(self, timeout: float | None = None) -> bool:
         """Block this thread while ``full``; False when the time is up.
@@ -166,11 +173,16 @@ class Channel(Generic[T]):
 
     async def get_async(self) -> T:
         """The next item. Cancelling the wait loses nothing."""
-        return (self._take(1) or await self._wait_and_take_async(1))[0]
+        return (await self.get_batch_async(1))[0]
 
     async def get_batch_async(self, limit: int) -> list[T]:
         """At least one and at most ``limit`` items, as many as there are."""
-        return self._take(limit) or await self._wait_and_take_async(limit)
+        while not (items := self._take(limit)):
+            waiter = LoopWaiter()
+            self.read_on(waiter.loop)
+            if self._enlist_reader(waiter):
+                await self._wait_async(waiter)
+        return items
 
     # --- looking --------------------------------------------------------------------------------
 
@@ -251,7 +263,12 @@ class Channel(Generic[T]):
         if self._abandoned and buffer:
             buffer.clear()
         size = buffer.size
-        if size >= self.capacity and not self._closed:
+        if self._closed or self._abandoned or buffer.overflowed:
+            self._slack = 1
+        elif size < self.capacity:
+            self._slack = min(LOOSE, self.capacity - size)
+        else:
+            self._slack = 1
             self.full = self._blocks
             self.overfull = self._limited and size >= self._limit
 
@@ -301,8 +318,7 @@ class Channel(Generic[T]):
                 self._receive()
             buffer = self._buffer
             if buffer and not self._abandoned:
-                while buffer and len(items) < limit:
-                    items.append(buffer.pop())
+                items = buffer.take(limit)
                 if self.full or self.overfull or self._readers:
                     self._make_space()
             else:
@@ -325,16 +341,6 @@ class Channel(Generic[T]):
                 return items
             if late:
                 raise TimeoutError(f"nothing came through the channel {self.name!r} in time")
-
-    async def _wait_and_take_async(self, limit: int) -> list[T]:
-        while True:
-            waiter = LoopWaiter()
-            self.read_on(waiter.loop)
-            if self._enlist_reader(waiter):
-                await self._wait_async(waiter)
-            items = self._take(limit)
-            if items:
-                return items
 
     def _wait_while(self, state: str, timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -376,12 +382,14 @@ class Channel(Generic[T]):
     def _enlist_reader(self, waiter: Waiter) -> bool:
         """Wait for items, unless there is something to take or the end to see."""
         with self._lock:
-            self._receive()
+            if self._inbox:
+                self._receive()
             ended = self._closed or self._abandoned or self._buffer.overflowed
             ready = ended or bool(self._buffer)
             if not ready:
                 self._readers.append(waiter)
-        self._settle()
+        if self._inbox or self._nudged:
+            self._settle()
         return not ready
 
     def _enlist_producer(self, waiter: Waiter, state: str) -> bool:
