@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamll.brokers.opening import split, without_password
 from streamll.brokers.outbox import Parcel
+from streamll.brokers.overview import Overview
 from streamll.brokers.sink import BrokerSink, fill
 from streamll.brokers.source import LIMIT, WAIT, Entry, Options
 from streamll.core.errors import ConfigurationError
@@ -45,6 +46,9 @@ CONFIRM_SECONDS = 10.0
 HEARTBEAT_SECONDS = 10
 MAX_BYTES = 2 * 2**30
 """What a log keeps, unless told otherwise."""
+
+LOOK_BACK = 20_000
+"""Entries that are looked at for the sake of the latest runs: a stream must be read forwards."""
 
 DELIVERIES_IN_ALL = 100
 """After so many deliveries RabbitMQ itself makes a group's message a dead letter."""
@@ -228,6 +232,13 @@ class RabbitMQSource:
     async def bury(self, body: bytes) -> None:
         await self._there(self._bury(body))
 
+    async def overview(self, runs: int) -> list[bytes]:
+        bodies: list[bytes] = await self._there(self._latest())
+        overview = Overview(runs)
+        for body in reversed(bodies):
+            overview.add(body)
+        return overview.bodies
+
     async def lag(self) -> int | None:
         if self._options.group is None:
             return None
@@ -278,6 +289,37 @@ class RabbitMQSource:
         if self._options.group is not None:
             return [self._given(message) for message in messages]
         return await self._passed(messages)
+
+    async def _latest(self) -> list[bytes]:
+        """The bodies of the latest ``LOOK_BACK`` entries. A stream is only read forwards, so its
+        end is looked for first.
+        """
+        found = await self._look("last")
+        if not found:
+            return []
+        first, last = max(0, found[0][0] - LOOK_BACK), found[-1][0]
+        return [body for _, body in await self._look(first, last)]
+
+    async def _look(self, place: Any, last: int | None = None) -> list[tuple[int, bytes]]:
+        """Offset and body of entries from ``place`` on, to ``last`` or until none comes."""
+        channel = await self._connection.channel()
+        arrived: asyncio.Queue[aio_pika.IncomingMessage] = asyncio.Queue()
+        found: list[tuple[int, bytes]] = []
+        try:
+            await channel.set_qos(prefetch_count=LIMIT)
+            queue = await channel.get_queue(f"{self._options.target}.log", ensure=False)
+            await queue.consume(arrived.put, arguments={"x-stream-offset": place})
+            while len(found) < LOOK_BACK and (last is None or not found or found[-1][0] < last):
+                message = await asyncio.wait_for(
+                    arrived.get(), WAIT if found else CONNECT_SECONDS / 5
+                )
+                await message.ack()
+                found.append((int(message.headers["x-stream-offset"]), message.body))
+        except asyncio.TimeoutError:
+            pass
+        finally:
+            await channel.close()
+        return found
 
     async def _bury(self, body: bytes) -> None:
         import aio_pika

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamll.brokers.opening import split, without_password
 from streamll.brokers.outbox import Parcel
+from streamll.brokers.overview import LOOK_BACK, Overview
 from streamll.brokers.sink import BrokerSink, fill
 from streamll.brokers.source import LIMIT, WAIT, Entry, Options, dead_letters
 from streamll.core.errors import ConfigurationError
@@ -33,6 +34,9 @@ ANSWER_SECONDS = 5.0
 
 OUT_OF_MEMORY = "its memory is full"
 DEAD_LETTERS = 10_000
+PAGE = 500
+"""Entries that are read backwards at once."""
+
 A_DAY = 86_400.0
 
 
@@ -217,6 +221,17 @@ class RedisSource:
         await self._redis.execute_command(
             "XADD", dead_letters(self._options), "MAXLEN", "~", DEAD_LETTERS, "*", FIELD, body
         )
+
+    async def overview(self, runs: int) -> list[bytes]:
+        overview, before = Overview(runs), "+"
+        for _ in range(LOOK_BACK // PAGE):
+            page = await self._redis.xrevrange(self._options.target, before, "-", count=PAGE)
+            for _, fields in page:
+                overview.add(_body(fields))
+            if len(page) < PAGE or overview.complete:
+                break
+            before = f"({_text(page[-1][0])}"
+        return overview.bodies
 
     async def lag(self) -> int | None:
         if self._options.group is None:

@@ -73,6 +73,13 @@ class Source(Protocol):
     async def bury(self, body: bytes) -> None:
         """Add a dead letter."""
 
+    async def overview(self, runs: int) -> list[bytes]:
+        """Bodies of entries, in order, that tell what the latest ``runs`` runs are.
+
+        Of each run the first and the last, of what was said outside any run the latest. Where the
+        log has no index, of the runs that its latest entries (``overview.LOOK_BACK``) tell of.
+        """
+
     async def lag(self) -> int | None:
         """Entries that wait to be read or acknowledged, if the broker can tell."""
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from streamll.brokers.outbox import Parcel
+from streamll.brokers.overview import OUTSIDE
 from streamll.brokers.sink import BrokerSink, fill
 from streamll.brokers.source import LIMIT, WAIT, Entry, Options, dead_letters
 from streamll.core.errors import ConfigurationError
@@ -46,6 +47,7 @@ CREATE TABLE IF NOT EXISTS streamll_entries (
 );
 CREATE INDEX IF NOT EXISTS streamll_by_target ON streamll_entries (target, id);
 CREATE INDEX IF NOT EXISTS streamll_by_run ON streamll_entries (target, run_id, id);
+CREATE INDEX IF NOT EXISTS streamll_beginnings ON streamll_entries (target, id) WHERE first_seq = 0;
 CREATE TABLE IF NOT EXISTS streamll_groups (
     target TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -92,7 +94,7 @@ def connected(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         if not connection.execute(
-            "SELECT 1 FROM sqlite_master WHERE name = 'streamll_claims'"
+            "SELECT 1 FROM sqlite_master WHERE name = 'streamll_beginnings'"
         ).fetchone():
             connection.executescript(SCHEMA)
     except BaseException:
@@ -278,6 +280,9 @@ class SQLiteSource(_Holder):
         row = (dead_letters(self._options), None, None, None, time.time(), body)
         await self._execute(INSERT, [row])
 
+    async def overview(self, runs: int) -> list[bytes]:
+        return await asyncio.to_thread(self._overview, runs)
+
     async def lag(self) -> int | None:
         return await asyncio.to_thread(self._count_behind)
 
@@ -392,6 +397,25 @@ class SQLiteSource(_Holder):
                     (self._options.member, now, deliveries, *self._group, cursor),
                 )
         return [row for row in rows if row[1] is not None]
+
+    def _overview(self, runs: int) -> list[bytes]:
+        target = self._options.target
+        with self._lock:
+            begun = self._log.execute(
+                "SELECT id, body, run_id FROM streamll_entries WHERE target = ? AND first_seq = 0 "
+                "ORDER BY id DESC LIMIT ?",
+                (target, runs),
+            ).fetchall()
+            rows = {row[0]: row[1] for row in begun}
+            for run_id, limit in [*((row[2], 1) for row in begun), (None, OUTSIDE)]:
+                rows.update(
+                    self._log.execute(
+                        "SELECT id, body FROM streamll_entries WHERE target = ? AND run_id IS ? "
+                        "ORDER BY id DESC LIMIT ?",
+                        (target, run_id, limit),
+                    )
+                )
+        return [rows[number] for number in sorted(rows)]
 
     def _count_behind(self) -> int:
         if self._options.group is None:
