@@ -121,6 +121,23 @@ RULES = {
 }
 
 
+# what stands on what inside capture: each room on the ones it names, all of them above it
+ROOMS: dict[str, set[str]] = {
+    "inside_dspy": set(),
+    "run": {"inside_dspy"},
+    "tap": {"run"},
+    "typed": {"run"},
+    "reply": {"inside_dspy", "run", "typed"},
+    "govern": {"inside_dspy", "tap"},
+    "instrument": {"run"},
+    "hooks": {"govern", "inside_dspy", "instrument", "reply", "run", "tap"},
+    "performance": {"govern", "run"},
+    "stream": {"hooks", "performance", "run", "typed"},
+    "streamify": {"hooks", "inside_dspy", "reply", "run"},
+    "watch": {"hooks", "run"},
+}
+
+
 class Import(NamedTuple):
     line: int
     module: str
@@ -187,6 +204,22 @@ def test_every_part_has_a_rule():
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(SOURCE)))
 def test_modules_import_only_what_their_part_may(module):
     assert list(violations(module)) == []
+
+
+def test_the_rooms_of_capture_stand_on_those_above_them():
+    for place, (room, below) in enumerate(ROOMS.items()):
+        assert below <= set(list(ROOMS)[:place]), room
+
+    found: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for module in (SOURCE / "capture").rglob("*.py"):
+        parts = module.relative_to(SOURCE).parts
+        room = parts[1].removesuffix(".py")
+        for _, imported, at_top in imports(
+            ast.parse(module.read_text("utf-8")), ".".join(["streamll", *parts[:-1]])
+        ):
+            if at_top and imported.startswith("streamll.capture"):
+                found[room].add(imported.split(".")[2])
+    assert {room: below - {room} for room, below in found.items()} == ROOMS
 
 
 def test_the_import_test_sees_what_it_forbids():

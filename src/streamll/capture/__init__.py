@@ -6,5 +6,5 @@ wire and hands text to an ``LMCall`` (``reply.lm_call``); its parser (``reply.pa
 ``core.parsing``) says which field the text belongs to; the ``Run`` (``run.run``) stamps the event
 and puts it into every sink and stream that listens. Who is calling is learnt from DSPy's callbacks
 (``hooks.callbacks``). ``typed`` reads fields that are no plain text, ``govern`` adds the attempts
-and timeouts of a ``StreamConfig``.
+and timeouts of a ``StreamConfig``; ``inside_dspy`` has DSPy's private names.
 """

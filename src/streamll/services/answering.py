@@ -17,7 +17,7 @@ from typing import Any
 
 from streamll.capture.govern.call import GovernedCall, Governor
 from streamll.capture.hooks.callbacks import CALLBACK
-from streamll.capture.hooks.inside_dspy import ACTIVE_CALL_ID
+from streamll.capture.inside_dspy import ACTIVE_CALL_ID
 from streamll.capture.reply.lm_call import LMCall
 from streamll.capture.run.scope import current_scope
 from streamll.core.errors import CircuitOpen, Unwind

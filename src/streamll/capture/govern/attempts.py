@@ -26,7 +26,7 @@ from dspy import lm15
 
 from streamll.capture.govern import continuing
 from streamll.capture.govern.call import GovernedCall
-from streamll.capture.hooks.inside_dspy import is_transient, wrapped_error
+from streamll.capture.inside_dspy import is_transient, wrapped_error
 from streamll.capture.tap.waits import run_blocking
 from streamll.core.errors import CircuitOpen, StreamTimeout, Unwind
 from streamll.flow.breaker import CircuitBreaker

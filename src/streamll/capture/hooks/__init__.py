@@ -1,5 +1,5 @@
-"""Where capture holds on to DSPy: what it replaces, the callbacks it hears, the private names it uses.
+"""The hooks in DSPy: what capture replaces there, and the callbacks by which it learns who calls.
 
-``patch.install`` puts the hooks on. Everything that a new DSPy can break by changing its inside
-is here or in ``tap``.
+``patch.install`` puts them on. They stand on every other room, and nothing but the ways in
+(``instrument``, ``stream``, ``streamify``, ``watch``) stands on them.
 """

@@ -12,8 +12,8 @@ from typing import Any
 import dspy
 from dspy.utils.callback import BaseCallback
 
-from streamll.capture.hooks.inside_dspy import ACTIVE_CALL_ID, ADAPTER_CALLS
 from streamll.capture.hooks.tracebacks import hide_callback
+from streamll.capture.inside_dspy import ACTIVE_CALL_ID, ADAPTER_CALLS
 from streamll.capture.reply.lm_call import LMCall
 from streamll.capture.reply.outcome import text_of
 from streamll.capture.run.frames import Frame

@@ -24,14 +24,14 @@ import dspy
 
 from streamll.capture.govern import attempts
 from streamll.capture.hooks.callbacks import CALLBACK
-from streamll.capture.hooks.inside_dspy import (
+from streamll.capture.hooks.tracebacks import hide_capture
+from streamll.capture.inside_dspy import (
     ACTIVE_CALL_ID,
     PARALLEL_EXECUTOR,
     engine_selection,
     overriding,
     setting,
 )
-from streamll.capture.hooks.tracebacks import hide_capture
 from streamll.capture.instrument import CallLocalFields
 from streamll.capture.run.enter import acall_captured, call_captured
 from streamll.capture.run.scope import QUIET_KEY, SCOPE_KEY, current_scope, is_quiet

@@ -15,7 +15,7 @@ from typing import Any
 import dspy
 from dspy.utils.callback import with_callbacks
 
-from streamll.capture.hooks.inside_dspy import overriding
+from streamll.capture.inside_dspy import overriding
 from streamll.capture.run.scope import SCOPE_KEY
 
 _CAPTURE = "streamll.capture."

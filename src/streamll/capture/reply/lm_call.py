@@ -16,6 +16,7 @@ from typing import Any
 import dspy
 from dspy.adapters.types.citation import Citations
 
+from streamll.capture.reply.chunks import Delta, chunk_of, citation_delta, tool_call_delta
 from streamll.capture.reply.field_text import FieldText
 from streamll.capture.reply.outcome import (
     annotations_of,
@@ -27,7 +28,6 @@ from streamll.capture.reply.outcome import (
 from streamll.capture.reply.parsers import REPLY_FIELD, parser_for
 from streamll.capture.run.frames import Frame
 from streamll.capture.run.scope import Scope, is_quiet
-from streamll.capture.streamify.chunks import Delta, chunk_of, citation_delta, tool_call_delta
 from streamll.capture.typed.field import (
     NativeCalls,
     is_prose,

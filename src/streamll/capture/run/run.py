@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from streamll.capture.hooks.inside_dspy import ACTIVE_CALL_ID
+from streamll.capture.inside_dspy import ACTIVE_CALL_ID
 from streamll.capture.run.frames import Frame, ModuleNames
 from streamll.capture.run.privacy import describe, included
 from streamll.configuration import configuration, logger

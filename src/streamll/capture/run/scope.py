@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from streamll.capture.hooks.inside_dspy import ACTIVE_COMPILES, overriding, setting
+from streamll.capture.inside_dspy import ACTIVE_COMPILES, overriding, setting
 from streamll.capture.run.frames import ModuleNames
 from streamll.configuration import Outlet, configuration
 from streamll.core.errors import Unwind

@@ -23,14 +23,14 @@ import dspy
 from dspy.streaming import StatusMessageProvider as DSPyStatusMessageProvider
 from dspy.streaming import StreamListener as DSPyStreamListener
 
-from streamll.capture.hooks.inside_dspy import OVERRIDES, overriding
 from streamll.capture.hooks.patch import install
+from streamll.capture.inside_dspy import OVERRIDES, overriding
+from streamll.capture.reply.chunks import reads_chunks
 from streamll.capture.reply.lm_call import LMCall
 from streamll.capture.run.enter import Outcome, captured, inputs_of, watched_sinks
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope, current_scope
 from streamll.capture.run.status import Statuses
-from streamll.capture.streamify.chunks import reads_chunks
 from streamll.capture.streamify.listeners import Target, targets
 from streamll.capture.streamify.responses import Names, Native, Output, Translation
 from streamll.capture.streamify.send_stream import SendStream, native_value

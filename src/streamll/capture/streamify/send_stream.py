@@ -15,10 +15,10 @@ from typing import Any
 import dspy
 from dspy.streaming import StatusMessage as DSPyStatusMessage
 
-from streamll.capture.hooks.inside_dspy import ACTIVE_CALL_ID
+from streamll.capture.inside_dspy import ACTIVE_CALL_ID
+from streamll.capture.reply.chunks import delta_of, finish_reason_in, is_lm_chunk, reads_chunks
 from streamll.capture.reply.parsers import parser_for
 from streamll.capture.run.scope import Scope
-from streamll.capture.streamify.chunks import delta_of, finish_reason_in, is_lm_chunk, reads_chunks
 from streamll.capture.streamify.listeners import Target
 from streamll.capture.streamify.responses import Output, StreamResponse
 from streamll.configuration import logger

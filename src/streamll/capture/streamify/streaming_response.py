@@ -12,7 +12,7 @@ import msgspec
 from dspy.streaming import StatusMessage as DSPyStatusMessage
 from dspy.streaming import StreamResponse as DSPyStreamResponse
 
-from streamll.capture.streamify.chunks import is_lm_chunk
+from streamll.capture.reply.chunks import is_lm_chunk
 from streamll.capture.streamify.responses import StreamReset
 from streamll.core.events import Event
 from streamll.core.plain import plain, render

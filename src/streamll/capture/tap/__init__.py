@@ -1,5 +1,5 @@
 """Hearing an LM's reply while it arrives, and giving DSPy the same reply in the end.
 
 ``stand_in.tap`` makes the object that DSPy takes for its engine. A tap tells one
-``listener.CallListener`` what it hears and knows nothing of runs, fields or sinks.
+``listener.CallListener`` what it hears; it knows nothing of predictors, fields or sinks.
 """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspy.adapters.types import Type
 
-from streamll.capture.hooks.inside_dspy import ENGINE_CHUNK, attributes
+from streamll.capture.inside_dspy import ENGINE_CHUNK, attributes
 
 if TYPE_CHECKING:
     from streamll.capture.reply.lm_call import LMCall
