@@ -71,6 +71,11 @@ class _Call:
 _current: ContextVar[_Call | None] = ContextVar("streamll_interruptible_call", default=None)
 
 
+def in_captured_call() -> bool:
+    """Whether this is inside a call that can be ended from outside."""
+    return _current.get() is not None
+
+
 class Interruptible:
     """``with`` it: connections opened inside belong to the listener. May be entered again."""
 

@@ -1,4 +1,4 @@
-"""Methods of other libraries, wrapped where they offer no place to listen, and put back."""
+"""Methods and functions of other libraries, wrapped where they offer no place to listen, and put back."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Place(NamedTuple):
-    """One method: ``module`` must be importable, ``owner`` define ``name`` itself."""
+    """One method that ``owner`` itself defines, or without one a function's name in ``module``."""
 
     module: str
-    owner: str
+    owner: str | None
     name: str
     wrapper: Wrapper
 
@@ -31,7 +31,7 @@ class Wrappings:
     def __init__(self, *places: Place) -> None:
         self._places = places
         self._lock = threading.Lock()
-        self._wrapped: dict[tuple[type, str], tuple[Callable[..., Any], Callable[..., Any]]] = {}
+        self._wrapped: dict[tuple[Any, str], tuple[Callable[..., Any], Callable[..., Any]]] = {}
 
     def install(self) -> None:
         with self._lock:
@@ -52,9 +52,11 @@ class Wrappings:
                     del self._wrapped[owner, name]
 
 
-def _owner(place: Place) -> type | None:
+def _owner(place: Place) -> Any:
+    """The class or module that defines the name; ``None`` where there is none."""
     with contextlib.suppress(ImportError):
-        owner = getattr(importlib.import_module(place.module), place.owner, None)
-        if isinstance(owner, type) and place.name in owner.__dict__:
+        module = importlib.import_module(place.module)
+        owner = module if place.owner is None else getattr(module, place.owner, None)
+        if place.name in getattr(owner, "__dict__", ()):
             return owner
     return None

@@ -1,0 +1,46 @@
+"""The time limit of a read on lm15's async connections, without a task for every read.
+
+lm15 runs each read in a task of its own, waits for that task, and is woken twice for each packet:
+with one token per packet that is the dearest thing in a streamed call (`bench/README.md`). Python
+3.11's ``asyncio.timeout`` keeps the same promises (a cancelled caller stays cancelled, the read has
+ended when the error is raised) with one timer. Inside a captured call it takes that one's place;
+outside, and on Python 3.10, lm15's own does what it always did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from streamll.capture.tap.interrupt import in_captured_call
+from streamll.capture.tap.wrapping import Place, Wrappings
+
+T = TypeVar("T")
+
+_time_limit = getattr(asyncio, "timeout", None)  # Python 3.11
+
+
+def _wait_for(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """``wait_for(awaitable, timeout, *, cancel_result=None)`` of lm15's async transport."""
+    if _time_limit is None:
+        return original
+
+    @functools.wraps(original)
+    def wait_for(awaitable: Awaitable[T], timeout: float | None, **more: Any) -> Awaitable[T]:
+        # With ``cancel_result`` it is a connection that is waited for: once a call, and with care.
+        if more or timeout is None or not in_captured_call():
+            return original(awaitable, timeout, **more)
+        return _within(awaitable, timeout)
+
+    return wait_for
+
+
+async def _within(awaitable: Awaitable[T], seconds: float) -> T:
+    assert _time_limit is not None
+    async with _time_limit(seconds):
+        return await awaitable
+
+
+lm15 = Wrappings(Place("dspy._vendor.lm15.transports._async", None, "wait_for", _wait_for))
