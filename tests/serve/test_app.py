@@ -158,9 +158,12 @@ def test_a_run_whose_process_died_comes_to_an_end(lm, serve, log, qa):
     assert sink.stop(10)
     limits = Limits(lost_seconds=0.5)
     with serve(create_app(qa, log=log, limits=limits)).client() as client:
-        *_, last = events_of(client, "/runs/r1/events")
-        assert (last["event_type"], last["error_type"], last["seq"]) == ("run.error", "RunLost", 5)
-        assert client.get("/runs/r1").json()["status"] == "failed"
+        *_, end, error, last = events_of(client, "/runs/r1/events")
+        assert (end["event_type"], end["seq"]) == ("field.end", 5)
+        assert (error["event_type"], error["seq"]) == ("module.error", 6)
+        assert (last["event_type"], last["error_type"], last["seq"]) == ("run.error", "RunLost", 7)
+        assert last["partial"] == {"predict.answer": "Machine"}
+        assert client.get("/runs/r1").json()["status"] == "lost"
 
 
 def test_silence_is_filled_and_a_run_that_lives_is_not_given_up(practice, lm, serve, log, qa):

@@ -3,7 +3,7 @@
 ::
 
     POST   /runs                    start a program: 202 and the run's id
-    GET    /runs                    the latest runs this process has heard of
+    GET    /runs                    the log's latest runs; ``?limit=``
     GET    /runs/{id}               a run in one object, as far as it has come
     GET    /runs/{id}/events        its events (SSE); ``Last-Event-ID`` or ``?after=``, ``?format=``
     WS     /runs/{id}/ws            the same over a WebSocket

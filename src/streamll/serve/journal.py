@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -126,17 +127,29 @@ class Journal:
         self.everything: list[Callable[[list[Event]], None]] = []
         self.entries_read = 0
         self.reachable = False
+        self.since = time.monotonic()
+        """Since when it has been reachable, or away."""
+        self.interrupted = False
+        """It has been reachable and then away, at least once."""
+        self._opened_at = math.inf
 
     async def start(self) -> None:
         """Begin to listen. When it ``listens``, nothing written from then on can be missed."""
         if self._tail is None:
             self._tail = asyncio.create_task(self._listen(), name="streamll journal")
-        if not self.listens:
-            await asyncio.wait({asyncio.ensure_future(self._at_end.wait())}, timeout=START_SECONDS)
+            self._opened_at = time.monotonic()
+        patience = self._opened_at + START_SECONDS - time.monotonic()
+        if not self.listens and patience > 0:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._at_end.wait(), patience)
 
     @property
     def listens(self) -> bool:
         return self._at_end.is_set()
+
+    async def listening(self) -> None:
+        """Wait until it ``listens``, however long that takes."""
+        await self._at_end.wait()
 
     async def close(self) -> None:
         if self._tail is not None:
@@ -191,6 +204,20 @@ class Journal:
                     return  # a log that is written to all the time has no end to wait for
         finally:
             await source.close()
+
+    async def overview(self, runs: int) -> list[list[Event]]:
+        """What the log says of its latest runs: the events of the first and last entry of each."""
+        source = open_source(self.url, Options(target=self._target))
+        try:
+            await source.connect()
+            bodies = await source.overview(runs)
+        finally:
+            await source.close()
+        letters = []
+        for body in bodies:
+            with contextlib.suppress(WireError):
+                letters.append(read_letter(body).events)
+        return letters
 
     async def read(self, position: Position, feed: Feed) -> AsyncIterator[list[Item]]:
         """A run's events behind ``position`` to its end, as they come.
@@ -253,7 +280,8 @@ class Journal:
         while True:
             try:
                 await source.connect()
-                self.reachable, told = True, False
+                self._mark(reachable=True)
+                told = False
                 self._at_end.set()
                 while True:
                     self._hear(read_all(await source.read(), reading))
@@ -261,11 +289,16 @@ class Journal:
                 await source.close()
                 raise
             except Exception as error:  # noqa: BLE001 - the log may be away for a while
-                self.reachable = False
+                self._mark(reachable=False)
                 if not told:
                     logger.warning("cannot read the log %s (%s)", self.place, type(error).__name__)
                     told = True
                 await asyncio.sleep(RETRY_SECONDS)
+
+    def _mark(self, *, reachable: bool) -> None:
+        if reachable != self.reachable:
+            self.interrupted = self.interrupted or self.reachable
+            self.reachable, self.since = reachable, time.monotonic()
 
     def _hear(self, letters: list[list[Event]]) -> None:
         for events in letters:

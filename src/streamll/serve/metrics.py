@@ -22,7 +22,7 @@ def _lines(runner: Runner, readers: Readership, gate: Gate, draining: bool) -> I
     yield from _counter("runs_started", "Programs started in this process.", runner.started)
     yield "# TYPE streamll_runs_ended counter"
     yield "# HELP streamll_runs_ended Runs of all processes that ended, by how."
-    for kind, count in sorted(runner.ended.items()):
+    for kind, count in sorted(runner.recent.ended.items()):
         yield f'streamll_runs_ended_total{{how="{kind.partition(".")[2]}"}} {count}'
     yield from _gauge("readers", "Open event streams and WebSockets.", len(readers))
     yield from _counter("readers_seen", "Event streams and WebSockets so far.", readers.total)

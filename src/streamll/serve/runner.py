@@ -15,31 +15,29 @@ import hashlib
 import logging
 import os
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
 import streamll
+from streamll.core.aftermath import Aftermath
 from streamll.core.errors import StreamCancelled, StreamllError
 from streamll.core.events import (
     NOBODY,
     TERMINAL,
     Event,
     Identity,
-    RunError,
-    RunStart,
     StreamllEvent,
 )
 from streamll.serve.frames import Position, items_of
-from streamll.serve.journal import Feed, Journal
+from streamll.serve.journal import RETRY_SECONDS, Feed, Journal
 from streamll.serve.limits import Limits
 from streamll.serve.programs import Served
+from streamll.serve.recent import LISTED, RUN_LOST, Recent
 
 logger = logging.getLogger("streamll")
 
 ALIVE_SECONDS = 5.0
-REMEMBERED = 200
-"""Runs that ``recent`` lists."""
+"""How often a process says which runs it has, at least."""
 
 
 class TooManyRuns(StreamllError):
@@ -57,10 +55,10 @@ class Runner:
         self.journal = journal
         self.limits = limits
         self.running: dict[str, asyncio.Task[None]] = {}
-        self.recent: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self.recent = Recent(limits.lost_seconds)
         self.started = 0
-        self.ended: dict[str, int] = dict.fromkeys(sorted(TERMINAL), 0)
-        self._starting = 0
+        self._alive_seconds = min(ALIVE_SECONDS, limits.lost_seconds / 3)
+        self._filling: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._clock: asyncio.Task[None] | None = None
         self._reported: set[str] = set()
@@ -68,8 +66,9 @@ class Runner:
     async def open(self) -> None:
         if self._clock is None:
             self.journal.talk.append(self._hear)
-            self.journal.everything.append(self._remember)
+            self.journal.everything.append(self.recent.hear)
             self._clock = asyncio.create_task(self._tick(), name="streamll server clock")
+            self._filling = asyncio.create_task(self._fill(), name="streamll runs of the log")
         await self.journal.start()
 
     async def close(self, seconds: float) -> None:
@@ -80,11 +79,12 @@ class Runner:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5.0)
-        if self._clock is not None:
-            self._clock.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._clock
-            self._clock = None
+        for helper in (self._clock, self._filling):
+            if helper is not None:
+                helper.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await helper
+        self._clock = self._filling = None
         await self.journal.close()
 
     # --- runs ---------------------------------------------------------------------------------
@@ -192,42 +192,48 @@ class Runner:
         if event.event_type == "server.cancel":
             self.cancel_if_running(str(event.data.get("run_id")))
         elif event.event_type == "server.alive":
+            self.recent.alive(event.data.get("runs", ()))
             for run_id in event.data.get("runs", ()):
                 feed = self.journal.feeds.get(run_id)
                 if feed is not None:
                     feed.heard_at = time.monotonic()
 
-    def _remember(self, events: list[Event]) -> None:
-        """Keep the list of recent runs."""
-        for event in events:
-            run_id = event.run_id or ""
-            if isinstance(event, RunStart):
-                self.recent[run_id] = {
-                    "run_id": run_id,
-                    "program": event.program,
-                    "status": "running",
-                    "started_at": event.timestamp,
-                }
-                if len(self.recent) > REMEMBERED:
-                    self.recent.popitem(last=False)
-            elif event.event_type in TERMINAL:
-                self.ended[event.event_type] += 1
-                if run_id in self.recent:
-                    status = STATUS[event.event_type]
-                    self.recent[run_id].update(status=status, ended_at=event.timestamp)
+    async def _fill(self) -> None:
+        """Learn from the log which runs there were before anybody listened here."""
+        while True:
+            await self.journal.listening()
+            try:
+                self.recent.fill(await self.journal.overview(LISTED))
+            except Exception as error:  # noqa: BLE001 - the log may be away for a while
+                logger.warning("cannot list the runs of the log (%s)", type(error).__name__)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    async def latest(self, count: int, patience: float = 5.0) -> list[dict[str, Any]]:
+        """The log's latest runs, the newest first.
+
+        Raises:
+            LogAway: the log could not be read yet.
+        """
+        if not self.journal.listens:
+            raise LogAway("the log cannot be read")
+        if self._filling is not None:
+            await asyncio.wait({self._filling}, timeout=patience)
+        return self.recent.latest(count)
 
     async def _tick(self) -> None:
         """Wake readers for their heartbeats; say what runs here; end what nobody runs."""
         now = time.monotonic()
-        heartbeat_at, alive_at = now + self.limits.heartbeat_seconds, now + ALIVE_SECONDS
+        heartbeat_at, alive_at = now + self.limits.heartbeat_seconds, now + self._alive_seconds
         while True:
-            await asyncio.sleep(min(1.0, self.limits.heartbeat_seconds))
+            await asyncio.sleep(min(1.0, self.limits.heartbeat_seconds, self._alive_seconds))
             now = time.monotonic()
             if now >= heartbeat_at:
                 heartbeat_at = now + self.limits.heartbeat_seconds
                 self.journal.wake()
             if now >= alive_at:
-                alive_at = now + ALIVE_SECONDS
+                alive_at = now + self._alive_seconds
                 if self.running:
                     self._say("server.alive", process=os.getpid(), runs=list(self.running))
             for feed in list(self.journal.feeds.values()):
@@ -235,32 +241,41 @@ class Runner:
                     await self._report_lost(feed)
 
     def _is_lost(self, feed: Feed, now: float) -> bool:
-        silent = now - feed.heard_at > self.limits.lost_seconds
-        local = feed.run_id in self.running
-        return silent and not (local or feed.ended or feed.run_id in self._reported)
+        if feed.ended or feed.run_id in self.running or feed.run_id in self._reported:
+            return False
+        if not self.journal.reachable:
+            return False
+        silent = self.recent.unattended(feed.run_id)
+        if silent is None or not self._has_heard_all(now):
+            silent = now - feed.heard_at
+        return silent > self.limits.lost_seconds
+
+    def _has_heard_all(self, now: float) -> bool:
+        """Who lives has been heard by now: also those that had to wait for the log themselves."""
+        journal = self.journal
+        wait = self.limits.lost_seconds if journal.interrupted else 2 * self._alive_seconds
+        return now - journal.since > wait
 
     async def _report_lost(self, feed: Feed) -> None:
         """Close a run in the log whose process is gone, so that every reader comes to an end."""
         self._reported.add(feed.run_id)
-        last = -1
-        async for events in self.journal.history(Position(feed.run_id)):
-            last = items_of(events, last)[-1].last
-            if events[-1].event_type in TERMINAL:
-                return
+        aftermath, last = Aftermath(feed.run_id), -1
+        try:
+            async for events in self.journal.history(Position(feed.run_id)):
+                last = items_of(events, last)[-1].last
+                if events[-1].event_type in TERMINAL:
+                    return
+                for event in events:
+                    aftermath.feed(event)
+        except Exception as error:  # noqa: BLE001 - the log is away: the next look tries again
+            logger.warning("cannot close a lost run (%s)", type(error).__name__)
+            self._reported.discard(feed.run_id)
+            return
         if last < 0:
             return
-        self.journal.sink.put(
-            RunError(
-                seq=last + 1,
-                timestamp=time.time(),
-                identity=Identity(run_id=feed.run_id),
-                error_type="RunLost",
-                message="the process that ran it is gone",
-            )
-        )
-
-
-STATUS = {"run.end": "ended", "run.error": "failed", "run.cancelled": "cancelled"}
+        message = "the process that ran it is gone"
+        for event in aftermath.ending(last + 1, time.time(), RUN_LOST, message):
+            self.journal.sink.put(event)
 
 
 def chat_key(chat: str) -> str:

@@ -15,6 +15,7 @@ from streamll.core.errors import ConfigurationError
 from streamll.serve.formats import Telling, make_format
 from streamll.serve.frames import LATE, Position
 from streamll.serve.readers import items_from_log, read_up_to
+from streamll.serve.recent import LISTED
 from streamll.serve.requests import Refused, authorize, read_json, refuse
 from streamll.serve.service import Service
 from streamll.serve.snapshot import Snapshot
@@ -59,7 +60,11 @@ class Runs:
 
     async def list(self, request: Request) -> Response:
         authorize(request, self.service.access)
-        return JSONResponse({"runs": [*reversed(self.service.runner.recent.values())]})
+        wanted = request.query_params.get("limit", str(LISTED))
+        if not (wanted.isdecimal() and 0 < int(wanted[:9]) <= LISTED):
+            raise refuse(400, f"limit is a number from 1 to {LISTED}")
+        runs = await self.service.latest(int(wanted))
+        return JSONResponse({"runs": runs}, headers={"cache-control": "no-store"})
 
     async def programs(self, request: Request) -> Response:
         authorize(request, self.service.access)
@@ -77,8 +82,9 @@ class Runs:
             known = True
             snapshot.feed(events)
         if not known:
-            raise refuse(404, "there is no such run")
-        return JSONResponse(snapshot.answer(), headers={"cache-control": "no-store"})
+            raise self.service.no_such_run(run_id)
+        lost = self.service.runner.recent.is_lost(run_id)
+        return JSONResponse(snapshot.answer(lost=lost), headers={"cache-control": "no-store"})
 
     async def cancel(self, request: Request) -> Response:
         run_id = request.path_params["run_id"]

@@ -19,7 +19,7 @@ from streamll.serve.limits import Limits
 from streamll.serve.programs import Served
 from streamll.serve.readers import stream_of_log
 from streamll.serve.readership import Readership
-from streamll.serve.requests import refuse
+from streamll.serve.requests import Refused, refuse
 from streamll.serve.runner import LogAway, Runner, TooManyRuns
 from streamll.serve.sending import StreamingBody
 
@@ -139,8 +139,23 @@ class Service:
                 return False
             known = True
         if not known:
-            raise refuse(404, "there is no such run")
+            raise self.no_such_run(run_id)
         return True
+
+    def no_such_run(self, run_id: str) -> Refused:
+        self.runner.recent.forget(run_id)
+        return refuse(404, "there is no such run")
+
+    async def latest(self, count: int) -> list[dict[str, Any]]:
+        """The log's latest runs, the newest first.
+
+        Raises:
+            Refused: 503.
+        """
+        try:
+            return await self.runner.latest(count)
+        except LogAway as error:
+            raise refuse(503, str(error), **{"retry-after": "1"}) from None
 
     def respond(
         self,

@@ -14,14 +14,14 @@ from streamll.core.events import (
 )
 from streamll.core.transcript import Transcript
 from streamll.serve.frames import items_of
-from streamll.serve.runner import STATUS
+from streamll.serve.recent import LOST, RUNNING, status_of
 
 
 class Snapshot:
     """Takes events, gives what they come to."""
 
     def __init__(self, run_id: str) -> None:
-        self._told: dict[str, Any] = {"run_id": run_id, "program": None, "status": "running"}
+        self._told: dict[str, Any] = {"run_id": run_id, "program": None, "status": RUNNING}
         self._transcript = Transcript()
         self._last = -1
 
@@ -36,7 +36,7 @@ class Snapshot:
 
     def _end(self, event: Totals) -> None:
         self._told.update(
-            status=STATUS[event.event_type],
+            status=status_of(event),
             ended_at=event.timestamp,
             duration=event.duration,
             lm_calls=event.lm_calls,
@@ -47,9 +47,13 @@ class Snapshot:
         if isinstance(event, RunError):
             self._told.update(error_type=event.error_type, error=event.message)
 
-    def answer(self) -> dict[str, Any]:
+    def answer(self, *, lost: bool = False) -> dict[str, Any]:
+        """``lost``: nothing has been heard of it for too long."""
         texts = {
             f"{predictor}.{field}" if predictor else field: text
             for (predictor, field), text in self._transcript.texts().items()
         }
-        return {**self._told, "seq": self._last, "fields": texts}
+        told = self._told
+        if lost and told["status"] == RUNNING:
+            told = {**told, "status": LOST}
+        return {**told, "seq": self._last, "fields": texts}

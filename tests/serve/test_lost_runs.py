@@ -1,0 +1,146 @@
+"""X10, X11: a worker is killed in the middle of a field; readers elsewhere get a defined ending."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from serve.npm import run_node
+from serve.process import ServerProcess
+from serve.serving import Frame, events_of, frames, text_of
+from serve.test_wire_formats import READ_AGUI, READ_VERCEL
+from streamll.core.ordering import OrderCheck
+from streamll.core.wire import from_dict
+from streamll.testing import Reply
+
+LOST_SECONDS = 2.0
+REASONING = "because it is so"
+TEXT = "one two three four five six seven eight"
+
+
+@pytest.fixture
+def processes(practice, log):
+    """``processes()``: one more server's process on the same log."""
+    running = []
+
+    def start():
+        running.append(ServerProcess(log, practice.openai_url, LOST_SECONDS))
+        return running[-1]
+
+    yield start
+    practice.release()
+    for process in running:
+        process.stop()
+
+
+@pytest.fixture
+def orphan(practice, processes):
+    """A run whose process was killed while it wrote its answer, and a process that is alive."""
+    practice.script(Reply({"reasoning": REASONING, "answer": TEXT}, hold_after=26))
+    victim, survivor = processes(), processes()
+    with victim.client() as client, survivor.client() as other:
+        run = client.post("/runs", json={"inputs": {"question": "q"}}).json()
+        said = ""
+        with other.stream("GET", run["events"]) as response:
+            for frame in frames(response):
+                if frame.event["event_type"] == "token" and frame.event["field"] == "answer":
+                    said += frame.event["token"]
+                if said.startswith("one two"):
+                    break
+        victim.kill()
+        yield run, other
+
+
+def test_a_killed_workers_run_ends_for_readers_elsewhere_in_every_format(orphan):
+    run, client = orphan
+    body = {}
+    with client.stream("GET", run["events"]) as response:  # while it is not known to be lost
+        body["native"] = response.read().decode()
+    for form in ("vercel", "agui", "openai"):
+        with client.stream("GET", f"{run['events']}?format={form}&reply=answer") as response:
+            body[form] = response.read().decode()
+    told = {
+        name: [f.data for f in map(Frame, text.split("\n\n")) if f.data]
+        for name, text in body.items()
+    }
+    check_native([json.loads(data) for data in told["native"]])
+    said = text_of([json.loads(data) for data in told["native"]])
+    check_vercel(told["vercel"], said)
+    check_agui([json.loads(data) for data in told["agui"]], said)
+    check_openai(told["openai"], said)
+    the_wires_own_readers_agree(body, said)
+    assert client.get(run["url"]).json()["status"] == "lost"
+    assert [each["status"] for each in client.get("/runs").json()["runs"]] == ["lost"]
+
+
+def check_native(events):
+    OrderCheck().check_all(from_dict(event) for event in events)
+    assert [event["seq"] for event in events] == sorted({event["seq"] for event in events})
+    ends = [e for e in events if e["event_type"] == "field.end" and e["field"] == "answer"]
+    said = text_of(events)
+    assert [(e["length"], e["complete"]) for e in ends] == [(len(said), False)]
+    assert TEXT.startswith(said)
+    last = events[-1]
+    assert (last["event_type"], last["error_type"]) == ("run.error", "RunLost")
+    assert last["partial"]["self.answer"] == said
+
+
+def check_vercel(told, said):
+    assert told[-1] == "[DONE]"
+    parts = [json.loads(data) for data in told[:-1]]
+    kinds = [part["type"] for part in parts]
+    assert kinds[-2:] == ["text-end", "error"]
+    assert kinds.count("text-start") == kinds.count("text-end") == 1
+    assert "".join(part["delta"] for part in parts if part["type"] == "text-delta") == said
+    assert "gone" in parts[-1]["errorText"]
+
+
+def check_agui(events, said):
+    kinds = [event["type"] for event in events]
+    assert kinds[-1] == "RUN_ERROR"
+    assert events[-1]["code"] == "RunLost"
+    for begun, ended in (
+        ("TEXT_MESSAGE_START", "TEXT_MESSAGE_END"),
+        ("REASONING_START", "REASONING_END"),
+        ("STEP_STARTED", "STEP_FINISHED"),
+    ):
+        assert kinds.count(begun) == kinds.count(ended) == 1, begun
+    assert "".join(e["delta"] for e in events if e["type"] == "TEXT_MESSAGE_CONTENT") == said
+
+
+def check_openai(told, said):
+    assert told[-1] == "[DONE]"
+    error = json.loads(told[-2])["error"]
+    assert (error["type"], error["code"]) == ("RunLost", "run_failed")
+    deltas = [json.loads(data)["choices"][0]["delta"] for data in told[:-2]]
+    assert "".join(delta.get("content", "") for delta in deltas) == said
+
+
+def the_wires_own_readers_agree(body, said):
+    vercel = run_node(READ_VERCEL, {"run": {"sse": body["vercel"]}})["run"]
+    assert vercel["errors"] == ["the process that ran it is gone"]
+    parts = {p["type"]: p for p in vercel["message"]["parts"] if p["type"] in {"text", "reasoning"}}
+    assert {kind: part["state"] for kind, part in parts.items()} == {
+        "text": "done", "reasoning": "done",
+    }  # fmt: skip
+    assert parts["text"]["text"] == said
+    assert run_node(READ_AGUI, {"run": body["agui"]})["run"]["errors"] == vercel["errors"]
+
+
+def test_a_reader_of_the_dead_run_that_was_there_all_along_gets_each_event_once(
+    practice, processes
+):
+    practice.script(Reply({"reasoning": REASONING, "answer": TEXT}, hold_after=26))
+    victim, survivor = processes(), processes()
+    with victim.client() as client, survivor.client() as other:
+        run = client.post("/runs", json={"inputs": {"question": "q"}}).json()
+        events = []
+        with other.stream("GET", run["events"]) as response:
+            for frame in frames(response):
+                events.append(frame.event)
+                if text_of(events).startswith("one two") and client is not None:
+                    victim.kill()
+                    client = None
+        check_native(events)
+        assert events_of(other, run["events"])[-1] == events[-1]

@@ -1,0 +1,196 @@
+"""X10: which runs there are is told by the log; the list outlives every process."""
+
+from __future__ import annotations
+
+import time
+
+import dspy
+import pytest
+
+from brokers import servers
+from brokers.backends import available
+from serve.runs import RUNS
+from serve.serving import events_of, wait_until
+from streamll.brokers.opening import open_sink
+from streamll.core.events import RunStart
+from streamll.serve import Limits, create_app
+from streamll.serve.recent import Recent
+from streamll.testing import Reply
+
+FULL = {"authorization": "Bearer a-long-enough-token"}
+
+
+@pytest.fixture(params=["sqlite", "redis", "rabbitmq"])
+def any_log(request, tmp_path):
+    def make():
+        if request.param == "rabbitmq":
+            return servers.RabbitMQServer(tmp_path)
+        return servers.RedisServer(tmp_path, servers.redis_binary(), "--appendonly", "no")
+
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/log.db"
+        return
+    server = available(make)
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture
+def qa():
+    return dspy.Predict("question -> answer")
+
+
+def asked(client):
+    run = client.post("/runs", json={"inputs": {"question": "q"}}, headers=FULL).json()
+    return run["run_id"]
+
+
+def listed(client, query=""):
+    return client.get(f"/runs{query}", headers=FULL).json()["runs"]
+
+
+def test_a_new_process_lists_what_the_log_has(practice, lm, serve, any_log, qa):
+    practice.respond(lambda _: {"answer": "yes"})
+    first = serve(create_app(qa, log=any_log))
+    with first.client() as client:
+        runs = [asked(client) for _ in range(3)]
+        for run_id in runs:
+            events_of(client, f"/runs/{run_id}/events")
+        before = listed(client)
+    first.stop()
+    with serve(create_app(qa, log=any_log)).client() as client:
+        assert listed(client) == before
+    assert [each["run_id"] for each in before] == runs[::-1]
+    assert {each["status"] for each in before} == {"ended"}
+    assert all(each["started_at"] <= each["ended_at"] <= time.time() for each in before)
+
+
+def test_processes_list_each_others_runs(practice, lm, serve, any_log, qa):
+    practice.script(Reply({"answer": "one two"}, hold_after=12), {"answer": "yes"})
+    here, there = (serve(create_app(qa, log=any_log)) for _ in range(2))
+    with here.client() as client, there.client() as other:
+        first = asked(client)
+        practice.wait_for_requests(1, 15)
+        second = asked(other)
+        states = {first: "running", second: "ended"}
+        for each in (client, other):
+            wait_until(
+                lambda each=each: {r["run_id"]: r["status"] for r in listed(each)} == states,
+                what="the list",
+            )
+            assert [run["run_id"] for run in listed(each)] == [second, first]
+        practice.release()
+        wait_until(lambda: {run["status"] for run in listed(other)} == {"ended"})
+
+
+def test_how_runs_ended_is_in_the_list(lm, serve, log, qa):
+    sink = open_sink(log)
+    for name in ("plain", "failed", "cancelled"):
+        for event in RUNS[name]():
+            run = type(event.identity)(**{**_asdict(event.identity), "run_id": name})
+            sink.put(_replaced(event, identity=run, timestamp=time.time()))
+    for event in RUNS["plain"]()[:5]:  # its process died a long time ago
+        sink.put(event)
+    assert sink.stop(10)
+    with serve(create_app(qa, log=log)).client() as client:
+        states = {run["run_id"]: run["status"] for run in listed(client)}
+        assert states == {
+            "plain": "ended", "failed": "failed", "cancelled": "cancelled", "r1": "lost",
+        }  # fmt: skip
+        assert client.get("/runs/r1").json()["status"] == "lost"
+
+
+def _asdict(struct):
+    return {name: getattr(struct, name) for name in struct.__struct_fields__}
+
+
+def _replaced(struct, **changes):
+    return type(struct)(**{**_asdict(struct), **changes})
+
+
+def test_a_list_is_as_long_as_one_wants_and_bounded(practice, lm, serve, log, qa):
+    sink = open_sink(log)
+    for number in range(250):
+        identity = RUNS["plain"]()[0].identity
+        identity = _replaced(identity, run_id=f"r{number}")
+        sink.put(RunStart(seq=0, timestamp=1e9 + number, identity=identity, program="QA"))
+    assert sink.stop(10)
+    with serve(create_app(qa, log=log)).client() as client:
+        assert [run["run_id"] for run in listed(client)] == [f"r{n}" for n in range(249, 49, -1)]
+        assert [run["run_id"] for run in listed(client, "?limit=2")] == ["r249", "r248"]
+        for bad in ("0", "-1", "x", "201", "9" * 30):
+            assert client.get(f"/runs?limit={bad}").status_code == 400
+
+
+def test_the_list_is_for_who_may_do_everything(practice, lm, serve, log, qa):
+    practice.script({"answer": "yes"})
+    app = create_app(qa, log=log, tokens="a-long-enough-token")
+    with serve(app).client() as client:
+        run = client.post("/runs", json={"inputs": {"question": "q"}}, headers=FULL).json()
+        only_this = {"authorization": f"Bearer {run['token']}"}
+        assert client.get("/runs").status_code == 401
+        assert client.get("/runs", headers=only_this).status_code == 401
+        assert [each["run_id"] for each in listed(client)] == [run["run_id"]]
+
+
+def test_a_log_that_is_away_has_no_list(lm, serve, qa, tmp_path, monkeypatch):
+    from streamll.serve import journal
+
+    monkeypatch.setattr(journal, "START_SECONDS", 0.2)
+    server = servers.RedisServer(tmp_path, servers.valkey_binary(), "--appendonly", "no")
+    with serve(create_app(qa, log=server.url)).client() as client:
+        answer = client.get("/runs")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        began = time.monotonic()
+        for _ in range(5):
+            client.get("/healthz")
+        assert time.monotonic() - began < 2.0, "who asks after it waits once, not each time"
+
+
+def test_a_run_the_log_has_forgotten_leaves_the_list(lm, serve, log, qa):
+    import sqlite3
+
+    sink = open_sink(log)
+    for event in RUNS["plain"]():
+        sink.put(event)
+    assert sink.stop(10)
+    with serve(create_app(qa, log=log)).client() as client:
+        assert [run["run_id"] for run in listed(client)] == ["r1"]
+        with sqlite3.connect(log.removeprefix("sqlite:///")) as connection:
+            connection.execute("DELETE FROM streamll_entries")
+        connection.close()
+        assert client.get("/runs/r1").status_code == 404
+        assert listed(client) == []
+
+
+# --- what is heard while the log is still being asked ---------------------------------------------
+
+
+def test_what_is_heard_before_the_log_has_told_is_not_lost():
+    recent = Recent(lost_seconds=60)
+    events = RUNS["plain"]()
+    recent.hear(events[3:5])
+    recent.hear(events[5:])
+    recent.fill([events[:3]])
+    assert [run["status"] for run in recent.latest()] == ["ended"]
+    assert recent.ended["run.end"] == 1
+
+
+def test_the_oldest_are_forgotten_and_not_the_latest():
+    recent = Recent(lost_seconds=60, limit=3)
+    for number in range(20):
+        identity = _replaced(RUNS["plain"]()[0].identity, run_id=f"r{number}")
+        recent.hear([RunStart(seq=0, timestamp=float(number), identity=identity, program="QA")])
+    assert len(recent) <= 6
+    assert [run["run_id"] for run in recent.latest()] == ["r19", "r18", "r17"]
+
+
+def test_a_run_is_lost_when_nobody_speaks_of_it_and_not_before():
+    start = RUNS["plain"]()[0]
+    recent = Recent(lost_seconds=Limits().lost_seconds)
+    recent.fill([[_replaced(start, timestamp=time.time() - 3600)]])
+    assert [run["status"] for run in recent.latest()] == ["lost"]
+    assert recent.unattended("r1") is None
+    recent.alive(["r1"])
+    assert [run["status"] for run in recent.latest()] == ["running"]
+    assert recent.unattended("r1") < 60
