@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 from streamll.core import events as ev
+from streamll.core.parsing.partial import JSONReader
 
 ROOT = ev.Identity(run_id="r1")
 CALL = ev.Identity(run_id="r1", path=("QA", "predict"), predictor="predict", call_id="c1")
@@ -12,16 +15,23 @@ SECOND = ev.Identity(
 TOOL = ev.Identity(run_id="r1", path=("QA", "search"), call_id="t1")
 
 
+OTHER = ev.Identity(run_id="r1", path=("QA", "check"), predictor="check", call_id="c2", turn=1)
+
+
 class Scribe:
     """Writes a run's events: numbers them and keeps count of tokens and characters."""
 
-    def __init__(self):
+    def __init__(self, pace=1.0):
+        self.pace = pace
         self.events = []
         self.places = {}
 
     def add(self, kind, identity=CALL, /, **own):
         event = kind(
-            seq=len(self.events), timestamp=1.7e9 + len(self.events), identity=identity, **own
+            seq=len(self.events),
+            timestamp=1.7e9 + len(self.events) * self.pace,
+            identity=identity,
+            **own,
         )
         self.events.append(event)
         return self
@@ -36,6 +46,23 @@ class Scribe:
             offset += len(token)
         if end:
             self.add(ev.FieldEnd, identity, field=field, length=offset)
+        return self
+
+    def value(self, field, text, *, pieces=None, identity=CALL, end=True):
+        """A typed field as JSON is written, piece by piece: its changes, then its raw text."""
+        self.add(ev.FieldStart, identity, field=field)
+        reader, offset = JSONReader(), 0
+        for index, piece in enumerate(pieces or text):
+            for change in reader.feed(piece):
+                self.add(ev.FieldPartial, identity, field=field, **change._asdict())
+            self.add(
+                ev.TokenEvent, identity, field=field, token=piece, token_index=index, offset=offset
+            )
+            offset += len(piece)
+        if end:
+            self.add(ev.FieldEnd, identity, field=field, length=offset)
+            value = json.loads(text)
+            self.add(ev.FieldPartial, identity, field=field, value=value, state="complete")
         return self
 
     def start(self):
@@ -93,6 +120,76 @@ def tools():
     )  # fmt: skip
 
 
+PLAN = '[{"title": "Résumé ✓", "severity": "low", "line": 3}, {"title": "a/b ~ c", "tags": ["x", "y"]}]'
+
+
+def typed():
+    return (
+        Scribe(0.01).start().value("plan", PLAN)
+        .value("score", "7").text("answer", "done").end().events
+    )  # fmt: skip
+
+
+def typed_superseded():
+    scribe = Scribe(0.01).start().add(ev.Thinking, text="hm").value("plan", PLAN[:30], end=False)
+    scribe.add(ev.FieldEnd, field="plan", length=30, complete=False)
+    scribe.add(ev.LMSuperseded, reason="LMServerError")
+    return scribe.value("plan", '["right"]', identity=SECOND).end().events
+
+
+def typed_overlapping():
+    """Two calls that write a field of the same name, one in the middle of the other."""
+    scribe = Scribe(0.01).start().value("plan", '["first", ', end=False)
+    scribe.value("plan", '["second"]', identity=OTHER)
+    for change in (
+        {"value": "half", "place": (1,), "state": "partial"},
+        {"value": " of it", "place": (1,), "append": True, "state": "complete"},
+        {"value": [], "append": True, "state": "complete"},
+    ):
+        scribe.add(ev.FieldPartial, CALL, field="plan", **change)
+    return scribe.end().events
+
+
+def typed_at_last():
+    """A field that turns out to be a list when some of its text was told; and one from a cache."""
+    scribe = Scribe(0.01).start().add(ev.FieldStart, field="plan")
+    scribe.add(ev.TokenEvent, field="plan", token="```json")
+    scribe.add(ev.FieldPartial, field="plan", value=["a"])
+    scribe.add(ev.TokenEvent, field="plan", token='\n["a"]\n```', token_index=1, offset=7)
+    scribe.add(ev.FieldEnd, field="plan", length=17)
+    scribe.text("steps", '["b"]').add(ev.FieldPartial, field="steps", value=["b"], state="complete")
+    scribe.text("code", "print(1)")
+    scribe.add(ev.FieldPartial, field="code", value={"code": "print(1)"}, state="complete")
+    return scribe.end().events
+
+
+def typed_repaired():
+    """What the program made of a reply is not what was shown of it."""
+    scribe = Scribe(0.01).start().add(ev.FieldStart, field="plan")
+    scribe.add(ev.FieldPartial, field="plan", value=[]).add(
+        ev.TokenEvent, field="plan", token="['a']"
+    )
+    scribe.add(ev.FieldEnd, field="plan", length=5)
+    return scribe.add(ev.FieldCorrected, field="plan", text='["a"]', value=["a"]).end().events
+
+
+def superseded_thinking():
+    scribe = Scribe().start().add(ev.Thinking, text="wrong thought").text("reasoning", "wrong")
+    scribe.add(ev.LMSuperseded, reason="LMServerError")
+    return scribe.text("answer", "right", identity=SECOND).end().events
+
+
+def candidates():
+    """``n=2``: the second completion is none of the program's fields."""
+    second = ev.Identity(run_id="r1", predictor="predict", call_id="c1", candidate=1)
+    scribe = Scribe().start().add(ev.FieldPartial, field="plan", value=["a"], state="complete")
+    scribe.add(ev.FieldPartial, second, field="plan", value=["b"], state="complete")
+    scribe.add(ev.Thinking, second, text="b").text("answer", "yes").text(
+        "answer", "no", identity=second
+    )
+    return scribe.end().events
+
+
 def everything():
     partial = {"field": "items"}
     return (
@@ -132,7 +229,8 @@ def cancelled():
 
 RUNS = {
     make.__name__: make
-    for make in (plain, reasoned, superseded, superseded_in_the_middle, corrected, tools, everything, failed, cancelled)
+    for make in (plain, reasoned, superseded, superseded_in_the_middle, superseded_thinking, corrected, tools, everything,
+                 typed, typed_superseded, typed_overlapping, typed_at_last, typed_repaired, candidates, failed, cancelled)
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import ag_ui.core
 import httpx
@@ -10,7 +11,7 @@ import openai
 import pydantic
 import pytest
 
-from serve.npm import run_node
+from serve.npm import ROOT, run_node
 from serve.runs import RUNS, payloads
 from streamll.core import events as ev
 from streamll.core.errors import ConfigurationError
@@ -49,7 +50,13 @@ def test_nothing_follows_the_end_and_every_payload_is_one_line(name, run):
 
 # --- Vercel: the ``ai`` package's own reader ----------------------------------------------------
 
-READ_VERCEL = """
+SHOWN_PARTS = re.search(
+    r"```javascript\nexport (function shownParts.*?)```",
+    (ROOT / "docs" / "fastapi.md").read_text("utf-8"),
+    re.DOTALL,
+)[1]
+READ_VERCEL = (
+    """
 import {parseJsonEventStream, readUIMessageStream, uiMessageChunkSchema} from 'ai';
 import fs from 'fs';
 const runs = JSON.parse(fs.readFileSync(0, 'utf8')), read = {};
@@ -61,10 +68,12 @@ for (const [name, {sse, message}] of Object.entries(runs)) {
   let last = null, seen = 0;
   for await (const m of readUIMessageStream({stream: chunks, message: message ?? undefined,
                                              onError: e => errors.push(e.message)})) { last = m; seen++; }
-  read[name] = {message: last, errors, seen};
+  read[name] = {message: last, errors, seen, shown: last ? shownParts(last) : []};
 }
 console.log(JSON.stringify(read));
 """
+    + SHOWN_PARTS
+)
 
 
 def sse(lines):
@@ -78,19 +87,10 @@ def read_by_vercel():
     return run_node(READ_VERCEL, {run: {"sse": sse(told("vercel", run))} for run in RUNS})
 
 
-def shown(message):
-    """What a page shows: the parts, without those that were superseded, corrected ones right."""
-    gone, right = set(), {}
-    for part in message["parts"]:
-        if part["type"] == "data-superseded":
-            gone |= set(part["data"]["parts"])
-        if part["type"] == "data-corrected":
-            right[part["data"]["part"]] = part["data"]["text"]
-    return gone, right, message["parts"]
-
-
-def texts(read, kind="text"):
-    return [part["text"] for part in read["message"]["parts"] if part["type"] == kind]
+def texts(read, kind="text", of="parts"):
+    """What the message holds, or with ``of="shown"`` what a page shows of it."""
+    parts = read["shown"] if of == "shown" else read["message"]["parts"]
+    return [part["text"] for part in parts if part["type"] == kind]
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -111,18 +111,24 @@ def test_vercels_reader_gets_text_reasoning_and_tools(read_by_vercel):
     assert {p["state"] for p in unfinished} == {"output-error", "input-available"}
 
 
-def test_vercels_reader_is_told_what_no_longer_counts(read_by_vercel):
-    gone, _, parts = shown(read_by_vercel["superseded"]["message"])
-    assert gone == {"r1-1"}
-    assert [part["text"] for part in parts if part["type"] == "text"] == ["wrong", "right"]
-    _, right, _ = shown(read_by_vercel["corrected"]["message"])
-    assert right == {"r1-1": "None"}
+def test_a_page_shows_what_the_program_returned(read_by_vercel):
+    """X4: the message only grows, and says which of its parts count."""
+    assert texts(read_by_vercel["superseded"]) == ["wrong", "right"]
+    for run, text in {
+        "superseded": "right",
+        "superseded_in_the_middle": "right",
+        "superseded_thinking": "right",
+        "corrected": "None",
+        "plain": "Machine learning",
+    }.items():
+        assert texts(read_by_vercel[run], of="shown") == [text]
+    assert texts(read_by_vercel["superseded_thinking"], "reasoning", of="shown") == []
 
 
 def test_vercels_reader_gets_values_sources_and_custom_events(read_by_vercel):
     parts = {part["type"]: part for part in read_by_vercel["everything"]["message"]["parts"]}
-    assert parts["data-field"]["data"]["value"] == ["a", "b"]
-    assert parts["data-field"]["data"]["state"] == "complete"
+    assert parts["data-items"]["data"]["value"] == ["a", "b"]
+    assert parts["data-items"]["data"]["state"] == "complete"
     assert parts["source-url"]["url"] == "https://example.org/a"
     assert parts["data-docs-found-"]["data"] == {"count": 2}
     assert parts["data-gap"]["data"] == {"count": 3, "reason": "overflow"}
@@ -213,11 +219,17 @@ def replies(read):
     return [m["content"] for m in read["messages"] if m["role"] == "assistant" and m.get("content")]
 
 
+def thoughts(read):
+    return " ".join(m["content"] for m in read["messages"] if m["role"] == "reasoning")
+
+
 def test_aguis_client_shows_what_the_program_returned(read_by_agui):
     assert replies(read_by_agui["plain"]) == ["Machine learning"]
     assert replies(read_by_agui["reasoned"]) == ['こんにちは\n🎉 "x"']
     assert replies(read_by_agui["superseded"]) == ["right"]
     assert replies(read_by_agui["superseded_in_the_middle"]) == ["right"]
+    assert thoughts(read_by_agui["superseded_thinking"]) == ""
+    assert thoughts(read_by_agui["reasoned"]) == "hmm Because so"
     assert replies(read_by_agui["corrected"]) == ["None"]
     assert read_by_agui["superseded"]["messages"][0]["content"] == "hello"
 
@@ -240,15 +252,17 @@ def test_aguis_client_never_complains(read_by_agui, run):
 def test_aguis_client_goes_on_in_the_middle_of_any_run():
     """X10"""
     given = {}
-    for run in ("plain", "reasoned", "superseded", "corrected"):
+    for run in ("plain", "reasoned", "superseded", "superseded_thinking", "corrected"):
         for cut in range(1, len(RUNS[run]())):
             given[f"{run}/{cut}"] = sse(resumed("agui", run, cut, **ASKED)[1])
     read = run_node(READ_AGUI, given)
-    right = {"plain": "Machine learning", "superseded": "right", "corrected": "None"}
+    right = {"plain": "Machine learning", "corrected": "None"}
+    right["superseded"] = right["superseded_thinking"] = "right"
     for name, got in read.items():
         run = name.partition("/")[0]
         assert got["errors"] == [], name
         assert "".join(replies(got)) == right.get(run, 'こんにちは\n🎉 "x"'), name
+        assert thoughts(got) == ("hmm Because so" if run == "reasoned" else ""), name
 
 
 # --- OpenAI: the SDK's own parser ---------------------------------------------------------------

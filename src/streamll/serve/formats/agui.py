@@ -5,20 +5,25 @@ a run                         ``RUN_STARTED`` first, ``RUN_FINISHED`` or ``RUN_E
 a module, a trace             ``STEP_STARTED``, ``STEP_FINISHED``
 a reply field                 ``TEXT_MESSAGE_START``, ``…CONTENT``, ``…END``: a message of its own
 another field, thinking       ``REASONING_…``
-a typed field                 ``STATE_SNAPSHOT`` once, then ``STATE_DELTA`` on ``/fields/<name>``
+a typed field                 ``STATE_SNAPSHOT`` once, then a ``STATE_DELTA`` with what is new in
+                              ``/fields/<name>``; the value of a call before it is moved to
+                              ``/earlier/<name>``
 a superseded attempt,
-a corrected field             ``MESSAGES_SNAPSHOT``: the conversation as it is now
+a corrected field             ``MESSAGES_SNAPSHOT``: the conversation as it is now; typed fields
+                              become null until the next attempt writes them
 a tool call                   ``TOOL_CALL_START``, ``…ARGS``, ``…END``, ``…RESULT``
 a failed tool                 ``TOOL_CALL_RESULT`` with the error
 a status, a citation,
 a loss, a custom event        ``CUSTOM`` with its name
 an error                      everything open ends, then ``RUN_ERROR``
 a cancelled run               the same, with code ``cancelled``
-resume                        ``RUN_STARTED`` and ``MESSAGES_SNAPSHOT``, then what is open again
+resume                        ``RUN_STARTED``, ``MESSAGES_SNAPSHOT`` and ``STATE_SNAPSHOT``, then what
+                              is open again
 ============================  ====================================================================
 
 Keys are camelCase; what is not set is left out, never null. A snapshot waits until no message is
-open: a client that is replacing its messages must not be in the middle of one.
+open: a client that is replacing its messages must not be in the middle of one. It has the reasoning
+messages, too: a client keeps those it has where a snapshot has none.
 """
 
 from __future__ import annotations
@@ -30,6 +35,7 @@ from streamll.core.events import Event
 from streamll.serve.formats import steps as st
 from streamll.serve.formats.base import Format, Telling, to_json
 from streamll.serve.formats.story import Story
+from streamll.serve.formats.typed import State
 
 
 class AGUI(Format):
@@ -39,8 +45,9 @@ class AGUI(Format):
         super().__init__(telling)
         self._story = Story(telling)
         self._said: dict[str, st.Part | st.Tool] = {}  # what the client's messages hold, in order
-        self._state: dict[str, Any] | None = None
+        self._state: State | None = None
         self._snapshot_due = False
+        self._thought_again = ""  # reasoning that was withdrawn
         self._busy: set[str] = set()
 
     def feed(self, event: Event) -> list[bytes]:
@@ -62,7 +69,7 @@ class AGUI(Format):
         for part in self._story.open.values():
             again += _opened(part)
         if self._state is not None:
-            again.append(_event("STATE_SNAPSHOT", snapshot=self._state))
+            again.append(_event("STATE_SNAPSHOT", snapshot=self._state.value))
         return [to_json(each) for each in again]
 
     def _note(self, step: st.Step) -> None:
@@ -70,8 +77,7 @@ class AGUI(Format):
         match step:
             case st.Opened(part):
                 self._busy.add(part.id)
-                if part.reply:
-                    self._said[part.id] = part
+                self._said[part.id] = part
             case st.Closed(part):
                 self._busy.discard(part.id)
             case st.ToolOpened(tool):
@@ -81,9 +87,12 @@ class AGUI(Format):
                 self._busy.discard(tool.id)
             case st.Withdrawn(parts):
                 for part in parts:
-                    self._snapshot_due |= self._said.pop(part.id, None) is not None
-            case st.Corrected(part):
-                self._snapshot_due |= part.reply
+                    del self._said[part.id]
+                    if not part.reply:
+                        self._thought_again = part.id
+                self._snapshot_due = True
+            case st.Corrected():
+                self._snapshot_due = True
 
     def _render(self, step: st.Step) -> Iterator[dict[str, Any]]:
         match step:
@@ -99,8 +108,8 @@ class AGUI(Format):
                 yield _event("RUN_ERROR", message=message, code=error_type)
             case st.Cancelled():
                 yield _event("RUN_ERROR", message="the run was cancelled", code="cancelled")
-            case st.Value(_, _, field, value, _):
-                yield from self._value(field, value)
+            case st.Changed() | st.Settled() | st.Forgotten():
+                yield from self._patch(step)
             case st.Note(name, value):
                 yield _event("CUSTOM", name=name, value=value)
             case st.Source(_, text, title, url):
@@ -109,14 +118,19 @@ class AGUI(Format):
             case _:
                 yield from _render_message(step)
 
-    def _value(self, field: str, value: Any) -> Iterator[dict[str, Any]]:
+    def _patch(self, step: st.Changed | st.Settled | st.Forgotten) -> Iterator[dict[str, Any]]:
         if self._state is None:
-            given = self.telling.state
-            self._state = {**(given if isinstance(given, dict) else {}), "fields": {}}
-            yield _event("STATE_SNAPSHOT", snapshot=self._state)
-        self._state["fields"][field] = value
-        path = "/fields/" + field.replace("~", "~0").replace("/", "~1")
-        yield _event("STATE_DELTA", delta=[{"op": "add", "path": path, "value": value}])
+            self._state = State(self.telling.state)
+            yield _event("STATE_SNAPSHOT", snapshot=self._state.value)
+        match step:
+            case st.Changed():
+                operations = self._state.change(step)
+            case st.Settled(typed):
+                operations = self._state.settle(typed)
+            case st.Forgotten(typed):
+                operations = self._state.forget(typed)
+        if operations:
+            yield _event("STATE_DELTA", delta=operations)
 
     def _run(self, kind: str) -> dict[str, Any]:
         run_id = self.telling.run_id or self._story.run_id or "run"
@@ -126,6 +140,8 @@ class AGUI(Format):
         messages: list[Any] = list(self.telling.messages)
         for said in self._said.values():
             messages += _text_message(said) if isinstance(said, st.Part) else _tool_messages(said)
+        if self._thought_again and not any(m["role"] == "reasoning" for m in messages):
+            messages.append({"id": self._thought_again, "role": "reasoning", "content": ""})
         return _event("MESSAGES_SNAPSHOT", messages=messages)
 
 
@@ -168,7 +184,8 @@ def _opened(part: st.Part) -> list[dict[str, Any]]:
 
 
 def _text_message(part: st.Part) -> list[dict[str, Any]]:
-    return [{"id": part.id, "role": "assistant", "content": part.text}]
+    role = "assistant" if part.reply else "reasoning"
+    return [{"id": part.id, "role": role, "content": part.text}]
 
 
 def _tool_messages(tool: st.Tool) -> list[dict[str, Any]]:

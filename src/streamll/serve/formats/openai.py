@@ -3,7 +3,8 @@
 ============================  ====================================================================
 the reply field               ``delta.content``
 another field, thinking,
-a tool, a typed field, …      nothing: this wire has no place for them
+a tool, a citation, …         nothing: this wire has no place for them
+a typed field                 as the reply: its text as the model writes it (JSON, mostly); no value
 a superseded attempt          its text cannot be taken back. The new attempt goes on behind what it
                               has in common with the old one; where they part, ``error`` with code
                               ``superseded``, and the stream ends: wrong text is never continued
@@ -42,7 +43,7 @@ class OpenAI(Format):
 
     def __init__(self, telling: Telling) -> None:
         super().__init__(telling)
-        self._story = Story(telling)
+        self._story = Story(telling, values=False)
         self._created = 0
         self._over = False
         self._sent = ""  # of the reply, over all its parts
@@ -159,7 +160,7 @@ class Completion:
 
     def __init__(self, telling: Telling) -> None:
         self._telling = telling
-        self._story = Story(telling)
+        self._story = Story(telling, values=False)
         self._created = 0
         self.failure: dict[str, Any] | None = None
         self._end: st.Finished | None = None

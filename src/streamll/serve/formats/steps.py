@@ -11,6 +11,9 @@ from typing import Any
 import msgspec
 
 from streamll.core import events as ev
+from streamll.core.parsing.growth import Place
+from streamll.core.partials import MISSING, PartialValue, part_of
+from streamll.core.plain import plain
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -63,6 +66,36 @@ class Tool:
             return json.loads(text) if text else {}
         except ValueError:
             return {"text": text}
+
+
+class Typed:
+    """A typed field's value, growing. Every attempt of a call has the same ``id``."""
+
+    __slots__ = ("_partial", "field", "id", "predictor")
+
+    def __init__(self, value_id: str, predictor: str | None, field: str) -> None:
+        self.id = value_id
+        self.predictor = predictor
+        self.field = field
+        self._partial = PartialValue()
+
+    @property
+    def value(self) -> Any:
+        """All that is certain so far, as plain data. It goes on growing."""
+        return self._partial.value
+
+    @property
+    def state(self) -> str:
+        return self._partial.state()
+
+    def take(self, event: ev.FieldPartial) -> Changed | None:
+        """What the event changes; nothing where a change before it was lost."""
+        place, value, append = tuple(event.place), plain(event.value), event.append
+        replaces = not append and part_of(self.value, place, MISSING) is not MISSING
+        self._partial.apply(msgspec.structs.replace(event, value=value))
+        if self._partial.is_broken:
+            return None
+        return Changed(self, place, value, append, replaces, event.timestamp)
 
 
 Key = tuple[str | None, int, str]  # call_id, attempt, field
@@ -123,14 +156,32 @@ class ToolFailed(Step, frozen=True):
     message: str
 
 
-class Value(Step, frozen=True):
-    """A typed field's value so far."""
+class Changed(Step, frozen=True):
+    """``value`` is new at ``place``; with ``append`` it is added to what stands there."""
 
-    id: str
-    predictor: str | None
-    field: str
+    typed: Typed
+    place: Place
     value: Any
-    state: str
+    append: bool
+    replaces: bool
+    at: float
+
+    @property
+    def is_structured(self) -> bool:
+        """Whether the value has parts."""
+        return bool(self.place) or isinstance(self.value, (list, dict))
+
+
+class Settled(Step, frozen=True):
+    """Nothing more comes for now: whoever held something back tells it."""
+
+    typed: Typed
+
+
+class Forgotten(Step, frozen=True):
+    """Nothing of the value counts any more; another attempt may write it again."""
+
+    typed: Typed
 
 
 class Source(Step, frozen=True):

@@ -5,7 +5,10 @@ the wires differ in (names, ids, what cannot be said) is their own business.
 
 * A part is one field of one attempt of one call, or the thinking of one attempt. It opens with
   its first character.
-* A superseded attempt withdraws its parts; a corrected field corrects its part.
+* A field with parts of its own (a list, an object) is a value and no text: its raw writing is not
+  told. Any other typed field is both. Without ``values`` everything is text.
+* A superseded attempt withdraws its parts and values; a corrected field corrects its part.
+* Only the first completion of ``n`` is told.
 * A tool that the model called natively and the program then runs is one tool call: the program's
   ``tool.start`` takes the oldest call of that name that nobody has taken yet.
 * Everything that is open is closed before the run's last step.
@@ -18,7 +21,6 @@ from typing import Any, ClassVar
 
 from streamll.core import events as ev
 from streamll.core.events import Event
-from streamll.core.partials import PartialValue
 from streamll.serve.formats.base import Telling, to_json
 from streamll.serve.formats.steps import (
     Begun,
@@ -27,11 +29,13 @@ from streamll.serve.formats.steps import (
     Corrected,
     Failed,
     Finished,
+    Forgotten,
     Grown,
     Key,
     Note,
     Opened,
     Part,
+    Settled,
     Source,
     StageBegun,
     StageEnded,
@@ -42,37 +46,20 @@ from streamll.serve.formats.steps import (
     ToolOpened,
     ToolReady,
     ToolReturned,
-    Value,
+    Typed,
     Withdrawn,
 )
-
-BETWEEN_VALUES = 0.1
-"""Seconds from one telling of a typed value to the next; the last one is always told."""
+from streamll.serve.formats.typed import is_json
 
 THINKING = ""  # the field name of thinking: no field can have it
 
 
-class _Growing:
-    """A typed field's value, told whole and therefore not for every change."""
-
-    def __init__(self, value_id: str) -> None:
-        self.id = value_id
-        self.partial = PartialValue()
-        self.due = False
-        self.next_at = 0.0
-
-    def told(self, event: ev.FieldPartial | ev.FieldEnd) -> Value:
-        self.due = False
-        self.next_at = event.timestamp + BETWEEN_VALUES
-        value = self.partial
-        return Value(self.id, event.predictor, event.field, value.value, value.state())
-
-
 class Story:
-    """Tells the events of one run. Memory: the run's text and its tool calls."""
+    """Tells the events of one run. Memory: the run's text, values and tool calls."""
 
-    def __init__(self, telling: Telling) -> None:
+    def __init__(self, telling: Telling, *, values: bool = True) -> None:
         self.telling = telling
+        self.tells_values = values
         self.run_id: str | None = None
         self.begun = False
         self.ended = False
@@ -81,7 +68,8 @@ class Story:
         self.tools: dict[str, Tool] = {}
         self.stages: dict[str, str] = {}
         self._finish_reason: str | None = None
-        self._values: dict[Key, _Growing] = {}
+        self.values: dict[Key, Typed] = {}
+        self._structured: set[Key] = set()  # told as values and not as text
         self._made = 0
 
     def tell(self, event: Event) -> Iterator[Step]:
@@ -92,6 +80,8 @@ class Story:
             self.begun = True
             self.run_id = event.run_id
             yield Begun(event.run_id, event.program if isinstance(event, ev.RunStart) else "")
+        if event.candidate:
+            return
         handler = self._HANDLERS.get(type(event))
         if handler is not None:
             yield from handler(self, event)
@@ -104,9 +94,11 @@ class Story:
         if event.finish_reason is not None:
             self._finish_reason = event.finish_reason
         key = (event.call_id, event.attempt, event.field)
-        if event.candidate or not event.token:
+        if not event.token:
             return
         yield from self._end_thinking(event)
+        if key in self._structured:
+            return
         part = self.open.get(key)
         if part is None:
             reply = self.telling.is_reply(event.predictor, event.field)
@@ -150,24 +142,49 @@ class Story:
     def _field_end(self, event: ev.FieldEnd) -> Iterator[Step]:
         key = (event.call_id, event.attempt, event.field)
         yield from self._close(key)
-        value = self._values.get(key)
-        if value is not None and value.due:
-            yield value.told(event)
+        yield from self._settle(key)
+
+    def _settle(self, key: Key) -> Iterator[Step]:
+        typed = self.values.get(key)
+        if typed is not None:
+            yield Settled(typed)
 
     def _field_partial(self, event: ev.FieldPartial) -> Iterator[Step]:
+        if not self.tells_values:
+            return
         key = (event.call_id, event.attempt, event.field)
-        value = self._values.get(key)
-        if value is None:
-            value = self._values[key] = _Growing(f"{event.call_id}:{event.field}")
-        value.partial.apply(event)
-        value.due = True
-        if value.partial.is_complete or event.timestamp >= value.next_at:
-            yield value.told(event)
+        typed = self.values.get(key)
+        if typed is None:
+            typed = Typed(f"{event.call_id}:{event.field}", event.predictor, event.field)
+            self.values[key] = typed
+        change = typed.take(event)
+        if change is None:
+            return
+        if key not in self._structured and change.is_structured:
+            yield from self._be_structured(key)
+        yield change
+
+    def _be_structured(self, key: Key) -> Iterator[Step]:
+        """The field turns out to have parts: text that was its raw writing was none.
+
+        A field of a type that is written in a way of its own (``dspy.Code``) has a value only
+        when it has ended. What was told of it then is text.
+        """
+        part = self.parts.get(key)
+        if part is not None and key not in self.open and not is_json(part.text):
+            return
+        self._structured.add(key)
+        if part is not None:
+            yield from self._close(key)
+            del self.parts[key]
+            yield Withdrawn((part,), "typed")
 
     def _field_corrected(self, event: ev.FieldCorrected) -> Iterator[Step]:
         key = (event.call_id, event.attempt, event.field)
         part = self.parts.get(key)
-        if part is None:  # nothing was told of it: then this is all of it
+        if self.tells_values and isinstance(event.value, (list, dict)) and part is None:
+            yield from self._field_partial(_whole(event))
+        elif part is None:  # nothing was told of it: then this is all of it
             reply = self.telling.is_reply(event.predictor, event.field)
             part = self._part(key, event, event.field, reply=reply)
             yield Opened(part)
@@ -186,6 +203,8 @@ class Story:
         for part in parts:
             yield from self._close(part.key)
             del self.parts[part.key]
+        for key in [key for key in self.values if key[:2] == gone]:
+            yield Forgotten(self.values.pop(key))
         for tool in [tool for tool in self.tools.values() if tool.attempt == gone]:
             if not tool.taken:
                 yield from self._make_ready(tool)
@@ -281,6 +300,8 @@ class Story:
     def _module_end(self, event: ev.ModuleEnd | ev.ModuleError) -> Iterator[Step]:
         for key in [key for key in self.open if key[0] == event.call_id]:
             yield from self._close(key)
+        for key in [key for key in self.values if key[0] == event.call_id]:
+            yield from self._settle(key)
         yield from self._stage_end(f"{event.call_id}")
 
     def _trace_end(self, event: ev.TraceEnd) -> Iterator[Step]:
@@ -314,6 +335,8 @@ class Story:
     def _close_all(self, why: str) -> Iterator[Step]:
         for key in list(self.open):
             yield from self._close(key)
+        for key in self.values:
+            yield from self._settle(key)
         for tool in list(self.tools.values()):
             yield from self._make_ready(tool)
             if tool.taken:
@@ -350,6 +373,18 @@ class Story:
         ev.RunError: _error,
         ev.RunCancelled: _cancelled,
     }
+
+
+def _whole(event: ev.FieldCorrected) -> ev.FieldPartial:
+    """A correction as the value's last change."""
+    return ev.FieldPartial(
+        seq=event.seq,
+        timestamp=event.timestamp,
+        identity=event.identity,
+        field=event.field,
+        value=event.value,
+        state="complete",
+    )
 
 
 def own_data(event: Event) -> dict[str, Any]:

@@ -3,8 +3,11 @@
 ============================  ====================================================================
 a reply field                 ``text-start``, ``text-delta``…, ``text-end``
 another field, thinking       ``reasoning-start``, ``reasoning-delta``…, ``reasoning-end``
-a typed field                 ``data-field`` with one ``id``: each replaces the one before
-a superseded attempt          its parts end; ``data-superseded`` names them: do not show those
+a typed field                 ``data-<field>`` with one ``id``: each replaces the one before. Its
+                              ``data`` is ``{field, predictor, value, state}``
+a superseded attempt          its parts end; ``data-superseded`` names them: do not show those. Each
+                              part bears its name in ``providerMetadata.streamll.part``. Values
+                              become null until the next attempt writes them
 a corrected field             ``data-corrected`` with the right text for the part it names
 a tool call                   ``tool-input-start/-delta/-available``, ``tool-output-available``
 a failed tool                 ``tool-output-error``
@@ -18,7 +21,8 @@ resume                        from the beginning: the client rebuilds the messag
 ============================  ====================================================================
 
 Only keys that every client since version 5 knows are sent. One step spans the run: a client
-forgets its open parts at ``finish-step``, and calls of one run may overlap.
+forgets its open parts at ``finish-step``, and calls of one run may overlap. A field that has the name
+of a data part of this wire (``status``, ``gap``, …) is ``data-field-<field>``.
 """
 
 from __future__ import annotations
@@ -32,8 +36,11 @@ from streamll.core.events import Event
 from streamll.serve.formats import steps as st
 from streamll.serve.formats.base import Format, Telling, to_json
 from streamll.serve.formats.story import Story
+from streamll.serve.formats.typed import Pace
 
 DONE = b"[DONE]"
+TAKEN = frozenset({"superseded", "corrected", "citation", "status", "gap", "refusal"})
+"""Data parts that mean something else than a field of this name."""
 
 
 class Vercel(Format):
@@ -43,6 +50,7 @@ class Vercel(Format):
     def __init__(self, telling: Telling) -> None:
         super().__init__(telling)
         self._story = Story(telling)
+        self._pace = Pace()
 
     def feed(self, event: Event) -> list[bytes]:
         payloads = [to_json(o) for step in self._story.tell(event) for o in self._render(step)]
@@ -51,7 +59,8 @@ class Vercel(Format):
         return payloads
 
     def resume(self) -> list[bytes]:
-        opened = [chunk(f"{_kind(part)}-start", id=part.id) for part in self._story.open.values()]
+        opened = [_part_start(part) for part in self._story.open.values()]
+        opened += [_value(typed) for typed in self._story.values.values()]
         tools = {tool.id: tool for tool in self._story.tools.values() if not tool.done}
         for tool in tools.values():
             opened.append(chunk("tool-input-start", toolCallId=tool.id, toolName=tool.name))
@@ -66,11 +75,14 @@ class Vercel(Format):
                 yield chunk("start", messageId=self.telling.message_id or run_id or "run")
                 yield chunk("start-step")
             case st.Opened(part):
-                yield chunk(f"{_kind(part)}-start", id=part.id)
+                yield _part_start(part)
             case st.Grown(part, text):
                 yield chunk(f"{_kind(part)}-delta", id=part.id, delta=text)
             case st.Closed(part):
                 yield chunk(f"{_kind(part)}-end", id=part.id)
+            case st.Changed() | st.Settled():
+                if self._is_due(step):
+                    yield _value(step.typed)
             case st.Finished():
                 yield chunk("finish-step")
                 yield chunk("finish")
@@ -80,6 +92,14 @@ class Vercel(Format):
                 yield chunk("abort")
             case _:
                 yield from _render_more(step)
+
+    def _is_due(self, step: st.Changed | st.Settled) -> bool:
+        """Values are told whole, and therefore not for every change."""
+        typed = step.typed
+        if isinstance(step, st.Changed) and self._pace.lets(typed.id, step.at):
+            return True
+        is_last = isinstance(step, st.Settled) or typed.state == "complete"
+        return is_last and self._pace.settle(typed.id)
 
 
 def _render_more(step: st.Step) -> Iterator[dict[str, Any]]:
@@ -91,9 +111,8 @@ def _render_more(step: st.Step) -> Iterator[dict[str, Any]]:
         case st.Corrected(part, text, value):
             right = {"part": part.id, "field": part.field, "text": text, "value": value}
             yield _data("corrected", right, part.id)
-        case st.Value(value_id, predictor, field, value, state):
-            data = {"field": field, "predictor": predictor, "value": value, "state": state}
-            yield _data("field", data, value_id)
+        case st.Forgotten(typed):
+            yield _value(typed, forgotten=True)
         case st.Source(source_id, text, title, None):
             yield _data("citation", {"text": text, "title": title}, source_id)
         case st.Source(source_id, _, title, url):
@@ -129,6 +148,19 @@ def _data(
     name: str, data: Any, data_id: str | None = None, *, transient: bool = False
 ) -> dict[str, Any]:
     return chunk(f"data-{name}", data=data, **_given(id=data_id, transient=transient or None))
+
+
+def _part_start(part: st.Part) -> dict[str, Any]:
+    """The client keeps ``providerMetadata`` with the part, and no id with text."""
+    named = {"part": part.id, "field": part.field}
+    return chunk(f"{_kind(part)}-start", id=part.id, providerMetadata={"streamll": named})
+
+
+def _value(typed: st.Typed, *, forgotten: bool = False) -> dict[str, Any]:
+    value, state = (None, "pending") if forgotten else (typed.value, typed.state)
+    name = f"field-{typed.field}" if typed.field in TAKEN else typed.field
+    data = {"field": typed.field, "predictor": typed.predictor, "value": value, "state": state}
+    return _data(_slug(name), data, typed.id)
 
 
 def _given(**keys: Any) -> dict[str, Any]:
