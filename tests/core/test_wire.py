@@ -29,7 +29,9 @@ from streamll.core.events import (
     RunEnd,
     Status,
     StreamllEvent,
+    Thinking,
     TokenEvent,
+    ToolCallDelta,
     UnknownEvent,
     own_fields,
 )
@@ -123,12 +125,13 @@ _BY_TYPE = {
     "Mapping[str, str]": st.dictionaries(texts, texts, max_size=3),
     "Mapping[str, Any] | None": st.none() | objects,
 }
+EVERY_KIND = (*KINDS.values(), StreamllEvent, UnknownEvent)
 _RESERVED = {"v", "event_type", "seq", "timestamp", "context", "data", *Identity.__struct_fields__}
 
 
 @st.composite
-def events(draw, identity=identities, context=objects):
-    kind = draw(st.sampled_from([*KINDS.values(), StreamllEvent, UnknownEvent]))
+def events(draw, identity=identities, context=objects, kinds=EVERY_KIND):
+    kind = draw(st.sampled_from(kinds))
     shared = {
         "seq": draw(st.none() | counts),
         "timestamp": draw(numbers),
@@ -165,6 +168,22 @@ def test_every_batch_comes_back_equal_and_in_order(data):
     batch = data.draw(st.lists(events(few_identities, few_contexts), max_size=8))
     envelopes = wire.encode_batch(batch)
     assert [event for envelope in envelopes for event in wire.decode_batch(envelope)] == batch
+
+
+@bounded
+@given(st.lists(events() | events(kinds=(TokenEvent, Thinking, ToolCallDelta)), max_size=5))
+def test_an_event_in_an_envelope_has_the_keys_that_it_has_alone_in_their_order(batch):
+    inside = [e for env in wire.encode_batch(batch) for e in json.loads(env)["events"]]
+    shared = ("v", "run_id", "context")
+    alone = [json.loads(wire.encode(event)) for event in batch]
+    alone = [[(k, v) for k, v in event.items() if k not in shared] for event in alone]
+    assert [list(event.items()) for event in inside] == alone
+
+
+def test_a_text_that_json_cannot_hold_takes_no_other_with_it():
+    tokens = [TokenEvent(field="answer", token=text) for text in ("a", "\ud800", "b")]
+    (envelope,) = wire.encode_batch(tokens)
+    assert [event.token for event in wire.decode_batch(envelope)] == ["a", "\ufffd", "b"]
 
 
 def test_an_envelope_says_run_and_context_once_and_ends_where_either_changes():
