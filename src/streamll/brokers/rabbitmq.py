@@ -185,6 +185,7 @@ class RabbitMQSource:
         self._url = _checked(url)
         self._options = options
         self._connection: Any = None
+        self._connections = 0
         self._channel: Any = None
         self._loop: LoopThread | None = None
         self._arrived: asyncio.Queue[aio_pika.IncomingMessage] = asyncio.Queue()
@@ -224,7 +225,9 @@ class RabbitMQSource:
         return entries
 
     async def acknowledge(self, entry: Entry) -> None:
-        await self._there(entry.receipt.ack())
+        connection, message = entry.receipt
+        if connection is self._connection or self._connection is None:
+            await self._there(message.ack())
 
     async def keep(self, entries: Sequence[Entry]) -> None:
         """Not needed: while the connection lives, RabbitMQ gives the message to nobody else."""
@@ -267,6 +270,7 @@ class RabbitMQSource:
         if self._began is None:
             self._began = time.time()
         self._connection = await _connected(self._url)
+        self._connections += 1
         await _declare_log(self._connection, self._options.target)
         self._channel = await self._connection.channel()
         await self._channel.set_qos(prefetch_count=LIMIT)
@@ -390,10 +394,10 @@ class RabbitMQSource:
         before = int(message.headers.get("x-delivery-count") or 0)
         deliveries = max(before + 1, 2 if message.redelivered else 1)
         return Entry(
-            cursor=str(message.delivery_tag),
+            cursor=f"{self._connections}.{message.delivery_tag}",
             body=message.body,
             deliveries=deliveries,
-            receipt=message,
+            receipt=(self._connection, message),
         )
 
 

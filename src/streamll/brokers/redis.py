@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from streamll.brokers.opening import split, without_password
+from streamll.brokers import redis_client
+from streamll.brokers.opening import without_password
 from streamll.brokers.outbox import Parcel
 from streamll.brokers.overview import LOOK_BACK, Overview
 from streamll.brokers.sink import BrokerSink, fill
 from streamll.brokers.source import LIMIT, WAIT, Entry, Options, dead_letters
-from streamll.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -28,35 +28,14 @@ if TYPE_CHECKING:
 URL = "redis://localhost:6379"
 TARGET = "streamll:events"
 FIELD = b"d"
-CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 5.0
-"""A Redis that does not answer for so long counts as away."""
-
-OUT_OF_MEMORY = "its memory is full"
 DEAD_LETTERS = 10_000
+PENDING = 100_000
+"""More than a member ever has in its hands at once."""
+
 PAGE = 500
 """Entries that are read backwards at once."""
 
 A_DAY = 86_400.0
-
-
-def _library() -> Any:
-    try:
-        import redis
-    except ImportError:
-        raise ConfigurationError(
-            "Redis needs the redis package: pip install 'streamll[redis]'"
-        ) from None
-    return redis
-
-
-def _checked(url: str) -> str:
-    parts = split(url)
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ConfigurationError(
-            f"{without_password(url)!r} is no Redis URL; it begins with redis://, rediss:// or unix://"
-        )
-    return url
 
 
 class RedisSink(BrokerSink):
@@ -84,8 +63,7 @@ class RedisSink(BrokerSink):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        _library()
-        self.url = _checked(url or redis_url or URL)
+        self.url = redis_client.checked(url or redis_url or URL)
         self.stream_key = stream_key or target or TARGET
         self.maxlen = maxlen
         self.ttl = A_DAY if ttl is None and "{" in self.stream_key else ttl
@@ -98,24 +76,17 @@ class RedisSink(BrokerSink):
         return _Writer(self.url, self.stream_key, self.maxlen, self.ttl)
 
     def _explain(self, error: BaseException) -> str:
-        return _explained(error)
+        return redis_client.explained(error, self.url, heard=self._confirmed > 0)
 
 
 class _Writer:
     """A sink's connection."""
 
     def __init__(self, url: str, key: str, maxlen: int | None, ttl: float | None) -> None:
-        redis = _library()
         self._key = key
         self._maxlen = maxlen
         self._ttl = ttl
-        self._client: Any = redis.Redis.from_url(
-            url,
-            socket_connect_timeout=CONNECT_SECONDS,
-            socket_timeout=ANSWER_SECONDS,
-            socket_keepalive=True,
-            **_no_retries(),
-        )
+        self._client: Any = redis_client.client(url)
 
     def send(self, parcels: list[Parcel]) -> None:
         keys: dict[str, list[bytes]] = {}
@@ -142,8 +113,8 @@ class RedisSource:
     """Reads a stream, alone or as a member of a group."""
 
     def __init__(self, url: str, options: Options) -> None:
-        _library()
-        self._url = _checked(url)
+        self._url = redis_client.checked(url)
+        self._heard = False
         self._options = options
         self._client: redis.asyncio.Redis | None = None
         self._after: str | None = None if options.start == "new" else options.start
@@ -151,50 +122,29 @@ class RedisSource:
             self._after = "0-0"
         self._own: str | None = None
         self._next_claim = 0.0
-        self._working: set[str] = set()
+        self._claim_from = "0-0"
 
     @property
     def place(self) -> str:
         return f"{without_password(self._url)} {self._options.target}"
 
     def hopeless(self, error: BaseException) -> str | None:
-        from redis import exceptions
-
-        text = str(error)
-        if isinstance(error, exceptions.AuthenticationError) or text.startswith(
-            ("NOAUTH", "WRONGPASS")
-        ):
-            return f"{self.place} refuses the user or password of the URL"
-        if isinstance(error, exceptions.NoPermissionError):
-            return f"{self.place}: the user may not do this ({_explained(error)})"
-        if "WRONGTYPE" in text:
-            return f"{self._options.target!r} in {without_password(self._url)} is no stream"
-        if isinstance(error, exceptions.InvalidResponse) or _is_tls(error):
-            return f"{self.place} speaks another protocol; is it redis:// or rediss://?"
-        return None
+        return redis_client.hopeless(error, self._url, self._options.target)
 
     def explain(self, error: BaseException) -> str:
-        silent = "Timeout" in type(error).__name__ and self._url.startswith("rediss:")
-        return "no answer to TLS; is it redis://?" if silent else _explained(error)
+        return redis_client.explained(error, self._url, heard=self._heard)
 
     async def connect(self) -> None:
         await self.close()
-        import redis.asyncio
-
-        self._client = redis.asyncio.Redis.from_url(
-            self._url,
-            socket_connect_timeout=CONNECT_SECONDS,
-            socket_timeout=ANSWER_SECONDS,
-            socket_keepalive=True,
-            **_no_retries(asynchronous=True),
-        )
+        self._client = redis_client.async_client(self._url)
         if self._options.group is not None:
             await self._join()
             self._own = "0-0"  # what was given to this member and got lost with the connection
         elif self._after is None:
             self._after = await self._last()
         else:
-            await self._client.ping()
+            await self._redis.ping()
+        self._heard = True
 
     async def read(self) -> list[Entry]:
         if self._options.group is None:
@@ -208,14 +158,15 @@ class RedisSource:
         await self._redis.execute_command(
             "XACK", self._options.target, self._options.group, entry.cursor
         )
-        self._working.discard(entry.cursor)
 
     async def keep(self, entries: Sequence[Entry]) -> None:
-        ids = [entry.cursor for entry in entries]
-        await self._redis.execute_command(
-            "XCLAIM", self._options.target, self._options.group, self._options.member,
-            0, *ids, "JUSTID",
-        )  # fmt: skip
+        held = {entry.cursor for entry in entries}
+        mine = [entry_id for entry_id in await self._pending(held) if entry_id in held]
+        if mine:
+            await self._redis.execute_command(
+                "XCLAIM", self._options.target, self._options.group, self._options.member,
+                0, *mine, "JUSTID",
+            )  # fmt: skip
 
     async def bury(self, body: bytes) -> None:
         await self._redis.execute_command(
@@ -290,49 +241,47 @@ class RedisSource:
             "XREADGROUP", "GROUP", self._options.group, self._options.member,
             "COUNT", LIMIT, "BLOCK", int(WAIT * 1000), "STREAMS", self._options.target, ">",
         )  # fmt: skip
-        return self._given(_entries(answer))
+        return _entries(answer)
 
     async def _read_own(self) -> list[Entry]:
-        """What this member was given before the connection broke and never saw."""
+        """What this member was given before the connection broke, and may never have seen."""
         answer = await self._redis.execute_command(
             "XREADGROUP", "GROUP", self._options.group, self._options.member,
             "COUNT", LIMIT, "STREAMS", self._options.target, self._own,
         )  # fmt: skip
         entries = _entries(answer)
         self._own = entries[-1].cursor if entries else None
-        return self._given([entry for entry in entries if entry.cursor not in self._working])
+        return entries
 
     async def _claim(self) -> list[Entry]:
+        """What silent members had, a page of the group's pending entries at a time."""
         if time.monotonic() < self._next_claim:
             return []
-        self._next_claim = time.monotonic() + self._options.claim_after / 3
-        _, found, *_ = await self._redis.execute_command(
+        self._claim_from, found, *_ = await self._redis.execute_command(
             "XAUTOCLAIM", self._options.target, self._options.group, self._options.member,
-            int(self._options.claim_after * 1000), "0-0", "COUNT", LIMIT,
+            int(self._options.claim_after * 1000), self._claim_from, "COUNT", LIMIT,
         )  # fmt: skip
+        if _text(self._claim_from) == "0-0":  # that was the last page
+            self._next_claim = time.monotonic() + self._options.claim_after / 3
         entries = _entries([(self._options.target, found)])
         if entries:
-            if len(entries) == LIMIT:
-                self._next_claim = 0.0
-            await self._count_deliveries(entries)
-        return self._given([entry for entry in entries if entry.cursor not in self._working])
+            counts = await self._pending(entry.cursor for entry in entries)
+            for entry in entries:
+                entry.deliveries = counts.get(entry.cursor, 2)
+        return entries
 
-    async def _count_deliveries(self, entries: list[Entry]) -> None:
+    async def _pending(self, entry_ids: Iterable[str]) -> dict[str, int]:
+        """What this member has not acknowledged around these, and how often each was given out."""
+        places = sorted(entry_ids, key=_place)
         pending = await self._redis.xpending_range(
             self._options.target,
             self._options.group,
-            min=entries[0].cursor,
-            max=entries[-1].cursor,
-            count=len(entries) * 2,
+            min=places[0],
+            max=places[-1],
+            count=PENDING,
             consumername=self._options.member,
         )
-        counts = {each["message_id"].decode(): each["times_delivered"] for each in pending}
-        for entry in entries:
-            entry.deliveries = counts.get(entry.cursor, 2)
-
-    def _given(self, entries: list[Entry]) -> list[Entry]:
-        self._working.update(entry.cursor for entry in entries)
-        return entries
+        return {_text(each["message_id"]): each["times_delivered"] for each in pending}
 
 
 def _entries(answer: Any) -> list[Entry]:
@@ -363,47 +312,7 @@ def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _no_retries(*, asynchronous: bool = False) -> dict[str, Any]:
-    """Failures come to us at once: who sends and who reads has a patience of his own."""
-    if asynchronous:
-        from redis.asyncio.retry import Retry
-    else:
-        from redis.retry import Retry
-    from redis.backoff import NoBackoff
-
-    return {"retry": Retry(NoBackoff(), 0), "retry_on_error": []}
-
-
-def _is_tls(error: BaseException) -> bool:
-    import ssl
-
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ssl.SSLError) or "SSL" in str(seen):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
-
-
-def _explained(error: BaseException) -> str:
-    """Redis's error code or the operating system's reason; not the command it was about."""
-    text = str(error)
-    code = text.split(" ", 1)[0]
-    if code.isupper() and code.isalpha():
-        hint = {
-            "OOM": OUT_OF_MEMORY,
-            "NOAUTH": "it wants a password",
-            "WRONGPASS": "user or password is wrong",
-            "WRONGTYPE": "the key holds something that is no stream",
-            "READONLY": "it is a replica",
-            "LOADING": "it is loading its data",
-            "NOPERM": "the user may not write there",
-        }.get(code)
-        return f"{code}: {hint}" if hint else code
-    if type(error).__name__ == "OutOfMemoryError":
-        return OUT_OF_MEMORY
-    if "AuthenticationError" in type(error).__name__:
-        return "user or password is wrong"
-    if _is_tls(error):
-        return "TLS does not fit: redis:// or rediss://?"
-    return type(error).__name__
+def _place(entry_id: str) -> tuple[int, int]:
+    """An entry's id as what it is sorted by."""
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number or 0)

@@ -65,10 +65,13 @@ class Source(Protocol):
         """Entries in order, or none after ``WAIT`` seconds without any."""
 
     async def acknowledge(self, entry: Entry) -> None:
-        """A group has done with the entry."""
+        """A group has done with the entry. Nothing happens where the broker took it back before."""
 
     async def keep(self, entries: Sequence[Entry]) -> None:
-        """The member is still busy with these: nobody else may claim them."""
+        """The member is still busy with these: nobody else may claim them.
+
+        What another has claimed meanwhile stays with him.
+        """
 
     async def bury(self, body: bytes) -> None:
         """Add a dead letter."""

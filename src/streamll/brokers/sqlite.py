@@ -272,8 +272,9 @@ class SQLiteSource(_Holder):
     async def keep(self, entries: Sequence[Entry]) -> None:
         now = time.time()
         await self._execute(
-            "UPDATE streamll_claims SET since = ? WHERE target = ? AND name = ? AND entry = ?",
-            [(now, *self._group, int(entry.cursor)) for entry in entries],
+            "UPDATE streamll_claims SET since = ? "
+            "WHERE target = ? AND name = ? AND entry = ? AND member = ?",
+            [(now, *self._group, int(entry.cursor), self._options.member) for entry in entries],
         )
 
     async def bury(self, body: bytes) -> None:
@@ -334,10 +335,14 @@ class SQLiteSource(_Holder):
             (*self._group, self._start(connection)),
         )
 
+    def _wanted(self) -> tuple[str, tuple[Any, ...]]:
+        """A condition for what a reader wants, and its values."""
+        if self._options.run_id is None:
+            return "target = ?", (self._options.target,)
+        return "target = ? AND run_id = ?", (self._options.target, self._options.run_id)
+
     def _read(self) -> list[Entry]:
-        wanted, values = "target = ?", [self._options.target]
-        if self._options.run_id is not None:
-            wanted, values = f"{wanted} AND run_id = ?", [*values, self._options.run_id]
+        wanted, values = self._wanted()
         with self._lock:
             rows = self._log.execute(
                 f"SELECT id, body FROM streamll_entries WHERE {wanted} AND id > ? "  # noqa: S608
@@ -354,7 +359,7 @@ class SQLiteSource(_Holder):
         now = time.time()
         self._next_claim = time.monotonic() + self._options.claim_after / 3
         with self._lock, _transaction(self._log) as log:
-            rows = self._claim_new(log, now) + self._claim_abandoned(log, now)
+            rows = self._claim_abandoned(log, now) + self._claim_new(log, now)  # oldest first
         if len(rows) >= LIMIT:
             self._seen_version = -1
         return [
@@ -419,8 +424,9 @@ class SQLiteSource(_Holder):
 
     def _count_behind(self) -> int:
         if self._options.group is None:
-            query = "SELECT count(*) FROM streamll_entries WHERE target = ? AND id > ?"
-            values: tuple[Any, ...] = (self._options.target, self._after)
+            wanted, values = self._wanted()
+            query = f"SELECT count(*) FROM streamll_entries WHERE {wanted} AND id > ?"  # noqa: S608
+            values = (*values, self._after)
         else:
             query = (
                 "SELECT (SELECT count(*) FROM streamll_entries WHERE target = ?1 AND id > "

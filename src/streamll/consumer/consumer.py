@@ -226,12 +226,10 @@ class EventConsumer:
         """
         self._state.stopping = False
         session = self._session()
-        busy: list[Entry] = []
-        alive = asyncio.create_task(session.stay_alive(lambda: busy))
+        alive = asyncio.create_task(session.stay_alive())
         letters = session.letters()
         try:
             async for entry, letter, events in letters:
-                busy[:] = [entry]
                 for event in events:
                     yield event
                     if self._position and event.event_type in TERMINAL:
@@ -284,12 +282,17 @@ class EventConsumer:
                 self._cursor = order.popleft().entry.cursor
 
         lanes = Lanes(work, concurrency=self._concurrency, capacity=self._prefetch)
-        alive = asyncio.create_task(session.stay_alive(lambda: [item.entry for item in order]))
+        alive = asyncio.create_task(session.stay_alive())
         try:
             async for entry, letter, events in session.letters():
                 item = _Work(entry, letter, events)
                 order.append(item)
+                alone = session.suspects(entry)
+                if alone:
+                    await lanes.finish()
                 await lanes.add(letter.events[0].run_id, item, len(events))
+                if alone:
+                    await lanes.finish()
             await lanes.finish()
         finally:
             lanes.cancel()

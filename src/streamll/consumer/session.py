@@ -2,6 +2,11 @@
 
 Whatever comes through a log, a session goes on: what is no event, or makes handlers fail, becomes a
 dead letter or is passed over, and a broker that goes away is waited for.
+
+What a group has given this member is its own until it is acknowledged: from the moment it was
+read, whether its handler has begun, runs for an hour or waits behind others, the broker is told
+that somebody is at it. What comes a second time meanwhile, as after a lost connection, is not
+handled beside the first but acknowledged together with it.
 """
 
 from __future__ import annotations
@@ -12,7 +17,9 @@ import contextlib
 import logging
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -84,6 +91,10 @@ class Session:
         self._state = state
         self._reading = Reading()
         self._handled = Handled()
+        self._held: dict[int, Entry] = {}  # given to this member and not acknowledged yet
+        self._under_way: dict[str, list[Entry]] = {}  # by letter: its entry, and copies of it
+        self._owed: deque[Entry] = deque()  # done, but the broker was away and does not know yet
+        self._suspecting = False  # the first of some that may end processes has come
         self._complained = False
         self._closing = False
         if position is not None:
@@ -104,7 +115,15 @@ class Session:
         """Everything in the entry has been handled."""
         self._state.handled += events
         self._handled.add(letter)
-        await self._acknowledge(entry)
+        for each in self._under_way.pop(letter.id or entry.cursor, ()):
+            await self._acknowledge(each)
+
+    def suspects(self, entry: Entry) -> bool:
+        """Whether the entry was given out so often that its handling may be what ends processes.
+
+        Then nothing should be handled beside it, so that it alone is to blame the next time.
+        """
+        return self._options.group is not None and entry.deliveries > self._options.max_deliveries
 
     async def bury_event(self, failure: Failure) -> None:
         """A handler failed for good: its event becomes a dead letter, the error beside it."""
@@ -123,18 +142,21 @@ class Session:
         [envelope] = encode_batch([failure.event])
         await self._bury(envelope[:-1] + b',"error":' + msgspec.json.encode(error) + b"}")
 
-    async def stay_alive(self, busy: Callable[[], Sequence[Entry]]) -> None:
-        """Tell the broker what is being worked on, and look how much waits. Never ends."""
-        every = min(LAG_SECONDS, self._options.claim_after / 3)
-        kept = 0.0
+    async def stay_alive(self) -> None:
+        """Tell the broker what this member is busy with, and look how much waits. Never ends."""
+        third = self._options.claim_after / 3
+        every = min(LAG_SECONDS, third)
+        keep_at = 0.0
         while not self._closing:
-            with contextlib.suppress(Exception):  # reading fails as well, and says so
+            # Whatever fails here fails for who reads as well, and is told there.
+            if self._held and time.monotonic() >= keep_at:
+                keep_at = time.monotonic() + third - every / 2
+                with contextlib.suppress(Exception):
+                    await self._source.keep(list(self._held.values()))
+            with contextlib.suppress(Exception):
+                await self._settle()
+            with contextlib.suppress(Exception):
                 self._state.lag = await self._source.lag()
-                kept += every
-                if self._options.group is not None and kept >= self._options.claim_after / 3:
-                    kept = 0.0
-                    if entries := list(busy()):
-                        await self._source.keep(entries)
             await asyncio.sleep(every)
 
     async def close(self, alive: asyncio.Task[None]) -> None:
@@ -161,8 +183,13 @@ class Session:
                 failures, ever = 0, True
                 state.connected.set()
                 while not state.stopping:
-                    for entry in await source.read():
+                    entries = await source.read()
+                    if self._options.group is not None:
+                        self._held.update((id(entry), entry) for entry in entries)
+                    for entry in entries:
                         yield entry
+                    if not entries or not all(map(self.suspects, entries)):
+                        self._suspecting = False
             except Exception as error:  # noqa: BLE001 - brokers fail in their own ways
                 failures += 1
                 state.connected.clear()
@@ -187,20 +214,44 @@ class Session:
         """The entry's events; ``None`` when it has been dealt with already."""
         if entry.deliveries > 1:
             self._state.redelivered += 1
-        if entry.deliveries > self._options.max_deliveries:
-            await self._give_up(entry, f"given out {entry.deliveries} times, never acknowledged")
-            return None
         try:
             letter = read_letter(entry.body)
         except WireError as error:
             self._state.malformed += 1
             await self._give_up(entry, str(error))
             return None
-        if not letter.events or (self._options.group is not None and letter in self._handled):
+        if self._options.group is None:
+            return letter if letter.events else None
+        return letter if await self._is_for_us(entry, letter) else None
+
+    async def _is_for_us(self, entry: Entry, letter: Letter) -> bool:
+        """Whether an entry that a group was given shall be handled here and now."""
+        key = letter.id or entry.cursor
+        copies = self._under_way.get(key)
+        if copies is not None:  # it came again, while its handlers run or wait for their turn
+            copies.append(entry)
+            self._state.duplicates += len(letter.events)
+            return False
+        if not letter.events or letter in self._handled:
             self._state.duplicates += len(letter.events)
             await self._acknowledge(entry)
-            return None
-        return letter
+            return False
+        if self._is_to_blame(entry):
+            await self._give_up(entry, f"given out {entry.deliveries} times, never acknowledged")
+            return False
+        self._under_way[key] = [entry]
+        return True
+
+    def _is_to_blame(self, entry: Entry) -> bool:
+        """Whether the entry ended the process that handled it last.
+
+        Suspects are handled in order and with nothing beside them, so it is the first of those
+        that somebody had alone; the others were only in the same hands.
+        """
+        if not self.suspects(entry):
+            return False
+        first, self._suspecting = not self._suspecting, True
+        return first and entry.deliveries > self._options.max_deliveries + 1
 
     def _news(self, letter: Letter) -> list[Event]:
         if self._options.group is None:
@@ -255,7 +306,19 @@ class Session:
                 return
 
     async def _acknowledge(self, entry: Entry) -> None:
+        """Tell the broker. Where that fails the entry stays this member's, and is owed."""
         if self._options.group is None:
             return
-        with contextlib.suppress(Exception):  # then it comes again, and is known
+        try:
             await self._source.acknowledge(entry)
+        except Exception as error:  # noqa: BLE001 - brokers fail in their own ways
+            logger.debug("consumer: to be acknowledged later (%s)", type(error).__name__)
+            self._owed.append(entry)
+        else:
+            self._held.pop(id(entry), None)
+
+    async def _settle(self) -> None:
+        """Acknowledge what could not be when its turn was."""
+        while self._owed:
+            await self._source.acknowledge(self._owed[0])
+            self._held.pop(id(self._owed.popleft()), None)
