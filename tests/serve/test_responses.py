@@ -17,6 +17,8 @@ from starlette.websockets import WebSocket
 
 import streamll
 from serve.serving import events_of, frames, text_of, wait_until
+from streamll.core.ordering import OrderCheck
+from streamll.core.wire import from_dict
 from streamll.testing import Reply
 
 WORDS = " ".join(f"word{n}" for n in range(60))
@@ -229,17 +231,46 @@ def test_a_websocket_streams_closes_and_resumes(practice, lm, serve, log):
     assert text_of([*had, *rest]) == WORDS
 
 
-def test_a_websocket_client_can_cancel(practice, lm, serve):
+@pytest.mark.parametrize("program", [lambda: dspy.Predict(SIGNATURE), Blocking])
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_websocket_client_that_cancels_is_told_how_the_run_ends(
+    practice, lm, serve, program, silent
+):
+    """X11: without a log, too; nothing of what was said before is missing."""
+    practice.pace = 0.02
+    practice.script(Reply({"answer": WORDS * 10}, hold_after=20 if silent else ()))
+    server = serve(app_for(program()))
+    with ws.connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
+        events = []
+        while not events or events[-1]["event_type"] != "token":
+            events.append(json.loads(socket.recv(timeout=15)))
+        if silent:
+            practice.requests[0].wait_held(15)
+        socket.send('{"type": "cancel"}')
+        socket.send('{"type": "cancel"}')
+        events += [json.loads(message) for message in socket]
+        assert socket.close_code == 1000
+    OrderCheck().check_all(from_dict(event) for event in events)
+    assert events[-1]["event_type"] == "run.cancelled"
+    assert text_of(events) in WORDS * 10
+    practice.wait_for(lambda: practice.requests[0].client_closed_at is not None, 10)
+
+
+@pytest.mark.parametrize(
+    ("form", "end"),
+    [("vercel", '"abort"'), ("agui", '"code":"cancelled"'), ("openai", "the run was cancelled")],
+)
+def test_a_cancelled_websocket_ends_as_its_format_says(practice, lm, serve, form, end):
     practice.pace = 0.02
     practice.script({"answer": WORDS * 10})
-    server = serve(app_for(Blocking()))
+    server = serve(app_for(dspy.Predict(SIGNATURE), format=form))
     with ws.connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
-        while json.loads(socket.recv(timeout=15))["event_type"] != "token":
+        while "word1" not in socket.recv(timeout=15):
             pass
         socket.send('{"type": "cancel"}')
-        for _ in socket:
-            pass
-    practice.wait_for(lambda: practice.requests[0].client_closed_at is not None, 10)
+        messages = list(socket)
+    *_, last = [message for message in messages if message != "[DONE]"]
+    assert end in last
 
 
 def test_many_readers_at_once_each_get_their_own(practice, lm, serve):

@@ -23,10 +23,14 @@ async def items_from_log(journal: Journal, position: Position) -> AsyncGenerator
                 yield items
 
 
-async def items_of_call(call: Any) -> AsyncGenerator[list[Item], None]:
+async def items_of_call(
+    call: Any, entered: Callable[[Any], None] | None = None
+) -> AsyncGenerator[list[Item], None]:
     """The items of a program that runs for this reader alone: leaving stops it."""
     last = -1
     async with call as events:
+        if entered is not None:
+            entered(events)
         try:
             async for event in events:
                 items = items_of([event], last)

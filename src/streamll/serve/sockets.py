@@ -22,10 +22,11 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import streamll
+from streamll.serve.cancelling import OwnRun, Unread
 from streamll.serve.formats import Format, Telling, make_format
 from streamll.serve.frames import Item, Position, read_position
 from streamll.serve.programs import Served, reply_of
-from streamll.serve.readers import items_from_log, items_of_call, read_up_to
+from streamll.serve.readers import items_from_log, read_up_to
 from streamll.serve.sending import STALL_SECONDS, Patience
 
 NORMAL, BAD, RESTART, TOO_SLOW = 1000, 1008, 1012, 1013
@@ -53,11 +54,13 @@ async def websocket_stream(
     given = {**(inputs or {}), **program_inputs}
     form = make_format(format, Telling(text=reply or reply_of(program)))
     wanted = fields if isinstance(fields, str) else tuple(fields)
-    call = streamll.stream(program, fields=wanted, keep_text=False)
+    unread = Unread()
+    call = streamll.stream(program, fields=wanted, sinks=[unread], keep_text=False)
     after = websocket.query_params.get("after")
     if log is None:
         await websocket.accept()
-        await send_items(websocket, form, items_of_call(call(**given)), None)
+        run = OwnRun(call(**given), unread)
+        await send_items(websocket, form, run.items(), run.cancel)
         return
     runner = await runner_for(log, HEARTBEAT_SECONDS)
     try:
@@ -94,12 +97,12 @@ async def send_items(
     websocket: WebSocket,
     form: Format,
     batches: AsyncGenerator[list[Item], None],
-    cancel: Callable[[], None] | None,
+    cancel: Callable[[], None],
     stall_seconds: float = STALL_SECONDS,
 ) -> None:
     """Send items until they end, the client leaves, or takes nothing any more.
 
-    ``cancel`` stops a run that others may read as well; ``None``: leaving the items does.
+    ``cancel`` stops the run when the client asks for that; its end comes among the items.
     """
     sender = asyncio.ensure_future(_send(websocket, form, batches, stall_seconds))
     listener = asyncio.ensure_future(_listen(websocket, cancel))
@@ -113,10 +116,9 @@ async def send_items(
         for task in (sender, listener):
             task.cancel()
         await asyncio.wait({sender, listener})
-    asked = not listener.cancelled() and listener.exception() is None and listener.result()
     failed = sender.cancelled() or sender.exception() is not None
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-        await websocket.close(TOO_SLOW if failed and not asked else NORMAL)
+        await websocket.close(TOO_SLOW if failed else NORMAL)
     if not sender.cancelled() and isinstance(sender.exception(), streamll.StreamllError):
         sender.result()
 
@@ -140,14 +142,12 @@ async def _send(
                         patience.end()
 
 
-async def _listen(websocket: WebSocket, cancel: Callable[[], None] | None) -> bool:
-    """Wait for the client to leave (False) or to cancel a run that only it reads (True)."""
+async def _listen(websocket: WebSocket, cancel: Callable[[], None]) -> None:
+    """Wait for the client to leave, and hear it cancel."""
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
-            return False
+            return
         with contextlib.suppress(ValueError, TypeError, AttributeError):
             if json.loads(message.get("text") or "null").get("type") == "cancel":
-                if cancel is None:
-                    return True
                 cancel()
