@@ -196,7 +196,7 @@ def test_a_cut_network_loses_and_doubles_nothing(server):
 
 def test_a_silent_network_is_given_up_and_nothing_is_lost(redis_server, monkeypatch):
     """X10: packets vanish; a Redis that does not answer in time counts as away."""
-    monkeypatch.setattr("streamll.brokers.redis.ANSWER_SECONDS", 0.7)
+    monkeypatch.setattr("streamll.brokers.redis_client.ANSWER_SECONDS", 0.7)
     server = redis_server
     wire = Wire(server.port)
     sink = open_sink(through(wire, server), target="stall")

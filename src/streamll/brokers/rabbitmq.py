@@ -24,12 +24,12 @@ from collections.abc import Awaitable, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from streamll.brokers.opening import split, without_password
+from streamll.brokers import rabbitmq_client
+from streamll.brokers.opening import without_password
 from streamll.brokers.outbox import Parcel
 from streamll.brokers.overview import Overview
 from streamll.brokers.sink import BrokerSink, fill
 from streamll.brokers.source import LIMIT, WAIT, Entry, Options
-from streamll.core.errors import ConfigurationError
 from streamll.flow.worker import LoopThread
 
 if TYPE_CHECKING:
@@ -37,13 +37,10 @@ if TYPE_CHECKING:
 
 URL = "amqp://localhost"
 TARGET = "streamll"
-CONNECT_SECONDS = 5.0
-CLOSE_SECONDS = 1.0
 CONFIRM_SECONDS = 10.0
 """A RabbitMQ that confirms nothing for so long counts as away; so it does while an alarm of its own
 (memory, disk) makes it accept nothing."""
 
-HEARTBEAT_SECONDS = 10
 MAX_BYTES = 2 * 2**30
 """What a log keeps, unless told otherwise."""
 
@@ -52,25 +49,6 @@ LOOK_BACK = 20_000
 
 DELIVERIES_IN_ALL = 100
 """After so many deliveries RabbitMQ itself makes a group's message a dead letter."""
-
-
-def _library() -> Any:
-    try:
-        import aio_pika
-    except ImportError:
-        raise ConfigurationError(
-            "RabbitMQ needs the aio-pika package: pip install 'streamll[rabbitmq]'"
-        ) from None
-    return aio_pika
-
-
-def _checked(url: str) -> str:
-    parts = split(url)
-    if parts.scheme not in ("amqp", "amqps"):
-        raise ConfigurationError(
-            f"{without_password(url)!r} is no RabbitMQ URL; it begins with amqp:// or amqps://"
-        )
-    return url
 
 
 class RabbitMQSink(BrokerSink):
@@ -100,8 +78,7 @@ class RabbitMQSink(BrokerSink):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        _library()
-        self.url = _checked(url or rabbitmq_url or amqp_url or URL)
+        self.url = rabbitmq_client.checked(url or rabbitmq_url or amqp_url or URL)
         self.exchange = exchange or target or TARGET
         self.routing_key = routing_key
         self.max_bytes = max_bytes
@@ -115,7 +92,7 @@ class RabbitMQSink(BrokerSink):
         return _Writer(self.url, self.exchange, self.routing_key, self.max_bytes)
 
     def _explain(self, error: BaseException) -> str:
-        return _explained(error)
+        return rabbitmq_client.explained(error, self.url, heard=self._confirmed > 0)
 
 
 class _Writer:
@@ -123,7 +100,7 @@ class _Writer:
 
     def __init__(self, url: str, exchange: str, routing_key: str, max_bytes: int) -> None:
         self._routing_key = routing_key
-        self._loop = LoopThread("streamll-rabbitmq")
+        self._loop = LoopThread(rabbitmq_client.THREAD)
         self._connection: Any = None
         try:
             self._exchange = self._loop.call(
@@ -139,11 +116,11 @@ class _Writer:
     def close(self) -> None:
         with contextlib.suppress(Exception):
             if self._connection is not None:
-                self._loop.call(_closed(self._connection))
+                self._loop.call(rabbitmq_client.closed(self._connection))
         self._loop.stop(2.0)
 
     async def _open(self, url: str, exchange: str, max_bytes: int) -> Any:
-        self._connection = await _connected(url)
+        self._connection = await rabbitmq_client.connected(url)
         await _declare_log(self._connection, exchange, max_bytes)
         channel = await self._connection.channel(publisher_confirms=True)
         return await channel.get_exchange(exchange, ensure=False)
@@ -181,8 +158,8 @@ class RabbitMQSource:
     """
 
     def __init__(self, url: str, options: Options) -> None:
-        _library()
-        self._url = _checked(url)
+        self._url = rabbitmq_client.checked(url)
+        self._heard = False
         self._options = options
         self._connection: Any = None
         self._connections = 0
@@ -199,25 +176,14 @@ class RabbitMQSource:
         return f"{without_password(self._url)} {self._options.target}"
 
     def hopeless(self, error: BaseException) -> str | None:
-        text = str(error)
-        if "Authentication" in type(error).__name__ or "ACCESS_REFUSED" in text:
-            return f"{self.place} refuses the user or password of the URL"
-        if "vhost" in text or "got <Connection.Close" in text:
-            return (
-                f"{self.place}: the virtual host of the URL does not exist, or is not this user's"
-            )
-        if "PRECONDITION_FAILED" in text:
-            return f"{self.place}: a queue of that name exists and is no log of streamll's"
-        if "SSL" in text or "Incompatible" in type(error).__name__:
-            return f"{self.place} speaks another protocol; is it amqp:// or amqps://?"
-        return None
+        return rabbitmq_client.hopeless(error, self._url, self._options.target)
 
     def explain(self, error: BaseException) -> str:
-        return _explained(error)
+        return rabbitmq_client.explained(error, self._url, heard=self._heard)
 
     async def connect(self) -> None:
         await self.close()
-        self._loop = LoopThread("streamll-rabbitmq")
+        self._loop = LoopThread(rabbitmq_client.THREAD)
         await self._loop.run(asyncio.wait_for(self._connect(), CONFIRM_SECONDS))
 
     async def read(self) -> list[Entry]:
@@ -253,7 +219,7 @@ class RabbitMQSource:
         connection, self._connection = self._connection, None
         if loop is not None:
             if connection is not None:
-                await loop.run(_closed(connection))
+                await loop.run(rabbitmq_client.closed(connection))
             await asyncio.to_thread(loop.stop, 5.0)
 
     async def _there(self, coroutine: Awaitable[Any]) -> Any:
@@ -269,9 +235,10 @@ class RabbitMQSource:
         self._arrived = asyncio.Queue()
         if self._began is None:
             self._began = time.time()
-        self._connection = await _connected(self._url)
+        self._connection = await rabbitmq_client.connected(self._url)
         self._connections += 1
         await _declare_log(self._connection, self._options.target)
+        self._heard = True
         self._channel = await self._connection.channel()
         await self._channel.set_qos(prefetch_count=LIMIT)
         if self._options.group is not None:
@@ -315,7 +282,7 @@ class RabbitMQSource:
             await queue.consume(arrived.put, arguments={"x-stream-offset": place})
             while len(found) < LOOK_BACK and (last is None or not found or found[-1][0] < last):
                 message = await asyncio.wait_for(
-                    arrived.get(), WAIT if found else CONNECT_SECONDS / 5
+                    arrived.get(), WAIT if found else rabbitmq_client.CONNECT_SECONDS / 5
                 )
                 await message.ack()
                 found.append((int(message.headers["x-stream-offset"]), message.body))
@@ -374,7 +341,7 @@ class RabbitMQSource:
         if self._options.start == "beginning":
             return "first"
         assert self._began is not None
-        if time.time() - self._began < CONNECT_SECONDS:
+        if time.time() - self._began < rabbitmq_client.CONNECT_SECONDS:
             return "next"
         # The connection broke before anything was read: what came since then is wanted.
         return datetime.fromtimestamp(self._began, timezone.utc)
@@ -401,26 +368,6 @@ class RabbitMQSource:
         )
 
 
-async def _connected(url: str) -> Any:
-    aio_pika = _library()
-    from aio_pika import connection as plain
-
-    return await aio_pika.connect(
-        url,
-        timeout=CONNECT_SECONDS,
-        connection_class=plain.Connection,
-        heartbeat=HEARTBEAT_SECONDS,
-    )
-
-
-async def _closed(connection: Any) -> None:
-    """Close a connection, which may be broken already."""
-    with contextlib.suppress(Exception):
-        await asyncio.wait_for(connection.close(), CLOSE_SECONDS)
-    for _ in range(20):  # what the library does at the end, it does in tasks of their own
-        await asyncio.sleep(0)
-
-
 async def _declare_log(connection: Any, name: str, max_bytes: int = MAX_BYTES) -> None:
     """The exchange and the stream queue of a log, if they are not there."""
     from aio_pika import ExchangeType
@@ -438,13 +385,3 @@ async def _declare_log(connection: Any, name: str, max_bytes: int = MAX_BYTES) -
         return
     await queue.bind(exchange, "#")
     await channel.close()
-
-
-def _explained(error: BaseException) -> str:
-    """RabbitMQ's reason; not what was published."""
-    name = type(error).__name__
-    if "Authentication" in name:
-        return "user or password is wrong"
-    if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
-        return "no answer in time; it may be down or have an alarm"
-    return name
