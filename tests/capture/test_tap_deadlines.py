@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
+import dspy
 import pytest
 from dspy.clients import execution
 from scenarios import TEXT
@@ -40,7 +41,7 @@ def test_a_read_has_no_task_of_its_own(practice):
 
 
 def error_of(lm) -> BaseException:
-    with pytest.raises(Exception) as raised:
+    with pytest.raises(dspy.LMError) as raised:
         asyncio.run(lm.acall("Hi"))
     return raised.value
 

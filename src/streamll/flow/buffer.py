@@ -145,7 +145,7 @@ class Buffer:
     def take(self, limit: int) -> list[Any]:
         """Up to ``limit`` items, oldest first."""
         if self.settled or self.asides:
-            items = []
+            items: list[Any] = []
             while self and len(items) < limit:
                 items.append(self.pop())
             return items

@@ -64,6 +64,7 @@ class LMCall:
     def __init__(self, scope: Scope, frame: Frame, owner: Frame, format_: Any) -> None:
         self.scope = scope
         self.run = scope.run
+        self.check = scope.check
         self.frame = frame
         self.owner = owner
         self.adapter = format_.adapter if format_ is not None else None
@@ -314,9 +315,6 @@ class LMCall:
         return self._pieces > 1
 
     # --- flow ---------------------------------------------------------------------------------------
-
-    def check(self) -> None:
-        self.scope.check()
 
     @property
     def full(self) -> bool:

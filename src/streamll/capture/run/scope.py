@@ -119,6 +119,7 @@ class Scope:
 
     @property
     def is_cancelled(self) -> bool:
+        """Whether this call, or one around it, was left."""
         scope: Scope | None = self
         while scope is not None:
             if scope.cancelled:
@@ -143,8 +144,11 @@ class Scope:
 
     def check(self) -> None:
         """Raise ``Unwind`` if this call, or one around it, was left."""
-        if self.is_cancelled:
-            raise Unwind
+        scope: Scope | None = self
+        while scope is not None:  # is_cancelled, once more: this is asked for every token
+            if scope.cancelled:
+                raise Unwind
+            scope = scope.parent
 
     def publish(self, event: Event) -> None:
         """Put a program's own event into the run, at the place where it happens."""

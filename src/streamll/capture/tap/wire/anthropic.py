@@ -7,7 +7,9 @@ nobody here knows adds its strings to the block's field of the same name.
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from typing import Any
 
 from streamll.capture.tap.wire.base import (
@@ -18,6 +20,9 @@ from streamll.capture.tap.wire.base import (
     decode_object,
     string,
 )
+from streamll.capture.tap.wire.template import Template
+
+_CITING = ("citations_delta", "citation_delta")
 
 
 class AnthropicAssembler:
@@ -29,12 +34,18 @@ class AnthropicAssembler:
         self._message: dict[str, Any] | None = None
         self._blocks: dict[int, _Block] = {}
         self._calls = 0
+        self._template = Template()  # of the deltas that come at the moment
+        self._say: Callable[[str], None]  # what is done with the text of one
 
     def frame(self, data: bytes) -> None:
+        if text := self._template.text_in(data):
+            self._say(text)
+            return
+        self._template.forget()
         event = decode_object(data)
         kind = event.get("type")
         if kind == "content_block_delta":
-            self._read_delta(event)
+            self._read_delta(event, data)
         elif kind == "content_block_start":
             self._open_block(event)
         elif kind == "message_start":
@@ -85,7 +96,7 @@ class AnthropicAssembler:
         for citation in payload.get("citations") or ():
             self._show_citation(citation)
 
-    def _read_delta(self, event: dict[str, Any]) -> None:
+    def _read_delta(self, event: dict[str, Any], data: bytes) -> None:
         delta = event.get("delta")
         block = self._blocks.get(_index(event))
         if type(delta) is not dict or block is None:
@@ -94,7 +105,7 @@ class AnthropicAssembler:
         for key, value in delta.items():
             if key == "type":
                 continue
-            if kind in ("citations_delta", "citation_delta"):
+            if kind in _CITING:
                 block.cite(value)
                 self._show_citation(value)
             elif type(value) is str:
@@ -103,6 +114,21 @@ class AnthropicAssembler:
                     self._show(kind, value, block)
             else:
                 block.fields[key] = value
+        self._remember(delta, block, data)
+
+    def _remember(self, delta: dict[str, Any], block: _Block, data: bytes) -> None:
+        """Keep the shape of a delta that only adds a string to its block."""
+        added = [key for key in delta if key != "type"]
+        kind = delta.get("type")
+        if len(added) == 1 and kind not in _CITING:
+            (key,) = added
+            if type(text := delta[key]) is str and text:
+                self._template.learn(data, ("delta", key), text)
+                self._say = functools.partial(self._add, block, kind, key)
+
+    def _add(self, block: _Block, kind: Any, key: str, value: str) -> None:
+        block.add(key, value)
+        self._show(kind, value, block)
 
     def _show(self, kind: Any, value: str, block: _Block) -> None:
         if kind == "text_delta":

@@ -20,6 +20,7 @@ from streamll.capture.tap.wire.base import (
     decode_object,
     string,
 )
+from streamll.capture.tap.wire.template import Template
 
 _PIECEWISE = frozenset({"content", "refusal", "reasoning_content", "reasoning"})
 
@@ -40,14 +41,19 @@ class ChatAssembler:
         self._choices = {0: self._first}
         self._began = False
         self._known: dict[str, Any] | None = None  # a chunk read before, without its text
+        self._known_key = ""  # where that had its text
+        self._template = Template()  # of frames that are the known chunk
 
     def frame(self, data: bytes) -> None:
+        if text := self._template.text_in(data):
+            self._say(self._known_key, text)
+            return
         if data.strip() == b"[DONE]":
             self.complete = True
             return
         chunk = decode_object(data)
         chunk.pop("obfuscation", None)  # OpenAI's padding, another one in every chunk
-        if not self._only_text_is_new(chunk):
+        if not self._only_text_is_new(chunk, data):
             self._read(chunk, data)
 
     def body(self) -> dict[str, Any]:
@@ -56,7 +62,11 @@ class ChatAssembler:
         choices = [self._choices[index].body() for index in sorted(self._choices)]
         return {**self._top, "choices": choices if self._began else []}
 
-    def _only_text_is_new(self, chunk: dict[str, Any]) -> bool:
+    def _say(self, key: str, text: str) -> None:
+        self._first.pieces[key].append(text)
+        self._speak[key](text)
+
+    def _only_text_is_new(self, chunk: dict[str, Any], data: bytes) -> bool:
         """Nearly all chunks of a reply are equal but for their text; that is all to be done then.
 
         Reading the rest of such a chunk again would change nothing (``_remember``).
@@ -67,8 +77,11 @@ class ChatAssembler:
         except (KeyError, IndexError, TypeError, AttributeError):
             return False
         if chunk == self._known and text and type(text) is str and key in self._speak:
-            self._first.pieces[key].append(text)
-            self._speak[key](text)
+            if key != self._known_key:
+                self._known_key = key
+                self._template.forget()
+            self._template.learn(data, ("choices", 0, "delta", key), text)
+            self._say(key, text)
             return True
         delta[key] = text
         return False
@@ -77,6 +90,7 @@ class ChatAssembler:
         """Keep a chunk that says who speaks and what, and nothing that adds up."""
         delta = choice.get("delta")
         self._known = None
+        self._template.forget()
         if type(delta) is not dict or not delta or choice.get("index", 0) != 0:
             return
         spoken = next(reversed(delta))

@@ -31,6 +31,9 @@ class FrameSplitter:
             chunk = self._with_lf(chunk)
         if not chunk:
             return []
+        if not self._pending and _is_one_line(chunk):
+            self._at_start = False
+            return [chunk[6:-2]]
         if pending := self._pending:
             completes = b"\n\n" in chunk or (chunk[:1] == b"\n" and pending[-1][-1:] == b"\n")
             if not completes:
@@ -64,6 +67,11 @@ class FrameSplitter:
         if chunk:
             self._after_cr = chunk[-1:] == b"\r"
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _is_one_line(chunk: bytes) -> bool:
+    """Whether this is one frame of one line, as a provider sends them that sends each at once."""
+    return chunk[:6] == b"data: " and chunk.find(b"\n") == len(chunk) - 2 and chunk[-1:] == b"\n"
 
 
 def _data(block: bytes) -> bytes | None:

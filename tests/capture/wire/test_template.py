@@ -1,0 +1,122 @@
+"""A frame read by its template says what it says when it is read whole."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from frames import Ear
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamll.capture.tap.wire import anthropic, chat
+from streamll.capture.tap.wire.base import decode_object
+from streamll.capture.tap.wire.template import Template
+
+PLACE = ("choices", 0, "delta", "content")
+TEXTS = st.one_of(
+    st.text(max_size=8),
+    st.sampled_from(['"', "\\", '"}', '","content":"', "index", "choices", "a/b", "\x00", "é🎉"]),
+)
+
+
+def frame(text: str, *, ascii_only: bool = False, slashes: bool = False, **more) -> bytes:
+    delta = {"content": text, **more}
+    written = json.dumps({"id": "c-1", "choices": [{"index": 0, "delta": delta}]},
+                         ensure_ascii=ascii_only)  # fmt: skip
+    return (written.replace("/", "\\/") if slashes else written).encode()
+
+
+def template_of(data: bytes, place, text: str) -> Template | None:
+    template = Template()
+    template.learn(data, place, text)
+    return template if template.text_in(data) is not None else None
+
+
+@given(TEXTS, TEXTS, st.booleans(), st.booleans())
+def test_what_a_template_reads_is_what_the_frame_says(first, second, ascii_only, slashes):
+    template = template_of(frame(first), PLACE, first)
+    if template is not None:
+        text = template.text_in(frame(second, ascii_only=ascii_only, slashes=slashes))
+        assert text is None or text == second
+
+
+@given(st.text(min_size=3, alphabet="xyz"), TEXTS)
+def test_ordinary_frames_have_one(first, second):
+    template = template_of(frame(first), PLACE, first)
+    assert template is not None
+    assert template.text_in(frame(second)) == second
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (frame("a/b", slashes=True), "a/b"),  # escaped as this provider likes it
+        (frame("index"), "index"),  # a key as well
+        (frame("c-1"), "c-1"),  # another value as well
+        (frame("\ud83d", ascii_only=True), "\ud83d"),
+    ],
+)
+def test_where_the_text_stands_must_be_certain(data, text):
+    assert template_of(data, PLACE, text) is None
+
+
+def test_a_text_that_stands_only_elsewhere_is_no_place():
+    """The frame escapes its content; what looks like it is another value."""
+    data = b'{"model":"ab","choices":[{"delta":{"content":"\\u0061b"}}]}'
+    assert decode_object(data)["choices"][0]["delta"]["content"] == "ab"
+    assert template_of(data, PLACE, "ab") is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        frame("x", role="assistant"),
+        frame("x").replace(b'"index": 0', b'"index": 1'),
+        frame("x")[:-1] + b', "usage": null}',
+        b'{"id": "c-1", "choices": [{"index": 0, "delta": {"content": "x", "refusal": "y"}}]}',
+        b'{"id": "c-1", "choices": [{"index": 0, "delta": {"content": null}}]}',
+        b'{"id": "c-1", "choices": [{"index": 0, "delta": {"content": "\\ud83d"}}]}',
+        b"[DONE]",
+    ],
+)
+def test_another_frame_is_left_alone(other):
+    template = template_of(frame("xyz"), PLACE, "xyz")
+    assert template.text_in(other) is None
+
+
+def event(text: str) -> bytes:
+    delta = {"type": "text_delta", "text": text}
+    return json.dumps({"type": "content_block_delta", "index": 0, "delta": delta}).encode()
+
+
+OPENING = (
+    b'{"type":"message_start","message":{}}',
+    b'{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}',
+)
+
+
+@pytest.mark.parametrize(
+    ("module", "assembler", "opening", "made"),
+    [
+        (chat, chat.ChatAssembler, (), frame),
+        (anthropic, anthropic.AnthropicAssembler, OPENING, event),
+    ],
+)
+def test_of_a_long_reply_only_the_beginning_is_read_whole(
+    monkeypatch, module, assembler, opening, made
+):
+    whole = []
+
+    def counting(data):
+        whole.append(data)
+        return decode_object(data)
+
+    monkeypatch.setattr(module, "decode_object", counting)
+    ear = Ear()
+    reading = assembler(ear)
+    words = [f"word {number} " for number in range(500)]
+    for data in (*opening, *map(made, words)):
+        reading.frame(data)
+    assert ear.joined("text") == "".join(words)
+    assert len(whole) < len(opening) + 5
