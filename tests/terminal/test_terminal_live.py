@@ -55,7 +55,6 @@ def test_a_run_grows_and_then_stays(watching):
     view.show(events[:9])
     until(lambda: "▌" in terminal.emulator.text, "the first frame")
     assert "● QA  0.0 s" in terminal.emulator.text
-    assert not terminal.emulator.cursor_visible
     view.show(events[9:])
     assert terminal.emulator.text == DONE  # at once, without waiting for a frame
     assert terminal.emulator.cursor_visible

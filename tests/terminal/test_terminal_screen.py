@@ -106,11 +106,12 @@ def test_a_line_too_wide_is_cut_not_wrapped(opened):
     assert terminal.emulator.text == "y" * 40 + "\nbelow"
 
 
-def test_the_cursor_is_hidden_meanwhile_and_comes_back(opened):
+def test_the_cursor_is_never_hidden_and_the_streams_come_back(opened):
     screen, terminal = opened()
-    assert not terminal.emulator.cursor_visible
+    screen.draw(lines("live"))
+    assert terminal.emulator.wraps
     screen.close()
-    assert terminal.emulator.cursor_visible
+    assert not terminal.emulator.was_hidden
     assert sys.stdout is terminal
     assert sys.stderr is terminal
 
@@ -200,7 +201,6 @@ def test_a_question_of_the_program_has_the_terminal_to_itself(opened, monkeypatc
     assert terminal.emulator.text == (
         "Really from another thread\nallow? yes\na run that ended\nlive again"
     )
-    assert not terminal.emulator.cursor_visible
     screen.close()
     assert builtins.input is ask
 

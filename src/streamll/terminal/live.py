@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TextIO
 
 from streamll.core.events import Event
-from streamll.terminal import layout
+from streamll.terminal import layout, stopped
 from streamll.terminal.drawing import ASCII, Glyphs, Line
 from streamll.terminal.model import RunModel
 from streamll.terminal.output import Output
@@ -44,6 +44,9 @@ class Canvas(Protocol):
 
     def draw(self, lines: Sequence[Line], staying: Sequence[Line] = ()) -> None:
         """Show ``lines`` in place of those before, with ``staying`` above them for good."""
+
+    def lose(self) -> None:
+        """The program was stopped: what stands where now is not known."""
 
     def close(self) -> None: ...
 
@@ -120,7 +123,8 @@ class LiveView:
 
     def _tick(self) -> None:
         while self._frame():
-            time.sleep(self._pause)
+            if stopped.sleep(self._pause):
+                self._canvas.lose()
 
     def _frame(self) -> bool:
         """Draw what is under way; False when nothing is."""

@@ -74,6 +74,9 @@ class NotebookCanvas:
         self._handle = None
         self.is_open = False
 
+    def lose(self) -> None:
+        """An output stays where it is."""
+
     def draw(self, lines: Sequence[Line], staying: Sequence[Line] = ()) -> None:
         if staying:  # it takes the place of the live output; what still runs gets a new one
             self._show(staying)

@@ -23,6 +23,23 @@ class Output:
     def file(self) -> TextIO | None:
         return self._file if self._file is not None else sys.stdout
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether it is a terminal that another job has now: the shell, after Ctrl-Z or ``&``."""
+        group = self._foreground()
+        return group is not None and group != os.getpgrp()
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether it is a terminal on which a shell can stop this program."""
+        return self._foreground() is not None
+
+    def _foreground(self) -> int | None:
+        try:
+            return os.tcgetpgrp(self.file.fileno()) if self.file is not None else None
+        except (OSError, ValueError, AttributeError):  # no terminal, or not the one we belong to
+            return None
+
     def write(self, text: str) -> None:
         file = self.file
         if self.is_broken or file is None:

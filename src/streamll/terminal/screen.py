@@ -2,9 +2,12 @@
 
 A frame overwrites the rows in place, in one write, and touches only those that changed, so
 nothing flickers. Text that stays, ours or the program's own, goes above. While the screen is
-open the program's standard streams lead here, and ``input`` makes room for its question; the
-cursor is hidden. ``close`` gives everything back. This module does not decide what is shown, or
-when.
+open the program's standard streams lead here, and ``input`` makes room for its question.
+``close`` gives everything back. This module does not decide what is shown, or when.
+
+Between two writes the terminal is as the program had it: the cursor stays visible, below the rows,
+so that whatever ends or stops the program, no signal handler has to put anything right. While
+another job has the terminal (Ctrl-Z, ``bg``) nothing is drawn over, and what stays is printed.
 """
 
 from __future__ import annotations
@@ -22,7 +25,6 @@ from streamll.terminal import text as tx
 from streamll.terminal.drawing import Line
 from streamll.terminal.output import Output
 
-HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 WRAP_OFF, WRAP_ON = "\x1b[?7l", "\x1b[?7h"
 HOLD, RELEASE = "\x1b[?2026h", "\x1b[?2026l"  # terminals that can show a frame at once
 ERASE_RIGHT, ERASE_BELOW = "\x1b[K", "\x1b[J"
@@ -55,6 +57,7 @@ class Screen:
         self._redirected: list[Redirected] = []
         self._input = builtins.input
         self._kept_back: list[Line] = []
+        self._is_lost = False  # somebody else has written to the terminal
         self.is_open = False
         self.is_paused = False
 
@@ -89,12 +92,29 @@ class Screen:
     def _begin(self) -> None:
         """If the cursor is not at the beginning of a row, these blanks end in the next one."""
         self._width, _ = self._size()
-        self._output.write(f"{HIDE_CURSOR}{' ' * (self._width - 1)}\r{ERASE_RIGHT}")
+        self._is_lost = False
+        if not self._output.is_behind:
+            self._output.write(f"{' ' * (self._width - 1)}\r{ERASE_RIGHT}")
+
+    def lose(self) -> None:
+        """What was drawn is not ours to overwrite any more: the next frame begins below it."""
+        with self.lock:
+            if self._output.has_jobs:
+                self._lines = []
+                self._is_lost = True
+
+    def _find(self) -> bool:
+        """Whether the terminal is ours; where it was not, the region begins anew."""
+        if self._output.is_behind:
+            self.lose()
+            return False
+        if self._is_lost:
+            self._begin()
+        return True
 
     def _clear(self) -> None:
-        if self._lines:
+        if self._lines and self._find():
             self._frame("", [], self._width, anew=True)
-        self._output.write(SHOW_CURSOR)
 
     def _ask(self, prompt: object = "", /) -> str:
         """Stands in for ``input``: the region steps aside until the answer is there."""
@@ -140,6 +160,9 @@ class Screen:
             if self.is_paused:
                 self._kept_back += staying
                 return
+            if not self._find():
+                self._output.write(self._encoded(staying))
+                return
             width, height = self._size()
             partial = [line for stream in self._redirected for line in stream.unfinished(width)]
             region = [*partial, *lines][-max(1, height - 1) :]
@@ -151,6 +174,9 @@ class Screen:
         A program that prints a lot does not draw the region each time: the next frame does.
         """
         with self.lock:
+            if not self._find():
+                self._output.write(text.replace("\n", END))
+                return
             now = time.monotonic()
             region = self._lines if now - self._written_above > QUIET else []
             self._written_above = now

@@ -1,0 +1,111 @@
+"""The live view and the shell: stopped, continued, sent behind, killed. On a real terminal."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from emulator import Session
+from streamll.terminal import stopped
+
+PROGRAM = """
+import sys, time
+from streamll.core import events as ev
+from streamll.sinks.terminal import TerminalSink
+
+ROOT = ev.Identity(run_id="r", call_id="c", path=("QA",))
+sink = TerminalSink()
+sink.put(ev.RunStart(identity=ev.Identity(run_id="r"), program="QA"))
+sink.put(ev.ModuleStart(identity=ROOT, name="QA"))
+sink.put(ev.TokenEvent(identity=ROOT, field="answer", token="Paris"))
+"""
+END = """
+sink.put(ev.TokenEvent(identity=ROOT, field="answer", token=" is nice.", token_index=1))
+sink.put(ev.RunEnd(identity=ev.Identity(run_id="r"), duration=1.2))
+assert sink.catch_up(5)
+print("the end")
+"""
+
+
+def script(tmp_path: Path, body: str, *, end: bool = True) -> str:
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM + textwrap.dedent(body) + (END if end else ""))
+    return f"{sys.executable} {path}"
+
+
+@pytest.fixture
+def shell():
+    """A shell that has a terminal of its own, with job control."""
+    if shutil.which("setsid") is None or shutil.which("dash") is None:
+        pytest.skip("no setsid or dash here")
+    with Session("setsid", "--ctty", "--wait", "dash", "-im", PS1="% ") as session:
+        session.wait_for(lambda terminal: "%" in terminal.text)
+        yield session
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_program_that_is_killed_leaves_the_terminal_as_it_was(tmp_path, how):
+    command = script(tmp_path, "time.sleep(60)", end=False).split()
+    with Session(*command) as session:
+        session.wait_for(lambda terminal: "Paris▌" in terminal.text)
+        assert session.emulator.cursor_visible
+        session.process.send_signal(how)
+        assert session.finish() == -how
+    assert not session.emulator.was_hidden
+    assert session.emulator.wraps
+    assert session.emulator.column == 0  # the shell's prompt goes below
+
+
+def test_ctrl_z_and_fg_draw_the_view_again_below_what_the_shell_said(tmp_path, shell):
+    shell.type(script(tmp_path, "sys.stdin.readline()") + "\n")
+    shell.wait_for(lambda terminal: "Paris▌" in terminal.text)
+    shell.type("\x1a")
+    shell.wait_for(lambda terminal: "Stopped" in terminal.text)
+    assert shell.emulator.cursor_visible
+    time.sleep(stopped.LONG + 0.3)
+    shell.type("echo in between\n")
+    shell.wait_for(lambda terminal: terminal.text.count("in between") == 2)
+    shell.type("fg\n")
+    shell.wait_for(lambda terminal: "Paris▌" in terminal.text.rpartition("% fg")[2])
+    shell.type("\n")
+    shell.wait_for(lambda terminal: "the end" in terminal.text)
+    before, _, after = shell.emulator.text.rpartition("% fg")
+    assert "echo in between\nin between\n" in before
+    assert after.count("● QA") == 1
+    assert "  answer  Paris is nice.\n✓ done in 1.2 s · 2 tokens\n\nthe end" in after
+
+
+def test_a_program_behind_does_not_draw_over_the_shell_and_prints_what_it_ends_with(
+    tmp_path, shell
+):
+    gone = tmp_path / "go on"
+    body = f"""
+    import os
+    while not os.path.exists({str(gone)!r}):
+        time.sleep(0.02)
+    """
+    shell.type(script(tmp_path, body) + " &\n")
+    shell.type("echo what I type\n")
+    shell.wait_for(lambda terminal: terminal.text.count("what I type") == 2)
+    gone.touch()
+    shell.wait_for(lambda terminal: "the end" in terminal.text)
+    text = shell.emulator.text
+    assert "▌" not in text
+    assert "● QA\n  answer  Paris is nice.\n✓ done in 1.2 s · 2 tokens\n" in text
+    assert "\x1b[1A" not in shell.raw
+
+
+def test_a_sleep_is_a_stop_only_where_nothing_else_took_the_time(monkeypatch):
+    assert not stopped.sleep(0.0)
+    clock = iter([0.0, 9.0, 0.0, 9.0])
+    busy = iter([0.0, 0.1, 0.0, 8.0])
+    monkeypatch.setattr(stopped.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(stopped, "_busy", lambda: next(busy))
+    assert stopped.sleep(0.0)
+    assert not stopped.sleep(0.0)
