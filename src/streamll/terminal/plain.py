@@ -116,12 +116,12 @@ class PlainView:
     def _tool_start(self, event: ev.ToolStart, run: PlainRun) -> str:
         return f"[TOOL] {tx.one_line(event.name)}({tx.arguments(event.arguments) or '…'})"
 
-    def _tool_end(self, event: ev.ToolEnd, run: PlainRun) -> str:
+    def _tool_end(self, event: ev.ToolEnd | ev.InterpreterEnd, run: PlainRun) -> str:
         result = f" → {tx.compact(event.result)}" if event.result is not None else ""
-        return f"[TOOL] {tx.one_line(event.name)} done in {tx.seconds(event.duration)}{result}"
+        return f"{_tool(event)} done in {tx.seconds(event.duration)}{result}"
 
-    def _tool_error(self, event: ev.ToolError, run: PlainRun) -> str:
-        return f"[TOOL] {tx.one_line(event.name)} {_failed(event)}"
+    def _tool_error(self, event: ev.ToolError | ev.InterpreterError, run: PlainRun) -> str:
+        return f"{_tool(event)} {_failed(event)}"
 
     def _trace_start(self, event: ev.TraceStart, run: PlainRun) -> str:
         return f"[TRACE] {tx.one_line(event.name)}"
@@ -180,13 +180,6 @@ class PlainView:
     def _interpreter_start(self, event: ev.InterpreterStart, run: PlainRun) -> str:
         return f"[CODE] {tx.one_line(event.name)}({tx.one_line(event.code or '…')})"
 
-    def _interpreter_end(self, event: ev.InterpreterEnd, run: PlainRun) -> str:
-        result = f" → {tx.compact(event.result)}" if event.result is not None else ""
-        return f"[CODE] {tx.one_line(event.name)} done in {tx.seconds(event.duration)}{result}"
-
-    def _interpreter_error(self, event: ev.InterpreterError, run: PlainRun) -> str:
-        return f"[CODE] {tx.one_line(event.name)} {_failed(event)}"
-
     def _thinking(self, event: ev.Thinking, run: PlainRun) -> str:
         return f"[THINKING] {tx.quote(event.text)}"
 
@@ -219,8 +212,8 @@ class PlainView:
         ev.ToolEnd: _tool_end,
         ev.ToolError: _tool_error,
         ev.InterpreterStart: _interpreter_start,
-        ev.InterpreterEnd: _interpreter_end,
-        ev.InterpreterError: _interpreter_error,
+        ev.InterpreterEnd: _tool_end,
+        ev.InterpreterError: _tool_error,
         ev.TraceStart: _trace_start,
         ev.TraceEnd: _trace_end,
         ev.LMStart: _lm_start,
@@ -254,6 +247,11 @@ def _ends(event: ev.Event, run: PlainRun) -> bool:
     if isinstance(event, (ev.ModuleEnd, ev.ModuleError)) and run.first_call is not None:
         return event.identity.call_id == run.first_call
     return isinstance(event, (ev.RunEnd, ev.RunError, ev.RunCancelled))
+
+
+def _tool(event: ev.ToolEnd | ev.InterpreterEnd | ev.ToolError | ev.InterpreterError) -> str:
+    kind = "TOOL" if isinstance(event, (ev.ToolEnd, ev.ToolError)) else "CODE"
+    return f"[{kind}] {tx.one_line(event.name)}"
 
 
 def _failed(event: ev.ModuleError | ev.ToolError | ev.InterpreterError) -> str:
