@@ -33,6 +33,13 @@ print("the end")
 """
 
 
+WAIT = """
+import os
+while not os.path.exists({gone!r}):
+    time.sleep(0.02)
+"""
+
+
 def script(tmp_path: Path, body: str, *, end: bool = True) -> str:
     path = tmp_path / "program.py"
     path.write_text(PROGRAM + textwrap.dedent(body) + (END if end else ""))
@@ -63,7 +70,8 @@ def test_a_program_that_is_killed_leaves_the_terminal_as_it_was(tmp_path, how):
 
 
 def test_ctrl_z_and_fg_draw_the_view_again_below_what_the_shell_said(tmp_path, shell):
-    shell.type(script(tmp_path, "sys.stdin.readline()") + "\n")
+    gone = tmp_path / "go on"
+    shell.type(script(tmp_path, WAIT.format(gone=str(gone))) + "\n")
     shell.wait_for(lambda terminal: "Paris▌" in terminal.text)
     shell.type("\x1a")
     shell.wait_for(lambda terminal: "Stopped" in terminal.text)
@@ -73,7 +81,7 @@ def test_ctrl_z_and_fg_draw_the_view_again_below_what_the_shell_said(tmp_path, s
     shell.wait_for(lambda terminal: terminal.text.count("in between") == 2)
     shell.type("fg\n")
     shell.wait_for(lambda terminal: "Paris▌" in terminal.text.rpartition("% fg")[2])
-    shell.type("\n")
+    gone.touch()
     shell.wait_for(lambda terminal: "the end" in terminal.text)
     before, _, after = shell.emulator.text.rpartition("% fg")
     assert "echo in between\nin between\n" in before
@@ -85,12 +93,7 @@ def test_a_program_behind_does_not_draw_over_the_shell_and_prints_what_it_ends_w
     tmp_path, shell
 ):
     gone = tmp_path / "go on"
-    body = f"""
-    import os
-    while not os.path.exists({str(gone)!r}):
-        time.sleep(0.02)
-    """
-    shell.type(script(tmp_path, body) + " &\n")
+    shell.type(script(tmp_path, WAIT.format(gone=str(gone))) + " &\n")
     shell.type("echo what I type\n")
     shell.wait_for(lambda terminal: terminal.text.count("what I type") == 2)
     gone.touch()
