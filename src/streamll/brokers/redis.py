@@ -36,6 +36,8 @@ PAGE = 500
 """Entries that are read backwards at once."""
 
 A_DAY = 86_400.0
+IDLE_SECONDS = 1.0
+"""After so long a sink looks whether its connection is still there, before it relies on it."""
 
 
 class RedisSink(BrokerSink):
@@ -80,33 +82,72 @@ class RedisSink(BrokerSink):
 
 
 class _Writer:
-    """A sink's connection."""
+    """A sink's connection: one write and its answers per batch.
+
+    Commands are packed here. What the client does around each costs more than all else that
+    happens to a batch (docs/decisions/0012-few-wakes.md).
+    """
 
     def __init__(self, url: str, key: str, maxlen: int | None, ttl: float | None) -> None:
         self._key = key
-        self._maxlen = maxlen
-        self._ttl = ttl
+        self._limit = () if maxlen is None else (b"MAXLEN", b"~", b"%d" % maxlen)
+        self._ttl = None if ttl is None else b"%d" % int(ttl * 1000)
         self._client: Any = redis_client.client(url)
+        self._connection: Any = self._client.connection_pool.make_connection()
+        self._connection.connect()
+        self._used = time.monotonic()
 
     def send(self, parcels: list[Parcel]) -> None:
         keys: dict[str, list[bytes]] = {}
         for parcel in parcels:
             keys.setdefault(fill(self._key, parcel), []).append(parcel.body)
-        for key, bodies in keys.items():
-            self._append(key, bodies)
-
-    def _append(self, key: str, bodies: list[bytes]) -> None:
-        single = len(bodies) == 1 and self._ttl is None
-        with self._client.pipeline(transaction=not single) as pipeline:
-            for body in bodies:
-                limit = () if self._maxlen is None else ("MAXLEN", "~", self._maxlen)
-                pipeline.execute_command("XADD", key, *limit, "*", FIELD, body)
-            if self._ttl is not None:
-                pipeline.execute_command("PEXPIRE", key, int(self._ttl * 1000))
-            pipeline.execute()
+        batches = [
+            self._commands(key.encode("utf-8", "replace"), bodies) for key, bodies in keys.items()
+        ]
+        self._see_that_it_is_there()
+        self._connection.send_packed_command([b"".join(map(b"".join, batches))], check_health=False)
+        for commands in batches:
+            for _ in commands:
+                self._check(self._connection.read_response(disable_decoding=True))
 
     def close(self) -> None:
+        self._connection.disconnect()
         self._client.close()
+
+    def _commands(self, key: bytes, bodies: list[bytes]) -> list[bytes]:
+        commands = [_packed(b"XADD", key, *self._limit, b"*", FIELD, body) for body in bodies]
+        if self._ttl is not None:
+            commands.append(_packed(b"PEXPIRE", key, self._ttl))
+        if len(commands) == 1:
+            return commands
+        return [_packed(b"MULTI"), *commands, _packed(b"EXEC")]
+
+    def _see_that_it_is_there(self) -> None:
+        """Connect again where the server ended a connection that was long idle."""
+        now = time.monotonic()
+        if now - self._used > IDLE_SECONDS:
+            try:
+                usable = not self._connection.can_read()
+            except Exception:  # noqa: BLE001 - that is the answer
+                usable = False
+            if not usable:
+                self._connection.disconnect()
+                self._connection.connect()
+        self._used = now
+
+    def _check(self, answer: Any) -> None:
+        """Raise what went wrong inside a transaction; what went wrong outside was raised."""
+        for each in answer if isinstance(answer, list) else ():
+            if isinstance(each, Exception):
+                raise each
+
+
+def _packed(*parts: bytes) -> bytes:
+    """A command as it travels."""
+    return b"*%d\r\n%b" % (
+        len(parts),
+        b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]),
+    )
 
 
 class RedisSource:
