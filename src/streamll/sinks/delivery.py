@@ -130,7 +130,9 @@ class Delivery:
         """Handle each event; one that fails does not take the others with it."""
         for event in events:
             try:
-                self._finish(handle_event(event))
+                outcome = handle_event(event)
+                if outcome is not None:
+                    self._finish(outcome)
             except BaseException as error:  # noqa: BLE001 - the next event must be delivered
                 self.failed(error, [event])
 
@@ -166,7 +168,7 @@ class Delivery:
 
     def _finish(self, outcome: Outcome) -> None:
         """Wait for what an async handler returned, on the sink's own loop."""
-        if outcome is not None and inspect.isawaitable(outcome):
+        if inspect.isawaitable(outcome):
             if self._loop is None:
                 self._loop = LoopThread(f"streamll-{self.name}-loop")
             self._loop.call(outcome)
