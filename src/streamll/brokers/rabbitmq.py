@@ -5,7 +5,8 @@ A log called ``streamll`` is a durable topic exchange of that name. Bound to it 
 * ``streamll.log``, a stream queue: it keeps everything (up to ``max_bytes``), and any number of
   readers go through it from wherever they want;
 * for each group ``streamll.group.<name>``, a quorum queue whose messages are shared by the group's
-  members, each until it is acknowledged. It gets what is published after it was made.
+  members, each until it is acknowledged. What was published before it was made comes to a group
+  that wants it through a queue beside it, see ``rabbitmq_groups``.
 
 Messages are persistent and confirmed; their routing key is the run's id. Dead letters go to a log
 like this one, ``streamll.dead``.
@@ -28,8 +29,11 @@ from streamll.brokers import rabbitmq_client
 from streamll.brokers.opening import without_password
 from streamll.brokers.outbox import Parcel
 from streamll.brokers.overview import Overview
+from streamll.brokers.rabbitmq_groups import Membership
+from streamll.brokers.rabbitmq_stream import StreamSize
 from streamll.brokers.sink import BrokerSink, fill
 from streamll.brokers.source import LIMIT, WAIT, Entry, Options
+from streamll.core.errors import ConfigurationError
 from streamll.flow.worker import LoopThread
 
 if TYPE_CHECKING:
@@ -46,9 +50,6 @@ MAX_BYTES = 2 * 2**30
 
 LOOK_BACK = 20_000
 """Entries that are looked at for the sake of the latest runs: a stream must be read forwards."""
-
-DELIVERIES_IN_ALL = 100
-"""After so many deliveries RabbitMQ itself makes a group's message a dead letter."""
 
 
 class RabbitMQSink(BrokerSink):
@@ -166,10 +167,12 @@ class RabbitMQSource:
         self._channel: Any = None
         self._loop: LoopThread | None = None
         self._arrived: asyncio.Queue[aio_pika.IncomingMessage] = asyncio.Queue()
+        self._group = None if options.group is None else Membership(options)
+        self._size = StreamSize(options.target)
         self._after: int | None = None
         self._began: float | None = None
         if options.start not in ("new", "beginning"):
-            self._after = int(options.start)
+            self._after = _offset(options.start)
 
     @property
     def place(self) -> str:
@@ -192,8 +195,8 @@ class RabbitMQSource:
 
     async def acknowledge(self, entry: Entry) -> None:
         connection, message = entry.receipt
-        if connection is self._connection or self._connection is None:
-            await self._there(message.ack())
+        if self._group and (connection is self._connection or self._connection is None):
+            await self._there(self._group.acknowledge(message))
 
     async def keep(self, entries: Sequence[Entry]) -> None:
         """Not needed: while the connection lives, RabbitMQ gives the message to nobody else."""
@@ -209,9 +212,7 @@ class RabbitMQSource:
         return overview.bodies
 
     async def lag(self) -> int | None:
-        if self._options.group is None:
-            return None
-        lag: int = await self._there(self._waiting())
+        lag: int | None = await self._there(self._waiting())
         return lag
 
     async def close(self) -> None:
@@ -241,9 +242,8 @@ class RabbitMQSource:
         self._heard = True
         self._channel = await self._connection.channel()
         await self._channel.set_qos(prefetch_count=LIMIT)
-        if self._options.group is not None:
-            queue = await self._group_queue()
-            await queue.consume(self._arrived.put)
+        if self._group is not None:
+            await self._group.join(self._connection, self._channel, self._arrived.put)
         else:
             queue = await self._channel.get_queue(f"{self._options.target}.log", ensure=False)
             await queue.consume(self._arrived.put, arguments={"x-stream-offset": self._place()})
@@ -251,14 +251,19 @@ class RabbitMQSource:
     async def _read(self) -> list[Entry]:
         if self._arrived.empty() and (self._channel is None or self._channel.is_closed):
             raise ConnectionError("RabbitMQ closed the channel")
+        if self._group is not None and self._group.has_to_wait:
+            await self._group.go_on()
+            return []
         try:
             messages = [await asyncio.wait_for(self._arrived.get(), WAIT)]
         except asyncio.TimeoutError:
+            if self._group is not None:
+                await self._group.go_on()
             return []
         while not self._arrived.empty() and len(messages) < LIMIT:
             messages.append(self._arrived.get_nowait())
-        if self._options.group is not None:
-            return [self._given(message) for message in messages]
+        if self._group is not None:
+            return [self._given(self._group, message) for message in messages]
         return await self._passed(messages)
 
     async def _latest(self) -> list[bytes]:
@@ -309,30 +314,14 @@ class RabbitMQSource:
         finally:
             await channel.close()
 
-    async def _waiting(self) -> int:
-        channel = await self._connection.channel()
-        try:
-            queue = await channel.declare_queue(self._group_name, passive=True)
-            return int(queue.declaration_result.message_count or 0)
-        finally:
-            await channel.close()
-
-    @property
-    def _group_name(self) -> str:
-        return f"{self._options.target}.group.{self._options.group}"
-
-    async def _group_queue(self) -> Any:
-        queue = await self._channel.declare_queue(
-            self._group_name,
-            durable=True,
-            arguments={
-                "x-queue-type": "quorum",
-                "x-delivery-limit": DELIVERIES_IN_ALL,
-                "x-dead-letter-exchange": f"{self._options.target}.dead",
-            },
-        )
-        await queue.bind(self._options.target, "#")
-        return queue
+    async def _waiting(self) -> int | None:
+        if self._group is not None:
+            return await self._group.waiting()
+        first, last = await self._size.first_and_last(self._connection)
+        after = self._after
+        if after is None:  # nothing has been read yet
+            after = first - 1 if self._options.start == "beginning" else last
+        return max(last - max(after, first - 1), self._arrived.qsize())
 
     def _place(self) -> Any:
         """Where in the stream to begin; behind what has been read, once something has."""
@@ -357,7 +346,8 @@ class RabbitMQSource:
                 entries.append(Entry(cursor=str(offset), body=message.body))
         return entries
 
-    def _given(self, message: Any) -> Entry:
+    def _given(self, group: Membership, message: Any) -> Entry:
+        group.hold(message)
         before = int(message.headers.get("x-delivery-count") or 0)
         deliveries = max(before + 1, 2 if message.redelivered else 1)
         return Entry(
@@ -366,6 +356,16 @@ class RabbitMQSource:
             deliveries=deliveries,
             receipt=(self._connection, message),
         )
+
+
+def _offset(cursor: str) -> int:
+    try:
+        return int(cursor)
+    except ValueError:
+        raise ConfigurationError(
+            f"start={cursor!r} is no place in a RabbitMQ log; "
+            "members of a group have none, the group itself knows how far it is"
+        ) from None
 
 
 async def _declare_log(connection: Any, name: str, max_bytes: int = MAX_BYTES) -> None:

@@ -1,0 +1,333 @@
+"""Groups: members that die, are slow or meet what cannot be handled; nothing is lost by it.
+
+Each event is handled at least once, in order per run within a member. Events that a member had
+when it died come to another later than they would have: they are in order among themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from brokers.backends import BACKENDS, SPEAKING_ALIKE, backend_of
+from brokers.runs import BOUND, by_run, check_order, make_run
+from brokers.servers import wait_until
+from brokers.test_bad_input import FOREIGN, put_raw, raw_letters
+from brokers.test_processes import script
+from streamll.consumer import EventConsumer
+from streamll.core.events import Status
+from streamll.sinks import open_sink
+
+
+@pytest.fixture(params=[*BACKENDS, *SPEAKING_ALIKE])
+def any_backend(request, server_of, tmp_path):
+    return backend_of(request.param, server_of, tmp_path)
+
+
+class Member:
+    """A member in a process of its own, that tells what it has begun and what it has done."""
+
+    BODY = """
+        def say(*words):  # at once and whole, from whatever thread
+            os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+        consumer = EventConsumer(url, target, group="g", start="beginning", **{options!r})
+        @consumer.on("*")
+        def handle(event):
+            say("begun", event.event_id)
+            {handling}
+            say("done", event.event_id)
+        consumer.start()
+        consumer.wait_connected()
+        while True:
+            say("received", consumer.statistics().received)
+            time.sleep(0.02)
+    """
+
+    def __init__(self, backend, target: str, handling: str, **options) -> None:
+        body = self.BODY.format(options=options, handling=handling)
+        self.process = subprocess.Popen(
+            script(backend, target, body), stdout=subprocess.PIPE, text=True
+        )
+        self.told: dict[str, list[str]] = {"begun": [], "done": [], "received": []}
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        for line in self.process.stdout:
+            word, what = line.split()
+            self.told[word].append(what)
+
+    @property
+    def received(self) -> int:
+        return int(self.told["received"][-1]) if self.told["received"] else -1
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.wait()
+
+    def wait(self) -> None:
+        self.process.wait(BOUND)
+        self._listener.join(BOUND)
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def member(request):
+    """``member(backend, target, handling)``: a process that does not outlive the test."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*args, **options) -> Member:
+            one = Member(*args, **options)
+            stack.callback(lambda: one.process.poll() is None and one.kill())
+            return one
+
+        yield make
+
+
+def put_all(backend, target: str, *runs) -> None:
+    sink = open_sink(backend.url, target=target)
+    for run in runs:
+        for event in run:
+            sink.put(event)
+    assert sink.stop(BOUND)
+
+
+def consumer_of(backend, target: str, handler, **options) -> EventConsumer:
+    consumer = EventConsumer(backend.url, target, group="g", start="beginning", **options)
+    consumer.subscribe(handler)
+    consumer.start()
+    return consumer
+
+
+BUSY = 'if event.event_type == "token" and int(event.run_id[1:]) % 2: time.sleep(600)'
+"""Half of the runs get no further than their first token."""
+
+
+def test_what_a_killed_member_held_goes_to_another(any_backend, member):
+    """D4: kill -9 with events in its hands: what it had not done, another does, in order."""
+    target = any_backend.target()
+    runs = [make_run(f"r{n}", ["a", "b"]) for n in range(10)]
+    everything = {event.event_id for run in runs for event in run}
+    killed = member(any_backend, target, BUSY, claim_after=1.0)
+    wait_until(lambda: killed.received >= 0, BOUND, "it is connected")
+    put_all(any_backend, target, *runs)
+    wait_until(lambda: killed.received == len(everything), BOUND, "all of it in its hands")
+    wait_until(lambda: len(killed.told["begun"]) >= 10 + 5 * 4, BOUND, "it is at work")
+    killed.kill()
+    done = set(killed.told["done"])
+    assert 0 < len(done) < len(everything)
+    handled = []
+    heir = consumer_of(any_backend, target, handled.append, claim_after=1.0)
+    wait_until(
+        lambda: {event.event_id for event in list(handled)} | done == everything,
+        BOUND,
+        "everything is handled",
+    )
+    wait_until(lambda: heir.statistics().lag == 0, BOUND, "everything is acknowledged")
+    assert heir.stop()
+    check_order(handled, holes=True)
+    statistics = heir.statistics()
+    assert statistics.redelivered > 0
+    assert statistics.dead_lettered == 0
+
+
+def test_a_member_that_is_killed_while_others_work_loses_nothing(any_backend, member):
+    """D4: events come all the time, before and after one of two members is killed."""
+    target = any_backend.target()
+    runs = [make_run(f"r{n}", [f"{i}" for i in range(30)]) for n in range(10)]
+    everything = {event.event_id for run in runs for event in run}
+    killed = member(any_backend, target, BUSY, claim_after=1.0)
+    wait_until(lambda: killed.received >= 0, BOUND, "it is connected")
+    sink = open_sink(any_backend.url, target=target)
+
+    def put(part: slice) -> None:
+        for events in zip(*(run[part] for run in runs), strict=True):
+            for event in events:
+                sink.put(event)
+            assert sink.catch_up(BOUND)
+
+    put(slice(0, 8))
+    wait_until(lambda: killed.received > 0, BOUND, "it has some")
+    handled = []
+    other = consumer_of(any_backend, target, handled.append, claim_after=1.0)
+    assert other.wait_connected(BOUND)
+    put(slice(8, 20))
+    killed.kill()
+    put(slice(20, None))
+    assert sink.stop(BOUND)
+    done = set(killed.told["done"])
+    wait_until(
+        lambda: {event.event_id for event in list(handled)} | done == everything,
+        BOUND,
+        "everything is handled",
+    )
+    wait_until(lambda: other.statistics().lag == 0, BOUND, "everything is acknowledged")
+    assert other.stop()
+    assert other.statistics().dead_lettered == 0
+    for run_id, events in by_run(handled).items():
+        own, inherited = -1, -1
+        for event in events:  # what it was given, and between it what the killed one had had
+            if event.seq > own:
+                own = event.seq
+            else:
+                assert event.seq > inherited, run_id
+                inherited = event.seq
+
+
+def test_slow_work_of_a_living_member_is_nobody_elses(backend):
+    """D4: handlers take longer than ``claim_after``, and what waits behind them does, too."""
+    target = backend.target()
+    runs = [[Status(message=str(n))] for n in range(4)]
+    put_all(backend, target, *([make_run(f"r{n}", ["x"])[3]] for n in range(4)), *runs[:1])
+    begun, at_work, most = [], 0, 0
+    lock = threading.Lock()
+
+    def slow(event) -> None:
+        nonlocal at_work, most
+        with lock:
+            begun.append(event.event_id or event.message)
+            at_work += 1
+            most = max(most, at_work)
+        time.sleep(0.8)
+        with lock:
+            at_work -= 1
+
+    options = {"claim_after": 1.5, "concurrency": 1, "prefetch": 1}
+    first = consumer_of(backend, target, slow, **options)
+    wait_until(lambda: begun, BOUND, "it has them")
+    other = consumer_of(backend, target, slow, **options)
+    wait_until(lambda: len(begun) == 5 and not at_work, BOUND, "all of them")
+    wait_until(lambda: first.statistics().lag == 0, BOUND, "all acknowledged")
+    assert other.stop()
+    assert first.stop()
+    assert max(Counter(begun).values()) == 1
+    assert most == 1
+    assert first.statistics().handled == 5
+    assert other.statistics().redelivered == 0
+
+
+def test_a_slow_loop_keeps_what_it_has_read(backend):
+    """D4: ``async for`` in a group: also what it has read and not come to."""
+    target = backend.target()
+    put_all(backend, target, *([make_run(f"r{n}", ["x"])[3]] for n in range(4)))
+    taken = []
+
+    async def take(seconds: float, count: int, *, go: asyncio.Event) -> None:
+        await go.wait()
+        consumer = EventConsumer(backend.url, target, group="g", start="beginning", claim_after=1.0)
+        async with contextlib.aclosing(aiter(consumer)) as events:
+            async for event in events:
+                taken.append(event.event_id)
+                go_on.set()
+                await asyncio.sleep(seconds)
+                if len(taken) >= count:
+                    return
+
+    async def main() -> None:
+        nonlocal go_on
+        start = asyncio.Event()
+        start.set()
+        slow = asyncio.create_task(take(0.6, 4, go=start))
+        other = asyncio.create_task(take(0.0, 99, go=go_on))
+        await asyncio.wait_for(slow, BOUND)
+        other.cancel()
+        await asyncio.wait([other], timeout=BOUND)
+
+    go_on = asyncio.Event()
+    asyncio.run(main())
+    assert sorted(taken) == [f"r{n}:3" for n in range(4)]
+
+
+def test_poison_among_good_entries_is_buried_once_and_for_all(backend):
+    """D4: neighbours are handled, in order; who joins later meets none of it again."""
+    target = backend.target()
+    poison = [body for body in FOREIGN if b'"events":[]' not in body]
+    runs = [make_run(f"r{n}", ["a", "b"]) for n in range(3)]
+    put_all(backend, target, runs[0], runs[1][:4])
+    put_raw(backend, target, poison[:4])
+    put_all(backend, target, runs[1][4:])
+    put_raw(backend, target, poison[4:])
+    count = len(poison) + 2 * (backend.name == "redis")  # put_raw adds one of another shape
+    handled = []
+    first = consumer_of(backend, target, handled.append)
+    wait_until(lambda: first.statistics().lag == 0, BOUND, "all acknowledged")
+    assert first.stop()
+    second = consumer_of(backend, target, handled.append, claim_after=0.3)
+    put_all(backend, target, runs[2])
+    wait_until(lambda: len(handled) >= 24, BOUND, "the run after it")
+    wait_until(lambda: second.statistics().lag == 0, BOUND, "all acknowledged")
+    assert second.stop()
+    check_order(handled)
+    assert len(handled) == 24
+    assert first.statistics().malformed == first.statistics().dead_lettered == count
+    assert second.statistics().malformed == second.statistics().redelivered == 0
+    letters = raw_letters(backend, target)
+    assert len(letters) == count
+    assert all(letter["error"]["type"] == "Unreadable" for letter in letters)
+    assert sum("body_base64" in letter for letter in letters) == 1
+
+
+def test_a_dead_letter_tells_the_error(backend):
+    """D4: beside the event it was about."""
+    target = backend.target()
+
+    def fails(event) -> None:
+        if event.message == "bad":
+            raise LookupError("no such account")
+
+    put_all(backend, target, [Status(message="good"), Status(message="bad")])
+    consumer = consumer_of(backend, target, fails, retries=1, retry_delay=0.01)
+    wait_until(lambda: consumer.statistics().dead_lettered == 1, BOUND, "the dead letter")
+    wait_until(lambda: consumer.statistics().lag == 0, BOUND, "all acknowledged")
+    assert consumer.stop()
+    assert consumer.statistics().retried == 1
+    [letter] = raw_letters(backend, target)
+    assert letter["events"][0]["message"] == "bad"
+    error = letter["error"]
+    assert (error["type"], error["message"]) == ("LookupError", "no such account")
+    assert error["handler"].endswith("fails")
+
+
+def test_an_event_that_ends_processes_is_buried_without_its_neighbours(backend, member):
+    """D4: whoever handles it dies; what was in the same hands each time is handled all the same."""
+    target = backend.target()
+    runs = [make_run(f"r{n}", ["a", "b", "c"]) for n in range(3)]
+    bomb = runs[1][4]
+    sink = open_sink(backend.url, target=target)
+    for run in runs:
+        for event in run:
+            sink.put(event)
+            assert event.run_id != bomb.run_id or sink.catch_up(BOUND)  # each an entry of its own
+    assert sink.stop(BOUND)
+    everything = {event.event_id for run in runs for event in run}
+    handling = f"""if event.event_id == {bomb.event_id!r}:
+                os.kill(os.getpid(), 9)
+            time.sleep(0.01)"""
+    done: list[str] = []
+    deaths = 0
+    while set(done) != everything - {bomb.event_id}:
+        one = member(backend, target, handling, claim_after=0.3, max_deliveries=2)
+        before = set(done)
+        wait_until(
+            lambda one=one, before=before: (
+                one.process.poll() is not None
+                or before | set(one.told["done"]) == everything - {bomb.event_id}
+            ),
+            BOUND,
+            "an end",
+        )
+        died = one.process.poll() is not None
+        deaths += died
+        assert deaths <= 3
+        one.wait() if died else one.kill()
+        done += one.told["done"]
+    assert deaths == 3  # twice among others, once alone
+    [letter] = raw_letters(backend, target)
+    assert bomb.token in letter["body"]
+    assert "never acknowledged" in letter["error"]["message"]
