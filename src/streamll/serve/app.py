@@ -33,13 +33,13 @@ from starlette.types import Receive, Scope, Send
 from streamll.serve import chat, metrics, pages, runs
 from streamll.serve.access import Access
 from streamll.serve.gate import Gate
-from streamll.serve.journal import Journal
+from streamll.serve.journal import Journal, LogAway
 from streamll.serve.limits import Limits
 from streamll.serve.programs import served
 from streamll.serve.readership import Readership
 from streamll.serve.requests import Refused, authorize
 from streamll.serve.runner import Runner
-from streamll.serve.service import Service
+from streamll.serve.service import Service, log_away
 
 LOG = "sqlite:///streamll.db"
 
@@ -74,7 +74,7 @@ def create_app(
         ConfigurationError: something that cannot work.
     """
     bounds = limits or Limits()
-    journal = Journal(log)
+    journal = Journal(log, bounds.away_seconds)
     service = Service(
         programs=served(programs),
         access=Access(tokens, secret=secret, origins=origins, hosts=hosts),
@@ -99,7 +99,7 @@ def create_app(
         text = metrics.render(service.runner, service.readers, gate, service.draining)
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
-    inner = Starlette(lifespan=lifespan, exception_handlers={Refused: _refused})
+    inner = Starlette(lifespan=lifespan, exception_handlers={Refused: _refused, LogAway: _away})
     inner.add_route("/healthz", healthz)
     inner.add_route("/metrics", show_metrics)
     runs.add_routes(inner, service)
@@ -134,6 +134,11 @@ class App:
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     return error.response
+
+
+async def _away(_: Request, error: Exception) -> Response:
+    assert isinstance(error, LogAway)
+    return log_away(error).response
 
 
 @contextlib.contextmanager

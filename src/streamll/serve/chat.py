@@ -17,11 +17,12 @@ from starlette.responses import JSONResponse, Response
 from streamll.serve.formats import Telling
 from streamll.serve.formats.openai import Completion
 from streamll.serve.frames import LATE, Position
+from streamll.serve.journal import LogAway
 from streamll.serve.programs import Served
 from streamll.serve.readers import items_from_log
 from streamll.serve.requests import Refused, authorize, read_json, refuse, text_of
 from streamll.serve.sending import until_left
-from streamll.serve.service import Service
+from streamll.serve.service import Service, log_away
 
 LONGEST_ID = 200
 
@@ -86,7 +87,12 @@ class Chats:
                         for item in batch:
                             completion.feed(item.event)
 
-        if not await until_left(request.receive, collect()):
+        try:
+            stayed = await until_left(request.receive, collect())
+        except LogAway as error:
+            self.service.runner.cancel_if_running(run_id)
+            raise log_away(error) from None
+        if not stayed:
             self.service.runner.cancel(run_id)
             return Response(status_code=499)
         if completion.failure is not None:

@@ -8,12 +8,15 @@ with its neighbours. A merged token has the ``seq`` of its last part there.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
-from streamll.core.events import Event, TokenEvent
+from streamll.core.errors import StreamllError
+from streamll.core.events import Event, Identity, RunError, StreamllEvent, TokenEvent
 from streamll.core.wire import encode
 from streamll.serve.formats import Format
 
@@ -147,8 +150,27 @@ class Frames:
         payloads = self.form.resume()
         return frame(payloads, None) if payloads else b""
 
+    def broken(self, run_id: str, error: StreamllError) -> bytes:
+        """The stream ends here, though the run may go on: the position of its reader stands."""
+        payloads = broken(self.form, run_id, error)
+        return frame(payloads, None) if payloads else b""
+
     def _told(self, item: Item) -> bytes:
         payloads = self.form.feed(item.event)
         if not payloads:
             return b""
         return frame(payloads, item.id if self.form.ids else None)
+
+
+def broken(form: Format, run_id: str, error: StreamllError) -> list[bytes]:
+    """How a format tells that its stream ends before the run does.
+
+    Native readers get an event of type ``stream.error``, which has no ``seq`` and is in no log;
+    for the others it is as if the run had failed.
+    """
+    kind, message = type(error).__name__, str(error)
+    base: dict[str, Any] = {"identity": Identity(run_id=run_id), "timestamp": time.time()}
+    if form.name != "native":
+        return form.feed(RunError(error_type=kind, message=message, **base))
+    told = {"error_type": kind, "message": message}
+    return [encode(StreamllEvent(event_type="stream.error", data=told, **base))]

@@ -22,7 +22,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from streamll.brokers.opening import default_target, open_sink, open_source, without_password
 from streamll.brokers.source import LIMIT, Entry, Options
 from streamll.consumer.reading import Letter, Reading, read_letter
-from streamll.core.errors import WireError
+from streamll.core.errors import StreamllError, WireError
 from streamll.core.events import TERMINAL, Event
 from streamll.serve.frames import Item, Position, items_of
 from streamll.sinks.base import BaseSink
@@ -42,7 +42,17 @@ TURNS = 8
 RETRY_SECONDS = 0.5
 START_SECONDS = 5.0
 """What a start waits for a log that is away; it goes on trying behind that."""
+AWAY_SECONDS = 30.0
+"""How long readers wait in silence for a log that is away, unless told otherwise."""
+
 TALK = "server."
+
+
+class LogAway(StreamllError):
+    """The log cannot be read at the moment."""
+
+    def __init__(self) -> None:
+        super().__init__("the log cannot be read")
 
 
 class Feed:
@@ -111,10 +121,14 @@ class Feed:
 
 
 class Journal:
-    """One log, written and read by this process's event loop."""
+    """One log, written and read by this process's event loop.
 
-    def __init__(self, url: str) -> None:
+    ``patience``: seconds that a log may be away before its readers are told.
+    """
+
+    def __init__(self, url: str, patience: float = AWAY_SECONDS) -> None:
         self.url = url
+        self.patience = patience
         self.place = without_password(url)
         self.sink: BaseSink = open_sink(url)
         self._target = default_target(url)
@@ -147,6 +161,11 @@ class Journal:
     def listens(self) -> bool:
         return self._at_end.is_set()
 
+    @property
+    def is_given_up(self) -> bool:
+        """The log has been away for longer than its readers wait."""
+        return not self.reachable and time.monotonic() - self.since > self.patience
+
     async def listening(self) -> None:
         """Wait until it ``listens``, however long that takes."""
         await self._at_end.wait()
@@ -175,8 +194,14 @@ class Journal:
             if not feed.readers:
                 self._feeds.pop(run_id, None)
 
-    async def history(self, position: Position) -> AsyncGenerator[list[Event], None]:
-        """What the log holds of a run behind ``position``, and then no more."""
+    async def history(
+        self, position: Position, patience: float = 0.0
+    ) -> AsyncGenerator[list[Event], None]:
+        """What the log holds of a run behind ``position``, and then no more.
+
+        Raises:
+            LogAway: it cannot be read, for ``patience`` seconds.
+        """
         options = Options(target=self._target, start="beginning", run_id=position.run_id)
         source = open_source(self.url, options)
         reading = Reading()
@@ -184,16 +209,25 @@ class Journal:
             reading.resume(position.run_id, position.seq, position.offset)
         latest = time.time() + CLOCKS_APART
         connected, complete = False, False
+        failing_since: float | None = None
         try:
             while not complete:
-                async with self._turns:  # so many connections at once, however many readers
-                    if not connected:
-                        await source.connect()
-                        connected = True
-                    entries = await source.read()
-                    complete = not entries or (len(entries) < LIMIT and self._ends_short)
-                    if complete:
-                        await source.close()
+                try:
+                    async with self._turns:  # so many connections at once, however many readers
+                        if not connected:
+                            await source.connect()
+                            connected = True
+                        entries = await source.read()
+                        complete = not entries or (len(entries) < LIMIT and self._ends_short)
+                        if complete:
+                            await source.close()
+                except Exception as error:
+                    connected, failing_since = False, failing_since or time.monotonic()
+                    if time.monotonic() - failing_since >= patience:
+                        raise LogAway from error
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                failing_since = None
                 letters = read_all(entries, reading)
                 events = [e for each in letters for e in each if e.run_id == position.run_id]
                 if events:
@@ -225,6 +259,9 @@ class Journal:
         Now and then, when the feed is woken without news, an empty list: time for a heartbeat.
         Nothing is missed between the log and the feed: what the log did not hold when it was read
         was written later, and the feed has listened since before.
+
+        Raises:
+            LogAway: the log is away for longer than ``patience``.
         """
         index = feed.index_behind(position.seq)
         while True:
@@ -250,7 +287,12 @@ class Journal:
             if feed.ended and feed.is_at_end(index):
                 return
             if feed.is_at_end(index):
-                await feed.wait()
+                await self._news(feed)
+
+    async def _news(self, feed: Feed) -> None:
+        await feed.wait()
+        if self.is_given_up:
+            raise LogAway
 
     async def _catch_up(self, position: Position, feed: Feed) -> AsyncGenerator[list[Item], None]:
         """What the log holds behind ``position``, as far as the feed does not go back.
@@ -261,7 +303,7 @@ class Journal:
         begun: int | None = None
         while begun != position.seq:
             begun = position.seq
-            async with contextlib.aclosing(self.history(position)) as pages:
+            async with contextlib.aclosing(self.history(position, self.patience)) as pages:
                 async for events in pages:
                     items = items_of(events, position.seq)
                     position = items[-1].reached(position)

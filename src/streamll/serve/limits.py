@@ -31,3 +31,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     lost_seconds: float = 60.0
     """Silence after which a run whose process said nothing of it either counts as failed."""
+
+    away_seconds: float = 30.0
+    """What a log may be away before those who read from it are told, and their streams end."""

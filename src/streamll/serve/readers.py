@@ -11,7 +11,7 @@ import msgspec
 from streamll.core.errors import StreamllError
 from streamll.serve.formats import Format
 from streamll.serve.frames import HEARTBEAT, RETRY, Frames, Item, Position, items_of
-from streamll.serve.journal import Journal
+from streamll.serve.journal import Journal, LogAway
 from streamll.serve.sending import with_heartbeats
 
 
@@ -79,6 +79,8 @@ async def stream_of_log(
                 silent = not items
                 if chunk:
                     yield chunk
+    except LogAway as error:
+        yield frames.broken(position.run_id, error)
     finally:
         if left is not None:
             left()

@@ -15,25 +15,27 @@ page that was loaded anew says ``?lastEventId=<run id>:-1`` and gets it from the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from starlette.datastructures import Headers, QueryParams
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.types import Scope
 
 import streamll
-from streamll.serve.formats import Format, Telling, make_format
+from streamll.serve.formats import Telling, make_format
 from streamll.serve.frames import HEADERS, Position, read_position
-from streamll.serve.journal import Journal
+from streamll.serve.gate import problem
+from streamll.serve.journal import AWAY_SECONDS, Journal, LogAway
 from streamll.serve.limits import Limits
 from streamll.serve.programs import Served, reply_of
 from streamll.serve.readers import stream_of_call, stream_of_log
-from streamll.serve.runner import Runner
-from streamll.serve.sending import StreamingBody
+from streamll.serve.runner import NoSuchRun, Runner
+from streamll.serve.sending import Opened, StreamingBody
 
 HEARTBEAT_SECONDS = 15.0
+RETRY_AFTER = {"retry-after": "1"}
 
 
 def sse_response(
@@ -57,6 +59,7 @@ def sse_response(
         reply: the field that the chat formats give as text; by default the last output field.
         log: keep the run in this log (``"sqlite:///runs.db"``, ``"redis://…"``): it goes on when
             the client leaves. Whoever knows a run's id can read it here; ids cannot be guessed.
+            While the log cannot be read the answer is 503, with ``Retry-After``.
         context: what every event of a run in the log carries, see ``set_context``.
         heartbeat: seconds of silence after which a comment keeps the connection alive.
         inputs: inputs whose names are among the above.
@@ -71,7 +74,7 @@ def sse_response(
     wanted = fields if isinstance(fields, str) else tuple(fields)
     call = streamll.stream(program, fields=wanted, keep_text=False)  # unknown fields fail here
 
-    def open_stream(scope: Scope) -> AsyncIterator[bytes] | Response:
+    async def open_stream(scope: Scope) -> Opened:
         query = QueryParams(scope.get("query_string", b""))
         came_with = Headers(scope=scope).get("last-event-id") or query.get("lastEventId")
         if log is None:
@@ -81,27 +84,25 @@ def sse_response(
         try:
             position = read_position(came_with) if came_with else None
         except ValueError as error:
-            return PlainTextResponse(str(error), 400)
-        served = Served(name="program", program=program, fields=wanted)
-        return _logged(log, served, given, context, position, form, heartbeat)
+            return problem(400, str(error))
+        runner = await runner_for(log, heartbeat)
+        try:
+            if position is None:
+                served = Served(name="program", program=program, fields=wanted)
+                position = Position(await runner.start(served, given, context=context))
+            elif not await runner.has_more(position):
+                return Response(status_code=204)
+        except (NoSuchRun, LogAway) as error:
+            return refusal_of(error)
+        return stream_of_log(runner.journal, position, form)
 
     return StreamingBody(open_stream, {**HEADERS, **form.headers})
 
 
-async def _logged(
-    log: str,
-    served: Served,
-    inputs: Mapping[str, Any],
-    context: Mapping[str, Any] | None,
-    position: Position | None,
-    form: Format,
-    heartbeat: float,
-) -> AsyncIterator[bytes]:
-    runner = await runner_for(log, heartbeat)
-    if position is None:
-        position = Position(await runner.start(served, inputs, context=context))
-    async for chunk in stream_of_log(runner.journal, position, form):
-        yield chunk
+def refusal_of(error: NoSuchRun | LogAway) -> Response:
+    if isinstance(error, NoSuchRun):
+        return problem(404, str(error))
+    return problem(503, str(error), **RETRY_AFTER)
 
 
 _runners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Runner]] = WeakKeyDictionary()
@@ -111,7 +112,8 @@ async def runner_for(log: str, heartbeat: float) -> Runner:
     """The runner of this event loop for a log: one for all responses."""
     here = _runners.setdefault(asyncio.get_running_loop(), {})
     if log not in here:
-        here[log] = Runner(Journal(log), Limits(runs=1_000_000, heartbeat_seconds=heartbeat))
+        limits = Limits(runs=1_000_000, heartbeat_seconds=heartbeat)
+        here[log] = Runner(Journal(log, AWAY_SECONDS), limits)
     await here[log].open()
     return here[log]
 

@@ -29,7 +29,7 @@ from streamll.core.events import (
     StreamllEvent,
 )
 from streamll.serve.frames import Position, items_of
-from streamll.serve.journal import RETRY_SECONDS, Feed, Journal
+from streamll.serve.journal import RETRY_SECONDS, Feed, Journal, LogAway
 from streamll.serve.limits import Limits
 from streamll.serve.programs import Served
 from streamll.serve.recent import LISTED, RUN_LOST, Recent
@@ -44,8 +44,8 @@ class TooManyRuns(StreamllError):
     """As many programs run here as may."""
 
 
-class LogAway(StreamllError):
-    """The log has not been reached yet, so nobody could follow a run."""
+class NoSuchRun(StreamllError):
+    """The log holds no run of this id."""
 
 
 class Runner:
@@ -102,10 +102,10 @@ class Runner:
 
         Raises:
             TooManyRuns: as many run here as may.
-            LogAway: the log could not be read yet.
+            LogAway: the log cannot be read, so nobody could follow the run.
         """
-        if not self.journal.listens:
-            raise LogAway("the log cannot be read")
+        if not self.journal.reachable:
+            raise LogAway
         if len(self._tasks) >= self.limits.runs:
             raise TooManyRuns(f"{self.limits.runs} programs run here already")
         call = streamll.stream(
@@ -181,6 +181,31 @@ class Runner:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
 
+    async def has_more(self, position: Position) -> bool:
+        """Whether anything comes, or will come, behind ``position``.
+
+        Raises:
+            NoSuchRun: the log holds none.
+            LogAway: it cannot be read.
+        """
+        if not self.journal.reachable:
+            raise LogAway
+        run_id = position.run_id
+        feed = self.journal.feeds.get(run_id)
+        if run_id in self.running or (feed is not None and feed.has_items and not feed.ended):
+            return True
+        async for _ in self.journal.history(position):
+            return True
+        known = False
+        async for events in self.journal.history(Position(run_id)):
+            if events[-1].event_type in TERMINAL:
+                return False
+            known = True
+        if not known:
+            self.recent.forget(run_id)
+            raise NoSuchRun("there is no such run")
+        return True
+
     # --- talk ---------------------------------------------------------------------------------
 
     def _say(self, kind: str, about: str | None = None, **data: Any) -> None:
@@ -217,7 +242,7 @@ class Runner:
             LogAway: the log could not be read yet.
         """
         if not self.journal.listens:
-            raise LogAway("the log cannot be read")
+            raise LogAway
         if self._filling is not None:
             await asyncio.wait({self._filling}, timeout=patience)
         return self.recent.latest(count)
@@ -229,6 +254,8 @@ class Runner:
         while True:
             await asyncio.sleep(min(1.0, self.limits.heartbeat_seconds, self._alive_seconds))
             now = time.monotonic()
+            if self.journal.is_given_up:
+                self.journal.wake()
             if now >= heartbeat_at:
                 heartbeat_at = now + self.limits.heartbeat_seconds
                 self.journal.wake()
@@ -267,9 +294,8 @@ class Runner:
                     return
                 for event in events:
                     aftermath.feed(event)
-        except Exception as error:  # noqa: BLE001 - the log is away: the next look tries again
-            logger.warning("cannot close a lost run (%s)", type(error).__name__)
-            self._reported.discard(feed.run_id)
+        except LogAway:
+            self._reported.discard(feed.run_id)  # the next look tries again
             return
         if last < 0:
             return

@@ -137,5 +137,6 @@ class Runs:
                 form,
                 items_from_log(runner.journal, position),
                 lambda: runner.cancel(run_id),
-                service.limits.stall_seconds,
+                run_id=run_id,
+                stall_seconds=service.limits.stall_seconds,
             )

@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
+Opened = AsyncIterator[bytes] | Response
 
 STALL_SECONDS = 30.0
 """A client that takes no byte for so long counts as gone."""
 
 
 class StreamingBody(Response):
-    """Sends what ``open(scope)`` yields, unless that answers with another ``Response``."""
+    """Sends what ``open(scope)`` yields, unless that answers with another ``Response``.
+
+    What ``open`` awaits comes before the first byte: up to there another status can be sent.
+    """
 
     def __init__(
         self,
-        open: Callable[[Scope], AsyncIterator[bytes] | Response],  # noqa: A002
+        open: Callable[[Scope], Opened | Awaitable[Opened]],  # noqa: A002
         headers: Mapping[str, str],
         *,
         stall_seconds: float = STALL_SECONDS,
@@ -39,7 +44,8 @@ class StreamingBody(Response):
         self.raw_headers = [(k.lower().encode(), v.encode()) for k, v in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        chunks = self._open(scope)
+        opened = self._open(scope)
+        chunks = await opened if inspect.isawaitable(opened) else opened
         if isinstance(chunks, Response):
             await chunks(scope, receive, send)
             return

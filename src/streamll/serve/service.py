@@ -11,16 +11,16 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 
 from streamll.core.errors import StreamllError
-from streamll.core.events import TERMINAL
 from streamll.serve.access import Access
 from streamll.serve.formats import Telling, make_format
 from streamll.serve.frames import HEADERS, Position, read_position
+from streamll.serve.journal import LogAway
 from streamll.serve.limits import Limits
 from streamll.serve.programs import Served
 from streamll.serve.readers import stream_of_log
 from streamll.serve.readership import Readership
 from streamll.serve.requests import Refused, refuse
-from streamll.serve.runner import LogAway, Runner, TooManyRuns
+from streamll.serve.runner import NoSuchRun, Runner, TooManyRuns
 from streamll.serve.sending import StreamingBody
 
 logger = logging.getLogger("streamll")
@@ -89,7 +89,7 @@ class Service:
         except TooManyRuns as error:
             raise refuse(429, str(error), **{"retry-after": "1"}) from None
         except LogAway as error:
-            raise refuse(503, str(error), **{"retry-after": "1"}) from None
+            raise log_away(error) from None
         except (ValueError, TypeError) as error:
             raise refuse(400, str(error)) from None
         except StreamllError as error:
@@ -123,24 +123,12 @@ class Service:
         Raises:
             Refused: 404, the log holds no such run; 503, it cannot be read.
         """
-        if not self.runner.journal.listens:
-            raise refuse(503, "the log cannot be read", **{"retry-after": "1"})
-        run_id = position.run_id
-        feed = self.runner.journal.feeds.get(run_id)
-        if run_id in self.runner.running or (
-            feed is not None and feed.has_items and not feed.ended
-        ):
-            return True
-        async for _ in self.runner.journal.history(position):
-            return True
-        known = False
-        async for events in self.runner.journal.history(Position(run_id)):
-            if events[-1].event_type in TERMINAL:
-                return False
-            known = True
-        if not known:
-            raise self.no_such_run(run_id)
-        return True
+        try:
+            return await self.runner.has_more(position)
+        except NoSuchRun:
+            raise self.no_such_run(position.run_id) from None
+        except LogAway as error:
+            raise log_away(error) from None
 
     def no_such_run(self, run_id: str) -> Refused:
         self.runner.recent.forget(run_id)
@@ -155,7 +143,7 @@ class Service:
         try:
             return await self.runner.latest(count)
         except LogAway as error:
-            raise refuse(503, str(error), **{"retry-after": "1"}) from None
+            raise log_away(error) from None
 
     def respond(
         self,
@@ -200,3 +188,7 @@ class Service:
         reachable = self.runner.journal.reachable
         status = "draining" if self.draining else "ok" if reachable else "the log cannot be read"
         return JSONResponse({"status": status}, 200 if status == "ok" else 503)
+
+
+def log_away(error: LogAway) -> Refused:
+    return refuse(503, str(error), **{"retry-after": "1"})

@@ -24,12 +24,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 import streamll
 from streamll.serve.cancelling import OwnRun, Unread
 from streamll.serve.formats import Format, Telling, make_format
-from streamll.serve.frames import Item, Position, read_position
+from streamll.serve.frames import Item, Position, broken, read_position
+from streamll.serve.journal import LogAway
 from streamll.serve.programs import Served, reply_of
 from streamll.serve.readers import items_from_log, read_up_to
+from streamll.serve.runner import NoSuchRun
 from streamll.serve.sending import STALL_SECONDS, Patience
 
-NORMAL, BAD, RESTART, TOO_SLOW = 1000, 1008, 1012, 1013
+NORMAL, BAD, RESTART, LATER = 1000, 1008, 1012, 1013
 
 
 async def websocket_stream(
@@ -69,14 +71,24 @@ async def websocket_stream(
         await websocket.close(BAD)
         return
     await websocket.accept()
-    if position is None:
-        served = Served(name="program", program=program, fields=wanted)
-        position = Position(await runner.start(served, given, context=context))
+    try:
+        if position is None:
+            served = Served(name="program", program=program, fields=wanted)
+            position = Position(await runner.start(served, given, context=context))
+        elif not await runner.has_more(position):
+            await websocket.close()
+            return
+    except NoSuchRun as error:
+        await websocket.close(BAD, str(error))
+        return
+    except LogAway as error:
+        await websocket.close(LATER, str(error))
+        return
     run_id = position.run_id
     if position.seq >= 0:
         await catch_up(websocket, form, read_up_to(runner.journal, position))
     items = items_from_log(runner.journal, position)
-    await send_items(websocket, form, items, lambda: runner.cancel(run_id))
+    await send_items(websocket, form, items, lambda: runner.cancel(run_id), run_id=run_id)
 
 
 async def catch_up(
@@ -98,6 +110,8 @@ async def send_items(
     form: Format,
     batches: AsyncGenerator[list[Item], None],
     cancel: Callable[[], None],
+    *,
+    run_id: str = "",
     stall_seconds: float = STALL_SECONDS,
 ) -> None:
     """Send items until they end, the client leaves, or takes nothing any more.
@@ -116,11 +130,14 @@ async def send_items(
         for task in (sender, listener):
             task.cancel()
         await asyncio.wait({sender, listener})
-    failed = sender.cancelled() or sender.exception() is not None
+    error = None if sender.cancelled() else sender.exception()
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-        await websocket.close(TOO_SLOW if failed else NORMAL)
-    if not sender.cancelled() and isinstance(sender.exception(), streamll.StreamllError):
-        sender.result()
+        if isinstance(error, LogAway):
+            for payload in broken(form, run_id, error):
+                await websocket.send_text(payload.decode())
+        await websocket.close(LATER if error is not None or sender.cancelled() else NORMAL)
+    if isinstance(error, streamll.StreamllError) and not isinstance(error, LogAway):
+        raise error
 
 
 async def _send(
