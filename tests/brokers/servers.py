@@ -267,7 +267,11 @@ def listens(port: int) -> bool:
 
 
 class Wire:
-    """Forwards connections to a server; ``cut`` breaks them, ``stall`` lets nothing through."""
+    """Forwards connections to a server, and does what networks do to them.
+
+    ``cut`` breaks them and refuses others; ``stall`` keeps them, accepts others, and lets nothing
+    through, as a network that drops packets does; ``lose`` does that to those of now, for ever.
+    """
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -276,8 +280,7 @@ class Wire:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._lock = threading.Lock()
         self._is_cut = False
-        self._flows = threading.Event()
-        self._flows.set()
+        self._flows = [_set_event()]  # the last one is that of new connections
         self._closed = False
         threading.Thread(target=self._accept, name="wire", daemon=True).start()
 
@@ -292,13 +295,18 @@ class Wire:
                     end.shutdown(socket.SHUT_RDWR)
                 end.close()
 
+    def stall(self) -> None:
+        """Let nothing through until ``mend``; what is on its way then arrives late."""
+        self._flows[-1].clear()
+
+    def lose(self) -> None:
+        """Never let anything of the connections of now through again; new ones work."""
+        self._flows[-1].clear()
+        self._flows.append(_set_event())
+
     def mend(self) -> None:
         self._is_cut = False
-        self._flows.set()
-
-    def stall(self) -> None:
-        """Keep the connections and let nothing through, as a network that drops packets does."""
-        self._flows.clear()
+        self._flows[-1].set()
 
     def close(self) -> None:
         self._closed = True
@@ -306,7 +314,8 @@ class Wire:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
-        self._flows.set()
+        for flows in self._flows:
+            flows.set()
 
     def _accept(self) -> None:
         while not self._closed:
@@ -324,17 +333,26 @@ class Wire:
                 continue
             with self._lock:
                 self._pairs.append((client, server))
-            for one, other in ((client, server), (server, client)):
-                threading.Thread(target=self._forward, args=(one, other), daemon=True).start()
+            for ends in ((client, server), (server, client)):
+                threading.Thread(
+                    target=self._forward, args=(*ends, self._flows[-1]), daemon=True
+                ).start()
 
-    def _forward(self, one: socket.socket, other: socket.socket) -> None:
+    def _forward(self, one: socket.socket, other: socket.socket, flows: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := one.recv(65536):
-                self._flows.wait()
+                flows.wait()
                 other.sendall(data)
+        flows.wait()  # an end is a packet as well
         for end in (one, other):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+def _set_event() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
 
 
 @contextlib.contextmanager

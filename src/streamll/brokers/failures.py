@@ -12,7 +12,7 @@ from pathlib import Path
 
 from streamll.core.errors import ConfigurationError
 
-_CAPITALS = re.compile(r"\[SSL(?:: ?\w+)?\] ")
+_CAPITALS = re.compile(r"(?:\[Errno -?\d+\] )?\[SSL(?:: ?\w+)?\] ")
 _PLACE = re.compile(r"\.? ?\(_ssl\.c:\d+\)\.?|_ssl\.c:\d+: ")
 
 

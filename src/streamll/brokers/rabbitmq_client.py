@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from typing import Any
 from urllib.parse import parse_qs
@@ -58,15 +59,25 @@ def checked(url: str) -> str:
 
 async def connected(url: str) -> Any:
     aio_pika = library()
-    from aio_pika import connection as plain
-
     _told_by_us()
     return await aio_pika.connect(
         url,
         timeout=CONNECT_SECONDS,
-        connection_class=plain.Connection,
+        connection_class=_connection_class(),
         heartbeat=HEARTBEAT_SECONDS,
     )
+
+
+@functools.cache
+def _connection_class() -> Any:
+    """The library's plain connection, one that does not reconnect by itself.
+
+    It is closed by whoever opened it: the library's own finalizer runs on any thread, where it can
+    only warn of a coroutine that is not awaited.
+    """
+    from aio_pika.connection import Connection
+
+    return type("Connection", (Connection,), {"__del__": lambda _: None})
 
 
 async def closed(connection: Any) -> None:

@@ -35,6 +35,9 @@ TARGET = "streamll:events"
 LOOK_SECONDS = 0.004
 """How often a reader looks for news."""
 
+BUSY_SECONDS = 5.0
+"""How long a file that somebody else has locked is waited for, before that counts as a failure."""
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS streamll_entries (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -89,7 +92,9 @@ def path_of(place: str | os.PathLike[str]) -> str:
 
 def connected(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
     """A connection to the log, made if it is not there."""
-    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
