@@ -64,3 +64,25 @@ def test_uninstall_restores_every_hook(lm, heard):
     assert heard.events == []
     streamll.instrument(program, stream_fields=["answer"], sinks=[heard])
     assert program("Why?").answer == heard.text("answer")
+
+
+def test_who_wraps_a_hook_keeps_what_he_wrapped(lm, heard, monkeypatch):
+    """Another tracing library may come later: it is not torn out, and nothing is heard twice."""
+    program = streamll.instrument(QA(), stream_fields="*", sinks=[heard])
+    ours, called = dspy.Module.__call__, []
+
+    def theirs(self, *args, **kwargs):
+        called.append(type(self).__name__)
+        return ours(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dspy.Module, "__call__", theirs)
+        streamll.uninstall()
+        assert dspy.Module.__call__ is theirs
+        program = streamll.instrument(program, stream_fields="*", sinks=[heard])
+        answer = program("Why?").answer
+    assert called.count("QA") == 1
+    assert heard.text("answer") == answer
+    assert len(heard.of("run.start")) == 1
+    streamll.uninstall()
+    assert dspy.Module.__call__ is not ours

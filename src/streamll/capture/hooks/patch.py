@@ -40,13 +40,14 @@ from streamll.configuration import logger
 from streamll.context import find_publisher_with, get_context, scoped_context
 
 _lock = threading.Lock()
-_originals: list[tuple[Any, str, Any]] = []
+_ABSENT = object()
+_hooks: dict[tuple[Any, str], tuple[Any, Any]] = {}  # where → what was there before, and ours
 
 
 def install() -> None:
-    """Put the hooks on; does nothing when they are."""
+    """Put the hooks on; does nothing where they are."""
     with _lock:
-        if _originals:
+        if _installed():
             return
         _wrap(dspy.Module, "__call__", _captured_call)
         _wrap(dspy.Module, "acall", _captured_acall)
@@ -73,26 +74,35 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Take every hook off again; runs under way go on without further events."""
+    """Take the hooks off again; runs under way go on without further events.
+
+    One that somebody else has wrapped since stays inside that wrapper, and does what it did.
+    """
     with _lock:
-        while _originals:
-            owner, name, original = _originals.pop()
+        for (owner, name), (original, ours) in list(_hooks.items()):
+            if vars(owner).get(name) is not ours:
+                continue
             if original is _ABSENT:
                 delattr(owner, name)
             else:
                 setattr(owner, name, original)
+            del _hooks[owner, name]
         stand_in.uninstall()
 
 
-_ABSENT = object()
+def _installed() -> bool:
+    """Whether all hooks are on; after ``uninstall`` it is only those inside wrappers of others."""
+    return (dspy.Module, "_streamll_stream_fields") in _hooks
 
 
 def _replace(owner: Any, name: str, value: Any) -> None:
-    _originals.append((owner, name, vars(owner).get(name, _ABSENT)))
+    _hooks[owner, name] = (vars(owner).get(name, _ABSENT), value)
     setattr(owner, name, value)
 
 
 def _wrap(owner: Any, name: str, hook: Callable[..., Any]) -> None:
+    if (owner, name) in _hooks:
+        return
     original = getattr(owner, name, None)
     if original is None:
         logger.warning("this DSPy has no %s of its old name; capture does without", name)
