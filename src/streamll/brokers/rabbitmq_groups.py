@@ -28,8 +28,11 @@ DELIVERIES_IN_ALL = 100
 """After so many deliveries RabbitMQ itself makes a group's message a dead letter."""
 
 ANSWER_SECONDS = 10.0
-TURN_SECONDS = 0.2
+TURN_SECONDS = 0.1
 """How often a member looks whether the one that copies has done."""
+
+PATIENCE = 2.0
+"""How long joining waits for a copy; a longer one goes on while there is nothing to read."""
 
 LOOK_SECONDS = 0.5
 """How often a member looks whether the history is empty for good."""
@@ -126,20 +129,21 @@ class GroupQueues:
         marker = uuid.uuid4().hex
         exchange = await channel.get_exchange(self._log, ensure=False)
         await exchange.publish(_persistent(MARKER, marker), "marker", timeout=ANSWER_SECONDS)
-        await self._copy(channel, marker)
+        if not await self._copy(channel, marker):
+            await channel.queue_delete(self.history)
         while (await live.get(no_ack=True, timeout=ANSWER_SECONDS)).message_id != marker:
             pass
         await channel.queue_delete(self._filling)
         await channel.close()
 
-    async def _copy(self, channel: Any, marker: str) -> None:
-        """From the stream to the history, up to the marker and without it."""
+    async def _copy(self, channel: Any, marker: str) -> int:
+        """From the stream to the history, up to the marker and without it; how much that was."""
         await channel.set_qos(prefetch_count=LIMIT)
         arrived: asyncio.Queue[Any] = asyncio.Queue()
         stream = await channel.get_queue(f"{self._log}.log", ensure=False)
         begin = "first" if self._start in ("new", "beginning") else int(self._start) + 1
         tag = await stream.consume(arrived.put, arguments={"x-stream-offset": begin})
-        reached = False
+        copied, reached = 0, False
         while not reached:
             messages = [await asyncio.wait_for(arrived.get(), ANSWER_SECONDS)]
             while not arrived.empty():
@@ -151,11 +155,13 @@ class GroupQueues:
                 reached = True
                 messages = messages[: found.index(marker)]
             copies = [_persistent(message.body) for message in messages]
+            copied += len(copies)
             send = channel.default_exchange.publish
             await asyncio.wait_for(
                 asyncio.gather(*(send(copy, self.history) for copy in copies)), ANSWER_SECONDS
             )
         await stream.cancel(tag)
+        return copied
 
 
 class Membership:
@@ -179,6 +185,7 @@ class Membership:
         if await self._queues.make(connection):
             self._filling = asyncio.create_task(self._queues.complete(connection))
             self._filling.add_done_callback(_noted)
+            await self.go_on(PATIENCE)
         else:
             await self._begin()
 
@@ -187,10 +194,10 @@ class Membership:
         """Whether the group is being made yet, and gets nothing."""
         return self._filling is not None
 
-    async def go_on(self) -> None:
+    async def go_on(self, patience: float = WAIT) -> None:
         """Look what comes next; to be called while no messages arrive."""
         if self._filling is not None:
-            done, _ = await asyncio.wait([self._filling], timeout=WAIT)
+            done, _ = await asyncio.wait([self._filling], timeout=patience)
             if done:
                 filling, self._filling = self._filling, None
                 filling.result()
@@ -215,8 +222,11 @@ class Membership:
         return live[0] + (history[0] if history else 0) + len(self._held)
 
     async def _begin(self) -> None:
-        old = await self._queues.waiting(self._connection, self._queues.history)
-        await self._consume(self._queues.history if old else self._queues.live)
+        history = await self._queues.waiting(self._connection, self._queues.history)
+        if history is not None:
+            await self._consume(self._queues.history)
+        if history is None or not history[0]:
+            await self._consume(self._queues.live)
 
     async def _consume(self, name: str) -> None:
         queue = await self._channel.get_queue(name, ensure=False)
