@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
@@ -173,11 +174,18 @@ class Worker(Generic[T]):
                     return
                 batch = []
             except ChannelOverflow:
+                self._finish()
                 return
             if self._take(batch, again=again is not None) and self._retire():
                 return
             if 0 < len(batch) < self._batch:
                 self._hurry.wait(self._gather)
+
+    def _finish(self) -> None:
+        """The channel has failed and nothing new will come: what has been kept for later is left."""
+        while (again := self._pending()) is not None:
+            time.sleep(again)
+            self._handle([])
 
     def _take(self, batch: list[Any], *, again: bool) -> bool:
         """Handle a batch; True when somebody asked for the end and everything is handled."""
