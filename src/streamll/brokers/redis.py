@@ -19,6 +19,7 @@ from streamll.brokers import redis_client
 from streamll.brokers.opening import without_password
 from streamll.brokers.outbox import Parcel
 from streamll.brokers.overview import LOOK_BACK, Overview
+from streamll.brokers.redis_ahead import Ahead, place_of
 from streamll.brokers.sink import BrokerSink, fill
 from streamll.brokers.source import LIMIT, WAIT, Entry, Options, dead_letters
 
@@ -164,6 +165,7 @@ class RedisSource:
         self._own: str | None = None
         self._next_claim = 0.0
         self._claim_from = "0-0"
+        self._ahead = Ahead(options.target)
 
     @property
     def place(self) -> str:
@@ -227,14 +229,14 @@ class RedisSource:
 
     async def lag(self) -> int | None:
         if self._options.group is None:
-            newer = await self._redis.xrange(
-                self._options.target, f"({self._after or '0-0'}", "+", count=1000
-            )
-            return len(newer)
+            return await self._ahead.count(self._redis, self._after)
         for group in await self._redis.xinfo_groups(self._options.target):
             if group["name"].decode() == self._options.group:
                 lag = group.get("lag")
-                return None if lag is None else int(lag) + int(group["pending"])
+                if lag is None:  # Redis 6.2, or a group that began in the middle
+                    last = _text(group["last-delivered-id"])
+                    lag = await Ahead(self._options.target).count(self._redis, last)
+                return int(lag) + int(group["pending"])
         return None
 
     async def close(self) -> None:
@@ -275,6 +277,7 @@ class RedisSource:
         entries = _entries(answer)
         if entries:
             self._after = entries[-1].cursor
+            self._ahead.read(len(entries), self._after)
         return entries
 
     async def _read_as_member(self) -> list[Entry]:
@@ -313,7 +316,7 @@ class RedisSource:
 
     async def _pending(self, entry_ids: Iterable[str]) -> dict[str, int]:
         """What this member has not acknowledged around these, and how often each was given out."""
-        places = sorted(entry_ids, key=_place)
+        places = sorted(entry_ids, key=place_of)
         pending = await self._redis.xpending_range(
             self._options.target,
             self._options.group,
@@ -351,9 +354,3 @@ def _body(fields: Any) -> bytes:
 
 def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _place(entry_id: str) -> tuple[int, int]:
-    """An entry's id as what it is sorted by."""
-    milliseconds, _, number = entry_id.partition("-")
-    return int(milliseconds), int(number or 0)
