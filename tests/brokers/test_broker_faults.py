@@ -9,7 +9,6 @@ SQLite, which is no server, has ``test_sqlite_faults.py``; what a full sink does
 from __future__ import annotations
 
 import statistics
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,9 +25,9 @@ from brokers.servers import (
     valkey_binary,
     wait_until,
 )
+from brokers.watching import Reader, check_complete, check_nothing_lost, meanwhile, paced_runs
 from brokers.ways import be_impatient, through
-from streamll.consumer import EventConsumer
-from streamll.core.events import Status, StreamGap
+from streamll.core.events import Status
 from streamll.sinks import open_sink
 
 RUNS = 20
@@ -60,72 +59,6 @@ def server(kept):
     yield kept
     if kept.process is None:
         kept.start()
-
-
-class Reader:
-    """A consumer that reads a log all the time, through whatever happens to the broker."""
-
-    def __init__(self, url: str, target: str) -> None:
-        self.events = []
-        self.consumer = EventConsumer(url, target, start="beginning")
-        self.consumer.subscribe(self.events.append)
-        self.consumer.start()
-
-    def wait_for_ends(self, count: int) -> None:
-        wait_until(lambda: self.ended() >= count, BOUND, f"{count} runs have been read")
-
-    def ended(self) -> int:
-        return sum(event.event_type == "run.end" for event in list(self.events))
-
-    def stop(self) -> None:
-        assert self.consumer.stop()
-
-
-def paced_runs(sink, count: int = RUNS, tokens: int = 150, pace: float = 0.01) -> list[list]:
-    """So many runs at once, each on its thread, a token every ``pace`` seconds; returns at the end.
-
-    The median run spends next to nothing in ``put``, whatever becomes of the broker.
-    """
-    runs = [make_run(f"r{n}", [f"{n}.{i} " for i in range(tokens)]) for n in range(count)]
-
-    def play(run) -> float:
-        inside = 0.0
-        for event in run:
-            began = time.perf_counter()
-            sink.put(event)
-            inside += time.perf_counter() - began
-            time.sleep(pace)
-        return inside / (len(run) * pace)
-
-    with ThreadPoolExecutor(count) as pool:
-        shares = list(pool.map(play, runs))
-    assert statistics.median(shares) < 0.2
-    return runs
-
-
-@contextmanager
-def meanwhile(work):
-    """Do ``work`` on a thread beside the block; both are over at the end."""
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    yield
-    thread.join(BOUND)
-    assert not thread.is_alive()
-
-
-def check_complete(read, runs) -> None:
-    check_order(read)
-    found = by_run(read)
-    assert found.keys() == {run[0].run_id for run in runs}
-    for run in runs:
-        assert text_of(found[run[0].run_id]) == text_of(run)
-    assert not [event for event in read if isinstance(event, StreamGap)]
-
-
-def check_nothing_lost(sink) -> None:
-    told = sink.statistics()
-    assert (told.dropped, told.failed, told.buffered) == (0, 0, 0)
-    assert told.handled + told.merged == told.received
 
 
 def test_a_killed_broker_that_restarts_loses_nothing(server, practice, capsys):
