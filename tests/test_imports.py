@@ -71,10 +71,10 @@ RULES = {
     ),
     # the seeds' spellings of what the rest does
     "compat": Rule({".capture", ".compat", ".core", ".flow", "dspy"}),
-    # a server of its own; only the helper that makes a `dspy.LM` for it knows DSPy
+    # a server of its own; only what makes a `dspy.LM` for it, or records one, knows DSPy
     "testing": Rule(
         {".core", ".sinks", ".testing", "h11", "msgspec"},
-        within={".capture", ".configuration", "dspy"},
+        within={".capture", ".configuration", "dspy", "httpx"},
     ),
     # models to talk to: the other part that imports dspy, for its provider client
     "services": Rule(

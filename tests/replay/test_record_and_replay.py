@@ -32,16 +32,23 @@ def story(events):
     return told
 
 
-@pytest.fixture(params=["openai", "responses", "anthropic"])
-def wire(request):
+@pytest.fixture(
+    params=[
+        {"wire": "openai"}, {"wire": "responses"}, {"wire": "anthropic"},
+        {"wire": "openai", "engine": "litellm"}, {"wire": "anthropic", "engine": "litellm"},
+    ],
+    ids=lambda options: " by ".join(options.values()),
+)  # fmt: skip
+def options(request):
+    """How the provider is asked."""
     return request.param
 
 
 @pytest.fixture
-def recording(practice, wire, tmp_path):
+def recording(practice, options, tmp_path):
     """A recording of one question, and what was answered."""
     practice.script({"reasoning": "It is a French one. 🇫🇷", "answer": "Paris, naturally."})
-    dspy.configure(lm=practice.lm(wire=wire))
+    dspy.configure(lm=practice.lm(**options))
     with record(tmp_path / "run.jsonl") as path:
         answer = dspy.ChainOfThought("question -> answer")(question=QUESTION)
     practice.stop()  # from here on there is no provider
@@ -57,9 +64,9 @@ def test_a_recording_plays_through_the_same_program_without_its_provider(recordi
     assert played.unused == []
 
 
-def test_an_async_program_is_recorded_and_replayed(practice, wire, tmp_path):
+def test_an_async_program_is_recorded_and_replayed(practice, options, tmp_path):
     practice.script({"answer": "Paris"})
-    dspy.configure(lm=practice.lm(wire=wire))
+    dspy.configure(lm=practice.lm(**options))
     program = dspy.Predict("question -> answer")
 
     async def ask():

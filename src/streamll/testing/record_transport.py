@@ -1,7 +1,7 @@
 """What DSPy's own provider client sends and receives, seen at its transport.
 
 ``tapped_transports`` is the one place that knows lm15's private parts here. Requests that go
-through LiteLLM do not pass; neither do answers from DSPy's cache.
+through LiteLLM pass in ``record_litellm``; answers from DSPy's cache pass nowhere.
 """
 
 # ruff: noqa: SLF001 - the transport offers no place to listen
@@ -31,6 +31,13 @@ def tapped_transports(tap: Tap) -> Iterator[None]:
         (StdlibTransport, "stream", _sync(StdlibTransport.stream, tap)),
         (StdlibAsyncTransport, "_do_stream", _async(StdlibAsyncTransport._do_stream, tap)),
     ]
+    with replaced(places):
+        yield
+
+
+@contextmanager
+def replaced(places: list[tuple[Any, str, Callable[..., Any]]]) -> Iterator[None]:
+    """Inside, other functions stand in the places of some."""
     originals = [(owner, name, vars(owner)[name]) for owner, name, _ in places]
     for owner, name, replacement in places:
         setattr(owner, name, replacement)

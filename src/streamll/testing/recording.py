@@ -10,7 +10,8 @@ from typing import Any
 
 from streamll.sinks.jsonl import JSONLSink
 from streamll.testing.record_file import Book, Take
-from streamll.testing.record_transport import everything_watched, own_cache, tapped_transports
+from streamll.testing.record_litellm import tapped_requests
+from streamll.testing.record_transport import everything_watched, own_cache
 
 
 @contextmanager
@@ -25,13 +26,13 @@ def record(path: str | os.PathLike[str]) -> Iterator[Path]:
     show; of prompts only a digest, of credentials nothing. ``streamll.configure(redact=…)``
     applies to the events, not to the replies.
 
-    For DSPy's own provider client; calls that go through LiteLLM leave events alone.
+    For language models and embedders that DSPy asks, by its own provider client or through LiteLLM.
     """
     file = Path(path)
     sink = JSONLSink(file, append=False)
     book = Book(file)
     try:
-        with own_cache(), tapped_transports(_Recorder(book)), everything_watched(sink):
+        with own_cache(), tapped_requests(_Recorder(book)), everything_watched(sink):
             yield file
     finally:
         sink.stop()

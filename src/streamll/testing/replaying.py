@@ -23,13 +23,18 @@ from streamll.testing.record_file import (
     recorded_events,
     recorded_exchanges,
 )
-from streamll.testing.record_transport import everything_watched, own_cache, tapped_transports
+from streamll.testing.record_litellm import tapped_requests
+from streamll.testing.record_transport import everything_watched, own_cache
 from streamll.testing.recorded import RecordedRequest
 from streamll.testing.server import PracticeServer
 from streamll.testing.wires import Wire
 from streamll.testing.wires.base import encode
 
-KEYS = ("OPENAI", "ANTHROPIC", "GEMINI", "GROQ", "OPENROUTER", "DEEPSEEK", "XAI")
+KEYS = (
+    "OPENAI", "ANTHROPIC", "GEMINI", "GROQ", "OPENROUTER", "DEEPSEEK", "XAI", "AZURE", "CEREBRAS",
+    "COHERE", "FIREWORKS_AI", "HUGGINGFACE", "MISTRAL", "NVIDIA_NIM", "PERPLEXITYAI", "TOGETHERAI",
+    "VOYAGE",
+)  # fmt: skip
 """Providers whose clients want a key before they ask; none is sent anywhere."""
 
 
@@ -68,8 +73,7 @@ def replay(path: str | os.PathLike[str], *, speed: float = 1.0) -> Iterator[Repl
     ...         yield played
 
     A request gets the reply that the same request got; equal requests get theirs in order. One
-    that is not in the recording fails, and says so: the program asks something else by now. Calls
-    that DSPy hands to LiteLLM pass by: they are neither recorded nor held back from their provider.
+    that is not in the recording fails, and says so: the program asks something else by now.
 
     Args:
         speed: 2.0 plays twice as fast as it was, ``math.inf`` at once.
@@ -88,7 +92,7 @@ def replay(path: str | os.PathLike[str], *, speed: float = 1.0) -> Iterator[Repl
         server,
         mock.patch.dict(os.environ, keys),
         own_cache(),
-        tapped_transports(_Redirect(server.url)),
+        tapped_requests(_Redirect(server.url)),
         everything_watched(sink),
     ):
         yield Replay(server, sink, recorded)
