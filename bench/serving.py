@@ -92,16 +92,14 @@ def bare_app():
 
 
 def streamll_app(log: str):
-    from streamll.brokers.opening import open_sink
     from streamll.serve import Limits, create_app, service
 
     async def always(self, position):  # the readers come before the first event
         return True
 
     service.Service.has_more = always
-    sink = open_sink(log)
     app = create_app(print, log=log, limits=Limits(readers=100_000), viewer=False)
-    return controlled(sink.put, [], app)
+    return controlled(app._service.runner.journal.sink.put, [], app)
 
 
 def controlled(put, routes, mounted=None):

@@ -296,9 +296,9 @@ def test_vercels_reader_resumes_a_run_at_any_place(serve, lm, log):
 
 
 def test_a_reader_far_behind_what_is_kept_goes_on_from_the_log(serve, lm, log, monkeypatch):
-    from streamll.serve import journal
+    from streamll.serve import feed
 
-    monkeypatch.setattr(journal, "KEPT_EVENTS", 10)
+    monkeypatch.setattr(feed, "KEPT_EVENTS", 10)
     server = serve(create_app(dspy.Predict("question -> answer"), log=log))
     events = long_run(0)
     put(log, events[:30])

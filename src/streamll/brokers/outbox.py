@@ -19,17 +19,34 @@ from typing import Any
 import msgspec
 
 from streamll.brokers import tracing
-from streamll.core.events import NOBODY, NOTHING, Event, Identity, StreamGap, TokenEvent
-from streamll.core.wire import encode_batch
+from streamll.core.events import (
+    NOBODY,
+    NOTHING,
+    Event,
+    FieldEnd,
+    FieldStart,
+    Identity,
+    StreamGap,
+    Thinking,
+    TokenEvent,
+)
+from streamll.core.wire import decode_batch, encode_batch
 
 HEADING = 128
 """About what id and traceparent add to a parcel."""
+
+KEPT_BYTES = 2**20
+"""Beyond this, parcels that wait are bytes and nothing else."""
+
+TEXTS = frozenset({TokenEvent, FieldStart, FieldEnd, Thinking})
+"""Kinds that hold texts and numbers only: read back, they are what they were."""
 
 
 class Parcel(msgspec.Struct, gc=False):
     """One entry of a log. ``events`` are those it holds, ``stands_for`` counts the parts of merged
     tokens and the losses it announces as well. ``heading`` has the id, which it gets when it is to
-    be sent.
+    be sent. ``told`` are the events themselves, where they need not be read back to be what the
+    log has.
     """
 
     run_id: str | None
@@ -40,6 +57,7 @@ class Parcel(msgspec.Struct, gc=False):
     stands_for: int
     traceparent: str | None
     rest: bytes
+    told: list[Event] | None = None
     heading: bytes = b""
 
     @property
@@ -47,14 +65,23 @@ class Parcel(msgspec.Struct, gc=False):
         return self.heading + self.rest
 
     @property
+    def logged(self) -> list[Event]:
+        """The events as a reader of the log gets them."""
+        return decode_batch(self.body) if self.told is None else self.told
+
+    @property
     def size(self) -> int:
         return len(self.rest) + HEADING
 
 
 class Outbox:
-    """Parcels that wait, oldest first. ``bytes`` never exceeds ``max_bytes`` after ``add``."""
+    """Parcels that wait, oldest first. ``bytes`` never exceeds ``max_bytes`` after ``add``.
+
+    With ``keeps_events`` parcels have what they were made of, as long as they are few.
+    """
 
     def __init__(self, max_bytes: int, max_entry_bytes: int) -> None:
+        self.keeps_events = False
         self.max_bytes = max_bytes
         self.max_entry_bytes = max_entry_bytes
         self.bytes = 0
@@ -64,7 +91,7 @@ class Outbox:
         self._parcels: deque[Parcel] = deque()
         self._tried = 0  # so many of the oldest have an id, since they may have arrived already
         self._lost: dict[str | None, tuple[int, str]] = {}
-        self._producer = uuid.uuid4().hex
+        self.producer = uuid.uuid4().hex
         self._made = 0
 
     def __bool__(self) -> bool:
@@ -124,16 +151,24 @@ class Outbox:
             stands_for(events),
             traceparent,
             envelope[1:],
+            self._kept(events),
         )
         self._parcels.append(parcel)
         self.bytes += parcel.size
         self.events += len(events)
 
+    def _kept(self, events: list[Event]) -> list[Event] | None:
+        if not self.keeps_events or self.bytes > KEPT_BYTES:
+            return None
+        if not all(type(event) in TEXTS and not event.extra for event in events):
+            return None
+        return events if all(type(v) is str for v in events[0].context.values()) else None
+
     def _number(self, parcel: Parcel) -> None:
         """Head the envelope with the keys that belong to its way through a broker."""
         self._made += 1
         trace = f'"{tracing.KEY}":"{parcel.traceparent}",' if parcel.traceparent else ""
-        parcel.heading = f'{{"id":"{self._producer}:{self._made}",{trace}'.encode()
+        parcel.heading = f'{{"id":"{self.producer}:{self._made}",{trace}'.encode()
 
     def _forget(self, parcel: Parcel) -> None:
         self.bytes -= parcel.size

@@ -193,6 +193,9 @@ class RabbitMQSource:
         entries: list[Entry] = await self._there(self._read())
         return entries
 
+    def pass_over(self, receipt: object) -> None:
+        """Nothing tells whether there is something of others in between."""
+
     async def acknowledge(self, entry: Entry) -> None:
         connection, message = entry.receipt
         if self._group and (connection is self._connection or self._connection is None):

@@ -197,6 +197,9 @@ class RedisSource:
         claimed = await self._claim()
         return claimed or await self._read_as_member()
 
+    def pass_over(self, receipt: object) -> None:
+        """Nothing tells whether there is something of others in between."""
+
     async def acknowledge(self, entry: Entry) -> None:
         await self._redis.execute_command(
             "XACK", self._options.target, self._options.group, entry.cursor

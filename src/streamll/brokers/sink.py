@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from string import Formatter
 from typing import Any, Protocol
 
@@ -42,11 +42,17 @@ OPEN_SECONDS = 1.0
 it alone for this long each time: short enough to find a broker that restarts within ``stop()``."""
 
 
+Confirmed = Callable[[list[list[Event]], object], None]
+
+
 class Transport(Protocol):
     """A connection to a broker."""
 
-    def send(self, parcels: list[Parcel]) -> None:
-        """Send in order; return when the broker has confirmed all of them, raise otherwise."""
+    def send(self, parcels: list[Parcel]) -> object:
+        """Send in order; return when the broker has confirmed all of them, raise otherwise.
+
+        What is returned tells a source of the same kind where they are; see ``Source.pass_over``.
+        """
 
     def close(self) -> None: ...
 
@@ -88,6 +94,7 @@ class BrokerSink(BaseSink):
     _batches: int
     _failures: int
     _failures_in_a_row: int
+    _confirmed_to: Confirmed | None
 
     def __init__(
         self,
@@ -118,6 +125,22 @@ class BrokerSink(BaseSink):
 
     def _connect(self) -> Transport:
         raise ConfigurationError(f"{type(self).__name__} does not say how to connect")
+
+    # --- for readers in this process ------------------------------------------------------------
+
+    def confirm_to(self, listener: Confirmed) -> None:
+        """Tell ``listener`` on the worker's thread what the log has got: each entry's events, in
+        order, and what ``Transport.send`` returned. Readers in this process then need not read it
+        back. It must not raise.
+        """
+        self._begin_anew_after_fork()
+        self._confirmed_to = listener
+        self._outbox.keeps_events = True
+
+    @property
+    def producer(self) -> str:
+        """What the ids of this sink's entries begin with."""
+        return self._outbox.producer
 
     # --- what a run calls -----------------------------------------------------------------------
 
@@ -186,13 +209,13 @@ class BrokerSink(BaseSink):
             try:
                 if self._transport is None:
                     self._transport = self._connect()
-                self._transport.send(parcels)
+                receipt = self._transport.send(parcels)
             except Exception as error:  # noqa: BLE001 - whatever it is, the events are kept
                 self._broker_failed(error)
             else:
-                self._arrived(parcels)
+                self._arrived(parcels, receipt)
 
-    def _arrived(self, parcels: list[Parcel]) -> None:
+    def _arrived(self, parcels: list[Parcel], receipt: object) -> None:
         self._outbox.sent(len(parcels))
         self._confirmed += sum(parcel.events for parcel in parcels)
         self._entries += len(parcels)
@@ -202,6 +225,8 @@ class BrokerSink(BaseSink):
         if self._failures_in_a_row:
             self._failures_in_a_row = 0
             logger.info("sink %s: %s is back", type(self).__name__, self.destination)
+        if self._confirmed_to is not None:
+            self._confirmed_to([parcel.logged for parcel in parcels], receipt)
 
     def _broker_failed(self, error: Exception) -> None:
         if not self._failures_in_a_row:
@@ -235,7 +260,9 @@ class BrokerSink(BaseSink):
                 transport.close()
 
     def _begin_anew_after_fork(self) -> None:
-        """In a forked child: the parent ships what it had, through connections of its own."""
+        """In a forked child: the parent ships what it had, through connections of its own, and its
+        readers are not the child's.
+        """
         if self._process != os.getpid():
             self._left_behind.append(self._transport)  # not to be closed: the parent uses it
             self._begin()
@@ -243,6 +270,7 @@ class BrokerSink(BaseSink):
     def _begin(self) -> None:
         self._process = os.getpid()
         self._outbox = Outbox(*self._max_bytes)
+        self._confirmed_to = None
         self._breaker = CircuitBreaker(PAUSES.attempts + 1, OPEN_SECONDS)
         self._rest_until = 0.0
         self._failures_in_a_row = 0

@@ -64,6 +64,11 @@ class Source(Protocol):
     async def read(self) -> list[Entry]:
         """Entries in order, or none after ``WAIT`` seconds without any."""
 
+    def pass_over(self, receipt: object) -> None:
+        """The reader has these entries, which a sink of this process wrote (what its transport
+        returned says which): if they come next, they need not be read.
+        """
+
     async def acknowledge(self, entry: Entry) -> None:
         """A group has done with the entry. Nothing happens where the broker took it back before."""
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import os
 import sqlite3
 import threading
@@ -71,6 +72,9 @@ INSERT = (
     "INSERT INTO streamll_entries (target, run_id, first_seq, last_seq, written_at, body) "
     "VALUES (?, ?, ?, ?, ?, ?)"
 )
+ROWS_AT_ONCE = 128
+"""Rows of one statement. Python lets other threads in at every statement, and a busy one does not
+give way at once: fifty statements of a row each can take fifty times as long as one of fifty."""
 
 
 def path_of(place: str | os.PathLike[str]) -> str:
@@ -203,22 +207,25 @@ class _Writer(_Holder):
         self._next_cleaning = 0.0
         Path(path).parent.mkdir(parents=True, exist_ok=True)
 
-    def send(self, parcels: list[Parcel]) -> None:
+    def send(self, parcels: list[Parcel]) -> range:
         now = time.time()
         rows = [(fill(self._target, p), p.run_id, p.first, p.last, now, p.body) for p in parcels]
         with self._lock:
             if self._connection is None:
                 self._connection = self._open()
-            self._write(self._connection, rows, now)
+            last = self._write(self._connection, rows, now)
+        return range(last - len(rows) + 1, last + 1)  # nobody else writes in between
 
-    def _write(self, log: sqlite3.Connection, rows: list[Any], now: float) -> None:
+    def _write(self, log: sqlite3.Connection, rows: list[Any], now: float) -> int:
         with _transaction(log) as connection:
-            connection.executemany(INSERT, rows)
+            _insert(connection, rows)
+            [last] = connection.execute("SELECT last_insert_rowid()").fetchone()
             if self._keep is not None and now >= self._next_cleaning:
                 self._next_cleaning = now + min(self._keep / 10, 60)
                 connection.execute(
                     "DELETE FROM streamll_entries WHERE written_at < ?", (now - self._keep,)
                 )
+        return int(last)
 
     def close(self) -> None:
         with self._lock:
@@ -268,6 +275,10 @@ class SQLiteSource(_Holder):
                 return entries
             await asyncio.sleep(LOOK_SECONDS)
 
+    def pass_over(self, receipt: object) -> None:
+        if isinstance(receipt, range) and receipt.start - 1 == self._after:
+            self._after = receipt[-1]
+
     async def acknowledge(self, entry: Entry) -> None:
         await self._execute(
             "DELETE FROM streamll_claims WHERE target = ? AND name = ? AND entry = ?",
@@ -309,14 +320,17 @@ class SQLiteSource(_Holder):
         return self._options.target, self._options.group
 
     def _has_news(self) -> bool:
-        """Whether anybody has written since the last look, or something may be claimed."""
+        """Whether anybody has written since the last look what was not passed over, or something
+        may be claimed.
+        """
         if self._options.group is not None and time.monotonic() >= self._next_claim:
             return True
         with self._lock:
             [version] = self._log.execute("PRAGMA data_version").fetchone()
-        news = version != self._seen_version
-        self._seen_version = version
-        return bool(news)
+            if version == self._seen_version:
+                return False
+            self._seen_version = version
+            return self._after is None or self._after != _last_id(self._log)
 
     def _prepare(self) -> sqlite3.Connection:
         connection = connected(self._path)
@@ -331,8 +345,7 @@ class SQLiteSource(_Holder):
             return 0
         if self._options.start != "new":
             return int(self._options.start)
-        [last] = connection.execute("SELECT max(id) FROM streamll_entries").fetchone()
-        return last or 0
+        return _last_id(connection)
 
     def _join(self, connection: sqlite3.Connection) -> None:
         connection.execute(
@@ -449,6 +462,22 @@ class SQLiteSource(_Holder):
                 log.executemany(statement, rows)
 
         await asyncio.to_thread(work)
+
+
+def _insert(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
+    """In statements of 128, 64, 32, … rows, so that SQLite needs to know but eight."""
+    done, size = 0, ROWS_AT_ONCE
+    while done < len(rows):
+        while size > len(rows) - done:
+            size //= 2
+        values = itertools.chain.from_iterable(rows[done : done + size])
+        connection.execute(INSERT + ", (?, ?, ?, ?, ?, ?)" * (size - 1), tuple(values))
+        done += size
+
+
+def _last_id(connection: sqlite3.Connection) -> int:
+    [last] = connection.execute("SELECT max(id) FROM streamll_entries").fetchone()
+    return last or 0
 
 
 @contextlib.contextmanager

@@ -135,8 +135,12 @@ class Reading:
         if self._is_copy(letter):
             self.duplicates += len(letter.events)
             return []
+        return self.fresh(letter.events)
+
+    def fresh(self, events: list[Event]) -> list[Event]:
+        """Those that are new, of events that are no copy of an entry."""
         fresh: list[Event] = []
-        for event in letter.events:
+        for event in events:
             kept = self._fresh(event)
             if kept is None:
                 self.duplicates += 1

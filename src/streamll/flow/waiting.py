@@ -69,7 +69,7 @@ class LoopWaiter:
             self._future.set_result(None)
 
 
-PATIENCE = 0.5
+PATIENCE = 0.2
 """Seconds in which a loop that is alive comes round."""
 
 

@@ -19,7 +19,6 @@ from streamll.serve.formats.openai import Completion
 from streamll.serve.frames import LATE, Position
 from streamll.serve.journal import LogAway
 from streamll.serve.programs import Served
-from streamll.serve.readers import items_from_log
 from streamll.serve.requests import Refused, authorize, read_json, refuse, text_of
 from streamll.serve.sending import until_left
 from streamll.serve.service import Service, log_away
@@ -80,7 +79,7 @@ class Chats:
         """Wait for the run's end; who does not wait stops it."""
 
         async def collect() -> None:
-            items = items_from_log(self.service.runner.journal, Position(run_id))
+            items = self.service.runner.journal.read(Position(run_id))
             with self.service.readers.present(can_return=False):
                 async with contextlib.aclosing(items) as batches:
                     async for batch in batches:

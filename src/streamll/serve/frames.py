@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -67,33 +67,36 @@ _POSITION = re.compile(
 )
 
 
-class Item:
-    """One event, and what its readers share: encoded once, however many they are."""
+class Item(msgspec.Struct, gc=False):
+    """One event, and what its readers share: encoded once, however many they are.
 
-    __slots__ = ("_frame", "_payload", "event", "first", "last")
+    ``last`` is the ``seq`` that has been reached with it; an announced loss has none of its own.
+    """
 
-    def __init__(self, event: Event, last: int) -> None:
-        """``last``: the ``seq`` that has been reached with it; an announced loss has none."""
-        self.event = event
-        self.last = last
-        self.first = last if event.seq is None else event.seq
-        self._payload: bytes | None = None
-        self._frame: bytes | None = None
+    event: Event
+    last: int
+    _position: Position | None = None
+    _payload: bytes | None = None
+    _frame: bytes | None = None
 
-    def reached(self, before: Position) -> Position:
-        """Where a reader is who was at ``before`` and has had this."""
+    @property
+    def first(self) -> int:
+        seq = self.event.seq
+        return self.last if seq is None else seq
+
+    @property
+    def position(self) -> Position | None:
+        """Where a reader is who has had this; an announced loss has no place."""
         event = self.event
-        if event.seq is None:
-            return before
-        offset = event.offset + len(event.token) if isinstance(event, TokenEvent) else None
-        return Position(before.run_id, self.last, offset)
+        if self._position is None and event.seq is not None:
+            offset = event.offset + len(event.token) if isinstance(event, TokenEvent) else None
+            self._position = Position(event.identity.run_id or "", self.last, offset)
+        return self._position
 
     @property
     def id(self) -> str | None:
-        """What a reader comes back with who has had this; an announced loss has none."""
-        if self.event.seq is None:
-            return None
-        return str(self.reached(Position(self.event.run_id or "")))
+        """What a reader comes back with who has had this."""
+        return None if self.position is None else str(self.position)
 
     @property
     def payload(self) -> bytes:
@@ -118,6 +121,14 @@ def items_of(events: Iterable[Event], last: int = -1) -> list[Item]:
             last = event.seq + (event.count - 1 if isinstance(event, TokenEvent) else 0)
         items.append(Item(event, last))
     return items
+
+
+def reached(items: Sequence[Item], before: Position) -> Position:
+    """Where a reader is who was at ``before`` and has had all of these."""
+    for item in reversed(items):
+        if item.position is not None:
+            return item.position
+    return before
 
 
 def frame(payloads: Iterable[bytes], position: str | None) -> bytes:

@@ -1,8 +1,9 @@
 """The log as a server sees it: one tail of everything for all readers of this process.
 
-``Journal`` reads the log once, from when it was opened on, and hands each event to the ``Feed`` of
-its run, if anybody in this process reads it. What came before is read for each reader from the
-log itself. Who falls behind what a feed keeps does that, too: a slow reader costs no memory.
+``Journal`` hears of everything in the log from when it was opened on, once (``tail``), and hands
+each event to the ``Feed`` of its run, if anybody in this process reads it. What came before is read
+for each reader from the log itself. Who falls behind what a feed keeps does that, too: a slow reader
+costs no memory.
 
 Events outside any run whose type begins with ``server.`` are the processes' talk with each other
 (``runner``); they are no reader's business.
@@ -12,25 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import logging
 import math
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 from streamll.brokers.opening import default_target, open_sink, open_source, without_password
+from streamll.brokers.sink import BrokerSink
 from streamll.brokers.source import LIMIT, Entry, Options
-from streamll.consumer.reading import Letter, Reading, read_letter
+from streamll.consumer.reading import Reading, read_letter
 from streamll.core.errors import StreamllError, WireError
 from streamll.core.events import TERMINAL, Event
-from streamll.serve.frames import Item, Position, items_of
-from streamll.sinks.base import BaseSink
-
-logger = logging.getLogger("streamll")
-
-KEPT_EVENTS = 4_000
-"""Events of a run that are kept for its readers, at least; twice that at most."""
+from streamll.serve.feed import Feed
+from streamll.serve.frames import Item, Position, items_of, reached
+from streamll.serve.tail import RETRY_SECONDS, Tail
 
 SHORT_READ_IS_THE_END = ("sqlite:", "redis:", "rediss:", "unix:")
 CLOCKS_APART = 2.0
@@ -39,7 +34,6 @@ CLOCKS_APART = 2.0
 TURNS = 8
 """Readers that look into the log at once."""
 
-RETRY_SECONDS = 0.5
 START_SECONDS = 5.0
 """What a start waits for a log that is away; it goes on trying behind that."""
 AWAY_SECONDS = 30.0
@@ -55,71 +49,6 @@ class LogAway(StreamllError):
         super().__init__("the log cannot be read")
 
 
-class Feed:
-    """The latest events of one run, shared by its readers in this process."""
-
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
-        self.readers = 0
-        self.ended = False
-        self.heard_at = time.monotonic()
-        self._items: deque[Item] = deque()
-        self._dropped = 0  # items that are no longer kept
-        self._last = -1
-        self._news = asyncio.Event()
-
-    def add(self, events: list[Event]) -> None:
-        self.heard_at = time.monotonic()
-        for item in items_of(events, self._last):
-            self._items.append(item)
-            self._last = item.last
-            self.ended = self.ended or item.event.event_type in TERMINAL
-        if len(self._items) > 2 * KEPT_EVENTS:
-            for _ in range(KEPT_EVENTS):
-                self._items.popleft()
-            self._dropped += KEPT_EVENTS
-        self.wake()
-
-    def wake(self) -> None:
-        """Let every waiting reader look."""
-        news, self._news = self._news, asyncio.Event()
-        news.set()
-
-    async def wait(self) -> None:
-        await self._news.wait()
-
-    def index_behind(self, seq: int) -> int | None:
-        """Where a reader goes on who has had everything up to ``seq``; ``None``: in the log.
-
-        A feed that has heard nothing yet cannot tell.
-        """
-        if not self._items or self._items[0].first > seq + 1:
-            return None
-        for index, item in enumerate(self._items):
-            if item.last > seq:
-                return self._dropped + index
-        return self._dropped + len(self._items)
-
-    def since(self, index: int) -> list[Item] | None:
-        """The items from ``index`` on; ``None`` if they are no longer kept."""
-        start = index - self._dropped
-        if start < 0:
-            return None
-        return list(itertools.islice(reversed(self._items), len(self._items) - start))[::-1]
-
-    @property
-    def start(self) -> int:
-        """The index of the first item that is kept."""
-        return self._dropped
-
-    @property
-    def has_items(self) -> bool:
-        return bool(self._items)
-
-    def is_at_end(self, index: int) -> bool:
-        return index >= self._dropped + len(self._items)
-
-
 class Journal:
     """One log, written and read by this process's event loop.
 
@@ -130,52 +59,64 @@ class Journal:
         self.url = url
         self.patience = patience
         self.place = without_password(url)
-        self.sink: BaseSink = open_sink(url)
+        self.sink = open_sink(url)
+        assert isinstance(self.sink, BrokerSink)
         self._target = default_target(url)
         self._ends_short = url.startswith(SHORT_READ_IS_THE_END)
         self._turns = asyncio.Semaphore(TURNS)
         self._feeds: dict[str, Feed] = {}
-        self._tail: asyncio.Task[None] | None = None
-        self._at_end = asyncio.Event()
+        self._tail = Tail(
+            url, self.sink, hear=self._hear, glimpse=self._glimpse, follows=self._follows
+        )
         self.talk: list[Callable[[Event], None]] = []
         self.everything: list[Callable[[list[Event]], None]] = []
-        self.entries_read = 0
-        self.reachable = False
-        self.since = time.monotonic()
-        """Since when it has been reachable, or away."""
-        self.interrupted = False
-        """It has been reachable and then away, at least once."""
+        self.glimpses: list[Callable[[str], None]] = []
+        self.follows_all = True
+        """Whether also runs that nobody reads here are heard of in full."""
         self._opened_at = math.inf
 
     async def start(self) -> None:
         """Begin to listen. When it ``listens``, nothing written from then on can be missed."""
-        if self._tail is None:
-            self._tail = asyncio.create_task(self._listen(), name="streamll journal")
+        if self._tail.start():
             self._opened_at = time.monotonic()
         patience = self._opened_at + START_SECONDS - time.monotonic()
         if not self.listens and patience > 0:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._at_end.wait(), patience)
+                await asyncio.wait_for(self._tail.listening(), patience)
 
     @property
     def listens(self) -> bool:
-        return self._at_end.is_set()
+        return self._tail.listens
+
+    async def listening(self) -> None:
+        """Wait until it ``listens``, however long that takes."""
+        await self._tail.listening()
+
+    @property
+    def reachable(self) -> bool:
+        return self._tail.reachable
+
+    @property
+    def since(self) -> float:
+        """Since when it has been reachable, or away."""
+        return self._tail.since
+
+    @property
+    def interrupted(self) -> bool:
+        """It has been reachable and then away, at least once."""
+        return self._tail.interrupted
 
     @property
     def is_given_up(self) -> bool:
         """The log has been away for longer than its readers wait."""
         return not self.reachable and time.monotonic() - self.since > self.patience
 
-    async def listening(self) -> None:
-        """Wait until it ``listens``, however long that takes."""
-        await self._at_end.wait()
+    @property
+    def entries_read(self) -> int:
+        return self._tail.entries_read
 
     async def close(self) -> None:
-        if self._tail is not None:
-            self._tail.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._tail
-            self._tail = None
+        await self._tail.stop()
         await asyncio.to_thread(self.sink.stop)
 
     # --- reading ------------------------------------------------------------------------------
@@ -253,7 +194,7 @@ class Journal:
                 letters.append(read_letter(body).events)
         return letters
 
-    async def read(self, position: Position, feed: Feed) -> AsyncIterator[list[Item]]:
+    async def read(self, position: Position) -> AsyncGenerator[list[Item], None]:
         """A run's events behind ``position`` to its end, as they come.
 
         Now and then, when the feed is woken without news, an empty list: time for a heartbeat.
@@ -263,36 +204,34 @@ class Journal:
         Raises:
             LogAway: the log is away for longer than ``patience``.
         """
-        index = feed.index_behind(position.seq)
-        while True:
-            if index is None:
-                async for items in self._catch_up(position, feed):
-                    position = items[-1].reached(position)
-                    yield items
-                    if items[-1].event.event_type in TERMINAL:
+        with self.feed(position.run_id) as feed:
+            index = feed.index_behind(position.seq)
+            while True:
+                if index is None:
+                    async with contextlib.aclosing(self._catch_up(position, feed)) as pages:
+                        async for items in pages:
+                            position = reached(items, position)
+                            yield items
+                            if items[-1].event.event_type in TERMINAL:
+                                return
+                    index = feed.index_behind(position.seq)
+                index = feed.start if index is None else index
+                kept = feed.since(index)
+                if kept is None:
+                    index = None
+                    continue
+                items = kept
+                index += len(items)
+                if items and items[0].first <= position.seq:
+                    items = unread(items, position)
+                position = reached(items, position)
+                yield items
+                if index >= feed.end:
+                    if feed.ended:
                         return
-                index = feed.index_behind(position.seq)
-            index = feed.start if index is None else index
-            kept = feed.since(index)
-            if kept is None:
-                index = None
-                continue
-            items = kept
-            index += len(items)
-            if items and items[0].first <= position.seq:
-                items = unread(items, position)
-            if items:
-                position = items[-1].reached(position)
-            yield items
-            if feed.ended and feed.is_at_end(index):
-                return
-            if feed.is_at_end(index):
-                await self._news(feed)
-
-    async def _news(self, feed: Feed) -> None:
-        await feed.wait()
-        if self.is_given_up:
-            raise LogAway
+                    await feed.news()
+                    if self.is_given_up:
+                        raise LogAway
 
     async def _catch_up(self, position: Position, feed: Feed) -> AsyncGenerator[list[Item], None]:
         """What the log holds behind ``position``, as far as the feed does not go back.
@@ -306,59 +245,36 @@ class Journal:
             async with contextlib.aclosing(self.history(position, self.patience)) as pages:
                 async for events in pages:
                     items = items_of(events, position.seq)
-                    position = items[-1].reached(position)
+                    position = reached(items, position)
                     yield items
                     if feed.index_behind(position.seq) is not None:
                         return
-            if not feed.has_items:
+            if feed.start == feed.end:
                 return
 
     # --- listening ----------------------------------------------------------------------------
 
-    async def _listen(self) -> None:
-        source = open_source(self.url, Options(target=self._target, start="new"))
-        reading = Reading()
-        told = False
-        while True:
-            try:
-                await source.connect()
-                self._mark(reachable=True)
-                told = False
-                self._at_end.set()
-                while True:
-                    self._hear(read_all(await source.read(), reading))
-            except asyncio.CancelledError:
-                await source.close()
-                raise
-            except Exception as error:  # noqa: BLE001 - the log may be away for a while
-                self._mark(reachable=False)
-                if not told:
-                    logger.warning("cannot read the log %s (%s)", self.place, type(error).__name__)
-                    told = True
-                await asyncio.sleep(RETRY_SECONDS)
+    def _hear(self, events: list[Event]) -> None:
+        """The events of one entry."""
+        run_id = events[0].run_id
+        if run_id is None:
+            for event in events:
+                if event.event_type.startswith(TALK):
+                    for listener in self.talk:
+                        listener(event)
+            return
+        for hear in self.everything:
+            hear(events)
+        feed = self._feeds.get(run_id)
+        if feed is not None:
+            feed.add(events)
 
-    def _mark(self, *, reachable: bool) -> None:
-        if reachable != self.reachable:
-            self.interrupted = self.interrupted or self.reachable
-            self.reachable, self.since = reachable, time.monotonic()
+    def _glimpse(self, run_id: str) -> None:
+        for told in self.glimpses:
+            told(run_id)
 
-    def _hear(self, letters: list[list[Event]]) -> None:
-        for events in letters:
-            if not events:
-                continue
-            self.entries_read += 1
-            run_id = events[0].run_id
-            if run_id is None:
-                for event in events:
-                    if event.event_type.startswith(TALK):
-                        for listener in self.talk:
-                            listener(event)
-                continue
-            for hear in self.everything:
-                hear(events)
-            feed = self._feeds.get(run_id)
-            if feed is not None:
-                feed.add(events)
+    def _follows(self, run_id: str) -> bool:
+        return self.follows_all or run_id in self._feeds
 
     def wake(self) -> None:
         for feed in list(self._feeds.values()):
@@ -373,7 +289,7 @@ def unread(items: list[Item], position: Position) -> list[Item]:
     """What of the items a reader at ``position`` has not had: the first may be cut."""
     reading = Reading()
     reading.resume(position.run_id, position.seq, position.offset)
-    events = reading.read(Letter(None, None, [item.event for item in items]))
+    events = reading.fresh([item.event for item in items])
     return items_of(events, position.seq)
 
 
@@ -381,8 +297,6 @@ def read_all(entries: list[Entry], reading: Reading) -> list[list[Event]]:
     """The events of each entry, without copies; foreign entries are passed over."""
     letters = []
     for entry in entries:
-        try:
+        with contextlib.suppress(WireError):
             letters.append(reading.read(read_letter(entry.body)))
-        except WireError as error:
-            logger.debug("an entry of the log is none of streamll's: %s", error)
     return letters

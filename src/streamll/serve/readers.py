@@ -15,14 +15,6 @@ from streamll.serve.journal import Journal, LogAway
 from streamll.serve.sending import with_heartbeats
 
 
-async def items_from_log(journal: Journal, position: Position) -> AsyncGenerator[list[Item], None]:
-    """A run's items behind ``position``; an empty list when it is time for a heartbeat."""
-    with journal.feed(position.run_id) as feed:
-        async with contextlib.aclosing(journal.read(position, feed)) as batches:  # type: ignore[type-var]
-            async for items in batches:
-                yield items
-
-
 async def items_of_call(
     call: Any, entered: Callable[[Any], None] | None = None
 ) -> AsyncGenerator[list[Item], None]:
@@ -72,7 +64,7 @@ async def stream_of_log(
                 async for items in had:
                     frames.skip(items)
             yield frames.resume() or HEARTBEAT
-        async with contextlib.aclosing(items_from_log(journal, position)) as batches:
+        async with contextlib.aclosing(journal.read(position)) as batches:
             silent = False
             async for items in batches:
                 chunk = frames.of(items) if items else HEARTBEAT if silent else b""

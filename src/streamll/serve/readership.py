@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
-from typing import TypeVar
-
-T = TypeVar("T")
+from collections.abc import Iterator
 
 
 class Readership:
@@ -34,15 +31,6 @@ class Readership:
             yield
         finally:
             self._tasks.pop(task, None)
-
-    async def reading(
-        self, chunks: AsyncGenerator[T, None], *, can_return: bool
-    ) -> AsyncGenerator[T, None]:
-        """``chunks``, counted as long as they are read."""
-        with self.present(can_return=can_return):
-            async with contextlib.aclosing(chunks) as counted:
-                async for chunk in counted:
-                    yield chunk
 
     def dismiss(self) -> None:
         """End the streams of all who can come back, to this process or another."""

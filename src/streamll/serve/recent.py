@@ -66,6 +66,12 @@ class Recent:
             self.ended[last.event_type] += 1
         self._take(events, time.time())
 
+    def glimpse(self, run_id: str) -> None:
+        """There was an entry of the run, neither its first nor its last."""
+        run = self._runs.get(run_id)
+        if run is not None:
+            run.heard_at = max(run.heard_at, time.time())
+
     def alive(self, run_ids: Iterable[str], at: float | None = None) -> None:
         """A process says that it runs these."""
         for run_id in run_ids:

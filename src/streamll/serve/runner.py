@@ -28,11 +28,13 @@ from streamll.core.events import (
     Identity,
     StreamllEvent,
 )
+from streamll.serve.feed import Feed
 from streamll.serve.frames import Position, items_of
-from streamll.serve.journal import RETRY_SECONDS, Feed, Journal, LogAway
+from streamll.serve.journal import Journal, LogAway
 from streamll.serve.limits import Limits
 from streamll.serve.programs import Served
 from streamll.serve.recent import LISTED, RUN_LOST, Recent
+from streamll.serve.tail import RETRY_SECONDS
 
 logger = logging.getLogger("streamll")
 
@@ -67,6 +69,7 @@ class Runner:
         if self._clock is None:
             self.journal.talk.append(self._hear)
             self.journal.everything.append(self.recent.hear)
+            self.journal.glimpses.append(self.recent.glimpse)
             self._clock = asyncio.create_task(self._tick(), name="streamll server clock")
             self._filling = asyncio.create_task(self._fill(), name="streamll runs of the log")
         await self.journal.start()
@@ -192,7 +195,8 @@ class Runner:
             raise LogAway
         run_id = position.run_id
         feed = self.journal.feeds.get(run_id)
-        if run_id in self.running or (feed is not None and feed.has_items and not feed.ended):
+        followed = feed is not None and feed.start < feed.end and not feed.ended
+        if run_id in self.running or followed:
             return True
         async for _ in self.journal.history(position):
             return True
@@ -233,6 +237,7 @@ class Runner:
                 logger.warning("cannot list the runs of the log (%s)", type(error).__name__)
                 await asyncio.sleep(RETRY_SECONDS)
             else:
+                self.journal.follows_all = False
                 return
 
     async def latest(self, count: int, patience: float = 5.0) -> list[dict[str, Any]]:

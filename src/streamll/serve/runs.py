@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 from streamll.core.errors import ConfigurationError
 from streamll.serve.formats import Telling, make_format
 from streamll.serve.frames import LATE, Position
-from streamll.serve.readers import items_from_log, read_up_to
+from streamll.serve.readers import read_up_to
 from streamll.serve.recent import LISTED
 from streamll.serve.requests import Refused, authorize, read_json, refuse
 from streamll.serve.service import Service
@@ -135,7 +135,7 @@ class Runs:
             await send_items(
                 websocket,
                 form,
-                items_from_log(runner.journal, position),
+                runner.journal.read(position),
                 lambda: runner.cancel(run_id),
                 run_id=run_id,
                 stall_seconds=service.limits.stall_seconds,

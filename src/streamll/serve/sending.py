@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from starlette.responses import Response
@@ -34,8 +35,11 @@ class StreamingBody(Response):
         headers: Mapping[str, str],
         *,
         stall_seconds: float = STALL_SECONDS,
+        present: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
+        """``present`` is entered by the task that sends, as long as it does."""
         self._open = open
+        self._present = present
         self._stall_seconds = stall_seconds
         self._patience: Patience | None = None
         self.status_code = 200
@@ -69,7 +73,7 @@ class StreamingBody(Response):
     async def _send(self, chunks: AsyncIterator[bytes], send: Send) -> None:
         task = asyncio.current_task()
         assert task is not None
-        with Patience(self._stall_seconds, task) as patience:
+        with self._present(), Patience(self._stall_seconds, task) as patience:
             self._patience = patience
             async with contextlib.aclosing(as_generator(chunks)) as body:
                 async for chunk in body:

@@ -164,9 +164,10 @@ class Service:
 
         chunks = stream_of_log(runner.journal, position, form, left=left)
         return StreamingBody(
-            lambda _: self.readers.reading(chunks, can_return=can_return),
+            lambda _: chunks,
             {**HEADERS, **form.headers, "x-streamll-run": position.run_id},
             stall_seconds=self.limits.stall_seconds,
+            present=lambda: self.readers.present(can_return=can_return),
         )
 
     # --- the end --------------------------------------------------------------------------------

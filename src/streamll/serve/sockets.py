@@ -27,7 +27,7 @@ from streamll.serve.formats import Format, Telling, make_format
 from streamll.serve.frames import Item, Position, broken, read_position
 from streamll.serve.journal import LogAway
 from streamll.serve.programs import Served, reply_of
-from streamll.serve.readers import items_from_log, read_up_to
+from streamll.serve.readers import read_up_to
 from streamll.serve.runner import NoSuchRun
 from streamll.serve.sending import STALL_SECONDS, Patience
 
@@ -87,7 +87,7 @@ async def websocket_stream(
     run_id = position.run_id
     if position.seq >= 0:
         await catch_up(websocket, form, read_up_to(runner.journal, position))
-    items = items_from_log(runner.journal, position)
+    items = runner.journal.read(position)
     await send_items(websocket, form, items, lambda: runner.cancel(run_id), run_id=run_id)
 
 
