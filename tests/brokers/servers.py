@@ -16,6 +16,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from brokers.certificates import Certificates
 
 ROOT = Path(__file__).parent.parent.parent
 UNPACKED = ROOT / ".cache" / "servers"
@@ -107,12 +111,26 @@ class Server:
 
 
 class RedisServer(Server):
-    """Redis or Valkey; everything written survives a kill."""
+    """Redis or Valkey; everything written survives a kill. Listens on a socket file as well, and
+    with ``certificates`` on ``tls_port`` for those who speak TLS.
+    """
 
-    def __init__(self, folder: Path, binary: str, *options: str) -> None:
+    def __init__(
+        self, folder: Path, binary: str, *options: str, certificates: Certificates | None = None
+    ) -> None:
         super().__init__(folder)
         self.binary = binary
         self.options = options
+        self.socket = folder / "redis.sock"
+        self.tls_port = free_port()
+        if certificates is not None:
+            self.options += (
+                "--tls-port", str(self.tls_port),
+                "--tls-ca-cert-file", str(certificates.authority),
+                "--tls-cert-file", str(certificates.server),
+                "--tls-key-file", str(certificates.server_key),
+                "--tls-auth-clients", "optional",
+            )  # fmt: skip
 
     @property
     def url(self) -> str:
@@ -121,7 +139,8 @@ class RedisServer(Server):
     def command(self) -> list[str]:
         return [
             self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
-            "--save", "", "--appendonly", "yes", "--appendfsync", "always", *self.options,
+            "--unixsocket", str(self.socket), "--save", "", "--appendonly", "yes",
+            "--appendfsync", "always", *self.options,
         ]  # fmt: skip
 
     def environment(self) -> dict[str, str]:
@@ -167,10 +186,24 @@ def valkey_binary() -> str:
     return str(binary)
 
 
-class RabbitMQServer(Server):
-    """A RabbitMQ node with an ``epmd`` of its own. Takes some seconds to start."""
+TLS = """
+listeners.ssl.default = 127.0.0.1:{port}
+ssl_options.cacertfile = {certificates.authority}
+ssl_options.certfile = {certificates.server}
+ssl_options.keyfile = {certificates.server_key}
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = false
+"""
 
-    def __init__(self, folder: Path, configuration: str = "") -> None:
+
+class RabbitMQServer(Server):
+    """A RabbitMQ node with an ``epmd`` of its own. Takes some seconds to start. With
+    ``certificates`` it listens on ``tls_port`` as well, for those who speak TLS.
+    """
+
+    def __init__(
+        self, folder: Path, configuration: str = "", certificates: Certificates | None = None
+    ) -> None:
         super().__init__(folder)
         self.root = Path("/")
         if not Path("/usr/lib/rabbitmq/bin/rabbitmq-server").exists():
@@ -180,6 +213,9 @@ class RabbitMQServer(Server):
             raise Unavailable(
                 "no RabbitMQ: `make test` unpacks one, or apt install rabbitmq-server"
             )
+        self.tls_port = free_port()
+        if certificates is not None:
+            configuration += TLS.format(port=self.tls_port, certificates=certificates)
         self.configuration = configuration
         self.distribution_port = free_port()
         self.epmd_port = free_port()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import sqlite3
 import subprocess
 
@@ -12,9 +11,10 @@ import pytest
 
 from brokers.backends import available
 from brokers.runs import BOUND, check_order, ends, make_run, plain, read_log
-from brokers.servers import RedisServer, redis_binary, wait_until
+from brokers.servers import RedisServer, free_port, redis_binary, wait_until
+from brokers.watching import refused, told_by_consumer, told_by_sink
 from streamll.consumer import EventConsumer, RabbitMQConsumer, RedisStreamConsumer
-from streamll.core.errors import BrokerError, ConfigurationError
+from streamll.core.errors import ConfigurationError
 from streamll.core.events import StreamGap
 from streamll.core.wire import encode
 from streamll.sinks import RabbitMQSink, RedisSink, SQLiteSink, open_sink
@@ -163,6 +163,13 @@ def test_an_event_that_is_too_large_is_announced_and_its_neighbours_arrive(backe
         (lambda: open_sink("kafka://localhost"), "use sqlite://, redis://"),
         (lambda: open_sink("localhost:6379"), "no broker has URLs like"),
         (lambda: open_sink("redis://:secret@localhost:port"), "is no URL"),
+        (lambda: open_sink("redis://:secret@localhost/events"), "number of a database"),
+        (lambda: open_sink("redis://:secret@localhost?db=one"), "value for .db"),
+        (lambda: open_sink("redis://:secret@localhost?colour=red"), "no option 'colour'"),
+        (lambda: open_sink("redis://localhost?ssl_ca_certs=x"), "begins with rediss://"),
+        (lambda: open_sink("rediss://localhost?ssl_cert_reqs=perhaps"), "perhaps"),
+        (lambda: EventConsumer("rediss://localhost?ssl_keyfile=/no/file"), "there is no file"),
+        (lambda: EventConsumer("amqps://u:secret@h/?cafile=/no/file"), "there is no file"),
         (lambda: EventConsumer("mysql://u:secret@h/db"), "no broker has URLs like"),
         (lambda: EventConsumer("sqlite:///"), "names no file"),
         (lambda: RedisSink("amqp://localhost"), "is no Redis URL"),
@@ -192,42 +199,58 @@ def locked(tmp_path_factory):
     server.stop()
 
 
-def refused(url: str, target: str = "t") -> str:
-    consumer = EventConsumer(url, target)
-    with pytest.raises(BrokerError) as caught:
-        asyncio.run(asyncio.wait_for(consumer.run(), BOUND))
-    return str(caught.value)
-
-
-def test_wrong_credentials_end_a_consumer_with_a_clear_error(locked, server_of):
-    for userinfo in ("", ":secret@", "nobody:secret@"):
-        message = refused(locked.url.replace("//", f"//{userinfo}"))
+def test_wrong_credentials_end_a_consumer_and_are_told_by_a_sink(locked, server_of, caplog):
+    rabbit = server_of("rabbitmq").url
+    for url in (
+        locked.url,
+        locked.url.replace("//", "//:secret@"),
+        locked.url.replace("//", "//nobody:secret@"),
+        rabbit.replace("guest:guest", "guest:secret"),
+    ):
+        message = refused(url)
         assert "user or password" in message
         assert "secret" not in message
-    rabbit = server_of("rabbitmq")
-    message = refused(rabbit.url.replace("guest:guest", "guest:secret"))
-    assert "user or password" in message
-    assert "secret" not in message
-    assert "virtual host" in refused(rabbit.url + "nowhere")
+        message = told_by_sink(url, caplog)
+        assert "password" in message
+        assert "secret" not in message
 
 
-def test_wrong_credentials_are_told_by_a_sink_which_keeps_its_events(locked, server_of, caplog):
-    caplog.set_level(logging.WARNING, "streamll")
-    rabbit = server_of("rabbitmq")
-    for url in (
-        locked.url.replace("//", "//:secret@"),
-        rabbit.url.replace("guest:guest", "guest:secret"),
+NOBODY_MAY = """
+    {ok, _} = application:ensure_all_started(rabbit),
+    rabbit_auth_backend_internal:add_user(<<"nobody">>, <<"secret">>, <<"tests">>),
+    rabbit_auth_backend_internal:set_permissions(
+        <<"nobody">>, <<"/">>, <<"">>, <<"">>, <<"">>, <<"tests">>).
+"""
+
+
+def test_a_place_or_a_right_that_is_not_there_is_told(server_of, caplog):
+    """A virtual host, a database, what a user may do: to consumers and by sinks."""
+    redis, rabbit = server_of("redis"), server_of("rabbitmq")
+    with control_of(redis) as control:
+        control.acl_setuser("nobody", enabled=True, passwords=["+secret"], commands=["+ping"])
+    rabbit.control("eval", NOBODY_MAY)
+    for url, expected in (
+        (f"{redis.url}/99", "no database of the number"),
+        (redis.url.replace("//", "//nobody:secret@"), "the user may not"),
+        (f"{rabbit.url}nowhere", "virtual host"),
+        (rabbit.url.replace("guest:guest", "nobody:secret"), "the user may not"),
     ):
-        caplog.clear()
-        sink = open_sink(url)
-        for event in make_run("r1", ["a"]):
-            sink.put(event)
-        wait_until(lambda sink=sink: sink.statistics().failures, BOUND, "it has been refused")
-        assert sink.stop(0.1) is False
-        assert sink.statistics().buffered == 7
-        assert "password is wrong" in caplog.text
-        assert "secret" not in caplog.text
-        sink._begin()  # forget them: the end of the test session would wait
+        for message in (refused(url), told_by_sink(url, caplog)):
+            assert expected in message
+            assert "secret" not in message
+
+
+def control_of(server):
+    import redis
+
+    return redis.Redis(port=server.port)
+
+
+def test_a_port_where_nobody_listens_is_told(caplog):
+    for scheme in ("redis", "rediss", "amqp", "amqps"):
+        url = f"{scheme}://127.0.0.1:{free_port()}"
+        for message in (told_by_sink(url, caplog), told_by_consumer(url, caplog)):
+            assert "Connection refused" in message or "Connect call failed" in message
 
 
 def test_tls_where_there_is_none_is_told(server_of, caplog, monkeypatch):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from brokers.runs import BOUND, by_run, check_order, make_run, text_of
 from brokers.servers import wait_until
 from streamll.consumer import EventConsumer
+from streamll.core.errors import BrokerError
 from streamll.core.events import StreamGap
+from streamll.sinks import open_sink
 
 
 class Reader:
@@ -78,3 +83,50 @@ def check_nothing_lost(sink) -> None:
     told = sink.statistics()
     assert (told.dropped, told.failed, told.buffered) == (0, 0, 0)
     assert told.handled + told.merged == told.received
+
+
+def refused(url: str, target: str | None = None) -> str:
+    """What a consumer that cannot ever read is ended with."""
+    with pytest.raises(BrokerError) as caught:
+        asyncio.run(asyncio.wait_for(EventConsumer(url, target).run(), BOUND))
+    return str(caught.value)
+
+
+def told_by_consumer(url: str, caplog) -> str:
+    """The warning of a consumer that tries on."""
+    caplog.clear()
+    consumer = EventConsumer(url)
+    consumer.start()
+    wait_until(lambda: "cannot be read" in caplog.text, BOUND, "a warning")
+    assert consumer.stop()
+    return caplog.text
+
+
+def told_by_sink(url: str, caplog) -> str:
+    """The one warning of a sink that cannot deliver; it keeps its events."""
+    caplog.clear()
+    sink = open_sink(url)
+    for event in make_run("r1", ["a"]):
+        sink.put(event)
+    wait_until(lambda: sink.statistics().failures >= 2, BOUND, "it has been refused twice")
+    assert sink.statistics().buffered == 7
+    let_go(sink)
+    [warning] = [r.getMessage() for r in caplog.records if "cannot deliver" in r.getMessage()]
+    assert {record.name for record in caplog.records} == {
+        "streamll"
+    }  # no library speaks for itself
+    return warning
+
+
+class Hole:
+    """A connection to nowhere."""
+
+    def send(self, parcels) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def let_go(sink) -> None:
+    """Make a sink forget what it cannot deliver: the end of the test session would wait for it."""
+    sink._connect = Hole
+    assert sink.stop(BOUND)

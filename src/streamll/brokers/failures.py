@@ -7,13 +7,13 @@ of what was sent is quoted.
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 from streamll.core.errors import ConfigurationError
 
-_CAPITALS = re.compile(r"(?:\[Errno -?\d+\] )?\[SSL(?:: ?\w+)?\] ")
-_PLACE = re.compile(r"\.? ?\(_ssl\.c:\d+\)\.?|_ssl\.c:\d+: ")
+_SAID = re.compile(r"(?:\[SSL[^\]]*\] )?([^\[\]]*?)\.? ?\(_ssl\.c:\d+\)")
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -37,16 +37,15 @@ def named(error: BaseException) -> str:
 def tls_reason(error: BaseException) -> str | None:
     """OpenSSL's own words, if it was TLS that failed."""
     for each in causes(error):
-        text = str(each)
-        if "_ssl.c:" in text or "[SSL" in text:
-            words = _PLACE.sub("", _CAPITALS.sub("", text))
-            return words.rpartition(", '")[2].rstrip("')") if words.endswith(("')", "'")) else words
+        if isinstance(each, ssl.SSLError) or "[SSL" in str(each):
+            said = _SAID.search(str(each))
+            return said[1] if said else type(each).__name__
     return None
 
 
 def tls_is_hopeless(reason: str) -> bool:
     """Whether trying again would meet the same; a server that just ends may be restarting."""
-    return "EOF" not in reason and "timed out" not in reason
+    return "EOF" not in reason
 
 
 def tls_advice(reason: str, *, schemes: str, authority: str, own: str) -> str:

@@ -21,14 +21,19 @@ ANSWER_SECONDS = 5.0
 
 OUT_OF_MEMORY = "its memory is full"
 FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-CODES = {
+WRONG = "user or password is missing or wrong"
+FAILURES = {
+    "OutOfMemoryError": OUT_OF_MEMORY,
+    "AuthenticationError": WRONG,
+    "NoPermissionError": "the user may not do this",
+    "ReadOnlyError": "it is a replica",
+    "BusyLoadingError": "it is loading its data",
+}
+CODES = {  # of errors that have no class of their own
     "OOM": OUT_OF_MEMORY,
-    "NOAUTH": "it wants a password",
-    "WRONGPASS": "user or password is wrong",
+    "NOAUTH": WRONG,
+    "WRONGPASS": WRONG,
     "WRONGTYPE": "the key holds something that is no stream",
-    "READONLY": "it is a replica",
-    "LOADING": "it is loading its data",
-    "NOPERM": "the user may not write there",
     "MISCONF": "it cannot write to its disk",
 }
 
@@ -114,7 +119,7 @@ def hopeless(error: BaseException, url: str, target: str) -> str | None:
     ):
         told = f"{place} refuses the user or password of the URL"
     elif isinstance(error, exceptions.NoPermissionError):
-        told = f"{place}: the user may not do this ({explained(error, url)})"
+        told = f"{place}: {explained(error, url)}"
     elif "WRONGTYPE" in text:
         told = f"{target!r} in {shown} is no stream"
     elif isinstance(error, exceptions.InvalidResponse):
@@ -133,15 +138,15 @@ def explained(error: BaseException, url: str, *, heard: bool = True) -> str:
 
 
 def _said_by_redis(error: BaseException) -> str | None:
+    for kind in type(error).__mro__:
+        if kind.__name__ in FAILURES:
+            return FAILURES[kind.__name__]
     code = str(error).split(" ", 1)[0]
     if str(error).startswith("DB index"):
         return "it has no database of the number in the URL"
     if code.isupper() and code.isalpha():
         return f"{code}: {CODES[code]}" if code in CODES else code
-    return {
-        "OutOfMemoryError": OUT_OF_MEMORY,
-        "AuthenticationError": "user or password is wrong",
-    }.get(type(error).__name__)
+    return None
 
 
 def _said_of_the_way(error: BaseException, url: str, heard: bool) -> str | None:

@@ -1,0 +1,33 @@
+"""Certificates made for one test session: an authority, who it vouches for, and a stranger's."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+import trustme
+
+
+class Certificates:
+    """Paths of PEM files. ``server`` is for ``localhost``; nobody here trusts ``stranger``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        own, stranger = trustme.CA(), trustme.CA()
+        self.authority = self._keep("authority.pem", own.cert_pem)
+        self.stranger = self._keep("stranger.pem", stranger.cert_pem)
+        self.server, self.server_key = self._issue(own, "server", "localhost")
+        self.client, self.client_key = self._issue(own, "client", "client@example.org")
+        over = datetime(2020, 1, 1, tzinfo=timezone.utc)
+        self.expired, self.expired_key = self._issue(own, "expired", "localhost", not_after=over)
+
+    def _issue(self, authority: trustme.CA, name: str, whom: str, **options) -> tuple[Path, Path]:
+        issued = authority.issue_cert(whom, **options)
+        return (
+            self._keep(f"{name}.pem", issued.cert_chain_pems[0]),
+            self._keep(f"{name}.key", issued.private_key_pem),
+        )
+
+    def _keep(self, name: str, pem: trustme.Blob) -> Path:
+        pem.write_to_path(str(self._folder / name))
+        return self._folder / name
