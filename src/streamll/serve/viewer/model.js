@@ -32,6 +32,7 @@ class Field {
     this.corrected = false;
     this.typed = false;
     this.value = undefined;
+    this.growing = null; // the place in the value that is written now
     this.version = 0; // changes when text that has been shown is no longer right
   }
   get text() {
@@ -51,28 +52,41 @@ class Field {
     this.version++;
   }
   partial(event) {
+    const place = event.place || [];
     this.typed = true;
-    this.value = placed(this.value, event.place || [], event.value, event.append === true);
+    this.value = placed(this.value, place, 0, event.value, event.append === true);
+    this.growing = event.state === "complete" ? (place.length ? place.slice(0, -1) : null) : place;
     this.version++;
   }
 }
 
-function placed(whole, place, value, append) {
-  if (place.length === 0) return append ? joined(whole, value) : value;
-  const [key, ...rest] = place;
+/** A value with a change in it. Containers of an event are copied: they grow, and it is kept. */
+function placed(whole, place, depth, value, append) {
+  if (depth === place.length) return append ? joined(whole, value) : own(value);
+  const key = place[depth];
   const base = whole !== null && typeof whole === "object" ? whole : typeof key === "number" ? [] : {};
+  if (Array.isArray(base) && !(key >= 0 && key <= base.length)) return base; // what is before it was lost
   const inner = Object.hasOwn(base, key) ? base[key] : undefined;
-  Object.defineProperty(base, key, {
-    value: placed(inner, rest, value, append), enumerable: true, configurable: true, writable: true,
-  });
+  set(base, key, placed(inner, place, depth + 1, value, append));
   return base;
+}
+
+/** Like an assignment, but `__proto__` is a name like any other. */
+function set(base, key, value) {
+  Object.defineProperty(base, key, { value, enumerable: true, configurable: true, writable: true });
+}
+
+function own(value) {
+  if (Array.isArray(value)) return [...value];
+  return value !== null && typeof value === "object" ? { ...value } : value;
 }
 
 function joined(before, more) {
   if (typeof before === "string" && typeof more === "string") return before + more;
-  if (Array.isArray(before) && Array.isArray(more)) return [...before, ...more];
-  if (before && more && typeof before === "object" && typeof more === "object") return { ...before, ...more };
-  return before === undefined ? more : before;
+  if (Array.isArray(before) && Array.isArray(more)) before.push(...more);
+  else if (before && more && typeof before === "object" && typeof more === "object") for (const key of Object.keys(more)) set(before, key, more[key]);
+  else return before === undefined ? own(more) : before;
+  return before;
 }
 
 class Attempt {
@@ -249,7 +263,7 @@ Run.prototype.tell = {
     const field = node.attempt(event).field(event.field);
     field.replace(event.text);
     field.corrected = true;
-    if (field.typed && event.value !== undefined && event.value !== null) field.value = event.value;
+    if (field.typed && event.value !== undefined && event.value !== null) field.partial({ value: event.value, state: "complete" });
     this.changed.add(node);
   },
   "lm.superseded"(event, node) {

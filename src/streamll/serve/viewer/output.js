@@ -2,69 +2,7 @@
 (function (streamll) {
 "use strict";
 
-const BLOCK = 4000; // characters after which a text goes on in another element: layout stays quick
-
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-const seconds = (value) =>
-  value == null ? "–" : value > 0 && value < 0.0005 ? "<1 ms" : value < 0.9995 ? `${Math.round(value * 1000)} ms`
-  : value < 60 ? `${value.toFixed(value < 10 ? 2 : 1)} s`
-  : `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
-const count = (value) => (value || 0).toLocaleString("en-US").replace(/,/g, "\u202f");
-const money = (value) => (value == null ? "–" : value === 0 ? "$0" : value < 0.01 ? `$${value.toPrecision(2)}` : `$${value.toFixed(3)}`);
-
-/** Text that grows: what is new is appended, nothing is drawn twice. */
-class Growing {
-  constructor(box) {
-    this.box = box;
-    this.box.replaceChildren();
-    this.node = null;
-    this.size = 0;
-    this.parts = 0;
-    this.version = 0;
-    this.source = null;
-  }
-  show(field) {
-    if (field.version !== this.version || field.parts.length < this.parts) {
-      this.box.replaceChildren();
-      this.node = null;
-      this.parts = 0;
-      this.version = field.version;
-    }
-    if (this.parts >= field.parts.length) return;
-    this.append(field.parts.slice(this.parts).join(""));
-    this.parts = field.parts.length;
-    if (this.parts > 500) { // keep what the model keeps short, too
-      field.parts = [field.parts.join("")];
-      this.parts = 1;
-    }
-  }
-  append(text) {
-    while (text) {
-      if (!this.node || this.size >= BLOCK) {
-        this.node = document.createTextNode("");
-        this.box.append(element("span", "run-on"));
-        this.box.lastChild.append(this.node);
-        this.size = 0;
-      }
-      let cut = text.length;
-      if (this.size + cut > BLOCK) {
-        const end = text.indexOf("\n", Math.max(0, BLOCK - this.size));
-        cut = end < 0 || end > 3 * BLOCK ? Math.min(cut, 3 * BLOCK) : end + 1; // a line's end, if there is one
-        const last = text.charCodeAt(cut - 1);
-        if (last >= 0xd800 && last < 0xdc00 && cut < text.length) cut++;
-      }
-      this.node.appendData(text.slice(0, cut));
-      this.size += cut;
-      text = text.slice(cut);
-    }
-  }
-}
+const { element, seconds, count, Growing } = streamll;
 
 class Card {
   constructor(node) {
@@ -74,7 +12,7 @@ class Card {
     this.box.tabIndex = -1;
     const head = element("header");
     this.kind = element("span", "chip", node.kind === "module" ? "predict" : node.kind);
-    this.name = element("h3", "", node.predictor || node.name);
+    this.name = element("h3", "", node.predictor && node.predictor !== "self" ? node.predictor : node.name);
     this.turn = element("span", "turn");
     this.facts = element("span", "facts");
     head.append(this.kind, this.name, this.turn, this.facts);
@@ -138,22 +76,45 @@ class Card {
       const text = element("div", "text");
       row.append(name, text);
       box.append(row);
-      shown = { row, text, growing: new Growing(text), typed: false, version: -1 };
+      shown = { row, name, text, growing: new Growing(text), value: null, version: -1, raw: false };
       this.fields.set(key, shown);
     }
     const open = this.node.status === "running" && !field.done && !(extra && this.node.end !== null);
     shown.row.classList.toggle("open", open);
     shown.row.classList.toggle("corrected", field.corrected);
     shown.row.classList.toggle("cut", field.done && !field.complete);
-    if (field.typed) {
+    if (field.typed) this.typed(shown, field, open);
+    else shown.growing.show(field);
+  }
+
+  /** A value instead of its raw text; a button shows it as JSON. */
+  typed(shown, field, open) {
+    if (!shown.value) {
       shown.row.classList.add("typed");
-      if (shown.version !== field.version) {
-        shown.version = field.version;
-        shown.text.textContent = typeof field.value === "string" ? field.value : JSON.stringify(field.value, null, 2);
-      }
-    } else {
-      shown.growing.show(field);
+      shown.text.replaceChildren();
+      shown.value = new streamll.Shown(shown.text);
+      shown.json = element("button", "json", "JSON");
+      shown.json.type = "button";
+      shown.json.addEventListener("click", () => {
+        shown.raw = !shown.raw;
+        shown.version = -1;
+        shown.value = new streamll.Shown(shown.text);
+        shown.text.replaceChildren();
+        this.typed(shown, field, false);
+      });
+      shown.row.insertBefore(shown.json, shown.text);
     }
+    const structured = field.value !== null && typeof field.value === "object";
+    shown.json.hidden = !structured;
+    shown.json.setAttribute("aria-pressed", String(shown.raw));
+    shown.json.setAttribute("aria-label", `${field.name} as JSON`);
+    shown.row.classList.toggle("single", !structured);
+    shown.row.classList.toggle("raw", structured && shown.raw);
+    const version = `${field.version} ${open}`;
+    if (shown.version === version) return;
+    shown.version = version;
+    if (shown.raw) shown.value.show(JSON.stringify(field.value, null, 2), open ? [] : null);
+    else shown.value.show(field.value ?? "", open ? field.growing : null);
   }
 
   line(key, label, text, code, extra = "") {
@@ -215,5 +176,5 @@ function worthACard(node) {
   return true;
 }
 
-Object.assign(streamll, { Output, element, seconds, count, money });
+streamll.Output = Output;
 })(window.streamll = window.streamll || {});

@@ -2,22 +2,41 @@
 (function (streamll) {
 "use strict";
 
+const PATIENCE = [500, 1000, 2000, 5000, 10000]; // milliseconds until the page asks again, and again
+const OF_ONE_RUN = /^([0-9a-f]+)\.\d+\.[\w-]+$/; // a token that is good for one run
+
+class Unauthorized extends Error {}
+
 class Server {
-  constructor(connection, askToken) {
+  /** `told(what)`: how the connection is, "" when it is well. `askToken(refused)` asks for one. */
+  constructor(told, askToken) {
     this.live = true;
-    this.connection = connection;
+    this.told = told;
     this.askToken = askToken;
     this.token = new URLSearchParams(location.hash.slice(1)).get("token") || sessionStorage.getItem("streamll-token") || "";
-    if (this.token) sessionStorage.setItem("streamll-token", this.token);
+    this.keep(this.token);
   }
+  keep(token) {
+    this.token = token;
+    this.waved = false; // whoever closed the question is not asked again by what comes by itself
+    if (token) sessionStorage.setItem("streamll-token", token);
+  }
+  /** The run that the token is for, if it is for one only. */
+  get only() { return (OF_ONE_RUN.exec(this.token) || [])[1] || null; }
+
   async fetch(path, options = {}) {
-    const headers = { ...options.headers };
-    if (this.token) headers.authorization = `Bearer ${this.token}`;
+    const headers = { ...options.headers }, token = this.token;
+    if (token) headers.authorization = `Bearer ${token}`;
     const answer = await fetch(path, { ...options, headers });
     if (answer.status !== 401) return answer;
-    this.token = await this.askToken();
-    sessionStorage.setItem("streamll-token", this.token);
+    if (token === this.token) await this.ask(token);
     return this.fetch(path, options);
+  }
+  async ask(refused) {
+    if (this.waved) throw new Unauthorized("a token is needed");
+    const token = await this.askToken(Boolean(refused));
+    if (token === null) { this.waved = true; throw new Unauthorized("a token is needed"); }
+    this.keep(token);
   }
   async json(path, options) {
     const answer = await this.fetch(path, options);
@@ -25,8 +44,12 @@ class Server {
     if (!answer.ok) throw new Error(typeof body.error === "string" ? body.error : body.error?.message || body.message || body.detail || `the server says ${answer.status}`);
     return body;
   }
-  async runs() { return (await this.json("runs")).runs; }
-  async programs() { return (await this.json("programs")).programs; }
+  async runs() {
+    if (!this.only) return (await this.json("runs")).runs;
+    const run = await this.json(`runs/${this.only}`);
+    return [{ run_id: this.only, program: run.program || "run", status: run.status, started_at: run.started_at, ended_at: run.ended_at }];
+  }
+  async programs() { return this.only ? [] : (await this.json("programs")).programs; }
   start(program, inputs) {
     return this.json("runs", {
       method: "POST",
@@ -36,18 +59,44 @@ class Server {
   }
   stop(id) { return this.fetch(`runs/${encodeURIComponent(id)}`, { method: "DELETE" }); }
 
-  /** Read a run from its beginning; the browser itself comes back where a line broke. */
-  open(id, add) {
-    const query = this.token ? `?token=${encodeURIComponent(this.token)}` : "";
-    const stream = new EventSource(`runs/${encodeURIComponent(id)}/events${query}`);
-    stream.onopen = () => this.connection("");
-    stream.onmessage = (message) => {
-      const event = JSON.parse(message.data);
-      add(event);
-      if (streamll.STATUS[event.event_type]) { stream.close(); this.connection(""); }
+  /** Read a run from its beginning. The browser comes back where a line broke; where the server
+   *  sent it away (a token, too many readers, a restart), we do, behind the last event: `last()`. */
+  open(id, add, last) {
+    const path = `runs/${encodeURIComponent(id)}`;
+    let stream = null, timer = 0, tries = 0, left = false;
+    const end = () => { left = true; clearTimeout(timer); if (stream) stream.close(); };
+    const begin = () => {
+      const query = new URLSearchParams();
+      if (this.token) query.set("token", this.token);
+      if (last() >= 0) query.set("after", `${id}:${last()}`);
+      stream = new EventSource(`${path}/events?${query}`);
+      stream.onopen = () => { tries = 0; this.told(""); };
+      stream.onmessage = (message) => {
+        const event = JSON.parse(message.data);
+        add(event);
+        if (streamll.STATUS[event.event_type]) { end(); this.told(""); }
+      };
+      stream.onerror = () => {
+        if (left) return;
+        this.told("connecting again…");
+        if (stream.readyState === EventSource.CLOSED) again();
+      };
     };
-    stream.onerror = () => this.connection(stream.readyState === EventSource.CLOSED ? "not connected" : "connecting again…");
-    return () => { stream.close(); this.connection(""); };
+    const again = () => { timer = setTimeout(look, PATIENCE[Math.min(tries++, PATIENCE.length - 1)]); };
+    const look = async () => {
+      try {
+        const answer = await this.fetch(path); // asks for a token, if that is what is missing
+        if (left) return;
+        if (answer.status === 404) { end(); this.told("this run is not on the server"); return; }
+        begin();
+      } catch (problem) {
+        if (left) return;
+        this.told(problem instanceof Unauthorized ? problem.message : "the server does not answer");
+        again();
+      }
+    };
+    begin();
+    return () => { end(); this.told(""); };
   }
 }
 
@@ -55,6 +104,7 @@ class Server {
 class Enclosed {
   constructor(events) {
     this.live = false;
+    this.only = null;
     this.byRun = new Map();
     for (const event of events) {
       if (!event.run_id) continue;
@@ -78,5 +128,5 @@ class Enclosed {
   }
 }
 
-Object.assign(streamll, { Server, Enclosed });
+Object.assign(streamll, { Server, Enclosed, Unauthorized });
 })(window.streamll = window.streamll || {});

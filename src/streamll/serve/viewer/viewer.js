@@ -7,14 +7,23 @@ const $ = (id) => document.getElementById(id);
 const enclosed = $("events");
 const source = enclosed
   ? new streamll.Enclosed(JSON.parse(enclosed.textContent))
-  : new streamll.Server((text) => { $("connection").textContent = text; }, askToken);
+  : new streamll.Server((text) => { trouble.run = text; drawConnection(); }, askToken);
 
 const POLL = 1500, TIMELINE = 100, NEAR = 80;
-const STATUS_WORDS = { running: "running", ended: "done", failed: "failed", cancelled: "stopped", unfinished: "unfinished" };
+const STATUS_WORDS = {
+  running: "running", ended: "done", failed: "failed", cancelled: "stopped", lost: "lost", unfinished: "unfinished",
+  away: "no connection",
+};
+const trouble = { run: "", list: "" }; // what is wrong with the connection
 
 // --- one run ---------------------------------------------------------------------------------------
 
 let startable = false; // what this server runs, it can stop
+const form = new streamll.Form($("form"), async (program, inputs) => {
+  const started = await source.start(program, inputs);
+  await refresh();
+  show(started.run_id);
+});
 let player = null, close = () => {}, fresh = true, scheduled = false, drawnTimelineAt = 0;
 const output = new streamll.Output($("output"));
 const timeline = new streamll.Timeline($("timeline"), $("axis"), (node) => {
@@ -41,7 +50,7 @@ function show(id) {
   document.body.dataset.view = "run";
   keep(id);
   const shown = player;
-  close = source.open(id, (event) => shown.add(event));
+  close = source.open(id, (event) => shown.add(event), () => shown.last);
   markChosen();
   schedule();
   $("run").scrollTo(0, 0);
@@ -53,6 +62,7 @@ function leave() {
   player = null;
   $("nothing").hidden = false;
   $("shown").hidden = true;
+  if (document.body.dataset.view === "run" && narrow.matches) $("runs").querySelector("[aria-current]")?.focus();
   document.body.dataset.view = "list";
   document.title = "streamll";
   keep(null);
@@ -101,20 +111,22 @@ function draw(time) {
 }
 
 /** The clock of what is shown: the server's, carried on while a run is silent. */
-let heard = { last: null, at: 0 };
+let heard = { last: null, at: 0, now: 0 };
 function moment() {
   if (!player.following) return player.start + player.at;
   const last = player.run.now || 0;
   if (player.over || !source.live) return last;
-  if (heard.last !== last) heard = { last, at: performance.now() };
-  return last + (performance.now() - heard.at) / 1000;
+  if (heard.last !== last) heard = { last, at: performance.now(), now: last };
+  if (!trouble.run) heard.now = last + (performance.now() - heard.at) / 1000; // else it stands still
+  return heard.now;
 }
 
 function drawHead(run, now) {
   $("program").textContent = run.program || "run";
   if (source.live && listed(run.id) === undefined) refreshSoon();
   const unfinished = !source.live && player.following && !player.over;
-  const status = unfinished ? "unfinished" : run.status;
+  const away = trouble.run && player.following && !player.over;
+  const status = unfinished ? "unfinished" : away ? "away" : run.status;
   const pill = $("status");
   if (pill.dataset.status !== status) {
     pill.dataset.status = status;
@@ -130,11 +142,11 @@ function drawHead(run, now) {
   const facts = [
     ["Time", seconds(run.duration ?? (run.start === null ? null : now - run.start))],
     ["First token", run.first === null || run.start === null ? "–" : seconds(run.first - run.start)],
-    ["Tokens in", count(totals.prompt_tokens)],
+    ["Tokens in", totals.lm_calls ? count(totals.prompt_tokens) : "–"],
     ["Tokens out", count(totals.completion_tokens || run.tokens)],
     ["Model calls", count(totals.lm_calls)],
     ["Retries", count(run.retries)],
-    ["Cost", money(totals.cost)],
+    ...(totals.cost == null ? [] : [["Cost", money(totals.cost)]]),
     ...Object.entries(run.context).map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]),
   ];
   const list = $("stats");
@@ -202,15 +214,24 @@ const items = new Map();
 async function refresh() {
   try {
     runs = await source.runs();
+    trouble.list = "";
     drawRuns();
-    if ($("connection").textContent === "the server does not answer") $("connection").textContent = "";
-  } catch {
-    $("connection").textContent = "the server does not answer";
+  } catch (problem) {
+    trouble.list = problem instanceof streamll.Unauthorized ? problem.message : "the server does not answer";
   }
+  drawConnection();
+}
+
+function drawConnection() {
+  const text = trouble.run || trouble.list;
+  set($("connection"), text);
+  $("enter-token").hidden = !source.waved;
+  if (player) { drawnTimelineAt = 0; schedule(); }
 }
 
 function drawRuns() {
   $("no-runs").hidden = runs.length > 0;
+  set($("nothing-text"), startable ? (runs.length ? "Choose a run, or start one." : "Start a run: it appears here while it goes.") : runs.length ? "Choose a run." : "Nothing has run yet.");
   const known = new Set();
   runs.forEach((run, index) => {
     known.add(run.run_id);
@@ -269,94 +290,11 @@ function step(by) {
   items.get(next.run_id).scrollIntoView({ block: "nearest" });
 }
 
-// --- the form ----------------------------------------------------------------------------------------
-
-const NUMBERS = { int: "1", float: "any" };
-
-function drawForm(programs) {
-  const form = $("form");
-  form.replaceChildren();
-  form.hidden = programs.length === 0;
-  if (form.hidden) return;
-  let chosen = programs[0];
-  const fields = element("div"), error = element("p", "problem"), send = element("button", "primary", "Run");
-  error.hidden = true;
-  error.setAttribute("role", "alert");
-  if (programs.length > 1) {
-    const label = element("label", "", "Program"), select = element("select");
-    for (const program of programs) select.append(new Option(program.name, program.name));
-    select.addEventListener("change", () => { chosen = programs.find((p) => p.name === select.value); drawInputs(fields, chosen); });
-    label.append(select);
-    form.append(label);
-  } else {
-    form.append(element("h2", "", chosen.name));
-  }
-  drawInputs(fields, chosen);
-  form.append(fields, error, send);
-  form.onsubmit = async (event) => {
-    event.preventDefault();
-    error.hidden = true;
-    send.disabled = true;
-    try {
-      const started = await source.start(chosen.name, readInputs(fields, chosen));
-      await refresh();
-      show(started.run_id);
-    } catch (problem) {
-      error.textContent = problem.message;
-      error.hidden = false;
-    } finally {
-      send.disabled = false;
-    }
-  };
-}
-
-function drawInputs(box, program) {
-  box.replaceChildren();
-  for (const input of program.inputs) {
-    const label = element("label"), name = element("span", "", input.name);
-    if (input.type !== "str") name.append(element("small", "", input.type));
-    let entry;
-    if (input.type === "bool") {
-      entry = element("input");
-      entry.type = "checkbox";
-    } else if (NUMBERS[input.type]) {
-      entry = element("input");
-      entry.type = "number";
-      entry.step = NUMBERS[input.type];
-    } else {
-      entry = element("textarea");
-      entry.rows = 2;
-    }
-    entry.name = input.name;
-    entry.required = input.required && input.type !== "bool" && !NUMBERS[input.type] ? true : input.required && !!NUMBERS[input.type];
-    if (input.description && entry.type !== "checkbox") entry.placeholder = input.description;
-    label.append(name, entry);
-    box.append(label);
-  }
-}
-
-function readInputs(box, program) {
-  const inputs = {};
-  for (const input of program.inputs) {
-    const entry = box.querySelector(`[name="${CSS.escape(input.name)}"]`);
-    if (input.type === "bool") { inputs[input.name] = entry.checked; continue; }
-    if (!entry.value && !input.required) continue;
-    inputs[input.name] = input.type === "str" ? entry.value : read(entry.value);
-  }
-  return inputs;
-}
-
-function read(text) { try { return JSON.parse(text); } catch { return text; } }
-
-$("form").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("form").requestSubmit();
-});
-
 // --- keys, colours, token ------------------------------------------------------------------------------
 
 const KEYS = {
   j: () => step(1), k: () => step(-1), l: () => player && player.follow(), " ": toggle,
-  n: () => { const first = $("form").querySelector("textarea, input"); if (first) { if (narrow.matches) leave(); first.focus(); } },
+  n: () => { if (form.first) { if (narrow.matches) leave(); form.first.focus(); } },
   "?": () => $("keys").showModal(),
   arrowleft: () => player && player.seek(player.at - Math.max(0.02, player.length / 50)),
   arrowright: () => player && player.seek(player.at + Math.max(0.02, player.length / 50)),
@@ -391,26 +329,37 @@ try { kept = localStorage.getItem("streamll-theme") || "auto"; } catch { /* as a
 theme(THEMES.includes(kept) ? kept : "auto");
 
 let asking = null;
-function askToken() {
+/** The token that somebody types; null where the question is closed without one. */
+function askToken(refused) {
   asking = asking || new Promise((resolve) => {
-    const dialog = $("ask-token");
+    const dialog = $("ask-token"), field = $("token");
+    field.value = "";
+    $("token-refused").hidden = !refused;
+    if (refused) $("token-refused").textContent = "The server does not accept this token, or no longer.";
+    dialog.returnValue = "";
     dialog.showModal();
-    dialog.addEventListener("close", () => { asking = null; resolve($("token").value); }, { once: true });
+    dialog.addEventListener("close", () => { asking = null; resolve(dialog.returnValue === "given" ? field.value : null); }, { once: true });
   });
   return asking;
 }
+$("enter-token").addEventListener("click", () => { source.waved = false; begin(); });
 
 // --- begin -----------------------------------------------------------------------------------------------
 
 async function begin() {
   document.body.classList.toggle("report", !source.live);
-  const wanted = new URLSearchParams(location.hash.slice(1)).get("run");
+  const wanted = new URLSearchParams(location.hash.slice(1)).get("run") || source.only;
   await refresh();
-  try { const programs = await source.programs(); startable = programs.length > 0; drawForm(programs); } catch { /* the list says that nobody answers */ }
+  try {
+    const programs = await source.programs();
+    startable = programs.length > 0 || Boolean(source.only);
+    form.draw(programs);
+    drawRuns();
+  } catch { /* the list says that nobody answers */ }
   if (wanted) show(wanted);
-  else if (runs.length && (!source.live || !narrow.matches)) show(runs[0].run_id);
-  if (source.live) setInterval(() => { if (!document.hidden) refresh(); }, POLL);
+  else if (runs.length && !player && (!source.live || !narrow.matches)) show(runs[0].run_id);
 }
+if (source.live) setInterval(() => { if (!document.hidden && !source.only) refresh(); }, POLL);
 begin();
 streamll.page = { player: () => player };
 })(window.streamll = window.streamll || {});

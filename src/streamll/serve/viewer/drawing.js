@@ -1,0 +1,70 @@
+// What the parts of the page draw with: elements, numbers in words, text that grows.
+(function (streamll) {
+"use strict";
+
+const BLOCK = 4000; // characters after which a text goes on in another element: layout stays quick
+
+function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+const seconds = (value) =>
+  value == null ? "–" : value > 0 && value < 0.0005 ? "<1 ms" : value < 0.9995 ? `${Math.round(value * 1000)} ms`
+  : value < 60 ? `${value.toFixed(value < 10 ? 2 : 1)} s`
+  : `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
+const count = (value) => (value || 0).toLocaleString("en-US").replace(/,/g, "\u202f");
+const money = (value) => (value == null ? "–" : value === 0 ? "$0" : value < 0.01 ? `$${value.toPrecision(2)}` : `$${value.toFixed(3)}`);
+
+/** Text that grows: what is new is appended, nothing is drawn twice. */
+class Growing {
+  constructor(box) {
+    this.box = box;
+    this.box.replaceChildren();
+    this.node = null;
+    this.size = 0;
+    this.parts = 0;
+    this.version = 0;
+    this.source = null;
+  }
+  show(field) {
+    if (field.version !== this.version || field.parts.length < this.parts) {
+      this.box.replaceChildren();
+      this.node = null;
+      this.parts = 0;
+      this.version = field.version;
+    }
+    if (this.parts >= field.parts.length) return;
+    this.append(field.parts.slice(this.parts).join(""));
+    this.parts = field.parts.length;
+    if (this.parts > 500) { // keep what the model keeps short, too
+      field.parts = [field.parts.join("")];
+      this.parts = 1;
+    }
+  }
+  append(text) {
+    while (text) {
+      if (!this.node || this.size >= BLOCK) {
+        this.node = document.createTextNode("");
+        this.box.append(element("span", "run-on"));
+        this.box.lastChild.append(this.node);
+        this.size = 0;
+      }
+      let cut = text.length;
+      if (this.size + cut > BLOCK) {
+        const end = text.indexOf("\n", Math.max(0, BLOCK - this.size));
+        cut = end < 0 || end > 3 * BLOCK ? Math.min(cut, 3 * BLOCK) : end + 1; // a line's end, if there is one
+        const last = text.charCodeAt(cut - 1);
+        if (last >= 0xd800 && last < 0xdc00 && cut < text.length) cut++;
+      }
+      this.node.appendData(text.slice(0, cut));
+      this.size += cut;
+      text = text.slice(cut);
+    }
+  }
+}
+
+Object.assign(streamll, { element, seconds, count, money, Growing });
+})(window.streamll = window.streamll || {});

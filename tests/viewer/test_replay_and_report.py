@@ -1,0 +1,167 @@
+"""X13: a recording in a real browser: played by ``streamll replay --web``, told by ``streamll report``."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import dspy
+import pytest
+
+from streamll.cli.main import main
+from streamll.testing import record
+from streamll.testing.record_file import recorded_events
+from viewer.conftest import shown_text, wait_text
+
+WORDS = " ".join(f"word{n}" for n in range(40))
+SCRIPT = "<script>document.title = 'owned'</script>"
+
+
+class Failing(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.qa = dspy.Predict("question -> answer")
+
+    def forward(self, question):
+        self.qa(question=question)
+        raise ValueError("no such thing")
+
+
+@pytest.fixture
+def recording(practice, tmp_path):
+    """Two runs: an answer that took a second, and a program that failed."""
+    practice.pace = 0.03
+    practice.script({"reasoning": SCRIPT, "answer": WORDS}, {"answer": "half of it"})
+    dspy.configure(lm=practice.lm(), adapter=dspy.ChatAdapter())
+    with record(tmp_path / "run.jsonl") as path:
+        dspy.ChainOfThought("question -> answer")(question="q")
+        with pytest.raises(ValueError, match="no such thing"):
+            Failing()(question="q")
+    practice.stop()
+    return path
+
+
+@contextmanager
+def replaying(path, *options):
+    """``streamll replay FILE --web`` in a process of its own: it, its page's address, its port."""
+    command = [sys.executable, "-m", "streamll", "replay", str(path), "--web", *options]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+    )
+    try:
+        said = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/#token=\S+", said)
+        assert found, said + process.stdout.read()
+        yield process, found[0], int(found[1])
+    finally:
+        process.kill()
+        process.wait(10)
+        process.stdout.close()
+
+
+def wait_runs(page, count):
+    page.wait_for_function(
+        "(count) => document.querySelectorAll('#runs li').length === count", arg=count
+    )
+
+
+def wait_status(page, status):
+    page.wait_for_function(
+        "(wanted) => document.querySelector('#status').dataset.status === wanted", arg=status
+    )
+
+
+def test_a_recording_plays_in_the_page_at_its_own_pace_from_when_it_is_opened(recording, open_page):
+    with replaying(recording) as (process, url, port):
+        assert "when the page is open" in process.stdout.readline()
+        page = open_page(url)
+        wait_runs(page, 1)
+        page.click("#runs button")
+        page.wait_for_selector('.field[data-field="answer"]')
+        assert "word39" not in shown_text(page, "answer"), "it was there at once"
+        assert page.get_attribute("#status", "data-status") == "running"
+        wait_text(page, "answer", "word39")
+        wait_status(page, "ended")
+        assert shown_text(page, "answer") == WORDS
+        assert shown_text(page, "reasoning") == SCRIPT
+        assert "owned" not in page.title()
+        wait_runs(page, 2)
+        assert not page.is_visible("#form")
+        assert not page.is_visible("#stop")
+        assert process.stdout.readline().startswith("Played")
+        page.reload()
+        wait_runs(page, 2)
+        page.context.close()
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=30)
+        assert (process.returncode, rest) == (130, "")
+        with socket.socket() as gone:
+            assert gone.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_speed_0_is_all_of_it_at_once_also_before_anybody_looks(recording, open_page):
+    with replaying(recording, "--speed", "0") as (process, url, _):
+        assert process.stdout.readline().startswith("Played")
+        page = open_page(url)
+        wait_runs(page, 2)
+        states = page.locator("#runs .dot").evaluate_all(
+            "(dots) => dots.map((d) => d.dataset.status)"
+        )
+        assert states == ["failed", "ended"]
+        page.locator("#runs button").nth(1).click()
+        wait_text(page, "answer", "word39")
+
+
+@pytest.mark.parametrize("interrupted", ["before anybody looks", "while it plays"])
+def test_it_can_be_ended_at_any_time(recording, open_page, interrupted):
+    with replaying(recording) as (process, url, _):
+        assert "when the page is open" in process.stdout.readline()
+        if interrupted == "while it plays":
+            page = open_page(url)
+            wait_runs(page, 1)
+            page.context.close()
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=30)
+        assert (process.returncode, rest) == (130, "")
+
+
+# --- streamll report ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def written(recording, capsys):
+    assert main(["report", str(recording)]) == 0
+    return recording.with_suffix(".html")
+
+
+@pytest.mark.parametrize("size", [(1280, 860), (390, 844)], ids=["wide", "narrow"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_report_shows_its_runs_on_any_screen(written, recording, open_page, size, scheme):
+    page = open_page(
+        written.as_uri(), viewport={"width": size[0], "height": size[1]}, color_scheme=scheme
+    )
+    wait_runs(page, 2)
+    program = page.text_content("#program")
+    assert program == "ChainOfThought"
+    wait_status(page, "ended")
+    assert shown_text(page, "answer") == WORDS
+    assert page.locator("#timeline .row").count() >= 2
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+        "wider than its screen"
+    )
+    for box in ("#program", "#timeline .row", ".card"):
+        assert page.locator(box).first.bounding_box()["x"] >= 0
+    events = list(recorded_events(recording))
+    assert len({event.run_id for event in events}) == 2
+
+
+def test_a_report_tells_a_failure(written, open_page):
+    page = open_page(written.as_uri())
+    wait_runs(page, 2)
+    page.locator("#runs button").nth(1).click()
+    wait_status(page, "failed")
+    assert "ValueError" in page.text_content("#problem")
