@@ -73,7 +73,11 @@ class BaseSink:
 
     def put(self, event: Event) -> None:
         """Hand an event over: never waits, never raises."""
-        (self.__delivery or self._delivery).put(event)
+        delivery = self.__delivery or self._delivery
+        try:
+            delivery.worker.put(event)
+        except Exception as error:  # noqa: BLE001 - a sink never breaks the program
+            delivery.refused(error, event)
 
     def start(self) -> None:
         """Start the worker thread. Not needed: the first event does. Idempotent."""

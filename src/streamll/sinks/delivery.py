@@ -83,11 +83,9 @@ class Delivery:
         self._complained = False
         self.hangs = False
 
-    def put(self, event: Event) -> None:
-        try:
-            self.worker.put(event)
-        except Exception as error:  # noqa: BLE001 - a sink never breaks the program
-            self._say("cannot take", error, event)
+    def refused(self, error: Exception, event: Event) -> None:
+        """The worker could not take ``event``; say why the first time."""
+        self._say("cannot take", error, event)
 
     def start(self) -> None:
         self.worker.start()
