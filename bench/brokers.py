@@ -25,7 +25,7 @@ import servers
 from runs import make_run
 
 from streamll.consumer import EventConsumer
-from streamll.core.events import TokenEvent
+from streamll.core.events import Status, TokenEvent
 from streamll.core.wire import encode
 from streamll.sinks import open_sink
 
@@ -146,6 +146,33 @@ def latency(url: str, per_second: int = 1000, seconds: float = 5) -> None:
     )
 
 
+def tail(url: str, events: int = 200) -> None:
+    """From an event's put to its line of ``streamll tail --json``, one event every 20 ms."""
+    target = f"tail{time.monotonic_ns()}"
+    sink = open_sink(url, target=target)
+    sink.put(Status(message="the log is there"))
+    assert sink.catch_up(30)
+    command = ["tail", url, "--target", target, "--from", "beginning", "--json"]
+    took = []
+    with subprocess.Popen(
+        [sys.executable, "-m", "streamll", *command], stdout=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        for n in range(events):
+            time.sleep(0.02)
+            began = time.perf_counter()
+            sink.put(Status(message=str(n)))
+            process.stdout.readline()
+            took.append((time.perf_counter() - began) * 1000)
+        process.terminate()
+    sink.stop(30)
+    took.sort()
+    print(
+        f"  {'an event until streamll tail has printed it':<52} "
+        f"p50 {statistics.median(took):.1f} ms  p99 {took[int(len(took) * 0.99)]:.1f} ms"
+    )
+
+
 class Nothing:
     def put(self, event) -> None: ...
 
@@ -202,6 +229,7 @@ def main() -> None:
             for _ in range(options.rounds):
                 measured("SQLiteSink", count, through_sink(url, events))
             latency(url)
+            tail(url)
             slowdown(url)
         if options.only in (None, "redis"):
             server = servers.RedisServer(
@@ -231,6 +259,7 @@ def bench_redis(server, events: list, rounds: int) -> None:
         ratios.append(ours / plain)
     print(f"  RedisSink is {statistics.median(ratios):.1f} times as fast as redis-py's pipelines")
     latency(server.url)
+    tail(server.url)
     slowdown(server.url)
 
 
@@ -246,6 +275,7 @@ def bench_rabbitmq(server, events: list, rounds: int) -> None:
         ratios.append(ours / plain)
     print(f"  RabbitMQSink is {statistics.median(ratios):.0f} times as fast as plain aio-pika")
     latency(server.url)
+    tail(server.url)
     slowdown(server.url)
 
 

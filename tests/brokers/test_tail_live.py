@@ -1,0 +1,101 @@
+"""``streamll tail`` in a process of its own, live: what is published is printed at once."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from brokers.backends import BACKENDS, SPEAKING_ALIKE, backend_of
+from brokers.runs import BOUND, make_run
+from streamll.core.events import Status
+from streamll.sinks import open_sink
+
+EVENTS = 30
+
+
+@pytest.fixture(params=[*BACKENDS, *SPEAKING_ALIKE])
+def backend(request, server_of, tmp_path):
+    return backend_of(request.param, server_of, tmp_path)
+
+
+@contextmanager
+def tail(*arguments: str):
+    """The command's output, line by line; at the end it gets Ctrl-C and ends well."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "streamll", "tail", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process.stdout
+        finally:
+            process.send_signal(2)
+            _, errors = process.communicate(timeout=BOUND)
+        assert process.returncode in (0, 130)
+        assert errors == ""
+
+
+def latencies(output, sink) -> list[float]:
+    """From ``put`` until the line is there, event by event, a moment apart."""
+    took = []
+    for n in range(EVENTS):
+        time.sleep(0.02)
+        began = time.perf_counter()
+        sink.put(Status(message=f"event {n}"))
+        assert f"event {n}" in output.readline()
+        took.append(time.perf_counter() - began)
+    return took
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_an_event_is_printed_as_soon_as_it_is_published(backend, form, capsys):
+    sink = open_sink(backend.url, target=backend.target())
+    sink.put(Status(message="the log is there"))
+    assert sink.catch_up(BOUND)
+    where = [backend.url, "--target", name_of(sink), "--from", "beginning"]
+    with tail(*where, *(["--json"] if form == "json" else [])) as output:
+        assert "the log is there" in output.readline()
+        took = latencies(output, sink)
+    assert sink.stop(BOUND)
+    with capsys.disabled():
+        print(f"\ntail of {backend.name}, {form}: p50 {statistics.median(took) * 1000:.1f} ms")
+    assert statistics.median(took) < 1.0
+
+
+def test_a_tail_of_new_events_leaves_out_what_was_there_and_filters(backend):
+    """--from new is the default; --type takes globs, --where a value in an event's data."""
+    sink = open_sink(backend.url, target=backend.target())
+    for event in make_run("old", ["x"], {"tenant": "acme"}):
+        sink.put(event)
+    assert sink.catch_up(BOUND)
+    where = ["--target", name_of(sink), "--type", "tok*", "--type", "run.*"]
+    with tail(backend.url, *where, "--where", "tenant=acme", "--json") as output:
+        number = 0
+        while not ready(output, 0.3):  # it is not known from outside when it has begun to listen
+            number += 1
+            assert number < BOUND
+            for tenant in ("other", "acme"):
+                for event in make_run(f"{tenant}{number}", ["a"], {"tenant": tenant}):
+                    sink.put(event)
+        lines = [json.loads(output.readline()) for _ in range(3)]
+    assert sink.stop(BOUND)
+    assert [line["event_type"] for line in lines] == ["run.start", "token", "run.end"]
+    assert {line["context"]["tenant"] for line in lines} == {"acme"}
+    assert lines[0]["run_id"] != "old"
+
+
+def ready(output, seconds: float) -> bool:
+    import select
+
+    return bool(select.select([output], [], [], seconds)[0])
+
+
+def name_of(sink) -> str:
+    return getattr(sink, "target", None) or getattr(sink, "stream_key", None) or sink.exchange
