@@ -114,6 +114,7 @@ def test_speed_0_is_all_of_it_at_once_also_before_anybody_looks(recording, open_
         assert states == ["failed", "ended"]
         page.locator("#runs button").nth(1).click()
         wait_text(page, "answer", "word39")
+        page.context.close()
 
 
 @pytest.mark.parametrize("interrupted", ["before anybody looks", "while it plays"])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +20,8 @@ def replay_file(path: Path, *, speed: float, to: str | None, web: bool, view: Mo
         raise Problem("--to and --web are two places; choose one")
     events = events_of(path)
     if web:
-        with _viewer() as sink:
-            play(events, sink.put, speed)
-            print("Played; Ctrl-C ends the viewer", flush=True)
-            while True:
-                time.sleep(3600)
+        _play_in_viewer(events, speed)
+        return
     sink = _terminal(view) if to is None else _log(to)
     try:
         play(events, sink.put, speed)
@@ -67,13 +63,20 @@ def _log(url: str) -> Any:
     return streamll.open_sink(url)
 
 
-@contextmanager
-def _viewer() -> Iterator[Any]:
+def _play_in_viewer(events: list[Event], speed: float) -> None:
+    """Play when somebody looks, and keep the page until Ctrl-C."""
     from streamll.serve.watching import WebView, announce
 
     view = WebView()
-    announce(view.url)
     try:
-        yield view.sink
+        announce(view.url)
+        if speed:
+            print("It plays when the page is open; Ctrl-C ends it", flush=True)
+            while not view.watched.wait(1.0):
+                pass
+        play(events, view.sink.put, speed)
+        print("Played; Ctrl-C ends the viewer", flush=True)
+        while True:
+            time.sleep(3600)
     finally:
         view.stop()

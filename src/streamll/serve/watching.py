@@ -17,6 +17,8 @@ import tempfile
 import threading
 from typing import Any
 
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 from streamll.brokers.opening import open_sink
 from streamll.core.errors import ConfigurationError
 from streamll.serve.app import create_app
@@ -41,13 +43,15 @@ class WebView:
         token = secrets.token_urlsafe(24)
         # Nothing here runs in the server, so none of it can be lost with it.
         app = create_app(None, log=log, tokens=token, limits=Limits(lost_seconds=math.inf))
+        self.watched = threading.Event()
+        """A page has been opened: it asks for the list of runs."""
         self.sink: BaseSink = open_sink(log)
         self.sink.local = True  # a call is written when it returns, though the process may end then
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/#token={token}"
         started = threading.Event()
-        self._server = _server(uvicorn, app, started)
+        self._server = _server(uvicorn, self._noticing(app), started)
         self._thread = threading.Thread(
             target=self._server.run,
             kwargs={"sockets": [self._socket]},
@@ -59,6 +63,14 @@ class WebView:
             raise ConfigurationError(f"the viewer did not start in {START_SECONDS:g} seconds")
         # At exit the server's thread ends with the process; it could no longer close in good order.
         atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
+
+    def _noticing(self, app: ASGIApp) -> ASGIApp:
+        async def noticing(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and scope["path"] == "/runs":
+                self.watched.set()
+            await app(scope, receive, send)
+
+        return noticing
 
     @property
     def stopped(self) -> bool:
