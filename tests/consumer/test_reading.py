@@ -13,7 +13,19 @@ from brokers.runs import check_order, make_run, text_of
 from streamll.brokers.outbox import Outbox
 from streamll.consumer.reading import Letter, Reading, position, read_letter
 from streamll.core.errors import WireError
-from streamll.core.events import NOBODY, Identity, Status, StreamGap, TokenEvent
+from streamll.core.events import (
+    NOBODY,
+    FieldEnd,
+    FieldStart,
+    Identity,
+    ModuleEnd,
+    ModuleStart,
+    RunEnd,
+    RunStart,
+    Status,
+    StreamGap,
+    TokenEvent,
+)
 from streamll.flow.coalesce import coalesce
 
 RUN = make_run("r1", ["ab", "cde", "f", "", "ghij", "k"])
@@ -76,6 +88,59 @@ def test_a_position_goes_on_exactly_there(k, merge):
     read = read_all(reading, letters(coalesce(RUN) if merge else RUN, [3] * 9))
     assert text_of(RUN[: k + 1]) + text_of(read) == text_of(RUN)
     check_order([*RUN[: k + 1], *read])
+
+
+def side_by_side() -> list:
+    """A run of two calls whose tokens, and whose fields' ends, stand between each other's."""
+    run = Identity(run_id="r1")
+    calls = [Identity(run_id="r1", path=("QA", n), predictor=n, call_id=n) for n in "ab"]
+    events: list = []
+
+    def add(kind, identity, **own):
+        events.append(kind(seq=len(events), identity=identity, **own))
+
+    add(RunStart, run, program="QA")
+    for call in calls:
+        add(ModuleStart, call, name="predict")
+        add(FieldStart, call, field="answer")
+    length = [0, 0]
+    for n, which in enumerate([0, 1, 0, 1, 1, 0, 1, 0, 0]):
+        token = "ab"[which] * (1 + n * n)  # so that no two of them end at the same place
+        index = sum(each.call_id == "ab"[which] for each in events) - 2
+        add(
+            TokenEvent,
+            calls[which],
+            field="answer",
+            token=token,
+            token_index=index,
+            offset=length[which],
+        )
+        length[which] += len(token)
+        if n == 6:
+            add(FieldEnd, calls[1], field="answer", length=length[1])
+            add(ModuleEnd, calls[1], name="predict", duration=0.1)
+    add(FieldEnd, calls[0], field="answer", length=length[0])
+    add(ModuleEnd, calls[0], name="predict", duration=0.1)
+    add(RunEnd, run)
+    return events
+
+
+@given(sizes, st.booleans())
+def test_a_position_is_where_its_event_stands_in_the_log(merging, across_calls):
+    """X10: also in tokens that were merged across calls, which reach further than those behind."""
+    events, entries, place = side_by_side(), [], 0
+    check_order(events)
+    for number, size in enumerate(merging):  # a sink that had to merge so many at a time
+        part = coalesce(events[place : place + 3 * size], across_calls=across_calls)
+        place += 3 * size
+        if part:
+            entries.append(Letter(f"w:{number + 1}", None, part))
+    log = [event for letter in entries for event in letter.events]
+    for k, event in enumerate(log):
+        reading = Reading()
+        reading.resume(*position(event))
+        assert read_all(reading, entries) == log[k + 1 :]
+        assert reading.has_ended("r1")
 
 
 def test_without_an_offset_a_merged_token_is_given_whole():

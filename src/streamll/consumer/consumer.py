@@ -31,7 +31,7 @@ from streamll.consumer.reading import Letter
 from streamll.consumer.session import ConsumerStatistics, Session, State
 from streamll.consumer.signals import stopping_on_signals
 from streamll.core.errors import ConfigurationError
-from streamll.core.events import TERMINAL, Event
+from streamll.core.events import Event
 from streamll.flow.retry import Backoff
 
 __all__ = ["ConsumerStatistics", "EventConsumer", "RabbitMQConsumer", "RedisStreamConsumer"]
@@ -232,10 +232,10 @@ class EventConsumer:
             async for entry, letter, events in letters:
                 for event in events:
                     yield event
-                    if self._position and event.event_type in TERMINAL:
-                        return
                 await session.done_with(entry, letter, len(events))
                 self._cursor = entry.cursor
+                if session.over:
+                    return
         finally:
             await letters.aclose()
             await session.close(alive)

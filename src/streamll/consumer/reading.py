@@ -10,6 +10,12 @@ each event once:
   one of which a part is known is cut there;
 * all other events by ``seq``, which rises within a run.
 
+A reader that goes on from a position is given what the log has behind the event it had last. Where
+that event is not in this log as it was, since tokens were merged in another way, ``seq`` and
+``offset`` decide: a merged token is cut at ``offset``, or given whole where that is not known. (So
+is one that was merged across calls, if the reader's last event came in a later entry: then it is
+not known yet that the reader has had all of it.)
+
 It relies on what sinks promise: the first copy of every event comes in the run's order. That does
 not hold for a member of a group, who gets what another member left behind; see ``Handled``.
 """
@@ -113,6 +119,22 @@ class _Run:
         self.ended = False
         self.fields: dict[Any, tuple[int, int]] = {}
 
+    def was_left_at(self, event: Event) -> bool:
+        """Whether this is the very event that a reader who resumes had last."""
+        if not isinstance(event, TokenEvent):
+            return event.seq == self.floor and self.offset is None
+        last = -1 if event.seq is None else event.seq + event.count - 1
+        return last == self.floor and self.offset in (None, event.offset + len(event.token))
+
+    def go_on_behind(self, event: Event) -> None:
+        """What the log has behind this is new, whatever its ``seq``: tokens that were merged
+        across calls reach further than others that stand behind them.
+        """
+        self.floor = self.last = event.seq or 0
+        self.ended = event.event_type in TERMINAL
+        if isinstance(event, TokenEvent):
+            self.fields[_field_call(event)] = _end_of(event)
+
 
 class Reading:
     """Gives each event once, to a reader who gets a log from one place on."""
@@ -121,6 +143,7 @@ class Reading:
         self.duplicates = 0
         self._runs: Recent[str, _Run] = Recent()
         self._writers: Recent[tuple[str, str | None], int] = Recent()
+        self._resuming: dict[str, _Run] = {}  # whose last event has not been found yet
 
     def resume(self, run_id: str, seq: int, offset: int | None = None) -> None:
         """The reader has had the run's events up to ``seq``.
@@ -128,7 +151,15 @@ class Reading:
         If that was a token, ``offset`` says where its text ended in the field call; it is needed
         only to cut a merged token in which ``seq`` is not the last part.
         """
-        self._runs.put(run_id, _Run(seq, offset))
+        run = _Run(seq, offset)
+        self._runs.put(run_id, run)
+        if seq >= 0:
+            self._resuming[run_id] = run
+
+    def has_ended(self, run_id: str) -> bool:
+        """Whether the run's last event has been read, now or before."""
+        run = self._runs.get(run_id)
+        return run is not None and run.ended
 
     def read(self, letter: Letter) -> list[Event]:
         """The events of the letter that are new."""
@@ -140,13 +171,31 @@ class Reading:
     def fresh(self, events: list[Event]) -> list[Event]:
         """Those that are new, of events that are no copy of an entry."""
         fresh: list[Event] = []
-        for event in events:
+        for event in self._behind_places(events) if self._resuming else events:
             kept = self._fresh(event)
             if kept is None:
                 self.duplicates += 1
             else:
                 fresh.append(kept)
         return fresh
+
+    def _behind_places(self, events: list[Event]) -> list[Event]:
+        """Without the events that readers had last, and what stands before those."""
+        kept: list[Event] = []
+        for event in events:
+            run_id = event.run_id or ""
+            run = self._resuming.get(run_id)
+            if run is not None and run.was_left_at(event):
+                run.go_on_behind(event)
+                del self._resuming[run_id]
+                before = len(kept)
+                kept = [each for each in kept if each.run_id != run_id]
+                self.duplicates += before - len(kept) + 1
+                continue
+            if run is not None and event.seq is not None and event.seq > run.floor:
+                del self._resuming[run_id]  # it is not in this log as it was
+            kept.append(event)
+        return kept
 
     def _is_copy(self, letter: Letter) -> bool:
         writer, _, number = (letter.id or "").rpartition(":")
@@ -171,13 +220,13 @@ class Reading:
             return None
         if isinstance(event, TokenEvent):
             return _fresh_token(run, event, seq)
-        if seq <= run.last:
-            return None
-        run.last = seq
         if event.event_type in TERMINAL:
             run.ended = True
             run.fields.clear()
-        elif event.event_type == "field.end":
+        if seq <= run.last:
+            return None
+        run.last = seq
+        if event.event_type == "field.end":
             run.fields.pop(_field_call(event), None)
         return event
 
@@ -192,6 +241,8 @@ def _fresh_token(run: _Run, token: TokenEvent, seq: int) -> TokenEvent | None:
                 return None
             seen = (token.token_index, token.offset)  # whole, where nobody knows where to cut
             if run.offset is not None:
+                if not token.offset <= run.offset <= token.offset + len(token.token):
+                    return None  # the reader was elsewhere: this was merged across calls
                 seen = (token.token_index + had, run.offset)
         elif seq <= run.last:
             return None  # its field has ended
@@ -199,8 +250,13 @@ def _fresh_token(run: _Run, token: TokenEvent, seq: int) -> TokenEvent | None:
             seen = (token.token_index, token.offset)
     fresh = _cut(token, seq, *seen)
     if fresh is not None:
-        run.fields[key] = (token.token_index + token.count, token.offset + len(token.token))
+        run.fields[key] = _end_of(token)
     return fresh
+
+
+def _end_of(token: TokenEvent) -> tuple[int, int]:
+    """How many tokens and characters of its field call have come with it."""
+    return token.token_index + token.count, token.offset + len(token.token)
 
 
 def _cut(token: TokenEvent, seq: int, index: int, offset: int) -> TokenEvent | None:

@@ -100,6 +100,12 @@ class Session:
         if position is not None:
             self._reading.resume(*position)
 
+    @property
+    def over(self) -> bool:
+        """Whether the one run that is read has no more events."""
+        run_id = self._options.run_id
+        return run_id is not None and self._reading.has_ended(run_id)
+
     async def letters(self) -> AsyncGenerator[tuple[Entry, Letter, list[Event]], None]:
         """Every entry that is one of streamll's, and its events that are new."""
         entries = self._entries()
@@ -157,10 +163,11 @@ class Session:
                 await self._settle()
             with contextlib.suppress(Exception):
                 self._state.lag = await self._source.lag()
-            await asyncio.sleep(every)
+            if not self._closing:  # a client library may swallow a cancellation
+                await asyncio.sleep(every)
 
     async def close(self, alive: asyncio.Task[None]) -> None:
-        self._closing = True  # a client library may swallow a cancellation
+        self._closing = True
         alive.cancel()
         await asyncio.wait([alive])
         self._state.connected.clear()
