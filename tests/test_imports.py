@@ -60,7 +60,7 @@ RULES = {
     # a broker's client and OpenTelemetry are loaded by whoever uses them
     "brokers": Rule(
         {".brokers", ".core", ".flow", ".sinks", "msgspec"},
-        within={"aio_pika", "aiormq", "opentelemetry", "redis"},
+        within={"aio_pika", "aiormq", "opentelemetry", "pamqp", "redis"},
     ),
     "consumer": Rule({".brokers", ".consumer", ".core", ".flow", "msgspec"}),
     # the only part that imports dspy and what DSPy itself stands on

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
 
 from brokers.runs import BOUND, ends, make_run, plain, read_log
+from brokers.servers import Wire, wait_until
+from streamll.brokers import rabbitmq_publisher
 from streamll.brokers import redis as redis_broker
-from streamll.sinks import RedisSink
+from streamll.sinks import RabbitMQSink, RedisSink
+
+
+def put_all(sink, events):
+    for event in events:
+        sink.put(event)
+    assert sink.catch_up(BOUND)
+
+
+# --- Redis --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -22,12 +34,6 @@ def client(server):
 
     with redis.Redis.from_url(server.url) as client:
         yield client
-
-
-def put_all(sink, events):
-    for event in events:
-        sink.put(event)
-    assert sink.catch_up(BOUND)
 
 
 def test_a_connection_that_the_server_ended_while_idle_is_made_again_without_a_failure(
@@ -49,7 +55,7 @@ def test_a_connection_that_the_server_ended_while_idle_is_made_again_without_a_f
 
 def test_a_batch_for_many_streams_arrives_in_each_in_order(server, client):
     sink = RedisSink(server.url, stream_key="many:{conversation_id}", maxlen=None)
-    runs = [make_run(f"r{n}", "abc", {"conversation_id": f"c{n}é"}) for n in range(20)]
+    runs = [make_run(f"r{n}", "abc", {"conversation_id": f"c{n}é"}) for n in range(5)]
     put_all(sink, [event for events in zip(*runs, strict=True) for event in events])
     assert sink.stop(BOUND)
     for n, run in enumerate(runs):
@@ -70,3 +76,94 @@ def test_what_redis_refuses_inside_a_transaction_counts_as_not_arrived(server, c
     client.delete("taken:refused")
     assert sink.stop(BOUND)
     assert len(read_log(server.url, "taken:refused", ends(1))) == 9
+
+
+# --- RabbitMQ -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rabbit(server_of):
+    return server_of("rabbitmq")
+
+
+def on_a_channel(url, do):
+    """Run ``do(channel)`` with aio-pika."""
+
+    async def main():
+        import aio_pika
+
+        connection = await aio_pika.connect(url)
+        async with connection:
+            return await do(await connection.channel())
+
+    return asyncio.run(asyncio.wait_for(main(), BOUND))
+
+
+def test_rabbitmq_gets_a_new_connection_where_an_idle_one_was_ended(rabbit, monkeypatch, caplog):
+    monkeypatch.setattr(rabbitmq_publisher, "FRESH_SECONDS", 0.0)
+    caplog.set_level(logging.INFO, logger="streamll")
+    wire = Wire(rabbit.port)
+    sink = RabbitMQSink(rabbit.url.replace(str(rabbit.port), str(wire.port)), target="idle")
+    one, two, three = (make_run(f"r{n}", ["a"]) for n in range(3))
+    put_all(sink, one)
+    wire.cut()
+    wire.mend()
+    put_all(sink, two)
+    monkeypatch.setattr(rabbitmq_publisher, "HEARTBEAT_SECONDS", 0)  # it has been idle for long
+    put_all(sink, three)
+    assert sink.statistics().failures == 0
+    assert not caplog.records
+    assert sink.stop(BOUND)
+    wire.close()
+    read = read_log(rabbit.url, "idle", ends(3))
+    assert [plain(event) for event in read] == [plain(event) for event in [*one, *two, *three]]
+
+
+def test_a_message_that_rabbitmq_does_not_take_is_sent_again_before_the_runs_next(rabbit):
+    async def fill_up(channel):
+        queue = await channel.declare_queue(
+            "full", arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
+        )
+        await queue.bind("nacks", "#")
+
+    async def make_room(channel):
+        await channel.queue_delete("full")
+
+    sink = RabbitMQSink(rabbit.url, target="nacks", batch_size=2)
+    put_all(sink, make_run("r1", ["a"]))
+    on_a_channel(rabbit.url, fill_up)
+    run = make_run("r2", "abcdef")
+    for event in run:
+        sink.put(event)
+    wait_until(lambda: sink.statistics().failures, BOUND, "it has not been taken")
+    assert sink.statistics().last_error == "DeliveryError"
+    on_a_channel(rabbit.url, make_room)
+    assert sink.stop(BOUND)
+    assert sink.statistics().dropped == 0
+    read = read_log(rabbit.url, "nacks", ends(2))
+    assert [plain(event) for event in read[-len(run) :]] == [plain(event) for event in run]
+
+
+def test_an_exchange_that_was_deleted_is_made_again(rabbit):
+    async def delete(channel):
+        await channel.exchange_delete("deleted")
+        await channel.queue_delete("deleted.log")
+
+    sink = RabbitMQSink(rabbit.url, target="deleted")
+    put_all(sink, make_run("r1", ["a"]))
+    on_a_channel(rabbit.url, delete)
+    put_all(sink, make_run("r2", ["b"]))
+    assert sink.statistics().last_error == "ChannelNotFoundEntity"
+    assert sink.stop(BOUND)
+    assert {event.run_id for event in read_log(rabbit.url, "deleted", ends(1))} == {"r2"}
+
+
+def test_what_is_too_long_for_a_frame_or_a_routing_key_arrives(rabbit):
+    text = "Grüße " * 100_000
+    run = make_run("r1", [text, "end"], {"topic": "ü" * 300})
+    sink = RabbitMQSink(rabbit.url, target="long", routing_key="{topic}")
+    put_all(sink, run)
+    assert sink.statistics().failures == 0
+    assert sink.stop(BOUND)
+    read = read_log(rabbit.url, "long", ends(1))
+    assert [plain(event) for event in read] == [plain(event) for event in run]

@@ -1,4 +1,4 @@
-"""RabbitMQ 3.9 and newer, through aio-pika.
+"""RabbitMQ 3.9 and newer. Sinks publish through ``rabbitmq_publisher``, sources read by aio-pika.
 
 A log called ``streamll`` is a durable topic exchange of that name. Bound to it are
 
@@ -18,7 +18,6 @@ that was refused is sent again before the run's next one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import time
 from collections.abc import Awaitable, Sequence
@@ -30,6 +29,7 @@ from streamll.brokers.opening import without_password
 from streamll.brokers.outbox import Parcel
 from streamll.brokers.overview import Overview
 from streamll.brokers.rabbitmq_groups import Membership
+from streamll.brokers.rabbitmq_publisher import Publisher
 from streamll.brokers.rabbitmq_stream import StreamSize
 from streamll.brokers.sink import BrokerSink, fill
 from streamll.brokers.source import LIMIT, WAIT, Entry, Options
@@ -97,58 +97,48 @@ class RabbitMQSink(BrokerSink):
 
 
 class _Writer:
-    """A sink's connection, on an event loop of its own."""
+    """A sink's connection."""
 
     def __init__(self, url: str, exchange: str, routing_key: str, max_bytes: int) -> None:
+        self._url = url
+        self._exchange = exchange
         self._routing_key = routing_key
-        self._loop = LoopThread(rabbitmq_client.THREAD)
-        self._connection: Any = None
-        try:
-            self._exchange = self._loop.call(
-                asyncio.wait_for(self._open(url, exchange, max_bytes), CONFIRM_SECONDS)
-            )
-        except BaseException:
-            self.close()
-            raise
+        self._max_bytes = max_bytes
+        self._publisher = self._opened()
 
     def send(self, parcels: list[Parcel]) -> None:
-        self._loop.call(self._publish_all(parcels))
-
-    def close(self) -> None:
-        with contextlib.suppress(Exception):
-            if self._connection is not None:
-                self._loop.call(rabbitmq_client.closed(self._connection))
-        self._loop.stop(2.0)
-
-    async def _open(self, url: str, exchange: str, max_bytes: int) -> Any:
-        self._connection = await rabbitmq_client.connected(url)
-        await _declare_log(self._connection, exchange, max_bytes)
-        channel = await self._connection.channel(publisher_confirms=True)
-        return await channel.get_exchange(exchange, ensure=False)
-
-    async def _publish_all(self, parcels: list[Parcel]) -> None:
-        rounds: list[list[Parcel]] = []
-        places: dict[str | None, int] = {}
-        for parcel in parcels:
-            place = places.get(parcel.run_id, 0)
-            places[parcel.run_id] = place + 1
-            if place == len(rounds):
-                rounds.append([])
-            rounds[place].append(parcel)
-        for each in rounds:
-            await asyncio.wait_for(
-                asyncio.gather(*(self._publish(parcel) for parcel in each)), CONFIRM_SECONDS
+        if self._publisher.gone():
+            self._publisher.close()
+            self._publisher = self._opened()
+        for some in _no_two_of_a_run(parcels):
+            self._publisher.publish(
+                self._exchange, [(fill(self._routing_key, parcel), parcel.body) for parcel in some]
             )
 
-    async def _publish(self, parcel: Parcel) -> None:
-        import aio_pika
+    def close(self) -> None:
+        self._publisher.close()
 
-        message = aio_pika.Message(
-            parcel.body,
-            content_type="application/json",
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-        )
-        await self._exchange.publish(message, fill(self._routing_key, parcel))
+    def _opened(self) -> Publisher:
+        publisher = Publisher(self._url, CONFIRM_SECONDS)
+        try:
+            publisher.declare_log(self._exchange, self._max_bytes)
+        except BaseException:
+            publisher.close()
+            raise
+        return publisher
+
+
+def _no_two_of_a_run(parcels: list[Parcel]) -> list[list[Parcel]]:
+    """The parcels in rounds, each run's in order."""
+    rounds: list[list[Parcel]] = []
+    places: dict[str | None, int] = {}
+    for parcel in parcels:
+        place = places.get(parcel.run_id, 0)
+        places[parcel.run_id] = place + 1
+        if place == len(rounds):
+            rounds.append([])
+        rounds[place].append(parcel)
+    return rounds
 
 
 class RabbitMQSource:

@@ -132,6 +132,8 @@ def explained(error: BaseException, url: str, *, heard: bool = True) -> str:
 
 
 def _is_about_virtual_host(error: BaseException) -> bool:
+    if type(error).__name__.startswith("Channel"):  # which only says where it looked
+        return False
     return "vhost" in str(error) or "got <Connection.Close" in str(error)
 
 
