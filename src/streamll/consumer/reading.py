@@ -124,7 +124,7 @@ class _Run:
         if not isinstance(event, TokenEvent):
             return event.seq == self.floor and self.offset is None
         last = -1 if event.seq is None else event.seq + event.count - 1
-        return last == self.floor and self.offset in (None, event.offset + len(event.token))
+        return last == self.floor and event.offset + len(event.token) == self.offset
 
     def go_on_behind(self, event: Event) -> None:
         """What the log has behind this is new, whatever its ``seq``: tokens that were merged
