@@ -2,8 +2,11 @@
 (function (streamll) {
 "use strict";
 
-const KINDS = { module: "module", lm: "lm", tool: "tool", interpreter: "code", trace: "trace" };
-const STATUS = { "run.end": "ended", "run.error": "failed", "run.cancelled": "cancelled" };
+/** Names to look up what a run says; one may be called "constructor". */
+const named = (entries) => Object.assign(Object.create(null), entries);
+
+const KINDS = named({ module: "module", lm: "lm", tool: "tool", interpreter: "code", trace: "trace" });
+const STATUS = named({ "run.end": "ended", "run.error": "failed", "run.cancelled": "cancelled" });
 
 /** The number of code points, which is what offsets count; JavaScript counts UTF-16 units. */
 function codePoints(text) {
@@ -250,7 +253,7 @@ class Run {
   }
 }
 
-Run.prototype.tell = {
+Run.prototype.tell = named({
   "field.start"(event, node) { node.attempt(event).field(event.field); this.changed.add(node); },
   "field.partial"(event, node) { node.attempt(event).field(event.field).partial(event); this.spoke(node, event); },
   "field.end"(event, node) {
@@ -297,7 +300,7 @@ Run.prototype.tell = {
     node.attempt(event).sources.push([event.kind, event.media_type, event.url].filter(Boolean).join(" · "));
     this.changed.add(node);
   },
-};
+});
 
 function say(field, text) { field.put(text, field.length); }
 

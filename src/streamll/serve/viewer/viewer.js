@@ -54,19 +54,21 @@ function show(id) {
   markChosen();
   schedule();
   $("run").scrollTo(0, 0);
+  if (narrow.matches) { scrollTo(0, 0); $("run").focus({ preventScroll: true }); }
 }
 
 function leave() {
+  const from = player && items.get(player.id);
   close();
   close = () => {};
   player = null;
   $("nothing").hidden = false;
   $("shown").hidden = true;
-  if (document.body.dataset.view === "run" && narrow.matches) $("runs").querySelector("[aria-current]")?.focus();
   document.body.dataset.view = "list";
   document.title = "streamll";
   keep(null);
   markChosen();
+  if (from) from.firstChild.focus(); // where the keyboard came from
 }
 
 function keep(id) {
@@ -311,6 +313,11 @@ document.addEventListener("keydown", (event) => {
   if (!act) return;
   event.preventDefault();
   act();
+});
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address says which run is shown
+  if (player) $("run").focus();
+  else if (items.size) items.values().next().value.firstChild.focus();
 });
 $("help").addEventListener("click", () => $("keys").showModal());
 
