@@ -131,7 +131,9 @@ def test_what_a_killed_member_held_goes_to_another(any_backend, member):
     )
     wait_until(lambda: heir.statistics().lag == 0, BOUND, "everything is acknowledged")
     assert heir.stop()
-    check_order(handled, holes=True)
+    for events in by_run(handled).values():
+        seqs = [event.seq for event in events]
+        assert seqs == sorted(set(seqs))
     statistics = heir.statistics()
     assert statistics.redelivered > 0
     assert statistics.dead_lettered == 0
