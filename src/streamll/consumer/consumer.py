@@ -60,15 +60,18 @@ class EventConsumer:
         group: share the log with the other members of this group.
         start: ``"new"``; ``"beginning"``; a ``cursor`` of an earlier consumer; or a position in a
             run, ``(run_id, seq)`` or what ``position(event)`` gave, to get that run's later
-            events only. ``(run_id, -1)`` is the whole run. A group that exists goes on where it is.
+            events only. ``(run_id, -1)`` is the whole run. A group that exists goes on where it is;
+            a new one begins here, and gets what was written before as well.
         concurrency: how many runs' events are handled at the same time; each run's in order.
         retries: how often a failing handler is tried again before its event becomes a dead letter.
         retry_delay: seconds before the first of these, doubling each time.
         dead_letter: where dead letters go; by default ``<target>:dead`` (RabbitMQ:
             ``<target>.dead``).
-        max_deliveries: an entry that a group has been given so often without success is a dead
-            letter, since its handling seems to end processes.
-        claim_after: seconds after which an entry of a silent member goes to another.
+        max_deliveries: an entry that a group has been given more often than this seems to end
+            processes. It is handled once more, alone; if that fails it is a dead letter.
+        claim_after: seconds after which an entry of a silent member goes to another. Handlers may
+            take longer: the member says that it is busy. (RabbitMQ gives it to another when the
+            connection ends.)
         prefetch: events that may wait for their handlers in this process.
 
     Raises:

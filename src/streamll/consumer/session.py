@@ -44,7 +44,8 @@ class ConsumerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     ``received`` and ``handled`` are events, ``duplicates`` those passed over; ``dead_lettered``
     counts events whose handler failed for good, and entries that are no events, ``malformed``
     ones; ``redelivered`` entries were another member's before. ``lag`` is how many entries wait to
-    be read or acknowledged, ``None`` where the broker cannot tell.
+    be read, or, in a group, acknowledged; ``None`` where the broker cannot tell. RabbitMQ tells it
+    of readers up to 5 seconds late, and of groups without what other members hold.
     """
 
     received: int = 0
