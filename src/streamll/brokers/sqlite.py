@@ -217,15 +217,17 @@ class _Writer(_Holder):
         return range(last - len(rows) + 1, last + 1)  # nobody else writes in between
 
     def _write(self, log: sqlite3.Connection, rows: list[Any], now: float) -> int:
+        cleans = self._keep is not None and now >= self._next_cleaning
+        if len(rows) == 1 and not cleans:
+            return _insert(log, rows)  # a transaction by itself
         with _transaction(log) as connection:
-            _insert(connection, rows)
-            [last] = connection.execute("SELECT last_insert_rowid()").fetchone()
-            if self._keep is not None and now >= self._next_cleaning:
+            last = _insert(connection, rows)
+            if self._keep is not None and cleans:
                 self._next_cleaning = now + min(self._keep / 10, 60)
                 connection.execute(
                     "DELETE FROM streamll_entries WHERE written_at < ?", (now - self._keep,)
                 )
-        return int(last)
+        return last
 
     def close(self) -> None:
         with self._lock:
@@ -255,7 +257,7 @@ class SQLiteSource(_Holder):
         ):
             return f"{self._path} is no log: {error}"
         if "unable to open" in str(error):
-            return f"{self._path} cannot be opened; does its folder exist?"
+            return f"{self._path} cannot be opened: is its folder there, and yours to write to?"
         return None
 
     def explain(self, error: BaseException) -> str:
@@ -464,15 +466,20 @@ class SQLiteSource(_Holder):
         await asyncio.to_thread(work)
 
 
-def _insert(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
-    """In statements of 128, 64, 32, … rows, so that SQLite needs to know but eight."""
-    done, size = 0, ROWS_AT_ONCE
+def _insert(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> int:
+    """In statements of 128, 64, 32, … rows, so that SQLite needs to know but eight.
+
+    Returns the id of the last row.
+    """
+    done, size, last = 0, ROWS_AT_ONCE, 0
     while done < len(rows):
         while size > len(rows) - done:
             size //= 2
         values = itertools.chain.from_iterable(rows[done : done + size])
-        connection.execute(INSERT + ", (?, ?, ?, ?, ?, ?)" * (size - 1), tuple(values))
+        statement = INSERT + ", (?, ?, ?, ?, ?, ?)" * (size - 1)
+        last = connection.execute(statement, tuple(values)).lastrowid or 0
         done += size
+    return last
 
 
 def _last_id(connection: sqlite3.Connection) -> int:
