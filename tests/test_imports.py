@@ -48,7 +48,7 @@ RULES = {
     # plain synchronous Python: data in, events out
     "core": Rule({".core", "msgspec"}),
     "configuration": Rule({".core", "msgspec"}),
-    "context": Rule({".configuration", ".core"}, within={"msgspec"}),
+    "context": Rule({".configuration", ".core", "msgspec"}),
     # waiting: threads and event loops
     "flow": Rule({".core", ".flow", "anyio", "msgspec"}, within={"regex", "rich"}),
     # how a run looks in a terminal, as data; rich only draws
@@ -82,7 +82,7 @@ RULES = {
     ),
     # conversations are plain data; reading one back needs no model
     "session": Rule({".core", ".flow", ".session", "msgspec"}, within={".services"}),
-    "operations": Rule({".core", ".operations", ".services", ".session", ".terminal"}),
+    "operations": Rule({".core", ".flow", ".operations", ".services", ".session", ".terminal"}),
     # a web server over the log; programs are reached by `streamll.stream` alone
     "serve": Rule(
         {

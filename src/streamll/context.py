@@ -18,6 +18,8 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Protocol
 
+import msgspec
+
 from streamll.configuration import configuration
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import (
@@ -31,6 +33,11 @@ from streamll.core.events import (
     TraceEnd,
     TraceStart,
 )
+
+RESERVED_NAMES = frozenset({*SHARED_FIELDS, "run_id", "event_type", "data"})
+"""What an event needs for itself, so that no context may hide it."""
+RESERVED_TYPES = frozenset(KINDS) - {"status"}
+"""Event types that only a run may use: readers rely on what they mean."""
 
 
 class Publisher(Protocol):
@@ -67,7 +74,7 @@ def set_context(**values: Any) -> None:
     Raises:
         ConfigurationError: a name that an event needs for itself (``seq``, ``identity``, …).
     """
-    taken = sorted(set(values) & RESERVED)
+    taken = sorted(set(values) & RESERVED_NAMES)
     if taken:
         raise ConfigurationError(
             f"set_context cannot use the name {taken[0]!r}: events have a field of that name; "
@@ -75,9 +82,6 @@ def set_context(**values: Any) -> None:
         )
     merged = {**_context.get(), **values}
     _context.set(MappingProxyType({k: v for k, v in merged.items() if v is not None}))
-
-
-RESERVED = frozenset({*SHARED_FIELDS, "run_id", "event_type", "data"})
 
 
 def clear_context() -> None:
@@ -108,8 +112,6 @@ def _send(event: Event) -> None:
 
 
 def _with_context(event: Event) -> Event:
-    import msgspec
-
     context = get_context()
     stamped = msgspec.structs.replace(
         event, timestamp=event.timestamp or time.time(), context=context
@@ -120,14 +122,18 @@ def _with_context(event: Event) -> Event:
 
 
 def emit_event(event: Event) -> None:
-    """Put ``event`` into the current run's stream; it gets its place and identity there."""
+    """Put ``event`` into the current run's stream; it gets its place and identity there.
+
+    Raises:
+        TypeError: not an event.
+        ConfigurationError: an event of a type that only a run may use (``token``, ``run.end``, …).
+    """
     if not isinstance(event, Event):
         raise TypeError(
             f"emit_event takes a streamll event, not {type(event).__name__}; "
             'try streamll.emit("my.type", key=value)'
         )
-    own = isinstance(event, (StreamllEvent, Status)) and event.event_type not in OTHERS
-    if not own:
+    if not isinstance(event, (StreamllEvent, Status)) or event.event_type in RESERVED_TYPES:
         raise ConfigurationError(
             f"{event.event_type!r} is an event type of streamll's own, which only a run can emit; "
             "choose another name"
@@ -135,15 +141,12 @@ def emit_event(event: Event) -> None:
     _send(event)
 
 
-OTHERS = frozenset(KINDS) - {"status"}
-"""Event types that only a run may use: readers rely on what they mean."""
-
-
 def emit(event_type: str, **data: Any) -> None:
     """Put a custom event into the current run's stream.
 
     ``streamll.emit("docs_found", count=3)`` arrives as a ``StreamllEvent`` with
-    ``event.event_type == "docs_found"`` and ``event.data["count"] == 3``.
+    ``event.event_type == "docs_found"`` and ``event.data["count"] == 3``. Types of streamll's
+    own are refused, as by ``emit_event``.
     """
     emit_event(StreamllEvent(event_type=event_type, data=data))
 

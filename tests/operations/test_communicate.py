@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import signal
 import threading
 import time
 
@@ -76,11 +78,14 @@ def test_a_streamed_turn_adds_the_same(session, practice):
     async def read():
         turn = communicate_stream(session, "main", {"instruction": "Hello"})
         chunks = [chunk async for chunk in turn]
+        assert [chunk async for chunk in turn] == []  # it is read once
+        await turn.aclose()
         assert turn.stream.finish_reason == "stop"
         assert turn.turn.reply.content.model == "m"
         return chunks
 
     assert "".join(run(read())) == TEXT
+    assert not session.branch("main").turns.taken
     assert "".join(communicate_stream(session, "main", {"instruction": "Sync"})) == TEXT
     assert [entry[1:] for entry in kept(session)] == [
         ("Hello", None), (TEXT, "complete"), ("Sync", None), (TEXT, "complete"),
@@ -200,6 +205,27 @@ def test_a_cancelled_answer_keeps_what_had_come(session, practice, heard):
 
     assert run(cancel()) == "afterwards"
     assert kept(session)[1] == ("assistant", "one two" if heard else "", "cancelled")
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_ctrl_c_in_a_thread_that_waits_keeps_what_had_come(session, practice, heard):
+    practice.script(Reply(TEXT, hold_after=2), "afterwards")
+    sink = RecordingSink()
+
+    def press():
+        practice.wait_for_requests(1)
+        if heard:
+            practice.requests[0].wait_chunks(2)
+            practice.wait_for(lambda: len(sink.tokens) == 2, LIMIT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        communicate_sync(session, "main", {"instruction": "Hi", "sinks": [sink] if heard else []})
+    thread.join(LIMIT)
+    assert kept(session)[1] == ("assistant", "one two" if heard else "", "cancelled")
+    assert communicate_sync(session, "main", {"instruction": "Next"}) == "afterwards"
 
 
 def test_a_stream_that_was_never_begun_leaves_no_trace(session, practice):
@@ -333,7 +359,9 @@ def test_a_chat_prints_what_the_notebook_s_does(model, practice, capsys):
         f"\n👤 User: Hello\n🤖 Assistant: {TEXT}\n\n📊 Stats: 4 chunks | First"
     )
     chat.chat_sync("And?", show_stats=False)
-    assert "\x1b" not in capsys.readouterr().out  # nothing a model says steers the terminal
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed  # nothing a model says steers the terminal
+    assert "Stats" not in printed
     chat.chat_sync("Long?")
     capsys.readouterr()
     chat.history()

@@ -189,6 +189,9 @@ def test_a_file_of_a_newer_writer_within_the_version_can_be_read():
         (lambda d: d.update(version=2), "format version 2"),
         (lambda d: d.update(schema="other"), "its schema is 'other'"),
         (lambda d: d["branches"][0]["order"].append("gone"), "names message gone"),
+        (lambda d: d["branches"][0]["order"].append(d["messages"][0]["id"]), "message twice"),
+        (lambda d: d["branches"][1].update(name="main"), "two branches have the name 'main'"),
+        (lambda d: d["messages"].append(d["messages"][0]), "two messages have one id"),
         (lambda d: d["messages"][0].pop("content"), "damaged"),
         (lambda d: d["messages"][0]["content"].update(kind="song"), "damaged"),
     ],
@@ -215,6 +218,11 @@ def test_what_cannot_be_saved_leaves_the_file_as_it_was(tmp_path):
     with pytest.raises(StreamllError, match="object cannot be saved"):
         session.save(path)
     assert path.read_bytes() == before
+    taken = tmp_path / "folder"
+    taken.mkdir()
+    with pytest.raises(OSError, match="folder"):
+        conversation().save(taken)
+    assert {each.name for each in tmp_path.iterdir()} == {"chat.json", "folder"}
 
 
 def test_saving_is_quick_enough_to_do_after_every_turn(tmp_path):

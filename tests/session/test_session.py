@@ -85,6 +85,12 @@ def test_adding_is_all_or_nothing():
         session.add_message(user("x"), branches=[branch, "nowhere"])
     assert branch.order == []
     assert not session.messages
+    other = session.create_branch("other")
+    there = session.add_message(user("y"), branches=other)
+    with pytest.raises(StreamllError, match="branch 'other' has message"):
+        session.add_message(there, branches=[branch, other])
+    assert branch.order == []
+    assert other.order == [there.id]
 
 
 def test_forks_share_the_past_and_nothing_after():
@@ -117,6 +123,10 @@ def test_names_are_unique_and_unknown_ones_are_explained():
     with pytest.raises(StreamllError, match="another session"):
         session.history(stranger)
     assert [session.create_branch().name for _ in range(2)] == ["branch-2", "branch-3"]
+    session.create_branch("branch-5")
+    assert session.create_branch().name == "branch-6"
+    session.create_branch("main-8")
+    assert [session.fork("main").name for _ in range(2)] == ["main-7", "main-9"]
 
 
 def test_the_registry_of_models():
@@ -134,6 +144,9 @@ def test_the_registry_of_models():
     assert services["gpt"] is services["other"] is other
     assert services.list_names() == list(services) == ["gpt", "claude", "other"]
     assert "claude" in services
+    for name in services:  # whoever looks through it may change it
+        services.register(Named(f"{name}-too"))
+        services.unregister(f"{name}-too")
     assert services.get("nobody") is None
     services.unregister("claude")
     with pytest.raises(KeyError, match="there are gpt, other"):
@@ -151,7 +164,8 @@ def chat(*messages, **options):
 
 def test_messages_become_what_providers_take():
     """E6."""
-    assert chat(user("Hi"), assistant("Hello"), Message(content=SystemContent("Be kind."))) == [
+    first, last = (Message(content=SystemContent(text)) for text in ("Be rude.", "Be kind."))
+    assert chat(first, user("Hi"), assistant("Hello"), last) == [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hello"},
@@ -174,7 +188,7 @@ def test_tool_calls_join_their_assistant_message():
         for n, city in enumerate(["Paris", "Rome"])
     ]
     answered = [
-        Message(content=ToolResponseContent(request_id="0", result={"km": 3})),
+        Message(content=ToolResponseContent(request_id="0", result={"über": 3})),
         Message(content=ToolResponseContent(request_id="1", error="no such city")),
     ]
     found = chat(user("How far?"), assistant("Let me see."), *asked, *answered)
@@ -183,7 +197,7 @@ def test_tool_calls_join_their_assistant_message():
         {"name": "search", "arguments": '{"q":"Paris"}'},
         {"name": "search", "arguments": '{"q":"Rome"}'},
     ]
-    assert [m["content"] for m in found[2:]] == ['{"km": 3}', "Error: no such city"]
+    assert [m["content"] for m in found[2:]] == ['{"über": 3}', "Error: no such city"]
     assert [m["tool_call_id"] for m in found[2:]] == ["0", "1"]
 
 
@@ -193,6 +207,20 @@ def test_what_providers_refuse_is_left_out():
     silent = [assistant("", ending="failed"), Message(content=SystemContent("")), user("")]
     found = chat(user("x"), *silent, unanswered, orphan, user("y"))
     assert found == [{"role": "user", "content": "x"}, {"role": "user", "content": "y"}]
+
+
+def test_a_tool_call_is_sent_once_and_before_its_answer():
+    def request(id_):
+        return Message(content=ToolRequestContent("search", id_))
+
+    def response(id_):
+        return Message(content=ToolResponseContent(request_id=id_, result=id_))
+
+    twice = [request("1"), request("1"), response("1"), response("1")]
+    too_late = [response("2"), request("2")]
+    found = chat(user("x"), *twice, *too_late, user("y"))
+    assert [message["role"] for message in found] == ["user", "assistant", "tool", "user"]
+    assert [call["id"] for call in found[1]["tool_calls"]] == ["1"]
 
 
 def test_partial_replies_are_sent_as_far_as_they_came():

@@ -8,9 +8,9 @@ for, are read once, with ``for`` or ``async for``, and stop the program when the
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
-from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import dspy
 
@@ -18,12 +18,15 @@ from streamll.capture.govern.providers import key_of_program
 from streamll.capture.stream import AsyncStream, Call, Stream, stream
 from streamll.core.errors import ConfigurationError, StreamCancelled
 from streamll.core.events import TokenEvent
+from streamll.flow.closing import Closing
 from streamll.flow.config import StreamConfig
 from streamll.flow.many import MAX_CONCURRENT, gather
 from streamll.flow.stream_events import StreamEvent, Translator
 
+T = TypeVar("T")
 
-class _Asked:
+
+class _Asked(Closing, Generic[T]):
     """A question or a program with its inputs, to be streamed once."""
 
     def __init__(
@@ -78,24 +81,38 @@ class _Asked:
         if self._async is not None:
             await self._async.aclose()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    # Iterating makes a generator, so that leaving a loop closes the stream.
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
+    def __iter__(self) -> Iterator[T]:
+        try:
+            while True:
+                try:
+                    item = next(self)
+                except StopIteration:
+                    return
+                yield item
+        finally:
+            self.close()
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        try:
+            while True:
+                try:
+                    item = await self.__anext__()
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            await self.aclose()
+
+    @abstractmethod
+    def __next__(self) -> T: ...
+
+    @abstractmethod
+    async def __anext__(self) -> T: ...
 
 
-class SafeDSpyStream(_Asked):
+class SafeDSpyStream(_Asked[StreamEvent]):
     r"""A bounded stream of ``StreamEvent``: tokens, then ``Done`` or ``Error``; it never raises.
 
     >>> for event in SafeDSpyStream("What is Rust?", 100):  # doctest: +SKIP
@@ -144,17 +161,6 @@ class SafeDSpyStream(_Asked):
     def into_stream(self) -> SafeDSpyStream:
         return self
 
-    def __iter__(self) -> Iterator[StreamEvent]:
-        try:
-            while True:
-                try:
-                    event = next(self)
-                except StopIteration:
-                    return
-                yield event
-        finally:
-            self.close()
-
     def __next__(self) -> StreamEvent:
         while not self._ready:
             if self._over:
@@ -168,17 +174,6 @@ class SafeDSpyStream(_Asked):
             else:
                 self._ready = self._translator.feed(event)
         return self._ready.pop(0)
-
-    async def __aiter__(self) -> AsyncIterator[StreamEvent]:
-        try:
-            while True:
-                try:
-                    event = await self.__anext__()
-                except StopAsyncIteration:
-                    return
-                yield event
-        finally:
-            await self.aclose()
 
     async def __anext__(self) -> StreamEvent:
         while not self._ready:
@@ -202,14 +197,8 @@ class SafeDSpyStream(_Asked):
         elif not left:
             self._ready = [self._translator.failed(error)]
 
-    def __enter__(self) -> SafeDSpyStream:  # noqa: PYI034 - Self needs Python 3.11
-        return self
 
-    async def __aenter__(self) -> SafeDSpyStream:  # noqa: PYI034
-        return self
-
-
-class DSpyStream(_Asked):
+class DSpyStream(_Asked[str]):
     """The text of an answer as it comes: ``for token in DSpyStream("…")``.
 
     A reader of text cannot be told to forget some, so an attempt that is lost after the first
@@ -231,17 +220,6 @@ class DSpyStream(_Asked):
     def into_stream(self) -> DSpyStream:
         return self
 
-    def __iter__(self) -> Iterator[str]:
-        try:
-            while True:
-                try:
-                    text = next(self)
-                except StopIteration:
-                    return
-                yield text
-        finally:
-            self.close()
-
     def __next__(self) -> str:
         while not self._over:
             event = next(self._opened())
@@ -249,29 +227,12 @@ class DSpyStream(_Asked):
                 return event.token
         raise StopIteration
 
-    async def __aiter__(self) -> AsyncIterator[str]:
-        try:
-            while True:
-                try:
-                    text = await self.__anext__()
-                except StopAsyncIteration:
-                    return
-                yield text
-        finally:
-            await self.aclose()
-
     async def __anext__(self) -> str:
         while not self._over:
             event = await (await self._aopened()).__anext__()
             if isinstance(event, TokenEvent) and event.token:
                 return event.token
         raise StopAsyncIteration
-
-    def __enter__(self) -> DSpyStream:  # noqa: PYI034
-        return self
-
-    async def __aenter__(self) -> DSpyStream:  # noqa: PYI034
-        return self
 
 
 DSPyStream = DSpyStream

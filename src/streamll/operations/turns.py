@@ -8,12 +8,13 @@ for at once follow one another, on other branches they run side by side.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from types import TracebackType
+from contextlib import contextmanager
 from typing import Any
 
 from streamll.core.errors import ConfigurationError
+from streamll.flow.closing import Closing
 from streamll.services import InvokeStream, iModel
-from streamll.services.asked import invoked, invoked_sync
+from streamll.services.asked import Asked, invoked, invoked_sync
 from streamll.services.calling import Calling, Status
 from streamll.services.streaming import Chunk
 from streamll.session.branch import Branch
@@ -59,22 +60,38 @@ class Turn:
 
     def ended(self, text: str, ending: Ending, model: str | None, error: str | None = None) -> None:
         """Put the reply on the branch, once."""
-        if self.reply is None:
-            self.reply = Message(
-                content=AssistantResponseContent(
-                    assistant_response=text, ending=ending, error=error, model=model
-                )
+        self.reply = Message(
+            content=AssistantResponseContent(
+                assistant_response=text, ending=ending, error=error, model=model
             )
-            self.session.add_message(self.reply, branches=self.branch)
+        )
+        self.session.add_message(self.reply, branches=self.branch)
 
-    def ended_as(self, calling: Calling) -> str:
-        """Put what became of the call on the branch; the text, or what it failed with."""
+    def ended_as(self, calling: Calling) -> None:
+        """Put what became of the call on the branch."""
         execution = calling.execution
         if execution.status is Status.COMPLETED and execution.response is not None:
             self.ended(execution.response.text, "complete", execution.response.model)
         else:
             self.ended(execution.partial, "failed", None, type(execution.error).__name__)
-        return calling.text
+
+    @contextmanager
+    def asking(self) -> Iterator[Asked]:
+        """Have the branch, which is held, for as long as the model is asked.
+
+        The instruction is put on it; where the block is left before there is an outcome (Ctrl-C,
+        a cancelled task), so is what had come.
+        """
+        try:
+            asked = self.model.events(messages=self.messages(), **self.options)
+            self.begun()
+            try:
+                yield asked
+            except BaseException:
+                self.ended(asked.reply.text, "cancelled", None)
+                raise
+        finally:
+            self.branch.turns.give()
 
 
 def model_of(session: Session, model: Any) -> iModel:
@@ -106,17 +123,10 @@ async def communicate(
     """
     turn = Turn(session, branch, {**parameters, **options})
     await turn.branch.turns.take_async(ONE)
-    try:
-        asked = turn.model.events(messages=turn.messages(), **turn.options)
-        turn.begun()
-        try:
-            calling = await invoked(asked)
-        except BaseException:
-            turn.ended(asked.reply.text, "cancelled", None)
-            raise
-        return turn.ended_as(calling)
-    finally:
-        turn.branch.turns.give()
+    with turn.asking() as asked:
+        calling = await invoked(asked)
+        turn.ended_as(calling)
+    return calling.text
 
 
 def communicate_sync(
@@ -125,17 +135,10 @@ def communicate_sync(
     """The same, waiting for it in this thread."""
     turn = Turn(session, branch, {**parameters, **options})
     turn.branch.turns.take(ONE)
-    try:
-        asked = turn.model.events(messages=turn.messages(), **turn.options)
-        turn.begun()
-        try:
-            calling = invoked_sync(asked)
-        except BaseException:
-            turn.ended(asked.reply.text, "cancelled", None)
-            raise
-        return turn.ended_as(calling)
-    finally:
-        turn.branch.turns.give()
+    with turn.asking() as asked:
+        calling = invoked_sync(asked)
+        turn.ended_as(calling)
+    return calling.text
 
 
 def communicate_stream(
@@ -148,7 +151,7 @@ def communicate_stream(
     return TurnStream(Turn(session, branch, {**parameters, **options}))
 
 
-class TurnStream:
+class TurnStream(Closing):
     """The reply's text as it comes; afterwards it is on the branch. See ``InvokeStream``."""
 
     def __init__(self, turn: Turn) -> None:
@@ -209,28 +212,6 @@ class TurnStream:
                 self.stream.close()
         finally:
             self._end(None)
-
-    async def __aenter__(self) -> TurnStream:  # noqa: PYI034 - Self needs Python 3.11
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    def __enter__(self) -> TurnStream:  # noqa: PYI034 - Self needs Python 3.11
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if getattr(self, "_holds_turn", False):

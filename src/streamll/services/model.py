@@ -12,6 +12,7 @@ from dspy import lm15
 from streamll.configuration import Outlet, checked_sinks
 from streamll.core.errors import ConfigurationError
 from streamll.flow.breaker import breaker_for
+from streamll.flow.closing import Closing
 from streamll.flow.config import StreamConfig
 from streamll.services.answering import Answering
 from streamll.services.asked import Asked, invoked, invoked_sync
@@ -42,7 +43,7 @@ class Backend(msgspec.Struct, frozen=True):
     config: EndpointConfig
 
 
-class iModel:  # noqa: N801 - the name by which it is known
+class iModel(Closing):  # noqa: N801 - the name by which it is known
     """A model to talk to.
 
     >>> model = iModel(provider="openai", model="gpt-4o-mini", temperature=0.7)
@@ -220,18 +221,6 @@ class iModel:  # noqa: N801 - the name by which it is known
     async def aclose(self) -> None:
         """Close those, and the ones of this event loop."""
         await self._engines.aclose()
-
-    async def __aenter__(self) -> iModel:  # noqa: PYI034 - Self needs Python 3.11
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    def __enter__(self) -> iModel:  # noqa: PYI034 - Self needs Python 3.11
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         config = self.backend.config

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from types import TracebackType
 from typing import Any
 
 from streamll.capture.stream import AsyncStream, Stream
 from streamll.core.events import Event, LMSuperseded, TokenEvent
+from streamll.flow.closing import Closing
 from streamll.services.asked import Asked
 from streamll.services.errors import ReplySuperseded
 from streamll.services.reply import Source, ToolCall
@@ -23,7 +23,7 @@ class Chunk(str):
         return str(self)
 
 
-class InvokeStream:
+class InvokeStream(Closing):
     """One reply as text: ``async for`` or ``for``, once. The request is made when that begins.
 
     Ending the loop early, leaving a ``with`` block around it, or dropping the stream stops the
@@ -126,17 +126,6 @@ class InvokeStream:
             self._asked.leave()
             await stream.aclose()
 
-    async def __aenter__(self) -> InvokeStream:  # noqa: PYI034 - Self needs Python 3.11
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
     # --- sync -------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -162,17 +151,6 @@ class InvokeStream:
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
-
-    def __enter__(self) -> InvokeStream:  # noqa: PYI034 - Self needs Python 3.11
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # --- both -------------------------------------------------------------------------------
 

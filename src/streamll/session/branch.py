@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 
-from streamll.core.errors import StreamllError
 from streamll.flow.limits import Slots
 from streamll.session.messages.message import new_id
 
@@ -40,10 +39,8 @@ class Branch:
             return list(self._order)
 
     def append(self, message_id: str) -> None:
-        """Called by the session, which knows that the message exists."""
+        """Called by the session, which knows that the message exists and is not here yet."""
         with self._lock:
-            if message_id in self._known:
-                raise StreamllError(f"branch {self.name!r} has message {message_id} already")
             self._order.append(message_id)
             self._known.add(message_id)
 

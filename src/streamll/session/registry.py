@@ -48,6 +48,7 @@ class Registry(Generic[T]):
         return thing
 
     def unregister(self, name: str) -> T:
+        """Forget the thing of that name, and return it. Raises ``UnknownNameError``."""
         thing = self[name]
         del self._things[name]
         return thing

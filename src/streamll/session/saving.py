@@ -45,6 +45,7 @@ class _Head(msgspec.Struct):
 
 
 def encode(saved: SavedSession) -> bytes:
+    """As one JSON document. Raises ``StreamllError`` for a value that JSON cannot hold."""
     return msgspec.json.encode(saved, enc_hook=_refuse)
 
 
@@ -56,7 +57,7 @@ def _refuse(value: object) -> object:
 
 
 def decode(data: bytes | str) -> SavedSession:
-    """Raises ``SessionFormatError`` that says what is wrong with it."""
+    """What ``encode`` wrote. Raises ``SessionFormatError`` that says what is wrong with it."""
     try:
         head = msgspec.json.decode(data, type=_Head)
     except msgspec.DecodeError as error:
@@ -71,14 +72,26 @@ def decode(data: bytes | str) -> SavedSession:
         saved = msgspec.json.decode(data, type=SavedSession)
     except msgspec.DecodeError as error:
         raise SessionFormatError(f"this saved session is damaged: {error}") from error
-    known = {message.id for message in saved.messages}
-    for branch in saved.branches:
-        if missing := [id_ for id_ in branch.order if id_ not in known]:
-            raise SessionFormatError(
-                f"this saved session is damaged: branch {branch.name!r} names message "
-                f"{missing[0]}, which is not there"
-            )
+    if damage := _damage(saved):
+        raise SessionFormatError(f"this saved session is damaged: {damage}")
     return saved
+
+
+def _damage(saved: SavedSession) -> str | None:
+    """What no session that was saved can hold."""
+    known = {message.id for message in saved.messages}
+    if len(known) < len(saved.messages):
+        return "two messages have one id"
+    names: set[str] = set()
+    for branch in saved.branches:
+        if branch.name in names:
+            return f"two branches have the name {branch.name!r}"
+        names.add(branch.name)
+        if missing := [id_ for id_ in branch.order if id_ not in known]:
+            return f"branch {branch.name!r} names message {missing[0]}, which is not there"
+        if len(set(branch.order)) < len(branch.order):
+            return f"branch {branch.name!r} has a message twice"
+    return None
 
 
 def write(path: Path, data: bytes) -> None:

@@ -66,13 +66,17 @@ class Session:
         return message
 
     def history(self, branch: BranchLike) -> list[Message]:
-        """A branch's messages in order."""
+        """A branch's messages in order. Raises ``UnknownNameError``."""
         return [self._messages[id_] for id_ in self.branch(branch).order]
 
     # --- branches ---------------------------------------------------------------------------
 
     def branch(self, which: BranchLike) -> Branch:
-        """The branch of that name; a branch of this session is itself."""
+        """The branch of that name; a branch of this session is itself.
+
+        Raises:
+            UnknownNameError: no such branch. StreamllError: a branch of another session.
+        """
         name = which.name if isinstance(which, Branch) else which
         branch = self.branches[name]
         if isinstance(which, Branch) and which is not branch:
@@ -95,7 +99,15 @@ class Session:
     def fork(
         self, branch: BranchLike, name: str | None = None, *, until: Message | str | None = None
     ) -> Branch:
-        """A new branch that begins as ``branch`` does: with all of it, or up to ``until``."""
+        """A new branch that begins as ``branch`` does: with all of it, or up to ``until``.
+
+        ``until`` (a message or its id) is the last that both have. Without a ``name`` it is
+        called after ``branch``, with a number: ``main-2``.
+
+        Raises:
+            UnknownNameError: no such branch. DuplicateNameError: there is a branch ``name``.
+            StreamllError: ``until`` is not on ``branch``.
+        """
         with self._lock:
             source = self.branch(branch)
             order = source.order
@@ -116,7 +128,11 @@ class Session:
     # --- saving -----------------------------------------------------------------------------
 
     def to_json(self) -> bytes:
-        """Messages and branches; models are not saved."""
+        """Messages and branches; models are not saved.
+
+        Raises:
+            StreamllError: a message holds a value that JSON cannot.
+        """
         with self._lock:
             saved = SavedSession(
                 id=self.id,
@@ -140,11 +156,12 @@ class Session:
         return session
 
     def save(self, path: str | Path) -> None:
-        """Write ``to_json`` to a file, all of it or nothing."""
+        """Write ``to_json`` to a file, all of it or nothing. Raises ``OSError`` as well."""
         write(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> Session:
+        """What ``save`` wrote. Raises ``SessionFormatError`` and ``OSError``."""
         return cls.from_json(Path(path).read_bytes())
 
     def __repr__(self) -> str:
