@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -209,6 +209,7 @@ def grouped(events: Iterable[Event]) -> Iterator[list[Event]]:
     return iter(done)
 
 
-def stands_for(events: Iterable[Event]) -> int:
+def stands_for(events: Sequence[Event]) -> int:
     """How many events of their runs these stand for."""
-    return sum(event.count if isinstance(event, (TokenEvent, StreamGap)) else 1 for event in events)
+    counts = [event.count for event in events if isinstance(event, (TokenEvent, StreamGap))]
+    return len(events) - len(counts) + sum(counts)

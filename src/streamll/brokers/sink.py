@@ -160,9 +160,10 @@ class BrokerSink(BaseSink):
     def handle_batch(self, events: list[Event]) -> None:
         self._begin_anew_after_fork()
         self._outbox.add(events, self._traces.get)
-        for event in events:
-            if event.event_type in TERMINAL:
-                self._traces.pop(event.identity.run_id, None)
+        if self._traces:
+            for event in events:
+                if event.event_type in TERMINAL:
+                    self._traces.pop(event.identity.run_id, None)
         self._ship()
 
     def due_in(self) -> float | None:
@@ -217,12 +218,13 @@ class BrokerSink(BaseSink):
 
     def _arrived(self, parcels: list[Parcel], receipt: object) -> None:
         self._outbox.sent(len(parcels))
-        self._confirmed += sum(parcel.events for parcel in parcels)
+        for parcel in parcels:
+            self._confirmed += parcel.events
+            self._bytes += parcel.size
         self._entries += len(parcels)
-        self._bytes += sum(parcel.size for parcel in parcels)
         self._batches += 1
-        self._breaker.succeeded()
         if self._failures_in_a_row:
+            self._breaker.succeeded()
             self._failures_in_a_row = 0
             logger.info("sink %s: %s is back", type(self).__name__, self.destination)
         if self._confirmed_to is not None:
