@@ -329,10 +329,15 @@ class RabbitMQSource:
         return datetime.fromtimestamp(self._began, timezone.utc)
 
     async def _passed(self, messages: list[Any]) -> list[Entry]:
-        """Messages of the stream: acknowledging them only asks for more."""
+        """Messages of the stream: acknowledging them only asks for more.
+
+        It fails where the connection has broken meanwhile, which the next read tells; these
+        messages have arrived.
+        """
         entries = []
         for message in messages:
-            await message.ack()
+            with contextlib.suppress(Exception):
+                await message.ack()
             offset = int(message.headers["x-stream-offset"])
             if self._after is None or offset > self._after:
                 self._after = offset
