@@ -7,6 +7,7 @@ milliseconds, which costs a few microseconds while there is none (``PRAGMA data_
 A commit survives the end of the process, however it ends. It survives a power cut too with
 ``synchronous="FULL"``, at the price of waiting for the disk.
 
+Where a run's entries are is put down for many at once, in a table of its own (``sqlite_runs``).
 Groups share a log through two more tables: how far the group has read, and who works on what.
 """
 
@@ -25,6 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from streamll.brokers import sqlite_runs
 from streamll.brokers.outbox import Parcel
 from streamll.brokers.overview import OUTSIDE
 from streamll.brokers.sink import BrokerSink, fill
@@ -50,8 +52,9 @@ CREATE TABLE IF NOT EXISTS streamll_entries (
     body BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS streamll_by_target ON streamll_entries (target, id);
-CREATE INDEX IF NOT EXISTS streamll_by_run ON streamll_entries (target, run_id, id);
 CREATE INDEX IF NOT EXISTS streamll_beginnings ON streamll_entries (target, id) WHERE first_seq = 0;
+CREATE INDEX IF NOT EXISTS streamll_outside ON streamll_entries (target, id) WHERE run_id IS NULL;
+DROP INDEX IF EXISTS streamll_by_run;
 CREATE TABLE IF NOT EXISTS streamll_groups (
     target TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -103,9 +106,9 @@ def connected(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         if not connection.execute(
-            "SELECT 1 FROM sqlite_master WHERE name = 'streamll_beginnings'"
+            "SELECT 1 FROM sqlite_master WHERE name = 'streamll_placed'"
         ).fetchone():
-            connection.executescript(SCHEMA)
+            connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}{sqlite_runs.SCHEMA}COMMIT;")
     except BaseException:
         connection.close()
         raise
@@ -205,6 +208,7 @@ class _Writer(_Holder):
         self._target = target
         self._keep = keep_seconds
         self._next_cleaning = 0.0
+        self._places = sqlite_runs.Places()
         Path(path).parent.mkdir(parents=True, exist_ok=True)
 
     def send(self, parcels: list[Parcel]) -> range:
@@ -217,6 +221,13 @@ class _Writer(_Holder):
         return range(last - len(rows) + 1, last + 1)  # nobody else writes in between
 
     def _write(self, log: sqlite3.Connection, rows: list[Any], now: float) -> int:
+        last = self._append(log, rows, now)
+        if self._places.are_due(last):
+            with _transaction(log):
+                self._places.put_down(log, last)
+        return last
+
+    def _append(self, log: sqlite3.Connection, rows: list[Any], now: float) -> int:
         cleans = self._keep is not None and now >= self._next_cleaning
         if len(rows) == 1 and not cleans:
             return _insert(log, rows)  # a transaction by itself
@@ -224,6 +235,7 @@ class _Writer(_Holder):
             last = _insert(connection, rows)
             if self._keep is not None and cleans:
                 self._next_cleaning = now + min(self._keep / 10, 60)
+                sqlite_runs.forget_before(connection, now - self._keep)
                 connection.execute(
                     "DELETE FROM streamll_entries WHERE written_at < ?", (now - self._keep,)
                 )
@@ -355,20 +367,17 @@ class SQLiteSource(_Holder):
             (*self._group, self._start(connection)),
         )
 
-    def _wanted(self) -> tuple[str, tuple[Any, ...]]:
-        """A condition for what a reader wants, and its values."""
-        if self._options.run_id is None:
-            return "target = ?", (self._options.target,)
-        return "target = ? AND run_id = ?", (self._options.target, self._options.run_id)
-
     def _read(self) -> list[Entry]:
-        wanted, values = self._wanted()
+        target, run_id, after = self._options.target, self._options.run_id, self._after or 0
         with self._lock:
-            rows = self._log.execute(
-                f"SELECT id, body FROM streamll_entries WHERE {wanted} AND id > ? "  # noqa: S608
-                "ORDER BY id LIMIT ?",
-                (*values, self._after, LIMIT),
-            ).fetchall()
+            if run_id is not None:
+                rows = sqlite_runs.entries_of(self._log, target, run_id, after, LIMIT)
+            else:
+                rows = self._log.execute(
+                    "SELECT id, body FROM streamll_entries WHERE target = ? AND id > ? "
+                    "ORDER BY id LIMIT ?",
+                    (target, after, LIMIT),
+                ).fetchall()
         if rows:
             self._after = rows[-1][0]
         if len(rows) == LIMIT:
@@ -431,22 +440,23 @@ class SQLiteSource(_Holder):
                 "ORDER BY id DESC LIMIT ?",
                 (target, runs),
             ).fetchall()
-            rows = {row[0]: row[1] for row in begun}
-            for run_id, limit in [*((row[2], 1) for row in begun), (None, OUTSIDE)]:
-                rows.update(
-                    self._log.execute(
-                        "SELECT id, body FROM streamll_entries WHERE target = ? AND run_id IS ? "
-                        "ORDER BY id DESC LIMIT ?",
-                        (target, run_id, limit),
-                    )
-                )
+            outside = self._log.execute(
+                "SELECT id, body FROM streamll_entries WHERE target = ? AND run_id IS NULL "
+                "ORDER BY id DESC LIMIT ?",
+                (target, OUTSIDE),
+            ).fetchall()
+            ends = sqlite_runs.last_entries(self._log, target, [row[2] for row in begun])
+            rows = {row[0]: row[1] for row in [*begun, *ends, *outside]}
         return [rows[number] for number in sorted(rows)]
 
     def _count_behind(self) -> int:
+        target, run_id, after = self._options.target, self._options.run_id, self._after or 0
+        if run_id is not None and self._options.group is None:
+            with self._lock:
+                return sqlite_runs.count_behind(self._log, target, run_id, after)
+        values: tuple[Any, ...] = (target, after)
         if self._options.group is None:
-            wanted, values = self._wanted()
-            query = f"SELECT count(*) FROM streamll_entries WHERE {wanted} AND id > ?"  # noqa: S608
-            values = (*values, self._after)
+            query = "SELECT count(*) FROM streamll_entries WHERE target = ? AND id > ?"
         else:
             query = (
                 "SELECT (SELECT count(*) FROM streamll_entries WHERE target = ?1 AND id > "
