@@ -18,6 +18,7 @@ that was refused is sent again before the run's next one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import time
 from collections.abc import Awaitable, Sequence
