@@ -17,7 +17,7 @@ import pytest
 
 from brokers.backends import BACKENDS, SPEAKING_ALIKE, backend_of
 from brokers.runs import BOUND, by_run, check_order, make_run
-from brokers.servers import wait_until
+from brokers.servers import Wire, wait_until
 from brokers.test_bad_input import FOREIGN, put_raw, raw_letters
 from brokers.test_processes import script
 from streamll.consumer import EventConsumer
@@ -238,6 +238,72 @@ def test_a_slow_loop_keeps_what_it_has_read(backend):
 
     asyncio.run(asyncio.wait_for(main(), BOUND))
     assert sorted(taken[:4]) == [f"r{n}:3" for n in range(4)]
+
+
+@pytest.mark.parametrize("name", ["redis", "rabbitmq"])
+def test_a_member_that_lost_its_connection_does_not_handle_beside_itself(name, server_of, tmp_path):
+    """D4: what it is busy with is given to it again, and acknowledged when it has done it once."""
+    backend = backend_of(name, server_of, tmp_path)
+    target = backend.target()
+    put_all(backend, target, *([make_run(f"r{n}", ["x"])[3]] for n in range(3)))
+    begun, go_on = [], threading.Event()
+
+    def handle(event) -> None:
+        begun.append(event.event_id)
+        go_on.wait(BOUND)
+
+    wire = Wire(backend.server.port)
+    url = backend.url.replace(str(backend.server.port), str(wire.port))
+    consumer = EventConsumer(url, target, group="g", start="beginning", concurrency=2)
+    consumer.subscribe(handle)
+    consumer.start()
+    try:
+        wait_until(lambda: len(begun) == 2, BOUND, "it is at work")
+        wire.cut()
+        wait_until(lambda: not consumer.wait_connected(0), BOUND, "it has noticed")
+        wire.mend()
+        wait_until(lambda: consumer.statistics().duplicates == 3, BOUND, "they came again")
+        go_on.set()
+        wait_until(lambda: consumer.statistics().handled == 3, BOUND, "all of them")
+        wait_until(lambda: consumer.statistics().lag == 0, BOUND, "all acknowledged")
+        assert consumer.stop()
+        assert sorted(begun) == ["r0:3", "r1:3", "r2:3"]
+    finally:
+        go_on.set()
+        consumer.stop()
+        wire.close()
+
+
+def test_what_could_not_be_acknowledged_is_when_the_broker_is_back(server_of, tmp_path):
+    """D4: it is done, so nobody does it again, and nothing is left over."""
+    backend = backend_of("redis", server_of, tmp_path)
+    target = backend.target()
+    put_all(backend, target, [make_run("r0", ["x"])[3]])
+    begun, go_on = [], threading.Event()
+
+    def handle(event) -> None:
+        begun.append(event.event_id)
+        go_on.wait(BOUND)
+
+    wire = Wire(backend.server.port)
+    url = backend.url.replace(str(backend.server.port), str(wire.port))
+    consumer = EventConsumer(url, target, group="g", start="beginning", claim_after=0.6)
+    consumer.subscribe(handle)
+    consumer.start()
+    try:
+        wait_until(lambda: begun, BOUND, "it is at work")
+        wire.cut()
+        wait_until(lambda: not consumer.wait_connected(0), BOUND, "it has noticed")
+        go_on.set()
+        wait_until(lambda: consumer.statistics().handled == 1, BOUND, "it is done")
+        wire.mend()
+        wait_until(lambda: consumer.statistics().lag == 0, BOUND, "it is acknowledged")
+        assert consumer.stop()
+        assert begun == ["r0:3"]
+    finally:
+        go_on.set()
+        consumer.stop()
+        wire.close()
 
 
 def test_poison_among_good_entries_is_buried_once_and_for_all(backend):
