@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import pytest
 
+from streamll.core.errors import StreamCancelled
 from streamll.services import Status
 from streamll.testing import RecordingSink, Reply
 
@@ -190,6 +192,24 @@ def test_a_reader_who_pauses_stops_the_provider_s_socket(make_model, practice, r
     earlier, later = run(pause())
     assert earlier == later < 20_000  # the sockets' own buffers are full, and there it ends
     practice.requests[0].wait_closed(5)
+
+
+def test_another_thread_may_close_a_stream_while_it_begins(make_model, practice):
+    practice.script(HELD)
+    stream = make_model().invoke_stream("x")
+    begin = stream._asked.__enter__
+
+    def closed_meanwhile():
+        opened = begin()
+        closing = threading.Thread(target=stream.close)
+        closing.start()
+        closing.join(10)
+        return opened
+
+    stream._asked.__enter__ = closed_meanwhile
+    with pytest.raises(StreamCancelled):
+        next(stream)
+    assert list(stream) == []
 
 
 def test_a_stream_that_was_never_begun_asks_nobody(make_model, practice):

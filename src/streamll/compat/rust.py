@@ -56,6 +56,8 @@ class _Asked(Closing, Generic[T]):
     def _opened(self) -> Stream:
         if self._sync is None:
             self._sync = self._call.__enter__()
+            if self._over:  # another thread closed it while it began
+                self._sync.close()
         return self._sync
 
     async def _aopened(self) -> AsyncStream:

@@ -107,11 +107,12 @@ class InvokeStream(Closing):
     async def __anext__(self) -> Chunk:
         if self._ended:
             raise StopAsyncIteration
-        if self._async_stream is None:
-            self._async_stream = await self._asked.__aenter__()
+        stream = self._async_stream
+        if stream is None:
+            stream = self._async_stream = await self._asked.__aenter__()
         try:
             while True:
-                text = self._text_of(await self._async_stream.__anext__())
+                text = self._text_of(await stream.__anext__())
                 if text is not None:
                     return text
         except BaseException:
@@ -134,11 +135,14 @@ class InvokeStream(Closing):
     def __next__(self) -> Chunk:
         if self._ended:
             raise StopIteration
-        if self._stream is None:
-            self._stream = self._asked.__enter__()
+        stream = self._stream
+        if stream is None:
+            stream = self._stream = self._asked.__enter__()
+            if self._ended:  # another thread closed it while it began
+                stream.close()
         try:
             while True:
-                text = self._text_of(next(self._stream))
+                text = self._text_of(next(stream))
                 if text is not None:
                     return text
         except BaseException:
@@ -146,7 +150,7 @@ class InvokeStream(Closing):
             raise
 
     def close(self) -> None:
-        """Stop, if it has not ended."""
+        """Stop, if it has not ended. Any thread may do it: who waits gets ``StreamCancelled``."""
         self._ended = True
         stream, self._stream = self._stream, None
         if stream is not None:
