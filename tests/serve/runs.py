@@ -52,7 +52,8 @@ class Scribe:
         """A typed field as JSON is written, piece by piece: its changes, then its raw text."""
         self.add(ev.FieldStart, identity, field=field)
         reader, offset = JSONReader(), 0
-        for index, piece in enumerate(pieces or text):
+        pieces = pieces or [text[at : at + 4] for at in range(0, len(text), 4)]
+        for index, piece in enumerate(pieces):
             for change in reader.feed(piece):
                 self.add(ev.FieldPartial, identity, field=field, **change._asdict())
             self.add(
@@ -179,6 +180,18 @@ def superseded_thinking():
     return scribe.text("answer", "right", identity=SECOND).end().events
 
 
+def superseded_tools():
+    """A native tool call that breaks off, and is made again."""
+    scribe = Scribe().start().add(ev.ToolCallDelta, index=0, name="search", arguments='{"q": "wr')
+    scribe.add(ev.LMSuperseded, reason="LMServerError")
+    scribe.add(ev.ToolCallDelta, SECOND, index=0, name="search", arguments='{"q": ')
+    scribe.add(ev.ToolCallDelta, SECOND, index=0, arguments='"right"}')
+    scribe.add(ev.ToolStart, TOOL, name="search").add(
+        ev.ToolEnd, TOOL, name="search", duration=0.1, result="it"
+    )
+    return scribe.text("answer", "found", identity=SECOND).end().events
+
+
 def candidates():
     """``n=2``: the second completion is none of the program's fields."""
     second = ev.Identity(run_id="r1", predictor="predict", call_id="c1", candidate=1)
@@ -229,7 +242,7 @@ def cancelled():
 
 RUNS = {
     make.__name__: make
-    for make in (plain, reasoned, superseded, superseded_in_the_middle, superseded_thinking, corrected, tools, everything,
+    for make in (plain, reasoned, superseded, superseded_in_the_middle, superseded_thinking, superseded_tools, corrected, tools, everything,
                  typed, typed_superseded, typed_overlapping, typed_at_last, typed_repaired, candidates, failed, cancelled)
 }  # fmt: skip
 

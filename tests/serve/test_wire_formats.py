@@ -123,6 +123,10 @@ def test_a_page_shows_what_the_program_returned(read_by_vercel):
     }.items():
         assert texts(read_by_vercel[run], of="shown") == [text]
     assert texts(read_by_vercel["superseded_thinking"], "reasoning", of="shown") == []
+    calls = [p for p in read_by_vercel["superseded_tools"]["shown"] if "toolCallId" in p]
+    assert [(c["state"], c["input"], c["output"]) for c in calls] == [
+        ("output-available", {"q": "right"}, "it")
+    ]
 
 
 def test_vercels_reader_gets_values_sources_and_custom_events(read_by_vercel):
@@ -132,6 +136,10 @@ def test_vercels_reader_gets_values_sources_and_custom_events(read_by_vercel):
     assert parts["source-url"]["url"] == "https://example.org/a"
     assert parts["data-docs-found-"]["data"] == {"count": 2}
     assert parts["data-gap"]["data"] == {"count": 3, "reason": "overflow"}
+    assert parts["data-citation"]["data"] == {"text": "t", "title": None}
+    assert parts["data-refusal"]["data"] == {"text": "no"}
+    assert parts["data-reply-part"]["data"]["url"] == "https://example.org/i.png"
+    assert parts["tool-python"]["output"] == 2
     assert "data-status" not in parts  # transient: shown, not kept
 
 
@@ -148,25 +156,6 @@ def resumed(name, run, cut, **telling):
     before = payloads(first, events[:cut])
     payloads(second, events[:cut])
     return before, [*second.resume(), *payloads(second, events[cut:])]
-
-
-def test_vercels_reader_goes_on_in_the_middle_of_any_run():
-    """X10"""
-    given = {}
-    for run in ("plain", "reasoned", "tools", "superseded"):
-        for cut in range(1, len(RUNS[run]())):
-            before, after = resumed("vercel", run, cut)
-            given[f"{run}/{cut}/before"] = {"sse": sse(before)}
-            given[f"{run}/{cut}/after"] = {"sse": sse(after)}
-    read = run_node(READ_VERCEL, given)
-    for run in ("plain", "reasoned", "superseded"):
-        whole = run_node(READ_VERCEL, {run: {"sse": sse(told("vercel", run))}})[run]
-        for cut in range(1, len(RUNS[run]())):
-            halves = [read[f"{run}/{cut}/{half}"] for half in ("before", "after")]
-            assert halves[0]["errors"] == halves[1]["errors"] == []
-            for kind in ("text", "reasoning"):
-                got = "".join(t for half in halves if half["message"] for t in texts(half, kind))
-                assert got == "".join(texts(whole, kind)), f"{run} cut at {cut}"
 
 
 # --- AG-UI: its models and its client -----------------------------------------------------------
@@ -238,31 +227,18 @@ def test_aguis_client_gets_tools_state_and_custom_events(read_by_agui):
     results = [m["content"] for m in read_by_agui["tools"]["messages"] if m["role"] == "tool"]
     assert results == ["[1]", "KeyError: 'k'"]
     assert read_by_agui["everything"]["state"]["fields"] == {"items": ["a", "b"]}
-    assert {"status", "docs found!", "citation", "gap"} <= set(
-        read_by_agui["everything"]["customs"]
-    )
+    customs = {"status", "docs found!", "citation", "gap", "refusal", "reply-part"}
+    assert customs <= set(read_by_agui["everything"]["customs"])
+    calls = [
+        m["toolCalls"] for m in read_by_agui["superseded_tools"]["messages"] if "toolCalls" in m
+    ]
+    assert [[c["function"]["arguments"] for c in call] for call in calls] == [['{"q": "right"}']]
 
 
 @pytest.mark.parametrize("run", RUNS)
 def test_aguis_client_never_complains(read_by_agui, run):
     expected = {"failed": ["bad"], "cancelled": ["the run was cancelled"]}.get(run, [])
     assert [e for e in read_by_agui[run]["errors"] if e not in expected] == []
-
-
-def test_aguis_client_goes_on_in_the_middle_of_any_run():
-    """X10"""
-    given = {}
-    for run in ("plain", "reasoned", "superseded", "superseded_thinking", "corrected"):
-        for cut in range(1, len(RUNS[run]())):
-            given[f"{run}/{cut}"] = sse(resumed("agui", run, cut, **ASKED)[1])
-    read = run_node(READ_AGUI, given)
-    right = {"plain": "Machine learning", "corrected": "None"}
-    right["superseded"] = right["superseded_thinking"] = "right"
-    for name, got in read.items():
-        run = name.partition("/")[0]
-        assert got["errors"] == [], name
-        assert "".join(replies(got)) == right.get(run, 'こんにちは\n🎉 "x"'), name
-        assert thoughts(got) == ("hmm Because so" if run == "reasoned" else ""), name
 
 
 # --- OpenAI: the SDK's own parser ---------------------------------------------------------------
@@ -331,12 +307,6 @@ def test_openai_says_when_text_was_lost():
     ]
     with pytest.raises(openai.APIError, match="text was lost"):
         read_by_openai(payloads(make_format("openai"), events))
-
-
-def test_openai_goes_on_in_the_middle():
-    for cut in range(1, len(RUNS["plain"]())):
-        before, after = resumed("openai", "plain", cut)
-        assert read_by_openai([*before])[0] + read_by_openai(after)[0] == "Machine learning"
 
 
 def test_a_whole_completion_is_the_final_text():

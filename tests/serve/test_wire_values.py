@@ -16,10 +16,8 @@ from serve.test_wire_formats import (
     READ_AGUI,
     READ_VERCEL,
     objects,
-    resumed,
     sse,
     texts,
-    told,
 )
 from streamll.serve.formats import Telling, make_format
 from streamll.serve.formats.openai import Completion
@@ -211,23 +209,6 @@ def test_any_value_in_any_pieces_grows_and_ends_as_it_is():
     for name, (value, _) in runs.items():
         assert values(vercel[name]) == {"plan": value}
         assert agui[name]["fields"] == {"plan": value}
-
-
-@pytest.mark.parametrize("run", ["typed", "typed_superseded", "typed_overlapping", "typed_at_last"])
-def test_a_reader_that_comes_back_in_the_middle_ends_with_the_same_values(run):
-    """X10"""
-    agui, vercel, count = {}, {}, len(RUNS[run]())
-    for cut in range(1, count):
-        agui[f"{cut}"] = sse(resumed("agui", run, cut, **ASKED)[1])
-        before, after = resumed("vercel", run, cut)
-        vercel[f"{cut}"] = {"sse": sse([*before, *after])}
-    whole_agui = run_node(READ_AGUI, {"it": sse(told("agui", run, **ASKED))})["it"]["state"]
-    whole_vercel = run_node(READ_VERCEL, {"it": {"sse": sse(told("vercel", run))}})["it"]
-    for cut, got in run_node(READ_AGUI, agui).items():
-        assert got["state"] == whole_agui, f"cut at {cut}"
-    for cut, got in run_node(READ_VERCEL, vercel).items():
-        assert values(got) == values(whole_vercel), f"cut at {cut}"
-        assert len(got["message"]["parts"]) >= len(whole_vercel["message"]["parts"])
 
 
 def listing(length):

@@ -28,7 +28,7 @@ messages, too: a client keeps those it has where a snapshot has none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from streamll.core.events import Event
@@ -64,10 +64,16 @@ class AGUI(Format):
         return payloads
 
     def resume(self) -> list[bytes]:
-        again: list[dict[str, Any]] = [self._run("RUN_STARTED"), self._snapshot()]
+        begun = [tool for tool in self._story.tools.values() if not tool.ready]
+        again: list[dict[str, Any]] = [self._run("RUN_STARTED"), self._snapshot(but=begun)]
         again += [_event("STEP_STARTED", stepName=name) for name in self._story.stages.values()]
         for part in self._story.open.values():
             again += _opened(part)
+        for tool in begun:
+            again.append(_event("TOOL_CALL_START", toolCallId=tool.id, toolCallName=tool.name))
+            written = "".join(tool.arguments)
+            if written:
+                again.append(_event("TOOL_CALL_ARGS", toolCallId=tool.id, delta=written))
         if self._state is not None:
             again.append(_event("STATE_SNAPSHOT", snapshot=self._state.value))
         return [to_json(each) for each in again]
@@ -85,11 +91,13 @@ class AGUI(Format):
                 self._said[tool.id] = tool
             case st.ToolReady(tool):
                 self._busy.discard(tool.id)
-            case st.Withdrawn(parts):
+            case st.Withdrawn(parts, _, tools):
                 for part in parts:
                     del self._said[part.id]
                     if not part.reply:
                         self._thought_again = part.id
+                for tool in tools:
+                    del self._said[tool.id]
                 self._snapshot_due = True
             case st.Corrected():
                 self._snapshot_due = True
@@ -136,9 +144,9 @@ class AGUI(Format):
         run_id = self.telling.run_id or self._story.run_id or "run"
         return _event(kind, threadId=self.telling.thread_id or run_id, runId=run_id)
 
-    def _snapshot(self) -> dict[str, Any]:
+    def _snapshot(self, but: Sequence[st.Tool] = ()) -> dict[str, Any]:
         messages: list[Any] = list(self.telling.messages)
-        for said in self._said.values():
+        for said in (each for each in self._said.values() if each not in but):
             messages += _text_message(said) if isinstance(said, st.Part) else _tool_messages(said)
         if self._thought_again and not any(m["role"] == "reasoning" for m in messages):
             messages.append({"id": self._thought_again, "role": "reasoning", "content": ""})

@@ -123,8 +123,11 @@ class Closed(Step, frozen=True):
 
 
 class Withdrawn(Step, frozen=True):
+    """What counts no more: show neither these parts nor these calls."""
+
     parts: tuple[Part, ...]
     reason: str
+    tools: tuple[Tool, ...] = ()
 
 
 class Corrected(Step, frozen=True):

@@ -205,12 +205,13 @@ class Story:
             del self.parts[part.key]
         for key in [key for key in self.values if key[:2] == gone]:
             yield Forgotten(self.values.pop(key))
-        for tool in [tool for tool in self.tools.values() if tool.attempt == gone]:
-            if not tool.taken:
-                yield from self._make_ready(tool)
-                yield from self._fail(tool, f"superseded: {event.reason}")
-        if parts:
-            yield Withdrawn(parts, event.reason)
+        never = {name: t for name, t in self.tools.items() if t.attempt == gone and not t.taken}
+        for name, tool in never.items():
+            yield from self._make_ready(tool)
+            yield from self._fail(tool, f"superseded: {event.reason}")
+            del self.tools[name]
+        if parts or never:
+            yield Withdrawn(parts, event.reason, tuple(never.values()))
 
     def _refusal(self, event: ev.Refusal) -> Iterator[Step]:
         yield Note("refusal", {"text": event.text})

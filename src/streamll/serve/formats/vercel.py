@@ -6,8 +6,8 @@ another field, thinking       ``reasoning-start``, ``reasoning-delta``…, ``rea
 a typed field                 ``data-<field>`` with one ``id``: each replaces the one before. Its
                               ``data`` is ``{field, predictor, value, state}``
 a superseded attempt          its parts end; ``data-superseded`` names them: do not show those. Each
-                              part bears its name in ``providerMetadata.streamll.part``. Values
-                              become null until the next attempt writes them
+                              part bears its name in ``providerMetadata.streamll.part``, a tool
+                              call is named by its id. Values become null until the next attempt writes them
 a corrected field             ``data-corrected`` with the right text for the part it names
 a tool call                   ``tool-input-start/-delta/-available``, ``tool-output-available``
 a failed tool                 ``tool-output-error``
@@ -61,12 +61,10 @@ class Vercel(Format):
     def resume(self) -> list[bytes]:
         opened = [_part_start(part) for part in self._story.open.values()]
         opened += [_value(typed) for typed in self._story.values.values()]
-        tools = {tool.id: tool for tool in self._story.tools.values() if not tool.done}
-        for tool in tools.values():
-            opened.append(chunk("tool-input-start", toolCallId=tool.id, toolName=tool.name))
-            if tool.arguments:
-                text = "".join(tool.arguments)
-                opened.append(chunk("tool-input-delta", toolCallId=tool.id, inputTextDelta=text))
+        for tool in {
+            tool.id: tool for tool in self._story.tools.values() if not tool.done
+        }.values():
+            opened += _tool_again(tool)
         return [to_json(each) for each in opened]
 
     def _render(self, step: st.Step) -> Iterator[dict[str, Any]]:
@@ -105,8 +103,8 @@ class Vercel(Format):
 def _render_more(step: st.Step) -> Iterator[dict[str, Any]]:
     """What is not text, and not the run itself."""
     match step:
-        case st.Withdrawn(parts, reason):
-            ids = [part.id for part in parts]
+        case st.Withdrawn(parts, reason, tools):
+            ids = [part.id for part in parts] + [tool.id for tool in tools]
             yield _data("superseded", {"parts": ids, "reason": reason}, ids[0])
         case st.Corrected(part, text, value):
             right = {"part": part.id, "field": part.field, "text": text, "value": value}
@@ -148,6 +146,15 @@ def _data(
     name: str, data: Any, data_id: str | None = None, *, transient: bool = False
 ) -> dict[str, Any]:
     return chunk(f"data-{name}", data=data, **_given(id=data_id, transient=transient or None))
+
+
+def _tool_again(tool: st.Tool) -> Iterator[dict[str, Any]]:
+    yield chunk("tool-input-start", toolCallId=tool.id, toolName=tool.name)
+    if tool.arguments:
+        text = "".join(tool.arguments)
+        yield chunk("tool-input-delta", toolCallId=tool.id, inputTextDelta=text)
+    if tool.ready:
+        yield from _render_tool(st.ToolReady(tool))
 
 
 def _part_start(part: st.Part) -> dict[str, Any]:
