@@ -1,4 +1,4 @@
-"""``streamll serve``: several processes, one log, a real SIGTERM."""
+"""``streamll serve``: several processes, one log, a real SIGTERM; and what can be wrong with it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import socket
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import httpx
 import pytest
+
+from streamll.cli.main import main
 
 PROGRAM = 'import dspy\nqa = dspy.Predict("question -> answer")\n'
 TOKEN = "a-token-for-this-very-test"
@@ -53,6 +56,24 @@ def serving(folder, *arguments, **environment):
         process.terminate()
         process.wait(60)
         process.stdout.close()
+
+
+@pytest.fixture
+def asking(folder, monkeypatch, capsys):
+    """``streamll serve`` that has something to object: its exit code, what it prints, what it says."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    before = set(sys.modules)
+
+    def ask(*arguments, program="qa.py:qa", **environment):
+        with mock.patch.dict(os.environ, environment):
+            code = main(["serve", program, "--model", "practice", *arguments])
+        return (code, *capsys.readouterr())
+
+    yield ask
+    sys.modules.pop("qa", None)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "it has got as far as serving"
+    assert "nope" not in set(sys.modules) - before
 
 
 def told(text):
@@ -103,3 +124,160 @@ def test_sigterm_sends_readers_away_and_lets_the_run_end_in_the_log(folder):
     assert rest[-1]["event_type"] == "run.end"
     text = "".join(e["token"] for e in [*had, *rest] if e["event_type"] == "token")
     assert text == next(iter(snapshot["fields"].values()))
+
+
+# --- what would annoy ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("nope:qa", "there is no module 'nope' here"),
+        ("qa:nope", "qa has no 'nope'; its programs are: qa"),
+        ("qa", "the program is named module:Program"),
+    ],
+)
+def test_a_program_that_is_not_there_is_one_line_also_with_workers(
+    asking, program, reason, workers
+):
+    """Workers that cannot start are started again: this must not get so far."""
+    code, printed, said = asking("--port", "0", "--workers", workers, program=program)
+    assert (code, printed, said.count("\n")) == (2, "", 1)
+    assert reason in said
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_in_use_is_one_line_that_says_what_to_do(asking, workers):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        code, printed, said = asking("--port", str(port), "--workers", workers)
+    assert (code, printed, said.count("\n")) == (2, "", 1)
+    assert f"cannot listen on http://127.0.0.1:{port}: the port is in use" in said
+    assert "choose another with --port" in said
+
+
+def test_a_host_that_is_not_this_machine_is_one_line(folder):
+    command = [sys.executable, "-m", "streamll", "serve", "qa:qa", "--model", "practice"]
+    ended = subprocess.run(
+        [*command, "--host", "203.0.113.9", "--port", "0"],
+        cwd=folder,
+        env={**os.environ, "STREAMLL_TOKENS": TOKEN},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert "this machine does not have that address" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("sqlite:////proc/nope/log.db", "is its folder there, and yours to write to?"),
+        ("sqlite:///folder", "cannot be opened"),
+        ("sqlite:///qa.py", "is no log: file is not a database"),
+        ("mysql://somewhere", "no broker has URLs like"),
+    ],
+)
+def test_a_log_that_can_never_work_is_said_before_anybody_asks(folder, asking, log, reason):
+    (folder / "folder").mkdir()
+    code, printed, said = asking("--port", "0", "--log", log)
+    assert (code, printed, said.count("\n")) == (2, "", 1)
+    assert reason in said
+
+
+def test_two_programs_of_one_name_and_a_short_token_are_refused(asking):
+    code, _, said = asking("qa:qa", "--port", "0")
+    assert (code, "two programs are called 'qa'" in said) == (2, True)
+    code, _, said = asking("--port", "0", STREAMLL_TOKENS="short")
+    assert (code, said.count("\n"), "at least 16 characters" in said) == (2, 1, True)
+
+
+def line_of(process):
+    return process.stdout.readline().strip()
+
+
+@contextlib.contextmanager
+def begun(folder, *arguments):
+    """A server at a free port that it found itself, and its address as it says it."""
+    command = [sys.executable, "-m", "streamll", "serve", "qa.py:qa", "--model", "practice"]
+    process = subprocess.Popen(
+        [*command, "--port", "0", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        lines = [line_of(process)]
+        while not lines[-1].startswith("Serving") and process.poll() is None:
+            lines.append(line_of(process))
+        url = re.fullmatch(r"Serving qa.py:qa on (http://127.0.0.1:\d+); Ctrl-C ends it", lines[-1])
+        assert url, lines
+        yield process, url[1], lines[:-1]
+    finally:
+        process.kill()
+        process.wait(30)
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_port_0_says_which_port_it_got_and_a_logs_folder_is_made(folder, workers):
+    log = "sqlite:///new/folder/log.db"
+    with begun(folder, "--workers", workers, "--log", log) as (process, url, _):
+        assert not url.endswith(":0")
+        with httpx.Client(
+            base_url=url, trust_env=False, timeout=30, transport=httpx.HTTPTransport(retries=8)
+        ) as client:
+            run = client.post("/runs", json={"inputs": {"question": "q"}})
+            assert run.status_code == 202, run.text
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+def test_a_broker_that_is_down_is_said_and_waited_for(folder):
+    with begun(folder, "--log", "redis://127.0.0.1:1") as (_, url, before):
+        assert len(before) == 1
+        assert "the log redis://127.0.0.1:1" in before[0]
+        assert "until it can, runs are refused" in before[0]
+        answer = httpx.post(
+            f"{url}/runs", json={"inputs": {"question": "q"}}, trust_env=False, timeout=30
+        )
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+def test_ctrl_c_says_what_it_waits_for_and_once_more_does_not_wait(folder):
+    (folder / "qa.py").write_text(f"{PROGRAM}{SLOW}")
+    with begun(folder) as (process, url, _):
+        httpx.post(f"{url}/runs", json={"inputs": {"question": "q"}}, trust_env=False, timeout=30)
+        process.send_signal(signal.SIGINT)
+        assert line_of(process) == (
+            "stopping: 1 program is still running, with 30 s to end; Ctrl-C once more cancels"
+        )
+        time.sleep(0.7)  # two signals at once are one wish
+        assert process.poll() is None
+        again = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert time.monotonic() - again < 10
+        assert process.stdout.read() == ""
+    with begun(folder) as (_, url, _):
+        [run] = httpx.get(f"{url}/runs", trust_env=False, timeout=30).json()["runs"]
+        assert run["status"] == "cancelled"
+
+
+SLOW = """
+
+class Slow(dspy.Module):
+    async def aforward(self, question):
+        import asyncio
+
+        await asyncio.sleep(3600)
+
+
+qa = Slow()
+"""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -33,6 +35,15 @@ def open_source(url: str, options: Options) -> Source:
     module, _, source = _broker(url)
     made: Source = getattr(import_module(f"streamll.brokers.{module}"), source)(url, options)
     return made
+
+
+def make_room(url: str) -> None:
+    """Make the folder of a log that is a file, for a reader who comes before its first writer."""
+    if url.startswith("sqlite:"):
+        from streamll.brokers.sqlite import path_of
+
+        with contextlib.suppress(OSError):  # the reader says what is wrong
+            Path(path_of(url)).parent.mkdir(parents=True, exist_ok=True)
 
 
 def default_target(url: str) -> str:

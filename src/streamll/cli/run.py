@@ -87,13 +87,13 @@ def _load_file(path: Path) -> ModuleType:
 def _instead(module: Any) -> str:
     import dspy
 
-    names = [
-        name
-        for name, value in vars(module).items()
-        if getattr(value, "__module__", None) == getattr(module, "__name__", "")
-        and inspect.isclass(value)
-        and issubclass(value, dspy.Module)
-    ]
+    def is_program(value: Any) -> bool:
+        if not inspect.isclass(value):
+            return isinstance(value, dspy.Module)
+        own = value.__module__ == getattr(module, "__name__", "")
+        return own and issubclass(value, dspy.Module)
+
+    names = [name for name, value in vars(module).items() if is_program(value)]
     return f"; its programs are: {', '.join(names)}" if names else ""
 
 

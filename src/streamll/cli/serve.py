@@ -6,20 +6,26 @@ the environment. Tokens come from the environment alone: a command line can be r
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import os
+import signal
+import socket
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from streamll.cli.models import language_model
-from streamll.cli.problem import Problem
+from streamll.cli.problem import FAILED, Problem
 from streamll.cli.run import find_program, model_for
+from streamll.core.errors import ConfigurationError
 
 TOKENS = "STREAMLL_TOKENS"
 SECRET = "STREAMLL_SECRET"  # noqa: S105 - the name of a variable
 SETTINGS = "STREAMLL_SERVE"
+BACKLOG = 2048
 DRAIN_SECONDS = 40
 """A little more than ``Limits.drain_seconds``: after that, connections are cut."""
 
@@ -56,19 +62,89 @@ def serve_programs(
         "hosts": list(hosts) or None,
     }
     os.environ[SETTINGS] = json.dumps(settings)
+    try:
+        app = application()  # what is wrong with it is said here, once and not by every worker
+        asyncio.run(look_at(log))
+    except ConfigurationError as error:
+        raise Problem(str(error)) from None
     options: dict[str, Any] = {
-        "host": host,
-        "port": port,
         "access_log": False,
         "log_level": "warning",
         "timeout_graceful_shutdown": DRAIN_SECONDS,
     }
-    print(f"Serving {', '.join(targets)} on http://{host}:{port}; Ctrl-C ends it", flush=True)
-    if workers == 1:
-        uvicorn.run(application(), **options)
-    else:
-        place = "streamll.cli.serve:application"
-        uvicorn.run(place, factory=True, workers=workers, **options)
+    with listening(host, port) as server_socket:
+        port = server_socket.getsockname()[1]
+        signal.signal(
+            signal.SIGTERM, lambda *_: sys.exit(0)
+        )  # what uvicorn raises again at its end
+        print(f"Serving {', '.join(targets)} on {url_of(host, port)}; Ctrl-C ends it", flush=True)
+        if workers == 1:
+            run_until_stopped(uvicorn.Server(uvicorn.Config(app, **options)), server_socket)
+            return
+    place = "streamll.cli.serve:application"  # uvicorn binds for its workers itself
+    uvicorn.run(place, factory=True, workers=workers, host=host, port=port, **options)
+
+
+def run_until_stopped(server: Any, server_socket: socket.socket) -> None:
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=[server_socket])
+    if not server.started:
+        raise Problem("the server did not start", FAILED)
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that takes connections there; they wait until the server is ready."""
+    try:
+        [(family, *_, place), *_] = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        server_socket = socket.socket(family)
+    except OSError as error:
+        raise Problem(f"{host!r} is no address to listen at: {error.strerror}") from None
+    with server_socket:
+        server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server_socket.bind(place)
+            server_socket.listen(BACKLOG)
+        except OSError as error:
+            raise Problem(f"cannot listen on {url_of(host, port)}: {_told(error)}") from None
+        yield server_socket
+
+
+def _told(error: OSError) -> str:
+    hints = {
+        errno.EADDRINUSE: "the port is in use; choose another with --port, or 0 for any",
+        errno.EACCES: "this user may not use that port; choose one above 1023 with --port",
+        errno.EADDRNOTAVAIL: "this machine does not have that address",
+    }
+    return hints.get(error.errno or 0, error.strerror or str(error))
+
+
+def url_of(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def look_at(log: str) -> None:
+    """Say what is wrong with the log: at once what will not cure itself, and warn of the rest."""
+    from streamll.brokers.opening import default_target, make_room, open_source
+    from streamll.brokers.source import Options
+
+    source = open_source(log, Options(target=default_target(log)))
+    make_room(log)
+    try:
+        await source.connect()
+    except Exception as error:  # noqa: BLE001 - of the broker's client
+        hopeless = source.hopeless(error)
+        if hopeless is not None:
+            raise Problem(f"the log cannot be used: {hopeless}") from None
+        print(
+            f"streamll: the log {source.place} cannot be reached ({source.explain(error)}); "
+            "until it can, runs are refused",
+            file=sys.stderr,
+        )
+    finally:
+        await source.close()
 
 
 def application() -> Any:
@@ -77,7 +153,11 @@ def application() -> Any:
 
     settings = json.loads(os.environ[SETTINGS])
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - what ``python -m`` does
-    programs = {name_of(target): find_program(target) for target in settings["targets"]}
+    programs: dict[str, Any] = {}
+    for target in settings["targets"]:
+        if name_of(target) in programs:
+            raise Problem(f"two programs are called {name_of(target)!r}: give one another name")
+        programs[name_of(target)] = find_program(target)
     use_model(programs, settings["model"], settings["base_url"])
     return create_app(
         programs,

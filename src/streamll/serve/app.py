@@ -22,6 +22,7 @@ import asyncio
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -42,6 +43,9 @@ from streamll.serve.runner import Runner
 from streamll.serve.service import Service, log_away
 
 LOG = "sqlite:///streamll.db"
+SAME_SECONDS = 0.5
+"""Signals so close together are one wish to stop: a terminal sends SIGINT to all processes, and the
+one above them sends SIGTERM."""
 
 
 def create_app(
@@ -69,6 +73,7 @@ def create_app(
         viewer: serve the page at ``/``.
         drain_on_signals: when the process is told to stop (SIGTERM, SIGINT), send readers away at
             once and let programs end; the server that runs the application then stops as usual.
+            A second SIGINT (Ctrl-C) cancels the programs.
 
     Raises:
         ConfigurationError: something that cannot work.
@@ -88,8 +93,8 @@ def create_app(
         await service.runner.open()
         with _draining_on_signals(service) if drain_on_signals else contextlib.nullcontext():
             yield
-        service.drain()
-        await service.runner.close(bounds.drain_seconds)
+            service.drain()
+            await service.runner.close(bounds.drain_seconds)
 
     async def healthz(_: Request) -> Response:
         return service.health()
@@ -149,9 +154,15 @@ def _draining_on_signals(service: Service) -> Any:
         return
     loop = asyncio.get_running_loop()
     before: dict[int, Any] = {}
+    stopping_since: float | None = None
 
     def told(number: int, frame: Any) -> None:
-        loop.call_soon_threadsafe(service.drain)
+        nonlocal stopping_since
+        if stopping_since is None:
+            stopping_since = time.monotonic()
+            loop.call_soon_threadsafe(service.drain)
+        elif number == signal.SIGINT and time.monotonic() - stopping_since > SAME_SECONDS:
+            loop.call_soon_threadsafe(service.hurry)
         if callable(before[number]):
             before[number](number, frame)
 

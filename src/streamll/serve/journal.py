@@ -17,7 +17,13 @@ import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 
-from streamll.brokers.opening import default_target, open_sink, open_source, without_password
+from streamll.brokers.opening import (
+    default_target,
+    make_room,
+    open_sink,
+    open_source,
+    without_password,
+)
 from streamll.brokers.sink import BrokerSink
 from streamll.brokers.source import LIMIT, Entry, Options
 from streamll.consumer.reading import Reading, read_letter
@@ -77,6 +83,7 @@ class Journal:
 
     async def start(self) -> None:
         """Begin to listen. When it ``listens``, nothing written from then on can be missed."""
+        make_room(self.url)
         if self._tail.start():
             self._opened_at = time.monotonic()
         patience = self._opened_at + START_SECONDS - time.monotonic()

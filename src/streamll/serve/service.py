@@ -178,12 +178,20 @@ class Service:
             return
         self.draining = True
         self.readers.dismiss()
+        if running := len(self.runner.running):
+            what = "1 program is" if running == 1 else f"{running} programs are"
+            told = "stopping: %s still running, with %g s to end; Ctrl-C once more cancels"
+            logger.warning(told, what, self.limits.drain_seconds)
         self._ending = asyncio.ensure_future(self._end_runs())
 
     async def _end_runs(self) -> None:
         await self.runner.wait_until_settled(self.limits.drain_seconds)
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Cancel what is still running here."""
         for run_id in list(self.runner.running):
-            self.runner.cancel(run_id)
+            self.runner.cancel_if_running(run_id)
 
     def health(self) -> Response:
         reachable = self.runner.journal.reachable
