@@ -356,6 +356,32 @@ def test_a_dead_letter_tells_the_error(backend):
     assert error["handler"].endswith("fails")
 
 
+def test_what_cannot_become_a_dead_letter_comes_again(server_of, tmp_path, caplog):
+    """D4: the broker goes away when a handler has failed for good, and then the consumer stops."""
+    backend = backend_of("redis", server_of, tmp_path)
+    target = backend.target()
+    put_all(backend, target, [make_run("r0", ["x"])[3]])
+    wire = Wire(backend.server.port)
+
+    def fails(event) -> None:
+        wire.cut()
+        raise LookupError
+
+    url = backend.url.replace(str(backend.server.port), str(wire.port))
+    consumer = EventConsumer(url, target, group="g", start="beginning", retries=0)
+    consumer.subscribe(fails)
+    consumer.start()
+    wait_until(lambda: "cannot be written" in caplog.text, BOUND, "it is told")
+    assert consumer.stop()
+    wire.close()
+    assert consumer.statistics().dead_lettered == 0
+    handled = []
+    heir = consumer_of(backend, target, handled.append, claim_after=0.3)
+    wait_until(lambda: handled, BOUND, "another gets it")
+    assert heir.stop()
+    assert heir.statistics().redelivered == 1
+
+
 def test_an_event_that_ends_processes_is_buried_without_its_neighbours(backend, member):
     """D4: whoever handles it dies; what was in the same hands each time is handled all the same."""
     target = backend.target()

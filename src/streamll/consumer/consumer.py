@@ -278,7 +278,9 @@ class EventConsumer:
 
         async def work(item: _Work) -> None:
             with tracing.restored(item.letter.traceparent):
-                await caller.call(item.events, self._subscriptions, session.bury_event)
+                settled = await caller.call(item.events, self._subscriptions, session.bury_event)
+            if not settled:  # then it is not acknowledged, and comes to somebody again
+                return
             await session.done_with(item.entry, item.letter, len(item.events))
             item.done = True
             while order and order[0].done:

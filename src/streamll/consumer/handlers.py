@@ -91,11 +91,16 @@ class Caller:
         self,
         events: Sequence[Event],
         subscriptions: Sequence[Subscription],
-        failed: Callable[[Failure], Awaitable[None]],
-    ) -> None:
-        """Give every event to every handler that wants it, in order."""
+        failed: Callable[[Failure], Awaitable[bool]],
+    ) -> bool:
+        """Give every event to every handler that wants it, in order.
+
+        ``failed`` is told of those that fail for good; False if it could not do anything about
+        one of them.
+        """
         calls = [(event, each) for event in events for each in subscriptions if each.wanted(event)]
         place = failures = 0
+        settled = True
         while place < len(calls):
             before = place
             place, error = await self._advance(calls, place)
@@ -109,8 +114,9 @@ class Caller:
                 await asyncio.sleep(pause)
                 continue
             event, each = calls[place]
-            await failed(Failure(event, each.handler, error))
+            settled = await failed(Failure(event, each.handler, error)) and settled
             place, failures = place + 1, 0
+        return settled
 
     async def _advance(
         self, calls: list[tuple[Event, Subscription]], place: int

@@ -132,8 +132,11 @@ class Session:
         """
         return self._options.group is not None and entry.deliveries > self._options.max_deliveries
 
-    async def bury_event(self, failure: Failure) -> None:
-        """A handler failed for good: its event becomes a dead letter, the error beside it."""
+    async def bury_event(self, failure: Failure) -> bool:
+        """A handler failed for good: its event becomes a dead letter, the error beside it.
+
+        False if that could not be written before the consumer was to end.
+        """
         name = getattr(failure.handler, "__qualname__", type(failure.handler).__name__)
         logger.warning(
             "consumer: handler %s failed on %s (%s); it is a dead letter now",
@@ -147,7 +150,7 @@ class Session:
             "handler": name,
         }
         [envelope] = encode_batch([failure.event])
-        await self._bury(envelope[:-1] + b',"error":' + msgspec.json.encode(error) + b"}")
+        return await self._bury(envelope[:-1] + b',"error":' + msgspec.json.encode(error) + b"}")
 
     async def stay_alive(self) -> None:
         """Tell the broker what this member is busy with, and look how much waits. Never ends."""
@@ -172,6 +175,8 @@ class Session:
         alive.cancel()
         await asyncio.wait([alive])
         self._state.connected.clear()
+        with contextlib.suppress(Exception):
+            await self._settle()
         with contextlib.suppress(Exception):
             await self._source.close()
 
@@ -294,10 +299,10 @@ class Session:
             body["body"] = entry.body.decode()
         except UnicodeDecodeError:
             body["body_base64"] = base64.b64encode(entry.body).decode()
-        await self._bury(msgspec.json.encode(body))
-        await self._acknowledge(entry)
+        if await self._bury(msgspec.json.encode(body)):
+            await self._acknowledge(entry)
 
-    async def _bury(self, body: bytes) -> None:
+    async def _bury(self, body: bytes) -> bool:
         """Add a dead letter, however long the broker takes to come back, unless it is the end."""
         failures = 0
         while True:
@@ -305,13 +310,20 @@ class Session:
                 await self._source.bury(body)
             except Exception as error:  # noqa: BLE001 - brokers fail in their own ways
                 failures += 1
+                reason = self._source.explain(error)
+                if failures == 1:
+                    logger.warning(
+                        "consumer: a dead letter of %s cannot be written (%s); it tries on",
+                        self._source.place,
+                        reason,
+                    )
                 if self._state.stopping and failures > 3:  # noqa: PLR2004
-                    logger.error("consumer: a dead letter is lost (%s)", type(error).__name__)  # noqa: TRY400
-                    return
+                    logger.error("consumer: a dead letter could not be written (%s)", reason)  # noqa: TRY400
+                    return False
                 await asyncio.sleep(RECONNECT.delay(failures) or 0.0)
             else:
                 self._state.dead_lettered += 1
-                return
+                return True
 
     async def _acknowledge(self, entry: Entry) -> None:
         """Tell the broker. Where that fails the entry stays this member's, and is owed."""
