@@ -1,13 +1,21 @@
 """What serving runs costs: one run to many readers, many runs to one reader each.
 
-    python bench/serving.py                 both, beside a bare Starlette StreamingResponse
-    python bench/serving.py --readers 200   smaller
+    python bench/serving.py                 all, beside a bare Starlette StreamingResponse
+    python bench/serving.py --readers 200 --runs 100 --rounds 1
 
-The server is a process of its own, with uvicorn. "bare" keeps an ``asyncio.Queue`` per reader,
-puts each encoded frame into it and yields it from a ``StreamingResponse``: it has no log, no
-resume, no heartbeat. "streamll" writes each event into an SQLite log and serves readers from
-there. Both get the same events at the same pace, created in the server's process; the time from
-creating an event to its arrival in the reader's process is the latency.
+The server is a process of its own, with uvicorn; three kinds of it take turns, round after round.
+
+bare        an ``asyncio.Queue`` per reader; each event is encoded once and yielded from a
+            ``StreamingResponse``, one event a write. No log, no resume, no heartbeat, no limits.
+streamll    each event is written into an SQLite log and served from there: ``create_app`` with the
+            runs in its own process, which hand their events to the log's sink.
+elsewhere   the same, but another process writes the log, so that every event is read from it. Its
+            writing is not counted.
+
+All get the same events at the same pace and send the same frames; no program runs, so that only the
+delivery is measured. CPU is that of the server's process with all its threads, from before the first
+event until the last reader has left. Latency is from creating an event to its arrival at a reader in
+another process.
 """
 
 from __future__ import annotations
@@ -35,6 +43,11 @@ TIMED = 50
 # --- the server ---------------------------------------------------------------------------------
 
 
+def run_id(number: int) -> str:
+    """As real ids are: in no order."""
+    return f"{number * 0x9E3779B97F4A7C15 % 2**64:032x}"
+
+
 def token(run: str, number: int):
     from streamll.core.events import Identity, TokenEvent
 
@@ -50,7 +63,7 @@ async def produce(runs: int, tokens: int, pace: float, put) -> None:
     begun = time.monotonic()
     for number in range(tokens):
         for run in range(runs):
-            put(token(f"bench-run-number-{run:010}", number))
+            put(token(run_id(run), number))
             if run % 16 == 15:
                 due = begun + (number + run / runs) * pace
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
@@ -73,7 +86,8 @@ def bare_app():
     queues: dict[str, list[asyncio.Queue[bytes | None]]] = {}
 
     def put(event):
-        frame = b"id: %s:%d\ndata: %s\n\n" % (event.run_id.encode(), event.seq, encode(event))
+        place = f"{event.run_id}:{event.seq}:{event.offset + len(event.token)}"
+        frame = b"id: %s\ndata: %s\n\n" % (place.encode(), encode(event))
         for queue in queues.get(event.run_id, ()):
             queue.put_nowait(frame)
 
@@ -91,18 +105,28 @@ def bare_app():
     return controlled(put, [("/runs/{run_id}/events", events)])
 
 
-def streamll_app(log: str):
-    from streamll.serve import Limits, create_app, service
+def streamll_app(log: str, *, elsewhere: bool):
+    from streamll.serve import Limits, create_app, runner
 
     async def always(self, position):  # the readers come before the first event
         return True
 
-    service.Service.has_more = always
+    runner.Runner.has_more = always
     app = create_app(print, log=log, limits=Limits(readers=100_000), viewer=False)
-    return controlled(app._service.runner.journal.sink.put, [], app)
+    put = None if elsewhere else app._service.runner.journal.sink.put
+    return controlled(put, [], app, log)
 
 
-def controlled(put, routes, mounted=None):
+def write_log(log: str, runs: str, tokens: str, pace: str) -> None:
+    """The process that the runs are in, where that is not the server's."""
+    from streamll.brokers.opening import open_sink
+
+    sink = open_sink(log)
+    asyncio.run(produce(int(runs), int(tokens), float(pace), sink.put))
+    sink.stop()
+
+
+def controlled(put, routes, mounted=None, log=""):
     """The application under test, with routes to start the events and to look at the process."""
     from starlette.applications import Starlette
     from starlette.responses import JSONResponse
@@ -111,8 +135,14 @@ def controlled(put, routes, mounted=None):
 
     async def go(request):
         query = request.query_params
-        numbers = int(query["runs"]), int(query["tokens"]), float(query["pace"])
-        tasks.add(asyncio.create_task(produce(*numbers, put)))
+        numbers = query["runs"], query["tokens"], query["pace"]
+        if put is None:
+            command = (sys.executable, __file__, "--write", log, *numbers)
+            tasks.add(await asyncio.create_subprocess_exec(*command))
+        else:
+            runs, tokens, pace = numbers
+            task = asyncio.create_task(produce(int(runs), int(tokens), float(pace), put))
+            tasks.add(task)
         return JSONResponse({})
 
     async def look(_):
@@ -132,7 +162,7 @@ def serve(kind: str, port: int, log: str) -> None:
     import uvicorn
 
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    app = bare_app() if kind == "bare" else streamll_app(log)
+    app = bare_app() if kind == "bare" else streamll_app(log, elsewhere=kind == "elsewhere")
     uvicorn.run(app, port=port, log_level="warning", access_log=False, backlog=4096)
 
 
@@ -176,8 +206,8 @@ async def measure(port: int, runs: int, readers: int, tokens: int, pace: float) 
     tasks = []
     for number in range(readers):
         timed = latencies if number % max(1, readers // TIMED) == 0 else None
-        run = f"bench-run-number-{number % runs:010}"
-        tasks.append(asyncio.create_task(read(port, run, tokens, timed, ready)))
+        reading = read(port, run_id(number % runs), tokens, timed, ready)
+        tasks.append(asyncio.create_task(reading))
         if number % 50 == 49:
             await asyncio.sleep(0.05)
     await asyncio.wait_for(everybody.wait(), 60)
@@ -221,14 +251,44 @@ def run(kind: str, **numbers) -> dict[str, float]:
             server.wait()
 
 
+KINDS = ("bare", "streamll", "elsewhere")
+
+
+def compare(rounds: int, **numbers) -> None:
+    got: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
+    for _ in range(rounds):
+        for kind in KINDS:
+            got[kind].append(run(kind, **numbers))
+    print(
+        f"{'':10}{'lost':>6}{'per s':>9}{'µs CPU/event':>14}{'× bare':>8}{'p50 ms':>9}{'p99 ms':>9}"
+        f"{'KB/reader':>11}"
+    )
+    for kind in KINDS:
+        middle = {key: statistics.median(each[key] for each in got[kind]) for key in got[kind][0]}
+        times = statistics.median(
+            each["cpu_us"] / bare["cpu_us"]
+            for each, bare in zip(got[kind], got["bare"], strict=True)
+        )
+        print(
+            f"{kind:10}{sum(each['lost'] for each in got[kind]):6.0f}{middle['delivered/s']:9.0f}"
+            f"{middle['cpu_us']:14.1f}{times:8.2f}{middle['p50_ms']:9.1f}{middle['p99_ms']:9.1f}"
+            f"{middle['kb_per_reader']:11.1f}"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--readers", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--write", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         serve(options.serve[0], int(options.serve[1]), options.serve[2])
+        return
+    if options.write:
+        write_log(*options.write)
         return
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -240,17 +300,11 @@ def main() -> None:
             "runs": options.runs, "readers": options.runs, "tokens": 100, "pace": 0.1,
         },
     }  # fmt: skip
+    load = os.getloadavg()[0]
+    print(f"medians of {options.rounds} rounds; {os.cpu_count()} cores, load {load:.1f}")
     for title, numbers in cases.items():
         print(f"\n{title}")
-        print(
-            f"{'':10}{'lost':>6}{'per s':>9}{'µs CPU/event':>14}{'p50 ms':>9}{'p99 ms':>9}{'KB/reader':>11}"
-        )
-        for kind in ("bare", "streamll"):
-            got = run(kind, **numbers)
-            print(
-                f"{kind:10}{got['lost']:6.0f}{got['delivered/s']:9.0f}{got['cpu_us']:14.1f}"
-                f"{got['p50_ms']:9.1f}{got['p99_ms']:9.1f}{got['kb_per_reader']:11.1f}"
-            )
+        compare(options.rounds, **numbers)
 
 
 if __name__ == "__main__":

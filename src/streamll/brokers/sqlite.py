@@ -223,7 +223,8 @@ class _Writer(_Holder):
     def _write(self, log: sqlite3.Connection, rows: list[Any], now: float) -> int:
         last = self._append(log, rows, now)
         if self._places.are_due(last):
-            with _transaction(log):
+            # The entries are in the log already. If this fails, the next batch tries again.
+            with contextlib.suppress(sqlite3.OperationalError), _transaction(log):
                 self._places.put_down(log, last)
         return last
 
