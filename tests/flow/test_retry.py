@@ -155,7 +155,7 @@ def test_who_is_cancelled_or_too_late_takes_no_slot():
 def test_a_rate_spaces_things_out():
     clock = Clock()
     rate = Rate(10, burst=2, clock=clock)
-    assert [round(rate.reserve(), 6) for _ in range(4)] == [0.0, 0.1, 0.2, 0.3]
+    assert [round(rate.reserve(), 6) for _ in range(4)] == [0.0, 0.0, 0.1, 0.2]
     clock.now = 10.0
     assert [round(rate.reserve(), 6) for _ in range(3)] == [0.0, 0.0, 0.1]
 

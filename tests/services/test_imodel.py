@@ -149,6 +149,8 @@ def test_options_of_the_model_and_of_the_question(make_model, practice):
     assert body["temperature"] == 0.1
     assert body["seed"] == 3
     assert 100 in (body.get("max_tokens"), body.get("max_completion_tokens"))
+    model.invoke_sync(ASK, stream=True)  # what is called decides that
+    assert not practice.requests[1].streaming
 
 
 def test_messages_may_be_a_text_or_whole_conversations(make_model, practice):
@@ -174,6 +176,7 @@ def test_messages_may_be_a_text_or_whole_conversations(make_model, practice):
         ([3], {}, "has a role"),
         ("x", {"api_key": "k"}, "api_key belongs to the model"),
         ("x", {"timeout": 3}, "timeout belongs to the model"),
+        ([{"role": "bard", "content": "x"}], {}, "this cannot be sent: .*bard"),
     ],
 )
 def test_what_cannot_be_sent_is_said_before_anything_is(
@@ -262,6 +265,7 @@ def test_prompts_and_replies_stay_in_the_process_unless_asked_for(make_model, pr
         ("groq", "GROQ_BASE_URL", "{url}", "/openai/v1/chat/completions"),
         ("openrouter", "OPENROUTER_BASE_URL", "{url}/v1", "/v1/chat/completions"),
         ("ollama", "OLLAMA_HOST", "{host}", "/v1/chat/completions"),
+        ("ollama", "OLLAMA_BASE_URL", " {url}/v1 ", "/v1/chat/completions"),
         ("deepseek", "DEEPSEEK_BASE_URL", "{url}/v1", "/v1/chat/completions"),
         ("xai", "XAI_BASE_URL", "{url}/v1", "/v1/chat/completions"),
     ],
@@ -280,6 +284,19 @@ def test_addresses_come_from_the_environment(
         with pytest.raises(Exception, match="404"):
             list(stream)
     assert practice.requests[0].path.partition("?")[0] == path
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("192.168.1.5", "http://192.168.1.5:11434/v1"),
+        ("box:8080", "http://box:8080/v1"),
+        ("https://ollama.example.org", "https://ollama.example.org/v1"),
+    ],
+)
+def test_a_host_without_a_port_is_asked_at_ollama_s(monkeypatch, host, url):
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    assert iModel("ollama", "m").backend.config.base_url == url
 
 
 @pytest.mark.parametrize(

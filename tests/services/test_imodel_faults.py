@@ -10,7 +10,7 @@ from dspy import lm15
 
 from streamll.core.errors import FirstTokenTimeout, IdleTimeout
 from streamll.services import Status, StreamConfig
-from streamll.testing import Fault, Reply
+from streamll.testing import Fault, RecordingSink, Reply
 
 WIRES = ("openai", "responses", "anthropic")
 TEXT = "one two three four five six seven eight"
@@ -20,7 +20,7 @@ PATIENT = StreamConfig(max_retries=0, timeout=20, breaker=None)
 FIRST = replace(PATIENT, first_token_timeout=SOON)
 IDLE = replace(PATIENT, idle_timeout=SOON)
 
-# fault → (error or None, text that was read) of a stream, and of a whole answer
+# fault → the error, and the text that was read of a stream; of a whole answer there is none
 REFUSED = {
     "400": (Fault(status=400), lm15.InvalidRequestError),
     "401": (Fault(status=401), lm15.AuthError),
@@ -83,6 +83,7 @@ def outcome(calling):
     execution = calling.execution
     assert (execution.status is Status.COMPLETED) == (execution.error is None)
     assert (execution.response is None) == (execution.error is not None)
+    assert execution.duration > 0
     return execution.error, execution.response.data if execution.response else execution.partial
 
 
@@ -131,6 +132,17 @@ def test_broken(make_model, practice, run, wire, way, name):
     assert type(error) is kind
     assert text == (partial if way in STREAMED else "")
     assert len(practice.requests) == 1
+
+
+@pytest.mark.parametrize("way", [whole_async, whole_sync])
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_whole_answer_that_breaks_off_is_kept_where_it_was_streamed(
+    make_model, practice, run, wire, way
+):
+    practice.script(Reply(TEXT, fault=Fault(disconnect_after=3)))
+    error, text = way(make_model(wire, config=PATIENT, sinks=[RecordingSink()]), run)
+    assert type(error) is lm15.TransportError
+    assert text == PARTIAL
 
 
 @pytest.mark.parametrize("way", WAYS)

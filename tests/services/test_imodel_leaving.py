@@ -9,7 +9,7 @@ import time
 import pytest
 
 from streamll.core.errors import StreamCancelled
-from streamll.services import Status
+from streamll.services import Hooks, Status
 from streamll.testing import RecordingSink, Reply
 
 WIRES = ("openai", "responses", "anthropic")
@@ -157,8 +157,8 @@ def leave_in_a_thread(model, practice, how):
 
 
 def test_cancelling_invoke_closes_the_connection_at_once(make_model, practice, run):
-    seen = RecordingSink()
-    model = make_model(sinks=[seen])
+    seen, told = RecordingSink(), []
+    model = make_model(sinks=[seen], hooks=Hooks(on_error=lambda *about: told.append(about)))
 
     async def cancel():
         practice.script(Reply("x", hold_after=0))
@@ -175,6 +175,28 @@ def test_cancelling_invoke_closes_the_connection_at_once(make_model, practice, r
     assert at_once(lambda: run(cancel()))
     assert seen.catch_up(5)
     assert seen.events[-1].event_type == "run.cancelled"
+    assert told == []  # nothing failed
+
+
+def test_a_cancelled_call_keeps_what_had_come(make_model, practice, run):
+    practice.script(HELD)
+    seen = RecordingSink()
+    model = make_model(sinks=[seen])
+
+    async def cancel():
+        asked = model.invoke("x")
+        assert asked.calling.execution.status is Status.PENDING
+        task = asyncio.create_task(asked)
+        await asyncio.to_thread(practice.wait_for, lambda: len(seen.tokens) == 2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return asked.calling.execution
+
+    execution = run(cancel())
+    assert execution.status is Status.CANCELLED
+    assert execution.partial == "one two"
+    assert execution.duration > 0
 
 
 def test_a_reader_who_pauses_stops_the_provider_s_socket(make_model, practice, run):
@@ -217,7 +239,3 @@ def test_a_stream_that_was_never_begun_asks_nobody(make_model, practice):
     stream.close()
     del stream
     assert practice.requests == []
-
-
-def test_status_of_a_failed_and_a_cancelled_call():
-    assert {status.value for status in Status} == {"pending", "completed", "failed", "cancelled"}

@@ -110,7 +110,7 @@ class Rate:
         self._slack = (burst - 1) * self._interval
         self._clock = clock
         self._lock = threading.Lock()
-        self._next = clock()
+        self._next = clock() - self._slack
 
     def reserve(self) -> float:
         """Take the next place in line; the seconds to wait until its time has come."""

@@ -15,7 +15,7 @@ from streamll.core.errors import ConfigurationError
 from streamll.flow.closing import Closing
 from streamll.services import InvokeStream, iModel
 from streamll.services.asked import Asked, invoked, invoked_sync
-from streamll.services.calling import Calling, Status
+from streamll.services.calling import Calling
 from streamll.services.streaming import Chunk
 from streamll.session.branch import Branch
 from streamll.session.messages import (
@@ -70,7 +70,7 @@ class Turn:
     def ended_as(self, calling: Calling) -> None:
         """Put what became of the call on the branch."""
         execution = calling.execution
-        if execution.status is Status.COMPLETED and execution.response is not None:
+        if execution.response is not None:
             self.ended(execution.response.text, "complete", execution.response.model)
         else:
             self.ended(execution.partial, "failed", None, type(execution.error).__name__)

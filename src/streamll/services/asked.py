@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +25,8 @@ from streamll.services.waits import Blocking, Suspending
 class Asked:
     """Enter it, ``with`` or ``async with``, once: that sends the question.
 
-    ``reply`` is filled meanwhile. ``streamed`` is whether the text is wanted as it comes.
+    ``reply`` is filled meanwhile, ``calling`` where it is asked for a whole answer. ``streamed``
+    is whether the text is wanted as it comes.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Asked:
     ) -> None:
         self.question = question
         self.reply = Reply()
+        self.calling = Calling(question)
         self.streamed = True
         self._how = how
         self._config = config
@@ -117,30 +120,31 @@ class Asked:
 
 
 async def invoked(asked: Asked) -> Calling:
-    """The whole answer. A failure is kept in the ``Calling``; being cancelled is raised."""
+    """The whole answer. A failure is kept in the ``Calling``; being cancelled is raised as well."""
     asked.streamed = False
-    calling = Calling(asked.question)
-    try:
+    with _outcome(asked):
         async with asked as events:
             await events.result()
-    except asyncio.CancelledError as error:
-        calling.failed(asked.reply, error, cancelled=True)
-        raise
-    except Exception as error:  # noqa: BLE001 - it is the outcome
-        calling.failed(asked.reply, error)
-    else:
-        calling.completed(asked.reply)
-    return calling
+    return asked.calling
 
 
 def invoked_sync(asked: Asked) -> Calling:
+    """The same in this thread; what is raised as well is Ctrl-C."""
     asked.streamed = False
-    calling = Calling(asked.question)
+    with _outcome(asked), asked as events:
+        events.result()
+    return asked.calling
+
+
+@contextlib.contextmanager
+def _outcome(asked: Asked) -> Iterator[None]:
+    """What becomes of the block is what becomes of the call."""
     try:
-        with asked as events:
-            events.result()
+        yield
     except Exception as error:  # noqa: BLE001 - it is the outcome
-        calling.failed(asked.reply, error)
+        asked.calling.failed(asked.reply, error)
+    except BaseException as error:
+        asked.calling.failed(asked.reply, error, cancelled=True)
+        raise
     else:
-        calling.completed(asked.reply)
-    return calling
+        asked.calling.completed(asked.reply)

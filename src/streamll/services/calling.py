@@ -21,10 +21,11 @@ class Status(str, Enum):
 
 
 class Execution:
-    """The outcome: ``response`` where it is completed, ``error`` where it failed.
+    """The outcome: ``response`` where it is completed, ``error`` where it failed or was cancelled.
 
     ``response.data`` is the text; usage, tool calls and the rest are beside it. ``partial`` is
-    the text that had come before a failure.
+    the text that had come before a failure, if anybody listened: without a sink a whole answer is
+    not asked for as a stream. ``duration`` is in seconds.
     """
 
     def __init__(self) -> None:
@@ -68,9 +69,13 @@ class Calling:
 
 
 class Invocation(Coroutine[Any, Any, Calling]):
-    """``await`` it; or make a task of it. It is no stream: ``invoke_stream`` gives one."""
+    """``await`` it; or make a task of it. It is no stream: ``invoke_stream`` gives one.
 
-    def __init__(self, start: Callable[[], Awaitable[Calling]]) -> None:
+    ``calling`` is what it gives, also while it is under way and after it was cancelled.
+    """
+
+    def __init__(self, calling: Calling, start: Callable[[], Awaitable[Calling]]) -> None:
+        self.calling = calling
         self._start = start
         self._running: Generator[Any, Any, Calling] | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streamll.core.errors import ConfigurationError
 from streamll.flow.limits import Rate, Slots
 
 
@@ -10,6 +11,9 @@ class Limits:
 
     First come, first served, threads and tasks alike. ``burst`` requests may start at once
     before the spacing begins. ``None`` does not limit.
+
+    Raises:
+        ConfigurationError: a limit that would let nothing through.
     """
 
     def __init__(
@@ -18,6 +22,11 @@ class Limits:
         requests_per_minute: float | None = None,
         burst: int = 1,
     ) -> None:
+        if max_concurrent is not None and max_concurrent < 1:
+            raise ConfigurationError(
+                f"max_concurrent={max_concurrent} lets no request through; it is at least 1, "
+                "or None for any number"
+            )
         self.cap = max_concurrent or 0
         self.slots = Slots() if max_concurrent is not None else None
         self.rate = (

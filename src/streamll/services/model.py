@@ -177,7 +177,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         ``.execution.error``, and ``.text`` raises it.
         """
         asked = self._asked(messages, model, options, config or self.config, sinks)
-        return Invocation(lambda: invoked(asked))
+        return Invocation(asked.calling, lambda: invoked(asked))
 
     def invoke_sync(
         self,

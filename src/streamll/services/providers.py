@@ -28,6 +28,7 @@ class Place(msgspec.Struct, frozen=True):
     keys: tuple[str, ...] = ()  # variables that hold a key
     addresses: tuple[str, ...] = ()  # variables that hold a base URL
     suffix: str = ""  # what that client adds to its base URL and lm15 expects in it
+    port: int | None = None  # where that client looks on a host that is named without one
 
 
 _CHAT = ("chat", "chat/completions")
@@ -50,7 +51,9 @@ PLACES: Mapping[str, Place] = {
     "openrouter": Place(
         dict.fromkeys(_CHAT, "openrouter"), ("OPENROUTER_API_KEY",), ("OPENROUTER_BASE_URL",)
     ),
-    "ollama": Place(dict.fromkeys(_CHAT, "ollama"), (), ("OLLAMA_BASE_URL", "OLLAMA_HOST"), "/v1"),
+    "ollama": Place(
+        dict.fromkeys(_CHAT, "ollama"), (), ("OLLAMA_BASE_URL", "OLLAMA_HOST"), "/v1", 11434
+    ),
     "deepseek": Place(
         dict.fromkeys(_CHAT, "deepseek"), ("DEEPSEEK_API_KEY",), ("DEEPSEEK_BASE_URL",)
     ),
@@ -131,8 +134,10 @@ def _address(place: Place, given: str | None) -> str | None:
     if address is None:
         return None
     address = address.strip().rstrip("/")
-    if "//" not in address:  # OLLAMA_HOST is host:port
+    if "//" not in address:  # OLLAMA_HOST is a host, with or without its port
         address = f"http://{address}"
+        if place.port is not None and urlsplit(address).port is None:
+            address = f"{address}:{place.port}"
     return address if address.endswith(place.suffix) else address + place.suffix
 
 

@@ -135,11 +135,7 @@ class InvokeStream(Closing):
     def __next__(self) -> Chunk:
         if self._ended:
             raise StopIteration
-        stream = self._stream
-        if stream is None:
-            stream = self._stream = self._asked.__enter__()
-            if self._ended:  # another thread closed it while it began
-                stream.close()
+        stream = self._stream or self._begun()
         try:
             while True:
                 text = self._text_of(next(stream))
@@ -148,6 +144,12 @@ class InvokeStream(Closing):
         except BaseException:
             self.close()
             raise
+
+    def _begun(self) -> Stream:
+        stream = self._stream = self._asked.__enter__()
+        if self._ended:  # another thread closed it meanwhile
+            stream.close()
+        return stream
 
     def close(self) -> None:
         """Stop, if it has not ended. Any thread may do it: who waits gets ``StreamCancelled``."""
