@@ -28,7 +28,7 @@ def members(backend, target: str, count: int, **options) -> list[tuple[EventCons
     found = []
     for _ in range(count):
         handled: list = []
-        consumer = EventConsumer(backend.url, target, group="g", **options)
+        consumer = EventConsumer(backend.url, target, group="g", claim_after=1.0, **options)
         consumer.subscribe(handled.append)
         consumer.start()
         found.append((consumer, handled))
@@ -145,7 +145,7 @@ def test_rabbitmq_forgets_the_copy_of_the_past_when_it_is_empty(rabbit):
 def test_rabbitmq_copies_the_past_anew_when_the_copying_member_dies(rabbit):
     """D4: kill -9 in the middle of it; nothing is missing, and nothing twice."""
     target = rabbit.target()
-    entries = 6_000
+    entries = 4_000
     put_all(rabbit, target, [Status(message=str(n)) for n in range(10)])
     put_all(rabbit, target, *([make_run(f"r{n}", ["x"])[3]] for n in range(entries)))
     body = """
