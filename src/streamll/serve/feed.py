@@ -24,14 +24,14 @@ class Feed:
         self.heard_at = time.monotonic()
         self._items: deque[Item] = deque()
         self._dropped = 0  # items that are no longer kept
-        self._last = -1
+        self.last = -1
         self._waiting: list[asyncio.Future[None]] = []
 
     def add(self, events: list[Event]) -> None:
         self.heard_at = time.monotonic()
-        items = items_of(events, self._last)
+        items = items_of(events, self.last)
         self._items += items
-        self._last = items[-1].last
+        self.last = items[-1].last
         self.ended = self.ended or events[-1].event_type in TERMINAL
         if len(self._items) > 2 * KEPT_EVENTS:
             for _ in range(KEPT_EVENTS):

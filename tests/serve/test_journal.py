@@ -1,0 +1,213 @@
+"""X10: nothing is missed between the log and the feed, however far a reader is outrun."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from serve.runs import Scribe
+from streamll.brokers.opening import open_sink
+from streamll.core import events as ev
+from streamll.core.wire import encode
+from streamll.serve import feed as feeds
+from streamll.serve import tail
+from streamll.serve.frames import Position
+from streamll.serve.journal import Journal
+
+BOUND = 30.0
+KEPT = 10
+TOKENS = [f"t{number} " for number in range(300)]
+
+
+@pytest.fixture(autouse=True)
+def little_is_kept(monkeypatch):
+    monkeypatch.setattr(feeds, "KEPT_EVENTS", KEPT)
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110 - there is nothing that could tell
+        await asyncio.sleep(0.002)
+
+
+class Writer:
+    """Writes a run bit by bit, and waits until the journal has heard it."""
+
+    def __init__(self, journal, sink, events):
+        self.journal = journal
+        self.sink = sink
+        self.left = list(events)
+        self.written = 0
+
+    async def write(self, count):
+        for event in self.left[:count]:
+            self.sink.put(event)
+        self.written += len(self.left[:count])
+        del self.left[:count]
+        assert await asyncio.to_thread(self.sink.catch_up, BOUND)
+        feed = self.journal.feeds.get("r1")
+        await until(lambda: feed is None or feed.last >= self.written - 1)
+
+
+@contextlib.asynccontextmanager
+async def opened(log):
+    journal = Journal(log)
+    await journal.start()
+    assert journal.listens
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+def sink_of(journal, log, whose):
+    """The journal's own sink, or one as another process has it; an entry for each event."""
+    sink = journal.sink if whose == "own" else open_sink(log)
+    sink.batch_size = 1
+    return sink
+
+
+def seqs(batches):
+    return [item.event.seq for items in batches for item in items]
+
+
+def run(coroutine):
+    return asyncio.run(asyncio.wait_for(coroutine, BOUND * 2))
+
+
+@pytest.mark.parametrize("whose", ["own", "another's"])
+def test_a_reader_that_is_outrun_while_it_reads_the_log_reads_it_again(log, whose):
+    """With every page it gets, the feed lets go of more than the log held when it was asked."""
+    events = Scribe().start().text("answer", *TOKENS).end().events
+
+    async def read():
+        async with opened(log) as journal:
+            writer = Writer(journal, sink_of(journal, log, whose), events)
+            await writer.write(5)  # nobody reads yet: only the log has these
+            got = []
+            async for items in journal.read(Position("r1")):
+                got.append(items)
+                if items:
+                    await writer.write(3 * KEPT)
+            writer.sink.stop()
+            return got
+
+    assert seqs(run(read())) == list(range(len(events)))
+
+
+@pytest.mark.parametrize("whose", ["own", "another's"])
+def test_a_reader_that_is_outrun_while_it_sends_goes_on_from_the_log(log, whose):
+    """It keeps up, then takes nothing for a while, several times."""
+    events = Scribe().start().text("answer", *TOKENS).end().events
+
+    async def read():
+        async with opened(log) as journal:
+            writer = Writer(journal, sink_of(journal, log, whose), events)
+            with journal.feed("r1"):
+                await writer.write(5)
+                reader, got = journal.read(Position("r1")), []
+                for number in range(10_000):
+                    items = await anext(reader, None)
+                    if items is None:
+                        break
+                    got.append(items)
+                    await writer.write(1 if number % 5 else 4 * KEPT)
+            writer.sink.stop()
+            return got
+
+    assert seqs(run(read())) == list(range(len(events)))
+
+
+def test_what_this_process_wrote_is_not_decoded_again(log, monkeypatch):
+    events = Scribe().start().text("answer", *TOKENS).end().events
+    decoded = []
+    read_letter = tail.read_letter
+    monkeypatch.setattr(tail, "read_letter", lambda body: decoded.append(body) or read_letter(body))
+
+    async def read():
+        async with opened(log) as journal:
+            heard = []
+            journal.talk.append(heard.append)
+            other = open_sink(log)
+            with journal.feed("r1") as feed:
+                for event in events:
+                    journal.sink.put(event)
+                await until(lambda: feed.ended)
+                other.put(ev.StreamllEvent(event_type="server.hello", data={}, timestamp=1.0))
+                await until(lambda: heard)  # behind all of these in the log
+                other.stop()
+                return feed.last
+
+    assert run(read()) == len(events) - 1
+    assert len(decoded) == 1
+    assert b"server.hello" in decoded[0]
+
+
+def test_what_is_handed_on_at_once_is_what_the_log_has(log):
+    """Also where an event holds something that JSON does not, and where the program changes it."""
+    seen = {"query": ["a"], "what": object(), "half": float("nan")}
+    scribe = Scribe().start()
+    scribe.add(ev.ToolStart, name="search", arguments=seen)
+    scribe.text("answer", "one", "two", "\ud83d", "🎉")
+    scribe.add(ev.StreamllEvent, event_type="mine", data={"set": {1}, "n": float("inf")})
+    events = scribe.end().events
+
+    async def read():
+        async with opened(log) as journal:
+            with journal.feed("r1") as feed:
+                for event in events:
+                    journal.sink.put(event)
+                assert await asyncio.to_thread(journal.sink.catch_up, BOUND)
+                seen["query"].append("changed")
+                await until(lambda: feed.ended)
+                at_once = [encode(item.event) for item in feed.since(feed.start)]
+            logged = [
+                encode(event) async for page in journal.history(Position("r1")) for event in page
+            ]
+            return at_once, logged
+
+    at_once, logged = run(read())
+    assert at_once == logged
+    assert b"changed" not in b"".join(at_once)
+    assert len(at_once) == len(events)
+
+
+def test_of_a_run_that_nobody_follows_only_its_beginning_and_end_are_read(log):
+    async def listen():
+        async with opened(log) as journal:
+            journal.follows_all = False
+            heard, glimpsed = [], []
+            journal.everything.append(lambda events: heard.extend(e.event_type for e in events))
+            journal.glimpses.append(glimpsed.append)
+            sink = sink_of(journal, log, "another's")
+            writer = Writer(journal, sink, Scribe().start().text("answer", *TOKENS).end().events)
+            await writer.write(1_000)
+            await until(lambda: "run.end" in heard)
+            sink.stop()
+            return heard, glimpsed
+
+    heard, glimpsed = run(listen())
+    assert heard == ["run.start", "run.end"]
+    assert set(glimpsed) == {"r1"}
+    assert len(glimpsed) > len(TOKENS)
+
+
+def test_a_reader_who_comes_to_a_run_nobody_followed_gets_all_of_it(log):
+    events = Scribe().start().text("answer", *TOKENS).end().events
+
+    async def read():
+        async with opened(log) as journal:
+            journal.follows_all = False
+            writer = Writer(journal, sink_of(journal, log, "another's"), events)
+            await writer.write(100)
+            got, begun = [], False
+            async for items in journal.read(Position("r1")):
+                got.append(items)
+                if not begun:
+                    begun = True
+                    await writer.write(1_000)
+            writer.sink.stop()
+            return got
+
+    assert seqs(run(read())) == list(range(len(events)))
