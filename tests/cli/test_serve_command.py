@@ -270,6 +270,37 @@ def test_ctrl_c_says_what_it_waits_for_and_once_more_does_not_wait(folder):
         assert run["status"] == "cancelled"
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_program_that_fails_says_so_where_it_is_served(folder, debug):
+    """What users asked may be in an error's message: that is for --debug."""
+    (folder / "qa.py").write_text(f"{PROGRAM}{FAILING}")
+    with begun(folder, *["--debug"] * debug) as (process, url, _):
+        asked = {"inputs": {"question": "my-question"}}
+        run = httpx.post(f"{url}/runs", json=asked, trust_env=False, timeout=30).json()
+        said = line_of(process)
+        assert said == (
+            f"run {run['run_id']} of qa failed: KeyError at {folder}/qa.py:8 in look_up"
+        )
+        process.terminate()
+        assert process.wait(30) == 0
+        rest = process.stdout.read()
+    assert ("my-question" in rest, "Traceback" in rest) == (debug, debug)
+
+
+FAILING = """
+import json
+
+def look_up(question):
+    json.loads("[]")  # the library's own lines are not where the program was
+    return {}[question]
+
+class Failing(dspy.Module):
+    def forward(self, question):
+        return look_up(question)
+
+qa = Failing()
+"""
+
 SLOW = """
 
 class Slow(dspy.Module):

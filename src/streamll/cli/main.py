@@ -243,6 +243,7 @@ def serve(
             base_url=base_url,
             origins=origin or [],
             hosts=server_name or [],
+            debug=debug,
         ),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import logging
 import os
 import signal
 import socket
@@ -41,6 +42,7 @@ def serve_programs(
     base_url: str | None,
     origins: Sequence[str],
     hosts: Sequence[str],
+    debug: bool = False,
 ) -> None:
     try:
         import uvicorn
@@ -60,6 +62,7 @@ def serve_programs(
         "base_url": base_url,
         "origins": list(origins),
         "hosts": list(hosts) or None,
+        "debug": debug,
     }
     os.environ[SETTINGS] = json.dumps(settings)
     try:
@@ -152,6 +155,8 @@ def application() -> Any:
     from streamll.serve.app import create_app
 
     settings = json.loads(os.environ[SETTINGS])
+    if settings["debug"]:
+        logging.getLogger("streamll").setLevel(logging.DEBUG)
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - what ``python -m`` does
     programs: dict[str, Any] = {}
     for target in settings["targets"]:

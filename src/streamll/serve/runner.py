@@ -28,6 +28,7 @@ from streamll.core.events import (
     Identity,
     StreamllEvent,
 )
+from streamll.serve.failures import log_failure
 from streamll.serve.feed import Feed
 from streamll.serve.frames import Position, items_of
 from streamll.serve.journal import Journal, LogAway
@@ -118,14 +119,19 @@ class Runner:
             keep_text=False,
         )
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        run = self._perform(call(**inputs), ready, dict(context or {}), chat)
+        run = self._perform(served.name, call(**inputs), ready, dict(context or {}), chat)
         task = asyncio.create_task(run, name=f"streamll run of {served.name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await ready
 
     async def _perform(
-        self, call: Any, ready: asyncio.Future[str], context: dict[str, Any], chat: str | None
+        self,
+        name: str,
+        call: Any,
+        ready: asyncio.Future[str],
+        context: dict[str, Any],
+        chat: str | None,
     ) -> None:
         run_id = None
         try:
@@ -141,7 +147,9 @@ class Runner:
         except (StreamCancelled, asyncio.CancelledError):
             pass
         except Exception as error:  # noqa: BLE001 - the log tells it as run.error
-            if not ready.done():
+            if ready.done():
+                log_failure(name, run_id or "", error)
+            else:
                 ready.set_exception(error)
         finally:
             if not ready.done():
