@@ -82,7 +82,9 @@ RULES = {
     ),
     # conversations are plain data; reading one back needs no model
     "session": Rule({".core", ".flow", ".session", "msgspec"}, within={".services"}),
-    "operations": Rule({".core", ".flow", ".operations", ".services", ".session", ".terminal"}),
+    "operations": Rule(
+        {".core", ".flow", ".operations", ".services", ".session", ".terminal", "msgspec"}
+    ),
     # a web server over the log; programs are reached by `streamll.stream` alone
     "serve": Rule(
         {

@@ -12,6 +12,7 @@ import time
 import pytest
 from dspy import lm15
 
+from streamll import services
 from streamll.core.errors import ConfigurationError, StreamTimeout
 from streamll.operations import (
     StreamingChat,
@@ -19,11 +20,20 @@ from streamll.operations import (
     communicate_stream,
     communicate_sync,
 )
+from streamll.operations.turns import tool_request
 from streamll.services import StreamConfig, iModel
 from streamll.session import Session, UnknownNameError
-from streamll.testing import Fault, RecordingSink, Reply
+from streamll.session.messages import Message, ToolRequestContent, ToolResponseContent
+from streamll.testing import Fault, RecordingSink, Reply, ToolCall
 
 LIMIT = 30
+PRICE = {
+    "type": "function",
+    "function": {
+        "name": "price",
+        "parameters": {"type": "object", "properties": {"fruit": {"type": "string"}}},
+    },
+}
 TEXT = "one two three four"
 
 
@@ -90,6 +100,34 @@ def test_a_streamed_turn_adds_the_same(session, practice):
     assert [entry[1:] for entry in kept(session)] == [
         ("Hello", None), (TEXT, "complete"), ("Sync", None), (TEXT, "complete"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["whole", "streamed"])
+def test_tool_calls_of_a_reply_are_kept_and_answered(session, practice, way):
+    call = ToolCall("price", {"fruit": "apples"}, id="call_1")
+    practice.script(Reply("Let me see.", tool_calls=[call]), "They are 2.40.")
+    parameters = {"instruction": "What are apples?", "tools": [PRICE]}
+    if way == "whole":
+        assert communicate_sync(session, "main", parameters) == "Let me see."
+    else:
+        assert "".join(communicate_stream(session, "main", parameters)) == "Let me see."
+    request = session.history("main")[-1]
+    assert request.role.value == "assistant"
+    assert request.content == ToolRequestContent("price", "call_1", {"fruit": "apples"})
+    session.add_message(
+        Message(content=ToolResponseContent(request_id="call_1", result=2.4)), branches="main"
+    )
+    assert communicate_sync(session, "main", {"instruction": "Well?"}) == "They are 2.40."
+    sent = practice.requests[1].body["messages"]
+    assert [message["role"] for message in sent] == ["user", "assistant", "tool", "user"]
+    assert sent[1]["tool_calls"][0]["id"] == sent[2]["tool_call_id"] == "call_1"
+
+
+@pytest.mark.parametrize("arguments", ["", "[1]", '{"a": '])
+def test_arguments_that_are_no_object_are_left_out(arguments):
+    found = tool_request(services.ToolCall(name="price", arguments=arguments))
+    assert found.arguments == {}
+    assert found.request_id
 
 
 @pytest.mark.parametrize(

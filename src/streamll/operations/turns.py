@@ -11,20 +11,23 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
+
 from streamll.core.errors import ConfigurationError
 from streamll.flow.closing import Closing
 from streamll.services import InvokeStream, iModel
 from streamll.services.asked import Asked, invoked, invoked_sync
-from streamll.services.calling import Calling
+from streamll.services.reply import Reply, ToolCall
 from streamll.services.streaming import Chunk
 from streamll.session.branch import Branch
 from streamll.session.messages import (
     AssistantResponseContent,
     InstructionContent,
     Message,
+    ToolRequestContent,
     prepare_messages_for_chat,
 )
-from streamll.session.messages.contents import Ending
+from streamll.session.messages.message import new_id
 from streamll.session.session import BranchLike, Session
 
 Parameters = Mapping[str, Any]
@@ -58,29 +61,32 @@ class Turn:
         """It can be sent: put the instruction on the branch."""
         self.session.add_message(self.instruction, branches=self.branch)
 
-    def ended(self, text: str, ending: Ending, model: str | None, error: str | None = None) -> None:
-        """Put the reply on the branch, once."""
-        self.reply = Message(
-            content=AssistantResponseContent(
-                assistant_response=text, ending=ending, error=error, model=model
+    def completed(self, reply: Reply | InvokeStream) -> None:
+        """Put the reply on the branch, and the tool calls that the model asks for behind it."""
+        self._replied(AssistantResponseContent(reply.text, model=reply.model))
+        for call in reply.tool_calls:
+            self.session.add_message(Message(content=tool_request(call)), branches=self.branch)
+
+    def broke_off(self, text: str, error: BaseException | None) -> None:
+        """Put what there is of the reply on the branch, marked: it failed, or was stopped."""
+        failed = isinstance(error, Exception)
+        self._replied(
+            AssistantResponseContent(
+                text,
+                ending="failed" if failed else "cancelled",
+                error=type(error).__name__ if failed else None,
             )
         )
-        self.session.add_message(self.reply, branches=self.branch)
 
-    def ended_as(self, calling: Calling) -> None:
-        """Put what became of the call on the branch."""
-        execution = calling.execution
-        if execution.response is not None:
-            self.ended(execution.response.text, "complete", execution.response.model)
-        else:
-            self.ended(execution.partial, "failed", None, type(execution.error).__name__)
+    def _replied(self, content: AssistantResponseContent) -> None:
+        self.reply = self.session.add_message(Message(content=content), branches=self.branch)
 
     @contextmanager
     def asking(self) -> Iterator[Asked]:
         """Have the branch, which is held, for as long as the model is asked.
 
-        The instruction is put on it; where the block is left before there is an outcome (Ctrl-C,
-        a cancelled task), so is what had come.
+        Puts the instruction on it, and what became of it; where the block is left before there
+        is an outcome (Ctrl-C, a cancelled task), what had come.
         """
         try:
             asked = self.model.events(messages=self.messages(), **self.options)
@@ -88,10 +94,26 @@ class Turn:
             try:
                 yield asked
             except BaseException:
-                self.ended(asked.reply.text, "cancelled", None)
+                self.broke_off(asked.reply.text, None)
                 raise
+            execution = asked.calling.execution
+            if execution.response is not None:
+                self.completed(execution.response)
+            else:
+                self.broke_off(execution.partial, execution.error)
         finally:
             self.branch.turns.give()
+
+
+def tool_request(call: ToolCall) -> ToolRequestContent:
+    """A model's tool call as a message; arguments that are no JSON object are left out."""
+    try:
+        arguments = msgspec.json.decode(call.arguments or "{}", type=dict[str, Any])
+    except msgspec.DecodeError:
+        arguments = {}
+    return ToolRequestContent(
+        function=call.name or "", request_id=call.id or new_id(), arguments=arguments
+    )
 
 
 def model_of(session: Session, model: Any) -> iModel:
@@ -117,15 +139,18 @@ async def communicate(
     ``parameters``: ``instruction``; ``imodel`` (a name or a model; default: the session's only
     one); ``context`` (a mapping, shown before the instruction); others go to the model.
 
+    Tool calls of the reply follow it on the branch as ``ToolRequestContent``. Add the answers
+    (``ToolResponseContent``) and the next turn sends both.
+
     Raises:
-        UnknownNameError: no such model or branch. The model's errors, after the branch has
-        the partial reply, marked as failed.
+        ConfigurationError: no instruction, no model, or what cannot be sent.
+        UnknownNameError: no such model or branch.
+        Exception: the model's errors, once the branch has the partial reply, marked as failed.
     """
     turn = Turn(session, branch, {**parameters, **options})
     await turn.branch.turns.take_async(ONE)
     with turn.asking() as asked:
         calling = await invoked(asked)
-        turn.ended_as(calling)
     return calling.text
 
 
@@ -137,7 +162,6 @@ def communicate_sync(
     turn.branch.turns.take(ONE)
     with turn.asking() as asked:
         calling = invoked_sync(asked)
-        turn.ended_as(calling)
     return calling.text
 
 
@@ -233,9 +257,7 @@ class TurnStream(Closing):
         if stream is None:  # it could not be sent
             pass
         elif isinstance(error, (StopAsyncIteration, StopIteration)):
-            self.turn.ended(self.text, "complete", stream.model)
-        elif isinstance(error, Exception):
-            self.turn.ended(self.text, "failed", None, type(error).__name__)
+            self.turn.completed(stream)
         else:
-            self.turn.ended(self.text, "cancelled", None)
+            self.turn.broke_off(self.text, error)
         self.turn.branch.turns.give()
