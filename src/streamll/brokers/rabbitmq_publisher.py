@@ -29,6 +29,10 @@ PORTS = {"amqp": 5672, "amqps": 5671}
 KEY_BYTES = 255
 FRAME_BYTES = 131_072
 HEADER, TRAILER = 7, 1
+SIZE_AT = 11
+"""Where the frame of a message's properties says how long it is, in eight bytes."""
+
+METHODS = 1000
 PERSISTENT = 2
 ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED = 403, 404, 406
 CONTROL, DECLARING, PUBLISHING = 0, 1, 2
@@ -47,8 +51,14 @@ class Publisher:
         self._amqp: Any = commands
         self._marshal = frame.marshal
         self._unmarshal: Any = frame.unmarshal
-        self._header: Any = header.ContentHeader
         self._body: Any = body.ContentBody
+        persistent = commands.Basic.Properties(
+            content_type="application/json", delivery_mode=PERSISTENT
+        )
+        self._properties = frame.marshal(
+            header.ContentHeader(body_size=0, properties=persistent), PUBLISHING
+        )
+        self._methods: dict[tuple[str, str], bytes] = {}
         self._seconds = seconds
         self._received = bytearray()
         self._frame_bytes = FRAME_BYTES
@@ -161,18 +171,28 @@ class Publisher:
         self._ask(CONTROL, amqp.Connection.Open(virtual_host=unquote(parts.path[1:]) or "/"))
 
     def _message(self, exchange: str, key: str, body: bytes) -> list[bytes]:
-        amqp = self._amqp
-        key = key.encode("utf-8", "replace")[:KEY_BYTES].decode("utf-8", "ignore")
-        properties = amqp.Basic.Properties(
-            content_type="application/json", delivery_mode=PERSISTENT
-        )
         room = self._frame_bytes - HEADER - TRAILER
-        frames = [
-            amqp.Basic.Publish(exchange=exchange, routing_key=key),
-            self._header(body_size=len(body), properties=properties),
-            *(self._body(body[at : at + room]) for at in range(0, len(body), room)),
+        return [
+            self._method(exchange, key),
+            self._properties[:SIZE_AT]
+            + len(body).to_bytes(8, "big")
+            + self._properties[SIZE_AT + 8 :],
+            *(
+                self._marshal(self._body(body[at : at + room]), PUBLISHING)
+                for at in range(0, len(body), room)
+            ),
         ]
-        return [self._marshal(frame, PUBLISHING) for frame in frames]
+
+    def _method(self, exchange: str, key: str) -> bytes:
+        """The frame that says where to, made once for each run."""
+        method = self._methods.get((exchange, key))
+        if method is None:
+            if len(self._methods) >= METHODS:
+                self._methods.clear()
+            short = key.encode("utf-8", "replace")[:KEY_BYTES].decode("utf-8", "ignore")
+            publish = self._amqp.Basic.Publish(exchange=exchange, routing_key=short)
+            method = self._methods[exchange, key] = self._marshal(publish, PUBLISHING)
+        return method
 
     def _ask(self, channel: int, question: Any) -> Any:
         self._send(channel, question)
