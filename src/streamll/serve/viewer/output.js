@@ -11,7 +11,7 @@ class Card {
     this.box.id = `card-${node.id}`;
     this.box.tabIndex = -1;
     const head = element("header");
-    this.kind = element("span", "chip", node.kind === "module" ? "predict" : node.kind);
+    this.kind = element("span", "chip", node.kind !== "module" ? node.kind : node.predictor || node.lm || node.attempts.size ? "predict" : "module");
     this.name = element("h3", "", node.predictor && node.predictor !== "self" ? node.predictor : node.name);
     this.turn = element("span", "turn");
     this.facts = element("span", "facts");
