@@ -166,3 +166,5 @@ def test_a_report_tells_a_failure(written, open_page):
     page.locator("#runs button").nth(1).click()
     wait_status(page, "failed")
     assert "ValueError" in page.text_content("#problem")
+    chips = page.locator(".card .chip").all_text_contents()
+    assert chips == ["module", "predict"], "what a card is of"
