@@ -203,6 +203,9 @@ class PracticeServer:
             server.close()
             for connection in self._connections:
                 connection.abort()
+            abort_accepted = getattr(server, "abort_clients", None)  # Python 3.13
+            if abort_accepted is not None:  # also those that nobody has begun to serve
+                abort_accepted()
             if self._connections:
                 await asyncio.wait(self._connections.values(), timeout=1)
 
