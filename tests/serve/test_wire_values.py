@@ -228,7 +228,8 @@ def test_a_change_costs_what_is_new():
         sizes.append(client.size / len(text))
     assert sizes[1] < 1.2 * sizes[0]
     whole = [p for p in payloads(make_format("vercel"), events) if b"data-plan" in p]
-    assert len(whole) < len(events) * 0.001 / 0.1 + 4  # whole values, ten a second
+    assert len(whole) < len(events) * 0.001 / 0.1 + 4  # whole values, ten a second …
+    assert sum(map(len, whole)) < 25 * len(text)  # … and longer ones less often
 
 
 def test_a_field_with_the_name_of_another_data_part_keeps_apart():

@@ -394,6 +394,7 @@ def test_everything_can_be_done_with_the_keyboard(site, practice, open_page):
         page.keyboard.press("Control+Enter")
         wait_text(page, "answer", f"to {question}:")
         ended(page)
+    assert page.locator("#runs .asked").all_text_contents() == ["two", "one"]
     page.keyboard.press("Escape")  # out of the field
     page.keyboard.press("j")
     wait_text(page, "answer", "to one:")

@@ -94,7 +94,9 @@ def test_going_back_leads_to_where_the_keyboard_was(qa, practice, open_page):
         page.keyboard.press("Control+Enter")
         wait_text(page, "answer", question)
         page.wait_for_selector("#status[data-status=ended]")
-        assert page.evaluate("document.activeElement.id || document.activeElement.outerHTML") == "run"
+        assert (
+            page.evaluate("document.activeElement.id || document.activeElement.outerHTML") == "run"
+        )
         page.keyboard.press("Escape")
         page.wait_for_selector("#form textarea")
     page.locator("#runs button").nth(1).focus()

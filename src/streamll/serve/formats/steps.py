@@ -71,12 +71,14 @@ class Tool:
 class Typed:
     """A typed field's value, growing. Every attempt of a call has the same ``id``."""
 
-    __slots__ = ("_partial", "field", "id", "predictor")
+    __slots__ = ("_partial", "field", "id", "predictor", "size")
 
     def __init__(self, value_id: str, predictor: str | None, field: str) -> None:
         self.id = value_id
         self.predictor = predictor
         self.field = field
+        self.size = 0
+        """About how many characters were written of it."""
         self._partial = PartialValue()
 
     @property
@@ -91,6 +93,7 @@ class Typed:
     def take(self, event: ev.FieldPartial) -> Changed | None:
         """What the event changes; nothing where a change before it was lost."""
         place, value, append = tuple(event.place), plain(event.value), event.append
+        self.size += len(value) if isinstance(value, str) else 10
         replaces = not append and part_of(self.value, place, MISSING) is not MISSING
         self._partial.apply(msgspec.structs.replace(event, value=value))
         if self._partial.is_broken:

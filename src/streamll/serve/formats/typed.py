@@ -1,8 +1,7 @@
 """Typed fields on wires: values that grow, as patches of a state, or whole and not too often.
 
 A ``field.partial`` says what is new and where, which is what a JSON patch says; only text that
-grows has no operation of its own there and is told again in whole, at most every ``BETWEEN``
-seconds. A wire that knows whole values only tells those at that pace. What was held back is told
+grows has no operation of its own there and is told again in whole, but not too often. A wire that knows whole values only tells those at that pace. What was held back is told
 when the field settles.
 """
 
@@ -16,7 +15,9 @@ from streamll.core.partials import part_of
 from streamll.serve.formats.steps import Changed, Typed
 
 BETWEEN = 0.1
-"""Seconds from one telling of the same text, or of a whole value, to the next."""
+"""Seconds from one telling of the same text, or of a whole value, to the next …"""
+AT_ONCE = 10_000
+"""… of up to about so many characters; longer ones are told less often in proportion."""
 
 Operation = dict[str, Any]
 
@@ -28,19 +29,19 @@ class Pace:
         self._next: dict[str, float] = {}
         self._held: set[str] = set()
 
-    def lets(self, name: str, at: float) -> bool:
-        """Whether it is time; if not, ``name`` is held back."""
-        if at < self._next.get(name, at):
-            self._held.add(name)
+    def lets(self, typed: Typed, at: float) -> bool:
+        """Whether it is time; if not, the value is held back."""
+        if at < self._next.get(typed.id, at):
+            self._held.add(typed.id)
             return False
-        self._held.discard(name)
-        self._next[name] = at + BETWEEN
+        self._held.discard(typed.id)
+        self._next[typed.id] = at + BETWEEN * max(1.0, typed.size / AT_ONCE)
         return True
 
-    def settle(self, name: str) -> bool:
+    def settle(self, typed: Typed) -> bool:
         """Whether something was held back; it is told now."""
-        held = name in self._held
-        self._held.discard(name)
+        held = typed.id in self._held
+        self._held.discard(typed.id)
         return held
 
 
@@ -87,7 +88,7 @@ class State:
         if not grows:
             return operations + self._new(step)
         self._growing[typed.id] = place
-        if self._pace.lets(typed.id, step.at):
+        if self._pace.lets(typed, step.at):
             operations += self._told(typed)
         return operations
 
@@ -137,7 +138,7 @@ class State:
         place = self._growing.pop(typed.id, None)
         if place is None:
             return []
-        self._pace.settle(typed.id)
+        self._pace.settle(typed)
         return [self._operation("replace", typed, place, part_of(typed.value, place))]
 
     def _operation(self, kind: str, typed: Typed, place: Place, value: Any) -> Operation:

@@ -94,10 +94,10 @@ class Vercel(Format):
     def _is_due(self, step: st.Changed | st.Settled) -> bool:
         """Values are told whole, and therefore not for every change."""
         typed = step.typed
-        if isinstance(step, st.Changed) and self._pace.lets(typed.id, step.at):
+        if isinstance(step, st.Changed) and self._pace.lets(typed, step.at):
             return True
         is_last = isinstance(step, st.Settled) or typed.state == "complete"
-        return is_last and self._pace.settle(typed.id)
+        return is_last and self._pace.settle(typed)
 
 
 def _render_more(step: st.Step) -> Iterator[dict[str, Any]]:

@@ -159,7 +159,7 @@ class Run {
     if (type === "token") return this.token(event);
     if (STATUS[type]) return this.ended(event);
     if (type === "run.start") { this.program = event.program; this.start = at; return; }
-    if (type === "stream.gap") { this.lost += event.count; return this.remark("lost", `${event.count} events were lost here: ${event.reason}`, event); }
+    if (type === "stream.gap") { this.lost += event.count; return this.remark("lost", `${lost(event.count)} here: ${event.reason}`, event); }
     if (type === "status") return this.remark("status", event.message, event);
     const [kind, what] = split(type);
     if (KINDS[kind] && what === "start") return this.started(KINDS[kind], event);
@@ -302,6 +302,8 @@ Run.prototype.tell = named({
   },
 });
 
+const lost = (count) => (count === 1 ? "1 event was lost" : `${count} events were lost`);
+
 function say(field, text) { field.put(text, field.length); }
 
 function split(type) {
@@ -309,5 +311,5 @@ function split(type) {
   return dot < 0 ? [type, ""] : [type.slice(0, dot), type.slice(dot + 1)];
 }
 
-Object.assign(streamll, { Run, STATUS, codePoints });
+Object.assign(streamll, { Run, STATUS, codePoints, lost });
 })(window.streamll = window.streamll || {});

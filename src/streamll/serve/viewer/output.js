@@ -31,7 +31,7 @@ class Card {
     const begun = lm || node;
     if (begun.first !== null && lm && !(lm.usage && lm.usage.cached)) facts.push(`first token ${seconds(begun.first - begun.start)}`);
     if (node.end !== null) facts.push(seconds(node.duration ?? node.end - node.start));
-    if (lm && lm.usage) facts.push(lm.usage.cached ? "from the cache" : `${count(lm.usage.prompt_tokens)} → ${count(lm.usage.completion_tokens)} tokens`);
+    if (lm && lm.usage && !lm.error) facts.push(lm.usage.cached ? "from the cache" : `${count(lm.usage.prompt_tokens)} → ${count(lm.usage.completion_tokens)} tokens`);
     if (lm && lm.usage && lm.usage.finish_reason === "length") facts.push("cut by its limit");
     this.facts.textContent = facts.join(" · ");
     for (const [key, attempt] of node.attempts) this.drawAttempt(key, attempt);
@@ -58,7 +58,8 @@ class Card {
     }
     if (attempt.thinking.length) this.growing(box, `${key} thinking`, "thinking", attempt.thinking, "thinking");
     for (const field of attempt.fields.values()) this.growing(box, `${key} field ${field.name}`, field.name, field, "");
-    for (const [index, call] of attempt.calls) this.growing(box, `${key} call ${index}`, call.name, call, "code");
+    const drawn = [...attempt.fields.values()].some((field) => field.typed && field.value?.tool_calls); // as a field
+    for (const [index, call] of drawn ? [] : attempt.calls) this.growing(box, `${key} call ${index}`, call.name, call, "code");
     if (attempt.refusal.length) this.growing(box, `${key} refusal`, "refusal", attempt.refusal, "error");
     if (attempt.sources.length) {
       let list = box.querySelector(":scope > ul.sources");

@@ -104,10 +104,11 @@ class Table extends Elements {
     this.fit(latest.length, this.body, () => this.row());
     latest.forEach((row, index) => {
       const way = beyond(growing, this.from + index);
+      const next = way && way.length === 0 ? columns.find((name) => !Object.hasOwn(row, name)) : null; // what comes
       columns.forEach((name, column) => {
         const cell = this.parts[index][column], come = Object.hasOwn(row, name);
         cell.box.classList.toggle("pending", !come);
-        cell.show(come ? row[name] : "·", come ? beyond(way, name) : null);
+        cell.show(come ? row[name] : name === next ? "" : "·", name === next ? [] : come ? beyond(way, name) : null);
       });
     });
   }

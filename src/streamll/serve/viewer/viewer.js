@@ -19,8 +19,10 @@ const trouble = { run: "", list: "" }; // what is wrong with the connection
 // --- one run ---------------------------------------------------------------------------------------
 
 let startable = false; // what this server runs, it can stop
+const asked = new Map(); // what was asked of the runs that this page started
 const form = new streamll.Form($("form"), async (program, inputs) => {
   const started = await source.start(program, inputs);
+  asked.set(started.run_id, Object.values(inputs).find((value) => typeof value === "string" && value.trim()) || "");
   await refresh();
   show(started.run_id);
 });
@@ -137,7 +139,7 @@ function drawHead(run, now) {
     if (player.following) document.title = `${run.program || "run"} · ${STATUS_WORDS[status]}`;
   }
   $("stop").hidden = !startable || player.over;
-  const problem = [run.error, run.lost ? `${count(run.lost)} events were lost on the way` : ""].filter(Boolean).join(" · ");
+  const problem = [run.error, run.lost ? `${streamll.lost(run.lost)} on the way` : ""].filter(Boolean).join(" · ");
   $("problem").hidden = !problem;
   if ($("problem").textContent !== problem) $("problem").textContent = problem;
   const totals = run.totals;
@@ -241,18 +243,19 @@ function drawRuns() {
     if (!item) {
       const button = element("button");
       button.type = "button";
-      button.append(element("span", "dot"), element("span", "program"), element("span", "when"), element("span", "took"));
+      button.append(element("span", "dot"), element("span", "program"), element("span", "asked"), element("span", "when"), element("span", "took"));
       button.addEventListener("click", () => { show(run.run_id); });
       item = element("li");
       item.append(button);
       items.set(run.run_id, item);
     }
-    const [dot, program, when, took] = item.firstChild.children;
+    const [dot, program, question, when, took] = item.firstChild.children;
     const status = player && player.id === run.run_id && player.over ? streamll.STATUS[player.events.at(-1).event_type] : run.status;
     dot.dataset.status = status;
     dot.title = STATUS_WORDS[status] || status;
     dot.textContent = STATUS_WORDS[status] || status;
     set(program, run.program);
+    set(question, (asked.get(run.run_id) || "").slice(0, 200));
     set(when, ago(run.started_at));
     set(took, run.ended_at ? seconds(run.ended_at - run.started_at) : "…");
     if ($("runs").children[index] !== item) $("runs").insertBefore(item, $("runs").children[index] || null);
