@@ -182,6 +182,7 @@ def test_commands_and_a_session_file(server, tmp_path, chat):
     ("arguments", "says"),
     [
         (["--model", "opnai/gpt"], "Did you mean 'openai'"),
+        (["--model", "gpt-4o"], "named provider/model, such as openai/gpt-4o, not 'gpt-4o'"),
         (["--base-url", "http://127.0.0.1:1"], "--base-url needs --model as well"),
         (["--session", "broken.json"], "no saved session"),
     ],

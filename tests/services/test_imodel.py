@@ -321,6 +321,8 @@ def test_a_server_of_ones_own(practice, monkeypatch):
     model = iModel(provider="our-gateway", model="m", base_url=practice.openai_url)
     assert model.name == "our-gateway/m"
     assert model.invoke_sync("x").text == TEXT
+    for here in ("http://localhost:1/v1", "http://[::1]:1/v1", "http://127.1.2.3:1/v1"):
+        iModel("openai", "m", base_url=here).invoke_stream("x")  # none is needed
     monkeypatch.setenv("THEIRS_API_KEY", "k-123")
     other = iModel(provider="theirs", model="m", base_url="https://example.org/v1")
     other.invoke_stream("x")  # has its key
@@ -335,6 +337,9 @@ def test_names_and_config_are_the_notebooks():
     assert model.backend.config.options == {"temperature": 0.7}
     assert iModel(provider="openai", model="m", name="gpt").name == "gpt"
     assert iModel(model="openrouter/openai/gpt-4o").backend.config.model == "openai/gpt-4o"
+    assert iModel("Google", "m").backend.config.provider == "gemini"
+    assert iModel("Claude", "m").name == "anthropic/m"
+    assert iModel("our_gateway", "m", base_url="http://x/v1").name == "our-gateway/m"
     assert "secret" not in f"{model!r}{model.backend!r}{vars(model)!r}"
 
 
@@ -345,6 +350,10 @@ def test_names_and_config_are_the_notebooks():
         ({"provider": "openai", "model": "m", "endpoint": "sing"}, "chat, chat/completions, resp"),
         ({"provider": "openai"}, "needs a model"),
         ({"model": "gpt-4o"}, "needs a provider"),
+        (
+            {"provider": "ours", "model": "m", "endpoint": "responses", "base_url": "http://x/v1"},
+            "asked for chat completions",
+        ),
     ],
 )
 def test_what_cannot_be_a_model_says_what_can(options, says):

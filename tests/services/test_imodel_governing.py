@@ -280,6 +280,10 @@ def test_a_thread_that_waits_for_its_turn_can_be_left(make_model, practice):
     thread.join(5)
     assert not thread.is_alive()
     assert len(outcome) == 1
+    deadline = time.monotonic() + 10  # and what waited for its turn has stopped waiting
+    while sink.events[-1].event_type != "run.cancelled":
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
 
 
 # --- circuit breaker ------------------------------------------------------------------------------

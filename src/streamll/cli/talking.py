@@ -30,6 +30,8 @@ def model_to_talk_to(name: str, base_url: str | None, pace: float) -> Iterator[i
         with PracticeServer(pace=pace) as server:
             yield iModel(PRACTICE, "practice-model", base_url=server.openai_url, name=PRACTICE)
         return
+    if "/" not in chosen:
+        raise Problem(f"a model is named provider/model, such as openai/{chosen}, not {chosen!r}")
     try:
         model = iModel(model=chosen, base_url=base_url)
     except ConfigurationError as error:
