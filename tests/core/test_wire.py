@@ -390,7 +390,11 @@ def test_values_that_are_not_json_are_rendered(value, arrives):
     assert wire.decode_batch(envelope)[0].data["value"] == arrives
 
 
-@pytest.mark.parametrize("value", [loop, Endless(), object(), lambda: 0, [Broken()] * 3], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [loop, Endless(), object(), lambda: 0, [Broken()] * 3],
+    ids=["a loop", "endless", "an object", "a function", "broken ones"],
+)
 def test_nothing_makes_writing_raise(value):
     event = RunEnd(outputs={"value": value, "\ud800": [value]})
     assert wire.decode(wire.encode(event)).outputs.keys() == {"value", "\ufffd"}

@@ -30,13 +30,17 @@ from streamll.core.events import (
     Thinking,
     TokenEvent,
 )
-from streamll.core.wire import decode_batch, encode_batch
+from streamll.core.wire import decode_batch, encode_batch, opening
 
 HEADING = 128
 """About what id and traceparent add to a parcel."""
 
 KEPT_BYTES = 2**20
 """Beyond this, parcels that wait are bytes and nothing else."""
+
+JOINED_BYTES = 2**14
+"""Up to this size, what waits of one run becomes one parcel: after an outage a broker takes a few
+large ones in a fraction of the time."""
 
 TEXTS = frozenset({TokenEvent, FieldStart, FieldEnd, Thinking})
 """Kinds that hold texts and numbers only: read back, they are what they were."""
@@ -89,6 +93,8 @@ class Outbox:
         self.dropped = 0
         self.oversized = 0
         self._parcels: deque[Parcel] = deque()
+        self._latest: dict[str | None, Parcel] = {}  # of each run, unless a gap came after it
+        self._joined_bytes = min(JOINED_BYTES, max_entry_bytes, max_bytes // 8)
         self._tried = 0  # so many of the oldest have an id, since they may have arrived already
         self._lost: dict[str | None, tuple[int, str]] = {}
         self.producer = uuid.uuid4().hex
@@ -140,6 +146,7 @@ class Outbox:
                 self.oversized += 1
                 gap = self._gap(events[0].run_id, stands_for(events), "oversized")
                 self._parcels.append(gap)
+                self._latest.pop(gap.run_id, None)
             return
         first, last = events[0], events[-1]
         parcel = Parcel(
@@ -153,9 +160,34 @@ class Outbox:
             envelope[1:],
             self._kept(events),
         )
-        self._parcels.append(parcel)
-        self.bytes += parcel.size
         self.events += len(events)
+        latest = self._latest.get(parcel.run_id)
+        if latest is None or not self._join(latest, parcel):
+            self._latest[parcel.run_id] = parcel
+            self._parcels.append(parcel)
+            self.bytes += parcel.size
+
+    def _join(self, earlier: Parcel, later: Parcel) -> bool:
+        """Make one of two parcels of a run, if the earlier one has not been sent yet."""
+        if (
+            earlier.heading
+            or len(earlier.rest) + len(later.rest) > self._joined_bytes
+            or earlier.traceparent != later.traceparent
+            or earlier.context != later.context
+        ):
+            return False
+        head = opening(earlier.run_id, earlier.context)[1:]
+        if not (earlier.rest.startswith(head) and later.rest.startswith(head)):
+            return False  # a context that is written in a roundabout way
+        self.bytes -= earlier.size
+        earlier.rest = earlier.rest[:-2] + b"," + later.rest[len(head) :]
+        earlier.last = later.last
+        earlier.events += later.events
+        earlier.stands_for += later.stands_for
+        if earlier.told is not None:
+            earlier.told = None if later.told is None else [*earlier.told, *later.told]
+        self.bytes += earlier.size
+        return True
 
     def _kept(self, events: list[Event]) -> list[Event] | None:
         if not self.keeps_events or self.bytes > KEPT_BYTES:
@@ -173,6 +205,8 @@ class Outbox:
     def _forget(self, parcel: Parcel) -> None:
         self.bytes -= parcel.size
         self.events -= parcel.events
+        if self._latest.get(parcel.run_id) is parcel:
+            del self._latest[parcel.run_id]
 
     def _lose(self, run_id: str | None, count: int, reason: str) -> None:
         self._lost[run_id] = (self._lost.get(run_id, (0, ""))[0] + count, reason)

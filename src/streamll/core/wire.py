@@ -127,6 +127,11 @@ def encode_batch(events: Iterable[Event]) -> list[bytes]:
         return [_json(envelope) for envelope in _envelopes(events, {})]
 
 
+def opening(run_id: str | None, context: Mapping[str, Any]) -> bytes:
+    """What the envelope of events of this run and context begins with, up to the first event."""
+    return _encoder.encode(_envelope(run_id, context, []))[:-2]
+
+
 def _envelopes(events: list[Event], many: Mapping[type[Event], _Brief]) -> list[dict[str, Any]]:
     envelopes: list[dict[str, Any]] = []
     inside: list[Any] = []
