@@ -15,13 +15,12 @@ from pathlib import Path
 
 import dspy
 import httpx
+import msgspec
 import pytest
 import websockets.asyncio.client as async_ws
 
-from serve.npm import run_node
 from serve.runs import Scribe
 from serve.serving import Frame, events_of, text_of, wait_until
-from serve.test_wire_formats import READ_VERCEL
 from streamll.brokers.opening import open_sink
 from streamll.core import events as ev
 from streamll.serve import create_app
@@ -155,8 +154,13 @@ uvicorn.run(create_app(program, log=sys.argv[1]), port=int(sys.argv[2]), log_lev
 """
 
 
-@pytest.fixture
-def processes(log):
+@pytest.fixture(scope="module")
+def common_log(tmp_path_factory):
+    return f"sqlite:///{tmp_path_factory.mktemp('resume')}/log.db"
+
+
+@pytest.fixture(scope="module")
+def processes(common_log):
     """Two servers of one log, in processes of their own."""
     import socket
 
@@ -165,7 +169,7 @@ def processes(log):
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             port = found.getsockname()[1]
-        children.append(subprocess.Popen([sys.executable, "-c", SERVE, log, str(port)]))
+        children.append(subprocess.Popen([sys.executable, "-c", SERVE, common_log, str(port)]))
         urls.append(f"http://127.0.0.1:{port}")
 
     def answers(url):
@@ -184,13 +188,14 @@ def processes(log):
 
 @pytest.mark.parametrize("kind", ["sse", "ws"])
 @pytest.mark.parametrize("merged", [0, 1])
-def test_a_finished_run_cut_anywhere(processes, log, kind, merged):
-    put(log, long_run(merged))
+def test_a_finished_run_cut_anywhere(processes, common_log, kind, merged):
+    run_id = f"finished-{kind}-{merged}"
+    put(common_log, [_as(event, run_id) for event in long_run(merged)])
 
     async def cut():
         source, cuts = random.Random(kind), 0
         while cuts < CUTS / 4:
-            events, more = await read_with_cuts(processes, "r1", source, kind)
+            events, more = await read_with_cuts(processes, run_id, source, kind)
             check(events)
             cuts += more
 
@@ -198,17 +203,17 @@ def test_a_finished_run_cut_anywhere(processes, log, kind, merged):
 
 
 @pytest.mark.parametrize("kind", ["sse", "ws"])
-def test_a_live_run_cut_anywhere(processes, log, kind):
+def test_a_live_run_cut_anywhere(processes, common_log, kind):
     """Written while it is read, by a third process's sink."""
-    events = [long_run(seed % 2) for seed in range(6)]
+    names = [f"live-{kind}-{number}" for number in range(6)]
+    events = [long_run(number % 2) for number in range(6)]
 
     def write():
-        sink = open_sink(log)
+        sink = open_sink(common_log)
         for parts in zip(*(_padded(run) for run in events), strict=True):
-            for number, event in enumerate(parts):
+            for name, event in zip(names, parts, strict=True):
                 if event is not None:
-                    identity = ev.Identity(**{**_keys(event.identity), "run_id": f"live{number}"})
-                    sink.put(_with(event, identity))
+                    sink.put(_as(event, name))
             time.sleep(0.005)
         sink.stop(10)
 
@@ -217,8 +222,7 @@ def test_a_live_run_cut_anywhere(processes, log, kind):
     async def cut():
         source = random.Random(kind)
         reads = [
-            read_with_cuts(processes, f"live{n}", random.Random(source.random()), kind)
-            for n in range(6)
+            read_with_cuts(processes, name, random.Random(source.random()), kind) for name in names
         ]
         for got, _ in await asyncio.gather(*reads):
             check(got)
@@ -226,8 +230,8 @@ def test_a_live_run_cut_anywhere(processes, log, kind):
     writer.start()
     try:
         with httpx.Client(base_url=processes[0], trust_env=False) as client:
-            for number in range(6):
-                wait_until(lambda n=number: client.get(f"/runs/live{n}").status_code == 200)
+            for name in names:
+                wait_until(lambda n=name: client.get(f"/runs/{n}").status_code == 200)
         asyncio.run(cut())
     finally:
         writer.join(30)
@@ -237,14 +241,10 @@ def _padded(run):
     return [*run, *[None] * (len(long_run(0)) - len(run))]
 
 
-def _keys(identity):
-    return {name: getattr(identity, name) for name in identity.__struct_fields__}
-
-
-def _with(event, identity):
-    import msgspec
-
-    return msgspec.structs.replace(event, identity=identity)
+def _as(event, run_id):
+    """The event as one of another run."""
+    keys = {name: getattr(event.identity, name) for name in event.identity.__struct_fields__}
+    return msgspec.structs.replace(event, identity=ev.Identity(**{**keys, "run_id": run_id}))
 
 
 @pytest.mark.parametrize("written", [0, 1, 2])
@@ -269,30 +269,6 @@ def _told(event):
     from streamll.core.wire import to_dict
 
     return to_dict(event)
-
-
-def test_vercels_reader_resumes_a_run_at_any_place(serve, lm, log):
-    """In the other formats, too, a connection may be cut and taken up in the middle."""
-    put(log, long_run(0))
-    server = serve(create_app(dspy.Predict("question -> answer"), log=log))
-    source, given = random.Random(1), {}
-    query = {"format": "vercel", "reply": "answer"}
-    with server.client() as client:
-        body = client.get("/runs/r1/events", params=query).text
-        ids = [line[4:] for line in body.split("\n") if line.startswith("id: ")]
-        for n, place in enumerate(source.sample(ids[:-1], 25)):
-            rest = client.get("/runs/r1/events", params=query, headers={"last-event-id": place})
-            before = body[: body.index(f"id: {place}\n")]
-            before += body[len(before) :].partition("\n\n")[0] + "\n\n"
-            given[f"{n}a"], given[f"{n}b"] = {"sse": before}, {"sse": rest.text}
-    read = run_node(READ_VERCEL, given)
-    for n in range(25):
-        parts = [read[f"{n}{half}"] for half in "ab"]
-        assert [half["errors"] for half in parts] == [[], []]
-        messages = [half["message"] for half in parts if half["message"]]
-        for kind, right in (("text", TEXT), ("reasoning", "because so")):
-            texts = [p["text"] for m in messages for p in m["parts"] if p["type"] == kind]
-            assert "".join(texts) == right
 
 
 def test_a_reader_far_behind_what_is_kept_goes_on_from_the_log(serve, lm, log, monkeypatch):
