@@ -96,7 +96,7 @@ def demo(
     view: ViewOption = View.auto,
     debug: Debug = False,
 ) -> None:
-    """Watch programs answer questions: one, several at once, merged, and through bad luck."""
+    """Watch programs answer questions. One, several at once, merged, and through bad luck."""
     from streamll.cli.demo import run_demo
 
     _perform(debug, lambda: run_demo(mode, question, model, base_url, pace, view.value))
@@ -189,7 +189,7 @@ def probe(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Find out whether models really stream; exit code 0 if all of them do, 1 if not."""
+    """Find out whether models really stream. Exit code 0 if all of them do, 1 if not."""
     from streamll.cli.probe import run_probe
 
     streams: list[bool] = []
@@ -261,7 +261,7 @@ def replay(
     view: ViewOption = View.auto,
     debug: Debug = False,
 ) -> None:
-    """Play recorded events again: in the terminal, in the viewer, or into a log."""
+    """Play recorded events again. In the terminal, in the viewer, or into a log."""
     from streamll.cli.replay import replay_file
 
     _perform(debug, lambda: replay_file(file, speed=speed, to=to, web=web, view=view.value))
@@ -275,7 +275,7 @@ def report(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Write one HTML file that shows recorded runs, with their timeline."""
+    """Show recorded runs in one HTML file, with their timeline."""
     from streamll.cli.report import write_report
 
     _perform(debug, lambda: write_report(file, output))
