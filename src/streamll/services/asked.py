@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
 from streamll.capture.run.enter import watched_sinks
-from streamll.capture.run.scope import Scope, current_scope
+from streamll.capture.run.scope import current_scope
 from streamll.capture.stream import AsyncStream, Call, Stream, stream
 from streamll.capture.tap.waits import run_blocking
 from streamll.configuration import Outlet, configuration
@@ -49,8 +48,6 @@ class Asked:
         self._name = name
         self._breaker = breaker
         self._call: Call | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._scope: Scope | None = None
 
     @property
     def listened(self) -> bool:
@@ -64,10 +61,10 @@ class Asked:
         )
 
     def __enter__(self) -> Stream:
+        how, question, reply, breaker = self._how, self.question, self.reply, self._breaker
+
         def perform() -> Reply:
-            return run_blocking(
-                self._how.answer(self.question, self.reply, self._breaker, Blocking())
-            )
+            return run_blocking(how.answer(question, reply, breaker, Blocking()))
 
         self._call = self._open(perform)
         return self._call.__enter__()
@@ -82,10 +79,10 @@ class Asked:
         self._call.__exit__(kind, error, traceback)
 
     async def __aenter__(self) -> AsyncStream:
+        how, question, reply, breaker = self._how, self.question, self.reply, self._breaker
+
         async def perform() -> Reply:
-            self._task = asyncio.current_task()
-            self._scope = current_scope()
-            return await self._how.answer(self.question, self.reply, self._breaker, Suspending())
+            return await how.answer(question, reply, breaker, Suspending())
 
         self._call = self._open(perform)
         return await self._call.__aenter__()
@@ -99,17 +96,8 @@ class Asked:
         assert self._call is not None
         await self._call.__aexit__(kind, error, traceback)
 
-    def leave(self) -> None:
-        """Stop an async one. Safe in a finalizer, on any thread, and when its loop is gone."""
-        task, self._task = self._task, None
-        if task is None or task.done():
-            return
-        if self._scope is not None:
-            self._scope.cancel()
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            task.get_loop().call_soon_threadsafe(task.cancel)
-
     def _open(self, program: Any) -> Call:
+        """``program`` must not hold this object: whoever drops that stops the program."""
         if self._call is not None:
             raise TypeError("a question is asked once; ask again for another answer")
         program.__name__ = self._name

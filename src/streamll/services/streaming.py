@@ -124,7 +124,6 @@ class InvokeStream(Closing):
         self._ended = True
         stream, self._async_stream = self._async_stream, None
         if stream is not None:
-            self._asked.leave()
             await stream.aclose()
 
     # --- sync -------------------------------------------------------------------------------
@@ -159,12 +158,6 @@ class InvokeStream(Closing):
             stream.close()
 
     # --- both -------------------------------------------------------------------------------
-
-    def __del__(self) -> None:
-        if getattr(self, "_stream", None) is not None:
-            self.close()
-        elif getattr(self, "_async_stream", None) is not None:
-            self._asked.leave()
 
     def _text_of(self, event: Event) -> Chunk | None:
         if type(event) is TokenEvent:
