@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from serve.runs import RUNS, Scribe
+from serve.runs import CALL, RUNS, Scribe
 from streamll.core import events as ev
 from streamll.core.aftermath import Aftermath
 from streamll.core.ordering import OrderCheck
@@ -64,13 +64,20 @@ def test_the_totals_are_what_was_told_until_then():
         ev.LMEnd, ev.Identity(run_id="r1", call_id="l1"),
         model="m", duration=1.0, prompt_tokens=7, completion_tokens=3, cost=0.5,
     )  # fmt: skip
-    last = ended(scribe.text("answer", "a", end=False).events)[-1]
+    last = ended(scribe.text("answer", "a", "b", end=False).events)[-1]
     assert (last.lm_calls, last.prompt_tokens, last.completion_tokens, last.cost) == (1, 7, 3, 0.5)
     assert last.duration > 0
-    assert last.time_to_first_token > 0
+    assert last.time_to_first_token == scribe.events[5].timestamp - scribe.events[0].timestamp
 
 
 def test_text_of_attempts_and_calls_that_are_over_is_no_partial_text():
     events = RUNS["superseded"]()
     assert ended(events[:7])[-1].partial == {}
     assert ended(events[:-1])[-1].partial == {}
+
+
+def test_partial_text_is_that_of_the_first_candidate():
+    second = msgspec.structs.replace(CALL, candidate=1)
+    scribe = Scribe().start().text("answer", "one", end=False)
+    last = ended(scribe.text("answer", "two", identity=second, end=False).events)[-1]
+    assert last.partial == {"predict.answer": "one"}

@@ -200,6 +200,8 @@ def test_a_gap_accounts_for_what_it_announces_and_no_more():
     gap = StreamGap(identity=identity(), count=1, reason="overflow")
     rest = numbered([MODULE_END, END], first=6)
     OrderCheck().check_all([*begun, gap, *ending, *rest])
+    longer = [msgspec.structs.replace(event, length=6) for event in numbered([FIELD_END], first=5)]
+    OrderCheck().check_all([*begun, gap, ending[0], *longer, *rest])  # what was lost was text
     with pytest.raises(OutOfOrder, match="3 is missing"):
         OrderCheck().check_all([*begun, *ending, *rest])
     with pytest.raises(OutOfOrder, match="4 is missing"):

@@ -242,6 +242,37 @@ def test_a_question_inside_a_program_belongs_to_its_run(make_model, practice):
     OrderCheck().check_all(seen)
 
 
+def test_a_whole_answer_is_streamed_where_somebody_listens(make_model, practice):
+    practice.respond(lambda _: TEXT)
+    model, sink = make_model(), RecordingSink()
+
+    def asked():
+        assert model.invoke_sync(ASK).text == TEXT
+        return practice.requests[-1].streaming
+
+    assert not asked()
+    with streamll.configure(sinks=[sink]):
+        assert asked()
+    with streamll.stream(asked)() as events:
+        assert events.result()
+        assert events.text("text") == TEXT
+    with streamll.watch():
+        assert asked()
+    assert not asked()
+    assert sink.catch_up(5)
+    assert "".join(token.token for token in sink.tokens) == TEXT
+
+
+def test_a_question_is_asked_once(make_model, practice):
+    practice.script(TEXT)
+    asked = make_model().events(ASK)
+    with asked as events:
+        assert events.result().text == TEXT
+    with pytest.raises(TypeError, match="asked once"):
+        asked.__enter__()
+    assert len(practice.requests) == 1
+
+
 def test_prompts_and_replies_stay_in_the_process_unless_asked_for(make_model, practice):
     """X15."""
     practice.script(TEXT)
