@@ -46,6 +46,7 @@ class GroupQueues:
     def __init__(self, options: Options) -> None:
         self._log = options.target
         self._start = options.start
+        self._is_made = False
         self.live = f"{options.target}.group.{options.group}"
         self.history = f"{self.live}.history"
         self._filling = f"{self.live}.filling"
@@ -58,6 +59,7 @@ class GroupQueues:
         channel = await connection.channel()
         await self._make_live(channel)
         await channel.close()
+        self._is_made = True
         return False
 
     async def complete(self, connection: Any) -> None:
@@ -75,6 +77,7 @@ class GroupQueues:
                 await self._fill(connection)
             await channel.queue_delete(self._lock)
             await channel.close()
+        self._is_made = True
 
     async def waiting(self, connection: Any, name: str) -> tuple[int, int] | None:
         """How many messages wait in a queue, and how many consume it; ``None``: it is not there."""
@@ -83,7 +86,9 @@ class GroupQueues:
         channel = await connection.channel()
         try:
             queue = await channel.declare_queue(name, passive=True)
-        except ChannelNotFoundEntity:
+        except ChannelNotFoundEntity as error:
+            if "no queue" not in str(error):
+                raise  # it is there, but after a restart not for everybody yet
             return None
         result = queue.declaration_result
         await channel.close()
@@ -103,7 +108,9 @@ class GroupQueues:
     async def _is_incomplete(self, connection: Any) -> bool:
         if await self.waiting(connection, self._filling) is not None:
             return True
-        return self._start != "new" and await self.waiting(connection, self.live) is None
+        if self._start == "new" or self._is_made:
+            return False
+        return await self.waiting(connection, self.live) is None
 
     async def _make(self, channel: Any, name: str) -> Any:
         return await channel.declare_queue(
