@@ -251,3 +251,24 @@ def test_a_full_broker_is_waited_for(server, caplog, monkeypatch):
         check_complete(reader.events, [make_run("before", ["a"]), *runs])
         check_nothing_lost(sink)
         assert message in caplog.text
+
+
+def test_a_reader_whose_connection_breaks_again_and_again_misses_nothing(server):
+    """X10: also of what was on its way to it, and half acknowledged, when that happened."""
+    sink = open_sink(server.url, target="reader", buffer_size=100_000)
+    runs = [make_run(f"r{n}", ["a", "b"]) for n in range(3000)]
+    for run in runs:
+        for event in run:
+            sink.put(event)
+    assert sink.stop(BOUND)
+    wire = Wire(server.port)
+    reader = Reader(through(wire, server), "reader")
+    for n in range(12):
+        wait_until(lambda n=n: len(reader.events) > n * 1500, BOUND, "some more have been read")
+        wire.cut()
+        wire.mend()
+    reader.wait_for_ends(len(runs))
+    reader.stop()
+    wire.close()
+    check_complete(reader.events, runs)
+    assert reader.consumer.statistics().reconnects > 5
