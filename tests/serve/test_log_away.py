@@ -90,8 +90,8 @@ def test_a_log_that_is_down_is_503_and_one_that_came_back_serves(practice, lm, b
         wait_until(lambda: client.get("/ask", headers=again).status_code == 404)
         assert text_of(events_of(client, "/ask")) == WORDS
         broker.stop()
-        wait_until(lambda: client.get("/ask", headers=again).status_code == 503)
-        refused(client.get("/ask"))
+        wait_until(lambda: client.get("/ask").status_code == 503)
+        refused(client.get("/ask", headers=again))
 
 
 def test_who_had_everything_and_who_asks_for_nothing_there_is_told(practice, lm, log, serve):

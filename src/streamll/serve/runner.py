@@ -237,15 +237,17 @@ class Runner:
 
     async def _fill(self) -> None:
         """Learn from the log which runs there were before anybody listened here."""
+        told = False
         while True:
             await self.journal.listening()
             try:
                 self.recent.fill(await self.journal.overview(LISTED))
             except Exception as error:  # noqa: BLE001 - the log may be away for a while
-                logger.warning("cannot list the runs of the log (%s)", type(error).__name__)
+                if not told:
+                    logger.warning("cannot list the runs of the log (%s)", type(error).__name__)
+                told = True
                 await asyncio.sleep(RETRY_SECONDS)
             else:
-                self.journal.follows_all = False
                 return
 
     async def latest(self, count: int, patience: float = 5.0) -> list[dict[str, Any]]:
