@@ -248,6 +248,7 @@ class Runner:
                 told = True
                 await asyncio.sleep(RETRY_SECONDS)
             else:
+                self.journal.follows_all = False
                 return
 
     async def latest(self, count: int, patience: float = 5.0) -> list[dict[str, Any]]:
