@@ -53,6 +53,13 @@ def test_every_link_between_documents_leads_somewhere(document):
         assert not anchor or anchor in anchors(place), f"{named(document)} links to {target}"
 
 
+@pytest.mark.parametrize("folder", ["docs", "docs/decisions"])
+def test_the_list_of_a_folder_has_every_page(folder):
+    pages = {path.name for path in (ROOT / folder).glob("*.md")} - {"README.md"}
+    listed = re.findall(r"\]\((\w[^)/]*\.md)\)", (ROOT / folder / "README.md").read_text("utf-8"))
+    assert sorted(listed) == sorted(pages)
+
+
 # --- docs/events.md -----------------------------------------------------------------------------
 
 EVENTS = (ROOT / "docs" / "events.md").read_text("utf-8")
