@@ -170,6 +170,14 @@ def test_rabbitmq_copies_the_past_anew_when_the_copying_member_dies(rabbit):
     assert heir.statistics().redelivered == 0
 
 
-def test_a_cursor_of_a_rabbitmq_member_is_no_place(rabbit):
-    with pytest.raises(ConfigurationError, match="no place in a RabbitMQ log"):
-        EventConsumer(rabbit.url, rabbit.target(), start="1.17")
+@pytest.mark.parametrize(
+    ("url", "start", "log"),
+    [
+        ("sqlite:///log.db", "1-0", "an SQLite log"),
+        ("redis://localhost", "yesterday", "a Redis stream"),
+        ("amqp://localhost", "1.17", "a RabbitMQ log"),  # a member's, who has no place of its own
+    ],
+)
+def test_what_is_no_cursor_is_told_at_once(url, start, log):
+    with pytest.raises(ConfigurationError, match=f"no place in {log}"):
+        EventConsumer(url, start=start)

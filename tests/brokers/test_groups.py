@@ -20,6 +20,8 @@ from brokers.runs import BOUND, by_run, check_order, make_run
 from brokers.servers import Wire, wait_until
 from brokers.test_bad_input import FOREIGN, put_raw, raw_letters
 from brokers.test_processes import script
+from streamll.brokers.opening import open_source
+from streamll.brokers.source import Options
 from streamll.consumer import EventConsumer
 from streamll.core.events import Status
 from streamll.sinks import open_sink
@@ -239,6 +241,40 @@ def test_a_slow_loop_keeps_what_it_has_read(backend):
 
     asyncio.run(asyncio.wait_for(main(), BOUND))
     assert sorted(taken[:4]) == [f"r{n}:3" for n in range(4)]
+
+
+@pytest.mark.parametrize("name", ["sqlite", "redis"])
+def test_a_member_that_slept_too_long_takes_nothing_back(name, server_of, tmp_path):
+    """D4: it wakes up when another has its work, and says that it is still busy with it."""
+    backend = backend_of(name, server_of, tmp_path)
+    target = backend.target()
+    put_all(backend, target, [make_run("r0", ["x"])[3]])
+
+    def member_named(name: str):
+        options = Options(target=target, start="beginning", group="g", member=name, claim_after=0.3)
+        return open_source(backend.url, options)
+
+    async def read(source) -> list:
+        await source.connect()
+        while not (entries := await source.read()):
+            pass
+        return entries
+
+    async def main() -> None:
+        sleeper, other, third = map(member_named, ["sleeper", "other", "third"])
+        try:
+            slept_over = await read(sleeper)
+            assert await read(other)
+            claiming = asyncio.create_task(read(third))  # the other one dies: it does not keep
+            while not claiming.done():
+                await sleeper.keep(slept_over)
+                await asyncio.wait([claiming], timeout=0.05)
+            assert claiming.result()[0].deliveries == 3
+        finally:
+            for source in (sleeper, other, third):
+                await source.close()
+
+    asyncio.run(asyncio.wait_for(main(), BOUND))
 
 
 @pytest.mark.parametrize("name", ["redis", "rabbitmq"])

@@ -19,9 +19,10 @@ from streamll.brokers import redis_client
 from streamll.brokers.opening import without_password
 from streamll.brokers.outbox import Parcel
 from streamll.brokers.overview import LOOK_BACK, Overview
-from streamll.brokers.redis_ahead import Ahead, place_of
+from streamll.brokers.redis_ahead import Ahead, is_place, place_of
 from streamll.brokers.sink import BrokerSink, fill
 from streamll.brokers.source import LIMIT, WAIT, Entry, Options, dead_letters
+from streamll.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -162,6 +163,8 @@ class RedisSource:
         self._after: str | None = None if options.start == "new" else options.start
         if self._after == "beginning":
             self._after = "0-0"
+        if self._after is not None and not is_place(self._after):
+            raise ConfigurationError(f"start={options.start!r} is no place in a Redis stream")
         self._own: str | None = None
         self._next_claim = 0.0
         self._claim_from = "0-0"

@@ -45,6 +45,10 @@ class Ahead:
         return min(self._count, length)  # some may be trimmed, unread
 
 
+def is_place(entry_id: str) -> bool:
+    return all(part.isdecimal() for part in entry_id.split("-", 1))
+
+
 def place_of(entry_id: str) -> tuple[int, int]:
     """An entry's id as what it is sorted by."""
     milliseconds, _, number = entry_id.partition("-")

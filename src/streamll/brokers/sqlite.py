@@ -258,6 +258,8 @@ class SQLiteSource(_Holder):
         self._seen_version = -1
         self._next_claim = 0.0
         if options.start not in ("new", "beginning"):
+            if not options.start.isdecimal():
+                raise ConfigurationError(f"start={options.start!r} is no place in an SQLite log")
             self._after = int(options.start)
 
     @property
