@@ -175,7 +175,11 @@ def test_commands_and_a_session_file(server, tmp_path, chat):
     assert [len(branch["order"]) for branch in saved["branches"]] == [4, 4, 2]
     again = chat(*model, "--session", str(file), typed="fifth\n")
     assert again.stdout.endswith("reply 5\n")
+    kept = json.loads(file.read_text("utf-8"))  # after each turn, without being asked
+    assert [message["content"] for message in kept["messages"]][-2]["instruction"] == "fifth"
     assert "never said" not in file.read_text("utf-8")
+    chat(*model, "--session", str(file), typed="/fork later\n")
+    assert json.loads(file.read_text("utf-8"))["branches"][-1]["name"] == "later"
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def test_verdicts_over_the_wire(make_model, practice, run, wire, reply, verdict)
         assert found.tokens_per_second > 0
     if verdict is Verdict.FAILED and reply.fault:
         assert found.error
+        assert found.chunks == (reply.fault.disconnect_after or 0)
 
 
 def at(*moments, size=4):
@@ -51,7 +52,15 @@ def test_chunks_that_come_all_at_once_were_held_back():
     late = [2.0 + n / 1000 for n in range(50)]
     assert at(*late).verdict is Verdict.LIMITED
     assert "all at once" in at(*late).note
-    assert at(*[0.3 + n / 20 for n in range(50)]).verdict is Verdict.EXCELLENT
+    steady = at(*[0.3 + n / 20 for n in range(50)])
+    assert steady.verdict is Verdict.EXCELLENT
+    assert steady.longest_gap == pytest.approx(0.05)
+
+
+def test_a_few_pieces_are_no_good_stream_however_small():
+    assert at(0.1, 0.2, 0.3, size=20).verdict is Verdict.PARTIAL
+    assert at(0.1, 0.2, 0.3, 0.4, size=20).verdict is Verdict.GOOD
+    assert at(0.1, size=20).longest_gap is None
 
 
 def test_the_provider_s_own_count_of_tokens_counts():

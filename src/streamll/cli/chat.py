@@ -23,7 +23,7 @@ from streamll.terminal.wrap import fold
 if TYPE_CHECKING:
     from streamll.operations import TurnStream
     from streamll.services import iModel
-    from streamll.session import Session
+    from streamll.session import Branch, Session
 
 MAIN = "main"
 INDENT = "  "
@@ -282,12 +282,15 @@ class Conversation:
             written.end()
 
     def _fork(self, name: str) -> None:
-        self.branch = self.session.fork(self.branch, name or None)
-        self.screen.say(f"on branch {self.branch.name}", "dim")
+        self._go_on_from(self.session.fork(self.branch, name or None))
 
     def _new(self, name: str) -> None:
-        self.branch = self.session.create_branch(name or None)
-        self.screen.say(f"on branch {self.branch.name}", "dim")
+        self._go_on_from(self.session.create_branch(name or None))
+
+    def _go_on_from(self, branch: Branch) -> None:
+        self.branch = branch
+        self.screen.say(f"on branch {branch.name}", "dim")
+        self._save(self.file)
 
     def _change(self, name: str) -> None:
         if name:
