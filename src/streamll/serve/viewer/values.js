@@ -4,7 +4,7 @@
 "use strict";
 const { element } = streamll;
 
-const MOST = 1000; // elements of a list that are drawn: its last ones
+const MOST = 500; // elements of a list that are drawn: its last ones
 const COLUMNS = 8;
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
@@ -59,14 +59,20 @@ class Elements {
     this.note = element("p", "earlier");
     this.note.hidden = true;
     this.parts = [];
+    this.from = 0;
     box.append(this.note, holder);
     delete box.dataset.type;
   }
-  latest(value) {
-    this.from = Math.max(0, value.length - MOST);
-    this.note.hidden = this.from === 0;
-    if (this.from) this.note.textContent = `${this.from} earlier elements: see JSON`;
-    return value.slice(this.from);
+  /** The elements that are drawn. Those that are no more go at the top; the others stay as they are. */
+  latest(value, holder) {
+    const from = Math.max(0, value.length - MOST);
+    const gone = from < this.from ? this.parts.length : Math.min(from - this.from, this.parts.length);
+    for (let i = 0; i < gone; i++) holder.firstChild.remove();
+    this.parts.splice(0, gone);
+    this.from = from;
+    this.note.hidden = from === 0;
+    if (from) this.note.textContent = `${from} earlier elements: see JSON`;
+    return value.slice(from);
   }
   /** As many parts as there are elements. */
   fit(length, holder, make) {
@@ -82,7 +88,7 @@ class List extends Elements {
     this.holder = holder;
   }
   show(value, growing) {
-    const latest = this.latest(value);
+    const latest = this.latest(value, this.holder);
     this.holder.classList.toggle("nested", !value.every(isLeaf));
     this.holder.classList.toggle("empty", value.length === 0);
     this.fit(latest.length, this.holder, () => new Shown(this.holder.appendChild(element("li"))));
@@ -99,7 +105,7 @@ class Table extends Elements {
     this.columns = [];
   }
   show(value, growing) {
-    const latest = this.latest(value), columns = columnsOf(latest);
+    const latest = this.latest(value, this.body), columns = columnsOf(latest);
     if (!same(columns, this.columns)) this.begin(columns);
     this.fit(latest.length, this.body, () => this.row());
     latest.forEach((row, index) => {
