@@ -257,7 +257,7 @@ class RabbitMQSource:
         while not self._arrived.empty() and len(messages) < LIMIT:
             messages.append(self._arrived.get_nowait())
         if self._group is not None:
-            return [self._given(self._group, message) for message in messages]
+            return [self._given(message) for message in messages]
         return await self._passed(messages)
 
     async def _latest(self) -> list[bytes]:
@@ -345,8 +345,7 @@ class RabbitMQSource:
                 entries.append(Entry(cursor=str(offset), body=message.body))
         return entries
 
-    def _given(self, group: Membership, message: Any) -> Entry:
-        group.hold(message)
+    def _given(self, message: Any) -> Entry:
         before = int(message.headers.get("x-delivery-count") or 0)
         deliveries = max(before + 1, 2 if message.redelivered else 1)
         return Entry(

@@ -178,15 +178,15 @@ class Membership:
         self._queues = GroupQueues(options)
         self._connection: Any = None
         self._channel: Any = None
-        self._arrived: Any = None
+        self._put: Any = None
         self._filling: asyncio.Task[None] | None = None
         self._consuming: dict[str, str] = {}  # queue, and the tag of its consumer
         self._held: dict[int, str] = {}  # what is to be acknowledged, and its consumer's tag
         self._look_at = 0.0
 
-    async def join(self, connection: Any, channel: Any, arrived: Any) -> None:
-        """Have the group's messages put into ``arrived``: at once, or when ``go_on`` says so."""
-        self._connection, self._channel, self._arrived = connection, channel, arrived
+    async def join(self, connection: Any, channel: Any, put: Any) -> None:
+        """Have the group's messages ``put`` somewhere: at once, or when ``go_on`` says so."""
+        self._connection, self._channel, self._put = connection, channel, put
         self._consuming, self._held = {}, {}
         self._filling = None
         if await self._queues.make(connection):
@@ -213,9 +213,6 @@ class Membership:
             self._look_at = time.monotonic() + LOOK_SECONDS
             await self._leave_history()
 
-    def hold(self, message: Any) -> None:
-        self._held[message.delivery_tag] = message.consumer_tag
-
     async def acknowledge(self, message: Any) -> None:
         await message.ack()
         self._held.pop(message.delivery_tag, None)
@@ -237,7 +234,11 @@ class Membership:
 
     async def _consume(self, name: str) -> None:
         queue = await self._channel.get_queue(name, ensure=False)
-        self._consuming[name] = await queue.consume(self._arrived)
+        self._consuming[name] = await queue.consume(self._arrive)
+
+    async def _arrive(self, message: Any) -> None:
+        self._held[message.delivery_tag] = message.consumer_tag
+        await self._put(message)
 
     async def _leave_history(self) -> None:
         """The group's own queue is next when the history is empty. It stays consumed, for what
