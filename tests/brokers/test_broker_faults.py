@@ -62,32 +62,31 @@ def server(kept):
 
 
 def test_a_killed_broker_that_restarts_loses_nothing(server, practice, capsys):
-    """X10: kill -9 in the middle of 20 DSPy programs, back after 3 s; they notice nothing."""
+    """X10: kill -9 in the middle of 20 DSPy programs, back after 3 s; they notice nothing.
+
+    As many run beside them with a sink that does nothing: what these take, they take.
+    """
     import dspy
 
     import streamll
     from streamll.testing import Reply
 
-    practice.respond(
-        lambda request: Reply({"answer": " ".join(f"w{i}" for i in range(120))}, pace=0.015)
-    )
-    qa = dspy.Predict("question -> answer")
-
-    def ask_all(program) -> tuple[list[str], list[float]]:
-        def ask(n):
-            began = time.monotonic()
-            with dspy.context(lm=practice.lm(cache=False)):
-                answer = program(question=f"number {n}?").answer
-            return answer, time.monotonic() - began
-
-        with ThreadPoolExecutor(RUNS) as pool:
-            answers, seconds = zip(*pool.map(ask, range(RUNS)), strict=True)
-        return list(answers), list(seconds)
-
-    expected, undisturbed = ask_all(
-        streamll.instrument(qa, stream_fields=["answer"], sinks=[Null()])
-    )
+    text = " ".join(f"w{i}" for i in range(120))
+    practice.respond(lambda request: Reply({"answer": text}, pace=0.015))
     sink = open_sink(server.url, target="kill")
+    qa = dspy.Predict("question -> answer")
+    disturbed, undisturbed = (
+        streamll.instrument(qa.deepcopy(), stream_fields=["answer"], sinks=[each])
+        for each in (sink, Null())
+    )
+
+    def ask(n) -> float:
+        began = time.monotonic()
+        with dspy.context(lm=practice.lm(cache=False)):
+            program = disturbed if n % 2 else undisturbed
+            assert program(question=f"number {n}?").answer == text
+        return time.monotonic() - began
+
     reader = Reader(server.url, "kill")
     assert reader.consumer.wait_connected(BOUND)
 
@@ -97,22 +96,19 @@ def test_a_killed_broker_that_restarts_loses_nothing(server, practice, capsys):
         time.sleep(DOWN_SECONDS)
         server.start()
 
-    with meanwhile(crash):
-        answers, disturbed = ask_all(
-            streamll.instrument(qa, stream_fields=["answer"], sinks=[sink])
-        )
+    with meanwhile(crash), ThreadPoolExecutor(2 * RUNS) as pool:
+        seconds = list(pool.map(ask, range(2 * RUNS)))
     assert sink.stop(BOUND)
     reader.wait_for_ends(RUNS)
     reader.stop()
-    assert answers == expected
     check_order(reader.events)
-    assert [text_of(events) for events in by_run(reader.events).values()] == answers
+    assert [text_of(events) for events in by_run(reader.events).values()] == [text] * RUNS
     assert sink.statistics().failures > 0
     check_nothing_lost(sink)
-    slowdown = statistics.median(disturbed) / statistics.median(undisturbed) - 1
+    slowdown = statistics.median(seconds[1::2]) / statistics.median(seconds[::2]) - 1
     with capsys.disabled():
         print(f"\n{type(server).__name__}: median slowdown of the programs {slowdown:+.1%}")
-    assert slowdown < 0.5
+    assert slowdown < 0.3
 
 
 class Null:
