@@ -81,6 +81,11 @@ def test_ctrl_c_stops_the_reply_and_keeps_the_session(terminal, server):
         assert "stopped; what there is of it is kept" in session.emulator.text
         session.type("On\n")
         session.wait_for(lambda emulator: "Still here." in emulator.text)
+        session.wait_for(prompts(3))
+        session.type("never mi")
+        session.wait_for(lambda emulator: "never mi" in emulator.text)
+        session.process.send_signal(signal.SIGINT)  # at the prompt it forgets the line
+        session.wait_for(prompts(4))
         session.type("/quit\n")
         assert session.finish() == 0
     server.requests[0].wait_closed(5)

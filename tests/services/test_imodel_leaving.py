@@ -216,6 +216,31 @@ def test_a_reader_who_pauses_stops_the_provider_s_socket(make_model, practice, r
     practice.requests[0].wait_closed(5)
 
 
+def test_closing_a_model_closes_its_idle_connections(make_model, practice, run):
+    practice.respond(lambda _: "whole")
+    model = make_model()
+
+    def no_connection_is_open():
+        deadline = time.monotonic() + 5
+        while practice._connections and time.monotonic() < deadline:
+            threading.Event().wait(0.01)
+        return not practice._connections
+
+    assert model.invoke_sync("x").text == "whole"
+    assert practice._connections
+    model.close()
+    assert no_connection_is_open()
+
+    async def asked():
+        assert (await model.invoke("x")).text == "whole"
+        assert practice._connections
+        await model.aclose()
+        return await asyncio.to_thread(no_connection_is_open)
+
+    assert run(asked())
+    assert model.invoke_sync("x").text == "whole"  # and it may be used again
+
+
 def test_another_thread_may_close_a_stream_while_it_begins(make_model, practice):
     practice.script(HELD)
     stream = make_model().invoke_stream("x")
