@@ -69,6 +69,23 @@ def test_a_program_that_is_killed_leaves_the_terminal_as_it_was(tmp_path, how):
     assert session.emulator.column == 0  # the shell's prompt goes below
 
 
+PROGRESS = """
+import time
+from streamll.flow.progress import LiveLines
+ticks = iter(range(10**9))
+with LiveLines(lambda: [f"line {next(ticks)}"]):
+    time.sleep(60)
+"""
+
+
+def test_progress_lines_that_are_killed_leave_the_cursor():
+    with Session(sys.executable, "-c", PROGRESS) as session:
+        session.wait_for(lambda terminal: "line 3" in terminal.text)
+        session.process.send_signal(signal.SIGTERM)
+        session.finish()
+    assert session.emulator.cursor_visible
+
+
 def test_ctrl_z_and_fg_draw_the_view_again_below_what_the_shell_said(tmp_path, shell):
     gone = tmp_path / "go on"
     shell.type(script(tmp_path, WAIT.format(gone=str(gone))) + "\n")

@@ -146,6 +146,7 @@ class StreamProgress:
                 console=self._console, get_renderable=self._table, refresh_per_second=10
             )
             self._live.start()
+            self._console.show_cursor()  # who is killed cannot show it again
         return self
 
     def __exit__(
@@ -213,6 +214,7 @@ class LiveLines:
                 refresh_per_second=12,
             )
             self._live.start()
+            self._console.show_cursor()  # who is killed cannot show it again
         return self
 
     def __exit__(
