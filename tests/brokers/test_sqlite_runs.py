@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +65,19 @@ def test_every_run_is_read_whole_and_from_any_place(path):
     assert events_of(log, "nobody") == []
     assert sqlite_runs.entries_of(log, "another log", "r1", 0, 10) == []
     sink.stop()
+
+
+def test_the_documented_query_finds_them_too(path):
+    document = Path(__file__).parents[2] / "docs" / "wire.md"
+    query = re.search(r"```sql\n(.*?)```", document.read_text("utf-8"), re.DOTALL)[1]
+    runs = [make_run(run_id, list("some text")) for run_id in ("a", "5f3c9a", *"bcdefghij")]
+    sink = SQLiteSink(path)
+    write(sink, runs=runs)
+    sink.stop()
+    found = [
+        event.seq for _, body in connected(path).execute(query) for event in decode_batch(body)
+    ]
+    assert found == [event.seq for event in runs[1]]
 
 
 def test_two_writers_put_every_place_down_once(path):
