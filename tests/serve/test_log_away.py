@@ -219,6 +219,9 @@ def test_a_server_of_runs_says_the_same_on_all_its_wires(practice, lm, broker, s
         assert error.event["event_type"] == "stream.error"
         refused(client.get(run["events"], headers={"last-event-id": had[-1].id}))
         refused(client.get(run["url"]))
+        with ws.connect(f"ws://127.0.0.1:{server.port}{run['websocket']}") as socket:
+            assert rest_of(socket) == []
+            assert socket.close_code == 1013, "a browser that reads this comes back later"
         refused(client.post("/runs", json={"inputs": {"question": "q"}}))
         chat = {"messages": [{"role": "user", "content": "q"}]}
         refused(client.post("/ai", json=chat))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
@@ -144,3 +145,34 @@ def test_a_reader_of_the_dead_run_that_was_there_all_along_gets_each_event_once(
                     client = None
         check_native(events)
         assert events_of(other, run["events"])[-1] == events[-1]
+
+
+def test_two_processes_that_see_it_lost_at_once_end_it_once(practice, processes):
+    practice.script(Reply({"reasoning": REASONING, "answer": TEXT}, hold_after=26))
+    victim, *survivors = processes(), processes(), processes()
+    with victim.client() as client:
+        run = client.post("/runs", json={"inputs": {"question": "q"}}).json()
+    begun, ended = threading.Semaphore(0), {}
+
+    def read(process):
+        events = []
+        with process.client() as client, client.stream("GET", run["events"]) as response:
+            for frame in frames(response):
+                before = text_of(events)
+                events.append(frame.event)
+                if text_of(events).startswith("one two") and not before.startswith("one two"):
+                    begun.release()
+        ended[process.port] = events
+
+    readers = [threading.Thread(target=read, args=(process,)) for process in survivors]
+    for reader in readers:
+        reader.start()
+    for _ in readers:
+        assert begun.acquire(timeout=30)
+    victim.kill()
+    for reader in readers:
+        reader.join(60)
+    for process in survivors:
+        check_native(ended[process.port])
+        with process.client() as client:
+            check_native(events_of(client, run["events"]))

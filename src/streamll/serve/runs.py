@@ -19,10 +19,10 @@ from streamll.serve.recent import LISTED
 from streamll.serve.requests import Refused, authorize, read_json, refuse
 from streamll.serve.service import Service
 from streamll.serve.snapshot import Snapshot
-from streamll.serve.sockets import catch_up, send_items
+from streamll.serve.sockets import BAD, LATER, catch_up, send_items
 
 TOKEN_SECONDS = 24 * 3600.0
-POLICY = 1008
+SERVICE_UNAVAILABLE = 503
 
 
 def add_routes(app: Starlette, service: Service) -> None:
@@ -121,8 +121,12 @@ class Runs:
                 Telling(text=websocket.query_params.get("reply")),
             )
             more = await service.has_more(position)
-        except (Refused, ConfigurationError):
-            await websocket.close(POLICY)
+        except (Refused, ConfigurationError) as error:
+            if isinstance(error, Refused) and error.response.status_code == SERVICE_UNAVAILABLE:
+                await websocket.accept()  # only so can a browser see the code
+                await websocket.close(LATER, "not now")
+            else:
+                await websocket.close(BAD)
             return
         await websocket.accept()
         if not more:
@@ -131,7 +135,9 @@ class Runs:
         runner = service.runner
         with service.readers.present(can_return=True):
             if position.seq >= 0:
-                await catch_up(websocket, form, read_up_to(runner.journal, position))
+                had = read_up_to(runner.journal, position)
+                if not await catch_up(websocket, form, had, run_id):
+                    return
             await send_items(
                 websocket,
                 form,

@@ -86,22 +86,37 @@ async def websocket_stream(
         return
     run_id = position.run_id
     if position.seq >= 0:
-        await catch_up(websocket, form, read_up_to(runner.journal, position))
+        had = read_up_to(runner.journal, position)
+        if not await catch_up(websocket, form, had, run_id):
+            return
     items = runner.journal.read(position)
     await send_items(websocket, form, items, lambda: runner.cancel(run_id), run_id=run_id)
 
 
 async def catch_up(
-    websocket: WebSocket, form: Format, had: AsyncGenerator[list[Item], None]
-) -> None:
-    """Bring a format to where its reader is, and send what it needs to go on there."""
+    websocket: WebSocket, form: Format, had: AsyncGenerator[list[Item], None], run_id: str
+) -> bool:
+    """Bring a format to where its reader is, and send what it needs to go on there.
+
+    False: it cannot, since the log is away; the socket is closed.
+    """
     if form.name == "native":
         await had.aclose()
-        return
-    async for items in had:
-        for item in items:
-            form.feed(item.event)
-    for payload in form.resume():
+        return True
+    try:
+        async for items in had:
+            for item in items:
+                form.feed(item.event)
+    except LogAway as error:
+        await _send_all(websocket, broken(form, run_id, error))
+        await websocket.close(LATER, str(error))
+        return False
+    await _send_all(websocket, form.resume())
+    return True
+
+
+async def _send_all(websocket: WebSocket, payloads: Iterable[bytes]) -> None:
+    for payload in payloads:
         await websocket.send_text(payload.decode())
 
 
@@ -133,8 +148,7 @@ async def send_items(
     error = None if sender.cancelled() else sender.exception()
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):
         if isinstance(error, LogAway):
-            for payload in broken(form, run_id, error):
-                await websocket.send_text(payload.decode())
+            await _send_all(websocket, broken(form, run_id, error))
         await websocket.close(LATER if error is not None or sender.cancelled() else NORMAL)
     if isinstance(error, streamll.StreamllError) and not isinstance(error, LogAway):
         raise error
