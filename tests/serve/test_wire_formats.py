@@ -217,6 +217,9 @@ def test_aguis_client_shows_what_the_program_returned(read_by_agui):
     assert replies(read_by_agui["reasoned"]) == ['こんにちは\n🎉 "x"']
     assert replies(read_by_agui["superseded"]) == ["right"]
     assert replies(read_by_agui["superseded_in_the_middle"]) == ["right"]
+    assert replies(read_by_agui["typed"]) == ["7", "done"]
+    assert replies(read_by_agui["typed_at_last"]) == ["print(1)"]
+    assert replies(read_by_agui["typed_superseded"]) == []
     assert thoughts(read_by_agui["superseded_thinking"]) == ""
     assert thoughts(read_by_agui["reasoned"]) == "hmm Because so"
     assert replies(read_by_agui["corrected"]) == ["None"]
@@ -290,7 +293,12 @@ def test_an_openai_chunk_has_what_clients_rely_on():
 def test_openai_goes_on_behind_what_attempts_have_in_common():
     """X4: text cannot be taken back on this wire, so wrong text is never continued."""
     assert read_by_openai(told("openai", "superseded_in_the_middle"))[0] == "right"
-    for run, why in (("superseded", "superseded"), ("corrected", "corrected")):
+    for run, why in (
+        ("superseded", "superseded"),
+        ("corrected", "corrected"),
+        ("typed_superseded", "superseded"),
+        ("typed_repaired", "corrected"),
+    ):
         with pytest.raises(openai.APIError, match=f"sent so far was {why}"):
             read_by_openai(told("openai", run))
 

@@ -111,6 +111,27 @@ def test_the_stop_button_closes_the_provider(site, practice, open_page):
     assert not page.is_visible("#stop")
 
 
+def test_the_end_of_a_long_text_is_in_sight_while_it_grows(site, practice, open_page):
+    """Unless somebody reads further up: then it stays where it is."""
+    where = """() => { const box = document.querySelector('.field[data-field=answer] .text');
+        return [box.scrollTop, box.scrollHeight - box.scrollTop - box.clientHeight]; }"""
+    lines = "\n".join(f"line {number}" for number in range(400))
+    practice.script(Reply({"answer": lines}, hold_after=500))
+    page = open_page(site(dspy.Predict("question -> answer")).url)
+    page.fill("textarea[name=question]", "?")
+    page.keyboard.press("Control+Enter")
+    practice.wait_for_requests(1)[0].wait_held()
+    wait_text(page, "answer", "line 100\n")
+    page.wait_for_function(
+        f"() => {{ const [top, below] = ({where})(); return top > 500 && below < 5; }}"
+    )
+    page.evaluate("document.querySelector('.field[data-field=answer] .text').scrollTop = 300")
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    practice.release()
+    ended(page)
+    assert page.evaluate(where)[0] == 300
+
+
 def test_everything_of_a_run_is_shown(site, practice, open_page, tmp_path):
     practice.script(
         {"reasoning": "First the price.", "plan": ["look it up", "compare"]},

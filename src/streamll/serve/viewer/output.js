@@ -77,7 +77,8 @@ class Card {
       const text = element("div", "text");
       row.append(name, text);
       box.append(row);
-      shown = { row, name, text, growing: new Growing(text), value: null, version: -1, raw: false };
+      text.addEventListener("scroll", () => { shown.follows = text.scrollHeight - text.scrollTop - text.clientHeight < 40; }, { passive: true });
+      shown = { row, name, text, follows: true, growing: new Growing(text), value: null, version: -1, raw: false };
       this.fields.set(key, shown);
     }
     const open = this.node.status === "running" && !field.done && !(extra && this.node.end !== null);
@@ -86,6 +87,7 @@ class Card {
     shown.row.classList.toggle("cut", field.done && !field.complete);
     if (field.typed) this.typed(shown, field, open);
     else shown.growing.show(field);
+    if (open && shown.follows) shown.text.scrollTop = shown.text.scrollHeight;
   }
 
   /** A value instead of its raw text; a button shows it as JSON. */
