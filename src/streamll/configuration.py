@@ -111,32 +111,36 @@ def configure(
             (default false).
 
     Raises:
-        ConfigurationError: an unknown name in ``include``, or a sink without ``put``.
+        ConfigurationError: an unknown name in ``include``, a negative ``include_limit``, a
+            ``redact`` that cannot be called, or a sink without ``put``.
     """
-    changes: dict[str, Any] = {}
-    if sinks is not None:
-        changes["sinks"] = checked_sinks(sinks)
+    given: dict[str, Any] = {
+        "sinks": None if sinks is None else checked_sinks(sinks),
+        "include": None if include is None else _checked_content(include),
+        "include_limit": include_limit,
+        "cached_tokens": cached_tokens,
+        "tokens_in_evaluate": tokens_in_evaluate,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    if include_limit is not None and include_limit < 0:
+        raise ConfigurationError(f"include_limit is at least 0 characters, not {include_limit}")
     if redact is None or callable(redact):
         changes["redact"] = redact
     elif redact is not False:
         raise ConfigurationError("redact must be a function of one event, or None")
-    if include is not None:
-        changes["include"] = frozenset(include)
-        unknown = sorted(changes["include"] - set(CONTENT))
-        if unknown:
-            raise ConfigurationError(
-                f"include has no {unknown[0]!r}; there are {', '.join(CONTENT)}"
-            )
-    if include_limit is not None:
-        changes["include_limit"] = include_limit
-    if cached_tokens is not None:
-        changes["cached_tokens"] = cached_tokens
-    if tokens_in_evaluate is not None:
-        changes["tokens_in_evaluate"] = tokens_in_evaluate
     before = {name: getattr(configuration, name) for name in changes}
     for name, value in changes.items():
         setattr(configuration, name, value)
     return Configured(before)
+
+
+def _checked_content(include: Iterable[str]) -> frozenset[str]:
+    if isinstance(include, str):
+        raise ConfigurationError(f"include is a list of names, such as [{include!r}]")
+    names = frozenset(include)
+    if unknown := sorted(names - set(CONTENT)):
+        raise ConfigurationError(f"include has no {unknown[0]!r}; there are {', '.join(CONTENT)}")
+    return names
 
 
 def checked_sinks(sinks: Any) -> tuple[Outlet, ...]:

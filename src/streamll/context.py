@@ -126,12 +126,17 @@ def emit_event(event: Event) -> None:
 
     Raises:
         TypeError: not an event.
-        ConfigurationError: an event of a type that only a run may use (``token``, ``run.end``, …).
+        ConfigurationError: an event of a type that only a run may use (``token``, ``run.end``, …),
+            or without a type.
     """
     if not isinstance(event, Event):
         raise TypeError(
             f"emit_event takes a streamll event, not {type(event).__name__}; "
             'try streamll.emit("my.type", key=value)'
+        )
+    if not isinstance(event.event_type, str) or not event.event_type:
+        raise ConfigurationError(
+            f"an event type is a text, such as 'docs_found', not {event.event_type!r}"
         )
     if not isinstance(event, (StreamllEvent, Status)) or event.event_type in RESERVED_TYPES:
         raise ConfigurationError(

@@ -82,6 +82,9 @@ def test_a_programs_own_event_cannot_pose_as_the_runs(event):
 def test_what_is_no_event_is_refused():
     with pytest.raises(TypeError, match="emit_event takes a streamll event, not dict"):
         streamll.emit_event({"event_type": "x"})
+    for nothing in ("", None, 3):
+        with pytest.raises(ConfigurationError, match="an event type is a text, such as"):
+            streamll.emit(nothing)
 
 
 def test_outside_a_run_events_go_to_the_configured_sinks_and_belong_to_no_run(heard):

@@ -10,6 +10,7 @@ import pytest
 from programs import QA
 
 import streamll
+from streamll.configuration import configuration
 from streamll.core import wire
 from streamll.core.errors import ConfigurationError
 from streamll.testing import Fault, Reply
@@ -75,9 +76,21 @@ def test_what_is_included_on_request_is_clipped(lm, practice, heard):
     assert heard.of("run.error")[0].message == "could not answer sho… (22 characters)"
 
 
-def test_an_unknown_kind_of_content_is_an_error():
-    with pytest.raises(ConfigurationError, match="include has no 'everything'"):
-        streamll.configure(include=["everything"])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"include": ["everything"]}, "include has no 'everything'; there are inputs, outputs"),
+        ({"include": "inputs"}, r"a list of names, such as \['inputs'\]"),
+        ({"include_limit": -1}, "at least 0 characters, not -1"),
+        ({"redact": True}, "redact must be a function"),
+        ({"sinks": "terminal"}, "sinks must be a list of sinks, not str"),
+        ({"sinks": [dict]}, "is not a sink; subclass streamll.sinks.BaseSink"),
+    ],
+)
+def test_what_cannot_be_configured_is_said_and_changes_nothing(options, says):
+    with pytest.raises(ConfigurationError, match=says):
+        streamll.configure(**{"tokens_in_evaluate": True, **options})
+    assert not configuration.tokens_in_evaluate
 
 
 def test_redact_changes_or_withholds_events_before_any_sink(lm, practice, heard):

@@ -317,6 +317,16 @@ def test_the_defaults_are_those_of_the_rust_example():
     assert config.on_partial == "restart"
 
 
+@pytest.mark.parametrize("kind", [SafeDSpyStream, DSpyStream])
+def test_what_cannot_be_asked_is_said_at_once(kind):
+    with pytest.raises(ConfigurationError, match=f"{kind.__name__} needs a question"):
+        kind()
+    with pytest.raises(TypeError, match="not int"):
+        kind(42)
+    with pytest.raises(ConfigurationError, match="a StreamConfig or a buffer size, not str"):
+        SafeDSpyStream("?", "100")
+
+
 def test_a_buffer_size_is_given_once(lm):
     assert SafeDSpyStream("?", buffer_size=7).config.buffer_size == 7
     assert SafeDSpyStream("?", 7).config.buffer_size == 7

@@ -381,6 +381,9 @@ def test_names_and_config_are_the_notebooks():
         ({"provider": "openai", "model": "m", "endpoint": "sing"}, "chat, chat/completions, resp"),
         ({"provider": "openai"}, "needs a model"),
         ({"model": "gpt-4o"}, "needs a provider"),
+        ({"provider": "openai", "model": "m", "config": {}}, "takes StreamConfig.* here, not dict"),
+        ({"provider": "openai", "model": "m", "limits": 5}, "takes Limits.* here, not int"),
+        ({"provider": "openai", "model": "m", "hooks": print}, "takes Hooks.* here, not builtin"),
         (
             {"provider": "ours", "model": "m", "endpoint": "responses", "base_url": "http://x/v1"},
             "asked for chat completions",

@@ -64,6 +64,13 @@ def test_a_branch_is_an_order_of_the_session_s_messages():
         session.messages["x"] = first
 
 
+def test_what_is_no_message_is_refused():
+    with pytest.raises(TypeError, match="one of SystemContent, InstructionContent, .*not str"):
+        Message(content="Hi")
+    with pytest.raises(TypeError, match="takes a Message, not str"):
+        Session().add_message("Hi")
+
+
 def test_a_message_is_once_in_a_branch_and_may_be_in_several():
     session = Session()
     one, two = session.create_branch("one"), session.create_branch("two")

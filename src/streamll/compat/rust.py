@@ -38,6 +38,11 @@ class _Asked(Closing, Generic[T]):
     ) -> None:
         if program is None and "question" in inputs:
             program = inputs.pop("question")
+        if program is None:
+            raise ConfigurationError(
+                f'{type(self).__name__} needs a question, such as "What is Rust?", or a program '
+                "with its inputs"
+            )
         if isinstance(program, str):
             inputs = {"question": program, **inputs}
             program = dspy.Predict("question -> answer")
@@ -127,7 +132,12 @@ class SafeDSpyStream(_Asked[StreamEvent]):
     Args:
         question: a question, or a program, whose inputs are given by name.
         config: a ``StreamConfig``, or just its ``buffer_size``.
-        fields: output fields whose text streams.
+        fields: output fields whose text streams (default: all).
+        inputs: the program's.
+
+    Raises:
+        ConfigurationError: no question, or an option that cannot work.
+        UnknownFieldError: a name in ``fields`` that no predictor has.
     """
 
     def __init__(
@@ -243,6 +253,10 @@ DSPyStream = DSpyStream
 def _config(config: StreamConfig | int | None, buffer_size: int | None) -> StreamConfig:
     if isinstance(config, int):
         config, buffer_size = None, config
+    if not isinstance(config, (StreamConfig, type(None))):
+        raise ConfigurationError(
+            f"config is a StreamConfig or a buffer size, not {type(config).__name__}"
+        )
     if buffer_size is None:
         return config or StreamConfig()
     if config is not None:

@@ -69,7 +69,8 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         options: of every question: ``temperature``, ``max_tokens``, ``tools``, …
 
     Raises:
-        ConfigurationError: an unknown provider or endpoint; the message lists those there are.
+        ConfigurationError: an unknown provider or endpoint (the message lists those there are), or
+            an option of the wrong kind.
     """
 
     def __init__(
@@ -94,6 +95,11 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
             if not slash:
                 raise ConfigurationError(
                     f"iModel needs a provider, e.g. provider='openai', model={provider!r}"
+                )
+        for given, kind in ((config, StreamConfig), (limits, Limits), (hooks, Hooks)):
+            if not isinstance(given, (kind, type(None))):
+                raise ConfigurationError(
+                    f"iModel takes {kind.__name__}(…) here, not {type(given).__name__}"
                 )
         self._route = route(provider, endpoint, base_url)
         self._has_key = bool(api_key)

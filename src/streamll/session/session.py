@@ -51,6 +51,8 @@ class Session:
         Raises:
             UnknownNameError: no such branch. StreamllError: it is in one of them already.
         """
+        if not isinstance(message, Message):
+            raise TypeError(f"add_message takes a Message, not {type(message).__name__}")
         wanted = [branches] if isinstance(branches, (Branch, str)) else list(branches or ())
         with self._lock:
             places = [self.branch(place) for place in wanted]

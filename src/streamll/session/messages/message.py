@@ -50,6 +50,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     created_at: float = msgspec.field(default_factory=time.time)
     metadata: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if type(self.content) not in ROLES:
+            names = ", ".join(kind.__name__ for kind in ROLES)
+            raise TypeError(f"a message holds one of {names}, not {type(self.content).__name__}")
+
     @property
     def role(self) -> Role:
         return ROLES[type(self.content)]
