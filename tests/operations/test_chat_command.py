@@ -142,10 +142,11 @@ def chat(capsys, monkeypatch):
 def test_through_pipes_it_is_plain_text(server, chat):
     server.script(TEXT, "Answer two \x1b[2J")
     model = ["--model", "openai/practice-model", "--base-url", server.openai_url]
-    done = chat(*model, "--system", "Be brief.", typed="one\\\nmore\ntwo\n")
+    typed = "one\\\nmore\ntwo\n/new \x1b[2Jodd\n/branch\n/branch \x1b[2Jeven\n"
+    done = chat(*model, "--system", "Be brief.", typed=typed)
     assert done.returncode == 0, done.stderr
     assert f"\n{TEXT}\nAnswer two" in done.stdout
-    assert "\x1b" not in done.stdout
+    assert "\x1b" not in done.stdout  # nobody's words steer the terminal
     first = server.requests[0].body["messages"]
     assert [message["content"] for message in first] == ["Be brief.", "one\nmore"]
 

@@ -289,7 +289,7 @@ class Conversation:
 
     def _go_on_from(self, branch: Branch) -> None:
         self.branch = branch
-        self.screen.say(f"on branch {branch.name}", "dim")
+        self.screen.say(f"on branch {clean(branch.name)}", "dim")
         self._save(self.file)
 
     def _change(self, name: str) -> None:
