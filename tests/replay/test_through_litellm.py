@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -61,6 +62,8 @@ def test_async_calls_many_at_once(practice, through_litellm, tmp_path):
 
     with record(tmp_path / "run.jsonl") as path:
         answers = asyncio.run(ask())
+    exchanges = recorded_exchanges(path)
+    assert all(exchange.complete and exchange.chunks for exchange in exchanges)
     practice.stop()
     with replay(path, speed=math.inf) as played:
         assert asyncio.run(ask()) == answers == [f"about question {n % 3}" for n in range(6)]
@@ -188,6 +191,19 @@ def test_a_reader_that_left_is_a_cut_exchange(practice, through_litellm, tmp_pat
         practice.requests[0].wait_closed(timeout=10)
     [exchange] = recorded_exchanges(path)
     assert not exchange.complete
+
+
+def test_litellm_asks_nobody_for_prices_while_it_is_replayed(practice, tmp_path, monkeypatch):
+    """Imported for the first time it would, and wait for a network that is not there."""
+    monkeypatch.delenv("LITELLM_LOCAL_MODEL_COST_MAP", raising=False)
+    practice.script({"answer": "Paris"})
+    dspy.configure(lm=practice.lm(), adapter=dspy.ChatAdapter())
+    with record(tmp_path / "run.jsonl") as path:
+        dspy.Predict(PROGRAM)(question=QUESTION)
+        assert "LITELLM_LOCAL_MODEL_COST_MAP" not in os.environ
+    with replay(path, speed=math.inf):
+        assert os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] == "True"
+    assert "LITELLM_LOCAL_MODEL_COST_MAP" not in os.environ
 
 
 def test_outside_nothing_is_left_behind(practice, through_litellm, tmp_path):

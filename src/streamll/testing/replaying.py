@@ -88,6 +88,7 @@ def replay(path: str | os.PathLike[str], *, speed: float = 1.0) -> Iterator[Repl
     sink = MemorySink()
     server = RecordedServer(recorded_exchanges(path), speed=speed)
     keys = {f"{name}_API_KEY": "replay" for name in KEYS if f"{name}_API_KEY" not in os.environ}
+    keys["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # it would ask for prices when it is imported
     with (
         server,
         mock.patch.dict(os.environ, keys),
