@@ -195,12 +195,11 @@ def test_a_reader_that_left_is_a_cut_exchange(practice, through_litellm, tmp_pat
 
 def test_litellm_asks_nobody_for_prices_while_it_is_replayed(practice, tmp_path, monkeypatch):
     """Imported for the first time it would, and wait for a network that is not there."""
-    monkeypatch.delenv("LITELLM_LOCAL_MODEL_COST_MAP", raising=False)
     practice.script({"answer": "Paris"})
     dspy.configure(lm=practice.lm(), adapter=dspy.ChatAdapter())
     with record(tmp_path / "run.jsonl") as path:
         dspy.Predict(PROGRAM)(question=QUESTION)
-        assert "LITELLM_LOCAL_MODEL_COST_MAP" not in os.environ
+    monkeypatch.delenv("LITELLM_LOCAL_MODEL_COST_MAP", raising=False)
     with replay(path, speed=math.inf):
         assert os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] == "True"
     assert "LITELLM_LOCAL_MODEL_COST_MAP" not in os.environ
