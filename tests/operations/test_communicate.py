@@ -343,9 +343,9 @@ def test_a_cancelled_wait_for_a_turn_leaves_no_trace(session, practice):
         await first.__anext__()
         second = asyncio.create_task(communicate(session, "main", {"instruction": "second"}))
         third = asyncio.create_task(communicate(session, "main", {"instruction": "third"}))
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0)  # both are in line now
         second.cancel()
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0)
         await first.aclose()
         return await third
 
