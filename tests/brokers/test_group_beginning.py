@@ -28,7 +28,7 @@ def members(backend, target: str, count: int, **options) -> list[tuple[EventCons
     found = []
     for _ in range(count):
         handled: list = []
-        consumer = EventConsumer(backend.url, target, group="g", claim_after=1.0, **options)
+        consumer = EventConsumer(backend.url, target, group="g", **options)
         consumer.subscribe(handled.append)
         consumer.start()
         found.append((consumer, handled))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -115,6 +116,37 @@ def test_handlers_may_be_methods_lambdas_and_callable_objects(url):
     assert heard == ["object", "method", "lambda"]
     with pytest.raises(TypeError, match="a handler is a function"):
         consumer.subscribe("print")
+
+
+def test_handlers_that_use_all_threads_of_the_loop_do_not_cost_a_member_its_work(url):
+    """D4: the member goes on saying that it is busy."""
+    write(url, make_run("r1", [])[:1])
+    begun = []
+
+    async def handle(event):
+        begun.append(event.event_id)
+        await asyncio.to_thread(time.sleep, 2.5)
+
+    options = {"group": "g", "start": "beginning", "claim_after": 1.5}
+    consumer = EventConsumer(url, **options)
+    consumer.subscribe(handle)
+    other = EventConsumer(url, **options)
+    other.subscribe(lambda event: begun.append(event.event_id))
+
+    async def main():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        running = asyncio.create_task(consumer.run())
+        await asyncio.to_thread(wait_until, lambda: begun, BOUND, "it is at work")
+        other.start()
+        await asyncio.to_thread(
+            wait_until, lambda: consumer.statistics().handled, BOUND, "it has done"
+        )
+        consumer.stop_soon()
+        await asyncio.wait_for(running, BOUND)
+
+    asyncio.run(asyncio.wait_for(main(), BOUND))
+    assert other.stop()
+    assert begun == ["r1:0"]
 
 
 def test_a_loop_that_is_left_can_be_entered_again(url):

@@ -22,9 +22,10 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from streamll.brokers import sqlite_runs
 from streamll.brokers.outbox import Parcel
@@ -32,6 +33,8 @@ from streamll.brokers.overview import OUTSIDE
 from streamll.brokers.sink import BrokerSink, fill
 from streamll.brokers.source import LIMIT, WAIT, Entry, Options, dead_letters
 from streamll.core.errors import ConfigurationError
+
+T = TypeVar("T")
 
 SCHEME = "sqlite:///"
 TARGET = "streamll:events"
@@ -262,6 +265,8 @@ class SQLiteSource(_Holder):
         self._after: int | None = None
         self._seen_version = -1
         self._next_claim = 0.0
+        # Not the event loop's own threads: handlers may be using all of those, for long.
+        self._thread = ThreadPoolExecutor(1, "streamll-sqlite")
         if options.start not in ("new", "beginning"):
             if not options.start.isdecimal():
                 raise ConfigurationError(f"start={options.start!r} is no place in an SQLite log")
@@ -285,14 +290,14 @@ class SQLiteSource(_Holder):
 
     async def connect(self) -> None:
         await self.close()
-        self._connection = await asyncio.to_thread(self._prepare)
+        self._connection = await self._on_thread(self._prepare)
         self._seen_version = -1
 
     async def read(self) -> list[Entry]:
         take = self._read if self._options.group is None else self._claim
         deadline = time.monotonic() + WAIT
         while True:
-            entries = await asyncio.to_thread(take) if self._has_news() else []
+            entries = await self._on_thread(take) if self._has_news() else []
             if entries or time.monotonic() >= deadline:
                 return entries
             await asyncio.sleep(LOOK_SECONDS)
@@ -320,14 +325,17 @@ class SQLiteSource(_Holder):
         await self._execute(INSERT, [row])
 
     async def overview(self, runs: int) -> list[bytes]:
-        return await asyncio.to_thread(self._overview, runs)
+        return await self._on_thread(functools.partial(self._overview, runs))
 
     async def lag(self) -> int | None:
-        return await asyncio.to_thread(self._count_behind)
+        return await self._on_thread(self._count_behind)
 
     async def close(self) -> None:
         with self._lock:
             self._let_go()
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     # --- on a thread ----------------------------------------------------------------------------
 
@@ -424,10 +432,10 @@ class SQLiteSource(_Holder):
 
     def _claim_abandoned(self, log: sqlite3.Connection, now: float) -> list[Any]:
         rows = log.execute(
-            "SELECT entry, body, deliveries + 1 FROM streamll_claims LEFT JOIN streamll_entries "
-            "ON id = entry WHERE streamll_claims.target = ? AND name = ? AND since < ? "
-            "ORDER BY entry LIMIT ?",
-            (*self._group, now - self._options.claim_after, LIMIT),
+            "SELECT entry, body, deliveries + (member != ?) FROM streamll_claims "
+            "LEFT JOIN streamll_entries ON id = entry "
+            "WHERE streamll_claims.target = ? AND name = ? AND since < ? ORDER BY entry LIMIT ?",
+            (self._options.member, *self._group, now - self._options.claim_after, LIMIT),
         ).fetchall()
         for cursor, body, deliveries in rows:
             if body is None:  # too old to be kept
@@ -481,7 +489,7 @@ class SQLiteSource(_Holder):
             with self._lock, _transaction(self._log) as log:
                 log.executemany(statement, rows)
 
-        await asyncio.to_thread(work)
+        await self._on_thread(work)
 
 
 def _insert(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> int:
