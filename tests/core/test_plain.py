@@ -1,0 +1,99 @@
+"""Whatever a program puts into an event can be written as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import enum
+import json
+
+import msgspec
+import pytest
+
+from streamll.core.plain import DEPTH, as_text, plain, render
+from streamll.core.wire import to_dict
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    on: dt.date
+
+
+class Row(msgspec.Struct):
+    name: str
+
+
+class Dumped:
+    def __init__(self, result):
+        self.result = result
+
+    def model_dump(self):
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+
+class Broken:
+    def __str__(self):
+        raise RuntimeError("no text of mine")
+
+
+@pytest.mark.parametrize(
+    ("value", "becomes"),
+    [
+        (Point(1, dt.date(2026, 1, 2)), {"x": 1, "on": "2026-01-02"}),
+        (Row("a"), {"name": "a"}),
+        (Colour.RED, "red"),
+        ({7: "a", None: "b", True: "c", (2, 3): "d"}, {"7": "a", "null": "b", "true": "c", "(2, 3)": "d"}),
+        (frozenset([7]), [7]),
+        (range(3), [0, 1, 2]),
+        (ValueError("no"), "ValueError: no"),
+        (Dumped({"a": Colour.RED}), {"a": "red"}),
+        (dict, "builtins.dict"),
+        (Broken(), "<Broken>"),
+        ("half \ud83d of a pair", "half \ufffd of a pair"),
+        ({"\udc00": 1}, {"\ufffd": 1}),
+        (None, None),
+        (2.5, 2.5),
+    ],
+    ids=lambda value: ascii(value)[:30] if not isinstance(value, Broken) else "broken",
+)  # fmt: skip
+def test_a_value_becomes_the_plain_data_it_stands_for(value, becomes):
+    assert plain(value) == becomes
+    assert json.loads(as_text(value)) == becomes
+
+
+def test_what_cannot_dump_itself_is_its_text():
+    value = Dumped(ValueError("not now"))
+    assert render(value) == str(value)
+
+
+def test_a_cycle_ends_in_the_name_of_its_type():
+    cycle = {}
+    cycle["again"] = cycle
+    found, depth = plain(cycle), 0
+    while isinstance(found, dict):
+        found, depth = found["again"], depth + 1
+    assert found == "<dict>"
+    assert depth == DEPTH
+
+
+def test_what_cannot_even_be_looked_at_is_named():
+    class Locked(dict):
+        def items(self):
+            raise PermissionError
+
+    assert plain([Locked(a=1), "next"]) == ["<Locked>", "next"]
+
+
+def test_events_are_not_plain_by_themselves():
+    """``to_dict`` leaves values as they are; who writes them makes them plain."""
+    from streamll.core.events import ToolEnd
+
+    event = ToolEnd(name="t", duration=1.0, result=Point(1, dt.date(2026, 1, 2)))
+    assert to_dict(event)["result"] is event.result
