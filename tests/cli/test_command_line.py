@@ -213,7 +213,7 @@ def test_without_a_model_it_says_how_to_name_one(place):
         (["run", "nowhere:QA"], "there is no module 'nowhere' here"),
         (["run", "app.deeper:QA"], "there is no module"),
         (["run", "nowhere.py:QA"], "there is no file 'nowhere.py' here"),
-        (["run", "app:Quack"], "app has no 'Quack'; its programs are: QA, Needy, Broken, Printing"),
+        (["run", "app:Quack"], "app has no 'Quack'; its programs are: QA, Needy, ready, Broken, Printing"),
         (["run", "app:number"], "app:number is int, not a dspy.Module or a function"),
         (["run", "app:Needy"], "app:Needy cannot be made without retriever"),
         (["run", "app:make_nothing"], "app:make_nothing makes NoneType, not a dspy.Module"),
