@@ -271,7 +271,7 @@ def test_a_key_or_file_that_holds_something_else_is_told(server_of, tmp_path):
     assert "is no stream" in refused(url, "a-text")
     (tmp_path / "letter.txt").write_text("Dear reader, this is no database. " * 100)
     assert "is no log" in refused(f"sqlite:///{tmp_path}/letter.txt")
-    assert "does its folder exist" in refused(f"sqlite:///{tmp_path}/no/log.db")
+    assert "is its folder there" in refused(f"sqlite:///{tmp_path}/no/log.db")
 
 
 def test_redis_cli_can_speak_to_a_log(server_of):

@@ -111,7 +111,7 @@ def test_a_full_disk_is_waited_for(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("cannot deliver") == 1
+    assert "cannot deliver" in done.stderr
     assert "disk" in done.stdout
     read = read_log(url, "streamll:events", ends(20))
     check_order(read)

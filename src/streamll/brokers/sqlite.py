@@ -265,8 +265,7 @@ class SQLiteSource(_Holder):
         self._after: int | None = None
         self._seen_version = -1
         self._next_claim = 0.0
-        # Not the event loop's own threads: handlers may be using all of those, for long.
-        self._thread = ThreadPoolExecutor(1, "streamll-sqlite")
+        self._thread: ThreadPoolExecutor | None = None
         if options.start not in ("new", "beginning"):
             if not options.start.isdecimal():
                 raise ConfigurationError(f"start={options.start!r} is no place in an SQLite log")
@@ -290,6 +289,8 @@ class SQLiteSource(_Holder):
 
     async def connect(self) -> None:
         await self.close()
+        # Not the event loop's own threads: handlers may be using all of those, for long.
+        self._thread = ThreadPoolExecutor(1, "streamll-sqlite")
         self._connection = await self._on_thread(self._prepare)
         self._seen_version = -1
 
@@ -331,10 +332,15 @@ class SQLiteSource(_Holder):
         return await self._on_thread(self._count_behind)
 
     async def close(self) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.shutdown(wait=False)
         with self._lock:
             self._let_go()
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
+        if self._thread is None:
+            raise sqlite3.OperationalError("not connected")
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     # --- on a thread ----------------------------------------------------------------------------
