@@ -9,6 +9,8 @@ import pytest
 from brokers import servers
 from brokers.backends import BACKENDS, Backend, available, backend_of
 from brokers.certificates import Certificates
+from streamll.core.events import Status
+from streamll.sinks import open_sink
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +37,10 @@ def server_of(tmp_path_factory, certificates):
     def get(name: str) -> servers.Server:
         if name not in started:
             started[name] = available(lambda: make(name))
+            if name == "rabbitmq":  # its first stream must be some seconds old before it is killed
+                first = open_sink(started[name].url, target="first")
+                first.put(Status(message="the first stream of this node"))
+                assert first.stop(60)
         return started[name]
 
     yield get

@@ -93,5 +93,6 @@ def be_impatient(monkeypatch) -> None:
     monkeypatch.setattr("streamll.brokers.redis_client.ANSWER_SECONDS", 0.7)
     monkeypatch.setattr("streamll.brokers.rabbitmq_client.CONNECT_SECONDS", 1.0)
     monkeypatch.setattr("streamll.brokers.rabbitmq_client.HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr("aiormq.connection.Connection.HEARTBEAT_GRACE_MULTIPLIER", 1)
     monkeypatch.setattr("streamll.brokers.rabbitmq.CONFIRM_SECONDS", 1.0)
     monkeypatch.setattr("streamll.brokers.sqlite.BUSY_SECONDS", 0.3)
