@@ -1,6 +1,6 @@
 """What it costs to send tokens through a broker, beside doing it by hand.
 
-    python bench/brokers.py [--events 100000] [--rounds 5] [--pairs 20] [--only redis]
+    python bench/brokers.py [--events 100000] [--rounds 5] [--pairs 60] [--only redis]
 
 Private servers, as the tests start them, with what is written on disk within a second (Redis) or
 confirmed (RabbitMQ). Who is compared takes turns, round after round; a ratio is the median of the
@@ -288,7 +288,7 @@ def at_leisure(url: str, server, options: argparse.Namespace) -> None:
     latency(url)
     tail(url)
     of_a_sleeper(url, options.pairs)
-    of_a_program(url, options.pairs)
+    of_a_program(url, options.pairs // 4)
     if hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1:
         print("  with this process on one core and the server on another:")
         with apart(server):
@@ -300,7 +300,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--only", choices=["redis", "rabbitmq", "sqlite"])
     parser.add_argument("--rounds", type=int, default=5, help="of the ways to send")
-    parser.add_argument("--pairs", type=int, default=20, help="of the program with and without")
+    parser.add_argument("--pairs", type=int, default=60, help="of the program with and without")
     options = parser.parse_args()
     events = make_run("r1", [f"word{i % 7} " for i in range(options.events - 6)])
     print(
