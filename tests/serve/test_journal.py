@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 
 import pytest
 
@@ -211,3 +212,29 @@ def test_a_reader_who_comes_to_a_run_nobody_followed_gets_all_of_it(log):
             return got
 
     assert seqs(run(read())) == list(range(len(events)))
+
+
+def test_readers_that_stand_still_in_the_log_hold_no_connection_and_no_thread(log):
+    """They had a page of it and take no more for now."""
+    writer = open_sink(log)
+    writer.batch_size = 1
+    for event in Scribe().start().text("answer", *TOKENS).end().events:
+        writer.put(event)
+    assert writer.stop(BOUND)
+
+    async def read():
+        async with opened(log) as journal:
+            readers = [journal.history(Position("r1")) for _ in range(30)]
+            pages = await asyncio.gather(*(anext(reader) for reader in readers))
+            # An executor's thread ends a moment after it was told to.
+            await until(lambda: threads("streamll-sqlite") <= 1)
+            for reader, had in zip(readers, pages, strict=True):
+                async for page in reader:
+                    had += page
+            return [[event.seq for event in page] for page in pages]
+
+    assert run(read()) == [list(range(len(TOKENS) + 6))] * 30
+
+
+def threads(name):
+    return sum(thread.name.startswith(name) for thread in threading.enumerate())

@@ -69,6 +69,7 @@ class Journal:
         assert isinstance(self.sink, BrokerSink)
         self._target = default_target(url)
         self._ends_short = url.startswith(SHORT_READ_IS_THE_END)
+        self._is_local = url.startswith("sqlite:")  # a page's reader need not keep its connection
         self._turns = asyncio.Semaphore(TURNS)
         self._feeds: dict[str, Feed] = {}
         self._tail = Tail(
@@ -167,8 +168,9 @@ class Journal:
                             connected = True
                         entries = await source.read()
                         complete = not entries or (len(entries) < LIMIT and self._ends_short)
-                        if complete:
+                        if complete or self._is_local:
                             await source.close()
+                            connected = False
                 except Exception as error:
                     connected, failing_since = False, failing_since or time.monotonic()
                     if time.monotonic() - failing_since >= patience:
