@@ -128,6 +128,18 @@ def test_the_view_can_be_chosen(server):
     assert " done in " in streamll(*arguments, "--view", "live").out.rpartition("✓")[2]
 
 
+def test_a_server_of_ones_own_gets_the_key_there_is(server, monkeypatch):
+    from streamll.cli.models import language_model
+
+    def key():
+        with language_model("openai/practice-model", server.openai_url) as lm:
+            return lm.kwargs.get("api_key")  # without one DSPy looks into the environment
+
+    assert key() == "none"
+    monkeypatch.setenv("OPENAI_API_KEY", "mine")
+    assert key() is None
+
+
 def test_a_reader_that_leaves_sees_no_traceback():
     command = f"{sys.executable} -m streamll demo --pace 0 | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
