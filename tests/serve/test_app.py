@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 
 import dspy
 import httpx
@@ -148,6 +149,26 @@ def test_a_process_that_never_saw_the_run_serves_it(practice, lm, serve, log, qa
     with serve(create_app(qa, log=log)).client() as client:
         assert text_of(events_of(client, run["events"])) == WORDS
         assert status_of(client, run) == "ended"
+
+
+def test_a_run_that_was_told_of_is_there_for_every_process(
+    practice, lm, serve, log, qa, monkeypatch
+):
+    """However long the log takes to have its first event."""
+    from streamll.brokers import sqlite
+
+    send = sqlite._Writer.send
+
+    def slowly(writer, parcels):
+        time.sleep(0.2)
+        return send(writer, parcels)
+
+    monkeypatch.setattr(sqlite._Writer, "send", slowly)
+    practice.script({"answer": WORDS})
+    here, there = (serve(create_app(qa, log=log)) for _ in range(2))
+    with here.client() as client, there.client() as other:
+        run = started(client)
+        assert text_of(events_of(other, run["events"])) == WORDS
 
 
 def test_a_run_whose_process_died_comes_to_an_end(lm, serve, log, qa):

@@ -42,6 +42,9 @@ logger = logging.getLogger("streamll")
 ALIVE_SECONDS = 5.0
 """How often a process says which runs it has, at least."""
 
+WRITTEN_SECONDS = 1.0
+"""How long who started a run waits for the log to have it."""
+
 
 class TooManyRuns(StreamllError):
     """As many programs run here as may."""
@@ -63,6 +66,7 @@ class Runner:
         self._alive_seconds = min(ALIVE_SECONDS, limits.lost_seconds / 3)
         self._filling: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._telling: set[asyncio.Task[None]] = set()
         self._clock: asyncio.Task[None] | None = None
         self._reported: set[str] = set()
 
@@ -102,7 +106,7 @@ class Runner:
         chat: str | None = None,
         fields: Any = None,
     ) -> str:
-        """Start a program; returns the id of its run as soon as it has one.
+        """Start a program; returns the id of its run as soon as the log has it.
 
         Raises:
             TooManyRuns: as many run here as may.
@@ -147,12 +151,12 @@ class Runner:
         except (StreamCancelled, asyncio.CancelledError):
             pass
         except Exception as error:  # noqa: BLE001 - the log tells it as run.error
-            if ready.done():
-                log_failure(name, run_id or "", error)
-            else:
+            if run_id is not None:
+                log_failure(name, run_id, error)
+            elif not ready.done():
                 ready.set_exception(error)
         finally:
-            if not ready.done():
+            if run_id is None and not ready.done():
                 ready.set_exception(StreamllError("the program ended before its run began"))
             self.running.pop(run_id or "", None)
 
@@ -163,6 +167,19 @@ class Runner:
         self.started += 1
         if chat is not None:
             self._say("server.chat", chat_key(chat), run_id=run_id)
+        held = contextlib.ExitStack()
+        feed = held.enter_context(self.journal.feed(run_id))
+        telling = asyncio.ensure_future(self._tell(run_id, feed, held, ready))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+
+    async def _tell(
+        self, run_id: str, feed: Feed, held: contextlib.ExitStack, ready: asyncio.Future[str]
+    ) -> None:
+        """Tell the run's id when the log has it: whoever knows it may ask another process."""
+        with held:
+            if feed.last < 0:
+                await asyncio.wait({feed.news()}, timeout=WRITTEN_SECONDS)
         if not ready.done():
             ready.set_result(run_id)
 
