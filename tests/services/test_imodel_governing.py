@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from dspy import lm15
@@ -118,6 +119,12 @@ def test_a_reply_that_begins_anew_is_never_glued_to_the_one_before(make_model, p
 # --- limits ---------------------------------------------------------------------------------------
 
 
+async def begun(sink, count):
+    """So many questions have come as far as their turn; the limit of ``run`` bounds the wait."""
+    while len(sink.of("lm.start")) < count:  # noqa: ASYNC110 - threads ask as well
+        await asyncio.sleep(0.001)
+
+
 def said(request):
     """What was asked, on either wire."""
     content = request.body["messages"][0]["content"]
@@ -188,17 +195,18 @@ def test_a_loop_whose_shared_threads_all_wait_goes_on(make_model, practice, run)
     """Threads of ``asyncio.to_thread`` wait for slots that only the event loop can free."""
     practice.script(Reply(TEXT, hold_after=1))
     practice.respond(lambda _: TEXT)
-    model = make_model(limits=Limits(max_concurrent=1))
+    sink = RecordingSink()
+    model = make_model(limits=Limits(max_concurrent=1), sinks=[sink])
 
     async def many():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4))
         first = model.invoke_stream("first")
         await first.__anext__()
         second = asyncio.create_task(text_of(model.invoke_stream("second")))
         third = asyncio.create_task(whole(model, "third"))
-        await asyncio.sleep(0)
         threads = [asyncio.to_thread(model.invoke_sync, "x") for _ in range(40)]
         others = asyncio.gather(*threads)
-        await asyncio.sleep(0.1)
+        await begun(sink, 3 + 4)  # all of the loop's threads wait
         practice.release()
         await text_of(first)
         assert await second == await third == TEXT
@@ -238,16 +246,17 @@ def test_limits_that_let_nothing_through_are_refused(wrong):
 
 def test_who_stops_waiting_gives_its_place_to_the_next(make_model, practice, run):
     practice.script(Reply(TEXT, hold_after=1), TEXT)
-    model = make_model(limits=Limits(max_concurrent=1))
+    sink = RecordingSink()
+    model = make_model(limits=Limits(max_concurrent=1), sinks=[sink])
 
     async def three():
         first = model.invoke_stream("first")
         await first.__anext__()
         second = asyncio.create_task(text_of(model.invoke_stream("second")))
         third = asyncio.create_task(text_of(model.invoke_stream("third")))
-        await asyncio.sleep(0.05)
+        await begun(sink, 3)  # all are in line
         second.cancel()
-        await asyncio.sleep(0.05)
+        await asyncio.wait([second])
         assert len(practice.requests) == 1
         await first.aclose()
         return await third
