@@ -154,13 +154,13 @@ def test_a_process_that_never_saw_the_run_serves_it(practice, lm, serve, log, qa
 def test_a_run_that_was_told_of_is_there_for_every_process(
     practice, lm, serve, log, qa, monkeypatch
 ):
-    """However long the log takes to have its first event."""
+    """Also where the log takes longer to have its first event than others wait for news."""
     from streamll.brokers import sqlite
 
     send = sqlite._Writer.send
 
     def slowly(writer, parcels):
-        time.sleep(0.2)
+        time.sleep(0.8)
         return send(writer, parcels)
 
     monkeypatch.setattr(sqlite._Writer, "send", slowly)
