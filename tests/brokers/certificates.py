@@ -18,6 +18,7 @@ class Certificates:
         self.stranger = self._keep("stranger.pem", stranger.cert_pem)
         self.server, self.server_key = self._issue(own, "server", "localhost")
         self.client, self.client_key = self._issue(own, "client", "client@example.org")
+        self.forged, self.forged_key = self._issue(stranger, "forged", "client@example.org")
         over = datetime(2020, 1, 1, tzinfo=timezone.utc)
         self.expired, self.expired_key = self._issue(own, "expired", "localhost", not_after=over)
 

@@ -35,6 +35,7 @@ class Way:
         self.authority, certificate, key = names.split()
         self.trusting = f"{self.authority}={certificates.authority}"
         self.known = f"{certificate}={certificates.client}&{key}={certificates.client_key}"
+        self.forged = f"{certificate}={certificates.forged}&{key}={certificates.forged_key}"
 
     def url(self, *options: str, scheme=None, host="localhost", port=None) -> str:
         query = "&".join(options)
@@ -126,6 +127,17 @@ def test_a_server_that_wants_tls_is_told(way, caplog):
     hint = f"does it want TLS, {way.scheme.partition('guest')[0]}?"
     assert hint in told_by_sink(url, caplog)
     assert hint in told_by_consumer(url, caplog)
+
+
+def test_a_certificate_of_ours_is_shown_and_one_that_the_server_does_not_trust_is_told(way, caplog):
+    url = way.url(way.trusting, way.known)
+    sink = open_sink(url, target="known-to-all")
+    for event in make_run("r1", ["a"]):
+        sink.put(event)
+    assert sink.stop(BOUND)
+    assert text_of(read_log(url, "known-to-all", ends(1))) == "a"
+    url = way.url(way.trusting, way.forged)
+    assert "does it want a certificate" in told_by_sink(url, caplog)
 
 
 def test_a_file_that_is_not_there_is_told_at_once(way):
