@@ -128,6 +128,15 @@ def test_the_view_can_be_chosen(server):
     assert " done in " in streamll(*arguments, "--view", "live").out.rpartition("✓")[2]
 
 
+@pytest.mark.parametrize(
+    ("since", "seconds"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("2d", 172_800)]
+)
+def test_copy_begins_so_long_ago(since, seconds):
+    from streamll.cli.copy import moment
+
+    assert moment(since) == pytest.approx(time.time() - seconds, abs=5)
+
+
 def test_a_server_of_ones_own_gets_the_key_there_is(server, monkeypatch):
     from streamll.cli.models import language_model
 
