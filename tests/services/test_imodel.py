@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
 
 import pytest
+from dspy import lm15
 
 import streamll
 from streamll.core.errors import ConfigurationError
 from streamll.services import Chunk, MissingKeyError, Status, StreamConfig, iModel
-from streamll.testing import Citation, OrderCheck, RecordingSink, Reply, ToolCall, Usage
+from streamll.testing import Citation, Fault, OrderCheck, RecordingSink, Reply, ToolCall, Usage
 
 WIRES = ("openai", "responses", "anthropic")
 TEXT = "Streams are read while they are written."
@@ -63,6 +65,15 @@ def test_tool_calls_are_whole_afterwards(make_model, practice, run, wire):
         assert [call.name for call in found] == ["search", "search"]
         assert [json.loads(call.arguments) for call in found] == [{"q": "Paris"}, {"q": "Rome"}]
     assert practice.requests[0].body["tools"]
+
+
+@pytest.mark.parametrize("reply", [TEXT, Fault(status=401)])
+def test_the_clock_of_a_reply_stops_with_it(make_model, practice, reply):
+    practice.script(reply)
+    stream = make_model().invoke_stream(ASK)
+    with contextlib.suppress(lm15.AuthError):
+        list(stream)
+    assert stream.duration == stream.duration > 0
 
 
 def test_citations_are_known(make_model, practice, run):
