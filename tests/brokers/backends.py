@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 
 from brokers import servers
 
-IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 BACKENDS = ["sqlite", "redis", "rabbitmq"]
 SPEAKING_ALIKE = ["valkey"] if sys.version_info >= (3, 11) else []  # the wheel begins there
 """Speak another's protocol: they pass the contract, and need not go through all the rest again."""
