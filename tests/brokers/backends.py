@@ -13,7 +13,7 @@ from brokers import servers
 
 BACKENDS = ["sqlite", "redis", "rabbitmq"]
 SPEAKING_ALIKE = ["valkey"] if sys.version_info >= (3, 11) else []  # the wheel begins there
-"""Speak another's protocol: they pass the contract, and need not go through all the rest again."""
+"""Speak another's protocol: they pass the contract and the faults, and need not go through the rest."""
 
 _numbers = itertools.count()
 
