@@ -100,6 +100,19 @@ def test_outside_a_run_events_go_to_the_configured_sinks_and_belong_to_no_run(he
     streamll.emit("nobody listens")
 
 
+def test_outside_a_run_redact_has_its_say_as_well(heard):
+    """X15."""
+
+    def fail(event):
+        raise KeyError
+
+    for redact in (lambda event: None, fail):
+        with streamll.configure(sinks=[heard], redact=redact):
+            streamll.emit("secret", text="mine")
+            streamll.status("mine, too")
+    assert heard.events == []
+
+
 def test_context_is_on_every_later_event(lm, heard):
     """D6."""
     streamll.set_context(conversation_id="conv_123", request_id="req_456")
