@@ -88,12 +88,17 @@ def test_what_is_no_event_is_refused():
 
 
 def test_outside_a_run_events_go_to_the_configured_sinks_and_belong_to_no_run(heard):
-    with streamll.configure(sinks=[heard]):
+    with streamll.configure(sinks=[heard, heard]):  # which hears each event once
         streamll.set_context(request_id="r1")
         streamll.emit("ping", n=1)
         with streamll.trace("outside"):
             streamll.status("waiting")
-    assert heard.types == ["ping", "trace.start", "status", "trace.end"]
+        with streamll.trace("afterwards"):
+            pass
+    assert heard.types == [
+        "ping", "trace.start", "status", "trace.end", "trace.start", "trace.end",
+    ]  # fmt: skip
+    assert [start.parent_trace_id for start in heard.of("trace.start")] == [None, None]
     assert all(e.run_id is None and e.seq is None for e in heard.events)
     assert heard.events[0].data["request_id"] == "r1"
     assert heard.events[0].timestamp > 0
