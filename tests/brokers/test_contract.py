@@ -111,7 +111,9 @@ def write(log, *runs):
 
 def test_a_run_comes_back_as_it_was(any_log):
     """X10: every event, with identity, context and text, in order and once."""
-    run = make_run("r1", ["こんに", "ちは", " \U0001f44b", "\n\u2028", "“x”"], {"conversation_id": "c1"})
+    run = make_run(
+        "r1", ["こんに", "ちは", " \U0001f44b", "\n\u2028", "“x”"], {"conversation_id": "c1"}
+    )
     write(any_log, run)
     read = any_log.read(ends(1))
     assert [plain(event) for event in read] == [plain(event) for event in run]
