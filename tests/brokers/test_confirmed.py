@@ -8,7 +8,7 @@ import os
 from brokers.runs import BOUND, make_run
 from streamll.brokers.opening import open_sink, open_source
 from streamll.brokers.source import Options
-from streamll.brokers.sqlite import SQLiteSink
+from streamll.brokers.sqlite.sink import SQLiteSink
 from streamll.core.events import StreamllEvent
 from streamll.core.wire import decode_batch, encode
 

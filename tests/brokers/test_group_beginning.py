@@ -111,8 +111,8 @@ def test_a_group_that_is_there_goes_on_where_it_is(backend):
 
 def queues(url: str, *names: str) -> list[int | None]:
     """How many messages wait in each; ``None``: there is no such queue."""
-    from streamll.brokers import rabbitmq_client
-    from streamll.brokers.rabbitmq_groups import GroupQueues
+    from streamll.brokers.rabbitmq import client as rabbitmq_client
+    from streamll.brokers.rabbitmq.groups import GroupQueues
     from streamll.brokers.source import Options
 
     async def look() -> list[int | None]:

@@ -9,8 +9,8 @@ import pytest
 
 from brokers.runs import BOUND, ends, make_run, plain, read_log
 from brokers.servers import Wire, wait_until
-from streamll.brokers import rabbitmq_publisher
-from streamll.brokers import redis as redis_broker
+from streamll.brokers.rabbitmq import publisher as rabbitmq_publisher
+from streamll.brokers.redis import sink as redis_broker
 from streamll.sinks import RabbitMQSink, RedisSink
 
 

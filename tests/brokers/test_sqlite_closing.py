@@ -8,7 +8,8 @@ import sqlite3
 import threading
 
 from streamll.brokers.source import Options
-from streamll.brokers.sqlite import SQLiteSource, connected
+from streamll.brokers.sqlite.file import connected
+from streamll.brokers.sqlite.source import SQLiteSource
 
 ROUNDS = 400
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from brokers.runs import BOUND, make_run
-from streamll.brokers import sqlite_runs
-from streamll.brokers.sqlite import TARGET, SQLiteSink, connected
+from streamll.brokers.sqlite import runs as sqlite_runs
+from streamll.brokers.sqlite.file import TARGET, connected
+from streamll.brokers.sqlite.sink import SQLiteSink
 from streamll.core.wire import decode_batch
 
 

@@ -25,7 +25,7 @@ _BROKERS = {
 def open_sink(url: str, **options: Any) -> BaseSink:
     """The sink that writes to ``url``: SQLite, Redis or RabbitMQ; options are the sink's own."""
     module, sink, _ = _broker(url)
-    made = getattr(import_module(f"streamll.brokers.{module}"), sink)(url, **options)
+    made = getattr(import_module(f"streamll.brokers.{module}.sink"), sink)(url, **options)
     assert isinstance(made, BaseSink)
     return made
 
@@ -33,14 +33,14 @@ def open_sink(url: str, **options: Any) -> BaseSink:
 def open_source(url: str, options: Options) -> Source:
     """The source that reads from ``url``."""
     module, _, source = _broker(url)
-    made: Source = getattr(import_module(f"streamll.brokers.{module}"), source)(url, options)
+    made: Source = getattr(import_module(f"streamll.brokers.{module}.source"), source)(url, options)
     return made
 
 
 def make_room(url: str) -> None:
     """Make the folder of a log that is a file, for a reader who comes before its first writer."""
     if url.startswith("sqlite:"):
-        from streamll.brokers.sqlite import path_of
+        from streamll.brokers.sqlite.file import path_of
 
         with contextlib.suppress(OSError):  # the reader says what is wrong
             Path(path_of(url)).parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def make_room(url: str) -> None:
 def default_target(url: str) -> str:
     """The name of the log that a sink for ``url`` writes to unless told otherwise."""
     module, _, _ = _broker(url)
-    target: str = import_module(f"streamll.brokers.{module}").TARGET
+    target: str = import_module(f"streamll.brokers.{module}.sink").TARGET
     return target
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamll.brokers.opening import open_sink as open_sink
-    from streamll.brokers.rabbitmq import RabbitMQSink as RabbitMQSink
-    from streamll.brokers.redis import RedisSink as RedisSink
-    from streamll.brokers.sqlite import SQLiteSink as SQLiteSink
+    from streamll.brokers.rabbitmq.sink import RabbitMQSink as RabbitMQSink
+    from streamll.brokers.redis.sink import RedisSink as RedisSink
+    from streamll.brokers.sqlite.sink import SQLiteSink as SQLiteSink
     from streamll.sinks.base import BaseSink as BaseSink
     from streamll.sinks.callback import CallbackSink as CallbackSink
     from streamll.sinks.delivery import SinkStatistics as SinkStatistics
@@ -28,9 +28,9 @@ _HOMES = {
     "JSONLSink": "sinks.jsonl",
     "MemorySink": "sinks.memory",
     "OTelSink": "sinks.otel",
-    "RabbitMQSink": "brokers.rabbitmq",
-    "RedisSink": "brokers.redis",
-    "SQLiteSink": "brokers.sqlite",
+    "RabbitMQSink": "brokers.rabbitmq.sink",
+    "RedisSink": "brokers.redis.sink",
+    "SQLiteSink": "brokers.sqlite.sink",
     "SinkStatistics": "sinks.delivery",
     "TerminalSink": "sinks.terminal",
     "open_sink": "brokers.opening",

@@ -1,19 +1,4 @@
-"""RabbitMQ 3.9 and newer. Sinks publish through ``rabbitmq_publisher``, sources read by aio-pika.
-
-A log called ``streamll`` is a durable topic exchange of that name. Bound to it are
-
-* ``streamll.log``, a stream queue: it keeps everything (up to ``max_bytes``), and any number of
-  readers go through it from wherever they want;
-* for each group ``streamll.group.<name>``, a quorum queue whose messages are shared by the group's
-  members, each until it is acknowledged. What was published before it was made comes to a group
-  that wants it through a queue beside it, see ``rabbitmq_groups``.
-
-Messages are persistent and confirmed; their routing key is the run's id. Dead letters go to a log
-like this one, ``streamll.dead``.
-
-A batch holds at most one message of each run before its confirmation is awaited, so that a message
-that was refused is sent again before the run's next one.
-"""
+"""Reading a log's stream queue, or the queue of a group."""
 
 from __future__ import annotations
 
@@ -25,121 +10,21 @@ from collections.abc import Awaitable, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from streamll.brokers import rabbitmq_client
 from streamll.brokers.opening import without_password
-from streamll.brokers.outbox import Parcel
 from streamll.brokers.overview import Overview
-from streamll.brokers.rabbitmq_groups import Membership
-from streamll.brokers.rabbitmq_publisher import Publisher
-from streamll.brokers.rabbitmq_stream import StreamSize
-from streamll.brokers.sink import BrokerSink, fill
+from streamll.brokers.rabbitmq import client as rabbitmq_client
+from streamll.brokers.rabbitmq.groups import Membership
+from streamll.brokers.rabbitmq.stream_size import StreamSize
 from streamll.brokers.source import LIMIT, WAIT, Entry, Options
 from streamll.core.errors import ConfigurationError
 from streamll.flow.worker import LoopThread
 
 if TYPE_CHECKING:
     import aio_pika
-
-URL = "amqp://localhost"
-TARGET = "streamll"
-CONFIRM_SECONDS = 10.0
-"""A RabbitMQ that confirms nothing for so long counts as away; so it does while an alarm of its own
-(memory, disk) makes it accept nothing."""
-
-MAX_BYTES = 2 * 2**30
-"""What a log keeps, unless told otherwise."""
+from streamll.brokers.rabbitmq.client import MAX_BYTES
 
 LOOK_BACK = 20_000
 """Entries that are looked at for the sake of the latest runs: a stream must be read forwards."""
-
-
-class RabbitMQSink(BrokerSink):
-    """Publishes events to a RabbitMQ exchange.
-
-    Args:
-        url: ``amqp://`` or ``amqps://``; ``rabbitmq_url`` and ``amqp_url`` are the same.
-        exchange: the log; ``target`` is the same. Its exchange and its stream queue are made
-            where they are not there yet.
-        routing_key: may hold ``{run_id}`` and names of the context.
-        max_bytes: what the log keeps, if this sink is the first to write to it.
-        prefetch_count: accepted for symmetry; consumers use it.
-        options: see ``BrokerSink``.
-    """
-
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        rabbitmq_url: str | None = None,
-        amqp_url: str | None = None,
-        exchange: str | None = None,
-        target: str | None = None,
-        routing_key: str = "{run_id}",
-        max_bytes: int = MAX_BYTES,
-        prefetch_count: int | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(**options)
-        self.url = rabbitmq_client.checked(url or rabbitmq_url or amqp_url or URL)
-        self.exchange = exchange or target or TARGET
-        self.routing_key = routing_key
-        self.max_bytes = max_bytes
-        self.prefetch_count = prefetch_count
-
-    @property
-    def destination(self) -> str:
-        return f"{without_password(self.url)} {self.exchange}"
-
-    def _connect(self) -> _Writer:
-        return _Writer(self.url, self.exchange, self.routing_key, self.max_bytes)
-
-    def _explain(self, error: BaseException) -> str:
-        return rabbitmq_client.explained(error, self.url, heard=self._confirmed > 0)
-
-
-class _Writer:
-    """A sink's connection."""
-
-    def __init__(self, url: str, exchange: str, routing_key: str, max_bytes: int) -> None:
-        self._url = url
-        self._exchange = exchange
-        self._routing_key = routing_key
-        self._max_bytes = max_bytes
-        self._publisher = self._opened()
-
-    def send(self, parcels: list[Parcel]) -> None:
-        if self._publisher.gone():
-            self._publisher.close()
-            self._publisher = self._opened()
-        for some in _no_two_of_a_run(parcels):
-            self._publisher.publish(
-                self._exchange, [(fill(self._routing_key, parcel), parcel.body) for parcel in some]
-            )
-
-    def close(self) -> None:
-        self._publisher.close()
-
-    def _opened(self) -> Publisher:
-        publisher = Publisher(self._url, CONFIRM_SECONDS)
-        try:
-            publisher.declare_log(self._exchange, self._max_bytes)
-        except BaseException:
-            publisher.close()
-            raise
-        return publisher
-
-
-def _no_two_of_a_run(parcels: list[Parcel]) -> list[list[Parcel]]:
-    """The parcels in rounds, each run's in order."""
-    rounds: list[list[Parcel]] = []
-    places: dict[str | None, int] = {}
-    for parcel in parcels:
-        place = places.get(parcel.run_id, 0)
-        places[parcel.run_id] = place + 1
-        if place == len(rounds):
-            rounds.append([])
-        rounds[place].append(parcel)
-    return rounds
 
 
 class RabbitMQSource:
@@ -178,7 +63,7 @@ class RabbitMQSource:
     async def connect(self) -> None:
         await self.close()
         self._loop = LoopThread(rabbitmq_client.THREAD)
-        await self._loop.run(asyncio.wait_for(self._connect(), CONFIRM_SECONDS))
+        await self._loop.run(asyncio.wait_for(self._connect(), rabbitmq_client.CONFIRM_SECONDS))
 
     async def read(self) -> list[Entry]:
         entries: list[Entry] = await self._there(self._read())
@@ -304,7 +189,7 @@ class RabbitMQSource:
                 content_type="application/json",
                 delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
             )
-            await exchange.publish(message, "dead", timeout=CONFIRM_SECONDS)
+            await exchange.publish(message, "dead", timeout=rabbitmq_client.CONFIRM_SECONDS)
         finally:
             await channel.close()
 

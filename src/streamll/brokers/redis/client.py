@@ -15,6 +15,12 @@ from streamll.brokers.failures import (
 from streamll.brokers.opening import split, without_password
 from streamll.core.errors import ConfigurationError
 
+URL = "redis://localhost:6379"
+
+TARGET = "streamll:events"
+
+FIELD = b"d"
+
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
 """A Redis that does not answer for so long counts as away."""

@@ -20,6 +20,17 @@ from streamll.brokers.failures import (
 from streamll.brokers.opening import split, without_password
 from streamll.core.errors import ConfigurationError
 
+URL = "amqp://localhost"
+
+TARGET = "streamll"
+
+CONFIRM_SECONDS = 10.0
+"""A RabbitMQ that confirms nothing for so long counts as away; so it does while an alarm of its own
+(memory, disk) makes it accept nothing."""
+
+MAX_BYTES = 2 * 2**30
+"""What a log keeps, unless told otherwise."""
+
 CONNECT_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
 HEARTBEAT_SECONDS = 10

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from streamll.brokers import rabbitmq_client
+from streamll.brokers.rabbitmq import client as rabbitmq_client
 
 HEARTBEAT_SECONDS = 60
 FRESH_SECONDS = 1.0

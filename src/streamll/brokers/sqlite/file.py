@@ -1,0 +1,150 @@
+"""The file: its tables, connections to it, and what a fork does to them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import weakref
+from typing import Any, ClassVar
+
+from streamll.brokers.sqlite import runs as sqlite_runs
+from streamll.core.errors import ConfigurationError
+
+SCHEME = "sqlite:///"
+
+TARGET = "streamll:events"
+
+BUSY_SECONDS = 5.0
+"""How long a file that somebody else has locked is waited for, before that counts as a failure."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS streamll_entries (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    target TEXT NOT NULL,
+    run_id TEXT,
+    first_seq INTEGER,
+    last_seq INTEGER,
+    written_at REAL NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS streamll_by_target ON streamll_entries (target, id);
+CREATE INDEX IF NOT EXISTS streamll_beginnings ON streamll_entries (target, id) WHERE first_seq = 0;
+CREATE INDEX IF NOT EXISTS streamll_outside ON streamll_entries (target, id) WHERE run_id IS NULL;
+DROP INDEX IF EXISTS streamll_by_run;
+CREATE TABLE IF NOT EXISTS streamll_groups (
+    target TEXT NOT NULL,
+    name TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (target, name)
+);
+CREATE TABLE IF NOT EXISTS streamll_claims (
+    target TEXT NOT NULL,
+    name TEXT NOT NULL,
+    entry INTEGER NOT NULL,
+    member TEXT NOT NULL,
+    since REAL NOT NULL,
+    deliveries INTEGER NOT NULL,
+    PRIMARY KEY (target, name, entry)
+);
+"""
+
+INSERT = (
+    "INSERT INTO streamll_entries (target, run_id, first_seq, last_seq, written_at, body) "
+    "VALUES (?, ?, ?, ?, ?, ?)"
+)
+
+CHECKPOINT_PAGES = 4_000
+"""Pages (of 4 KB) after which a writer brings what is new into the file itself and waits for the
+disk: four times as rarely as SQLite does by itself, since a batch waits for that."""
+
+
+def path_of(place: str | os.PathLike[str]) -> str:
+    """The file of ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or a plain path."""
+    text = os.fspath(place)
+    if "://" not in text:
+        path = text
+    elif text.startswith(SCHEME):
+        path = text[len(SCHEME) :]
+    else:
+        path = ""
+    if not path or path == ":memory:":
+        raise ConfigurationError(
+            f"{text!r} names no file that other processes could read; use sqlite:///events.db "
+            "(relative) or sqlite:////var/lib/events.db"
+        )
+    return path
+
+
+def connected(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
+    """A connection to the log, made if it is not there."""
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        if not connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE name = 'streamll_placed'"
+        ).fetchone():
+            connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}{sqlite_runs.SCHEMA}COMMIT;")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class Holder:
+    """Someone with an open connection. SQLite cannot bear one that is open across a fork: the
+    child would believe to hold the parent's locks. So all are closed before, and opened again.
+    """
+
+    alive: ClassVar[weakref.WeakSet[Holder]] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        # Held around every use of the connection: one that is closed while another thread reads
+        # from it takes the process with it.
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        Holder.alive.add(self)
+
+    def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    @classmethod
+    def before_fork(cls) -> None:
+        cls.waiting = list(cls.alive)
+        for holder in cls.waiting:
+            holder._lock.acquire()  # noqa: SLF001 - until after the fork, in both processes
+            holder._let_go()  # noqa: SLF001
+
+    @classmethod
+    def after_fork(cls) -> None:
+        waiting, cls.waiting = cls.waiting, []
+        for holder in waiting:
+            holder._lock.release()  # noqa: SLF001
+
+    waiting: ClassVar[list[Holder]] = []
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=Holder.before_fork,
+        after_in_parent=Holder.after_fork,
+        after_in_child=Holder.after_fork,
+    )
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Any:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
