@@ -164,6 +164,15 @@ def test_leaving_the_async_loop_stops_the_provider(lm, practice, kind):
     asyncio.run(main())
 
 
+def test_leaving_a_loop_stops_a_stream_that_is_kept(lm, practice):
+    practice.script(Reply(WHOLE, hold_after=8))
+    stream = SafeDSpyStream("?")
+    for _ in stream:
+        break
+    practice.requests[0].wait_closed(2)
+    assert list(stream) == []
+
+
 def test_a_stream_is_closed_from_another_thread(lm, practice):
     practice.script(Reply(WHOLE, hold_after=8))
     stream = SafeDSpyStream("?")

@@ -228,12 +228,14 @@ def test_closing_a_model_closes_its_idle_connections(make_model, practice, run):
 
     assert model.invoke_sync("x").text == "whole"
     assert practice._connections
+    kept = [model._engines.blocking()]  # so that it is closed, not just dropped
     model.close()
     assert no_connection_is_open()
 
     async def asked():
         assert (await model.invoke("x")).text == "whole"
         assert practice._connections
+        kept.extend(model._engines._by_loop.values())
         await model.aclose()
         return await asyncio.to_thread(no_connection_is_open)
 
