@@ -238,3 +238,40 @@ def test_readers_that_stand_still_in_the_log_hold_no_connection_and_no_thread(lo
 
 def threads(name):
     return sum(thread.name.startswith(name) for thread in threading.enumerate())
+
+
+def test_a_thousand_readers_who_have_everything_are_back_at_once(log):
+    """They look into the log a few at a time, so none may wait there for what may come."""
+    events = Scribe().start().text("answer", *TOKENS).events
+
+    async def come_back():
+        async with opened(log) as journal:
+            for event in events:
+                journal.sink.put(event)
+            assert await asyncio.to_thread(journal.sink.catch_up, BOUND)
+            begun = asyncio.get_running_loop().time()
+            reads = [_all(journal.history(Position("r1", events[-1].seq))) for _ in range(1_000)]
+            assert not any(await asyncio.gather(*reads))
+            return asyncio.get_running_loop().time() - begun
+
+    assert run(come_back()) < BOUND / 2  # a second or two; waiting a quarter each it was 31
+
+
+def test_a_run_that_began_elsewhere_this_moment_appears(log):
+    async def ask():
+        async with opened(log) as journal:
+            other = open_sink(log)
+            asked = asyncio.create_task(journal.appears("r1", BOUND))
+            await until(lambda: journal.feeds)  # it listens
+            other.put(Scribe().start().events[0])
+            assert await asked
+            assert not await journal.appears("nobody", 0.01)
+            assert await journal.appears("r1", 0.0)
+            other.stop()
+            return journal.feeds
+
+    assert run(ask()) == {}
+
+
+async def _all(pages):
+    return [event async for page in pages for event in page]

@@ -33,12 +33,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     ``start`` is ``"new"``, ``"beginning"``, or a cursor to read behind. With ``run_id`` only that
     run is wanted, and a source that can find its entries quickly does. ``group`` shares the log
     among its members, of which ``member`` is one; an entry that a member has had for
-    ``claim_after`` seconds without a sign of life goes to another.
+    ``claim_after`` seconds without a sign of life goes to another. Who does not want to wait for
+    what is not there yet says ``waits=False``; RabbitMQ cannot tell without waiting.
     """
 
     target: str
     start: str = "new"
     run_id: str | None = None
+    waits: bool = True
     group: str | None = None
     member: str = ""
     claim_after: float = 30.0
@@ -62,7 +64,9 @@ class Source(Protocol):
     async def connect(self) -> None: ...
 
     async def read(self) -> list[Entry]:
-        """Entries in order, or none after ``WAIT`` seconds without any."""
+        """Entries in order, or none after ``WAIT`` seconds without any (at once, if the options say
+        so and the broker can tell).
+        """
 
     def pass_over(self, receipt: object) -> None:
         """The reader has these entries, which a sink of this process wrote (what its transport

@@ -45,6 +45,9 @@ START_SECONDS = 5.0
 AWAY_SECONDS = 30.0
 """How long readers wait in silence for a log that is away, unless told otherwise."""
 
+APPEARS_SECONDS = 0.5
+"""From the beginning of a run to its first entry, at most, unless the log is very slow."""
+
 TALK = "server."
 
 
@@ -151,7 +154,9 @@ class Journal:
         Raises:
             LogAway: it cannot be read, for ``patience`` seconds.
         """
-        options = Options(target=self._target, start="beginning", run_id=position.run_id)
+        options = Options(
+            target=self._target, start="beginning", run_id=position.run_id, waits=False
+        )
         source = open_source(self.url, options)
         reading = Reading()
         if position.seq >= 0:
@@ -188,6 +193,18 @@ class Journal:
                     return  # a log that is written to all the time has no end to wait for
         finally:
             await source.close()
+
+    async def appears(self, run_id: str, seconds: float = APPEARS_SECONDS) -> bool:
+        """Whether the log has something of a run, or gets it soon: it may have begun elsewhere a
+        moment ago.
+        """
+        with self.feed(run_id) as feed:
+            async with contextlib.aclosing(self.history(Position(run_id))) as pages:
+                async for _ in pages:
+                    return True
+            if feed.start == feed.end:
+                await asyncio.wait({feed.news()}, timeout=seconds)
+            return feed.start < feed.end
 
     async def overview(self, runs: int) -> list[list[Event]]:
         """What the log says of its latest runs: the events of the first and last entry of each."""

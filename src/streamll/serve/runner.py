@@ -39,6 +39,9 @@ from streamll.serve.tail import RETRY_SECONDS
 
 logger = logging.getLogger("streamll")
 
+CHAT_APPEARS_SECONDS = 0.25
+"""What a chat's run may take to be known elsewhere. Mostly there is none: a page asks whenever it is loaded."""
+
 ALIVE_SECONDS = 5.0
 """How often a process says which runs it has, at least."""
 
@@ -198,8 +201,15 @@ class Runner:
 
     async def run_of(self, chat: str) -> str | None:
         """The latest run of a chat."""
+        key = chat_key(chat)
+        found = await self._latest_of(key)
+        if found is None and await self.journal.appears(key, CHAT_APPEARS_SECONDS):
+            found = await self._latest_of(key)
+        return found
+
+    async def _latest_of(self, key: str) -> str | None:
         found = None
-        async for events in self.journal.history(Position(chat_key(chat))):
+        async for events in self.journal.history(Position(key)):
             for event in events:
                 if event.event_type == "server.chat":
                     found = str(event.data["run_id"])
@@ -230,7 +240,7 @@ class Runner:
             if events[-1].event_type in TERMINAL:
                 return False
             known = True
-        if not known:
+        if not known and not await self.journal.appears(run_id):
             self.recent.forget(run_id)
             raise NoSuchRun("there is no such run")
         return True

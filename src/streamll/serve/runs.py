@@ -77,14 +77,22 @@ class Runs:
     async def look(self, request: Request) -> Response:
         run_id = request.path_params["run_id"]
         authorize(request, self.service.access, run_id)
-        snapshot, known = Snapshot(run_id), run_id in self.service.runner.running
-        async for events in self.service.runner.journal.history(Position(run_id)):
-            known = True
-            snapshot.feed(events)
+        snapshot, runner = Snapshot(run_id), self.service.runner
+        known = await self._tell(snapshot) or run_id in runner.running
         if not known:
-            raise self.service.no_such_run(run_id)
+            if not await runner.journal.appears(run_id):
+                raise self.service.no_such_run(run_id)
+            await self._tell(snapshot)
         lost = self.service.runner.recent.is_lost(run_id)
         return JSONResponse(snapshot.answer(lost=lost), headers={"cache-control": "no-store"})
+
+    async def _tell(self, snapshot: Snapshot) -> bool:
+        """Tell it what the log has of its run; False: nothing."""
+        known = False
+        async for events in self.service.runner.journal.history(Position(snapshot.run_id)):
+            known = True
+            snapshot.feed(events)
+        return known
 
     async def cancel(self, request: Request) -> Response:
         run_id = request.path_params["run_id"]

@@ -21,6 +21,7 @@ class Snapshot:
     """Takes events, gives what they come to."""
 
     def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
         self._told: dict[str, Any] = {"run_id": run_id, "program": None, "status": RUNNING}
         self._transcript = Transcript()
         self._last = -1

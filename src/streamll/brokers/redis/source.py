@@ -151,10 +151,10 @@ class RedisSource:
                 raise
 
     async def _read_alone(self) -> list[Entry]:
+        patience = ("BLOCK", int(WAIT * 1000)) if self._options.waits else ()
         answer = await self._redis.execute_command(
-            "XREAD", "COUNT", LIMIT, "BLOCK", int(WAIT * 1000),
-            "STREAMS", self._options.target, self._after,
-        )  # fmt: skip
+            "XREAD", "COUNT", LIMIT, *patience, "STREAMS", self._options.target, self._after
+        )
         entries = _entries(answer)
         if entries:
             self._after = entries[-1].cursor

@@ -63,7 +63,7 @@ class SQLiteSource(Holder):
 
     async def read(self) -> list[Entry]:
         take = self._read if self._options.group is None else self._claim
-        deadline = time.monotonic() + WAIT
+        deadline = time.monotonic() + (WAIT if self._options.waits else 0.0)
         while True:
             entries = await self._on_thread(take) if self._has_news() else []
             if entries or time.monotonic() >= deadline:
