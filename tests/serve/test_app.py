@@ -155,7 +155,7 @@ def test_a_run_that_was_told_of_is_there_for_every_process(
     practice, lm, serve, log, qa, monkeypatch
 ):
     """Also where the log takes longer to have its first event than others wait for news."""
-    from streamll.brokers import sqlite
+    from streamll.brokers.sqlite import sink as sqlite
 
     send = sqlite._Writer.send
 
