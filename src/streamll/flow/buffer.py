@@ -125,6 +125,16 @@ class Buffer:
         if len(self.fresh) + len(self.settled) > self.capacity:
             self._relieve()
 
+    def add_plain(self, items: list[Any]) -> bool:
+        """Add several at once, if none of them needs a look; else add none and say False."""
+        if len(items) + len(self.fresh) + len(self.settled) > self.capacity or self.overflowed:
+            return False
+        if any(issubclass(kind, Marker) for kind in set(map(type, items))):
+            return False
+        self.received += len(items)
+        self.fresh.extend(items)
+        return True
+
     def pop(self) -> Any:
         """The oldest item; a merged token joined, a mark as its gaps, one by one."""
         queue = self.settled or self.fresh

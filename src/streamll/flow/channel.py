@@ -28,7 +28,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from streamll.core.errors import ChannelClosed, ChannelOverflow, ConfigurationError
-from streamll.flow.buffer import BUFFERS, LIMIT, VOLUNTARY, Policy, Refused
+from streamll.flow.buffer import BUFFERS, LIMIT, VOLUNTARY, Marker, Policy, Refused
 from streamll.flow.waiting import (
     PATIENCE,
     LoopWaiter,
@@ -40,7 +40,7 @@ from streamll.flow.waiting import (
 
 T = TypeVar("T")
 
-END = object()
+END = Marker()
 """Comes through the inbox when the channel is closed: behind it, everything is too late."""
 
 LOOSE = 64
@@ -251,15 +251,15 @@ class Channel(Generic[T]):
 
     def _admit(self) -> None:
         inbox, buffer = self._inbox, self._buffer
-        while inbox:
-            item = inbox.popleft()
-            if item is END:
-                self._closed = True
-                continue
-            if self._closed or self._abandoned:
-                self._late += 1
-            else:
-                buffer.add(item)
+        items = [inbox.popleft() for _ in range(len(inbox))]
+        if self._closed or self._abandoned or not buffer.add_plain(items):
+            for item in items:
+                if item is END:
+                    self._closed = True
+                elif self._closed or self._abandoned:
+                    self._late += 1
+                else:
+                    buffer.add(item)
         if self._abandoned and buffer:
             buffer.clear()
         size = buffer.size

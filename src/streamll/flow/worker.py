@@ -23,7 +23,7 @@ from streamll.flow.channel import Channel
 
 T = TypeVar("T")
 
-GATHER_SECONDS = 0.03
+GATHER_SECONDS = 0.04
 """How long a thread lets items gather after a batch. A thread that is woken for every token costs
 the program more than the token does: at one per millisecond 50 µs instead of 3 (bench/README.md)."""
 
