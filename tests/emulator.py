@@ -123,7 +123,8 @@ class Session:
             stdout=theirs,
             stderr=theirs,
             cwd=cwd,
-            env={**os.environ, "TERM": "xterm-256color", **env},
+            # The terminal says how large it is; what runs the tests may have exported its own size.
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "", "LINES": "", **env},
             start_new_session=True,
         )
         os.close(theirs)

@@ -64,7 +64,8 @@ def test_a_conversation_on_a_terminal(terminal, server, columns):
     assert "Traceback" not in shown
     reply = shown.split("What jumps?")[1].split("chunks")[0]
     lines = [line for line in reply.splitlines() if line.strip()]
-    assert all(line.startswith("  ") and len(line) < columns for line in lines)
+    wrong = [line for line in lines if not (line.startswith("  ") and len(line) < columns)]
+    assert wrong == []
     assert " ".join(" ".join(lines[:-1]).split()).startswith(TEXT)  # no word was cut
     assert "chunks · first after" in shown.replace("\n", " ").replace("  ", " ")
     assert server.requests[1].body["messages"][-1]["content"] == "several\nlines"
