@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 
 import pytest
 
@@ -275,3 +276,38 @@ def test_a_run_that_began_elsewhere_this_moment_appears(log):
 
 async def _all(pages):
     return [event async for page in pages for event in page]
+
+
+def stand_still(condition):
+    """What no event loop should do."""
+    deadline = time.monotonic() + BOUND
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_a_loop_that_stands_still_holds_the_sink_back(log, monkeypatch):
+    """What the log has confirmed does not pile up behind it; afterwards all of it is heard."""
+    monkeypatch.setattr(tail, "AHEAD", 2)
+    monkeypatch.setattr(tail, "PATIENCE", BOUND)
+    events = Scribe().start().text("answer", *TOKENS[:7]).end().events
+
+    async def read():
+        async with opened(log) as journal:
+            sink = sink_of(journal, log, "own")
+            with journal.feed("r1") as feed:
+                written = []
+
+                def write():
+                    for event in events:
+                        sink.put(event)
+                        written.append(sink.catch_up(BOUND if len(written) < 2 else 0.3))
+
+                writing = threading.Thread(target=write)
+                writing.start()
+                stand_still(lambda: len(written) >= 4)
+                assert written == [True, True, False, False]
+                await until(lambda: feed.last == len(events) - 1)
+                writing.join(BOUND)
+
+    run(read())

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable
 
@@ -27,6 +29,12 @@ from streamll.core.events import Event
 logger = logging.getLogger("streamll")
 
 RETRY_SECONDS = 0.5
+
+AHEAD = 64
+"""Batches the log has confirmed that may wait for the event loop; the next one's sink waits, too."""
+
+PATIENCE = 1.0
+"""How long it does. A loop that stands still may be waiting for this very sink."""
 
 HEAD = re.compile(
     rb'\{"id":"(?P<writer>[0-9a-f]+):[0-9]+",(?:"traceparent":"[^"\\]*",)?"v":1,'
@@ -79,11 +87,21 @@ class Tail:
         """Begin, on this event loop; False: it has begun already."""
         if self._task is not None:
             return False
-        loop = asyncio.get_running_loop()
+        loop, room = asyncio.get_running_loop(), threading.Semaphore(AHEAD)
+
+        def hear(entries: list[list[Event]], receipt: object, *, has_room: bool) -> None:
+            if has_room:
+                room.release()
+            self._hear_own(entries, receipt)
 
         def confirmed(entries: list[list[Event]], receipt: object) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it all readers
-                loop.call_soon_threadsafe(self._hear_own, entries, receipt)
+            has_room = room.acquire(timeout=PATIENCE)
+            heard = functools.partial(hear, entries, receipt, has_room=has_room)
+            try:
+                loop.call_soon_threadsafe(heard)
+            except RuntimeError:  # the loop has ended, and with it all readers
+                if has_room:
+                    room.release()
 
         self._sink.confirm_to(confirmed)
         self._task = asyncio.create_task(self._listen(), name="streamll journal")
