@@ -369,7 +369,7 @@ class Channel(Generic[T]):
 
     async def _wait_async(self, waiter: LoopWaiter) -> None:
         try:
-            await waiter.wait()
+            await waiter.woken
         except BaseException:
             self._leave(waiter)
             raise

@@ -43,16 +43,13 @@ class ThreadWaiter:
 class LoopWaiter:
     """A task awaiting a future of its own, which ``wake`` resolves on the task's loop."""
 
-    __slots__ = ("_future", "_thread", "gone", "loop")
+    __slots__ = ("_thread", "gone", "loop", "woken")
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[None] = self.loop.create_future()
+        self.woken: asyncio.Future[None] = self.loop.create_future()
         self._thread = threading.get_ident()
         self.gone = False
-
-    async def wait(self) -> None:
-        await self._future
 
     def wake(self) -> bool:
         try:
@@ -65,8 +62,8 @@ class LoopWaiter:
         return True
 
     def _resolve(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
+        if not self.woken.done():
+            self.woken.set_result(None)
 
 
 PATIENCE = 0.2
