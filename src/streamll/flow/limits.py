@@ -45,7 +45,7 @@ class Slots:
         if self._taken_at_once(waiter, cap):
             return
         try:
-            await waiter.wait()
+            await waiter.woken
         except BaseException:
             if not self._withdrawn(waiter):
                 self.give()
