@@ -86,3 +86,14 @@ def test_who_wraps_a_hook_keeps_what_he_wrapped(lm, heard, monkeypatch):
     assert len(heard.of("run.start")) == 1
     streamll.uninstall()
     assert dspy.Module.__call__ is not ours
+
+
+def test_a_hook_that_somebody_has_taken_off_is_put_on_again(lm, heard):
+    streamll.uninstall()
+    original = dspy.Module.__call__
+    program = streamll.instrument(QA(), stream_fields="*", sinks=[heard])
+    dspy.Module.__call__ = original
+    streamll.uninstall()
+    streamll.instrument(program, stream_fields="*", sinks=[heard])
+    answer = program("Why?").answer
+    assert heard.text("answer") == answer

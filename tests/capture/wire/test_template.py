@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from frames import Ear
+from frames import Ear, read
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,3 +120,23 @@ def test_of_a_long_reply_only_the_beginning_is_read_whole(
         reading.frame(data)
     assert ear.joined("text") == "".join(words)
     assert len(whole) < len(opening) + 5
+
+
+def test_what_changes_how_text_is_kept_ends_a_template():
+    """Text behind a block of a list is that block's, though its frame looks like those before."""
+    ear = Ear()
+    blocks = [{"type": "text", "text": "four"}]
+    listed = {"id": "c-1", "choices": [{"index": 0, "delta": {"content": blocks}}]}
+    ended = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    reading = read(
+        chat.ChatAssembler(ear),
+        frame("one"),
+        frame("two"),
+        frame("three"),
+        listed,
+        frame("five"),
+        ended,
+    )
+    assert ear.joined("text") == "onetwothreefourfive"
+    [choice] = reading.body()["choices"]
+    assert choice["message"]["content"] == [{"type": "text", "text": "onetwothreefourfive"}]

@@ -80,11 +80,12 @@ def uninstall() -> None:
     """
     with _lock:
         for (owner, name), (original, ours) in list(_hooks.items()):
-            if vars(owner).get(name) is not ours:
+            found = vars(owner).get(name, _ABSENT)
+            if found is not ours and found is not original:
                 continue
-            if original is _ABSENT:
+            if found is ours and original is _ABSENT:
                 delattr(owner, name)
-            else:
+            elif found is ours:
                 setattr(owner, name, original)
             del _hooks[owner, name]
         stand_in.uninstall()
