@@ -43,6 +43,7 @@ RULES = {
             ".services",
             ".operations",
             ".flow",
+            ".streams",
         }
     ),
     # plain synchronous Python: data in, events out
@@ -50,7 +51,8 @@ RULES = {
     "configuration": Rule({".core", "msgspec"}),
     "context": Rule({".configuration", ".core", "msgspec"}),
     # waiting: threads and event loops
-    "flow": Rule({".core", ".flow", "anyio", "msgspec"}, within={"regex", "rich"}),
+    "flow": Rule({".core", ".flow", "anyio", "msgspec"}),
+    "streams": Rule({".core", ".flow", ".streams", "anyio", "msgspec"}, within={"regex", "rich"}),
     # how a run looks in a terminal, as data; rich only draws
     "terminal": Rule({".core", ".terminal"}, within={"rich"}),
     "sinks": Rule(
@@ -65,12 +67,12 @@ RULES = {
     "consumer": Rule({".brokers", ".consumer", ".core", ".flow", "msgspec"}),
     # the only part that imports dspy and what DSPy itself stands on
     "capture": Rule(
-        {".capture", ".configuration", ".context", ".core", ".flow", "msgspec"}
+        {".capture", ".configuration", ".context", ".core", ".flow", ".streams", "msgspec"}
         | {"anyio", "dspy", "json_repair", "pydantic", "typing_extensions"},
         within={".serve", ".sinks", "httpcore", "httpx", "litellm"},
     ),
     # the seeds' spellings of what the rest does
-    "compat": Rule({".capture", ".compat", ".core", ".flow", "dspy"}),
+    "compat": Rule({".capture", ".compat", ".core", ".flow", ".streams", "dspy"}),
     # a server of its own; only what makes a `dspy.LM` for it, or records one, knows DSPy
     "testing": Rule(
         {".core", ".sinks", ".testing", "h11", "msgspec"},
@@ -78,12 +80,21 @@ RULES = {
     ),
     # models to talk to: the other part that imports dspy, for its provider client
     "services": Rule(
-        {".capture", ".configuration", ".core", ".flow", ".services", "dspy", "msgspec"}
+        {".capture", ".configuration", ".core", ".flow", ".streams", ".services", "dspy", "msgspec"}
     ),
     # conversations are plain data; reading one back needs no model
-    "session": Rule({".core", ".flow", ".session", "msgspec"}, within={".services"}),
+    "session": Rule({".core", ".flow", ".streams", ".session", "msgspec"}, within={".services"}),
     "operations": Rule(
-        {".core", ".flow", ".operations", ".services", ".session", ".terminal", "msgspec"}
+        {
+            ".core",
+            ".flow",
+            ".streams",
+            ".operations",
+            ".services",
+            ".session",
+            ".terminal",
+            "msgspec",
+        }
     ),
     # a web server over the log; programs are reached by `streamll.stream` alone
     "serve": Rule(
@@ -93,6 +104,7 @@ RULES = {
             ".consumer",
             ".core",
             ".flow",
+            ".streams",
             ".serve",
             ".sinks",
             "msgspec",
@@ -106,6 +118,7 @@ RULES = {
         within={
             ".",
             ".flow",
+            ".streams",
             ".brokers",
             ".consumer",
             ".operations",
@@ -130,11 +143,11 @@ ROOMS: dict[str, set[str]] = {
     "tap": {"run"},
     "typed": {"run"},
     "reply": {"inside_dspy", "run", "typed"},
-    "govern": {"inside_dspy", "tap"},
+    "policy": {"inside_dspy", "tap"},
     "instrument": {"run"},
-    "hooks": {"govern", "inside_dspy", "instrument", "reply", "run", "tap"},
-    "performance": {"govern", "run"},
-    "stream": {"hooks", "performance", "run", "typed"},
+    "hooks": {"policy", "inside_dspy", "instrument", "reply", "run", "tap"},
+    "running": {"policy", "run"},
+    "stream": {"hooks", "running", "run", "typed"},
     "streamify": {"hooks", "inside_dspy", "reply", "run"},
     "watch": {"hooks", "run"},
 }

@@ -56,39 +56,46 @@ if TYPE_CHECKING:
     from streamll.core.events import Event, StreamllEvent, TokenEvent
     from streamll.core.partials import ArgumentsReader, Partials, PartialValue
     from streamll.flow.breaker import CircuitBreaker
-    from streamll.flow.collect import Collected
     from streamll.flow.config import StreamConfig
-    from streamll.flow.many import collect_stream
-    from streamll.flow.merge import aggregate_streams
-    from streamll.flow.operators import buffer, filter_tokens, map_tokens, smooth, throttle, to_file
-    from streamll.flow.progress import StreamProgress, with_progress
-    from streamll.flow.stream_events import StreamEvent
     from streamll.operations import StreamingChat, communicate, communicate_stream
     from streamll.serve.responses import sse_response
     from streamll.serve.sockets import websocket_stream
     from streamll.services import InvokeStream, iModel
     from streamll.session import Branch, Message, Session
+    from streamll.streams.collect import Collected
+    from streamll.streams.many import collect_stream
+    from streamll.streams.merge import aggregate_streams
+    from streamll.streams.operators import (
+        buffer,
+        filter_tokens,
+        map_tokens,
+        smooth,
+        throttle,
+        to_file,
+    )
+    from streamll.streams.progress import StreamProgress, with_progress
+    from streamll.streams.stream_events import StreamEvent
 
 _HOMES = {
     "CircuitBreaker": "flow.breaker",
     "StreamConfig": "flow.config",
-    "Collected": "flow.collect",
-    "collect_stream": "flow.many",
-    "aggregate_streams": "flow.merge",
-    "StreamEvent": "flow.stream_events",
+    "Collected": "streams.collect",
+    "collect_stream": "streams.many",
+    "aggregate_streams": "streams.merge",
+    "StreamEvent": "streams.stream_events",
     "DSpyStream": "compat.rust",
     "DSPyStream": "compat.rust",
     "SafeDSpyStream": "compat.rust",
     "gather_streams": "compat.rust",
     "ConcurrentStreamProcessor": "compat.rust",
-    "smooth": "flow.operators",
-    "throttle": "flow.operators",
-    "buffer": "flow.operators",
-    "map_tokens": "flow.operators",
-    "filter_tokens": "flow.operators",
-    "to_file": "flow.operators",
-    "with_progress": "flow.progress",
-    "StreamProgress": "flow.progress",
+    "smooth": "streams.operators",
+    "throttle": "streams.operators",
+    "buffer": "streams.operators",
+    "map_tokens": "streams.operators",
+    "filter_tokens": "streams.operators",
+    "to_file": "streams.operators",
+    "with_progress": "streams.progress",
+    "StreamProgress": "streams.progress",
     "CircuitOpen": "core.errors",
     "StreamTimeout": "core.errors",
     "TotalTimeout": "core.errors",

@@ -22,7 +22,7 @@ CONTENT = ("inputs", "outputs", "prompts", "tools", "errors")
 Redact = Callable[[Event], "Event | None"]
 
 
-class Outlet(Protocol):
+class Receiver(Protocol):
     """Where a run puts its events: a sink, or a stream's channel. Never blocks or raises."""
 
     def put(self, event: Event, /) -> None: ...
@@ -31,7 +31,7 @@ class Outlet(Protocol):
 class Configuration(msgspec.Struct, kw_only=True):
     """What ``configure`` sets. See there."""
 
-    sinks: tuple[Outlet, ...] = ()
+    sinks: tuple[Receiver, ...] = ()
     redact: Redact | None = None
     include: frozenset[str] = frozenset()
     include_limit: int = 10_000
@@ -88,7 +88,7 @@ class Configured:
 
 def configure(
     *,
-    sinks: Iterable[Outlet] | None = None,
+    sinks: Iterable[Receiver] | None = None,
     redact: Redact | bool | None = False,
     include: Iterable[str] | None = None,
     include_limit: int | None = None,
@@ -143,11 +143,11 @@ def _checked_content(include: Iterable[str]) -> frozenset[str]:
     return names
 
 
-def checked_sinks(sinks: Any) -> tuple[Outlet, ...]:
+def checked_sinks(sinks: Any) -> tuple[Receiver, ...]:
     """``sinks`` as a tuple, each once; a clear error for what is not a sink."""
     if isinstance(sinks, (str, bytes)) or not isinstance(sinks, Iterable):
         raise ConfigurationError(f"sinks must be a list of sinks, not {type(sinks).__name__}")
-    unique: list[Outlet] = []
+    unique: list[Receiver] = []
     for sink in sinks:
         if isinstance(sink, type) or not callable(getattr(sink, "put", None)):
             raise ConfigurationError(

@@ -58,7 +58,7 @@ def _nobody() -> Publisher | None:
 _current_publisher: Callable[[], Publisher | None] = _nobody
 
 
-def find_publisher_with(finder: Callable[[], Publisher | None]) -> None:
+def set_run_finder(finder: Callable[[], Publisher | None]) -> None:
     """Tell this module how to find the current run (called once, by ``capture``)."""
     global _current_publisher  # noqa: PLW0603
     _current_publisher = finder

@@ -7,7 +7,7 @@ from typing import Any
 
 from dspy.clients import execution
 
-from streamll.capture.tap import stand_in
+from streamll.capture.tap import engine
 from streamll.core.errors import Unwind
 
 
@@ -101,13 +101,13 @@ def tapped(make: Any = Notes) -> Any:
     def select(lm: Any, call: Any, asynchronous: bool) -> Any:
         backend, request, provider = original(lm, call, asynchronous)
         listeners.append(make())
-        tap = stand_in.tap(backend, request, listeners[-1], asynchronous)
+        tap = engine.tap(backend, request, listeners[-1], asynchronous)
         return tap, request, provider
 
     execution._select_engine = select
-    stand_in.install()
+    engine.install()
     try:
         yield listeners
     finally:
         execution._select_engine = original
-        stand_in.uninstall()
+        engine.uninstall()

@@ -29,7 +29,7 @@ class Outer(dspy.Module):
             return dspy.Prediction(
                 tokens=tokens,
                 text=events.text("answer"),
-                spelt=events.text("generate.predict.answer"),
+                qualified_name=events.text("generate.predict.answer"),
                 answer=answer,
             )
 
@@ -39,7 +39,7 @@ def test_an_inner_program_calls_its_predictors_as_it_would_alone(fields, heard):
     """X4: in ``fields``, ``text`` and ``tokens``; the events' names are those in the whole run."""
     outer = streamll.instrument(Outer(fields), sinks=[heard])
     said = outer(question="Why?")
-    assert said.tokens == said.text == said.spelt == said.answer
+    assert said.tokens == said.text == said.qualified_name == said.answer
     assert {t.predictor for t in heard.of("token")} == {"inner.generate.predict"}
 
 

@@ -14,7 +14,7 @@ from dspy.utils.dummies import DummyLM
 from scenarios import ATLAS, TEXT, refusing_streams
 from tapping import Notes, tapped
 
-from streamll.capture.tap import stand_in
+from streamll.capture.tap import engine
 from streamll.testing import Fault, Reply, ToolCall
 
 ROUTES = [
@@ -159,8 +159,8 @@ def test_many_calls_at_once_hear_only_themselves(practice):
     """X4: threads and tasks, both engines."""
     practice.respond(lambda request: f"You said: {request.messages[-1].text}")
     questions = [f"question {number}" for number in range(40)]
-    for engine in ("lm15", "litellm"):
-        lm = practice.lm(engine=engine)
+    for engine_name in ("lm15", "litellm"):
+        lm = practice.lm(engine=engine_name)
 
         async def together(lm=lm):
             return await asyncio.gather(*(lm.acall(question) for question in questions))
@@ -386,7 +386,7 @@ def test_a_raising_listener_changes_nothing(practice, wire, engine, asynchronous
 
 
 def test_this_dspy_is_supported():
-    assert stand_in.unsupported() is None
+    assert engine.unsupported() is None
 
 
 def test_uninstalling_puts_everything_back(practice):

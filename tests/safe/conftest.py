@@ -8,7 +8,7 @@ import dspy
 import pytest
 from outcomes import run_async, run_sync
 
-from streamll.capture.govern.providers import breaker_of
+from streamll.capture.policy.providers import breaker_of
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -10,8 +10,8 @@ from outcomes import TEXT, WHOLE, continuation, run_sync
 
 import streamll
 from streamll import CircuitBreaker, StreamConfig
-from streamll.capture.govern.continuing import Seam
-from streamll.capture.govern.providers import breaker_of, provider_key
+from streamll.capture.policy.continuing import Continuation
+from streamll.capture.policy.providers import breaker_of, provider_key
 from streamll.testing import Fault, Reply, ToolCall
 
 CONTINUE = StreamConfig(on_partial="continue", retry_delay=0.01)
@@ -56,7 +56,7 @@ def test_a_text_is_continued_as_often_as_it_is_cut(practice, run, lm):
 def test_blanks_at_the_seam_are_said_once(before, after, expected):
     from dspy import lm15
 
-    seam = Seam(before, lm15.Request(model="m", messages=(lm15.Message.user("?"),)))
+    seam = Continuation(before, lm15.Request(model="m", messages=(lm15.Message.user("?"),)))
     assert before + "".join(seam.rest_of(character) for character in after) == expected
     assert seam.request.messages[-1].parts[0].text == before.rstrip()
 

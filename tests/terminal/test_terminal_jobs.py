@@ -71,7 +71,7 @@ def test_a_program_that_is_killed_leaves_the_terminal_as_it_was(tmp_path, how):
 
 PROGRESS = """
 import time
-from streamll.flow.progress import LiveLines
+from streamll.streams.progress import LiveLines
 ticks = iter(range(10**9))
 with LiveLines(lambda: [f"line {next(ticks)}"]):
     time.sleep(60)

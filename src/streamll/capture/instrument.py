@@ -13,7 +13,7 @@ from streamll.capture.run.enter import Capture, check_fields, declare, declared
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.scope import current_scope
 from streamll.capture.run.status import Statuses
-from streamll.configuration import Outlet, checked_sinks, logger
+from streamll.configuration import Receiver, checked_sinks, logger
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event
 
@@ -29,7 +29,7 @@ def instrument(
     /,
     *,
     stream_fields: Iterable[str] | None = None,
-    sinks: Iterable[Outlet] | None = None,
+    sinks: Iterable[Receiver] | None = None,
     on_token: OnToken | None = None,
     status: StatusMessageProvider | None = None,
 ) -> Target: ...
@@ -37,7 +37,7 @@ def instrument(
 def instrument(
     *,
     stream_fields: Iterable[str] | None = None,
-    sinks: Iterable[Outlet] | None = None,
+    sinks: Iterable[Receiver] | None = None,
     on_token: OnToken | None = None,
     status: StatusMessageProvider | None = None,
 ) -> Callable[[Target], Target]: ...
@@ -48,7 +48,7 @@ def instrument(
     /,
     *,
     stream_fields: Iterable[str] | None = None,
-    sinks: Iterable[Outlet] | None = None,
+    sinks: Iterable[Receiver] | None = None,
     on_token: OnToken | None = None,
     status: StatusMessageProvider | None = None,
 ) -> Any:

@@ -1,7 +1,7 @@
 """``stream``: run a program and read its events while it runs.
 
 ``with`` gives a ``Stream``, ``async with`` an ``AsyncStream``. Both are thin shells over one
-``Performance``. Leaving the block before the program has ended stops it and closes the
+``ProgramRun``. Leaving the block before the program has ended stops it and closes the
 provider's connection.
 """
 
@@ -13,11 +13,11 @@ from types import TracebackType
 from typing import Any
 
 from streamll.capture.hooks.patch import install
-from streamll.capture.performance import Performance
 from streamll.capture.run.enter import catch_up, check_fields
 from streamll.capture.run.fields import FieldSelection
+from streamll.capture.running import ProgramRun
 from streamll.capture.typed.reading import AsyncTypedReading, TypedReading
-from streamll.configuration import Outlet, checked_sinks
+from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import ChannelClosed, StreamllError
 from streamll.core.events import Event, TokenEvent
 from streamll.flow.config import StreamConfig
@@ -31,7 +31,7 @@ def stream(
     *,
     fields: str | Iterable[str] = "*",
     config: StreamConfig | None = None,
-    sinks: Iterable[Outlet] = (),
+    sinks: Iterable[Receiver] = (),
     keep_text: bool = True,
 ) -> Callable[..., Call]:
     """Make ``program`` readable while it runs.
@@ -60,8 +60,8 @@ def stream(
     own = checked_sinks(sinks)
 
     def call(*args: Any, **kwargs: Any) -> Call:
-        def perform() -> Performance:
-            return Performance(program, selection, config, own, keep_text, args, kwargs)
+        def perform() -> ProgramRun:
+            return ProgramRun(program, selection, config, own, keep_text, args, kwargs)
 
         return Call(perform, program)
 
@@ -71,16 +71,16 @@ def stream(
 class Call:
     """One call of a streamed program; starts when it is entered."""
 
-    def __init__(self, performance: Callable[[], Performance], program: Any = None) -> None:
+    def __init__(self, program_run: Callable[[], ProgramRun], program: Any = None) -> None:
         self.program = program
-        self._performance = performance
+        self._program_run = program_run
         self._stream: Stream | None = None
         self._async_stream: AsyncStream | None = None
 
-    def _start(self) -> Performance:
+    def _start(self) -> ProgramRun:
         if self._stream is not None or self._async_stream is not None:
             raise StreamllError("this call has been entered already; call the stream once more")
-        return self._performance()
+        return self._program_run()
 
     def __enter__(self) -> Stream:
         self._stream = Stream(self._start())
@@ -117,45 +117,45 @@ class Call:
 class Stream(TypedReading):
     """The events of a running program, read from this thread. Made by ``with stream(…)(…)``."""
 
-    _performance: Performance
+    _program_run: ProgramRun
 
-    def __init__(self, performance: Performance) -> None:
-        self._performance = performance
-        self._thread = performance.start_thread()
+    def __init__(self, program_run: ProgramRun) -> None:
+        self._program_run = program_run
+        self._thread = program_run.start_thread()
 
     def __del__(self) -> None:
-        self._performance.leave()  # it may have been dropped without having been left
+        self._program_run.leave()  # it may have been dropped without having been left
 
     def __iter__(self) -> Iterator[Event]:
         """Events as they happen. After ``run.error`` the program's own exception is raised."""
         return self
 
     def __next__(self) -> Event:
-        performance = self._performance
-        if not performance.ahead:
+        program_run = self._program_run
+        if not program_run.ahead:
             try:
-                performance.ahead.extend(performance.channel.get_batch(READ_AHEAD))
+                program_run.ahead.extend(program_run.channel.get_batch(READ_AHEAD))
             except ChannelClosed:
-                performance.raise_error()
+                program_run.raise_error()
                 raise StopIteration from None
-        return performance.saw(performance.ahead.popleft())
+        return program_run.saw(program_run.ahead.popleft())
 
     def tokens(self, field: str | None = None) -> Iterator[str]:
         """The text of ``field`` (default: of every field) as it comes.
 
         Text that a retry supersedes cannot be taken back here; read the events for that.
         """
-        spelt = field and self._performance.spelt(field)
-        return (text for event in self if (text := token_of(event, spelt)))
+        qualified_name = field and self._program_run.qualified_name(field)
+        return (text for event in self if (text := token_of(event, qualified_name)))
 
     @property
     def value(self) -> Any:
         """What the program has returned; ``None`` until then."""
-        return self._performance.value
+        return self._program_run.value
 
     def text(self, field: str) -> str:
         """What has been read of ``field``, corrected and without superseded attempts."""
-        return self._performance.text(field)
+        return self._program_run.text(field)
 
     def result(self) -> Any:
         """Read to the end and return the program's ``Prediction``, or raise its error.
@@ -165,73 +165,73 @@ class Stream(TypedReading):
         """
         for _ in self:
             pass
-        return self._performance.value
+        return self._program_run.value
 
     def close(self) -> None:
         """Stop reading; stops the program if it is still running."""
-        self._performance.leave()
+        self._program_run.leave()
         self._thread.join(0.1)  # an unwound program ends at once; a blocking tool may not
-        catch_up(self._performance.scope.outlets)
+        catch_up(self._program_run.scope.receivers)
 
 
 class AsyncStream(AsyncTypedReading):
     """The same for an event loop. Made by ``async with stream(…)(…)``."""
 
-    _performance: Performance
+    _program_run: ProgramRun
 
-    def __init__(self, performance: Performance) -> None:
-        self._performance = performance
-        performance.channel.read_on(asyncio.get_running_loop())
+    def __init__(self, program_run: ProgramRun) -> None:
+        self._program_run = program_run
+        program_run.channel.read_on(asyncio.get_running_loop())
         self._task: asyncio.Task[None] | None = None
-        if performance.is_async:
-            self._task = performance.start_task()
+        if program_run.is_async:
+            self._task = program_run.start_task()
         else:
-            performance.start_thread()
+            program_run.start_thread()
 
     def __del__(self) -> None:
-        self._performance.leave()
+        self._program_run.leave()
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
 
     async def __anext__(self) -> Event:
-        performance = self._performance
-        if not performance.ahead:
+        program_run = self._program_run
+        if not program_run.ahead:
             try:
-                performance.ahead.extend(await performance.channel.get_batch_async(READ_AHEAD))
+                program_run.ahead.extend(await program_run.channel.get_batch_async(READ_AHEAD))
             except ChannelClosed:
-                performance.raise_error()
+                program_run.raise_error()
                 raise StopAsyncIteration from None
-        return performance.saw(performance.ahead.popleft())
+        return program_run.saw(program_run.ahead.popleft())
 
     async def tokens(self, field: str | None = None) -> AsyncIterator[str]:
         """See ``Stream.tokens``."""
         async for event in self:
-            if text := token_of(event, field and self._performance.spelt(field)):
+            if text := token_of(event, field and self._program_run.qualified_name(field)):
                 yield text
 
     @property
     def value(self) -> Any:
         """See ``Stream.value``."""
-        return self._performance.value
+        return self._program_run.value
 
     def text(self, field: str) -> str:
         """See ``Stream.text``."""
-        return self._performance.text(field)
+        return self._program_run.text(field)
 
     async def result(self) -> Any:
         """See ``Stream.result``."""
         async for _ in self:
             pass
-        return self._performance.value
+        return self._program_run.value
 
     async def aclose(self) -> None:
         """Stop reading; stops the program if it is still running."""
-        self._performance.leave()
+        self._program_run.leave()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=1.0)
-        if not catch_up(self._performance.scope.outlets, 0):
-            await asyncio.to_thread(catch_up, self._performance.scope.outlets)
+        if not catch_up(self._program_run.scope.receivers, 0):
+            await asyncio.to_thread(catch_up, self._program_run.scope.receivers)
 
 
 def token_of(event: Event, field: str | None) -> str:

@@ -9,7 +9,7 @@ from streamll.capture.hooks.patch import install
 from streamll.capture.run import enter
 from streamll.capture.run.enter import Capture, watch_with
 from streamll.capture.run.fields import FieldSelection
-from streamll.configuration import Outlet, checked_sinks
+from streamll.configuration import Receiver, checked_sinks
 
 
 class Watching:
@@ -36,7 +36,7 @@ class Watching:
 
 
 def watch(
-    *, fields: str | Iterable[str] = "*", sinks: Iterable[Outlet] | None = None, web: bool = False
+    *, fields: str | Iterable[str] = "*", sinks: Iterable[Receiver] | None = None, web: bool = False
 ) -> Watching:
     """Show every DSPy program of this process: fields, steps, tools, turns, retries, cost.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamll import StreamConfig
-    from streamll.flow.progress import Follower
+    from streamll.streams.progress import Follower
     from streamll.testing import PracticeServer
 
 SIMPLE = "Explain async programming"
@@ -53,7 +53,7 @@ def simple(shown: Demonstration) -> None:
 def concurrent(shown: Demonstration) -> None:
     """Several questions at once, a bar for each."""
     from streamll import gather_streams
-    from streamll.flow.progress import Follower, LiveLines
+    from streamll.streams.progress import Follower, LiveLines
 
     del shown
     say(f"Processing {len(QUESTIONS)} questions concurrently...\n")
@@ -85,7 +85,7 @@ def bar(follower: Follower, width: int) -> str:
 def aggregate(shown: Demonstration) -> None:
     """Several streams merged into one, each text with its source."""
     from streamll import SafeDSpyStream, StreamEvent, aggregate_streams
-    from streamll.flow.progress import LiveLines
+    from streamll.streams.progress import LiveLines
 
     del shown
     say(f"Merging {len(QUESTIONS)} streams...\n")
@@ -159,7 +159,7 @@ class Attempts:
 
         import streamll
         from streamll.core.events import LMSuperseded, LMWaiting
-        from streamll.flow.stream_events import Translator
+        from streamll.streams.stream_events import Translator
 
         translator = Translator()
         stream = streamll.stream(dspy.Predict("question -> answer"), config=config)

@@ -14,14 +14,14 @@ from typing import Any, Generic, TypeVar
 
 import dspy
 
-from streamll.capture.govern.providers import key_of_program
+from streamll.capture.policy.providers import key_of_program
 from streamll.capture.stream import AsyncStream, Call, Stream, stream
 from streamll.core.errors import ConfigurationError, StreamCancelled
 from streamll.core.events import TokenEvent
 from streamll.flow.closing import Closing
 from streamll.flow.config import StreamConfig
-from streamll.flow.many import MAX_CONCURRENT, gather
-from streamll.flow.stream_events import StreamEvent, Translator
+from streamll.streams.many import MAX_CONCURRENT, gather
+from streamll.streams.stream_events import StreamEvent, Translator
 
 T = TypeVar("T")
 

@@ -45,7 +45,7 @@ from streamll.core.events import (
     UnknownEvent,
     own_fields,
 )
-from streamll.core.plain import plain, render
+from streamll.core.jsonable import plain, render
 
 VERSION = 1
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import streamll
-from streamll.core.aftermath import Aftermath
+from streamll.core.closing import RunCloser
 from streamll.core.errors import StreamCancelled, StreamllError
 from streamll.core.events import (
     NOBODY,
@@ -329,7 +329,7 @@ class Runner:
     async def _report_lost(self, feed: Feed) -> None:
         """Close a run in the log whose process is gone, so that every reader comes to an end."""
         self._reported.add(feed.run_id)
-        aftermath, last = Aftermath(feed.run_id), -1
+        aftermath, last = RunCloser(feed.run_id), -1
         try:
             async for events in self.journal.history(Position(feed.run_id)):
                 last = items_of(events, last)[-1].last

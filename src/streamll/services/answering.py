@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from streamll.capture.govern.call import GovernedCall, Governor
 from streamll.capture.hooks.callbacks import CALLBACK
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID
+from streamll.capture.policy.call import CallPolicy, SupervisedCall
 from streamll.capture.reply.lm_call import LMCall
 from streamll.capture.run.scope import current_scope
 from streamll.core.errors import CircuitOpen, Unwind
@@ -62,7 +62,7 @@ class Answering:
             await waits.hook(self.hooks.before, question)
             request = question.request(self.door)
             with lm_call(f"{self.name}/{question.model}", question) as call:
-                governed = GovernedCall(_governor(call), Listening(reply, call), breaker)
+                governed = SupervisedCall(_governor(call), Listening(reply, call), breaker)
                 response = await waits.complete(self.engines, self.limits, governed, request)
                 reply.complete(response)
                 cost = (
@@ -87,7 +87,7 @@ class Answering:
             complain(hook, error)
 
 
-def _governor(call: LMCall) -> Governor:
+def _governor(call: LMCall) -> CallPolicy:
     governor = call.scope.governor
     assert governor is not None, "every question is asked inside a stream with a config"
     return governor

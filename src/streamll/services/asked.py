@@ -11,7 +11,7 @@ from streamll.capture.run.enter import watched_sinks
 from streamll.capture.run.scope import current_scope
 from streamll.capture.stream import AsyncStream, Call, Stream, stream
 from streamll.capture.tap.waits import run_blocking
-from streamll.configuration import Outlet, configuration
+from streamll.configuration import Receiver, configuration
 from streamll.flow.breaker import CircuitBreaker
 from streamll.flow.config import StreamConfig
 from streamll.services.answering import Answering
@@ -33,7 +33,7 @@ class Asked:
         how: Answering,
         question: Question,
         config: StreamConfig,
-        sinks: tuple[Outlet, ...],
+        sinks: tuple[Receiver, ...],
         *,
         name: str,
         breaker: CircuitBreaker | None,
@@ -57,7 +57,7 @@ class Asked:
             self._sinks
             or configuration.sinks
             or watched_sinks()
-            or (outer is not None and outer.outlets)
+            or (outer is not None and outer.receivers)
         )
 
     def __enter__(self) -> Stream:

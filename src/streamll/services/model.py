@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from dspy import lm15
 
-from streamll.configuration import Outlet, checked_sinks
+from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import ConfigurationError
 from streamll.flow.breaker import breaker_for
 from streamll.flow.closing import Closing
@@ -85,7 +85,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         config: StreamConfig | None = None,
         limits: Limits | None = None,
         hooks: Hooks | None = None,
-        sinks: Iterable[Outlet] = (),
+        sinks: Iterable[Receiver] = (),
         **options: Any,
     ) -> None:
         if model is None:
@@ -138,7 +138,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         *,
         model: str | None = None,
         config: StreamConfig | None = None,
-        sinks: Iterable[Outlet] = (),
+        sinks: Iterable[Receiver] = (),
         **options: Any,
     ) -> InvokeStream:
         """The reply as text while it comes: ``async for chunk in …``, or plain ``for``.
@@ -158,7 +158,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         *,
         model: str | None = None,
         config: StreamConfig | None = None,
-        sinks: Iterable[Outlet] = (),
+        sinks: Iterable[Receiver] = (),
         **options: Any,
     ) -> Asked:
         """The reply as events: ``with model.events(…) as events:``, or ``async with``.
@@ -174,7 +174,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         *,
         model: str | None = None,
         config: StreamConfig | None = None,
-        sinks: Iterable[Outlet] = (),
+        sinks: Iterable[Receiver] = (),
         **options: Any,
     ) -> Invocation:
         """``await`` it for a ``Calling``: ``.execution.response.data`` is the text.
@@ -191,7 +191,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         *,
         model: str | None = None,
         config: StreamConfig | None = None,
-        sinks: Iterable[Outlet] = (),
+        sinks: Iterable[Receiver] = (),
         **options: Any,
     ) -> Calling:
         """The same, waiting for it in this thread."""
@@ -203,7 +203,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         model: str | None,
         options: Options,
         config: StreamConfig,
-        sinks: Iterable[Outlet],
+        sinks: Iterable[Receiver],
     ) -> Asked:
         self._route.check_key(given=self._has_key)
         own = self.backend.config

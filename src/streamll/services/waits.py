@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from streamll.capture.govern.attempts import InThread, OnLoop, governed
-from streamll.capture.govern.call import GovernedCall
-from streamll.capture.tap.stand_in import tap
+from streamll.capture.policy.attempts import InThread, OnLoop, governed
+from streamll.capture.policy.call import SupervisedCall
+from streamll.capture.tap.engine import tap
 from streamll.capture.tap.waits import run_blocking
 from streamll.services import hooks
 from streamll.services.engines import Engines
@@ -21,7 +21,7 @@ from streamll.services.limits import Limits
 
 class Waits(Protocol):
     async def complete(
-        self, engines: Engines, limits: Limits, call: GovernedCall, request: Any
+        self, engines: Engines, limits: Limits, call: SupervisedCall, request: Any
     ) -> Any:
         """The reply to one request, in as many attempts as ``call`` allows, each within limits."""
 
@@ -33,7 +33,7 @@ class Waits(Protocol):
 
 class Blocking:
     async def complete(
-        self, engines: Engines, limits: Limits, call: GovernedCall, request: Any
+        self, engines: Engines, limits: Limits, call: SupervisedCall, request: Any
     ) -> Any:
         heard: Any = call
         engine = tap(engines.blocking(), request, heard, asynchronous=False)
@@ -49,7 +49,7 @@ class Blocking:
 
 class Suspending:
     async def complete(
-        self, engines: Engines, limits: Limits, call: GovernedCall, request: Any
+        self, engines: Engines, limits: Limits, call: SupervisedCall, request: Any
     ) -> Any:
         heard: Any = call
         engine = tap(engines.suspending(request), request, heard, asynchronous=True)
@@ -75,7 +75,7 @@ def _cost(response: Any, provider: str, model: str) -> float | None:
 class _Within:
     """An engine whose requests wait for their turn."""
 
-    def __init__(self, engine: Any, limits: Limits, call: GovernedCall) -> None:
+    def __init__(self, engine: Any, limits: Limits, call: SupervisedCall) -> None:
         self._engine = engine
         self._limits = limits
         self._call = call

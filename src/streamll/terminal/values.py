@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from streamll.core.events import FieldPartial
+from streamll.core.jsonable import plain
 from streamll.core.partials import PartialValue
-from streamll.core.plain import plain
 from streamll.terminal import text as tx
 
 PENDING = "·"

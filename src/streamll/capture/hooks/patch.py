@@ -22,9 +22,8 @@ from typing import Any
 
 import dspy
 
-from streamll.capture.govern import attempts
 from streamll.capture.hooks.callbacks import CALLBACK
-from streamll.capture.hooks.tracebacks import hide_capture
+from streamll.capture.hooks.tracebacks import hide_frames
 from streamll.capture.inside_dspy import (
     ACTIVE_CALL_ID,
     PARALLEL_EXECUTOR,
@@ -33,11 +32,12 @@ from streamll.capture.inside_dspy import (
     setting,
 )
 from streamll.capture.instrument import CallLocalFields
+from streamll.capture.policy import attempts
 from streamll.capture.run.enter import acall_captured, call_captured
 from streamll.capture.run.scope import QUIET_KEY, SCOPE_KEY, current_scope, is_quiet
-from streamll.capture.tap import stand_in
+from streamll.capture.tap import engine
 from streamll.configuration import logger
-from streamll.context import find_publisher_with, get_context, scoped_context
+from streamll.context import get_context, scoped_context, set_run_finder
 
 _lock = threading.Lock()
 _ABSENT = object()
@@ -58,19 +58,19 @@ def install() -> None:
         _wrap(PARALLEL_EXECUTOR, "execute", _with_context)
         _replace(dspy.Module, "_streamll_stream_fields", CallLocalFields())
         execution = engine_selection()
-        reason = stand_in.unsupported() if execution is not None else "it selects no engines"
+        reason = engine.unsupported() if execution is not None else "it selects no engines"
         if reason is None:
             _wrap(execution, "_select_engine", _tapped)
             _wrap(execution, "finalize", _with_result)
             _wrap(execution, "_retryable", _unless_final)
-            stand_in.install()
+            engine.install()
         else:
             logger.warning(
                 "this DSPy (%s) cannot be streamed: %s; text arrives whole, when a call ends",
                 dspy.__version__,
                 reason,
             )
-        find_publisher_with(current_scope)
+        set_run_finder(current_scope)
 
 
 def uninstall() -> None:
@@ -88,7 +88,7 @@ def uninstall() -> None:
             elif found is ours:
                 setattr(owner, name, original)
             del _hooks[owner, name]
-        stand_in.uninstall()
+        engine.uninstall()
 
 
 def _installed() -> bool:
@@ -116,7 +116,7 @@ def _captured_call(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return call_captured(original, self, args, kwargs)
         except BaseException as error:
-            hide_capture(error)
+            hide_frames(error)
             raise
 
     return call
@@ -127,7 +127,7 @@ def _captured_acall(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return await acall_captured(original, self, args, kwargs)
         except BaseException as error:
-            hide_capture(error)
+            hide_frames(error)
             raise
 
     return acall
@@ -175,9 +175,9 @@ def _tapped(original: Callable[..., Any]) -> Callable[..., Any]:
         if listener is None:
             return backend, request, provider
         if (governor := listener.scope.governor) is None:
-            return stand_in.tap(backend, request, listener, asynchronous), request, provider
+            return engine.tap(backend, request, listener, asynchronous), request, provider
         governed_call = governor.call(listener, lm, call.legacy)
-        tap = stand_in.tap(backend, request, governed_call, asynchronous)
+        tap = engine.tap(backend, request, governed_call, asynchronous)
         return attempts.governed(tap, governed_call, asynchronous), request, provider
 
     return select

@@ -21,7 +21,7 @@ from streamll.capture.run.scope import SCOPE_KEY
 _CAPTURE = "streamll.capture."
 
 
-def hide_capture(error: BaseException) -> None:
+def hide_frames(error: BaseException) -> None:
     """Take away the frames of capture that lead to the program's own."""
     rest = error.__traceback__
     while rest is not None and rest.tb_frame.f_globals.get("__name__", "").startswith(_CAPTURE):

@@ -50,9 +50,9 @@ from streamll.core.events import (
     Thinking,
     ToolCallDelta,
 )
+from streamll.core.jsonable import as_text
 from streamll.core.parsing.base import Closed, Opened, Piece, Text
 from streamll.core.parsing.growth import COMPLETE, Change
-from streamll.core.plain import as_text
 
 
 class LMCall:
@@ -85,7 +85,7 @@ class LMCall:
         self._chunk_readers = [d for d in scope.demands if d.wants_chunks(self.predictor)]
         self.given_chunks = False  # by the engine itself, so that none need be made of what it says
         self.streaming = bool(self._wanted or self._everything or self._chunk_readers)
-        self._channels = [o for o in scope.outlets if hasattr(o, "wait_for_space")]
+        self._channels = [o for o in scope.receivers if hasattr(o, "wait_for_space")]
         self._candidate = 0
         self._failure: str | None = None
         self._tokens_of_thinking = 0
@@ -94,7 +94,7 @@ class LMCall:
     # --- what is wanted -------------------------------------------------------------------------
 
     def _listened(self) -> bool:
-        return bool(self.scope.outlets or self.scope.token_hooks) and not is_quiet()
+        return bool(self.scope.receivers or self.scope.token_hooks) and not is_quiet()
 
     def _select(self) -> frozenset[str]:
         names = (REPLY_FIELD,) if self.bare else self._output_fields()

@@ -21,7 +21,7 @@ from streamll.capture.run.frames import output_fields
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope, current_scope, entered, stop_if_left
 from streamll.capture.run.status import Statuses
-from streamll.configuration import Outlet, configuration, logger
+from streamll.configuration import Receiver, configuration, logger
 from streamll.core.errors import Unwind
 from streamll.core.events import Event
 
@@ -38,7 +38,7 @@ class Capture:
         self,
         *,
         selection: FieldSelection | None = None,
-        sinks: tuple[Outlet, ...] | None = None,
+        sinks: tuple[Receiver, ...] | None = None,
         on_token: Callable[[Any, Event], None] | None = None,
         statuses: Statuses | None = None,
         checked: bool = True,
@@ -63,7 +63,7 @@ class Capture:
             run,
             instance,
             parent=parent,
-            outlets=self._outlets(parent),
+            receivers=self._outlets(parent),
             selection=self._governing(instance, parent),
             on_token=None if hook is None else lambda event: hook(instance, event),
             statuses=self.statuses,
@@ -81,7 +81,7 @@ class Capture:
             return watching.selection
         return self.selection
 
-    def _outlets(self, parent: Scope | None) -> tuple[Outlet, ...]:
+    def _outlets(self, parent: Scope | None) -> tuple[Receiver, ...]:
         own = self.sinks or ()
         if parent is not None:
             return own
@@ -102,7 +102,7 @@ def watch_with(capture: Capture | None) -> None:
     watching = capture
 
 
-def watched_sinks() -> tuple[Outlet, ...]:
+def watched_sinks() -> tuple[Receiver, ...]:
     return (watching.sinks or ()) if watching is not None else ()
 
 
@@ -229,7 +229,7 @@ def call_captured(
             outcome.value = original(instance, *args, **kwargs)
     finally:
         if scope.parent is None:
-            catch_up(scope.outlets)
+            catch_up(scope.receivers)
     return outcome.value
 
 
@@ -243,16 +243,16 @@ async def acall_captured(
         with captured(scope, inputs_of(args, kwargs)) as outcome:
             outcome.value = await original(instance, *args, **kwargs)
     finally:
-        if scope.parent is None and not catch_up(scope.outlets, 0):
-            await asyncio.to_thread(catch_up, scope.outlets)
+        if scope.parent is None and not catch_up(scope.receivers, 0):
+            await asyncio.to_thread(catch_up, scope.receivers)
     return outcome.value
 
 
-def catch_up(outlets: tuple[Outlet, ...], timeout: float = CATCH_UP) -> bool:
+def catch_up(receivers: tuple[Receiver, ...], timeout: float = CATCH_UP) -> bool:
     """Wait until the local sinks have handled what was said, ``timeout`` seconds in all."""
     deadline = time.monotonic() + timeout
     done = True
-    for outlet in outlets:
+    for outlet in receivers:
         if getattr(outlet, "local", False):
             done &= outlet.catch_up(max(0.0, deadline - time.monotonic()))  # type: ignore[attr-defined]
     return done

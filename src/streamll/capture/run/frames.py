@@ -125,7 +125,7 @@ def _stage(module: Any) -> str | None:
 
 
 def modules_of(program: Any) -> Iterator[tuple[str, Any]]:
-    """A program's modules with their paths, spelt as ``named_predictors()`` spells them.
+    """A program's modules with their paths, qualified_name as ``named_predictors()`` spells them.
 
     DSPy's own ``named_sub_modules`` also walks histories, traces, demos and data, which takes
     its time; this one is for every call, and looks where modules are kept.

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from streamll.capture.inside_dspy import ACTIVE_COMPILES, overriding, setting
 from streamll.capture.run.frames import ModuleNames
-from streamll.configuration import Outlet, configuration
+from streamll.configuration import Receiver, configuration
 from streamll.core.errors import Unwind
 from streamll.core.events import Event
 
 if TYPE_CHECKING:
-    from streamll.capture.govern.call import Governor
+    from streamll.capture.policy.call import CallPolicy
     from streamll.capture.reply.lm_call import LMCall
     from streamll.capture.run.fields import FieldSelection
     from streamll.capture.run.run import Run
@@ -29,7 +29,7 @@ SCOPE_KEY = "_streamll_scope"
 QUIET_KEY = "_streamll_quiet"
 
 
-class Demand(Protocol):
+class ReaderRequest(Protocol):
     """What a reader wants besides events, whatever the program declares (``streamify``)."""
 
     send_stream: Any
@@ -54,19 +54,21 @@ class Scope:
         instance: Any,
         *,
         parent: Scope | None = None,
-        outlets: tuple[Outlet, ...] = (),
+        receivers: tuple[Receiver, ...] = (),
         selection: FieldSelection | None = None,
         on_token: Callable[[Event], None] | None = None,
         statuses: Statuses | None = None,
-        demand: Demand | None = None,
-        governor: Governor | None = None,
+        demand: ReaderRequest | None = None,
+        governor: CallPolicy | None = None,
     ) -> None:
         self.run = run
         self.instance = instance
         self.parent = parent
-        inherited = parent.outlets if parent is not None else ()
-        self.outlets: tuple[Outlet, ...] = each_once((*inherited, *outlets))
-        self.puts = tuple(outlet.put for outlet in self.outlets)  # looked up once, called per token
+        inherited = parent.receivers if parent is not None else ()
+        self.receivers: tuple[Receiver, ...] = unique((*inherited, *receivers))
+        self.puts = tuple(
+            outlet.put for outlet in self.receivers
+        )  # looked up once, called per token
         self._declared = selection
         self.switched: FieldSelection | None = None  # ``self._streamll_stream_fields = …``
         self.token_hooks: tuple[Callable[[Event], None], ...] = (
@@ -75,10 +77,10 @@ class Scope:
         if on_token is not None:
             self.token_hooks += (on_token,)
         self.statuses: Statuses | None = statuses or (parent.statuses if parent else None)
-        self.demands: tuple[Demand, ...] = parent.demands if parent is not None else ()
+        self.demands: tuple[ReaderRequest, ...] = parent.demands if parent is not None else ()
         if demand is not None:
             self.demands += (demand,)
-        self.governor: Governor | None = governor or (parent.governor if parent else None)
+        self.governor: CallPolicy | None = governor or (parent.governor if parent else None)
         self.cancelled = False
         self.reason: BaseException | None = None
         """Why it was cancelled, where that is an error and not the reader's leaving."""
@@ -153,14 +155,14 @@ class Scope:
     def publish(self, event: Event) -> None:
         """Put a program's own event into the run, at the place where it happens."""
         self.run.publish_custom(event, self)
-        for outlet in self.outlets:
+        for outlet in self.receivers:
             if getattr(outlet, "overfull", False):
                 outlet.wait_for_room()  # type: ignore[attr-defined]
 
 
-def each_once(outlets: Iterable[Outlet]) -> tuple[Outlet, ...]:
+def unique(receivers: Iterable[Receiver]) -> tuple[Receiver, ...]:
     """Sinks may compare equal and need not hash; identity decides."""
-    return tuple({id(outlet): outlet for outlet in outlets}.values())
+    return tuple({id(outlet): outlet for outlet in receivers}.values())
 
 
 def current_scope() -> Scope | None:

@@ -165,12 +165,12 @@ class StreamifiedCall:
         self.translate = Translation(_names(named), raw=not plan.targets, valued=valued)
         self.output = Output(self.translate)
         self.send_stream = SendStream(self.output, plan.targets)
-        outlets = () if outer is not None else (*configuration.sinks, *watched_sinks())
+        receivers = () if outer is not None else (*configuration.sinks, *watched_sinks())
         self.scope = self.send_stream.scope = Scope(
             run,
             plan.program,
             parent=outer,
-            outlets=(*outlets, self.output),
+            receivers=(*receivers, self.output),
             statuses=plan.statuses,
             demand=Wishes(run, named, self.output, self.send_stream),
         )

@@ -15,7 +15,7 @@ from dspy.streaming import StreamResponse as DSPyStreamResponse
 from streamll.capture.reply.chunks import is_lm_chunk
 from streamll.capture.streamify.responses import StreamReset
 from streamll.core.events import Event
-from streamll.core.plain import plain, render
+from streamll.core.jsonable import plain, render
 
 DONE = "data: [DONE]\n\n"
 

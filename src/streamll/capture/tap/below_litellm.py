@@ -32,7 +32,7 @@ from dspy.clients.engines.litellm_engine import AsyncLiteLLMEngine, LiteLLMEngin
 from streamll.capture.run.scope import current_scope
 from streamll.capture.tap import interrupt
 from streamll.capture.tap.listener import Guarded, logger
-from streamll.capture.tap.refusals import Refusals
+from streamll.capture.tap.unsupported import StreamingUnsupported
 from streamll.capture.tap.waits import run_blocking
 from streamll.capture.tap.wire.anthropic import AnthropicAssembler
 from streamll.capture.tap.wire.base import Confused, CutShort, ErrorFrame, MalformedFrame
@@ -53,7 +53,7 @@ _WIRES: tuple[tuple[str, type[Any]], ...] = (
 )
 _UNSIGNED = frozenset({"", "bearer", "basic"})  # a signature would not fit the changed request
 _OF_THE_BODY = frozenset({b"content-length", b"content-encoding", b"transfer-encoding"})
-_refusals = Refusals()
+_refusals = StreamingUnsupported()
 
 
 def is_litellm(engine: Any) -> bool:

@@ -25,20 +25,20 @@ class Streamed(Protocol):
 
     program: Any
 
-    def spelt(self, field: str) -> str: ...
+    def qualified_name(self, field: str) -> str: ...
 
 
 def partial_reader(streamed: Streamed, field: str, as_type: Any) -> PartialReader[Any]:
     check_fields(streamed.program, FieldSelection([field]))
     annotation = annotation_of(streamed.program, field)
-    return PartialReader(streamed.spelt(field), annotation, as_type)
+    return PartialReader(streamed.qualified_name(field), annotation, as_type)
 
 
 def item_reader(streamed: Streamed, field: str, place: Place, as_type: Any) -> ItemReader[Any]:
     check_fields(streamed.program, FieldSelection([field]))
     if as_type is None and not place:
         as_type = item_type_of(annotation_of(streamed.program, field))
-    return ItemReader(streamed.spelt(field), place, as_type)
+    return ItemReader(streamed.qualified_name(field), place, as_type)
 
 
 class TypedReading:

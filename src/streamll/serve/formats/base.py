@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from streamll.core.events import NOTHING, Event
-from streamll.core.plain import plain, render
+from streamll.core.jsonable import plain, render
 
 _encoder = msgspec.json.Encoder(enc_hook=render)
 

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from streamll.core import events as ev
+from streamll.core.jsonable import plain
 from streamll.core.parsing.growth import Place
 from streamll.core.partials import MISSING, PartialValue, part_of
-from streamll.core.plain import plain
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from streamll.core.events import LMSuperseded, LMWaiting, RunCancelled, RunEnd, RunError, TokenEvent
-from streamll.flow.operators import Piped, Simple, Timed
-from streamll.flow.sources import event_of, text_of
-from streamll.flow.stream_events import Done, Error, Reset
+from streamll.streams.operators import Piped, Simple, Timed
+from streamll.streams.sources import event_of, text_of
+from streamll.streams.stream_events import Done, Error, Reset
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -20,7 +20,7 @@ MESSAGE = "still running when its process was lost"
 Field = tuple[str | None, int, int, str]  # call, attempt, candidate, name
 
 
-class Aftermath:
+class RunCloser:
     """Takes one run's events in order."""
 
     def __init__(self, run_id: str) -> None:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 import streamll
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import FieldEnd, Identity, LMSuperseded, TokenEvent
-from streamll.flow.operators import _Smooth
-from streamll.flow.split import Pieces
-from streamll.flow.stream_events import Done, Reset, Token
+from streamll.streams.operators import _Smooth
+from streamll.streams.split import Pieces
+from streamll.streams.stream_events import Done, Reset, Token
 
 
 def read_sync(stream):

@@ -42,7 +42,7 @@ SAME = 16
 """Characters that a continuation and the first reply must begin with alike to be a new start."""
 
 
-class Seam:
+class Continuation:
     """Where the second reply joins the first."""
 
     def __init__(self, before: str, request: Any) -> None:
@@ -57,7 +57,7 @@ class Seam:
         """The second reply begins like the first: it does not continue, it replaces it."""
 
     @classmethod
-    def after(cls, before: str, request: Any) -> Seam | None:
+    def after(cls, before: str, request: Any) -> Continuation | None:
         """``None`` where there is no word yet to go on from."""
         return cls(before, request) if before.strip() else None
 

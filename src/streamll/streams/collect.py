@@ -14,8 +14,8 @@ from typing import Any
 
 from streamll.core.events import LMSuperseded, RunCancelled, RunEnd, RunError, TokenEvent, Totals
 from streamll.core.transcript import Transcript
-from streamll.flow.sources import aopened, event_of, opened, text_of
-from streamll.flow.stream_events import Done, Error, StreamEvent
+from streamll.streams.sources import aopened, event_of, opened, text_of
+from streamll.streams.stream_events import Done, Error, StreamEvent
 
 Hear = Callable[[Any], None]
 

@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
 from typing import Any, TypeVar
 
-from streamll.flow.collect import Collected, acollect, collect
 from streamll.flow.limits import Rate, slots_for
-from streamll.flow.sources import checked
 from streamll.flow.waiting import on_event_loop
+from streamll.streams.collect import Collected, acollect, collect
+from streamll.streams.sources import checked
 
 T = TypeVar("T")
 

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from streamll.core.errors import ChannelClosed, StreamllError
 from streamll.flow.channel import Channel
-from streamll.flow.sources import aopened, checked, close_from_elsewhere, opened
-from streamll.flow.stream_events import Error
+from streamll.streams.sources import aopened, checked, close_from_elsewhere, opened
+from streamll.streams.stream_events import Error
 
 BUFFER_SIZE = 16
 """Items of one source that may wait."""

@@ -19,7 +19,7 @@ from typing import Any
 from streamll.core.errors import ChannelClosed
 from streamll.core.events import Event, TokenEvent
 from streamll.flow.channel import Channel
-from streamll.flow.stream_events import Token
+from streamll.streams.stream_events import Token
 
 
 def text_of(item: Any) -> str | None:

@@ -10,7 +10,7 @@ import json
 import msgspec
 import pytest
 
-from streamll.core.plain import DEPTH, as_text, plain, render
+from streamll.core.jsonable import DEPTH, as_text, plain, render
 from streamll.core.wire import to_dict
 
 

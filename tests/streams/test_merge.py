@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from streamll.core.errors import ChannelClosed, StreamllError
 from streamll.flow.channel import Channel
-from streamll.flow.merge import MergedStream, aggregate_streams
-from streamll.flow.stream_events import Error
+from streamll.streams.merge import MergedStream, aggregate_streams
+from streamll.streams.stream_events import Error
 
 
 def read_sync(merged):

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 
 from streamll.core.errors import ChannelClosed
-from streamll.flow.merge import MergedStream
+from streamll.streams.merge import MergedStream
 
 MOST = 1_000
 """Items of a batch that has only a time."""

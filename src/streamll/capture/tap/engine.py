@@ -23,12 +23,12 @@ from typing import Any
 
 from streamll.capture.tap import deadlines, interrupt
 from streamll.capture.tap.listener import CallListener, Guarded, logger, tell, tell_outputs
-from streamll.capture.tap.refusals import Refusals
+from streamll.capture.tap.unsupported import StreamingUnsupported
 from streamll.capture.tap.waits import Blocking, Suspending, Waits, run_blocking
 from streamll.capture.tap.wire.base import Assembler, Confused
 from streamll.core.errors import Unwind
 
-_refusals = Refusals()
+_refusals = StreamingUnsupported()
 
 
 def tap(backend: Any, request: Any, listener: CallListener, asynchronous: bool) -> Any:
@@ -38,7 +38,7 @@ def tap(backend: Any, request: Any, listener: CallListener, asynchronous: bool) 
     it again with each attempt.
     """
     del request
-    return (_AsyncTap if asynchronous else _Tap)(backend, Guarded(listener))
+    return (AsyncEngineProxy if asynchronous else EngineProxy)(backend, Guarded(listener))
 
 
 @functools.cache
@@ -85,7 +85,7 @@ class _Stand:
         return getattr(self._backend, name)
 
 
-class _Tap(_Stand):
+class EngineProxy(_Stand):
     def complete(self, request: Any) -> Any:
         return run_blocking(_Attempt(self._backend, self._listener, Blocking()).complete(request))
 
@@ -94,7 +94,7 @@ class _Tap(_Stand):
         return run_blocking(attempt.complete_legacy(lm, request, context))
 
     def stream(self, request: Any) -> Iterator[Any]:
-        passage = _Passage(self._listener, request)
+        passage = PassThrough(self._listener, request)
         with passage:
             source = self._backend.stream(request)
             with passage.closing(source):
@@ -109,7 +109,7 @@ class _Tap(_Stand):
                     yield event
 
 
-class _AsyncTap(_Stand):
+class AsyncEngineProxy(_Stand):
     async def complete(self, request: Any) -> Any:
         return await _Attempt(self._backend, self._listener, Suspending()).complete(request)
 
@@ -118,7 +118,7 @@ class _AsyncTap(_Stand):
         return await attempt.complete_legacy(lm, request, context)
 
     async def stream(self, request: Any) -> AsyncIterator[Any]:
-        passage = _Passage(self._listener, request)
+        passage = PassThrough(self._listener, request)
         with passage:
             source = self._backend.stream(request)
             async with passage.aclosing(source):
@@ -136,7 +136,7 @@ class _AsyncTap(_Stand):
 # --- one attempt --------------------------------------------------------------------------------
 
 
-class _Reported:
+class AttemptScope:
     """``with`` it: the listener hears of the attempt's begin and, where it raises, of its end.
 
     An error that cancelling has caused (a read that was ended looks like a lost connection)
@@ -177,14 +177,14 @@ class _Attempt:
         self._waits = waits
 
     async def complete(self, request: Any) -> Any:
-        reported = _Reported(self._listener)
+        reported = AttemptScope(self._listener)
         with reported, reported.line:
             response = await self._response(request)
         self._listener.done(response)
         return response
 
     async def complete_legacy(self, lm: Any, request: Any, context: dict[str, Any]) -> Any:
-        reported = _Reported(self._listener)
+        reported = AttemptScope(self._listener)
         with reported, reported.line:
             with self._below_legacy(lm) as below:
                 result = await self._waits.complete_legacy(self._backend, lm, request, context)
@@ -324,7 +324,7 @@ def _streams_what_it_completes(engine: Any) -> bool:
 # --- DSPy itself streams ----------------------------------------------------------------------
 
 
-class _Passage(_Reported):
+class PassThrough(AttemptScope):
     """``with`` it: a stream of lm15 events passes through, each is heard."""
 
     def __init__(self, listener: Guarded, request: Any) -> None:

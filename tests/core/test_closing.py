@@ -7,12 +7,12 @@ import pytest
 
 from serve.runs import CALL, RUNS, Scribe
 from streamll.core import events as ev
-from streamll.core.aftermath import Aftermath
+from streamll.core.closing import RunCloser
 from streamll.core.ordering import OrderCheck
 
 
 def ended(events):
-    aftermath = Aftermath("r1")
+    aftermath = RunCloser("r1")
     for event in events:
         aftermath.feed(event)
     return aftermath.ending(len(events), 1.8e9, "RunLost", "gone")

@@ -1,6 +1,6 @@
 """One LM call under a stream's ``StreamConfig``: what has been heard of it, and when.
 
-``GovernedCall`` stands between the tap and the call's own listener. It measures the silences,
+``SupervisedCall`` stands between the tap and the call's own listener. It measures the silences,
 hides the seam where a cut reply is continued, and lets no library beneath make attempts of its
 own. Whether there is another attempt is decided in ``attempts``.
 """
@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from streamll.capture.govern import continuing
-from streamll.capture.govern.providers import breaker_of
-from streamll.capture.govern.silence import Watch, grace
+from streamll.capture.policy import continuing
+from streamll.capture.policy.providers import breaker_of
+from streamll.capture.policy.silence import IdleTimer, grace
 from streamll.capture.tap.wire.base import Confused
 from streamll.core.errors import StreamTimeout, Unwind
 from streamll.flow.breaker import CircuitBreaker
@@ -22,28 +22,28 @@ from streamll.flow.config import StreamConfig
 from streamll.flow.timers import timers
 
 
-class Governor:
+class CallPolicy:
     """One stream's config, for all LM calls inside. ``expire`` ends the stream from outside."""
 
     def __init__(self, config: StreamConfig, expire: Callable[[StreamTimeout], None]) -> None:
         self.config = config
         self.expire = expire
 
-    def call(self, listener: Any, lm: Any, options: Any) -> GovernedCall:
+    def call(self, listener: Any, lm: Any, options: Any) -> SupervisedCall:
         shared = self.config.breaker is True
         breaker = breaker_of(lm, options) if shared else self.config.breaker
-        return GovernedCall(self, listener, breaker if breaker is not True else None)
+        return SupervisedCall(self, listener, breaker if breaker is not True else None)
 
 
-class GovernedCall:
+class SupervisedCall:
     """The tap's listener of one LM call, in front of the call's own (``LMCall``)."""
 
-    def __init__(self, governor: Governor, listener: Any, breaker: CircuitBreaker | None) -> None:
+    def __init__(self, governor: CallPolicy, listener: Any, breaker: CircuitBreaker | None) -> None:
         self.config = governor.config
         self.breaker = breaker
         self.listener = listener
         self._governor = governor
-        self._watch = Watch(governor.config, self._time_is_up)
+        self._watch = IdleTimer(governor.config, self._time_is_up)
         self._shut_down: Callable[[], None] | None = None  # ends a blocked read
         self._cancel: Callable[[], None] | None = None  # ends an attempt on an event loop
         self._lock = threading.Lock()
@@ -55,7 +55,7 @@ class GovernedCall:
         self.heard: list[str] = []
         self.beyond_text = False
         self.expired: StreamTimeout | None = None
-        self.seam: continuing.Seam | None = None
+        self.seam: continuing.Continuation | None = None
         self.failure: BaseException | None = None
         self._attempting = False
         self._begun = False

@@ -9,8 +9,8 @@ from rich.console import Console
 
 import streamll
 from streamll.core.events import Identity, LMSuperseded, LMWaiting, RunEnd, RunError, TokenEvent
-from streamll.flow.progress import Follower, LiveLines, StreamProgress
-from streamll.flow.stream_events import Done, Error, Reset, Token
+from streamll.streams.progress import Follower, LiveLines, StreamProgress
+from streamll.streams.stream_events import Done, Error, Reset, Token
 
 
 class Clock:

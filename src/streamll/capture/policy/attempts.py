@@ -3,12 +3,12 @@
 ``governed`` stands between DSPy and the tap. DSPy asks it for one completion; it asks the tap,
 again where that failed and may be tried again, and raises what DSPy must not retry on top
 (``is_final``, which ``hooks.patch`` asks in DSPy's place). Between the tap and the listener stands
-``GovernedCall``: it knows what has been heard, and when, and hides a seam where a cut reply is
+``SupervisedCall``: it knows what has been heard, and when, and hides a seam where a cut reply is
 continued.
 
 An attempt that says nothing for too long is ended from outside: sync by shutting its socket
 down, async by cancelling it. Where neither is possible (a thread that is connecting, an engine
-of a user's own), ``Governor.expire`` ends the stream without waiting for its program.
+of a user's own), ``CallPolicy.expire`` ends the stream without waiting for its program.
 
 What is transient is DSPy's own judgement. Inside ``dspy.streamify`` (where DSPy asks the engine
 for a stream and owns what follows) DSPy's attempts stand; only the timeouts hold.
@@ -24,9 +24,9 @@ from typing import Any, Protocol
 
 from dspy import lm15
 
-from streamll.capture.govern import continuing
-from streamll.capture.govern.call import GovernedCall
 from streamll.capture.inside_dspy import is_transient, wrapped_error
+from streamll.capture.policy import continuing
+from streamll.capture.policy.call import SupervisedCall
 from streamll.capture.tap.waits import run_blocking
 from streamll.core.errors import CircuitOpen, StreamTimeout, Unwind
 from streamll.flow.breaker import CircuitBreaker
@@ -64,16 +64,16 @@ def is_final(error: BaseException) -> bool:
 class Patience(Protocol):
     """The two things that differ between a thread and an event loop."""
 
-    async def attempt(self, call: GovernedCall, complete: Callable[[], Any]) -> Any: ...
+    async def attempt(self, call: SupervisedCall, complete: Callable[[], Any]) -> Any: ...
 
-    async def pause(self, call: GovernedCall, seconds: float) -> None: ...
+    async def pause(self, call: SupervisedCall, seconds: float) -> None: ...
 
 
 class InThread:
-    async def attempt(self, call: GovernedCall, complete: Callable[[], Any]) -> Any:
+    async def attempt(self, call: SupervisedCall, complete: Callable[[], Any]) -> Any:
         return complete()
 
-    async def pause(self, call: GovernedCall, seconds: float) -> None:
+    async def pause(self, call: SupervisedCall, seconds: float) -> None:
         left = threading.Event()
         call.listener.connected(left.set)
         left.wait(seconds)
@@ -81,7 +81,7 @@ class InThread:
 
 
 class OnLoop:
-    async def attempt(self, call: GovernedCall, complete: Callable[[], Any]) -> Any:
+    async def attempt(self, call: SupervisedCall, complete: Callable[[], Any]) -> Any:
         if not call.watched:
             return await complete()
         loop, task = asyncio.get_running_loop(), asyncio.ensure_future(complete())
@@ -100,7 +100,7 @@ class OnLoop:
         finally:
             call.cancelled_by(None)
 
-    async def pause(self, call: GovernedCall, seconds: float) -> None:
+    async def pause(self, call: SupervisedCall, seconds: float) -> None:
         loop, left = asyncio.get_running_loop(), asyncio.Event()
         call.listener.connected(lambda: loop.call_soon_threadsafe(left.set))
         try:
@@ -119,7 +119,7 @@ def _is_cancelled() -> bool:
 class Attempts:
     """One completion in as many attempts as the config allows."""
 
-    def __init__(self, tap: Any, call: GovernedCall, patience: Patience) -> None:
+    def __init__(self, tap: Any, call: SupervisedCall, patience: Patience) -> None:
         self._tap = tap
         self._call = call
         self._patience = patience
@@ -209,11 +209,11 @@ class Attempts:
             call.seam = self._seam(request)
         return delay
 
-    def _seam(self, request: Any) -> continuing.Seam | None:
+    def _seam(self, request: Any) -> continuing.Continuation | None:
         call = self._call
         if request is None or call.beyond_text or not continuing.possible(self._tap, request):
             return None
-        return continuing.Seam.after("".join(call.heard), request)
+        return continuing.Continuation.after("".join(call.heard), request)
 
 
 def _report(breaker: CircuitBreaker | None, error: BaseException | None) -> None:
@@ -235,13 +235,13 @@ def _is_rate_limit(error: Exception) -> bool:
 # --- what DSPy holds --------------------------------------------------------------------------
 
 
-def governed(tap: Any, call: GovernedCall, asynchronous: bool) -> Any:
+def governed(tap: Any, call: SupervisedCall, asynchronous: bool) -> Any:
     """The stand-in for the engine: the tap's attempts, under the stream's config."""
     return (_AsyncGoverned if asynchronous else _Governed)(tap, call)
 
 
 class _Stand:
-    def __init__(self, tap: Any, call: GovernedCall) -> None:
+    def __init__(self, tap: Any, call: SupervisedCall) -> None:
         self._tap = tap
         self._call = call
 

@@ -21,7 +21,7 @@ def grace(limit: float) -> float:
     return min(0.2, max(0.05, limit / 10))
 
 
-class Watch:
+class IdleTimer:
     """Measures the silences of one attempt after the other.
 
     ``time_is_up`` is called on the timers' thread, and never after ``stop`` has returned.

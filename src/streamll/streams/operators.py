@@ -19,11 +19,11 @@ import msgspec
 
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event, TokenEvent
-from streamll.flow.batches import Batches
 from streamll.flow.limits import Rate
-from streamll.flow.sources import aopened, checked, event_of, opened, text_of
-from streamll.flow.split import Pieces, Unit
-from streamll.flow.stream_events import Reset, Token, Translator
+from streamll.streams.batches import Batches
+from streamll.streams.sources import aopened, checked, event_of, opened, text_of
+from streamll.streams.split import Pieces, Unit
+from streamll.streams.stream_events import Reset, Token, Translator
 
 Timed = tuple[float, Any]
 """An item and how many seconds to wait before it leaves."""

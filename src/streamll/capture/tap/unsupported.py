@@ -11,7 +11,7 @@ import weakref
 from typing import Any
 
 
-class Refusals:
+class StreamingUnsupported:
     """``what`` names a request's kind to its owner: the model, or where it is sent."""
 
     def __init__(self) -> None:

@@ -18,15 +18,15 @@ from typing import Any
 
 import dspy
 
-from streamll.capture.govern.attempts import timeout_behind
-from streamll.capture.govern.call import Governor
-from streamll.capture.govern.silence import grace
+from streamll.capture.policy.attempts import timeout_behind
+from streamll.capture.policy.call import CallPolicy
+from streamll.capture.policy.silence import grace
 from streamll.capture.run.enter import captured, inputs_of, watched_sinks
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import output_fields
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope, current_scope
-from streamll.configuration import Outlet, configuration
+from streamll.configuration import Receiver, configuration
 from streamll.core.errors import (
     ChannelOverflow,
     StreamCancelled,
@@ -44,7 +44,7 @@ from streamll.flow.timers import Timer, timers
 DEFAULTS = StreamConfig()
 
 
-class Performance:
+class ProgramRun:
     """One run of a program for one reader: what the sync and the async shell share."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Performance:
         program: Callable[..., Any],
         selection: FieldSelection,
         config: StreamConfig | None,
-        sinks: tuple[Outlet, ...],
+        sinks: tuple[Receiver, ...],
         keep_text: bool,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -71,14 +71,17 @@ class Performance:
         fields = output_fields(program)
         known = [(self._names.get(name, name), names) for name, names in fields.items()]
         self.transcript = Transcript(known) if keep_text else None
-        outlets = sinks if outer else (*configuration.sinks, *watched_sinks(), *sinks)
+        receivers = sinks if outer else (*configuration.sinks, *watched_sinks(), *sinks)
         self.scope = Scope(
             run,
             program,
             parent=outer,
-            outlets=(*outlets, _Failing(self) if self.config.overflow == "fail" else self.channel),
+            receivers=(
+                *receivers,
+                _Failing(self) if self.config.overflow == "fail" else self.channel,
+            ),
             selection=selection,
-            governor=Governor(config, self.expire) if config is not None else None,
+            governor=CallPolicy(config, self.expire) if config is not None else None,
         )
         self.value: Any = None
         self.succeeded = False
@@ -212,9 +215,9 @@ class Performance:
     def text(self, field: str) -> str:
         if self.transcript is None:
             raise StreamllError("this stream keeps no text (keep_text=False)")
-        return self.transcript.text(self.spelt(field))
+        return self.transcript.text(self.qualified_name(field))
 
-    def spelt(self, field: str) -> str:
+    def qualified_name(self, field: str) -> str:
         """``field`` in the run's spelling, in which an inner program's predictors have long names."""
         predictor, dot, name = field.rpartition(".")
         return f"{self._names.get(predictor, predictor)}{dot}{name}"
@@ -223,11 +226,11 @@ class Performance:
 class _Failing:
     """The channel of a stream with ``overflow="fail"``: a reader that is too slow ends it."""
 
-    def __init__(self, performance: Performance) -> None:
-        self._performance = performance
+    def __init__(self, program_run: ProgramRun) -> None:
+        self._program_run = program_run
 
     def put(self, event: Event) -> None:
         try:
-            self._performance.channel.put(event)
+            self._program_run.channel.put(event)
         except ChannelOverflow as error:
-            self._performance.scope.cancel(error)
+            self._program_run.scope.cancel(error)
