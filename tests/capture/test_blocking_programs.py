@@ -63,7 +63,7 @@ def test_a_slow_reader_still_slows_a_program_in_a_thread(practice):
 
     async def main():
         async with streamll.stream(QA())(question="Why?") as events:
-            channel = events._performance.channel
+            channel = events._program_run.channel
             async for event in events:
                 if event.event_type == "token":
                     break

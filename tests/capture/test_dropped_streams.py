@@ -68,7 +68,7 @@ def test_dropped_while_the_program_waits_for_its_reader(practice, lm):
     """X7: a program that waits for space in the buffer does not wait for ever."""
     practice.script(LONG)
     events = streamll.stream(QA())(question="Why?").__enter__()
-    channel = events._performance.channel
+    channel = events._program_run.channel
     practice.wait_for(lambda: practice.requests and practice.requests[0].finished_at)
     deadline = time.monotonic() + 5
     while not channel.statistics().waiting_producers and time.monotonic() < deadline:

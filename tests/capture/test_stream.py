@@ -225,7 +225,7 @@ def test_a_slow_reader_stops_the_program_at_the_buffers_bound(lm, practice):
     with streamll.stream(Watched())(question="Why?") as events:
         first = next(events)
         assert first.event_type == "run.start"
-        channel = events._performance.channel
+        channel = events._program_run.channel
         practice.wait_for(lambda: channel.full, what="the channel to fill")
         assert not finished.wait(0.1)
         assert channel.statistics().buffered <= 120
@@ -269,7 +269,7 @@ def test_a_flood_of_statuses_waits_for_a_slow_reader_and_loses_none(lm):
                 streamll.emit("tick", i=i)
 
     with streamll.stream(Chatty())() as events:
-        channel = events._performance.channel
+        channel = events._program_run.channel
         assert next(events).event_type == "run.start"
         deadline = time.monotonic() + 5
         while not channel.overfull and time.monotonic() < deadline:
