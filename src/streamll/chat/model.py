@@ -9,20 +9,20 @@ from typing import Any
 import msgspec
 from dspy import lm15
 
+from streamll.chat.calling import Calling, Invocation
+from streamll.chat.engines import CONNECTIONS, Engines
+from streamll.chat.hooks import Hooks
+from streamll.chat.invoke_stream import InvokeStream
+from streamll.chat.limits import Limits
+from streamll.chat.pending import Asked, invoked, invoked_sync
+from streamll.chat.providers import Route, route
+from streamll.chat.question import Question
+from streamll.chat.runner import Answering
 from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import ConfigurationError
 from streamll.flow.breaker import breaker_for
 from streamll.flow.closing import Closing
 from streamll.flow.config import StreamConfig
-from streamll.services.answering import Answering
-from streamll.services.asked import Asked, invoked, invoked_sync
-from streamll.services.asking import Question
-from streamll.services.calling import Calling, Invocation
-from streamll.services.engines import CONNECTIONS, Engines
-from streamll.services.hooks import Hooks
-from streamll.services.limits import Limits
-from streamll.services.providers import Route, route
-from streamll.services.streaming import InvokeStream
 
 Options = dict[str, Any]
 

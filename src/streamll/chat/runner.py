@@ -20,14 +20,14 @@ from streamll.capture.inside_dspy import ACTIVE_CALL_ID
 from streamll.capture.policy.call import CallPolicy, SupervisedCall
 from streamll.capture.reply.lm_call import LMCall
 from streamll.capture.run.scope import current_scope
+from streamll.chat.engines import Engines
+from streamll.chat.hooks import Hooks, complain
+from streamll.chat.limits import Limits
+from streamll.chat.question import Question
+from streamll.chat.reply import Listening, Reply
+from streamll.chat.waits import Waits
 from streamll.core.errors import CircuitOpen, Unwind
 from streamll.flow.breaker import CircuitBreaker
-from streamll.services.asking import Question
-from streamll.services.engines import Engines
-from streamll.services.hooks import Hooks, complain
-from streamll.services.limits import Limits
-from streamll.services.reply import Listening, Reply
-from streamll.services.waits import Waits
 
 LEFT = (Unwind, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
 """What ends a question without an error of its own."""

@@ -14,9 +14,9 @@ from streamll.capture.policy.attempts import InThread, OnLoop, governed
 from streamll.capture.policy.call import SupervisedCall
 from streamll.capture.tap.engine import tap
 from streamll.capture.tap.waits import run_blocking
-from streamll.services import hooks
-from streamll.services.engines import Engines
-from streamll.services.limits import Limits
+from streamll.chat import hooks
+from streamll.chat.engines import Engines
+from streamll.chat.limits import Limits
 
 
 class Waits(Protocol):
