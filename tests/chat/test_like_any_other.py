@@ -10,7 +10,7 @@ import pytest
 
 import streamll
 from streamll.core.errors import ChannelOverflow, StreamTimeout
-from streamll.services import StreamConfig
+from streamll import StreamConfig
 from streamll.testing import Fault, RecordingSink, Reply
 
 TEXT = "one two three four five six"
