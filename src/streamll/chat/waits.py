@@ -10,18 +10,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from streamll.capture.policy.attempts import InThread, OnLoop, governed
+from streamll.capture.policy.attempts import governed
 from streamll.capture.policy.call import SupervisedCall
 from streamll.capture.tap.engine import tap
-from streamll.capture.tap.waits import run_blocking
 from streamll.chat import hooks
 from streamll.chat.engines import Engines
 
 
 class Waits(Protocol):
-    async def complete(
-        self, engines: Engines, call: SupervisedCall, request: Any
-    ) -> Any:
+    async def complete(self, engines: Engines, call: SupervisedCall, request: Any) -> Any:
         """The reply to one request, in as many attempts as ``call`` allows, ."""
 
     async def hook(self, hook: Callable[..., Any] | None, *arguments: Any) -> None: ...
@@ -31,9 +28,7 @@ class Waits(Protocol):
 
 
 class Blocking:
-    async def complete(
-        self, engines: Engines, call: SupervisedCall, request: Any
-    ) -> Any:
+    async def complete(self, engines: Engines, call: SupervisedCall, request: Any) -> Any:
         heard: Any = call
         engine = tap(engines.blocking(), request, heard, asynchronous=False)
         attempts = governed(engine, call, asynchronous=False)
@@ -47,9 +42,7 @@ class Blocking:
 
 
 class Suspending:
-    async def complete(
-        self, engines: Engines, call: SupervisedCall, request: Any
-    ) -> Any:
+    async def complete(self, engines: Engines, call: SupervisedCall, request: Any) -> Any:
         heard: Any = call
         engine = tap(engines.suspending(request), request, heard, asynchronous=True)
         attempts = governed(engine, call, asynchronous=True)
