@@ -3,13 +3,13 @@
 from streamll.chat.calling import Calling, Execution, Status
 from streamll.chat.hooks import Hooks
 from streamll.chat.invoke_stream import Chunk, InvokeStream
-from streamll.chat.limits import Limits
 from streamll.chat.model import iModel
 from streamll.chat.question import Question
 from streamll.chat.reply import Reply, ToolCall
 from streamll.core.errors import CircuitOpen, MissingKeyError, ReplySuperseded
 from streamll.flow.breaker import CircuitBreaker
 from streamll.flow.config import StreamConfig
+from streamll.flow.limits import Limits
 
 __all__ = [
     "Calling",
