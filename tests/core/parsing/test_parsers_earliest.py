@@ -7,8 +7,8 @@ far are compared with what ``tests/support/oracle.py`` finds certain by asking t
 from __future__ import annotations
 
 import pytest
-
 from oracle import CHAT, FIELDS, JSON, XML, certain, common_prefix, final
+
 from streamll.core.parsing import Text
 
 CHAT_REPLIES = [
