@@ -77,7 +77,7 @@ RULES = {
     "compat": Rule({".capture", ".compat", ".core", ".flow", ".streams", "dspy"}),
     # a server of its own; only what makes a `dspy.LM` for it, or records one, knows DSPy
     "testing": Rule(
-        {".core", ".sinks", ".testing", "h11", "msgspec"},
+        {".core", ".patching", ".sinks", ".testing", "h11", "msgspec"},
         within={".capture", ".configuration", "dspy", "httpx"},
     ),
     # models, sessions and turns; reading a session back needs no model
