@@ -73,7 +73,8 @@ class ProgramRun:
         self.transcript = Transcript(known) if keep_text else None
         receivers = sinks if outer else (*configuration.sinks, *watched_sinks(), *sinks)
         if selection is None:  # the reader wants no tokens; do others?
-            heard = receivers or (outer is not None and outer.receivers)
+            others = (*receivers, *(outer.receivers if outer is not None else ()))
+            heard = any(not getattr(receiver, "passive", False) for receiver in others)
             selection = FieldSelection("*" if heard else ())
         self.scope = Scope(
             run,
