@@ -130,7 +130,10 @@ class RunView:
                 if self._keeps_text:
                     field.parts.append(event.token)
             self._last = event
-            return
+        else:
+            self._feed_other(event)
+
+    def _feed_other(self, event: Event) -> None:
         if event.seq is not None:
             self._last = event
         if self.started_at is None:
