@@ -40,9 +40,9 @@ def model_to_talk_to(name: str, base_url: str | None, pace: float) -> Iterator[i
 
 
 def _with_a_key() -> str | None:
-    from streamll.chat.providers import PLACES
+    from streamll.chat.providers import PROVIDERS as KNOWN
 
     for variable, model in PROVIDERS.items():
-        if os.environ.get(variable) and model.partition("/")[0] in PLACES:
+        if os.environ.get(variable) and model.partition("/")[0] in KNOWN:
             return model
     return None
