@@ -7,6 +7,7 @@ from typing import Any
 
 from dspy.clients import execution
 
+from streamll.capture.hooks.places import HTTP_CLIENTS, TRANSPORTS
 from streamll.capture.tap import engine
 from streamll.core.errors import Unwind
 
@@ -105,9 +106,11 @@ def tapped(make: Any = Notes) -> Any:
         return tap, request, provider
 
     execution._select_engine = select
-    engine.install()
+    for table in (TRANSPORTS, HTTP_CLIENTS):
+        table.install()
     try:
         yield listeners
     finally:
         execution._select_engine = original
-        engine.uninstall()
+        for table in (TRANSPORTS, HTTP_CLIENTS):
+            table.uninstall()

@@ -30,7 +30,6 @@ import dspy
 from dspy.clients.engines.litellm_engine import AsyncLiteLLMEngine, LiteLLMEngine
 
 from streamll.capture.run.scope import current_scope
-from streamll.capture.tap import interrupt
 from streamll.capture.tap.listener import Guarded, logger
 from streamll.capture.tap.unsupported import StreamingUnsupported
 from streamll.capture.tap.waits import run_blocking
@@ -40,7 +39,6 @@ from streamll.capture.tap.wire.chat import ChatAssembler
 from streamll.capture.tap.wire.gemini import GeminiAssembler
 from streamll.capture.tap.wire.reply import WireReply
 from streamll.capture.tap.wire.responses import ResponsesAssembler
-from streamll.capture.tap.wrapping import Place, Wrappings
 
 if TYPE_CHECKING:
     import httpx
@@ -63,14 +61,9 @@ def is_litellm(engine: Any) -> bool:
 def listening(
     listener: Guarded, owner: Any
 ) -> AbstractContextManager[Tee] | AbstractContextManager[HeardSendStream]:
-    """What to complete under; ``heard`` of what it gives says whether the reply was streamed.
-
-    Installs the wrappers on first use: who never calls LiteLLM needs none.
-    """
+    """What to complete under; ``heard`` of what it gives says whether the reply was streamed."""
     if dspy.settings.send_stream is not None or (_is_replaced() and send_stream() is not None):
         return hearing_chunks(listener)
-    _httpx.install()
-    interrupt.httpcore.install()
     return Tee(listener, owner).listening()
 
 
@@ -116,9 +109,7 @@ class Tee:
 
     async def send(self, client: Any, request: httpx.Request) -> httpx.Response:
         """What ``client`` would have answered to ``request``."""
-        import httpx
-
-        asked = _as_stream(request, self._listener)
+        asked = _as_stream(client.library, request, self._listener)
         if asked is None or _refusals.knows(self._owner, str(request.url)):
             plain: httpx.Response = await client.send(request)
             return plain
@@ -137,9 +128,9 @@ class Tee:
         except MalformedFrame as fault:
             status, body = reply.status, fault.data
         except CutShort as fault:
-            self._cut = httpx.RemoteProtocolError(str(fault), request=request)
+            self._cut = client.library.RemoteProtocolError(str(fault), request=request)
             raise self._cut from None
-        except httpx.TransportError as error:
+        except client.library.TransportError as error:
             if not reply.complete:
                 self._cut = error
                 raise
@@ -149,7 +140,7 @@ class Tee:
         if reply.refused:
             return await self._plainly(client, request)
         self.heard = reply.streamed
-        return _rebuilt(response, request, status, body, streamed=reply.streamed)
+        return _rebuilt(client.library, response, request, status, body, streamed=reply.streamed)
 
     async def _plainly(self, client: Any, request: httpx.Request) -> httpx.Response:
         """Where this succeeds it was the stream that did not: not to be asked for again."""
@@ -177,10 +168,10 @@ class Tee:
 _current: ContextVar[Tee | None] = ContextVar("streamll_litellm_tee", default=None)
 
 
-def _as_stream(request: httpx.Request, listener: Guarded) -> tuple[httpx.Request, Any] | None:
+def _as_stream(
+    library: Any, request: httpx.Request, listener: Guarded
+) -> tuple[httpx.Request, Any] | None:
     """The same request for a stream and the reader of its reply, or None."""
-    import httpx
-
     path = request.url.path
     assembler = next((each for end, each in _WIRES if path.endswith(end)), None)
     scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
@@ -188,7 +179,7 @@ def _as_stream(request: httpx.Request, listener: Guarded) -> tuple[httpx.Request
         return None
     try:
         body = json.loads(request.content)
-    except (ValueError, httpx.RequestNotRead):
+    except (ValueError, library.RequestNotRead):
         return None
     if not isinstance(body, dict) or body.get("stream"):
         return None
@@ -202,13 +193,14 @@ def _as_stream(request: httpx.Request, listener: Guarded) -> tuple[httpx.Request
         body["stream_options"] = {"include_usage": True}
     headers = _without(_OF_THE_BODY, request.headers)
     content = json.dumps(body).encode()
-    streaming_request = httpx.Request(
+    streaming_request = library.Request(
         request.method, url, headers=headers, content=content, extensions=request.extensions
     )
     return streaming_request, assembler(listener)
 
 
 def _rebuilt(
+    library: Any,
     response: httpx.Response,
     request: httpx.Request,
     status: int,
@@ -216,13 +208,11 @@ def _rebuilt(
     *,
     streamed: bool,
 ) -> httpx.Response:
-    import httpx
-
     headers = _without(_OF_THE_BODY, response.headers)
     if streamed:
-        headers = _without({b"content-type"}, httpx.Headers(headers))
+        headers = _without({b"content-type"}, library.Headers(headers))
         headers.append((b"content-type", b"application/json"))
-    plain = httpx.Response(
+    plain: httpx.Response = library.Response(
         status,
         headers=headers,
         content=body,
@@ -242,7 +232,8 @@ def _without(names: AbstractSet[bytes], headers: httpx.Headers) -> list[tuple[by
 
 
 class _Client:
-    def __init__(self, send: Callable[..., Any]) -> None:
+    def __init__(self, library: str, send: Callable[..., Any]) -> None:
+        self.library = sys.modules[library]
         self._send = send
 
     async def open(self, request: httpx.Request) -> Any:
@@ -262,7 +253,8 @@ class _Client:
 
 
 class _AsyncClient:
-    def __init__(self, send: Callable[..., Any]) -> None:
+    def __init__(self, library: str, send: Callable[..., Any]) -> None:
+        self.library = sys.modules[library]
         self._send = send
 
     async def open(self, request: httpx.Request) -> Any:
@@ -281,39 +273,30 @@ class _AsyncClient:
         await response.aclose()
 
 
-def _teed(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``httpx.Client.send``."""
+def teed(library: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    """``Client.send`` of ``library``: httpx or httpx2."""
 
-    @functools.wraps(original)
     def send(client: Any, request: httpx.Request, *, stream: bool = False, **options: Any) -> Any:
         tee = _current.get()
         if tee is None or stream:
             return original(client, request, stream=stream, **options)
-        return run_blocking(
-            tee.send(_Client(functools.partial(original, client, **options)), request)
-        )
+        plain = functools.partial(original, client, **options)
+        return run_blocking(tee.send(_Client(library, plain), request))
 
     return send
 
 
-def _async_teed(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``httpx.AsyncClient.send``: a plain function may return the coroutine."""
+def async_teed(library: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    """``AsyncClient.send`` of ``library``: a plain function may return the coroutine."""
 
-    @functools.wraps(original)
     def send(client: Any, request: httpx.Request, *, stream: bool = False, **options: Any) -> Any:
         tee = _current.get()
         if tee is None or stream:
             return original(client, request, stream=stream, **options)
-        return tee.send(_AsyncClient(functools.partial(original, client, **options)), request)
+        plain = functools.partial(original, client, **options)
+        return tee.send(_AsyncClient(library, plain), request)
 
     return send
-
-
-_httpx = Wrappings(
-    Place("httpx", "Client", "send", _teed),
-    Place("httpx", "AsyncClient", "send", _async_teed),
-)
-uninstall = _httpx.uninstall
 
 
 # --- inside dspy.streamify --------------------------------------------------------------------------

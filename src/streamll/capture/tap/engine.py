@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any
 
-from streamll.capture.tap import deadlines, interrupt
+from streamll.capture.tap import interrupt
 from streamll.capture.tap.listener import CallListener, Guarded, logger, tell, tell_outputs
 from streamll.capture.tap.unsupported import StreamingUnsupported
 from streamll.capture.tap.waits import Blocking, Suspending, Waits, run_blocking
@@ -52,23 +52,6 @@ def unsupported() -> str | None:
     except (ImportError, AttributeError) as error:
         return f"it differs from the versions known here ({error})"
     return None
-
-
-def install() -> None:
-    """Wrap what taps need wrapped besides the engine. Does nothing where that is done."""
-    interrupt.lm15.install()
-    deadlines.lm15.install()
-
-
-def uninstall() -> None:
-    """Put everything back. Calls under way go on."""
-    interrupt.lm15.uninstall()
-    deadlines.lm15.uninstall()
-    interrupt.httpcore.uninstall()
-    if unsupported() is None:
-        from streamll.capture.tap import below_litellm
-
-        below_litellm.uninstall()
 
 
 # --- what DSPy holds --------------------------------------------------------------------------
