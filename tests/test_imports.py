@@ -126,12 +126,13 @@ RULES = {
 
 # what stands on what inside capture: each room on the ones it names, all of them above it
 ROOMS: dict[str, set[str]] = {
+    "deltas": set(),
     "inside_dspy": set(),
     "run": {"inside_dspy"},
-    "tap": {"run"},
+    "tap": {"deltas", "run"},
     "typed": {"run"},
-    "reply": {"inside_dspy", "run", "typed"},
-    "policy": {"inside_dspy", "tap"},
+    "reply": {"deltas", "inside_dspy", "run", "typed"},
+    "policy": {"deltas", "inside_dspy", "tap"},
     "instrument": {"run"},
     "hooks": {"policy", "inside_dspy", "instrument", "reply", "run", "tap"},
     "running": {"policy", "run"},

@@ -24,9 +24,10 @@ class RefusalDelta(NamedTuple):
 
 
 class ToolCallFragment(NamedTuple):
-    """More of tool call ``index``; ``id`` and ``name`` come with its first fragment."""
+    """More of a tool call; ``id`` and ``name`` come with its first fragment."""
 
-    index: int
+    number: int
+    """Which of the reply's tool calls, from 0."""
     id: str | None
     name: str | None
     arguments: str

@@ -7,6 +7,13 @@ from typing import Any
 
 import msgspec
 
+from streamll.capture.deltas import (
+    CitationDelta,
+    Delta,
+    RefusalDelta,
+    ThinkingDelta,
+    ToolCallFragment,
+)
 from streamll.capture.reply.lm_call import LMCall
 
 
@@ -116,44 +123,38 @@ class Listening:
         self.reply = reply
         self.check = to.check  # looked up once, called per chunk
         self._to = to
-        self._to_text = to.text
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._to, name)
 
-    @property
-    def full(self) -> bool:
-        return self._to.full
+    def must_pause(self) -> bool:
+        return self._to.must_pause()
 
     def begin(self) -> None:
         self._to.begin()
         self.reply.begin()
 
-    def text(self, text: str) -> None:
+    def hear(self, delta: Delta) -> None:
         reply = self.reply
-        if reply.first_token is None:
-            reply.first_token = time.monotonic()
-        reply.texts.append(text)
-        self._to_text(text)
+        if isinstance(delta, str):
+            if reply.first_token is None:
+                reply.first_token = time.monotonic()
+            reply.texts.append(delta)
+        elif isinstance(delta, ThinkingDelta):
+            reply.thoughts.append(delta.text)
+        elif isinstance(delta, RefusalDelta):
+            reply.refusals.append(delta.text)
+        elif isinstance(delta, ToolCallFragment):
+            self._add_to_call(delta)
+        elif isinstance(delta, CitationDelta):
+            reply.citations.append(Source(*delta))
+        self._to.hear(delta)
 
-    def thinking(self, text: str) -> None:
-        self.reply.thoughts.append(text)
-        self._to.thinking(text)
-
-    def refusal(self, text: str) -> None:
-        self.reply.refusals.append(text)
-        self._to.refusal(text)
-
-    def tool_call(self, index: int, id: str | None, name: str | None, arguments: str) -> None:  # noqa: A002
+    def _add_to_call(self, fragment: ToolCallFragment) -> None:
         calls = self.reply.tool_calls
-        while len(calls) <= index:
+        while len(calls) <= fragment.number:
             calls.append(ToolCall())
-        call = calls[index]
-        call.id = id or call.id
-        call.name = name or call.name
-        call.arguments += arguments
-        self._to.tool_call(index, id, name, arguments)
-
-    def citation(self, text: str | None, title: str | None, url: str | None) -> None:
-        self.reply.citations.append(Source(text, title, url))
-        self._to.citation(text, title, url)
+        call = calls[fragment.number]
+        call.id = fragment.id or call.id
+        call.name = fragment.name or call.name
+        call.arguments += fragment.arguments

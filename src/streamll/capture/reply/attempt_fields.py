@@ -85,10 +85,10 @@ class AttemptFields:
         if self._continues(field):
             self._token(self._released[field], field, text)
 
-    def native_call(self, field: str, index: int, name: str | None, arguments: str) -> None:
+    def native_call(self, field: str, number: int, name: str | None, arguments: str) -> None:
         """A fragment of a native tool call."""
         if self._continues(field):
-            self._change(field, self._native_calls.add(index, name, arguments))
+            self._change(field, self._native_calls.add(number, name, arguments))
 
     def _continues(self, field: str) -> bool:
         """Begin a native field on first use; false once another field has begun after it."""

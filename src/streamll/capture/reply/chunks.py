@@ -83,7 +83,7 @@ def _content_of(delta: Delta) -> dict[str, Any] | None:
         function = {"arguments": delta.arguments}
         if delta.name is not None:
             function["name"] = delta.name
-        call: dict[str, Any] = {"index": delta.index, "type": "function", "function": function}
+        call: dict[str, Any] = {"index": delta.number, "type": "function", "function": function}
         if delta.id is not None:
             call["id"] = delta.id
         return {"tool_calls": [call]}

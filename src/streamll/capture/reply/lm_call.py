@@ -150,13 +150,13 @@ class LMCall:
             self._thinking_index += 1
 
     def _hear_tool_call(self, delta: ToolCallFragment) -> None:
-        index, _, name, arguments = delta
+        number, _, name, arguments = delta
         field = self._fields.tool_calls
         if field is not None and field in self._fields.wanted:
-            self._attempt.native_call(field, index, name, arguments)
+            self._attempt.native_call(field, number, name, arguments)
         shown = arguments if "tools" in configuration.include else ""
         if self._fields.everything and (name or shown):
-            self._publish(ToolCallDelta, index=index, name=name, arguments=shown)
+            self._publish(ToolCallDelta, index=number, name=name, arguments=shown)
 
     def _publish(self, kind: type[Event], **own: Any) -> None:
         self.run.publish(kind, self.scope, self.identity, **own)

@@ -35,8 +35,9 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
 class Reader(Protocol):
     """Makes deltas of what a transport brings: bytes of a wire, or an engine's events."""
 
-    fault: Exception | None
-    """Set when reading on is of no use."""
+    @property
+    def fault(self) -> Exception | None:
+        """Set when reading on is of no use."""
 
     def feed(self, item: Any, /) -> Deltas: ...
 
@@ -44,7 +45,7 @@ class Reader(Protocol):
 class Interruption(Protocol):
     """Whoever can end a wait from outside."""
 
-    def connected(self, shutdown: Callable[[], None]) -> None: ...
+    def connected(self, shutdown: Callable[[], Any]) -> None: ...
 
     def disconnected(self) -> None: ...
 

@@ -63,9 +63,10 @@ def deltas_of_outputs(outputs: Sequence[Any]) -> Iterator[Delta]:
 
 def deltas_of_chunk(chunk: Any) -> Iterator[Delta]:
     """A chunk as LiteLLM streams them; nothing where it is of another candidate than 0."""
-    choices: Any = getattr(chunk, "choices", None)
-    delta = getattr(choices[0], "delta", None) if choices else None
-    if delta is None or getattr(choices[0], "index", 0):
+    choices = getattr(chunk, "choices", None)
+    choice: Any = choices[0] if choices else None
+    delta = getattr(choice, "delta", None)
+    if delta is None or getattr(choice, "index", None):
         return
     yield ProviderChunk(chunk)
     thought = getattr(delta, "reasoning_content", None)
@@ -77,7 +78,7 @@ def deltas_of_chunk(chunk: Any) -> Iterator[Delta]:
     for call in getattr(delta, "tool_calls", None) or ():
         function = getattr(call, "function", None)
         yield ToolCallFragment(
-            getattr(call, "index", 0) or 0,
+            getattr(call, "index", None) or 0,
             getattr(call, "id", None),
             getattr(function, "name", None),
             getattr(function, "arguments", None) or "",

@@ -226,9 +226,9 @@ class _Choice:
         """Which of ``calls`` a fragment belongs to; a new one where it begins a call."""
         index = index if type(index) is int else 0
         position = self._call_at.get(index)
-        if position is not None and identity and name:
-            if self.calls[position].get("id") != identity:
-                position = None  # some servers give every call of a reply the same index
+        begins_call = bool(identity and name)
+        if position is not None and begins_call and self.calls[position].get("id") != identity:
+            position = None  # some servers give every call of a reply the same index
         if position is None:
             position = self._call_at[index] = len(self.calls)
             self.calls.append({"type": "function", "function": {"name": "", "arguments": []}})

@@ -70,13 +70,7 @@ class WireReply:
 
     def finish(self) -> Deltas:
         """The body has ended: what a last frame without its blank line says."""
-        if self.fault is not None:
-            return ()
-        deltas = self._read(self._splitter.finish())
-        if isinstance(self.fault, MalformedFrame):
-            cut = CutShort("the stream ended inside a frame")
-            cut.__cause__, self.fault = self.fault, cut
-        return deltas
+        return () if self.fault is not None else self._read(self._splitter.finish(), ended=True)
 
     @property
     def complete(self) -> bool:
@@ -101,11 +95,13 @@ class WireReply:
         except Exception as error:
             raise UnknownShape(error) from error
 
-    def _read(self, frames: Sequence[bytes]) -> Deltas:
+    def _read(self, frames: Sequence[bytes], *, ended: bool = False) -> Deltas:
         deltas: list[Delta] = []
         try:
             for data in frames:
                 deltas += self._assembler.frame(data)
+        except MalformedFrame as fault:
+            self.fault = CutShort("the stream ended inside a frame") if ended else fault
         except Exception as error:  # noqa: BLE001
             self._fail(error)
         return deltas
