@@ -167,7 +167,7 @@ def own_streamll():
     context.clear_context()
     if watching := sys.modules.get("streamll.capture.watch"):
         watching.unwatch()
-    if patch := sys.modules.get("streamll.capture.hooks.patch"):
+    if patch := sys.modules.get("streamll.capture.hooks.places"):
         patch.uninstall()
 
 

@@ -50,6 +50,8 @@ RULES = {
     "core": Rule({".core", "msgspec"}),
     "configuration": Rule({".core", "msgspec"}),
     "context": Rule({".configuration", ".core", "msgspec"}),
+    # replacing functions of other libraries, and putting them back
+    "patching": Rule(),
     # waiting: threads and event loops
     "flow": Rule({".core", ".flow", "anyio", "msgspec"}),
     "streams": Rule({".core", ".flow", ".streams", "anyio", "msgspec"}, within={"regex", "rich"}),
@@ -67,20 +69,20 @@ RULES = {
     "consumer": Rule({".brokers", ".consumer", ".core", ".flow", "msgspec"}),
     # the only part that imports dspy and what DSPy itself stands on
     "capture": Rule(
-        {".capture", ".configuration", ".context", ".core", ".flow", ".streams", "msgspec"}
-        | {"anyio", "dspy", "json_repair", "pydantic", "typing_extensions"},
+        {".capture", ".configuration", ".context", ".core", ".flow", ".patching", ".streams"}
+        | {"anyio", "dspy", "json_repair", "msgspec", "pydantic", "typing_extensions"},
         within={".serve", ".sinks", "httpcore", "httpx", "litellm"},
     ),
     # the seeds' spellings of what the rest does
     "compat": Rule({".capture", ".compat", ".core", ".flow", ".streams", "dspy"}),
     # a server of its own; only what makes a `dspy.LM` for it, or records one, knows DSPy
     "testing": Rule(
-        {".core", ".sinks", ".testing", "h11", "msgspec"},
+        {".core", ".patching", ".sinks", ".testing", "h11", "msgspec"},
         within={".capture", ".configuration", "dspy", "httpx"},
     ),
-    # models, sessions and turns; reading a session back needs no model
+    # models, sessions and turns, on public names of streamll and DSPy alone
     "chat": Rule(
-        {".capture", ".chat", ".configuration", ".core", ".flow", ".terminal", "dspy", "msgspec"}
+        {".", ".chat", ".configuration", ".core", ".flow", ".terminal", "dspy", "msgspec"}
     ),
     # the paths by which notebooks know what is in chat
     "services": Rule({".chat", ".core", ".flow"}),
@@ -133,8 +135,8 @@ ROOMS: dict[str, set[str]] = {
     "typed": {"run"},
     "reply": {"deltas", "inside_dspy", "run", "typed"},
     "policy": {"deltas", "inside_dspy", "tap"},
-    "instrument": {"run"},
-    "hooks": {"policy", "inside_dspy", "instrument", "reply", "run", "tap"},
+    "hooks": {"policy", "inside_dspy", "reply", "run", "tap"},
+    "instrument": {"hooks", "run"},
     "running": {"policy", "run"},
     "stream": {"hooks", "running", "run", "typed"},
     "streamify": {"hooks", "inside_dspy", "reply", "run"},

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamll.brokers.opening import open_sink
-    from streamll.capture.hooks.patch import uninstall
+    from streamll.capture.hooks.places import uninstall
     from streamll.capture.instrument import instrument
     from streamll.capture.run.status import StatusMessage, StatusMessageProvider
     from streamll.capture.stream import AsyncStream, Stream, stream
@@ -120,7 +120,7 @@ _HOMES = {
     "StatusMessageProvider": "capture.run.status",
     "streaming_response": "capture.streamify.streaming_response",
     "apply_sync_streaming": "capture.streamify.sync_streaming",
-    "uninstall": "capture.hooks.patch",
+    "uninstall": "capture.hooks.places",
     "configure": "configuration",
     "EventConsumer": "consumer",
     "open_sink": "brokers.opening",

@@ -15,6 +15,7 @@ from streamll.capture.deltas import (
     ThinkingDelta,
     ToolCallFragment,
 )
+from streamll.capture.hooks.places import HTTP_CLIENTS, TRANSPORTS
 from streamll.capture.tap import engine
 from streamll.core.errors import Unwind
 
@@ -113,9 +114,11 @@ def tapped(make: Any = Notes) -> Any:
         return tap, request, provider
 
     execution._select_engine = select
-    engine.install()
+    for table in (TRANSPORTS, HTTP_CLIENTS):
+        table.install()
     try:
         yield listeners
     finally:
         execution._select_engine = original
-        engine.uninstall()
+        for table in (TRANSPORTS, HTTP_CLIENTS):
+            table.uninstall()

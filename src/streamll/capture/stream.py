@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
-from streamll.capture.hooks.patch import install
+from streamll.capture.hooks.places import install
 from streamll.capture.run.enter import catch_up, check_fields
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.running import ProgramRun

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import TracebackType
 
-from streamll.capture.hooks.patch import install
+from streamll.capture.hooks.places import install
 from streamll.capture.run import enter
 from streamll.capture.run.enter import Capture, watch_with
 from streamll.capture.run.fields import FieldSelection

@@ -2,7 +2,7 @@
 
 ``governed`` stands between DSPy and the tap. DSPy asks it for one completion; it asks the tap,
 again where that failed and may be tried again, and raises what DSPy must not retry on top
-(``is_final``, which ``hooks.patch`` asks in DSPy's place). Between the tap and the listener stands
+(``is_final``, which ``hooks.places`` asks in DSPy's place). Between the tap and the listener stands
 ``SupervisedCall``: it knows what has been heard, and when, and hides a seam where a cut reply is
 continued.
 

@@ -1,6 +1,6 @@
 """Where a captured call begins and ends: a new run, or a scope inside the run that is on.
 
-``Module.__call__`` and ``BaseLM.__call__`` come through here (``hooks.patch``). A call that nobody
+``Module.__call__`` and ``BaseLM.__call__`` come through here (``hooks.places``). A call that nobody
 captures goes straight on.
 """
 

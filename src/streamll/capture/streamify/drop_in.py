@@ -23,7 +23,7 @@ import dspy
 from dspy.streaming import StatusMessageProvider as DSPyStatusMessageProvider
 from dspy.streaming import StreamListener as DSPyStreamListener
 
-from streamll.capture.hooks.patch import install
+from streamll.capture.hooks.places import install
 from streamll.capture.inside_dspy import OVERRIDES, overriding
 from streamll.capture.reply.chunks import reads_chunks
 from streamll.capture.run.enter import Outcome, captured, inputs_of, watched_sinks

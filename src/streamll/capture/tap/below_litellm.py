@@ -30,7 +30,6 @@ import dspy
 from dspy.clients.engines.litellm_engine import AsyncLiteLLMEngine, LiteLLMEngine
 
 from streamll.capture.run.scope import current_scope
-from streamll.capture.tap import interrupt
 from streamll.capture.tap.listener import Guarded, logger
 from streamll.capture.tap.unsupported import StreamingUnsupported
 from streamll.capture.tap.waits import Blocking, Suspending, run_blocking
@@ -41,7 +40,6 @@ from streamll.capture.tap.wire.chat import ChatAssembler
 from streamll.capture.tap.wire.gemini import GeminiAssembler
 from streamll.capture.tap.wire.reply import WireReply
 from streamll.capture.tap.wire.responses import ResponsesAssembler
-from streamll.capture.tap.wrapping import Place, Wrappings
 
 if TYPE_CHECKING:
     import httpx
@@ -64,14 +62,9 @@ def is_litellm(engine: Any) -> bool:
 def tapped(
     listener: Guarded, owner: Any
 ) -> AbstractContextManager[Tee] | AbstractContextManager[TappedSendStream]:
-    """A context to complete in; its ``heard`` is whether the reply was streamed.
-
-    Installs the wrappers on first use, so that programs without LiteLLM do without them.
-    """
+    """A context to complete in; its ``heard`` is whether the reply was streamed."""
     if dspy.settings.send_stream is not None or (_is_replaced() and send_stream() is not None):
         return tapped_chunks(listener)
-    _httpx.install()
-    interrupt.httpcore.install()
     return Tee(listener, owner).entered()
 
 
@@ -117,9 +110,7 @@ class Tee:
 
     async def send(self, client: _Client, request: httpx.Request) -> httpx.Response:
         """What ``client`` would have answered to ``request``."""
-        import httpx
-
-        as_stream = _as_stream(request)
+        as_stream = _as_stream(client.library, request)
         if as_stream is None or _unsupported.knows(self._owner, str(request.url)):
             plain: httpx.Response = await client.send(request)
             return plain
@@ -130,7 +121,7 @@ class Tee:
         try:
             reply.opened(response.status_code)
             await client.read(response, reply, self._listener)
-        except httpx.TransportError as error:
+        except client.library.TransportError as error:
             if not reply.complete:
                 self._cut = error
                 raise
@@ -149,12 +140,12 @@ class Tee:
         except MalformedFrame as fault:
             status, body = reply.status, fault.data
         except CutShort as fault:
-            self._cut = httpx.RemoteProtocolError(str(fault), request=request)
+            self._cut = client.library.RemoteProtocolError(str(fault), request=request)
             raise self._cut from None
         if reply.refused:
             return await self._without_stream(client, request)
         self.heard = reply.streamed
-        return _rebuilt(response, request, status, body, streamed=reply.streamed)
+        return _rebuilt(client.library, response, request, status, body, streamed=reply.streamed)
 
     async def _without_stream(self, client: _Client, request: httpx.Request) -> httpx.Response:
         """Ask plainly; where that succeeds, this address is not asked to stream again."""
@@ -174,10 +165,8 @@ class Tee:
 _current: ContextVar[Tee | None] = ContextVar("streamll_litellm_tee", default=None)
 
 
-def _as_stream(request: httpx.Request) -> tuple[httpx.Request, Any] | None:
+def _as_stream(library: Any, request: httpx.Request) -> tuple[httpx.Request, Any] | None:
     """The same request for a stream and the assembler of its reply, or None."""
-    import httpx
-
     path = request.url.path
     assembler = next((each for end, each in _WIRES if path.endswith(end)), None)
     scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
@@ -185,7 +174,7 @@ def _as_stream(request: httpx.Request) -> tuple[httpx.Request, Any] | None:
         return None
     try:
         body = json.loads(request.content)
-    except (ValueError, httpx.RequestNotRead):
+    except (ValueError, library.RequestNotRead):
         return None
     if not isinstance(body, dict) or body.get("stream"):
         return None
@@ -199,13 +188,14 @@ def _as_stream(request: httpx.Request) -> tuple[httpx.Request, Any] | None:
         body["stream_options"] = {"include_usage": True}
     headers = _without(_BODY_HEADERS, request.headers)
     content = json.dumps(body).encode()
-    streaming_request = httpx.Request(
+    streaming_request = library.Request(
         request.method, url, headers=headers, content=content, extensions=request.extensions
     )
     return streaming_request, assembler()
 
 
 def _rebuilt(
+    library: Any,
     response: httpx.Response,
     request: httpx.Request,
     status: int,
@@ -213,13 +203,11 @@ def _rebuilt(
     *,
     streamed: bool,
 ) -> httpx.Response:
-    import httpx
-
     headers = _without(_BODY_HEADERS, response.headers)
     if streamed:
-        headers = _without({b"content-type"}, httpx.Headers(headers))
+        headers = _without({b"content-type"}, library.Headers(headers))
         headers.append((b"content-type", b"application/json"))
-    plain = httpx.Response(
+    plain: httpx.Response = library.Response(
         status,
         headers=headers,
         content=body,
@@ -239,6 +227,9 @@ def _without(names: AbstractSet[bytes], headers: httpx.Headers) -> list[tuple[by
 
 
 class _Client(Protocol):
+    library: Any
+    """``httpx``, or what has its names."""
+
     async def open(self, request: httpx.Request) -> Any: ...
     async def send(self, request: httpx.Request) -> Any: ...
     async def read(self, response: Any, reply: WireReply, listener: Guarded) -> None: ...
@@ -246,7 +237,8 @@ class _Client(Protocol):
 
 
 class _BlockingClient:
-    def __init__(self, send: Callable[..., Any]) -> None:
+    def __init__(self, library: str, send: Callable[..., Any]) -> None:
+        self.library: Any = sys.modules[library]
         self._send = send
 
     async def open(self, request: httpx.Request) -> Any:
@@ -263,7 +255,8 @@ class _BlockingClient:
 
 
 class _SuspendingClient:
-    def __init__(self, send: Callable[..., Any]) -> None:
+    def __init__(self, library: str, send: Callable[..., Any]) -> None:
+        self.library: Any = sys.modules[library]
         self._send = send
 
     async def open(self, request: httpx.Request) -> Any:
@@ -279,39 +272,30 @@ class _SuspendingClient:
         await response.aclose()
 
 
-def _teed(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``httpx.Client.send``."""
+def teed(library: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    """``Client.send`` of ``library``: httpx or httpx2."""
 
-    @functools.wraps(original)
     def send(client: Any, request: httpx.Request, *, stream: bool = False, **options: Any) -> Any:
         tee = _current.get()
         if tee is None or stream:
             return original(client, request, stream=stream, **options)
-        return run_blocking(
-            tee.send(_BlockingClient(functools.partial(original, client, **options)), request)
-        )
+        plain = functools.partial(original, client, **options)
+        return run_blocking(tee.send(_BlockingClient(library, plain), request))
 
     return send
 
 
-def _async_teed(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``httpx.AsyncClient.send``: a plain function may return the coroutine."""
+def async_teed(library: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    """``AsyncClient.send`` of ``library``: a plain function may return the coroutine."""
 
-    @functools.wraps(original)
     def send(client: Any, request: httpx.Request, *, stream: bool = False, **options: Any) -> Any:
         tee = _current.get()
         if tee is None or stream:
             return original(client, request, stream=stream, **options)
-        return tee.send(_SuspendingClient(functools.partial(original, client, **options)), request)
+        plain = functools.partial(original, client, **options)
+        return tee.send(_SuspendingClient(library, plain), request)
 
     return send
-
-
-_httpx = Wrappings(
-    Place("httpx", "Client", "send", _teed),
-    Place("httpx", "AsyncClient", "send", _async_teed),
-)
-uninstall = _httpx.uninstall
 
 
 # --- inside dspy.streamify --------------------------------------------------------------------------

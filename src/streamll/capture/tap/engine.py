@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from streamll.capture.deltas import ProviderChunk
-from streamll.capture.tap import deadlines, interrupt
+from streamll.capture.tap import interrupt
 from streamll.capture.tap.listener import CallListener, Guarded, logger
 from streamll.capture.tap.unsupported import StreamingUnsupported
 from streamll.capture.tap.waits import (
@@ -60,23 +60,6 @@ def unsupported() -> str | None:
     except (ImportError, AttributeError) as error:
         return f"it differs from the versions known here ({error})"
     return None
-
-
-def install() -> None:
-    """Install the wrappers that taps need besides the engine. Idempotent."""
-    interrupt.lm15.install()
-    deadlines.lm15.install()
-
-
-def uninstall() -> None:
-    """Restore what ``install`` replaced. Calls under way go on."""
-    interrupt.lm15.uninstall()
-    deadlines.lm15.uninstall()
-    interrupt.httpcore.uninstall()
-    if unsupported() is None:
-        from streamll.capture.tap import below_litellm
-
-        below_litellm.uninstall()
 
 
 # --- what DSPy holds --------------------------------------------------------------------------
