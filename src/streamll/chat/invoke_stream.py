@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from streamll.chat.reply import Reply, Source, ToolCall
@@ -20,7 +21,27 @@ class Chunk(str):
         return str(self)
 
 
-class InvokeStream(Derived[Chunk]):
+class ChunkStream(Derived[Chunk]):
+    """Text of a model.
+
+    Unlike other streams it is closed when a read is cancelled. A reader that waits while somebody
+    else closes it gets ``StreamCancelled``.
+    """
+
+    async def __anext__(self) -> Chunk:
+        try:
+            return await super().__anext__()
+        except asyncio.CancelledError:  # the loop's frames may live on in a traceback
+            await self.aclose()
+            raise
+
+    def _finish(self, error: Exception | None) -> None:
+        if self._over and isinstance(error, StreamCancelled):
+            raise error
+        super()._finish(error)
+
+
+class InvokeStream(ChunkStream):
     """One reply as text: ``async for`` or ``for``, once. The request is sent when that begins.
 
     Ending the loop early, leaving a ``with`` block around it, or dropping the stream stops the
@@ -43,11 +64,6 @@ class InvokeStream(Derived[Chunk]):
                 f"the reply began anew ({event.reason}) after {len(self.text)} characters of it"
             )
         return []
-
-    def _finish(self, error: Exception | None) -> None:
-        if self._over and isinstance(error, StreamCancelled):
-            raise error  # another thread closed the stream while this one was waiting
-        super()._finish(error)
 
     def __repr__(self) -> str:
         state = "ended" if self._over else "open" if self._reply.attempts else "not begun"

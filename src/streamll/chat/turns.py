@@ -15,7 +15,7 @@ import msgspec
 
 from streamll.chat.branch import Branch
 from streamll.chat.calling import Calling
-from streamll.chat.invoke_stream import Chunk, InvokeStream
+from streamll.chat.invoke_stream import Chunk, ChunkStream, InvokeStream
 from streamll.chat.messages import (
     AssistantResponseContent,
     InstructionContent,
@@ -28,7 +28,6 @@ from streamll.chat.model import iModel
 from streamll.chat.reply import Reply, ToolCall
 from streamll.chat.session import BranchLike, Session
 from streamll.core.errors import ConfigurationError
-from streamll.flow.bridge import Derived
 
 Parameters = Mapping[str, Any]
 ONE = 1
@@ -169,7 +168,7 @@ def communicate_stream(
     return TurnStream(Turn(session, branch, {**parameters, **options}))
 
 
-class TurnStream(Derived[Chunk]):
+class TurnStream(ChunkStream):
     """The reply's text as it comes; afterwards it is on the branch. See ``InvokeStream``."""
 
     def __init__(self, turn: Turn) -> None:
