@@ -52,7 +52,7 @@ from streamll.core.events import (
 )
 from streamll.core.jsonable import as_text
 from streamll.core.parsing.base import Closed, Opened, Piece, Text
-from streamll.core.parsing.growth import COMPLETE, Change
+from streamll.core.parsing.values.builder import COMPLETE, Change
 
 
 class LMCall:
@@ -208,7 +208,7 @@ class LMCall:
         for place, value, state, append in changes:
             self.run.publish(
                 FieldPartial, self.scope, self.identity,
-                field=field, value=value, state=state, place=place, append=append,
+                field=field, value=value, state=state, pointer=place, append=append,
             )  # fmt: skip
 
     def _end_open_field(self, finish_reason: str | None = None, *, complete: bool = True) -> None:

@@ -15,7 +15,7 @@ from streamll.capture.typed.partials import (
     item_type_of,
 )
 from streamll.core.events import Event
-from streamll.core.parsing.growth import Place
+from streamll.core.parsing.values.builder import Pointer
 
 T = TypeVar("T")
 
@@ -34,11 +34,11 @@ def partial_reader(streamed: Streamed, field: str, as_type: Any) -> PartialReade
     return PartialReader(streamed.qualified_name(field), annotation, as_type)
 
 
-def item_reader(streamed: Streamed, field: str, place: Place, as_type: Any) -> ItemReader[Any]:
+def item_reader(streamed: Streamed, field: str, pointer: Pointer, as_type: Any) -> ItemReader[Any]:
     check_fields(streamed.program, FieldSelection([field]))
-    if as_type is None and not place:
+    if as_type is None and not pointer:
         as_type = item_type_of(annotation_of(streamed.program, field))
-    return ItemReader(streamed.qualified_name(field), place, as_type)
+    return ItemReader(streamed.qualified_name(field), pointer, as_type)
 
 
 class TypedReading:
@@ -70,10 +70,10 @@ class TypedReading:
         return (partial for event in self if (partial := reader.read(event)) is not None)
 
     @overload
-    def items(self, field: str, *place: str | int) -> Iterator[Any]: ...
+    def items(self, field: str, *pointer: str | int) -> Iterator[Any]: ...
     @overload
-    def items(self, field: str, *place: str | int, as_type: type[T]) -> Iterator[T]: ...
-    def items(self, field: str, *place: str | int, as_type: Any = None) -> Iterator[Any]:
+    def items(self, field: str, *pointer: str | int, as_type: type[T]) -> Iterator[T]: ...
+    def items(self, field: str, *pointer: str | int, as_type: Any = None) -> Iterator[Any]:
         """Each element of a list once, as soon as it is complete, as the field's type says.
 
         ``items("report", "findings")`` gives those of a list inside the field (plain values,
@@ -82,7 +82,7 @@ class TypedReading:
         Raises:
             UnknownFieldError: no predictor has such a field.
         """
-        reader = item_reader(self._program_run, field, place, as_type)
+        reader = item_reader(self._program_run, field, pointer, as_type)
         return (item for event in self for item in reader.read(event))
 
 
@@ -104,12 +104,12 @@ class AsyncTypedReading:
         return self._map(lambda event: () if (p := reader.read(event)) is None else (p,))
 
     @overload
-    def items(self, field: str, *place: str | int) -> AsyncIterator[Any]: ...
+    def items(self, field: str, *pointer: str | int) -> AsyncIterator[Any]: ...
     @overload
-    def items(self, field: str, *place: str | int, as_type: type[T]) -> AsyncIterator[T]: ...
-    def items(self, field: str, *place: str | int, as_type: Any = None) -> AsyncIterator[Any]:
+    def items(self, field: str, *pointer: str | int, as_type: type[T]) -> AsyncIterator[T]: ...
+    def items(self, field: str, *pointer: str | int, as_type: Any = None) -> AsyncIterator[Any]:
         """See ``Stream.items``."""
-        return self._map(item_reader(self._program_run, field, place, as_type).read)
+        return self._map(item_reader(self._program_run, field, pointer, as_type).read)
 
     async def _map(self, read: Callable[[Event], Sequence[Any]]) -> AsyncIterator[Any]:
         async for event in self:
