@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from streamll.cli.problem import Problem
+from streamll.cli.command import Problem
+
+if TYPE_CHECKING:
+    from streamll.testing import PracticeServer
 
 AUTO, PRACTICE = "auto", "practice"
 PACE = 0.03
@@ -31,8 +34,8 @@ def language_model(name: str, base_url: str | None, pace: float = PACE) -> Itera
     if name == PRACTICE:
         if base_url is not None:
             raise Problem("--base-url needs --model as well, e.g. --model openai/the-model")
-        with practice_model(pace) as lm:
-            yield lm
+        with practice_server(pace) as server:
+            yield server.lm()
         return
     import dspy
 
@@ -46,14 +49,14 @@ def language_model(name: str, base_url: str | None, pace: float = PACE) -> Itera
 
 
 @contextmanager
-def practice_model(pace: float) -> Iterator[Any]:
-    """A practice server on this machine and an ordinary ``dspy.LM`` that talks to it over HTTP."""
+def practice_server(pace: float) -> Iterator[PracticeServer]:
+    """A practice server on this machine."""
     from streamll.testing import PracticeServer
 
     # DSPy would look up current prices on the network; the practice model has none.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
     with PracticeServer(pace=pace) as server:
-        yield server.lm()
+        yield server
 
 
 def resolve(name: str) -> str:

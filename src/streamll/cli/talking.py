@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from streamll.cli.command import Problem
 from streamll.cli.models import AUTO, PRACTICE, PROVIDERS
-from streamll.cli.problem import Problem
 from streamll.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
