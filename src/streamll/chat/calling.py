@@ -34,7 +34,7 @@ class PendingCall:
         self.reply = Reply()
         self._runner = runner
         self._config = config
-        self._sinks = (*sinks, self.reply) if streamed else sinks
+        self._sinks = (*sinks, self.reply)
         self._fields = "*" if streamed else None
         self._name = name
         self._call: Any = None
@@ -119,25 +119,21 @@ class Calling:
 
     async def run(self) -> Calling:
         """Ask. A failure is kept; being cancelled is raised as well."""
-        reply = self._pending.reply
-        with self._outcome(reply):
+        with self._outcome():
             async with self._pending as events:
-                async for event in events:
-                    reply.put(event)
+                await events.result()
         return self
 
     def run_sync(self) -> Calling:
         """The same in this thread; Ctrl-C is raised as well."""
-        reply = self._pending.reply
-        with self._outcome(reply), self._pending as events:
-            for event in events:
-                reply.put(event)
+        with self._outcome(), self._pending as events:
+            events.result()
         return self
 
     @contextlib.contextmanager
-    def _outcome(self, reply: Reply) -> Iterator[None]:
+    def _outcome(self) -> Iterator[None]:
         """The outcome of the block is the outcome of the call."""
-        execution = self.execution
+        execution, reply = self.execution, self._pending.reply
         try:
             yield
         except BaseException as error:

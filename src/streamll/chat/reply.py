@@ -42,6 +42,8 @@ class Reply:
     ``total_tokens``, …), each count ``None`` where the provider did not report it.
     """
 
+    passive = True
+
     def __init__(self) -> None:
         self.started = time.monotonic()
         self.ended: float | None = None
@@ -82,12 +84,10 @@ class Reply:
         return (self.ended or time.monotonic()) - self.started
 
     def put(self, event: Event) -> None:
-        """Add what an event of the reply's run says, unless the reply is complete."""
-        if isinstance(event, TokenEvent) and self.time_to_first_token is None:
-            self.time_to_first_token = time.monotonic() - self.started
-        if self.response is not None:
-            return
+        """Add what an event of the reply's run says."""
         if isinstance(event, TokenEvent):
+            if self.time_to_first_token is None:
+                self.time_to_first_token = time.monotonic() - self.started
             self._text.append(event.token)
         elif isinstance(event, (Thinking, Refusal)):
             self._texts[event.event_type].append(event.text)

@@ -11,7 +11,7 @@ import typer
 
 from streamll.cli.command import BaseURL, Pace, Problem, ViewChoice, ViewOption
 from streamll.cli.demo_modes import MODES, known_answer
-from streamll.cli.models import PACE, PRACTICE, language_model, practice_server
+from streamll.cli.models import PACE_S, PRACTICE, language_model, practice_server
 from streamll.cli.run import show_run
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def demo(
         ),
     ] = None,
     question: Annotated[str | None, typer.Option(help="What to ask.", show_default=False)] = None,
-    pace: Pace = PACE,
+    pace: Pace = PACE_S,
     view: ViewOption = ViewChoice.auto,
 ) -> None:
     """Watch programs answer questions. One, several at once, merged, and through bad luck."""
@@ -71,10 +71,10 @@ def _answering(
     model: str, base_url: str | None, pace: float
 ) -> Iterator[tuple[Any, PracticeServer | None]]:
     """The model that answers, and the practice server if it is the practice model."""
-    if model != PRACTICE or base_url is not None:
-        with language_model(model, base_url, pace) as lm:
-            yield lm, None
-    else:
-        with practice_server(pace) as server:
+    if model == PRACTICE:
+        with practice_server(base_url, pace) as server:
             server.respond(known_answer)
             yield server.lm(), server
+    else:
+        with language_model(model, base_url, pace) as lm:
+            yield lm, None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamll.cli.command import FAILED, Pace, Problem
-from streamll.cli.models import PACE
+from streamll.cli.models import PACE_S
 
 if TYPE_CHECKING:
     from streamll.testing import PracticeServer, RecordedRequest
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def practice(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8123,
-    pace: Pace = PACE,
+    pace: Pace = PACE_S,
     chunk: Annotated[
         str, typer.Option(help="How replies are cut: token, whole, or a number of characters.")
     ] = "token",
