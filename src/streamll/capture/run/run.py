@@ -102,6 +102,7 @@ class Run:
         self.roots: Counter[str] = Counter()  # calls without a parent so far, by name
         self.totals = Totals()
         self.closed = False
+        self.has_cancelled_calls = False  # spares every token a look at all enclosing calls
         self.identity = Identity(run_id=self.run_id)
         self._lock = threading.RLock()
         self._take_seq = Sequencer()
