@@ -82,6 +82,59 @@ def test_tokens_of_one_field_and_of_all(lm, practice):
     assert "".join(asyncio.run(read())) == REPLY["answer"]
 
 
+READINGS = {
+    "events": lambda events: aiter(events),
+    "tokens": lambda events: aiter(events.tokens()),
+    "partials": lambda events: aiter(events.partials("answer")),
+}
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("program", [QA, AsyncQA], ids=["thread", "task"])
+def test_a_cancelled_read_loses_nothing(lm, practice, program, reading):
+    practice.script(Reply(REPLY, pace=0.03))
+
+    async def read():
+        async with streamll.stream(program())(question="Why?") as events:
+            iterator, timeouts, got = READINGS[reading](events), 0, []
+            while True:
+                try:
+                    got.append(await asyncio.wait_for(anext(iterator), 0.01))
+                except asyncio.TimeoutError:
+                    timeouts += 1
+                except StopAsyncIteration:
+                    return got, timeouts, events.text("answer")
+
+    got, timeouts, text = asyncio.run(read())
+    assert timeouts > 3
+    assert text == REPLY["answer"]
+    if reading == "events":
+        assert contiguous(got)
+    elif reading == "tokens":
+        assert "".join(got) == REPLY["reasoning"] + REPLY["answer"]
+    else:
+        assert got[-1].value == REPLY["answer"]
+
+
+def test_closing_a_stream_ends_a_pending_read(lm, practice):
+    practice.script(Reply(REPLY, hold_after=3))
+
+    async def read():
+        async with streamll.stream(AsyncQA())(question="Why?") as events:
+
+            async def rest():
+                return [event async for event in events]
+
+            reading = asyncio.create_task(rest())
+            (request,) = await asyncio.to_thread(practice.wait_for_requests, 1)
+            await asyncio.to_thread(request.wait_held)
+            await events.aclose()
+            with pytest.raises(StreamCancelled):
+                await reading
+
+    asyncio.run(read())
+
+
 def test_an_unknown_field_is_an_error_before_any_request(lm, practice):
     with pytest.raises(UnknownFieldError, match="QA has no output field 'answr'"):
         streamll.stream(QA(), fields=["answr"])

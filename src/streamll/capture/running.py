@@ -12,7 +12,6 @@ import contextvars
 import inspect
 import threading
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -61,7 +60,6 @@ class ProgramRun:
         self.args = args
         self.kwargs = kwargs
         self.config = config or DEFAULTS
-        self.ahead: deque[Event] = deque()  # taken from the channel, not read yet
         self.channel: Channel[Event] = Channel(
             self.config.buffer_size, self.config.overflow, name="stream"
         )
@@ -190,7 +188,6 @@ class ProgramRun:
     def leave(self) -> None:
         """The reader has gone: stop the program unless it has ended."""
         self.channel.abandon()
-        self.ahead.clear()
         if self.ended:
             return
         self.left = True
