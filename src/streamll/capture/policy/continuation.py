@@ -1,12 +1,12 @@
-"""Going on after a cut reply: the request that asks for it, and one text out of two.
+"""Continuing a cut reply: the request that asks for it, and one text made of two.
 
-The text that has come is put last into the conversation, as the beginning of the assistant's
-turn; a provider that takes this up goes on from there. Whether its model really continues, and
-not repeats or rephrases, is the provider's doing. Some refuse an assistant's turn that ends in
-blanks, so those are left out, and dropped from the continuation if it begins with them.
+The text received so far is put last into the conversation, as the beginning of the assistant's turn;
+a provider that supports this goes on from there. Whether its model really continues, rather than
+repeats or rephrases, is up to the provider. Some refuse an assistant's turn that ends in blanks, so
+those are left out, and dropped from the continuation if it begins with them.
 
-A model that starts over instead is noticed by what it starts with: then the first reply is
-superseded, and nothing is asked again.
+A model that starts over is recognised by how it begins: then the first reply is superseded, without
+another request.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DIALECTS = frozenset({"openai-chat", "openai-responses", "anthropic"})
 
 
 def possible(engine: Any, request: Any) -> bool:
-    """Whether this request's reply can be continued: plain text, on a wire that can say it."""
+    """Whether this request's reply can be continued: plain text, on a wire that supports it."""
     config = request.config
     if config.response_format is not None or config.logprobs is not None:
         return False
@@ -29,7 +29,7 @@ def possible(engine: Any, request: Any) -> bool:
         from dspy._vendor.lm15.registry import lookup
 
         definition = lookup(engine.resolve(request.model).provider)
-    except Exception:  # noqa: BLE001 - an engine of another kind: it is asked from the beginning
+    except Exception:  # noqa: BLE001 - an engine of another kind: its reply is restarted
         return False
     return definition is not None and definition.dialect in DIALECTS
 
@@ -38,8 +38,8 @@ class StartedOver(Exception):
     """Why the first reply is superseded where the second does not continue it."""
 
 
-SAME = 16
-"""Characters that a continuation and the first reply must begin with alike to be a new start."""
+RESTART_CHARS = 16
+"""A second reply whose first characters are the first reply's is a new start."""
 
 
 class Continuation:
@@ -47,35 +47,35 @@ class Continuation:
 
     def __init__(self, before: str, request: Any) -> None:
         self._before = before
-        said = before.rstrip()
-        self._blanks = before[len(said) :]  # sent by the first reply, not part of the request
-        turn = lm15.Message.assistant(said)
+        sent = before.rstrip()
+        self._blanks = before[len(sent) :]  # received, but not part of the request
+        turn = lm15.Message.assistant(sent)
         self.request = dataclasses.replace(request, messages=(*request.messages, turn))
         self._after: list[str] = []
-        self._held: str | None = ""  # what may still turn out to be a new start
+        self._held: str | None = ""  # may still turn out to be a new start
         self.started_over = False
-        """The second reply begins like the first: it does not continue, it replaces it."""
+        """The second reply begins like the first: it replaces it."""
 
     @classmethod
     def after(cls, before: str, request: Any) -> Continuation | None:
-        """``None`` where there is no word yet to go on from."""
+        """``None`` where nothing but blanks has been received."""
         return cls(before, request) if before.strip() else None
 
-    def rest_of(self, text: str) -> str:
-        """What of the second reply's next piece is new, and sure not to be a new start."""
+    def feed(self, text: str) -> str:
+        """What of the second reply's next piece is new, once it is certain not to be a new start."""
         if self._held is None:
             return self._new(text)
         self._held += text
-        beginning = self._before[:SAME]
-        if self._held[:SAME] == beginning:
+        beginning = self._before[:RESTART_CHARS]
+        if self._held[:RESTART_CHARS] == beginning:
             self.started_over = True
             return self._held
         if beginning.startswith(self._held):
             return ""
-        return self.flushed()
+        return self.flush()
 
-    def flushed(self) -> str:
-        """What was held back until now."""
+    def flush(self) -> str:
+        """What has been held back."""
         held, self._held = self._held, None
         return self._new(held or "")
 
