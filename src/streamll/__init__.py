@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from streamll.flow.breaker import CircuitBreaker
     from streamll.flow.config import StreamConfig
     from streamll.operations import StreamingChat, communicate, communicate_stream
-    from streamll.serve.responses import sse_response
-    from streamll.serve.sockets import websocket_stream
+    from streamll.serve.routes.embedded import sse_response
+    from streamll.serve.web.sockets import websocket_stream
     from streamll.services import InvokeStream, iModel
     from streamll.session import Branch, Message, Session
     from streamll.streams.collect import Collected, acollect_stream, collect_stream
@@ -133,8 +133,8 @@ _HOMES = {
     "emit": "context",
     "emit_event": "context",
     "status": "context",
-    "sse_response": "serve.responses",
-    "websocket_stream": "serve.sockets",
+    "sse_response": "serve.routes.embedded",
+    "websocket_stream": "serve.web.sockets",
     "Event": "core.events",
     "StreamllEvent": "core.events",
     "TokenEvent": "core.events",

@@ -65,7 +65,7 @@ def _log(url: str) -> Any:
 
 def _play_in_viewer(events: list[Event], speed: float) -> None:
     """Play when somebody looks, and keep the page until Ctrl-C."""
-    from streamll.serve.watching import WebView, announce
+    from streamll.serve.viewer.web_view import WebView, announce
 
     view = WebView()
     try:

@@ -8,7 +8,7 @@ from streamll.cli.replay import events_of
 
 
 def write_report(path: Path, output: Path | None) -> None:
-    from streamll.serve.report import report_html
+    from streamll.serve.viewer.report import report_html
 
     target = output or path.with_suffix(".html")
     target.write_text(report_html(events_of(path)), "utf-8")

@@ -48,7 +48,7 @@ def serve_programs(
         import uvicorn
     except ImportError:
         raise Problem("streamll serve needs an extra: pip install 'streamll[serve]'") from None
-    from streamll.serve.access import is_loopback
+    from streamll.serve.web.access import is_loopback
 
     if not (tokens_given() or is_loopback(host)):
         raise Problem(

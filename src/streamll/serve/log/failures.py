@@ -15,7 +15,7 @@ logger = logging.getLogger("streamll")
 
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")})
 
-OURS = str(Path(__file__).parent.parent)
+OURS = str(Path(__file__).parent.parent.parent)
 
 
 def log_failure(program: str, run_id: str, error: BaseException) -> None:

@@ -18,7 +18,7 @@ import msgspec
 from streamll.core.errors import StreamllError
 from streamll.core.events import Event, Identity, RunError, StreamllEvent, TokenEvent
 from streamll.core.wire import encode
-from streamll.serve.formats import Format
+from streamll.serve.formats import OutputFormat
 
 HEADERS: Mapping[str, str] = MappingProxyType(
     {
@@ -139,10 +139,10 @@ def frame(payloads: Iterable[bytes], position: str | None) -> bytes:
     return head + mark + b"data: " + last + b"\n\n"
 
 
-class Frames:
+class FrameWriter:
     """Items in one format, as bytes of an event stream."""
 
-    def __init__(self, form: Format) -> None:
+    def __init__(self, form: OutputFormat) -> None:
         self.form = form
         self._native = form.name == "native"
 
@@ -173,7 +173,7 @@ class Frames:
         return frame(payloads, item.id if self.form.ids else None)
 
 
-def broken(form: Format, run_id: str, error: StreamllError) -> list[bytes]:
+def broken(form: OutputFormat, run_id: str, error: StreamllError) -> list[bytes]:
     """How a format tells that its stream ends before the run does.
 
     Native readers get an event of type ``stream.error``, which has no ``seq`` and is in no log;

@@ -14,8 +14,8 @@ from typing import Any
 
 from streamll.core.errors import StreamCancelled
 from streamll.core.events import TERMINAL, Event
-from streamll.serve.frames import Item, items_of
-from streamll.serve.readers import items_of_call
+from streamll.serve.log.frames import Item, items_of
+from streamll.serve.log.streams import items_of_call
 
 END_SECONDS = 5.0
 """What a program that was stopped gets to end in: a tool that blocks may need longer."""

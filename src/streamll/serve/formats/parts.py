@@ -16,11 +16,11 @@ from streamll.core.parsing.growth import Place
 from streamll.core.partials import MISSING, PartialValue, part_of
 
 
-class Step(msgspec.Struct, frozen=True):
+class MessageStep(msgspec.Struct, frozen=True):
     """Something that a wire can tell."""
 
 
-class Part:
+class TextPart:
     """A piece of the message, growing: ``size`` characters so far, in ``pieces``.
 
     ``reply`` parts are the answer, the others reasoning.
@@ -44,7 +44,7 @@ class Part:
         return "".join(self.pieces)
 
 
-class Tool:
+class ToolPart:
     """A tool call. ``input`` is known once it is ``ready``."""
 
     __slots__ = ("arguments", "attempt", "done", "id", "name", "ready", "result", "taken")
@@ -68,7 +68,7 @@ class Tool:
             return {"text": text}
 
 
-class Typed:
+class ValuePart:
     """A typed field's value, growing. Every attempt of a call has the same ``id``."""
 
     __slots__ = ("_partial", "field", "id", "predictor", "size")
@@ -90,7 +90,7 @@ class Typed:
     def state(self) -> str:
         return self._partial.state()
 
-    def take(self, event: ev.FieldPartial) -> Changed | None:
+    def take(self, event: ev.FieldPartial) -> ValueChanged | None:
         """What the event changes; nothing where a change before it was lost."""
         place, value, append = tuple(event.place), plain(event.value), event.append
         self.size += len(value) if isinstance(value, str) else 10
@@ -98,74 +98,74 @@ class Typed:
         self._partial.apply(msgspec.structs.replace(event, value=value))
         if self._partial.is_broken:
             return None
-        return Changed(self, place, value, append, replaces, event.timestamp)
+        return ValueChanged(self, place, value, append, replaces, event.timestamp)
 
 
 Key = tuple[str | None, int, str]  # call_id, attempt, field
 
 
-class Begun(Step, frozen=True):
+class MessageBegan(MessageStep, frozen=True):
     run_id: str | None
     program: str
 
 
-class Opened(Step, frozen=True):
-    part: Part
+class PartOpened(MessageStep, frozen=True):
+    part: TextPart
 
 
-class Grown(Step, frozen=True):
+class PartGrown(MessageStep, frozen=True):
     """``missing``: characters before this text were lost."""
 
-    part: Part
+    part: TextPart
     text: str
     missing: bool = False
 
 
-class Closed(Step, frozen=True):
-    part: Part
+class PartClosed(MessageStep, frozen=True):
+    part: TextPart
 
 
-class Withdrawn(Step, frozen=True):
+class PartsWithdrawn(MessageStep, frozen=True):
     """What counts no more: show neither these parts nor these calls."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[TextPart, ...]
     reason: str
-    tools: tuple[Tool, ...] = ()
+    tools: tuple[ToolPart, ...] = ()
 
 
-class Corrected(Step, frozen=True):
-    part: Part
+class PartCorrected(MessageStep, frozen=True):
+    part: TextPart
     text: str
     value: Any
 
 
-class ToolOpened(Step, frozen=True):
-    tool: Tool
+class ToolOpened(MessageStep, frozen=True):
+    tool: ToolPart
 
 
-class ToolArguments(Step, frozen=True):
-    tool: Tool
+class ToolInputGrown(MessageStep, frozen=True):
+    tool: ToolPart
     text: str
 
 
-class ToolReady(Step, frozen=True):
-    tool: Tool
+class ToolReady(MessageStep, frozen=True):
+    tool: ToolPart
 
 
-class ToolReturned(Step, frozen=True):
-    tool: Tool
+class ToolReturned(MessageStep, frozen=True):
+    tool: ToolPart
     result: Any
 
 
-class ToolFailed(Step, frozen=True):
-    tool: Tool
+class ToolFailed(MessageStep, frozen=True):
+    tool: ToolPart
     message: str
 
 
-class Changed(Step, frozen=True):
+class ValueChanged(MessageStep, frozen=True):
     """``value`` is new at ``place``; with ``append`` it is added to what stands there."""
 
-    typed: Typed
+    typed: ValuePart
     place: Place
     value: Any
     append: bool
@@ -178,36 +178,36 @@ class Changed(Step, frozen=True):
         return bool(self.place) or isinstance(self.value, (list, dict))
 
 
-class Settled(Step, frozen=True):
+class ValueSettled(MessageStep, frozen=True):
     """Nothing more comes for now: whoever held something back tells it."""
 
-    typed: Typed
+    typed: ValuePart
 
 
-class Forgotten(Step, frozen=True):
+class ValueWithdrawn(MessageStep, frozen=True):
     """Nothing of the value counts any more; another attempt may write it again."""
 
-    typed: Typed
+    typed: ValuePart
 
 
-class Source(Step, frozen=True):
+class SourceCited(MessageStep, frozen=True):
     id: str
     text: str | None
     title: str | None
     url: str | None
 
 
-class StageBegun(Step, frozen=True):
+class StageBegan(MessageStep, frozen=True):
     """A module or a trace, with a name that no other open one has."""
 
     name: str
 
 
-class StageEnded(Step, frozen=True):
+class StageEnded(MessageStep, frozen=True):
     name: str
 
 
-class Note(Step, frozen=True):
+class DataNote(MessageStep, frozen=True):
     """A status, a custom event, or a loss."""
 
     name: str
@@ -215,15 +215,15 @@ class Note(Step, frozen=True):
     passing: bool = False
 
 
-class Finished(Step, frozen=True):
+class MessageFinished(MessageStep, frozen=True):
     finish_reason: str | None
     totals: ev.Totals
 
 
-class Failed(Step, frozen=True):
+class MessageFailed(MessageStep, frozen=True):
     message: str
     error_type: str
 
 
-class Cancelled(Step, frozen=True):
+class MessageCancelled(MessageStep, frozen=True):
     pass

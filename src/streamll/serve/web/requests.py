@@ -9,12 +9,12 @@ import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from streamll.serve.access import Access, bearer
-from streamll.serve.gate import problem
-from streamll.serve.limits import Limits
+from streamll.serve.web.access import Access, bearer
+from streamll.serve.web.limits import ServerLimits
+from streamll.serve.web.middleware import problem
 
 
-class Refused(Exception):
+class HTTPRefusal(Exception):
     """The request is answered with ``response`` and goes no further."""
 
     def __init__(self, response: Response) -> None:
@@ -22,11 +22,11 @@ class Refused(Exception):
         self.response = response
 
 
-def refuse(status: int, message: str, **headers: str) -> Refused:
-    return Refused(problem(status, message, **headers))
+def refuse(status: int, message: str, **headers: str) -> HTTPRefusal:
+    return HTTPRefusal(problem(status, message, **headers))
 
 
-async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
+async def read_json(request: Request, limits: ServerLimits) -> dict[str, Any]:
     """The JSON object in the body.
 
     Only ``application/json``: a page of another origin cannot send that without being allowed to.
@@ -73,7 +73,7 @@ def authorize(connection: HTTPConnection, access: Access, run_id: str | None = N
     token = token_of(connection)
     allowed = access.may_do_everything(token) if run_id is None else access.may_use(token, run_id)
     if not allowed:
-        raise Refused(problem(401, "a valid token is needed", **{"www-authenticate": "Bearer"}))
+        raise HTTPRefusal(problem(401, "a valid token is needed", **{"www-authenticate": "Bearer"}))
 
 
 def text_of(message: Any) -> dict[str, Any]:

@@ -14,20 +14,20 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from streamll.serve.formats import Telling
-from streamll.serve.formats.openai import Completion
-from streamll.serve.frames import LATE, Position
-from streamll.serve.journal import LogAway
+from streamll.serve.formats import RenderOptions
+from streamll.serve.formats.openai import ChatCompletion
+from streamll.serve.log.frames import LATE, Position
+from streamll.serve.log.run_log import LogAway
 from streamll.serve.programs import Served
-from streamll.serve.requests import Refused, authorize, read_json, refuse, text_of
-from streamll.serve.sending import until_left
-from streamll.serve.service import Service, log_away
+from streamll.serve.routes.service import Service, log_away
+from streamll.serve.web.requests import HTTPRefusal, authorize, read_json, refuse, text_of
+from streamll.serve.web.responses import until_left
 
 LONGEST_ID = 200
 
 
 def add_routes(app: Starlette, service: Service) -> None:
-    routes = Chats(service)
+    routes = ChatRoutes(service)
     app.add_route("/v1/chat/completions", routes.openai, methods=["POST"])
     app.add_route("/v1/models", routes.models, methods=["GET"])
     app.add_route("/ai", routes.vercel, methods=["POST"])
@@ -36,7 +36,7 @@ def add_routes(app: Starlette, service: Service) -> None:
     app.add_route("/agui", routes.agui, methods=["POST"])
 
 
-class Chats:
+class ChatRoutes:
     def __init__(self, service: Service) -> None:
         self.service = service
 
@@ -53,7 +53,7 @@ class Chats:
     async def openai(self, request: Request) -> Response:
         try:
             return await self._openai(request)
-        except Refused as refused:
+        except HTTPRefusal as refused:
             return openai_problem(refused.response)
 
     async def _openai(self, request: Request) -> Response:
@@ -62,25 +62,27 @@ class Chats:
         body = await read_json(request, service.limits)
         name = body.get("model")
         program = service.only or service.program(name if isinstance(name, str) else "")
-        options = body.get("stream_options") or {}
-        usage = bool(options.get("include_usage")) if isinstance(options, dict) else False
-        telling = Telling(text=program.reply, model=str(name or program.name), include_usage=usage)
+        wanted = body.get("stream_options") or {}
+        usage = bool(wanted.get("include_usage")) if isinstance(wanted, dict) else False
+        options = RenderOptions(
+            text=program.reply, model=str(name or program.name), include_usage=usage
+        )
         if body.get("stream"):
             service.check_readers()
         run_id = await service.start(program, inputs_from(program, body))
         if body.get("stream"):
             position = Position(run_id)
             return service.respond(
-                position, "openai", telling, stop_on_leave=True, can_return=False
+                position, "openai", options, stop_on_leave=True, can_return=False
             )
-        return await self._whole(request, run_id, Completion(telling))
+        return await self._whole(request, run_id, ChatCompletion(options))
 
-    async def _whole(self, request: Request, run_id: str, completion: Completion) -> Response:
+    async def _whole(self, request: Request, run_id: str, completion: ChatCompletion) -> Response:
         """Wait for the run's end; who does not wait stops it."""
 
         async def collect() -> None:
-            items = self.service.runner.journal.read(Position(run_id))
-            with self.service.readers.present(can_return=False):
+            items = self.service.runner.run_log.read(Position(run_id))
+            with self.service.connections.present(can_return=False):
                 async with contextlib.aclosing(items) as batches:
                     async for batch in batches:
                         for item in batch:
@@ -110,7 +112,7 @@ class Chats:
         context = {} if chat is None else {"chat_id": chat}
         inputs = inputs_from(program, body)
         run_id = await service.start(program, inputs, context=context, chat=chat)
-        return service.respond(Position(run_id), "vercel", Telling(text=program.reply))
+        return service.respond(Position(run_id), "vercel", RenderOptions(text=program.reply))
 
     async def resume(self, request: Request) -> Response:
         service = self.service
@@ -119,8 +121,8 @@ class Chats:
         if run_id is None or not await service.has_more(Position(run_id, LATE)):
             return Response(status_code=204)  # nothing is active
         program = service.programs.get(request.query_params.get("program", "")) or service.only
-        telling = Telling(text=None if program is None else program.reply)
-        return service.respond(service.position(request, run_id), "vercel", telling)
+        options = RenderOptions(text=None if program is None else program.reply)
+        return service.respond(service.position(request, run_id), "vercel", options)
 
     async def stop(self, request: Request) -> Response:
         run_id = await self._run_of(request)
@@ -147,7 +149,7 @@ class Chats:
         program = service.program(request.query_params.get("program"))
         context = {} if thread is None else {"thread_id": thread}
         run_id = await service.start(program, inputs_from(program, body), context=context)
-        telling = Telling(
+        options = RenderOptions(
             text=program.reply,
             thread_id=thread,
             run_id=asked,
@@ -155,7 +157,7 @@ class Chats:
             state=body.get("state"),
         )
         return service.respond(
-            Position(run_id), "agui", telling, stop_on_leave=True, can_return=False
+            Position(run_id), "agui", options, stop_on_leave=True, can_return=False
         )
 
 

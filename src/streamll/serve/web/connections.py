@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator
 
 
-class Readership:
+class ConnectionLimit:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.total = 0

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from streamll.serve.access import Access, is_loopback
+from streamll.serve.web.access import Access, is_loopback
 
 access_log = logging.getLogger("streamll.access")
 
@@ -31,7 +31,7 @@ ALWAYS = {
 }
 
 
-class Gate:
+class Middleware:
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app = app
         self.access = access

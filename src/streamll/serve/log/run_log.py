@@ -29,9 +29,9 @@ from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, SourceOptions
 from streamll.consumer.deduplication import Deduplicator, decode_entry
 from streamll.core.errors import StreamllError, WireError
 from streamll.core.events import TERMINAL, Event
-from streamll.serve.feed import Feed
-from streamll.serve.frames import Item, Position, items_of, reached
-from streamll.serve.tail import RETRY_SECONDS, Tail
+from streamll.serve.log.buffer import RunBuffer
+from streamll.serve.log.frames import Item, Position, items_of, reached
+from streamll.serve.log.tail import RETRY_SECONDS, LogTail
 
 SHORT_READ_IS_THE_END = ("sqlite:", "redis:", "rediss:", "unix:")
 CLOCKS_APART = 2.0
@@ -58,7 +58,7 @@ class LogAway(StreamllError):
         super().__init__("the log cannot be read")
 
 
-class Journal:
+class RunLog:
     """One log, written and read by this process's event loop.
 
     ``patience``: seconds that a log may be away before its readers are told.
@@ -74,8 +74,8 @@ class Journal:
         self._ends_short = url.startswith(SHORT_READ_IS_THE_END)
         self._is_local = url.startswith("sqlite:")  # a page's reader need not keep its connection
         self._turns = asyncio.Semaphore(TURNS)
-        self._feeds: dict[str, Feed] = {}
-        self._tail = Tail(
+        self._buffers: dict[str, RunBuffer] = {}
+        self._tail = LogTail(
             url, self.sink, hear=self._hear, glimpse=self._glimpse, follows=self._follows
         )
         self.talk: list[Callable[[Event], None]] = []
@@ -133,18 +133,18 @@ class Journal:
     # --- reading ------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def feed(self, run_id: str) -> Iterator[Feed]:
+    def buffer(self, run_id: str) -> Iterator[RunBuffer]:
         """The feed of a run, from now on, for one more reader."""
-        feed = self._feeds.get(run_id)
-        if feed is None:
-            feed = self._feeds[run_id] = Feed(run_id)
-        feed.readers += 1
+        buffer = self._buffers.get(run_id)
+        if buffer is None:
+            buffer = self._buffers[run_id] = RunBuffer(run_id)
+        buffer.readers += 1
         try:
-            yield feed
+            yield buffer
         finally:
-            feed.readers -= 1
-            if not feed.readers:
-                self._feeds.pop(run_id, None)
+            buffer.readers -= 1
+            if not buffer.readers:
+                self._buffers.pop(run_id, None)
 
     async def history(
         self, position: Position, patience: float = 0.0
@@ -200,13 +200,13 @@ class Journal:
         """Whether the log has something of a run, or gets it soon: it may have begun elsewhere a
         moment ago.
         """
-        with self.feed(run_id) as feed:
+        with self.buffer(run_id) as buffer:
             async with contextlib.aclosing(self.history(Position(run_id))) as pages:
                 async for _ in pages:
                     return True
-            if feed.start == feed.end:
-                await asyncio.wait({feed.news()}, timeout=seconds)
-            return feed.start < feed.end
+            if buffer.start == buffer.end:
+                await asyncio.wait({buffer.news()}, timeout=seconds)
+            return buffer.start < buffer.end
 
     async def overview(self, runs: int) -> list[list[Event]]:
         """What the log says of its latest runs: the events of the first and last entry of each."""
@@ -232,19 +232,19 @@ class Journal:
         Raises:
             LogAway: the log is away for longer than ``patience``.
         """
-        with self.feed(position.run_id) as feed:
-            index = feed.index_behind(position.seq)
+        with self.buffer(position.run_id) as buffer:
+            index = buffer.index_behind(position.seq)
             while True:
                 if index is None:
-                    async with contextlib.aclosing(self._catch_up(position, feed)) as pages:
+                    async with contextlib.aclosing(self._catch_up(position, buffer)) as pages:
                         async for items in pages:
                             position = reached(items, position)
                             yield items
                             if items[-1].event.event_type in TERMINAL:
                                 return
-                    index = feed.index_behind(position.seq)
-                index = feed.start if index is None else index
-                kept = feed.since(index)
+                    index = buffer.index_behind(position.seq)
+                index = buffer.start if index is None else index
+                kept = buffer.since(index)
                 if kept is None:
                     index = None
                     continue
@@ -254,14 +254,16 @@ class Journal:
                     items = unread(items, position)
                 position = reached(items, position)
                 yield items
-                if index >= feed.end:
-                    if feed.ended:
+                if index >= buffer.end:
+                    if buffer.ended:
                         return
-                    await feed.news()
+                    await buffer.news()
                     if self.is_given_up:
                         raise LogAway
 
-    async def _catch_up(self, position: Position, feed: Feed) -> AsyncGenerator[list[Item], None]:
+    async def _catch_up(
+        self, position: Position, buffer: RunBuffer
+    ) -> AsyncGenerator[list[Item], None]:
         """What the log holds behind ``position``, as far as the feed does not go back.
 
         A busy feed lets go of more while the log is read, so the log is read again from there,
@@ -275,9 +277,9 @@ class Journal:
                     items = items_of(events, position.seq)
                     position = reached(items, position)
                     yield items
-                    if feed.index_behind(position.seq) is not None:
+                    if buffer.index_behind(position.seq) is not None:
                         return
-            if feed.start == feed.end:
+            if buffer.start == buffer.end:
                 return
 
     # --- listening ----------------------------------------------------------------------------
@@ -293,24 +295,24 @@ class Journal:
             return
         for hear in self.everything:
             hear(events)
-        feed = self._feeds.get(run_id)
-        if feed is not None:
-            feed.add(events)
+        buffer = self._buffers.get(run_id)
+        if buffer is not None:
+            buffer.add(events)
 
     def _glimpse(self, run_id: str) -> None:
         for told in self.glimpses:
             told(run_id)
 
     def _follows(self, run_id: str) -> bool:
-        return self.follows_all or run_id in self._feeds
+        return self.follows_all or run_id in self._buffers
 
     def wake(self) -> None:
-        for feed in list(self._feeds.values()):
-            feed.wake()
+        for buffer in list(self._buffers.values()):
+            buffer.wake()
 
     @property
-    def feeds(self) -> dict[str, Feed]:
-        return self._feeds
+    def buffers(self) -> dict[str, RunBuffer]:
+        return self._buffers
 
 
 def unread(items: list[Item], position: Position) -> list[Item]:

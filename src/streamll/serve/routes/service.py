@@ -11,17 +11,17 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 
 from streamll.core.errors import StreamllError
-from streamll.serve.access import Access
-from streamll.serve.formats import Telling, make_format
-from streamll.serve.frames import HEADERS, Position, read_position
-from streamll.serve.journal import LogAway
-from streamll.serve.limits import Limits
+from streamll.serve.formats import RenderOptions, make_format
+from streamll.serve.log.frames import HEADERS, Position, read_position
+from streamll.serve.log.run_log import LogAway
+from streamll.serve.log.streams import stream_of_log
 from streamll.serve.programs import Served
-from streamll.serve.readers import stream_of_log
-from streamll.serve.readership import Readership
-from streamll.serve.requests import Refused, refuse
 from streamll.serve.runner import NoSuchRun, Runner, TooManyRuns
-from streamll.serve.sending import StreamingBody
+from streamll.serve.web.access import Access
+from streamll.serve.web.connections import ConnectionLimit
+from streamll.serve.web.limits import ServerLimits
+from streamll.serve.web.requests import HTTPRefusal, refuse
+from streamll.serve.web.responses import StreamingBody
 
 logger = logging.getLogger("streamll")
 
@@ -34,15 +34,15 @@ class Service:
         *,
         programs: dict[str, Served],
         access: Access,
-        limits: Limits,
+        limits: ServerLimits,
         runner: Runner,
-        readers: Readership,
+        connections: ConnectionLimit,
     ) -> None:
         self.programs = programs
         self.access = access
         self.limits = limits
         self.runner = runner
-        self.readers = readers
+        self.connections = connections
         self.draining = False
         self._ending: asyncio.Task[None] | None = None
 
@@ -98,7 +98,7 @@ class Service:
 
     def check_readers(self) -> None:
         """Raise ``Refused`` (503) when no more may read."""
-        if self.readers.is_full or self.draining:
+        if self.connections.is_full or self.draining:
             raise refuse(503, "as many readers as may are here", **{"retry-after": "1"})
 
     def position(self, connection: HTTPConnection, run_id: str) -> Position:
@@ -130,8 +130,8 @@ class Service:
         except LogAway as error:
             raise log_away(error) from None
 
-    def no_such_run(self, run_id: str) -> Refused:
-        self.runner.recent.forget(run_id)
+    def no_such_run(self, run_id: str) -> HTTPRefusal:
+        self.runner.index.forget(run_id)
         return refuse(404, "there is no such run")
 
     async def latest(self, count: int) -> list[dict[str, Any]]:
@@ -149,25 +149,25 @@ class Service:
         self,
         position: Position,
         format_name: str,
-        telling: Telling,
+        options: RenderOptions,
         *,
         stop_on_leave: bool = False,
         can_return: bool = True,
     ) -> Response:
         """The run as an event stream."""
         runner = self.runner
-        form = make_format(format_name, telling)
+        form = make_format(format_name, options)
 
         def left() -> None:
             if stop_on_leave:
                 runner.cancel_if_running(position.run_id)
 
-        chunks = stream_of_log(runner.journal, position, form, left=left)
+        chunks = stream_of_log(runner.run_log, position, form, left=left)
         return StreamingBody(
             lambda _: chunks,
             {**HEADERS, **form.headers, "x-streamll-run": position.run_id},
             stall_seconds=self.limits.stall_seconds,
-            present=lambda: self.readers.present(can_return=can_return),
+            present=lambda: self.connections.present(can_return=can_return),
         )
 
     # --- the end --------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ class Service:
         if self.draining:
             return
         self.draining = True
-        self.readers.dismiss()
+        self.connections.dismiss()
         if running := len(self.runner.running):
             what = "1 program is" if running == 1 else f"{running} programs are"
             told = "stopping: %s still running, with %g s to end; Ctrl-C once more cancels"
@@ -194,10 +194,10 @@ class Service:
             self.runner.cancel_if_running(run_id)
 
     def health(self) -> Response:
-        reachable = self.runner.journal.reachable
+        reachable = self.runner.run_log.reachable
         status = "draining" if self.draining else "ok" if reachable else "the log cannot be read"
         return JSONResponse({"status": status}, 200 if status == "ok" else 503)
 
 
-def log_away(error: LogAway) -> Refused:
+def log_away(error: LogAway) -> HTTPRefusal:
     return refuse(503, str(error), **{"retry-after": "1"})

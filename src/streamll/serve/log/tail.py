@@ -46,7 +46,7 @@ OF_A_RUN = b'"run.'
 """In every entry that has a run's first or last event."""
 
 
-class Tail:
+class LogTail:
     """Tells ``hear`` of the events of each entry, from when it ``listens`` on.
 
     ``follows`` says whether a run's events are wanted; of others ``hear`` gets those entries that

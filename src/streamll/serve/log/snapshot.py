@@ -7,7 +7,7 @@ from typing import Any
 
 from streamll.core.events import Event, RunError
 from streamll.core.run_view import RunView
-from streamll.serve.recent import LOST, RUNNING, status_of
+from streamll.serve.log.index import LOST, RUNNING, status_of
 
 TOTALS = ("duration", "lm_calls", "prompt_tokens", "completion_tokens", "cost")
 

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamll.brokers.opening import open_sink
 from streamll.core.errors import ConfigurationError
 from streamll.serve.app import create_app
-from streamll.serve.limits import Limits
+from streamll.serve.web.limits import ServerLimits
 from streamll.sinks.base import BaseSink
 
 START_SECONDS = 15.0
@@ -42,7 +42,7 @@ class WebView:
         log = f"sqlite:///{self._folder}/runs.db"
         token = secrets.token_urlsafe(24)
         # Nothing here runs in the server, so none of it can be lost with it.
-        app = create_app(None, log=log, tokens=token, limits=Limits(lost_seconds=math.inf))
+        app = create_app(None, log=log, tokens=token, limits=ServerLimits(lost_seconds=math.inf))
         self.watched = threading.Event()
         """A page has been opened: it asks for the list of runs."""
         self.sink: BaseSink = open_sink(log)
@@ -86,13 +86,13 @@ class WebView:
 
 
 def _server(uvicorn: Any, app: Any, started: threading.Event) -> Any:
-    class Server(uvicorn.Server):  # type: ignore[misc]
+    class SignallingServer(uvicorn.SignallingServer):  # type: ignore[misc]
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
             started.set()
 
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
-    return Server(config)
+    return SignallingServer(config)
 
 
 _shared: WebView | None = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from streamll.core.parsing.growth import Place
 from streamll.core.partials import part_of
-from streamll.serve.formats.steps import Changed, Typed
+from streamll.serve.formats.parts import ValueChanged, ValuePart
 
 BETWEEN = 0.1
 """Seconds from one telling of the same text, or of a whole value, to the next …"""
@@ -22,14 +22,14 @@ AT_ONCE = 10_000
 Operation = dict[str, Any]
 
 
-class Pace:
+class ValueThrottle:
     """Who may be told again already, and who still has something to tell."""
 
     def __init__(self) -> None:
         self._next: dict[str, float] = {}
         self._held: set[str] = set()
 
-    def lets(self, typed: Typed, at: float) -> bool:
+    def lets(self, typed: ValuePart, at: float) -> bool:
         """Whether it is time; if not, the value is held back."""
         if at < self._next.get(typed.id, at):
             self._held.add(typed.id)
@@ -38,14 +38,14 @@ class Pace:
         self._next[typed.id] = at + BETWEEN * max(1.0, typed.size / AT_ONCE)
         return True
 
-    def settle(self, typed: Typed) -> bool:
+    def settle(self, typed: ValuePart) -> bool:
         """Whether something was held back; it is told now."""
         held = typed.id in self._held
         self._held.discard(typed.id)
         return held
 
 
-class State:
+class AGUIState:
     """AG-UI's state: ``fields`` has the latest value of each name, ``earlier`` those before it.
 
     The latest is that of the call that began last. Another call that still writes to a field of
@@ -57,10 +57,10 @@ class State:
         self._rest = {key: value for key, value in kept.items() if key != "earlier"}
         self._fields: dict[str, str] = {}  # names to ids of values
         self._earlier: dict[str, list[str]] = {}
-        self._values: dict[str, Typed | None] = {}
+        self._values: dict[str, ValuePart | None] = {}
         self._places: dict[str, Place] = {}
         self._growing: dict[str, Place] = {}  # text that was not told to its end
-        self._pace = Pace()
+        self._pace = ValueThrottle()
 
     @property
     def value(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class State:
         typed = self._values[one]
         return None if typed is None else typed.value
 
-    def change(self, step: Changed) -> list[Operation]:
+    def change(self, step: ValueChanged) -> list[Operation]:
         """The operations that tell a change, with what was held back before it."""
         typed, place = step.typed, step.place
         operations = self._make_room(typed)
@@ -92,18 +92,18 @@ class State:
             operations += self._told(typed)
         return operations
 
-    def _new(self, step: Changed) -> list[Operation]:
+    def _new(self, step: ValueChanged) -> list[Operation]:
         if not step.append:
             kind = "replace" if step.replaces else "add"
             return [self._operation(kind, step.typed, step.place, step.value)]
         new = step.value.items() if isinstance(step.value, dict) else (("-", v) for v in step.value)
         return [self._operation("add", step.typed, (*step.place, k), v) for k, v in new]
 
-    def settle(self, typed: Typed) -> list[Operation]:
+    def settle(self, typed: ValuePart) -> list[Operation]:
         """What was held back."""
         return self._told(typed)
 
-    def forget(self, typed: Typed) -> list[Operation]:
+    def forget(self, typed: ValuePart) -> list[Operation]:
         """Nothing of the value is certain any more."""
         if typed.id not in self._places:
             return []
@@ -111,7 +111,7 @@ class State:
         self._values[typed.id] = None
         return [self._operation("replace", typed, (), None)]
 
-    def _make_room(self, typed: Typed) -> list[Operation]:
+    def _make_room(self, typed: ValuePart) -> list[Operation]:
         """A value seen for the first time takes its name's place."""
         name, place = typed.field, ("fields", typed.field)
         if typed.id in self._places:
@@ -134,14 +134,14 @@ class State:
         move = {"op": "move", "from": pointer(("fields", name)), "path": pointer(place)}
         return [*operations, move]
 
-    def _told(self, typed: Typed) -> list[Operation]:
+    def _told(self, typed: ValuePart) -> list[Operation]:
         place = self._growing.pop(typed.id, None)
         if place is None:
             return []
         self._pace.settle(typed)
         return [self._operation("replace", typed, place, part_of(typed.value, place))]
 
-    def _operation(self, kind: str, typed: Typed, place: Place, value: Any) -> Operation:
+    def _operation(self, kind: str, typed: ValuePart, place: Place, value: Any) -> Operation:
         path = pointer((*self._places[typed.id], *place))
         return {"op": kind, "path": path, "value": value}
 

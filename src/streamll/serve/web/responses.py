@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
-Opened = AsyncIterator[bytes] | Response
+ResponseBody = AsyncIterator[bytes] | Response
 
 STALL_SECONDS = 30.0
 """A client that takes no byte for so long counts as gone."""
@@ -31,7 +31,7 @@ class StreamingBody(Response):
 
     def __init__(
         self,
-        open: Callable[[Scope], Opened | Awaitable[Opened]],  # noqa: A002
+        open: Callable[[Scope], ResponseBody | Awaitable[ResponseBody]],  # noqa: A002
         headers: Mapping[str, str],
         *,
         stall_seconds: float = STALL_SECONDS,
@@ -41,7 +41,7 @@ class StreamingBody(Response):
         self._open = open
         self._present = present
         self._stall_seconds = stall_seconds
-        self._patience: Patience | None = None
+        self._patience: StallTimer | None = None
         self.status_code = 200
         self.background = None
         self.body = b""
@@ -73,7 +73,7 @@ class StreamingBody(Response):
     async def _send(self, chunks: AsyncIterator[bytes], send: Send) -> None:
         task = asyncio.current_task()
         assert task is not None
-        with self._present(), Patience(self._stall_seconds, task) as patience:
+        with self._present(), StallTimer(self._stall_seconds, task) as patience:
             self._patience = patience
             async with contextlib.aclosing(as_generator(chunks)) as body:
                 async for chunk in body:
@@ -82,7 +82,7 @@ class StreamingBody(Response):
                     patience.end()
 
 
-class Patience:
+class StallTimer:
     """Cancels a task that sends one thing for too long. Costs one timer now and then, not one
     per thing that is sent.
     """
@@ -101,7 +101,7 @@ class Patience:
     def end(self) -> None:
         self._since = None
 
-    def __enter__(self) -> Patience:  # noqa: PYI034 - Self needs Python 3.11
+    def __enter__(self) -> StallTimer:  # noqa: PYI034 - Self needs Python 3.11
         self._look_again()
         return self
 

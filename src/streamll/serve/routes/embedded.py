@@ -24,15 +24,15 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 import streamll
-from streamll.serve.formats import Telling, make_format
-from streamll.serve.frames import HEADERS, Position, read_position
-from streamll.serve.gate import problem
-from streamll.serve.journal import AWAY_SECONDS, Journal, LogAway
-from streamll.serve.limits import Limits
+from streamll.serve.formats import RenderOptions, make_format
+from streamll.serve.log.frames import HEADERS, Position, read_position
+from streamll.serve.log.run_log import AWAY_SECONDS, LogAway, RunLog
+from streamll.serve.log.streams import stream_of_call, stream_of_log
 from streamll.serve.programs import Served, reply_of
-from streamll.serve.readers import stream_of_call, stream_of_log
 from streamll.serve.runner import NoSuchRun, Runner
-from streamll.serve.sending import Opened, StreamingBody
+from streamll.serve.web.limits import ServerLimits
+from streamll.serve.web.middleware import problem
+from streamll.serve.web.responses import ResponseBody, StreamingBody
 
 HEARTBEAT_SECONDS = 15.0
 RETRY_AFTER = {"retry-after": "1"}
@@ -69,12 +69,12 @@ def sse_response(
         ConfigurationError: an unknown format or broker.
     """
     given = {**(inputs or {}), **program_inputs}
-    telling = Telling(text=reply or reply_of(program), model=type(program).__name__)
-    form = make_format(format, telling)
+    options = RenderOptions(text=reply or reply_of(program), model=type(program).__name__)
+    form = make_format(format, options)
     wanted = fields if isinstance(fields, str) else tuple(fields)
     call = streamll.stream(program, fields=wanted, keep_text=False)  # unknown fields fail here
 
-    async def open_stream(scope: Scope) -> Opened:
+    async def open_stream(scope: Scope) -> ResponseBody:
         query = QueryParams(scope.get("query_string", b""))
         came_with = Headers(scope=scope).get("last-event-id") or query.get("lastEventId")
         if log is None:
@@ -94,7 +94,7 @@ def sse_response(
                 return Response(status_code=204)
         except (NoSuchRun, LogAway) as error:
             return refusal_of(error)
-        return stream_of_log(runner.journal, position, form)
+        return stream_of_log(runner.run_log, position, form)
 
     return StreamingBody(open_stream, {**HEADERS, **form.headers})
 
@@ -112,8 +112,8 @@ async def runner_for(log: str, heartbeat: float) -> Runner:
     """The runner of this event loop for a log: one for all responses."""
     here = _runners.setdefault(asyncio.get_running_loop(), {})
     if log not in here:
-        limits = Limits(runs=1_000_000, heartbeat_seconds=heartbeat)
-        here[log] = Runner(Journal(log, AWAY_SECONDS), limits)
+        limits = ServerLimits(runs=1_000_000, heartbeat_seconds=heartbeat)
+        here[log] = Runner(RunLog(log, AWAY_SECONDS), limits)
     await here[log].open()
     return here[log]
 

@@ -21,76 +21,78 @@ from typing import Any, ClassVar
 
 from streamll.core import events as ev
 from streamll.core.events import Event
-from streamll.serve.formats.base import Telling, to_json
-from streamll.serve.formats.steps import (
-    Begun,
-    Cancelled,
-    Closed,
-    Corrected,
-    Failed,
-    Finished,
-    Forgotten,
-    Grown,
+from streamll.serve.formats.base import RenderOptions, to_json
+from streamll.serve.formats.parts import (
+    DataNote,
     Key,
-    Note,
-    Opened,
-    Part,
-    Settled,
-    Source,
-    StageBegun,
+    MessageBegan,
+    MessageCancelled,
+    MessageFailed,
+    MessageFinished,
+    MessageStep,
+    PartClosed,
+    PartCorrected,
+    PartGrown,
+    PartOpened,
+    PartsWithdrawn,
+    SourceCited,
+    StageBegan,
     StageEnded,
-    Step,
-    Tool,
-    ToolArguments,
+    TextPart,
     ToolFailed,
+    ToolInputGrown,
     ToolOpened,
+    ToolPart,
     ToolReady,
     ToolReturned,
-    Typed,
-    Withdrawn,
+    ValuePart,
+    ValueSettled,
+    ValueWithdrawn,
 )
-from streamll.serve.formats.typed import is_json
+from streamll.serve.formats.values import is_json
 
 THINKING = ""  # the field name of thinking: no field can have it
 
 
-class Story:
+class MessageBuilder:
     """Tells the events of one run. Memory: the run's text, values and tool calls."""
 
-    def __init__(self, telling: Telling, *, values: bool = True) -> None:
-        self.telling = telling
-        self.tells_values = values
+    def __init__(self, options: RenderOptions, *, values: bool = True) -> None:
+        self.options = options
+        self.with_values = values
         self.run_id: str | None = None
         self.begun = False
         self.ended = False
-        self.parts: dict[Key, Part] = {}
-        self.open: dict[Key, Part] = {}
-        self.tools: dict[str, Tool] = {}
+        self.parts: dict[Key, TextPart] = {}
+        self.open: dict[Key, TextPart] = {}
+        self.tools: dict[str, ToolPart] = {}
         self.stages: dict[str, str] = {}
         self._finish_reason: str | None = None
-        self.values: dict[Key, Typed] = {}
+        self.values: dict[Key, ValuePart] = {}
         self._structured: set[Key] = set()  # told as values and not as text
         self._made = 0
 
-    def tell(self, event: Event) -> Iterator[Step]:
+    def feed(self, event: Event) -> Iterator[MessageStep]:
         """The steps that this event makes."""
         if self.ended:
             return
         if not self.begun:
             self.begun = True
             self.run_id = event.run_id
-            yield Begun(event.run_id, event.program if isinstance(event, ev.RunStart) else "")
+            yield MessageBegan(
+                event.run_id, event.program if isinstance(event, ev.RunStart) else ""
+            )
         if event.candidate:
             return
         handler = self._HANDLERS.get(type(event))
         if handler is not None:
             yield from handler(self, event)
         elif isinstance(event, ev.StreamllEvent):
-            yield Note(event.event_type, own_data(event))
+            yield DataNote(event.event_type, own_data(event))
 
     # --- text ---------------------------------------------------------------------------------
 
-    def _token(self, event: ev.TokenEvent) -> Iterator[Step]:
+    def _token(self, event: ev.TokenEvent) -> Iterator[MessageStep]:
         if event.finish_reason is not None:
             self._finish_reason = event.finish_reason
         key = (event.call_id, event.attempt, event.field)
@@ -101,29 +103,29 @@ class Story:
             return
         part = self.open.get(key)
         if part is None:
-            reply = self.telling.is_reply(event.predictor, event.field)
+            reply = self.options.is_reply(event.predictor, event.field)
             part = self._part(key, event, event.field, reply=reply)
-            yield Opened(part)
+            yield PartOpened(part)
         missing = event.offset > part.size
         text = event.token[max(0, part.size - event.offset) :]  # merged with what was told
         part.size = max(part.size, event.offset + len(event.token))
         if text:
             part.pieces.append(text)
-            yield Grown(part, text, missing)
+            yield PartGrown(part, text, missing)
 
-    def _thinking(self, event: ev.Thinking) -> Iterator[Step]:
+    def _thinking(self, event: ev.Thinking) -> Iterator[MessageStep]:
         key = (event.call_id, event.attempt, THINKING)
         if not event.text:
             return
         part = self.open.get(key)
         if part is None:
             part = self._part(key, event, "thinking", reply=False)
-            yield Opened(part)
+            yield PartOpened(part)
         part.pieces.append(event.text)
-        yield Grown(part, event.text)
+        yield PartGrown(part, event.text)
 
-    def _part(self, key: Key, event: Event, field: str, *, reply: bool) -> Part:
-        part = Part(self._next_id(), key, event.predictor, field, reply=reply)
+    def _part(self, key: Key, event: Event, field: str, *, reply: bool) -> TextPart:
+        part = TextPart(self._next_id(), key, event.predictor, field, reply=reply)
         self.parts[key] = self.open[key] = part
         return part
 
@@ -131,31 +133,31 @@ class Story:
         self._made += 1
         return f"{self.run_id or 'run'}-{self._made}"
 
-    def _end_thinking(self, event: Event) -> Iterator[Step]:
+    def _end_thinking(self, event: Event) -> Iterator[MessageStep]:
         return self._close((event.call_id, event.attempt, THINKING))
 
-    def _close(self, key: Key) -> Iterator[Step]:
+    def _close(self, key: Key) -> Iterator[MessageStep]:
         part = self.open.pop(key, None)
         if part is not None:
-            yield Closed(part)
+            yield PartClosed(part)
 
-    def _field_end(self, event: ev.FieldEnd) -> Iterator[Step]:
+    def _field_end(self, event: ev.FieldEnd) -> Iterator[MessageStep]:
         key = (event.call_id, event.attempt, event.field)
         yield from self._close(key)
         yield from self._settle(key)
 
-    def _settle(self, key: Key) -> Iterator[Step]:
+    def _settle(self, key: Key) -> Iterator[MessageStep]:
         typed = self.values.get(key)
         if typed is not None:
-            yield Settled(typed)
+            yield ValueSettled(typed)
 
-    def _field_partial(self, event: ev.FieldPartial) -> Iterator[Step]:
-        if not self.tells_values:
+    def _field_partial(self, event: ev.FieldPartial) -> Iterator[MessageStep]:
+        if not self.with_values:
             return
         key = (event.call_id, event.attempt, event.field)
         typed = self.values.get(key)
         if typed is None:
-            typed = Typed(f"{event.call_id}:{event.field}", event.predictor, event.field)
+            typed = ValuePart(f"{event.call_id}:{event.field}", event.predictor, event.field)
             self.values[key] = typed
         change = typed.take(event)
         if change is None:
@@ -164,7 +166,7 @@ class Story:
             yield from self._be_structured(key)
         yield change
 
-    def _be_structured(self, key: Key) -> Iterator[Step]:
+    def _be_structured(self, key: Key) -> Iterator[MessageStep]:
         """The field turns out to have parts: text that was its raw writing was none.
 
         A field of a type that is written in a way of its own (``dspy.Code``) has a value only
@@ -177,102 +179,102 @@ class Story:
         if part is not None:
             yield from self._close(key)
             del self.parts[key]
-            yield Withdrawn((part,), "typed")
+            yield PartsWithdrawn((part,), "typed")
 
-    def _field_corrected(self, event: ev.FieldCorrected) -> Iterator[Step]:
+    def _field_corrected(self, event: ev.FieldCorrected) -> Iterator[MessageStep]:
         key = (event.call_id, event.attempt, event.field)
         part = self.parts.get(key)
-        if self.tells_values and isinstance(event.value, (list, dict)) and part is None:
+        if self.with_values and isinstance(event.value, (list, dict)) and part is None:
             yield from self._field_partial(_whole(event))
         elif part is None:  # nothing was told of it: then this is all of it
-            reply = self.telling.is_reply(event.predictor, event.field)
+            reply = self.options.is_reply(event.predictor, event.field)
             part = self._part(key, event, event.field, reply=reply)
-            yield Opened(part)
+            yield PartOpened(part)
             if event.text:
                 part.pieces.append(event.text)
-                yield Grown(part, event.text)
+                yield PartGrown(part, event.text)
             yield from self._close(key)
         elif part.text != event.text:
             yield from self._close(key)
             part.pieces = [event.text]
-            yield Corrected(part, event.text, event.value)
+            yield PartCorrected(part, event.text, event.value)
 
-    def _superseded(self, event: ev.LMSuperseded) -> Iterator[Step]:
+    def _superseded(self, event: ev.LMSuperseded) -> Iterator[MessageStep]:
         gone = (event.call_id, event.attempt)
         parts = tuple(part for key, part in self.parts.items() if key[:2] == gone)
         for part in parts:
             yield from self._close(part.key)
             del self.parts[part.key]
         for key in [key for key in self.values if key[:2] == gone]:
-            yield Forgotten(self.values.pop(key))
+            yield ValueWithdrawn(self.values.pop(key))
         never = {name: t for name, t in self.tools.items() if t.attempt == gone and not t.taken}
         for name, tool in never.items():
             yield from self._make_ready(tool)
             yield from self._fail(tool, f"superseded: {event.reason}")
             del self.tools[name]
         if parts or never:
-            yield Withdrawn(parts, event.reason, tuple(never.values()))
+            yield PartsWithdrawn(parts, event.reason, tuple(never.values()))
 
-    def _refusal(self, event: ev.Refusal) -> Iterator[Step]:
-        yield Note("refusal", {"text": event.text})
+    def _refusal(self, event: ev.Refusal) -> Iterator[MessageStep]:
+        yield DataNote("refusal", {"text": event.text})
 
-    def _reply_part(self, event: ev.ReplyPart) -> Iterator[Step]:
-        yield Note("reply-part", own_data(event))
+    def _reply_part(self, event: ev.ReplyPart) -> Iterator[MessageStep]:
+        yield DataNote("reply-part", own_data(event))
 
-    def _citation(self, event: ev.Citation) -> Iterator[Step]:
-        yield Source(self._next_id(), event.text, event.title, event.url)
+    def _citation(self, event: ev.Citation) -> Iterator[MessageStep]:
+        yield SourceCited(self._next_id(), event.text, event.title, event.url)
 
     # --- tools --------------------------------------------------------------------------------
 
-    def _tool_call(self, event: ev.ToolCallDelta) -> Iterator[Step]:
+    def _tool_call(self, event: ev.ToolCallDelta) -> Iterator[MessageStep]:
         name = f"{event.call_id}:{event.attempt}:{event.index}"
         tool = self.tools.get(name)
         if tool is None:
             yield from self._end_thinking(event)
-            tool = Tool(self._next_id(), event.name or "tool", (event.call_id, event.attempt))
+            tool = ToolPart(self._next_id(), event.name or "tool", (event.call_id, event.attempt))
             self.tools[name] = tool
             yield ToolOpened(tool)
         if event.arguments:
             tool.arguments.append(event.arguments)
-            yield ToolArguments(tool, event.arguments)
+            yield ToolInputGrown(tool, event.arguments)
 
-    def _tool_start(self, event: ev.ToolStart) -> Iterator[Step]:
+    def _tool_start(self, event: ev.ToolStart) -> Iterator[MessageStep]:
         return self._begin_tool(event, event.name, event.arguments)
 
     def _begin_tool(
         self, event: Event, name: str, given: Mapping[str, Any] | None
-    ) -> Iterator[Step]:
+    ) -> Iterator[MessageStep]:
         asked = (t for t in self.tools.values() if t.name == name and not t.taken)
         tool = next(asked, None)
         if tool is None:
-            tool = Tool(self._next_id(), name, (event.call_id, event.attempt))
+            tool = ToolPart(self._next_id(), name, (event.call_id, event.attempt))
             yield ToolOpened(tool)
         tool.taken = True
         if given and not tool.arguments:
             text = to_json(given).decode()
             tool.arguments.append(text)
-            yield ToolArguments(tool, text)
+            yield ToolInputGrown(tool, text)
         self.tools[f"{event.call_id}"] = tool
         yield from self._make_ready(tool)
 
-    def _tool_end(self, event: ev.ToolEnd) -> Iterator[Step]:
+    def _tool_end(self, event: ev.ToolEnd) -> Iterator[MessageStep]:
         tool = self.tools.get(f"{event.call_id}")
         if tool is not None and not tool.done:
             tool.done = True
             tool.result = event.result
             yield ToolReturned(tool, event.result)
 
-    def _tool_error(self, event: ev.ToolError) -> Iterator[Step]:
+    def _tool_error(self, event: ev.ToolError) -> Iterator[MessageStep]:
         tool = self.tools.get(f"{event.call_id}")
         if tool is not None:
             yield from self._fail(tool, f"{event.error_type}: {event.message}".removesuffix(": "))
 
-    def _make_ready(self, tool: Tool) -> Iterator[Step]:
+    def _make_ready(self, tool: ToolPart) -> Iterator[MessageStep]:
         if not tool.ready:
             tool.ready = True
             yield ToolReady(tool)
 
-    def _fail(self, tool: Tool, message: str) -> Iterator[Step]:
+    def _fail(self, tool: ToolPart, message: str) -> Iterator[MessageStep]:
         if not tool.done:
             tool.done = True
             tool.result = message
@@ -280,56 +282,56 @@ class Story:
 
     # --- stages and notes -----------------------------------------------------------------------
 
-    def _module_start(self, event: ev.ModuleStart) -> Iterator[Step]:
+    def _module_start(self, event: ev.ModuleStart) -> Iterator[MessageStep]:
         return self._stage(f"{event.call_id}", ".".join(event.path) or event.name)
 
-    def _trace_start(self, event: ev.TraceStart) -> Iterator[Step]:
+    def _trace_start(self, event: ev.TraceStart) -> Iterator[MessageStep]:
         return self._stage(event.trace_id, event.name)
 
-    def _stage(self, key: str, name: str) -> Iterator[Step]:
+    def _stage(self, key: str, name: str) -> Iterator[MessageStep]:
         taken, number, unique = set(self.stages.values()), 1, name
         while unique in taken:
             number += 1
             unique = f"{name} #{number}"
         self.stages[key] = unique
-        yield StageBegun(unique)
+        yield StageBegan(unique)
 
-    def _module_end(self, event: ev.ModuleEnd | ev.ModuleError) -> Iterator[Step]:
+    def _module_end(self, event: ev.ModuleEnd | ev.ModuleError) -> Iterator[MessageStep]:
         for key in [key for key in self.open if key[0] == event.call_id]:
             yield from self._close(key)
         for key in [key for key in self.values if key[0] == event.call_id]:
             yield from self._settle(key)
         yield from self._stage_end(f"{event.call_id}")
 
-    def _trace_end(self, event: ev.TraceEnd) -> Iterator[Step]:
+    def _trace_end(self, event: ev.TraceEnd) -> Iterator[MessageStep]:
         return self._stage_end(event.trace_id)
 
-    def _stage_end(self, key: str) -> Iterator[Step]:
+    def _stage_end(self, key: str) -> Iterator[MessageStep]:
         name = self.stages.pop(key, None)
         if name is not None:
             yield StageEnded(name)
 
-    def _status(self, event: ev.Status) -> Iterator[Step]:
-        yield Note("status", {"message": event.message}, passing=True)
+    def _status(self, event: ev.Status) -> Iterator[MessageStep]:
+        yield DataNote("status", {"message": event.message}, passing=True)
 
-    def _gap(self, event: ev.StreamGap) -> Iterator[Step]:
-        yield Note("gap", {"count": event.count, "reason": event.reason})
+    def _gap(self, event: ev.StreamGap) -> Iterator[MessageStep]:
+        yield DataNote("gap", {"count": event.count, "reason": event.reason})
 
     # --- the end --------------------------------------------------------------------------------
 
-    def _end(self, event: ev.RunEnd) -> Iterator[Step]:
+    def _end(self, event: ev.RunEnd) -> Iterator[MessageStep]:
         yield from self._close_all("never run")
-        yield Finished(self._finish_reason, event)
+        yield MessageFinished(self._finish_reason, event)
 
-    def _error(self, event: ev.RunError) -> Iterator[Step]:
+    def _error(self, event: ev.RunError) -> Iterator[MessageStep]:
         yield from self._close_all("the run failed")
-        yield Failed(event.message or event.error_type, event.error_type)
+        yield MessageFailed(event.message or event.error_type, event.error_type)
 
-    def _cancelled(self, event: ev.RunCancelled) -> Iterator[Step]:
+    def _cancelled(self, event: ev.RunCancelled) -> Iterator[MessageStep]:
         yield from self._close_all("the run was cancelled")
-        yield Cancelled()
+        yield MessageCancelled()
 
-    def _close_all(self, why: str) -> Iterator[Step]:
+    def _close_all(self, why: str) -> Iterator[MessageStep]:
         for key in list(self.open):
             yield from self._close(key)
         for key in self.values:
@@ -342,7 +344,7 @@ class Story:
             yield from self._stage_end(stage)
         self.ended = True
 
-    _HANDLERS: ClassVar[Mapping[type[Event], Callable[[Any, Any], Iterator[Step]]]] = {
+    _HANDLERS: ClassVar[Mapping[type[Event], Callable[[Any, Any], Iterator[MessageStep]]]] = {
         ev.TokenEvent: _token,
         ev.Thinking: _thinking,
         ev.FieldEnd: _field_end,

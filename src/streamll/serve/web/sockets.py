@@ -22,14 +22,14 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import streamll
-from streamll.serve.cancelling import OwnRun, Unread
-from streamll.serve.formats import Format, Telling, make_format
-from streamll.serve.frames import Item, Position, broken, read_position
-from streamll.serve.journal import LogAway
+from streamll.serve.formats import OutputFormat, RenderOptions, make_format
+from streamll.serve.log.frames import Item, Position, broken, read_position
+from streamll.serve.log.run_log import LogAway
+from streamll.serve.log.streams import read_up_to
 from streamll.serve.programs import Served, reply_of
-from streamll.serve.readers import read_up_to
 from streamll.serve.runner import NoSuchRun
-from streamll.serve.sending import STALL_SECONDS, Patience
+from streamll.serve.web.cancelling import OwnRun, Unread
+from streamll.serve.web.responses import STALL_SECONDS, StallTimer
 
 NORMAL, BAD, RESTART, LATER = 1000, 1008, 1012, 1013
 
@@ -51,10 +51,10 @@ async def websocket_stream(
 
     Browsers let any page open a WebSocket to you: check ``Origin`` before, or use ``create_app``.
     """
-    from streamll.serve.responses import HEARTBEAT_SECONDS, runner_for
+    from streamll.serve.routes.embedded import HEARTBEAT_SECONDS, runner_for
 
     given = {**(inputs or {}), **program_inputs}
-    form = make_format(format, Telling(text=reply or reply_of(program)))
+    form = make_format(format, RenderOptions(text=reply or reply_of(program)))
     wanted = fields if isinstance(fields, str) else tuple(fields)
     unread = Unread()
     call = streamll.stream(program, fields=wanted, sinks=[unread], keep_text=False)
@@ -86,15 +86,15 @@ async def websocket_stream(
         return
     run_id = position.run_id
     if position.seq >= 0:
-        had = read_up_to(runner.journal, position)
+        had = read_up_to(runner.run_log, position)
         if not await catch_up(websocket, form, had, run_id):
             return
-    items = runner.journal.read(position)
+    items = runner.run_log.read(position)
     await send_items(websocket, form, items, lambda: runner.cancel(run_id), run_id=run_id)
 
 
 async def catch_up(
-    websocket: WebSocket, form: Format, had: AsyncGenerator[list[Item], None], run_id: str
+    websocket: WebSocket, form: OutputFormat, had: AsyncGenerator[list[Item], None], run_id: str
 ) -> bool:
     """Bring a format to where its reader is, and send what it needs to go on there.
 
@@ -122,7 +122,7 @@ async def _send_all(websocket: WebSocket, payloads: Iterable[bytes]) -> None:
 
 async def send_items(
     websocket: WebSocket,
-    form: Format,
+    form: OutputFormat,
     batches: AsyncGenerator[list[Item], None],
     cancel: Callable[[], None],
     *,
@@ -156,21 +156,21 @@ async def send_items(
 
 async def _send(
     websocket: WebSocket,
-    form: Format,
+    form: OutputFormat,
     batches: AsyncGenerator[list[Item], None],
     stall_seconds: float,
 ) -> None:
     task = asyncio.current_task()
     assert task is not None
     native = form.name == "native"
-    with Patience(stall_seconds, task) as patience:
+    with StallTimer(stall_seconds, task) as timer:
         async with contextlib.aclosing(batches):
             async for items in batches:
                 for item in items:
                     for payload in [item.payload] if native else form.feed(item.event):
-                        patience.begin()
+                        timer.begin()
                         await websocket.send_text(payload.decode())
-                        patience.end()
+                        timer.end()
 
 
 async def _listen(websocket: WebSocket, cancel: Callable[[], None]) -> None:

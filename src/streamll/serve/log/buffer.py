@@ -8,13 +8,13 @@ import time
 from collections import deque
 
 from streamll.core.events import TERMINAL, Event
-from streamll.serve.frames import Item, items_of
+from streamll.serve.log.frames import Item, items_of
 
 KEPT_EVENTS = 4_000
 """Events of a run that are kept for its readers, at least; twice that at most."""
 
 
-class Feed:
+class RunBuffer:
     """Items are found by their index, which counts all that have ever been added."""
 
     def __init__(self, run_id: str) -> None:

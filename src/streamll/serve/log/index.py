@@ -30,7 +30,7 @@ def status_of(event: Event) -> str:
     return STATUS[event.event_type]
 
 
-class Run(msgspec.Struct):
+class RunRecord(msgspec.Struct):
     run_id: str
     program: str
     started_at: float
@@ -46,13 +46,13 @@ class Run(msgspec.Struct):
         return told | {name: value for name, value in times.items() if value is not None}
 
 
-class Recent:
+class RunIndex:
     """``lost_seconds``: silence after which a run that has not ended counts as lost."""
 
     def __init__(self, lost_seconds: float, limit: int = LISTED) -> None:
         self._lost_seconds = lost_seconds
         self._limit = limit
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[str, RunRecord] = {}
         self._unknown: dict[str, list[Event]] | None = {}  # until the log has told of them
         self.ended: dict[str, int] = dict.fromkeys(sorted(TERMINAL), 0)
 
@@ -102,7 +102,7 @@ class Recent:
                 if self._unknown is not None:
                     self._unknown[run_id] = [last]
                 return
-            run = self._runs[run_id] = Run(run_id, first.program, first.timestamp, heard_at)
+            run = self._runs[run_id] = RunRecord(run_id, first.program, first.timestamp, heard_at)
             if len(self._runs) > 2 * self._limit:
                 self._forget()
         run.heard_at = max(run.heard_at, heard_at)

@@ -12,21 +12,21 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from streamll.core.errors import ConfigurationError
-from streamll.serve.formats import Telling, make_format
-from streamll.serve.frames import LATE, Position
-from streamll.serve.readers import read_up_to
-from streamll.serve.recent import LISTED
-from streamll.serve.requests import Refused, authorize, read_json, refuse
-from streamll.serve.service import Service
-from streamll.serve.snapshot import Snapshot
-from streamll.serve.sockets import BAD, LATER, catch_up, send_items
+from streamll.serve.formats import RenderOptions, make_format
+from streamll.serve.log.frames import LATE, Position
+from streamll.serve.log.index import LISTED
+from streamll.serve.log.snapshot import Snapshot
+from streamll.serve.log.streams import read_up_to
+from streamll.serve.routes.service import Service
+from streamll.serve.web.requests import HTTPRefusal, authorize, read_json, refuse
+from streamll.serve.web.sockets import BAD, LATER, catch_up, send_items
 
 TOKEN_SECONDS = 24 * 3600.0
 SERVICE_UNAVAILABLE = 503
 
 
 def add_routes(app: Starlette, service: Service) -> None:
-    routes = Runs(service)
+    routes = RunRoutes(service)
     app.add_route("/runs", routes.start, methods=["POST"])
     app.add_route("/runs", routes.list, methods=["GET"])
     app.add_route("/runs/{run_id}", routes.look, methods=["GET"])
@@ -36,7 +36,7 @@ def add_routes(app: Starlette, service: Service) -> None:
     app.router.routes.append(WebSocketRoute("/runs/{run_id}/ws", routes.socket))
 
 
-class Runs:
+class RunRoutes:
     def __init__(self, service: Service) -> None:
         self.service = service
 
@@ -80,16 +80,16 @@ class Runs:
         snapshot, runner = Snapshot(run_id), self.service.runner
         known = await self._tell(snapshot) or run_id in runner.running
         if not known:
-            if not await runner.journal.appears(run_id):
+            if not await runner.run_log.appears(run_id):
                 raise self.service.no_such_run(run_id)
             await self._tell(snapshot)
-        lost = self.service.runner.recent.is_lost(run_id)
+        lost = self.service.runner.index.is_lost(run_id)
         return JSONResponse(snapshot.answer(lost=lost), headers={"cache-control": "no-store"})
 
     async def _tell(self, snapshot: Snapshot) -> bool:
         """Tell it what the log has of its run; False: nothing."""
         known = False
-        async for events in self.service.runner.journal.history(Position(snapshot.run_id)):
+        async for events in self.service.runner.run_log.history(Position(snapshot.run_id)):
             known = True
             snapshot.feed(events)
         return known
@@ -116,7 +116,7 @@ class Runs:
             return Response(status_code=204)  # a browser stops coming back
         stop = request.query_params.get("stop_on_leave", "") not in {"", "0", "false"}
         reply = request.query_params.get("reply")
-        return service.respond(position, form, Telling(text=reply), stop_on_leave=stop)
+        return service.respond(position, form, RenderOptions(text=reply), stop_on_leave=stop)
 
     async def socket(self, websocket: WebSocket) -> None:
         service, run_id = self.service, websocket.path_params["run_id"]
@@ -126,11 +126,11 @@ class Runs:
             position = service.position(websocket, run_id)
             form = make_format(
                 websocket.query_params.get("format", "native"),
-                Telling(text=websocket.query_params.get("reply")),
+                RenderOptions(text=websocket.query_params.get("reply")),
             )
             more = await service.has_more(position)
-        except (Refused, ConfigurationError) as error:
-            if isinstance(error, Refused) and error.response.status_code == SERVICE_UNAVAILABLE:
+        except (HTTPRefusal, ConfigurationError) as error:
+            if isinstance(error, HTTPRefusal) and error.response.status_code == SERVICE_UNAVAILABLE:
                 await websocket.accept()  # only so can a browser see the code
                 await websocket.close(LATER, "not now")
             else:
@@ -141,15 +141,15 @@ class Runs:
             await websocket.close()
             return
         runner = service.runner
-        with service.readers.present(can_return=True):
+        with service.connections.present(can_return=True):
             if position.seq >= 0:
-                had = read_up_to(runner.journal, position)
+                had = read_up_to(runner.run_log, position)
                 if not await catch_up(websocket, form, had, run_id):
                     return
             await send_items(
                 websocket,
                 form,
-                runner.journal.read(position),
+                runner.run_log.read(position),
                 lambda: runner.cancel(run_id),
                 run_id=run_id,
                 stall_seconds=service.limits.stall_seconds,

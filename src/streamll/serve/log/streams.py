@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from streamll.core.errors import StreamllError
-from streamll.serve.formats import Format
-from streamll.serve.frames import HEARTBEAT, RETRY, Frames, Item, Position, items_of
-from streamll.serve.journal import Journal, LogAway
-from streamll.serve.sending import with_heartbeats
+from streamll.serve.formats import OutputFormat
+from streamll.serve.log.frames import HEARTBEAT, RETRY, FrameWriter, Item, Position, items_of
+from streamll.serve.log.run_log import LogAway, RunLog
+from streamll.serve.web.responses import with_heartbeats
 
 
 async def items_of_call(
@@ -35,10 +35,10 @@ async def items_of_call(
 
 
 async def stream_of_call(
-    call: Any, form: Format, heartbeat_seconds: float
+    call: Any, form: OutputFormat, heartbeat_seconds: float
 ) -> AsyncGenerator[bytes, None]:
     """An event stream of a program that runs for this reader alone."""
-    frames = Frames(form)
+    frames = FrameWriter(form)
     items = items_of_call(call)
     beats: list[Item] = []
     async with contextlib.aclosing(with_heartbeats(items, heartbeat_seconds, beats)) as batches:
@@ -49,22 +49,22 @@ async def stream_of_call(
 
 
 async def stream_of_log(
-    journal: Journal,
+    run_log: RunLog,
     position: Position,
-    form: Format,
+    form: OutputFormat,
     *,
     left: Callable[[], None] | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """An event stream of a run in the log, behind ``position``. ``left`` is called at its end."""
-    frames = Frames(form)
+    frames = FrameWriter(form)
     try:
         yield RETRY if form.ids else HEARTBEAT
         if position.seq >= 0 and form.name != "native":
-            async with contextlib.aclosing(read_up_to(journal, position)) as had:
+            async with contextlib.aclosing(read_up_to(run_log, position)) as had:
                 async for items in had:
                     frames.skip(items)
             yield frames.resume() or HEARTBEAT
-        async with contextlib.aclosing(journal.read(position)) as batches:
+        async with contextlib.aclosing(run_log.read(position)) as batches:
             silent = False
             async for items in batches:
                 chunk = frames.of(items) if items else HEARTBEAT if silent else b""
@@ -78,9 +78,9 @@ async def stream_of_log(
             left()
 
 
-async def read_up_to(journal: Journal, position: Position) -> AsyncGenerator[list[Item], None]:
+async def read_up_to(run_log: RunLog, position: Position) -> AsyncGenerator[list[Item], None]:
     """What a reader at ``position`` has had, for formats that depend on what came before."""
-    async for events in journal.history(Position(position.run_id)):
+    async for events in run_log.history(Position(position.run_id)):
         had = []
         for item in items_of(events):
             if item.first > position.seq:

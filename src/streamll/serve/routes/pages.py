@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-VIEWER = Path(__file__).parent / "viewer"
+VIEWER = Path(__file__).parent.parent / "viewer" / "static"
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -20,7 +20,7 @@ POLICY = (
 """Nothing from elsewhere, no script that is not a file of ours: what a model says never runs."""
 
 
-class Files(StaticFiles):
+class ViewerFiles(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         response.headers["content-security-policy"] = POLICY
@@ -31,7 +31,7 @@ class Files(StaticFiles):
 def add_routes(app: Starlette) -> None:
     """Serve the viewer at ``/``; last of all routes, since it answers to every path."""
     if (VIEWER / "index.html").is_file():
-        app.mount("/", Files(directory=VIEWER, html=True), name="viewer")
+        app.mount("/", ViewerFiles(directory=VIEWER, html=True), name="viewer")
     else:
         app.add_route("/", _no_viewer)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from streamll.core.events import Event
 from streamll.core.wire import encode
-from streamll.serve.pages import VIEWER
+from streamll.serve.routes.pages import VIEWER
 
 
 def report_html(events: Iterable[Event]) -> str:
