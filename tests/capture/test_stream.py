@@ -32,6 +32,29 @@ def test_events_come_in_order_and_the_result_is_the_prediction(lm, practice):
         assert events.result().answer == REPLY["answer"] == events.text("answer")
 
 
+def test_an_object_with_acall_runs_as_a_task_in_an_async_block():
+    class Program:
+        def __init__(self):
+            self.__name__ = "my program"
+
+        def __call__(self):
+            return threading.current_thread()
+
+        async def acall(self):
+            return asyncio.current_task()
+
+    async def read():
+        async with streamll.stream(Program())() as events:
+            first = await anext(events)
+            return first.program, await events.result()
+
+    name, task = asyncio.run(read())
+    assert name == "my program"
+    assert isinstance(task, asyncio.Task)
+    with streamll.stream(Program())() as events:
+        assert isinstance(events.result(), threading.Thread)
+
+
 def test_positional_inputs_and_plain_functions(lm, practice):
     qa = QA()
 

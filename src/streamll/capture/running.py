@@ -98,7 +98,10 @@ class ProgramRun:
     def is_async(self) -> bool:
         if isinstance(self.program, dspy.Module):
             return "aforward" in vars(self.program) or hasattr(type(self.program), "aforward")
-        return inspect.iscoroutinefunction(self.program)
+        if isinstance(self.program, dspy.BaseLM):  # its ``acall`` may have nothing behind it
+            return False
+        acall = getattr(type(self.program), "acall", None)
+        return inspect.iscoroutinefunction(acall or self.program)
 
     def perform(self) -> None:
         """Run the program here, in this thread."""

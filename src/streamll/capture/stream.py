@@ -46,8 +46,10 @@ def stream(
 
     ``with streamll.stream(qa, fields=["answer"])(question="…") as events:`` takes the program's
     own inputs and iterates over its events; ``async with`` and ``async for`` likewise. The
-    program starts on entering: in a thread of its own, or as a task where it has ``aforward``
-    and the block is ``async``.
+    program starts on entering: in a thread of its own, or as a task where the block is ``async``
+    and the program is: a module with ``aforward``, a coroutine function, an object with an
+    ``acall`` beside its ``__call__``. Its run is named after its class or function, or as the
+    object's own ``__name__`` says.
 
     Args:
         fields: output fields to stream: names, ``"predictor.name"``, or ``"*"`` for all. ``None``

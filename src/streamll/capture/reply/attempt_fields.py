@@ -13,7 +13,7 @@ from streamll.capture.typed.field import NativeCalls, TypedField, is_prose, is_t
 from streamll.core.events import FieldCorrected, FieldEnd, FieldPartial, FieldStart, Identity
 from streamll.core.jsonable import as_text
 from streamll.core.parsing.base import Closed, Opened, Piece, Text
-from streamll.core.parsing.growth import COMPLETE, Change
+from streamll.core.parsing.values.builder import COMPLETE, Change
 
 
 class ReleasedText:
@@ -133,9 +133,9 @@ class AttemptFields:
         so_far.length += len(token)
 
     def _change(self, field: str, changes: Sequence[Change]) -> None:
-        for place, value, state, append in changes:
+        for pointer, value, state, append in changes:
             self._publish(
-                FieldPartial, field=field, value=value, state=state, place=place, append=append
+                FieldPartial, field=field, value=value, state=state, pointer=pointer, append=append
             )
 
     def _publish(self, kind: type[Any], **own: Any) -> None:

@@ -14,7 +14,7 @@ from streamll.capture.typed.partials import (
     item_type_of,
 )
 from streamll.core.events import Event
-from streamll.core.parsing.growth import Place
+from streamll.core.parsing.values.builder import Pointer
 from streamll.flow.bridge import Mapped
 from streamll.flow.dual import DualIterator
 
@@ -35,11 +35,11 @@ def partial_reader(streamed: Streamed, field: str, as_type: Any) -> PartialReade
     return PartialReader(streamed.qualified_name(field), annotation, as_type)
 
 
-def item_reader(streamed: Streamed, field: str, place: Place, as_type: Any) -> ItemReader[Any]:
+def item_reader(streamed: Streamed, field: str, pointer: Pointer, as_type: Any) -> ItemReader[Any]:
     check_fields(streamed.program, FieldSelection([field]))
-    if as_type is None and not place:
+    if as_type is None and not pointer:
         as_type = item_type_of(annotation_of(streamed.program, field))
-    return ItemReader(streamed.qualified_name(field), place, as_type)
+    return ItemReader(streamed.qualified_name(field), pointer, as_type)
 
 
 class TypedReading(DualIterator[Event]):
@@ -68,10 +68,10 @@ class TypedReading(DualIterator[Event]):
         return Mapped(self, lambda event: () if (p := reader.read(event)) is None else (p,))
 
     @overload
-    def items(self, field: str, *place: str | int) -> Mapped[Any]: ...
+    def items(self, field: str, *pointer: str | int) -> Mapped[Any]: ...
     @overload
-    def items(self, field: str, *place: str | int, as_type: type[T]) -> Mapped[T]: ...
-    def items(self, field: str, *place: str | int, as_type: Any = None) -> Mapped[Any]:
+    def items(self, field: str, *pointer: str | int, as_type: type[T]) -> Mapped[T]: ...
+    def items(self, field: str, *pointer: str | int, as_type: Any = None) -> Mapped[Any]:
         """Each element of a list once, as soon as it is complete, as the field's type says.
 
         ``items("report", "findings")`` gives those of a list inside the field (plain values,
@@ -80,4 +80,4 @@ class TypedReading(DualIterator[Event]):
         Raises:
             UnknownFieldError: no predictor has such a field.
         """
-        return Mapped(self, item_reader(self._program_run, field, place, as_type).read)
+        return Mapped(self, item_reader(self._program_run, field, pointer, as_type).read)
