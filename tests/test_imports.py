@@ -111,6 +111,8 @@ RULES = {
             ".",
             ".flow",
             ".streams",
+            ".capture",
+            ".patching",
             ".brokers",
             ".consumer",
             ".chat",

@@ -199,6 +199,20 @@ def probe(
 
 
 @app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Show versions, what is patched, and what is lost on this DSPy. Exit code 1 if anything is."""
+    from streamll.cli.doctor import run_doctor
+
+    complete: list[bool] = []
+    _perform(debug, lambda: complete.append(run_doctor(as_json=as_json)))
+    if not all(complete):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
 def serve(
     programs: Annotated[
         list[str],
