@@ -80,9 +80,9 @@ RULES = {
         {".core", ".patching", ".sinks", ".testing", "h11", "msgspec"},
         within={".capture", ".configuration", "dspy", "httpx"},
     ),
-    # models, sessions and turns; reading a session back needs no model
+    # models, sessions and turns, on public names of streamll and DSPy alone
     "chat": Rule(
-        {".capture", ".chat", ".configuration", ".core", ".flow", ".terminal", "dspy", "msgspec"}
+        {".", ".chat", ".configuration", ".core", ".flow", ".terminal", "dspy", "msgspec"}
     ),
     # the paths by which notebooks know what is in chat
     "services": Rule({".chat", ".core", ".flow"}),

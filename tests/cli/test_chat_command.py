@@ -79,7 +79,7 @@ def test_ctrl_c_stops_the_reply_and_keeps_the_session(terminal, server):
         session.wait_for(lambda emulator: "fox jumps" in emulator.text)
         session.process.send_signal(signal.SIGINT)
         session.wait_for(prompts(2))
-        assert "stopped; what there is of it is kept" in session.emulator.text
+        assert "stopped; the partial reply is kept" in session.emulator.text
         session.type("On\n")
         session.wait_for(lambda emulator: "Still here." in emulator.text)
         session.wait_for(prompts(3))
@@ -99,12 +99,12 @@ def test_a_retry_is_said_while_it_is_waited_for(terminal, server):
     with terminal() as session:
         session.wait_for(prompts(1))
         session.type("Hello\n")
-        session.wait_for(lambda emulator: "… trying again in 1." in emulator.text)
+        session.wait_for(lambda emulator: "… retrying in 1." in emulator.text)
         session.wait_for(prompts(2))
         session.type("\x04")
         assert session.finish() == 0
     assert "\n\n  At last.\n" in session.emulator.text
-    assert "trying again" not in session.emulator.text
+    assert "retrying" not in session.emulator.text
 
 
 def test_an_error_ends_the_reply_not_the_conversation(terminal, server):
@@ -176,7 +176,7 @@ def test_commands_and_a_session_file(server, tmp_path, chat):
     assert "side  4 messages" in done.stdout
     assert "› third\n  reply 3\n" in done.stdout
     assert "did you mean 'main'" in done.stdout
-    assert "there is no /dance; /help shows what there is" in done.stdout
+    assert "unknown command /dance; /help lists the commands" in done.stdout
     assert "Ctrl-C stops a reply" in done.stdout
     saved = json.loads(file.read_text("utf-8"))
     assert [len(branch["order"]) for branch in saved["branches"]] == [4, 4, 2]

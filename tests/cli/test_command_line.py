@@ -241,7 +241,7 @@ def test_without_a_model_it_says_how_to_name_one(place):
         (["run", "app:QA", "Q", "--input", "hint"], "--input takes key=value, not 'hint'"),
         (["run", "app:QA", "Q", "--input", "question=R"], "'question' is given twice"),
         (["run", "app:QA", "Q", "--base-url", "http://x"], "--base-url needs --model as well"),
-        (["run", "app:QA", "Q", "--model", "gpt-4o"], "--model takes provider/name, such as openai/gpt-4o"),
+        (["run", "app:QA", "Q", "--model", "gpt-4o"], "a model is named provider/model, such as openai/gpt-4o"),
         (["run", "app:QA", "Q", "--model", "auto"], "--model auto found no key in the environment"),
         (
             ["run", "app:QA", "Q", "--model", "practice", "--field", "anwser"],

@@ -124,8 +124,10 @@ def test_a_reader_that_is_outrun_while_it_sends_goes_on_from_the_log(log, whose)
 def test_what_this_process_wrote_is_not_decoded_again(log, monkeypatch):
     events = Scribe().start().text("answer", *TOKENS).end().events
     decoded = []
-    read_letter = tail.read_letter
-    monkeypatch.setattr(tail, "read_letter", lambda body: decoded.append(body) or read_letter(body))
+    decode_entry = tail.decode_entry
+    monkeypatch.setattr(
+        tail, "decode_entry", lambda body: decoded.append(body) or decode_entry(body)
+    )
 
     async def read():
         async with opened(log) as journal:

@@ -1,6 +1,6 @@
 """One run of a program for one reader: what the two ways to read a stream share.
 
-It runs the program (in a thread or as a task), holds the channel, the transcript and the outcome,
+It runs the program (in a thread or as a task), holds the channel, the text and the outcome,
 and ends the run when its time is up or its reader has gone. It reads nothing itself.
 """
 
@@ -36,7 +36,7 @@ from streamll.core.errors import (
     Unwind,
 )
 from streamll.core.events import Event
-from streamll.core.transcript import Transcript
+from streamll.core.run_view import RunView
 from streamll.flow.channel import Channel
 from streamll.flow.config import StreamConfig
 from streamll.flow.timers import Timer, timers
@@ -70,10 +70,11 @@ class ProgramRun:
         self._names = run.names.of_part(program)
         fields = output_fields(program)
         known = [(self._names.get(name, name), names) for name, names in fields.items()]
-        self.transcript = Transcript(known) if keep_text else None
+        self.view = RunView(known) if keep_text else None
         receivers = sinks if outer else (*configuration.sinks, *watched_sinks(), *sinks)
         if selection is None:  # the reader wants no tokens; do others?
-            heard = receivers or (outer is not None and outer.receivers)
+            others = (*receivers, *(outer.receivers if outer is not None else ()))
+            heard = any(not getattr(receiver, "passive", False) for receiver in others)
             selection = FieldSelection("*" if heard else ())
         self.scope = Scope(
             run,
@@ -182,8 +183,8 @@ class ProgramRun:
         return thread
 
     def saw(self, event: Event) -> Event:
-        if self.transcript is not None:
-            self.transcript.feed(event)
+        if self.view is not None:
+            self.view.feed(event)
         return event
 
     def leave(self) -> None:
@@ -216,9 +217,9 @@ class ProgramRun:
             raise self.error
 
     def text(self, field: str) -> str:
-        if self.transcript is None:
+        if self.view is None:
             raise StreamllError("this stream keeps no text (keep_text=False)")
-        return self.transcript.text(self.qualified_name(field))
+        return self.view.text(self.qualified_name(field))
 
     def qualified_name(self, field: str) -> str:
         """``field`` in the run's spelling, in which an inner program's predictors have long names."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from streamll.capture.stream import AsyncStream, Stream
-from streamll.chat.pending import Asked
+from streamll import AsyncStream, Stream
+from streamll.chat.calling import PendingCall
 from streamll.chat.reply import Source, ToolCall
 from streamll.core.errors import ReplySuperseded
 from streamll.core.events import Event, LMSuperseded, TokenEvent
@@ -31,9 +31,9 @@ class InvokeStream(Closing):
     ``usage``, ``finish_reason`` and the times are there as soon as they are known.
     """
 
-    def __init__(self, asked: Asked) -> None:
-        self._asked = asked
-        self._reply = asked.reply
+    def __init__(self, pending: PendingCall) -> None:
+        self._pending = pending
+        self._reply = pending.reply
         self._chunks: list[Chunk] = []
         self._stream: Stream | None = None
         self._async_stream: AsyncStream | None = None
@@ -109,7 +109,7 @@ class InvokeStream(Closing):
             raise StopAsyncIteration
         stream = self._async_stream
         if stream is None:
-            stream = self._async_stream = await self._asked.__aenter__()
+            stream = self._async_stream = await self._pending.__aenter__()
         try:
             while True:
                 text = self._text_of(await stream.__anext__())
@@ -145,7 +145,7 @@ class InvokeStream(Closing):
             raise
 
     def _begun(self) -> Stream:
-        stream = self._stream = self._asked.__enter__()
+        stream = self._stream = self._pending.__enter__()
         if self._ended:  # another thread closed it meanwhile
             stream.close()
         return stream

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from streamll.chat.branch import Branch
+from streamll.chat.calling import Calling
 from streamll.chat.invoke_stream import Chunk, InvokeStream
 from streamll.chat.messages import (
     AssistantResponseContent,
@@ -24,7 +25,6 @@ from streamll.chat.messages import (
     prepare_messages_for_chat,
 )
 from streamll.chat.model import iModel
-from streamll.chat.pending import Asked, invoked, invoked_sync
 from streamll.chat.reply import Reply, ToolCall
 from streamll.chat.session import BranchLike, Session
 from streamll.core.errors import ConfigurationError
@@ -82,25 +82,19 @@ class Turn:
         self.reply = self.session.add_message(Message(content=content), branches=self.branch)
 
     @contextmanager
-    def asking(self) -> Iterator[Asked]:
-        """Have the branch, which is held, for as long as the model is asked.
-
-        Puts the instruction on it, and what became of it; where the block is left before there
-        is an outcome (Ctrl-C, a cancelled task), what had come.
-        """
+    def asking(self) -> Iterator[Calling]:
+        """The call to run while the branch is held; what became of it is put on the branch."""
         try:
-            asked = self.model.events(messages=self.messages(), **self.options)
+            calling = self.model.invoke(messages=self.messages(), **self.options).calling
             self.begun()
             try:
-                yield asked
-            except BaseException:
-                self.broke_off(asked.reply.text, None)
-                raise
-            execution = asked.calling.execution
-            if execution.response is not None:
-                self.completed(execution.response)
-            else:
-                self.broke_off(execution.partial, execution.error)
+                yield calling
+            finally:
+                execution = calling.execution
+                if execution.response is not None:
+                    self.completed(execution.response)
+                else:
+                    self.broke_off(execution.partial, execution.error)
         finally:
             self.branch.turns.give()
 
@@ -149,8 +143,8 @@ async def communicate(
     """
     turn = Turn(session, branch, {**parameters, **options})
     await turn.branch.turns.take_async(ONE)
-    with turn.asking() as asked:
-        calling = await invoked(asked)
+    with turn.asking() as calling:
+        await calling.run()
     return calling.text
 
 
@@ -160,8 +154,8 @@ def communicate_sync(
     """The same, waiting for it in this thread."""
     turn = Turn(session, branch, {**parameters, **options})
     turn.branch.turns.take(ONE)
-    with turn.asking() as asked:
-        calling = invoked_sync(asked)
+    with turn.asking() as calling:
+        calling.run_sync()
     return calling.text
 
 

@@ -53,7 +53,7 @@ streamll run module:Program --model openai/practice-model --base-url {server.ope
 def print_request(request: RecordedRequest) -> None:
     """One line per request: what was asked, what became of it. No prompts."""
     how = f"{request.chunks_sent} chunks" if request.streaming else "not streamed"
-    state = "" if request.finished_at is not None else ", left by the client"
+    state = "" if request.finished_at is not None else ", closed by the client"
     duration = time.monotonic() - request.started_at
     line = (
         f"{request.method} {request.path} {request.status or '-'}  {how}, {duration:.1f} s{state}"

@@ -130,19 +130,19 @@ def url_of(host: str, port: int) -> str:
 
 async def look_at(log: str) -> None:
     """Say what is wrong with the log: at once what will not cure itself, and warn of the rest."""
-    from streamll.brokers.opening import default_target, make_room, open_source
-    from streamll.brokers.source import Options
+    from streamll.brokers.opening import create_parent_folder, default_target, open_source
+    from streamll.brokers.source import SourceOptions
 
-    source = open_source(log, Options(target=default_target(log)))
-    make_room(log)
+    source = open_source(log, SourceOptions(target=default_target(log)))
+    create_parent_folder(log)
     try:
         await source.connect()
     except Exception as error:  # noqa: BLE001 - of the broker's client
-        hopeless = source.hopeless(error)
-        if hopeless is not None:
-            raise Problem(f"the log cannot be used: {hopeless}") from None
+        reason = source.fatal_reason(error)
+        if reason is not None:
+            raise Problem(f"the log cannot be used: {reason}") from None
         print(
-            f"streamll: the log {source.place} cannot be reached ({source.explain(error)}); "
+            f"streamll: the log {source.name} cannot be reached ({source.describe(error)}); "
             "until it can, runs are refused",
             file=sys.stderr,
         )

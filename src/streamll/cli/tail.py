@@ -38,9 +38,9 @@ def tail(
 async def _follow_run(
     consumer: Any, show: Callable[[Event], None], types: list[str], where: dict[str, Any]
 ) -> None:
-    from streamll.consumer.handlers import Wanted
+    from streamll.consumer.handlers import EventFilter
 
-    wanted = Wanted(types or "*", where)
+    wanted = EventFilter(types or "*", where)
     async for event in consumer:
         if wanted(event):
             show(event)

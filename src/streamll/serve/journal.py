@@ -18,15 +18,15 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 
 from streamll.brokers.opening import (
+    create_parent_folder,
     default_target,
-    make_room,
     open_sink,
     open_source,
     without_password,
 )
 from streamll.brokers.sink import BrokerSink
-from streamll.brokers.source import LIMIT, Entry, Options
-from streamll.consumer.reading import Reading, read_letter
+from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, SourceOptions
+from streamll.consumer.deduplication import Deduplicator, decode_entry
 from streamll.core.errors import StreamllError, WireError
 from streamll.core.events import TERMINAL, Event
 from streamll.serve.feed import Feed
@@ -87,7 +87,7 @@ class Journal:
 
     async def start(self) -> None:
         """Begin to listen. When it ``listens``, nothing written from then on can be missed."""
-        make_room(self.url)
+        create_parent_folder(self.url)
         if self._tail.start():
             self._opened_at = time.monotonic()
         patience = self._opened_at + START_SECONDS - time.monotonic()
@@ -154,11 +154,11 @@ class Journal:
         Raises:
             LogAway: it cannot be read, for ``patience`` seconds.
         """
-        options = Options(
+        options = SourceOptions(
             target=self._target, start="beginning", run_id=position.run_id, waits=False
         )
         source = open_source(self.url, options)
-        reading = Reading()
+        reading = Deduplicator()
         if position.seq >= 0:
             reading.resume(position.run_id, position.seq, position.offset)
         latest = time.time() + CLOCKS_APART
@@ -172,7 +172,9 @@ class Journal:
                             await source.connect()
                             connected = True
                         entries = await source.read()
-                        complete = not entries or (len(entries) < LIMIT and self._ends_short)
+                        complete = not entries or (
+                            len(entries) < READ_BATCH_ENTRIES and self._ends_short
+                        )
                         if complete or self._is_local:
                             await source.close()
                             connected = False
@@ -208,7 +210,7 @@ class Journal:
 
     async def overview(self, runs: int) -> list[list[Event]]:
         """What the log says of its latest runs: the events of the first and last entry of each."""
-        source = open_source(self.url, Options(target=self._target))
+        source = open_source(self.url, SourceOptions(target=self._target))
         try:
             await source.connect()
             bodies = await source.overview(runs)
@@ -217,7 +219,7 @@ class Journal:
         letters = []
         for body in bodies:
             with contextlib.suppress(WireError):
-                letters.append(read_letter(body).events)
+                letters.append(decode_entry(body).events)
         return letters
 
     async def read(self, position: Position) -> AsyncGenerator[list[Item], None]:
@@ -313,16 +315,16 @@ class Journal:
 
 def unread(items: list[Item], position: Position) -> list[Item]:
     """What of the items a reader at ``position`` has not had: the first may be cut."""
-    reading = Reading()
+    reading = Deduplicator()
     reading.resume(position.run_id, position.seq, position.offset)
     events = reading.fresh([item.event for item in items])
     return items_of(events, position.seq)
 
 
-def read_all(entries: list[Entry], reading: Reading) -> list[list[Event]]:
+def read_all(entries: list[Entry], reading: Deduplicator) -> list[list[Event]]:
     """The events of each entry, without copies; foreign entries are passed over."""
     letters = []
     for entry in entries:
         with contextlib.suppress(WireError):
-            letters.append(reading.read(read_letter(entry.body)))
+            letters.append(reading.read(decode_entry(entry.body)))
     return letters

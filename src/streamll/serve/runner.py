@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import streamll
-from streamll.core.closing import RunCloser
+from streamll.core.closing import closing_events
 from streamll.core.errors import StreamCancelled, StreamllError
 from streamll.core.events import (
     NOBODY,
@@ -28,9 +28,10 @@ from streamll.core.events import (
     Identity,
     StreamllEvent,
 )
+from streamll.core.run_view import RunView
 from streamll.serve.failures import log_failure
 from streamll.serve.feed import Feed
-from streamll.serve.frames import Position, items_of
+from streamll.serve.frames import Position
 from streamll.serve.journal import Journal, LogAway
 from streamll.serve.limits import Limits
 from streamll.serve.programs import Served
@@ -329,21 +330,20 @@ class Runner:
     async def _report_lost(self, feed: Feed) -> None:
         """Close a run in the log whose process is gone, so that every reader comes to an end."""
         self._reported.add(feed.run_id)
-        aftermath, last = RunCloser(feed.run_id), -1
+        view = RunView(keep_ended=False)
         try:
             async for events in self.journal.history(Position(feed.run_id)):
-                last = items_of(events, last)[-1].last
                 if events[-1].event_type in TERMINAL:
                     return
                 for event in events:
-                    aftermath.feed(event)
+                    view.feed(event)
         except LogAway:
             self._reported.discard(feed.run_id)  # the next look tries again
             return
-        if last < 0:
+        if view.seq < 0:
             return
         message = "the process that ran it is gone"
-        for event in aftermath.ending(last + 1, time.time(), RUN_LOST, message):
+        for event in closing_events(view, feed.run_id, time.time(), RUN_LOST, message):
             self.journal.sink.put(event)
 
 

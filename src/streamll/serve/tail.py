@@ -2,7 +2,7 @@
 
 What this process writes is heard as soon as the log has confirmed it and need not be read back:
 these are the log's entries, each once and in their order. A run's entries come from one writer; where
-a second sink writes it as well, ``Reading`` sorts that out, whichever comes first.
+a second sink writes it as well, ``Deduplicator`` sorts that out, whichever comes first.
 
 Of a run that nobody follows here, an entry is not even decoded, unless it tells how the run begins
 or ends: its first bytes say whose it is.
@@ -21,8 +21,8 @@ from collections.abc import Callable
 
 from streamll.brokers.opening import default_target, open_source, without_password
 from streamll.brokers.sink import BrokerSink
-from streamll.brokers.source import Entry, Options, Source
-from streamll.consumer.reading import Reading, read_letter
+from streamll.brokers.source import Entry, Source, SourceOptions
+from streamll.consumer.deduplication import Deduplicator, decode_entry
 from streamll.core.errors import WireError
 from streamll.core.events import Event
 
@@ -71,7 +71,7 @@ class Tail:
         self._hear = hear
         self._glimpse = glimpse
         self._follows = follows
-        self._reading = Reading()
+        self._reading = Deduplicator()
         self._source: Source | None = None
         self._task: asyncio.Task[None] | None = None
         self._at_end = asyncio.Event()
@@ -115,7 +115,7 @@ class Tail:
                 await task
 
     async def _listen(self) -> None:
-        options = Options(target=default_target(self._url), start="new")
+        options = SourceOptions(target=default_target(self._url), start="new")
         source = self._source = open_source(self._url, options)
         told = False
         while True:
@@ -145,7 +145,7 @@ class Tail:
 
     def _hear_own(self, entries: list[list[Event]], receipt: object) -> None:
         if self._source is not None:
-            self._source.pass_over(receipt)
+            self._source.skip(receipt)
         for events in entries:
             self._tell(self._reading.fresh(events))
 
@@ -161,7 +161,7 @@ class Tail:
                     self._glimpse(run_id)
                     return
         try:
-            letter = read_letter(entry.body)
+            letter = decode_entry(entry.body)
         except WireError as error:
             logger.debug("an entry of the log is none of streamll's: %s", error)
         else:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamll.core.events import LMSuperseded, RunCancelled, RunEnd, RunError, TokenEvent, Totals
-from streamll.core.transcript import Transcript
+from streamll.core.events import Totals
+from streamll.core.run_view import RunView
 from streamll.streams.sources import aopened, event_of, opened, text_of
 from streamll.streams.stream_events import Done, Error, StreamEvent
 
@@ -73,25 +73,20 @@ class Collector:
         self._clock = clock
         self._started = clock()
         self._first: float | None = None
-        self._transcript = Transcript()
-        self._plain: list[str] = []
-        self._totals: Totals | None = None
-        self._tokens = 0
-        self._retries = 0
+        self._view = RunView()  # of a stream of events …
+        self._plain: list[str] = []  # … or of texts
+        self._texts = 0
         self._prediction: Any = None
         self.error: BaseException | None = None
 
     def feed(self, item: Any) -> None:
         event = event_of(item)
         if event is not None:
-            self._transcript.feed(event)
-            if isinstance(event, (RunEnd, RunError, RunCancelled)):
-                self._totals = event
-            self._retries += isinstance(event, LMSuperseded)
+            self._view.feed(event)
         elif not isinstance(item, StreamEvent) and (text := text_of(item)):
             self._plain.append(text)
         if (event is not None or self._plain) and text_of(item):
-            self._tokens += event.count if isinstance(event, TokenEvent) else 1
+            self._texts += event is None
             if self._first is None:
                 self._first = self._clock()
         if isinstance(item, Done):
@@ -103,23 +98,23 @@ class Collector:
         """What there is, now that nothing more will come."""
         duration = self._clock() - self._started
         first = None if self._first is None else self._first - self._started
-        totals = self._totals
+        totals = self._view.end or Totals(duration=duration, time_to_first_token=first)
         return Collected(
             fields=self._fields(),
             error=error or self.error,
             prediction=prediction if prediction is not None else self._prediction,
-            prompt_tokens=totals.prompt_tokens if totals else 0,
-            completion_tokens=totals.completion_tokens if totals else 0,
-            cost=totals.cost if totals else None,
-            lm_calls=totals.lm_calls if totals else 0,
-            tokens=self._tokens,
-            retries=self._retries,
-            duration=totals.duration if totals else duration,
-            time_to_first_token=totals.time_to_first_token if totals else first,
+            prompt_tokens=totals.prompt_tokens,
+            completion_tokens=totals.completion_tokens,
+            cost=totals.cost,
+            lm_calls=totals.lm_calls,
+            tokens=self._view.tokens + self._texts,
+            retries=self._view.retries,
+            duration=totals.duration,
+            time_to_first_token=totals.time_to_first_token,
         )
 
     def _fields(self) -> dict[str, str]:
-        texts = self._transcript.texts()
+        texts = self._view.texts()
         names = [name for _, name in texts]
         fields = {
             name if names.count(name) == 1 else f"{predictor}.{name}": text

@@ -14,12 +14,11 @@ from streamll.core.events import (
     Event,
     FieldCorrected,
     LMSuperseded,
-    RunCancelled,
     RunEnd,
     RunError,
     TokenEvent,
 )
-from streamll.core.transcript import Transcript
+from streamll.core.run_view import RunView
 
 
 class StreamEvent:
@@ -117,23 +116,20 @@ class Translator:
     """Events of a run in, the four words out. The ends are ``done`` and ``failed``."""
 
     def __init__(self) -> None:
-        self._transcript = Transcript()
-        self._last: RunEnd | RunError | RunCancelled | None = None
+        self._view = RunView()
 
     def feed(self, event: Event) -> list[StreamEvent]:
-        if isinstance(event, TokenEvent):
-            self._transcript.feed(event)
-            return [Token(event.token, event)] if event.token else []
         if isinstance(event, (LMSuperseded, FieldCorrected)):
             return self._changed(event)
-        if isinstance(event, (RunEnd, RunError, RunCancelled)):
-            self._last = event
+        self._view.feed(event)
+        if isinstance(event, TokenEvent) and event.token:
+            return [Token(event.token, event)]
         return []
 
     def _changed(self, event: LMSuperseded | FieldCorrected) -> list[StreamEvent]:
-        before = self._transcript.whole()
-        self._transcript.feed(event)
-        kept = self._transcript.whole()
+        before = self._view.whole_text()
+        self._view.feed(event)
+        kept = self._view.whole_text()
         if kept == before:
             return []
         reason = event.reason if isinstance(event, LMSuperseded) else "corrected"
@@ -141,11 +137,9 @@ class Translator:
         return [*words, Token(kept)] if kept else words
 
     def done(self, prediction: Any) -> Done:
-        return Done(prediction, self._last if isinstance(self._last, RunEnd) else None)
+        end = self._view.end
+        return Done(prediction, end if isinstance(end, RunEnd) else None)
 
     def failed(self, error: BaseException) -> Error:
-        partial = {
-            f"{predictor}.{field}" if predictor else field: text
-            for (predictor, field), text in self._transcript.texts().items()
-        }
-        return Error(error, partial, self._last if isinstance(self._last, RunError) else None)
+        end = self._view.end
+        return Error(error, self._view.named_texts(), end if isinstance(end, RunError) else None)

@@ -17,7 +17,7 @@ from streamll.capture.tap.wire.anthropic import AnthropicAssembler
 from streamll.capture.tap.wire.chat import ChatAssembler
 from streamll.capture.tap.wire.reply import WireReply
 from streamll.capture.tap.wire.responses import ResponsesAssembler
-from streamll.testing.answers import Answer, CutCall
+from streamll.testing.prepared import PreparedReply, PreparedToolCall
 from streamll.testing.replies import Citation, Usage
 from streamll.testing.wires import WIRES
 
@@ -41,7 +41,9 @@ def calls(draw, number):
     arguments = json.dumps(draw(ARGUMENTS), ensure_ascii=draw(st.booleans()))
     at = draw(st.integers(0, len(arguments)))
     pieces = [piece for piece in (arguments[:at], arguments[at:]) if piece]
-    return CutCall(f"{number:024x}", None, draw(st.sampled_from(["search", "look"])), pieces)
+    return PreparedToolCall(
+        f"{number:024x}", None, draw(st.sampled_from(["search", "look"])), pieces
+    )
 
 
 @st.composite
@@ -50,7 +52,7 @@ def answers(draw, *, candidates=1):
     tool_calls = [draw(calls(number)) for number in range(draw(st.integers(0, 2)))]
     texts = [[] if refusal else draw(PIECES) for _ in range(candidates)]
     citations = [Citation("x", "T", "https://u.example/")] * draw(st.integers(0, 2))
-    return Answer(
+    return PreparedReply(
         key="0123456789abcdef01234567",
         id=None,
         model=draw(st.sampled_from(["practice", "served-2025"])),
@@ -62,7 +64,7 @@ def answers(draw, *, candidates=1):
         citations=citations if any(texts) else [],
         finish_reason=draw(st.sampled_from(["stop", "length", "tool_calls", "content_filter"])),
         usage=Usage(7, 5, 2, 1),
-        body={"stream_options": {"include_usage": True}},
+        request_body={"stream_options": {"include_usage": True}},
     )
 
 

@@ -1,4 +1,4 @@
-"""Values that satisfy a JSON schema, the same ones for the same subject. No attempt at sense."""
+"""Values that satisfy a JSON schema: valid and repeatable, but without meaning."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamll.testing.schemas import Schema
+from streamll.testing.model.field_types import Schema
 
 TEXTUAL = re.compile(
     r"name|title|text|desc|summary|city|country|street|answer|reason|label|word|tag|topic|note"
@@ -20,12 +20,12 @@ FORMATS = {
     "email": "practice@example.com",
     "uri": "https://example.com",
 }
-DEEPEST = 6
+MAX_DEPTH = 6  # of the schemas inside schemas that are filled in
 
 
 @dataclass
 class Sampler:
-    """Draws from ``words`` in turn; numbers count up from ``number``."""
+    """Takes texts from ``words`` in turn, and numbers by counting up from ``number``."""
 
     words: list[str]
     number: int = 3
@@ -63,9 +63,9 @@ class Sampler:
         return makers.get(kind if isinstance(kind, str) else kind[0], self.text)(schema, name)
 
     def likeliest(self, options: list[Schema]) -> Schema:
-        """The first that is not null, unless a recursive type must come to an end."""
+        """The first that is not null, unless a recursive type has to end."""
         null = [option for option in options if option.get("type") == "null"]
-        if null and self.depth > DEEPEST:
+        if null and self.depth > MAX_DEPTH:
             return null[0]
         return next((option for option in options if option not in null), options[0])
 
@@ -90,7 +90,7 @@ class Sampler:
         return text.ljust(schema.get("minLength", 0), ".")[: schema.get("maxLength")]
 
     def anything(self, schema: Schema, name: str) -> str:
-        """For a leaf whose type is unknown: digits pass for text and for numbers."""
+        """A leaf of unknown type: a digit is valid both as a text and as a number."""
         return self.text(schema, name) if TEXTUAL.search(name.lower()) else "1"
 
     def array(self, schema: Schema, name: str) -> list[Any]:
@@ -99,7 +99,7 @@ class Sampler:
             return prefix
         count = 1 if self.depth > 1 else 3
         count = min(max(count, schema.get("minItems", 0)), schema.get("maxItems", count + 1_000))
-        if self.depth > DEEPEST:
+        if self.depth > MAX_DEPTH:
             count = schema.get("minItems", 0)
         return [self.sample(schema.get("items", {}), name) for _ in range(count)]
 

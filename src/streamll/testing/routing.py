@@ -1,55 +1,63 @@
-"""From an HTTP request to its record: which wire it speaks, and what it says."""
+"""From an HTTP request to the wire that answers it, and to its record."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from streamll.testing.connection import HTTPRequest
-from streamll.testing.formats import Message, Tool, read_prompt
 from streamll.testing.model import MODEL
 from streamll.testing.plan import Step, json_body
+from streamll.testing.prompts import read_prompt
 from streamll.testing.recorded import HEADERS_KEPT, RecordedRequest
 from streamll.testing.replies import CREATED
 from streamll.testing.wires import WIRES, Wire
 from streamll.testing.wires.base import encode
 
 
-class Content(NamedTuple):
-    """What a wire finds in a request's body."""
-
-    messages: Sequence[Message] = ()
-    tools: Sequence[Tool] = ()
-    schema: Mapping[str, Any] = {}
-
-
-def recorded(
-    request: HTTPRequest, changed: threading.Condition, let_go: Callable[[], None]
+def route(
+    request: HTTPRequest, changed: threading.Condition, resume: Callable[[], None]
 ) -> tuple[RecordedRequest, Wire | None]:
-    """The request's record, and its wire unless no wire can read it."""
+    """The request's record, and its wire; ``None`` where no wire can read the request."""
     path = urlsplit(request.target).path
     body = json_object(request.body)
-    wire, content = None, Content()
+    wire, content = None, NO_CONTENT
     if request.method == "POST" and body is not None:
-        wire, content = understood(path, body)
+        wire, content = read_content(path, body)
     record = RecordedRequest(
         method=request.method,
         path=path,
         body=body or {},
         headers={name: value for name, value in request.headers.items() if name in HEADERS_KEPT},
-        messages=content.messages,
-        prompt=read_prompt(content.messages),
-        tools=content.tools,
-        schema=content.schema,
+        prompt=read_prompt(content["messages"]),
         streaming=bool(body and body.get("stream")),
         changed=changed,
-        let_go=let_go,
+        resume=resume,
+        **content,
     )
     return record, wire
+
+
+NO_CONTENT: dict[str, Any] = {"messages": (), "tools": (), "schema": {}}
+
+
+def read_content(path: str, body: Mapping[str, Any]) -> tuple[Wire | None, dict[str, Any]]:
+    """The wire of this path and what it reads. A client's base URL may end in ``/v1`` or not."""
+    for wire in WIRES:
+        if path.endswith(wire.path):
+            try:
+                return wire, {
+                    "messages": wire.messages(body),
+                    "tools": wire.tools(body),
+                    "schema": wire.schema(body),
+                }
+            except (AttributeError, KeyError, TypeError):  # the body is not one of this wire
+                break
+    return None, NO_CONTENT
 
 
 def json_object(data: bytes) -> dict[str, Any] | None:
@@ -58,17 +66,6 @@ def json_object(data: bytes) -> dict[str, Any] | None:
     except msgspec.DecodeError:
         return None
     return value if isinstance(value, dict) else None
-
-
-def understood(path: str, body: Mapping[str, Any]) -> tuple[Wire | None, Content]:
-    """Any prefix will do, so ``/v1`` may be part of a client's base URL or not."""
-    for wire in WIRES:
-        if path.endswith(wire.path):
-            try:
-                return wire, Content(wire.messages(body), wire.tools(body), wire.schema(body))
-            except (AttributeError, KeyError, TypeError):  # not what this wire's requests are
-                break
-    return None, Content()
 
 
 def without_wire(record: RecordedRequest) -> list[Step]:

@@ -14,8 +14,8 @@ from dspy.adapters.baml_adapter import BAMLAdapter
 from dspy.adapters.xml_adapter import XMLAdapter
 from pydantic import BaseModel, Field
 
-from streamll.testing.formats import Field as OutputField
-from streamll.testing.schemas import python_type, schema_of
+from streamll.testing.model.field_types import schema_of, type_expression
+from streamll.testing.prompts import PromptField
 
 ADAPTERS = {
     "chat": lambda: dspy.ChatAdapter(use_json_adapter_fallback=False),
@@ -279,15 +279,12 @@ def test_after_a_tools_result_the_practice_model_answers(ask, practice):
 
 
 def test_notations_that_cannot_be_read_are_unknown_not_an_error():
-    assert python_type("list[") == {"type": "unknown"}
-    assert python_type("Person") == {"type": "unknown"}
-    assert python_type("lambda: 0") == {"type": "unknown"}
+    assert type_expression("list[") == {"type": "unknown"}
+    assert type_expression("Person") == {"type": "unknown"}
+    assert type_expression("lambda: 0") == {"type": "unknown"}
     broken = "must adhere to the JSON schema: {nonsense"
-    assert schema_of(OutputField("x", "Person", broken)) == {}
-    assert schema_of(OutputField("x", "Person", "should be of type: {")) == {
-        "type": "object",
-        "properties": {},
-    }
+    assert schema_of(PromptField("x", "Person", broken)) == {}
+    assert schema_of(PromptField("x", "Person", "should be of type: {")) == {"type": "unknown"}
 
 
 TUPLE = {
@@ -311,7 +308,7 @@ TUPLE = {
     ],
 )
 def test_python_types_become_schemas(text, schema):
-    assert python_type(text) == schema
+    assert type_expression(text) == schema
 
 
 def test_bamls_notation_becomes_a_schema():
@@ -325,7 +322,7 @@ def test_bamls_notation_becomes_a_schema():
     grid: int[][],
   }
 ]"""
-    schema = schema_of(OutputField("people", "list[Person]", written))
+    schema = schema_of(PromptField("people", "list[Person]", written))
     assert schema["type"] == "array"
     assert schema["items"]["properties"] == {
         "name": {"type": "string"},

@@ -15,7 +15,7 @@ return {#page, #page > 0 and page[#page][1] or ''}
 """
 
 
-class Ahead:
+class RedisLag:
     """Entries between a reader and the last one that was counted, the mark."""
 
     def __init__(self, key: str) -> None:

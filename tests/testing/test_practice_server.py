@@ -345,7 +345,7 @@ def test_a_stopped_server_can_start_again_at_the_same_port(practice, ask):
     practice.start()
     assert practice.port == port
     assert ask().status == 200
-    with pytest.raises(RuntimeError, match="running already"):
+    with pytest.raises(RuntimeError, match="already running"):
         practice.start()
 
 

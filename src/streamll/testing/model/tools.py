@@ -1,4 +1,4 @@
-"""How the practice model picks a tool and its arguments: by the words they share."""
+"""How the practice model picks a tool and its arguments: by the words they share with the question."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamll.testing.formats import Message, Tool
-from streamll.testing.samples import Sampler
+from streamll.testing.model.samples import Sampler
+from streamll.testing.prompts import PromptMessage, PromptTool
 
-DESCRIBED = re.compile(
+TOOL_TEXT = re.compile(
     r"([^,\n]+?)(?:, whose description is <desc>(.*?)</desc>)?\. It takes arguments (\{.*\})\.",
     re.DOTALL,
 )
@@ -21,25 +21,25 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 FORMULA = re.compile(r"[\d(][\d\s.()]*(?:[-+*/^%]+[\d\s.()]+)+")
 
 
-def offered(objective: str) -> list[Tool]:
-    """The tools that a ReAct prompt numbers in its objective."""
+def offered(objective: str) -> list[PromptTool]:
+    """The tools that a ReAct prompt lists in its objective."""
     return described(re.split(r"^\s*\(\d+\) ", objective, flags=re.MULTILINE)[1:])
 
 
-def given(inputs: Mapping[str, str]) -> list[Tool]:
-    """The tools in an input field of type ``list[dspy.Tool]``."""
+def given(inputs: Mapping[str, str]) -> list[PromptTool]:
+    """The tools of an input field of type ``list[dspy.Tool]``."""
     for text in inputs.values():
         if "It takes arguments" in text:
-            with contextlib.suppress(ValueError):  # a text that only mentions tools
+            with contextlib.suppress(ValueError):  # the text only mentions tools
                 return described(json.loads(text))
     return []
 
 
-def described(texts: Sequence[str]) -> list[Tool]:
+def described(texts: Sequence[str]) -> list[PromptTool]:
     """Tools as ``str(dspy.Tool)`` describes them."""
-    matches = filter(None, (DESCRIBED.match(str(text)) for text in texts))
+    matches = filter(None, (TOOL_TEXT.match(str(text)) for text in texts))
     return [
-        Tool(name, description or "", {"properties": arguments_of(arguments)})
+        PromptTool(name, description or "", {"properties": arguments_of(arguments)})
         for name, description, arguments in (match.groups() for match in matches)
     ]
 
@@ -53,18 +53,18 @@ def arguments_of(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def used_tools(messages: Sequence[Message]) -> list[str]:
-    """The tools in the trajectory so far."""
+def used_tools(messages: Sequence[PromptMessage]) -> list[str]:
+    """The tools that the trajectory has used so far."""
     return USED.findall(messages[-1].text) if messages else []
 
 
 def choose(
-    tools: Sequence[Tool], question: str, words: Sequence[str]
-) -> tuple[Tool, dict[str, Any]]:
-    """The tool that shares most words with the question (else the first), and arguments."""
+    tools: Sequence[PromptTool], question: str, words: Sequence[str]
+) -> tuple[PromptTool, dict[str, Any]]:
+    """The tool that shares most words with the question, else the first, and its arguments."""
     asked = {stem(word) for word in words}
 
-    def shared(tool: Tool) -> int:
+    def shared(tool: PromptTool) -> int:
         described = re.findall(r"[^\W_]+", f"{tool.name.replace('_', ' ')} {tool.description}")
         return len(asked & {stem(word) for word in described})
 
@@ -79,7 +79,7 @@ def stem(word: str) -> str:
 def arguments_for(
     parameters: Mapping[str, Any], question: str, words: Sequence[str]
 ) -> dict[str, Any]:
-    """Numbers and names from the question where a parameter takes them."""
+    """Arguments with numbers and names from the question where a parameter takes them."""
     numbers = [float(found) for found in NUMBER.findall(question)]
     sampler = Sampler(list(words), definitions=dict(parameters.get("$defs", {})))
     required = parameters.get("required")

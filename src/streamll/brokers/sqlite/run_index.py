@@ -21,13 +21,13 @@ CREATE TABLE IF NOT EXISTS streamll_placed (upto INTEGER NOT NULL);
 INSERT INTO streamll_placed SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM streamll_placed);
 """
 
-UNPLACED = 2_000
+UNINDEXED_ENTRIES = 2_000
 """Entries that wait for others until their places are put down: what a reader looks through."""
 
 Row = tuple[int, bytes]
 
 
-class Places:
+class RunIndexWriter:
     """The writers' side: ``put_down`` in a transaction when they ``are_due``."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Places:
 
     def are_due(self, last: int) -> bool:
         """Whether enough entries wait, now that there are some up to ``last``."""
-        return last - self._upto >= UNPLACED
+        return last - self._upto >= UNINDEXED_ENTRIES
 
     def put_down(self, log: sqlite3.Connection, last: int) -> None:
         self._upto = _placed(log)  # another process may have done it

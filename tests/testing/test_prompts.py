@@ -12,7 +12,7 @@ from dspy.adapters.baml_adapter import BAMLAdapter
 from dspy.adapters.xml_adapter import XMLAdapter
 from pydantic import BaseModel
 
-from streamll.testing.formats import Message, as_text, read_prompt, render
+from streamll.testing.prompts import PromptMessage, as_text, read_prompt, render
 
 ADAPTERS = {
     "chat": dspy.ChatAdapter,
@@ -42,10 +42,10 @@ class Everything(dspy.Signature):
     person: Person = dspy.OutputField()
 
 
-def messages_of(adapter, signature=Everything, demos=(), **inputs) -> list[Message]:
+def messages_of(adapter, signature=Everything, demos=(), **inputs) -> list[PromptMessage]:
     inputs = inputs or {"question": "What\nis `it`?", "context": ["a", "b"]}
     return [
-        Message(each["role"], each["content"])
+        PromptMessage(each["role"], each["content"])
         for each in adapter.format(signature, list(demos), inputs)
     ]
 
@@ -99,7 +99,7 @@ def test_rendered_fields_are_what_the_adapter_parses(adapter):
 
 
 def test_a_prompt_without_an_adapter_is_a_plain_question():
-    prompt = read_prompt([Message("system", "Be brief."), Message("user", " Why? ")])
+    prompt = read_prompt([PromptMessage("system", "Be brief."), PromptMessage("user", " Why? ")])
     assert (prompt.format, prompt.fields, prompt.inputs) == ("text", (), {"question": "Why?"})
     assert read_prompt([]).inputs == {}
 
@@ -122,5 +122,5 @@ def test_plain_values_are_written_as_models_write_them():
 
 
 def test_the_examples_in_the_docstrings_are_true():
-    assert doctest.testmod(sys.modules["streamll.testing.formats"]).failed == 0
+    assert doctest.testmod(sys.modules["streamll.testing.prompts"]).failed == 0
     assert doctest.testmod(sys.modules["streamll.testing.replies"]).failed == 0

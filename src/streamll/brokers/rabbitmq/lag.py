@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-ANSWER_SECONDS = 5.0
+REPLY_TIMEOUT_S = 5.0
 
 
-class StreamSize:
+class StreamExtent:
     """The last offset of a stream, as RabbitMQ's own statistics have it: up to 5 seconds late.
 
     They count what the stream holds. Its first offset is looked up when the log is first looked
@@ -37,5 +37,5 @@ class StreamSize:
         await channel.set_qos(prefetch_count=1)
         arrived: asyncio.Queue[Any] = asyncio.Queue()
         await queue.consume(arrived.put, arguments={"x-stream-offset": "first"})
-        message = await asyncio.wait_for(arrived.get(), ANSWER_SECONDS)
+        message = await asyncio.wait_for(arrived.get(), REPLY_TIMEOUT_S)
         return int(message.headers["x-stream-offset"])

@@ -1,7 +1,7 @@
-"""The built-in practice model: no knowledge, but an answer in whatever shape the prompt asks for.
+"""The practice model's answers: no knowledge, but the shape that the prompt asks for.
 
-Deterministic: the same request gets the same answer. It says that it is a practice model,
-repeats the question's words, calls tools where there are some, and reports what they said.
+The same request always gets the same answer. The model says that it is a practice model, repeats
+the question's words, calls tools where there are any, and reports their results.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamll.testing.formats import Field
+from streamll.testing.model.field_types import schema_of
+from streamll.testing.model.samples import Sampler
+from streamll.testing.model.tools import choose, given, offered, used_tools
+from streamll.testing.prompts import PromptField
 from streamll.testing.recorded import RecordedRequest
 from streamll.testing.replies import ToolCall
-from streamll.testing.samples import Sampler
-from streamll.testing.schemas import schema_of
-from streamll.testing.toolbox import choose, given, offered, used_tools
 
 MODEL = "practice-model"
+MAX_REACT_TOOLS = 2
 
 STOPWORDS = frozenset(
     """a about all an and any are as at be been but by can could did do does for from get give go
@@ -34,7 +35,7 @@ NOT_SUBJECT = re.compile(
 
 
 def practise(request: RecordedRequest) -> Mapping[str, Any]:
-    """The options of the ``Reply`` that the practice model gives."""
+    """The practice model's reply, as options of ``Reply``."""
     topic = Topic(request)
     thinking = {"thinking": topic.reasoning()} if wants_thinking(request.body) else {}
     if request.tools and not topic.observations and request.body.get("tool_choice") != "none":
@@ -61,14 +62,14 @@ def wants_thinking(body: Mapping[str, Any]) -> bool:
 
 
 def react_step(request: RecordedRequest, topic: Topic) -> dict[str, Any] | None:
-    """The next step of a ReAct agent: each tool at most once, two at most, then finish."""
+    """The next step of a ReAct agent: at most two different tools, then ``finish``."""
     names = [field.name for field in request.prompt.fields]
     if names != ["next_thought", "next_tool_name", "next_tool_args"]:
         return None
     tools = offered(request.prompt.objective)
     used = used_tools(request.messages)
     left = [tool for tool in tools if tool.name not in used and tool.name != "finish"]
-    if len(used) >= MOST_TOOLS or not left:
+    if len(used) >= MAX_REACT_TOOLS or not left:
         thought = "I have what the tools could tell me, so I can finish and answer."
         return dict(zip(names, [thought, "finish", {}], strict=True))
     tool, arguments = choose(left, topic.question, topic.words)
@@ -76,10 +77,7 @@ def react_step(request: RecordedRequest, topic: Topic) -> dict[str, Any] | None:
     return dict(zip(names, [thought, tool.name, arguments], strict=True))
 
 
-MOST_TOOLS = 2
-
-
-def value(field: Field, request: RecordedRequest, topic: Topic) -> Any:
+def value(field: PromptField, request: RecordedRequest, topic: Topic) -> Any:
     if field.type == "ToolCalls":
         tools = given(request.prompt.inputs)
         calls = [choose(tools, topic.question, topic.words)] if tools else []
@@ -101,7 +99,7 @@ def is_plain_text(schema: Mapping[str, Any]) -> bool:
 
 
 def varied(text: Any, number: int) -> Any:
-    """Another candidate: the same, and its sentences say which it is."""
+    """Another candidate: the same text, marked with its number."""
     if isinstance(text, Mapping):
         return {name: varied(part, number) for name, part in text.items()}
     is_sentence = isinstance(text, str) and text.endswith(".")
@@ -109,7 +107,7 @@ def varied(text: Any, number: int) -> Any:
 
 
 class Topic:
-    """What a request is about, as far as its words tell."""
+    """What a request is about, judging by its words."""
 
     def __init__(self, request: RecordedRequest) -> None:
         inputs = request.prompt.inputs
@@ -120,12 +118,12 @@ class Topic:
         self.observations += [
             text
             for name, text in inputs.items()
-            if name.startswith("observation_") and text != "Completed."  # what "finish" says
+            if name.startswith("observation_") and text != "Completed."  # the result of "finish"
         ]
 
     @property
     def about(self) -> str:
-        """The three names or long words that say most, in their order."""
+        """The three most telling words, names before long words, in the question's order."""
         most = sorted(self.words, key=lambda word: (not word[0].isupper(), -len(word)))[:3]
         return listed([word for word in self.words if word in most]) or "this"
 
@@ -157,7 +155,7 @@ class Topic:
 
 
 def keywords(text: str) -> list[str]:
-    """The words that matter, in order, each once."""
+    """The words that are no stop words, in order, without duplicates."""
     words = re.findall(r"[^\W_][\w'-]*", text)
     return list(dict.fromkeys(word for word in words if word.lower() not in STOPWORDS))[:12]
 
@@ -168,6 +166,6 @@ def listed(words: Sequence[str]) -> str:
 
 
 def shortened(text: str, length: int = 160) -> str:
-    """In one line, without its last full stop."""
+    """``text`` in one line, without its last full stop."""
     text = " ".join(text.split()).rstrip(".")
     return text if len(text) <= length else text[:length].rsplit(" ", 1)[0] + " …"

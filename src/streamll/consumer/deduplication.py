@@ -1,7 +1,7 @@
 """From a log's entries to events, each once. No I/O.
 
 A log may hold an entry twice: a sink that did not hear the confirmation sends it again. Two copies
-of a run may even be cut differently, where one of two sinks had to merge tokens. ``Reading`` gives
+of a run may even be cut differently, where one of two sinks had to merge tokens. ``Deduplicator`` gives
 each event once:
 
 * an entry says who wrote it and which of his it is; one that is not newer than his last of that
@@ -17,7 +17,7 @@ is one that was merged across calls, if the reader's last event came in a later 
 not known yet that the reader has had all of it.)
 
 It relies on what sinks promise: the first copy of every event comes in the run's order. That does
-not hold for a member of a group, who gets what another member left behind; see ``Handled``.
+not hold for a member of a group, who gets what another member left behind; see ``SeenIds``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from streamll.core.wire import decode_batch
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-REMEMBERED = 20_000
+LRU_SIZE = 20_000
 """Runs, and writers, that are remembered: the least recently seen is forgotten first."""
 
 
@@ -48,7 +48,7 @@ class Envelope(msgspec.Struct):
 _envelope = msgspec.json.Decoder(Envelope)
 
 
-class Letter(msgspec.Struct):
+class DecodedEntry(msgspec.Struct):
     """One entry, read: its events and how it came."""
 
     id: str | None
@@ -56,7 +56,7 @@ class Letter(msgspec.Struct):
     events: list[Event]
 
 
-def read_letter(body: bytes) -> Letter:
+def decode_entry(body: bytes) -> DecodedEntry:
     """The events of an entry's body.
 
     Raises:
@@ -67,13 +67,13 @@ def read_letter(body: bytes) -> Letter:
         envelope = _envelope.decode(body)
     except msgspec.MsgspecError:  # keys of these names, but not ours
         envelope = Envelope()
-    return Letter(envelope.id, envelope.traceparent, events)
+    return DecodedEntry(envelope.id, envelope.traceparent, events)
 
 
-class Recent(Generic[K, V]):
+class LRU(Generic[K, V]):
     """A mapping that forgets what has not been used for the longest time."""
 
-    def __init__(self, size: int = REMEMBERED) -> None:
+    def __init__(self, size: int = LRU_SIZE) -> None:
         self._size = size
         self._items: OrderedDict[K, V] = OrderedDict()
 
@@ -93,21 +93,21 @@ class Recent(Generic[K, V]):
         return key in self._items
 
 
-class Handled:
+class SeenIds:
     """What a member of a group has handled: the entries' ids, so that copies are passed over."""
 
     def __init__(self) -> None:
-        self._ids: Recent[str, str] = Recent()
+        self._ids: LRU[str, str] = LRU()
 
-    def __contains__(self, letter: Letter) -> bool:
-        return letter.id is not None and letter.id in self._ids
+    def __contains__(self, decoded: DecodedEntry) -> bool:
+        return decoded.id is not None and decoded.id in self._ids
 
-    def add(self, letter: Letter) -> None:
-        if letter.id is not None:
-            self._ids.put(letter.id, letter.id)
+    def add(self, decoded: DecodedEntry) -> None:
+        if decoded.id is not None:
+            self._ids.put(decoded.id, decoded.id)
 
 
-class _Run:
+class _RunProgress:
     """How far a run has been read."""
 
     __slots__ = ("ended", "fields", "floor", "last", "offset")
@@ -136,14 +136,14 @@ class _Run:
             self.fields[_field_call(event)] = _end_of(event)
 
 
-class Reading:
+class Deduplicator:
     """Gives each event once, to a reader who gets a log from one place on."""
 
     def __init__(self) -> None:
         self.duplicates = 0
-        self._runs: Recent[str, _Run] = Recent()
-        self._writers: Recent[tuple[str, str | None], int] = Recent()
-        self._resuming: dict[str, _Run] = {}  # whose last event has not been found yet
+        self._runs: LRU[str, _RunProgress] = LRU()
+        self._writers: LRU[tuple[str, str | None], int] = LRU()
+        self._resuming: dict[str, _RunProgress] = {}  # whose last event has not been found yet
 
     def resume(self, run_id: str, seq: int, offset: int | None = None) -> None:
         """The reader has had the run's events up to ``seq``.
@@ -151,7 +151,7 @@ class Reading:
         If that was a token, ``offset`` says where its text ended in the field call; it is needed
         only to cut a merged token in which ``seq`` is not the last part.
         """
-        run = _Run(seq, offset)
+        run = _RunProgress(seq, offset)
         self._runs.put(run_id, run)
         if seq >= 0:
             self._resuming[run_id] = run
@@ -161,12 +161,12 @@ class Reading:
         run = self._runs.get(run_id)
         return run is not None and run.ended
 
-    def read(self, letter: Letter) -> list[Event]:
-        """The events of the letter that are new."""
-        if self._is_copy(letter):
-            self.duplicates += len(letter.events)
+    def read(self, decoded: DecodedEntry) -> list[Event]:
+        """The events of the decoded that are new."""
+        if self._is_copy(decoded):
+            self.duplicates += len(decoded.events)
             return []
-        return self.fresh(letter.events)
+        return self.fresh(decoded.events)
 
     def fresh(self, events: list[Event]) -> list[Event]:
         """Those that are new, of events that are no copy of an entry."""
@@ -197,11 +197,11 @@ class Reading:
             kept.append(event)
         return kept
 
-    def _is_copy(self, letter: Letter) -> bool:
-        writer, _, number = (letter.id or "").rpartition(":")
-        if not writer or not number.isdecimal() or not letter.events:
+    def _is_copy(self, decoded: DecodedEntry) -> bool:
+        writer, _, number = (decoded.id or "").rpartition(":")
+        if not writer or not number.isdecimal() or not decoded.events:
             return False
-        key = (writer, letter.events[0].run_id)
+        key = (writer, decoded.events[0].run_id)
         if int(number) <= (self._writers.get(key) or 0):
             return True
         self._writers.put(key, int(number))
@@ -210,11 +210,11 @@ class Reading:
     def _fresh(self, event: Event) -> Event | None:
         """The event, or the part of it that is new; ``None`` for a copy."""
         run_id, seq = event.identity.run_id, event.seq
-        if run_id is None or seq is None:  # outside any run, or a gap: only its letter tells
+        if run_id is None or seq is None:  # outside any run, or a gap: only its decoded tells
             return event
         run = self._runs.get(run_id)
         if run is None:
-            run = _Run()
+            run = _RunProgress()
             self._runs.put(run_id, run)
         if run.ended:
             return None
@@ -231,7 +231,7 @@ class Reading:
         return event
 
 
-def _fresh_token(run: _Run, token: TokenEvent, seq: int) -> TokenEvent | None:
+def _fresh_token(run: _RunProgress, token: TokenEvent, seq: int) -> TokenEvent | None:
     key = _field_call(token)
     seen = run.fields.get(key)
     if seen is None:

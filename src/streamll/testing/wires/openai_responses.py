@@ -1,20 +1,24 @@
-"""OpenAI Responses (``POST /v1/responses``): typed items, numbered events."""
+"""OpenAI Responses (``POST /v1/responses``): typed items, numbered events.
+
+Follows https://platform.openai.com/docs/api-reference/responses-streaming
+(``openai-version: 2020-10-01``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from streamll.testing.answers import Answer, CutCall
-from streamll.testing.formats import Message, Tool
+from streamll.testing.prepared import PreparedReply, PreparedToolCall
+from streamll.testing.prompts import PromptMessage, PromptTool
 from streamll.testing.replies import Usage
-from streamll.testing.wires import openai_chat
-from streamll.testing.wires.base import SLOT, Body, Frame, around, encode, joined, schema_in
+from streamll.testing.wires.base import PLACEHOLDER, RequestBody, WireFrame, around, encode, text_of
+from streamll.testing.wires.openai_chat import OpenAIWire, url_citation
 
 UNFINISHED = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
-class Event(NamedTuple):
+class UnnumberedEvent(NamedTuple):
     """An event without its number; ``rest`` is its JSON after ``type``, without the brace."""
 
     type: str
@@ -22,70 +26,60 @@ class Event(NamedTuple):
     content: bool = False
 
 
-class Responses:
+class OpenAIResponses(OpenAIWire):
     name = "responses"
     path = "/responses"
+    schema_path = ("text", "format", "schema")
 
-    def messages(self, body: Body) -> list[Message]:
-        system = [Message("system", body["instructions"])] if body.get("instructions") else []
+    def messages(self, body: RequestBody) -> list[PromptMessage]:
+        system = [PromptMessage("system", body["instructions"])] if body.get("instructions") else []
         given = body.get("input")
         if isinstance(given, str):
-            return [*system, Message("user", given)]
+            return [*system, PromptMessage("user", given)]
         return system + [message(item) for item in given or () if isinstance(item, dict)]
 
-    def tools(self, body: Body) -> list[Tool]:
+    def tools(self, body: RequestBody) -> list[PromptTool]:
         return [
-            Tool(tool["name"], tool.get("description") or "", tool.get("parameters") or {})
+            PromptTool(tool["name"], tool.get("description") or "", tool.get("parameters") or {})
             for tool in body.get("tools") or ()
             if tool.get("type") == "function"
         ]
 
-    def schema(self, body: Body) -> Mapping[str, Any]:
-        return schema_in(body, "text", "format", "schema")
+    def body(self, reply: PreparedReply) -> dict[str, Any]:
+        return finished(reply)
 
-    def count(self, body: Body) -> int:
-        return 1
-
-    def body(self, answer: Answer) -> dict[str, Any]:
-        return finished(answer)
-
-    def frames(self, answer: Answer) -> Iterable[Frame]:
-        return numbered(events(answer), 0)
-
-    def error(self, status: int, kind: str | None, message: str) -> dict[str, Any]:
-        return openai_chat.error(status, kind, message)
+    def frames(self, reply: PreparedReply) -> Iterable[WireFrame]:
+        return numbered(events(reply), 0)
 
     def error_frames(
-        self, answer: Answer, kind: str | None, message: str, sent: int
-    ) -> Iterable[Frame]:
+        self, reply: PreparedReply, kind: str | None, message: str, sent: int
+    ) -> Iterable[WireFrame]:
         detail = {"code": kind or "server_error", "message": message}
-        failed = {**response(answer, "failed"), "error": detail}
+        failed = {**response(reply, "failed"), "error": detail}
         ending = [
             event("error", **detail, param=None),
             event("response.failed", response=failed),
         ]
         return numbered(ending, sent)
 
-    def headers(self, answer: Answer) -> list[tuple[str, str]]:
-        return openai_chat.headers(answer)
 
-
-def message(item: dict[str, Any]) -> Message:
+def message(item: Mapping[str, Any]) -> PromptMessage:
+    """An input item as a message."""
     if item.get("type") == "function_call_output":
-        return Message("tool", joined(item.get("output")))
-    return Message(item.get("role", "assistant"), joined(item.get("content")))
+        return PromptMessage("tool", text_of(item.get("output")))
+    return PromptMessage(item.get("role", "assistant"), text_of(item.get("content")))
 
 
 # --- the response object ------------------------------------------------------------------------
 
 
-def response(answer: Answer, status: str) -> dict[str, Any]:
-    """As it stands before anything was written; what the request set is echoed."""
-    asked = answer.body
+def response(reply: PreparedReply, status: str) -> dict[str, Any]:
+    """The response object before any output; options of the request are echoed."""
+    asked = reply.request_body
     return {
-        "id": answer.id or f"resp_{answer.key}",
+        "id": reply.id or f"resp_{reply.key}",
         "object": "response",
-        "created_at": answer.created,
+        "created_at": reply.created,
         "status": status,
         "background": False,
         "error": None,
@@ -93,7 +87,7 @@ def response(answer: Answer, status: str) -> dict[str, Any]:
         "instructions": asked.get("instructions"),
         "max_output_tokens": asked.get("max_output_tokens"),
         "max_tool_calls": None,
-        "model": answer.model,
+        "model": reply.model,
         "output": [],
         "parallel_tool_calls": asked.get("parallel_tool_calls", True),
         "previous_response_id": None,
@@ -115,13 +109,13 @@ def response(answer: Answer, status: str) -> dict[str, Any]:
     }
 
 
-def finished(answer: Answer) -> dict[str, Any]:
-    reason = UNFINISHED.get(answer.finish_reason)
+def finished(reply: PreparedReply) -> dict[str, Any]:
+    reason = UNFINISHED.get(reply.finish_reason)
     return {
-        **response(answer, "incomplete" if reason else "completed"),
+        **response(reply, "incomplete" if reason else "completed"),
         "incomplete_details": {"reason": reason} if reason else None,
-        "output": [item(answer, part) for part in parts(answer)],
-        "usage": usage(answer.usage),
+        "output": [item(reply, part) for part in parts(reply)],
+        "usage": usage(reply.usage),
     }
 
 
@@ -135,22 +129,22 @@ def usage(counted: Usage) -> dict[str, Any]:
     }
 
 
-Part = CutCall | str
+Part = PreparedToolCall | str
 """An output item: a function call, ``"reasoning"`` or ``"message"``."""
 
 
-def parts(answer: Answer) -> list[Part]:
-    thought: list[Part] = ["reasoning"] if answer.thinking else []
-    said = answer.text or answer.refusal or not (answer.thinking or answer.tool_calls)
-    return [*thought, *(["message"] if said else []), *answer.tool_calls]
+def parts(reply: PreparedReply) -> list[Part]:
+    thought: list[Part] = ["reasoning"] if reply.thinking else []
+    said = reply.text or reply.refusal or not (reply.thinking or reply.tool_calls)
+    return [*thought, *(["message"] if said else []), *reply.tool_calls]
 
 
-def item(answer: Answer, part: Part) -> dict[str, Any]:
+def item(reply: PreparedReply, part: Part) -> dict[str, Any]:
     """An output item, complete."""
     if part == "reasoning":
-        summary = {"type": "summary_text", "text": "".join(answer.thinking)}
-        return {"id": f"rs_{answer.key}", "type": "reasoning", "summary": [summary]}
-    if isinstance(part, CutCall):
+        summary = {"type": "summary_text", "text": "".join(reply.thinking)}
+        return {"id": f"rs_{reply.key}", "type": "reasoning", "summary": [summary]}
+    if isinstance(part, PreparedToolCall):
         return {
             "id": f"fc_{part.key}",
             "type": "function_call",
@@ -159,100 +153,100 @@ def item(answer: Answer, part: Part) -> dict[str, Any]:
             "call_id": part.id or f"call_{part.key}",
             "name": part.name,
         }
-    said = [text(answer, answer.text)] if answer.text or not answer.refusal else []
-    refused = [refusal("".join(answer.refusal))] if answer.refusal else []
+    said = [text(reply, reply.text)] if reply.text or not reply.refusal else []
+    refused = [refusal("".join(reply.refusal))] if reply.refusal else []
     return {
-        "id": f"msg_{answer.key}",
+        "id": f"msg_{reply.key}",
         "type": "message",
-        "status": "incomplete" if answer.finish_reason in UNFINISHED else "completed",
+        "status": "incomplete" if reply.finish_reason in UNFINISHED else "completed",
         "content": [*said, *refused],
         "role": "assistant",
     }
 
 
-def text(answer: Answer, said: str) -> dict[str, Any]:
-    found = notes(answer) if said else []
-    return {"type": "output_text", "annotations": found, "logprobs": [], "text": said}
+def text(reply: PreparedReply, said: str) -> dict[str, Any]:
+    cited = reply.citations if said else ()
+    notes = [{"type": "url_citation", **url_citation(each, reply.text)} for each in cited]
+    return {"type": "output_text", "annotations": notes, "logprobs": [], "text": said}
 
 
 def refusal(said: str) -> dict[str, Any]:
     return {"type": "refusal", "refusal": said}
 
 
-def notes(answer: Answer) -> list[dict[str, Any]]:
-    """The chat wire's, unwrapped."""
-    return [{"type": "url_citation", **note["url_citation"]} for note in openai_chat.notes(answer)]
-
-
 # --- the stream ---------------------------------------------------------------------------------
 
 
-def event(type: str, **fields: Any) -> Event:  # noqa: A002 - the wire's word
-    return Event(type, encode(fields)[1:])
+def event(type: str, **fields: Any) -> UnnumberedEvent:  # noqa: A002 - the API's word
+    return UnnumberedEvent(type, encode(fields)[1:])
 
 
-def deltas(type: str, pieces: Sequence[str], **fields: Any) -> Iterator[Event]:  # noqa: A002
-    before, after = around({**fields, "delta": SLOT})
+def deltas(type: str, pieces: Sequence[str], **fields: Any) -> Iterator[UnnumberedEvent]:  # noqa: A002
+    before, after = around({**fields, "delta": PLACEHOLDER})
     for piece in pieces:
-        yield Event(type, before[1:] + encode(piece) + after, content=True)
+        yield UnnumberedEvent(type, before[1:] + encode(piece) + after, content=True)
 
 
-def numbered(sequence: Iterable[Event], first: int) -> Iterator[Frame]:
+def numbered(sequence: Iterable[UnnumberedEvent], first: int) -> Iterator[WireFrame]:
     for number, (kind, rest, content) in enumerate(sequence, first):
         name = kind.encode()
         data = b'{"type":"%b","sequence_number":%d,%b' % (name, number, rest)
-        yield Frame(data, name, content)
+        yield WireFrame(data, name, content)
 
 
-def events(answer: Answer) -> Iterator[Event]:
-    begun = response(answer, "in_progress")
+def events(reply: PreparedReply) -> Iterator[UnnumberedEvent]:
+    begun = response(reply, "in_progress")
     yield event("response.created", response=begun)
     yield event("response.in_progress", response=begun)
-    for index, part in enumerate(parts(answer)):
-        whole = item(answer, part)
+    for index, part in enumerate(parts(reply)):
+        whole = item(reply, part)
         place = {"item_id": whole["id"], "output_index": index}
         yield event("response.output_item.added", output_index=index, item=emptied(whole))
-        if isinstance(part, CutCall):
+        if isinstance(part, PreparedToolCall):
             yield from called(part, place)
         elif part == "reasoning":
-            yield from reasoned(answer, place, whole["summary"][0])
+            yield from reasoned(reply, place, whole["summary"][0])
         else:
             for number, content in enumerate(whole["content"]):
-                yield from said(answer, {**place, "content_index": number}, content)
+                yield from said(reply, {**place, "content_index": number}, content)
         yield event("response.output_item.done", output_index=index, item=whole)
-    end = finished(answer)
+    end = finished(reply)
     yield event(f"response.{end['status']}", response=end)
 
 
 def emptied(whole: dict[str, Any]) -> dict[str, Any]:
-    """An output item as it is announced."""
+    """An output item as ``response.output_item.added`` announces it: without its content."""
     empty = {"status": "in_progress", "content": [], "summary": [], "arguments": ""}
     return {key: empty.get(key, value) for key, value in whole.items()}
 
 
-def called(call: CutCall, place: dict[str, Any]) -> Iterator[Event]:
+def called(call: PreparedToolCall, place: dict[str, Any]) -> Iterator[UnnumberedEvent]:
     kind = "response.function_call_arguments"
     yield from deltas(f"{kind}.delta", call.pieces, **place)
     yield event(f"{kind}.done", **place, arguments=call.arguments)
 
 
-def reasoned(answer: Answer, place: dict[str, Any], summary: dict[str, Any]) -> Iterator[Event]:
+def reasoned(
+    reply: PreparedReply, place: dict[str, Any], summary: dict[str, Any]
+) -> Iterator[UnnumberedEvent]:
     place = {**place, "summary_index": 0}
     kind = "response.reasoning_summary"
     yield event(f"{kind}_part.added", **place, part={**summary, "text": ""})
-    yield from deltas(f"{kind}_text.delta", answer.thinking, **place)
+    yield from deltas(f"{kind}_text.delta", reply.thinking, **place)
     yield event(f"{kind}_text.done", **place, text=summary["text"])
     yield event(f"{kind}_part.done", **place, part=summary)
 
 
-def said(answer: Answer, place: dict[str, Any], content: dict[str, Any]) -> Iterator[Event]:
+def said(
+    reply: PreparedReply, place: dict[str, Any], content: dict[str, Any]
+) -> Iterator[UnnumberedEvent]:
     if content["type"] == "refusal":
         yield event("response.content_part.added", **place, part=refusal(""))
-        yield from deltas("response.refusal.delta", answer.refusal, **place)
+        yield from deltas("response.refusal.delta", reply.refusal, **place)
         yield event("response.refusal.done", **place, refusal=content["refusal"])
     else:
-        yield event("response.content_part.added", **place, part=text(answer, ""))
-        pieces = answer.candidates[0]
+        yield event("response.content_part.added", **place, part=text(reply, ""))
+        pieces = reply.candidates[0]
         yield from deltas("response.output_text.delta", pieces, **place, logprobs=[])
         for number, note in enumerate(content["annotations"]):
             yield event(

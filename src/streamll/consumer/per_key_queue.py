@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Lanes(Generic[T]):
-    """One lane per run. Lanes work side by side, ``concurrency`` of them at a time.
+class PerKeyQueue(Generic[T]):
+    """One lane per run. PerKeyQueue work side by side, ``concurrency`` of them at a time.
 
     ``work`` must not raise.
     """

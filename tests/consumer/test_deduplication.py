@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brokers.runs import check_order, make_run, text_of
-from streamll.brokers.outbox import Outbox
-from streamll.consumer.reading import Letter, Reading, position, read_letter
+from streamll.brokers.send_buffer import SendBuffer
+from streamll.consumer.deduplication import DecodedEntry, Deduplicator, decode_entry, position
 from streamll.core.errors import WireError
 from streamll.core.events import (
     NOBODY,
@@ -31,19 +31,19 @@ from streamll.flow.coalesce import coalesce
 RUN = make_run("r1", ["ab", "cde", "f", "", "ghij", "k"])
 
 
-def letters(events, sizes, writer="w") -> list[Letter]:
-    """The events in letters of these sizes."""
+def decoded_entries(events, sizes, writer="w") -> list[DecodedEntry]:
+    """The events in decoded_entries of these sizes."""
     found, place = [], 0
     for number, size in enumerate(sizes, 1):
         part = events[place : place + size]
         place += size
         if part:
-            found.append(Letter(f"{writer}:{number}", None, list(part)))
+            found.append(DecodedEntry(f"{writer}:{number}", None, list(part)))
     return found
 
 
-def read_all(reading: Reading, found) -> list:
-    return [event for letter in found for event in reading.read(letter)]
+def read_all(reading: Deduplicator, found) -> list:
+    return [event for decoded in found for event in reading.read(decoded)]
 
 
 sizes = st.lists(st.integers(1, 5), min_size=12, max_size=12)
@@ -51,28 +51,28 @@ sizes = st.lists(st.integers(1, 5), min_size=12, max_size=12)
 
 @given(sizes, st.data())
 def test_letters_that_are_sent_again_are_read_once(cuts, data):
-    """X10: a sink may fall back to any letter that was not confirmed, any number of times."""
-    sent = letters(RUN, cuts)
+    """X10: a sink may fall back to any decoded that was not confirmed, any number of times."""
+    sent = decoded_entries(RUN, cuts)
     wire, place = [], 0
     while place < len(sent):
         wire.append(sent[place])
         back = data.draw(st.integers(0, 3))
         place = max(0, place - back) if len(wire) < 60 and data.draw(st.booleans()) else place + 1
-    reading = Reading()
+    reading = Deduplicator()
     assert read_all(reading, wire) == RUN
-    assert reading.duplicates == sum(len(letter.events) for letter in wire) - len(RUN)
+    assert reading.duplicates == sum(len(decoded.events) for decoded in wire) - len(RUN)
 
 
 @given(sizes, sizes)
 def test_two_writers_that_merge_differently_are_read_once(one, two):
     """X10: the same run from two sinks, one of which had to merge tokens."""
     merged = coalesce(RUN)
-    mine, theirs = letters(RUN, one, "a"), letters(merged, two, "b")
+    mine, theirs = decoded_entries(RUN, one, "a"), decoded_entries(merged, two, "b")
     wire = []
     rng = random.Random(sum(one) * 100 + sum(two))
     while mine or theirs:
         wire.append((mine if (rng.random() < 0.5 and mine) or not theirs else theirs).pop(0))
-    read = read_all(Reading(), wire)
+    read = read_all(Deduplicator(), wire)
     check_order(read)
     assert text_of(read) == text_of(RUN)
     assert [e.event_type for e in read if not isinstance(e, TokenEvent)] == [
@@ -83,9 +83,9 @@ def test_two_writers_that_merge_differently_are_read_once(one, two):
 @given(st.integers(0, len(RUN) - 1), st.booleans())
 def test_a_position_goes_on_exactly_there(k, merge):
     """X10: also where the log holds one merged token for what the reader had in parts."""
-    reading = Reading()
+    reading = Deduplicator()
     reading.resume(*position(RUN[k]))
-    read = read_all(reading, letters(coalesce(RUN) if merge else RUN, [3] * 9))
+    read = read_all(reading, decoded_entries(coalesce(RUN) if merge else RUN, [3] * 9))
     assert text_of(RUN[: k + 1]) + text_of(read) == text_of(RUN)
     check_order([*RUN[: k + 1], *read])
 
@@ -134,10 +134,10 @@ def test_a_position_is_where_its_event_stands_in_the_log(merging, across_calls):
         part = coalesce(events[place : place + 3 * size], across_calls=across_calls)
         place += 3 * size
         if part:
-            entries.append(Letter(f"w:{number + 1}", None, part))
-    log = [event for letter in entries for event in letter.events]
+            entries.append(DecodedEntry(f"w:{number + 1}", None, part))
+    log = [event for decoded in entries for event in decoded.events]
     for k, event in enumerate(log):
-        reading = Reading()
+        reading = Deduplicator()
         reading.resume(*position(event))
         assert read_all(reading, entries) == log[k + 1 :]
         assert reading.has_ended("r1")
@@ -145,30 +145,38 @@ def test_a_position_is_where_its_event_stands_in_the_log(merging, across_calls):
 
 def test_without_an_offset_a_merged_token_is_given_whole():
     """Nobody knows where to cut it, so nothing is lost; its own offset tells the reader."""
-    reading = Reading()
+    reading = Deduplicator()
     reading.resume("r1", 4)
-    read = read_all(reading, letters(coalesce(RUN), [9]))
+    read = read_all(reading, decoded_entries(coalesce(RUN), [9]))
     assert (read[0].offset, read[0].token) == (0, "abcdefghijk")
 
 
 def test_letters_of_different_runs_may_come_in_any_order():
     """RabbitMQ keeps the order of a run, not of a writer."""
     one, two = make_run("r1", ["a"]), make_run("r2", ["b"])
-    wire = [Letter("w:2", None, two), Letter("w:1", None, one), Letter("w:2", None, two)]
-    assert read_all(Reading(), wire) == [*two, *one]
+    wire = [
+        DecodedEntry("w:2", None, two),
+        DecodedEntry("w:1", None, one),
+        DecodedEntry("w:2", None, two),
+    ]
+    assert read_all(Deduplicator(), wire) == [*two, *one]
 
 
 def test_events_without_a_run_are_told_by_their_letters():
     said = [Status(message="a"), Status(message="a")]
     gap = [StreamGap(count=2, reason="overflow", identity=Identity(run_id="r1"))]
-    wire = [Letter("w:1", None, said), Letter("w:1", None, said), Letter("w:2", None, gap)] * 2
-    assert read_all(Reading(), wire) == [*said, *gap]
+    wire = [
+        DecodedEntry("w:1", None, said),
+        DecodedEntry("w:1", None, said),
+        DecodedEntry("w:2", None, gap),
+    ] * 2
+    assert read_all(Deduplicator(), wire) == [*said, *gap]
 
 
 def test_a_run_that_ended_gives_no_more():
-    reading = Reading()
-    read_all(reading, letters(RUN, [20]))
-    assert reading.read(Letter(None, None, RUN)) == []
+    reading = Deduplicator()
+    read_all(reading, decoded_entries(RUN, [20]))
+    assert reading.read(DecodedEntry(None, None, RUN)) == []
 
 
 def test_what_has_no_place_in_a_run_has_no_position():
@@ -177,17 +185,17 @@ def test_what_has_no_place_in_a_run_has_no_position():
 
 
 def test_foreign_keys_of_the_same_name_do_no_harm():
-    letter = read_letter(b'{"v":1,"id":7,"traceparent":[],"events":[]}')
-    assert (letter.id, letter.traceparent, letter.events) == (None, None, [])
+    decoded = decode_entry(b'{"v":1,"id":7,"traceparent":[],"events":[]}')
+    assert (decoded.id, decoded.traceparent, decoded.events) == (None, None, [])
     with pytest.raises(WireError):
-        read_letter(b"{}")
+        decode_entry(b"{}")
 
 
-# --- the outbox ---------------------------------------------------------------------------------
+# --- the buffer ---------------------------------------------------------------------------------
 
 
-def outbox(max_bytes=10**6, max_entry_bytes=10**6) -> Outbox:
-    return Outbox(max_bytes, max_entry_bytes)
+def buffer(max_bytes=10**6, max_entry_bytes=10**6) -> SendBuffer:
+    return SendBuffer(max_bytes, max_entry_bytes)
 
 
 def nothing(_run_id):
@@ -196,25 +204,25 @@ def nothing(_run_id):
 
 def test_ids_rise_in_the_order_of_sending_and_stay():
     """A gap that is put in front must not make what follows look like copies."""
-    box = outbox(max_bytes=3000)
+    box = buffer(max_bytes=3000)
     box.add(make_run("r1", ["x"] * 5), nothing)
-    first = [parcel.heading for parcel in box.head(9, 10**6)]
-    assert [parcel.heading for parcel in box.head(9, 10**6)] == first
+    first = [entry.heading for entry in box.head(9, 10**6)]
+    assert [entry.heading for entry in box.head(9, 10**6)] == first
     for n in range(2, 12):
         box.add(make_run(f"r{n}", ["x"] * 5), nothing)
     assert box.bytes <= 3000
     sent = box.head(99, 10**6)
-    numbers = [int(read_letter(parcel.body).id.rpartition(":")[2]) for parcel in sent]
+    numbers = [int(decode_entry(entry.body).id.rpartition(":")[2]) for entry in sent]
     assert numbers == sorted(numbers)
     assert len(set(numbers)) == len(numbers)
-    read = read_all(Reading(), [read_letter(parcel.body) for parcel in sent])
+    read = read_all(Deduplicator(), [decode_entry(entry.body) for entry in sent])
     gaps = [event for event in read if isinstance(event, StreamGap)]
     assert sum(gap.count for gap in gaps) == box.dropped
     assert len(read) - len(gaps) + box.dropped == 11 * 11
 
 
 def test_a_dropped_gap_is_announced_again():
-    box = outbox(max_bytes=2000)
+    box = buffer(max_bytes=2000)
     total = 0
     for n in range(200):
         run = make_run("r1", ["x"])[3:4] if n % 2 else make_run("r2", ["y"])[3:4]
@@ -222,17 +230,17 @@ def test_a_dropped_gap_is_announced_again():
         box.add(run, nothing)
         box.head(1, 10)
         total += 1
-    events = [event for parcel in box.head(999, 10**6) for event in read_letter(parcel.body).events]
+    events = [event for entry in box.head(999, 10**6) for event in decode_entry(entry.body).events]
     assert sum(getattr(event, "count", 1) for event in events) == total
 
 
 def test_a_letter_that_would_be_too_large_is_cut_and_a_single_event_announced():
-    box = outbox(max_entry_bytes=2000)
+    box = buffer(max_entry_bytes=2000)
     run = make_run("r1", ["x" * 300] * 20 + ["y" * 3000])
     box.add(run, nothing)
-    parcels = box.head(999, 10**6)
-    assert all(len(parcel.rest) <= 2000 for parcel in parcels)
-    events = [event for parcel in parcels for event in read_letter(parcel.body).events]
+    entries = box.head(999, 10**6)
+    assert all(len(entry.rest) <= 2000 for entry in entries)
+    events = [event for entry in entries for event in decode_entry(entry.body).events]
     [gap] = [event for event in events if isinstance(event, StreamGap)]
     assert (gap.count, gap.reason) == (1, "oversized")
     assert len(events) == len(run)

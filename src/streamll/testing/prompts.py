@@ -1,7 +1,7 @@
-"""Which answer a DSPy prompt asks for: the adapter's format, the output fields, the inputs.
+"""What a DSPy prompt asks for: the adapter's format, the output fields and the inputs.
 
-Reads the prompt text only, as a model does; knows the Chat, JSON, XML and BAML adapters'
-prompts and takes anything else for a plain question. Does not decide what to answer (``model``).
+Reads nothing but the prompt's text, as a model does. Knows the prompts of the Chat, JSON, XML and
+BAML adapters of DSPy 3.4; anything else is a plain question. ``model`` decides what to answer.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ import msgspec
 Format = Literal["chat", "json", "xml", "text"]
 
 
-class Message(NamedTuple):
+class PromptMessage(NamedTuple):
     """One message of the conversation, its text parts joined."""
 
     role: str
     text: str
 
 
-class Tool(NamedTuple):
-    """A tool the request offers; ``parameters`` is its JSON schema."""
+class PromptTool(NamedTuple):
+    """A tool that the request offers; ``parameters`` is the JSON schema of its arguments."""
 
     name: str
     description: str
     parameters: Mapping[str, Any]
 
 
-class Field(NamedTuple):
-    """An output field as the prompt describes it; ``note`` is where its format is described."""
+class PromptField(NamedTuple):
+    """An output field as the prompt describes it; ``note`` is the description of its format."""
 
     name: str
     type: str
@@ -46,7 +46,7 @@ class Prompt:
     """What one request asks for. ``inputs`` are the input fields of the last user message."""
 
     format: Format
-    fields: tuple[Field, ...]
+    fields: tuple[PromptField, ...]
     inputs: Mapping[str, str]
     objective: str = ""
 
@@ -62,25 +62,25 @@ STRUCTURE = re.compile(
 OBJECTIVE = re.compile(
     r"^In adhering to this structure, your objective is: *\n(.*)", re.DOTALL | re.MULTILINE
 )
-LISTED = re.compile(r"^\d+\. `([^`]+)` \((.*?)\):", re.MULTILINE)
+FIELD_LINE = re.compile(r"^\d+\. `([^`]+)` \((.*?)\):", re.MULTILINE)
 HEADER = re.compile(r"^\[\[ ## (\w+) ## \]\][ \t]*\n?", re.MULTILINE)
 ELEMENT = re.compile(r"^<(\w+)>\n(.*?)\n</\1>[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
-def read_prompt(messages: Sequence[Message]) -> Prompt:
-    """The prompt's last word counts: earlier turns may be demonstrations in the same format."""
+def read_prompt(messages: Sequence[PromptMessage]) -> Prompt:
+    """The last user message with instructions counts; earlier ones may be demonstrations."""
     system = "\n".join(text for role, text in messages if role in {"system", "developer"})
     users = [text for role, text in messages if role == "user"]
-    asked = next((text for text in reversed(users) if asked_format(text)), None)
+    asked = next((text for text in reversed(users) if format_of(text)), None)
     if asked is None:
         inputs = {"question": users[-1].strip()} if users else {}
         return Prompt("text", (), inputs)
     structure = first(STRUCTURE, system)
     return Prompt(
-        asked_format(asked) or "text",
+        format_of(asked) or "text",
         tuple(
-            Field(name, kind, description(name, structure))
-            for name, kind in LISTED.findall(first(OUTPUTS, system))
+            PromptField(name, kind, description(name, structure))
+            for name, kind in FIELD_LINE.findall(first(OUTPUTS, system))
         ),
         read_inputs(asked),
         first(OBJECTIVE, system),
@@ -92,8 +92,8 @@ def first(pattern: re.Pattern[str], text: str) -> str:
     return found[1] if found else ""
 
 
-def asked_format(text: str) -> Format | None:
-    """The format that the closing instruction of a user message asks for."""
+def format_of(text: str) -> Format | None:
+    """The format that the closing instruction of a user message asks for, if it has one."""
     if "Respond with a JSON object" in text:
         return "json"
     if "wrapped in XML tags `<" in text:
@@ -104,7 +104,7 @@ def asked_format(text: str) -> Format | None:
 
 
 def read_inputs(text: str) -> dict[str, str]:
-    """The input fields of a user message, by name; fields within fields as well."""
+    """The input fields of a user message by name, including nested XML elements."""
     body = text[: text.rindex("Respond with ")]
     headers = list(HEADER.finditer(body))
     ends = [*(header.start() for header in headers[1:]), len(body)]
@@ -124,7 +124,7 @@ def elements(text: str) -> dict[str, str]:
 
 
 def description(name: str, structure: str) -> str:
-    """Where the system prompt shows how a field's value is written."""
+    """How the system prompt describes the format of a field's value."""
     quoted = re.search(rf'^  "{name}": (".*"),?$', structure, re.MULTILINE)
     if quoted:
         return str(json.loads(quoted[1]))
@@ -161,12 +161,12 @@ def render(fields: Mapping[str, Any], format: Format) -> str:  # noqa: A002
 
 
 def as_json(value: Any) -> str:
-    """With a blank after colons and commas, as models write it."""
-    return json.dumps(msgspec.to_builtins(value, enc_hook=plain), ensure_ascii=False)
+    """JSON with a blank after colons and commas, as models write it."""
+    return json.dumps(msgspec.to_builtins(value, enc_hook=to_plain), ensure_ascii=False)
 
 
-def plain(value: Any) -> Any:
-    """Pydantic models and the like, for msgspec."""
+def to_plain(value: Any) -> Any:
+    """Pydantic models as mappings, for msgspec."""
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     raise TypeError(f"cannot write a {type(value).__name__} as an output field")
@@ -180,7 +180,7 @@ def as_text(value: Any) -> str:
 
 def as_xml(value: Any) -> str:
     """Nested elements as the XML adapter asks for them: list items are ``<item>``."""
-    value = msgspec.to_builtins(value, enc_hook=plain)
+    value = msgspec.to_builtins(value, enc_hook=to_plain)
     if isinstance(value, Mapping):
         return "".join(f"<{name}>{as_xml(part)}</{name}>" for name, part in value.items())
     if isinstance(value, list):
