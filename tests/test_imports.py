@@ -133,7 +133,7 @@ ROOMS: dict[str, set[str]] = {
     "inside_dspy": set(),
     "run": {"inside_dspy"},
     "tap": {"run"},
-    "typed": {"run"},
+    "typed": {"inside_dspy", "run"},
     "reply": {"inside_dspy", "run", "typed"},
     "policy": {"inside_dspy", "tap"},
     "hooks": {"policy", "inside_dspy", "reply", "run", "tap"},

@@ -98,6 +98,12 @@ ENGINE_CHUNK: Any = _private(
 )  # fmt: skip
 """What ``dspy.streamify`` yields without listeners."""
 
+parse_value: Any = _private(
+    "dspy.adapters.utils", "parse_value", None,
+    lost="numbers, dates and choices of typed fields appear when the program has them",
+)  # fmt: skip
+"""Makes a value of an annotated type from a field's text."""
+
 _wrap_error: Any = _private(
     "dspy.clients.errors", "wrap_error", None,
     lost="a `StreamConfig` retries nothing",
