@@ -130,12 +130,13 @@ RULES = {
 
 # what stands on what inside capture: each room on the ones it names, all of them above it
 ROOMS: dict[str, set[str]] = {
+    "deltas": set(),
     "inside_dspy": set(),
     "run": {"inside_dspy"},
-    "tap": {"run"},
+    "tap": {"deltas", "run"},
     "typed": {"inside_dspy", "run"},
-    "reply": {"inside_dspy", "run", "typed"},
-    "policy": {"inside_dspy", "tap"},
+    "reply": {"deltas", "inside_dspy", "run", "typed"},
+    "policy": {"deltas", "inside_dspy", "tap"},
     "hooks": {"policy", "inside_dspy", "reply", "run", "tap"},
     "instrument": {"hooks", "run"},
     "running": {"policy", "run"},

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         DSPyStream,
         DSpyStream,
         SafeDSpyStream,
+        agather_streams,
         gather_streams,
     )
     from streamll.configuration import configure
@@ -62,8 +63,7 @@ if TYPE_CHECKING:
     from streamll.serve.sockets import websocket_stream
     from streamll.services import InvokeStream, iModel
     from streamll.session import Branch, Message, Session
-    from streamll.streams.collect import Collected
-    from streamll.streams.many import collect_stream
+    from streamll.streams.collect import Collected, acollect_stream, collect_stream
     from streamll.streams.merge import aggregate_streams
     from streamll.streams.operators import (
         buffer,
@@ -80,13 +80,15 @@ _HOMES = {
     "CircuitBreaker": "flow.breaker",
     "StreamConfig": "flow.config",
     "Collected": "streams.collect",
-    "collect_stream": "streams.many",
+    "collect_stream": "streams.collect",
     "aggregate_streams": "streams.merge",
     "StreamEvent": "streams.stream_events",
     "DSpyStream": "compat.rust",
     "DSPyStream": "compat.rust",
     "SafeDSpyStream": "compat.rust",
     "gather_streams": "compat.rust",
+    "agather_streams": "compat.rust",
+    "acollect_stream": "streams.collect",
     "ConcurrentStreamProcessor": "compat.rust",
     "smooth": "streams.operators",
     "throttle": "streams.operators",
@@ -191,6 +193,8 @@ __all__ = [
     "TokenEvent",
     "TotalTimeout",
     "UnknownFieldError",
+    "acollect_stream",
+    "agather_streams",
     "aggregate_streams",
     "apply_sync_streaming",
     "buffer",

@@ -173,6 +173,44 @@ def test_leaving_closes_an_async_source(name):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_cancelled_read_loses_nothing(name):
+    async def words():
+        for word in ("one ", "two ", "three "):
+            await asyncio.sleep(0.03)
+            yield word
+
+    async def main():
+        stream, got, timeouts = aiter(OPERATORS[name](words())), [], 0
+        while True:
+            try:
+                item = await asyncio.wait_for(anext(stream), 0.01)
+                got.extend(item if isinstance(item, list) else [item])
+            except asyncio.TimeoutError:
+                timeouts += 1
+            except StopAsyncIteration:
+                return got, timeouts
+
+    got, timeouts = asyncio.run(main())
+    assert "".join(got).lower() == "one two three "
+    assert timeouts > 3
+
+
+def test_a_read_that_is_cancelled_while_an_item_waits_for_its_time_keeps_the_item():
+    async def main():
+        stream = aiter(streamll.smooth(iter(["a b c d "]), interval=0.04))
+        got = []
+        while True:
+            try:
+                got.append(await asyncio.wait_for(anext(stream), 0.01))
+            except asyncio.TimeoutError:
+                continue
+            except StopAsyncIteration:
+                return got
+
+    assert asyncio.run(main()) == ["a ", "b ", "c ", "d "]
+
+
 def test_operators_stand_on_one_another(read, source, tmp_path):
     stream = streamll.map_tokens(source("one two", " three"), str.upper)
     stream = streamll.smooth(stream, "word", interval=0)

@@ -39,7 +39,7 @@ def evil_run(evil, run_id="r0"):
     for value in ([evil], {evil: evil}, [{evil: evil, "b": evil}], {evil: {evil: [evil, [evil]]}}):
         scribe.add(ev.FieldPartial, again, field=f"{evil}{len(scribe.events)}", value=value)
     scribe.add(ev.FieldPartial, again, field="deep", value={}).add(
-        ev.FieldPartial, again, field="deep", value=evil, place=(evil, evil), state="complete"
+        ev.FieldPartial, again, field="deep", value=evil, pointer=(evil, evil), state="complete"
     )
     scribe.add(ev.FieldCorrected, again, field="answer", text=evil, value=evil)
     scribe.add(ev.ToolCallDelta, again, index=0, name=evil, arguments=evil)

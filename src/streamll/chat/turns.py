@@ -7,7 +7,7 @@ for at once follow one another, on other branches they run side by side.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ import msgspec
 
 from streamll.chat.branch import Branch
 from streamll.chat.calling import Calling
-from streamll.chat.invoke_stream import Chunk, InvokeStream
+from streamll.chat.invoke_stream import Chunk, ChunkStream, InvokeStream
 from streamll.chat.messages import (
     AssistantResponseContent,
     InstructionContent,
@@ -28,7 +28,6 @@ from streamll.chat.model import iModel
 from streamll.chat.reply import Reply, ToolCall
 from streamll.chat.session import BranchLike, Session
 from streamll.core.errors import ConfigurationError
-from streamll.flow.closing import Closing
 
 Parameters = Mapping[str, Any]
 ONE = 1
@@ -169,89 +168,76 @@ def communicate_stream(
     return TurnStream(Turn(session, branch, {**parameters, **options}))
 
 
-class TurnStream(Closing):
+class TurnStream(ChunkStream):
     """The reply's text as it comes; afterwards it is on the branch. See ``InvokeStream``."""
 
     def __init__(self, turn: Turn) -> None:
+        super().__init__(None)
         self.turn = turn
         self.stream: InvokeStream | None = None
         """The model's stream, once it has begun: usage, finish reason, times."""
         self._holds_turn = False
-        self._ended = False
 
     @property
     def text(self) -> str:
         return self.stream.text if self.stream is not None else ""
 
-    def __aiter__(self) -> AsyncIterator[Chunk]:
-        return self
+    def _read(self) -> Chunk:
+        if self.stream is None:
+            self.turn.branch.turns.take(ONE)
+            self._begin()
+        chunk: Chunk = super()._read()
+        return chunk
 
-    async def __anext__(self) -> Chunk:
-        if self._ended:
-            raise StopAsyncIteration
-        try:
-            if self.stream is None:
-                await self.turn.branch.turns.take_async(ONE)
-                self._begin()
-            assert self.stream is not None
-            return await self.stream.__anext__()
-        except BaseException as error:
-            self._end(error)
-            raise
-
-    def __iter__(self) -> Iterator[Chunk]:
-        return self
-
-    def __next__(self) -> Chunk:
-        if self._ended:
-            raise StopIteration
-        try:
-            if self.stream is None:
-                self.turn.branch.turns.take(ONE)
-                self._begin()
-            assert self.stream is not None
-            return next(self.stream)
-        except BaseException as error:
-            self._end(error)
-            raise
-
-    async def aclose(self) -> None:
-        """Stop, if it has not ended."""
-        try:
-            if self.stream is not None:
-                await self.stream.aclose()
-        finally:
-            self._end(None)
-
-    def close(self) -> None:
-        """Stop, if it has not ended."""
-        try:
-            if self.stream is not None:
-                self.stream.close()
-        finally:
-            self._end(None)
-
-    def __del__(self) -> None:
-        if getattr(self, "_holds_turn", False):
-            self._end(None)  # dropping the model's stream stops it
+    async def _aread(self) -> Chunk:
+        if self.stream is None:
+            await self.turn.branch.turns.take_async(ONE)
+            self._begin()
+        chunk: Chunk = await super()._aread()
+        return chunk
 
     def _begin(self) -> None:
         self._holds_turn = True
         turn = self.turn
-        self.stream = turn.model.invoke_stream(messages=turn.messages(), **turn.options)
+        self._source = self.stream = turn.model.invoke_stream(
+            messages=turn.messages(), **turn.options
+        )
         turn.begun()
 
-    def _end(self, error: BaseException | None) -> None:
+    def _end(self, error: Exception | None) -> tuple[()]:
+        self._end_turn(error, complete=error is None)
+        if error is not None:
+            raise error
+        return ()
+
+    def leave(self) -> None:
+        super().leave()
+        self._end_turn(None)
+
+    def close(self) -> None:
+        """Stop, if it has not ended."""
+        try:
+            super().close()
+        finally:
+            self._end_turn(None)
+
+    async def aclose(self) -> None:
+        """Stop, if it has not ended."""
+        try:
+            await super().aclose()
+        finally:
+            self._end_turn(None)
+
+    def __del__(self) -> None:
+        self._end_turn(None)  # dropping the model's stream stops it
+
+    def _end_turn(self, error: Exception | None, *, complete: bool = False) -> None:
         """Put the reply on the branch and give up the turn, once."""
-        self._ended = True
         if not self._holds_turn:
             return
         self._holds_turn = False
-        stream = self.stream
-        if stream is None:  # it could not be sent
-            pass
-        elif isinstance(error, (StopAsyncIteration, StopIteration)):
-            self.turn.completed(stream)
-        else:
+        if self.stream is not None and complete:
+            self.turn.completed(self.stream)
+        elif self.stream is not None:  # else it could not be sent
             self.turn.broke_off(self.text, error)
         self.turn.branch.turns.give()

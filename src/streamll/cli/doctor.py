@@ -5,7 +5,11 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streamll.cli.command import FAILED
 
 if TYPE_CHECKING:
     from streamll.patching import PatchTable
@@ -18,11 +22,12 @@ PACKAGES = (
 """Distributions whose version may matter; those that are installed are shown."""
 
 
-def run_doctor(*, as_json: bool) -> bool:
-    """Print the report; whether nothing is missing."""
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show versions, what is patched, and what is lost on this DSPy. Exit code 1 if anything is."""
     report = examine()
     print(in_json(report) if as_json else in_text(report))
-    return not report["missing"]
+    if report["missing"]:
+        raise typer.Exit(FAILED)
 
 
 def examine() -> dict[str, Any]:

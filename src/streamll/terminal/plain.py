@@ -162,7 +162,7 @@ class PlainView:
     def _partial(self, event: ev.FieldPartial, run: PlainRun) -> str | None:
         """Of typed fields, each list element once, when it is complete; tokens say the rest."""
         value = run.partials.feed(event)
-        place = tuple(event.place)
+        place = tuple(event.pointer)
         if value is None or len(place) != 1 or event.state != "complete":
             return None
         items = value.value

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from streamll.capture.deltas import Delta, ProviderChunk
 from streamll.capture.policy import continuing
 from streamll.capture.policy.providers import breaker_of
 from streamll.capture.policy.silence import IdleTimer, grace
-from streamll.capture.tap.wire.base import Confused
+from streamll.capture.tap.wire.base import UnknownShape
 from streamll.core.errors import StreamTimeout, Unwind
 from streamll.flow.breaker import CircuitBreaker
 from streamll.flow.config import StreamConfig
@@ -65,11 +66,6 @@ class SupervisedCall:
         streaming: bool = self.listener.streaming
         return streaming
 
-    @property
-    def full(self) -> bool:
-        full: bool = self.listener.full
-        return full
-
     # --- attempts, as the tap tells them ---
 
     def attempt(self) -> None:
@@ -83,7 +79,7 @@ class SupervisedCall:
 
         Libraries beneath LiteLLM would try again by themselves; attempts are counted here.
         """
-        again = self._begun and not isinstance(self.failure, Confused)
+        again = self._begun and not isinstance(self.failure, UnknownShape)
         if self._attempting and (self.expired is not None or again):
             raise Unwind
         self._begun = True
@@ -102,7 +98,7 @@ class SupervisedCall:
         self._watch.stop()
         if self.seam is not None and (rest := self.seam.flushed()):
             self.heard.append(rest)
-            self.listener.text(rest)
+            self.listener.hear(rest)
         self.listener.done(response)
 
     def failed(self, error: BaseException) -> None:
@@ -125,15 +121,22 @@ class SupervisedCall:
 
     # --- what the model says ---
 
-    def text(self, text: str) -> None:
+    def hear(self, delta: Delta) -> None:
+        if isinstance(delta, ProviderChunk):
+            self.listener.hear(delta)
+            return
         self._watch.heard()
+        if not isinstance(delta, str):
+            self.beyond_text = True
+            self.listener.hear(delta)
+            return
         if self.seam is not None:
-            text = self.seam.rest_of(text)
+            delta = self.seam.rest_of(delta)
             if self.seam.started_over:
                 self._start_over()
-        if text:
-            self.heard.append(text)
-            self.listener.text(text)
+        if delta:
+            self.heard.append(delta)
+            self.listener.hear(delta)
 
     def _start_over(self) -> None:
         """The model does not continue: what it says now replaces what it said before."""
@@ -142,30 +145,13 @@ class SupervisedCall:
         self.listener.failed(continuing.StartedOver())
         self.listener.begin()
 
-    def chunk(self, chunk: Any) -> None:
-        self.listener.chunk(chunk)
-
-    def thinking(self, text: str) -> None:
-        self._heard_more()
-        self.listener.thinking(text)
-
-    def refusal(self, text: str) -> None:
-        self._heard_more()
-        self.listener.refusal(text)
-
-    def tool_call(self, index: int, id: str | None, name: str | None, arguments: str) -> None:  # noqa: A002
-        self._heard_more()
-        self.listener.tool_call(index, id, name, arguments)
-
-    def citation(self, text: str | None, title: str | None, url: str | None) -> None:
-        self._heard_more()
-        self.listener.citation(text, title, url)
-
-    def _heard_more(self) -> None:
-        self.beyond_text = True
-        self._watch.heard()
-
     # --- flow ---
+
+    def must_pause(self) -> bool:
+        full: bool = self.listener.must_pause()
+        if self.expired is not None:
+            raise Unwind
+        return full
 
     def check(self) -> None:
         self.listener.check()

@@ -97,11 +97,14 @@ class Run:
     def __init__(self, program: Any) -> None:
         self.run_id = uuid.uuid4().hex
         self.names = ModuleNames(program)
-        self.name: str = (program if inspect.isroutine(program) else type(program)).__name__
+        own_name = getattr(program, "__dict__", {}).get("__name__")
+        kind = program if inspect.isroutine(program) else type(program)
+        self.name: str = own_name or kind.__name__
         self.frames: dict[str, Frame] = {}
         self.roots: Counter[str] = Counter()  # calls without a parent so far, by name
         self.totals = Totals()
         self.closed = False
+        self.has_cancelled_calls = False  # spares every token a look at all enclosing calls
         self.identity = Identity(run_id=self.run_id)
         self._lock = threading.RLock()
         self._take_seq = Sequencer()

@@ -16,11 +16,10 @@ from streamll.capture.inside_dspy import ACTIVE_COMPILES, overriding, setting
 from streamll.capture.run.frames import ModuleNames
 from streamll.configuration import Receiver, configuration
 from streamll.core.errors import Unwind
-from streamll.core.events import Event
+from streamll.core.events import Event, Identity
 
 if TYPE_CHECKING:
     from streamll.capture.policy.call import CallPolicy
-    from streamll.capture.reply.lm_call import LMCall
     from streamll.capture.run.fields import FieldSelection
     from streamll.capture.run.run import Run
     from streamll.capture.run.status import Statuses
@@ -41,8 +40,8 @@ class ReaderRequest(Protocol):
     def wants_chunks(self, predictor: Any) -> bool:
         """Whether to be told of this predictor's chunks, as DSPy shows them."""
 
-    def chunk(self, call: LMCall, chunk: Any) -> None:
-        """``call`` said this."""
+    def chunk(self, predictor: Any, identity: Identity, chunk: Any) -> None:
+        """A chunk of an LM call made for ``predictor``; its events have this ``identity``."""
 
 
 class Scope:
@@ -58,7 +57,7 @@ class Scope:
         selection: FieldSelection | None = None,
         on_token: Callable[[Event], None] | None = None,
         statuses: Statuses | None = None,
-        demand: ReaderRequest | None = None,
+        reader_request: ReaderRequest | None = None,
         governor: CallPolicy | None = None,
     ) -> None:
         self.run = run
@@ -77,9 +76,11 @@ class Scope:
         if on_token is not None:
             self.token_hooks += (on_token,)
         self.statuses: Statuses | None = statuses or (parent.statuses if parent else None)
-        self.demands: tuple[ReaderRequest, ...] = parent.demands if parent is not None else ()
-        if demand is not None:
-            self.demands += (demand,)
+        self.reader_requests: tuple[ReaderRequest, ...] = (
+            parent.reader_requests if parent is not None else ()
+        )
+        if reader_request is not None:
+            self.reader_requests += (reader_request,)
         self.governor: CallPolicy | None = governor or (parent.governor if parent else None)
         self.cancelled = False
         self.reason: BaseException | None = None
@@ -117,7 +118,7 @@ class Scope:
     @property
     def send_stream(self) -> Any:
         """Where this call's program may send chunks of its own; ``None`` if nowhere."""
-        return self.demands[-1].send_stream if self.demands else None
+        return self.reader_requests[-1].send_stream if self.reader_requests else None
 
     @property
     def is_cancelled(self) -> bool:
@@ -141,7 +142,7 @@ class Scope:
     def cancel(self, reason: BaseException | None = None) -> None:
         """Stop the program of this scope: at its next chunk or request, or out of a blocked read."""
         self.reason = self.reason or reason
-        self.cancelled = True
+        self.cancelled = self.run.has_cancelled_calls = True
         self.run.interrupt(self)
 
     def check(self) -> None:

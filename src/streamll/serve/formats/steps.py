@@ -12,7 +12,7 @@ import msgspec
 
 from streamll.core import events as ev
 from streamll.core.jsonable import plain
-from streamll.core.parsing.growth import Place
+from streamll.core.parsing.values.builder import Pointer
 from streamll.core.partials import MISSING, PartialValue, part_of
 
 
@@ -92,7 +92,7 @@ class Typed:
 
     def take(self, event: ev.FieldPartial) -> Changed | None:
         """What the event changes; nothing where a change before it was lost."""
-        place, value, append = tuple(event.place), plain(event.value), event.append
+        place, value, append = tuple(event.pointer), plain(event.value), event.append
         self.size += len(value) if isinstance(value, str) else 10
         replaces = not append and part_of(self.value, place, MISSING) is not MISSING
         self._partial.apply(msgspec.structs.replace(event, value=value))
@@ -166,7 +166,7 @@ class Changed(Step, frozen=True):
     """``value`` is new at ``place``; with ``append`` it is added to what stands there."""
 
     typed: Typed
-    place: Place
+    place: Pointer
     value: Any
     append: bool
     replaces: bool

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from streamll.core.parsing.growth import Place
+from streamll.core.parsing.values.builder import Pointer
 from streamll.core.partials import part_of
 from streamll.serve.formats.steps import Changed, Typed
 
@@ -58,8 +58,8 @@ class State:
         self._fields: dict[str, str] = {}  # names to ids of values
         self._earlier: dict[str, list[str]] = {}
         self._values: dict[str, Typed | None] = {}
-        self._places: dict[str, Place] = {}
-        self._growing: dict[str, Place] = {}  # text that was not told to its end
+        self._places: dict[str, Pointer] = {}
+        self._growing: dict[str, Pointer] = {}  # text that was not told to its end
         self._pace = Pace()
 
     @property
@@ -128,7 +128,7 @@ class State:
         if name not in self._earlier:
             self._earlier[name] = []
             operations.append({"op": "add", "path": pointer(("earlier", name)), "value": []})
-        place: Place = ("earlier", name, len(self._earlier[name]))
+        place: Pointer = ("earlier", name, len(self._earlier[name]))
         self._earlier[name].append(before)
         self._places[before] = place
         move = {"op": "move", "from": pointer(("fields", name)), "path": pointer(place)}
@@ -141,12 +141,12 @@ class State:
         self._pace.settle(typed)
         return [self._operation("replace", typed, place, part_of(typed.value, place))]
 
-    def _operation(self, kind: str, typed: Typed, place: Place, value: Any) -> Operation:
+    def _operation(self, kind: str, typed: Typed, place: Pointer, value: Any) -> Operation:
         path = pointer((*self._places[typed.id], *place))
         return {"op": kind, "path": path, "value": value}
 
 
-def pointer(place: Place) -> str:
+def pointer(place: Pointer) -> str:
     """A place as JSON pointer."""
     return "".join(f"/{str(key).replace('~', '~0').replace('/', '~1')}" for key in place)
 

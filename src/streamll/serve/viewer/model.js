@@ -55,7 +55,7 @@ class Field {
     this.version++;
   }
   partial(event) {
-    const place = event.place || [];
+    const place = event.pointer || [];
     this.typed = true;
     this.value = placed(this.value, place, 0, event.value, event.append === true);
     this.growing = event.state === "complete" ? (place.length ? place.slice(0, -1) : null) : place;

@@ -1,4 +1,4 @@
-"""A value in nested XML elements while it arrives, as ``XMLAdapter`` asks for it.
+"""A value in nested XML 1.0 elements while it arrives, as ``XMLAdapter`` asks models for it.
 
 ::
 
@@ -6,9 +6,9 @@
     object = ("<" name ">" value "</" name ">" | '<entry key="' name '">' value "</entry>")*
     value  = list | object | text | JSON
 
-The ``Shape`` of the place says which of them an element is. ``expat`` does the reading, so each
-character is looked at once. A list or object may also stand there as JSON. What the adapter
-would make something else of (text beside elements, one name twice in an object) is given up.
+The schema says which of them an element is. ``expat`` does the parsing, so each character is
+read once. The outermost list or object may also be written as JSON. The reader gives up on what
+the adapter would read differently (text beside elements, one name twice in an object).
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.parsers import expat
 
-from .growth import Change, Growth, TooDeep
-from .partial import JSONReader, number_of
-from .release import Trimmer
-from .shape import Shape
+from streamll.core.parsing.release import Trimmer
+
+from .builder import Change, TooDeep, ValueBuilder
+from .json import JSONValueReader, number_of
+from .schema import SchemaView
 
 _WORDS: Mapping[str, bool] = {"true": True, "false": False}
 
 
 class _Element:
-    """An element that is open; ``kind`` is "" until its content says what it is."""
+    """An open element; ``kind`` is "" until its content decides what it is."""
 
-    __slots__ = ("kind", "parts", "shape", "trimmer")
+    __slots__ = ("kind", "parts", "schema", "trimmer")
 
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
+    def __init__(self, schema: SchemaView) -> None:
+        self.schema = schema
         self.kind = ""
         self.parts: list[str] = []
         self.trimmer = Trimmer()
 
 
-class ElementReader:
-    """Reads the inside of one field's element."""
+class XMLValueReader:
+    """Reads the content of one field's element."""
 
-    def __init__(self, shape: Shape) -> None:
-        self._growth = Growth(shape)
-        self._shape = shape
-        self._json: JSONReader | None = None
+    def __init__(self, schema: SchemaView) -> None:
+        self._builder = ValueBuilder(schema)
+        self._json: JSONValueReader | None = None
         self._elements: list[_Element] = []
         self._is_lost = False
         self._parser = expat.ParserCreate()
@@ -54,8 +54,8 @@ class ElementReader:
         self._parser.Parse("<value>")
 
     @property
-    def growth(self) -> Growth:
-        return self._json.growth if self._json is not None else self._growth
+    def builder(self) -> ValueBuilder:
+        return self._json.builder if self._json is not None else self._builder
 
     @property
     def is_lost(self) -> bool:
@@ -65,19 +65,17 @@ class ElementReader:
     def is_exact(self) -> bool:
         if self._json is not None and not self._json.is_exact:
             return False
-        return not self.is_lost and self.growth.is_complete and not self.growth.repeats
+        return not self.is_lost and self.builder.is_complete and not self.builder.repeats
 
     def feed(self, text: str, *, is_last: bool = False) -> Sequence[Change]:
-        """The changes that became certain with ``text``."""
-        changes: list[Change] = []
-        self._changes = changes
+        """The changes that are certain after ``text``."""
+        self._changes: list[Change] = []
         if not self._is_lost:
             try:
                 self._parser.Parse(text, is_last)
             except (expat.ExpatError, TooDeep, ValueError):
                 self._is_lost = True
-        changes.extend(self._growth.take())
-        return changes
+        return [*self._changes, *self._builder.take()]
 
     def finish(self) -> Sequence[Change]:
         """The element has ended."""
@@ -99,22 +97,22 @@ class ElementReader:
             if outer.kind == "list" and tag != "item":
                 self._is_lost = True
             elif outer.kind == "object":
-                self._growth.key(attributes.get("key", tag) if tag == "entry" else tag)
+                self._builder.key(attributes.get("key", tag) if tag == "entry" else tag)
             elif outer.kind != "list":
                 self._is_lost = True
             if self._is_lost:
                 return
-        self._elements.append(_Element(self._growth.shape()))
+        self._elements.append(_Element(self._builder.schema()))
 
     def _open(self, element: _Element, tag: str) -> None:
-        """The first child says whether the element is a list or an object."""
-        shape = element.shape
-        if shape.allows("array") and (tag == "item" or not shape.allows("object")):
+        """The first child decides whether the element is a list or an object."""
+        schema = element.schema
+        if schema.allows("array") and (tag == "item" or not schema.allows("object")):
             element.kind = "list"
-            self._growth.begin([])
-        elif shape.allows("object"):
+            self._builder.begin([])
+        elif schema.allows("object"):
             element.kind = "object"
-            self._growth.begin({})
+            self._builder.begin({})
 
     def _characters(self, text: str) -> None:
         if self._is_lost:
@@ -127,20 +125,20 @@ class ElementReader:
             self._begin_text(element, text)
         if element.kind == "text":
             if released := element.trimmer.push(text):
-                self._growth.text(released)
+                self._builder.text(released)
         elif element.kind == "held":
             element.parts.append(text)
         elif element.kind and text.strip():
             self._is_lost = True  # text beside elements
 
     def _begin_text(self, element: _Element, text: str) -> None:
-        shape = element.shape
-        if shape.grows:
+        schema = element.schema
+        if schema.grows:
             element.kind = "text"
-            self._growth.begin_text()
-        elif shape.kinds and shape.kinds <= {"array", "object", "null"}:
+            self._builder.begin_text()
+        elif schema.kinds and schema.kinds <= {"array", "object", "null"}:
             if len(self._elements) == 1 and text.lstrip()[0] in "[{":
-                self._json = JSONReader(shape)
+                self._json = JSONValueReader(schema)
                 self._changes.extend(self._json.feed(text))
             else:
                 self._is_lost = True
@@ -152,23 +150,23 @@ class ElementReader:
             return
         element = self._elements.pop()
         if element.kind in ("list", "object"):
-            self._growth.end()
+            self._builder.end()
         elif element.kind == "text":
-            self._growth.end_text()
+            self._builder.end_text()
         else:
-            self._growth.put(_scalar("".join(element.parts).strip(), element.shape))
+            self._builder.put(_scalar("".join(element.parts).strip(), element.schema))
 
 
-def _scalar(text: str, shape: Shape) -> object:
-    """What a text without elements stands for, at a place where no free text may stand."""
+def _scalar(text: str, schema: SchemaView) -> object:
+    """The value of an element with only text, if its schema allows no arbitrary text."""
     if not text:
         for kind, value in (("null", None), ("array", []), ("object", {})):
-            if shape.kinds and kind in shape.kinds:
+            if schema.kinds and kind in schema.kinds:
                 return value
         return text
-    if shape.allows("string"):
+    if schema.allows("string"):
         return text
-    if shape.allows("boolean") and text.lower() in _WORDS:
+    if schema.allows("boolean") and text.lower() in _WORDS:
         return _WORDS[text.lower()]
     number = number_of(text)
     return text if number is None else number
