@@ -29,7 +29,7 @@ def notes(practice):
     """A listener inside whose calls every request through httpx2 is streamed."""
     notes = Notes()
     notes.begin()
-    with tapped(), below_litellm.Tee(Guarded(notes), practice).listening():
+    with tapped(), below_litellm.Tee(Guarded(notes), practice).entered():
         yield notes
 
 
@@ -71,7 +71,7 @@ def test_a_blocked_read_is_ended(practice):
 
     def ask():
         inside = interrupt.Interruptible(Guarded(notes))
-        with inside, below_litellm.Tee(Guarded(notes), practice).listening():
+        with inside, below_litellm.Tee(Guarded(notes), practice).entered():
             try:
                 httpx2.post(f"{practice.openai_url}/chat/completions", json=QUESTION, timeout=20)
             except (httpx2.TransportError, Unwind) as error:
