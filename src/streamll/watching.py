@@ -58,7 +58,7 @@ def watch(
     shown = () if sinks is None else checked_sinks(sinks)
     url = None
     if web:
-        from streamll.serve.watching import shared_web_view
+        from streamll.serve.viewer.web_view import shared_web_view
 
         view = shared_web_view()
         shown, url = (*shown, view.sink), view.url
