@@ -10,8 +10,8 @@ from runs import Script, live, model_of, whole
 from streamll.core import events as ev
 from streamll.core.parsing.values.json import JSONValueReader
 from streamll.terminal import text as tx
+from streamll.terminal.lines import LineView
 from streamll.terminal.output import Output
-from streamll.terminal.plain import PlainView
 from streamll.terminal.values import drawn
 
 
@@ -141,7 +141,7 @@ def test_thinking_is_dimmed_and_a_refusal_stands_out():
 
 def test_plain_lines_say_each_element_once(tmp_path):
     with (tmp_path / "log").open("w+") as file:
-        view = PlainView(Output(file))
+        view = LineView(Output(file))
         script = extract('[{"name": "Ada"}, {"name": "Alan"}]', final=[{"name": "Ada"}])
         view.show([event for event in script.end() if event.event_type != "token"])
         file.seek(0)

@@ -80,8 +80,8 @@ def _json(event: Event) -> None:
 
 
 def _text() -> Callable[[Event], None]:
+    from streamll.terminal.lines import LineView
     from streamll.terminal.output import Output
-    from streamll.terminal.plain import PlainView
 
-    view = PlainView(Output())
+    view = LineView(Output())
     return lambda event: view.show([event])

@@ -153,15 +153,15 @@ class RunView:
             self.started_at = event.timestamp
         if self.first_token_at is None:
             self.first_token_at = event.timestamp
-        self._current = field = self._field(event, name)
+        self._current = field = self._begin(event, name)
         field.has_text = True
         return field
 
-    def _field(self, event: Event, name: str) -> FieldView:
-        key = (event.call_id, event.attempt, event.candidate, name)
-        field = self.fields.get(key)
+    def _begin(self, event: Event, name: str) -> FieldView:
+        field = self.field(event, name)
         if field is None:
-            field = self.fields[key] = FieldView(event.identity, name)
+            field = FieldView(event.identity, name)
+            self.fields[event.call_id, event.attempt, event.candidate, name] = field
             self._unfinished.setdefault(event.call_id, []).append(field)
         return field
 
@@ -179,14 +179,14 @@ class RunView:
         self.run_id, self.program, self.started_at = event.run_id, event.program, event.timestamp
 
     def _corrected(self, event: FieldCorrected) -> None:
-        field = self._field(event, event.field)
+        field = self._begin(event, event.field)
         field.parts = [event.text] if self._keeps_text else []
         field.length = len(event.text)
         field.has_text = field.is_corrected = True
 
     def _partial(self, event: FieldPartial) -> None:
         if self._keeps_values:
-            field = self._field(event, event.field)
+            field = self._begin(event, event.field)
             if field.value is None:
                 field.value = PartialValue()
             field.value.apply(event)
@@ -291,6 +291,10 @@ class RunView:
         raise AmbiguousFieldError(
             f"several predictors have a field {field!r}; ask for one of: {names}"
         )
+
+    def field(self, event: Event, name: str) -> FieldView | None:
+        """The field of this name in the call and attempt that ``event`` belongs to."""
+        return self.fields.get((event.call_id, event.attempt, event.candidate, name))
 
     def texts(self) -> dict[Owner, str]:
         """All texts so far by predictor and field, in the order in which they began."""

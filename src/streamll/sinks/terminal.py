@@ -102,10 +102,10 @@ class TerminalSink(BaseSink):
                 from streamll.terminal.live import terminal_view
 
                 return terminal_view(file, self.width, self.height)
+        from streamll.terminal.lines import LineView
         from streamll.terminal.output import Output
-        from streamll.terminal.plain import PlainView
 
-        return PlainView(Output(self.file))
+        return LineView(Output(self.file))
 
 
 def draws(file: TextIO) -> bool:
