@@ -29,23 +29,9 @@ class Rule(NamedTuple):
 
 RULES = {
     # the public names are resolved when they are used
-    "__init__": Rule(
-        within={
-            ".brokers",
-            ".capture",
-            ".compat",
-            ".configuration",
-            ".consumer",
-            ".context",
-            ".core",
-            ".session",
-            ".serve",
-            ".services",
-            ".operations",
-            ".flow",
-            ".streams",
-        }
-    ),
+    "__init__": Rule({".exports"}),
+    "exports": Rule(),
+    "typed": Rule({".exports"}, within={".capture", ".core"}),
     # plain synchronous Python: data in, events out
     "core": Rule({".core", "msgspec"}),
     "configuration": Rule({".core", "msgspec"}),
@@ -71,14 +57,15 @@ RULES = {
     "capture": Rule(
         {".capture", ".configuration", ".context", ".core", ".flow", ".patching", ".streams"}
         | {"anyio", "dspy", "json_repair", "msgspec", "pydantic", "typing_extensions"},
-        within={".serve", ".sinks", "httpcore", "httpx", "litellm"},
+        within={".sinks", "httpcore", "httpx", "litellm"},
     ),
+    "watching": Rule({".capture", ".configuration"}, within={".serve", ".sinks"}),
     # the seeds' spellings of what the rest does
     "compat": Rule({".capture", ".compat", ".core", ".flow", ".streams", "dspy"}),
     # a server of its own; only what makes a `dspy.LM` for it, or records one, knows DSPy
     "testing": Rule(
         {".core", ".patching", ".sinks", ".testing", "h11", "msgspec"},
-        within={".capture", ".configuration", "dspy", "httpx"},
+        within={".", ".capture", ".configuration", "dspy", "httpx"},
     ),
     # models, sessions and turns, on public names of streamll and DSPy alone
     "chat": Rule(
@@ -111,6 +98,8 @@ RULES = {
             ".",
             ".flow",
             ".streams",
+            ".capture",
+            ".patching",
             ".brokers",
             ".consumer",
             ".chat",
@@ -132,7 +121,7 @@ ROOMS: dict[str, set[str]] = {
     "inside_dspy": set(),
     "run": {"inside_dspy"},
     "tap": {"deltas", "run"},
-    "typed": {"run"},
+    "typed": {"inside_dspy", "run"},
     "reply": {"deltas", "inside_dspy", "run", "typed"},
     "policy": {"deltas", "inside_dspy", "tap"},
     "hooks": {"policy", "inside_dspy", "reply", "run", "tap"},
@@ -140,7 +129,6 @@ ROOMS: dict[str, set[str]] = {
     "running": {"policy", "run"},
     "stream": {"hooks", "running", "run", "typed"},
     "streamify": {"hooks", "inside_dspy", "reply", "run"},
-    "watch": {"hooks", "run"},
 }
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 from typing_extensions import assert_type
 
-from streamll import AsyncStream, Partial, Stream
+from streamll import AsyncStream, Stream
+from streamll.typed import Partial
 
 
 class Finding(BaseModel):

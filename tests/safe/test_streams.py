@@ -13,15 +13,16 @@ from outcomes import TEXT, WHOLE
 
 import streamll
 from streamll import (
-    Collected,
     DSPyStream,
     DSpyStream,
     SafeDSpyStream,
     StreamConfig,
     StreamEvent,
     collect_stream,
+    streams,
 )
 from streamll.core.errors import ConfigurationError
+from streamll.streams import Collected
 from streamll.testing import Fault, Reply
 
 
@@ -334,7 +335,7 @@ def test_a_result_that_is_not_awaited_is_read_when_it_is_used():
 
 
 def test_collecting_in_synchronous_code_reads_even_if_nobody_looks(tmp_path):
-    collect_stream(streamll.to_file(iter("abc"), tmp_path / "out.txt"))
+    collect_stream(streams.to_file(iter("abc"), tmp_path / "out.txt"))
     assert (tmp_path / "out.txt").read_text() == "abc"
 
 

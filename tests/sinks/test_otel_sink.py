@@ -73,7 +73,7 @@ def run(practice, telemetry):
     return run_
 
 
-def test_spans_are_nested_as_the_calls_are(telemetry, run):
+def test_spans_nest_like_the_calls(telemetry, run):
     run(dspy.ReAct("question -> answer", tools=[price]), question="What does a pencil cost?")
     spans = telemetry.spans
     by_id = {span.context.span_id: span for span in spans}
@@ -94,7 +94,7 @@ def test_spans_are_nested_as_the_calls_are(telemetry, run):
             assert above.start_time <= span.start_time <= span.end_time <= above.end_time
 
 
-def test_an_lm_call_has_the_attributes_of_the_convention(telemetry, run):
+def test_an_lm_span_has_the_genai_convention_attributes(telemetry, run):
     run(dspy.Predict("question -> answer"), question="?")
     span = telemetry.span("chat practice-model")
     assert span.kind is SpanKind.CLIENT
@@ -142,7 +142,7 @@ def test_errors_are_counted_and_marked(telemetry, run, practice):
     assert "secret" not in "".join(span.to_json() for span in telemetry.spans)
 
 
-def test_a_superseded_attempt_is_an_event_of_its_call(telemetry, run, practice):
+def test_a_superseded_attempt_is_a_span_event_of_its_call(telemetry, run, practice):
     practice.script(
         Reply({"answer": "half an answer"}, fault=Fault(error_after=8)), {"answer": "x"}
     )
@@ -151,7 +151,7 @@ def test_a_superseded_attempt_is_an_event_of_its_call(telemetry, run, practice):
     assert names == ["streamll.superseded"]
 
 
-def test_a_run_is_part_of_the_trace_it_began_under(telemetry, run):
+def test_a_run_belongs_to_the_trace_that_was_active_at_its_start(telemetry, run):
     tracer = telemetry.tracers.get_tracer("the application")
     with tracer.start_as_current_span("request") as request:
         run(dspy.Predict("question -> answer"), question="?")

@@ -10,8 +10,8 @@ import dspy
 from dspy.streaming import StatusMessageProvider
 
 from streamll.capture.hooks.places import install
-from streamll.capture.run.enter import Capture, check_fields, declare
 from streamll.capture.run.fields import FieldSelection
+from streamll.capture.run.options import CaptureOptions, check_fields, declare_options
 from streamll.capture.run.status import Statuses
 from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import ConfigurationError
@@ -72,7 +72,7 @@ def instrument(
         TypeError: ``target`` is not a ``dspy.Module`` class or instance.
         UnknownFieldError: at the first call, for a name that no predictor has.
     """
-    capture = Capture(
+    capture = CaptureOptions(
         selection=None if stream_fields is None else FieldSelection(stream_fields),
         sinks=None if sinks is None else checked_sinks(sinks),
         on_token=None if on_token is None else token_hook(on_token),
@@ -83,7 +83,7 @@ def instrument(
     return _declare(target, capture)
 
 
-def _declare(target: Any, capture: Capture) -> Any:
+def _declare(target: Any, capture: CaptureOptions) -> Any:
     is_class = isinstance(target, type)
     if not (issubclass(target, dspy.Module) if is_class else isinstance(target, dspy.Module)):
         name = target.__name__ if is_class or callable(target) else type(target).__name__
@@ -94,7 +94,7 @@ def _declare(target: Any, capture: Capture) -> Any:
     install()
     if not is_class and capture.selection:
         check_fields(target, capture.selection)
-    declare(target, capture)
+    declare_options(target, capture)
     return target
 
 
