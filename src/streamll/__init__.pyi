@@ -16,8 +16,8 @@ from streamll.capture.streamify.responses import StreamReset as StreamReset
 from streamll.capture.streamify.responses import StreamResponse as StreamResponse
 from streamll.capture.streamify.streaming_response import streaming_response as streaming_response
 from streamll.capture.streamify.sync_streaming import apply_sync_streaming as apply_sync_streaming
-from streamll.chat.branch import Branch as Branch
 from streamll.chat.model import iModel as iModel
+from streamll.chat.session import Branch as Branch
 from streamll.chat.session import Session as Session
 from streamll.chat.streaming_chat import StreamingChat as StreamingChat
 from streamll.chat.turns import communicate as communicate
@@ -53,8 +53,8 @@ from streamll.core.events import StreamllEvent as StreamllEvent
 from streamll.core.events import TokenEvent as TokenEvent
 from streamll.flow.breaker import CircuitBreaker as CircuitBreaker
 from streamll.flow.config import StreamConfig as StreamConfig
-from streamll.serve.responses import sse_response as sse_response
-from streamll.serve.sockets import websocket_stream as websocket_stream
+from streamll.serve.routes.embedded import sse_response as sse_response
+from streamll.serve.web.sockets import websocket_stream as websocket_stream
 from streamll.streams.collect import acollect_stream as acollect_stream
 from streamll.streams.collect import collect_stream as collect_stream
 from streamll.streams.merge import aggregate_streams as aggregate_streams

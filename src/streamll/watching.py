@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from types import TracebackType
 
 from streamll.capture.hooks.places import install
-from streamll.capture.run import enter
-from streamll.capture.run.enter import Capture, watch_with
+from streamll.capture.run import options
 from streamll.capture.run.fields import FieldSelection
+from streamll.capture.run.options import CaptureOptions, watch_with
 from streamll.configuration import Receiver, checked_sinks
 
 
@@ -18,7 +18,7 @@ class Watching:
     ``url`` is the address of the page, with ``web=True``.
     """
 
-    def __init__(self, before: Capture | None, url: str | None = None) -> None:
+    def __init__(self, before: CaptureOptions | None, url: str | None = None) -> None:
         self._before = before
         self.url = url
 
@@ -58,16 +58,16 @@ def watch(
     shown = () if sinks is None else checked_sinks(sinks)
     url = None
     if web:
-        from streamll.serve.watching import shared_web_view
+        from streamll.serve.viewer.web_view import shared_web_view
 
         view = shared_web_view()
         shown, url = (*shown, view.sink), view.url
     elif sinks is None:
         shown = (default_terminal(),)
     install()
-    before = enter.watching
+    before = options.watching
     watch_with(
-        Capture(
+        CaptureOptions(
             selection=FieldSelection([fields] if isinstance(fields, str) else fields),
             sinks=shown,
             checked=False,

@@ -34,7 +34,7 @@ def test_a_follower_knows_tokens_pace_and_state():
     assert (follower.token_count, follower.state, follower.fraction) == (5, "streaming", 0.5)
     assert follower.time_to_first_token == 0.5
     clock.now = 1.0
-    assert follower.token_count_per_second == 10.0
+    assert follower.tokens_per_second == 10.0
     follower.feed(LMWaiting(reason="retry", delay=1.0))
     assert follower.state == "waits (retry)"
     follower.feed(LMSuperseded(reason="TransportError"))

@@ -10,8 +10,8 @@ import dspy
 from dspy.streaming import StatusMessageProvider
 
 from streamll.capture.hooks.places import install
-from streamll.capture.run.enter import Capture, check_fields, declare
 from streamll.capture.run.fields import FieldSelection
+from streamll.capture.run.options import CaptureOptions, check_fields, declare_options
 from streamll.capture.run.status import Statuses
 from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import ConfigurationError
@@ -77,7 +77,7 @@ def instrument(
             ``stream_fields`` are both given, and differ.
         UnknownFieldError: at the first call, for a name that no predictor has.
     """
-    capture = Capture(
+    capture = CaptureOptions(
         selection=_selection(fields, stream_fields),
         sinks=None if sinks is None else checked_sinks(sinks),
         on_token=None if on_token is None else token_hook(on_token),
@@ -97,7 +97,7 @@ def _selection(
     return given[0] if given else None
 
 
-def _declare(target: Any, capture: Capture) -> Any:
+def _declare(target: Any, capture: CaptureOptions) -> Any:
     is_class = isinstance(target, type)
     if not (issubclass(target, dspy.Module) if is_class else isinstance(target, dspy.Module)):
         name = target.__name__ if is_class or callable(target) else type(target).__name__
@@ -108,7 +108,7 @@ def _declare(target: Any, capture: Capture) -> Any:
     install()
     if not is_class and capture.selection:
         check_fields(target, capture.selection)
-    declare(target, capture)
+    declare_options(target, capture)
     return target
 
 

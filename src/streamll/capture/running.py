@@ -19,10 +19,11 @@ import dspy
 
 from streamll.capture.policy.attempts import timeout_behind
 from streamll.capture.policy.call import CallPolicy
-from streamll.capture.policy.silence import grace
-from streamll.capture.run.enter import captured, inputs_of, watched_sinks
+from streamll.capture.policy.idle_timer import grace
+from streamll.capture.run.enter import captured, inputs_of
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import output_fields
+from streamll.capture.run.options import watched_sinks
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope, current_scope
 from streamll.configuration import Receiver, configuration
@@ -83,7 +84,7 @@ class ProgramRun:
                 _Failing(self) if self.config.overflow == "fail" else self.channel,
             ),
             selection=selection,
-            governor=CallPolicy(config, self.expire) if config is not None else None,
+            policy=CallPolicy(config, self.expire) if config is not None else None,
         )
         self.value: Any = None
         self.succeeded = False

@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import Any
 
 from streamll.capture.hooks.places import install
-from streamll.capture.run.enter import catch_up, check_fields
+from streamll.capture.run.enter import catch_up
 from streamll.capture.run.fields import FieldSelection
+from streamll.capture.run.options import check_fields
 from streamll.capture.running import ProgramRun
 from streamll.capture.typed.reading import TypedReading
 from streamll.configuration import Receiver, checked_sinks

@@ -18,6 +18,7 @@ from streamll.cli.chat import chat
 from streamll.cli.command import INTERRUPTED, USAGE, command, in_one_line
 from streamll.cli.copy import copy
 from streamll.cli.demo import demo
+from streamll.cli.doctor import doctor
 from streamll.cli.practice import practice
 from streamll.cli.probe import probe
 from streamll.cli.replay import replay, report
@@ -49,7 +50,7 @@ def options(
     """See a DSPy program think: every token, field, step and error, live."""
 
 
-for function in (demo, run, chat, probe, serve, replay, report, practice, tail, copy):
+for function in (demo, run, chat, probe, doctor, serve, replay, report, practice, tail, copy):
     app.command()(command(function))
 
 

@@ -48,7 +48,7 @@ def report(
     ] = None,
 ) -> None:
     """Show recorded runs in one HTML file, with their timeline."""
-    from streamll.serve.report import report_html
+    from streamll.serve.viewer.report import report_html
 
     target = output or file.with_suffix(".html")
     target.write_text(report_html(_events_of(file)), "utf-8")
@@ -79,7 +79,7 @@ def play(events: list[Event], put: Callable[[Event], None], speed: float) -> Non
 
 def _play_in_viewer(events: list[Event], speed: float) -> None:
     """Play once the page is open, and keep it open until Ctrl-C."""
-    from streamll.serve.watching import WebView, announce
+    from streamll.serve.viewer.web_view import WebView, announce
 
     view = WebView()
     try:

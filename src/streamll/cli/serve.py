@@ -68,7 +68,7 @@ def serve(
         import uvicorn
     except ImportError:
         raise Problem("streamll serve needs an extra: pip install 'streamll[serve]'") from None
-    from streamll.serve.access import is_loopback
+    from streamll.serve.web.access import is_loopback
 
     if not (tokens_given() or is_loopback(host)):
         raise Problem(

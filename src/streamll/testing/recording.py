@@ -69,11 +69,11 @@ def own_cache() -> Iterator[None]:
 def everything_watched(sink: Any) -> Iterator[None]:
     """Inside, every program is captured, all fields are streamed, and ``sink`` gets the events."""
     import streamll
-    from streamll.capture.run import enter
+    from streamll.capture.run import options
     from streamll.configuration import configuration, configure
 
     with configure(sinks=[*configuration.sinks, sink]):
-        if enter.watching is not None:
+        if options.watching is not None:
             yield
             return
         with streamll.watch(sinks=[sink]):

@@ -38,9 +38,6 @@ class ChunkFeed:
         self._call_id = call_id
         self._model = model
 
-    def __bool__(self) -> bool:
-        return bool(self._readers)
-
     def provided(self, identity: Identity, chunk: ProviderChunk) -> None:
         self.from_provider = True
         if chunk.chunk is not None:

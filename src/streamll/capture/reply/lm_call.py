@@ -62,6 +62,7 @@ class LMCall:
         self.finish_reason: str | None = None
         self._fields = CallFields(scope, self.predictor, format_)
         readers = [each for each in scope.reader_requests if each.wants_chunks(self.predictor)]
+        self._has_chunk_readers = bool(readers)
         self._chunks = ChunkFeed(readers, self.predictor, frame.call_id, frame.name)
         self.streaming = bool(self._fields.wanted or self._fields.everything or readers)
         self._channels: list[Any] = [o for o in scope.receivers if hasattr(o, "wait_for_space")]
@@ -107,7 +108,7 @@ class LMCall:
             if self._fields.wanted or self._fields.everything:
                 for part in other_parts(response):
                     self._publish(ReplyPart, **part)
-            if self._chunks:
+            if self._has_chunk_readers:
                 self._chunks.finish(self.identity, self.finish_reason)
         self._candidate += 1
 
@@ -120,7 +121,7 @@ class LMCall:
             if not self._pieces:
                 self.first_text = time.monotonic()
             self._pieces += 1
-            if self._chunks:
+            if self._has_chunk_readers:
                 self._chunks.hear(self.identity, delta)
             if pieces := self._parse(delta):
                 self._attempt.emit(pieces)

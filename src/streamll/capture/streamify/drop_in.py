@@ -26,7 +26,8 @@ from dspy.streaming import StreamListener as DSPyStreamListener
 from streamll.capture.hooks.places import install
 from streamll.capture.inside_dspy import OVERRIDES, overriding
 from streamll.capture.reply.chunks import reads_chunks
-from streamll.capture.run.enter import Outcome, captured, inputs_of, watched_sinks
+from streamll.capture.run.enter import Outcome, captured, inputs_of
+from streamll.capture.run.options import watched_sinks
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope, current_scope
 from streamll.capture.run.status import Statuses
@@ -201,15 +202,15 @@ class StreamifiedCall:
             )
             return
         program = getattr(self._plan.program, "acall", self._plan.program)
-        with self._on_stage() as outcome:
+        with self._running() as outcome:
             outcome.value = self._value = await program(*self._args, **self._kwargs)
 
     def _perform_here(self) -> None:
-        with self._on_stage() as outcome:
+        with self._running() as outcome:
             outcome.value = self._value = self._plan.program(*self._args, **self._kwargs)
 
     @contextmanager
-    def _on_stage(self) -> Iterator[Outcome]:
+    def _running(self) -> Iterator[Outcome]:
         """The program's surroundings.
 
         DSPy shows ``send_stream`` to the predictors of ``stream_listeners`` alone, and they stream

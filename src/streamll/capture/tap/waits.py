@@ -15,6 +15,8 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
+from dspy import lm15
+
 from streamll.capture.deltas import Deltas
 from streamll.capture.tap.listener import Guarded
 
@@ -42,12 +44,21 @@ class Reader(Protocol):
     def feed(self, item: Any, /) -> Deltas: ...
 
 
-class Interruption(Protocol):
-    """Whoever can end a wait from outside."""
+class Interruptible(Protocol):
+    """A call that can be ended from outside: while it sleeps, or in an attempt."""
+
+    expired: Any
+    """Why the attempt was ended, if it was."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether attempts are ended at all."""
 
     def connected(self, shutdown: Callable[[], Any]) -> None: ...
 
     def disconnected(self) -> None: ...
+
+    def cancelled_by(self, cancel: Callable[[], None] | None) -> None: ...
 
 
 class Waits(Protocol):
@@ -73,8 +84,11 @@ class Waits(Protocol):
     async def read(self, items: Any, reader: Reader, to: Guarded) -> None:
         """Read what a transport brings, at the pace of the listener, until its end or a fault."""
 
-    async def sleep(self, seconds: float, call: Interruption) -> None:
-        """Wait, unless ``call`` is interrupted meanwhile."""
+    async def attempt(self, complete: Callable[[], Any], call: Interruptible) -> Any:
+        """The result of ``complete``, which ``call`` may end from outside."""
+
+    async def sleep(self, seconds: float, call: Interruptible) -> None:
+        """Wait, unless ``call`` is ended meanwhile."""
 
 
 class Blocking:
@@ -112,7 +126,10 @@ class Blocking:
             if reader.fault is not None:
                 return
 
-    async def sleep(self, seconds: float, call: Interruption) -> None:
+    async def attempt(self, complete: Callable[[], Any], call: Interruptible) -> Any:
+        return complete()
+
+    async def sleep(self, seconds: float, call: Interruptible) -> None:
         interrupted = threading.Event()
         call.connected(interrupted.set)
         interrupted.wait(seconds)
@@ -161,7 +178,26 @@ class Suspending:
             if reader.fault is not None:
                 return
 
-    async def sleep(self, seconds: float, call: Interruption) -> None:
+    async def attempt(self, complete: Callable[[], Any], call: Interruptible) -> Any:
+        if not call.timed:
+            return await complete()
+        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(complete())
+
+        def cancel() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(task.cancel)
+
+        call.cancelled_by(cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if call.expired is not None and task.cancelled() and not _is_cancelling():
+                raise lm15.TimeoutError("the attempt was ended") from None
+            raise
+        finally:
+            call.cancelled_by(None)
+
+    async def sleep(self, seconds: float, call: Interruptible) -> None:
         loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
         call.connected(lambda: loop.call_soon_threadsafe(interrupted.set))
         try:
@@ -169,6 +205,12 @@ class Suspending:
                 await asyncio.wait_for(interrupted.wait(), seconds)
         finally:
             call.disconnected()
+
+
+def _is_cancelling() -> bool:
+    """Whether this task itself is being cancelled (Python 3.10 cannot tell)."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    return cancelling is not None and cancelling() > 0
 
 
 @functools.cache

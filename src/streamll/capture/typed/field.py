@@ -21,9 +21,9 @@ import dspy
 import json_repair
 import pydantic
 from dspy.adapters.types.citation import Citations
-from dspy.adapters.utils import parse_value
 from dspy.adapters.xml_adapter import XMLAdapter
 
+from streamll.capture.inside_dspy import parse_value
 from streamll.core.parsing.values.builder import COMPLETE, PARTIAL, Change
 from streamll.core.parsing.values.json import JSONValueReader
 from streamll.core.parsing.values.schema import SchemaView

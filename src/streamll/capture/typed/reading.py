@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeVar, overload
 
-from streamll.capture.run.enter import check_fields
 from streamll.capture.run.fields import FieldSelection
+from streamll.capture.run.options import check_fields
 from streamll.capture.typed.partials import (
     ItemReader,
     Partial,
