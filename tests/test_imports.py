@@ -29,23 +29,9 @@ class Rule(NamedTuple):
 
 RULES = {
     # the public names are resolved when they are used
-    "__init__": Rule(
-        within={
-            ".brokers",
-            ".capture",
-            ".compat",
-            ".configuration",
-            ".consumer",
-            ".context",
-            ".core",
-            ".session",
-            ".serve",
-            ".services",
-            ".operations",
-            ".flow",
-            ".streams",
-        }
-    ),
+    "__init__": Rule({".exports"}),
+    "exports": Rule(),
+    "typed": Rule({".exports"}, within={".capture", ".core"}),
     # plain synchronous Python: data in, events out
     "core": Rule({".core", "msgspec"}),
     "configuration": Rule({".core", "msgspec"}),
@@ -71,14 +57,15 @@ RULES = {
     "capture": Rule(
         {".capture", ".configuration", ".context", ".core", ".flow", ".patching", ".streams"}
         | {"anyio", "dspy", "json_repair", "msgspec", "pydantic", "typing_extensions"},
-        within={".serve", ".sinks", "httpcore", "httpx", "litellm"},
+        within={".sinks", "httpcore", "httpx", "litellm"},
     ),
+    "watching": Rule({".capture", ".configuration"}, within={".serve", ".sinks"}),
     # the seeds' spellings of what the rest does
     "compat": Rule({".capture", ".compat", ".core", ".flow", ".streams", "dspy"}),
     # a server of its own; only what makes a `dspy.LM` for it, or records one, knows DSPy
     "testing": Rule(
         {".core", ".patching", ".sinks", ".testing", "h11", "msgspec"},
-        within={".capture", ".configuration", "dspy", "httpx"},
+        within={".", ".capture", ".configuration", "dspy", "httpx"},
     ),
     # models, sessions and turns, on public names of streamll and DSPy alone
     "chat": Rule(
@@ -111,6 +98,8 @@ RULES = {
             ".",
             ".flow",
             ".streams",
+            ".capture",
+            ".patching",
             ".brokers",
             ".consumer",
             ".chat",
@@ -128,18 +117,18 @@ RULES = {
 
 # what stands on what inside capture: each room on the ones it names, all of them above it
 ROOMS: dict[str, set[str]] = {
+    "deltas": set(),
     "inside_dspy": set(),
     "run": {"inside_dspy"},
-    "tap": {"run"},
-    "typed": {"run"},
-    "reply": {"inside_dspy", "run", "typed"},
-    "policy": {"inside_dspy", "tap"},
+    "tap": {"deltas", "run"},
+    "typed": {"inside_dspy", "run"},
+    "reply": {"deltas", "inside_dspy", "run", "typed"},
+    "policy": {"deltas", "inside_dspy", "tap"},
     "hooks": {"policy", "inside_dspy", "reply", "run", "tap"},
     "instrument": {"hooks", "run"},
     "running": {"policy", "run"},
     "stream": {"hooks", "running", "run", "typed"},
     "streamify": {"hooks", "inside_dspy", "reply", "run"},
-    "watch": {"hooks", "run"},
 }
 
 

@@ -357,20 +357,13 @@ def test_a_stream_nobody_understands_is_asked_for_plainly(practice, engine, monk
 # --- listeners that misbehave -----------------------------------------------------------------------
 
 
-class Broken(Notes):
-    def __getattribute__(self, name):
-        if name in {"begin", "text", "thinking", "check", "done", "connected", "failed", "pause"}:
-            raise ZeroDivisionError(name)
-        return super().__getattribute__(name)
-
-
 class Raising(Notes):
     full = True
 
     def fail(self, *_):
         raise ZeroDivisionError("a listener's own mistake")
 
-    begin = text = thinking = tool_call = check = connected = disconnected = done = failed = fail
+    begin = hear = check = connected = disconnected = done = failed = fail
     pause = pause_async = fail
 
 
@@ -461,7 +454,7 @@ def test_litellm_s_own_retries_are_attempts(practice):
     address = f"{practice.openai_url}/chat/completions"
     practice.script(Reply(TEXT, fault=Fault(disconnect_after=4)), TEXT)
     with tapped():
-        with below_litellm.Tee(Guarded(notes), practice).listening():
+        with below_litellm.Tee(Guarded(notes), practice).entered():
             with pytest.raises(httpx.RemoteProtocolError):
                 httpx.post(address, json=asked)
             reply = httpx.post(address, json=asked)

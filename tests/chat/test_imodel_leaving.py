@@ -247,16 +247,16 @@ def test_closing_a_model_closes_its_idle_connections(make_model, practice, run):
 def test_another_thread_may_close_a_stream_while_it_begins(make_model, practice):
     practice.script(HELD)
     stream = make_model().invoke_stream("x")
-    begin = stream._pending.__enter__
+    begin = stream._open
 
-    def closed_meanwhile():
-        opened = begin()
+    def closed_meanwhile(opened):
+        reading = begin(opened)
         closing = threading.Thread(target=stream.close)
         closing.start()
         closing.join(10)
-        return opened
+        return reading
 
-    stream._pending.__enter__ = closed_meanwhile
+    stream._open = closed_meanwhile
     with pytest.raises(StreamCancelled):
         next(stream)
     assert list(stream) == []

@@ -9,7 +9,7 @@ import time
 import pytest
 
 import streamll
-from streamll import StreamConfig
+from streamll import StreamConfig, streams
 from streamll.core.errors import ChannelOverflow, StreamTimeout
 from streamll.services import iModel
 from streamll.testing import Fault, RecordingSink, Reply, Usage
@@ -24,12 +24,12 @@ async def read(source):
 def test_operators_take_the_text_of_a_model(make_model, practice, run, tmp_path):
     practice.respond(lambda _: TEXT)
     model = make_model()
-    loud = streamll.map_tokens(model.invoke_stream("x"), str.upper)
+    loud = streams.map_tokens(model.invoke_stream("x"), str.upper)
     assert "".join(run(read(loud))) == TEXT.upper()
     file = tmp_path / "reply.txt"
-    assert "".join(streamll.to_file(model.invoke_stream("x"), file)) == TEXT
+    assert "".join(streams.to_file(model.invoke_stream("x"), file)) == TEXT
     assert file.read_text("utf-8") == TEXT
-    smooth = streamll.smooth(model.invoke_stream("x"), interval=0)
+    smooth = streams.smooth(model.invoke_stream("x"), interval=0)
     assert "".join(run(read(smooth))) == TEXT
 
 

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-import streamll
+from streamll import streams
 from streamll.core.events import Identity, LMSuperseded, LMWaiting, RunEnd, RunError, TokenEvent
 from streamll.streams.progress import Follower, LiveLines, StreamProgress
 from streamll.streams.stream_events import Done, Error, Reset, Token
@@ -31,14 +31,14 @@ def test_a_follower_knows_tokens_pace_and_state():
     clock.now = 0.5
     for item in (token(), "text", Token("x", token(3))):
         follower.feed(item)
-    assert (follower.tokens, follower.state, follower.fraction) == (5, "streaming", 0.5)
+    assert (follower.token_count, follower.state, follower.fraction) == (5, "streaming", 0.5)
     assert follower.time_to_first_token == 0.5
     clock.now = 1.0
     assert follower.tokens_per_second == 10.0
     follower.feed(LMWaiting(reason="retry", delay=1.0))
     assert follower.state == "waits (retry)"
     follower.feed(LMSuperseded(reason="TransportError"))
-    assert (follower.tokens, follower.state) == (0, "again")
+    assert (follower.token_count, follower.state) == (0, "again")
     follower.feed(token())
     follower.feed(RunEnd())
     assert (follower.state, follower.fraction, follower.ended) == ("done", 1.0, 1.0)
@@ -81,7 +81,7 @@ def shown(console):
 
 def test_a_terminal_shows_bar_tokens_pace_and_state():
     console = terminal()
-    assert list(streamll.with_progress("abc" and iter("abc"), "Q1", expected=3, console=console)) == [
+    assert list(streams.with_progress("abc" and iter("abc"), "Q1", expected=3, console=console)) == [
         "a", "b", "c",
     ]  # fmt: skip
     text = shown(console)
@@ -117,7 +117,7 @@ def test_a_dumb_terminal_gets_one_line_per_stream(monkeypatch):
 
 def test_nothing_where_nobody_looks():
     console = Console(file=io.StringIO())
-    assert list(streamll.with_progress(iter("ab"), console=console)) == ["a", "b"]
+    assert list(streams.with_progress(iter("ab"), console=console)) == ["a", "b"]
     assert shown(console) == ""
 
 
@@ -128,7 +128,7 @@ def test_a_notebook_is_no_terminal_but_shows_it():
 
 def test_the_terminal_is_restored_when_the_reader_leaves():
     console = terminal()
-    stream = iter(streamll.with_progress(iter("abc"), console=console))
+    stream = iter(streams.with_progress(iter("abc"), console=console))
     next(stream)
     stream.close()
     assert shown(console).rstrip().endswith("\x1b[?25h")

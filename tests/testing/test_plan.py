@@ -36,7 +36,7 @@ def test_splitting_characters_changes_no_byte_and_leaves_no_character_whole(writ
 
 
 @given(WRITES, st.integers(0, 60))
-def test_cutting_at_a_byte_keeps_exactly_so_many_and_then_hangs_up(writes, limit):
+def test_until_bytes_keeps_exactly_that_many_and_then_hangs_up(writes, limit):
     steps = list(until_bytes(writes, limit, reset=True))
     everything = written(writes)
     assert written(steps) == everything[:limit]
@@ -44,7 +44,7 @@ def test_cutting_at_a_byte_keeps_exactly_so_many_and_then_hangs_up(writes, limit
 
 
 @given(st.lists(st.booleans()), st.integers(1, 100))
-def test_gathered_writes_hold_every_frame_once_and_count_it(contents, write_bytes):
+def test_gathered_writes_contain_and_count_every_frame_once(contents, write_bytes):
     frames = [
         WireFrame(b"x" * (7 * number), content=content) for number, content in enumerate(contents)
     ]
@@ -55,7 +55,7 @@ def test_gathered_writes_hold_every_frame_once_and_count_it(contents, write_byte
     assert all(len(step.data) >= write_bytes for step in steps[:-1])
 
 
-def test_any_other_step_ends_a_write():
+def test_a_step_between_frames_ends_a_write():
     frame = WireFrame(b"1", content=True)
     steps = list(
         gathered([Head(200, "x", []), frame, Hold(), frame, frame], FrameWriter(NO_FAULT), 999)
@@ -63,7 +63,7 @@ def test_any_other_step_ends_a_write():
     assert [type(step) for step in steps] == [Head, Write, Hold, Write]
 
 
-def test_pauses_stand_between_chunks_only():
+def test_pauses_are_only_between_chunks():
     first, word, last = WireFrame(b"start"), WireFrame(b"word", content=True), WireFrame(b"end")
     steps = list(paced([first, word, word, word, last], 0.5))
     assert steps == [first, word, Pause(0.5), word, Pause(0.5), word, last]

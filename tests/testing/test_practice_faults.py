@@ -10,10 +10,10 @@ import pytest
 from streamll.testing import Fault, Reply
 
 TEXT = "one two three four five six"
-AT_ONCE = 0.1  # X7
+NOTICE_TIMEOUT_S = 0.1  # X7
 
 
-def broken(**fault) -> Reply:
+def faulty(**fault) -> Reply:
     return Reply(TEXT, fault=Fault(**fault))
 
 
@@ -45,7 +45,7 @@ def test_a_status_comes_with_the_providers_error_body(
     assert practice.requests[0].status == status
 
 
-def test_a_status_can_say_what_the_test_wants_said(practice, ask):
+def test_a_status_can_have_its_own_message_and_error_type(practice, ask):
     practice.script(Fault(status=400, message="Too long.", error_type="context_error"))
     assert ask().json["error"] == {
         "message": "Too long.",
@@ -56,7 +56,7 @@ def test_a_status_can_say_what_the_test_wants_said(practice, ask):
 
 
 def test_refused_stream_options_leave_the_reply_to_the_next_request(practice, ask):
-    practice.script(broken(refuse_stream_options=True), "the next one")
+    practice.script(faulty(refuse_stream_options=True), "the next one")
     refused = ask(stream=True, stream_options={"include_usage": True})
     assert refused.status == 400
     assert "stream_options" in refused.json["error"]["message"]
@@ -64,7 +64,7 @@ def test_refused_stream_options_leave_the_reply_to_the_next_request(practice, as
     assert ask(stream=True).text("openai") == "the next one"
 
 
-def test_a_fault_of_the_server_befalls_every_reply_without_its_own(practice, ask):
+def test_the_servers_fault_applies_to_replies_without_their_own(practice, ask):
     practice.fault = Fault(refuse_stream_options=True)
     practice.script("only once", Reply("another", fault=Fault(crlf=True)))
     practice.respond(lambda request: "ever again")
@@ -76,15 +76,15 @@ def test_a_fault_of_the_server_befalls_every_reply_without_its_own(practice, ask
 
 
 def test_plain_json_is_answered_to_a_request_for_a_stream(practice, ask, wire):
-    practice.script(broken(plain_json=True), TEXT)
+    practice.script(faulty(plain_json=True), TEXT)
     received = ask(wire, stream=True)
     assert received.headers["content-type"] == "application/json"
     assert received.json == ask(wire).json
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_content_type_can_be_wrong(practice, ask, stream):
-    practice.script(broken(content_type="text/html"))
+def test_the_content_type_can_be_overridden(practice, ask, stream):
+    practice.script(faulty(content_type="text/html"))
     assert ask(stream=stream).headers["content-type"] == "text/html"
 
 
@@ -92,8 +92,10 @@ def test_the_content_type_can_be_wrong(practice, ask, stream):
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_it_disconnects_after_so_many_chunks(practice, client, wire, reset):
-    practice.script(broken(disconnect_after=3, reset=reset))
+def test_disconnect_after_closes_the_connection_after_that_many_chunks(
+    practice, client, wire, reset
+):
+    practice.script(faulty(disconnect_after=3, reset=reset))
     client.send(wire, stream=True)
     received = client.receive()
     assert not received.complete
@@ -105,24 +107,28 @@ def test_it_disconnects_after_so_many_chunks(practice, client, wire, reset):
 
 
 @pytest.mark.parametrize("count", [0, 1, 100, 333])
-def test_it_disconnects_after_so_many_bytes(practice, client, wire, count):
-    practice.script(broken(disconnect_after_bytes=count))
+def test_disconnect_after_bytes_closes_the_connection_after_that_many_bytes(
+    practice, client, wire, count
+):
+    practice.script(faulty(disconnect_after_bytes=count))
     client.send(wire, stream=True)
     received = client.receive()
     assert len(received.body) == count
     assert not received.complete
 
 
-def test_a_reply_in_one_piece_is_cut_at_a_byte_too(practice, client):
-    practice.script(broken(disconnect_after_bytes=50))
+def test_disconnect_after_bytes_cuts_a_reply_that_is_not_streamed(practice, client):
+    practice.script(faulty(disconnect_after_bytes=50))
     client.send()
     received = client.receive()
     assert len(received.body) == 50
     assert not received.complete
 
 
-def test_a_reply_in_one_piece_has_nothing_of_an_early_end(practice, client, ask):
-    practice.script(broken(disconnect_after=3), broken(error_after=3), broken(malformed_after=3))
+def test_faults_that_end_a_stream_early_leave_nothing_of_a_reply_that_is_not_streamed(
+    practice, client, ask
+):
+    practice.script(faulty(disconnect_after=3), faulty(error_after=3), faulty(malformed_after=3))
     client.send()
     with pytest.raises(ConnectionError):
         client.head()
@@ -131,8 +137,8 @@ def test_a_reply_in_one_piece_has_nothing_of_an_early_end(practice, client, ask)
         _ = ask().json
 
 
-def test_an_error_ends_the_stream_in_the_providers_form(practice, ask, wire):
-    practice.script(broken(error_after=2, message="Boom.", error_type="bad_day"))
+def test_error_after_ends_the_stream_with_the_providers_error_frame(practice, ask, wire):
+    practice.script(faulty(error_after=2, message="Boom.", error_type="bad_day"))
     received = ask(wire, stream=True)
     assert received.complete
     assert received.text(wire) == "one two"
@@ -153,8 +159,8 @@ def test_an_error_ends_the_stream_in_the_providers_form(practice, ask, wire):
         assert json.loads(last) == {"type": "error", "error": error}
 
 
-def test_one_frame_is_malformed_and_the_others_are_not(practice, ask, wire):
-    practice.script(broken(malformed_after=2))
+def test_malformed_after_breaks_exactly_one_frame(practice, ask, wire):
+    practice.script(faulty(malformed_after=2))
     received = ask(wire, stream=True)
     assert received.complete
     bad = []
@@ -170,32 +176,32 @@ def test_one_frame_is_malformed_and_the_others_are_not(practice, ask, wire):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_silence_has_no_status_line_and_the_clients_leaving_is_seen_at_once(
+def test_a_silent_reply_sends_no_status_line_and_notices_a_disconnect_at_once(
     practice, client, stream
 ):
-    practice.script(broken(silent=True))
+    practice.script(faulty(silent=True))
     client.send(stream=stream)
     [request] = practice.wait_for_requests(1)
     request.wait_held()
     assert request.status is None
     left = time.monotonic()
     client.close()
-    assert request.wait_closed() - left < AT_ONCE
+    assert request.wait_closed() - left < NOTICE_TIMEOUT_S
     assert request.over
 
 
 def test_a_silent_reply_can_be_released(practice, client):
-    practice.script(broken(silent=True))
+    practice.script(faulty(silent=True))
     client.send(stream=True)
     practice.wait_for_requests(1)[0].wait_held()
     practice.release()
     assert client.receive().text("openai") == TEXT
 
 
-def test_a_stall_comes_after_exactly_so_many_chunks_and_leaving_is_seen_at_once(
+def test_stall_after_stops_after_that_many_chunks_and_notices_a_disconnect_at_once(
     practice, client, wire
 ):
-    practice.script(broken(stall_after=4))
+    practice.script(faulty(stall_after=4))
     client.send(wire, stream=True)
     received = client.head()
     while received.text(wire) != "one two three four":
@@ -205,12 +211,12 @@ def test_a_stall_comes_after_exactly_so_many_chunks_and_leaving_is_seen_at_once(
     assert request.chunks_sent == 4
     left = time.monotonic()
     client.close()
-    assert request.wait_closed() - left < AT_ONCE
+    assert request.wait_closed() - left < NOTICE_TIMEOUT_S
     assert request.finished_at is None
 
 
-def test_keep_alive_comments_are_all_that_comes(practice, client):
-    practice.script(broken(keepalive=0.005))
+def test_keepalive_sends_nothing_but_comments(practice, client):
+    practice.script(faulty(keepalive=0.005))
     client.send(stream=True)
     received = client.head()
     assert received.status == 200
@@ -221,8 +227,8 @@ def test_keep_alive_comments_are_all_that_comes(practice, client):
     assert received.text("openai") == TEXT
 
 
-def test_keep_alive_comments_fill_a_stall(practice, client):
-    practice.script(broken(keepalive=0.005, stall_after=2))
+def test_keepalive_sends_comments_during_a_stall(practice, client):
+    practice.script(faulty(keepalive=0.005, stall_after=2))
     client.send(stream=True)
     received = client.head()
     while b": keep-alive\n\n" not in received.chunks[-2:]:
@@ -231,20 +237,20 @@ def test_keep_alive_comments_fill_a_stall(practice, client):
     request = practice.requests[0]
     left = time.monotonic()
     client.close()
-    assert request.wait_closed() - left < AT_ONCE
+    assert request.wait_closed() - left < NOTICE_TIMEOUT_S
 
 
 # --- unusual but legal --------------------------------------------------------------------------
 
 
-def test_lines_can_end_in_cr_lf(practice, ask, wire):
-    practice.script(broken(crlf=True))
+def test_crlf_ends_lines_in_cr_lf(practice, ask, wire):
+    practice.script(faulty(crlf=True))
     received = ask(wire, stream=True)
     assert received.body.count(b"\n") == received.body.count(b"\r\n") > 0
     assert received.text(wire) == TEXT
 
 
-def test_characters_can_be_cut_across_writes(practice, ask, wire):
+def test_split_characters_cuts_every_multi_byte_character_across_writes(practice, ask, wire):
     text = "añb 漢字 👋!"
     practice.script(Reply(text, fault=Fault(split_characters=True), chunk="whole"))
     received = ask(wire, stream=True)
@@ -253,8 +259,8 @@ def test_characters_can_be_cut_across_writes(practice, ask, wire):
     assert len(inside) == sum(not character.isascii() for character in received.body.decode())
 
 
-def test_lines_can_be_200_kb_long(practice, ask, wire):
-    practice.script(broken(line_length=200_000))
+def test_line_length_pads_lines_to_200_kb(practice, ask, wire):
+    practice.script(faulty(line_length=200_000))
     received = ask(wire, stream=True)
     lengths = [len(data) for _, data in received.events if data != "[DONE]"]
     assert set(lengths) == {200_000}

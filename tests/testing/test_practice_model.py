@@ -113,7 +113,7 @@ def test_every_type_that_a_prompt_describes_is_answered_with_a_value_of_it(pract
 
 
 @pytest.mark.parametrize("adapter", ["chat", "json"])
-def test_what_a_json_schema_says_is_kept(practice, lm, adapter):
+def test_values_satisfy_the_json_schema_of_the_prompt(practice, lm, adapter):
     class Everything(dspy.Signature):
         question: str = dspy.InputField()
         bounded: Bounded = dspy.OutputField()
@@ -131,7 +131,7 @@ def test_what_a_json_schema_says_is_kept(practice, lm, adapter):
 
 
 @pytest.mark.parametrize("wire", ["openai", "responses"])
-def test_a_schema_of_structured_outputs_says_what_baml_leaves_out(practice, wire):
+def test_a_structured_output_schema_supplies_what_baml_leaves_out(practice, wire):
     class Colored(dspy.Signature):
         question: str = dspy.InputField()
         color: Color = dspy.OutputField()
@@ -153,7 +153,7 @@ def test_a_plain_question_gets_a_plain_answer(practice):
     assert text.startswith("This is the practice model speaking, and you asked about lighthouse.")
 
 
-def test_a_question_without_words_is_answered_too(practice, lm):
+def test_a_question_without_words_is_answered(practice, lm):
     assert "asked about this" in dspy.Predict("question -> answer")(question="?").answer
 
 
@@ -162,7 +162,7 @@ def test_candidates_of_n_differ(ask):
     assert len({choice["message"]["content"] for choice in outputs}) == 2
 
 
-def test_thinking_is_switched_on_by_the_request(practice, ask):
+def test_the_reply_has_thinking_only_if_the_request_enables_it(practice, ask):
     on = {
         "openai": {"reasoning_effort": "low"},
         "responses": {"reasoning": {"summary": "auto"}},
@@ -202,7 +202,7 @@ def trajectory(question: str, *tools, **options) -> tuple[dict, str]:
     return said.trajectory, said.answer
 
 
-def test_a_react_agent_uses_the_fitting_tool_first_then_another_then_finishes(
+def test_a_react_agent_uses_the_best_matching_tool_then_another_then_finishes(
     practice, lm, adapter
 ):
     steps, answer = trajectory("What is the weather in Paris?", search_archive, weather, multiply)
@@ -214,7 +214,7 @@ def test_a_react_agent_uses_the_fitting_tool_first_then_another_then_finishes(
     assert len(practice.requests) == 4
 
 
-def test_arguments_come_from_the_question(practice, lm):
+def test_tool_arguments_are_taken_from_the_question(practice, lm):
     steps, answer = trajectory("Multiply 12 by 7, please", search_archive, multiply)
     assert (steps["tool_args_0"], steps["observation_0"]) == ({"a": 12, "b": 7}, 84)
     assert "84" in answer
@@ -264,7 +264,7 @@ def test_tools_in_a_signature_are_called_natively_or_in_text(practice, wire, mod
     assert ("tools" in practice.requests[0].body) == (model != "one-without-native-tools")
 
 
-def test_after_a_tools_result_the_practice_model_answers(ask, practice):
+def test_the_practice_model_answers_after_a_tool_result(ask, practice):
     tool = {"type": "function", "function": {"name": "clock", "parameters": {}}}
     result = {"role": "tool", "tool_call_id": "c", "content": "It is noon"}
     asked = {"role": "user", "content": "What time is it?"}
@@ -278,7 +278,7 @@ def test_after_a_tools_result_the_practice_model_answers(ask, practice):
 # --- notations ----------------------------------------------------------------------------------
 
 
-def test_notations_that_cannot_be_read_are_unknown_not_an_error():
+def test_unreadable_type_notations_are_unknown_types_not_errors():
     assert type_expression("list[") == {"type": "unknown"}
     assert type_expression("Person") == {"type": "unknown"}
     assert type_expression("lambda: 0") == {"type": "unknown"}

@@ -49,12 +49,12 @@ def test_a_reply_function_that_raises_is_an_error_the_client_can_read(practice, 
     assert "cannot write a object" in messages[2]
 
 
-def test_what_cannot_be_a_reply_is_refused_where_it_is_scripted(practice):
+def test_an_invalid_reply_raises_where_it_is_scripted(practice):
     with pytest.raises(TypeError, match="a reply is a Reply, a Fault"):
         practice.script(7)
 
 
-def test_chunk_pace_and_packets_are_the_servers_unless_the_reply_has_its_own(practice, ask):
+def test_a_reply_overrides_the_servers_chunk_pace_and_packets(practice, ask):
     practice.chunk, practice.packets = 2, True
     practice.script("abcd", Reply("abcd", chunk=1), Reply("abcd", packets=False))
     by_two, by_one, at_once = (ask(stream=True) for _ in range(3))
@@ -63,7 +63,7 @@ def test_chunk_pace_and_packets_are_the_servers_unless_the_reply_has_its_own(pra
     assert len(at_once.chunks) == 1
 
 
-def test_a_pace_is_kept_between_chunks(practice, ask, wire):
+def test_chunks_are_sent_at_the_given_pace(practice, ask, wire):
     practice.script(Reply("one two three four five", pace=0.02))
     received = ask(wire, stream=True)
     sent = practice.requests[0]
@@ -82,7 +82,7 @@ def test_chunks_are_sent_exactly_as_given(practice, ask, wire):
 # --- holds --------------------------------------------------------------------------------------
 
 
-def test_a_held_reply_goes_on_when_released(practice, client, wire):
+def test_a_held_reply_resumes_when_released(practice, client, wire):
     practice.script(Reply("one two three", hold_after=2))
     client.send(wire, stream=True)
     [held] = practice.wait_for_requests(1)
@@ -108,7 +108,7 @@ def test_a_reply_can_be_held_at_several_places_and_released_before_it_gets_there
     assert client.receive().text("openai") == "one two three"
 
 
-def test_a_reply_in_one_piece_is_held_before_that_piece(practice, client):
+def test_a_reply_that_is_not_streamed_is_held_before_its_body(practice, client):
     practice.script(Reply("one", hold_after=5))
     client.send()
     [held] = practice.wait_for_requests(1)
@@ -121,7 +121,7 @@ def test_a_reply_in_one_piece_is_held_before_that_piece(practice, client):
 # --- what is recorded ---------------------------------------------------------------------------
 
 
-def test_a_request_is_recorded_with_what_became_of_it(practice, ask, wire):
+def test_a_request_is_recorded_with_the_progress_of_its_reply(practice, ask, wire):
     practice.script("one two three", "whole")
     before = time.monotonic()
     streamed = ask(wire, stream=True)
@@ -157,7 +157,7 @@ def test_credentials_are_never_recorded_and_prompts_are_not_in_the_repr(practice
     assert repr(recorded).startswith("<POST /v1/chat/completions 200: 1 chunks, ")
 
 
-def test_waiting_is_bounded_and_says_what_for(practice, client):
+def test_a_wait_that_times_out_names_what_it_waited_for(practice, client):
     with pytest.raises(TimeoutError, match=r"after 0.01 s still waiting for 1 requests: \[\]"):
         practice.wait_for_requests(1, timeout=0.01)
     practice.script(Reply("x", hold_after=0))
@@ -172,7 +172,7 @@ def test_waiting_is_bounded_and_says_what_for(practice, client):
     assert practice.wait_for(lambda: practice.requests) == [held]
 
 
-def test_a_client_that_leaves_while_it_is_written_to_is_seen_at_once(practice, client):
+def test_a_disconnect_during_a_reply_is_noticed_at_once(practice, client):
     """X7: also when the socket's buffers are full."""
     practice.script(Reply(chunks=["x" * 1000] * 20_000))
     client.send(stream=True)
@@ -196,7 +196,7 @@ def test_a_slow_reader_holds_the_server_back(practice, client):
     assert slow.chunks_sent == 20_000
 
 
-def test_the_log_is_told_of_every_reply_once_it_is_over():
+def test_log_is_called_once_for_every_finished_reply():
     logged = []
     with PracticeServer(log=lambda record: logged.append((record.path, record.status))) as server:
         client = RawClient(server)
@@ -227,7 +227,7 @@ def test_a_connection_serves_many_requests(practice, wire):
     assert len(practice.requests) == 3
 
 
-def test_requests_sent_ahead_are_answered_in_turn(practice, client):
+def test_pipelined_requests_are_answered_in_order(practice, client):
     practice.script(Reply("one", hold_after=0), "two", "three")
     client.send(stream=True)
     [held] = practice.wait_for_requests(1)
@@ -238,14 +238,14 @@ def test_requests_sent_ahead_are_answered_in_turn(practice, client):
     assert [client.receive().text("openai") for _ in range(3)] == ["one", "two", "three"]
 
 
-def test_a_connection_that_is_not_to_be_kept_is_closed_by_the_server(practice, client):
+def test_connection_close_closes_the_connection(practice, client):
     client.send_raw("POST", "/v1/messages", b'{"messages": []}', connection="close")
     assert client.receive().status == 200
     assert client.file.read() == b""
     assert practice.requests[0].client_closed_at is None
 
 
-def test_a_client_that_waits_for_100_continue_gets_it(practice, client):
+def test_expect_100_continue_is_answered(practice, client):
     path, body = request("openai")
     data = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {len(data)}"
@@ -255,7 +255,7 @@ def test_a_client_that_waits_for_100_continue_gets_it(practice, client):
     assert client.receive().status == 200
 
 
-def test_paths_work_with_any_prefix(practice, client):
+def test_any_path_prefix_is_accepted(practice, client):
     _, body = request("openai")
     for prefix in ("", "/v1", "/openai/deployments/x"):
         client.send_raw("POST", f"{prefix}/chat/completions", json.dumps(body).encode())
@@ -274,7 +274,7 @@ def test_paths_work_with_any_prefix(practice, client):
         ("POST", "/v1/messages", b'{"messages": [{"content": 1}, 2]}', 400),
     ],
 )
-def test_what_it_cannot_answer_is_an_error_with_a_reason(
+def test_unanswerable_requests_get_an_error_with_a_reason(
     practice, client, method, path, body, status
 ):
     client.send_raw(method, path, body)
@@ -283,7 +283,7 @@ def test_what_it_cannot_answer_is_an_error_with_a_reason(
     assert received.json["error"]["message"].startswith("The practice server ")
 
 
-def test_what_is_not_http_is_a_400(practice, client):
+def test_invalid_http_gets_status_400(practice, client):
     client.socket.sendall(b"hello\r\n\r\n")
     assert client.head().status == 400
 
@@ -326,7 +326,7 @@ def room_for_sockets(count: int):
 # --- starting and stopping ----------------------------------------------------------------------
 
 
-def test_stopping_drops_connections_and_what_was_recorded_stays(practice, client):
+def test_stop_drops_connections_and_keeps_the_records(practice, client):
     practice.script(Reply("one two", hold_after=1))
     client.send(stream=True)
     [held] = practice.wait_for_requests(1)
@@ -349,12 +349,12 @@ def test_a_stopped_server_can_start_again_at_the_same_port(practice, ask):
         practice.start()
 
 
-def test_a_port_in_use_is_an_error_where_the_server_is_started(practice):
+def test_a_port_in_use_raises_in_start(practice):
     with pytest.raises(OSError, match="in use"):
         PracticeServer(port=practice.port).start()
 
 
-def test_in_the_foreground_it_serves_until_interrupted():
+def test_serve_forever_serves_until_interrupted():
     code = (
         "from streamll.testing import PracticeServer\n"
         "server = PracticeServer()\n"
@@ -376,6 +376,6 @@ def test_in_the_foreground_it_serves_until_interrupted():
     assert (out, err, process.returncode) == ("over\n", "", 0)
 
 
-def test_importing_it_does_not_import_dspy():
+def test_importing_streamll_testing_does_not_import_dspy():
     code = "import sys, streamll.testing; sys.exit('dspy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

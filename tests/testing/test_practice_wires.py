@@ -106,7 +106,7 @@ def folded_message(parts: list[dict]) -> dict:
 
 @pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
 @pytest.mark.parametrize("chunk", ["token", 1, "whole"])
-def test_streamed_and_whole_a_reply_is_the_same(practice, ask, wire, reply, chunk):
+def test_a_streamed_reply_folds_to_the_unstreamed_one(practice, ask, wire, reply, chunk):
     """X3: what a capture compares is equal before it begins."""
     practice.chunk = chunk
     practice.script(reply, reply)
@@ -133,7 +133,7 @@ def test_a_reply_may_have_an_id_and_a_time_of_its_own(practice, ask):
 # --- as documented ------------------------------------------------------------------------------
 
 
-def test_chat_chunks_are_openais(practice, ask):
+def test_chat_completion_chunks_are_byte_for_byte_as_openai_sends_them(practice, ask):
     practice.script(Reply("Hello there", usage=Usage(9, 2, cached_tokens=4, reasoning_tokens=1)))
     received = ask(stream=True, stream_options={"include_usage": True})
     key = received.data[0]["id"].removeprefix("chatcmpl-")
@@ -164,7 +164,7 @@ def test_without_include_usage_no_chat_chunk_mentions_usage(practice, ask):
     assert all("usage" not in part for part in received.data)
 
 
-def test_candidates_of_n_come_by_turns_and_those_not_given_repeat_the_first(practice, ask):
+def test_candidates_are_interleaved_and_missing_ones_repeat_the_first(practice, ask):
     practice.script(*[Reply("one a", candidates=["two b"])] * 2)
     whole = ask(n=3).json
     assert [c["message"]["content"] for c in whole["choices"]] == ["one a", "two b", "one a"]
@@ -175,7 +175,7 @@ def test_candidates_of_n_come_by_turns_and_those_not_given_repeat_the_first(prac
     assert "".join(choice["delta"].get("content") or "" for choice in second) == "two b"
 
 
-def test_logprobs_come_when_asked_for_and_agree(practice, ask):
+def test_requested_logprobs_are_the_same_streamed_and_unstreamed(practice, ask):
     practice.script("one two", "one two")
     whole = ask(logprobs=True, top_logprobs=2).json["choices"][0]["logprobs"]["content"]
     streamed = ask(logprobs=True, top_logprobs=2, stream=True).data
@@ -184,7 +184,7 @@ def test_logprobs_come_when_asked_for_and_agree(practice, ask):
     assert [token["token"] for token in whole] == ["one", " two"]
 
 
-def test_responses_events_are_openais(practice, ask):
+def test_responses_events_have_openais_order(practice, ask):
     practice.script(
         Reply("Hi.", thinking="Hm.", tool_calls=[ToolCall("clock", {"zone": 1})], chunk="whole")
     )
@@ -224,7 +224,7 @@ def test_a_response_cut_by_its_token_limit_is_incomplete(practice, ask):
     assert last["response"]["incomplete_details"] == {"reason": "max_output_tokens"}
 
 
-def test_message_events_are_anthropics(practice, ask):
+def test_message_events_have_anthropics_order(practice, ask):
     practice.script(
         Reply("Hi.", thinking="Hm.", tool_calls=[ToolCall("clock", {"zone": 1})], chunk="whole")
     )
@@ -255,13 +255,13 @@ def test_message_events_are_anthropics(practice, ask):
     assert received.data[-2]["delta"] == {"stop_reason": "tool_use", "stop_sequence": None}
 
 
-def test_anthropic_counts_cached_tokens_apart_from_the_input(practice, ask):
+def test_anthropic_input_tokens_exclude_cached_tokens(practice, ask):
     practice.script(Reply("x", usage=Usage(100, 5, cached_tokens=40)))
     usage = ask("anthropic").json["usage"]
     assert (usage["input_tokens"], usage["cache_read_input_tokens"]) == (60, 40)
 
 
-def test_tool_arguments_that_are_no_json_stay_as_they_are_where_the_wire_has_text(practice, ask):
+def test_tool_arguments_that_are_not_json_are_sent_unchanged_where_the_wire_has_text(practice, ask):
     practice.respond(lambda request: Reply(tool_calls=[ToolCall("clock", '{"zone": ')]))
     message = ask().json["choices"][0]["message"]
     assert message["tool_calls"][0]["function"]["arguments"] == '{"zone": '
@@ -270,7 +270,7 @@ def test_tool_arguments_that_are_no_json_stay_as_they_are_where_the_wire_has_tex
     assert "".join(delta.get("partial_json", "") for delta in deltas) == '{"zone": '
 
 
-def test_conversations_of_every_wire_are_read_alike(practice, ask):
+def test_conversations_of_all_wires_are_recorded_alike(practice, ask):
     system, asked, said, result = "Be brief.", "Why?", "Let me look.", "Because."
     ask(
         messages=[
@@ -312,7 +312,7 @@ def sdk(practice):
         yield client
 
 
-def test_the_openai_sdk_assembles_a_streamed_completion_equal_to_the_whole_one(practice, sdk):
+def test_the_openai_sdk_assembles_a_streamed_completion_equal_to_the_unstreamed_one(practice, sdk):
     practice.script(RICH, RICH)
     asked = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
     whole = sdk.chat.completions.create(**asked)
@@ -332,7 +332,7 @@ def test_the_openai_sdk_assembles_a_streamed_completion_equal_to_the_whole_one(p
         assert ours.id == theirs.id
 
 
-def test_the_openai_sdk_assembles_a_streamed_response_equal_to_the_whole_one(practice, sdk):
+def test_the_openai_sdk_assembles_a_streamed_response_equal_to_the_unstreamed_one(practice, sdk):
     practice.script(RICH, RICH)
     whole = sdk.responses.create(model="m", input="Hi")
     with sdk.responses.stream(model="m", input="Hi") as stream:
@@ -369,7 +369,7 @@ ENGINES = [
 
 
 @pytest.mark.parametrize(("wire", "engine"), ENGINES)
-def test_dspys_engines_read_everything_a_reply_has(practice, wire, engine):
+def test_dspys_engines_read_every_part_of_a_reply(practice, wire, engine):
     practice.script(RICH)
     lm = practice.lm(wire, model="gpt-4o-mini", engine=engine)
     [output] = lm("Hi")

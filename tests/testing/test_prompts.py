@@ -53,7 +53,7 @@ def messages_of(adapter, signature=Everything, demos=(), **inputs) -> list[Promp
 @pytest.mark.parametrize(
     ("adapter", "asked"), [("chat", "chat"), ("json", "json"), ("xml", "xml"), ("baml", "json")]
 )
-def test_the_format_the_fields_and_the_inputs_are_read(adapter, asked):
+def test_format_fields_and_inputs_are_read_from_the_prompt(adapter, asked):
     prompt = read_prompt(messages_of(ADAPTERS[adapter]()))
     assert prompt.format == asked
     assert [(field.name, field.type) for field in prompt.fields] == [
@@ -69,7 +69,7 @@ def test_the_format_the_fields_and_the_inputs_are_read(adapter, asked):
 
 
 @pytest.mark.parametrize("adapter", ["chat", "json", "xml"])
-def test_demonstrations_and_a_history_before_the_question_do_not_disturb(adapter):
+def test_demonstrations_and_history_before_the_question_are_skipped(adapter):
     class Turn(dspy.Signature):
         history: dspy.History = dspy.InputField()
         question: str = dspy.InputField()
@@ -85,7 +85,7 @@ def test_demonstrations_and_a_history_before_the_question_do_not_disturb(adapter
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_rendered_fields_are_what_the_adapter_parses(adapter):
+def test_the_adapter_parses_rendered_fields_back(adapter):
     values: dict[str, Any] = {
         "text": 'Lines,\n"quotes", <tags> & [[0]]',
         "number": 3,
@@ -113,7 +113,7 @@ def test_a_two_step_prompt_is_a_plain_question():
     assert prompt.fields == ()
 
 
-def test_plain_values_are_written_as_models_write_them():
+def test_values_are_rendered_as_models_write_them():
     assert [as_text(value) for value in (True, None, 3)] == ["True", "None", "3"]
     assert as_text(["é", 1]) == '["é", 1]'
     assert render({"a": "one", "b": 2}, "text") == "one\n\n2"
@@ -121,6 +121,6 @@ def test_plain_values_are_written_as_models_write_them():
         as_text(object())
 
 
-def test_the_examples_in_the_docstrings_are_true():
+def test_docstring_examples_of_prompts_and_replies_hold():
     assert doctest.testmod(sys.modules["streamll.testing.prompts"]).failed == 0
     assert doctest.testmod(sys.modules["streamll.testing.replies"]).failed == 0

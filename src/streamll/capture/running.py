@@ -12,7 +12,6 @@ import contextvars
 import inspect
 import threading
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,10 +19,11 @@ import dspy
 
 from streamll.capture.policy.attempts import timeout_behind
 from streamll.capture.policy.call import CallPolicy
-from streamll.capture.policy.silence import grace
-from streamll.capture.run.enter import captured, inputs_of, watched_sinks
+from streamll.capture.policy.idle_timer import grace
+from streamll.capture.run.enter import captured, inputs_of
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import output_fields
+from streamll.capture.run.options import watched_sinks
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope, current_scope
 from streamll.configuration import Receiver, configuration
@@ -43,6 +43,9 @@ from streamll.flow.timers import Timer, timers
 
 DEFAULTS = StreamConfig()
 
+CANCEL_GRACE_S = 5.0
+"""How long the stream of a cancelled program stays open for its last events: a tool may block."""
+
 
 class ProgramRun:
     """One run of a program for one reader: what the sync and the async shell share."""
@@ -56,12 +59,13 @@ class ProgramRun:
         keep_text: bool,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        *,
+        read: bool = True,
     ) -> None:
         self.program = program
         self.args = args
         self.kwargs = kwargs
         self.config = config or DEFAULTS
-        self.ahead: deque[Event] = deque()  # taken from the channel, not read yet
         self.channel: Channel[Event] = Channel(
             self.config.buffer_size, self.config.overflow, name="stream"
         )
@@ -80,12 +84,9 @@ class ProgramRun:
             run,
             program,
             parent=outer,
-            receivers=(
-                *receivers,
-                _Failing(self) if self.config.overflow == "fail" else self.channel,
-            ),
+            receivers=(*receivers, *self._reader()) if read else receivers,
             selection=selection,
-            governor=CallPolicy(config, self.expire) if config is not None else None,
+            policy=CallPolicy(config, self.expire) if config is not None else None,
         )
         self.value: Any = None
         self.succeeded = False
@@ -100,7 +101,10 @@ class ProgramRun:
     def is_async(self) -> bool:
         if isinstance(self.program, dspy.Module):
             return "aforward" in vars(self.program) or hasattr(type(self.program), "aforward")
-        return inspect.iscoroutinefunction(self.program)
+        if isinstance(self.program, dspy.BaseLM):  # its ``acall`` may have nothing behind it
+            return False
+        acall = getattr(type(self.program), "acall", None)
+        return inspect.iscoroutinefunction(acall or self.program)
 
     def perform(self) -> None:
         """Run the program here, in this thread."""
@@ -187,12 +191,22 @@ class ProgramRun:
             self.view.feed(event)
         return event
 
+    def _reader(self) -> tuple[Receiver, ...]:
+        return (_Failing(self) if self.config.overflow == "fail" else self.channel,)
+
     def leave(self) -> None:
         """The reader has gone: stop the program unless it has ended."""
         self.channel.abandon()
-        self.ahead.clear()
-        if self.ended:
-            return
+        if not self.ended:
+            self._stop()
+
+    def cancel(self) -> None:
+        """Stop the program unless it has ended; its last events can still be read."""
+        if not self.ended:
+            self._stop()
+            timers.at(time.monotonic() + CANCEL_GRACE_S, self._end_without_program)
+
+    def _stop(self) -> None:
         self.left = True
         self.scope.cancel()
         if self._cancel_task is not None:

@@ -1,4 +1,4 @@
-"""One question under way, and what ``iModel.invoke`` gives: an awaitable, and the outcome."""
+"""What ``iModel.invoke`` gives: an awaitable, and the call with its outcome."""
 
 from __future__ import annotations
 
@@ -7,71 +7,8 @@ from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from enum import Enum
 from typing import Any
 
-from streamll import AsyncStream, Stream, StreamConfig, stream
 from streamll.chat.question import Question
 from streamll.chat.reply import Reply
-from streamll.chat.runner import ModelRunner
-from streamll.configuration import Receiver
-
-
-class PendingCall:
-    """Enter it, ``with`` or ``async with``, once: that asks the question.
-
-    The block gets the events of the run; ``reply`` is filled meanwhile.
-    """
-
-    def __init__(
-        self,
-        runner: ModelRunner,
-        question: Question,
-        config: StreamConfig,
-        sinks: tuple[Receiver, ...],
-        name: str,
-        *,
-        streamed: bool = True,
-    ) -> None:
-        self.question = question
-        self.reply = Reply()
-        self._runner = runner
-        self._config = config
-        self._sinks = (*sinks, self.reply)
-        self._fields = "*" if streamed else None
-        self._name = name
-        self._call: Any = None
-
-    def __enter__(self) -> Stream:
-        ask, question, reply = self._runner.ask, self.question, self.reply
-
-        def program() -> Reply:
-            return ask(question, reply)
-
-        events: Stream = self._opened(program).__enter__()
-        return events
-
-    def __exit__(self, *raised: object) -> None:
-        self._call.__exit__(*raised)
-
-    async def __aenter__(self) -> AsyncStream:
-        ask, question, reply = self._runner.ask_async, self.question, self.reply
-
-        async def program() -> Reply:
-            return await ask(question, reply)
-
-        events: AsyncStream = await self._opened(program).__aenter__()
-        return events
-
-    async def __aexit__(self, *raised: object) -> None:
-        await self._call.__aexit__(*raised)
-
-    def _opened(self, program: Any) -> Any:
-        """``program`` must not hold this object, so that dropping the events stops the program."""
-        if self._call is not None:
-            raise TypeError("a question is asked once; ask again for another answer")
-        program.__name__ = self._name
-        self._call = stream(
-            program, fields=self._fields, config=self._config, sinks=self._sinks, keep_text=False
-        )()
-        return self._call
 
 
 class Status(str, Enum):
@@ -105,10 +42,11 @@ class Execution:
 class Calling:
     """One question and its outcome. A failure is kept, not raised, until ``text`` is read."""
 
-    def __init__(self, pending: PendingCall) -> None:
-        self.question = pending.question
+    def __init__(self, call: Any) -> None:
+        self.question: Question = call.program.question
         self.execution = Execution()
-        self._pending = pending
+        self._reply: Reply = call.program.reply
+        self._call = call  # what ``streamll.stream(…)()`` gives
 
     @property
     def text(self) -> str:
@@ -120,20 +58,20 @@ class Calling:
     async def run(self) -> Calling:
         """Ask. A failure is kept; being cancelled is raised as well."""
         with self._outcome():
-            async with self._pending as events:
+            async with self._call as events:
                 await events.result()
         return self
 
     def run_sync(self) -> Calling:
         """The same in this thread; Ctrl-C is raised as well."""
-        with self._outcome(), self._pending as events:
+        with self._outcome(), self._call as events:
             events.result()
         return self
 
     @contextlib.contextmanager
     def _outcome(self) -> Iterator[None]:
         """The outcome of the block is the outcome of the call."""
-        execution, reply = self.execution, self._pending.reply
+        execution, reply = self.execution, self._reply
         try:
             yield
         except BaseException as error:

@@ -8,13 +8,12 @@ from typing import Any
 
 import msgspec
 
-from streamll import StreamConfig
-from streamll.chat.calling import Calling, Invocation, PendingCall
-from streamll.chat.hooks import Hooks
+from streamll import StreamConfig, stream
+from streamll.chat.calling import Calling, Invocation
 from streamll.chat.invoke_stream import InvokeStream
 from streamll.chat.providers import route
 from streamll.chat.question import Question
-from streamll.chat.runner import ModelRunner
+from streamll.chat.runner import Hooks, ModelRunner, PendingCall
 from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import ConfigurationError
 from streamll.flow.closing import Closing
@@ -136,7 +135,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         chosen = config or self.config
         if chosen.on_partial == "restart":  # text that was read cannot be taken back
             chosen = replace(chosen, on_partial="fail")
-        return InvokeStream(self._pending(messages, model, options, chosen, sinks))
+        return InvokeStream(self._call(messages, model, options, chosen, sinks))
 
     def events(
         self,
@@ -146,13 +145,13 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         config: StreamConfig | None = None,
         sinks: Iterable[Receiver] = (),
         **options: Any,
-    ) -> PendingCall:
+    ) -> Any:
         """The reply as events: ``with model.events(…) as events:``, or ``async with``.
 
         A ``streamll.stream`` like any other; its ``result()`` is the ``Reply``. Unlike plain
         text it can supersede an attempt that fails in the middle.
         """
-        return self._pending(messages, model, options, config or self.config, sinks)
+        return self._call(messages, model, options, config or self.config, sinks)
 
     def invoke(
         self,
@@ -169,8 +168,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         ``.execution.error``, and ``.text`` raises them.
         """
         chosen = config or self.config
-        pending = self._pending(messages, model, options, chosen, sinks, streamed=False)
-        return Invocation(Calling(pending))
+        return Invocation(Calling(self._call(messages, model, options, chosen, sinks, fields=None)))
 
     def invoke_sync(
         self,
@@ -183,10 +181,9 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
     ) -> Calling:
         """The same, waiting for it in this thread."""
         chosen = config or self.config
-        pending = self._pending(messages, model, options, chosen, sinks, streamed=False)
-        return Calling(pending).run_sync()
+        return Calling(self._call(messages, model, options, chosen, sinks, fields=None)).run_sync()
 
-    def _pending(
+    def _call(
         self,
         messages: Any,
         model: str | None,
@@ -194,22 +191,18 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         config: StreamConfig,
         sinks: Iterable[Receiver],
         *,
-        streamed: bool = True,
-    ) -> PendingCall:
+        fields: str | None = "*",
+    ) -> Any:
+        """The call of a stream whose program asks this question."""
         self._route.check_key(given=self._has_key)
         own = self.backend.config
         question = Question(model or own.model, messages, {**own.options, **options})
         question.request(question.model)  # raises what is wrong with it before anything is sent
         if config.limits is None:
             config = replace(config, limits=self.limits)
-        return PendingCall(
-            self._runner,
-            question,
-            config,
-            (*self.sinks, *checked_sinks(sinks)),
-            self.name,
-            streamed=streamed,
-        )
+        pending = PendingCall(self._runner, question, self.name)
+        receivers = (*self.sinks, *checked_sinks(sinks), pending.reply)
+        return stream(pending, fields=fields, config=config, sinks=receivers, keep_text=False)()
 
     # --- closing ----------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
-"""Asks one model: hooks, the call of its ``dspy.LM``, the reply.
+"""One question's way through a model: hooks, the call of its ``dspy.LM``, the reply.
 
-This is the program of the ``streamll.stream`` that every question is: the stream's config governs
-attempts, timeouts and limits, and its sinks receive the events.
+``PendingCall`` is the program of the ``streamll.stream`` that every question is: the stream's
+config governs attempts, timeouts and limits, and its sinks receive the events.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import dspy
+import msgspec
 from dspy import lm15
 
-from streamll.chat.hooks import Hooks
 from streamll.chat.question import Question
 from streamll.chat.reply import Reply
 from streamll.core.errors import CircuitOpen, ConfigurationError
@@ -28,38 +28,64 @@ CONNECTIONS_PER_LM = 100
 """What DSPy's native engine opens at most; a further request waits for one to be free."""
 
 
-class ModelRunner:
-    """Any number of questions at once, from threads and event loops."""
+class Hooks(msgspec.Struct, frozen=True, kw_only=True):
+    """Functions of the caller's own, called once per question, streamed or not; also ``async``.
 
-    def __init__(self, make_lm: Callable[[], dspy.LM], hooks: Hooks) -> None:
-        self.hooks = hooks
-        self._make_lm = make_lm
-        self._lock = threading.Lock()
-        self.lms = [make_lm()]
-        self._in_use = [0]
+    ``before(question)`` may change the question, and prevents it by raising. ``after(question,
+    reply)`` and ``on_error(question, error)`` run at its end; what they raise is logged and does
+    not reach the caller.
+    """
 
-    def ask(self, question: Question, reply: Reply) -> Reply:
-        """Fill ``reply``.
+    before: Callable[[Question], Any] | None = None
+    after: Callable[[Question, Reply], Any] | None = None
+    on_error: Callable[[Question, BaseException], Any] | None = None
+
+
+class PendingCall:
+    """One question, called from a thread or awaited on an event loop; fills ``reply``.
+
+    It holds no reference to the stream that runs it, so that dropping that stream stops it.
+    """
+
+    def __init__(self, runner: ModelRunner, question: Question, name: str) -> None:
+        self.__name__ = name
+        self.question = question
+        self.reply = Reply()
+        self._runner = runner
+
+    def __call__(self) -> Reply:
+        """Ask.
 
         Raises:
             LM15Error: what the provider or the connection failed with.
             CircuitOpen: the provider is not asked for the time being.
             Exception: what a ``before`` hook raises.
         """
-        asking = self._ask(question, reply, blocking=True)
+        asking = self._runner.ask(self.question, self.reply, blocking=True)
         try:
             asking.send(None)
-        except StopIteration as ended:
-            result: Reply = ended.value
-            return result
+        except StopIteration:
+            return self.reply
         raise RuntimeError("a blocking question suspended")
 
-    async def ask_async(self, question: Question, reply: Reply) -> Reply:
-        """See ``ask``."""
-        return await self._ask(question, reply, blocking=False)
+    async def acall(self) -> Reply:
+        """The same on an event loop."""
+        await self._runner.ask(self.question, self.reply, blocking=False)
+        return self.reply
 
-    async def _ask(self, question: Question, reply: Reply, *, blocking: bool) -> Reply:
-        """Never suspends if ``blocking``."""
+
+class ModelRunner:
+    """The LMs of one model, and the hooks around each call. Safe to use from any thread."""
+
+    def __init__(self, make_lm: Callable[[], dspy.LM], hooks: Hooks) -> None:
+        self.hooks = hooks
+        self.lms = [make_lm()]
+        self._make_lm = make_lm
+        self._in_use = [0]
+        self._lock = threading.Lock()
+
+    async def ask(self, question: Question, reply: Reply, *, blocking: bool) -> None:
+        """Fill ``reply``. Never suspends if ``blocking``."""
         hooks = self.hooks
         try:
             await _call(hooks.before, question, blocking=blocking)
@@ -70,11 +96,10 @@ class ModelRunner:
         finally:
             reply.ended = time.monotonic()
         await _call_quietly(hooks.after, question, reply, blocking=blocking)
-        return reply
 
     async def _response(self, question: Question, *, blocking: bool) -> lm15.Response:
-        # The history would keep every message; ``send_stream`` would stream this reply into the
-        # output of a ``dspy.streamify`` around the caller.
+        # DSPy's history would keep every message; with its ``send_stream`` the reply would also
+        # go into the output of a ``dspy.streamify`` around the caller.
         with self._free_lm() as free, dspy.context(disable_history=True, send_stream=None):
             provider, _, model = free.model.partition("/")
             other = model != question.model
@@ -88,7 +113,7 @@ class ModelRunner:
 
     @contextmanager
     def _free_lm(self) -> Iterator[dspy.LM]:
-        """An LM with a free connection: a further one where all are in use."""
+        """An LM with a free connection; a new one if all connections are in use."""
         with self._lock:
             free = (i for i, used in enumerate(self._in_use) if used < CONNECTIONS_PER_LM)
             index = next(free, len(self.lms))

@@ -8,10 +8,12 @@ import sys
 import threading
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from streamll.cli.models import AUTO, PRACTICE, chat_model
-from streamll.cli.problem import Problem, in_one_line
+import typer
+
+from streamll.cli.command import BaseURL, Pace, Problem, in_one_line
+from streamll.cli.models import AUTO, PACE_S, PRACTICE, chat_model
 from streamll.cli.typing_out import LEAST_WIDTH, TypingOut
 from streamll.core.errors import StreamllError
 from streamll.core.events import Event, LMWaiting
@@ -20,9 +22,8 @@ from streamll.terminal.text import amount, clean, head, one_line, seconds
 from streamll.terminal.wrap import fold
 
 if TYPE_CHECKING:
-    from streamll.chat.branch import Branch
     from streamll.chat.model import iModel
-    from streamll.chat.session import Session
+    from streamll.chat.session import Branch, Session
     from streamll.chat.turns import TurnStream
 
 MAIN = "main"
@@ -41,25 +42,48 @@ Ctrl-C stops a reply and keeps the partial text; Ctrl-D quits.
 /quit           quit"""
 
 
-def run_chat(
-    name: str | None, base_url: str | None, system: str | None, file: Path | None, pace: float
+def chat(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="provider/model, e.g. openai/gpt-4o-mini, or practice. Default: the provider "
+            "whose key is in the environment, else a practice model on this machine.",
+        ),
+    ] = None,
+    base_url: BaseURL = None,
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="How the model is to behave.")
+    ] = None,
+    session: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", dir_okay=False, help="Go on where this file ends, and keep it so."
+        ),
+    ] = None,
+    pace: Pace = PACE_S,
 ) -> None:
+    """Talk with a model."""
+    with chat_model(model or AUTO, base_url, pace) as imodel:
+        _converse(imodel, session, system, is_default=model is None)
+
+
+def _converse(model: iModel, file: Path | None, system: str | None, *, is_default: bool) -> None:
     """Converse until the user quits."""
-    with chat_model(name or AUTO, base_url, pace) as model:
-        session = _session(file, system)
-        screen = Screen()
-        if model.name == PRACTICE and name is None:
-            screen.say(
-                "No key in the environment, so a practice model on this machine answers; "
-                "streamll chat --model openai/gpt-4o-mini asks a real one.",
-                "dim",
-            )
-        conversation = Conversation(model, session, screen, file)
-        screen.say(f"{clean(model.name)} · /help lists the commands, Ctrl-D quits", "dim")
-        try:
-            conversation.run()
-        finally:
-            model.close()
+    session = _session(file, system)
+    screen = Screen()
+    if model.name == PRACTICE and is_default:
+        screen.say(
+            "No key in the environment, so a practice model on this machine answers; "
+            "streamll chat --model openai/gpt-4o-mini asks a real one.",
+            "dim",
+        )
+    conversation = Conversation(model, session, screen, file)
+    screen.say(f"{clean(model.name)} · /help lists the commands, Ctrl-D quits", "dim")
+    try:
+        conversation.run()
+    finally:
+        model.close()
 
 
 def _session(file: Path | None, system: str | None) -> Session:

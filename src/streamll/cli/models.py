@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from streamll.cli.problem import Problem
+from streamll.cli.command import Problem
 from streamll.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ DEFAULT_MODELS = {
 def language_model(name: str, base_url: str | None, pace: float = PACE_S) -> Iterator[Any]:
     """A ``dspy.LM`` for ``name``, without DSPy's cache, since a cached answer does not stream."""
     if name == PRACTICE:
-        with _practice_server(base_url, pace) as server:
+        with practice_server(base_url, pace) as server:
             yield server.lm()
         return
     import dspy
@@ -58,7 +58,7 @@ def chat_model(name: str, base_url: str | None, pace: float = PACE_S) -> Iterato
     if name == AUTO:
         name = _model_with_key(PROVIDERS) or PRACTICE
     if name == PRACTICE:
-        with _practice_server(base_url, pace) as server:
+        with practice_server(base_url, pace) as server:
             yield iModel(PRACTICE, "practice-model", base_url=server.openai_url, name=PRACTICE)
         return
     try:
@@ -69,7 +69,8 @@ def chat_model(name: str, base_url: str | None, pace: float = PACE_S) -> Iterato
 
 
 @contextmanager
-def _practice_server(base_url: str | None, pace: float) -> Iterator[PracticeServer]:
+def practice_server(base_url: str | None, pace: float) -> Iterator[PracticeServer]:
+    """A practice server on this machine. Raises ``Problem`` where a ``base_url`` is given."""
     if base_url is not None:
         raise Problem("--base-url needs --model as well, e.g. --model openai/the-model")
     from streamll.testing import PracticeServer

@@ -7,8 +7,11 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from streamll.cli.command import FAILED, BaseURL
 from streamll.cli.models import chat_model
 from streamll.terminal.text import cells, clean, one_line, seconds
 from streamll.terminal.wrap import fold
@@ -24,20 +27,29 @@ TEXT_COLUMNS = 2
 """The first columns are texts, aligned left; the others are numbers."""
 
 
-def run_probe(
-    names: Sequence[str], base_url: str | None, question: str | None, *, as_json: bool
-) -> bool:
-    """Probe all models at once and print the results. True if all of them stream."""
+def probe(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...", help="provider/model, e.g. openai/gpt-4o-mini; or practice."
+        ),
+    ],
+    base_url: BaseURL = None,
+    question: Annotated[str | None, typer.Option(help="What to ask instead.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Find out whether models really stream. Exit code 0 if all of them do, 1 if not."""
     from streamll.chat.probe import QUESTION
 
     with ExitStack() as stack:
-        models = [stack.enter_context(chat_model(name, base_url)) for name in names]
+        opened = [stack.enter_context(chat_model(name, base_url)) for name in models]
         if not as_json:
-            listing = ", ".join(model.name for model in models)
+            listing = ", ".join(model.name for model in opened)
             print(f"Asking {one_line(listing)} …", file=sys.stderr, flush=True)
-        probes = asyncio.run(_all(models, question or QUESTION))
+        probes = asyncio.run(_all(opened, question or QUESTION))
     print(in_json(probes) if as_json else in_table(probes, get_terminal_size().columns))
-    return all(probe.verdict.streams for probe in probes)
+    if not all(probe.verdict.streams for probe in probes):
+        raise typer.Exit(FAILED)
 
 
 async def _all(models: Sequence[iModel], question: str) -> list[Probe]:

@@ -46,8 +46,7 @@ def closing_events(
 def _own_fields(opened: Event, view: RunView, error_type: str) -> dict[str, Any]:
     """The own fields of the event that closes ``opened``."""
     if isinstance(opened, ev.FieldStart):
-        key = (opened.call_id, opened.attempt, opened.candidate, opened.field)
-        field = view.fields.get(key)
+        field = view.field(opened, opened.field)
         return {"field": opened.field, "length": field.length if field else 0, "complete": False}
     duration = max(0.0, (view.latest_at or opened.timestamp) - opened.timestamp)
     common = {"duration": duration, "error_type": error_type}

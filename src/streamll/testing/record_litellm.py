@@ -136,6 +136,9 @@ def _hooks(name: str) -> ClientHooks:
         def __aiter__(self) -> AsyncIterator[bytes]:
             return awritten_down(self._stream, self._writer)
 
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._stream, name)  # httpx2 reads ``elapsed`` here
+
         def close(self) -> None:
             self._writer.cut(GeneratorExit())
             self._stream.close()

@@ -68,13 +68,13 @@ def own_cache() -> Iterator[None]:
 @contextmanager
 def everything_watched(sink: Any) -> Iterator[None]:
     """Inside, every program is captured, all fields are streamed, and ``sink`` gets the events."""
-    from streamll.capture.run import enter
-    from streamll.capture.watch import watch
+    import streamll
+    from streamll.capture.run import options
     from streamll.configuration import configuration, configure
 
     with configure(sinks=[*configuration.sinks, sink]):
-        if enter.watching is not None:
+        if options.watching is not None:
             yield
             return
-        with watch(sinks=[sink]):
+        with streamll.watch(sinks=[sink]):
             yield

@@ -9,7 +9,7 @@ import itertools
 import json
 
 import pytest
-from frames import Ear, on_the_wire
+from frames import Said, on_the_wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,17 +69,18 @@ def answers(draw, *, candidates=1):
 
 
 def streamed(wire, answer, cuts, end=b"\n"):
-    """The reply to a stream of the answer, and what was heard of it."""
-    ear = Ear()
-    reply = WireReply(ASSEMBLERS[wire.name](ear))
+    """The reply to a stream of the answer, and what it said."""
+    said = Said()
+    reply = WireReply(ASSEMBLERS[wire.name]())
     reply.opened(200)
     sent = on_the_wire((frame.data for frame in wire.frames(answer)), end)
     places = sorted({0, len(sent), *(cut % (len(sent) + 1) for cut in cuts)})
     for begin, stop in itertools.pairwise(places):
-        reply.feed(sent[begin:stop])
+        said.deltas += reply.feed(sent[begin:stop])
+    said.deltas += reply.finish()
     assert reply.streamed
     assert reply.complete
-    return json.loads(reply.body()), ear
+    return json.loads(reply.body()), said
 
 
 def sent_whole(wire, answer):
@@ -97,14 +98,14 @@ def test_the_stream_becomes_the_plain_reply(wire, data):
     """X3: the same JSON, key by key; X1: and what was heard is what it says."""
     answer = data.draw(answers())
     end = data.draw(st.sampled_from([b"\n", b"\r\n", b"\r"]))
-    body, ear = streamed(wire, answer, data.draw(CUTS), end)
+    body, said = streamed(wire, answer, data.draw(CUTS), end)
     assert body == sent_whole(wire, answer)
     refused_in_text = wire.name == "anthropic"  # which has no words of its own for it
-    assert ear.joined("thinking") == "".join(answer.thinking)
-    assert ear.joined("text") == answer.text + "".join(answer.refusal if refused_in_text else [])
-    assert ear.joined("refusal") == ("" if refused_in_text else "".join(answer.refusal))
+    assert said.joined("thinking") == "".join(answer.thinking)
+    assert said.joined("text") == answer.text + "".join(answer.refusal if refused_in_text else [])
+    assert said.joined("refusal") == ("" if refused_in_text else "".join(answer.refusal))
     heard = {}
-    for index, _, name, arguments in ear.all("tool_call"):
+    for index, _, name, arguments in said.all("tool_call"):
         was_named, had = heard.get(index, (None, ""))
         heard[index] = (was_named or name, had + arguments)
     assert list(heard.values()) == [(call.name, call.arguments) for call in answer.tool_calls]
@@ -114,6 +115,6 @@ def test_the_stream_becomes_the_plain_reply(wire, data):
 @given(answers(candidates=3), CUTS)
 def test_several_choices_are_rebuilt_and_the_first_is_heard(answer, cuts):
     wire = WIRES[0]
-    body, ear = streamed(wire, answer, cuts)
+    body, said = streamed(wire, answer, cuts)
     assert body == sent_whole(wire, answer)
-    assert ear.joined("text") == answer.text
+    assert said.joined("text") == answer.text

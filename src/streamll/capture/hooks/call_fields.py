@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from streamll.capture.run.enter import Capture, check_fields, declare, declared
 from streamll.capture.run.fields import FieldSelection
-from streamll.capture.run.scope import Scope, current_scope
+from streamll.capture.run.options import check_fields, declare_options, declared_options
+from streamll.capture.run.scope import current_scope
 from streamll.configuration import logger
 
 
@@ -24,8 +24,8 @@ class CallLocalFields:
         scope = _scope_of(instance)
         selection = scope.selection if scope is not None else None
         if selection is None:
-            capture = declared(instance)
-            selection = capture.selection if capture is not None else None
+            options = declared_options(instance)
+            selection = options.selection if options is not None else None
         return selection.listed() if selection is not None else None
 
     def __set__(self, instance: Any, names: Iterable[str] | None) -> None:
@@ -34,29 +34,20 @@ class CallLocalFields:
             check_fields(instance, selection)
         scope = _scope_of(instance)
         if scope is not None:
-            scope.switched = selection
+            scope.call_selection = selection
             return
-        capture = declared(instance)
-        if capture is None:
+        options = declared_options(instance)
+        if options is None:
             logger.warning(
                 "%s is not instrumented, so its _streamll_stream_fields has no effect",
                 type(instance).__name__,
             )
             return
-        declare(
-            instance,
-            Capture(
-                selection=selection,
-                sinks=capture.sinks,
-                on_token=capture.on_token,
-                statuses=capture.statuses,
-            ),
-        )
+        declare_options(instance, options.with_selection(selection))
 
 
-def _scope_of(instance: Any) -> Scope | None:
+def _scope_of(instance: Any) -> Any:
     """The scope of the call of ``instance`` that is running here."""
     scope = current_scope()
-    while scope is not None and scope.instance is not instance:
-        scope = scope.parent
-    return scope
+    enclosing = scope.enclosing() if scope is not None else ()
+    return next((each for each in enclosing if each.instance is instance), None)

@@ -15,7 +15,6 @@ import dspy
 
 from streamll.capture.hooks import wrappers
 from streamll.capture.hooks.call_fields import CallLocalFields
-from streamll.capture.inside_dspy import engine_selection
 from streamll.capture.run.scope import current_scope
 from streamll.capture.tap import deadlines, engine, interrupt
 from streamll.configuration import logger
@@ -186,7 +185,7 @@ def install() -> None:
     """Replace what capturing replaces; does nothing where that is done."""
     with _lock:
         _install(PROGRAMS)
-        if streams_engines():
+        if why_not_streamed() is None:
             _install(ENGINES)
             _install(TRANSPORTS)
         set_run_finder(current_scope)
@@ -208,13 +207,14 @@ def _install(table: PatchTable) -> None:
 
 
 @functools.cache
-def streams_engines() -> bool:
-    """Whether the engines of this DSPy can be streamed; logs the reason once if not."""
-    reason = engine.unsupported() if engine_selection() else "it selects no engines"
+def why_not_streamed() -> str | None:
+    """Why the engines of this DSPy cannot be streamed, which is logged once; ``None`` if they can."""
+    selects = ENGINES.sites[0].resolve() is not None
+    reason = engine.unsupported() if selects else "it selects no engines"
     if reason is not None:
         logger.warning(
             "this DSPy (%s) cannot be streamed: %s; text arrives whole, when a call ends",
             dspy.__version__,
             reason,
         )
-    return reason is None
+    return reason

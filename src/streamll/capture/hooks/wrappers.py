@@ -102,11 +102,11 @@ def tapped_engine(before_litellm: Callable[[], object], original: Function) -> F
             return backend, request, provider
         if is_litellm(backend):
             before_litellm()
-        if (governor := listener.scope.governor) is None:
+        if (policy := listener.scope.policy) is None:
             return engine.tap(backend, request, listener, asynchronous), request, provider
-        governed_call = governor.call(listener, lm, call.legacy)
-        tap = engine.tap(backend, request, governed_call, asynchronous)
-        return attempts.governed(tap, governed_call, asynchronous), request, provider
+        supervised = policy.supervise(listener, lm, call.legacy)
+        tap = engine.tap(backend, request, supervised, asynchronous)
+        return attempts.supervised(tap, supervised, asynchronous), request, provider
 
     return select
 

@@ -1,0 +1,81 @@
+"""``watch``: show every DSPy program of this process live, without changing its code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+
+from streamll.capture.hooks.places import install
+from streamll.capture.run import options
+from streamll.capture.run.fields import FieldSelection
+from streamll.capture.run.options import CaptureOptions, watch_with
+from streamll.configuration import Receiver, checked_sinks
+
+
+class Watching:
+    """What ``watch`` returns. Leaving it as a ``with`` block restores what was watched before.
+
+    ``url`` is the address of the page, with ``web=True``.
+    """
+
+    def __init__(self, before: CaptureOptions | None, url: str | None = None) -> None:
+        self._before = before
+        self.url = url
+
+    def __enter__(self) -> Watching:  # noqa: PYI034 - Self needs Python 3.11
+        """Watching has begun already."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        watch_with(self._before)
+
+
+def watch(
+    *, fields: str | Iterable[str] = "*", sinks: Iterable[Receiver] | None = None, web: bool = False
+) -> Watching:
+    """Show every DSPy program of this process: fields, steps, tools, turns, retries, cost.
+
+    One line in a script or notebook, before the program runs. Modules that are instrumented with
+    ``fields`` of their own keep them. ``unwatch()`` or leaving a ``with`` block ends it.
+
+    Args:
+        fields: output fields to stream; all by default. A name that a program does not have is
+            no error here, since the programs are not known.
+        sinks: get the events; the terminal by default.
+        web: show the programs in a browser instead: on a page of this machine, whose address is
+            printed, for as long as this process lives.
+
+    Raises:
+        ConfigurationError: ``web`` without the extra ``streamll[serve]``.
+    """
+    from streamll.sinks.terminal import default_terminal
+
+    shown = () if sinks is None else checked_sinks(sinks)
+    url = None
+    if web:
+        from streamll.serve.viewer.web_view import shared_web_view
+
+        view = shared_web_view()
+        shown, url = (*shown, view.sink), view.url
+    elif sinks is None:
+        shown = (default_terminal(),)
+    install()
+    before = options.watching
+    watch_with(
+        CaptureOptions(
+            selection=FieldSelection([fields] if isinstance(fields, str) else fields),
+            sinks=shown,
+            checked=False,
+        )
+    )
+    return Watching(before, url)
+
+
+def unwatch() -> None:
+    """End ``watch``. Programs that are running are shown until they end."""
+    watch_with(None)
