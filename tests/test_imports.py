@@ -79,24 +79,14 @@ RULES = {
         {".core", ".sinks", ".testing", "h11", "msgspec"},
         within={".capture", ".configuration", "dspy", "httpx"},
     ),
-    # models to talk to: the other part that imports dspy, for its provider client
-    "services": Rule(
-        {".capture", ".configuration", ".core", ".flow", ".streams", ".services", "dspy", "msgspec"}
+    # models, sessions and turns; reading a session back needs no model
+    "chat": Rule(
+        {".capture", ".chat", ".configuration", ".core", ".flow", ".terminal", "dspy", "msgspec"}
     ),
-    # conversations are plain data; reading one back needs no model
-    "session": Rule({".core", ".flow", ".streams", ".session", "msgspec"}, within={".services"}),
-    "operations": Rule(
-        {
-            ".core",
-            ".flow",
-            ".streams",
-            ".operations",
-            ".services",
-            ".session",
-            ".terminal",
-            "msgspec",
-        }
-    ),
+    # the paths by which notebooks know what is in chat
+    "services": Rule({".chat", ".core", ".flow"}),
+    "session": Rule({".chat", ".core"}),
+    "operations": Rule({".chat"}),
     # a web server over the log; programs are reached by `streamll.stream` alone
     "serve": Rule(
         {
@@ -122,10 +112,8 @@ RULES = {
             ".streams",
             ".brokers",
             ".consumer",
-            ".operations",
+            ".chat",
             ".serve",
-            ".services",
-            ".session",
             ".sinks",
             ".testing",
             "dspy",

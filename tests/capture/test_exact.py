@@ -12,9 +12,9 @@ import pytest
 from dspy.adapters.baml_adapter import BAMLAdapter
 from hypothesis import HealthCheck, given, settings
 from nasty import anything, chat_reply, json_reply, sizes, xml_reply
+from oracle import CHAT, FORMATS, JSON, XML, MyBAMLAdapter, Reply
 
 import streamll
-from oracle import CHAT, FORMATS, JSON, XML, MyBAMLAdapter, Reply
 from streamll import testing
 from streamll.core.ordering import OrderCheck
 

@@ -12,7 +12,7 @@ from programs import QA, contiguous
 
 import streamll
 from streamll.core.errors import AmbiguousFieldError, StreamCancelled, UnknownFieldError
-from streamll.testing import Fault, Reply
+from streamll.testing import Fault, RecordingSink, Reply
 
 REPLY = {"reasoning": "Light scatters.", "answer": "Because of Rayleigh scattering."}
 
@@ -285,6 +285,25 @@ def test_the_fields_of_the_stream_win_over_the_programs_own_declaration(lm, hear
     with streamll.stream(program, fields=["reasoning"])(question="Why?") as events:
         assert {e.field for e in events if e.event_type == "token"} == {"reasoning"}
     assert len(heard.runs()) == 1
+
+
+def test_a_reply_is_streamed_for_others_where_the_reader_only_wants_the_result(lm, practice):
+    practice.respond(lambda _: REPLY)
+
+    def answer():
+        with streamll.stream(QA(), fields=None)(question="Why?") as events:
+            assert events.result().answer == REPLY["answer"]
+        return practice.requests[-1].streaming
+
+    assert not answer()
+    with streamll.configure(sinks=[RecordingSink()]):
+        assert answer()
+    with streamll.watch():
+        assert answer()
+    with streamll.stream(answer)() as events:
+        assert events.result()
+        assert events.text("answer") == REPLY["answer"]
+    assert not answer()
 
 
 def test_a_call_is_entered_once(lm):

@@ -67,11 +67,11 @@ def told(program, **inputs):
     return seen, prediction
 
 
-def of(seen, kind, **own):
+def of(seen, event_type, /, **own):
     return [
         event
         for event in seen
-        if event.event_type == kind and all(event.data[key] == v for key, v in own.items())
+        if event.event_type == event_type and all(event.data[key] == v for key, v in own.items())
     ]
 
 
@@ -196,7 +196,7 @@ def plain(practice):
         yield practice
 
 
-def test_program_of_thought_tells_its_interpreter_steps(plain):
+def test_program_of_thought_publishes_its_interpreter_steps(plain):
     plain.script(
         {"reasoning": "r", "generated_code": "1/0"},
         {"reasoning": "r", "generated_code": "SUBMIT({'answer': 42})"},
@@ -206,30 +206,31 @@ def test_program_of_thought_tells_its_interpreter_steps(plain):
     with streamll.configure(include=["tools"]):
         seen, prediction = told(program, question="6 * 7")
     assert prediction.answer == "42"
-    assert [event.code for event in of(seen, "interpreter.start")] == [
-        "1/0",
-        "SUBMIT({'answer': 42})",
+    assert [event.arguments for event in of(seen, "tool.start", kind="interpreter")] == [
+        {"code": "1/0"},
+        {"code": "SUBMIT({'answer': 42})"},
     ]
-    assert [e.event_type for e in seen if e.event_type.startswith("interpreter.")] == [
-        "interpreter.start",
-        "interpreter.error",
-        "interpreter.start",
-        "interpreter.end",
+    steps = [event for event in seen if event.event_type.startswith("tool.")]
+    assert [(event.event_type, event.kind) for event in steps] == [
+        ("tool.start", "interpreter"),
+        ("tool.error", "interpreter"),
+        ("tool.start", "interpreter"),
+        ("tool.end", "interpreter"),
     ]
 
 
-def test_code_is_told_only_when_asked_for(plain):
+def test_code_is_published_only_when_asked_for(plain):
     plain.script(
         {"reasoning": "r", "generated_code": "SUBMIT({'answer': 42})"},
         {"reasoning": "ok", "answer": "42"},
     )
     program = dspy.ProgramOfThought("question -> answer", interpreter_factory=LocalInterpreter)
     seen, _ = told(program, question="6 * 7")
-    assert [event.code for event in of(seen, "interpreter.start")] == [None]
-    assert [event.result for event in of(seen, "interpreter.end")] == [None]
+    assert [event.arguments for event in of(seen, "tool.start", kind="interpreter")] == [None]
+    assert [event.result for event in of(seen, "tool.end", kind="interpreter")] == [None]
 
 
-def test_rlm_tells_turns_code_and_the_tools_the_code_calls(plain):
+def test_rlm_publishes_turns_code_and_the_tools_the_code_calls(plain):
     plain.script(
         {"reasoning": "r", "code": "found = search(query='x')\nprint(found)"},
         {"reasoning": "r", "code": "SUBMIT(found)"},
@@ -238,13 +239,13 @@ def test_rlm_tells_turns_code_and_the_tools_the_code_calls(plain):
     with streamll.configure(include=["tools"]):
         seen, prediction = told(program, question="?")
     assert prediction.answer == "3 results for x"
-    (tool,) = of(seen, "tool.start")
+    (tool,) = of(seen, "tool.start", kind="tool")
     assert tool.path[-2:] == ("LocalInterpreter", "search")
-    assert [event.result for event in of(seen, "tool.end")] == ["3 results for x"]
+    assert [event.result for event in of(seen, "tool.end", kind="tool")] == ["3 results for x"]
     assert {event.turn for event in of(seen, "module.start", name="generate_action")} == {0, 1}
 
 
-def test_code_act_tells_its_interpreter_steps(plain):
+def test_code_act_publishes_its_interpreter_steps(plain):
     plain.script(
         {"generated_code": "print(search('x'))", "finished": True},
         {"reasoning": "r", "answer": "3 results"},
@@ -254,7 +255,7 @@ def test_code_act_tells_its_interpreter_steps(plain):
     )
     seen, prediction = told(program, question="?")
     assert prediction.answer == "3 results"
-    assert of(seen, "interpreter.end")
+    assert of(seen, "tool.end", kind="interpreter")
     assert [event.value for event in of(seen, "field.partial", field="finished")] == [True, True]
 
 

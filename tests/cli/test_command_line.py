@@ -15,8 +15,8 @@ import time
 from typing import NamedTuple
 
 import pytest
-
 from emulator import Session
+
 from streamll.cli.main import main
 from streamll.testing import PracticeServer
 

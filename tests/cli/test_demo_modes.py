@@ -9,8 +9,8 @@ import sys
 import time
 
 import pytest
-
 from emulator import Session
+
 from streamll.cli.main import main
 
 

@@ -10,9 +10,6 @@ from streamll.core.events import (
     FieldPartial,
     FieldStart,
     Identity,
-    InterpreterEnd,
-    InterpreterError,
-    InterpreterStart,
     LMEnd,
     LMStart,
     LMSuperseded,
@@ -80,9 +77,24 @@ SAMPLES = [
     ModuleStart(**stamp(1), name="QA", inputs={"question": "Où?"}),
     ModuleEnd(**stamp(2), name="QA", duration=1.5, outputs={"answer": "Paris"}),
     ModuleError(**stamp(3), name="QA", duration=1.5, error_type="ValueError", message="no"),
-    ToolStart(**stamp(4), name="search", arguments={"query": "Paris"}),
-    ToolEnd(**stamp(5), name="search", duration=0.5, result=[{"title": "Paris"}]),
-    ToolError(**stamp(6), name="search", duration=0.5, error_type="OSError", message="down"),
+    ToolStart(
+        **stamp(4), name="PythonInterpreter", kind="interpreter", arguments={"code": "1 + 1"}
+    ),
+    ToolEnd(
+        **stamp(5),
+        name="PythonInterpreter",
+        kind="interpreter",
+        duration=0.5,
+        result=[{"title": "Paris"}],
+    ),
+    ToolError(
+        **stamp(6),
+        name="PythonInterpreter",
+        kind="interpreter",
+        duration=0.5,
+        error_type="OSError",
+        message="down",
+    ),
     LMStart(**stamp(7), model="openai/gpt", messages=[{"role": "user", "content": "Où?"}]),
     LMEnd(
         **stamp(8),
@@ -142,13 +154,8 @@ SAMPLES = [
         partial={"predict.answer": "Par"},
     ),
     RunCancelled(**stamp(26, RUN), **TOTALS, partial={"predict.answer": "Par"}),
-    InterpreterStart(**stamp(27), name="PythonInterpreter", code="1 + 1"),
-    InterpreterEnd(**stamp(28), name="PythonInterpreter", duration=0.5, result="2"),
-    InterpreterError(
-        **stamp(29), name="PythonInterpreter", duration=0.5, error_type="SyntaxError", message="no"
-    ),
-    Refusal(**stamp(30), text="I cannot"),
+    Refusal(**stamp(27), text="I cannot"),
     ReplyPart(
-        **stamp(31), kind="image", media_type="image/png", url="https://example.org/a", size=12
+        **stamp(28), kind="image", media_type="image/png", url="https://example.org/a", size=12
     ),
 ]

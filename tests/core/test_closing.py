@@ -40,19 +40,21 @@ def test_a_run_that_breaks_off_anywhere_is_closed_in_legal_order(name):
 def test_everything_that_can_be_open_is_closed_innermost_first():
     tool = ev.Identity(run_id="r1", call_id="t1", parent_call_id="c1")
     lm = ev.Identity(run_id="r1", call_id="l1", parent_call_id="c1")
+    interpreter = ev.Identity(run_id="r1", call_id="i1")
     scribe = (
         Scribe().start()
         .add(ev.TraceStart, ev.Identity(run_id="r1"), name="stage", trace_id="x1")
-        .add(ev.InterpreterStart, ev.Identity(run_id="r1", call_id="i1"), name="python")
+        .add(ev.ToolStart, interpreter, name="python", kind="interpreter")
         .add(ev.ToolStart, tool, name="search")
         .add(ev.LMStart, lm, model="m")
         .text("answer", "so ", "far", end=False)
     )  # fmt: skip
     *closing, last = ended(scribe.events)
     assert [e.event_type for e in closing] == [
-        "field.end", "lm.end", "tool.error", "interpreter.error", "trace.end", "module.error",
+        "field.end", "lm.end", "tool.error", "tool.error", "trace.end", "module.error",
     ]  # fmt: skip
     assert (closing[0].length, closing[0].complete) == (6, False)
+    assert [closing[2].kind, closing[3].kind] == ["tool", "interpreter"]
     assert closing[1].error_type == closing[2].error_type == "RunLost"
     assert last.partial == {"predict.answer": "so far"}
     OrderCheck().check_all([*scribe.events, *closing, last])

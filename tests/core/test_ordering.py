@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from streamll.core.errors import OutOfOrder
 from streamll.core.events import (
     KINDS,
-    TERMINAL,
     Citation,
     FieldCorrected,
     FieldEnd,
@@ -38,7 +37,7 @@ from streamll.core.events import (
     TraceEnd,
     TraceStart,
 )
-from streamll.core.ordering import CLOSES, INSIDE, OPENS, OrderCheck, Sequencer
+from streamll.core.ordering import FAILURES, OrderCheck, Sequencer, grammar
 
 RUN = "run"
 
@@ -103,9 +102,23 @@ def test_a_sequencer_counts_from_zero():
     assert seq.count == 3
 
 
-def test_the_tables_name_every_kind_there_is_and_no_other():
-    free = {"run.start", "lm.waiting", "status", "stream.gap", *TERMINAL}
-    assert {*OPENS, *CLOSES, *INSIDE, *free} == set(KINDS)
+def test_the_grammar_has_every_kind_of_event_exactly_once():
+    scopes = {scope.name: scope for scope in grammar()}
+    assert list(scopes) == ["run", "module", "tool", "lm", "field", "trace"]
+    assert scopes["run"].closed_by == ("run.end", "run.error", "run.cancelled")
+    assert scopes["run"].contains == ("lm.waiting", "status", "stream.gap")
+    assert (scopes["field"].inside, scopes["field"].contains) == ("call", ("token",))
+    assert scopes["module"].contains == scopes["tool"].contains == scopes["lm"].contains
+    listed = [name for scope in scopes.values() for name in (scope.opened_by, *scope.closed_by)]
+    listed += [*scopes["run"].contains, *scopes["lm"].contains, *scopes["field"].contains]
+    assert sorted(listed) == sorted(KINDS)
+
+
+def test_whatever_opens_can_be_closed_as_failed():
+    assert {scope.name for scope in grammar()} == set(FAILURES)
+    assert {kind.event_type for what, kind in FAILURES.items() if what != "run"} == {
+        "module.error", "tool.error", "lm.end", "trace.end", "field.end",
+    }  # fmt: skip
 
 
 def test_a_whole_run_is_in_order():
@@ -253,7 +266,7 @@ BEGUN = [START, MODULE, FIELD]
         ([*BEGUN, say(LMSuperseded, reason="x")], "field 'answer' of this call is still open"),
         (
             [START, MODULE, say(LMSuperseded, reason="x"), FIELD],
-            "at attempt 1, as lm.superseded tells",
+            "at attempt 1, as lm.superseded says",
         ),
         ([START, MODULE, say(FieldStart, field="answer", attempt=1)], "the call is at attempt 0"),
         ([START, MODULE, say(LMSuperseded, reason="x", attempt=1)], "the call is at attempt 0"),

@@ -89,6 +89,14 @@ def test_an_event_is_one_flat_object_without_defaults():
     }  # fmt: skip
 
 
+def test_a_kind_that_no_longer_exists_is_kept_as_an_unknown_event():
+    line = b'{"v":1,"event_type":"interpreter.start","seq":1,"timestamp":2.5,"name":"P","code":"1"}'
+    event = wire.decode(line)
+    assert (type(event), event.event_type) == (UnknownEvent, "interpreter.start")
+    assert dict(event.data) == {"name": "P", "code": "1"}
+    assert wire.decode(wire.encode(event)) == event
+
+
 # --- round trips --------------------------------------------------------------------------------
 
 texts = st.text(max_size=8)

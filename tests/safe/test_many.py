@@ -236,7 +236,7 @@ def test_a_thousand_streams_no_loss_no_cross_talk(practice):
         async with stream(question=f"question {number}") as events:
             async for event in events:
                 if event.event_type == "token":
-                    assert event.run_id == events._performance.scope.run.run_id
+                    assert event.run_id == events._program_run.scope.run.run_id
                     words.append(event.token)
             prediction = await events.result()
         return "".join(words), prediction.answer

@@ -385,7 +385,7 @@ def test_a_stopped_reader_stops_the_socket(lm, practice, how):
         request = practice.requests[0]
         sent = standstill(request)
         assert not request.over
-        buffered = events._performance.channel.statistics().buffered
+        buffered = events._program_run.channel.statistics().buffered
         assert buffered <= 20
         assert request.bytes_sent == sent
 

@@ -219,7 +219,8 @@ def everything():
         .add(ev.LMStart, model="m").add(ev.LMEnd, model="m", duration=1.0)
         .add(ev.LMWaiting, reason="retry").add(ev.Refusal, text="no")
         .add(ev.ReplyPart, kind="image", url="https://example.org/i.png")
-        .add(ev.InterpreterStart, TOOL, name="python", code="1+1").add(ev.InterpreterEnd, TOOL, name="python", duration=0.1, result=2)
+        .add(ev.ToolStart, TOOL, name="python", kind="interpreter", arguments={"code": "1+1"})
+        .add(ev.ToolEnd, TOOL, name="python", kind="interpreter", duration=0.1, result=2)
         .text("answer", "done").end().events
     )  # fmt: skip
 

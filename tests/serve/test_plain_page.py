@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from chromium import launched
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"

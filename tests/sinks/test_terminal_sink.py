@@ -16,8 +16,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
-
 from emulator import Session
+
 from streamll.core import events as ev
 from streamll.core.errors import ConfigurationError
 from streamll.sinks.terminal import TerminalSink, default_terminal, draws

@@ -24,7 +24,7 @@ class Script:
         self.say(ev.RunStart, ev.Identity(run_id=run_id), program=program)
         self.root = self.module(program, None)
 
-    def say(self, kind: type[ev.Event], who: ev.Identity, **own: Any) -> None:
+    def say(self, kind: type[ev.Event], who: ev.Identity, /, **own: Any) -> None:
         self.events.append(kind(seq=len(self.events), identity=who, **own))
 
     def module(

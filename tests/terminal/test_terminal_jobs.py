@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-
 from emulator import Session
+
 from streamll.terminal import stopped
 
 PROGRAM = """

@@ -8,8 +8,8 @@ import os
 import sys
 
 import pytest
-
 from emulator import Emulator
+
 from streamll.terminal.output import Output
 from streamll.terminal.screen import Screen
 

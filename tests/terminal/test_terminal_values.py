@@ -108,11 +108,12 @@ def test_native_tool_calls_are_shown_once():
 def test_code_that_runs_is_a_step_with_its_outcome():
     script = Script()
     step = script._call("PythonInterpreter", script.root)
-    script.say(ev.InterpreterStart, step, name="PythonInterpreter", code="1 / 0")
+    ran = {"name": "PythonInterpreter", "kind": "interpreter"}
+    script.say(ev.ToolStart, step, **ran, arguments={"code": "1 / 0"})
     script.say(
-        ev.InterpreterError,
+        ev.ToolError,
         step,
-        name="PythonInterpreter",
+        **ran,
         duration=0.2,
         error_type="ZeroDivisionError",
         message="",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dspy
 import pytest
-
 from chromium import launched
+
 from serve.serving import Server, wait_until
 from streamll.serve import create_app
 

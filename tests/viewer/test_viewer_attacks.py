@@ -49,8 +49,9 @@ def evil_run(evil, run_id="r0"):
     scribe.add(ev.ToolStart, TOOL, name=evil, arguments={evil: evil})
     scribe.add(ev.ToolError, TOOL, name=evil, duration=0.1, error_type=evil, message=evil)
     code = ev.Identity(run_id="r1", call_id="i1")
-    scribe.add(ev.InterpreterStart, code, name=evil, code=evil)
-    scribe.add(ev.InterpreterEnd, code, name=evil, duration=0.1, result={evil: evil})
+    ran = {"name": evil, "kind": "interpreter"}
+    scribe.add(ev.ToolStart, code, **ran, arguments={"code": evil})
+    scribe.add(ev.ToolEnd, code, **ran, duration=0.1, result={evil: evil})
     scribe.add(ev.Status, call, message=evil)
     scribe.add(ev.TraceStart, call, name=evil, trace_id=evil).add(
         ev.TraceEnd, call, name=evil, trace_id=evil, duration=0.1, error_type=evil

@@ -50,7 +50,7 @@ class ProgramRun:
     def __init__(
         self,
         program: Callable[..., Any],
-        selection: FieldSelection,
+        selection: FieldSelection | None,
         config: StreamConfig | None,
         sinks: tuple[Receiver, ...],
         keep_text: bool,
@@ -72,6 +72,9 @@ class ProgramRun:
         known = [(self._names.get(name, name), names) for name, names in fields.items()]
         self.transcript = Transcript(known) if keep_text else None
         receivers = sinks if outer else (*configuration.sinks, *watched_sinks(), *sinks)
+        if selection is None:  # the reader wants no tokens; do others?
+            heard = receivers or (outer is not None and outer.receivers)
+            selection = FieldSelection("*" if heard else ())
         self.scope = Scope(
             run,
             program,

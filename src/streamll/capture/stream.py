@@ -29,7 +29,7 @@ READ_AHEAD = 32
 def stream(
     program: Callable[..., Any],
     *,
-    fields: str | Iterable[str] = "*",
+    fields: str | Iterable[str] | None = "*",
     config: StreamConfig | None = None,
     sinks: Iterable[Receiver] = (),
     keep_text: bool = True,
@@ -42,7 +42,9 @@ def stream(
     and the block is ``async``.
 
     Args:
-        fields: output fields to stream: names, ``"predictor.name"``, or ``"*"`` for all.
+        fields: output fields to stream: names, ``"predictor.name"``, or ``"*"`` for all. ``None``
+            is for a block that only wants ``result()``: all fields where others listen (sinks,
+            ``watch``, an enclosing run), otherwise none, so that no reply is requested as a stream.
         config: bounds, retries and timeouts. It governs the attempts of every LM call made
             inside, in place of the LMs' own ``num_retries``; without one those stand.
         sinks: hear the run too, besides those of ``configure``.
@@ -55,8 +57,10 @@ def stream(
     if not callable(program):
         raise TypeError(f"stream takes a dspy.Module or a function, not {type(program).__name__}")
     install()
-    selection = FieldSelection([fields] if isinstance(fields, str) else fields)
-    check_fields(program, selection)
+    selection = None
+    if fields is not None:
+        selection = FieldSelection([fields] if isinstance(fields, str) else fields)
+        check_fields(program, selection)
     own = checked_sinks(sinks)
 
     def call(*args: Any, **kwargs: Any) -> Call:

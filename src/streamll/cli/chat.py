@@ -21,9 +21,10 @@ from streamll.terminal.text import amount, clean, head, one_line, seconds
 from streamll.terminal.wrap import fold
 
 if TYPE_CHECKING:
-    from streamll.operations import TurnStream
-    from streamll.services import iModel
-    from streamll.session import Branch, Session
+    from streamll.chat.branch import Branch
+    from streamll.chat.model import iModel
+    from streamll.chat.session import Session
+    from streamll.chat.turns import TurnStream
 
 MAIN = "main"
 INDENT = "  "
@@ -63,7 +64,7 @@ def run_chat(
 
 
 def _session(file: Path | None, system: str | None) -> Session:
-    from streamll.session import Session
+    from streamll.chat.session import Session
 
     session = Session()
     if file is not None and file.exists():
@@ -213,7 +214,7 @@ class Conversation:
     # --- a turn -----------------------------------------------------------------------------
 
     def _turn(self, text: str) -> None:
-        from streamll.operations import communicate_stream
+        from streamll.chat.turns import communicate_stream
 
         screen = self.screen
         waiting = Waiting(screen)
@@ -271,7 +272,7 @@ class Conversation:
         return True
 
     def _history(self) -> None:
-        from streamll.session.messages import Role
+        from streamll.chat.messages import Role
 
         for message in self.session.history(self.branch):
             sign = self.screen.styled("›", "user") + " " if message.role is Role.USER else INDENT

@@ -15,8 +15,8 @@ from streamll.terminal.text import cells, clean, one_line, seconds
 from streamll.terminal.wrap import fold
 
 if TYPE_CHECKING:
-    from streamll.services import iModel
-    from streamll.services.probe import Probe
+    from streamll.chat.model import iModel
+    from streamll.chat.probe import Probe
 
 HEADINGS = ("Model", "Verdict", "Chunks", "First token", "Tokens/s", "Mean chunk", "Total")
 SIGNS = {"excellent": "✅", "good": "✅", "partial": "⚠️ ", "limited": "⚠️ ", "failed": "❌"}
@@ -27,7 +27,7 @@ def run_probe(
     names: Sequence[str], base_url: str | None, question: str | None, *, as_json: bool
 ) -> bool:
     """Ask all of them at once and print what was found; whether all of them stream."""
-    from streamll.services.probe import QUESTION
+    from streamll.chat.probe import QUESTION
 
     with ExitStack() as open_models:
         models = [
@@ -42,7 +42,7 @@ def run_probe(
 
 
 async def _all(models: Sequence[iModel], question: str) -> list[Probe]:
-    from streamll.services.probe import probe
+    from streamll.chat.probe import probe
 
     try:
         return await asyncio.gather(*(probe(model, question) for model in models))

@@ -12,14 +12,14 @@ from streamll.cli.problem import Problem
 from streamll.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from streamll.services import iModel
+    from streamll.chat.model import iModel
 
 
 @contextmanager
 def model_to_talk_to(name: str, base_url: str | None, pace: float) -> Iterator[iModel]:
     """``name`` is provider/model, ``practice``, or ``auto``: a key's provider, else practice."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")  # nothing here shows prices
-    from streamll.services import iModel
+    from streamll.chat.model import iModel
 
     chosen = name if name != AUTO else _with_a_key() or PRACTICE
     if chosen == PRACTICE:
@@ -40,7 +40,7 @@ def model_to_talk_to(name: str, base_url: str | None, pace: float) -> Iterator[i
 
 
 def _with_a_key() -> str | None:
-    from streamll.services.providers import PLACES
+    from streamll.chat.providers import PLACES
 
     for variable, model in PROVIDERS.items():
         if os.environ.get(variable) and model.partition("/")[0] in PLACES:

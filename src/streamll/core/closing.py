@@ -8,12 +8,11 @@ knows whether the process is really gone nor writes anything. Memory: the text o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from streamll.core import events as ev
 from streamll.core.events import Event, Identity
-from streamll.core.ordering import CLOSES, OPENS, Key, key_of
+from streamll.core.ordering import FAILURES, Key, key_of
 
 MESSAGE = "still running when its process was lost"
 
@@ -32,13 +31,12 @@ class RunCloser:
         self._calls: list[ev.LMEnd] = []
 
     def feed(self, event: Event) -> None:
-        kind = event.event_type
         self._started = self._started or event.timestamp
         self._latest = event.timestamp
-        if kind in OPENS:
-            self._open[key_of(event, OPENS[kind])] = event
-        elif kind in CLOSES:
-            self._open.pop(key_of(event, CLOSES[kind]), None)
+        if event.opens and event.opens != "run":
+            self._open[key_of(event, event.opens)] = event
+        elif event.closes:
+            self._open.pop(key_of(event, event.closes), None)
         if isinstance(event, ev.TokenEvent):
             self._token(event)
         elif isinstance(event, (ev.ModuleEnd, ev.ModuleError)):
@@ -62,7 +60,7 @@ class RunCloser:
         """The events from ``seq`` on that end the run here: ``run.error`` is the last."""
         events: list[Event] = []
 
-        def add(kind: type[Event], who: Identity, **own: Any) -> None:
+        def add(kind: type[Event], who: Identity, /, **own: Any) -> None:
             events.append(kind(seq=seq + len(events), timestamp=now, identity=who, **own))
 
         for opened in reversed(self._open.values()):
@@ -79,7 +77,7 @@ class RunCloser:
         return events
 
     def _closing(self, opened: Event, error_type: str) -> tuple[type[Event], dict[str, Any]]:
-        kind = _CLOSED_BY[opened.event_type]
+        kind = FAILURES[opened.opens]
         lasted = max(0.0, self._latest - opened.timestamp)
         match opened:
             case ev.FieldStart():
@@ -95,8 +93,10 @@ class RunCloser:
                 }  # fmt: skip
             case _:
                 name = opened.data["name"]
-                told = {"error_type": error_type, "message": MESSAGE}
-                return kind, {"name": name, "duration": lasted, **told}
+                own = {"error_type": error_type, "message": MESSAGE}
+                if isinstance(opened, ev.ToolStart):
+                    own["kind"] = opened.kind
+                return kind, {"name": name, "duration": lasted, **own}
 
     def _partial(self) -> Mapping[str, str]:
         """What was streamed of calls that have not ended, by ``predictor.field``."""
@@ -119,18 +119,6 @@ class RunCloser:
             "completion_tokens": sum(call.completion_tokens for call in self._calls),
             "cost": sum(costs) if costs else None,
         }
-
-
-_CLOSED_BY: Mapping[str, type[Event]] = MappingProxyType(
-    {
-        "module.start": ev.ModuleError,
-        "tool.start": ev.ToolError,
-        "interpreter.start": ev.InterpreterError,
-        "lm.start": ev.LMEnd,
-        "trace.start": ev.TraceEnd,
-        "field.start": ev.FieldEnd,
-    }
-)
 
 
 def _field(event: Event, name: str) -> Field:

@@ -127,5 +127,36 @@ class IdleTimeout(StreamTimeout):
     what = "no further token"
 
 
+class MissingKeyError(ConfigurationError):
+    """No key for a provider. ``variables`` are the environment variables that may hold it."""
+
+    def __init__(self, provider: str, variables: tuple[str, ...]) -> None:
+        super().__init__(
+            f"{provider} needs a key: set {' or '.join(variables)} in the environment, "
+            f"or pass api_key= to iModel"
+        )
+        self.provider = provider
+        self.variables = variables
+
+
+class ReplySuperseded(StreamllError):
+    """A new attempt replaced a reply of which ``invoke_stream`` had already yielded text."""
+
+
+class UnknownNameError(StreamllError, KeyError):
+    """A session has no model or branch of that name; the message lists those it has."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class DuplicateNameError(StreamllError, ValueError):
+    """A session already has a model or branch of that name."""
+
+
+class SessionFormatError(StreamllError, ValueError):
+    """Not a saved session, or one that only a newer version can read."""
+
+
 class Unwind(BaseException):
     """Raised inside a cancelled program, at its next LM chunk or request."""

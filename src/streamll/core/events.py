@@ -1,17 +1,21 @@
-"""The vocabulary: everything a run can say, on one page.
+"""The vocabulary: every event of a run, on one page.
 
 One immutable class per kind. An event carries five things besides its own fields:
 
-* ``seq``: its place in the run, contiguous from 0 (``None`` outside a run);
+* ``seq``: its number within the run, contiguous from 0 (``None`` outside a run);
 * ``timestamp``: seconds since the epoch;
-* ``identity``: who speaks (run, path, predictor, call, turn, attempt, candidate). One
+* ``identity``: where it comes from (run, path, predictor, call, turn, attempt, candidate). One
   ``Identity`` is shared by all events of a call, so a token costs no more than its text;
 * ``context``: what ``set_context`` held when the event was created;
 * ``extra``: keys of a newer writer that this version does not know, kept for the next reader.
 
-``event.data`` shows the kind's own fields and the context as one read-only mapping.
-Durations and ``time_to_first_token`` are seconds; ``offset`` and ``length`` are characters
-(Python code points); ``cost`` is US dollars as DSPy estimates it.
+``event.data`` is a read-only mapping of the kind's own fields and the context.
+Durations and ``time_to_first_token`` are in seconds; ``offset`` and ``length`` are in characters
+(Python code points); ``cost`` is in US dollars as DSPy estimates it.
+
+Each class also states its part in the order of events, as class attributes: what it ``opens`` or
+``closes``, and what must be open around it (``inside``). ``core.ordering`` checks that order;
+whoever needs to know what is still open reads it from the classes, too.
 
 This module does not assign ``seq`` (``core.ordering``), does not know JSON (``core.wire``)
 and does not import dspy.
@@ -29,12 +33,12 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
-    """Who an event comes from; every field is the default outside a run.
+    """Where an event comes from; outside a run every field has its default.
 
     ``path`` holds the frames from the run's root to here, ``predictor`` the
     ``named_predictors()`` key. ``turn`` counts earlier calls of this predictor under the same
-    parent, ``attempt`` the LM requests of this predictor call that were superseded before
-    (retry, Chat→JSON fallback), ``candidate`` the completion of ``n``.
+    parent, ``attempt`` the earlier LM requests of this predictor call that were superseded
+    (retry, Chat→JSON fallback); ``candidate`` is the index of the completion where ``n > 1``.
     """
 
     run_id: str | None = None
@@ -51,7 +55,7 @@ NOBODY = Identity()
 
 
 class EventData(Mapping[str, Any]):
-    """Read-only view of an event's own fields, with the context beneath them."""
+    """Read-only view of an event's own fields, with the context below them."""
 
     __slots__ = ("context", "own")
 
@@ -77,6 +81,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """What all kinds share. ``isinstance(x, Event)`` holds for everything a run yields."""
 
     event_type: ClassVar[str] = ""
+    opens: ClassVar[str] = ""
+    """What begins with this event: ``"run"``, ``"trace"``, one of ``CALLS``, ``"field"``."""
+    closes: ClassVar[str] = ""
+    """What ends with this event; each opened thing is closed exactly once."""
+    inside: ClassVar[str] = "run"
+    """What must be open around it: ``"run"``, ``"call"`` (the event's own call), ``"field"``."""
 
     seq: int | None = None
     timestamp: float = 0.0
@@ -136,10 +146,10 @@ def own_fields(kind: type[Event]) -> tuple[str, ...]:
 
 
 class StreamllEvent(Event, frozen=True, kw_only=True):
-    """A custom event of a user's own type.
+    """An event of a user's own type.
 
-    Needs nothing but ``event_type`` and ``data``. Inside a run ``data`` becomes an
-    ``EventData`` that shows the context as well.
+    Only ``event_type`` and ``data`` need to be given. Inside a run ``data`` becomes an
+    ``EventData``, which includes the context.
     """
 
     event_type: str  # type: ignore[misc]
@@ -147,7 +157,7 @@ class StreamllEvent(Event, frozen=True, kw_only=True):
 
 
 class UnknownEvent(StreamllEvent, frozen=True, kw_only=True):
-    """A kind that only a newer writer knows; ``data`` holds its own fields."""
+    """A kind this version does not know (a newer writer's); ``data`` holds its own fields."""
 
 
 # --- the run -------------------------------------------------------------------------------
@@ -155,12 +165,14 @@ class UnknownEvent(StreamllEvent, frozen=True, kw_only=True):
 
 class RunStart(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "run.start"
+    opens: ClassVar[str] = "run"
+    inside: ClassVar[str] = ""
     program: str
     inputs: Mapping[str, Any] | None = None  # only when inputs were asked for
 
 
 class Totals(Event, frozen=True, kw_only=True):
-    """What a run used, superseded attempts included."""
+    """What a run used, superseded attempts included; the base of the three last events."""
 
     duration: float = 0.0
     time_to_first_token: float | None = None
@@ -172,13 +184,15 @@ class Totals(Event, frozen=True, kw_only=True):
 
 class RunEnd(Totals, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "run.end"
+    closes: ClassVar[str] = "run"
     outputs: Mapping[str, Any] | None = None  # only when outputs were asked for
 
 
 class RunError(Totals, frozen=True, kw_only=True):
-    """``partial`` is the streamed text so far, by ``predictor.field``."""
+    """``partial`` is the text of unfinished calls streamed so far, by ``predictor.field``."""
 
     event_type: ClassVar[str] = "run.error"
+    closes: ClassVar[str] = "run"
     error_type: str
     message: str
     partial: Mapping[str, str] = NOTHING
@@ -186,6 +200,7 @@ class RunError(Totals, frozen=True, kw_only=True):
 
 class RunCancelled(Totals, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "run.cancelled"
+    closes: ClassVar[str] = "run"
     partial: Mapping[str, str] = NOTHING
 
 
@@ -194,12 +209,14 @@ class RunCancelled(Totals, frozen=True, kw_only=True):
 
 class ModuleStart(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "module.start"
+    opens: ClassVar[str] = "module"
     name: str
     inputs: Mapping[str, Any] | None = None
 
 
 class ModuleEnd(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "module.end"
+    closes: ClassVar[str] = "module"
     name: str
     duration: float
     outputs: Mapping[str, Any] | None = None
@@ -207,6 +224,7 @@ class ModuleEnd(Event, frozen=True, kw_only=True):
 
 class ModuleError(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "module.error"
+    closes: ClassVar[str] = "module"
     name: str
     duration: float
     error_type: str
@@ -214,44 +232,32 @@ class ModuleError(Event, frozen=True, kw_only=True):
 
 
 class ToolStart(Event, frozen=True, kw_only=True):
+    """A tool is called; of kind ``"interpreter"``, code is run that the model wrote.
+
+    ``ProgramOfThought``, ``CodeAct`` and ``RLM`` run such code; it is ``arguments["code"]``.
+    """
+
     event_type: ClassVar[str] = "tool.start"
+    opens: ClassVar[str] = "tool"
     name: str
-    arguments: Mapping[str, Any] | None = None
+    kind: str = "tool"
+    arguments: Mapping[str, Any] | None = None  # only when tools were asked for
 
 
 class ToolEnd(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "tool.end"
+    closes: ClassVar[str] = "tool"
     name: str
+    kind: str = "tool"
     duration: float
     result: Any = None
 
 
 class ToolError(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "tool.error"
+    closes: ClassVar[str] = "tool"
     name: str
-    duration: float
-    error_type: str
-    message: str
-
-
-class InterpreterStart(Event, frozen=True, kw_only=True):
-    """A program runs code the model wrote (ProgramOfThought, CodeAct, RLM)."""
-
-    event_type: ClassVar[str] = "interpreter.start"
-    name: str
-    code: str | None = None  # only when tools were asked for
-
-
-class InterpreterEnd(Event, frozen=True, kw_only=True):
-    event_type: ClassVar[str] = "interpreter.end"
-    name: str
-    duration: float
-    result: Any = None
-
-
-class InterpreterError(Event, frozen=True, kw_only=True):
-    event_type: ClassVar[str] = "interpreter.error"
-    name: str
+    kind: str = "tool"
     duration: float
     error_type: str
     message: str
@@ -259,14 +265,16 @@ class InterpreterError(Event, frozen=True, kw_only=True):
 
 class LMStart(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "lm.start"
+    opens: ClassVar[str] = "lm"
     model: str
     messages: Any = None  # only when prompts were asked for
 
 
 class LMEnd(Event, frozen=True, kw_only=True):
-    """``error_type`` is set when the call failed for good; then usage may be unknown (0)."""
+    """``error_type`` is set when the call failed for good; usage may be unknown (0) then."""
 
     event_type: ClassVar[str] = "lm.end"
+    closes: ClassVar[str] = "lm"
     model: str
     duration: float
     prompt_tokens: int = 0
@@ -280,41 +288,45 @@ class LMEnd(Event, frozen=True, kw_only=True):
 
 
 class LMSuperseded(Event, frozen=True, kw_only=True):
-    """Attempt ``identity.attempt`` of this predictor call counts no more: drop its text.
+    """Attempt ``identity.attempt`` of this predictor call no longer counts: drop its text.
 
     ``reason`` is the error type that ended it, or ``"fallback"`` for the Chat→JSON fallback.
     """
 
     event_type: ClassVar[str] = "lm.superseded"
+    inside: ClassVar[str] = "call"
     reason: str
 
 
 class LMWaiting(Event, frozen=True, kw_only=True):
-    """A request waits: ``"connection"`` (pool exhausted), ``"retry"``, or ``"limit"`` (a rate)."""
+    """A request waits: ``"connection"`` (pool exhausted), ``"retry"`` or ``"limit"`` (rate limit)."""
 
     event_type: ClassVar[str] = "lm.waiting"
     reason: str
     delay: float | None = None
 
 
-# --- what the model says ------------------------------------------------------------------------
+# --- output of the model ------------------------------------------------------------------------
 
 
 class FieldStart(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "field.start"
+    opens: ClassVar[str] = "field"
+    inside: ClassVar[str] = "call"
     field: str
 
 
 class TokenEvent(Event, frozen=True, kw_only=True, gc=False):
-    """Text of one output field, decoded, as early as it is certain.
+    """Text of one output field, decoded, as soon as it is certain.
 
-    ``token_index`` counts the tokens of this field call from 0. A merged token stands for
+    ``token_index`` counts the tokens of this field call from 0. A merged token replaces
     ``count`` tokens beginning at ``token_index``. ``offset`` is the number of characters of
-    this field call before it. ``finish_reason`` is known only after the last text left: an
+    this field call before it. ``finish_reason`` is only known after the last text was sent: an
     empty closing token carries it. ``cached`` marks text that came from DSPy's cache.
     """
 
     event_type: ClassVar[str] = "token"
+    inside: ClassVar[str] = "field"
     field: str
     token: str
     token_index: int = 0
@@ -325,16 +337,17 @@ class TokenEvent(Event, frozen=True, kw_only=True, gc=False):
 
 
 class FieldPartial(Event, frozen=True, kw_only=True):
-    """What is new in a field that is no plain text, valid so far (``core.partials`` adds it up).
+    """A change to the value of a field that is not plain text (``core.partials`` applies it).
 
-    ``value`` stands at ``place`` from now on: the whole value where that is empty. With
-    ``append`` it is added to what stands there, text to text and members to an object.
+    ``value`` replaces what is at ``place``: the whole value if ``place`` is empty. With
+    ``append`` it is added to what is there: text to text, items to a list, members to an object.
     Everything inside ``value`` is complete; the place itself is in ``state`` (``"partial"`` or
-    ``"complete"``), all above it are partial, and what has not come yet is pending. The last
-    one of a call has the whole value as the program returns it.
+    ``"complete"``), everything above it is partial, and what has not arrived is pending. The
+    last one of a call has the whole value as the program returns it.
     """
 
     event_type: ClassVar[str] = "field.partial"
+    inside: ClassVar[str] = "call"
     field: str
     value: Any
     state: str = "partial"
@@ -343,18 +356,21 @@ class FieldPartial(Event, frozen=True, kw_only=True):
 
 
 class FieldEnd(Event, frozen=True, kw_only=True):
-    """``complete`` is false where the attempt failed before the field had ended."""
+    """``complete`` is false if the attempt failed before the field had ended."""
 
     event_type: ClassVar[str] = "field.end"
+    closes: ClassVar[str] = "field"
+    inside: ClassVar[str] = "field"
     field: str
     length: int
     complete: bool = True
 
 
 class FieldCorrected(Event, frozen=True, kw_only=True):
-    """The program's value of the field is not the text that was streamed; this is."""
+    """The program's value of the field differs from the text that was streamed: use this."""
 
     event_type: ClassVar[str] = "field.corrected"
+    inside: ClassVar[str] = "call"
     field: str
     text: str
     value: Any = None
@@ -362,14 +378,16 @@ class FieldCorrected(Event, frozen=True, kw_only=True):
 
 class Thinking(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "thinking"
+    inside: ClassVar[str] = "call"
     text: str
     index: int = 0
 
 
 class ToolCallDelta(Event, frozen=True, kw_only=True):
-    """A native tool call as the model writes it; ``arguments`` is a JSON fragment."""
+    """A native tool call while the model writes it; ``arguments`` is a fragment of JSON."""
 
     event_type: ClassVar[str] = "tool_call.delta"
+    inside: ClassVar[str] = "call"
     index: int
     name: str | None = None
     arguments: str = ""
@@ -377,32 +395,35 @@ class ToolCallDelta(Event, frozen=True, kw_only=True):
 
 class Citation(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "citation"
+    inside: ClassVar[str] = "call"
     text: str | None = None
     title: str | None = None
     url: str | None = None
 
 
 class Refusal(Event, frozen=True, kw_only=True):
-    """The provider says that the model will not answer; ``text`` is a piece of its reason."""
+    """The provider reports that the model declines to answer; ``text`` is part of the reason."""
 
     event_type: ClassVar[str] = "refusal"
+    inside: ClassVar[str] = "call"
     text: str
 
 
 class ReplyPart(Event, frozen=True, kw_only=True):
-    """A part of the reply that is no text (an image, sound, a file): where it is, not its bytes.
+    """A part of the reply that is not text (image, sound, file): where it is, not its bytes.
 
-    ``size`` is the number of bytes where the reply holds them itself.
+    ``size`` is the number of bytes if the reply itself contains them.
     """
 
     event_type: ClassVar[str] = "reply.part"
+    inside: ClassVar[str] = "call"
     kind: str
     media_type: str | None = None
     url: str | None = None
     size: int | None = None
 
 
-# --- what the program says ----------------------------------------------------------------------
+# --- messages of the program ----------------------------------------------------------------------
 
 
 class Status(Event, frozen=True, kw_only=True):
@@ -412,6 +433,7 @@ class Status(Event, frozen=True, kw_only=True):
 
 class TraceStart(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "trace.start"
+    opens: ClassVar[str] = "trace"
     name: str
     trace_id: str
     parent_trace_id: str | None = None
@@ -419,6 +441,7 @@ class TraceStart(Event, frozen=True, kw_only=True):
 
 class TraceEnd(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "trace.end"
+    closes: ClassVar[str] = "trace"
     name: str
     trace_id: str
     duration: float
@@ -427,7 +450,7 @@ class TraceEnd(Event, frozen=True, kw_only=True):
 
 
 class StreamGap(Event, frozen=True, kw_only=True):
-    """``count`` events were lost before this one. Has no ``seq`` of its own."""
+    """``count`` events were lost before this one. It has no ``seq`` of its own."""
 
     event_type: ClassVar[str] = "stream.gap"
     count: int
@@ -441,7 +464,6 @@ KINDS: Mapping[str, type[Event]] = MappingProxyType(
             RunStart, RunEnd, RunError, RunCancelled,
             ModuleStart, ModuleEnd, ModuleError,
             ToolStart, ToolEnd, ToolError,
-            InterpreterStart, InterpreterEnd, InterpreterError,
             LMStart, LMEnd, LMSuperseded, LMWaiting,
             FieldStart, TokenEvent, FieldPartial, FieldEnd, FieldCorrected,
             Thinking, ToolCallDelta, Citation, Refusal, ReplyPart,
@@ -449,4 +471,7 @@ KINDS: Mapping[str, type[Event]] = MappingProxyType(
         )
     }
 )  # fmt: skip
-TERMINAL = frozenset({"run.end", "run.error", "run.cancelled"})
+TERMINAL = frozenset(name for name, kind in KINDS.items() if kind.closes == "run")
+"""The types of a run's last event; exactly one of them ends a run."""
+CALLS = ("module", "tool", "lm")
+"""What ``inside = "call"`` can mean: the call that ``call_id`` names is one of these."""

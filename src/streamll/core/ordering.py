@@ -1,73 +1,78 @@
-"""The order of a run's events: who numbers them, and which may follow which.
+"""The legal order of a run's events, derived from the event classes.
 
 ``Sequencer`` hands out ``seq``. ``OrderCheck`` reads events of any number of runs and raises
 ``OutOfOrder`` at the first that no run can produce, naming the event and the rule:
 
-* ``run.start`` is first, exactly one of ``run.end``, ``run.error``, ``run.cancelled`` last;
-* ``seq`` is contiguous from 0; a merged token counts for the tokens it stands for, a
-  ``stream.gap`` for the events it announces as lost;
-* what ``OPENS`` is closed once, by what ``CLOSES`` it: fields before their call, everything
-  before the run's last event (a straggling call may outlive its parent call);
-* what is ``INSIDE`` comes only while that is open; calls of one run may interleave;
+* ``run.start`` comes first; exactly one of ``run.end``, ``run.error``, ``run.cancelled`` last;
+* ``seq`` is contiguous from 0; a merged token counts for the tokens it replaces, a
+  ``stream.gap`` for the events it reports as lost;
+* what a class ``opens`` is closed exactly once, by a class that ``closes`` it: fields before
+  their call, everything before the run's last event (a straggling call may outlive its parent);
+* a class with ``inside`` only comes while that is open; calls of one run may interleave;
 * tokens of a field are contiguous in ``token_index`` and ``offset``; ``field.end`` has their
   total ``length``; ``field.corrected`` follows it, at most once; a ``field.partial`` comes
   after its ``field.start``, the last one (the program's own value) after ``field.end``;
 * after ``lm.superseded`` the call's fields begin anew, as the next ``attempt``.
 
-Neither knows locks or clocks. Events outside any run have no order to check.
+``grammar()`` is the same as data, for documentation. Nothing here knows locks or clocks. Events
+outside any run are not checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamll.core.errors import OutOfOrder
-from streamll.core.events import TERMINAL, Event, TokenEvent
+from streamll.core.events import (
+    CALLS,
+    KINDS,
+    Event,
+    FieldCorrected,
+    FieldPartial,
+    LMSuperseded,
+    TokenEvent,
+)
 
-OPENS: Mapping[str, str] = MappingProxyType(
+FAILURES: Mapping[str, type[Event]] = MappingProxyType(
     {
-        "module.start": "module",
-        "tool.start": "tool",
-        "interpreter.start": "interpreter",
-        "lm.start": "lm",
-        "trace.start": "trace",
-        "field.start": "field",
+        kind.closes: kind
+        for kind in KINDS.values()
+        if kind.closes and {"error_type", "complete"}.intersection(kind.__struct_fields__)
     }
 )
-CLOSES: Mapping[str, str] = MappingProxyType(
-    {
-        "module.end": "module",
-        "module.error": "module",
-        "tool.end": "tool",
-        "tool.error": "tool",
-        "interpreter.end": "interpreter",
-        "interpreter.error": "interpreter",
-        "lm.end": "lm",
-        "trace.end": "trace",
-        "field.end": "field",
-    }
-)
-INSIDE: Mapping[str, str] = MappingProxyType(
-    {
-        "field.start": "call",
-        "token": "field",
-        "field.partial": "call",
-        "field.end": "field",
-        "field.corrected": "call",
-        "thinking": "call",
-        "tool_call.delta": "call",
-        "citation": "call",
-        "refusal": "call",
-        "reply.part": "call",
-        "lm.superseded": "call",
-    }
-)
-CALLS = ("module", "tool", "interpreter", "lm")
-"""What ``call`` stands for in ``INSIDE``: whichever of these the ``call_id`` names."""
+"""What was opened → the kind that closes it as failed."""
 
 Key = tuple[str, Any]
+
+
+class Scope(NamedTuple):
+    """Something a run opens and closes, and the event types around and inside it."""
+
+    name: str
+    inside: str  # the scope that must be open around it: "run", "call"; "" for the run itself
+    opened_by: str
+    closed_by: tuple[str, ...]
+    contains: tuple[str, ...]  # event types that only come while it is open
+
+
+def grammar() -> tuple[Scope, ...]:
+    """The order of events as the classes declare it: one ``Scope`` for each thing that opens."""
+    return tuple(_scope(kind) for kind in KINDS.values() if kind.opens)
+
+
+def _scope(opening: type[Event]) -> Scope:
+    name = opening.opens
+    within = {name, "call"} if name in CALLS else {name}
+    kinds = KINDS.values()
+    return Scope(
+        name,
+        opening.inside,
+        opening.event_type,
+        tuple(k.event_type for k in kinds if k.closes == name),
+        tuple(k.event_type for k in kinds if k.inside in within and not (k.opens or k.closes)),
+    )
 
 
 class Sequencer:
@@ -88,15 +93,15 @@ class OrderCheck:
     """Checks events of any number of runs, one at a time, in the order a reader got them.
 
     ``holes=True`` is for a reader that sees part of a run (a filter, an inner sink): sequence
-    numbers only rise, and the run's first and last event may be missing.
+    numbers need only rise, and the run's first and last event may be missing.
     """
 
     def __init__(self, *, holes: bool = False) -> None:
         self._holes = holes
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, _RunOrder] = {}
 
     def check(self, event: Event) -> None:
-        """Take the next event; raise ``OutOfOrder`` if it cannot follow those before it."""
+        """Check the next event; raise ``OutOfOrder`` if it cannot follow those before it."""
         run_id = event.run_id
         if event.event_type == "stream.gap":
             for run in self._runs.values() if run_id is None else [self._run(run_id)]:
@@ -114,27 +119,27 @@ class OrderCheck:
         self.finish()
 
     def finish(self) -> None:
-        """No more events will come: every run must have had its last one."""
+        """There are no more events: every run must have ended."""
         for run_id, run in self._runs.items():
             if not (run.ended or self._holes):
                 raise OutOfOrder(f"run {run_id}: its last event is missing (run.end, run.error…)")
 
-    def _run(self, run_id: str) -> _Run:
+    def _run(self, run_id: str) -> _RunOrder:
         if run_id not in self._runs:
-            self._runs[run_id] = _Run(holes=self._holes)
+            self._runs[run_id] = _RunOrder(holes=self._holes)
         return self._runs[run_id]
 
 
-class _Field:
-    """How far an open field has come."""
+class _OpenField:
+    """Tokens and characters of an open field so far."""
 
     def __init__(self) -> None:
         self.tokens = 0
         self.length = 0
 
 
-class _Call:
-    """What is remembered of a call: its attempts and the fields that have ended."""
+class _CallOrder:
+    """What must be known of a call: its attempt and the fields that have ended."""
 
     def __init__(self) -> None:
         self.attempt = 0
@@ -142,7 +147,7 @@ class _Call:
         self.corrected: set[tuple[int, int, str]] = set()
 
 
-class _Run:
+class _RunOrder:
     """The state of one run: what is open, and how many of its events are accounted for."""
 
     def __init__(self, *, holes: bool) -> None:
@@ -151,8 +156,8 @@ class _Run:
         self._lossy = holes
         self._last = -1
         self._accounted = 0
-        self._open: dict[tuple[str, Any], _Field | None] = {}
-        self._calls: dict[str | None, _Call] = {}
+        self._open: dict[tuple[str, Any], _OpenField | None] = {}
+        self._calls: dict[str | None, _CallOrder] = {}
 
     def lose(self, gap: Event) -> None:
         self._accounted += gap.data["count"]
@@ -161,21 +166,20 @@ class _Run:
     def check(self, event: Event) -> None:
         if self.ended:
             raise _error(event, "nothing follows a run's last event")
-        self._check_place(event)
-        kind = event.event_type
-        if kind in INSIDE:
-            self._check_inside(event, INSIDE[kind])
-        if kind in CLOSES:
-            self._close(event, CLOSES[kind])
-        if kind in OPENS:
-            self._opened(event, OPENS[kind])
-        rule = self._RULES.get(kind)
+        self._check_seq(event)
+        if event.inside in ("call", "field"):
+            self._check_inside(event, event.inside)
+        if event.closes == "run":
+            self._end(event)
+        elif event.closes:
+            self._close(event, event.closes)
+        elif event.opens and event.opens != "run":
+            self._open_one(event, event.opens)
+        rule = self._RULES.get(type(event))
         if rule is not None:
             rule(self, event)
-        if kind in TERMINAL:
-            self._end(event)
 
-    def _check_place(self, event: Event) -> None:
+    def _check_seq(self, event: Event) -> None:
         if event.seq is None:
             raise _error(event, "every event of a run has a seq")
         first = self._last < 0 and not self._lossy
@@ -189,7 +193,7 @@ class _Run:
             raise _error(
                 event,
                 f"seq is contiguous and {self._accounted} is missing; "
-                "losses are announced by stream.gap",
+                "losses are reported by stream.gap",
             )
         self._last = event.seq
         self._accounted += event.count if isinstance(event, TokenEvent) else 1
@@ -204,15 +208,15 @@ class _Run:
             raise _error(event, f"comes only inside its open {what}")
         attempt = self._call(event).attempt
         if event.attempt != attempt and not self._holes:
-            raise _error(event, f"the call is at attempt {attempt}, as lm.superseded tells")
+            raise _error(event, f"the call is at attempt {attempt}, as lm.superseded says")
 
-    def _opened(self, event: Event, what: str) -> None:
+    def _open_one(self, event: Event, what: str) -> None:
         key = key_of(event, what)
         if key in self._open:
             raise _error(event, f"this {what} is open already")
         if what == "field" and _field_key(event) in self._call(event).ended:
             raise _error(event, "a field is streamed once per attempt")
-        self._open[key] = _Field() if what == "field" else None
+        self._open[key] = _OpenField() if what == "field" else None
 
     def _close(self, event: Event, what: str) -> None:
         key = key_of(event, what)
@@ -224,11 +228,11 @@ class _Run:
             self._check_nothing_open_in(event, "field")
             self._calls.pop(event.call_id, None)
         state = self._open.pop(key)
-        if isinstance(state, _Field):
+        if isinstance(state, _OpenField):
             self._check_length(event, state)
             self._call(event).ended.add(_field_key(event))
 
-    def _check_length(self, event: Event, field: _Field) -> None:
+    def _check_length(self, event: Event, field: _OpenField) -> None:
         length = event.data["length"]
         if length < field.length or (length > field.length and not self._lossy):
             raise _error(event, f"length {length}, but {field.length} characters were streamed")
@@ -238,17 +242,15 @@ class _Run:
             if kind == what and key[0] == event.call_id:
                 raise _error(event, f"{what} {key[-1]!r} of this call is still open")
 
-    def _token(self, event: Event) -> None:
-        if not isinstance(event, TokenEvent):
-            return
+    def _token(self, event: TokenEvent) -> None:
         field = self._open.get(key_of(event, "field"))
         if field is None:
             return
-        place, expected = (event.token_index, event.offset), (field.tokens, field.length)
-        if place != expected and not (self._lossy and place >= expected):
+        found, expected = (event.token_index, event.offset), (field.tokens, field.length)
+        if found != expected and not (self._lossy and found >= expected):
             raise _error(
                 event,
-                f"token_index and offset are contiguous: {expected} expected, {place} found",
+                f"token_index and offset are contiguous: {expected} expected, {found} found",
             )
         field.tokens = event.token_index + event.count
         field.length = event.offset + len(event.token)
@@ -276,21 +278,21 @@ class _Run:
             raise _error(event, f"{what} {name!r} is still open")
         self.ended = True
 
-    def _call(self, event: Event) -> _Call:
-        return self._calls.setdefault(event.call_id, _Call())
+    def _call(self, event: Event) -> _CallOrder:
+        return self._calls.setdefault(event.call_id, _CallOrder())
 
-    _RULES: Mapping[str, Any] = MappingProxyType(
+    _RULES: Mapping[type[Event], Any] = MappingProxyType(
         {
-            "token": _token,
-            "field.partial": _partial,
-            "field.corrected": _corrected,
-            "lm.superseded": _superseded,
+            TokenEvent: _token,
+            FieldPartial: _partial,
+            FieldCorrected: _corrected,
+            LMSuperseded: _superseded,
         }
     )
 
 
 def key_of(event: Event, what: str) -> Key:
-    """What tells one open thing from another of its kind."""
+    """Identifies one open thing: ``what`` it is and its id."""
     if what == "trace":
         return what, event.data["trace_id"]
     if what == "field":

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from streamll.core.errors import ConfigurationError
 from streamll.flow.breaker import CircuitBreaker
 from streamll.flow.buffer import Policy
+from streamll.flow.limits import Limits
 from streamll.flow.retry import Backoff
 
 OnPartial = Literal["fail", "restart", "continue"]
@@ -42,6 +43,8 @@ class StreamConfig:
         retry_timeouts: try again after a first-token or idle timeout, too, instead of ending.
         breaker: ``True`` for the circuit breaker that all streams to the same provider with the
             same key share, one of your own, or ``None`` for none.
+        limits: how many LM requests at once and how many a minute, shared by all that have the
+            same ``Limits`` object.
     """
 
     buffer_size: int = BUFFER_SIZE
@@ -55,6 +58,7 @@ class StreamConfig:
     max_retry_delay: float = 60.0
     retry_timeouts: bool = False
     breaker: CircuitBreaker | Literal[True] | None = True
+    limits: Limits | None = None
 
     def __post_init__(self) -> None:
         _check_count("buffer_size", self.buffer_size, 1)
@@ -70,6 +74,8 @@ class StreamConfig:
             raise ConfigurationError(
                 f"breaker must be True, None or a CircuitBreaker, not {self.breaker!r}"
             )
+        if self.limits is not None and not isinstance(self.limits, Limits):
+            raise ConfigurationError(f"limits must be a Limits or None, not {self.limits!r}")
 
     @property
     def backoff(self) -> Backoff:

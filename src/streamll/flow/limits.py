@@ -1,7 +1,8 @@
 """How many at once, and how many per second: limits that threads and event loops share.
 
 ``Slots`` counts what is under way under one key; each user brings the cap it wants to keep.
-``Rate`` spaces things out. Both are fair: first come, first served.
+``Rate`` spaces things out. Both are fair: first come, first served. ``Limits`` is the two of
+them for the LM requests of a ``StreamConfig``.
 
 What this does not do: limit across processes, or by tokens.
 """
@@ -128,3 +129,50 @@ class Rate:
     async def wait_async(self) -> None:
         if delay := self.reserve():
             await asyncio.sleep(delay)
+
+
+class Limits:
+    """At most ``max_concurrent`` LM requests at once and ``requests_per_minute``, evenly spaced.
+
+    For ``StreamConfig(limits=…)`` and ``iModel(limits=…)``; all that have the same object share
+    it, threads and tasks alike, first come, first served. ``burst`` requests may start at once
+    before the spacing begins. ``None`` does not limit. Each attempt counts as a request.
+
+    Raises:
+        ConfigurationError: a limit that would let nothing through.
+    """
+
+    def __init__(
+        self,
+        max_concurrent: int | None = None,
+        requests_per_minute: float | None = None,
+        burst: int = 1,
+    ) -> None:
+        if max_concurrent is not None and max_concurrent < 1:
+            raise ConfigurationError(
+                f"max_concurrent={max_concurrent} lets no request through; it is at least 1, "
+                "or None for any number"
+            )
+        self._cap = max_concurrent or 0
+        self._slots = Slots() if max_concurrent is not None else None
+        self._rate = (
+            Rate(requests_per_minute / 60.0, burst) if requests_per_minute is not None else None
+        )
+
+    def take(self) -> None:
+        """Wait in this thread until a further request may be under way; ``give`` ends it."""
+        if self._slots is not None:
+            self._slots.take(self._cap)
+
+    async def take_async(self) -> None:
+        """The same on an event loop. Being cancelled takes nothing."""
+        if self._slots is not None:
+            await self._slots.take_async(self._cap)
+
+    def give(self) -> None:
+        if self._slots is not None:
+            self._slots.give()
+
+    def delay(self) -> float:
+        """Reserve the next start; seconds until then."""
+        return self._rate.reserve() if self._rate is not None else 0.0

@@ -1,14 +1,7 @@
-"""What is done with sessions and models together."""
+"""Turns of a conversation: the names of ``streamll.chat`` at the notebook's path."""
 
-from __future__ import annotations
-
-from streamll.operations.chat import StreamingChat
-from streamll.operations.turns import (
-    TurnStream,
-    communicate,
-    communicate_stream,
-    communicate_sync,
-)
+from streamll.chat.streaming_chat import StreamingChat
+from streamll.chat.turns import TurnStream, communicate, communicate_stream, communicate_sync
 
 __all__ = [
     "StreamingChat",

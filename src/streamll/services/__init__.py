@@ -1,24 +1,15 @@
-"""Models to talk to, over DSPy's own provider client: no program, no signature.
+"""Models to talk to: the model names of ``streamll.chat`` at the notebook's path."""
 
-Follow one question: ``model`` makes an ``Asked`` of it; entering that starts a ``streamll.stream``
-whose program is ``answering``, which asks the model's engine (``engines``) through capture's tap;
-``reply`` hears what comes. So a question is a run like any other: same events, same sinks, same
-retries and timeouts.
-"""
-
-from __future__ import annotations
-
-from streamll.core.errors import CircuitOpen
+from streamll.chat.calling import Calling, Execution, Status
+from streamll.chat.hooks import Hooks
+from streamll.chat.invoke_stream import Chunk, InvokeStream
+from streamll.chat.model import iModel
+from streamll.chat.question import Question
+from streamll.chat.reply import Reply, ToolCall
+from streamll.core.errors import CircuitOpen, MissingKeyError, ReplySuperseded
 from streamll.flow.breaker import CircuitBreaker
 from streamll.flow.config import StreamConfig
-from streamll.services.asking import Question
-from streamll.services.calling import Calling, Execution, Status
-from streamll.services.errors import MissingKeyError, ReplySuperseded
-from streamll.services.hooks import Hooks
-from streamll.services.limits import Limits
-from streamll.services.model import iModel
-from streamll.services.reply import Reply, ToolCall
-from streamll.services.streaming import Chunk, InvokeStream
+from streamll.flow.limits import Limits
 
 __all__ = [
     "Calling",

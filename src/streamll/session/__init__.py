@@ -1,12 +1,10 @@
-"""Conversations: messages, branches, and the models they are held with."""
+"""Conversations: the session names of ``streamll.chat`` at the notebook's path."""
 
-from __future__ import annotations
-
-from streamll.session.branch import Branch
-from streamll.session.messages import Message
-from streamll.session.registry import DuplicateNameError, Registry, UnknownNameError
-from streamll.session.saving import SessionFormatError
-from streamll.session.session import Session
+from streamll.chat.branch import Branch
+from streamll.chat.messages import Message
+from streamll.chat.registry import Registry
+from streamll.chat.session import Session
+from streamll.core.errors import DuplicateNameError, SessionFormatError, UnknownNameError
 
 __all__ = [
     "Branch",

@@ -18,9 +18,6 @@ from streamll.core.errors import ConfigurationError
 from streamll.core.events import (
     TERMINAL,
     Event,
-    InterpreterEnd,
-    InterpreterError,
-    InterpreterStart,
     LMEnd,
     LMStart,
     LMSuperseded,
@@ -44,8 +41,8 @@ RUNS_KEPT = 10_000
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 
-Start = ModuleStart | LMStart | ToolStart | InterpreterStart
-End = ModuleEnd | ModuleError | ToolEnd | ToolError | InterpreterEnd | InterpreterError
+Start = ModuleStart | LMStart | ToolStart
+End = ModuleEnd | ModuleError | ToolEnd | ToolError
 
 
 class OTelSink(BaseSink):
@@ -150,14 +147,11 @@ class _RunSpans:
     def feed(self, event: Event) -> None:
         if isinstance(event, (TokenEvent, Thinking)):
             self._chunk(event)
-        elif isinstance(event, (ModuleStart, LMStart, ToolStart, InterpreterStart)):
+        elif isinstance(event, (ModuleStart, LMStart, ToolStart)):
             self._begin(event)
         elif isinstance(event, LMEnd):
             self._end_lm(event)
-        elif isinstance(
-            event,
-            (ModuleEnd, ModuleError, ToolEnd, ToolError, InterpreterEnd, InterpreterError),
-        ):
+        elif isinstance(event, (ModuleEnd, ModuleError, ToolEnd, ToolError)):
             self._end(event)
         elif isinstance(event, LMSuperseded):
             self._superseded(event)
@@ -226,7 +220,7 @@ class _RunSpans:
         ended = self._open.pop(event.call_id or "", None)
         if ended is None:
             return
-        if isinstance(event, (ModuleError, ToolError, InterpreterError)):
+        if isinstance(event, (ModuleError, ToolError)):
             _failed(ended.span, event.error_type, event.message)
         ended.span.end(_ns(event.timestamp))
 

@@ -202,21 +202,15 @@ class RunModel:
         who = event.identity
         label = tx.one_line(event.name, 80)
         step = self._add("tool", label, who.call_id, self._home(_outside(who)), now)
-        step.arguments = tx.arguments(event.arguments)
+        step.arguments = words.arguments(event)
 
-    def _interpreter_start(self, event: ev.InterpreterStart, now: float) -> None:
-        who = event.identity
-        label = tx.one_line(event.name, 80)
-        step = self._add("tool", label, who.call_id, self._home(_outside(who)), now)
-        step.arguments = tx.one_line(event.code or "", 200)
-
-    def _tool_end(self, event: ev.ToolEnd | ev.InterpreterEnd, now: float) -> None:
+    def _tool_end(self, event: ev.ToolEnd, now: float) -> None:
         call_id = event.identity.call_id
         self._end_call(call_id, DONE, event.duration)
         if event.result is not None and (step := self._find(call_id)) is not None:
             step.items.append(Note("result", tx.compact(event.result)))
 
-    def _tool_error(self, event: ev.ToolError | ev.InterpreterError, now: float) -> None:
+    def _tool_error(self, event: ev.ToolError, now: float) -> None:
         error = tx.failure(event.error_type, event.message)
         self._end_call(event.identity.call_id, FAILED, event.duration, error)
 
@@ -353,9 +347,6 @@ class RunModel:
         ev.ToolStart: _tool_start,
         ev.ToolEnd: _tool_end,
         ev.ToolError: _tool_error,
-        ev.InterpreterStart: _interpreter_start,
-        ev.InterpreterEnd: _tool_end,
-        ev.InterpreterError: _tool_error,
         ev.TraceStart: _trace_start,
         ev.TraceEnd: _trace_end,
         ev.LMStart: _lm_start,

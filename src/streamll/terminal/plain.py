@@ -114,13 +114,13 @@ class PlainView:
         return name and f"[MODULE] {name} {_failed(event)}"
 
     def _tool_start(self, event: ev.ToolStart, run: PlainRun) -> str:
-        return f"[TOOL] {tx.one_line(event.name)}({tx.arguments(event.arguments) or '…'})"
+        return f"{_tool(event)}({words.arguments(event) or '…'})"
 
-    def _tool_end(self, event: ev.ToolEnd | ev.InterpreterEnd, run: PlainRun) -> str:
+    def _tool_end(self, event: ev.ToolEnd, run: PlainRun) -> str:
         result = f" → {tx.compact(event.result)}" if event.result is not None else ""
         return f"{_tool(event)} done in {tx.seconds(event.duration)}{result}"
 
-    def _tool_error(self, event: ev.ToolError | ev.InterpreterError, run: PlainRun) -> str:
+    def _tool_error(self, event: ev.ToolError, run: PlainRun) -> str:
         return f"{_tool(event)} {_failed(event)}"
 
     def _trace_start(self, event: ev.TraceStart, run: PlainRun) -> str:
@@ -177,9 +177,6 @@ class PlainView:
     def _part(self, event: ev.ReplyPart, run: PlainRun) -> str:
         return f"[PART] {words.part(event)}"
 
-    def _interpreter_start(self, event: ev.InterpreterStart, run: PlainRun) -> str:
-        return f"[CODE] {tx.one_line(event.name)}({tx.one_line(event.code or '…')})"
-
     def _thinking(self, event: ev.Thinking, run: PlainRun) -> str:
         return f"[THINKING] {tx.quote(event.text)}"
 
@@ -211,9 +208,6 @@ class PlainView:
         ev.ToolStart: _tool_start,
         ev.ToolEnd: _tool_end,
         ev.ToolError: _tool_error,
-        ev.InterpreterStart: _interpreter_start,
-        ev.InterpreterEnd: _tool_end,
-        ev.InterpreterError: _tool_error,
         ev.TraceStart: _trace_start,
         ev.TraceEnd: _trace_end,
         ev.LMStart: _lm_start,
@@ -249,12 +243,12 @@ def _ends(event: ev.Event, run: PlainRun) -> bool:
     return isinstance(event, (ev.RunEnd, ev.RunError, ev.RunCancelled))
 
 
-def _tool(event: ev.ToolEnd | ev.InterpreterEnd | ev.ToolError | ev.InterpreterError) -> str:
-    kind = "TOOL" if isinstance(event, (ev.ToolEnd, ev.ToolError)) else "CODE"
+def _tool(event: ev.ToolStart | ev.ToolEnd | ev.ToolError) -> str:
+    kind = "CODE" if event.kind == "interpreter" else "TOOL"
     return f"[{kind}] {tx.one_line(event.name)}"
 
 
-def _failed(event: ev.ModuleError | ev.ToolError | ev.InterpreterError) -> str:
+def _failed(event: ev.ModuleError | ev.ToolError) -> str:
     error = tx.failure(event.error_type, event.message)
     return f"failed after {tx.seconds(event.duration)}: {error}"
 

@@ -49,6 +49,13 @@ def step_name(name: str, path: tuple[str, ...]) -> str:
     return tx.one_line(name, 80)
 
 
+def arguments(event: ev.ToolStart) -> str:
+    """What a tool was called with, as it is written in a call; of an interpreter, its code."""
+    if event.kind == "interpreter":
+        return tx.one_line(str((event.arguments or {}).get("code") or ""), 200)
+    return tx.arguments(event.arguments)
+
+
 def superseded(reason: str) -> str:
     """Why an attempt's text counts no more."""
     if reason == "fallback":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from oracle import FIELDS, Format
+
 from streamll.core.parsing import Closed, Opened, Piece, Text
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from oracle import FIELDS, Format, final
 from reading import read
 
-from oracle import FIELDS, Format, final
 from streamll.testing import chunkings
 
 REFUSED = {"": "the adapter raises"}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from oracle import CHAT, FIELDS
 from table import Row, check
 
-from oracle import CHAT, FIELDS
 from streamll.core.parsing import ChatParser, Closed, Opened, Text
 
 REASONING, ANSWER = "[[ ## reasoning ## ]]\n", "[[ ## answer ## ]]\n"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from oracle import FIELDS, JSON
 from table import REFUSED, Row, check, check_typed
 
-from oracle import FIELDS, JSON
 from streamll.core.parsing import Closed, JSONParser, Opened, Text
 
 ROWS = [

@@ -1,14 +1,14 @@
 """X2: everything is out that no well-formed continuation can change, and nothing else.
 
 Each reply of the corpus is read one character at a time; at every prefix the texts released so
-far are compared with what ``tests/oracle.py`` finds certain by asking the real adapter.
+far are compared with what ``tests/support/oracle.py`` finds certain by asking the real adapter.
 """
 
 from __future__ import annotations
 
 import pytest
-
 from oracle import CHAT, FIELDS, JSON, XML, certain, common_prefix, final
+
 from streamll.core.parsing import Text
 
 CHAT_REPLIES = [

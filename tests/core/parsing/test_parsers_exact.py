@@ -13,10 +13,10 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from nasty import anything, chat_reply, json_reply, sizes, xml_child, xml_reply
+from oracle import CHAT, FIELDS, FORMATS, JSON, XML, Format, final
 from reading import cut, read
 from table import TYPED
 
-from oracle import CHAT, FIELDS, FORMATS, JSON, XML, Format, final
 from streamll.core.parsing import Text
 
 

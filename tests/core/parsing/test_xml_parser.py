@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from oracle import FIELDS, XML
 from table import REFUSED, Row, check, check_typed
 
-from oracle import FIELDS, XML
 from streamll.core.parsing import Closed, Opened, Text, XMLParser
 
 ROWS = [

@@ -21,10 +21,6 @@ from streamll.capture.run.privacy import describe, included
 from streamll.capture.run.run import Run, as_mapping
 from streamll.capture.run.scope import Scope, current_scope
 from streamll.core.events import (
-    Event,
-    InterpreterEnd,
-    InterpreterError,
-    InterpreterStart,
     LMEnd,
     LMStart,
     ModuleEnd,
@@ -111,7 +107,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         self, call_id: str, outputs: Any | None, exception: BaseException | None = None
     ) -> None:
         frame = _close(call_id)
-        _end_step(frame, ToolEnd, ToolError, outputs, exception)
+        _end_step(frame, outputs, exception)
         if frame is not None and exception is not None:
             _say("tool_error", frame.scope, frame.instance, exception)
         elif frame is not None:
@@ -230,14 +226,14 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         scope.check()
         frame = _open(scope, "interpreter", call_id, instance, type(instance).__name__)
         scope.run.publish(
-            InterpreterStart, scope, frame.identity(scope.run.run_id),
-            name=frame.name, code=included("tools", inputs.get("code")),
+            ToolStart, scope, frame.identity(scope.run.run_id), name=frame.name,
+            kind="interpreter", arguments=included("tools", {"code": inputs.get("code")}),
         )  # fmt: skip
 
     def on_interpreter_execute_end(
         self, call_id: str, outputs: Any | None, exception: BaseException | None = None
     ) -> None:
-        _end_step(_close(call_id), InterpreterEnd, InterpreterError, outputs, exception)
+        _end_step(_close(call_id), outputs, exception)
 
     def on_interpreter_tool_call_start(
         self, call_id: str, instance: Any, inputs: dict[str, Any]
@@ -256,7 +252,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
     def on_interpreter_tool_call_end(
         self, call_id: str, outputs: Any | None, exception: BaseException | None = None
     ) -> None:
-        _end_step(_close(call_id), ToolEnd, ToolError, outputs, exception)
+        _end_step(_close(call_id), outputs, exception)
 
 
 CALLBACK = CaptureCallback()
@@ -302,25 +298,20 @@ def _is_told(run: Run, tool: str) -> bool:
     )
 
 
-def _end_step(
-    frame: Frame | None,
-    ended: type[Event],
-    failed: type[Event],
-    outputs: Any | None,
-    exception: BaseException | None,
-) -> None:
-    """Say how a tool or a piece of the model's code ended."""
+def _end_step(frame: Frame | None, outputs: Any | None, exception: BaseException | None) -> None:
+    """Publish how a tool, or code of the model, ended."""
     if frame is None:
         return
     run, scope = frame.scope.run, frame.scope
     identity = frame.identity(run.run_id)
-    facts = {"name": frame.name, "duration": time.monotonic() - frame.started}
+    duration = time.monotonic() - frame.started
+    facts = {"name": frame.name, "kind": frame.kind, "duration": duration}
     if exception is None:
-        run.publish(ended, scope, identity, **facts, result=included("tools", outputs))
+        run.publish(ToolEnd, scope, identity, **facts, result=included("tools", outputs))
         return
     hide_callback(exception, frame.instance)
     name, message = describe(exception)
-    run.publish(failed, scope, identity, **facts, error_type=name, message=message)
+    run.publish(ToolError, scope, identity, **facts, error_type=name, message=message)
 
 
 def _close(call_id: str) -> Frame | None:

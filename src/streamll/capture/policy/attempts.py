@@ -30,6 +30,7 @@ from streamll.capture.policy.call import SupervisedCall
 from streamll.capture.tap.waits import run_blocking
 from streamll.core.errors import CircuitOpen, StreamTimeout, Unwind
 from streamll.flow.breaker import CircuitBreaker
+from streamll.flow.limits import Limits
 
 FINAL = "__streamll_final__"
 
@@ -68,6 +69,8 @@ class Patience(Protocol):
 
     async def pause(self, call: SupervisedCall, seconds: float) -> None: ...
 
+    async def take(self, limits: Limits) -> None: ...
+
 
 class InThread:
     async def attempt(self, call: SupervisedCall, complete: Callable[[], Any]) -> Any:
@@ -78,6 +81,9 @@ class InThread:
         call.listener.connected(left.set)
         left.wait(seconds)
         call.listener.disconnected()
+
+    async def take(self, limits: Limits) -> None:
+        limits.take()
 
 
 class OnLoop:
@@ -108,6 +114,9 @@ class OnLoop:
                 await asyncio.wait_for(left.wait(), seconds)
         finally:
             call.listener.disconnected()
+
+    async def take(self, limits: Limits) -> None:
+        await limits.take_async()
 
 
 def _is_cancelled() -> bool:
@@ -164,7 +173,7 @@ class Attempts:
                 raise refused from (call.failure or left_alone)
         call.attempt()
         try:
-            result = await self._patience.attempt(call, complete)
+            result = await self._within_limits(complete)
         except BaseException as error:
             failure = self._failure(error, call.settled())
             _report(breaker, failure)
@@ -174,6 +183,20 @@ class Attempts:
         call.settled()
         _report(breaker, None)
         return result
+
+    async def _within_limits(self, complete: Callable[[], Any]) -> Any:
+        call, limits = self._call, self._call.config.limits
+        if limits is None:
+            return await self._patience.attempt(call, complete)
+        await self._patience.take(limits)
+        try:
+            if delay := limits.delay():
+                call.waiting("limit", delay)
+                await self._patience.pause(call, delay)
+            call.check()
+            return await self._patience.attempt(call, complete)
+        finally:
+            limits.give()
 
     def _failure(self, error: BaseException, timeout: StreamTimeout | None) -> BaseException:
         """What ended an attempt: the timeout behind an error, what a library tried again after."""

@@ -27,7 +27,6 @@ from streamll.core.events import (
     Event,
     EventData,
     Identity,
-    InterpreterError,
     LMEnd,
     ModuleError,
     RunCancelled,
@@ -45,13 +44,6 @@ if TYPE_CHECKING:
 
 UNFINISHED = "Unfinished"
 """``error_type`` of a call that was still running when its run ended."""
-
-
-_FAILURES: Mapping[str, type[Event]] = {
-    "module": ModuleError,
-    "tool": ToolError,
-    "interpreter": InterpreterError,
-}
 
 
 class OpenCall(Protocol):
@@ -284,11 +276,12 @@ class Run:
                 LMEnd, frame.scope, identity,
                 model=frame.name, duration=duration, error_type=UNFINISHED,
             )  # fmt: skip
-        elif (kind := _FAILURES.get(frame.kind)) is not None:
+        elif frame.kind in ("module", "tool", "interpreter"):
+            kind = {} if frame.kind == "module" else {"kind": frame.kind}
             self.publish(
-                kind, frame.scope, identity,
+                ToolError if kind else ModuleError, frame.scope, identity,
                 name=frame.name, duration=duration, error_type=UNFINISHED,
-                message="still running when the run ended",
+                message="still running when the run ended", **kind,
             )  # fmt: skip
 
 

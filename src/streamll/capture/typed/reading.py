@@ -44,7 +44,7 @@ def item_reader(streamed: Streamed, field: str, place: Place, as_type: Any) -> I
 class TypedReading:
     """Of a ``Stream``."""
 
-    _performance: Streamed
+    _program_run: Streamed
 
     def __iter__(self) -> Iterator[Event]:
         raise TypeError("a stream says how its events are read")
@@ -66,7 +66,7 @@ class TypedReading:
         Raises:
             UnknownFieldError: no predictor has such a field.
         """
-        reader = partial_reader(self._performance, field, as_type)
+        reader = partial_reader(self._program_run, field, as_type)
         return (partial for event in self if (partial := reader.read(event)) is not None)
 
     @overload
@@ -82,14 +82,14 @@ class TypedReading:
         Raises:
             UnknownFieldError: no predictor has such a field.
         """
-        reader = item_reader(self._performance, field, place, as_type)
+        reader = item_reader(self._program_run, field, place, as_type)
         return (item for event in self for item in reader.read(event))
 
 
 class AsyncTypedReading:
     """Of an ``AsyncStream``."""
 
-    _performance: Streamed
+    _program_run: Streamed
 
     def __aiter__(self) -> AsyncIterator[Event]:
         raise TypeError("a stream says how its events are read")
@@ -100,7 +100,7 @@ class AsyncTypedReading:
     def partials(self, field: str, as_type: type[T]) -> AsyncIterator[Partial[T]]: ...
     def partials(self, field: str, as_type: Any = None) -> AsyncIterator[Partial[Any]]:
         """See ``Stream.partials``."""
-        reader = partial_reader(self._performance, field, as_type)
+        reader = partial_reader(self._program_run, field, as_type)
         return self._map(lambda event: () if (p := reader.read(event)) is None else (p,))
 
     @overload
@@ -109,7 +109,7 @@ class AsyncTypedReading:
     def items(self, field: str, *place: str | int, as_type: type[T]) -> AsyncIterator[T]: ...
     def items(self, field: str, *place: str | int, as_type: Any = None) -> AsyncIterator[Any]:
         """See ``Stream.items``."""
-        return self._map(item_reader(self._performance, field, place, as_type).read)
+        return self._map(item_reader(self._program_run, field, place, as_type).read)
 
     async def _map(self, read: Callable[[Event], Sequence[Any]]) -> AsyncIterator[Any]:
         async for event in self:

@@ -255,18 +255,14 @@ class Story:
         self.tools[f"{event.call_id}"] = tool
         yield from self._make_ready(tool)
 
-    def _interpreter_start(self, event: ev.InterpreterStart) -> Iterator[Step]:
-        given = {} if event.code is None else {"code": event.code}
-        return self._begin_tool(event, event.name, given)
-
-    def _tool_end(self, event: ev.ToolEnd | ev.InterpreterEnd) -> Iterator[Step]:
+    def _tool_end(self, event: ev.ToolEnd) -> Iterator[Step]:
         tool = self.tools.get(f"{event.call_id}")
         if tool is not None and not tool.done:
             tool.done = True
             tool.result = event.result
             yield ToolReturned(tool, event.result)
 
-    def _tool_error(self, event: ev.ToolError | ev.InterpreterError) -> Iterator[Step]:
+    def _tool_error(self, event: ev.ToolError) -> Iterator[Step]:
         tool = self.tools.get(f"{event.call_id}")
         if tool is not None:
             yield from self._fail(tool, f"{event.error_type}: {event.message}".removesuffix(": "))
@@ -358,9 +354,6 @@ class Story:
         ev.ToolStart: _tool_start,
         ev.ToolEnd: _tool_end,
         ev.ToolError: _tool_error,
-        ev.InterpreterStart: _interpreter_start,
-        ev.InterpreterEnd: _tool_end,
-        ev.InterpreterError: _tool_error,
         ev.Refusal: _refusal,
         ev.ReplyPart: _reply_part,
         ev.ModuleStart: _module_start,

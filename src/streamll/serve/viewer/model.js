@@ -5,7 +5,7 @@
 /** Names to look up what a run says; one may be called "constructor". */
 const named = (entries) => Object.assign(Object.create(null), entries);
 
-const KINDS = named({ module: "module", lm: "lm", tool: "tool", interpreter: "code", trace: "trace" });
+const KINDS = named({ module: "module", lm: "lm", tool: "tool", trace: "trace" });
 const STATUS = named({ "run.end": "ended", "run.error": "failed", "run.cancelled": "cancelled" });
 
 /** The number of code points, which is what offsets count; JavaScript counts UTF-16 units. */
@@ -211,7 +211,12 @@ class Run {
     const id = kind === "trace" ? event.trace_id : event.call_id;
     const node = this.add(id, kind, kind === "lm" ? event.model : event.name, event);
     if (kind === "lm" && node.parent) { node.parent.lm = node; this.changed.add(node.parent); }
-    for (const key of ["arguments", "code", "inputs"]) if (event[key] !== undefined && event[key] !== null) node.detail[key] = event[key];
+    if (event.kind === "interpreter") {
+      node.kind = "code";
+      if (event.arguments) node.detail.code = event.arguments.code;
+      return;
+    }
+    for (const key of ["arguments", "inputs"]) if (event[key] !== undefined && event[key] !== null) node.detail[key] = event[key];
   }
 
   closed(kind, event) {

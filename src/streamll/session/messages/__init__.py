@@ -1,17 +1,16 @@
-"""Messages and what they hold."""
+"""Messages and what they hold: the names of ``streamll.chat.messages`` at the notebook's path."""
 
-from __future__ import annotations
-
-from streamll.session.messages.chat import prepare_messages_for_chat
-from streamll.session.messages.contents import (
+from streamll.chat.messages import (
     AssistantResponseContent,
     Content,
     InstructionContent,
+    Message,
+    Role,
     SystemContent,
     ToolRequestContent,
     ToolResponseContent,
+    prepare_messages_for_chat,
 )
-from streamll.session.messages.message import Message, Role
 
 __all__ = [
     "AssistantResponseContent",

@@ -1,7 +1,5 @@
-"""The path by which notebooks know ``prepare_messages_for_chat``; it lives in ``chat``."""
+"""``prepare_messages_for_chat`` at the notebook's path."""
 
-from __future__ import annotations
-
-from streamll.session.messages.chat import prepare_messages_for_chat
+from streamll.chat.messages import prepare_messages_for_chat
 
 __all__ = ["prepare_messages_for_chat"]

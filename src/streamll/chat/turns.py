@@ -13,22 +13,22 @@ from typing import Any
 
 import msgspec
 
-from streamll.core.errors import ConfigurationError
-from streamll.flow.closing import Closing
-from streamll.services import InvokeStream, iModel
-from streamll.services.asked import Asked, invoked, invoked_sync
-from streamll.services.reply import Reply, ToolCall
-from streamll.services.streaming import Chunk
-from streamll.session.branch import Branch
-from streamll.session.messages import (
+from streamll.chat.branch import Branch
+from streamll.chat.invoke_stream import Chunk, InvokeStream
+from streamll.chat.messages import (
     AssistantResponseContent,
     InstructionContent,
     Message,
     ToolRequestContent,
+    new_id,
     prepare_messages_for_chat,
 )
-from streamll.session.messages.message import new_id
-from streamll.session.session import BranchLike, Session
+from streamll.chat.model import iModel
+from streamll.chat.pending import Asked, invoked, invoked_sync
+from streamll.chat.reply import Reply, ToolCall
+from streamll.chat.session import BranchLike, Session
+from streamll.core.errors import ConfigurationError
+from streamll.flow.closing import Closing
 
 Parameters = Mapping[str, Any]
 ONE = 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 
+from streamll.chat.messages import new_id
 from streamll.flow.limits import Slots
-from streamll.session.messages.message import new_id
 
 
 class Branch:

@@ -9,15 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from streamll.chat.branch import Branch
+from streamll.chat.messages import Message, SystemContent, new_id
+from streamll.chat.registry import Registry
+from streamll.chat.saving import SavedBranch, SavedSession, decode, encode, write
 from streamll.core.errors import StreamllError
-from streamll.session.branch import Branch
-from streamll.session.messages.contents import SystemContent
-from streamll.session.messages.message import Message, new_id
-from streamll.session.registry import Registry
-from streamll.session.saving import SavedBranch, SavedSession, decode, encode, write
 
 if TYPE_CHECKING:
-    from streamll.services import iModel
+    from streamll.chat.model import iModel
 
 BranchLike = Branch | str
 

@@ -7,9 +7,9 @@ import os
 
 import pytest
 
+from streamll.chat.probe import Verdict, judged, probe
 from streamll.cli.main import main
 from streamll.cli.probe import in_table
-from streamll.services.probe import Verdict, judged, probe
 from streamll.testing import Fault, Reply
 
 NUMBERS = ", ".join(["one", "two", "three", "four", "five"] * 8)

@@ -12,15 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from streamll.core.errors import StreamllError
-from streamll.session.messages.message import Message
+from streamll.chat.messages import Message
+from streamll.core.errors import SessionFormatError, StreamllError
 
 SCHEMA = "streamll.session"
 VERSION = 1
-
-
-class SessionFormatError(StreamllError, ValueError):
-    """Not a saved session, or one that only a newer version can read."""
 
 
 class SavedBranch(msgspec.Struct, kw_only=True, omit_defaults=True):

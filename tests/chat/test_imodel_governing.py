@@ -235,15 +235,6 @@ def test_a_request_rate_is_kept(practice, run):
     assert 10 <= len(waited) <= 20 - 5  # the burst need not wait
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [{"max_concurrent": 0}, {"requests_per_minute": 0}, {"requests_per_minute": 9, "burst": 0}],
-)
-def test_limits_that_let_nothing_through_are_refused(wrong):
-    with pytest.raises(ConfigurationError, match="0"):
-        Limits(**wrong)
-
-
 def test_who_stops_waiting_gives_its_place_to_the_next(make_model, practice, run):
     practice.script(Reply(TEXT, hold_after=1), TEXT)
     sink = RecordingSink()

@@ -10,8 +10,8 @@ import sys
 from typing import NamedTuple
 
 import pytest
-
 from emulator import Emulator, Session
+
 from streamll.cli.main import main
 from streamll.cli.typing_out import TypingOut
 from streamll.testing import Fault, PracticeServer, Reply, chunkings

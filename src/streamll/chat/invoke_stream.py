@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from streamll.capture.stream import AsyncStream, Stream
+from streamll.chat.pending import Asked
+from streamll.chat.reply import Source, ToolCall
+from streamll.core.errors import ReplySuperseded
 from streamll.core.events import Event, LMSuperseded, TokenEvent
 from streamll.flow.closing import Closing
-from streamll.services.asked import Asked
-from streamll.services.errors import ReplySuperseded
-from streamll.services.reply import Source, ToolCall
 
 
 class Chunk(str):

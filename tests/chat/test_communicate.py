@@ -13,6 +13,7 @@ import pytest
 from dspy import lm15
 
 from streamll import services
+from streamll.chat.turns import tool_request
 from streamll.core.errors import ConfigurationError, StreamTimeout
 from streamll.operations import (
     StreamingChat,
@@ -20,7 +21,6 @@ from streamll.operations import (
     communicate_stream,
     communicate_sync,
 )
-from streamll.operations.turns import tool_request
 from streamll.services import StreamConfig, iModel
 from streamll.session import Session, UnknownNameError
 from streamll.session.messages import Message, ToolRequestContent, ToolResponseContent

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-UNPACKED = Path(__file__).parent.parent / ".cache" / "chromium" / "chromium"
+UNPACKED = Path(__file__).parents[2] / ".cache" / "chromium" / "chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage"]
 
 

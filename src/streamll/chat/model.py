@@ -9,20 +9,20 @@ from typing import Any
 import msgspec
 from dspy import lm15
 
+from streamll.chat.calling import Calling, Invocation
+from streamll.chat.engines import CONNECTIONS, Engines
+from streamll.chat.hooks import Hooks
+from streamll.chat.invoke_stream import InvokeStream
+from streamll.chat.pending import Asked, invoked, invoked_sync
+from streamll.chat.providers import Route, route
+from streamll.chat.question import Question
+from streamll.chat.runner import Answering
 from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import ConfigurationError
 from streamll.flow.breaker import breaker_for
 from streamll.flow.closing import Closing
 from streamll.flow.config import StreamConfig
-from streamll.services.answering import Answering
-from streamll.services.asked import Asked, invoked, invoked_sync
-from streamll.services.asking import Question
-from streamll.services.calling import Calling, Invocation
-from streamll.services.engines import CONNECTIONS, Engines
-from streamll.services.hooks import Hooks
-from streamll.services.limits import Limits
-from streamll.services.providers import Route, route
-from streamll.services.streaming import InvokeStream
+from streamll.flow.limits import Limits
 
 Options = dict[str, Any]
 
@@ -114,7 +114,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
             )
         )
         self.config = config or StreamConfig()
-        self.limits = limits or Limits()
+        self.limits = limits
         self.hooks = hooks or Hooks()
         self.sinks = checked_sinks(sinks)
         self._engines = Engines(_router_config(self._route, api_key))
@@ -122,7 +122,6 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
             self._route.provider,
             self._route.door,
             self._engines,
-            self.limits,
             self.hooks,
             priced=self._route.definition is None and not self._route.is_local,
         )
@@ -209,6 +208,8 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         own = self.backend.config
         question = Question(model or own.model, messages, {**own.options, **options})
         question.request(self._route.door)  # what cannot be sent is said here
+        if config.limits is None:
+            config = replace(config, limits=self.limits)
         return Asked(
             self._answering,
             question,

@@ -7,8 +7,8 @@ from enum import Enum
 from types import TracebackType
 from typing import Any
 
-from streamll.services.asking import Question
-from streamll.services.reply import Reply
+from streamll.chat.question import Question
+from streamll.chat.reply import Reply
 
 
 class Status(str, Enum):

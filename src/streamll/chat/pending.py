@@ -11,14 +11,14 @@ from streamll.capture.run.enter import watched_sinks
 from streamll.capture.run.scope import current_scope
 from streamll.capture.stream import AsyncStream, Call, Stream, stream
 from streamll.capture.tap.waits import run_blocking
+from streamll.chat.calling import Calling
+from streamll.chat.question import Question
+from streamll.chat.reply import Reply
+from streamll.chat.runner import Answering
+from streamll.chat.waits import Blocking, Suspending
 from streamll.configuration import Receiver, configuration
 from streamll.flow.breaker import CircuitBreaker
 from streamll.flow.config import StreamConfig
-from streamll.services.answering import Answering
-from streamll.services.asking import Question
-from streamll.services.calling import Calling
-from streamll.services.reply import Reply
-from streamll.services.waits import Blocking, Suspending
 
 
 class Asked:

@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 from dspy import lm15
 
-from streamll.core.errors import ConfigurationError
-from streamll.services.errors import MissingKeyError
+from streamll.core.errors import ConfigurationError, MissingKeyError
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -9,8 +9,8 @@ import time
 import pytest
 
 import streamll
+from streamll import StreamConfig
 from streamll.core.errors import ChannelOverflow, StreamTimeout
-from streamll.services import StreamConfig
 from streamll.testing import Fault, RecordingSink, Reply
 
 TEXT = "one two three four five six"

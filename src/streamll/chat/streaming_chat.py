@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from streamll.operations.turns import TurnStream, communicate_stream
-from streamll.services import iModel
-from streamll.session.messages import InstructionContent
-from streamll.session.session import Session
+from streamll.chat.messages import InstructionContent
+from streamll.chat.model import iModel
+from streamll.chat.session import Session
+from streamll.chat.turns import TurnStream, communicate_stream
 from streamll.terminal.text import clean
 
 PREVIEW = 100

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import msgspec
 
-from streamll.services.model import iModel
+from streamll.chat.model import iModel
 
 QUESTION = "Write the numbers from one to fifty as words, separated by commas. Nothing else."
 CHARACTERS_PER_TOKEN = 4.0  # a rule of thumb, for providers that do not count

@@ -20,14 +20,13 @@ from streamll.capture.inside_dspy import ACTIVE_CALL_ID
 from streamll.capture.policy.call import CallPolicy, SupervisedCall
 from streamll.capture.reply.lm_call import LMCall
 from streamll.capture.run.scope import current_scope
+from streamll.chat.engines import Engines
+from streamll.chat.hooks import Hooks, complain
+from streamll.chat.question import Question
+from streamll.chat.reply import Listening, Reply
+from streamll.chat.waits import Waits
 from streamll.core.errors import CircuitOpen, Unwind
 from streamll.flow.breaker import CircuitBreaker
-from streamll.services.asking import Question
-from streamll.services.engines import Engines
-from streamll.services.hooks import Hooks, complain
-from streamll.services.limits import Limits
-from streamll.services.reply import Listening, Reply
-from streamll.services.waits import Waits
 
 LEFT = (Unwind, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
 """What ends a question without an error of its own."""
@@ -41,7 +40,6 @@ class Answering:
         name: str,
         door: str,
         engines: Engines,
-        limits: Limits,
         hooks: Hooks,
         *,
         priced: bool,
@@ -49,7 +47,6 @@ class Answering:
         self.name = name
         self.door = door
         self.engines = engines
-        self.limits = limits
         self.hooks = hooks
         self.priced = priced
         """Whether the provider's public prices are those of this model."""
@@ -63,7 +60,7 @@ class Answering:
             request = question.request(self.door)
             with lm_call(f"{self.name}/{question.model}", question) as call:
                 governed = SupervisedCall(_governor(call), Listening(reply, call), breaker)
-                response = await waits.complete(self.engines, self.limits, governed, request)
+                response = await waits.complete(self.engines, governed, request)
                 reply.complete(response)
                 cost = (
                     await waits.cost(response, self.door, question.model) if self.priced else None

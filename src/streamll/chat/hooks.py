@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
+from streamll.chat.question import Question
+from streamll.chat.reply import Reply
 from streamll.core.errors import ConfigurationError
-from streamll.services.asking import Question
-from streamll.services.reply import Reply
 
 logger = logging.getLogger("streamll")
 

@@ -6,20 +6,9 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any, Generic, TypeVar
 
-from streamll.core.errors import StreamllError
+from streamll.core.errors import DuplicateNameError, StreamllError, UnknownNameError
 
 T = TypeVar("T")
-
-
-class UnknownNameError(StreamllError, KeyError):
-    """Nothing of that name; the message lists what there is."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-class DuplicateNameError(StreamllError, ValueError):
-    """Something else has that name already."""
 
 
 class Registry(Generic[T]):

@@ -1,0 +1,243 @@
+"""Messages: what they hold, and the dictionaries that providers take.
+
+A message is plain data, ready for JSON, and never changes once it is made.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Any, Literal
+
+import msgspec
+
+Ending = Literal["complete", "cancelled", "failed"]
+
+
+# --- contents: one class per kind ---------------------------------------------------------------
+
+
+class SystemContent(msgspec.Struct, frozen=True, tag="system", tag_field="kind"):
+    """How the model is to behave."""
+
+    system_message: str
+
+    @property
+    def text(self) -> str:
+        return self.system_message
+
+
+class InstructionContent(msgspec.Struct, frozen=True, tag="instruction", tag_field="kind"):
+    """What the user says; the model sees ``context`` in front of it, one ``name: value`` a line."""
+
+    instruction: str
+    context: Mapping[str, Any] | None = None
+
+    @property
+    def text(self) -> str:
+        if not self.context:
+            return self.instruction
+        lines = (f"{name}: {_as_text(value)}" for name, value in self.context.items())
+        return "\n".join(lines) + f"\n\n{self.instruction}"
+
+
+class AssistantResponseContent(
+    msgspec.Struct, frozen=True, tag="assistant_response", tag_field="kind"
+):
+    """What the model says.
+
+    ``ending`` marks a partial reply: cancelled by its reader, or failed with an ``error`` of
+    that type.
+    """
+
+    assistant_response: str
+    ending: Ending = "complete"
+    error: str | None = None
+    model: str | None = None
+
+    @property
+    def partial(self) -> bool:
+        return self.ending != "complete"
+
+    @property
+    def text(self) -> str:
+        return self.assistant_response
+
+
+class ToolRequestContent(msgspec.Struct, frozen=True, tag="tool_request", tag_field="kind"):
+    """The model wants a tool called. ``request_id`` is the provider's; the response repeats it."""
+
+    function: str
+    request_id: str
+    arguments: Mapping[str, Any] = msgspec.field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        return f"{self.function}({json.dumps(dict(self.arguments), ensure_ascii=False)})"
+
+
+class ToolResponseContent(msgspec.Struct, frozen=True, tag="tool_response", tag_field="kind"):
+    """What a tool returned, or why it failed."""
+
+    request_id: str
+    result: Any = None
+    error: str | None = None
+
+    @property
+    def text(self) -> str:
+        return f"Error: {self.error}" if self.error is not None else _as_text(self.result)
+
+
+Content = (
+    SystemContent
+    | InstructionContent
+    | AssistantResponseContent
+    | ToolRequestContent
+    | ToolResponseContent
+)
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# --- messages -----------------------------------------------------------------------------------
+
+
+class Role(str, Enum):
+    """Who speaks, in the providers' words."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+ROLES: Mapping[type, Role] = {
+    SystemContent: Role.SYSTEM,
+    InstructionContent: Role.USER,
+    AssistantResponseContent: Role.ASSISTANT,
+    ToolRequestContent: Role.ASSISTANT,
+    ToolResponseContent: Role.TOOL,
+}
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """One message. Two messages are equal if their ``id`` is, whatever branch they are on."""
+
+    content: Content
+    id: str = msgspec.field(default_factory=new_id)
+    created_at: float = msgspec.field(default_factory=time.time)
+    metadata: Mapping[str, Any] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if type(self.content) not in ROLES:
+            names = ", ".join(kind.__name__ for kind in ROLES)
+            raise TypeError(f"a message holds one of {names}, not {type(self.content).__name__}")
+
+    @property
+    def role(self) -> Role:
+        return ROLES[type(self.content)]
+
+    @property
+    def text(self) -> str:
+        return self.content.text
+
+    def to_chat(self) -> dict[str, Any]:
+        """The message as OpenAI's chat completions spell it."""
+        content = self.content
+        if isinstance(content, ToolRequestContent):
+            return {"role": "assistant", "content": None, "tool_calls": [_tool_call(content)]}
+        if isinstance(content, ToolResponseContent):
+            return {"role": "tool", "tool_call_id": content.request_id, "content": content.text}
+        return {"role": self.role.value, "content": content.text}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Message) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+def _tool_call(content: ToolRequestContent) -> dict[str, Any]:
+    arguments = msgspec.json.encode(dict(content.arguments)).decode()
+    return {
+        "id": content.request_id,
+        "type": "function",
+        "function": {"name": content.function, "arguments": arguments},
+    }
+
+
+# --- a conversation as a provider takes it --------------------------------------------------------
+
+
+def prepare_messages_for_chat(
+    messages: Iterable[Message],
+    progression: Iterable[str] | None = None,
+    new_instruction: Message | InstructionContent | str | None = None,
+) -> list[dict[str, Any]]:
+    """Dictionaries with ``role`` and ``content``, in an order that providers accept.
+
+    ``messages`` are taken in the order of ``progression`` (a branch, or ids) where one is given.
+    The last system message comes first; tool calls join the assistant message before them.
+    Left out is what providers refuse: empty messages (a reply that failed before its first
+    token), tool calls without a response and responses without a call.
+    """
+    chosen = list(messages)
+    if progression is not None:
+        by_id = {message.id: message for message in chosen}
+        chosen = [by_id[id_] for id_ in progression if id_ in by_id]
+    if new_instruction is not None:
+        chosen.append(_as_message(new_instruction))
+    unread_responses = Counter(
+        message.content.request_id
+        for message in chosen
+        if isinstance(message.content, ToolResponseContent)
+    )
+    open_requests: set[str] = set()
+    system: list[dict[str, Any]] = []
+    chat: list[dict[str, Any]] = []
+    for message in chosen:
+        content = message.content
+        if isinstance(content, ToolRequestContent):
+            id_ = content.request_id
+            if unread_responses[id_] and id_ not in open_requests:
+                open_requests.add(id_)
+                _add_tool_call(chat, message, content)
+        elif isinstance(content, ToolResponseContent):
+            unread_responses[content.request_id] -= 1
+            if content.request_id in open_requests:
+                open_requests.remove(content.request_id)
+                chat.append(message.to_chat())
+        elif not content.text:
+            continue
+        elif isinstance(content, SystemContent):
+            system = [message.to_chat()]
+        else:
+            chat.append(message.to_chat())
+    return system + chat
+
+
+def _add_tool_call(
+    chat: list[dict[str, Any]], message: Message, content: ToolRequestContent
+) -> None:
+    if chat and chat[-1]["role"] == "assistant":
+        chat[-1].setdefault("tool_calls", []).append(_tool_call(content))
+    else:
+        chat.append(message.to_chat())
+
+
+def _as_message(instruction: Message | InstructionContent | str) -> Message:
+    if isinstance(instruction, Message):
+        return instruction
+    if isinstance(instruction, str):
+        instruction = InstructionContent(instruction=instruction)
+    return Message(content=instruction)

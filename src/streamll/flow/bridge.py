@@ -1,0 +1,372 @@
+"""Between threads and event loops: one bridge over a bounded channel, and sources to read.
+
+``Background`` runs a function in a thread, a coroutine in a task, or a coroutine in a thread with
+an event loop of its own. Any thread may cancel it without waiting.
+
+``Producer`` is a ``Background`` that reads a source and puts its items into a bounded ``Channel``;
+when the channel is full, it waits, and so does the source. ``Bridge`` is the reader's end: a
+``DualIterator`` whose source runs elsewhere::
+
+    for item in Bridge(async_generator()): ...        # its loop runs in a thread of its own
+    async for item in Bridge(blocking_iterator()): ...  # it runs in a thread of its own
+
+Who produces by itself (a callback, a worker) needs no ``Producer``: ``Channel.put`` from any
+thread, then ``wait_for_space(timeout)``, and ``await channel.get_batch_async(limit)`` on the loop
+are a bounded hand-over in that direction.
+
+``opened`` and ``aopened`` make a ``DualIterator`` of any source: where it already is one or can be
+read in place, without a bridge. ``Derived`` is a stream made of another stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from typing import Any, TypeVar
+
+from streamll.flow.channel import Channel
+from streamll.flow.dual import DualIterator, Openable
+
+T = TypeVar("T")
+
+CAPACITY = 16
+"""Items that may wait between a producer and its reader."""
+
+STOP_TIMEOUT_S = 2.0
+"""How long ``aclose`` waits for a cancelled task."""
+
+
+class Background:
+    """A thread or a task of its own, in the context it was made in."""
+
+    def __init__(self, name: str, context: contextvars.Context | None = None) -> None:
+        self.name = name
+        self.cancelled = False
+        self._context = context or contextvars.copy_context()
+        self._thread: threading.Thread | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start_thread(self, function: Callable[[], object]) -> None:
+        """Run ``function`` in a daemon thread. ``cancel`` can only set ``cancelled`` for it."""
+        self._thread = threading.Thread(
+            target=self._context.run, args=(function,), name=self.name, daemon=True
+        )
+        self._thread.start()
+
+    def start_task(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run ``function`` as a task of the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._task = self._context.run(self._loop.create_task, function())
+
+    def start_loop(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run ``function`` on an event loop of its own, in a daemon thread."""
+
+        async def main() -> None:
+            self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+            if not self.cancelled:
+                await function()
+
+        def run() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                asyncio.run(main())
+
+        self.start_thread(run)
+
+    def cancel(self) -> None:
+        """Set ``cancelled`` and cancel the task. Never waits; any thread may call it."""
+        self.cancelled = True
+        task, loop = self._task, self._loop
+        if task is not None and loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and the task with it
+                loop.call_soon_threadsafe(task.cancel)
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread, if there is one, and if this is not it."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    async def wait(self, timeout: float) -> None:
+        """Wait for the task, if there is one."""
+        if self._task is not None and self._task is not asyncio.current_task():
+            await asyncio.wait({self._task}, timeout=timeout)
+
+
+class Producer(Background):
+    """Reads a source and puts its items into ``channel``, which it closes at the end.
+
+    ``error`` is what the source raised. ``notify`` is called after each item and at the end.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        *,
+        capacity: int = CAPACITY,
+        name: str = "source",
+        notify: Callable[[Producer], None] = lambda _: None,
+        context: contextvars.Context | None = None,
+    ) -> None:
+        super().__init__(f"streamll {name}", context)
+        self.source = source
+        self.channel: Channel[Any] = Channel(capacity, name=name)
+        self.error: BaseException | None = None
+        self._notify = notify
+        self._reading: DualIterator[Any] | None = None
+
+    def start(self, *, on_loop: bool) -> None:
+        """Begin where the source can be read without disturbing its reader.
+
+        ``on_loop``: the reader is on the running event loop. An async source is read there, by a
+        task; a blocking one in a thread. Else every source gets a thread.
+        """
+        if on_loop and is_async(self.source):
+            self.start_task(self._aproduce)
+        elif is_sync(self.source):
+            self.start_thread(self._produce)
+        else:
+            self.start_loop(self._aproduce)
+
+    def leave(self) -> None:
+        """Nobody reads any more: stop. Never waits."""
+        self.channel.abandon()
+        self.cancel()
+        if self._reading is not None and self._task is None:
+            self._reading.leave()  # its thread may be waiting in it
+
+    def _produce(self) -> None:
+        with self._producing(), opened(self.source) as reading:
+            self._reading = reading
+            for item in reading:
+                self._put(item)
+                self.channel.wait_for_space()
+                if self.cancelled:
+                    return
+
+    async def _aproduce(self) -> None:
+        with self._producing():
+            async with _entered(self.source) as reading:
+                async for item in reading:
+                    self._put(item)
+                    await self.channel.wait_for_space_async()
+
+    @contextlib.contextmanager
+    def _producing(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001 - it is raised where the items are read
+            self.error = error
+        finally:
+            self.channel.close()
+            self._notify(self)
+
+    def _put(self, item: Any) -> None:
+        self.channel.put(item)
+        self._notify(self)
+
+
+class Bridge(DualIterator[Any]):
+    """Items of a source that is read in a thread or task of its own, up to ``capacity`` ahead.
+
+    The source starts with the first read, in the context the bridge was made in. Its exception is
+    raised to the reader. Dropping the bridge stops it.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        *,
+        capacity: int = CAPACITY,
+        name: str = "source",
+        context: contextvars.Context | None = None,
+    ) -> None:
+        self._producer = Producer(source, capacity=capacity, name=name, context=context)
+        self._capacity = capacity
+        self._started = False
+
+    def _start(self, *, on_loop: bool) -> None:
+        if not self._started:
+            self._started = True
+            self._producer.start(on_loop=on_loop)
+
+    def _read(self) -> list[Any]:
+        self._start(on_loop=False)
+        return self._producer.channel.get_batch(self._capacity)
+
+    async def _aread(self) -> list[Any]:
+        self._start(on_loop=True)
+        return await self._producer.channel.get_batch_async(self._capacity)
+
+    def _feed(self, read: list[Any]) -> list[Any]:
+        return read
+
+    def _end(self, error: Exception | None) -> Iterable[Any]:
+        cause = error or self._producer.error
+        if cause is not None:
+            raise cause
+        return ()
+
+    def leave(self) -> None:
+        super().leave()
+        self._producer.leave()
+
+    async def aclose(self) -> None:
+        self.leave()
+        await self._producer.wait(STOP_TIMEOUT_S)
+
+    def __del__(self) -> None:
+        self._producer.leave()
+
+
+# --- sources --------------------------------------------------------------------------------------
+
+
+def is_async(source: Any) -> bool:
+    return hasattr(source, "__aiter__") or hasattr(source, "__aenter__")
+
+
+def is_sync(source: Any) -> bool:
+    return hasattr(source, "__iter__") or hasattr(source, "__enter__")
+
+
+def checked(source: Any) -> Any:
+    """The source, or a TypeError for what nothing can be read from."""
+    if isinstance(source, (str, bytes)) or not (is_async(source) or is_sync(source)):
+        raise TypeError(
+            f"a stream is something to iterate over, such as streamll.stream(program)(…), "
+            f"not {type(source).__name__}"
+        )
+    return source
+
+
+def opened(source: Any) -> DualIterator[Any]:
+    """Any source, to be read with ``for`` and closed with ``close`` or ``with``."""
+    if isinstance(source, Openable):
+        return source.opened(on_loop=False)
+    return _Here(source) if is_sync(source) else Bridge(source)
+
+
+def aopened(source: Any) -> DualIterator[Any]:
+    """Any source, to be read with ``async for`` and closed with ``aclose`` or ``async with``.
+
+    A source that is not of this package gets a task of its own: cancelling a read must not end it.
+    """
+    if isinstance(source, Openable):
+        return source.opened(on_loop=True)
+    return Bridge(source)
+
+
+class _Here(DualIterator[Any]):
+    """A blocking source read in its reader's own thread; entered first, if it can be."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self._iterator: Iterator[Any] | None = None
+        self._stack = contextlib.ExitStack()
+
+    @property
+    def value(self) -> Any:
+        return getattr(self._source, "value", None)
+
+    def _read(self) -> Any:
+        if self._iterator is None:
+            source = self._source
+            if hasattr(source, "__enter__") and not hasattr(source, "__next__"):
+                self._source = source = self._stack.enter_context(source)
+            elif close := getattr(source, "close", None):
+                self._stack.callback(close)
+            self._iterator = iter(source)
+            if self._iterator is not source and (close := getattr(self._iterator, "close", None)):
+                self._stack.callback(close)
+        return next(self._iterator)
+
+    def leave(self) -> None:
+        """From another thread: a source that can be closed while it is read, is."""
+        super().leave()
+        close = getattr(self._iterator, "close", None) or getattr(self._source, "close", None)
+        if close is not None:
+            with contextlib.suppress(ValueError):  # a generator that is running
+                close()
+
+    def close(self) -> None:
+        super().leave()
+        with contextlib.suppress(ValueError):
+            self._stack.close()
+
+
+@contextlib.asynccontextmanager
+async def _entered(source: Any) -> AsyncIterator[AsyncIterator[Any]]:
+    """An async source, to be read by this task alone; entered first, if it can be."""
+    if isinstance(source, Openable):
+        async with source.opened(on_loop=True) as reading:
+            yield reading
+        return
+    async with contextlib.AsyncExitStack() as stack:
+        if hasattr(source, "__aenter__") and not hasattr(source, "__anext__"):
+            source = await stack.enter_async_context(source)
+        elif close := getattr(source, "aclose", None):
+            stack.push_async_callback(close)
+        iterator = source.__aiter__()
+        if iterator is not source and (close := getattr(iterator, "aclose", None)):
+            stack.push_async_callback(close)
+        yield iterator
+
+
+class Derived(DualIterator[T]):
+    """A stream made of another stream: ``_feed`` says what becomes of each of its items.
+
+    The source is opened with the first read and closed with this stream.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self._reading: DualIterator[Any] | None = None
+
+    def _open(self, open_: Callable[[Any], DualIterator[Any]]) -> DualIterator[Any]:
+        reading = self._reading = open_(self._source)
+        if self._over:  # another thread has closed it meanwhile
+            reading.leave()
+        return reading
+
+    def _read(self) -> Any:
+        return next(self._reading or self._open(opened))
+
+    async def _aread(self) -> Any:
+        return await (self._reading or self._open(aopened)).__anext__()
+
+    @property
+    def value(self) -> Any:
+        """What the program behind the source has returned; ``None`` until then."""
+        return getattr(self._reading, "value", None)
+
+    def leave(self) -> None:
+        super().leave()
+        if self._reading is not None:
+            self._reading.leave()
+
+    def close(self) -> None:
+        super().leave()
+        if self._reading is not None:
+            self._reading.close()
+
+    async def aclose(self) -> None:
+        super().leave()
+        if self._reading is not None:
+            await self._reading.aclose()
+
+
+class Mapped(Derived[T]):
+    """``function`` of each item gives those of this stream. Does not close its source."""
+
+    closed_by_loop = False
+
+    def __init__(self, source: DualIterator[Any], function: Callable[[Any], Iterable[T]]) -> None:
+        super().__init__(source)
+        self._feed = function  # type: ignore[method-assign,assignment]
+
+    leave = DualIterator.leave
+    close = DualIterator.close
+    aclose = DualIterator.aclose
