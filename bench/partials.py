@@ -27,8 +27,8 @@ from streamll.capture.typed.partial_form import partial_form
 from streamll.core.events import FieldPartial
 from streamll.core.parsing import JSONParser
 from streamll.core.parsing.base import Text
-from streamll.core.parsing.partial import JSONReader
-from streamll.core.parsing.shape import Shape
+from streamll.core.parsing.values.json import JSONValueReader
+from streamll.core.parsing.values.schema import SchemaView
 from streamll.core.partials import PartialValue
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
@@ -113,8 +113,8 @@ def chunks_of(value: Any, count: int) -> list[str]:
 
 def ours(chunks: list[str], annotation: Any) -> float:
     """The field's text, its changes, and a reader that puts them together."""
-    shape = Shape.of(pydantic.TypeAdapter(annotation).json_schema())
-    parser, reader, value = JSONParser({"value": False}), JSONReader(shape), PartialValue()
+    shape = SchemaView.of(pydantic.TypeAdapter(annotation).json_schema())
+    parser, reader, value = JSONParser({"value": False}), JSONValueReader(shape), PartialValue()
     began = clock()
     for chunk in chunks:
         for piece in parser.feed(chunk):
@@ -122,7 +122,7 @@ def ours(chunks: list[str], annotation: Any) -> float:
                 for place, part_, state, append in reader.feed(piece.text):
                     value.apply(
                         FieldPartial(
-                            field="value", value=part_, state=state, place=place, append=append
+                            field="value", value=part_, state=state, pointer=place, append=append
                         )
                     )
     return (clock() - began) / len(chunks)

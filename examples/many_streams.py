@@ -5,7 +5,8 @@ import asyncio
 import dspy
 from _model import language_model
 
-from streamll import StreamProgress, gather_streams
+from streamll import gather_streams
+from streamll.streams import StreamProgress
 
 QUESTIONS = [f"What is {topic}?" for topic in ("Rust", "Python", "DSPy", "a token")]
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import dspy
 from _model import language_model
 
-import streamll
-from streamll import DSpyStream
+from streamll import DSpyStream, streams
 from streamll.testing import Reply
 
 ANSWER = {"answer": "one two three four five six"}
@@ -15,20 +14,20 @@ ANSWER = {"answer": "one two three four five six"}
 with language_model(*[ANSWER] * 5, Reply(ANSWER, chunk="whole")) as lm:
     dspy.configure(lm=lm)
 
-    print("map:     ", "".join(streamll.map_tokens(DSpyStream("Count."), str.upper)))
+    print("map:     ", "".join(streams.map_tokens(DSpyStream("Count."), str.upper)))
 
-    long = streamll.filter_tokens(DSpyStream("Count."), lambda token: len(token.strip()) > 3)
+    long = streams.filter_tokens(DSpyStream("Count."), lambda token: len(token.strip()) > 3)
     print("filter:  ", "".join(long))
 
-    slow = streamll.throttle(DSpyStream("Count."), per_second=50)
+    slow = streams.throttle(DSpyStream("Count."), per_second=50)
     print("throttle:", "".join(slow))
 
-    print("buffer:  ", ["".join(tokens) for tokens in streamll.buffer(DSpyStream("Count."), 3)])
+    print("buffer:  ", ["".join(tokens) for tokens in streams.buffer(DSpyStream("Count."), 3)])
 
     path = Path(tempfile.mkdtemp()) / "answer.txt"
-    for _ in streamll.to_file(DSpyStream("Count."), path):
+    for _ in streams.to_file(DSpyStream("Count."), path):
         pass
     print("to_file: ", path.read_text())
 
     # This answer comes in one coarse chunk.
-    print("smooth:  ", list(streamll.smooth(DSpyStream("Count."), "word", interval=0.01)))
+    print("smooth:  ", list(streams.smooth(DSpyStream("Count."), "word", interval=0.01)))

@@ -12,6 +12,7 @@ from _model import language_model
 from pydantic import BaseModel
 
 import streamll
+from streamll import typed
 
 
 class Line(BaseModel):
@@ -36,7 +37,7 @@ class ReadOrder(dspy.Signature):
 SIGNS = {"pending": "○", "partial": "◐", "complete": "●"}
 
 
-def form(partial: streamll.Partial[Order]) -> list[str]:
+def form(partial: typed.Partial[Order]) -> list[str]:
     """The form as far as it is filled in: what has not come yet is ``None``."""
     order = partial.value
     lines = [

@@ -165,9 +165,9 @@ def own_streamll():
     for name, value in before.items():
         setattr(configuration, name, value)
     context.clear_context()
-    if watching := sys.modules.get("streamll.capture.watch"):
+    if watching := sys.modules.get("streamll.watching"):
         watching.unwatch()
-    if patch := sys.modules.get("streamll.capture.hooks.patch"):
+    if patch := sys.modules.get("streamll.capture.hooks.places"):
         patch.uninstall()
 
 

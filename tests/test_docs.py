@@ -42,7 +42,7 @@ def anchors(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
-def test_every_link_between_documents_leads_somewhere(document):
+def test_every_link_between_documents_resolves(document):
     text = re.sub(r"```.*?```", "", document.read_text("utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" in target:
@@ -54,7 +54,7 @@ def test_every_link_between_documents_leads_somewhere(document):
 
 
 @pytest.mark.parametrize("folder", ["docs", "docs/decisions"])
-def test_the_list_of_a_folder_has_every_page(folder):
+def test_the_index_of_a_folder_lists_every_page(folder):
     pages = {path.name for path in (ROOT / folder).glob("*.md")} - {"README.md"}
     listed = re.findall(r"\]\((\w[^)/]*\.md)\)", (ROOT / folder / "README.md").read_text("utf-8"))
     assert sorted(listed) == sorted(pages)
@@ -130,7 +130,7 @@ WITH_CODE = [d for d in DOCUMENTS if "```python" in d.read_text("utf-8")]
 
 
 @pytest.mark.parametrize("document", WITH_CODE, ids=named)
-def test_the_code_of_a_document_does_what_it_says(document, practice, dspy_asks, capsys):
+def test_the_code_of_a_document_runs_and_prints_its_output(document, practice, dspy_asks, capsys):
     dspy_asks(practice)
     namespace = {"__name__": "__main__"}
     printed, expecting = "", False
@@ -148,7 +148,7 @@ def test_the_code_of_a_document_does_what_it_says(document, practice, dspy_asks,
             expecting = False
 
 
-def test_the_documents_that_shall_have_code_have_it():
+def test_readme_and_testing_guide_have_code():
     assert {named(document) for document in WITH_CODE} >= {"README.md", "docs/testing.md"}
 
 
@@ -177,7 +177,7 @@ def on_a_terminal(*command: str, columns: int) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "")
 
 
-def test_the_picture_of_the_readme_is_what_watch_leaves_on_a_terminal():
+def test_the_readmes_picture_is_what_watch_draws_on_a_terminal():
     readme = (ROOT / "README.md").read_text("utf-8")
     picture = re.search(r"```text\n(● .*?)```", readme, re.DOTALL)[1]
     shown = on_a_terminal(sys.executable, str(ROOT / "examples" / "react_watch.py"), columns=96)

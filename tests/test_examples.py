@@ -149,7 +149,7 @@ def test_every_example_is_tested():
 
 
 @pytest.mark.parametrize("name", PRINTED)
-def test_an_example_prints_what_it_promises(name, tmp_path):
+def test_an_example_runs_offline_and_prints_its_output(name, tmp_path):
     answer = subprocess.run(
         [sys.executable, EXAMPLES / f"{name}.py"],
         cwd=tmp_path,

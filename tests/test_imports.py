@@ -30,27 +30,15 @@ class Rule(NamedTuple):
 
 RULES = {
     # the public names are resolved when they are used
-    "__init__": Rule(
-        within={
-            ".brokers",
-            ".capture",
-            ".compat",
-            ".configuration",
-            ".consumer",
-            ".context",
-            ".core",
-            ".session",
-            ".serve",
-            ".services",
-            ".operations",
-            ".flow",
-            ".streams",
-        }
-    ),
+    "__init__": Rule({".exports"}),
+    "exports": Rule(),
+    "typed": Rule({".exports"}, within={".capture", ".core"}),
     # plain synchronous Python: data in, events out
     "core": Rule({".core", "msgspec"}),
     "configuration": Rule({".core", "msgspec"}),
     "context": Rule({".configuration", ".core", "msgspec"}),
+    # replacing functions of other libraries, and putting them back
+    "patching": Rule(),
     # waiting: threads and event loops
     "flow": Rule({".core", ".flow", "anyio", "msgspec"}),
     "streams": Rule({".core", ".flow", ".streams", "anyio", "msgspec"}, within={"regex", "rich"}),
@@ -68,20 +56,21 @@ RULES = {
     "consumer": Rule({".brokers", ".consumer", ".core", ".flow", "msgspec"}),
     # the only part that imports dspy and what DSPy itself stands on
     "capture": Rule(
-        {".capture", ".configuration", ".context", ".core", ".flow", ".streams", "msgspec"}
-        | {"anyio", "dspy", "json_repair", "pydantic", "typing_extensions"},
-        within={".serve", ".sinks", "httpcore", "httpx", "litellm"},
+        {".capture", ".configuration", ".context", ".core", ".flow", ".patching", ".streams"}
+        | {"anyio", "dspy", "json_repair", "msgspec", "pydantic", "typing_extensions"},
+        within={".sinks", "httpcore", "httpx", "litellm"},
     ),
+    "watching": Rule({".capture", ".configuration"}, within={".serve", ".sinks"}),
     # the seeds' spellings of what the rest does
     "compat": Rule({".capture", ".compat", ".core", ".flow", ".streams", "dspy"}),
     # a server of its own; only what makes a `dspy.LM` for it, or records one, knows DSPy
     "testing": Rule(
-        {".core", ".sinks", ".testing", "h11", "msgspec"},
-        within={".capture", ".configuration", "dspy", "httpx"},
+        {".core", ".patching", ".sinks", ".testing", "h11", "msgspec"},
+        within={".", ".capture", ".configuration", "dspy", "httpx"},
     ),
-    # models, sessions and turns; reading a session back needs no model
+    # models, sessions and turns, on public names of streamll and DSPy alone
     "chat": Rule(
-        {".capture", ".chat", ".configuration", ".core", ".flow", ".terminal", "dspy", "msgspec"}
+        {".", ".chat", ".configuration", ".core", ".flow", ".terminal", "dspy", "msgspec"}
     ),
     # the paths by which notebooks know what is in chat
     "services": Rule({".chat", ".core", ".flow"}),
@@ -110,6 +99,8 @@ RULES = {
             ".",
             ".flow",
             ".streams",
+            ".capture",
+            ".patching",
             ".brokers",
             ".consumer",
             ".chat",
@@ -127,18 +118,18 @@ RULES = {
 
 # what stands on what inside capture: each room on the ones it names, all of them above it
 ROOMS: dict[str, set[str]] = {
+    "deltas": set(),
     "inside_dspy": set(),
     "run": {"inside_dspy"},
-    "tap": {"run"},
-    "typed": {"run"},
-    "reply": {"inside_dspy", "run", "typed"},
-    "policy": {"inside_dspy", "tap"},
-    "instrument": {"run"},
-    "hooks": {"policy", "inside_dspy", "instrument", "reply", "run", "tap"},
+    "tap": {"deltas", "run"},
+    "typed": {"inside_dspy", "run"},
+    "reply": {"deltas", "inside_dspy", "run", "typed"},
+    "policy": {"deltas", "inside_dspy", "tap"},
+    "hooks": {"policy", "inside_dspy", "reply", "run", "tap"},
+    "instrument": {"hooks", "run"},
     "running": {"policy", "run"},
     "stream": {"hooks", "running", "run", "typed"},
     "streamify": {"hooks", "inside_dspy", "reply", "run"},
-    "watch": {"hooks", "run"},
 }
 
 

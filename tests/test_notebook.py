@@ -130,7 +130,7 @@ def test_every_cell_runs_and_prints_what_the_notebook_shows(changes, paths, envi
 
 
 @pytest.mark.parametrize("wire", ["openai", "anthropic"])
-def test_the_safe_stream_of_the_notebook_keeps_what_had_come(wire, environment, capsys):
+def test_the_notebooks_safe_stream_keeps_the_partial_text(wire, environment, capsys):
     """E8: a connection lost after five chunks; an idle provider."""
     from streamll import StreamConfig
     from streamll.services import iModel

@@ -63,7 +63,7 @@ def test_the_licence_is_the_whole_apache_licence():
     assert PROJECT["license"] == "Apache-2.0"
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
+def test_the_wheel_contains_only_the_package(tmp_path):
     sources = shutil.copytree(
         ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -120,7 +120,7 @@ def test_set_up_names_the_debian_package_when_venv_is_missing(tools):
     assert "apt install python3-venv    (or python3.11-venv)" in answer.stderr
 
 
-def test_set_up_takes_the_interpreter_it_is_told_to(tools):
+def test_set_up_uses_the_interpreter_given_as_python(tools):
     interpreter(tools, "python3", "exit 0")
     answer = set_up(tools, PYTHON="no-such-python")
     assert answer.returncode == 1

@@ -23,7 +23,10 @@ Redact = Callable[[Event], "Event | None"]
 
 
 class Receiver(Protocol):
-    """Where a run puts its events: a sink, or a stream's channel. Never blocks or raises."""
+    """Where a run puts its events: a sink, or a stream's channel. Never blocks or raises.
+
+    One with ``passive = True`` takes what there is; for its sake alone no reply is streamed.
+    """
 
     def put(self, event: Event, /) -> None: ...
 

@@ -5,7 +5,7 @@ order. Outside, they belong to no run and go to the sinks of ``streamll.configur
 
 The context lives in a ``contextvars.ContextVar``: tasks and threads started with a copied
 context inherit it, siblings never see each other's. ``dspy.Parallel`` copies no context
-variables, so ``capture.hooks.patch`` carries this one into its workers.
+variables, so ``capture.hooks.places`` carries this one into its workers.
 """
 
 from __future__ import annotations

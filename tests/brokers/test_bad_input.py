@@ -254,7 +254,7 @@ def test_a_port_where_nobody_listens_is_told(caplog):
 
 
 def test_tls_where_there_is_none_is_told(server_of, caplog, monkeypatch):
-    monkeypatch.setattr("streamll.brokers.redis.client.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("streamll.brokers.redis.client.CONNECT_TIMEOUT_S", 0.5)
     consumer = EventConsumer(server_of("redis").url.replace("redis://", "rediss://"))
     consumer.start()  # a Redis without TLS says nothing at all, as one behind a dead wire does
     wait_until(lambda: "is it redis://?" in caplog.text, BOUND, "a warning")

@@ -224,7 +224,7 @@ def ways_to_be_full(server) -> list:
 
 def test_a_full_broker_is_waited_for(server, caplog, monkeypatch):
     """X10: maxmemory, or an alarm of memory or disk; with room again everything arrives, in order."""
-    monkeypatch.setattr("streamll.brokers.rabbitmq.client.CONFIRM_SECONDS", 1.0)
+    monkeypatch.setattr("streamll.brokers.rabbitmq.client.CONFIRM_TIMEOUT_S", 1.0)
     for full in ways_to_be_full(server):
         caplog.clear()
         sink = open_sink(server.url, target=full.__name__)

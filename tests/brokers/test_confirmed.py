@@ -7,7 +7,7 @@ import os
 
 from brokers.runs import BOUND, make_run
 from streamll.brokers.opening import open_sink, open_source
-from streamll.brokers.source import Options
+from streamll.brokers.source import SourceOptions
 from streamll.brokers.sqlite.sink import SQLiteSink
 from streamll.core.events import StreamllEvent
 from streamll.core.wire import decode_batch, encode
@@ -17,7 +17,7 @@ def entries(backend, target):
     """The events of each entry of the log, as JSON."""
 
     async def read():
-        source = open_source(backend.url, Options(target=target, start="beginning"))
+        source = open_source(backend.url, SourceOptions(target=target, start="beginning"))
         await source.connect()
         found = []
         while bodies := [entry.body for entry in await source.read()]:

@@ -27,7 +27,7 @@ from brokers.runs import (
 )
 from brokers.servers import wait_until
 from streamll.consumer import EventConsumer, position
-from streamll.consumer.reading import Letter, Reading
+from streamll.consumer.deduplication import DecodedEntry, Deduplicator
 from streamll.core.events import Status, StreamllEvent
 from streamll.sinks import JSONLSink, MemorySink, open_sink, read_jsonl
 
@@ -64,14 +64,14 @@ class LocalLog:
 
     def read(self, enough, start="beginning"):
         assert self.sink.stop(BOUND)
-        reading, events = Reading(), []
+        reading, events = Deduplicator(), []
         if start != "beginning":
             reading.resume(*start)
         kept = (
             list(self.sink.events) if isinstance(self.sink, MemorySink) else read_jsonl(self.file)
         )
         for event in kept:
-            for new in reading.read(Letter(None, None, [event])):
+            for new in reading.read(DecodedEntry(None, None, [event])):
                 if start == "beginning" or new.run_id == start[0]:
                     events.append(new)
                     if enough(events):
@@ -330,8 +330,8 @@ def test_a_failing_handler_is_tried_again_then_its_event_is_a_dead_letter(log):
     assert (statistics.dead_lettered, statistics.retried) == (1, 3)
     target = log.where[1]
     dead = f"{target}.dead" if log.backend.name == "rabbitmq" else f"{target}:dead"
-    [letter] = read_log(log.where[0], dead, lambda events: len(events) == 1)
-    assert letter.event_id == "r1:4"
+    [decoded] = read_log(log.where[0], dead, lambda events: len(events) == 1)
+    assert decoded.event_id == "r1:4"
 
 
 @pytest.mark.parametrize("name", [*LOCAL, *BROKERS])

@@ -113,12 +113,12 @@ def queues(url: str, *names: str) -> list[int | None]:
     """How many messages wait in each; ``None``: there is no such queue."""
     from streamll.brokers.rabbitmq import client as rabbitmq_client
     from streamll.brokers.rabbitmq.groups import GroupQueues
-    from streamll.brokers.source import Options
+    from streamll.brokers.source import SourceOptions
 
     async def look() -> list[int | None]:
         connection = await rabbitmq_client.connected(url)
         try:
-            group = GroupQueues(Options(target="unused", group="g"))
+            group = GroupQueues(SourceOptions(target="unused", group="g"))
             found = [await group.waiting(connection, name) for name in names]
         finally:
             await rabbitmq_client.closed(connection)

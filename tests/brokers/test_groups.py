@@ -21,7 +21,7 @@ from brokers.servers import Wire, wait_until
 from brokers.test_bad_input import FOREIGN, put_raw, raw_letters
 from brokers.test_processes import script
 from streamll.brokers.opening import open_source
-from streamll.brokers.source import Options
+from streamll.brokers.source import SourceOptions
 from streamll.consumer import EventConsumer
 from streamll.core.events import Status
 from streamll.sinks import open_sink
@@ -252,7 +252,9 @@ def test_a_member_that_slept_too_long_takes_nothing_back(name, server_of, tmp_pa
     put_all(backend, target, [make_run("r0", ["x"])[3]])
 
     def member_named(name: str):
-        options = Options(target=target, start="beginning", group="g", member=name, claim_after=0.3)
+        options = SourceOptions(
+            target=target, start="beginning", group="g", member=name, claim_after=0.3
+        )
         return open_source(backend.url, options)
 
     async def read(source) -> list:
@@ -268,7 +270,7 @@ def test_a_member_that_slept_too_long_takes_nothing_back(name, server_of, tmp_pa
             assert await read(other)
             claiming = asyncio.create_task(read(third))  # the other one dies: it does not keep
             while not claiming.done():
-                await sleeper.keep(slept_over)
+                await sleeper.extend_claim(slept_over)
                 await asyncio.wait([claiming], timeout=0.05)
             assert claiming.result()[0].deliveries == 3
         finally:

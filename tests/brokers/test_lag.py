@@ -12,7 +12,7 @@ from brokers.backends import BACKENDS, SPEAKING_ALIKE, backend_of
 from brokers.runs import BOUND, make_run
 from brokers.servers import wait_until
 from streamll.brokers.opening import open_source
-from streamll.brokers.source import Options
+from streamll.brokers.source import SourceOptions
 from streamll.consumer import EventConsumer
 from streamll.sinks import open_sink
 
@@ -36,7 +36,7 @@ def put_entries(backend, target: str, numbers: range, **options) -> None:
 
 @contextlib.asynccontextmanager
 async def reading(backend, target: str, **options):
-    source = open_source(backend.url, Options(target=target, **options))
+    source = open_source(backend.url, SourceOptions(target=target, **options))
     await source.connect()
     try:
         yield source

@@ -7,7 +7,7 @@ import time
 
 from brokers.runs import BOUND, make_run
 from streamll.brokers.opening import open_sink, open_source
-from streamll.brokers.source import Options
+from streamll.brokers.source import SourceOptions
 from streamll.core.events import StreamllEvent
 from streamll.core.wire import decode_batch
 
@@ -22,7 +22,7 @@ def write(backend, target, events):
 
 def overview(backend, target, runs):
     async def ask():
-        source = open_source(backend.url, Options(target=target))
+        source = open_source(backend.url, SourceOptions(target=target))
         await source.connect()
         try:
             return await source.overview(runs)

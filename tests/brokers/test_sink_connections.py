@@ -39,7 +39,7 @@ def client(server):
 def test_a_connection_that_the_server_ended_while_idle_is_made_again_without_a_failure(
     server, client, monkeypatch, caplog
 ):
-    monkeypatch.setattr(redis_broker, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(redis_broker, "IDLE_CHECK_S", 0.0)
     caplog.set_level(logging.INFO, logger="streamll")
     sink = RedisSink(server.url, target="idle")
     one, two = make_run("r1", ["a"]), make_run("r2", ["b"])
@@ -100,7 +100,7 @@ def on_a_channel(url, do):
 
 
 def test_rabbitmq_gets_a_new_connection_where_an_idle_one_was_ended(rabbit, monkeypatch, caplog):
-    monkeypatch.setattr(rabbitmq_publisher, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(rabbitmq_publisher, "FRESH_S", 0.0)
     caplog.set_level(logging.INFO, logger="streamll")
     wire = Wire(rabbit.port)
     sink = RabbitMQSink(rabbit.url.replace(str(rabbit.port), str(wire.port)), target="idle")
@@ -109,7 +109,7 @@ def test_rabbitmq_gets_a_new_connection_where_an_idle_one_was_ended(rabbit, monk
     wire.cut()
     wire.mend()
     put_all(sink, two)
-    monkeypatch.setattr(rabbitmq_publisher, "HEARTBEAT_SECONDS", 0)  # it has been idle for long
+    monkeypatch.setattr(rabbitmq_publisher, "HEARTBEAT_S", 0)  # it has been idle for long
     put_all(sink, three)
     assert sink.statistics().failures == 0
     assert not caplog.records
@@ -126,7 +126,7 @@ def test_a_message_that_rabbitmq_does_not_take_is_sent_again_before_the_runs_nex
         )
         await queue.bind("nacks", "#")
 
-    async def make_room(channel):
+    async def create_parent_folder(channel):
         await channel.queue_delete("full")
 
     sink = RabbitMQSink(rabbit.url, target="nacks", batch_size=2)
@@ -137,7 +137,7 @@ def test_a_message_that_rabbitmq_does_not_take_is_sent_again_before_the_runs_nex
         sink.put(event)
     wait_until(lambda: sink.statistics().failures, BOUND, "it has not been taken")
     assert sink.statistics().last_error == "DeliveryError"
-    on_a_channel(rabbit.url, make_room)
+    on_a_channel(rabbit.url, create_parent_folder)
     assert sink.stop(BOUND)
     assert sink.statistics().dropped == 0
     read = read_log(rabbit.url, "nacks", ends(2))

@@ -7,7 +7,7 @@ import contextlib
 import sqlite3
 import threading
 
-from streamll.brokers.source import Options
+from streamll.brokers.source import SourceOptions
 from streamll.brokers.sqlite.file import connected
 from streamll.brokers.sqlite.source import SQLiteSource
 
@@ -20,7 +20,7 @@ def test_closing_in_the_middle_of_a_read(tmp_path):
         "INSERT INTO streamll_entries (target, written_at, body) VALUES (?, 0, ?)",
         [("t", b"x" * 1000)] * 1000,
     )
-    options = Options(target="t", start="beginning")
+    options = SourceOptions(target="t", start="beginning")
 
     async def open_and_close():
         source = SQLiteSource(f"sqlite:///{tmp_path}/log.db", options)

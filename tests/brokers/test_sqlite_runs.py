@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from brokers.runs import BOUND, make_run
-from streamll.brokers.sqlite import runs as sqlite_runs
+from streamll.brokers.sqlite import run_index
 from streamll.brokers.sqlite.file import TARGET, connected
 from streamll.brokers.sqlite.sink import SQLiteSink
 from streamll.core.wire import decode_batch
@@ -19,7 +19,7 @@ from streamll.core.wire import decode_batch
 @pytest.fixture(autouse=True)
 def few_wait(monkeypatch):
     """The index is written for 50 entries at once."""
-    monkeypatch.setattr(sqlite_runs, "UNPLACED", 50)
+    monkeypatch.setattr(run_index, "UNINDEXED_ENTRIES", 50)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def write(*sinks, runs, target=TARGET):
 def events_of(log, run_id, after=0, limit=7):
     """Read as a source does, a few entries at a time."""
     events = []
-    while rows := sqlite_runs.entries_of(log, TARGET, run_id, after, limit):
+    while rows := run_index.entries_of(log, TARGET, run_id, after, limit):
         assert [row[0] for row in rows] == sorted(row[0] for row in rows)
         after = rows[-1][0]
         events += [event for _, body in rows for event in decode_batch(body)]
@@ -62,9 +62,9 @@ def test_every_run_is_read_whole_and_from_any_place(path):
                 (run[0].run_id, after),
             ).fetchone()[0]
             assert len(events_of(log, run[0].run_id, after)) == behind
-            assert sqlite_runs.count_behind(log, TARGET, run[0].run_id, after) == behind
+            assert run_index.count_behind(log, TARGET, run[0].run_id, after) == behind
     assert events_of(log, "nobody") == []
-    assert sqlite_runs.entries_of(log, "another log", "r1", 0, 10) == []
+    assert run_index.entries_of(log, "another log", "r1", 0, 10) == []
     sink.stop()
 
 

@@ -89,10 +89,10 @@ def way_to(backend: Backend) -> Iterator[Way]:
 
 def be_impatient(monkeypatch) -> None:
     """Give up a silent broker after a second or so, for tests that wait for that."""
-    monkeypatch.setattr("streamll.brokers.redis.client.CONNECT_SECONDS", 0.7)
-    monkeypatch.setattr("streamll.brokers.redis.client.ANSWER_SECONDS", 0.7)
-    monkeypatch.setattr("streamll.brokers.rabbitmq.client.CONNECT_SECONDS", 1.0)
-    monkeypatch.setattr("streamll.brokers.rabbitmq.client.HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr("streamll.brokers.redis.client.CONNECT_TIMEOUT_S", 0.7)
+    monkeypatch.setattr("streamll.brokers.redis.client.REPLY_TIMEOUT_S", 0.7)
+    monkeypatch.setattr("streamll.brokers.rabbitmq.client.CONNECT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("streamll.brokers.rabbitmq.client.HEARTBEAT_S", 1)
     monkeypatch.setattr("aiormq.connection.Connection.HEARTBEAT_GRACE_MULTIPLIER", 1)
-    monkeypatch.setattr("streamll.brokers.rabbitmq.client.CONFIRM_SECONDS", 1.0)
-    monkeypatch.setattr("streamll.brokers.sqlite.file.BUSY_SECONDS", 0.3)
+    monkeypatch.setattr("streamll.brokers.rabbitmq.client.CONFIRM_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("streamll.brokers.sqlite.file.BUSY_TIMEOUT_S", 0.3)

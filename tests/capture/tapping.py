@@ -7,8 +7,25 @@ from typing import Any
 
 from dspy.clients import execution
 
+from streamll.capture.deltas import (
+    CitationDelta,
+    Delta,
+    ProviderChunk,
+    RefusalDelta,
+    ThinkingDelta,
+    ToolCallFragment,
+)
+from streamll.capture.hooks.places import HTTP_CLIENTS, TRANSPORTS
 from streamll.capture.tap import engine
 from streamll.core.errors import Unwind
+
+KINDS = {
+    ThinkingDelta: "thinking",
+    RefusalDelta: "refusal",
+    ToolCallFragment: "tool_call",
+    CitationDelta: "citation",
+    ProviderChunk: "chunk",
+}
 
 
 class Notes:
@@ -40,24 +57,16 @@ class Notes:
         self.texts.clear()
         self.heard.append(("begin", self.attempts))
 
-    def text(self, text: str) -> None:
-        self.texts.append(text)
-        self.heard.append(("text", text))
+    def hear(self, delta: Delta) -> None:
+        if isinstance(delta, str):
+            self.texts.append(delta)
+            self.heard.append(("text", delta))
+        else:
+            self.heard.append((KINDS[type(delta)], *delta))
 
-    def chunk(self, chunk: Any) -> None:
-        self.heard.append(("chunk", chunk))
-
-    def thinking(self, text: str) -> None:
-        self.heard.append(("thinking", text))
-
-    def refusal(self, text: str) -> None:
-        self.heard.append(("refusal", text))
-
-    def tool_call(self, index: int, id: str | None, name: str | None, arguments: str) -> None:  # noqa: A002
-        self.heard.append(("tool_call", index, id, name, arguments))
-
-    def citation(self, text: str | None, title: str | None, url: str | None) -> None:
-        self.heard.append(("citation", text, title, url))
+    def must_pause(self) -> bool:
+        self.check()
+        return self.full
 
     def check(self) -> None:
         if self.cancelled:
@@ -105,9 +114,11 @@ def tapped(make: Any = Notes) -> Any:
         return tap, request, provider
 
     execution._select_engine = select
-    engine.install()
+    for table in (TRANSPORTS, HTTP_CLIENTS):
+        table.install()
     try:
         yield listeners
     finally:
         execution._select_engine = original
-        engine.uninstall()
+        for table in (TRANSPORTS, HTTP_CLIENTS):
+            table.uninstall()

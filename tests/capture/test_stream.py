@@ -32,6 +32,29 @@ def test_events_come_in_order_and_the_result_is_the_prediction(lm, practice):
         assert events.result().answer == REPLY["answer"] == events.text("answer")
 
 
+def test_an_object_with_acall_runs_as_a_task_in_an_async_block():
+    class Program:
+        def __init__(self):
+            self.__name__ = "my program"
+
+        def __call__(self):
+            return threading.current_thread()
+
+        async def acall(self):
+            return asyncio.current_task()
+
+    async def read():
+        async with streamll.stream(Program())() as events:
+            first = await anext(events)
+            return first.program, await events.result()
+
+    name, task = asyncio.run(read())
+    assert name == "my program"
+    assert isinstance(task, asyncio.Task)
+    with streamll.stream(Program())() as events:
+        assert isinstance(events.result(), threading.Thread)
+
+
 def test_positional_inputs_and_plain_functions(lm, practice):
     qa = QA()
 
@@ -80,6 +103,59 @@ def test_tokens_of_one_field_and_of_all(lm, practice):
             return [token async for token in events.tokens("generate.predict.answer")]
 
     assert "".join(asyncio.run(read())) == REPLY["answer"]
+
+
+READINGS = {
+    "events": lambda events: aiter(events),
+    "tokens": lambda events: aiter(events.tokens()),
+    "partials": lambda events: aiter(events.partials("answer")),
+}
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("program", [QA, AsyncQA], ids=["thread", "task"])
+def test_a_cancelled_read_loses_nothing(lm, practice, program, reading):
+    practice.script(Reply(REPLY, pace=0.03))
+
+    async def read():
+        async with streamll.stream(program())(question="Why?") as events:
+            iterator, timeouts, got = READINGS[reading](events), 0, []
+            while True:
+                try:
+                    got.append(await asyncio.wait_for(anext(iterator), 0.01))
+                except asyncio.TimeoutError:
+                    timeouts += 1
+                except StopAsyncIteration:
+                    return got, timeouts, events.text("answer")
+
+    got, timeouts, text = asyncio.run(read())
+    assert timeouts > 3
+    assert text == REPLY["answer"]
+    if reading == "events":
+        assert contiguous(got)
+    elif reading == "tokens":
+        assert "".join(got) == REPLY["reasoning"] + REPLY["answer"]
+    else:
+        assert got[-1].value == REPLY["answer"]
+
+
+def test_closing_a_stream_ends_a_pending_read(lm, practice):
+    practice.script(Reply(REPLY, hold_after=3))
+
+    async def read():
+        async with streamll.stream(AsyncQA())(question="Why?") as events:
+
+            async def rest():
+                return [event async for event in events]
+
+            reading = asyncio.create_task(rest())
+            (request,) = await asyncio.to_thread(practice.wait_for_requests, 1)
+            await asyncio.to_thread(request.wait_held)
+            await events.aclose()
+            with pytest.raises(StreamCancelled):
+                await reading
+
+    asyncio.run(read())
 
 
 def test_an_unknown_field_is_an_error_before_any_request(lm, practice):

@@ -14,7 +14,9 @@ from dspy.utils.dummies import DummyLM
 from scenarios import ATLAS, TEXT, refusing_streams
 from tapping import Notes, tapped
 
+from streamll.capture.hooks.places import HTTP_CLIENTS
 from streamll.capture.tap import engine
+from streamll.patching import SiteState
 from streamll.testing import Fault, Reply, ToolCall
 
 ROUTES = [
@@ -355,20 +357,13 @@ def test_a_stream_nobody_understands_is_asked_for_plainly(practice, engine, monk
 # --- listeners that misbehave -----------------------------------------------------------------------
 
 
-class Broken(Notes):
-    def __getattribute__(self, name):
-        if name in {"begin", "text", "thinking", "check", "done", "connected", "failed", "pause"}:
-            raise ZeroDivisionError(name)
-        return super().__getattribute__(name)
-
-
 class Raising(Notes):
     full = True
 
     def fail(self, *_):
         raise ZeroDivisionError("a listener's own mistake")
 
-    begin = text = thinking = tool_call = check = connected = disconnected = done = failed = fail
+    begin = hear = check = connected = disconnected = done = failed = fail
     pause = pause_async = fail
 
 
@@ -409,22 +404,20 @@ def test_uninstalling_puts_everything_back(practice):
 def test_what_others_wrapped_after_us_is_left_alone(monkeypatch):
     import httpx
 
-    from streamll.capture.tap import below_litellm
-
     original = httpx.Client.send
-    below_litellm._httpx.install()
+    HTTP_CLIENTS.install()
     ours = httpx.Client.send
 
     def theirs(*args, **kwargs):
         return ours(*args, **kwargs)
 
     monkeypatch.setattr(httpx.Client, "send", theirs)
-    below_litellm.uninstall()
+    HTTP_CLIENTS.uninstall()
     assert httpx.Client.send is theirs
     monkeypatch.undo()
-    below_litellm.uninstall()
+    HTTP_CLIENTS.uninstall()
     assert httpx.Client.send is original
-    assert not below_litellm._httpx._wrapped
+    assert SiteState.ON not in dict(HTTP_CLIENTS.states()).values()
 
 
 def test_requests_of_others_are_not_touched(practice):
@@ -461,8 +454,7 @@ def test_litellm_s_own_retries_are_attempts(practice):
     address = f"{practice.openai_url}/chat/completions"
     practice.script(Reply(TEXT, fault=Fault(disconnect_after=4)), TEXT)
     with tapped():
-        below_litellm._httpx.install()
-        with below_litellm.Tee(Guarded(notes), practice).listening():
+        with below_litellm.Tee(Guarded(notes), practice).entered():
             with pytest.raises(httpx.RemoteProtocolError):
                 httpx.post(address, json=asked)
             reply = httpx.post(address, json=asked)

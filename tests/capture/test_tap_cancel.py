@@ -57,8 +57,8 @@ def stop_after(count):
     """A listener that is cancelled, by itself, when it has heard so many pieces."""
 
     class Stopping(Notes):
-        def text(self, text: str) -> None:
-            super().text(text)
+        def hear(self, delta) -> None:
+            super().hear(delta)
             self.cancelled = len(self.texts) >= count
 
     return Stopping

@@ -74,8 +74,8 @@ def test_cancelling_the_caller_ends_the_read(practice):
     practice.script(STALLED)
 
     class Telling(Notes):
-        def text(self, text: str) -> None:
-            super().text(text)
+        def hear(self, delta) -> None:
+            super().hear(delta)
             if len(self.texts) == 3:
                 came.set()
 

@@ -133,9 +133,8 @@ def test_litellm_s_gemini_is_heard_below_it(gemini):
     notes = Notes()
     gemini.reply = REPLIES["two calls"]
     with tapped():
-        below_litellm._httpx.install()
         address = f"http://127.0.0.1:{gemini.server_port}/v1beta/models/g:generateContent?key=k"
-        with below_litellm.Tee(Guarded(notes), gemini).listening():
+        with below_litellm.Tee(Guarded(notes), gemini).entered():
             reply = httpx.post(address, json={"contents": []})
     assert reply.json() == gemini.reply
     assert notes.text_so_far == "Wait."

@@ -92,8 +92,8 @@ def test_an_error_in_the_stream_passes(practice, wire, engine, asynchronous):
 @pytest.mark.parametrize("engine", ["lm15", "litellm"])
 def test_a_cancelled_stream_ends(practice, engine):
     class Stopping(Notes):
-        def text(self, text):
-            super().text(text)
+        def hear(self, delta):
+            super().hear(delta)
             self.cancelled = True
 
     practice.script(Reply(CHAT_REPLY * 5, packets=True, pace=0.002))

@@ -139,7 +139,7 @@ def test_a_cached_reply_gives_its_items_and_its_value(practice):
             assert [item.title for item in events.items("findings")] == ["Unused", "Unsafe"]
         with streamll.stream(review)(code="cached, typed") as events:
             partials = [event for event in events if isinstance(event, FieldPartial)]
-    assert [(event.place, event.state) for event in partials] == [((), "complete")]
+    assert [(event.pointer, event.state) for event in partials] == [((), "complete")]
 
 
 def test_an_unknown_adapter_gives_the_value_at_the_end(practice):
@@ -209,7 +209,7 @@ def test_every_kind_of_field_ends_as_the_program_s_value(practice, adapter, anno
         result = events.result().value
     partials = [event for event in seen if isinstance(event, FieldPartial)]
     assert partials[-1].value == result
-    assert (partials[-1].place, partials[-1].state) == ((), "complete")
+    assert (partials[-1].pointer, partials[-1].state) == ((), "complete")
     assert not [event for event in seen if event.event_type == "field.corrected"]
 
 

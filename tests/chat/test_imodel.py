@@ -12,7 +12,7 @@ import pytest
 from dspy import lm15
 
 import streamll
-from streamll.core.errors import ConfigurationError
+from streamll.core.errors import ConfigurationError, StreamllError
 from streamll.services import Chunk, MissingKeyError, Status, StreamConfig, iModel
 from streamll.testing import Citation, Fault, OrderCheck, RecordingSink, Reply, ToolCall, Usage
 
@@ -279,7 +279,7 @@ def test_a_question_is_asked_once(make_model, practice):
     asked = make_model().events(ASK)
     with asked as events:
         assert events.result().text == TEXT
-    with pytest.raises(TypeError, match="asked once"):
+    with pytest.raises(StreamllError, match="entered already"):
         asked.__enter__()
     assert len(practice.requests) == 1
 

@@ -228,14 +228,15 @@ def test_closing_a_model_closes_its_idle_connections(make_model, practice, run):
 
     assert model.invoke_sync("x").text == "whole"
     assert practice._connections
-    kept = [model._engines.blocking()]  # so that it is closed, not just dropped
+    (lm,) = model._runner.lms
+    kept = list(lm._engine_store.values())  # so that they are closed, not just dropped
     model.close()
     assert no_connection_is_open()
 
     async def asked():
         assert (await model.invoke("x")).text == "whole"
         assert practice._connections
-        kept.extend(model._engines._by_loop.values())
+        kept.extend(lm._engine_store.values())
         await model.aclose()
         return await asyncio.to_thread(no_connection_is_open)
 
@@ -246,16 +247,16 @@ def test_closing_a_model_closes_its_idle_connections(make_model, practice, run):
 def test_another_thread_may_close_a_stream_while_it_begins(make_model, practice):
     practice.script(HELD)
     stream = make_model().invoke_stream("x")
-    begin = stream._asked.__enter__
+    begin = stream._open
 
-    def closed_meanwhile():
-        opened = begin()
+    def closed_meanwhile(opened):
+        reading = begin(opened)
         closing = threading.Thread(target=stream.close)
         closing.start()
         closing.join(10)
-        return opened
+        return reading
 
-    stream._asked.__enter__ = closed_meanwhile
+    stream._open = closed_meanwhile
     with pytest.raises(StreamCancelled):
         next(stream)
     assert list(stream) == []

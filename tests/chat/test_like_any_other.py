@@ -9,9 +9,10 @@ import time
 import pytest
 
 import streamll
-from streamll import StreamConfig
+from streamll import StreamConfig, streams
 from streamll.core.errors import ChannelOverflow, StreamTimeout
-from streamll.testing import Fault, RecordingSink, Reply
+from streamll.services import iModel
+from streamll.testing import Fault, RecordingSink, Reply, Usage
 
 TEXT = "one two three four five six"
 
@@ -23,12 +24,12 @@ async def read(source):
 def test_operators_take_the_text_of_a_model(make_model, practice, run, tmp_path):
     practice.respond(lambda _: TEXT)
     model = make_model()
-    loud = streamll.map_tokens(model.invoke_stream("x"), str.upper)
+    loud = streams.map_tokens(model.invoke_stream("x"), str.upper)
     assert "".join(run(read(loud))) == TEXT.upper()
     file = tmp_path / "reply.txt"
-    assert "".join(streamll.to_file(model.invoke_stream("x"), file)) == TEXT
+    assert "".join(streams.to_file(model.invoke_stream("x"), file)) == TEXT
     assert file.read_text("utf-8") == TEXT
-    smooth = streamll.smooth(model.invoke_stream("x"), interval=0)
+    smooth = streams.smooth(model.invoke_stream("x"), interval=0)
     assert "".join(run(read(smooth))) == TEXT
 
 
@@ -80,19 +81,62 @@ def test_the_context_of_the_caller_is_on_every_event(make_model, practice, run):
 
 
 def test_costs_are_those_of_the_provider_s_prices(make_model, practice, run):
-    from streamll.testing import Usage
-
     practice.respond(lambda _: Reply(TEXT, usage=Usage(1_000_000, 1_000_000)))
     sink = RecordingSink()
     model = make_model(model="gpt-4o-mini", sinks=[sink])
     run(read(model.invoke_stream("x")))
-    model._answering.priced = True  # a provider on this machine has prices of its own, or none
+    model.invoke_sync("x")
+    own = iModel("ours", "gpt-4o-mini", base_url=practice.openai_url, sinks=[sink])
+    own.invoke_sync("x")  # a server of one's own has prices of its own, or none
+    assert sink.catch_up(5)
+    costs = [event.cost for event in sink.of("lm.end")]
+    assert costs[0] == costs[1] > 0
+    assert costs[2] is None
+
+
+def test_nothing_is_kept_in_dspy_s_history(make_model, practice, run):
+    import dspy
+
+    practice.respond(lambda _: TEXT)
+    model = make_model(api_key="sk-very-secret")
+    before = len(dspy.clients.base_lm.GLOBAL_HISTORY)
     run(read(model.invoke_stream("x")))
     model.invoke_sync("x")
-    assert sink.catch_up(5)
-    costs = [event.cost for event in sink.events if event.event_type == "lm.end"]
-    assert costs[0] is None
-    assert costs[1] == costs[2] > 0
+    assert len(dspy.clients.base_lm.GLOBAL_HISTORY) == before
+    assert model._runner.lms[0].history == []
+
+
+def test_a_question_inside_streamify_sends_nothing_into_its_output(make_model, practice):
+    import dspy
+
+    practice.respond(lambda _: TEXT)
+    model = make_model()
+
+    class Program(dspy.Module):
+        def forward(self, question):
+            return dspy.Prediction(answer=model.invoke_sync(question).text)
+
+    program = dspy.streamify(Program(), async_streaming=False)
+    with dspy.context(lm=practice.lm()):
+        (prediction,) = program(question="x")
+    assert prediction.answer == TEXT
+
+
+def test_more_streams_than_one_lm_has_connections(make_model, practice, run, monkeypatch):
+    monkeypatch.setattr("streamll.chat.runner.CONNECTIONS_PER_LM", 2)
+    practice.respond(lambda _: Reply(TEXT, hold_after=1))
+    model = make_model()
+
+    async def many():
+        streams = [model.invoke_stream("x") for _ in range(5)]
+        for stream in streams:
+            assert await stream.__anext__() == "one"
+        for stream in streams:
+            await stream.aclose()
+
+    run(many())
+    assert len(model._runner.lms) == 3
+    assert model._runner._in_use == [0, 0, 0]
 
 
 def test_the_buffer_and_what_overflows_it_are_the_config_s(make_model, practice, run):

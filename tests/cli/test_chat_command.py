@@ -79,7 +79,7 @@ def test_ctrl_c_stops_the_reply_and_keeps_the_session(terminal, server):
         session.wait_for(lambda emulator: "fox jumps" in emulator.text)
         session.process.send_signal(signal.SIGINT)
         session.wait_for(prompts(2))
-        assert "stopped; what there is of it is kept" in session.emulator.text
+        assert "stopped; the partial reply is kept" in session.emulator.text
         session.type("On\n")
         session.wait_for(lambda emulator: "Still here." in emulator.text)
         session.wait_for(prompts(3))
@@ -94,20 +94,20 @@ def test_ctrl_c_stops_the_reply_and_keeps_the_session(terminal, server):
     assert sent == ["Go", "The quick brown fox jumps", "On"]
 
 
-def test_a_retry_is_said_while_it_is_waited_for(terminal, server):
+def test_a_retry_is_announced_while_it_waits(terminal, server):
     server.script(Fault(status=429, retry_after=1), "At last.")
     with terminal() as session:
         session.wait_for(prompts(1))
         session.type("Hello\n")
-        session.wait_for(lambda emulator: "… trying again in 1." in emulator.text)
+        session.wait_for(lambda emulator: "… retrying in 1." in emulator.text)
         session.wait_for(prompts(2))
         session.type("\x04")
         assert session.finish() == 0
     assert "\n\n  At last.\n" in session.emulator.text
-    assert "trying again" not in session.emulator.text
+    assert "retrying" not in session.emulator.text
 
 
-def test_an_error_ends_the_reply_not_the_conversation(terminal, server):
+def test_an_error_ends_the_reply_but_not_the_conversation(terminal, server):
     server.script(Reply(TEXT, fault=Fault(disconnect_after=4)), Fault(status=401), "Fine.")
     with terminal() as session:
         for count, text in enumerate(["one", "two", "three"], 1):
@@ -122,7 +122,7 @@ def test_an_error_ends_the_reply_not_the_conversation(terminal, server):
     assert "Traceback" not in session.emulator.text
 
 
-class Done(NamedTuple):
+class CommandResult(NamedTuple):
     returncode: int
     stdout: str
     stderr: str
@@ -135,12 +135,12 @@ def chat(capsys, monkeypatch):
     def run(*arguments, typed):
         monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
         code = main(["chat", *arguments])
-        return Done(code, *capsys.readouterr())
+        return CommandResult(code, *capsys.readouterr())
 
     return run
 
 
-def test_through_pipes_it_is_plain_text(server, chat):
+def test_output_to_a_pipe_is_plain_text(server, chat):
     server.script(TEXT, "Answer two \x1b[2J")
     model = ["--model", "openai/practice-model", "--base-url", server.openai_url]
     typed = "one\\\nmore\ntwo\n/new \x1b[2Jodd\n/branch\n/branch \x1b[2Jeven\n"
@@ -176,7 +176,7 @@ def test_commands_and_a_session_file(server, tmp_path, chat):
     assert "side  4 messages" in done.stdout
     assert "› third\n  reply 3\n" in done.stdout
     assert "did you mean 'main'" in done.stdout
-    assert "there is no /dance; /help shows what there is" in done.stdout
+    assert "unknown command /dance; /help lists the commands" in done.stdout
     assert "Ctrl-C stops a reply" in done.stdout
     saved = json.loads(file.read_text("utf-8"))
     assert [len(branch["order"]) for branch in saved["branches"]] == [4, 4, 2]
@@ -198,7 +198,7 @@ def test_commands_and_a_session_file(server, tmp_path, chat):
         (["--session", "broken.json"], "no saved session"),
     ],
 )
-def test_what_makes_no_sense_is_one_line(tmp_path, monkeypatch, chat, arguments, says):
+def test_a_wrong_chat_command_prints_one_line(tmp_path, monkeypatch, chat, arguments, says):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.json").write_text("{}")
     done = chat(*arguments, typed="")
@@ -218,7 +218,7 @@ def typed_out(chunks, width):
 
 @pytest.mark.parametrize("width", [16, 33, 200])
 @pytest.mark.parametrize("text", [TEXT, "東京は日本の首都です。 " * 4, "a\n\nb  c\n" + "x" * 50])
-def test_text_typed_out_in_any_pieces_looks_the_same(text, width):
+def test_a_reply_looks_the_same_however_it_is_cut(text, width):
     emulators = [typed_out(chunks, width) for chunks in chunkings(text)]
     assert all(len(line) <= width for emulator in emulators for line in emulator.lines)
     shown = {emulator.text for emulator in emulators}

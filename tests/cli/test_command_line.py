@@ -64,22 +64,22 @@ def server():
 
 
 @pytest.fixture
-def place(tmp_path):
+def app_folder(tmp_path):
     (tmp_path / "app.py").write_text(textwrap.dedent(QA))
     (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
     return tmp_path
 
 
-class Done(NamedTuple):
+class CommandResult(NamedTuple):
     code: int
     out: str
     err: str
 
 
-def streamll(*arguments: str, **options) -> Done:
+def streamll(*arguments: str, **options) -> CommandResult:
     command = [sys.executable, "-m", "streamll", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
-    return Done(done.returncode, done.stdout, done.stderr)
+    return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
 # --- demo -----------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_the_demo_is_live_on_a_terminal_and_ctrl_c_ends_it():
     assert "Traceback" not in session.emulator.text
 
 
-def test_the_view_can_be_chosen(server):
+def test_view_overrides_the_choice_by_terminal(server):
     arguments = ["demo", "--model", "openai/practice-model", "--base-url", server.openai_url]
     with Session(sys.executable, "-m", "streamll", *arguments, "--view", "plain") as session:
         assert session.finish() == 0
@@ -131,13 +131,13 @@ def test_the_view_can_be_chosen(server):
 @pytest.mark.parametrize(
     ("since", "seconds"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("2d", 172_800)]
 )
-def test_copy_begins_so_long_ago(since, seconds):
+def test_copy_since_takes_a_duration_before_now(since, seconds):
     from streamll.cli.copy import moment
 
     assert moment(since) == pytest.approx(time.time() - seconds, abs=5)
 
 
-def test_a_server_of_ones_own_gets_the_key_there_is(server, monkeypatch):
+def test_a_base_url_is_used_with_the_key_of_the_environment(server, monkeypatch):
     from streamll.cli.models import language_model
 
     def key():
@@ -149,7 +149,7 @@ def test_a_server_of_ones_own_gets_the_key_there_is(server, monkeypatch):
     assert key() is None
 
 
-def test_a_reader_that_leaves_sees_no_traceback():
+def test_a_closed_pipe_prints_no_traceback():
     command = f"{sys.executable} -m streamll demo --pace 0 | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
     assert done.stdout == "[RUN] ChainOfThought started\n"
@@ -163,15 +163,15 @@ MODEL = ["--model", "openai/practice-model"]
 
 
 @pytest.fixture
-def run(place, server, monkeypatch, capfd):
+def run(app_folder, server, monkeypatch, capfd):
     """`streamll run …` in this process, since importing dspy takes a second each time."""
-    monkeypatch.chdir(place)
+    monkeypatch.chdir(app_folder)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delitem(sys.modules, "app", raising=False)
 
-    def run(*arguments: str) -> Done:
+    def run(*arguments: str) -> CommandResult:
         code = main(["run", *arguments, *MODEL, "--base-url", server.openai_url])
-        return Done(code, *capfd.readouterr())
+        return CommandResult(code, *capfd.readouterr())
 
     return run
 
@@ -196,14 +196,14 @@ def test_a_program_is_a_class_an_instance_a_factory_or_in_a_file(run, server, ta
     assert server.requests[-1].inputs["question"] == "Q (look)"
 
 
-def test_inputs_by_name(run, server):
+def test_run_takes_inputs_by_name(run, server):
     server.script({"poem": "Roses", "title": "Red"})
     done = run("app:Printing", "roses", "--input", "style=haiku")
     assert done.code == 0, done.err
     assert server.requests[-1].inputs == {"topic": "roses", "style": "haiku"}
 
 
-def test_a_program_that_fails_is_one_line_and_exit_code_1(run):
+def test_a_failing_program_prints_one_line_and_exits_with_1(run):
     done = run("app:Broken", "Q")
     assert done.code == 1
     assert done.err == "streamll: RuntimeError: it broke ␛[31mbadly\n"
@@ -211,14 +211,14 @@ def test_a_program_that_fails_is_one_line_and_exit_code_1(run):
     assert "Traceback" in run("app:Broken", "Q", "--debug").err
 
 
-def test_a_function_is_a_program_too(run):
+def test_run_accepts_a_plain_function(run):
     done = run("app:shout", "hello")
     assert done.code == 0, done.err
     assert re.fullmatch(r"\[RUN\] \w+ started", done.out.splitlines()[0])
 
 
-def test_without_a_model_it_says_how_to_name_one(place):
-    done = streamll("run", "app:QA", "Q", cwd=place)
+def test_run_without_a_model_explains_how_to_name_one(app_folder):
+    done = streamll("run", "app:QA", "Q", cwd=app_folder)
     assert done.code == 2
     assert done.err.startswith("streamll: no language model is configured: name one with --model")
     assert done.err.count("\n") == 1
@@ -241,7 +241,7 @@ def test_without_a_model_it_says_how_to_name_one(place):
         (["run", "app:QA", "Q", "--input", "hint"], "--input takes key=value, not 'hint'"),
         (["run", "app:QA", "Q", "--input", "question=R"], "'question' is given twice"),
         (["run", "app:QA", "Q", "--base-url", "http://x"], "--base-url needs --model as well"),
-        (["run", "app:QA", "Q", "--model", "gpt-4o"], "--model takes provider/name, such as openai/gpt-4o"),
+        (["run", "app:QA", "Q", "--model", "gpt-4o"], "a model is named provider/model, such as openai/gpt-4o"),
         (["run", "app:QA", "Q", "--model", "auto"], "--model auto found no key in the environment"),
         (
             ["run", "app:QA", "Q", "--model", "practice", "--field", "anwser"],
@@ -255,10 +255,10 @@ def test_without_a_model_it_says_how_to_name_one(place):
         (["run"], "Missing argument 'MODULE:PROGRAM'"),
     ],
 )  # fmt: skip
-def test_a_command_line_that_makes_no_sense_is_one_line_and_exit_code_2(
-    arguments, complaint, place, monkeypatch, capsys
+def test_a_wrong_command_line_prints_one_line_and_exits_with_2(
+    arguments, complaint, app_folder, monkeypatch, capsys
 ):
-    monkeypatch.chdir(place)
+    monkeypatch.chdir(app_folder)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delitem(sys.modules, "app", raising=False)
     assert main(arguments) == 2
@@ -269,15 +269,17 @@ def test_a_command_line_that_makes_no_sense_is_one_line_and_exit_code_2(
     assert "Traceback" not in printed.err
 
 
-def test_an_error_inside_the_module_is_not_a_missing_module(place, monkeypatch, capsys):
-    monkeypatch.chdir(place)
+def test_an_import_error_inside_the_module_is_not_reported_as_a_missing_module(
+    app_folder, monkeypatch, capsys
+):
+    monkeypatch.chdir(app_folder)
     monkeypatch.setattr(sys, "path", [*sys.path])
     assert main(["run", "broken:QA"]) == 1
     error = "ModuleNotFoundError: No module named 'nothing_of_this_name'"
     assert error in capsys.readouterr().err
 
 
-def test_auto_takes_the_provider_whose_key_is_there(monkeypatch):
+def test_model_auto_uses_the_provider_whose_key_is_in_the_environment(monkeypatch):
     from streamll.cli.models import resolve
 
     monkeypatch.setenv("GEMINI_API_KEY", "k")
@@ -287,7 +289,7 @@ def test_auto_takes_the_provider_whose_key_is_there(monkeypatch):
     assert resolve("ollama_chat/llama3.2") == "ollama_chat/llama3.2"
 
 
-def test_help_is_quick_and_needs_no_dspy():
+def test_help_is_quick_and_does_not_import_dspy():
     started = time.monotonic()
     done = streamll("--help")
     assert done.code == 0
@@ -300,7 +302,7 @@ def test_help_is_quick_and_needs_no_dspy():
     )
 
 
-def test_version_and_nothing_at_all(capsys):
+def test_version_and_an_empty_command_line(capsys):
     assert main(["--version"]) == 0
     assert re.fullmatch(r"streamll \d+\.\d+\.\S+\n", capsys.readouterr().out)
     assert main([]) == 2
@@ -310,7 +312,7 @@ def test_version_and_nothing_at_all(capsys):
 # --- practice ---------------------------------------------------------------------------------------
 
 
-def test_the_practice_server_says_how_to_reach_it_and_ends_with_ctrl_c():
+def test_practice_prints_its_addresses_and_ends_with_ctrl_c():
     command = [sys.executable, "-m", "streamll", "practice", "--port", "0", "--pace", "0"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -331,7 +333,7 @@ def test_the_practice_server_says_how_to_reach_it_and_ends_with_ctrl_c():
     assert re.search(r"POST /v1/chat/completions 200  \d+ chunks, [\d.]+ s\n", rest)
 
 
-def test_a_port_that_is_taken_is_one_line(server, capsys):
+def test_practice_reports_a_port_in_use_in_one_line(server, capsys):
     assert main(["practice", "--port", str(server.port)]) == 1
     assert capsys.readouterr().err.startswith(f"streamll: port {server.port} cannot be used: ")
 

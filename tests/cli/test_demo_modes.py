@@ -23,7 +23,7 @@ def demo(capfd):
     return demo
 
 
-def test_simple(demo):
+def test_the_simple_mode_prints_the_text_as_it_arrives(demo):
     out = demo("--mode", "simple")
     assert re.fullmatch(
         r"Question: Explain async programming\n\nAnswer: (.+)\n\nDuration: \d+\.\d{3}s\n", out
@@ -32,7 +32,7 @@ def test_simple(demo):
     assert demo("--mode", "simple", "--question", "Why?").startswith("Question: Why?\n\nAnswer: ")
 
 
-def test_concurrent(demo):
+def test_the_concurrent_mode_prints_a_finished_bar_for_each_question(demo):
     assert re.fullmatch(
         r"Processing 3 questions concurrently\.\.\.\n\n"
         r"Q1: What is Rust\? +\[={20}\] 100%\n"
@@ -45,7 +45,7 @@ def test_concurrent(demo):
     )
 
 
-def test_aggregate(demo):
+def test_the_aggregate_mode_prints_each_text_with_its_stream(demo):
     assert re.fullmatch(
         r"Merging 3 streams\.\.\.\n\n"
         r"\[Stream 1\] Rust is a systems programming language.+\n"
@@ -56,7 +56,7 @@ def test_aggregate(demo):
     )
 
 
-def test_recovery(demo):
+def test_the_recovery_mode_prints_each_failed_attempt_and_then_the_answer(demo):
     assert re.fullmatch(
         r"Question: Why should retries wait\?\n\n"
         r"\[Retry 1\] ServerError; waited \d\.\ds, asking again\n"
@@ -70,12 +70,12 @@ def test_recovery(demo):
     )
 
 
-def test_a_mode_there_is_not(capfd):
+def test_an_unknown_mode_is_rejected_with_the_list_of_modes(capfd):
     assert main(["demo", "--mode", "sequential"]) == 2
     assert "--mode takes simple, concurrent, aggregate, recovery" in capfd.readouterr().err
 
 
-def test_everything_takes_less_than_a_minute_and_shows_all_modes(capfd):
+def test_the_whole_demo_shows_all_modes_in_less_than_a_minute(capfd):
     in_ci = os.environ.get("CI", "").lower() not in {"", "0", "false"}
     began = time.monotonic()
     assert main(["demo", *([] if in_ci else ["--pace", "0.003"])]) == 0
@@ -96,7 +96,7 @@ UNDER_WAY = {
 
 
 @pytest.mark.parametrize("mode", UNDER_WAY)
-def test_ctrl_c_keeps_the_text_and_restores_the_terminal(mode):
+def test_ctrl_c_keeps_the_demos_text_and_restores_the_terminal(mode):
     with Session(sys.executable, "-m", "streamll", "demo", "--mode", mode) as session:
         session.wait_for(lambda terminal: re.search(UNDER_WAY[mode], terminal.text))
         session.process.send_signal(signal.SIGINT)

@@ -29,7 +29,7 @@ def test_a_recording_plays_in_the_terminal(recording, capsys):
     assert '[TOKEN] answer: "Paris"' in capsys.readouterr().out
 
 
-def test_events_are_played_at_their_own_pace(recording):
+def test_events_are_played_at_their_recorded_pace(recording):
     events = list(recorded_events(recording))
     took = events[-1].timestamp - events[0].timestamp
     heard = []
@@ -57,7 +57,7 @@ def test_a_recording_plays_into_a_log(recording, tmp_path):
     assert text == "Paris, naturally."
 
 
-def test_a_file_of_the_jsonl_sink_plays_as_well(recording, tmp_path, capsys):
+def test_a_file_of_the_jsonl_sink_can_be_played(recording, tmp_path, capsys):
     path = tmp_path / "sink.jsonl"
     sink = JSONLSink(path)
     for event in recorded_events(recording):
@@ -67,7 +67,7 @@ def test_a_file_of_the_jsonl_sink_plays_as_well(recording, tmp_path, capsys):
     assert "Paris" in capsys.readouterr().out
 
 
-def test_a_report_is_one_file_beside_the_recording(recording, tmp_path, capsys):
+def test_report_writes_one_file_beside_the_recording(recording, tmp_path, capsys):
     assert main(["report", str(recording)]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "run.html")
     html = (tmp_path / "run.html").read_text("utf-8")
@@ -79,7 +79,7 @@ def test_a_report_is_one_file_beside_the_recording(recording, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", ["replay", "report"])
-def test_a_file_that_is_not_there_or_empty_is_one_line(command, tmp_path, capsys):
+def test_a_missing_or_empty_file_is_reported_in_one_line(command, tmp_path, capsys):
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
     for path, words in ((tmp_path / "none", "there is no file"), (empty, "has no events")):
@@ -89,6 +89,6 @@ def test_a_file_that_is_not_there_or_empty_is_one_line(command, tmp_path, capsys
         assert told.count("\n") == 1
 
 
-def test_two_places_are_one_too_many(recording, capsys):
+def test_to_and_web_exclude_each_other(recording, capsys):
     assert main(["replay", str(recording), "--web", "--to", "sqlite:///x.db"]) != 0
     assert "choose one" in capsys.readouterr().err

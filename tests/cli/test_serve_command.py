@@ -59,8 +59,8 @@ def serving(folder, *arguments, **environment):
 
 
 @pytest.fixture
-def asking(folder, monkeypatch, capsys):
-    """``streamll serve`` that has something to object: its exit code, what it prints, what it says."""
+def serve_command(folder, monkeypatch, capsys):
+    """Runs ``streamll serve`` with an error at its start: the exit code, standard output and error."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", sys.path[:])
     before = set(sys.modules)
@@ -72,11 +72,11 @@ def asking(folder, monkeypatch, capsys):
 
     yield ask
     sys.modules.pop("qa", None)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "it has got as far as serving"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "it began to serve"
     assert "nope" not in set(sys.modules) - before
 
 
-def told(text):
+def sse_data(text):
     return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
 
 
@@ -95,11 +95,11 @@ def test_two_processes_serve_each_others_runs(folder):
             events = httpx.get(
                 f"{url}{run['events']}?token={run['token']}", trust_env=False, timeout=30
             )
-            assert told(events.text)[-1]["event_type"] == "run.end"
+            assert sse_data(events.text)[-1]["event_type"] == "run.end"
         assert processes == {"0", "1"}
 
 
-def test_sigterm_sends_readers_away_and_lets_the_run_end_in_the_log(folder):
+def test_sigterm_closes_readers_and_lets_the_run_end_in_the_log(folder):
     """A rolling restart: the reader goes on at the successor, in the middle of a field."""
     with serving(folder) as (old, url):
         run = httpx.post(f"{url}/runs", json={"inputs": {"question": "q"}}, trust_env=False).json()
@@ -111,13 +111,13 @@ def test_sigterm_sends_readers_away_and_lets_the_run_end_in_the_log(folder):
                 if body.count('"token"') > 10 and not told_to_stop:
                     old.send_signal(signal.SIGTERM)
                     told_to_stop = True
-        had = told(body)
+        had = sse_data(body)
         assert had[-1]["event_type"] != "run.end"
         assert old.wait(60) in {0, -signal.SIGTERM}
         assert "Traceback" not in old.stdout.read()
     place = re.findall(r"^id: (.*)$", body, re.MULTILINE)[-1]
     with serving(folder) as (_, url):
-        rest = told(
+        rest = sse_data(
             httpx.get(url + run["events"], headers={"last-event-id": place}, trust_env=False).text
         )
         snapshot = httpx.get(url + run["url"], trust_env=False).json()
@@ -138,28 +138,28 @@ def test_sigterm_sends_readers_away_and_lets_the_run_end_in_the_log(folder):
         ("qa", "the program is named module:Program"),
     ],
 )
-def test_a_program_that_is_not_there_is_one_line_also_with_workers(
-    asking, program, reason, workers
+def test_a_missing_program_is_reported_in_one_line_also_with_workers(
+    serve_command, program, reason, workers
 ):
     """Workers that cannot start are started again: this must not get so far."""
-    code, printed, said = asking("--port", "0", "--workers", workers, program=program)
+    code, printed, said = serve_command("--port", "0", "--workers", workers, program=program)
     assert (code, printed, said.count("\n")) == (2, "", 1)
     assert reason in said
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_port_in_use_is_one_line_that_says_what_to_do(asking, workers):
+def test_a_port_in_use_is_reported_in_one_line_with_a_remedy(serve_command, workers):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        code, printed, said = asking("--port", str(port), "--workers", workers)
+        code, printed, said = serve_command("--port", str(port), "--workers", workers)
     assert (code, printed, said.count("\n")) == (2, "", 1)
     assert f"cannot listen on http://127.0.0.1:{port}: the port is in use" in said
     assert "choose another with --port" in said
 
 
-def test_a_host_that_is_not_this_machine_is_one_line(folder):
+def test_an_address_of_another_machine_is_reported_in_one_line(folder):
     command = [sys.executable, "-m", "streamll", "serve", "qa:qa", "--model", "practice"]
     ended = subprocess.run(
         [*command, "--host", "203.0.113.9", "--port", "0"],
@@ -183,17 +183,17 @@ def test_a_host_that_is_not_this_machine_is_one_line(folder):
         ("mysql://somewhere", "no broker has URLs like"),
     ],
 )
-def test_a_log_that_can_never_work_is_said_before_anybody_asks(folder, asking, log, reason):
+def test_a_log_that_can_never_work_is_reported_at_the_start(folder, serve_command, log, reason):
     (folder / "folder").mkdir()
-    code, printed, said = asking("--port", "0", "--log", log)
+    code, printed, said = serve_command("--port", "0", "--log", log)
     assert (code, printed, said.count("\n")) == (2, "", 1)
     assert reason in said
 
 
-def test_two_programs_of_one_name_and_a_short_token_are_refused(asking):
-    code, _, said = asking("qa:qa", "--port", "0")
+def test_duplicate_program_names_and_short_tokens_are_rejected(serve_command):
+    code, _, said = serve_command("qa:qa", "--port", "0")
     assert (code, "two programs are called 'qa'" in said) == (2, True)
-    code, _, said = asking("--port", "0", STREAMLL_TOKENS="short")
+    code, _, said = serve_command("--port", "0", STREAMLL_TOKENS="short")
     assert (code, said.count("\n"), "at least 16 characters" in said) == (2, 1, True)
 
 
@@ -226,7 +226,7 @@ def begun(folder, *arguments):
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_port_0_says_which_port_it_got_and_a_logs_folder_is_made(folder, workers):
+def test_port_0_prints_the_port_and_the_logs_folder_is_created(folder, workers):
     log = "sqlite:///new/folder/log.db"
     with begun(folder, "--workers", workers, "--log", log) as (process, url, _):
         assert not url.endswith(":0")
@@ -239,7 +239,7 @@ def test_port_0_says_which_port_it_got_and_a_logs_folder_is_made(folder, workers
         assert process.wait(60) == 0
 
 
-def test_a_broker_that_is_down_is_said_and_waited_for(folder):
+def test_a_broker_that_is_down_is_reported_and_waited_for(folder):
     with begun(folder, "--log", "redis://127.0.0.1:1") as (_, url, before):
         assert len(before) == 1
         assert "the log redis://127.0.0.1:1" in before[0]
@@ -250,7 +250,7 @@ def test_a_broker_that_is_down_is_said_and_waited_for(folder):
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
-def test_ctrl_c_says_what_it_waits_for_and_once_more_does_not_wait(folder):
+def test_ctrl_c_names_what_it_waits_for_and_a_second_one_does_not_wait(folder):
     (folder / "qa.py").write_text(f"{PROGRAM}{SLOW}")
     with begun(folder) as (process, url, _):
         httpx.post(f"{url}/runs", json={"inputs": {"question": "q"}}, trust_env=False, timeout=30)
@@ -271,7 +271,7 @@ def test_ctrl_c_says_what_it_waits_for_and_once_more_does_not_wait(folder):
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_a_program_that_fails_says_so_where_it_is_served(folder, debug):
+def test_a_failing_program_is_logged_by_the_server(folder, debug):
     """What users asked may be in an error's message: that is for --debug."""
     (folder / "qa.py").write_text(f"{PROGRAM}{FAILING}")
     with begun(folder, *["--debug"] * debug) as (process, url, _):

@@ -123,7 +123,7 @@ SAMPLES = [
         cached=True,
     ),
     FieldPartial(
-        **stamp(13), field="tags", value=["a"], state="complete", place=("cities", 1), append=True
+        **stamp(13), field="tags", value=["a"], state="complete", pointer=("cities", 1), append=True
     ),
     FieldEnd(**stamp(14), field="answer", length=22, complete=False),
     FieldCorrected(**stamp(15), field="answer", text="Paris", value={"city": "Paris"}),

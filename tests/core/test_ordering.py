@@ -37,7 +37,7 @@ from streamll.core.events import (
     TraceEnd,
     TraceStart,
 )
-from streamll.core.ordering import FAILURES, OrderCheck, Sequencer, grammar
+from streamll.core.ordering import FAILURES, OrderCheck, grammar
 
 RUN = "run"
 
@@ -94,12 +94,6 @@ WHOLE = [
 
 def check(events, **options):
     OrderCheck(**options).check_all(numbered(events))
-
-
-def test_a_sequencer_counts_from_zero():
-    seq = Sequencer()
-    assert [seq() for _ in range(3)] == [0, 1, 2]
-    assert seq.count == 3
 
 
 def test_the_grammar_has_every_kind_of_event_exactly_once():

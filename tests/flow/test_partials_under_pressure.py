@@ -14,7 +14,7 @@ def typed_field(length):
     yield FieldStart(seq=0, identity=WHO, field="f")
     for n in range(length):
         yield FieldPartial(
-            seq=2 * n + 1, identity=WHO, field="f", value=n, state="complete", place=(n,)
+            seq=2 * n + 1, identity=WHO, field="f", value=n, state="complete", pointer=(n,)
         )
         yield TokenEvent(
             seq=2 * n + 2, identity=WHO, field="f", token="1,", token_index=n, offset=2 * n

@@ -6,8 +6,8 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from streamll.core.events import FieldPartial
-from streamll.core.parsing.elements import ElementReader
-from streamll.core.parsing.shape import Shape
+from streamll.core.parsing.values.schema import SchemaView
+from streamll.core.parsing.values.xml import XMLValueReader
 from streamll.core.partials import PartialValue
 
 
@@ -19,12 +19,12 @@ class City(BaseModel):
 
 def shape_of(kind):
     schema = TypeAdapter(kind).json_schema()
-    return Shape(((schema, schema.get("$defs", {})),))
+    return SchemaView(((schema, schema.get("$defs", {})),))
 
 
 def read(kind, text, size=1):
     """The value that the changes add up to, and the reader."""
-    reader, value = ElementReader(shape_of(kind)), PartialValue()
+    reader, value = XMLValueReader(shape_of(kind)), PartialValue()
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
     for changes in [*map(reader.feed, pieces), reader.finish()]:
         for change in changes:
@@ -51,7 +51,7 @@ def test_elements_are_read_as_their_place_says(kind, text, value, size):
     assert found.value == value
     assert found.is_complete
     assert reader.is_exact
-    assert reader.growth.value == value
+    assert reader.builder.value == value
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from values import cut, examples, reordered, schema_of, typed_values
 from streamll.capture.typed.partial_form import partial_form
 from streamll.core import wire
 from streamll.core.events import FieldPartial, Identity
-from streamll.core.parsing.partial import JSONReader
-from streamll.core.parsing.shape import ANYTHING, Shape
+from streamll.core.parsing.values.json import JSONValueReader
+from streamll.core.parsing.values.schema import ANYTHING, SchemaView
 from streamll.core.partials import Partials, PartialValue
 
 WHO = Identity(run_id="r", call_id="c")
@@ -26,7 +26,7 @@ bounded = settings(max_examples=examples(150), deadline=None)
 
 def read(chunks, shape=ANYTHING, *, prose=False):
     """What a reader has after each chunk, and the JSON reader at the end."""
-    reader, value, seen = JSONReader(shape, prose=prose), PartialValue(), []
+    reader, value, seen = JSONValueReader(shape, prose=prose), PartialValue(), []
     for chunk in chunks:
         take(value, reader.feed(chunk))
         seen.append((copy.deepcopy(value.value), states(value)))
@@ -82,7 +82,7 @@ def test_every_partial_is_valid_and_the_last_one_is_the_value(data):
     value = data.draw(reordered(value))
     indent = data.draw(st.sampled_from([None, 2]))
     text = json.dumps(value, indent=indent, ensure_ascii=data.draw(st.booleans()))
-    reader, last, seen = read(data.draw(cut(text)), Shape.of(schema_of(annotation)))
+    reader, last, seen = read(data.draw(cut(text)), SchemaView.of(schema_of(annotation)))
     form = TypeAdapter(partial_form(annotation))
     for partial, _ in seen:
         if partial is not None or value is None:
@@ -116,11 +116,11 @@ def test_no_text_breaks_the_reader_and_chunks_do_not_matter(text, data):
     whole, _, _ = read([text])
     pieces, last, seen = read(data.draw(cut(text)) if text else [])
     check_forward(seen)
-    assert pieces.growth.is_complete == whole.growth.is_complete == last.is_complete
-    assert pieces.growth.value == whole.growth.value
+    assert pieces.builder.is_complete == whole.builder.is_complete == last.is_complete
+    assert pieces.builder.value == whole.builder.value
     assert pieces.is_exact == whole.is_exact
     if pieces.is_exact:
-        assert json.loads(text) == pieces.growth.value
+        assert json.loads(text) == pieces.builder.value
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_string_grows_where_any_text_may_stand_and_waits_where_it_may_not():
         },
     }
     text = '{"name": "Ada", "size": "small", "day": "1815-12-10"}'
-    seen = [value for value, _ in read(list(text), Shape.of(schema))[2]]
+    seen = [value for value, _ in read(list(text), SchemaView.of(schema))[2]]
     assert {"name": "A"} in seen
     assert {"name": "Ad"} in seen
     assert {value["size"] for value in seen if value and "size" in value} == {"small"}
@@ -179,7 +179,7 @@ def test_a_discriminator_decides_what_may_grow():
     label = {
         "properties": {"kind": {"const": "label"}, "note": {"type": "string", "format": "date"}}
     }
-    shape = Shape.of({"oneOf": [circle, label]})
+    shape = SchemaView.of({"oneOf": [circle, label]})
     notes = [
         value["note"]
         for value, _ in read(list('{"kind": "label", "note": "2024-01-01"}'), shape)[2]
@@ -206,9 +206,9 @@ def test_nesting_without_end_is_given_up():
 
 def test_a_reader_that_missed_a_change_waits_for_the_next_whole_value():
     value = PartialValue()
-    value.apply(FieldPartial(field="f", value="x", place=("a", 3), append=True))
+    value.apply(FieldPartial(field="f", value="x", pointer=("a", 3), append=True))
     assert value.is_broken
-    value.apply(FieldPartial(field="f", value=1, place=("b",)))
+    value.apply(FieldPartial(field="f", value=1, pointer=("b",)))
     assert value.is_broken
     value.apply(FieldPartial(field="f", value={"b": 1}, state="complete"))
     assert (value.is_broken, value.value) == (False, {"b": 1})
@@ -219,13 +219,13 @@ def test_a_reader_that_missed_a_change_waits_for_the_next_whole_value():
 def test_changes_survive_the_wire_and_whole_events_need_no_memory(data):
     """X5, X10: a reader behind a broker has what a reader in the process has."""
     annotation, value = data.draw(typed_values())
-    reader = JSONReader(Shape.of(schema_of(annotation)))
+    reader = JSONValueReader(SchemaView.of(schema_of(annotation)))
     near, far, teller = Partials(), Partials(), Partials()
     for chunk in data.draw(cut(json.dumps(value))):
         for change in reader.feed(chunk):
             event = FieldPartial(identity=WHO, field="f", **change._asdict())
             whole = teller.whole(event)
-            assert (whole.place, whole.append) == ((), False)
+            assert (whole.pointer, whole.append) == ((), False)
             mine = near.feed(event)
             theirs = far.feed(wire.decode(wire.encode(event)))
             assert theirs.value == mine.value == whole.value

@@ -12,20 +12,23 @@ from typing import Any
 from pydantic import BaseModel
 from typing_extensions import assert_type
 
-from streamll import AsyncStream, Partial, Stream
+from streamll import AsyncStream, Stream
+from streamll.typed import Partial
 
 
 class Finding(BaseModel):
     title: str
 
 
-def read(events: Stream, later: AsyncStream) -> None:
-    assert_type(events.items("findings", as_type=Finding), Iterator[Finding])
-    assert_type(events.items("findings"), Iterator[Any])
-    assert_type(events.partials("findings", list[Finding]), Iterator[Partial[list[Finding]]])
+async def read(events: Stream, later: AsyncStream) -> None:
+    as_iterator: Iterator[Finding] = events.items("findings", as_type=Finding)
+    as_async_iterator: AsyncIterator[Finding] = later.items("findings", as_type=Finding)
+    assert_type(next(events.items("findings", as_type=Finding)), Finding)
+    assert_type(next(events.items("findings")), Any)
+    assert_type(next(events.partials("findings", list[Finding])), Partial[list[Finding]])
     assert_type(next(events.partials("findings", list[Finding])).value, list[Finding])
-    assert_type(later.items("findings", as_type=Finding), AsyncIterator[Finding])
-    assert_type(later.partials("findings"), AsyncIterator[Partial[Any]])
+    assert_type(await anext(later.items("findings", as_type=Finding)), Finding)
+    assert_type(await anext(later.partials("findings")), Partial[Any])
 """
 
 

@@ -26,20 +26,29 @@ from streamll.core.errors import ConfigurationError
 from streamll.testing import Fault, Reply
 
 
-def here(make):
+def called(make):
     return make()
 
 
-def there(make):
+def awaited(make):
     async def main():
         return await make()
 
     return asyncio.run(main())
 
 
-@pytest.fixture(params=[here, there], ids=["sync", "async"])
+def used_without_await(make):
+    async def main():
+        results = make()
+        assert len(results)
+        return results
+
+    return asyncio.run(main())
+
+
+@pytest.fixture(params=[called, awaited, used_without_await], ids=lambda way: way.__name__)
 def gather(request):
-    """Call ``gather_streams`` in synchronous code, and on an event loop."""
+    """Call ``gather_streams`` in synchronous code, and on an event loop with and without await."""
     return request.param
 
 
@@ -137,6 +146,12 @@ def test_the_rust_name(lm, practice, gather):
     ]  # fmt: skip
     with pytest.raises(ConfigurationError):
         ConcurrentStreamProcessor(max_concurrent=0)
+
+
+def test_the_coroutine_gives_the_same(lm, practice):
+    practice.respond(echo)
+    results = asyncio.run(streamll.agather_streams(["a", "b"], max_concurrent=1))
+    assert [result.text for result in results] == ["re: a", "re: b"]
 
 
 def test_cancelling_a_batch_stops_its_providers(lm, practice):

@@ -10,7 +10,7 @@ from outcomes import TEXT, WHOLE, continuation, run_sync
 
 import streamll
 from streamll import CircuitBreaker, StreamConfig
-from streamll.capture.policy.continuing import Continuation
+from streamll.capture.policy.continuation import Continuation
 from streamll.capture.policy.providers import breaker_of, provider_key
 from streamll.testing import Fault, Reply, ToolCall
 
@@ -57,7 +57,7 @@ def test_blanks_at_the_seam_are_said_once(before, after, expected):
     from dspy import lm15
 
     seam = Continuation(before, lm15.Request(model="m", messages=(lm15.Message.user("?"),)))
-    assert before + "".join(seam.rest_of(character) for character in after) == expected
+    assert before + "".join(seam.feed(character) for character in after) == expected
     assert seam.request.messages[-1].parts[0].text == before.rstrip()
 
 

@@ -13,15 +13,16 @@ from outcomes import TEXT, WHOLE
 
 import streamll
 from streamll import (
-    Collected,
     DSPyStream,
     DSpyStream,
     SafeDSpyStream,
     StreamConfig,
     StreamEvent,
     collect_stream,
+    streams,
 )
 from streamll.core.errors import ConfigurationError
+from streamll.streams import Collected
 from streamll.testing import Fault, Reply
 
 
@@ -190,16 +191,16 @@ def test_a_stream_is_closed_from_another_thread(lm, practice):
 def test_a_stream_is_closed_from_another_thread_while_it_begins(lm, practice):
     practice.script(Reply(WHOLE, hold_after=8))
     stream = SafeDSpyStream("?")
-    begin = stream._call.__enter__
+    begin = stream._source.opened
 
-    def closed_meanwhile():
-        opened = begin()
+    def closed_meanwhile(*, on_loop):
+        opened = begin(on_loop=on_loop)
         closing = threading.Thread(target=stream.close)
         closing.start()
         closing.join(10)
         return opened
 
-    stream._call.__enter__ = closed_meanwhile
+    stream._source.opened = closed_meanwhile
     assert next(stream, "nothing") == "nothing"
 
 
@@ -301,6 +302,65 @@ def test_any_iterator_can_be_collected(collect):
         yield "b"
 
     assert collect(generate()).text == "ab"
+
+
+def test_the_result_is_the_same_class_wherever_it_is_made(lm, practice):
+    here = collect_stream(iter(["a", "b"]))
+    assert isinstance(here, Collected)
+
+    async def main():
+        unread = collect_stream(iter(["a", "b"]))
+        assert type(unread) is Collected
+        task = asyncio.create_task(collect_stream(iter("cd")))
+        assert await unread is await unread  # read once
+        return unread, await task, await streamll.acollect_stream(iter("ef"))
+
+    awaited, from_task, from_coroutine = asyncio.run(main())
+    assert (awaited.fields, awaited.token_count) == (here.fields, here.token_count)
+    assert [from_task.text, from_coroutine.text] == ["cd", "ef"]
+
+    async def await_here():
+        return await here
+
+    assert asyncio.run(await_here()) is here
+
+
+def test_a_result_that_is_not_awaited_is_read_when_it_is_used():
+    async def main():
+        result = collect_stream(iter(["a", "b"]))
+        assert not hasattr(result, "nothing")
+        return result.text, result.ok
+
+    assert asyncio.run(main()) == ("ab", True)
+
+
+def test_collecting_in_synchronous_code_reads_even_if_nobody_looks(tmp_path):
+    collect_stream(streams.to_file(iter("abc"), tmp_path / "out.txt"))
+    assert (tmp_path / "out.txt").read_text() == "abc"
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["stream", "its iterator"])
+@pytest.mark.parametrize("kind", [SafeDSpyStream, DSpyStream])
+def test_a_cancelled_read_loses_nothing(lm, practice, kind, direct):
+    practice.script(Reply(WHOLE, pace=0.03))
+
+    async def main():
+        stream, words, timeouts = kind("?"), [], 0
+        iterator = stream if direct else aiter(stream)
+        while True:
+            try:
+                words.append(await asyncio.wait_for(anext(iterator), 0.01))
+            except asyncio.TimeoutError:
+                timeouts += 1
+            except StopAsyncIteration:
+                return words, timeouts
+
+    words, timeouts = asyncio.run(main())
+    assert timeouts > 3
+    assert "".join(word if isinstance(word, str) else said(word) for word in words) in (
+        TEXT,
+        f"{TEXT}<done>",
+    )
 
 
 def test_what_is_no_stream_is_refused():

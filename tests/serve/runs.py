@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from streamll.core import events as ev
-from streamll.core.parsing.partial import JSONReader
+from streamll.core.parsing.values.json import JSONValueReader
 
 ROOT = ev.Identity(run_id="r1")
 CALL = ev.Identity(run_id="r1", path=("QA", "predict"), predictor="predict", call_id="c1")
@@ -51,7 +51,7 @@ class Scribe:
     def value(self, field, text, *, pieces=None, identity=CALL, end=True):
         """A typed field as JSON is written, piece by piece: its changes, then its raw text."""
         self.add(ev.FieldStart, identity, field=field)
-        reader, offset = JSONReader(), 0
+        reader, offset = JSONValueReader(), 0
         pieces = pieces or [text[at : at + 4] for at in range(0, len(text), 4)]
         for index, piece in enumerate(pieces):
             for change in reader.feed(piece):
@@ -143,8 +143,8 @@ def typed_overlapping():
     scribe = Scribe(0.01).start().value("plan", '["first", ', end=False)
     scribe.value("plan", '["second"]', identity=OTHER)
     for change in (
-        {"value": "half", "place": (1,), "state": "partial"},
-        {"value": " of it", "place": (1,), "append": True, "state": "complete"},
+        {"value": "half", "pointer": (1,), "state": "partial"},
+        {"value": " of it", "pointer": (1,), "append": True, "state": "complete"},
         {"value": [], "append": True, "state": "complete"},
     ):
         scribe.add(ev.FieldPartial, CALL, field="plan", **change)

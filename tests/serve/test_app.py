@@ -20,7 +20,7 @@ from serve.serving import events_of, frames, text_of, wait_until
 from serve.test_wire_formats import READ_VERCEL
 from streamll.brokers.opening import open_sink
 from streamll.core.errors import ConfigurationError
-from streamll.serve import Limits, create_app
+from streamll.serve import ServerLimits, create_app
 from streamll.serve.programs import Served
 from streamll.testing import Reply
 
@@ -157,13 +157,13 @@ def test_a_run_that_was_told_of_is_there_for_every_process(
     """Also where the log takes longer to have its first event than others wait for news."""
     from streamll.brokers.sqlite import sink as sqlite
 
-    send = sqlite._Writer.send
+    send = sqlite.SQLiteTransport.send
 
     def slowly(writer, parcels):
         time.sleep(0.8)
         return send(writer, parcels)
 
-    monkeypatch.setattr(sqlite._Writer, "send", slowly)
+    monkeypatch.setattr(sqlite.SQLiteTransport, "send", slowly)
     practice.script({"answer": WORDS})
     here, there = (serve(create_app(qa, log=log)) for _ in range(2))
     with here.client() as client, there.client() as other:
@@ -177,7 +177,7 @@ def test_a_run_whose_process_died_comes_to_an_end(lm, serve, log, qa):
     for event in RUNS["plain"]()[:5]:
         sink.put(event)
     assert sink.stop(10)
-    limits = Limits(lost_seconds=0.5)
+    limits = ServerLimits(lost_seconds=0.5)
     with serve(create_app(qa, log=log, limits=limits)).client() as client:
         *_, end, error, last = events_of(client, "/runs/r1/events")
         assert (end["event_type"], end["seq"]) == ("field.end", 5)
@@ -189,7 +189,7 @@ def test_a_run_whose_process_died_comes_to_an_end(lm, serve, log, qa):
 
 def test_silence_is_filled_and_a_run_that_lives_is_not_given_up(practice, lm, serve, log, qa):
     practice.script(Reply({"answer": "yes"}, hold_after=0))
-    limits = Limits(heartbeat_seconds=0.2, lost_seconds=0.5)
+    limits = ServerLimits(heartbeat_seconds=0.2, lost_seconds=0.5)
     with serve(create_app(qa, log=log, limits=limits)).client() as client:
         run = started(client)
         with client.stream("GET", run["events"]) as response:

@@ -24,7 +24,7 @@ from serve.test_wire_formats import READ_VERCEL
 from streamll.core import events as ev
 from streamll.core.wire import to_dict
 from streamll.serve import create_app
-from streamll.serve.formats import Telling, make_format
+from streamll.serve.formats import RenderOptions, make_format
 from streamll.serve.runner import chat_key
 
 BOUND = 60.0
@@ -58,7 +58,7 @@ def tells(kind):
     """The events that have a frame."""
     if kind != "vercel":
         return list(PLACES)
-    form = make_format("vercel", Telling(text="answer"))
+    form = make_format("vercel", RenderOptions(text="answer"))
     return [number for number, event in enumerate(WHOLE) if form.feed(event)][:-1]
 
 
@@ -71,7 +71,7 @@ def log(tmp_path_factory):
 def here(log):
     app = create_app(dspy.Predict("question -> answer"), log=log)
     server = Server(app)
-    server.sink = app._service.runner.journal.sink
+    server.sink = app._service.runner.run_log.sink
     yield server
     server.stop()
 
@@ -211,7 +211,7 @@ def _text(frames):
 
 
 def _text_of_run(run_id):
-    form = make_format("vercel", Telling(text="answer"))
+    form = make_format("vercel", RenderOptions(text="answer"))
     payloads = [payload for event in story(run_id) for payload in form.feed(event)]
     return "".join(f"data: {payload.decode()}\n\n" for payload in payloads)
 

@@ -13,10 +13,10 @@ from serve.runs import Scribe
 from streamll.brokers.opening import open_sink
 from streamll.core import events as ev
 from streamll.core.wire import encode
-from streamll.serve import feed as feeds
-from streamll.serve import tail
-from streamll.serve.frames import Position
-from streamll.serve.journal import Journal
+from streamll.serve.log import buffer as buffers
+from streamll.serve.log import tail
+from streamll.serve.log.frames import Position
+from streamll.serve.log.run_log import RunLog
 
 BOUND = 30.0
 KEPT = 10
@@ -25,7 +25,7 @@ TOKENS = [f"t{number} " for number in range(300)]
 
 @pytest.fixture(autouse=True)
 def little_is_kept(monkeypatch):
-    monkeypatch.setattr(feeds, "KEPT_EVENTS", KEPT)
+    monkeypatch.setattr(buffers, "KEPT_EVENTS", KEPT)
 
 
 async def until(condition):
@@ -36,8 +36,8 @@ async def until(condition):
 class Writer:
     """Writes a run bit by bit, and waits until the journal has heard it."""
 
-    def __init__(self, journal, sink, events):
-        self.journal = journal
+    def __init__(self, run_log, sink, events):
+        self.run_log = run_log
         self.sink = sink
         self.left = list(events)
         self.written = 0
@@ -48,24 +48,24 @@ class Writer:
         self.written += len(self.left[:count])
         del self.left[:count]
         assert await asyncio.to_thread(self.sink.catch_up, BOUND)
-        feed = self.journal.feeds.get("r1")
-        await until(lambda: feed is None or feed.last >= self.written - 1)
+        buffer = self.run_log.buffers.get("r1")
+        await until(lambda: buffer is None or buffer.last >= self.written - 1)
 
 
 @contextlib.asynccontextmanager
 async def opened(log):
-    journal = Journal(log)
-    await journal.start()
-    assert journal.listens
+    run_log = RunLog(log)
+    await run_log.start()
+    assert run_log.listens
     try:
-        yield journal
+        yield run_log
     finally:
-        await journal.close()
+        await run_log.close()
 
 
-def sink_of(journal, log, whose):
+def sink_of(run_log, log, whose):
     """The journal's own sink, or one as another process has it; an entry for each event."""
-    sink = journal.sink if whose == "own" else open_sink(log)
+    sink = run_log.sink if whose == "own" else open_sink(log)
     sink.batch_size = 1
     return sink
 
@@ -84,11 +84,11 @@ def test_a_reader_that_is_outrun_while_it_reads_the_log_reads_it_again(log, whos
     events = Scribe().start().text("answer", *TOKENS).end().events
 
     async def read():
-        async with opened(log) as journal:
-            writer = Writer(journal, sink_of(journal, log, whose), events)
+        async with opened(log) as run_log:
+            writer = Writer(run_log, sink_of(run_log, log, whose), events)
             await writer.write(5)  # nobody reads yet: only the log has these
             got = []
-            async for items in journal.read(Position("r1")):
+            async for items in run_log.read(Position("r1")):
                 got.append(items)
                 if items:
                     await writer.write(3 * KEPT)
@@ -104,11 +104,11 @@ def test_a_reader_that_is_outrun_while_it_sends_goes_on_from_the_log(log, whose)
     events = Scribe().start().text("answer", *TOKENS).end().events
 
     async def read():
-        async with opened(log) as journal:
-            writer = Writer(journal, sink_of(journal, log, whose), events)
-            with journal.feed("r1"):
+        async with opened(log) as run_log:
+            writer = Writer(run_log, sink_of(run_log, log, whose), events)
+            with run_log.buffer("r1"):
                 await writer.write(5)
-                reader, got = journal.read(Position("r1")), []
+                reader, got = run_log.read(Position("r1")), []
                 for number in range(10_000):
                     items = await anext(reader, None)
                     if items is None:
@@ -124,22 +124,24 @@ def test_a_reader_that_is_outrun_while_it_sends_goes_on_from_the_log(log, whose)
 def test_what_this_process_wrote_is_not_decoded_again(log, monkeypatch):
     events = Scribe().start().text("answer", *TOKENS).end().events
     decoded = []
-    read_letter = tail.read_letter
-    monkeypatch.setattr(tail, "read_letter", lambda body: decoded.append(body) or read_letter(body))
+    decode_entry = tail.decode_entry
+    monkeypatch.setattr(
+        tail, "decode_entry", lambda body: decoded.append(body) or decode_entry(body)
+    )
 
     async def read():
-        async with opened(log) as journal:
+        async with opened(log) as run_log:
             heard = []
-            journal.talk.append(heard.append)
+            run_log.talk.append(heard.append)
             other = open_sink(log)
-            with journal.feed("r1") as feed:
+            with run_log.buffer("r1") as buffer:
                 for event in events:
-                    journal.sink.put(event)
-                await until(lambda: feed.ended)
+                    run_log.sink.put(event)
+                await until(lambda: buffer.ended)
                 other.put(ev.StreamllEvent(event_type="server.hello", data={}, timestamp=1.0))
                 await until(lambda: heard)  # behind all of these in the log
                 other.stop()
-                return feed.last
+                return buffer.last
 
     assert run(read()) == len(events) - 1
     assert len(decoded) == 1
@@ -156,16 +158,16 @@ def test_what_is_handed_on_at_once_is_what_the_log_has(log):
     events = scribe.end().events
 
     async def read():
-        async with opened(log) as journal:
-            with journal.feed("r1") as feed:
+        async with opened(log) as run_log:
+            with run_log.buffer("r1") as buffer:
                 for event in events:
-                    journal.sink.put(event)
-                assert await asyncio.to_thread(journal.sink.catch_up, BOUND)
+                    run_log.sink.put(event)
+                assert await asyncio.to_thread(run_log.sink.catch_up, BOUND)
                 seen["query"].append("changed")
-                await until(lambda: feed.ended)
-                at_once = [encode(item.event) for item in feed.since(feed.start)]
+                await until(lambda: buffer.ended)
+                at_once = [encode(item.event) for item in buffer.since(buffer.start)]
             logged = [
-                encode(event) async for page in journal.history(Position("r1")) for event in page
+                encode(event) async for page in run_log.history(Position("r1")) for event in page
             ]
             return at_once, logged
 
@@ -177,13 +179,13 @@ def test_what_is_handed_on_at_once_is_what_the_log_has(log):
 
 def test_of_a_run_that_nobody_follows_only_its_beginning_and_end_are_read(log):
     async def listen():
-        async with opened(log) as journal:
-            journal.follows_all = False
+        async with opened(log) as run_log:
+            run_log.follows_all = False
             heard, glimpsed = [], []
-            journal.everything.append(lambda events: heard.extend(e.event_type for e in events))
-            journal.glimpses.append(glimpsed.append)
-            sink = sink_of(journal, log, "another's")
-            writer = Writer(journal, sink, Scribe().start().text("answer", *TOKENS).end().events)
+            run_log.everything.append(lambda events: heard.extend(e.event_type for e in events))
+            run_log.glimpses.append(glimpsed.append)
+            sink = sink_of(run_log, log, "another's")
+            writer = Writer(run_log, sink, Scribe().start().text("answer", *TOKENS).end().events)
             await writer.write(1_000)
             await until(lambda: "run.end" in heard)
             sink.stop()
@@ -199,12 +201,12 @@ def test_a_reader_who_comes_to_a_run_nobody_followed_gets_all_of_it(log):
     events = Scribe().start().text("answer", *TOKENS).end().events
 
     async def read():
-        async with opened(log) as journal:
-            journal.follows_all = False
-            writer = Writer(journal, sink_of(journal, log, "another's"), events)
+        async with opened(log) as run_log:
+            run_log.follows_all = False
+            writer = Writer(run_log, sink_of(run_log, log, "another's"), events)
             await writer.write(100)
             got, begun = [], False
-            async for items in journal.read(Position("r1")):
+            async for items in run_log.read(Position("r1")):
                 got.append(items)
                 if not begun:
                     begun = True
@@ -224,8 +226,8 @@ def test_readers_that_stand_still_in_the_log_hold_no_connection_and_no_thread(lo
     assert writer.stop(BOUND)
 
     async def read():
-        async with opened(log) as journal:
-            readers = [journal.history(Position("r1")) for _ in range(30)]
+        async with opened(log) as run_log:
+            readers = [run_log.history(Position("r1")) for _ in range(30)]
             pages = await asyncio.gather(*(anext(reader) for reader in readers))
             # An executor's thread ends a moment after it was told to.
             await until(lambda: threads("streamll-sqlite") <= 1)
@@ -246,12 +248,12 @@ def test_a_thousand_readers_who_have_everything_are_back_at_once(log):
     events = Scribe().start().text("answer", *TOKENS).events
 
     async def come_back():
-        async with opened(log) as journal:
+        async with opened(log) as run_log:
             for event in events:
-                journal.sink.put(event)
-            assert await asyncio.to_thread(journal.sink.catch_up, BOUND)
+                run_log.sink.put(event)
+            assert await asyncio.to_thread(run_log.sink.catch_up, BOUND)
             begun = asyncio.get_running_loop().time()
-            reads = [_all(journal.history(Position("r1", events[-1].seq))) for _ in range(1_000)]
+            reads = [_all(run_log.history(Position("r1", events[-1].seq))) for _ in range(1_000)]
             assert not any(await asyncio.gather(*reads))
             return asyncio.get_running_loop().time() - begun
 
@@ -260,16 +262,16 @@ def test_a_thousand_readers_who_have_everything_are_back_at_once(log):
 
 def test_a_run_that_began_elsewhere_this_moment_appears(log):
     async def ask():
-        async with opened(log) as journal:
+        async with opened(log) as run_log:
             other = open_sink(log)
-            asked = asyncio.create_task(journal.appears("r1", BOUND))
-            await until(lambda: journal.feeds)  # it listens
+            asked = asyncio.create_task(run_log.appears("r1", BOUND))
+            await until(lambda: run_log.buffers)  # it listens
             other.put(Scribe().start().events[0])
             assert await asked
-            assert not await journal.appears("nobody", 0.01)
-            assert await journal.appears("r1", 0.0)
+            assert not await run_log.appears("nobody", 0.01)
+            assert await run_log.appears("r1", 0.0)
             other.stop()
-            return journal.feeds
+            return run_log.buffers
 
     assert run(ask()) == {}
 
@@ -293,9 +295,9 @@ def test_a_loop_that_stands_still_holds_the_sink_back(log, monkeypatch):
     events = Scribe().start().text("answer", *TOKENS[:7]).end().events
 
     async def read():
-        async with opened(log) as journal:
-            sink = sink_of(journal, log, "own")
-            with journal.feed("r1") as feed:
+        async with opened(log) as run_log:
+            sink = sink_of(run_log, log, "own")
+            with run_log.buffer("r1") as buffer:
                 written = []
 
                 def write():
@@ -307,7 +309,7 @@ def test_a_loop_that_stands_still_holds_the_sink_back(log, monkeypatch):
                 writing.start()
                 stand_still(lambda: len(written) >= 4)
                 assert written == [True, True, False, False]
-                await until(lambda: feed.last == len(events) - 1)
+                await until(lambda: buffer.last == len(events) - 1)
                 writing.join(BOUND)
 
     run(read())

@@ -18,7 +18,9 @@ from websockets.exceptions import ConnectionClosedError
 import streamll
 from brokers import servers
 from serve.serving import Frame, events_of, frames, text_of, wait_until
-from streamll.serve import Limits, create_app, journal, responses
+from streamll.serve import ServerLimits, create_app
+from streamll.serve.log import run_log
+from streamll.serve.routes import embedded
 from streamll.testing import Reply
 
 WORDS = " ".join(f"word{n}" for n in range(60))
@@ -33,16 +35,16 @@ def broker(tmp_path):
     yield server
     if server.process is None:
         server.start()
-    for runners in list(responses._runners.values()):  # what still waits to be written is written
+    for runners in list(embedded._runners.values()):  # what still waits to be written is written
         for runner in runners.values():
-            assert runner.journal.sink.stop(30)
+            assert runner.run_log.sink.stop(30)
     server.stop()
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(journal, "START_SECONDS", 0.2)
-    monkeypatch.setattr(responses, "AWAY_SECONDS", AWAY_SECONDS)
+    monkeypatch.setattr(run_log, "START_SECONDS", 0.2)
+    monkeypatch.setattr(embedded, "AWAY_SECONDS", AWAY_SECONDS)
 
 
 def rest_of(socket):
@@ -144,7 +146,7 @@ def test_a_stream_whose_log_goes_away_ends_with_an_error_and_is_resumed(
 
 
 def test_a_log_that_is_away_for_a_moment_is_waited_for(practice, lm, broker, serve, monkeypatch):
-    monkeypatch.setattr(responses, "AWAY_SECONDS", 30.0)
+    monkeypatch.setattr(embedded, "AWAY_SECONDS", 30.0)
     held(practice)
     broker.start()
     had = []
@@ -206,7 +208,7 @@ def test_a_websockets_reader_is_told_as_well(practice, lm, broker, serve):
 def test_a_server_of_runs_says_the_same_on_all_its_wires(practice, lm, broker, serve):
     held(practice)
     broker.start()
-    limits = Limits(away_seconds=AWAY_SECONDS, lost_seconds=1.0)
+    limits = ServerLimits(away_seconds=AWAY_SECONDS, lost_seconds=1.0)
     server = serve(create_app(dspy.Predict(SIGNATURE), log=broker.url, limits=limits))
     had = []
     with server.client() as client:

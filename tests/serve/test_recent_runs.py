@@ -13,8 +13,8 @@ from serve.runs import RUNS
 from serve.serving import events_of, wait_until
 from streamll.brokers.opening import open_sink
 from streamll.core.events import RunStart
-from streamll.serve import Limits, create_app
-from streamll.serve.recent import Recent
+from streamll.serve import ServerLimits, create_app
+from streamll.serve.log.index import RunIndex
 from streamll.testing import Reply
 
 FULL = {"authorization": "Bearer a-long-enough-token"}
@@ -134,9 +134,9 @@ def test_the_list_is_for_who_may_do_everything(practice, lm, serve, log, qa):
 
 
 def test_a_log_that_is_away_has_no_list(lm, serve, qa, tmp_path, monkeypatch):
-    from streamll.serve import journal
+    from streamll.serve.log import run_log
 
-    monkeypatch.setattr(journal, "START_SECONDS", 0.2)
+    monkeypatch.setattr(run_log, "START_SECONDS", 0.2)
     server = servers.RedisServer(tmp_path, servers.valkey_binary(), "--appendonly", "no")
     with serve(create_app(qa, log=server.url)).client() as client:
         answer = client.get("/runs")
@@ -167,7 +167,7 @@ def test_a_run_the_log_has_forgotten_leaves_the_list(lm, serve, log, qa):
 
 
 def test_what_is_heard_before_the_log_has_told_is_not_lost():
-    recent = Recent(lost_seconds=60)
+    recent = RunIndex(lost_seconds=60)
     events = RUNS["plain"]()
     recent.hear(events[3:5])
     recent.hear(events[5:])
@@ -177,7 +177,7 @@ def test_what_is_heard_before_the_log_has_told_is_not_lost():
 
 
 def test_the_oldest_are_forgotten_and_not_the_latest():
-    recent = Recent(lost_seconds=60, limit=3)
+    recent = RunIndex(lost_seconds=60, limit=3)
     for number in range(20):
         identity = _replaced(RUNS["plain"]()[0].identity, run_id=f"r{number}")
         recent.hear([RunStart(seq=0, timestamp=float(number), identity=identity, program="QA")])
@@ -187,7 +187,7 @@ def test_the_oldest_are_forgotten_and_not_the_latest():
 
 def test_a_run_is_lost_when_nobody_speaks_of_it_and_not_before():
     start = RUNS["plain"]()[0]
-    recent = Recent(lost_seconds=Limits().lost_seconds)
+    recent = RunIndex(lost_seconds=ServerLimits().lost_seconds)
     recent.fill([[_replaced(start, timestamp=time.time() - 3600)]])
     assert [run["status"] for run in recent.latest()] == ["lost"]
     assert recent.unattended("r1") is None

@@ -24,7 +24,7 @@ from serve.serving import Frame, events_of, text_of, wait_until
 from streamll.brokers.opening import open_sink
 from streamll.core import events as ev
 from streamll.serve import create_app
-from streamll.serve.frames import Position, read_position
+from streamll.serve.log.frames import Position, read_position
 
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 CUTS = 1_000 if IN_CI else 300
@@ -272,9 +272,9 @@ def _told(event):
 
 
 def test_a_reader_far_behind_what_is_kept_goes_on_from_the_log(serve, lm, log, monkeypatch):
-    from streamll.serve import feed
+    from streamll.serve.log import buffer
 
-    monkeypatch.setattr(feed, "KEPT_EVENTS", 10)
+    monkeypatch.setattr(buffer, "KEPT_EVENTS", 10)
     server = serve(create_app(dspy.Predict("question -> answer"), log=log))
     events = long_run(0)
     put(log, events[:30])

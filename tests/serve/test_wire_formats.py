@@ -16,16 +16,16 @@ from serve.runs import RUNS, payloads
 from streamll.core import events as ev
 from streamll.core.errors import ConfigurationError
 from streamll.core.wire import decode
-from streamll.serve.formats import FORMATS, Telling, make_format
-from streamll.serve.formats.openai import Completion
+from streamll.serve.formats import FORMATS, RenderOptions, make_format
+from streamll.serve.formats.openai import ChatCompletion
 
 
-def told(name, run, **telling):
-    return payloads(make_format(name, Telling(**telling)), RUNS[run]())
+def told(name, run, **options):
+    return payloads(make_format(name, RenderOptions(**options)), RUNS[run]())
 
 
-def objects(name, run, **telling):
-    return [json.loads(p) for p in told(name, run, **telling) if p != b"[DONE]"]
+def objects(name, run, **options):
+    return [json.loads(p) for p in told(name, run, **options) if p != b"[DONE]"]
 
 
 def test_an_unknown_format_is_named():
@@ -149,10 +149,10 @@ def test_vercel_ends_open_parts_before_error_and_abort():
     assert told("vercel", "failed")[-1] == b"[DONE]"
 
 
-def resumed(name, run, cut, **telling):
+def resumed(name, run, cut, **options):
     """What a reader gets that has had the first ``cut`` events: before, and after."""
     events = RUNS[run]()
-    first, second = (make_format(name, Telling(**telling)) for _ in range(2))
+    first, second = (make_format(name, RenderOptions(**options)) for _ in range(2))
     before = payloads(first, events[:cut])
     payloads(second, events[:cut])
     return before, [*second.resume(), *payloads(second, events[cut:])]
@@ -323,7 +323,7 @@ def test_a_whole_completion_is_the_final_text():
         ("corrected", "None"),
         ("plain", "Machine learning"),
     ):
-        completion = Completion(Telling(model="qa"))
+        completion = ChatCompletion(RenderOptions(model="qa"))
         for event in RUNS[run]():
             completion.feed(event)
         parsed = openai.types.chat.ChatCompletion.model_validate(completion.answer())

@@ -19,8 +19,8 @@ from serve.test_wire_formats import (
     sse,
     texts,
 )
-from streamll.serve.formats import Telling, make_format
-from streamll.serve.formats.openai import Completion
+from streamll.serve.formats import RenderOptions, make_format
+from streamll.serve.formats.openai import ChatCompletion
 from streamll.testing import Fault, Reply
 
 FINAL = {
@@ -42,7 +42,8 @@ def both(runs):
     """Runs of events, as the clients of both wires read them: fields of each."""
     vercel = {name: {"sse": sse(payloads(make_format("vercel"), r))} for name, r in runs.items()}
     agui = {
-        name: sse(payloads(make_format("agui", Telling(**ASKED)), r)) for name, r in runs.items()
+        name: sse(payloads(make_format("agui", RenderOptions(**ASKED)), r))
+        for name, r in runs.items()
     }
     read, states = run_node(READ_VERCEL, vercel), run_node(READ_AGUI, agui)
     assert {name: r["errors"] for name, r in read.items() if r["errors"]} == {}
@@ -72,13 +73,13 @@ def test_what_has_parts_is_a_value_and_no_text(read):
 
 
 def test_on_openais_wire_a_typed_field_is_its_text():
-    def said(run, **telling):
-        chunks = [o for o in objects("openai", run, **telling) if o.get("choices")]
+    def said(run, **options):
+        chunks = [o for o in objects("openai", run, **options) if o.get("choices")]
         return "".join(c["choices"][0]["delta"].get("content", "") for c in chunks)
 
     assert said("typed", text="plan") == PLAN
     assert said("typed") == f"{PLAN}\n\n7\n\ndone"
-    completion = Completion(Telling(text="plan"))
+    completion = ChatCompletion(RenderOptions(text="plan"))
     for event in RUNS["typed_repaired"]():
         completion.feed(event)
     assert completion.answer()["choices"][0]["message"]["content"] == '["a"]'
@@ -114,7 +115,7 @@ class Client:
     """AG-UI's state, put together with a JSON patch of 15 lines: its own does the rest here."""
 
     def __init__(self, name):
-        self.form = make_format(name, Telling(**ASKED))
+        self.form = make_format(name, RenderOptions(**ASKED))
         self.state, self.size = {}, 0
 
     def feed(self, events):
@@ -241,7 +242,7 @@ def test_a_field_with_the_name_of_another_data_part_keeps_apart():
 def test_the_state_that_the_client_brought_is_kept():
     events = RUNS["typed"]()
     given = {"mine": [1], "fields": {"old": 1}, "earlier": {"old": [0]}}
-    form = make_format("agui", Telling(state=given))
+    form = make_format("agui", RenderOptions(state=given))
     [first, *_] = [
         o for p in payloads(form, events) if (o := json.loads(p))["type"] == "STATE_SNAPSHOT"
     ]

@@ -22,6 +22,6 @@ def every_run_is_closed():
     from streamll.capture.run import enter
 
     deadline = time.monotonic() + 5
-    while enter.live.runs and time.monotonic() < deadline:
+    while enter.active.runs and time.monotonic() < deadline:
         time.sleep(0.005)  # a program that was left unwinds in its own thread
-    assert not enter.live.runs, "a run was not closed"
+    assert not enter.active.runs, "a run was not closed"

@@ -17,7 +17,7 @@ import pytest
 from sides import BOTH, DSPY, OURS, Said, in_a_process, read, read_all, values
 
 from streamll.testing import Fault, Reply, chunkings
-from streamll.testing.formats import render
+from streamll.testing.prompts import render
 
 HEADERS = "[[ ## {} ## ]]\n{}\n\n"
 

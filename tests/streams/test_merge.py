@@ -68,7 +68,7 @@ def test_one_failing_source_does_not_end_the_others(read):
     assert isinstance(error.error, ValueError)
 
 
-def test_unless_asked(read):
+def test_stop_on_error_raises_the_first_error(read):
     closed = []
 
     def endless():
@@ -158,6 +158,8 @@ def test_cancelling_the_reader_leaves_no_task():
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        for _ in range(5):
+            await asyncio.sleep(0)  # the tasks of the sources notice
         return len(asyncio.all_tasks())
 
     assert asyncio.run(main()) == 1
@@ -210,12 +212,11 @@ class MergeModel(RuleBasedStateMachine):
         self.buffer_size = buffer_size
         self.taps = [Tap() for _ in range(sources)]
         self.merged = MergedStream(self.taps, buffer_size=buffer_size)
-        self.merged.start_threads()
+        self.merged._start(on_loop=False)
         self.said = [[] for _ in self.taps]
         self.read = [[] for _ in self.taps]
         self.over = [False for _ in self.taps]
         self.left = False
-        self.lanes = {id(lane): lane for lane in self.merged._lanes}
 
     @rule(who=st.integers(0, 2), times=st.integers(1, 12))
     def speak(self, who, times):
@@ -242,7 +243,7 @@ class MergeModel(RuleBasedStateMachine):
             unread = sum(map(len, self.said)) - sum(map(len, self.read))
             if self.left or not unread:
                 return
-            self.note(self.merged.take(timeout=5))
+            self.note(next(self.merged).event)
 
     def note(self, item):
         if isinstance(item, Error):
@@ -264,8 +265,8 @@ class MergeModel(RuleBasedStateMachine):
 
     @invariant()
     def bounds(self):
-        for lane in getattr(self, "lanes", {}).values():
-            assert lane.channel.statistics().buffered <= self.buffer_size + 1
+        for producer in self.merged._producers if hasattr(self, "merged") else ():
+            assert producer.channel.statistics().buffered <= self.buffer_size + 1
 
     def teardown(self):
         if not hasattr(self, "merged"):
@@ -274,16 +275,13 @@ class MergeModel(RuleBasedStateMachine):
             for place, tap in enumerate(self.taps):
                 self.over[place] = True
                 tap.channel.close()
-            while True:
-                try:
-                    self.note(self.merged.take(timeout=5))
-                except ChannelClosed:
-                    break
+            for tagged in self.merged:
+                self.note(tagged.event)
             assert self.read == self.said
             self.merged.close()
-        for thread in self.merged._threads:
-            thread.join(5)
-            assert not thread.is_alive()
+        for producer in self.merged._producers:
+            producer.join(5)
+            assert not producer._thread.is_alive()
         assert all(tap.closed for tap in self.taps)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import streamll
+from streamll import streams
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import FieldEnd, Identity, LMSuperseded, TokenEvent
 from streamll.streams.operators import _Smooth
@@ -50,14 +50,14 @@ def token(text, offset=0, field="answer"):
 
 def test_map_and_filter_see_text_only(read, source):
     items = ["ab", token("cd"), Token("ef"), FieldEnd(field="answer", length=2), Done()]
-    mapped = read(streamll.map_tokens(source(*items), str.upper))
+    mapped = read(streams.map_tokens(source(*items), str.upper))
     assert mapped == ["AB", token("CD"), Token("EF"), *items[3:]]
-    kept = read(streamll.filter_tokens(source(*items), lambda text: "c" not in text))
+    kept = read(streams.filter_tokens(source(*items), lambda text: "c" not in text))
     assert kept == [items[0], items[2], *items[3:]]
 
 
 def test_buffer_by_number(read, source):
-    assert read(streamll.buffer(source(*"abcde"), 2)) == [["a", "b"], ["c", "d"], ["e"]]
+    assert read(streams.buffer(source(*"abcde"), 2)) == [["a", "b"], ["c", "d"], ["e"]]
 
 
 def test_buffer_by_time(read):
@@ -66,10 +66,10 @@ def test_buffer_by_time(read):
         time.sleep(0.3)
         yield from "cd"
 
-    batches = read(streamll.buffer(slow(), seconds=0.1))
+    batches = read(streams.buffer(slow(), seconds=0.1))
     assert [item for batch in batches for item in batch] == list("abcd")
     assert len(batches) == 2
-    assert read(streamll.buffer(iter(range(10)), 4, seconds=5)) == [
+    assert read(streams.buffer(iter(range(10)), 4, seconds=5)) == [
         [0, 1, 2, 3], [4, 5, 6, 7], [8, 9],
     ]  # fmt: skip
 
@@ -80,24 +80,24 @@ def test_a_buffer_that_waits_passes_errors_on(read):
         raise ValueError("bad")
 
     with pytest.raises(ValueError, match="bad"):
-        read(streamll.buffer(failing(), seconds=0.1))
+        read(streams.buffer(failing(), seconds=0.1))
 
 
 def test_throttle_keeps_the_pace_and_the_text(read, source):
     began = time.monotonic()
-    assert read(streamll.throttle(source(*"abcdef"), 50)) == list("abcdef")
+    assert read(streams.throttle(source(*"abcdef"), 50)) == list("abcdef")
     assert time.monotonic() - began >= 0.1 - 0.005
 
 
 def test_to_file_writes_while_it_passes(read, source, tmp_path):
     path = tmp_path / "out.txt"
-    assert read(streamll.to_file(source("héllo", " ", "wörld\r\n"), path)) == [
+    assert read(streams.to_file(source("héllo", " ", "wörld\r\n"), path)) == [
         "héllo",
         " ",
         "wörld\r\n",
     ]
     assert path.read_bytes().decode() == "héllo wörld\r\n"
-    read(streamll.to_file(source("!"), path, append=True))
+    read(streams.to_file(source("!"), path, append=True))
     assert path.read_bytes().decode() == "héllo wörld\r\n!"
 
 
@@ -106,32 +106,32 @@ def test_to_file_takes_superseded_text_back(read, source, tmp_path):
     path.write_text("before ")
     gone = LMSuperseded(reason="TransportError", identity=Identity(run_id="r"))
     read(
-        streamll.to_file(
+        streams.to_file(
             source(token("wro"), token("ng", 3), gone, token("right")), path, append=True
         )
     )
     # the attempt is in the identity: tokens of the same attempt are gone, later ones stay
     assert path.read_text() == "before right"
-    read(streamll.to_file(source(Token("wrong"), Reset(), Token("right")), path))
+    read(streams.to_file(source(Token("wrong"), Reset(), Token("right")), path))
     assert path.read_text() == "right"
 
 
 def test_a_file_is_written_piece_by_piece(tmp_path):
     path = tmp_path / "out.txt"
-    stream = iter(streamll.to_file(iter("ab"), path))
+    stream = iter(streams.to_file(iter("ab"), path))
     next(stream)
     assert path.read_text() == "a"
     stream.close()
 
 
 OPERATORS = {
-    "smooth": lambda s: streamll.smooth(s, interval=0),
-    "throttle": lambda s: streamll.throttle(s, 1000),
-    "map": lambda s: streamll.map_tokens(s, str.upper),
-    "filter": lambda s: streamll.filter_tokens(s, bool),
-    "buffer": lambda s: streamll.buffer(s, 1),
-    "buffer seconds": lambda s: streamll.buffer(s, 1, seconds=1),
-    "progress": lambda s: streamll.with_progress(s),
+    "smooth": lambda s: streams.smooth(s, interval=0),
+    "throttle": lambda s: streams.throttle(s, 1000),
+    "map": lambda s: streams.map_tokens(s, str.upper),
+    "filter": lambda s: streams.filter_tokens(s, bool),
+    "buffer": lambda s: streams.buffer(s, 1),
+    "buffer seconds": lambda s: streams.buffer(s, 1, seconds=1),
+    "progress": lambda s: streams.with_progress(s),
 }
 
 
@@ -173,28 +173,66 @@ def test_leaving_closes_an_async_source(name):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_cancelled_read_loses_nothing(name):
+    async def words():
+        for word in ("one ", "two ", "three "):
+            await asyncio.sleep(0.03)
+            yield word
+
+    async def main():
+        stream, got, timeouts = aiter(OPERATORS[name](words())), [], 0
+        while True:
+            try:
+                item = await asyncio.wait_for(anext(stream), 0.01)
+                got.extend(item if isinstance(item, list) else [item])
+            except asyncio.TimeoutError:
+                timeouts += 1
+            except StopAsyncIteration:
+                return got, timeouts
+
+    got, timeouts = asyncio.run(main())
+    assert "".join(got).lower() == "one two three "
+    assert timeouts > 3
+
+
+def test_a_read_that_is_cancelled_while_an_item_waits_for_its_time_keeps_the_item():
+    async def main():
+        stream = aiter(streams.smooth(iter(["a b c d "]), interval=0.04))
+        got = []
+        while True:
+            try:
+                got.append(await asyncio.wait_for(anext(stream), 0.01))
+            except asyncio.TimeoutError:
+                continue
+            except StopAsyncIteration:
+                return got
+
+    assert asyncio.run(main()) == ["a ", "b ", "c ", "d "]
+
+
 def test_operators_stand_on_one_another(read, source, tmp_path):
-    stream = streamll.map_tokens(source("one two", " three"), str.upper)
-    stream = streamll.smooth(stream, "word", interval=0)
-    stream = streamll.to_file(stream, tmp_path / "out.txt")
-    assert read(streamll.buffer(stream, 2)) == [["ONE ", "TWO "], ["THREE"]]
+    stream = streams.map_tokens(source("one two", " three"), str.upper)
+    stream = streams.smooth(stream, "word", interval=0)
+    stream = streams.to_file(stream, tmp_path / "out.txt")
+    assert read(streams.buffer(stream, 2)) == [["ONE ", "TWO "], ["THREE"]]
     assert (tmp_path / "out.txt").read_text() == "ONE TWO THREE"
 
 
 def test_what_cannot_be_read_or_done_is_refused():
     for wrong in (
-        lambda: streamll.smooth("text"),
-        lambda: streamll.throttle(5, 1),
+        lambda: streams.smooth("text"),
+        lambda: streams.throttle(5, 1),
     ):
         with pytest.raises(TypeError):
             wrong()
     for wrong in (
-        lambda: streamll.smooth([], "sentence"),
-        lambda: streamll.smooth([], interval=-1),
-        lambda: streamll.throttle([], 0),
-        lambda: streamll.buffer([]),
-        lambda: streamll.buffer([], 0),
-        lambda: streamll.buffer([], seconds=0),
+        lambda: streams.smooth([], "sentence"),
+        lambda: streams.smooth([], interval=-1),
+        lambda: streams.throttle([], 0),
+        lambda: streams.buffer([]),
+        lambda: streams.buffer([], 0),
+        lambda: streams.buffer([], seconds=0),
     ):
         with pytest.raises(ConfigurationError):
             wrong()
@@ -208,7 +246,7 @@ TEXTS = st.text(alphabet=st.sampled_from("ab 안é\n\t\r👩‍🚀\u0301\u200d�
 @given(st.lists(TEXTS, max_size=6), st.sampled_from(["word", "grapheme"]))
 def test_smoothing_never_changes_the_text(chunks, unit):
     """A14: whatever the chunks, the pieces joined are the chunks joined."""
-    pieces = list(streamll.smooth(iter(chunks), unit, interval=0))
+    pieces = list(streams.smooth(iter(chunks), unit, interval=0))
     assert "".join(pieces) == "".join(chunks)
 
 
@@ -228,7 +266,7 @@ def test_smoothed_events_stay_in_place(read, source):
         token("one two th", 0), token("ree", 10), FieldEnd(field="answer", length=13),
         token("other", 0, "next"),
     ]  # fmt: skip
-    out = read(streamll.smooth(source(*items), interval=0))
+    out = read(streams.smooth(source(*items), interval=0))
     tokens = [item for item in out if isinstance(item, TokenEvent)]
     assert [(each.field, each.offset, each.token) for each in tokens] == [
         ("answer", 0, "one "), ("answer", 4, "two "), ("answer", 8, "three"), ("next", 0, "other"),

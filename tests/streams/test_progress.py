@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-import streamll
+from streamll import streams
 from streamll.core.events import Identity, LMSuperseded, LMWaiting, RunEnd, RunError, TokenEvent
 from streamll.streams.progress import Follower, LiveLines, StreamProgress
 from streamll.streams.stream_events import Done, Error, Reset, Token
@@ -81,7 +81,7 @@ def shown(console):
 
 def test_a_terminal_shows_bar_tokens_pace_and_state():
     console = terminal()
-    assert list(streamll.with_progress("abc" and iter("abc"), "Q1", expected=3, console=console)) == [
+    assert list(streams.with_progress("abc" and iter("abc"), "Q1", expected=3, console=console)) == [
         "a", "b", "c",
     ]  # fmt: skip
     text = shown(console)
@@ -117,7 +117,7 @@ def test_a_dumb_terminal_gets_one_line_per_stream(monkeypatch):
 
 def test_nothing_where_nobody_looks():
     console = Console(file=io.StringIO())
-    assert list(streamll.with_progress(iter("ab"), console=console)) == ["a", "b"]
+    assert list(streams.with_progress(iter("ab"), console=console)) == ["a", "b"]
     assert shown(console) == ""
 
 
@@ -128,7 +128,7 @@ def test_a_notebook_is_no_terminal_but_shows_it():
 
 def test_the_terminal_is_restored_when_the_reader_leaves():
     console = terminal()
-    stream = iter(streamll.with_progress(iter("abc"), console=console))
+    stream = iter(streams.with_progress(iter("abc"), console=console))
     next(stream)
     stream.close()
     assert shown(console).rstrip().endswith("\x1b[?25h")

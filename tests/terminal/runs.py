@@ -11,7 +11,7 @@ import msgspec
 from streamll.core import events as ev
 from streamll.terminal import layout
 from streamll.terminal.drawing import Glyphs, Line
-from streamll.terminal.model import RunModel
+from streamll.terminal.tree import RunTree
 
 
 class Script:
@@ -92,8 +92,8 @@ def shown(lines: list[Line]) -> str:
     return "\n".join("".join(text for _, text in line).rstrip() for line in lines)
 
 
-def model_of(events: list[ev.Event]) -> RunModel:
-    run = RunModel(events[0].run_id, 0.0)
+def model_of(events: list[ev.Event]) -> RunTree:
+    run = RunTree(events[0].run_id, 0.0)
     for event in events:
         run.apply(event, 0.0)
     return run

@@ -9,8 +9,8 @@ import pytest
 from runs import Script, chain_of_thought
 
 from streamll.core import events as ev
+from streamll.terminal.lines import LineView
 from streamll.terminal.output import Output
-from streamll.terminal.plain import PlainView
 
 ROOT = ev.Identity(run_id="r", call_id="c0", path=("QA",))
 INNER = ev.Identity(
@@ -19,7 +19,7 @@ INNER = ev.Identity(
 
 
 def lines_of(*events: ev.Event) -> list[str]:
-    view = PlainView(Output(io.StringIO()))
+    view = LineView(Output(io.StringIO()))
     return [line for event in events if (line := view.line(event)) is not None]
 
 
@@ -109,7 +109,7 @@ def test_each_kind_has_its_line(event, line):
 
 
 def test_every_kind_is_decided():
-    handled = PlainView._WRITERS.keys()
+    handled = LineView.handlers.keys()
     silent = {ev.FieldStart, ev.FieldEnd}
     assert set(ev.KINDS.values()) - silent == handled - {ev.StreamllEvent}
 
@@ -159,7 +159,7 @@ def test_tokens_of_model_calls_side_by_side_say_whose_they_are():
 
 
 def test_the_view_forgets_a_run_when_it_ends_or_its_first_module_does():
-    view = PlainView(Output(io.StringIO()))
+    view = LineView(Output(io.StringIO()))
     view.show(chain_of_thought())
     assert view.is_idle
     inner = [event for event in chain_of_thought() if event.path[:2] == ("QA", "generate")]
@@ -175,6 +175,6 @@ def test_a_batch_is_one_write():
             writes.append(text)
             return super().write(text)
 
-    PlainView(Output(File())).show(chain_of_thought(answer="a b c d"))
+    LineView(Output(File())).show(chain_of_thought(answer="a b c d"))
     assert len(writes) == 1
     assert json.loads(writes[0].splitlines()[-4].partition(": ")[2]) == " c"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamll.terminal import text as tx
-from streamll.terminal.wrap import GrowingText, fold
+from streamll.terminal.wrap import WrappedText, fold
 
 CONTROLS = [chr(code) for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))]
 
@@ -121,20 +121,20 @@ PIECES = st.sampled_from(
 
 @given(st.lists(PIECES, max_size=40), st.integers(8, 24), st.data())
 def test_text_that_grows_is_wrapped_as_if_it_had_come_whole(pieces, width, data):
-    growing = GrowingText()
+    growing = WrappedText()
     for piece in pieces:
         growing.append(piece)
         if data.draw(st.booleans()):
             growing.lines(width)
     lines = growing.lines(width)
-    assert lines == GrowingText("".join(pieces)).lines(width)
+    assert lines == WrappedText("".join(pieces)).lines(width)
     assert all(tx.cells(line.rstrip(" \u3000")) <= width for line in lines)
     assert "".join("".join(lines).split()) == "".join("".join(pieces).split())
 
 
 def test_the_ending_of_a_text_does_not_need_the_whole():
-    growing = GrowingText()
+    growing = WrappedText()
     for number in range(100):
         growing.append(f"{number} ")
     assert growing.ending(9) == "97 98 99 "
-    assert GrowingText("short").ending(100) == "short"
+    assert WrappedText("short").ending(100) == "short"

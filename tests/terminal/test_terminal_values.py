@@ -8,10 +8,10 @@ import pydantic
 from runs import Script, live, model_of, whole
 
 from streamll.core import events as ev
-from streamll.core.parsing.partial import JSONReader
+from streamll.core.parsing.values.json import JSONValueReader
 from streamll.terminal import text as tx
+from streamll.terminal.lines import LineView
 from streamll.terminal.output import Output
-from streamll.terminal.plain import PlainView
 from streamll.terminal.values import drawn
 
 
@@ -26,7 +26,7 @@ def extract(text: str, *, final: object = None) -> Script:
     predict = script.module("extract", script.root)
     script.ask(predict)
     script.say(ev.FieldStart, predict, field="rows")
-    reader = JSONReader()
+    reader = JSONValueReader()
     for character in text:
         script.say(ev.TokenEvent, predict, field="rows", token=character)
         for change in reader.feed(character):
@@ -98,7 +98,7 @@ def test_native_tool_calls_are_shown_once():
         (("tool_calls", 0), {"name": "search"}),
         (("tool_calls", 0, "args"), {"query": "Par"}),
     ):
-        script.say(ev.FieldPartial, predict, field="calls", value=value, place=place)
+        script.say(ev.FieldPartial, predict, field="calls", value=value, pointer=place)
     script.say(ev.ToolCallDelta, predict, index=0, name="search")
     shown = "\n".join(live([script.events]))
     assert shown.count("search") == 1
@@ -141,7 +141,7 @@ def test_thinking_is_dimmed_and_a_refusal_stands_out():
 
 def test_plain_lines_say_each_element_once(tmp_path):
     with (tmp_path / "log").open("w+") as file:
-        view = PlainView(Output(file))
+        view = LineView(Output(file))
         script = extract('[{"name": "Ada"}, {"name": "Alan"}]', final=[{"name": "Ada"}])
         view.show([event for event in script.end() if event.event_type != "token"])
         file.seek(0)

@@ -11,7 +11,7 @@ from streamll.testing.cutting import cut
 
 
 @given(st.text(), st.one_of(st.integers(1, 9), st.sampled_from(["token", "whole"])))
-def test_the_chunks_of_any_size_join_to_the_text_and_none_is_empty(text, chunk):
+def test_chunks_of_any_size_join_to_the_text_and_none_is_empty(text, chunk):
     chunks = cut(text, chunk)
     assert "".join(chunks) == text
     assert all(chunks)
@@ -26,7 +26,7 @@ def test_every_chunking_joins_to_the_text(text, random_cuts, seed):
         assert all(chunks)
 
 
-def test_the_first_four_are_whole_one_character_three_and_per_token():
+def test_chunkings_yields_whole_single_characters_threes_and_tokens_first():
     whole, ones, threes, tokens, *_ = chunkings("Hello there, world")
     assert whole == ["Hello there, world"]
     assert ones == list("Hello there, world")
@@ -45,10 +45,10 @@ def test_a_delimiter_is_cut_as_a_tokenizer_cuts_it():
 
 
 @pytest.mark.parametrize("chunk", [0, -1, "word", None, 1.5])
-def test_a_size_that_cannot_work_is_an_error(chunk):
+def test_an_invalid_chunk_size_raises_value_error(chunk):
     with pytest.raises(ValueError, match="chunk is a positive number"):
         cut("text", chunk)
 
 
-def test_the_examples_in_the_docstrings_are_true():
+def test_docstring_examples_of_cutting_hold():
     assert doctest.testmod(cutting).failed == 0

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamll.testing.plan import (
+    FrameWriter,
     HangUp,
     Head,
     Hold,
-    Lines,
     Pause,
     Write,
     gathered,
@@ -18,7 +18,7 @@ from streamll.testing.plan import (
     until_bytes,
 )
 from streamll.testing.replies import NO_FAULT
-from streamll.testing.wires import Frame
+from streamll.testing.wires import WireFrame
 
 WRITES = st.lists(st.builds(Write, st.text().map(str.encode)))
 
@@ -36,7 +36,7 @@ def test_splitting_characters_changes_no_byte_and_leaves_no_character_whole(writ
 
 
 @given(WRITES, st.integers(0, 60))
-def test_cutting_at_a_byte_keeps_exactly_so_many_and_then_hangs_up(writes, limit):
+def test_until_bytes_keeps_exactly_that_many_and_then_hangs_up(writes, limit):
     steps = list(until_bytes(writes, limit, reset=True))
     everything = written(writes)
     assert written(steps) == everything[:limit]
@@ -44,24 +44,26 @@ def test_cutting_at_a_byte_keeps_exactly_so_many_and_then_hangs_up(writes, limit
 
 
 @given(st.lists(st.booleans()), st.integers(1, 100))
-def test_gathered_writes_hold_every_frame_once_and_count_it(contents, block):
+def test_gathered_writes_contain_and_count_every_frame_once(contents, write_bytes):
     frames = [
-        Frame(b"x" * (7 * number), content=content) for number, content in enumerate(contents)
+        WireFrame(b"x" * (7 * number), content=content) for number, content in enumerate(contents)
     ]
-    steps = list(gathered(frames, Lines(NO_FAULT), block))
+    steps = list(gathered(frames, FrameWriter(NO_FAULT), write_bytes))
     assert sum(step.frames for step in steps) == len(frames)
     assert sum(step.chunks for step in steps) == sum(contents)
-    assert written(steps) == b"".join(map(Lines(NO_FAULT), frames))
-    assert all(len(step.data) >= block for step in steps[:-1])
+    assert written(steps) == b"".join(map(FrameWriter(NO_FAULT), frames))
+    assert all(len(step.data) >= write_bytes for step in steps[:-1])
 
 
-def test_any_other_step_ends_a_write():
-    frame = Frame(b"1", content=True)
-    steps = list(gathered([Head(200, "x", []), frame, Hold(), frame, frame], Lines(NO_FAULT), 999))
+def test_a_step_between_frames_ends_a_write():
+    frame = WireFrame(b"1", content=True)
+    steps = list(
+        gathered([Head(200, "x", []), frame, Hold(), frame, frame], FrameWriter(NO_FAULT), 999)
+    )
     assert [type(step) for step in steps] == [Head, Write, Hold, Write]
 
 
-def test_pauses_stand_between_chunks_only():
-    first, word, last = Frame(b"start"), Frame(b"word", content=True), Frame(b"end")
+def test_pauses_are_only_between_chunks():
+    first, word, last = WireFrame(b"start"), WireFrame(b"word", content=True), WireFrame(b"end")
     steps = list(paced([first, word, word, word, last], 0.5))
     assert steps == [first, word, Pause(0.5), word, Pause(0.5), word, last]

@@ -21,7 +21,7 @@ from streamll.core.events import (
     RunStart,
     TokenEvent,
 )
-from streamll.serve.report import report_html
+from streamll.serve.viewer.report import report_html
 from streamll.testing import Fault, Reply
 from viewer.conftest import shown_text, wait_text, wait_until
 
@@ -480,19 +480,19 @@ def test_light_and_dark_can_both_be_read(report, scheme):
 
 def test_watch_in_the_browser_shows_programs_of_this_process(practice, open_page, capfd):
     """X0a: one line, and every program shows itself in a page."""
-    from streamll.serve import watching
+    from streamll.serve.viewer import web_view
 
     dspy.configure(lm=practice.lm())
     practice.script({"answer": "Paris"}, {"answer": "Rome"})
     with streamll.watch(web=True):
-        url = watching.shared_web_view().url
+        url = web_view.shared_web_view().url
         page = open_page(url)
         dspy.Predict("question -> answer")(question="France?")
         page.wait_for_selector("#runs li")
         page.click("#runs button")
         wait_text(page, "answer", "Paris")
         with streamll.watch(web=True):
-            assert watching.shared_web_view().url == url
+            assert web_view.shared_web_view().url == url
         dspy.Predict("question -> answer")(question="Italy?")
         page.wait_for_function("() => document.querySelectorAll('#runs li').length === 2")
         assert not page.is_visible("#form")
@@ -502,7 +502,7 @@ def test_watch_in_the_browser_shows_programs_of_this_process(practice, open_page
     refused = httpx.get(f"{url.partition('#')[0]}runs", trust_env=False)
     assert refused.status_code == 401
     page.context.close()
-    watching.shared_web_view().stop()
+    web_view.shared_web_view().stop()
 
 
 def test_the_viewer_loads_nothing_from_elsewhere(site, open_page):

@@ -6,7 +6,7 @@ import dspy
 import pytest
 
 from serve.runs import RUNS
-from streamll.serve.report import report_html
+from streamll.serve.viewer.report import report_html
 from streamll.testing import Reply
 from viewer.conftest import shown_text, wait_text
 from viewer.test_viewer import CONTRAST

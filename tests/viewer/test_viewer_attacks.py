@@ -7,7 +7,7 @@ from msgspec.structs import replace
 import streamll
 from serve.runs import ROOT, TOOL, Scribe
 from streamll.core import events as ev
-from streamll.serve.report import report_html
+from streamll.serve.viewer.report import report_html
 
 EVIL = [
     '<img src=x onerror="window.owned=1">',
@@ -39,7 +39,7 @@ def evil_run(evil, run_id="r0"):
     for value in ([evil], {evil: evil}, [{evil: evil, "b": evil}], {evil: {evil: [evil, [evil]]}}):
         scribe.add(ev.FieldPartial, again, field=f"{evil}{len(scribe.events)}", value=value)
     scribe.add(ev.FieldPartial, again, field="deep", value={}).add(
-        ev.FieldPartial, again, field="deep", value=evil, place=(evil, evil), state="complete"
+        ev.FieldPartial, again, field="deep", value=evil, pointer=(evil, evil), state="complete"
     )
     scribe.add(ev.FieldCorrected, again, field="answer", text=evil, value=evil)
     scribe.add(ev.ToolCallDelta, again, index=0, name=evil, arguments=evil)

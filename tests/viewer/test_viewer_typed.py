@@ -9,7 +9,7 @@ import pytest
 
 from serve.runs import PLAN, RUNS, Scribe
 from streamll.core import events as ev
-from streamll.serve.report import report_html
+from streamll.serve.viewer.report import report_html
 from streamll.testing import Reply
 
 FINDINGS = [
@@ -145,7 +145,7 @@ def test_any_value_is_the_same_grown_and_whole(report, value):
     )
     assert json.loads(shown) == value
     grown_html = page.inner_html(".field[data-field=plan] .text")
-    whole = report([e for e in grown(value) if e.event_type != "field.partial" or not e.place])
+    whole = report([e for e in grown(value) if e.event_type != "field.partial" or not e.pointer])
     assert whole.inner_html(".field[data-field=plan] .text") == grown_html
     assert page.evaluate("({}).polluted === undefined")
     assert page.locator("#output img").count() == 0
@@ -178,8 +178,8 @@ def test_a_change_that_cannot_be_placed_does_no_harm(report):
         .add(ev.FieldStart, field="plan")
         .add(ev.FieldPartial, field="plan", value=["a"])
     )
-    events.add(ev.FieldPartial, field="plan", value="z", place=(4_000_000_000,), state="complete")
-    events.add(ev.FieldPartial, field="plan", value="b", place=(1,), state="complete")
+    events.add(ev.FieldPartial, field="plan", value="z", pointer=(4_000_000_000,), state="complete")
+    events.add(ev.FieldPartial, field="plan", value="b", pointer=(1,), state="complete")
     page = report(events.end().events)
     assert page.locator(".field[data-field=plan] li").all_text_contents() == ["a", "b"]
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import msgspec
 
 from streamll.brokers.opening import default_target, open_sink, open_source
-from streamll.brokers.outbox import Parcel, stands_for
+from streamll.brokers.send_buffer import PendingEntry, original_count
 from streamll.brokers.sink import BrokerSink
-from streamll.brokers.source import Entry, Options
+from streamll.brokers.source import Entry, SourceOptions
 from streamll.core.errors import WireError
 from streamll.core.wire import decode_batch
 
 
-class Copied(msgspec.Struct):
+class CopyResult(msgspec.Struct):
     """How much was copied, and how many entries were not streamll's."""
 
     entries: int = 0
@@ -31,7 +31,7 @@ async def copy_log(
     source_target: str | None = None,
     sink_target: str | None = None,
     since: float | None = None,
-) -> Copied:
+) -> CopyResult:
     """Copy what a log holds now.
 
     ``since`` (seconds since the epoch) leaves out entries whose last event is older. The name of
@@ -40,25 +40,25 @@ async def copy_log(
     usual = default_target(source_url)
     target = source_target or usual
     kept = default_target(sink_url) if target == usual else target
-    options = Options(target=target, start="beginning")
+    options = SourceOptions(target=target, start="beginning")
     source = open_source(source_url, options)
     sink = open_sink(sink_url, target=sink_target or kept)
     assert isinstance(sink, BrokerSink)
     transport = sink._connect()  # noqa: SLF001 - entries go as they are, past the sink's packing
-    copied = Copied()
+    copied = CopyResult()
     try:
         await source.connect()
         while entries := await source.read():
-            parcels = [parcel for entry in entries if (parcel := _parcel(entry, since, copied))]
-            if parcels:
-                transport.send(parcels)
+            pending = [made for entry in entries if (made := _pending(entry, since, copied))]
+            if pending:
+                transport.send(pending)
     finally:
         transport.close()
         await source.close()
     return copied
 
 
-def _parcel(entry: Entry, since: float | None, copied: Copied) -> Parcel | None:
+def _pending(entry: Entry, since: float | None, copied: CopyResult) -> PendingEntry | None:
     try:
         events = decode_batch(entry.body)
     except WireError:
@@ -69,13 +69,13 @@ def _parcel(entry: Entry, since: float | None, copied: Copied) -> Parcel | None:
     copied.entries += 1
     copied.events += len(events)
     first, last = events[0], events[-1]
-    return Parcel(
+    return PendingEntry(
         run_id=first.run_id,
         context=first.context,
         first=first.seq,
         last=last.seq,
         events=len(events),
-        stands_for=stands_for(events),
+        original_count=original_count(events),
         traceparent=None,
         rest=entry.body,
     )

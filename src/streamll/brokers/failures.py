@@ -43,7 +43,7 @@ def tls_reason(error: BaseException) -> str | None:
     return None
 
 
-def tls_is_hopeless(reason: str) -> bool:
+def tls_is_fatal(reason: str) -> bool:
     """Whether trying again would meet the same; a server that just ends may be restarting."""
     return "EOF" not in reason
 
@@ -69,7 +69,7 @@ def _short(reason: str) -> str:
 
 
 def check_files(place: str, files: dict[str, str | None]) -> None:
-    """Options of a URL that name files have to name some.
+    """SourceOptions of a URL that name files have to name some.
 
     Raises:
         ConfigurationError: names the option and the file.

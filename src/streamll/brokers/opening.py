@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from streamll.brokers.source import Options, Source
+from streamll.brokers.source import Source, SourceOptions
 from streamll.core.errors import ConfigurationError
 from streamll.sinks.base import BaseSink
 
@@ -30,14 +30,14 @@ def open_sink(url: str, **options: Any) -> BaseSink:
     return made
 
 
-def open_source(url: str, options: Options) -> Source:
+def open_source(url: str, options: SourceOptions) -> Source:
     """The source that reads from ``url``."""
     module, _, source = _broker(url)
     made: Source = getattr(import_module(f"streamll.brokers.{module}.source"), source)(url, options)
     return made
 
 
-def make_room(url: str) -> None:
+def create_parent_folder(url: str) -> None:
     """Make the folder of a log that is a file, for a reader who comes before its first writer."""
     if url.startswith("sqlite:"):
         from streamll.brokers.sqlite.file import path_of

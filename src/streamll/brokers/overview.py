@@ -1,27 +1,27 @@
 """Which entries tell what a log's latest runs are: of each run the first and the last. No I/O.
 
 A source that finds a run's entries by an index has no need of this; the others read their log
-backwards, as far as ``LOOK_BACK``, and let ``Overview`` choose.
+backwards, as far as ``LOOK_BACK_ENTRIES``, and let ``Overview`` choose.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-LOOK_BACK = 100_000
+LOOK_BACK_ENTRIES = 100_000
 """Entries that are looked at for the sake of the latest runs, at most."""
 
-OUTSIDE = 50
+ENTRIES_OUTSIDE_RUNS = 50
 """Entries outside any run that are told: what processes say of themselves."""
 
 BEGINNING = b'"run.start"'
 
 
-class Heading(msgspec.Struct):
+class _RunIdOnly(msgspec.Struct):
     run_id: str | None = None
 
 
-_heading = msgspec.json.Decoder(Heading)
+_heading = msgspec.json.Decoder(_RunIdOnly)
 
 
 class Overview:
@@ -51,7 +51,7 @@ class Overview:
         begins = BEGINNING in body
         if run_id is None:
             self._outside += 1
-            if self._outside <= OUTSIDE:
+            if self._outside <= ENTRIES_OUTSIDE_RUNS:
                 self._chosen.append(body)
         elif begins or run_id not in self._seen:
             self._seen.add(run_id)

@@ -1,8 +1,8 @@
 """What the brokers' sinks share: batches, retries, bounds, counts, forks, the end of the process.
 
-Events come through the worker of ``BaseSink``, are packed into an ``Outbox`` and shipped by a
+Events come through the worker of ``BaseSink``, are packed into an ``SendBuffer`` and shipped by a
 ``Transport``. One batch is under way at a time; the next leaves as soon as it is confirmed, with
-all that has come meanwhile. When the broker cannot be reached, events wait in the outbox, bounded
+all that has come meanwhile. When the broker cannot be reached, events wait in the buffer, bounded
 by ``max_buffer_bytes``, and are sent in order when it is back.
 
 Everything here is synchronous and runs on the worker's thread.
@@ -18,7 +18,7 @@ from string import Formatter
 from typing import Any, Protocol
 
 from streamll.brokers import tracing
-from streamll.brokers.outbox import Outbox, Parcel
+from streamll.brokers.send_buffer import PendingEntry, SendBuffer
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import TERMINAL, Event
 from streamll.flow.breaker import CircuitBreaker
@@ -28,16 +28,16 @@ from streamll.flow.retry import Backoff
 from streamll.sinks.base import BaseSink, SinkStatistics
 from streamll.sinks.delivery import describe, logger
 
-GATHER_SECONDS = 0.01
+GATHER_S = 0.01
 """The most that events gather after a batch: half of it is what the median event waits."""
 
-BYTES_AT_ONCE = 4 * 2**20
+SEND_BATCH_BYTES = 4 * 2**20
 """About as much as is sent before a confirmation is awaited."""
 
-PARCELS_AT_ONCE = 256
+SEND_BATCH_ENTRIES = 256
 
-PAUSES = Backoff(attempts=4, base=0.05, cap=1.0)
-OPEN_SECONDS = 1.0
+RETRY_BACKOFF = Backoff(attempts=4, base=0.05, cap=1.0)
+BREAKER_OPEN_S = 1.0
 """A broker that failed once is tried again soon. After the fifth time in a row the breaker leaves
 it alone for this long each time: short enough to find a broker that restarts within ``stop()``."""
 
@@ -48,10 +48,10 @@ Confirmed = Callable[[list[list[Event]], object], None]
 class Transport(Protocol):
     """A connection to a broker."""
 
-    def send(self, parcels: list[Parcel]) -> object:
+    def send(self, entries: list[PendingEntry]) -> object:
         """Send in order; return when the broker has confirmed all of them, raise otherwise.
 
-        What is returned tells a source of the same kind where they are; see ``Source.pass_over``.
+        What is returned tells a source of the same kind where they are; see ``Source.skip``.
         """
 
     def close(self) -> None: ...
@@ -113,7 +113,7 @@ class BrokerSink(BaseSink):
         super().__init__(buffer_size=buffer_size, overflow=overflow)
         self.batch_size = batch_size
         self.flush_interval = flush_interval
-        self.gather_seconds = min(flush_interval, GATHER_SECONDS)
+        self.gather_seconds = min(flush_interval, GATHER_S)
         self._max_bytes = (max_buffer_bytes, max_entry_bytes)
         self._left_behind: list[Any] = []
         self._begin()
@@ -135,12 +135,12 @@ class BrokerSink(BaseSink):
         """
         self._begin_anew_after_fork()
         self._confirmed_to = listener
-        self._outbox.keeps_events = True
+        self._buffer.keeps_events = True
 
     @property
     def producer(self) -> str:
         """What the ids of this sink's entries begin with."""
-        return self._outbox.producer
+        return self._buffer.producer
 
     # --- what a run calls -----------------------------------------------------------------------
 
@@ -159,7 +159,7 @@ class BrokerSink(BaseSink):
 
     def handle_batch(self, events: list[Event]) -> None:
         self._begin_anew_after_fork()
-        self._outbox.add(events, self._traces.get)
+        self._buffer.add(events, self._traces.get)
         if self._traces:
             for event in events:
                 if event.event_type in TERMINAL:
@@ -167,7 +167,7 @@ class BrokerSink(BaseSink):
         self._ship()
 
     def due_in(self) -> float | None:
-        if self._process != os.getpid() or not self._outbox:
+        if self._process != os.getpid() or not self._buffer:
             return None
         return self._resting()
 
@@ -186,15 +186,15 @@ class BrokerSink(BaseSink):
         own = super().statistics()
         if self._process != os.getpid():
             return BrokerStatistics()
-        outbox = self._outbox
+        buffer = self._buffer
         return BrokerStatistics(
             received=own.received,
             handled=self._confirmed,
             failed=own.failed,
-            buffered=own.buffered + outbox.events,
+            buffered=own.buffered + buffer.events,
             merged=own.merged,
-            dropped=own.dropped + outbox.dropped + outbox.oversized,
-            buffered_bytes=outbox.bytes,
+            dropped=own.dropped + buffer.dropped + buffer.oversized,
+            buffered_bytes=buffer.bytes,
             batches=self._batches,
             entries=self._entries,
             bytes_sent=self._bytes,
@@ -205,30 +205,30 @@ class BrokerSink(BaseSink):
 
     def _ship(self) -> None:
         """Send what waits, until it is out or the broker fails."""
-        while self._outbox and not self._resting():
-            parcels = self._outbox.head(PARCELS_AT_ONCE, BYTES_AT_ONCE)
+        while self._buffer and not self._resting():
+            entries = self._buffer.head(SEND_BATCH_ENTRIES, SEND_BATCH_BYTES)
             try:
                 if self._transport is None:
                     self._transport = self._connect()
-                receipt = self._transport.send(parcels)
+                receipt = self._transport.send(entries)
             except Exception as error:  # noqa: BLE001 - whatever it is, the events are kept
                 self._broker_failed(error)
             else:
-                self._arrived(parcels, receipt)
+                self._arrived(entries, receipt)
 
-    def _arrived(self, parcels: list[Parcel], receipt: object) -> None:
-        self._outbox.sent(len(parcels))
-        for parcel in parcels:
-            self._confirmed += parcel.events
-            self._bytes += parcel.size
-        self._entries += len(parcels)
+    def _arrived(self, entries: list[PendingEntry], receipt: object) -> None:
+        self._buffer.sent(len(entries))
+        for entry in entries:
+            self._confirmed += entry.events
+            self._bytes += entry.size
+        self._entries += len(entries)
         self._batches += 1
         if self._failures_in_a_row:
             self._breaker.succeeded()
             self._failures_in_a_row = 0
             logger.info("sink %s: %s is back", type(self).__name__, self.destination)
         if self._confirmed_to is not None:
-            self._confirmed_to([parcel.logged for parcel in parcels], receipt)
+            self._confirmed_to([entry.logged for entry in entries], receipt)
 
     def _broker_failed(self, error: Exception) -> None:
         if not self._failures_in_a_row:
@@ -237,14 +237,14 @@ class BrokerSink(BaseSink):
                 type(self).__name__,
                 self.destination,
                 self._explain(error),
-                self._outbox.max_bytes,
+                self._buffer.max_bytes,
             )
         self._failures += 1
         self._last_error = self._explain(error)
         self._failures_in_a_row += 1
         self._breaker.failed()
-        pause = PAUSES.delay(self._failures_in_a_row)
-        self._rest_until = time.monotonic() + (OPEN_SECONDS if pause is None else pause)
+        pause = RETRY_BACKOFF.delay(self._failures_in_a_row)
+        self._rest_until = time.monotonic() + (BREAKER_OPEN_S if pause is None else pause)
         self._disconnect()
 
     def _resting(self) -> float:
@@ -271,9 +271,9 @@ class BrokerSink(BaseSink):
 
     def _begin(self) -> None:
         self._process = os.getpid()
-        self._outbox = Outbox(*self._max_bytes)
+        self._buffer = SendBuffer(*self._max_bytes)
         self._confirmed_to = None
-        self._breaker = CircuitBreaker(PAUSES.attempts + 1, OPEN_SECONDS)
+        self._breaker = CircuitBreaker(RETRY_BACKOFF.attempts + 1, BREAKER_OPEN_S)
         self._rest_until = 0.0
         self._failures_in_a_row = 0
         self._transport = None
@@ -282,18 +282,18 @@ class BrokerSink(BaseSink):
         self._last_error = None
 
 
-def fill(template: str, parcel: Parcel) -> str:
+def fill(template: str, entry: PendingEntry) -> str:
     """A key such as ``run:{conversation_id}``, with the run's id and its context filled in."""
     if "{" not in template:
         return template
-    return Formatter().vformat(template, (), _Names(parcel))
+    return Formatter().vformat(template, (), _Names(entry))
 
 
 class _Names(Mapping[str, Any]):
     """Names a template may use; one that is not set counts as ``-``."""
 
-    def __init__(self, parcel: Parcel) -> None:
-        self._parcel = parcel
+    def __init__(self, entry: PendingEntry) -> None:
+        self._parcel = entry
 
     def __getitem__(self, name: str) -> Any:
         if name == "run_id":

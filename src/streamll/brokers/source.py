@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-WAIT = 0.25
+READ_TIMEOUT_S = 0.25
 """The longest a read waits for something: what a stop has to wait for, too."""
 
-LIMIT = 256
+READ_BATCH_ENTRIES = 256
 """Entries read at once."""
 
 
@@ -27,7 +27,7 @@ class Entry(msgspec.Struct, kw_only=True):
     receipt: Any = None
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
+class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a source is asked for.
 
     ``start`` is ``"new"``, ``"beginning"``, or a cursor to read behind. With ``run_id`` only that
@@ -52,23 +52,23 @@ class Source(Protocol):
     """Reads one log. All methods but ``close`` raise when the broker fails."""
 
     @property
-    def place(self) -> str:
+    def name(self) -> str:
         """Where it reads, for people and without credentials."""
 
-    def hopeless(self, error: BaseException) -> str | None:
+    def fatal_reason(self, error: BaseException) -> str | None:
         """What a person has to do about an error that trying again does not cure."""
 
-    def explain(self, error: BaseException) -> str:
+    def describe(self, error: BaseException) -> str:
         """What went wrong, in a few words and without anything secret."""
 
     async def connect(self) -> None: ...
 
     async def read(self) -> list[Entry]:
-        """Entries in order, or none after ``WAIT`` seconds without any (at once, if the options say
+        """Entries in order, or none after ``READ_TIMEOUT_S`` seconds without any (at once, if the options say
         so and the broker can tell).
         """
 
-    def pass_over(self, receipt: object) -> None:
+    def skip(self, receipt: object) -> None:
         """The reader has these entries, which a sink of this process wrote (what its transport
         returned says which): if they come next, they need not be read.
         """
@@ -76,20 +76,20 @@ class Source(Protocol):
     async def acknowledge(self, entry: Entry) -> None:
         """A group has done with the entry. Nothing happens where the broker took it back before."""
 
-    async def keep(self, entries: Sequence[Entry]) -> None:
+    async def extend_claim(self, entries: Sequence[Entry]) -> None:
         """The member is still busy with these: nobody else may claim them.
 
         What another has claimed meanwhile stays with him.
         """
 
-    async def bury(self, body: bytes) -> None:
+    async def dead_letter(self, body: bytes) -> None:
         """Add a dead letter."""
 
     async def overview(self, runs: int) -> list[bytes]:
         """Bodies of entries, in order, that tell what the latest ``runs`` runs are.
 
         Of each run the first and the last, of what was said outside any run the latest. Where the
-        log has no index, of the runs that its latest entries (``overview.LOOK_BACK``) tell of.
+        log has no index, of the runs that its latest entries (``overview.LOOK_BACK_ENTRIES``) tell of.
         """
 
     async def lag(self) -> int | None:
@@ -98,6 +98,6 @@ class Source(Protocol):
     async def close(self) -> None: ...
 
 
-def dead_letters(options: Options) -> str:
+def dead_letters(options: SourceOptions) -> str:
     """Where dead letters go: a log of its own beside the one that is read."""
     return options.dead_letter or f"{options.target}:dead"

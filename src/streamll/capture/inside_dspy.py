@@ -1,7 +1,8 @@
-"""DSPy's private names, each with what is left of capture where a DSPy does not have it.
+"""DSPy's private names that are read, each with what is lost where a DSPy does not have it.
 
-Public DSPy would do for most of this, at a price: ``dspy.context`` freezes every other setting
-for the block, so a program that calls ``dspy.configure`` inside would run differently.
+What is replaced in DSPy is listed in ``hooks/places.py``. Public DSPy would do for most of this,
+at a price: ``dspy.context`` freezes every other setting for the block, so a program that calls
+``dspy.configure`` inside would run differently.
 """
 
 from __future__ import annotations
@@ -10,16 +11,55 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import dspy
 
 
-def _private(module: str, name: str, otherwise: Any) -> Any:
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
-        return otherwise
+class PrivateName(NamedTuple):
+    """A private name of DSPy that is read; ``name`` is ``None`` where it is a whole module."""
+
+    module: str
+    name: str | None
+    lost: str
+    """What does not work where the name does not exist."""
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}" if self.name else self.module
+
+    def find(self, otherwise: Any = None) -> Any:
+        try:
+            module = importlib.import_module(self.module)
+        except ImportError:
+            return otherwise
+        return getattr(module, self.name, otherwise) if self.name else module
+
+
+_WHOLE_TEXT = "text arrives whole, when a call ends"
+
+PRIVATE_NAMES = [
+    PrivateName("dspy.clients.execution", None, _WHOLE_TEXT),
+    PrivateName("dspy.clients.engines.lm15_engine", None, _WHOLE_TEXT),
+    PrivateName("dspy.clients.engines.lifecycle", None, _WHOLE_TEXT),
+    PrivateName("dspy.clients.engines.stream_guard", None, _WHOLE_TEXT),
+    PrivateName("dspy.clients.engines.litellm_engine", None, _WHOLE_TEXT),
+    PrivateName("dspy._vendor.lm15.result", None, _WHOLE_TEXT),
+    PrivateName("dspy._vendor.lm15.providers", None, _WHOLE_TEXT),
+    PrivateName(
+        "dspy._vendor.lm15.registry",
+        "lookup",
+        "`StreamConfig` starts over where it would continue a reply",
+    ),
+    PrivateName("dspy.clients.costs", "estimate_cost", "an `iModel`'s events have no cost"),
+    PrivateName("dspy.clients.cache", "Cache", "`record` and `replay` do not work"),
+]
+"""All of them; those that this module reads itself are added below."""
+
+
+def _private(module: str, name: str, otherwise: Any, *, lost: str) -> Any:
+    private = PrivateName(module, name, lost)
+    PRIVATE_NAMES.append(private)
+    return private.find(otherwise)
 
 
 class AttributeDict(dict[str, Any]):
@@ -29,44 +69,60 @@ class AttributeDict(dict[str, Any]):
 
 
 ACTIVE_CALL_ID: ContextVar[str | None] = _private(
-    "dspy.utils.callback_context", "ACTIVE_CALL_ID", ContextVar("active_call_id", default=None)
-)
-"""The call that is running. Without it every call looks like a root."""
+    "dspy.utils.callback_context", "ACTIVE_CALL_ID", ContextVar("active_call_id", default=None),
+    lost="every call looks like a root",
+)  # fmt: skip
+"""The id of the call that is running."""
 
 ADAPTER_CALLS: ContextVar[tuple[Any, ...]] = _private(
-    "dspy.clients.call_context", "_adapter_calls", ContextVar("adapter_calls", default=())
-)
-"""The adapter calls under way. Without it a fallback looks like a further call."""
+    "dspy.clients.call_context", "_adapter_calls", ContextVar("adapter_calls", default=()),
+    lost="an adapter's fallback looks like a further call",
+)  # fmt: skip
+"""The adapter calls under way, innermost last."""
 
 ACTIVE_COMPILES: ContextVar[tuple[Any, ...]] = _private(
-    "dspy.utils.callback_context", "_ACTIVE_COMPILES", ContextVar("active_compiles", default=())
-)
-"""Optimizers at work. Without it tokens are captured inside them."""
-
-PARALLEL_EXECUTOR: Any = _private("dspy.utils.parallelizer", "ParallelExecutor", None)
-"""What ``dspy.Parallel`` and ``Evaluate`` run on. Without it ``set_context`` does not reach there."""
+    "dspy.utils.callback_context", "_ACTIVE_COMPILES", ContextVar("active_compiles", default=()),
+    lost="text is streamed inside optimizers, too",
+)  # fmt: skip
+"""The optimizers at work."""
 
 OVERRIDES: ContextVar[Any] | None = _private(
-    "dspy.dsp.utils.settings", "thread_local_overrides", None
-)
-"""The settings of ``dspy.context``. Without it ``dspy.context`` itself has to do."""
+    "dspy.dsp.utils.settings", "thread_local_overrides", None,
+    lost="`dspy.configure` inside a captured program has no effect on its further calls",
+)  # fmt: skip
+"""The settings of ``dspy.context``. Without it ``dspy.context`` itself is used."""
+
+ENGINE_CHUNK: Any = _private(
+    "dspy.clients.engines.streaming", "EngineChunk", AttributeDict,
+    lost="`streamify` without listeners yields dicts with attributes",
+)  # fmt: skip
+"""What ``dspy.streamify`` yields without listeners."""
+
+parse_value: Any = _private(
+    "dspy.adapters.utils", "parse_value", None,
+    lost="numbers, dates and choices of typed fields appear when the program has them",
+)  # fmt: skip
+"""Makes a value of an annotated type from a field's text."""
+
+_wrap_error: Any = _private(
+    "dspy.clients.errors", "wrap_error", None,
+    lost="a `StreamConfig` retries nothing",
+)  # fmt: skip
+_is_retryable: Any = _private(
+    "dspy.utils.exceptions", "is_retryable_lm_error", lambda error: False,
+    lost="a `StreamConfig` retries nothing",
+)  # fmt: skip
 
 
 def wrapped_error(error: Exception) -> Exception:
-    """The error as a program sees it. Without DSPy's own judgement nothing is tried again."""
-    wrap = _private("dspy.clients.errors", "wrap_error", None)
-    wrapped: Exception = error if wrap is None else wrap(error, model="")
+    """The error as a program sees it."""
+    wrapped: Exception = error if _wrap_error is None else _wrap_error(error, model="")
     return wrapped
 
 
 def is_transient(error: Exception) -> bool:
     """Whether DSPy would try again after this error."""
-    judge = _private("dspy.utils.exceptions", "is_retryable_lm_error", lambda error: False)
-    return bool(judge(wrapped_error(error)))
-
-
-ENGINE_CHUNK: Any = _private("dspy.clients.engines.streaming", "EngineChunk", AttributeDict)
-"""What ``dspy.streamify`` hands out without listeners. Without it a dict with attributes."""
+    return bool(_is_retryable(wrapped_error(error)))
 
 
 def attributes(value: Any) -> Any:
@@ -96,12 +152,3 @@ def overriding(key: str, value: Any) -> Iterator[None]:
         yield
     finally:
         OVERRIDES.reset(token)
-
-
-def engine_selection() -> Any:
-    """The module whose ``_select_engine`` and ``finalize`` capture wraps; ``None`` without it."""
-    try:
-        from dspy.clients import execution
-    except ImportError:
-        return None
-    return execution if hasattr(execution, "_select_engine") else None

@@ -9,11 +9,11 @@ from typing import Any, TypeVar, overload
 import dspy
 from dspy.streaming import StatusMessageProvider
 
-from streamll.capture.run.enter import Capture, check_fields, declare, declared
+from streamll.capture.hooks.places import install
 from streamll.capture.run.fields import FieldSelection
-from streamll.capture.run.scope import current_scope
+from streamll.capture.run.options import CaptureOptions, check_fields, declare_options
 from streamll.capture.run.status import Statuses
-from streamll.configuration import Receiver, checked_sinks, logger
+from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event
 
@@ -72,7 +72,7 @@ def instrument(
         TypeError: ``target`` is not a ``dspy.Module`` class or instance.
         UnknownFieldError: at the first call, for a name that no predictor has.
     """
-    capture = Capture(
+    capture = CaptureOptions(
         selection=None if stream_fields is None else FieldSelection(stream_fields),
         sinks=None if sinks is None else checked_sinks(sinks),
         on_token=None if on_token is None else token_hook(on_token),
@@ -83,9 +83,7 @@ def instrument(
     return _declare(target, capture)
 
 
-def _declare(target: Any, capture: Capture) -> Any:
-    from streamll.capture.hooks.patch import install
-
+def _declare(target: Any, capture: CaptureOptions) -> Any:
     is_class = isinstance(target, type)
     if not (issubclass(target, dspy.Module) if is_class else isinstance(target, dspy.Module)):
         name = target.__name__ if is_class or callable(target) else type(target).__name__
@@ -96,7 +94,7 @@ def _declare(target: Any, capture: Capture) -> Any:
     install()
     if not is_class and capture.selection:
         check_fields(target, capture.selection)
-    declare(target, capture)
+    declare_options(target, capture)
     return target
 
 
@@ -114,54 +112,3 @@ def token_hook(on_token: OnToken) -> Callable[[Any, Event], None]:
     if len(positional) > 1:
         return on_token
     return lambda _, event: on_token(event)
-
-
-class CallLocalFields:
-    """``self._streamll_stream_fields``: which fields this very call streams.
-
-    Set inside ``forward`` it holds for that call alone, however many run at once on the same
-    module; set outside a call it is the instance's own declaration. ``[]`` is off.
-    """
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if instance is None:
-            return self
-        scope = _scope_of(instance)
-        selection = scope.selection if scope is not None else None
-        if selection is None:
-            capture = declared(instance)
-            selection = capture.selection if capture is not None else None
-        return selection.listed() if selection is not None else None
-
-    def __set__(self, instance: Any, names: Iterable[str] | None) -> None:
-        selection = None if names is None else FieldSelection(names)
-        if selection:
-            check_fields(instance, selection)
-        scope = _scope_of(instance)
-        if scope is not None:
-            scope.switched = selection
-            return
-        capture = declared(instance)
-        if capture is None:
-            logger.warning(
-                "%s is not instrumented, so its _streamll_stream_fields has no effect",
-                type(instance).__name__,
-            )
-            return
-        declare(
-            instance,
-            Capture(
-                selection=selection,
-                sinks=capture.sinks,
-                on_token=capture.on_token,
-                statuses=capture.statuses,
-            ),
-        )
-
-
-def _scope_of(instance: Any) -> Any:
-    """The scope of the call of ``instance`` that is running here."""
-    scope = current_scope()
-    while scope is not None and scope.instance is not instance:
-        scope = scope.parent
-    return scope

@@ -1,6 +1,6 @@
 """One run of a program for one reader: what the two ways to read a stream share.
 
-It runs the program (in a thread or as a task), holds the channel, the transcript and the outcome,
+It runs the program (in a thread or as a task), holds the channel, the text and the outcome,
 and ends the run when its time is up or its reader has gone. It reads nothing itself.
 """
 
@@ -12,7 +12,6 @@ import contextvars
 import inspect
 import threading
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,10 +19,11 @@ import dspy
 
 from streamll.capture.policy.attempts import timeout_behind
 from streamll.capture.policy.call import CallPolicy
-from streamll.capture.policy.silence import grace
-from streamll.capture.run.enter import captured, inputs_of, watched_sinks
+from streamll.capture.policy.idle_timer import grace
+from streamll.capture.run.enter import captured, inputs_of
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import output_fields
+from streamll.capture.run.options import watched_sinks
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope, current_scope
 from streamll.configuration import Receiver, configuration
@@ -36,7 +36,7 @@ from streamll.core.errors import (
     Unwind,
 )
 from streamll.core.events import Event
-from streamll.core.transcript import Transcript
+from streamll.core.run_view import RunView
 from streamll.flow.channel import Channel
 from streamll.flow.config import StreamConfig
 from streamll.flow.timers import Timer, timers
@@ -61,7 +61,6 @@ class ProgramRun:
         self.args = args
         self.kwargs = kwargs
         self.config = config or DEFAULTS
-        self.ahead: deque[Event] = deque()  # taken from the channel, not read yet
         self.channel: Channel[Event] = Channel(
             self.config.buffer_size, self.config.overflow, name="stream"
         )
@@ -70,10 +69,11 @@ class ProgramRun:
         self._names = run.names.of_part(program)
         fields = output_fields(program)
         known = [(self._names.get(name, name), names) for name, names in fields.items()]
-        self.transcript = Transcript(known) if keep_text else None
+        self.view = RunView(known) if keep_text else None
         receivers = sinks if outer else (*configuration.sinks, *watched_sinks(), *sinks)
         if selection is None:  # the reader wants no tokens; do others?
-            heard = receivers or (outer is not None and outer.receivers)
+            others = (*receivers, *(outer.receivers if outer is not None else ()))
+            heard = any(not getattr(receiver, "passive", False) for receiver in others)
             selection = FieldSelection("*" if heard else ())
         self.scope = Scope(
             run,
@@ -84,7 +84,7 @@ class ProgramRun:
                 _Failing(self) if self.config.overflow == "fail" else self.channel,
             ),
             selection=selection,
-            governor=CallPolicy(config, self.expire) if config is not None else None,
+            policy=CallPolicy(config, self.expire) if config is not None else None,
         )
         self.value: Any = None
         self.succeeded = False
@@ -99,7 +99,10 @@ class ProgramRun:
     def is_async(self) -> bool:
         if isinstance(self.program, dspy.Module):
             return "aforward" in vars(self.program) or hasattr(type(self.program), "aforward")
-        return inspect.iscoroutinefunction(self.program)
+        if isinstance(self.program, dspy.BaseLM):  # its ``acall`` may have nothing behind it
+            return False
+        acall = getattr(type(self.program), "acall", None)
+        return inspect.iscoroutinefunction(acall or self.program)
 
     def perform(self) -> None:
         """Run the program here, in this thread."""
@@ -182,14 +185,13 @@ class ProgramRun:
         return thread
 
     def saw(self, event: Event) -> Event:
-        if self.transcript is not None:
-            self.transcript.feed(event)
+        if self.view is not None:
+            self.view.feed(event)
         return event
 
     def leave(self) -> None:
         """The reader has gone: stop the program unless it has ended."""
         self.channel.abandon()
-        self.ahead.clear()
         if self.ended:
             return
         self.left = True
@@ -216,9 +218,9 @@ class ProgramRun:
             raise self.error
 
     def text(self, field: str) -> str:
-        if self.transcript is None:
+        if self.view is None:
             raise StreamllError("this stream keeps no text (keep_text=False)")
-        return self.transcript.text(self.qualified_name(field))
+        return self.view.text(self.qualified_name(field))
 
     def qualified_name(self, field: str) -> str:
         """``field`` in the run's spelling, in which an inner program's predictors have long names."""

@@ -1,29 +1,38 @@
 """``stream``: run a program and read its events while it runs.
 
-``with`` gives a ``Stream``, ``async with`` an ``AsyncStream``. Both are thin shells over one
-``ProgramRun``. Leaving the block before the program has ended stops it and closes the
-provider's connection.
+``with`` gives a ``Stream``, ``async with`` an ``AsyncStream``: thin shells over one
+``ProgramRun``. Leaving the block before the program has ended stops it and closes the provider's
+connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
-from streamll.capture.hooks.patch import install
-from streamll.capture.run.enter import catch_up, check_fields
+from streamll.capture.hooks.places import install
+from streamll.capture.run.enter import catch_up
 from streamll.capture.run.fields import FieldSelection
+from streamll.capture.run.options import check_fields
 from streamll.capture.running import ProgramRun
-from streamll.capture.typed.reading import AsyncTypedReading, TypedReading
+from streamll.capture.typed.reading import TypedReading
 from streamll.configuration import Receiver, checked_sinks
-from streamll.core.errors import ChannelClosed, StreamllError
+from streamll.core.errors import StreamllError
 from streamll.core.events import Event, TokenEvent
+from streamll.flow.bridge import Mapped
 from streamll.flow.config import StreamConfig
+from streamll.flow.dual import Openable
 
-READ_AHEAD = 32
+BATCH_EVENTS = 32
 """Events taken from the channel at once: in bursts, one by one costs a reader twice as much."""
+
+JOIN_TIMEOUT_S = 0.1
+"""How long ``close`` waits for the program's thread: unwound, it ends at once; a tool may block."""
+
+CANCEL_TIMEOUT_S = 1.0
+"""How long ``aclose`` waits for the program's cancelled task."""
 
 
 def stream(
@@ -38,8 +47,10 @@ def stream(
 
     ``with streamll.stream(qa, fields=["answer"])(question="…") as events:`` takes the program's
     own inputs and iterates over its events; ``async with`` and ``async for`` likewise. The
-    program starts on entering: in a thread of its own, or as a task where it has ``aforward``
-    and the block is ``async``.
+    program starts on entering: in a thread of its own, or as a task where the block is ``async``
+    and the program is: a module with ``aforward``, a coroutine function, an object with an
+    ``acall`` beside its ``__call__``. Its run is named after its class or function, or as the
+    object's own ``__name__`` says.
 
     Args:
         fields: output fields to stream: names, ``"predictor.name"``, or ``"*"`` for all. ``None``
@@ -47,8 +58,8 @@ def stream(
             ``watch``, an enclosing run), otherwise none, so that no reply is requested as a stream.
         config: bounds, retries and timeouts. It governs the attempts of every LM call made
             inside, in place of the LMs' own ``num_retries``; without one those stand.
-        sinks: hear the run too, besides those of ``configure``.
-        keep_text: remember the text, for ``events.text(field)``.
+        sinks: get the run's events too, besides those of ``configure``.
+        keep_text: keep the text, for ``events.text(field)``.
 
     Raises:
         UnknownFieldError: a field name that no predictor of the program has.
@@ -64,31 +75,33 @@ def stream(
     own = checked_sinks(sinks)
 
     def call(*args: Any, **kwargs: Any) -> Call:
-        def perform() -> ProgramRun:
+        def start() -> ProgramRun:
             return ProgramRun(program, selection, config, own, keep_text, args, kwargs)
 
-        return Call(perform, program)
+        return Call(start, program)
 
     return call
 
 
-class Call:
+class Call(Openable):
     """One call of a streamed program; starts when it is entered."""
 
-    def __init__(self, program_run: Callable[[], ProgramRun], program: Any = None) -> None:
+    def __init__(self, start: Callable[[], ProgramRun], program: Any = None) -> None:
         self.program = program
-        self._program_run = program_run
-        self._stream: Stream | None = None
-        self._async_stream: AsyncStream | None = None
+        self._start = start
+        self._stream: Stream | AsyncStream | None = None
 
-    def _start(self) -> ProgramRun:
-        if self._stream is not None or self._async_stream is not None:
+    def opened(self, *, on_loop: bool) -> Stream | AsyncStream:
+        """Start the program; what ``with`` and ``async with`` do on entering."""
+        if self._stream is not None:
             raise StreamllError("this call has been entered already; call the stream once more")
-        return self._program_run()
+        self._stream = (AsyncStream if on_loop else Stream)(self._start())
+        return self._stream
 
     def __enter__(self) -> Stream:
-        self._stream = Stream(self._start())
-        return self._stream
+        stream = self.opened(on_loop=False)
+        assert isinstance(stream, Stream)
+        return stream
 
     def __exit__(
         self,
@@ -100,8 +113,9 @@ class Call:
             self._stream.close()
 
     async def __aenter__(self) -> AsyncStream:
-        self._async_stream = AsyncStream(self._start())
-        return self._async_stream
+        stream = self.opened(on_loop=True)
+        assert isinstance(stream, AsyncStream)
+        return stream
 
     async def __aexit__(
         self,
@@ -109,8 +123,8 @@ class Call:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._async_stream is not None:
-            await self._async_stream.aclose()
+        if self._stream is not None:
+            await self._stream.aclose()
 
     def __iter__(self) -> Iterator[Event]:
         raise TypeError("enter the stream first: with streamll.stream(program)(…) as events:")
@@ -118,39 +132,45 @@ class Call:
     __aiter__ = __iter__
 
 
-class Stream(TypedReading):
-    """The events of a running program, read from this thread. Made by ``with stream(…)(…)``."""
+class _EventStream(TypedReading):
+    """What both streams are: the events of a run, read from its channel in batches.
 
+    Events come as they happen. After ``run.error`` the program's own exception is raised.
+    """
+
+    closed_by_loop = False
     _program_run: ProgramRun
 
     def __init__(self, program_run: ProgramRun) -> None:
         self._program_run = program_run
-        self._thread = program_run.start_thread()
 
     def __del__(self) -> None:
         self._program_run.leave()  # it may have been dropped without having been left
 
-    def __iter__(self) -> Iterator[Event]:
-        """Events as they happen. After ``run.error`` the program's own exception is raised."""
-        return self
+    async def _aread(self) -> list[Event]:
+        return await self._program_run.channel.get_batch_async(BATCH_EVENTS)
 
-    def __next__(self) -> Event:
-        program_run = self._program_run
-        if not program_run.ahead:
-            try:
-                program_run.ahead.extend(program_run.channel.get_batch(READ_AHEAD))
-            except ChannelClosed:
-                program_run.raise_error()
-                raise StopIteration from None
-        return program_run.saw(program_run.ahead.popleft())
+    def _feed(self, batch: list[Event]) -> Iterator[Event]:
+        return map(self._program_run.saw, batch)
 
-    def tokens(self, field: str | None = None) -> Iterator[str]:
-        """The text of ``field`` (default: of every field) as it comes.
+    def _end(self, error: Exception | None) -> tuple[()]:
+        self._program_run.raise_error()
+        if error is not None:
+            raise error
+        return ()
+
+    def leave(self) -> None:
+        """Stop the program if it is still running, without waiting for that."""
+        self._items = iter(())
+        self._program_run.leave()
+
+    def tokens(self, field: str | None = None) -> Mapped[str]:
+        """The text of ``field`` (default: of every field) in pieces, as it comes.
 
         Text that a retry supersedes cannot be taken back here; read the events for that.
         """
         qualified_name = field and self._program_run.qualified_name(field)
-        return (text for event in self if (text := token_of(event, qualified_name)))
+        return Mapped(self, lambda event: filter(None, (token_of(event, qualified_name),)))
 
     @property
     def value(self) -> Any:
@@ -161,6 +181,17 @@ class Stream(TypedReading):
         """What has been read of ``field``, corrected and without superseded attempts."""
         return self._program_run.text(field)
 
+
+class Stream(_EventStream):
+    """The events of a running program, read from this thread. Made by ``with stream(…)(…)``."""
+
+    def __init__(self, program_run: ProgramRun) -> None:
+        super().__init__(program_run)
+        self._thread = program_run.start_thread()
+
+    def _read(self) -> list[Event]:
+        return self._program_run.channel.get_batch(BATCH_EVENTS)
+
     def result(self) -> Any:
         """Read to the end and return the program's ``Prediction``, or raise its error.
 
@@ -169,22 +200,21 @@ class Stream(TypedReading):
         """
         for _ in self:
             pass
+        self._program_run.raise_error()
         return self._program_run.value
 
     def close(self) -> None:
         """Stop reading; stops the program if it is still running."""
-        self._program_run.leave()
-        self._thread.join(0.1)  # an unwound program ends at once; a blocking tool may not
+        self.leave()
+        self._thread.join(JOIN_TIMEOUT_S)
         catch_up(self._program_run.scope.receivers)
 
 
-class AsyncStream(AsyncTypedReading):
+class AsyncStream(_EventStream):
     """The same for an event loop. Made by ``async with stream(…)(…)``."""
 
-    _program_run: ProgramRun
-
     def __init__(self, program_run: ProgramRun) -> None:
-        self._program_run = program_run
+        super().__init__(program_run)
         program_run.channel.read_on(asyncio.get_running_loop())
         self._task: asyncio.Task[None] | None = None
         if program_run.is_async:
@@ -192,48 +222,18 @@ class AsyncStream(AsyncTypedReading):
         else:
             program_run.start_thread()
 
-    def __del__(self) -> None:
-        self._program_run.leave()
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        return self
-
-    async def __anext__(self) -> Event:
-        program_run = self._program_run
-        if not program_run.ahead:
-            try:
-                program_run.ahead.extend(await program_run.channel.get_batch_async(READ_AHEAD))
-            except ChannelClosed:
-                program_run.raise_error()
-                raise StopAsyncIteration from None
-        return program_run.saw(program_run.ahead.popleft())
-
-    async def tokens(self, field: str | None = None) -> AsyncIterator[str]:
-        """See ``Stream.tokens``."""
-        async for event in self:
-            if text := token_of(event, field and self._program_run.qualified_name(field)):
-                yield text
-
-    @property
-    def value(self) -> Any:
-        """See ``Stream.value``."""
-        return self._program_run.value
-
-    def text(self, field: str) -> str:
-        """See ``Stream.text``."""
-        return self._program_run.text(field)
-
     async def result(self) -> Any:
         """See ``Stream.result``."""
         async for _ in self:
             pass
+        self._program_run.raise_error()
         return self._program_run.value
 
     async def aclose(self) -> None:
         """Stop reading; stops the program if it is still running."""
-        self._program_run.leave()
+        self.leave()
         if self._task is not None:
-            await asyncio.wait({self._task}, timeout=1.0)
+            await asyncio.wait({self._task}, timeout=CANCEL_TIMEOUT_S)
         if not catch_up(self._program_run.scope.receivers, 0):
             await asyncio.to_thread(catch_up, self._program_run.scope.receivers)
 

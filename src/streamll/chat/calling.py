@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from enum import Enum
-from types import TracebackType
 from typing import Any
 
 from streamll.chat.question import Question
@@ -21,16 +21,16 @@ class Status(str, Enum):
 
 
 class Execution:
-    """The outcome: ``response`` where it is completed, ``error`` where it failed or was cancelled.
+    """The outcome: ``response`` of a completed call, ``error`` of a failed or cancelled one.
 
     ``response.data`` is the text; usage, tool calls and the rest are beside it. ``partial`` is
-    the text that had come before a failure, if anybody listened: without a sink a whole answer is
-    not asked for as a stream. ``duration`` is in seconds.
+    the text received before a failure, if the reply was streamed: ``invoke`` requests a stream
+    only where a sink listens. ``duration`` is in seconds.
     """
 
     def __init__(self) -> None:
         self.status = Status.PENDING
-        self.duration: float = 0.0
+        self.duration = 0.0
         self.response: Reply | None = None
         self.error: BaseException | None = None
         self.partial = ""
@@ -40,11 +40,13 @@ class Execution:
 
 
 class Calling:
-    """One question and what became of it. A failure is kept, not raised, until it is asked for."""
+    """One question and its outcome. A failure is kept, not raised, until ``text`` is read."""
 
-    def __init__(self, question: Question) -> None:
-        self.question = question
+    def __init__(self, call: Any) -> None:
+        self.question: Question = call.program.question
         self.execution = Execution()
+        self._reply: Reply = call.program.reply
+        self._call = call  # what ``streamll.stream(…)()`` gives
 
     @property
     def text(self) -> str:
@@ -53,36 +55,55 @@ class Calling:
             raise self.execution.error
         return self.execution.response.text if self.execution.response is not None else ""
 
-    def completed(self, reply: Reply) -> None:
-        self.execution.status = Status.COMPLETED
-        self.execution.duration = reply.duration
-        self.execution.response = reply
+    async def run(self) -> Calling:
+        """Ask. A failure is kept; being cancelled is raised as well."""
+        with self._outcome():
+            async with self._call as events:
+                await events.result()
+        return self
 
-    def failed(self, reply: Reply, error: BaseException, *, cancelled: bool = False) -> None:
-        self.execution.status = Status.CANCELLED if cancelled else Status.FAILED
-        self.execution.duration = reply.duration
-        self.execution.error = error
-        self.execution.partial = reply.text
+    def run_sync(self) -> Calling:
+        """The same in this thread; Ctrl-C is raised as well."""
+        with self._outcome(), self._call as events:
+            events.result()
+        return self
+
+    @contextlib.contextmanager
+    def _outcome(self) -> Iterator[None]:
+        """The outcome of the block is the outcome of the call."""
+        execution, reply = self.execution, self._reply
+        try:
+            yield
+        except BaseException as error:
+            failed = isinstance(error, Exception)
+            execution.status = Status.FAILED if failed else Status.CANCELLED
+            execution.error = error
+            execution.partial = reply.text
+            if not failed:
+                raise
+        else:
+            execution.status = Status.COMPLETED
+            execution.response = reply
+        finally:
+            execution.duration = reply.duration
 
     def __repr__(self) -> str:
         return f"<Calling {self.question.model} {self.execution.status.value}>"
 
 
 class Invocation(Coroutine[Any, Any, Calling]):
-    """``await`` it; or make a task of it. It is no stream: ``invoke_stream`` gives one.
+    """What ``invoke`` returns: ``await`` it, or make a task of it. It cannot be iterated.
 
     ``calling`` is what it gives, also while it is under way and after it was cancelled.
     """
 
-    def __init__(self, calling: Calling, start: Callable[[], Awaitable[Calling]]) -> None:
+    def __init__(self, calling: Calling) -> None:
         self.calling = calling
-        self._start = start
         self._running: Generator[Any, Any, Calling] | None = None
 
     def _steps(self) -> Generator[Any, Any, Calling]:
         if self._running is None:
-            self._running = self._start().__await__()
-        assert self._running is not None
+            self._running = self.calling.run().__await__()
         return self._running
 
     def __await__(self) -> Generator[Any, Any, Calling]:
@@ -91,15 +112,8 @@ class Invocation(Coroutine[Any, Any, Calling]):
     def send(self, value: Any) -> Any:
         return self._steps().send(value)
 
-    def throw(
-        self,
-        kind: Any,
-        value: BaseException | object = None,
-        traceback: TracebackType | None = None,
-    ) -> Any:
-        if value is None and traceback is None:
-            return self._steps().throw(kind)
-        return self._steps().throw(kind, value, traceback)
+    def throw(self, *raised: Any) -> Any:
+        return self._steps().throw(*raised)
 
     def close(self) -> None:
         if self._running is not None:

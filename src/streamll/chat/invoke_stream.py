@@ -1,20 +1,18 @@
-"""What ``iModel.invoke_stream`` gives: the text as it comes, and what is known of it afterwards."""
+"""What ``iModel.invoke_stream`` gives: the text as it comes, and what else is known of the reply."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
 from typing import Any
 
-from streamll.capture.stream import AsyncStream, Stream
-from streamll.chat.pending import Asked
-from streamll.chat.reply import Source, ToolCall
-from streamll.core.errors import ReplySuperseded
+from streamll.chat.reply import Reply, Source, ToolCall
+from streamll.core.errors import ReplySuperseded, StreamCancelled
 from streamll.core.events import Event, LMSuperseded, TokenEvent
-from streamll.flow.closing import Closing
+from streamll.flow.bridge import Derived
 
 
 class Chunk(str):
-    """A piece of text; ``data`` is the same text, for those who write ``chunk.data``."""
+    """A piece of text; ``data`` is the same text, for the notebook's ``chunk.data``."""
 
     __slots__ = ()
 
@@ -23,21 +21,53 @@ class Chunk(str):
         return str(self)
 
 
-class InvokeStream(Closing):
-    """One reply as text: ``async for`` or ``for``, once. The request is made when that begins.
+class ChunkStream(Derived[Chunk]):
+    """Text of a model.
 
-    Ending the loop early, leaving a ``with`` block around it, or dropping the stream stops the
-    provider. What has been read is ``text``, also after an error; ``thinking``, ``tool_calls``,
-    ``usage``, ``finish_reason`` and the times are there as soon as they are known.
+    Unlike other streams it is closed when a read is cancelled. A reader that waits while somebody
+    else closes it gets ``StreamCancelled``.
     """
 
-    def __init__(self, asked: Asked) -> None:
-        self._asked = asked
-        self._reply = asked.reply
+    async def __anext__(self) -> Chunk:
+        try:
+            return await super().__anext__()
+        except asyncio.CancelledError:  # the loop's frames may live on in a traceback
+            await self.aclose()
+            raise
+
+    def _finish(self, error: Exception | None) -> None:
+        if self._over and isinstance(error, StreamCancelled):
+            raise error
+        super()._finish(error)
+
+
+class InvokeStream(ChunkStream):
+    """One reply as text: ``async for`` or ``for``, once. The request is sent when that begins.
+
+    Ending the loop early, leaving a ``with`` block around it, or dropping the stream stops the
+    provider. ``text`` is what has been read, also after an error; ``thinking``, ``tool_calls``,
+    ``usage``, ``finish_reason`` and the times are set as soon as they are known.
+    """
+
+    def __init__(self, call: Any) -> None:
+        super().__init__(call)
+        self._reply: Reply = call.program.reply
         self._chunks: list[Chunk] = []
-        self._stream: Stream | None = None
-        self._async_stream: AsyncStream | None = None
-        self._ended = False
+
+    def _feed(self, event: Event) -> list[Chunk]:
+        if isinstance(event, TokenEvent) and event.token:
+            chunk = Chunk(event.token)
+            self._chunks.append(chunk)
+            return [chunk]
+        if isinstance(event, LMSuperseded) and self._chunks:
+            raise ReplySuperseded(
+                f"the reply began anew ({event.reason}) after {len(self.text)} characters of it"
+            )
+        return []
+
+    def __repr__(self) -> str:
+        state = "ended" if self._over else "open" if self._reply.attempts else "not begun"
+        return f"<InvokeStream {state}, {len(self._chunks)} chunks>"
 
     # --- what is known of the reply ---------------------------------------------------------
 
@@ -98,79 +128,3 @@ class InvokeStream(Closing):
     def response(self) -> Any:
         """lm15's ``Response``, when the reply is complete."""
         return self._reply.response
-
-    # --- async ------------------------------------------------------------------------------
-
-    def __aiter__(self) -> AsyncIterator[Chunk]:
-        return self
-
-    async def __anext__(self) -> Chunk:
-        if self._ended:
-            raise StopAsyncIteration
-        stream = self._async_stream
-        if stream is None:
-            stream = self._async_stream = await self._asked.__aenter__()
-        try:
-            while True:
-                text = self._text_of(await stream.__anext__())
-                if text is not None:
-                    return text
-        except BaseException:
-            await self.aclose()
-            raise
-
-    async def aclose(self) -> None:
-        """Stop, if it has not ended."""
-        self._ended = True
-        stream, self._async_stream = self._async_stream, None
-        if stream is not None:
-            await stream.aclose()
-
-    # --- sync -------------------------------------------------------------------------------
-
-    def __iter__(self) -> Iterator[Chunk]:
-        return self
-
-    def __next__(self) -> Chunk:
-        if self._ended:
-            raise StopIteration
-        stream = self._stream or self._begun()
-        try:
-            while True:
-                text = self._text_of(next(stream))
-                if text is not None:
-                    return text
-        except BaseException:
-            self.close()
-            raise
-
-    def _begun(self) -> Stream:
-        stream = self._stream = self._asked.__enter__()
-        if self._ended:  # another thread closed it meanwhile
-            stream.close()
-        return stream
-
-    def close(self) -> None:
-        """Stop, if it has not ended. Any thread may do it: who waits gets ``StreamCancelled``."""
-        self._ended = True
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.close()
-
-    # --- both -------------------------------------------------------------------------------
-
-    def _text_of(self, event: Event) -> Chunk | None:
-        if type(event) is TokenEvent:
-            if event.token:
-                chunk = Chunk(event.token)
-                self._chunks.append(chunk)
-                return chunk
-        elif isinstance(event, LMSuperseded) and self._chunks:
-            raise ReplySuperseded(
-                f"the reply began anew ({event.reason}) after {len(self.text)} characters of it"
-            )
-        return None
-
-    def __repr__(self) -> str:
-        state = "ended" if self._ended else "open" if self._reply.attempts else "not begun"
-        return f"<InvokeStream {state}, {len(self._chunks)} chunks>"

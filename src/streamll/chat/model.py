@@ -7,28 +7,23 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-from dspy import lm15
 
+from streamll import StreamConfig, stream
 from streamll.chat.calling import Calling, Invocation
-from streamll.chat.engines import CONNECTIONS, Engines
-from streamll.chat.hooks import Hooks
 from streamll.chat.invoke_stream import InvokeStream
-from streamll.chat.pending import Asked, invoked, invoked_sync
-from streamll.chat.providers import Route, route
+from streamll.chat.providers import route
 from streamll.chat.question import Question
-from streamll.chat.runner import Answering
+from streamll.chat.runner import Hooks, ModelRunner, PendingCall
 from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import ConfigurationError
-from streamll.flow.breaker import breaker_for
 from streamll.flow.closing import Closing
-from streamll.flow.config import StreamConfig
 from streamll.flow.limits import Limits
 
 Options = dict[str, Any]
 
 
 class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model was made with; never its key."""
+    """What a model was made with, except its key."""
 
     provider: str
     model: str
@@ -38,13 +33,13 @@ class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backend(msgspec.Struct, frozen=True):
-    """``model.backend.config``: where the questions go."""
+    """``model.backend.config``, as the notebook spells it."""
 
     config: EndpointConfig
 
 
 class iModel(Closing):  # noqa: N801 - the name by which it is known
-    """A model to talk to.
+    """A model to talk to: a ``dspy.LM`` whose every question is a ``streamll.stream``.
 
     >>> model = iModel(provider="openai", model="gpt-4o-mini", temperature=0.7)
     >>> async for chunk in model.invoke_stream(messages=[{"role": "user", "content": "Hello"}]):
@@ -52,25 +47,26 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
 
     Args:
         provider: openai, anthropic, gemini, groq, openrouter, ollama, deepseek, xai; or any name
-            for a server that speaks OpenAI's chat completions at ``base_url``. It may also stand
-            in front of the model's name (``iModel(model="groq/llama-3.3-70b-versatile")``).
+            for a server that speaks OpenAI's chat completions at ``base_url``. It may also be a
+            prefix of the model's name (``iModel(model="groq/llama-3.3-70b-versatile")``).
         model: the provider's name of the model.
         endpoint: where a provider has several: ``"chat"`` or ``"responses"``.
         name: what sessions call it; default ``"provider/model"``.
-        base_url: its address, if not the provider's or the environment's (``OPENAI_BASE_URL``,
-            ``ANTHROPIC_BASE_URL``, …, as the providers' own clients read them).
-        api_key: a key, or a function that gives one; default: the provider's variable
+        base_url: its address; default: the environment's (``OPENAI_BASE_URL``,
+            ``ANTHROPIC_BASE_URL``, …, as the providers' own clients read them), then the
+            provider's.
+        api_key: a key, or a function that returns one; default: the provider's variable
             (``OPENAI_API_KEY``, …), read when the first question is asked.
-        config: retries and timeouts of every question; see ``StreamConfig``. What was read as
-            plain text cannot be taken back, so a stream is tried again only before its first.
+        config: retries and timeouts of every question; see ``StreamConfig``. Yielded text cannot
+            be taken back, so ``invoke_stream`` retries only before its first chunk.
         limits: ``Limits(max_concurrent=…, requests_per_minute=…)``, shared by all that have it.
         hooks: functions called before, after and on error.
-        sinks: hear every question, besides those of ``configure``.
+        sinks: receive the events of every question, besides the sinks of ``configure``.
         options: of every question: ``temperature``, ``max_tokens``, ``tools``, …
 
     Raises:
         ConfigurationError: an unknown provider or endpoint (the message lists those there are), or
-            an option of the wrong kind.
+            an option of the wrong type.
     """
 
     def __init__(
@@ -101,33 +97,23 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
                 raise ConfigurationError(
                     f"iModel takes {kind.__name__}(…) here, not {type(given).__name__}"
                 )
-        self._route = route(provider, endpoint, base_url)
+        way = self._route = route(provider, endpoint, base_url)
         self._has_key = bool(api_key)
-        self.name = name or f"{self._route.provider}/{model}"
+        self.name = name or f"{way.provider}/{model}"
         self.backend = Backend(
             EndpointConfig(
-                provider=self._route.provider,
+                provider=way.provider,
                 model=model,
-                endpoint=self._route.endpoint,
-                base_url=self._route.base_url,
+                endpoint=way.endpoint,
+                base_url=way.base_url,
                 options=options,
             )
         )
         self.config = config or StreamConfig()
         self.limits = limits
-        self.hooks = hooks or Hooks()
         self.sinks = checked_sinks(sinks)
-        self._engines = Engines(_router_config(self._route, api_key))
-        self._answering = Answering(
-            self._route.provider,
-            self._route.door,
-            self._engines,
-            self.hooks,
-            priced=self._route.definition is None and not self._route.is_local,
-        )
-        self._breaker = breaker_for(
-            (self._route.door, self._route.base_url, hash(api_key)), self.name
-        )
+        self.hooks = hooks or Hooks()
+        self._runner = ModelRunner(lambda: way.lm(model, api_key), self.hooks)
 
     # --- asking -----------------------------------------------------------------------------
 
@@ -149,7 +135,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         chosen = config or self.config
         if chosen.on_partial == "restart":  # text that was read cannot be taken back
             chosen = replace(chosen, on_partial="fail")
-        return InvokeStream(self._asked(messages, model, options, chosen, sinks))
+        return InvokeStream(self._call(messages, model, options, chosen, sinks))
 
     def events(
         self,
@@ -159,13 +145,13 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         config: StreamConfig | None = None,
         sinks: Iterable[Receiver] = (),
         **options: Any,
-    ) -> Asked:
+    ) -> Any:
         """The reply as events: ``with model.events(…) as events:``, or ``async with``.
 
-        A stream like any other of ``streamll.stream``; its ``result()`` is the ``Reply``. Here an
-        attempt that is lost in the middle can be superseded, which plain text cannot tell.
+        A ``streamll.stream`` like any other; its ``result()`` is the ``Reply``. Unlike plain
+        text it can supersede an attempt that fails in the middle.
         """
-        return self._asked(messages, model, options, config or self.config, sinks)
+        return self._call(messages, model, options, config or self.config, sinks)
 
     def invoke(
         self,
@@ -178,11 +164,11 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
     ) -> Invocation:
         """``await`` it for a ``Calling``: ``.execution.response.data`` is the text.
 
-        What the provider refuses or the network loses does not raise here: it is
-        ``.execution.error``, and ``.text`` raises it.
+        Errors of the provider and the network are not raised here: they are in
+        ``.execution.error``, and ``.text`` raises them.
         """
-        asked = self._asked(messages, model, options, config or self.config, sinks)
-        return Invocation(asked.calling, lambda: invoked(asked))
+        chosen = config or self.config
+        return Invocation(Calling(self._call(messages, model, options, chosen, sinks, fields=None)))
 
     def invoke_sync(
         self,
@@ -194,52 +180,41 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         **options: Any,
     ) -> Calling:
         """The same, waiting for it in this thread."""
-        return invoked_sync(self._asked(messages, model, options, config or self.config, sinks))
+        chosen = config or self.config
+        return Calling(self._call(messages, model, options, chosen, sinks, fields=None)).run_sync()
 
-    def _asked(
+    def _call(
         self,
         messages: Any,
         model: str | None,
         options: Options,
         config: StreamConfig,
         sinks: Iterable[Receiver],
-    ) -> Asked:
+        *,
+        fields: str | None = "*",
+    ) -> Any:
+        """The call of a stream whose program asks this question."""
         self._route.check_key(given=self._has_key)
         own = self.backend.config
         question = Question(model or own.model, messages, {**own.options, **options})
-        question.request(self._route.door)  # what cannot be sent is said here
+        question.request(question.model)  # raises what is wrong with it before anything is sent
         if config.limits is None:
             config = replace(config, limits=self.limits)
-        return Asked(
-            self._answering,
-            question,
-            config,
-            (*self.sinks, *checked_sinks(sinks)),
-            name=self.name,
-            breaker=self._breaker if config.breaker is True else config.breaker,
-        )
+        pending = PendingCall(self._runner, question, self.name)
+        receivers = (*self.sinks, *checked_sinks(sinks), pending.reply)
+        return stream(pending, fields=fields, config=config, sinks=receivers, keep_text=False)()
 
     # --- closing ----------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close idle connections that threads have used. The model may be used again."""
-        self._engines.close()
+        """Close the idle connections of threads. The model may be used again."""
+        self._runner.close()
 
     async def aclose(self) -> None:
         """Close those, and the ones of this event loop."""
-        await self._engines.aclose()
+        await self._runner.aclose()
 
     def __repr__(self) -> str:
         config = self.backend.config
         at = f", base_url={config.base_url!r}" if config.base_url else ""
         return f"iModel(provider={config.provider!r}, model={config.model!r}{at})"
-
-
-def _router_config(way: Route, api_key: Any) -> lm15.RouterConfig:
-    key = way.key(api_key)
-    return lm15.RouterConfig(
-        api_keys={way.door: key} if key else None,
-        base_urls={way.door: way.base_url} if way.base_url else None,
-        max_connections=CONNECTIONS,
-        providers=(way.definition,) if way.definition is not None else (),
-    )

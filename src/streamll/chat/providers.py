@@ -1,169 +1,207 @@
-"""Where a model is served: provider and endpoint names, addresses and keys from the environment.
+"""Providers: their endpoints, and addresses and keys from the environment.
 
-The providers themselves (wires, quirks, credentials) are lm15's. This says which of them a name
-means, and reads the same variables as the providers' own clients.
-
-It opens no connection, and neither prints nor keeps a key from the environment.
+The wires themselves are lm15's, behind ``dspy.LM``. This module maps the names people use to
+DSPy's and reads the environment variables that the providers' own clients read. It opens no
+connection, and neither prints nor keeps a key from the environment.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
+import dspy
 import msgspec
 from dspy import lm15
 
 from streamll.core.errors import ConfigurationError, MissingKeyError
 
 
-class Place(msgspec.Struct, frozen=True):
-    """What a provider's own client knows of it."""
+class ProviderInfo(msgspec.Struct, frozen=True):
+    """What a provider's own client knows about it."""
 
-    endpoints: Mapping[str, str]  # endpoint → lm15's provider; the first is the default
-    keys: tuple[str, ...] = ()  # variables that hold a key
-    addresses: tuple[str, ...] = ()  # variables that hold a base URL
-    suffix: str = ""  # what that client adds to its base URL and lm15 expects in it
-    port: int | None = None  # where that client looks on a host that is named without one
+    endpoints: Mapping[str, str]  # endpoint → model_type of dspy.LM; the first is the default
+    key_variables: tuple[str, ...] = ()
+    address_variables: tuple[str, ...] = ()
+    path: str = ""  # what that client appends to its base URL, and lm15 expects in it
+    port: int | None = None  # for a host that is given without one
 
 
-_CHAT = ("chat", "chat/completions")
-_OPENAI = dict.fromkeys(_CHAT, "openai-chat") | {"responses": "openai"}
+_CHAT = dict.fromkeys(("chat", "chat/completions"), "chat")
 
-PLACES: Mapping[str, Place] = {
-    "openai": Place(_OPENAI, ("OPENAI_API_KEY",), ("OPENAI_BASE_URL", "OPENAI_API_BASE")),
-    "anthropic": Place(
-        {"messages": "anthropic"}, ("ANTHROPIC_API_KEY",), ("ANTHROPIC_BASE_URL",), "/v1"
+PROVIDERS: Mapping[str, ProviderInfo] = {
+    "openai": ProviderInfo(
+        _CHAT | {"responses": "responses"},
+        ("OPENAI_API_KEY",),
+        ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
     ),
-    "gemini": Place(
-        {"generate_content": "gemini", "chat": "gemini"},
+    "anthropic": ProviderInfo(
+        {"messages": "chat"}, ("ANTHROPIC_API_KEY",), ("ANTHROPIC_BASE_URL",), "/v1"
+    ),
+    "gemini": ProviderInfo(
+        {"generate_content": "chat", "chat": "chat"},
         ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
         ("GOOGLE_GEMINI_BASE_URL", "GEMINI_BASE_URL"),
         "/v1beta",
     ),
-    "groq": Place(
-        dict.fromkeys(_CHAT, "groq"), ("GROQ_API_KEY",), ("GROQ_BASE_URL",), "/openai/v1"
-    ),
-    "openrouter": Place(
-        dict.fromkeys(_CHAT, "openrouter"), ("OPENROUTER_API_KEY",), ("OPENROUTER_BASE_URL",)
-    ),
-    "ollama": Place(
-        dict.fromkeys(_CHAT, "ollama"), (), ("OLLAMA_BASE_URL", "OLLAMA_HOST"), "/v1", 11434
-    ),
-    "deepseek": Place(
-        dict.fromkeys(_CHAT, "deepseek"), ("DEEPSEEK_API_KEY",), ("DEEPSEEK_BASE_URL",)
-    ),
-    "xai": Place(dict.fromkeys(_CHAT, "xai"), ("XAI_API_KEY",), ("XAI_BASE_URL",)),
+    "groq": ProviderInfo(_CHAT, ("GROQ_API_KEY",), ("GROQ_BASE_URL",), "/openai/v1"),
+    "openrouter": ProviderInfo(_CHAT, ("OPENROUTER_API_KEY",), ("OPENROUTER_BASE_URL",)),
+    "ollama": ProviderInfo(_CHAT, (), ("OLLAMA_BASE_URL", "OLLAMA_HOST"), "/v1", 11434),
+    "deepseek": ProviderInfo(_CHAT, ("DEEPSEEK_API_KEY",), ("DEEPSEEK_BASE_URL",)),
+    "xai": ProviderInfo(_CHAT, ("XAI_API_KEY",), ("XAI_BASE_URL",)),
 }
 ALIASES = {"google": "gemini", "claude": "anthropic", "gpt": "openai"}
-OWN = "openai-compatible"
-"""The provider of a server of one's own: it speaks OpenAI's chat completions at ``base_url``."""
 NO_KEY = "none"
-"""What is sent as a key to a server on this machine, which rarely asks for one."""
+"""Sent as the key to a server that needs none, because lm15 wants one."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One model's way: lm15's provider, the address, and where its key comes from."""
+    """Where one model's requests go, and which variables may hold its key."""
 
     provider: str
     endpoint: str
-    door: str
-    """lm15's name of the provider."""
-    base_url: str | None = None
-    keys: tuple[str, ...] = ()
-    definition: Any = None
-    """lm15's definition of a provider that only the caller knows."""
+    model_type: str
+    base_url: str | None
+    key_variables: tuple[str, ...]
+    declared: bool = False
+    """A server of the caller's own, which DSPy has to be told about."""
 
     def check_key(self, *, given: bool) -> None:
-        """Raise ``MissingKeyError`` where a request could only be refused."""
-        if given or not self.keys or self.is_local:
-            return
-        if not any(os.environ.get(name) for name in self.keys):
-            raise MissingKeyError(self.provider, self.keys)
+        """Raise ``MissingKeyError`` where the provider would only refuse the request."""
+        needed = self.key_variables and not given and not self.is_local
+        if needed and not self._key_in_environment():
+            raise MissingKeyError(self.provider, self.key_variables)
 
     @property
     def is_local(self) -> bool:
         host = urlsplit(self.base_url or "").hostname or ""
         return host in {"localhost", "::1"} or host.startswith("127.")
 
-    def key(self, api_key: Any) -> Any:
-        """What lm15 is given as a key; ``None`` lets it look into the environment."""
-        if api_key:
-            return api_key
-        if any(os.environ.get(name) for name in self.keys):
-            if self.definition is None:
-                return None
-            return next(value for name in self.keys if (value := os.environ.get(name)))
-        return NO_KEY if self.is_local or self.definition is not None else None
+    def lm(self, model: str, api_key: Any = None) -> dspy.LM:
+        """A ``dspy.LM`` for ``model`` on DSPy's native engine, without cache or own retries.
+
+        Without ``api_key`` lm15 reads the environment when the first request is made.
+        """
+        if not api_key and self.is_local and not self._key_in_environment():
+            api_key = NO_KEY
+        options = {"api_key": api_key, "api_base": self.base_url}
+        options = {name: value for name, value in options.items() if value}
+        make = _declared_lm if self.declared else dspy.LM
+        return make(
+            f"{self.provider}/{model}",
+            model_type=self.model_type,
+            engine="lm15",
+            cache=False,
+            num_retries=0,
+            **options,
+        )
+
+    def _key_in_environment(self) -> bool:
+        return any(os.environ.get(name) for name in self.key_variables)
 
 
 def route(provider: str, endpoint: str | None = None, base_url: str | None = None) -> Route:
-    """The way to ``provider``'s ``endpoint``; an address in the environment counts if none is given.
+    """The route to ``provider``'s ``endpoint``; without ``base_url`` the environment's address.
 
     Raises:
         ConfigurationError: no such provider or endpoint; the message lists those there are.
     """
     name = ALIASES.get(provider.lower(), provider.lower().replace("_", "-"))
-    place = PLACES.get(name)
-    if place is None:
-        return _own(provider, name, endpoint, base_url)
-    ending = endpoint.strip("/").removeprefix("v1/") if endpoint else next(iter(place.endpoints))
-    door = place.endpoints.get(ending)
-    if door is None:
+    info = PROVIDERS.get(name)
+    if info is None:
+        return _own_server(provider, name, endpoint, base_url)
+    ending = endpoint.strip("/").removeprefix("v1/") if endpoint else next(iter(info.endpoints))
+    model_type = info.endpoints.get(ending)
+    if model_type is None:
         raise ConfigurationError(
-            f"{name} has no endpoint {endpoint!r}; it has {', '.join(place.endpoints)}"
+            f"{name} has no endpoint {endpoint!r}; it has {', '.join(info.endpoints)}"
         )
     return Route(
         provider=name,
         endpoint=ending,
-        door=door,
-        base_url=_address(place, base_url),
-        keys=place.keys,
+        model_type=model_type,
+        base_url=_address(info, base_url),
+        key_variables=info.key_variables,
     )
 
 
-def _address(place: Place, given: str | None) -> str | None:
-    """``given``, or the address in the environment, as lm15 expects it."""
+def _address(info: ProviderInfo, given: str | None) -> str | None:
+    """``given`` or the environment's address, in the form that lm15 expects."""
     address = given or next(
-        (value for name in place.addresses if (value := os.environ.get(name))), None
+        (value for name in info.address_variables if (value := os.environ.get(name))), None
     )
     if address is None:
         return None
     address = address.strip().rstrip("/")
     if "//" not in address:  # OLLAMA_HOST is a host, with or without its port
         address = f"http://{address}"
-        if place.port is not None and urlsplit(address).port is None:
-            address = f"{address}:{place.port}"
-    return address if address.endswith(place.suffix) else address + place.suffix
+        if info.port is not None and urlsplit(address).port is None:
+            address = f"{address}:{info.port}"
+    return address if address.endswith(info.path) else address + info.path
 
 
-def _own(given: str, name: str, endpoint: str | None, base_url: str | None) -> Route:
+def _own_server(given: str, name: str, endpoint: str | None, base_url: str | None) -> Route:
     if base_url is None:
-        close = get_close_matches(name, [*PLACES, OWN], n=1)
+        close = get_close_matches(name, PROVIDERS, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ConfigurationError(
-            f"{given!r} is no provider known here ({', '.join(PLACES)}); for a server that speaks "
-            f"OpenAI's chat completions pass its base_url.{hint}"
+            f"{given!r} is no provider known here ({', '.join(PROVIDERS)}); for a server that "
+            f"speaks OpenAI's chat completions pass its base_url.{hint}"
         )
     if endpoint is not None and endpoint.strip("/") not in _CHAT:
         raise ConfigurationError(f"{given!r} is asked for chat completions, not {endpoint!r}")
-    keys = (f"{name.upper().replace('-', '_')}_API_KEY",)
-    access = lm15.AccessPolicy(
-        provider=f"own-{name}",
-        supports=lm15.EndpointSupport(complete=True, stream=True),
-        auth_modes=("bearer",),
-        env_keys=keys,
-        base_url=base_url.rstrip("/"),
-    )
-    definition = lm15.ProviderDefinition.chat(access, compat=lm15.OpenAIChatCompat())
     return Route(
         provider=name,
         endpoint="chat",
-        door=definition.id,
+        model_type="chat",
         base_url=base_url.rstrip("/"),
-        keys=keys,
-        definition=definition,
+        key_variables=_own_key(name),
+        declared=True,
     )
+
+
+_declaring = threading.Lock()
+
+
+def _declared_lm(model: str, *, api_base: str, **options: Any) -> dspy.LM:
+    """A ``dspy.LM`` for a provider that neither lm15 nor DSPy knows.
+
+    An LM keeps the providers that are registered when it is made. This one is registered for
+    just that moment, so that the process's own registrations stay as they are.
+    """
+    name, _, rest = model.partition("/")
+    with _declaring:
+        for provider in (name, f"own-{name}"):  # the name itself may be taken
+            if not _registered(provider, name, api_base):
+                continue
+            try:
+                return dspy.LM(f"{provider}/{rest}", api_base=api_base, **options)
+            finally:
+                lm15.unregister_provider(provider)
+    raise ConfigurationError(f"{name!r} cannot be the name of a provider")
+
+
+def _registered(provider: str, name: str, base_url: str) -> bool:
+    """Register a provider of OpenAI's chat completions; false if its name is taken."""
+    if any(provider == other.id for other in lm15.registered_providers()):
+        return False
+    access = lm15.AccessPolicy(
+        provider=provider,
+        supports=lm15.EndpointSupport(complete=True, stream=True),
+        auth_modes=("bearer",),
+        env_keys=_own_key(name),
+        base_url=base_url,
+    )
+    try:
+        lm15.register_provider(lm15.ProviderDefinition.chat(access, compat=lm15.OpenAIChatCompat()))
+    except (ValueError, lm15.LM15Error):
+        return False
+    return True
+
+
+def _own_key(name: str) -> tuple[str, ...]:
+    return (f"{name.upper().replace('-', '_')}_API_KEY",)

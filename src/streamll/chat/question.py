@@ -1,4 +1,4 @@
-"""One question to a model, in the terms of its caller, and as lm15's ``Request``."""
+"""One question to a model: as its caller puts it, and as lm15's ``Request``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ CLIENT_OPTIONS = frozenset(
 
 
 class Question:
-    """What is asked: ``messages`` and ``options``; a ``before`` hook may change both.
+    """``messages`` and ``options`` of one question; a ``before`` hook may change both.
 
-    ``messages`` are dictionaries as chat completions have them. ``state`` is the hooks' own.
+    ``messages`` are dictionaries as chat completions have them. ``state`` is for the hooks'
+    own use.
     """
 
     def __init__(self, model: str, messages: Any, options: Mapping[str, Any]) -> None:
@@ -29,27 +30,20 @@ class Question:
             raise ConfigurationError(
                 f"{name} belongs to the model, not to one question: iModel(…, {name}=…)"
             )
-        self.options.pop("stream", None)  # what is called decides that
+        self.options.pop("stream", None)  # the method that is called decides that
 
-    def request(self, door: str) -> lm15.Request:
-        """As lm15 sends it.
+    def request(self, model: str) -> lm15.Request:
+        """The request to ``model``, as ``dspy.LM`` takes it.
 
         Raises:
             ConfigurationError: a message or option that makes no sense.
             UnsupportedFeatureError: lm15's, for what no request can carry; names it.
         """
-        body = {"model": self.model, "messages": self.messages, **self.options}
+        body = {**self.options, "model": model, "messages": self.messages}
         try:
-            request = lm15.request_from_openai_chat(body)
+            return lm15.request_from_openai_chat(body)
         except (ValueError, TypeError) as error:
             raise ConfigurationError(f"this cannot be sent: {error}") from error
-        return lm15.Request(
-            model=f"{door}:{self.model}",
-            messages=request.messages,
-            system=request.system,
-            tools=request.tools,
-            config=request.config,
-        )
 
 
 def as_messages(messages: Any) -> list[dict[str, Any]]:

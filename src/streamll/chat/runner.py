@@ -1,116 +1,162 @@
-"""From a question to its reply, with everything around it: hooks, attempts, limits, events.
+"""One question's way through a model: hooks, the call of its ``dspy.LM``, the reply.
 
-Runs inside the scope of a stream, whose ``StreamConfig`` governs the attempts (``capture.govern``)
-and whose reader hears the events. What DSPy's callbacks tell of a ``dspy.LM``'s call is told
-here, because DSPy knows nothing of this one.
+``PendingCall`` is the program of the ``streamll.stream`` that every question is: the stream's
+config governs attempts, timeouts and limits, and its sinks receive the events.
 """
 
 from __future__ import annotations
 
-import asyncio
+import inspect
+import logging
+import threading
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
-from streamll.capture.hooks.callbacks import CALLBACK
-from streamll.capture.inside_dspy import ACTIVE_CALL_ID
-from streamll.capture.policy.call import CallPolicy, SupervisedCall
-from streamll.capture.reply.lm_call import LMCall
-from streamll.capture.run.scope import current_scope
-from streamll.chat.engines import Engines
-from streamll.chat.hooks import Hooks, complain
+import dspy
+import msgspec
+from dspy import lm15
+
 from streamll.chat.question import Question
-from streamll.chat.reply import Listening, Reply
-from streamll.chat.waits import Waits
-from streamll.core.errors import CircuitOpen, Unwind
-from streamll.flow.breaker import CircuitBreaker
+from streamll.chat.reply import Reply
+from streamll.core.errors import CircuitOpen, ConfigurationError
 
-LEFT = (Unwind, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
-"""What ends a question without an error of its own."""
+logger = logging.getLogger("streamll")
+
+CONNECTIONS_PER_LM = 100
+"""What DSPy's native engine opens at most; a further request waits for one to be free."""
 
 
-class Answering:
-    """How one model answers. ``answer`` may be under way any number of times."""
+class Hooks(msgspec.Struct, frozen=True, kw_only=True):
+    """Functions of the caller's own, called once per question, streamed or not; also ``async``.
 
-    def __init__(
-        self,
-        name: str,
-        door: str,
-        engines: Engines,
-        hooks: Hooks,
-        *,
-        priced: bool,
-    ) -> None:
-        self.name = name
-        self.door = door
-        self.engines = engines
+    ``before(question)`` may change the question, and prevents it by raising. ``after(question,
+    reply)`` and ``on_error(question, error)`` run at its end; what they raise is logged and does
+    not reach the caller.
+    """
+
+    before: Callable[[Question], Any] | None = None
+    after: Callable[[Question, Reply], Any] | None = None
+    on_error: Callable[[Question, BaseException], Any] | None = None
+
+
+class PendingCall:
+    """One question, called from a thread or awaited on an event loop; fills ``reply``.
+
+    It holds no reference to the stream that runs it, so that dropping that stream stops it.
+    """
+
+    def __init__(self, runner: ModelRunner, question: Question, name: str) -> None:
+        self.__name__ = name
+        self.question = question
+        self.reply = Reply()
+        self._runner = runner
+
+    def __call__(self) -> Reply:
+        """Ask.
+
+        Raises:
+            LM15Error: what the provider or the connection failed with.
+            CircuitOpen: the provider is not asked for the time being.
+            Exception: what a ``before`` hook raises.
+        """
+        asking = self._runner.ask(self.question, self.reply, blocking=True)
+        try:
+            asking.send(None)
+        except StopIteration:
+            return self.reply
+        raise RuntimeError("a blocking question suspended")
+
+    async def acall(self) -> Reply:
+        """The same on an event loop."""
+        await self._runner.ask(self.question, self.reply, blocking=False)
+        return self.reply
+
+
+class ModelRunner:
+    """The LMs of one model, and the hooks around each call. Safe to use from any thread."""
+
+    def __init__(self, make_lm: Callable[[], dspy.LM], hooks: Hooks) -> None:
         self.hooks = hooks
-        self.priced = priced
-        """Whether the provider's public prices are those of this model."""
+        self.lms = [make_lm()]
+        self._make_lm = make_lm
+        self._in_use = [0]
+        self._lock = threading.Lock()
 
-    async def answer(
-        self, question: Question, reply: Reply, breaker: CircuitBreaker | None, waits: Waits
-    ) -> Reply:
-        """Fill ``reply``. Raises lm15's errors, ``CircuitOpen``, or what a ``before`` hook raises."""
+    async def ask(self, question: Question, reply: Reply, *, blocking: bool) -> None:
+        """Fill ``reply``. Never suspends if ``blocking``."""
+        hooks = self.hooks
         try:
-            await waits.hook(self.hooks.before, question)
-            request = question.request(self.door)
-            with lm_call(f"{self.name}/{question.model}", question) as call:
-                governed = SupervisedCall(_governor(call), Listening(reply, call), breaker)
-                response = await waits.complete(self.engines, governed, request)
-                reply.complete(response)
-                cost = (
-                    await waits.cost(response, self.door, question.model) if self.priced else None
-                )
-                call.result = accounts(response.usage, cost)
-        except BaseException as error:
-            reply.ended = time.monotonic()
-            if not isinstance(error, LEFT):
-                await self._tell(self.hooks.on_error, waits, question, error)
-            if isinstance(error.__cause__, CircuitOpen):
-                raise error.__cause__ from None
+            await _call(hooks.before, question, blocking=blocking)
+            reply.complete(await self._response(question, blocking=blocking))
+        except Exception as error:
+            await _call_quietly(hooks.on_error, question, error, blocking=blocking)
             raise
-        reply.ended = time.monotonic()
-        await self._tell(self.hooks.after, waits, question, reply)
-        return reply
+        finally:
+            reply.ended = time.monotonic()
+        await _call_quietly(hooks.after, question, reply, blocking=blocking)
 
-    async def _tell(self, hook: Any, waits: Waits, *arguments: Any) -> None:
+    async def _response(self, question: Question, *, blocking: bool) -> lm15.Response:
+        # DSPy's history would keep every message; with its ``send_stream`` the reply would also
+        # go into the output of a ``dspy.streamify`` around the caller.
+        with self._free_lm() as free, dspy.context(disable_history=True, send_stream=None):
+            provider, _, model = free.model.partition("/")
+            other = model != question.model
+            lm = free.copy(model=f"{provider}/{question.model}") if other else free
+            request = question.request(lm.model)
+            try:
+                return lm(request=request) if blocking else await lm.acall(request=request)
+            except dspy.LMError as error:
+                cause = _cause(error)
+        raise cause
+
+    @contextmanager
+    def _free_lm(self) -> Iterator[dspy.LM]:
+        """An LM with a free connection; a new one if all connections are in use."""
+        with self._lock:
+            free = (i for i, used in enumerate(self._in_use) if used < CONNECTIONS_PER_LM)
+            index = next(free, len(self.lms))
+            if index == len(self.lms):
+                self.lms.append(self._make_lm())
+                self._in_use.append(0)
+            self._in_use[index] += 1
         try:
-            await waits.hook(hook, *arguments)
-        except Exception as error:  # noqa: BLE001 - the question's own outcome stands
-            complain(hook, error)
+            yield self.lms[index]
+        finally:
+            with self._lock:
+                self._in_use[index] -= 1
+
+    def close(self) -> None:
+        """Close the idle connections of threads."""
+        for lm in self.lms:
+            lm.close()
+
+    async def aclose(self) -> None:
+        """Close those, and the ones of this event loop."""
+        for lm in self.lms:
+            await lm.aclose()
 
 
-def _governor(call: LMCall) -> CallPolicy:
-    governor = call.scope.governor
-    assert governor is not None, "every question is asked inside a stream with a config"
-    return governor
+def _cause(error: dspy.LMError) -> BaseException:
+    """What DSPy's error stands for: lm15's, or the open breaker that kept the request back."""
+    cause = error.__cause__ or error
+    return cause.__cause__ if isinstance(cause.__cause__, CircuitOpen) else cause
 
 
-@contextmanager
-def lm_call(model: str, question: Question) -> Iterator[LMCall]:
-    """An LM call that DSPy knows nothing of, in the current scope."""
-    scope = current_scope()
-    assert scope is not None
-    call_id = uuid.uuid4().hex
-    CALLBACK.on_lm_start(call_id, SimpleNamespace(model=model), {"prompt": question.messages})
-    call: LMCall = scope.run.frames[call_id].lm_calls[0]
-    token = ACTIVE_CALL_ID.set(call_id)
-    error: BaseException | None = None
+async def _call(hook: Callable[..., Any] | None, *arguments: Any, blocking: bool) -> None:
+    result = hook(*arguments) if hook is not None else None
+    if inspect.isawaitable(result):
+        if blocking:
+            if inspect.iscoroutine(result):
+                result.close()
+            raise ConfigurationError("an async hook needs the async form of the call")
+        await result
+
+
+async def _call_quietly(hook: Callable[..., Any] | None, *arguments: Any, blocking: bool) -> None:
+    """The same; an exception is logged, since the question has its own outcome already."""
     try:
-        yield call
-    except BaseException as raised:
-        error = raised
-        raise
-    finally:
-        ACTIVE_CALL_ID.reset(token)
-        CALLBACK.on_lm_end(call_id, None, error)
-
-
-def accounts(usage: Any, cost: float | None) -> Any:
-    """Usage and cost as DSPy's results have them, for ``lm.end``."""
-    counted = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens}
-    return SimpleNamespace(usage=counted, cost=cost, cache_hit=False)
+        await _call(hook, *arguments, blocking=blocking)
+    except Exception:
+        logger.exception("the hook %s raised", getattr(hook, "__name__", hook))

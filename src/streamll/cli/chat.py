@@ -8,11 +8,12 @@ import sys
 import threading
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from streamll.cli.models import AUTO, PRACTICE
-from streamll.cli.problem import Problem, in_one_line
-from streamll.cli.talking import model_to_talk_to
+import typer
+
+from streamll.cli.command import BaseURL, Pace, Problem, in_one_line
+from streamll.cli.models import AUTO, PACE_S, PRACTICE, chat_model
 from streamll.cli.typing_out import LEAST_WIDTH, TypingOut
 from streamll.core.errors import StreamllError
 from streamll.core.events import Event, LMWaiting
@@ -21,9 +22,8 @@ from streamll.terminal.text import amount, clean, head, one_line, seconds
 from streamll.terminal.wrap import fold
 
 if TYPE_CHECKING:
-    from streamll.chat.branch import Branch
     from streamll.chat.model import iModel
-    from streamll.chat.session import Session
+    from streamll.chat.session import Branch, Session
     from streamll.chat.turns import TurnStream
 
 MAIN = "main"
@@ -31,36 +31,59 @@ INDENT = "  "
 NEWLINE = "\n"
 FENCE = '"""'
 HELP = f"""\
-{FENCE} begins and ends a message of several lines; so does \\ at the end of a line.
-Ctrl-C stops a reply and keeps what there is of it; Ctrl-D leaves.
+{FENCE} begins and ends a message of several lines; \\ at the end of a line continues it.
+Ctrl-C stops a reply and keeps the partial text; Ctrl-D quits.
 
-/history        what was said on this branch
-/fork [NAME]    go on from here on a new branch
-/branch [NAME]  the branches, or change to one
-/new [NAME]     an empty branch
-/save FILE      save the conversation (read it again with --session FILE)
-/quit           leave"""
+/history        show this branch's messages
+/fork [NAME]    continue from here on a new branch
+/branch [NAME]  list the branches, or switch to one
+/new [NAME]     start an empty branch
+/save FILE      save the conversation (load it with --session FILE)
+/quit           quit"""
 
 
-def run_chat(
-    name: str | None, base_url: str | None, system: str | None, file: Path | None, pace: float
+def chat(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="provider/model, e.g. openai/gpt-4o-mini, or practice. Default: the provider "
+            "whose key is in the environment, else a practice model on this machine.",
+        ),
+    ] = None,
+    base_url: BaseURL = None,
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="How the model is to behave.")
+    ] = None,
+    session: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", dir_okay=False, help="Go on where this file ends, and keep it so."
+        ),
+    ] = None,
+    pace: Pace = PACE_S,
 ) -> None:
-    """Talk until the user leaves."""
-    with model_to_talk_to(name or AUTO, base_url, pace) as model:
-        session = _session(file, system)
-        screen = Screen()
-        if model.name == PRACTICE and name is None:
-            screen.say(
-                "No key in the environment, so a practice model on this machine answers; "
-                "streamll chat --model openai/gpt-4o-mini asks a real one.",
-                "dim",
-            )
-        conversation = Conversation(model, session, screen, file)
-        screen.say(f"{clean(model.name)} · /help shows the commands, Ctrl-D leaves", "dim")
-        try:
-            conversation.run()
-        finally:
-            model.close()
+    """Talk with a model."""
+    with chat_model(model or AUTO, base_url, pace) as imodel:
+        _converse(imodel, session, system, is_default=model is None)
+
+
+def _converse(model: iModel, file: Path | None, system: str | None, *, is_default: bool) -> None:
+    """Converse until the user quits."""
+    session = _session(file, system)
+    screen = Screen()
+    if model.name == PRACTICE and is_default:
+        screen.say(
+            "No key in the environment, so a practice model on this machine answers; "
+            "streamll chat --model openai/gpt-4o-mini asks a real one.",
+            "dim",
+        )
+    conversation = Conversation(model, session, screen, file)
+    screen.say(f"{clean(model.name)} · /help lists the commands, Ctrl-D quits", "dim")
+    try:
+        conversation.run()
+    finally:
+        model.close()
 
 
 def _session(file: Path | None, system: str | None) -> Session:
@@ -78,14 +101,14 @@ def _session(file: Path | None, system: str | None) -> Session:
 
 
 class Screen:
-    """The terminal; where it is none, plain text without colours or prompts."""
+    """The terminal; plain text without colours and prompts if stdout is not one."""
 
     STYLES = {"dim": "2", "user": "1;36", "error": "31", "note": "33"}  # noqa: RUF012
 
     def __init__(self) -> None:
         self.interactive = sys.stdin.isatty() and sys.stdout.isatty()
-        self.obeys = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-        self.coloured = self.obeys and not os.environ.get("NO_COLOR")
+        self.has_control = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self.coloured = self.has_control and not os.environ.get("NO_COLOR")
         self._output = Output()
         if self.interactive:
             with contextlib.suppress(ImportError):
@@ -95,7 +118,7 @@ class Screen:
         self._output.write(text)
 
     def say(self, text: str, style: str | None = None) -> None:
-        """Lines of our own, wrapped; what a model or file says in them is made harmless before."""
+        """Write lines of our own, wrapped. Text from models and files must be cleaned before."""
         width = self.width()
         if width is None:
             self.write(f"{text}\n")
@@ -111,37 +134,34 @@ class Screen:
         return f"\x1b[{self.STYLES[style]}m{text}\x1b[0m"
 
     def width(self) -> int | None:
-        """Where to wrap; ``None`` where a line stays a line."""
-        return get_terminal_size().columns if self.obeys else None
+        """Columns to wrap at; ``None``: do not wrap."""
+        return get_terminal_size().columns if self.has_control else None
 
     def ask(self, sign: str) -> str:
         """One line from the user. Raises ``EOFError`` and ``KeyboardInterrupt``."""
         if not self.interactive:
-            return _without_end(sys.stdin.readline())
+            line = sys.stdin.readline()
+            if not line:
+                raise EOFError
+            return line.removesuffix("\n")
         prompt = f"{sign} "
         if self.coloured:  # readline must not count what takes no room
             prompt = f"\x01\x1b[{self.STYLES['user']}m\x02{sign}\x01\x1b[0m\x02 "
         return input(prompt)
 
 
-def _without_end(line: str) -> str:
-    if not line:
-        raise EOFError
-    return line.removesuffix("\n")
+class WaitingLine:
+    """A line that says a reply is on its way; ``end`` erases it before the first chunk.
 
-
-class Waiting:
-    """A sign that a reply is on its way, until the first of it is to be written.
-
-    Hears the run's events, to say why it takes longer. That happens on the reply's own thread.
+    As a sink of the reply's run it shows retries. ``put`` is called on the run's thread.
     """
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
         self._lock = threading.Lock()
-        self._over = not (screen.interactive and screen.obeys)
+        self._ended = not (screen.interactive and screen.has_control)
 
-    def __enter__(self) -> Waiting:  # noqa: PYI034 - Self needs Python 3.11
+    def __enter__(self) -> WaitingLine:  # noqa: PYI034 - Self needs Python 3.11
         self._show("…")
         return self
 
@@ -150,18 +170,18 @@ class Waiting:
 
     def put(self, event: Event) -> None:
         if isinstance(event, LMWaiting) and event.reason == "retry" and event.delay is not None:
-            self._show(f"… trying again in {seconds(event.delay)}")
+            self._show(f"… retrying in {seconds(event.delay)}")
 
     def end(self) -> None:
-        if self._over:
+        if self._ended:
             return
         with self._lock:
-            self._over = True
+            self._ended = True
             self._screen.write("\r\x1b[K")
 
     def _show(self, text: str) -> None:
         with self._lock:
-            if not self._over:
+            if not self._ended:
                 line = head(f"{INDENT}{text}", max(LEAST_WIDTH, (self._screen.width() or 80) - 1))
                 self._screen.write(f"\r\x1b[K{self._screen.styled(line, 'dim')}")
 
@@ -177,7 +197,7 @@ class Conversation:
         self.branch = session.branch(MAIN)
 
     def run(self) -> None:
-        """Until the user leaves."""
+        """Read and answer until the user quits."""
         while True:
             try:
                 text = self._read()
@@ -185,7 +205,7 @@ class Conversation:
                 if self.screen.interactive:
                     self.screen.write("\n")
                 return
-            except KeyboardInterrupt:  # at the prompt: forget the line
+            except KeyboardInterrupt:  # at the prompt: discard the line
                 self.screen.write("\n")
                 continue
             if text.startswith("/") and "\n" not in text:
@@ -195,7 +215,7 @@ class Conversation:
                 self._turn(text)
 
     def _read(self) -> str:
-        """A message, of one line or several."""
+        """Read a message of one or several lines."""
         if self.screen.interactive:
             self.screen.write("\n")
         line = self.screen.ask("›")
@@ -217,7 +237,7 @@ class Conversation:
         from streamll.chat.turns import communicate_stream
 
         screen = self.screen
-        waiting = Waiting(screen)
+        waiting = WaitingLine(screen)
         turn = communicate_stream(
             self.session,
             self.branch,
@@ -233,17 +253,17 @@ class Conversation:
                     waiting.end()
                     written.add(chunk)
         except KeyboardInterrupt:
-            ending = self._say_ending(written, "stopped; what there is of it is kept", "note")
-        except Exception as error:  # noqa: BLE001 - the conversation goes on
+            ending = self._interrupted(written, "stopped; the partial reply is kept", "note")
+        except Exception as error:  # noqa: BLE001 - the conversation continues
             problem = f"{type(error).__name__}: {one_line(str(error).partition(NEWLINE)[0])}"
-            ending = self._say_ending(written, problem, "error")
+            ending = self._interrupted(written, problem, "error")
         written.end()
         if ending is None and screen.interactive:
             screen.write("\n")
             screen.say(f"{INDENT}{summary(turn)}", "dim")
         self._save(self.file)
 
-    def _say_ending(self, written: TypingOut, text: str, style: str) -> str:
+    def _interrupted(self, written: TypingOut, text: str, style: str) -> str:
         written.end()
         self.screen.say(f"{INDENT}{text}", style)
         return text
@@ -251,19 +271,19 @@ class Conversation:
     # --- commands ---------------------------------------------------------------------------
 
     def _command(self, name: str = "", argument: str = "") -> bool:
-        """Do what a line with ``/`` asks for; False to leave."""
+        """Run a ``/`` command. False: quit."""
         commands: dict[str, Any] = {
             "help": lambda _: self.screen.say(HELP),
             "history": lambda _: self._history(),
             "fork": self._fork,
-            "branch": self._change,
+            "branch": self._branch,
             "new": self._new,
             "save": self._save_as,
         }
         if name in {"quit", "exit", "q"}:
             return False
         if name not in commands:
-            self.screen.say(f"there is no /{one_line(name)}; /help shows what there is", "error")
+            self.screen.say(f"unknown command /{one_line(name)}; /help lists the commands", "error")
             return True
         try:
             commands[name](argument.strip())
@@ -283,17 +303,17 @@ class Conversation:
             written.end()
 
     def _fork(self, name: str) -> None:
-        self._go_on_from(self.session.fork(self.branch, name or None))
+        self._switch_to(self.session.fork(self.branch, name or None))
 
     def _new(self, name: str) -> None:
-        self._go_on_from(self.session.create_branch(name or None))
+        self._switch_to(self.session.create_branch(name or None))
 
-    def _go_on_from(self, branch: Branch) -> None:
+    def _switch_to(self, branch: Branch) -> None:
         self.branch = branch
         self.screen.say(f"on branch {clean(branch.name)}", "dim")
         self._save(self.file)
 
-    def _change(self, name: str) -> None:
+    def _branch(self, name: str) -> None:
         if name:
             self.branch = self.session.branch(name)
         for each in self.session.branches:
@@ -303,7 +323,7 @@ class Conversation:
 
     def _save_as(self, path: str) -> None:
         if not path and self.file is None:
-            raise StreamllError("/save needs the name of a file")
+            raise StreamllError("/save needs a file name")
         self.file = Path(path) if path else self.file
         self._save(self.file)
         self.screen.say(f"saved in {self.file}", "dim")

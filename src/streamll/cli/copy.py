@@ -6,16 +6,25 @@ import asyncio
 import re
 import time
 from datetime import datetime
+from typing import Annotated
 
-from streamll.cli.problem import Problem
+import typer
+
+from streamll.cli.command import Problem
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def copy(
-    source: str, sink: str, target: str | None, to_target: str | None, since: str | None
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="URL of a log.")],
+    sink: Annotated[str, typer.Argument(metavar="DESTINATION", help="URL to copy it to.")],
+    target: Annotated[str | None, typer.Option(help="The log's name.")] = None,
+    to_target: Annotated[str | None, typer.Option(help="The copy's name.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="30m, 2h, 1d, or a date and time.")
+    ] = None,
 ) -> None:
-    """Copy what is there now and say how much it was."""
+    """Copy a log to another broker."""
     from streamll.brokers.copying import copy_log
 
     copied = asyncio.run(

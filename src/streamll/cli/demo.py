@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from streamll.cli.demo_modes import MODES, Demonstration
-from streamll.cli.models import PRACTICE, language_model
-from streamll.cli.perform import perform
-from streamll.cli.problem import Problem
+import typer
+
+from streamll.cli.command import BaseURL, Pace, Problem, ViewChoice, ViewOption
+from streamll.cli.demo_modes import MODES, known_answer
+from streamll.cli.models import PACE_S, PRACTICE, language_model, practice_server
+from streamll.cli.run import show_run
 
 if TYPE_CHECKING:
-    from streamll.sinks.terminal import Mode
     from streamll.testing import PracticeServer
 
 QUESTION = "Why does a streamed answer feel faster?"
 
 
-def run_demo(
-    mode: str | None,
-    question: str | None,
-    model: str | None,
-    base_url: str | None,
-    pace: float,
-    view: Mode,
+def demo(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Ask a real model, e.g. openai/gpt-4o-mini; auto takes the provider whose key is "
+            "in the environment. Default: a practice model on this machine, no key needed.",
+        ),
+    ] = None,
+    base_url: BaseURL = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODE",
+            help="simple, concurrent, aggregate or recovery. Default: a ChainOfThought program in "
+            "the terminal view, then all four.",
+        ),
+    ] = None,
+    question: Annotated[str | None, typer.Option(help="What to ask.", show_default=False)] = None,
+    pace: Pace = PACE_S,
+    view: ViewOption = ViewChoice.auto,
 ) -> None:
-    """Show ``mode``; without one a ChainOfThought program in the terminal view, then every mode."""
+    """Watch programs answer questions. One, several at once, merged, and through bad luck."""
     if mode is not None and mode not in MODES:
         raise Problem(f"--mode takes {', '.join(MODES)}, not {mode!r}")
     if model is None:
@@ -38,34 +52,29 @@ def run_demo(
             file=sys.stderr,
             flush=True,
         )
-    with answering(model or PRACTICE, base_url, pace) as (lm, practice):
+    with _answering(model or PRACTICE, base_url, pace) as (lm, server):
         import dspy
 
         with dspy.context(lm=lm):
-            if mode is None:
-                program = dspy.ChainOfThought("question -> answer")
-                perform(program, {"question": question or QUESTION}, ["*"], view)
-            shown = Demonstration(question, practice)
-            for name in [mode] if mode is not None else MODES:
-                if mode is None:
-                    print(f"\n── {name} ".ljust(60, "─"), flush=True)
-                MODES[name](shown)
+            if mode is not None:
+                MODES[mode](question, server)
+                return
+            program = dspy.ChainOfThought("question -> answer")
+            show_run(program, {"question": question or QUESTION}, ["*"], view.value)
+            for name in MODES:
+                print(f"\n── {name} ".ljust(60, "─"), flush=True)
+                MODES[name](question, server)
 
 
 @contextmanager
-def answering(
+def _answering(
     model: str, base_url: str | None, pace: float
 ) -> Iterator[tuple[Any, PracticeServer | None]]:
-    """Who answers, and the practice server if that is who."""
-    if model != PRACTICE or base_url is not None:
+    """The model that answers, and the practice server if it is the practice model."""
+    if model == PRACTICE:
+        with practice_server(base_url, pace) as server:
+            server.respond(known_answer)
+            yield server.lm(), server
+    else:
         with language_model(model, base_url, pace) as lm:
             yield lm, None
-        return
-    from streamll.cli.demo_answers import answer
-    from streamll.testing import PracticeServer
-
-    # DSPy would look up current prices on the network; the practice model has none.
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
-    with PracticeServer(pace=pace) as server:
-        server.respond(answer)
-        yield server.lm(), server

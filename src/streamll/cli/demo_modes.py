@@ -1,7 +1,7 @@
-"""The demo's modes: one stream, several at once, several merged, and one that has bad luck.
+"""The demo's modes: one stream, several at once, several merged, and one with provider errors.
 
-Each is what a user of ``SafeDSpyStream`` would write, printed in the formats of the example that
-these names come from. Where standard output is no terminal, only what is final is printed.
+Each is written as a user of ``SafeDSpyStream`` would write it. Where standard output is no
+terminal, only final states are printed.
 """
 
 from __future__ import annotations
@@ -13,32 +13,49 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from streamll import StreamConfig
     from streamll.streams.progress import Follower
-    from streamll.testing import PracticeServer
+    from streamll.testing import PracticeServer, RecordedRequest
 
 SIMPLE = "Explain async programming"
 QUESTIONS = ("What is Rust?", "What is Python?", "What is DSPy?")
 UNLUCKY = "Why should retries wait?"
-BAR = 20
-"""Characters of a progress bar."""
+ANSWERS = {
+    SIMPLE: "Async programming lets one thread take care of many things that "
+    "wait. A function that would block says await instead, hands the thread back, and goes on when "
+    "its data is there. So ten thousand open connections need an event loop, not ten thousand "
+    "threads.",
+    "What is Rust?": "Rust is a systems programming language. Its compiler checks who owns each "
+    "value and for how long, so programs are free of data races and of use after free without a "
+    "garbage collector.",
+    "What is Python?": "Python is a high-level interpreted language that reads almost like the "
+    "sentence you would have said. It is at home in scripts, in data science and in the web.",
+    "What is DSPy?": "DSPy is a framework for programming language models: you declare what goes in "
+    "and what comes out, and optimizers find the prompts.",
+    UNLUCKY: "A service in trouble is not helped by everybody asking again at "
+    "once. Waiting twice as long each time gives it room, and a little chance in each wait keeps "
+    "the clients from coming back all together.",
+}
+BAR_CELLS = 20
+
+Mode = Callable[[str | None, "PracticeServer | None"], None]
+"""Shows something with the user's question, and the practice server if that answers."""
 
 
-class Demonstration:
-    """What to ask; ``practice`` is the server that answers, where it is ours."""
-
-    def __init__(self, question: str | None, practice: PracticeServer | None) -> None:
-        self.question = question
-        self.practice = practice
+def known_answer(request: RecordedRequest) -> dict[str, str] | None:
+    """One of the answers above, where the prompt asks for nothing but an answer."""
+    known = ANSWERS.get(request.inputs.get("question", ""))
+    fields = [field.name for field in request.prompt.fields]
+    return {"answer": known} if known is not None and fields == ["answer"] else None
 
 
 def say(text: str = "", end: str = "\n") -> None:
     print(text, end=end, flush=True)
 
 
-def simple(shown: Demonstration) -> None:
-    """One question, its text as it comes."""
+def simple(question: str | None, server: PracticeServer | None) -> None:
+    """One question, its text as it arrives."""
     from streamll import DSpyStream
 
-    question = shown.question or SIMPLE
+    question = question or SIMPLE
     say(f"Question: {question}\n")
     say("Answer: ", end="")
     began = time.monotonic()
@@ -50,12 +67,11 @@ def simple(shown: Demonstration) -> None:
     say(f"Duration: {time.monotonic() - began:.3f}s")
 
 
-def concurrent(shown: Demonstration) -> None:
+def concurrent(question: str | None, server: PracticeServer | None) -> None:
     """Several questions at once, a bar for each."""
     from streamll import gather_streams
     from streamll.streams.progress import Follower, LiveLines
 
-    del shown
     say(f"Processing {len(QUESTIONS)} questions concurrently...\n")
     followers = [Follower(f"Q{n}: {question}") for n, question in enumerate(QUESTIONS, 1)]
     width = max(len(follower.name) for follower in followers)
@@ -76,18 +92,21 @@ def concurrent(shown: Demonstration) -> None:
 
 def bar(follower: Follower, width: int) -> str:
     """One line: ``Q1: What is Rust? [=====>              ] 35%``."""
-    filled = int(follower.fraction * BAR)
-    drawn = "=" * BAR if filled == BAR else "=" * filled + ">" + " " * (BAR - filled - 1)
+    filled = int(follower.fraction * BAR_CELLS)
+    drawn = (
+        "=" * BAR_CELLS
+        if filled == BAR_CELLS
+        else "=" * filled + ">" + " " * (BAR_CELLS - filled - 1)
+    )
     failed = "  failed" if follower.state == "failed" else ""
     return f"{follower.name:<{width}} [{drawn}] {follower.fraction:.0%}{failed}"
 
 
-def aggregate(shown: Demonstration) -> None:
+def aggregate(question: str | None, server: PracticeServer | None) -> None:
     """Several streams merged into one, each text with its source."""
     from streamll import SafeDSpyStream, StreamEvent, aggregate_streams
     from streamll.streams.progress import LiveLines
 
-    del shown
     say(f"Merging {len(QUESTIONS)} streams...\n")
     texts = [""] * len(QUESTIONS)
     complete = 0
@@ -109,23 +128,22 @@ def aggregate(shown: Demonstration) -> None:
     say(f"\nAggregation complete: {complete} responses, {elapsed:.3f}s")
 
 
-def recovery(shown: Demonstration) -> None:
-    """A provider with faults: each attempt, and one clean answer in the end."""
+def recovery(question: str | None, server: PracticeServer | None) -> None:
+    """A provider that fails: each attempt, and one complete answer in the end."""
     from streamll import StreamConfig, StreamEvent
     from streamll.core.events import LMSuperseded, LMWaiting
 
-    question = shown.question or UNLUCKY
-    if shown.practice is not None:
-        from streamll.cli.demo_answers import answer
-        from streamll.testing import Fault, RecordedRequest, Reply
+    question = question or UNLUCKY
+    if server is not None:
+        from streamll.testing import Fault, Reply
 
         def cut(request: RecordedRequest) -> Reply:
-            return Reply(answer(request), fault=Fault(disconnect_after=24))
+            return Reply(known_answer(request), fault=Fault(disconnect_after=24))
 
-        shown.practice.script(Fault(status=500), Fault(status=429, retry_after=0.5), cut)
+        server.script(Fault(status=500), Fault(status=429, retry_after=0.5), cut)
     say(f"Question: {question}\n")
     began = time.monotonic()
-    attempts = Attempts()
+    attempts = AttemptPrinter()
     config = StreamConfig(max_retries=3, retry_delay=0.5, first_token_timeout=30, idle_timeout=30)
     for event in attempts.events(question, config):
         match event:
@@ -145,7 +163,7 @@ def recovery(shown: Demonstration) -> None:
     say(f"Duration: {time.monotonic() - began:.3f}s")
 
 
-class Attempts:
+class AttemptPrinter:
     """Prints the attempts at one answer."""
 
     def __init__(self) -> None:
@@ -154,7 +172,7 @@ class Attempts:
         self._delay = 0.0
 
     def events(self, question: str, config: StreamConfig) -> Iterator[Any]:
-        """The stream's events, and in between what ``StreamEvent`` has for them."""
+        """The stream's waits and superseded attempts, among the ``StreamEvent``s."""
         import dspy
 
         import streamll
@@ -195,7 +213,7 @@ class Attempts:
             say()
 
 
-MODES: dict[str, Callable[[Demonstration], None]] = {
+MODES: dict[str, Mode] = {
     "simple": simple,
     "concurrent": concurrent,
     "aggregate": aggregate,

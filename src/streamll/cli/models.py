@@ -1,20 +1,25 @@
-"""Which language model a command asks."""
+"""Which language model a command uses: a ``dspy.LM`` for programs, an ``iModel`` to talk to."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from streamll.cli.problem import Problem
+from streamll.cli.command import Problem
+from streamll.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from streamll.chat.model import iModel
+    from streamll.testing import PracticeServer
 
 AUTO, PRACTICE = "auto", "practice"
-PACE = 0.03
-"""Seconds from one chunk of the practice model to the next: about as fast as one can read."""
+PACE_S = 0.03
+"""Between two chunks of the practice model: about as fast as one can read."""
 
 # A provider's key in the environment, and a quick and cheap model of that provider.
-PROVIDERS = {
+DEFAULT_MODELS = {
     "OPENAI_API_KEY": "openai/gpt-4o-mini",
     "ANTHROPIC_API_KEY": "anthropic/claude-haiku-4-5",
     "GEMINI_API_KEY": "gemini/gemini-2.5-flash",
@@ -26,13 +31,11 @@ PROVIDERS = {
 
 
 @contextmanager
-def language_model(name: str, base_url: str | None, pace: float = PACE) -> Iterator[Any]:
+def language_model(name: str, base_url: str | None, pace: float = PACE_S) -> Iterator[Any]:
     """A ``dspy.LM`` for ``name``, without DSPy's cache, since a cached answer does not stream."""
     if name == PRACTICE:
-        if base_url is not None:
-            raise Problem("--base-url needs --model as well, e.g. --model openai/the-model")
-        with practice_model(pace) as lm:
-            yield lm
+        with practice_server(base_url, pace) as server:
+            yield server.lm()
         return
     import dspy
 
@@ -41,30 +44,59 @@ def language_model(name: str, base_url: str | None, pace: float = PACE) -> Itera
         options["api_base"] = base_url
         provider = name.partition("/")[0]
         if not os.environ.get(f"{provider.upper()}_API_KEY"):
-            options["api_key"] = "none"  # a server of one's own rarely asks for one
+            options["api_key"] = "none"  # a server of one's own rarely needs one
     yield dspy.LM(resolve(name), **options)
 
 
 @contextmanager
-def practice_model(pace: float) -> Iterator[Any]:
-    """A practice server on this machine and an ordinary ``dspy.LM`` that talks to it over HTTP."""
+def chat_model(name: str, base_url: str | None, pace: float = PACE_S) -> Iterator[iModel]:
+    """An ``iModel`` for ``name``; ``auto`` without a key in the environment is ``practice``."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")  # no command shows prices
+    from streamll.chat.model import iModel
+    from streamll.chat.providers import PROVIDERS
+
+    if name == AUTO:
+        name = _model_with_key(PROVIDERS) or PRACTICE
+    if name == PRACTICE:
+        with practice_server(base_url, pace) as server:
+            yield iModel(PRACTICE, "practice-model", base_url=server.openai_url, name=PRACTICE)
+        return
+    try:
+        model = iModel(model=resolve(name), base_url=base_url)
+    except ConfigurationError as error:
+        raise Problem(str(error)) from error
+    yield model
+
+
+@contextmanager
+def practice_server(base_url: str | None, pace: float) -> Iterator[PracticeServer]:
+    """A practice server on this machine. Raises ``Problem`` where a ``base_url`` is given."""
+    if base_url is not None:
+        raise Problem("--base-url needs --model as well, e.g. --model openai/the-model")
     from streamll.testing import PracticeServer
 
-    # DSPy would look up current prices on the network; the practice model has none.
+    # DSPy would download current prices; the practice model has none.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
     with PracticeServer(pace=pace) as server:
-        yield server.lm()
+        yield server
 
 
 def resolve(name: str) -> str:
-    """The model to ask for ``name``: itself, or for ``auto`` the one whose key is there."""
+    """``name``; for ``auto`` a model of the provider whose key is in the environment."""
     if name != AUTO:
         if "/" not in name:
-            raise Problem(f"--model takes provider/name, such as openai/{name}, not {name!r}")
+            raise Problem(f"a model is named provider/model, such as openai/{name}, not {name!r}")
         return name
-    for variable, model in PROVIDERS.items():
-        if os.environ.get(variable):
+    model = _model_with_key()
+    if model is None:
+        keys = ", ".join(DEFAULT_MODELS)
+        raise Problem(f"--model auto found no key in the environment: set one of {keys}")
+    return model
+
+
+def _model_with_key(providers: Any = None) -> str | None:
+    for variable, model in DEFAULT_MODELS.items():
+        known = providers is None or model.partition("/")[0] in providers
+        if known and os.environ.get(variable):
             return model
-    raise Problem(
-        f"--model auto found no key in the environment: set one of {', '.join(PROVIDERS)}"
-    )
+    return None

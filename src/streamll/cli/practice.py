@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from streamll.cli.problem import FAILED, Problem
+import typer
+
+from streamll.cli.command import FAILED, Pace, Problem
+from streamll.cli.models import PACE_S
 
 if TYPE_CHECKING:
     from streamll.testing import PracticeServer, RecordedRequest
     from streamll.testing.cutting import Chunk
 
 
-def serve(port: int, pace: float, chunk: str, *, packets: bool) -> None:
-    """Serve until Ctrl-C."""
+def practice(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8123,
+    pace: Pace = PACE_S,
+    chunk: Annotated[
+        str, typer.Option(help="How replies are cut: token, whole, or a number of characters.")
+    ] = "token",
+    packets: Annotated[
+        bool, typer.Option("--packets", help="Send every frame in a write of its own.")
+    ] = False,
+) -> None:
+    """Serve a practice model over HTTP; Ctrl-C ends it."""
     from streamll.testing import PracticeServer
 
     server = PracticeServer(
@@ -36,7 +48,7 @@ def chunk_of(text: str) -> Chunk:
 
 
 def welcome(server: PracticeServer) -> str:
-    """Where the server is and how a program reaches it."""
+    """The server's addresses, and how a program uses them."""
     openai = f'api_base="{server.openai_url}", api_key="practice"'
     anthropic = f'api_base="{server.anthropic_url}", api_key="practice"'
     return f"""\
@@ -51,9 +63,9 @@ streamll run module:Program --model openai/practice-model --base-url {server.ope
 
 
 def print_request(request: RecordedRequest) -> None:
-    """One line per request: what was asked, what became of it. No prompts."""
+    """One line per request, without its prompt."""
     how = f"{request.chunks_sent} chunks" if request.streaming else "not streamed"
-    state = "" if request.finished_at is not None else ", left by the client"
+    state = "" if request.finished_at is not None else ", closed by the client"
     duration = time.monotonic() - request.started_at
     line = (
         f"{request.method} {request.path} {request.status or '-'}  {how}, {duration:.1f} s{state}"

@@ -1,4 +1,4 @@
-"""``streamll probe``: tells whether a model really streams."""
+"""``streamll probe``: whether models really stream."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from streamll.cli.models import PACE
-from streamll.cli.talking import model_to_talk_to
+import typer
+
+from streamll.cli.command import FAILED, BaseURL
+from streamll.cli.models import chat_model
 from streamll.terminal.text import cells, clean, one_line, seconds
 from streamll.terminal.wrap import fold
 
@@ -21,24 +23,33 @@ if TYPE_CHECKING:
 HEADINGS = ("Model", "Verdict", "Chunks", "First token", "Tokens/s", "Mean chunk", "Total")
 SIGNS = {"excellent": "✅", "good": "✅", "partial": "⚠️ ", "limited": "⚠️ ", "failed": "❌"}
 GAP = "  "
+TEXT_COLUMNS = 2
+"""The first columns are texts, aligned left; the others are numbers."""
 
 
-def run_probe(
-    names: Sequence[str], base_url: str | None, question: str | None, *, as_json: bool
-) -> bool:
-    """Ask all of them at once and print what was found; whether all of them stream."""
+def probe(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...", help="provider/model, e.g. openai/gpt-4o-mini; or practice."
+        ),
+    ],
+    base_url: BaseURL = None,
+    question: Annotated[str | None, typer.Option(help="What to ask instead.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Find out whether models really stream. Exit code 0 if all of them do, 1 if not."""
     from streamll.chat.probe import QUESTION
 
-    with ExitStack() as open_models:
-        models = [
-            open_models.enter_context(model_to_talk_to(name, base_url, PACE)) for name in names
-        ]
+    with ExitStack() as stack:
+        opened = [stack.enter_context(chat_model(name, base_url)) for name in models]
         if not as_json:
-            listing = ", ".join(model.name for model in models)
+            listing = ", ".join(model.name for model in opened)
             print(f"Asking {one_line(listing)} …", file=sys.stderr, flush=True)
-        probes = asyncio.run(_all(models, question or QUESTION))
+        probes = asyncio.run(_all(opened, question or QUESTION))
     print(in_json(probes) if as_json else in_table(probes, get_terminal_size().columns))
-    return all(probe.verdict.streams for probe in probes)
+    if not all(probe.verdict.streams for probe in probes):
+        raise typer.Exit(FAILED)
 
 
 async def _all(models: Sequence[iModel], question: str) -> list[Probe]:
@@ -58,7 +69,7 @@ def in_json(probes: Sequence[Probe]) -> str:
 
 
 def in_table(probes: Sequence[Probe], width: int) -> str:
-    """A row each where that fits, else a few lines each."""
+    """One row per model if that fits the width, otherwise a block of lines per model."""
     rows = [HEADINGS, *map(cells_of, probes)]
     widths = [max(cells(row[i]) for row in rows) for i in range(len(HEADINGS))]
     if sum(widths) + len(GAP) * (len(widths) - 1) <= width:
@@ -87,11 +98,11 @@ def _note(probe: Probe) -> str:
 
 
 def _row(row: Sequence[str], widths: Sequence[int]) -> str:
-    texts = [
-        cell + " " * (w - cells(cell)) if place < 2 else " " * (w - cells(cell)) + cell  # noqa: PLR2004
-        for place, (cell, w) in enumerate(zip(row, widths, strict=True))
-    ]
-    return GAP.join(texts).rstrip()
+    padded = []
+    for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        padding = " " * (width - cells(cell))
+        padded.append(cell + padding if column < TEXT_COLUMNS else padding + cell)
+    return GAP.join(padded).rstrip()
 
 
 def _block(row: Sequence[str]) -> list[str]:

@@ -1,35 +1,61 @@
-"""``streamll replay FILE``: what a file of events tells, told again at its own pace."""
+"""``streamll replay`` and ``streamll report``: a file of recorded events, played or as a page."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
 
-from streamll.cli.problem import Problem
+import typer
+
+from streamll.cli.command import EventFile, Problem, ViewChoice, ViewOption
 from streamll.core.events import Event
 
-if TYPE_CHECKING:
-    from streamll.sinks.terminal import Mode
 
+def replay(
+    file: EventFile,
+    speed: Annotated[
+        float, typer.Option(min=0, help="2 plays twice as fast as it was, 0 at once.")
+    ] = 1.0,
+    to: Annotated[
+        str | None, typer.Option(metavar="URL", help="Play into a log: sqlite:///, redis://, …")
+    ] = None,
+    web: Annotated[bool, typer.Option("--web", help="Play in the viewer.")] = False,
+    view: ViewOption = ViewChoice.auto,
+) -> None:
+    """Play recorded events again. In the terminal, in the viewer, or into a log."""
+    import streamll
+    from streamll.sinks.terminal import TerminalSink
 
-def replay_file(path: Path, *, speed: float, to: str | None, web: bool, view: Mode) -> None:
-    """Play to a log (``to``), to the viewer (``web``), or to the terminal."""
     if to is not None and web:
         raise Problem("--to and --web are two places; choose one")
-    events = events_of(path)
+    events = _events_of(file)
     if web:
         _play_in_viewer(events, speed)
         return
-    sink = _terminal(view) if to is None else _log(to)
+    sink = TerminalSink(view.value) if to is None else streamll.open_sink(to)
     try:
         play(events, sink.put, speed)
     finally:
         sink.stop()
 
 
-def events_of(path: Path) -> list[Event]:
+def report(
+    file: EventFile,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Default: beside it, as .html.")
+    ] = None,
+) -> None:
+    """Show recorded runs in one HTML file, with their timeline."""
+    from streamll.serve.viewer.report import report_html
+
+    target = output or file.with_suffix(".html")
+    target.write_text(report_html(_events_of(file)), "utf-8")
+    print(target)
+
+
+def _events_of(path: Path) -> list[Event]:
     """The events of a recording or of a JSONL sink's file."""
     from streamll.testing.record_file import recorded_events
 
@@ -42,7 +68,7 @@ def events_of(path: Path) -> list[Event]:
 
 
 def play(events: list[Event], put: Callable[[Event], None], speed: float) -> None:
-    """Put each event when its time has come; ``speed`` 0 puts them all at once."""
+    """Put each event when it is due; ``speed`` 0 puts all of them at once."""
     began, first = time.monotonic(), events[0].timestamp
     for event in events:
         if speed:
@@ -51,21 +77,9 @@ def play(events: list[Event], put: Callable[[Event], None], speed: float) -> Non
         put(event)
 
 
-def _terminal(view: Mode) -> Any:
-    from streamll.sinks.terminal import TerminalSink
-
-    return TerminalSink(view)
-
-
-def _log(url: str) -> Any:
-    import streamll
-
-    return streamll.open_sink(url)
-
-
 def _play_in_viewer(events: list[Event], speed: float) -> None:
-    """Play when somebody looks, and keep the page until Ctrl-C."""
-    from streamll.serve.watching import WebView, announce
+    """Play once the page is open, and keep it open until Ctrl-C."""
+    from streamll.serve.viewer.web_view import WebView, announce
 
     view = WebView()
     try:

@@ -10,41 +10,82 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from streamll.cli.command import BaseURL, Problem, ViewChoice, ViewOption
 from streamll.cli.models import language_model
-from streamll.cli.perform import perform
-from streamll.cli.problem import Problem
+from streamll.core.errors import ConfigurationError, UnknownFieldError
 
 if TYPE_CHECKING:
     from streamll.sinks.terminal import Mode
 
 
-def run_program(
-    target: str,
-    question: str | None,
-    pairs: Sequence[str],
-    fields: Sequence[str],
-    model: str | None,
-    base_url: str | None,
-    view: Mode,
+def run(
+    program: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:PROGRAM",
+            help="A dspy.Module (class, instance, or a function that makes one) in a module or "
+            "a .py file, e.g. app.pipelines:QA or qa.py:QA.",
+        ),
+    ],
+    question: Annotated[
+        str | None, typer.Argument(help="The program's first input.", show_default=False)
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Output field to stream; repeat it. Default: all."),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="KEY=VALUE", help="Another input; repeat it."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The language model, e.g. openai/gpt-4o-mini; auto takes the provider whose key "
+            "is in the environment, practice a practice model on this machine. Default: what the "
+            "program's module has configured.",
+        ),
+    ] = None,
+    base_url: BaseURL = None,
+    view: ViewOption = ViewChoice.auto,
 ) -> None:
-    inputs = parse_inputs(pairs)
-    program = find_program(target)
+    """Run a program of yours and watch it."""
+    values = parse_inputs(inputs or ())
+    found = find_program(program)
     if question is not None:
-        name = first_input(program)
-        if name in inputs:
+        name = first_input(found)
+        if name in values:
             raise Problem(f"{name!r} is given twice: as the question and by --input {name}=…")
-        inputs = {name: question, **inputs}
-    with model_for(program, model, base_url):
-        perform(program, inputs, fields, view)
+        values = {name: question, **values}
+    with model_for(found, model, base_url):
+        show_run(found, values, field or ["*"], view.value)
+
+
+def show_run(program: Any, inputs: dict[str, Any], fields: Sequence[str], view: Mode) -> None:
+    """Call ``program`` and show its run in the terminal. Raises what the program raises."""
+    import streamll
+    from streamll.sinks.terminal import TerminalSink
+
+    try:
+        streamed = streamll.stream(
+            program, fields=fields, sinks=[TerminalSink(view)], keep_text=False
+        )
+    except (UnknownFieldError, ConfigurationError) as error:
+        raise Problem(str(error)) from error
+    with streamed(**inputs) as events:
+        events.result()
 
 
 # --- the program ----------------------------------------------------------------------------------
 
 
 def find_program(target: str) -> Any:
-    """What ``module:Program`` names, made into something that can be called with inputs."""
+    """The program that ``module:Program`` names, ready to be called with inputs."""
     place, colon, name = target.partition(":")
     if not (colon and place and name):
         raise Problem(f"the program is named module:Program, such as app.qa:QA, not {target!r}")
@@ -98,7 +139,7 @@ def _instead(module: Any) -> str:
 
 
 def instantiate(found: Any, target: str) -> Any:
-    """A program from a module, a module class, a function that makes one, or a function."""
+    """A program from a ``dspy.Module``, a class or a factory of one, or a plain function."""
     import dspy
 
     if isinstance(found, dspy.Module):
@@ -121,7 +162,7 @@ def instantiate(found: Any, target: str) -> Any:
 
 
 def parameters_of(function: Any) -> list[inspect.Parameter]:
-    """The parameters that have names a caller may use, without ``self``."""
+    """The parameters that can be passed by name, without ``self``."""
     return [
         parameter
         for parameter in inspect.signature(function).parameters.values()
@@ -148,7 +189,7 @@ def first_input(program: Any) -> str:
     signature = getattr(program, "signature", None)
     if names := list(getattr(signature, "input_fields", ())):
         return str(names[0])
-    # DSPy warns about whoever touches ``program.forward``, so look at the class's.
+    # DSPy warns on access to ``program.forward``; the class's is the same function.
     kind = type(program)
     taker = getattr(kind, "forward", None) or getattr(kind, "aforward", None) or program
     if parameters := parameters_of(taker):
@@ -163,7 +204,7 @@ def first_input(program: Any) -> str:
 
 @contextmanager
 def model_for(program: Any, name: str | None, base_url: str | None) -> Iterator[None]:
-    """The model that is asked for, or the one the program brings along."""
+    """With the model of this name, else with the one that the program has configured."""
     import dspy
 
     if name is not None:

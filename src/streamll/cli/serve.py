@@ -1,7 +1,8 @@
-"""``streamll serve module:Program``: runs over HTTP, one process or several.
+"""``streamll serve module:Program``: runs over HTTP, in one process or several.
 
-Several processes make their application in ``application`` below, from what this one leaves in
-the environment. Tokens come from the environment alone: a command line can be read by others.
+Each worker process makes its application in ``application`` below, from settings that this
+process leaves in the environment. Tokens come only from the environment, since other users of the
+machine can read a command line.
 """
 
 from __future__ import annotations
@@ -14,41 +15,60 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from streamll.cli.command import FAILED, BaseURL, Debug, Problem
 from streamll.cli.models import language_model
-from streamll.cli.problem import FAILED, Problem
 from streamll.cli.run import find_program, model_for
 from streamll.core.errors import ConfigurationError
 
 TOKENS = "STREAMLL_TOKENS"
 SECRET = "STREAMLL_SECRET"  # noqa: S105 - the name of a variable
 SETTINGS = "STREAMLL_SERVE"
-BACKLOG = 2048
-DRAIN_SECONDS = 40
-"""A little more than ``Limits.drain_seconds``: after that, connections are cut."""
+BACKLOG_CONNECTIONS = 2048
+DRAIN_TIMEOUT_S = 40
+"""A little more than ``Limits.drain_seconds``; then connections are cut."""
 
 
-def serve_programs(
-    targets: Sequence[str],
-    *,
-    host: str,
-    port: int,
-    log: str,
-    workers: int,
-    model: str | None,
-    base_url: str | None,
-    origins: Sequence[str],
-    hosts: Sequence[str],
-    debug: bool = False,
+def serve(
+    programs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODULE:PROGRAM", help="A program to serve, named as for run; several go, too."
+        ),
+    ],
+    host: Annotated[
+        str, typer.Option(help="Where to listen. Elsewhere than on this machine needs a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    log: Annotated[
+        str, typer.Option(metavar="URL", help="Where runs are kept: sqlite:///, redis://, amqp://.")
+    ] = "sqlite:///streamll.db",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The language model, as for run.")
+    ] = None,
+    base_url: BaseURL = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Pages of this origin may call; repeat it."),
+    ] = None,
+    server_name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A host name this server answers to; repeat it."),
+    ] = None,
+    debug: Debug = False,
 ) -> None:
+    """Serve programs over HTTP, with a page to watch them. STREAMLL_TOKENS holds bearer tokens."""
     try:
         import uvicorn
     except ImportError:
         raise Problem("streamll serve needs an extra: pip install 'streamll[serve]'") from None
-    from streamll.serve.access import is_loopback
+    from streamll.serve.web.access import is_loopback
 
     if not (tokens_given() or is_loopback(host)):
         raise Problem(
@@ -56,31 +76,30 @@ def serve_programs(
             f"separated by blanks, into the environment variable {TOKENS}"
         )
     settings = {
-        "targets": list(targets),
+        "targets": programs,
         "log": log,
         "model": model,
         "base_url": base_url,
-        "origins": list(origins),
-        "hosts": list(hosts) or None,
+        "origins": origin or [],
+        "hosts": server_name or None,
         "debug": debug,
     }
     os.environ[SETTINGS] = json.dumps(settings)
     try:
-        app = application()  # what is wrong with it is said here, once and not by every worker
+        app = application()  # its errors are reported here, once, and not by every worker
         asyncio.run(look_at(log))
     except ConfigurationError as error:
         raise Problem(str(error)) from None
     options: dict[str, Any] = {
         "access_log": False,
         "log_level": "warning",
-        "timeout_graceful_shutdown": DRAIN_SECONDS,
+        "timeout_graceful_shutdown": DRAIN_TIMEOUT_S,
     }
     with listening(host, port) as server_socket:
         port = server_socket.getsockname()[1]
-        signal.signal(
-            signal.SIGTERM, lambda *_: sys.exit(0)
-        )  # what uvicorn raises again at its end
-        print(f"Serving {', '.join(targets)} on {url_of(host, port)}; Ctrl-C ends it", flush=True)
+        # uvicorn raises the signal again when it has ended.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        print(f"Serving {', '.join(programs)} on {url_of(host, port)}; Ctrl-C ends it", flush=True)
         if workers == 1:
             run_until_stopped(uvicorn.Server(uvicorn.Config(app, **options)), server_socket)
             return
@@ -97,7 +116,7 @@ def run_until_stopped(server: Any, server_socket: socket.socket) -> None:
 
 @contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that takes connections there; they wait until the server is ready."""
+    """A listening socket; connections wait in its backlog until the server is ready."""
     try:
         [(family, *_, place), *_] = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -109,13 +128,13 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             server_socket.bind(place)
-            server_socket.listen(BACKLOG)
+            server_socket.listen(BACKLOG_CONNECTIONS)
         except OSError as error:
-            raise Problem(f"cannot listen on {url_of(host, port)}: {_told(error)}") from None
+            raise Problem(f"cannot listen on {url_of(host, port)}: {_error_hint(error)}") from None
         yield server_socket
 
 
-def _told(error: OSError) -> str:
+def _error_hint(error: OSError) -> str:
     hints = {
         errno.EADDRINUSE: "the port is in use; choose another with --port, or 0 for any",
         errno.EACCES: "this user may not use that port; choose one above 1023 with --port",
@@ -129,20 +148,20 @@ def url_of(host: str, port: int) -> str:
 
 
 async def look_at(log: str) -> None:
-    """Say what is wrong with the log: at once what will not cure itself, and warn of the rest."""
-    from streamll.brokers.opening import default_target, make_room, open_source
-    from streamll.brokers.source import Options
+    """Raise ``Problem`` for a log that can never be used; warn of one that is down for now."""
+    from streamll.brokers.opening import create_parent_folder, default_target, open_source
+    from streamll.brokers.source import SourceOptions
 
-    source = open_source(log, Options(target=default_target(log)))
-    make_room(log)
+    source = open_source(log, SourceOptions(target=default_target(log)))
+    create_parent_folder(log)
     try:
         await source.connect()
     except Exception as error:  # noqa: BLE001 - of the broker's client
-        hopeless = source.hopeless(error)
-        if hopeless is not None:
-            raise Problem(f"the log cannot be used: {hopeless}") from None
+        reason = source.fatal_reason(error)
+        if reason is not None:
+            raise Problem(f"the log cannot be used: {reason}") from None
         print(
-            f"streamll: the log {source.place} cannot be reached ({source.explain(error)}); "
+            f"streamll: the log {source.name} cannot be reached ({source.describe(error)}); "
             "until it can, runs are refused",
             file=sys.stderr,
         )
@@ -175,11 +194,11 @@ def application() -> Any:
 
 
 def use_model(programs: dict[str, Any], name: str | None, base_url: str | None) -> None:
-    """Ask the model of this name, for as long as the process lives."""
+    """Use the model of this name for the rest of the process."""
     if name is None:
         for program in programs.values():
             with model_for(program, None, base_url):
-                pass  # it has one, or that is said here and not to the first who asks
+                pass  # raises here, not in the first request, if it has no model
         return
     import dspy
 
@@ -194,5 +213,5 @@ def tokens_given() -> tuple[str, ...]:
 
 
 def name_of(target: str) -> str:
-    """What a program is called over HTTP: the name behind the colon."""
+    """The program's name over HTTP: the part after the colon."""
     return target.partition(":")[2].rpartition(".")[2]

@@ -4,33 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any
 
-from streamll.cli.problem import Problem
+import typer
+
+from streamll.cli.command import Problem
 from streamll.core.events import Event
 from streamll.core.wire import encode
 
 
 def tail(
-    url: str,
-    target: str | None,
-    *,
-    run_id: str | None,
-    where: Sequence[str],
-    types: Sequence[str],
-    start: str,
-    as_json: bool,
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="sqlite:///, redis://, rediss://, amqp://.")
+    ],
+    target: Annotated[
+        str | None, typer.Option(help="Stream, exchange or log. Default: where sinks write.")
+    ] = None,
+    run_id: Annotated[
+        str | None, typer.Option("--run", metavar="ID", help="This run only, from its beginning.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Value in an event's data; repeat it."),
+    ] = None,
+    types: Annotated[
+        list[str] | None,
+        typer.Option("--type", metavar="GLOB", help='Event types, e.g. "tool.*"; repeat it.'),
+    ] = None,
+    start: Annotated[
+        str, typer.Option("--from", metavar="PLACE", help="new, beginning, or a cursor.")
+    ] = "new",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
-    """Print until Ctrl-C; a single run, until it ends."""
+    """Print what comes through a log, live."""
     from streamll.consumer import EventConsumer
 
-    conditions = dict(map(condition, where))
+    conditions = dict(map(condition, where or ()))
     consumer = EventConsumer(url, target, start=start if run_id is None else (run_id, -1))
     show = _json if as_json else _text()
-    consumer.on(list(types) or "*", show, where=conditions)
+    consumer.on(types or "*", show, where=conditions)
     if run_id is not None:
-        asyncio.run(_follow_run(consumer, show, list(types), conditions))
+        asyncio.run(_follow_run(consumer, show, types or [], conditions))
     else:
         consumer.run_sync()
 
@@ -38,9 +53,9 @@ def tail(
 async def _follow_run(
     consumer: Any, show: Callable[[Event], None], types: list[str], where: dict[str, Any]
 ) -> None:
-    from streamll.consumer.handlers import Wanted
+    from streamll.consumer.handlers import EventFilter
 
-    wanted = Wanted(types or "*", where)
+    wanted = EventFilter(types or "*", where)
     async for event in consumer:
         if wanted(event):
             show(event)
@@ -65,8 +80,8 @@ def _json(event: Event) -> None:
 
 
 def _text() -> Callable[[Event], None]:
+    from streamll.terminal.lines import LineView
     from streamll.terminal.output import Output
-    from streamll.terminal.plain import PlainView
 
-    view = PlainView(Output())
+    view = LineView(Output())
     return lambda event: view.show([event])

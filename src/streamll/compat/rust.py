@@ -1,33 +1,33 @@
 """Questions as streams: ``DSpyStream``, ``SafeDSpyStream`` and what works on many of them.
 
 A question runs ``dspy.Predict("question -> answer")``; a program with its inputs works as well.
-Both classes are shells around ``streamll.stream``: they start with the first item that is asked
-for, are read once, with ``for`` or ``async for``, and stop the program when they are left.
+Both classes are made of ``streamll.stream``: they start with the first item that is asked for, are
+read once, with ``for`` or ``async for``, and stop the program when they are left.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, TypeVar
 
 import dspy
 
 from streamll.capture.policy.providers import key_of_program
-from streamll.capture.stream import AsyncStream, Call, Stream, stream
-from streamll.core.errors import ConfigurationError, StreamCancelled
-from streamll.core.events import TokenEvent
-from streamll.flow.closing import Closing
+from streamll.capture.stream import Call, stream
+from streamll.core.errors import ConfigurationError
+from streamll.core.events import Event, TokenEvent
+from streamll.flow.bridge import Derived
 from streamll.flow.config import StreamConfig
-from streamll.streams.many import MAX_CONCURRENT, gather
+from streamll.streams.collect import Collected
+from streamll.streams.many import MAX_CONCURRENT, Gathered, agather, gather
 from streamll.streams.stream_events import StreamEvent, Translator
 
 T = TypeVar("T")
 
 
-class _Asked(Closing, Generic[T]):
-    """A question or a program with its inputs, to be streamed once."""
+class QuestionStream(Derived[T]):
+    """A question, or a program with its inputs, to be streamed once."""
 
     def __init__(
         self,
@@ -48,78 +48,15 @@ class _Asked(Closing, Generic[T]):
             program = dspy.Predict("question -> answer")
         self.config = config
         self.program = program
-        self._call: Call = stream(program, fields=fields, config=config)(**inputs)
-        self._sync: Stream | None = None
-        self._async: AsyncStream | None = None
-        self._over = False
+        super().__init__(stream(program, fields=fields, config=config)(**inputs))
 
     @property
     def key(self) -> Hashable:
-        """What this stream has in common with those that are paid for with the same key."""
+        """What streams that use the same provider and API key have in common."""
         return key_of_program(self.program)
 
-    def _opened(self) -> Stream:
-        if self._sync is None:
-            self._sync = self._call.__enter__()
-            if self._over:  # another thread closed it while it began
-                self._sync.close()
-        return self._sync
 
-    async def _aopened(self) -> AsyncStream:
-        if self._async is None:
-            self._async = await self._call.__aenter__()
-        return self._async
-
-    @property
-    def value(self) -> Any:
-        """What the program returned."""
-        opened = self._sync or self._async
-        return opened.value if opened is not None else None
-
-    def close(self) -> None:
-        """Stop reading; stops the program if it is still running. Any thread may do it."""
-        self._over = True
-        if self._sync is not None:
-            self._sync.close()
-
-    async def aclose(self) -> None:
-        """The same for a stream that is read with ``async for``."""
-        self._over = True
-        if self._async is not None:
-            await self._async.aclose()
-
-    # Iterating makes a generator, so that leaving a loop closes the stream.
-
-    def __iter__(self) -> Iterator[T]:
-        try:
-            while True:
-                try:
-                    item = next(self)
-                except StopIteration:
-                    return
-                yield item
-        finally:
-            self.close()
-
-    async def __aiter__(self) -> AsyncIterator[T]:
-        try:
-            while True:
-                try:
-                    item = await self.__anext__()
-                except StopAsyncIteration:
-                    return
-                yield item
-        finally:
-            await self.aclose()
-
-    @abstractmethod
-    def __next__(self) -> T: ...
-
-    @abstractmethod
-    async def __anext__(self) -> T: ...
-
-
-class SafeDSpyStream(_Asked[StreamEvent]):
+class SafeDSpyStream(QuestionStream[StreamEvent]):
     r"""A bounded stream of ``StreamEvent``: tokens, then ``Done`` or ``Error``; it never raises.
 
     >>> for event in SafeDSpyStream("What is Rust?", 100):  # doctest: +SKIP
@@ -152,7 +89,6 @@ class SafeDSpyStream(_Asked[StreamEvent]):
     ) -> None:
         super().__init__(question, _config(config, buffer_size), fields, inputs)
         self._translator = Translator()
-        self._ready: list[StreamEvent] = []
 
     @classmethod
     def with_retry(
@@ -173,44 +109,16 @@ class SafeDSpyStream(_Asked[StreamEvent]):
     def into_stream(self) -> SafeDSpyStream:
         return self
 
-    def __next__(self) -> StreamEvent:
-        while not self._ready:
-            if self._over:
-                raise StopIteration
-            try:
-                event = next(self._opened())
-            except StopIteration:
-                self._end(None)
-            except Exception as error:  # noqa: BLE001 - an item for the reader
-                self._end(error)
-            else:
-                self._ready = self._translator.feed(event)
-        return self._ready.pop(0)
+    def _feed(self, event: Event) -> list[StreamEvent]:
+        return self._translator.feed(event)
 
-    async def __anext__(self) -> StreamEvent:
-        while not self._ready:
-            if self._over:
-                raise StopAsyncIteration
-            try:
-                event = await (await self._aopened()).__anext__()
-            except StopAsyncIteration:
-                self._end(None)
-            except Exception as error:  # noqa: BLE001
-                self._end(error)
-            else:
-                self._ready = self._translator.feed(event)
-        return self._ready.pop(0)
-
-    def _end(self, error: Exception | None) -> None:
-        left = self._over and isinstance(error, StreamCancelled)
-        self._over = True
+    def _end(self, error: Exception | None) -> list[StreamEvent]:
         if error is None:
-            self._ready = [self._translator.done(self.value)]
-        elif not left:
-            self._ready = [self._translator.failed(error)]
+            return [self._translator.done(self.value)]
+        return [self._translator.failed(error)]
 
 
-class DSpyStream(_Asked[str]):
+class DSpyStream(QuestionStream[str]):
     """The text of an answer as it comes: ``for token in DSpyStream("…")``.
 
     A reader of text cannot be told to forget some, so an attempt that is lost after the first
@@ -232,19 +140,8 @@ class DSpyStream(_Asked[str]):
     def into_stream(self) -> DSpyStream:
         return self
 
-    def __next__(self) -> str:
-        while not self._over:
-            event = next(self._opened())
-            if isinstance(event, TokenEvent) and event.token:
-                return event.token
-        raise StopIteration
-
-    async def __anext__(self) -> str:
-        while not self._over:
-            event = await (await self._aopened()).__anext__()
-            if isinstance(event, TokenEvent) and event.token:
-                return event.token
-        raise StopAsyncIteration
+    def _feed(self, event: Event) -> tuple[str, ...]:
+        return (event.token,) if isinstance(event, TokenEvent) and event.token else ()
 
 
 DSPyStream = DSpyStream
@@ -271,11 +168,13 @@ def gather_streams(
     rate: float | None = None,
     config: StreamConfig | None = None,
     on_event: Callable[[int, Any], None] | None = None,
-) -> Any:
+) -> Gathered:
     """Run many streams, a few at a time; a ``Collected`` for each, in the order given.
 
-    ``results = gather_streams([…])`` in synchronous code, ``await gather_streams([…])`` on an
-    event loop. A stream that fails is a result, too: see ``Collected.error``.
+    Always returns a ``Gathered``, a sequence of ``Collected``. In synchronous code it is complete.
+    On an event loop it is complete once awaited, ``await gather_streams([…])``; using it without
+    ``await`` runs the streams there and then, which blocks the loop. ``agather_streams`` is a plain
+    coroutine. A stream that fails is a result, too: see ``Collected.error``.
 
     Args:
         streams: questions, ``SafeDSpyStream``s, calls such as ``streamll.stream(qa)(…)``, or
@@ -284,16 +183,41 @@ def gather_streams(
             ``gather_streams`` in this process.
         rate: at most so many begin per second.
         config: for those given as questions.
-        on_event: called with the place of a stream and each of its items.
+        on_event: called with the index of a stream and each of its items.
     """
-    asked = [SafeDSpyStream(each, config) if isinstance(each, str) else each for each in streams]
     return gather(
-        asked, max_concurrent=max_concurrent, rate=rate, key_of=_key_of, on_event=on_event
+        _asked(streams, config),
+        max_concurrent=max_concurrent,
+        rate=rate,
+        key_of=_key_of,
+        on_event=on_event,
     )
 
 
+async def agather_streams(
+    streams: Iterable[Any],
+    *,
+    max_concurrent: int = MAX_CONCURRENT,
+    rate: float | None = None,
+    config: StreamConfig | None = None,
+    on_event: Callable[[int, Any], None] | None = None,
+) -> list[Collected]:
+    """``gather_streams`` as a coroutine."""
+    return await agather(
+        _asked(streams, config),
+        max_concurrent=max_concurrent,
+        rate=rate,
+        key_of=_key_of,
+        on_event=on_event,
+    )
+
+
+def _asked(streams: Iterable[Any], config: StreamConfig | None) -> list[Any]:
+    return [SafeDSpyStream(each, config) if isinstance(each, str) else each for each in streams]
+
+
 def _key_of(source: Any) -> Hashable:
-    program = source.program if isinstance(source, (_Asked, Call)) else None
+    program = source.program if isinstance(source, (QuestionStream, Call)) else None
     return key_of_program(program)
 
 
@@ -313,8 +237,8 @@ class ConcurrentStreamProcessor:
         self.config = config
         self.rate = rate
 
-    def process_batch(self, questions: Iterable[Any]) -> Any:
-        """See ``gather_streams``; ``await`` it on an event loop."""
+    def process_batch(self, questions: Iterable[Any]) -> Gathered:
+        """See ``gather_streams``."""
         return gather_streams(
             questions, max_concurrent=self.max_concurrent, rate=self.rate, config=self.config
         )

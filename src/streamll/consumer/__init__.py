@@ -11,7 +11,7 @@ from streamll.consumer.consumer import (
     RabbitMQConsumer,
     RedisStreamConsumer,
 )
-from streamll.consumer.reading import position
+from streamll.consumer.deduplication import position
 
 __all__ = [
     "ConsumerStatistics",

@@ -1,7 +1,7 @@
 """``EventConsumer``: handlers, or a loop, over the events of a log.
 
 One asynchronous reader; ``run_sync`` and ``start`` run it in this or in a background thread. What
-it reads comes from a ``Source``, what is new of it from ``Reading``, who handles it from
+it reads comes from a ``Source``, what is new of it from ``Deduplicator``, who handles it from
 ``handlers``. Without a group every consumer gets everything once. Members of a group share: each
 entry is handled by one of them, acknowledged afterwards, and handed to another member if that one
 dies.
@@ -24,11 +24,17 @@ import msgspec
 
 from streamll.brokers import tracing
 from streamll.brokers.opening import default_target, open_source, without_password
-from streamll.brokers.source import Entry, Options
-from streamll.consumer.handlers import Caller, Handler, Subscription, Wanted, subscription
-from streamll.consumer.lanes import Lanes
-from streamll.consumer.reading import Letter
-from streamll.consumer.session import ConsumerStatistics, Session, State
+from streamll.brokers.source import Entry, SourceOptions
+from streamll.consumer.deduplication import DecodedEntry
+from streamll.consumer.handlers import (
+    EventFilter,
+    Handler,
+    HandlerRunner,
+    Subscription,
+    subscription,
+)
+from streamll.consumer.per_key_queue import PerKeyQueue
+from streamll.consumer.session import ConsumerStatistics, ReadSession, ReadState
 from streamll.consumer.signals import stopping_on_signals
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event
@@ -46,7 +52,7 @@ class _Work(msgspec.Struct):
     """An entry on its way through the handlers."""
 
     entry: Entry
-    letter: Letter
+    decoded: DecodedEntry
     events: list[Event]
     done: bool = False
 
@@ -108,7 +114,7 @@ class EventConsumer:
         if self._position is not None and group is not None:
             raise ConfigurationError("a group reads a log, not one run: leave out group or start")
         run_id = self._position[0] if self._position else None
-        self._options = Options(
+        self._options = SourceOptions(
             target=self.target,
             start="beginning" if run_id is not None else str(start),
             run_id=run_id,
@@ -124,7 +130,7 @@ class EventConsumer:
         self._retry_delay = retry_delay
         open_source(url, self._options)  # what is wrong with the URL is told here
         self._subscriptions: list[Subscription] = []
-        self._state = State()
+        self._state = ReadState()
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._cursor: str | None = None
@@ -154,7 +160,7 @@ class EventConsumer:
 
         ``where={"conversation_id": "c1"}`` asks for values in ``event.data`` (or ``run_id``).
         """
-        wanted = Wanted(types, where)
+        wanted = EventFilter(types, where)
 
         def add(function: H) -> H:
             self._subscriptions.append(subscription(function, wanted))
@@ -164,7 +170,7 @@ class EventConsumer:
 
     def subscribe(self, handler: H) -> H:
         """Call a function for every event."""
-        self._subscriptions.append(subscription(handler, Wanted()))
+        self._subscriptions.append(subscription(handler, EventFilter()))
         return handler
 
     # --- running --------------------------------------------------------------------------------
@@ -230,17 +236,17 @@ class EventConsumer:
         self._state.stopping = False
         session = self._session()
         alive = asyncio.create_task(session.stay_alive())
-        letters = session.letters()
+        decoded_entries = session.decoded_entries()
         try:
-            async for entry, letter, events in letters:
+            async for entry, decoded, events in decoded_entries:
                 for event in events:
                     yield event
-                await session.done_with(entry, letter, len(events))
+                await session.done_with(entry, decoded, len(events))
                 self._cursor = entry.cursor
                 if session.over:
                     return
         finally:
-            await letters.aclose()
+            await decoded_entries.aclose()
             await session.close(alive)
 
     # --- looking --------------------------------------------------------------------------------
@@ -262,45 +268,47 @@ class EventConsumer:
             self._failure = error
             logger.error("consumer of %s ended: %s", without_password(self.url), error)  # noqa: TRY400
 
-    def _session(self) -> Session:
+    def _session(self) -> ReadSession:
         options = self._options
         if self._cursor is not None and options.group is None and options.run_id is None:
             options = msgspec.structs.replace(options, start=self._cursor)
-        return Session(open_source(self.url, options), options, self._position, self._state)
+        return ReadSession(open_source(self.url, options), options, self._position, self._state)
 
     async def _run(self) -> None:
         session = self._session()
         order: deque[_Work] = deque()  # as read: the cursor follows its finished beginning
         executor = ThreadPoolExecutor(self._concurrency, "streamll-handler")
-        caller = Caller(
+        caller = HandlerRunner(
             executor, Backoff(attempts=self._retries, base=self._retry_delay, cap=30.0), self._state
         )
 
         async def work(item: _Work) -> None:
-            with tracing.restored(item.letter.traceparent):
-                settled = await caller.call(item.events, self._subscriptions, session.bury_event)
+            with tracing.restored(item.decoded.traceparent):
+                settled = await caller.call(
+                    item.events, self._subscriptions, session.dead_letter_event
+                )
             if not settled:  # then it is not acknowledged, and comes to somebody again
                 return
-            await session.done_with(item.entry, item.letter, len(item.events))
+            await session.done_with(item.entry, item.decoded, len(item.events))
             item.done = True
             while order and order[0].done:
                 self._cursor = order.popleft().entry.cursor
 
-        lanes = Lanes(work, concurrency=self._concurrency, capacity=self._prefetch)
+        queue = PerKeyQueue(work, concurrency=self._concurrency, capacity=self._prefetch)
         alive = asyncio.create_task(session.stay_alive())
         try:
-            async for entry, letter, events in session.letters():
-                item = _Work(entry, letter, events)
+            async for entry, decoded, events in session.decoded_entries():
+                item = _Work(entry, decoded, events)
                 order.append(item)
                 alone = session.suspects(entry)
                 if alone:
-                    await lanes.finish()
-                await lanes.add(letter.events[0].run_id, item, len(events))
+                    await queue.finish()
+                await queue.add(decoded.events[0].run_id, item, len(events))
                 if alone:
-                    await lanes.finish()
-            await lanes.finish()
+                    await queue.finish()
+            await queue.finish()
         finally:
-            lanes.cancel()
+            queue.cancel()
             await session.close(alive)
             executor.shutdown(wait=False)
 

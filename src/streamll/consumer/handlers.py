@@ -1,7 +1,7 @@
 """Which handler wants which event, and calling it until it succeeds or there is no hope.
 
 ``async`` handlers run on the consumer's event loop, others on threads. The calls of one entry
-come one after the other; what may run beside it is the caller's business (``lanes``).
+come one after the other; what may run beside it is the caller's business (``queue``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Handler = Callable[[Event], Any]
 _MISSING = object()
 
 
-class Wanted:
+class EventFilter:
     """Types (globs such as ``tool.*``) and values that an event must have."""
 
     def __init__(
@@ -53,19 +53,19 @@ class Wanted:
 class Subscription(msgspec.Struct):
     """A handler and what it wants."""
 
-    wanted: Wanted
+    wanted: EventFilter
     handler: Handler
     asynchronous: bool
 
 
-def subscription(handler: Handler, wanted: Wanted) -> Subscription:
+def subscription(handler: Handler, wanted: EventFilter) -> Subscription:
     if not callable(handler):
         raise TypeError(f"a handler is a function of one event, not {type(handler).__name__}")
     calls = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
     return Subscription(wanted, handler, inspect.iscoroutinefunction(calls))
 
 
-class Failure(msgspec.Struct):
+class HandlerFailure(msgspec.Struct):
     """A handler that failed for good."""
 
     event: Event
@@ -79,7 +79,7 @@ class Counts(Protocol):
     retried: int
 
 
-class Caller:
+class HandlerRunner:
     """Calls handlers, each again after a pause until the backoff gives up."""
 
     def __init__(self, executor: Executor, backoff: Backoff, counts: Counts) -> None:
@@ -91,7 +91,7 @@ class Caller:
         self,
         events: Sequence[Event],
         subscriptions: Sequence[Subscription],
-        failed: Callable[[Failure], Awaitable[bool]],
+        failed: Callable[[HandlerFailure], Awaitable[bool]],
     ) -> bool:
         """Give every event to every handler that wants it, in order.
 
@@ -114,7 +114,7 @@ class Caller:
                 await asyncio.sleep(pause)
                 continue
             event, each = calls[place]
-            settled = await failed(Failure(event, each.handler, error)) and settled
+            settled = await failed(HandlerFailure(event, each.handler, error)) and settled
             place, failures = place + 1, 0
         return settled
 

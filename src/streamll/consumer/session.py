@@ -24,9 +24,9 @@ from typing import Any
 
 import msgspec
 
-from streamll.brokers.source import Entry, Options, Source
-from streamll.consumer.handlers import Failure
-from streamll.consumer.reading import Handled, Letter, Reading, read_letter
+from streamll.brokers.source import Entry, Source, SourceOptions
+from streamll.consumer.deduplication import DecodedEntry, Deduplicator, SeenIds, decode_entry
+from streamll.consumer.handlers import HandlerFailure
 from streamll.core.errors import BrokerError, WireError
 from streamll.core.events import Event
 from streamll.core.wire import encode_batch
@@ -35,7 +35,7 @@ from streamll.flow.retry import Backoff
 logger = logging.getLogger("streamll")
 
 RECONNECT = Backoff(attempts=sys.maxsize, base=0.1, cap=5.0)
-LAG_SECONDS = 1.0
+LAG_INTERVAL_S = 1.0
 
 
 class ConsumerStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ class ConsumerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     connected: bool = False
 
 
-class State:
+class ReadState:
     """What a consumer counts, and whether it shall go on; shared by its sessions."""
 
     def __init__(self) -> None:
@@ -77,23 +77,23 @@ class State:
         )
 
 
-class Session:
+class ReadSession:
     """Reads through one ``Source``. Counts into ``state``, ends when that says so."""
 
     def __init__(
         self,
         source: Source,
-        options: Options,
+        options: SourceOptions,
         position: tuple[str, int, int | None] | None,
-        state: State,
+        state: ReadState,
     ) -> None:
         self._source = source
         self._options = options
         self._state = state
-        self._reading = Reading()
-        self._handled = Handled()
+        self._reading = Deduplicator()
+        self._handled = SeenIds()
         self._held: dict[int, Entry] = {}  # given to this member and not acknowledged yet
-        self._under_way: dict[str, list[Entry]] = {}  # by letter: its entry, and copies of it
+        self._under_way: dict[str, list[Entry]] = {}  # by decoded: its entry, and copies of it
         self._owed: deque[Entry] = deque()  # done, but the broker was away and does not know yet
         self._suspecting = False  # the first of some that may end processes has come
         self._complained = False
@@ -107,22 +107,24 @@ class Session:
         run_id = self._options.run_id
         return run_id is not None and self._reading.has_ended(run_id)
 
-    async def letters(self) -> AsyncGenerator[tuple[Entry, Letter, list[Event]], None]:
+    async def decoded_entries(
+        self,
+    ) -> AsyncGenerator[tuple[Entry, DecodedEntry, list[Event]], None]:
         """Every entry that is one of streamll's, and its events that are new."""
         entries = self._entries()
         try:
             async for entry in entries:
-                letter = await self._read(entry)
-                if letter is not None:
-                    yield entry, letter, self._news(letter)
+                decoded = await self._read(entry)
+                if decoded is not None:
+                    yield entry, decoded, self._news(decoded)
         finally:
             await entries.aclose()
 
-    async def done_with(self, entry: Entry, letter: Letter, events: int) -> None:
+    async def done_with(self, entry: Entry, decoded: DecodedEntry, events: int) -> None:
         """Everything in the entry has been handled."""
         self._state.handled += events
-        self._handled.add(letter)
-        for each in self._under_way.pop(letter.id or entry.cursor, ()):
+        self._handled.add(decoded)
+        for each in self._under_way.pop(decoded.id or entry.cursor, ()):
             await self._acknowledge(each)
 
     def suspects(self, entry: Entry) -> bool:
@@ -132,7 +134,7 @@ class Session:
         """
         return self._options.group is not None and entry.deliveries > self._options.max_deliveries
 
-    async def bury_event(self, failure: Failure) -> bool:
+    async def dead_letter_event(self, failure: HandlerFailure) -> bool:
         """A handler failed for good: its event becomes a dead letter, the error beside it.
 
         False if that could not be written before the consumer was to end.
@@ -155,14 +157,14 @@ class Session:
     async def stay_alive(self) -> None:
         """Tell the broker what this member is busy with, and look how much waits. Never ends."""
         third = self._options.claim_after / 3
-        every = min(LAG_SECONDS, third)
+        every = min(LAG_INTERVAL_S, third)
         keep_at = 0.0
         while not self._closing:
             # Whatever fails here fails for who reads as well, and is told there.
             if self._held and time.monotonic() >= keep_at:
                 keep_at = time.monotonic() + third - every / 2
                 with contextlib.suppress(Exception):
-                    await self._source.keep(list(self._held.values()))
+                    await self._source.extend_claim(list(self._held.values()))
             with contextlib.suppress(Exception):
                 await self._settle()
             with contextlib.suppress(Exception):
@@ -192,7 +194,7 @@ class Session:
                 await source.connect()
                 if ever or failures:
                     state.reconnects += 1
-                    logger.info("consumer: %s is back", source.place)
+                    logger.info("consumer: %s is back", source.name)
                 failures, ever = 0, True
                 state.connected.set()
                 while not state.stopping:
@@ -213,40 +215,40 @@ class Session:
                 pause -= 0.2
 
     def _lost(self, error: Exception, failures: int, *, ever: bool) -> None:
-        hopeless = self._source.hopeless(error)
-        if hopeless is not None and not ever:
-            raise BrokerError(hopeless) from error
+        fatal_reason = self._source.fatal_reason(error)
+        if fatal_reason is not None and not ever:
+            raise BrokerError(fatal_reason) from error
         if failures == 1:
             logger.warning(
                 "consumer: %s cannot be read (%s); it tries on",
-                self._source.place,
-                hopeless or self._source.explain(error),
+                self._source.name,
+                fatal_reason or self._source.describe(error),
             )
 
-    async def _read(self, entry: Entry) -> Letter | None:
+    async def _read(self, entry: Entry) -> DecodedEntry | None:
         """The entry's events; ``None`` when it has been dealt with already."""
         if entry.deliveries > 1:
             self._state.redelivered += 1
         try:
-            letter = read_letter(entry.body)
+            decoded = decode_entry(entry.body)
         except WireError as error:
             self._state.malformed += 1
             await self._give_up(entry, str(error))
             return None
         if self._options.group is None:
-            return letter if letter.events else None
-        return letter if await self._is_for_us(entry, letter) else None
+            return decoded if decoded.events else None
+        return decoded if await self._is_for_us(entry, decoded) else None
 
-    async def _is_for_us(self, entry: Entry, letter: Letter) -> bool:
+    async def _is_for_us(self, entry: Entry, decoded: DecodedEntry) -> bool:
         """Whether an entry that a group was given shall be handled here and now."""
-        key = letter.id or entry.cursor
+        key = decoded.id or entry.cursor
         copies = self._under_way.get(key)
         if copies is not None:  # it came again, while its handlers run or wait for their turn
             copies.append(entry)
-            self._state.duplicates += len(letter.events)
+            self._state.duplicates += len(decoded.events)
             return False
-        if not letter.events or letter in self._handled:
-            self._state.duplicates += len(letter.events)
+        if not decoded.events or decoded in self._handled:
+            self._state.duplicates += len(decoded.events)
             await self._acknowledge(entry)
             return False
         if self._is_to_blame(entry):
@@ -266,13 +268,13 @@ class Session:
         first, self._suspecting = not self._suspecting, True
         return first and entry.deliveries > self._options.max_deliveries + 1
 
-    def _news(self, letter: Letter) -> list[Event]:
+    def _news(self, decoded: DecodedEntry) -> list[Event]:
         if self._options.group is None:
             before = self._reading.duplicates
-            events = self._reading.read(letter)
+            events = self._reading.read(decoded)
             self._state.duplicates += self._reading.duplicates - before
         else:
-            events = letter.events
+            events = decoded.events
         if self._options.run_id is not None:
             events = [event for event in events if event.run_id == self._options.run_id]
         self._state.received += len(events)
@@ -289,7 +291,7 @@ class Session:
             logger.warning(
                 "consumer: entry %s of %s is passed over: %s (said once; statistics() count them)",
                 entry.cursor,
-                self._source.place,
+                self._source.name,
                 reason,
             )
         if self._options.group is None:
@@ -307,14 +309,14 @@ class Session:
         failures = 0
         while True:
             try:
-                await self._source.bury(body)
+                await self._source.dead_letter(body)
             except Exception as error:  # noqa: BLE001 - brokers fail in their own ways
                 failures += 1
-                reason = self._source.explain(error)
+                reason = self._source.describe(error)
                 if failures == 1:
                     logger.warning(
                         "consumer: a dead letter of %s cannot be written (%s); it tries on",
-                        self._source.place,
+                        self._source.name,
                         reason,
                     )
                 if self._state.stopping and failures > 3:  # noqa: PLR2004

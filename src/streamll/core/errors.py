@@ -1,23 +1,31 @@
-"""Every error this package raises, as one tree.
+"""Every error of this package, as one tree. Each is in ``__all__``.
 
 ::
 
     Exception
     └── StreamllError                what a caller can handle
+        ├── ConfigurationError       (ValueError) an option that cannot work; names the remedy
+        │   └── MissingKeyError      no API key for a provider; names the variables to set
         ├── UnknownFieldError        (ValueError) a field name no predictor has
         ├── AmbiguousFieldError      (ValueError) one name, several predictors
+        ├── UnknownNameError         (KeyError) a session has no model or branch of that name
+        ├── DuplicateNameError       (ValueError) a session already has that name
+        ├── SessionFormatError       (ValueError) not a saved session, or of a newer version
         ├── StreamCancelled          the stream was left before the program ended
+        ├── ReplySuperseded          a retry replaced a reply after text of it was yielded
+        ├── StreamTimeout            (TimeoutError) a stream took longer than it may
+        │   ├── TotalTimeout         all of it
+        │   ├── FirstTokenTimeout    a request, to its first token
+        │   └── IdleTimeout          from one token to the next
+        ├── CircuitOpen              a service failed too often; it is left alone for a while
         ├── ChannelClosed            reading from a channel that has ended
         ├── ChannelOverflow          a channel with policy "fail" is full
         ├── WireError                (ValueError) bytes that are not a streamll event
         ├── OutOfOrder               (ValueError) events in an order no run can produce
         ├── BrokerError              a broker refuses; trying again would not help
-        ├── ConfigurationError       (ValueError) an option that cannot work; names the remedy
-        ├── CircuitOpen              a service failed too often; it is left alone for a while
-        └── StreamTimeout            (TimeoutError) a stream took longer than it may
-            ├── TotalTimeout         all of it
-            ├── FirstTokenTimeout    a request, to its first token
-            └── IdleTimeout          from one token to the next
+        ├── LogAway                  a server's log cannot be read at the moment
+        ├── NoSuchRun                a server's log holds no run of that id
+        └── TooManyRuns              a server runs as many programs as it may
     BaseException
     └── Unwind                       unwinds a cancelled program; never leaves this package
 
@@ -29,17 +37,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+__all__ = [
+    "AmbiguousFieldError",
+    "BrokerError",
+    "ChannelClosed",
+    "ChannelOverflow",
+    "CircuitOpen",
+    "ConfigurationError",
+    "DuplicateNameError",
+    "FirstTokenTimeout",
+    "IdleTimeout",
+    "LogAway",
+    "MissingKeyError",
+    "NoSuchRun",
+    "OutOfOrder",
+    "ReplySuperseded",
+    "SessionFormatError",
+    "StreamCancelled",
+    "StreamTimeout",
+    "StreamllError",
+    "TooManyRuns",
+    "TotalTimeout",
+    "UnknownFieldError",
+    "UnknownNameError",
+    "Unwind",
+    "WireError",
+]
+
 
 class StreamllError(Exception):
     """Base of the errors a caller can handle."""
 
 
 class UnknownFieldError(StreamllError, ValueError):
-    """A field name that no predictor of the program has; the message lists those there are."""
+    """A field name that no predictor of the program has; the message lists those it has."""
 
 
 class AmbiguousFieldError(StreamllError, ValueError):
-    """*The* text of a field that several predictors have was asked for."""
+    """The text of one field was asked for, but several predictors have a field of that name."""
 
 
 class StreamCancelled(StreamllError):
@@ -63,7 +98,7 @@ class OutOfOrder(StreamllError, ValueError):
 
 
 class BrokerError(StreamllError):
-    """A broker refuses to serve; the message says what a person has to change."""
+    """A broker refuses to serve, and would again; the message says what has to be changed."""
 
 
 class ConfigurationError(StreamllError, ValueError):
@@ -71,9 +106,9 @@ class ConfigurationError(StreamllError, ValueError):
 
 
 class CircuitOpen(StreamllError):
-    """The service behind a circuit breaker failed too often and is left alone for a while.
+    """The service behind a circuit breaker failed too often; no calls are made for a while.
 
-    ``retry_after`` is the seconds until it will be asked again.
+    ``retry_after``: seconds until the next call is let through.
     """
 
     def __init__(self, message: str, retry_after: float = 0.0) -> None:
@@ -84,8 +119,9 @@ class CircuitOpen(StreamllError):
 class StreamTimeout(StreamllError, TimeoutError):
     """A stream took longer than its ``StreamConfig`` allows.
 
-    ``limit`` is the setting, ``elapsed`` the seconds it really took until the stream was ended,
-    ``received`` the characters that had come, ``partial`` their text by ``predictor.field``.
+    ``limit`` is the setting and ``elapsed`` the time until the stream was really ended, both in
+    seconds; ``received`` is the number of characters that had come, ``partial`` their text by
+    ``predictor.field``.
     """
 
     what = "the stream"
@@ -156,6 +192,21 @@ class DuplicateNameError(StreamllError, ValueError):
 
 class SessionFormatError(StreamllError, ValueError):
     """Not a saved session, or one that only a newer version can read."""
+
+
+class LogAway(StreamllError):
+    """The log of a server cannot be read at the moment, so runs cannot be started or followed."""
+
+    def __init__(self, message: str = "the log cannot be read") -> None:
+        super().__init__(message)
+
+
+class NoSuchRun(StreamllError):
+    """The log of a server holds no run of this id."""
+
+
+class TooManyRuns(StreamllError):
+    """A server runs as many programs as its limits allow."""
 
 
 class Unwind(BaseException):

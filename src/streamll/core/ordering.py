@@ -1,6 +1,6 @@
 """The legal order of a run's events, derived from the event classes.
 
-``Sequencer`` hands out ``seq``. ``OrderCheck`` reads events of any number of runs and raises
+``OrderCheck`` reads events of any number of runs and raises
 ``OutOfOrder`` at the first that no run can produce, naming the event and the rule:
 
 * ``run.start`` comes first; exactly one of ``run.end``, ``run.error``, ``run.cancelled`` last;
@@ -73,20 +73,6 @@ def _scope(opening: type[Event]) -> Scope:
         tuple(k.event_type for k in kinds if k.closes == name),
         tuple(k.event_type for k in kinds if k.inside in within and not (k.opens or k.closes)),
     )
-
-
-class Sequencer:
-    """Sequence numbers of one run, contiguous from 0. The caller holds its own lock."""
-
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self) -> int:
-        seq = self.count
-        self.count = seq + 1
-        return seq
 
 
 class OrderCheck:

@@ -1,11 +1,11 @@
-"""What a reader has of a typed field so far: changes go in, the value is there to look at.
+"""The values of typed fields as a reader has them so far, put together from their changes.
 
-``field.partial`` events are small: each says what is new and where (``FieldPartial``).
-``PartialValue`` puts one field's together, ``Partials`` those of any number of runs, with
-superseded attempts gone; ``whole`` makes an event that says everything, for readers that keep
-no state. ``ArgumentsReader`` reads the arguments of native tool calls from their fragments.
+``field.partial`` events are small: each holds what is new and where it belongs (``FieldPartial``).
+``PartialValue`` applies those of one field, ``Partials`` those of any number of runs, without
+superseded attempts. ``Partials.whole`` replaces an event's change by the whole value, for readers
+that keep no state. ``ArgumentsReader`` reads the arguments of native tool calls from fragments.
 
-All cost what is new. Text that grows is joined when it is looked at.
+A change costs its own length. Text that grows is joined when the value is read.
 """
 
 from __future__ import annotations
@@ -16,82 +16,82 @@ from typing import Any
 import msgspec
 
 from streamll.core.events import Event, FieldPartial, LMSuperseded, ToolCallDelta
-from streamll.core.parsing.growth import COMPLETE, PARTIAL, PENDING, Place
-from streamll.core.parsing.partial import JSONReader
+from streamll.core.parsing.values.builder import COMPLETE, PARTIAL, PENDING, Pointer
+from streamll.core.parsing.values.json import JSONValueReader
 
 FieldKey = tuple[str | None, str | None, int, int, str]
-"""Run, call, attempt, candidate, field: one field as one attempt of one call writes it."""
+"""Run, call, attempt, candidate, field: one field of one attempt of one call."""
 
 
 class PartialValue:
     """One field's value. ``value`` grows from change to change: copy it to keep it."""
 
-    __slots__ = ("_open", "_text", "_text_place", "_value", "is_broken", "is_complete")
+    __slots__ = ("_open", "_text", "_text_pointer", "_value", "is_broken", "is_complete")
 
     def __init__(self) -> None:
         self._value: Any = None
-        self._open: Place | None = None  # the deepest partial place; all above it are partial
-        self._text: list[str] = []  # what was added to the text at ``_text_place``
-        self._text_place: Place = ()
+        self._open: Pointer | None = None  # the deepest partial part; all above it are partial
+        self._text: list[str] = []  # what was added to the text at ``_text_pointer``
+        self._text_pointer: Pointer = ()
         self.is_complete = False
         self.is_broken = False
-        """A change is missing (``stream.gap``): the value stands still until a whole one comes."""
+        """A change was lost (``stream.gap``): no change is applied until a whole value comes."""
 
     @property
     def value(self) -> Any:
-        """Everything so far, valid in all its parts; ``None`` while nothing is certain."""
+        """The value so far, valid in all its parts; ``None`` while nothing is certain."""
         if self._text:
             self._join()
         return self._value
 
-    def state(self, *place: str | int) -> str:
+    def state(self, *pointer: str | int) -> str:
         """``"pending"``, ``"partial"`` or ``"complete"``: the state of the value, or of a part."""
         if self.is_complete:
-            return COMPLETE if self._stands(place) else PENDING
+            return COMPLETE if self._has(pointer) else PENDING
         if self._open is None:
             return PENDING
-        if self._open[: len(place)] == place:
+        if self._open[: len(pointer)] == pointer:
             return PARTIAL
-        return COMPLETE if self._stands(place) else PENDING
+        return COMPLETE if self._has(pointer) else PENDING
 
     def apply(self, event: FieldPartial) -> None:
-        """Take the next change. Those of other fields are the caller's to keep away."""
-        place = tuple(event.place)
-        if self.is_broken and place:
+        """Apply the next change of this field; the caller filters out those of others."""
+        pointer = tuple(event.pointer)
+        if self.is_broken and pointer:
             return
         try:
-            self._apply(place, event.value, event.append)
+            self._apply(pointer, event.value, event.append)
         except (LookupError, TypeError, AttributeError):
             self.is_broken = True
             return
         self.is_broken = False
-        self._open = place if event.state == PARTIAL else place[:-1]
-        self.is_complete = not place and event.state == COMPLETE
+        self._open = pointer if event.state == PARTIAL else pointer[:-1]
+        self.is_complete = not pointer and event.state == COMPLETE
 
-    def _apply(self, place: Place, value: Any, append: bool) -> None:
+    def _apply(self, pointer: Pointer, value: Any, append: bool) -> None:
         if append and isinstance(value, str):
-            if self._text and place != self._text_place:
+            if self._text and pointer != self._text_pointer:
                 self._join()
-            if not self._text and not isinstance(self._at(place), str):
+            if not self._text and not isinstance(self._at(pointer), str):
                 raise TypeError
-            self._text_place = place
+            self._text_pointer = pointer
             self._text.append(value)
             return
         if self._text:
             self._join()
         if append:
-            standing = self._at(place)
-            standing.update(value) if isinstance(standing, dict) else standing.extend(value)
+            present = self._at(pointer)
+            present.update(value) if isinstance(present, dict) else present.extend(value)
         else:
-            self._set(place, value.copy() if isinstance(value, (list, dict)) else value)
+            self._set(pointer, value.copy() if isinstance(value, (list, dict)) else value)
 
-    def _set(self, place: Place, value: Any) -> None:
-        """Containers come as copies: ours to let grow; what is inside is complete."""
-        if not place:
+    def _set(self, pointer: Pointer, value: Any) -> None:
+        """``value`` is ours to let grow (a copy if it is a container); its content is complete."""
+        if not pointer:
             self._value = value
             return
-        parent = self._at(place[:-1])
-        key: Any = place[-1]
+        parent = self._at(pointer[:-1])
+        key: Any = pointer[-1]
         if isinstance(parent, list) and key == len(parent):
             parent.append(value)
         elif isinstance(parent, list) and not isinstance(key, int):
@@ -100,29 +100,29 @@ class PartialValue:
             parent[key] = value
 
     def _join(self) -> None:
-        text, place = "".join(self._text), self._text_place
+        text, pointer = "".join(self._text), self._text_pointer
         self._text = []
-        if not place:
+        if not pointer:
             self._value += text
             return
-        self._at(place[:-1])[place[-1]] += text
+        self._at(pointer[:-1])[pointer[-1]] += text
 
-    def _at(self, place: Place) -> Any:
+    def _at(self, pointer: Pointer) -> Any:
         value = self._value
-        for key in place:
+        for key in pointer:
             value = value[key]
         return value
 
-    def _stands(self, place: Place) -> bool:
-        return part_of(self.value, place, MISSING) is not MISSING
+    def _has(self, pointer: Pointer) -> bool:
+        return part_of(self.value, pointer, MISSING) is not MISSING
 
 
 MISSING = object()
 
 
-def part_of(value: Any, place: Place, otherwise: Any = None) -> Any:
-    """The part of a value at a place, whether it is made of plain values or of objects."""
-    for key in place:
+def part_of(value: Any, pointer: Pointer, otherwise: Any = None) -> Any:
+    """The part of a value at ``pointer``; the value may consist of plain values or of objects."""
+    for key in pointer:
         try:
             if isinstance(key, str) and not isinstance(value, dict):
                 value = getattr(value, key)
@@ -140,7 +140,7 @@ class Partials:
         self._values: dict[FieldKey, PartialValue] = {}
 
     def feed(self, event: Event) -> PartialValue | None:
-        """Take any event; the value it belongs to, if it is a ``field.partial``."""
+        """Take any event; returns the value it changed, if it is a ``field.partial``."""
         if isinstance(event, FieldPartial):
             key = _key(event, event.field)
             value = self._values.get(key)
@@ -155,19 +155,19 @@ class Partials:
         return None
 
     def of(self, event: Event, field: str) -> PartialValue | None:
-        """The value that the event's call has of ``field`` so far, if it has one."""
+        """The value of ``field`` so far in the event's call, if there is one."""
         return self._values.get(_key(event, field))
 
     def whole(self, event: Event) -> Event:
-        """The event; a ``field.partial`` with the whole value so far instead of what is new.
+        """The event; a ``field.partial`` with the whole value so far in place of the change.
 
-        Costs the length of the value: for readers that want no state of their own.
+        Costs the length of the value: for readers that keep no state.
         """
         value = self.feed(event)
         if value is None or value.is_broken or not isinstance(event, FieldPartial):
             return event
         return msgspec.structs.replace(
-            event, place=(), append=False, value=copied(value.value), state=value.state()
+            event, pointer=(), append=False, value=copied(value.value), state=value.state()
         )
 
 
@@ -176,7 +176,7 @@ def _key(event: Event, field: str) -> FieldKey:
 
 
 class ToolArguments:
-    """One native tool call as far as it is written."""
+    """One native tool call, as far as it has been written."""
 
     __slots__ = ("_reader", "_value", "index", "name", "text")
 
@@ -184,12 +184,12 @@ class ToolArguments:
         self.index = index
         self.name: str | None = None
         self.text: list[str] = []
-        self._reader = JSONReader()
+        self._reader = JSONValueReader()
         self._value = PartialValue()
 
     @property
     def arguments(self) -> Any:
-        """The arguments that are valid so far; an empty mapping before the first."""
+        """The arguments so far, all valid; an empty mapping before the first."""
         return self._value.value if self._value.value is not None else {}
 
     @property
@@ -209,7 +209,7 @@ class ArgumentsReader:
         self._calls: dict[tuple[str | None, int, int], ToolArguments] = {}
 
     def feed(self, event: Event) -> ToolArguments | None:
-        """Take any event; the call it belongs to, if it is a ``tool_call.delta``."""
+        """Take any event; returns the call it belongs to, if it is a ``tool_call.delta``."""
         if not isinstance(event, ToolCallDelta):
             return None
         key = (event.call_id, event.attempt, event.index)
@@ -226,7 +226,7 @@ class ArgumentsReader:
 
 
 def copied(value: Any) -> Any:
-    """Lists and objects anew, everything else as it is."""
+    """A deep copy of lists and objects; everything else is shared."""
     if isinstance(value, list):
         return [copied(item) for item in value]
     if isinstance(value, dict):

@@ -343,17 +343,17 @@ class Derived(DualIterator[T]):
         return getattr(self._reading, "value", None)
 
     def leave(self) -> None:
-        super().leave()
+        DualIterator.leave(self)
         if self._reading is not None:
             self._reading.leave()
 
     def close(self) -> None:
-        super().leave()
+        DualIterator.leave(self)
         if self._reading is not None:
             self._reading.close()
 
     async def aclose(self) -> None:
-        super().leave()
+        DualIterator.leave(self)
         if self._reading is not None:
             await self._reading.aclose()
 

@@ -71,6 +71,10 @@ class DualIterator(Closing, Openable, Generic[T]):
         """Stop reading, without waiting for anything. Any thread, also a finalizer, may call it."""
         self._over = True
         self._items = iter(())
+        self._release()
+
+    def _release(self) -> None:
+        """Let go of what is held besides the source. Called once or more, however reading ends."""
 
     def close(self) -> None:
         """Stop reading and close the source."""

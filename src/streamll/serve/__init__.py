@@ -11,22 +11,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamll.serve.access import run_token
     from streamll.serve.app import create_app
-    from streamll.serve.limits import Limits
-    from streamll.serve.responses import cancel_run, sse_response
-    from streamll.serve.sockets import websocket_stream
+    from streamll.serve.routes.embedded import cancel_run, sse_response
+    from streamll.serve.web.access import run_token
+    from streamll.serve.web.limits import ServerLimits
+    from streamll.serve.web.sockets import websocket_stream
 
 _HOMES = {
-    "cancel_run": "responses",
+    "cancel_run": "routes.embedded",
     "create_app": "app",
-    "Limits": "limits",
-    "run_token": "access",
-    "sse_response": "responses",
-    "websocket_stream": "sockets",
+    "ServerLimits": "web.limits",
+    "run_token": "web.access",
+    "sse_response": "routes.embedded",
+    "websocket_stream": "web.sockets",
 }
 
-__all__ = ["Limits", "cancel_run", "create_app", "run_token", "sse_response", "websocket_stream"]
+__all__ = [
+    "ServerLimits",
+    "cancel_run",
+    "create_app",
+    "run_token",
+    "sse_response",
+    "websocket_stream",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -31,16 +31,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from streamll.serve import chat, metrics, pages, runs
-from streamll.serve.access import Access
-from streamll.serve.gate import Gate
-from streamll.serve.journal import Journal, LogAway
-from streamll.serve.limits import Limits
+from streamll.serve.log.run_log import LogAway, RunLog
 from streamll.serve.programs import served
-from streamll.serve.readership import Readership
-from streamll.serve.requests import Refused, authorize
+from streamll.serve.routes import chat, pages, runs
+from streamll.serve.routes.service import Service, log_away
 from streamll.serve.runner import Runner
-from streamll.serve.service import Service, log_away
+from streamll.serve.web import metrics
+from streamll.serve.web.access import Access
+from streamll.serve.web.connections import ConnectionLimit
+from streamll.serve.web.limits import ServerLimits
+from streamll.serve.web.middleware import Middleware
+from streamll.serve.web.requests import HTTPRefusal, authorize
 
 LOG = "sqlite:///streamll.db"
 SAME_SECONDS = 0.5
@@ -56,7 +57,7 @@ def create_app(
     secret: str | bytes | None = None,
     origins: Iterable[str] = (),
     hosts: Iterable[str] | None = None,
-    limits: Limits | None = None,
+    limits: ServerLimits | None = None,
     viewer: bool = True,
     drain_on_signals: bool = True,
 ) -> App:
@@ -69,7 +70,7 @@ def create_app(
         secret: signs the tokens for single runs; give it where several processes serve.
         origins: other origins whose pages may call (CORS, WebSocket).
         hosts: the names this server answers to.
-        limits: see ``Limits``.
+        limits: see ``ServerLimits``.
         viewer: serve the page at ``/``.
         drain_on_signals: when the process is told to stop (SIGTERM, SIGINT), send readers away at
             once and let programs end; the server that runs the application then stops as usual.
@@ -78,14 +79,14 @@ def create_app(
     Raises:
         ConfigurationError: something that cannot work.
     """
-    bounds = limits or Limits()
-    journal = Journal(log, bounds.away_seconds)
+    bounds = limits or ServerLimits()
+    run_log = RunLog(log, bounds.away_seconds)
     service = Service(
         programs=served(programs),
         access=Access(tokens, secret=secret, origins=origins, hosts=hosts),
         limits=bounds,
-        runner=Runner(journal, bounds),
-        readers=Readership(bounds.readers),
+        runner=Runner(run_log, bounds),
+        connections=ConnectionLimit(bounds.readers),
     )
 
     @contextlib.asynccontextmanager
@@ -101,25 +102,25 @@ def create_app(
 
     async def show_metrics(request: Request) -> Response:
         authorize(request, service.access)
-        text = metrics.render(service.runner, service.readers, gate, service.draining)
+        text = metrics.render(service.runner, service.connections, middleware, service.draining)
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
-    inner = Starlette(lifespan=lifespan, exception_handlers={Refused: _refused, LogAway: _away})
+    inner = Starlette(lifespan=lifespan, exception_handlers={HTTPRefusal: _refused, LogAway: _away})
     inner.add_route("/healthz", healthz)
     inner.add_route("/metrics", show_metrics)
     runs.add_routes(inner, service)
     chat.add_routes(inner, service)
     if viewer:
         pages.add_routes(inner)
-    gate = Gate(inner, service.access)
-    return App(gate, service)
+    middleware = Middleware(inner, service.access)
+    return App(middleware, service)
 
 
 class App:
     """The application. Opens the log with the first request where nobody runs its lifespan."""
 
-    def __init__(self, gate: Gate, service: Service) -> None:
-        self._gate = gate
+    def __init__(self, middleware: Middleware, service: Service) -> None:
+        self._middleware = middleware
         self._service = service
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -127,7 +128,7 @@ class App:
         self._loop = asyncio.get_running_loop()
         if scope["type"] != "lifespan":
             await self._service.runner.open()
-        await self._gate(scope, receive, send)
+        await self._middleware(scope, receive, send)
 
     def drain(self) -> None:
         """Prepare for the end, from any thread: see ``drain_on_signals`` of ``create_app``."""
@@ -137,7 +138,7 @@ class App:
 
 
 async def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
+    assert isinstance(error, HTTPRefusal)
     return error.response
 
 

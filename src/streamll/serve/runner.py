@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import streamll
-from streamll.core.closing import RunCloser
+from streamll.core.closing import closing_events
 from streamll.core.errors import StreamCancelled, StreamllError
 from streamll.core.events import (
     NOBODY,
@@ -28,14 +28,15 @@ from streamll.core.events import (
     Identity,
     StreamllEvent,
 )
-from streamll.serve.failures import log_failure
-from streamll.serve.feed import Feed
-from streamll.serve.frames import Position, items_of
-from streamll.serve.journal import Journal, LogAway
-from streamll.serve.limits import Limits
+from streamll.core.run_view import RunView
+from streamll.serve.log.buffer import RunBuffer
+from streamll.serve.log.failures import log_failure
+from streamll.serve.log.frames import Position
+from streamll.serve.log.index import LISTED, RUN_LOST, RunIndex
+from streamll.serve.log.run_log import LogAway, RunLog
+from streamll.serve.log.tail import RETRY_SECONDS
 from streamll.serve.programs import Served
-from streamll.serve.recent import LISTED, RUN_LOST, Recent
-from streamll.serve.tail import RETRY_SECONDS
+from streamll.serve.web.limits import ServerLimits
 
 logger = logging.getLogger("streamll")
 
@@ -60,11 +61,11 @@ class NoSuchRun(StreamllError):
 class Runner:
     """Starts programs, stops them, and looks after those that nobody runs any more."""
 
-    def __init__(self, journal: Journal, limits: Limits) -> None:
-        self.journal = journal
+    def __init__(self, run_log: RunLog, limits: ServerLimits) -> None:
+        self.run_log = run_log
         self.limits = limits
         self.running: dict[str, asyncio.Task[None]] = {}
-        self.recent = Recent(limits.lost_seconds)
+        self.index = RunIndex(limits.lost_seconds)
         self.started = 0
         self._alive_seconds = min(ALIVE_SECONDS, limits.lost_seconds / 3)
         self._filling: asyncio.Task[None] | None = None
@@ -75,12 +76,12 @@ class Runner:
 
     async def open(self) -> None:
         if self._clock is None:
-            self.journal.talk.append(self._hear)
-            self.journal.everything.append(self.recent.hear)
-            self.journal.glimpses.append(self.recent.glimpse)
+            self.run_log.talk.append(self._hear)
+            self.run_log.everything.append(self.index.hear)
+            self.run_log.glimpses.append(self.index.glimpse)
             self._clock = asyncio.create_task(self._tick(), name="streamll server clock")
             self._filling = asyncio.create_task(self._fill(), name="streamll runs of the log")
-        await self.journal.start()
+        await self.run_log.start()
 
     async def close(self, seconds: float) -> None:
         """Let runs end by themselves for so long, then cancel them, and write everything down."""
@@ -96,7 +97,7 @@ class Runner:
                 with contextlib.suppress(asyncio.CancelledError):
                     await helper
         self._clock = self._filling = None
-        await self.journal.close()
+        await self.run_log.close()
 
     # --- runs ---------------------------------------------------------------------------------
 
@@ -115,14 +116,14 @@ class Runner:
             TooManyRuns: as many run here as may.
             LogAway: the log cannot be read, so nobody could follow the run.
         """
-        if not self.journal.reachable:
+        if not self.run_log.reachable:
             raise LogAway
         if len(self._tasks) >= self.limits.runs:
             raise TooManyRuns(f"{self.limits.runs} programs run here already")
         call = streamll.stream(
             served.program,
             fields=served.fields if fields is None else fields,
-            sinks=[self.journal.sink],
+            sinks=[self.run_log.sink],
             keep_text=False,
         )
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -149,7 +150,7 @@ class Runner:
                     async for event in events:
                         if run_id is None:
                             run_id = event.run_id
-                            held.enter_context(self.journal.feed(run_id))
+                            held.enter_context(self.run_log.buffer(run_id))
                             self._began(run_id, chat, ready)
         except (StreamCancelled, asyncio.CancelledError):
             pass
@@ -171,18 +172,18 @@ class Runner:
         if chat is not None:
             self._say("server.chat", chat_key(chat), run_id=run_id)
         held = contextlib.ExitStack()
-        feed = held.enter_context(self.journal.feed(run_id))
-        telling = asyncio.ensure_future(self._tell(run_id, feed, held, ready))
+        buffer = held.enter_context(self.run_log.buffer(run_id))
+        telling = asyncio.ensure_future(self._tell(run_id, buffer, held, ready))
         self._telling.add(telling)
         telling.add_done_callback(self._telling.discard)
 
     async def _tell(
-        self, run_id: str, feed: Feed, held: contextlib.ExitStack, ready: asyncio.Future[str]
+        self, run_id: str, buffer: RunBuffer, held: contextlib.ExitStack, ready: asyncio.Future[str]
     ) -> None:
         """Tell the run's id when the log has it: whoever knows it may ask another process."""
         with held:
-            if feed.last < 0:
-                await asyncio.wait({feed.news()}, timeout=WRITTEN_SECONDS)
+            if buffer.last < 0:
+                await asyncio.wait({buffer.news()}, timeout=WRITTEN_SECONDS)
         if not ready.done():
             ready.set_result(run_id)
 
@@ -203,13 +204,13 @@ class Runner:
         """The latest run of a chat."""
         key = chat_key(chat)
         found = await self._latest_of(key)
-        if found is None and await self.journal.appears(key, CHAT_APPEARS_SECONDS):
+        if found is None and await self.run_log.appears(key, CHAT_APPEARS_SECONDS):
             found = await self._latest_of(key)
         return found
 
     async def _latest_of(self, key: str) -> str | None:
         found = None
-        async for events in self.journal.history(Position(key)):
+        async for events in self.run_log.history(Position(key)):
             for event in events:
                 if event.event_type == "server.chat":
                     found = str(event.data["run_id"])
@@ -226,22 +227,22 @@ class Runner:
             NoSuchRun: the log holds none.
             LogAway: it cannot be read.
         """
-        if not self.journal.reachable:
+        if not self.run_log.reachable:
             raise LogAway
         run_id = position.run_id
-        feed = self.journal.feeds.get(run_id)
-        followed = feed is not None and feed.start < feed.end and not feed.ended
+        buffer = self.run_log.buffers.get(run_id)
+        followed = buffer is not None and buffer.start < buffer.end and not buffer.ended
         if run_id in self.running or followed:
             return True
-        async for _ in self.journal.history(position):
+        async for _ in self.run_log.history(position):
             return True
         known = False
-        async for events in self.journal.history(Position(run_id)):
+        async for events in self.run_log.history(Position(run_id)):
             if events[-1].event_type in TERMINAL:
                 return False
             known = True
-        if not known and not await self.journal.appears(run_id):
-            self.recent.forget(run_id)
+        if not known and not await self.run_log.appears(run_id):
+            self.index.forget(run_id)
             raise NoSuchRun("there is no such run")
         return True
 
@@ -250,32 +251,32 @@ class Runner:
     def _say(self, kind: str, about: str | None = None, **data: Any) -> None:
         identity = NOBODY if about is None else Identity(run_id=about)
         event = StreamllEvent(event_type=kind, data=data, timestamp=time.time(), identity=identity)
-        self.journal.sink.put(event)
+        self.run_log.sink.put(event)
 
     def _hear(self, event: Event) -> None:
         if event.event_type == "server.cancel":
             self.cancel_if_running(str(event.data.get("run_id")))
         elif event.event_type == "server.alive":
-            self.recent.alive(event.data.get("runs", ()))
+            self.index.alive(event.data.get("runs", ()))
             for run_id in event.data.get("runs", ()):
-                feed = self.journal.feeds.get(run_id)
-                if feed is not None:
-                    feed.heard_at = time.monotonic()
+                buffer = self.run_log.buffers.get(run_id)
+                if buffer is not None:
+                    buffer.heard_at = time.monotonic()
 
     async def _fill(self) -> None:
         """Learn from the log which runs there were before anybody listened here."""
         told = False
         while True:
-            await self.journal.listening()
+            await self.run_log.listening()
             try:
-                self.recent.fill(await self.journal.overview(LISTED))
+                self.index.fill(await self.run_log.overview(LISTED))
             except Exception as error:  # noqa: BLE001 - the log may be away for a while
                 if not told:
                     logger.warning("cannot list the runs of the log (%s)", type(error).__name__)
                 told = True
                 await asyncio.sleep(RETRY_SECONDS)
             else:
-                self.journal.follows_all = False
+                self.run_log.follows_all = False
                 return
 
     async def latest(self, count: int, patience: float = 5.0) -> list[dict[str, Any]]:
@@ -284,11 +285,11 @@ class Runner:
         Raises:
             LogAway: the log could not be read yet.
         """
-        if not self.journal.listens:
+        if not self.run_log.listens:
             raise LogAway
         if self._filling is not None:
             await asyncio.wait({self._filling}, timeout=patience)
-        return self.recent.latest(count)
+        return self.index.latest(count)
 
     async def _tick(self) -> None:
         """Wake readers for their heartbeats; say what runs here; end what nobody runs."""
@@ -297,54 +298,53 @@ class Runner:
         while True:
             await asyncio.sleep(min(1.0, self.limits.heartbeat_seconds, self._alive_seconds))
             now = time.monotonic()
-            if self.journal.is_given_up:
-                self.journal.wake()
+            if self.run_log.is_given_up:
+                self.run_log.wake()
             if now >= heartbeat_at:
                 heartbeat_at = now + self.limits.heartbeat_seconds
-                self.journal.wake()
+                self.run_log.wake()
             if now >= alive_at:
                 alive_at = now + self._alive_seconds
                 if self.running:
                     self._say("server.alive", process=os.getpid(), runs=list(self.running))
-            for feed in list(self.journal.feeds.values()):
-                if self._is_lost(feed, now):
-                    await self._report_lost(feed)
+            for buffer in list(self.run_log.buffers.values()):
+                if self._is_lost(buffer, now):
+                    await self._report_lost(buffer)
 
-    def _is_lost(self, feed: Feed, now: float) -> bool:
-        if feed.ended or feed.run_id in self.running or feed.run_id in self._reported:
+    def _is_lost(self, buffer: RunBuffer, now: float) -> bool:
+        if buffer.ended or buffer.run_id in self.running or buffer.run_id in self._reported:
             return False
-        if not self.journal.reachable:
+        if not self.run_log.reachable:
             return False
-        silent = self.recent.unattended(feed.run_id)
+        silent = self.index.unattended(buffer.run_id)
         if silent is None or not self._has_heard_all(now):
-            silent = now - feed.heard_at
+            silent = now - buffer.heard_at
         return silent > self.limits.lost_seconds
 
     def _has_heard_all(self, now: float) -> bool:
         """Who lives has been heard by now: also those that had to wait for the log themselves."""
-        journal = self.journal
-        wait = self.limits.lost_seconds if journal.interrupted else 2 * self._alive_seconds
-        return now - journal.since > wait
+        run_log = self.run_log
+        wait = self.limits.lost_seconds if run_log.interrupted else 2 * self._alive_seconds
+        return now - run_log.since > wait
 
-    async def _report_lost(self, feed: Feed) -> None:
+    async def _report_lost(self, buffer: RunBuffer) -> None:
         """Close a run in the log whose process is gone, so that every reader comes to an end."""
-        self._reported.add(feed.run_id)
-        aftermath, last = RunCloser(feed.run_id), -1
+        self._reported.add(buffer.run_id)
+        view = RunView(keep_ended=False)
         try:
-            async for events in self.journal.history(Position(feed.run_id)):
-                last = items_of(events, last)[-1].last
+            async for events in self.run_log.history(Position(buffer.run_id)):
                 if events[-1].event_type in TERMINAL:
                     return
                 for event in events:
-                    aftermath.feed(event)
+                    view.feed(event)
         except LogAway:
-            self._reported.discard(feed.run_id)  # the next look tries again
+            self._reported.discard(buffer.run_id)  # the next look tries again
             return
-        if last < 0:
+        if view.seq < 0:
             return
         message = "the process that ran it is gone"
-        for event in aftermath.ending(last + 1, time.time(), RUN_LOST, message):
-            self.journal.sink.put(event)
+        for event in closing_events(view, buffer.run_id, time.time(), RUN_LOST, message):
+            self.run_log.sink.put(event)
 
 
 def chat_key(chat: str) -> str:

@@ -1,6 +1,6 @@
-"""Where events go. ``BaseSink`` is what to subclass for a destination of one's own.
+"""Destinations of events. Subclass ``BaseSink`` for a destination of your own.
 
-The names are resolved on first use, so that nobody loads a terminal library for a file.
+The names are resolved on first use, so that a sink for files does not load a terminal library.
 """
 
 from __future__ import annotations

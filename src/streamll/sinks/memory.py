@@ -1,16 +1,16 @@
-"""Events kept in a list: for tests, notebooks, and whoever wants to look afterwards."""
+"""Events kept in a list: for tests, notebooks and looking at a run afterwards."""
 
 from __future__ import annotations
 
 from streamll.core.events import Event, TokenEvent
-from streamll.core.transcript import Transcript
+from streamll.core.run_view import RunView
 from streamll.sinks.base import BaseSink, SinkStatistics
 
 
 class MemorySink(BaseSink):
-    """Keeps every event in ``events``, at the moment it happens: it has no worker to wait for.
+    """Keeps every event in ``events``, as soon as it is created: it has no worker to wait for.
 
-    Keeps them until ``clear()``; what a long-lived process does not clear, it keeps.
+    Events are kept until ``clear()``; a long-lived process has to call it.
     """
 
     def __init__(self) -> None:
@@ -38,15 +38,15 @@ class MemorySink(BaseSink):
             AmbiguousFieldError: several predictors have the field; ask for ``predictor.field``.
             UnknownFieldError: nothing has been streamed of such a field.
         """
-        transcript = Transcript()
+        view = RunView()
         for event in list(self.events):
-            transcript.feed(event)
-        return transcript.text(field)
+            view.feed(event)
+        return view.text(field)
 
     def clear(self) -> None:
-        """Forget everything kept so far."""
+        """Drop all events kept so far."""
         self.events.clear()
 
     def statistics(self) -> SinkStatistics:
-        """What is kept counts as handled."""
+        """Events that are kept count as handled."""
         return SinkStatistics(received=len(self.events), handled=len(self.events))

@@ -1,85 +1,72 @@
-"""What came within a while, as one list: the one operator that must wait for two things at once.
+"""``buffer(source, n, seconds=…)``: what came within a while, as one list.
 
-The source is read in a thread (``for``) or a task (``async for``) of its own, at most one batch
-ahead.
+The one operator that waits for two things at once, so its source is read by a producer of its own,
+at most one batch ahead.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
 
 from streamll.core.errors import ChannelClosed
-from streamll.streams.merge import MergedStream
+from streamll.flow.bridge import Bridge
 
-MOST = 1_000
-"""Items of a batch that has only a time."""
+MAX_BATCH_ITEMS = 1_000
+"""Items of a batch that is bounded by time only."""
 
 
-class Batches:
-    """``buffer(source, n, seconds=…)``."""
+class Batches(Bridge):
+    """Lists of up to ``n`` items; each list is complete ``seconds`` after its first item."""
 
     def __init__(self, source: Any, n: int | None, seconds: float) -> None:
-        self._source = source
-        self._most = n or MOST
+        self._most = n or MAX_BATCH_ITEMS
+        super().__init__(source, capacity=self._most, name="buffer")
         self._seconds = seconds
+        self._batch: list[Any] = []  # kept over a cancelled read
+        self._deadline = 0.0
 
-    def __iter__(self) -> Iterator[list[Any]]:
-        with self._reading() as merged:
-            ended = False
-            while not ended:
-                batch: list[Any] = []
-                deadline: float | None = None
-                while len(batch) < self._most:
-                    remaining = None if deadline is None else deadline - time.monotonic()
-                    try:
-                        item = merged.take(remaining)
-                    except TimeoutError:
-                        break
-                    except ChannelClosed:
-                        ended = True
-                        break
-                    batch.append(item)
-                    deadline = deadline or time.monotonic() + self._seconds
-                if batch:
-                    yield batch
+    def _read(self) -> list[Any]:
+        self._start(on_loop=False)
+        channel = self._producer.channel
+        while not self._complete():
+            timeout = self._remaining() if self._batch else None
+            try:
+                self._add(channel.get_batch(self._most - len(self._batch), timeout))
+            except (TimeoutError, ChannelClosed):
+                break
+        return self._take()
 
-    async def __aiter__(self) -> AsyncIterator[list[Any]]:
-        async with self._areading() as merged:
-            ended = False
-            while not ended:
-                batch: list[Any] = []
-                try:
-                    batch.append(await merged.take_async())
-                    with anyio.move_on_after(self._seconds):
-                        while len(batch) < self._most:
-                            batch.append(await merged.take_async())
-                except ChannelClosed:
-                    ended = True
-                if batch:
-                    yield batch
+    async def _aread(self) -> list[Any]:
+        self._start(on_loop=True)
+        channel = self._producer.channel
+        while not self._complete():
+            timeout = self._remaining() if self._batch else None
+            try:
+                with anyio.fail_after(timeout):
+                    self._add(await channel.get_batch_async(self._most - len(self._batch)))
+            except (TimeoutError, ChannelClosed):
+                break
+        return self._take()
 
-    @contextmanager
-    def _reading(self) -> Iterator[MergedStream]:
-        merged = self._merged()
-        try:
-            merged.start_threads()
-            yield merged
-        finally:
-            merged.close()
+    def _feed(self, read: list[Any]) -> list[list[Any]]:
+        return [read]
 
-    @asynccontextmanager
-    async def _areading(self) -> AsyncIterator[MergedStream]:
-        merged = self._merged()
-        try:
-            merged.start_tasks()
-            yield merged
-        finally:
-            await merged.aclose()
+    def _complete(self) -> bool:
+        return len(self._batch) >= self._most or (bool(self._batch) and self._remaining() <= 0)
 
-    def _merged(self) -> MergedStream:
-        return MergedStream([self._source], buffer_size=self._most, raise_errors=True)
+    def _remaining(self) -> float:
+        return self._deadline - time.monotonic()
+
+    def _add(self, items: list[Any]) -> None:
+        if not self._batch:
+            self._deadline = time.monotonic() + self._seconds
+        self._batch += items
+
+    def _take(self) -> list[Any]:
+        batch, self._batch = self._batch, []
+        if not batch:
+            raise ChannelClosed("the source has ended")
+        return batch

@@ -7,26 +7,29 @@ ask ``ok``, or for the ``result()``, which raises it.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from streamll.core.events import LMSuperseded, RunCancelled, RunEnd, RunError, TokenEvent, Totals
-from streamll.core.transcript import Transcript
-from streamll.streams.sources import aopened, event_of, opened, text_of
-from streamll.streams.stream_events import Done, Error, StreamEvent
+from streamll.core.events import Totals
+from streamll.core.run_view import RunView
+from streamll.flow.bridge import aopened, checked, opened
+from streamll.streams.later import Later
+from streamll.streams.stream_events import Done, Error, StreamEvent, event_of, text_of
 
-Hear = Callable[[Any], None]
+OnItem = Callable[[Any], None]
 
 
-@dataclass
-class Collected:
-    """What a stream said. Times are seconds.
+@dataclass(slots=True)
+class Collected(Later):
+    """What a stream said, whole. Times are seconds. See ``collect_stream`` for ``await``.
 
     ``fields`` is the text of each output field, by its name, or by ``"predictor.field"`` where
-    several predictors share it. After an error it is the text until then. ``retries`` counts
-    the attempts whose text was dropped or never came.
+    several predictors share it. After an error it is the text until then. ``token_count`` counts
+    the pieces of text that came, ``prompt_tokens`` and ``completion_tokens`` are the provider's
+    usage. ``retries`` counts the attempts whose text was dropped or never came.
     """
 
     fields: dict[str, str] = field(default_factory=dict)
@@ -36,7 +39,7 @@ class Collected:
     completion_tokens: int = 0
     cost: float | None = None
     lm_calls: int = 0
-    tokens: int = 0
+    token_count: int = 0
     retries: int = 0
     duration: float = 0.0
     time_to_first_token: float | None = None
@@ -52,8 +55,8 @@ class Collected:
 
     @property
     def tokens_per_second(self) -> float:
-        """The model's own count over the whole duration, or ours where it gave none."""
-        tokens = self.completion_tokens or self.tokens
+        """The provider's count over the whole duration, or ours where it gave none."""
+        tokens = self.completion_tokens or self.token_count
         return tokens / self.duration if self.duration > 0 else 0.0
 
     def result(self) -> Any:
@@ -65,33 +68,34 @@ class Collected:
     def __str__(self) -> str:
         return self.text
 
+    __hash__ = Later.__hash__
+
+    def _set(self, value: Collected) -> None:
+        for each in fields(self):
+            setattr(self, each.name, getattr(value, each.name))
+
 
 class Collector:
-    """Items in, a ``Collected`` at every moment."""
+    """Fed with items; ``ended`` gives what they make."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._started = clock()
         self._first: float | None = None
-        self._transcript = Transcript()
-        self._plain: list[str] = []
-        self._totals: Totals | None = None
-        self._tokens = 0
-        self._retries = 0
+        self._view = RunView()  # of a stream of events …
+        self._plain: list[str] = []  # … or of texts
+        self._texts = 0
         self._prediction: Any = None
         self.error: BaseException | None = None
 
     def feed(self, item: Any) -> None:
         event = event_of(item)
         if event is not None:
-            self._transcript.feed(event)
-            if isinstance(event, (RunEnd, RunError, RunCancelled)):
-                self._totals = event
-            self._retries += isinstance(event, LMSuperseded)
+            self._view.feed(event)
         elif not isinstance(item, StreamEvent) and (text := text_of(item)):
             self._plain.append(text)
         if (event is not None or self._plain) and text_of(item):
-            self._tokens += event.count if isinstance(event, TokenEvent) else 1
+            self._texts += event is None
             if self._first is None:
                 self._first = self._clock()
         if isinstance(item, Done):
@@ -100,26 +104,26 @@ class Collector:
             self.error = item.error
 
     def ended(self, prediction: Any = None, error: BaseException | None = None) -> Collected:
-        """What there is, now that nothing more will come."""
+        """The whole, once nothing more will come."""
         duration = self._clock() - self._started
         first = None if self._first is None else self._first - self._started
-        totals = self._totals
+        totals = self._view.end or Totals(duration=duration, time_to_first_token=first)
         return Collected(
             fields=self._fields(),
             error=error or self.error,
             prediction=prediction if prediction is not None else self._prediction,
-            prompt_tokens=totals.prompt_tokens if totals else 0,
-            completion_tokens=totals.completion_tokens if totals else 0,
-            cost=totals.cost if totals else None,
-            lm_calls=totals.lm_calls if totals else 0,
-            tokens=self._tokens,
-            retries=self._retries,
-            duration=totals.duration if totals else duration,
-            time_to_first_token=totals.time_to_first_token if totals else first,
+            prompt_tokens=totals.prompt_tokens,
+            completion_tokens=totals.completion_tokens,
+            cost=totals.cost,
+            lm_calls=totals.lm_calls,
+            token_count=self._view.tokens + self._texts,
+            retries=self._view.retries,
+            duration=totals.duration,
+            time_to_first_token=totals.time_to_first_token,
         )
 
     def _fields(self) -> dict[str, str]:
-        texts = self._transcript.texts()
+        texts = self._view.texts()
         names = [name for _, name in texts]
         fields = {
             name if names.count(name) == 1 else f"{predictor}.{name}": text
@@ -128,38 +132,50 @@ class Collector:
         return {**fields, "text": "".join(self._plain)} if self._plain else fields
 
 
-def collect(source: Any, hear: Hear | None = None) -> Collected:
-    """Read a stream to its end, in this thread. ``hear`` gets each item."""
+def collect(source: Any, on_item: OnItem | None = None) -> Collected:
+    """Read a stream to its end, in this thread. ``on_item`` gets each item."""
     collector = Collector()
-    prediction = None
     try:
         with opened(source) as items:
             for item in items:
                 collector.feed(item)
-                if hear is not None:
-                    hear(item)
-            prediction = _value_of(items)
+                if on_item is not None:
+                    on_item(item)
+            return collector.ended(getattr(items, "value", None))
     except Exception as error:  # noqa: BLE001 - part of the result
         return collector.ended(error=error)
-    return collector.ended(prediction)
 
 
-async def acollect(source: Any, hear: Hear | None = None) -> Collected:
+async def acollect(source: Any, on_item: OnItem | None = None) -> Collected:
     """The same on an event loop."""
     collector = Collector()
-    prediction = None
     try:
         async with aopened(source) as items:
             async for item in items:
                 collector.feed(item)
-                if hear is not None:
-                    hear(item)
-            prediction = _value_of(items)
+                if on_item is not None:
+                    on_item(item)
+            return collector.ended(getattr(items, "value", None))
     except Exception as error:  # noqa: BLE001
         return collector.ended(error=error)
-    return collector.ended(prediction)
 
 
-def _value_of(items: Any) -> Any:
-    """What the program of one of our own streams returned."""
-    return getattr(items, "value", None)
+def collect_stream(stream: Any) -> Collected:
+    """Read a stream to its end: a ``Collected`` with text per field, usage and times.
+
+    Always returns a ``Collected``. In synchronous code it is complete. On an event loop it is
+    complete once awaited, ``await collect_stream(stream)``; using it without ``await`` reads the
+    stream there and then, which blocks the loop. ``acollect_stream`` is a plain coroutine.
+
+    A stream that fails gives its text until then and its ``error``; ``.result()`` raises that.
+
+    Raises:
+        TypeError: ``stream`` cannot be iterated over.
+    """
+    checked(stream)
+    return Collected.later(functools.partial(collect, stream), functools.partial(acollect, stream))
+
+
+async def acollect_stream(stream: Any) -> Collected:
+    """``collect_stream`` as a coroutine."""
+    return await acollect(checked(stream))

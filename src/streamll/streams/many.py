@@ -1,72 +1,99 @@
-"""Many streams at once: a cap per key, a rate, results in the order of the questions.
-
-Runs on one event loop: the caller's, or one of its own in synchronous code.
-"""
+"""Many streams at once: a cap per key, a rate, results in the order of the streams."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, overload
 
+from streamll.flow.bridge import checked
 from streamll.flow.limits import Rate, slots_for
 from streamll.flow.waiting import on_event_loop
-from streamll.streams.collect import Collected, acollect, collect
-from streamll.streams.sources import checked
-
-T = TypeVar("T")
+from streamll.streams.collect import Collected, acollect
+from streamll.streams.later import Later
 
 MAX_CONCURRENT = 8
+"""Streams under way at once per key."""
+
+CANCEL_TIMEOUT_S = 2.0
+"""How long cancelled readers may take to close their streams."""
+
 KeyOf = Callable[[Any], Hashable]
 
 
-def collect_stream(stream: Any) -> Any:
-    """Read a stream to its end: a ``Collected`` with text per field, usage and times.
+class Gathered(Later, Sequence[Collected]):
+    """The results of many streams, in their order. See ``gather_streams``."""
 
-    ``collect_stream(stream)`` in synchronous code, ``await collect_stream(stream)`` on an event
-    loop. A failed stream gives its text until then and its ``error``; ``.result()`` raises that.
-    """
-    checked(stream)
-    return acollect(stream) if on_event_loop() else collect(stream)
+    __slots__ = ("results",)
+    results: list[Collected]
+
+    def _set(self, value: list[Collected]) -> None:
+        self.results = value
+
+    @overload
+    def __getitem__(self, index: int) -> Collected: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Collected]: ...
+    def __getitem__(self, index: int | slice) -> Collected | list[Collected]:
+        return self.results[index]
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __eq__(self, other: object) -> bool:
+        return self.results == (other.results if isinstance(other, Gathered) else other)
+
+    __hash__ = Later.__hash__
+
+    def __repr__(self) -> str:
+        return repr(self.results)
 
 
-def gather(
+def gather(streams: Iterable[Any], **options: Any) -> Gathered:
+    """``agather`` at once in synchronous code, awaitable on an event loop."""
+    sources = [checked(stream) for stream in streams]
+
+    def suspending() -> Coroutine[Any, Any, list[Collected]]:
+        return agather(sources, **options)
+
+    def blocking() -> list[Collected]:
+        if not on_event_loop():
+            return asyncio.run(suspending())
+        with ThreadPoolExecutor(1) as executor:  # a loop runs here already
+            return executor.submit(asyncio.run, suspending()).result()
+
+    return Gathered.later(blocking, suspending)
+
+
+async def agather(
     streams: Iterable[Any],
     *,
     max_concurrent: int = MAX_CONCURRENT,
     rate: float | None = None,
     key_of: KeyOf = lambda _: None,
     on_event: Callable[[int, Any], None] | None = None,
-) -> Any:
+) -> list[Collected]:
     """See ``streamll.gather_streams``."""
     sources = [checked(stream) for stream in streams]
     pace = Rate(rate) if rate is not None else None
 
-    async def one(place: int, source: Any) -> Collected:
+    async def read(index: int, source: Any) -> Collected:
         slots = slots_for(key_of(source))
         await slots.take_async(max_concurrent)
         try:
             if pace is not None:
                 await pace.wait_async()
-            hear = None if on_event is None else lambda item: on_event(place, item)
-            return await acollect(source, hear)
+            on_item = None if on_event is None else lambda item: on_event(index, item)
+            return await acollect(source, on_item)
         finally:
             slots.give()
 
-    return here_or_there(_all([one(place, source) for place, source in enumerate(sources)]))
-
-
-async def _all(work: list[Coroutine[Any, Any, Collected]]) -> list[Collected]:
-    tasks = [asyncio.create_task(each) for each in work]
+    tasks = [asyncio.create_task(read(index, source)) for index, source in enumerate(sources)]
     try:
         return list(await asyncio.gather(*tasks))
     finally:
         for task in tasks:
             task.cancel()
         if pending := [task for task in tasks if not task.done()]:
-            await asyncio.wait(pending, timeout=2.0)
-
-
-def here_or_there(work: Coroutine[Any, Any, T]) -> Awaitable[T] | T:
-    """On an event loop the coroutine, to be awaited; in synchronous code its result."""
-    return work if on_event_loop() else asyncio.run(work)
+            await asyncio.wait(pending, timeout=CANCEL_TIMEOUT_S)

@@ -19,11 +19,12 @@ import msgspec
 
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event, TokenEvent
+from streamll.flow.bridge import Derived, checked
+from streamll.flow.dual import Openable
 from streamll.flow.limits import Rate
 from streamll.streams.batches import Batches
-from streamll.streams.sources import aopened, checked, event_of, opened, text_of
 from streamll.streams.split import Pieces, Unit
-from streamll.streams.stream_events import Reset, Token, Translator
+from streamll.streams.stream_events import Reset, Token, Translator, event_of, text_of
 
 Timed = tuple[float, Any]
 """An item and how many seconds to wait before it leaves."""
@@ -49,44 +50,60 @@ class Simple:
         """Nothing is open."""
 
 
-class Piped:
+class Piped(Openable):
     """A source and a stage behind it. Each reading makes a stage of its own."""
 
     def __init__(self, source: Any, stage: Callable[[], Stage]) -> None:
         self._source = checked(source)
         self._stage = stage
 
-    def __iter__(self) -> Iterator[Any]:
-        stage = self._stage()
-        try:
-            with opened(self._source) as items:
-                for item in items:
-                    for delay, out in stage.feed(item):
-                        if delay:
-                            time.sleep(delay)
-                        yield out
-                for delay, out in stage.finish():
-                    if delay:
-                        time.sleep(delay)
-                    yield out
-        finally:
-            stage.close()
+    def opened(self, *, on_loop: bool) -> Staged:
+        return Staged(self._source, self._stage())
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        stage = self._stage()
-        try:
-            async with aopened(self._source) as items:
-                async for item in items:
-                    for delay, out in stage.feed(item):
-                        if delay:
-                            await asyncio.sleep(delay)
-                        yield out
-                for delay, out in stage.finish():
-                    if delay:
-                        await asyncio.sleep(delay)
-                    yield out
-        finally:
-            stage.close()
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.opened(on_loop=False))
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return aiter(self.opened(on_loop=True))
+
+
+class Staged(Derived[Any]):
+    """One reading of a source through a stage; an item that must wait is kept until its time."""
+
+    def __init__(self, source: Any, stage: Stage) -> None:
+        super().__init__(source)
+        self._stage = stage
+        self._held: Timed | None = None  # an item and the time when it may leave
+
+    def _feed(self, read: Any) -> Iterable[Timed]:
+        return self._stage.feed(read)
+
+    def _end(self, error: Exception | None) -> Iterable[Timed]:
+        if error is not None:
+            raise error
+        return self._stage.finish()
+
+    def _release(self) -> None:
+        self._stage.close()
+
+    def __next__(self) -> Any:
+        due, item = self._held or self._hold(super().__next__())
+        if due and (remaining := due - time.monotonic()) > 0:
+            time.sleep(remaining)
+        self._held = None
+        return item
+
+    async def __anext__(self) -> Any:
+        due, item = self._held or self._hold(await super().__anext__())
+        if due and (remaining := due - time.monotonic()) > 0:
+            await asyncio.sleep(remaining)
+        self._held = None
+        return item
+
+    def _hold(self, timed: Timed) -> Timed:
+        delay, item = timed
+        self._held = (time.monotonic() + delay if delay else 0.0, item)
+        return self._held
 
 
 def with_text(item: Any, text: str) -> Any:

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamll.core.events import LMSuperseded, LMWaiting, RunCancelled, RunEnd, RunError, TokenEvent
 from streamll.streams.operators import Piped, Simple, Timed
-from streamll.streams.sources import event_of, text_of
-from streamll.streams.stream_events import Done, Error, Reset
+from streamll.streams.stream_events import Done, Error, Reset, event_of, text_of
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,7 +1,7 @@
-"""``StreamEvent``: a run in four words, for readers that want no more. Works in ``match``.
+"""``StreamEvent``: a run reduced to four kinds of item, for use in ``match``.
 
-These are names for events of the run, not a second model: ``.event`` is the event behind each.
-The text that counts is the tokens since the last ``Reset``, joined.
+They are names for events of the run, not a second model: ``.event`` is the event behind each.
+The text that counts is that of all tokens since the last ``Reset``.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from streamll.core.events import (
     Event,
     FieldCorrected,
     LMSuperseded,
-    RunCancelled,
     RunEnd,
     RunError,
     TokenEvent,
 )
-from streamll.core.transcript import Transcript
+from streamll.core.run_view import RunView
 
 
 class StreamEvent:
@@ -50,8 +49,8 @@ class StreamEvent:
 
 
 class Token(StreamEvent):
-    """``text`` of one field; ``event.field`` says which. ``event`` is ``None`` for text that is
-    said again after a ``Reset`` because it still counts.
+    """``text`` of one field, ``event.field``. ``event`` is ``None`` for text that is repeated after
+    a ``Reset`` because it still counts.
     """
 
     __slots__ = ("text",)
@@ -67,7 +66,7 @@ class Token(StreamEvent):
 
 
 class Done(StreamEvent):
-    """The program has ended well; ``prediction`` is what it returned."""
+    """The program has succeeded; ``prediction`` is what it returned."""
 
     __slots__ = ("prediction",)
 
@@ -94,10 +93,10 @@ class Error(StreamEvent):
 
 
 class Reset(StreamEvent):
-    """Forget the text so far: an attempt is superseded, or a field was corrected.
+    """Discard the text so far: an attempt was superseded, or a field was corrected.
 
-    What still counts of it follows as ``Token``. ``reason`` says why: the error that ended the
-    attempt, ``"fallback"``, or ``"corrected"``.
+    What still counts of it follows as ``Token``. ``reason`` is the name of the error that ended
+    the attempt, ``"fallback"``, or ``"corrected"``.
     """
 
     __slots__ = ("reason",)
@@ -114,38 +113,52 @@ StreamEvent.Reset = Reset
 
 
 class Translator:
-    """Events of a run in, the four words out. The ends are ``done`` and ``failed``."""
+    """Translates the events of a run; its ends are ``done`` and ``failed``."""
 
     def __init__(self) -> None:
-        self._transcript = Transcript()
-        self._last: RunEnd | RunError | RunCancelled | None = None
+        self._view = RunView()
 
     def feed(self, event: Event) -> list[StreamEvent]:
-        if isinstance(event, TokenEvent):
-            self._transcript.feed(event)
-            return [Token(event.token, event)] if event.token else []
         if isinstance(event, (LMSuperseded, FieldCorrected)):
             return self._changed(event)
-        if isinstance(event, (RunEnd, RunError, RunCancelled)):
-            self._last = event
+        self._view.feed(event)
+        if isinstance(event, TokenEvent) and event.token:
+            return [Token(event.token, event)]
         return []
 
     def _changed(self, event: LMSuperseded | FieldCorrected) -> list[StreamEvent]:
-        before = self._transcript.whole()
-        self._transcript.feed(event)
-        kept = self._transcript.whole()
+        before = self._view.whole_text()
+        self._view.feed(event)
+        kept = self._view.whole_text()
         if kept == before:
             return []
         reason = event.reason if isinstance(event, LMSuperseded) else "corrected"
-        words: list[StreamEvent] = [Reset(reason, event)]
-        return [*words, Token(kept)] if kept else words
+        reset = Reset(reason, event)
+        return [reset, Token(kept)] if kept else [reset]
 
     def done(self, prediction: Any) -> Done:
-        return Done(prediction, self._last if isinstance(self._last, RunEnd) else None)
+        end = self._view.end
+        return Done(prediction, end if isinstance(end, RunEnd) else None)
 
     def failed(self, error: BaseException) -> Error:
-        partial = {
-            f"{predictor}.{field}" if predictor else field: text
-            for (predictor, field), text in self._transcript.texts().items()
-        }
-        return Error(error, partial, self._last if isinstance(self._last, RunError) else None)
+        end = self._view.end
+        return Error(error, self._view.named_texts(), end if isinstance(end, RunError) else None)
+
+
+def text_of(item: Any) -> str | None:
+    """The text an item carries: a string, a token event, a ``Token``; ``None`` for others."""
+    if isinstance(item, str):
+        return item
+    if isinstance(item, TokenEvent):
+        return item.token
+    if isinstance(item, Token):
+        return item.text
+    return None
+
+
+def event_of(item: Any) -> Event | None:
+    """The event an item is, or is a name for."""
+    if isinstance(item, Event):
+        return item
+    event = getattr(item, "event", None)
+    return event if isinstance(event, Event) else None

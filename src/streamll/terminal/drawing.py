@@ -9,22 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from streamll.core.run_view import ENDED, FAILED, RUNNING
 from streamll.terminal import text as tx
-from streamll.terminal.model import (
-    DONE,
-    FAILED,
-    RUNNING,
-    Note,
-    RunModel,
-    Step,
-    Text,
-)
+from streamll.terminal.tree import NoteNode, RunTree, StepNode, TextNode
 from streamll.terminal.wrap import fold
 
 Line = list[tuple[str, str]]
 
 MAXIMUM_WIDTH = 110
-"""Text wider than this is hard to read; wider terminals keep a margin."""
+"""TextNode wider than this is hard to read; wider terminals keep a margin."""
 LEAST = 16
 """Columns that are left for text, however deep a step lies."""
 NARROW = 46
@@ -37,7 +30,7 @@ class Glyphs:
     """The signs a view is drawn with."""
 
     spinner: str = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-    done: str = "✓"
+    ended: str = "✓"
     failed: str = "✗"
     cancelled: str = "⊘"
     run: str = "●"
@@ -54,14 +47,17 @@ class Glyphs:
     warning: str = "! "
     result: str = "→ "
 
-    def state(self, step: Step, now: float) -> tuple[str, str]:
+    def state(self, step: StepNode, now: float) -> tuple[str, str]:
         if step.state == RUNNING:
             return ("running", self.spinner[int(now * 12.5) % len(self.spinner)])
-        return (step.state, {DONE: self.done, FAILED: self.failed}.get(step.state, self.cancelled))
+        return (
+            step.state,
+            {ENDED: self.ended, FAILED: self.failed}.get(step.state, self.cancelled),
+        )
 
 
 ASCII = Glyphs(
-    spinner="-\\|/", done="+", failed="x", cancelled="/", run="*", branch="|- ", last="`- ",
+    spinner="-\\|/", ended="+", failed="x", cancelled="/", run="*", branch="|- ", last="`- ",
     through="|  ", cursor="_", more=":", dot=" - ", status="> ", retry="~ ", custom="o ",
     citation="^ ", result="= ",
 )  # fmt: skip
@@ -89,7 +85,7 @@ FIXED, ACTIVE_STEP, GROWING, BESIDE, OTHER_STEP, OTHER = range(6)
 class Drawing:
     """One run at one width and moment, as sections from top to bottom."""
 
-    def __init__(self, run: RunModel, width: int, now: float, glyphs: Glyphs) -> None:
+    def __init__(self, run: RunTree, width: int, now: float, glyphs: Glyphs) -> None:
         self.run = run
         self.width = min(width, MAXIMUM_WIDTH)
         self.now = now
@@ -114,33 +110,39 @@ class Drawing:
     # --- steps ------------------------------------------------------------------------------------
 
     @staticmethod
-    def _shown(step: Step) -> list[Step]:
+    def _shown(step: StepNode) -> list[StepNode]:
         """The step and the only children that are shown as part of it."""
         chain = [step]
-        while len(step.items) == 1 and isinstance(child := step.items[0], Step) and child.inline:
+        while (
+            len(step.items) == 1 and isinstance(child := step.items[0], StepNode) and child.inline
+        ):
             chain.append(child)
             step = child
         return chain
 
-    def _contents(self, step: Step, chain: Sequence[Step], guide: str) -> Iterator[Section]:
+    def _contents(self, step: StepNode, chain: Sequence[StepNode], guide: str) -> Iterator[Section]:
         items = chain[-1].items
         guide = guide[: max(0, self.width - LEAST)]  # deeper steps are drawn at the same depth
-        last_step = max((n for n, item in enumerate(items) if isinstance(item, Step)), default=-1)
+        last_step = max(
+            (n for n, item in enumerate(items) if isinstance(item, StepNode)), default=-1
+        )
         active = step.state == RUNNING
         inner = self.glyphs.through if last_step >= 0 else "  "
         labels = self._label_width(items, tx.cells(guide) + tx.cells(inner))
         for number, item in enumerate(items):
             beside = inner if number < last_step or last_step < 0 else "   "
-            if isinstance(item, Step):
+            if isinstance(item, StepNode):
                 yield from self._step(item, step, guide, number == last_step)
-            elif isinstance(item, Text):
+            elif isinstance(item, TextNode):
                 yield self._text(item, guide + beside, labels, active=active)
             else:
                 lines = self._note(item, guide + beside)
                 rank = BESIDE if active else OTHER
                 yield _section(rank, lines, guide + beside)
 
-    def _step(self, step: Step, parent: Step, guide: str, is_last: bool) -> Iterator[Section]:
+    def _step(
+        self, step: StepNode, parent: StepNode, guide: str, is_last: bool
+    ) -> Iterator[Section]:
         glyphs = self.glyphs
         chain = self._shown(step)
         branch = guide + (glyphs.last if is_last else glyphs.branch)
@@ -153,7 +155,7 @@ class Drawing:
             lines = self._folded("failed", step.error, below + "  ")
             yield _section(BESIDE, lines, below)
 
-    def _step_line(self, step: Step, chain: Sequence[Step], branch: str) -> Line:
+    def _step_line(self, step: StepNode, chain: Sequence[StepNode], branch: str) -> Line:
         sign = self.glyphs.state(step, self.now)
         line: Line = [("guide", branch), sign, (step.kind, f" {step.label}")]
         if step.kind == "tool":
@@ -171,13 +173,13 @@ class Drawing:
         details = []
         if not self.run.ended:
             details.append(self._elapsed(root))
-            if self.run.meter.counted:
-                details.append(tx.amount(self.run.meter.counted, "token"))
+            if self.run.view.tokens:
+                details.append(tx.amount(self.run.view.tokens, "token"))
         chain = self._shown(root)
         details += [each for shown in chain for each in (*shown.details, shown.model) if each]
         return self._with_details(line, details, chain)
 
-    def _with_details(self, line: Line, details: list[str], chain: Sequence[Step]) -> Line:
+    def _with_details(self, line: Line, details: list[str], chain: Sequence[StepNode]) -> Line:
         """The line with as many details as fit, its label cut where that is not enough."""
         dot = self.glyphs.dot
         label_style, label = line[-1]
@@ -194,20 +196,20 @@ class Drawing:
             line.append(("warning", f"  {waiting}"))
         return fitted(line, self.width)
 
-    def _elapsed(self, step: Step) -> str:
+    def _elapsed(self, step: StepNode) -> str:
         return f"{max(0.0, self.now - step.started):.1f} s"
 
     # --- text and notes -----------------------------------------------------------------------------
 
-    def _label_width(self, items: Sequence[Step | Text | Note], indent: int) -> int:
+    def _label_width(self, items: Sequence[StepNode | TextNode | NoteNode], indent: int) -> int:
         """Columns for the labels beside their texts; 0 if they stand above them."""
         if self.width - indent < NARROW:
             return 0
-        sizes = [tx.cells(item.label) for item in items if isinstance(item, Text)]
+        sizes = [tx.cells(item.label) for item in items if isinstance(item, TextNode)]
         longest = max(sizes, default=0)
         return longest + 2 if longest <= LABEL_LIMIT else 0
 
-    def _text(self, text: Text, guide: str, labels: int, *, active: bool) -> Section:
+    def _text(self, text: TextNode, guide: str, labels: int, *, active: bool) -> Section:
         indent = tx.cells(guide) + (labels or 2)
         room = max(8, self.width - indent - 1)  # one column for the cursor
         lines = text.content.lines(room)
@@ -221,7 +223,7 @@ class Drawing:
         return Section(rank, height, draw, guide)
 
     def _text_lines(
-        self, text: Text, lines: list[str], guide: str, labels: int, available: int
+        self, text: TextNode, lines: list[str], guide: str, labels: int, available: int
     ) -> list[Line]:
         """The last ``available`` lines, the label on or above the first of them."""
         remarks: list[Line] = []
@@ -252,7 +254,7 @@ class Drawing:
             drawn[-1].append(("detail", "(empty)"))
         return [fitted(line, self.width) for line in [*drawn, *remarks]]
 
-    def _note(self, note: Note, guide: str) -> list[Line]:
+    def _note(self, note: NoteNode, guide: str) -> list[Line]:
         return self._folded(note.style, note.text, guide, getattr(self.glyphs, note.style, ""))
 
     def _folded(self, style: str, content: str, guide: str, sign: str = "") -> list[Line]:
@@ -309,12 +311,12 @@ class Drawing:
         return [fitted(line, self.width), *section.draw(min(section.height, height - 1))]
 
 
-def _latest(step: Step) -> tuple[Step, Text | None]:
+def _latest(step: StepNode) -> tuple[StepNode, TextNode | None]:
     """The step and text that are being written, else the deepest running step."""
     for item in reversed(step.items):
-        if isinstance(item, Text) and item.is_open:
+        if isinstance(item, TextNode) and item.is_open:
             return step, item
-        if isinstance(item, Step) and item.state == RUNNING:
+        if isinstance(item, StepNode) and item.state == RUNNING:
             inner, text = _latest(item)
             return (step if inner is item and item.inline else inner), text
     return step, None

@@ -19,19 +19,19 @@ from streamll.terminal.drawing import (
     Section,
     fitted,
 )
-from streamll.terminal.model import RunModel
+from streamll.terminal.tree import RunTree
 
 CONDENSED = 4
 """With so few lines, a tree says less than the place and the latest text."""
 
 
-def whole(run: RunModel, width: int, now: float, glyphs: Glyphs) -> list[Line]:
+def whole(run: RunTree, width: int, now: float, glyphs: Glyphs) -> list[Line]:
     """Everything the run has said."""
     sections = Drawing(run, width, now, glyphs).sections()
     return [line for section in sections for line in section.draw(section.height)]
 
 
-def notes(run: RunModel, width: int, now: float, glyphs: Glyphs) -> list[Line]:
+def notes(run: RunTree, width: int, now: float, glyphs: Glyphs) -> list[Line]:
     """What was said outside of any run, without a run around it."""
     drawing = Drawing(run, width, now, glyphs)
     return [line for section in drawing.body() for line in section.draw(section.height)]
@@ -94,7 +94,7 @@ def level(heights: Sequence[int], available: int) -> list[int]:
 
 
 def compose(
-    runs: Sequence[RunModel], width: int, height: int, now: float, glyphs: Glyphs
+    runs: Sequence[RunTree], width: int, height: int, now: float, glyphs: Glyphs
 ) -> list[Line]:
     """All runs under way, in at most ``height`` lines."""
     if len(runs) == 1:

@@ -19,10 +19,10 @@ from typing import Protocol, TextIO
 from streamll.core.events import Event
 from streamll.terminal import layout, stopped
 from streamll.terminal.drawing import ASCII, Glyphs, Line
-from streamll.terminal.model import RunModel
 from streamll.terminal.output import Output
 from streamll.terminal.palette import Palette
 from streamll.terminal.screen import Screen
+from streamll.terminal.tree import RunTree
 
 logger = logging.getLogger("streamll")
 
@@ -68,9 +68,9 @@ class LiveView:
         self._glyphs = glyphs or Glyphs()
         self._pause = 1 / frames
         self._clock = clock
-        self._runs: dict[tuple[int, str], RunModel] = {}
-        self._ended: list[RunModel] = []
-        self._outside = RunModel(None, 0.0)
+        self._runs: dict[tuple[int, str], RunTree] = {}
+        self._ended: list[RunTree] = []
+        self._outside = RunTree(None, 0.0)
         self._lock = threading.RLock()
         self._ticker: threading.Thread | None = None
         self._is_over = False  # nobody can see it any more
@@ -103,7 +103,7 @@ class LiveView:
             return
         run = self._runs.get((source, run_id))
         if run is None:
-            run = self._runs[source, run_id] = RunModel(run_id, now)
+            run = self._runs[source, run_id] = RunTree(run_id, now)
         run.apply(event, now)
         if run.ended:
             self._ended.append(self._runs.pop((source, run_id)))
@@ -157,7 +157,7 @@ class LiveView:
         self._ended.clear()
         if self._outside.root.items:
             staying += layout.notes(self._outside, width, now, self._glyphs)
-            self._outside = RunModel(None, 0.0)
+            self._outside = RunTree(None, 0.0)
         runs = list(self._runs.values())
         self._canvas.open()
         self._canvas.draw(layout.compose(runs, width, height, now, self._glyphs), staying)

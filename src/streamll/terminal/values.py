@@ -1,7 +1,7 @@
 """Typed fields while they are written, as lines: a table that fills, a tree that grows.
 
-A list of flat objects is a table, anything else with parts in it a tree, a single value itself.
-What has not come yet is a dot. Made for ``model.Text``: the same face as ``GrowingText``.
+A list of flat objects is drawn as a table, any other value with parts as a tree, a single value
+as itself; what has not arrived yet as a dot.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ LEAST_COLUMN = 4
 WIDEST_CELL = 40
 MOST_COLUMNS = 12
 INDENT = "  "
-LATEST = 200
+DRAWN_ELEMENTS = 200
 """Elements of a long list that are drawn while it grows; no screen is higher."""
 
 
-class GrowingValue:
-    """A typed field's value, and the lines it makes at some width."""
+class DrawnValue:
+    """A typed field's value as lines of some width; has the interface of ``WrappedText``."""
 
     __slots__ = ("_lines", "_value", "_width")
 
@@ -35,19 +35,19 @@ class GrowingValue:
         self._width = 0
 
     def feed(self, event: FieldPartial) -> None:
-        """Take a change; drawn when it is next looked at."""
+        """Apply a change; it is drawn when the lines are next read."""
         self._value.apply(event)
         self._lines = None
 
     def append(self, text: str) -> None:
-        """The raw text of the field says nothing that its value does not say."""
+        """The raw text of the field is ignored: its value is shown."""
 
     def replace(self, text: str) -> None:
-        """So does a correction: the value came before it."""
+        """So is a correction: the corrected value has come before it."""
 
     @property
     def value(self) -> Any:
-        """What has come so far, in plain lists, dictionaries and values."""
+        """The value so far, in plain lists, dictionaries and values."""
         return plain(self._value.value)
 
     @property
@@ -59,23 +59,23 @@ class GrowingValue:
         return tx.compact(self.value, 10 * length)[-length:]
 
     def lines(self, width: int) -> list[str]:
-        """The lines at ``width`` columns. Do not change them."""
+        """The lines at ``width`` columns; not to be modified."""
         if self._lines is None or width != self._width:
             self._width = width
             self._lines = self._drawn(width) or [""]
         return self._lines
 
     def _drawn(self, width: int) -> list[str]:
-        """All of it once it is complete; of a long list that grows, the end."""
+        """The whole value; of a long list that still grows, only the end."""
         value = self._value.value
-        if isinstance(value, list) and len(value) > LATEST and not self._value.is_complete:
-            earlier = tx.amount(len(value) - LATEST, "earlier element")
-            return [tx.head(f"… {earlier}", width), *drawn(plain(value[-LATEST:]), width)]
+        if isinstance(value, list) and len(value) > DRAWN_ELEMENTS and not self._value.is_complete:
+            earlier = tx.amount(len(value) - DRAWN_ELEMENTS, "earlier element")
+            return [tx.head(f"… {earlier}", width), *drawn(plain(value[-DRAWN_ELEMENTS:]), width)]
         return drawn(self.value, width)
 
 
 def is_structured(value: object) -> bool:
-    """Whether a value has parts worth drawing."""
+    """Whether a value has parts to draw."""
     return isinstance(value, (list, dict, tuple, set)) or any(
         hasattr(type(value), mark) for mark in ("model_dump", "__dataclass_fields__")
     )
@@ -92,7 +92,7 @@ def drawn(value: Any, width: int) -> list[str]:
 
 
 def is_table(value: Any) -> bool:
-    """A list of objects that hold single values only."""
+    """Whether it is a list of objects with single values only."""
     if not isinstance(value, list) or not value:
         return False
     return (
@@ -110,7 +110,7 @@ def _columns(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def table(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
-    """One line per object, the longest cells cut where the columns do not fit."""
+    """One line per object; the longest cells are cut if the columns do not fit."""
     columns = _columns(rows)
     grid = [[_cell(row.get(name), name in row) for name in columns] for row in rows]
     numeric = [all(isinstance(row.get(name, 0), (int, float)) for row in rows) for name in columns]
@@ -120,12 +120,12 @@ def table(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
     return [tx.head(line, width) for line in (*lines, *(_row(r, sizes, numeric) for r in grid))]
 
 
-def _cell(value: Any, has_come: bool) -> str:
-    return _single(value, WIDEST_CELL) if has_come else PENDING
+def _cell(value: Any, is_present: bool) -> str:
+    return _single(value, WIDEST_CELL) if is_present else PENDING
 
 
 def _sizes(heads: list[str], grid: list[list[str]], width: int) -> list[int]:
-    """Each column as wide as its widest cell, the widest ones narrowed until all fit."""
+    """Each column as wide as its widest cell; the widest columns narrowed until all fit."""
     sizes = [max(map(tx.cells, column)) for column in zip(heads, *grid, strict=True)]
     room = width - len(GAP) * (len(sizes) - 1)
     while sum(sizes) > room and max(sizes) > LEAST_COLUMN:
@@ -168,7 +168,7 @@ def _branch(label: str, part: Any, indent: str) -> Iterator[str]:
 
 
 def _item(part: Any, indent: str) -> Iterator[str]:
-    """An item begins behind its dash; its other lines stand below that beginning."""
+    """An item begins after its dash; its other lines are aligned with that beginning."""
     first, *others = tree(part, indent + INDENT)
     yield f"{indent}- {first[len(indent) + len(INDENT) :]}"
     yield from others

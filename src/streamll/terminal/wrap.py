@@ -1,8 +1,8 @@
-"""Text that grows, wrapped as it grows.
+"""Text that is wrapped while it grows.
 
-Words stay whole where they fit, East Asian text breaks between characters, and a word longer
-than a line is cut. A finished line never changes when more text arrives, so each addition costs
-its own length only.
+Words stay whole if they fit, East Asian text breaks between characters, and a word longer than
+a line is cut. A finished line never changes when more text arrives, so each addition costs only
+its own length.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import re
 
 from streamll.terminal.text import cells, character_cells, clean
 
-# Scripts that are written without blanks between words: each character may begin a line …
+# Scripts written without blanks between words: each character may begin a line …
 _WIDE = (
     "\u1100-\u115f\u2e80-\u2fdf\u3003-\u3007\u3012-\u3013\u3020-\u33ff\u3400-\u4dbf\u4e00-\u9fff"
     "\ua000-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uff9f"
     "\U00020000-\U0003fffd"
 )
-# … except what closes a phrase or continues the character before it.
+# … except those that close a phrase or continue the character before.
 _CLOSING = "、。，．・：；？！」』）】〕〉》ー々"
 _WORD = re.compile(rf"([ \u3000]*)([「『（【〔〈《]*[{_WIDE}][{_CLOSING}]*|[^ \u3000{_WIDE}]+)")
 
@@ -25,8 +25,8 @@ _WORD = re.compile(rf"([ \u3000]*)([「『（【〔〈《]*[{_WIDE}][{_CLOSING}]
 def fold(line: str, width: int) -> list[str]:
     """One line of text as lines of at most ``width`` columns; at least one.
 
-    Blanks at a break vanish. Blanks at the very end stay, so that a word that follows later is
-    kept apart, and may stick out.
+    Blanks at a break are dropped. Blanks at the very end stay, to separate a word that follows
+    later, and may exceed the width.
     """
     if cells(line) <= width:
         return [line]
@@ -52,7 +52,7 @@ def fold(line: str, width: int) -> list[str]:
 
 
 def cut(word: str, width: int) -> list[str]:
-    """A word as pieces of at most ``width`` columns."""
+    """A word in pieces of at most ``width`` columns."""
     if word.isascii():
         return [word[start : start + width] for start in range(0, len(word), width)] or [""]
     pieces, current, used = [], "", 0
@@ -66,8 +66,8 @@ def cut(word: str, width: int) -> list[str]:
     return [*pieces, current]
 
 
-class GrowingText:
-    """Text in pieces, and the lines it makes at some width."""
+class WrappedText:
+    """Text that arrives in pieces, and its lines at some width."""
 
     __slots__ = ("_lines", "_parts", "_pending", "_width", "length")
 
@@ -88,16 +88,16 @@ class GrowingText:
     def replace(self, text: str) -> None:
         self._parts = [text]
         self.length = len(text)
-        self._width = 0  # wrapped anew when it is next looked at
+        self._width = 0  # wrapped again when the lines are next read
 
     @property
     def text(self) -> str:
-        """The text as it came, not cleaned."""
+        """The text as it arrived, not cleaned."""
         self._parts = ["".join(self._parts)]
         return self._parts[0]
 
     def ending(self, length: int) -> str:
-        """The last ``length`` characters, as they came."""
+        """The last ``length`` characters, as they arrived."""
         found: list[str] = []
         missing = length
         for part in reversed(self._parts):
@@ -108,7 +108,7 @@ class GrowingText:
         return "".join(reversed(found))[-length:]
 
     def lines(self, width: int) -> list[str]:
-        """The lines at ``width`` columns; the last one is still growing. Do not change them."""
+        """The lines at ``width`` columns, of which the last still grows; not to be modified."""
         if width != self._width:
             self._width = width
             self._lines = [""]

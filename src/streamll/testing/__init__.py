@@ -12,10 +12,10 @@ r"""Test your own streaming: a practice LM server, faults on demand, every way t
 ...     [request] = server.wait_for_requests(1)
 ...     request.wait_closed(timeout=1)  # the client has closed the connection
 
-``record`` keeps what a real provider sends, ``replay`` plays it through the same program, offline.
+``record`` keeps what a real provider sends; ``replay`` plays it through the same program, offline.
 
-``PracticeServer`` speaks the providers' own wire formats over real HTTP, so a program under test
-needs no change. ``streamll practice`` runs the same server from the command line.
+``PracticeServer`` speaks the providers' own wire formats over real HTTP, so the program under test
+is not changed. ``streamll practice`` runs the same server from the command line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from __future__ import annotations
 from streamll.core.ordering import OrderCheck
 from streamll.sinks.memory import MemorySink as RecordingSink
 from streamll.testing.cutting import chunkings
-from streamll.testing.formats import Prompt
+from streamll.testing.prompts import Prompt
 from streamll.testing.recorded import RecordedRequest
 from streamll.testing.recording import record
 from streamll.testing.replaying import Replay, replay

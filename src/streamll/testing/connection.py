@@ -1,4 +1,4 @@
-"""One client's connection: HTTP in and out by h11, the steps of a plan executed on the socket."""
+"""One client's connection: HTTP/1.1 by h11, the steps of a plan executed on the socket."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import h11
 
 from streamll.testing.plan import HangUp, Head, Hold, Pause, Step, Write
 from streamll.testing.recorded import RecordedRequest
 
-RECEIVE = 65_536
+READ_BYTES = 65_536
 
 
 class HTTPRequest(NamedTuple):
@@ -24,26 +24,25 @@ class HTTPRequest(NamedTuple):
     body: bytes
 
 
-class Exchange(NamedTuple):
-    """A request's record, its reply, and how often the reply may pass a hold."""
+class HTTPExchange(NamedTuple):
+    """A request's record, the steps of its reply, and a permit for every hold it may pass."""
 
     record: RecordedRequest
     steps: Iterable[Step]
     permits: asyncio.Semaphore
 
 
-class Handler(Protocol):
-    def __call__(self, request: HTTPRequest) -> Exchange: ...
+RequestHandler = Callable[[HTTPRequest], HTTPExchange]
 
 
 class Connection:
-    """Requests of one connection, answered one after the other (HTTP/1.1 keep-alive)."""
+    """Answers the requests of one connection one after the other (HTTP/1.1 keep-alive)."""
 
     def __init__(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        handler: Handler,
+        handler: RequestHandler,
         log: Callable[[RecordedRequest], None] | None = None,
     ) -> None:
         self.reader = reader
@@ -52,8 +51,8 @@ class Connection:
         self.log = log
         self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=1_048_576)
         self.record: RecordedRequest | None = None
-        # drain() then waits until the kernel has everything: one write, one packet, and what
-        # is counted as sent has left this process.
+        # With this, drain() waits until the kernel has everything: one write is one packet, and
+        # what is counted as sent has left this process.
         writer.transport.set_write_buffer_limits(high=0)
 
     async def serve(self) -> None:
@@ -67,7 +66,7 @@ class Connection:
                 if not complete:
                     break
                 if self.http.our_state is not h11.DONE:
-                    self.record = None  # not kept alive: it is our turn to close
+                    self.record = None  # no keep-alive: this side closes
                     break
                 self.http.start_next_cycle()
         except h11.RemoteProtocolError as error:
@@ -79,7 +78,7 @@ class Connection:
             self.writer.close()
 
     def abort(self) -> None:
-        """The server ends; that is not the client's doing."""
+        """Drop the connection because the server stops; not recorded as closed by the client."""
         self.record = None
         self.writer.transport.abort()
 
@@ -92,9 +91,9 @@ class Connection:
             event = self.http.next_event()
             if event is h11.NEED_DATA:
                 if self.http.they_are_waiting_for_100_continue:
-                    go_on = h11.InformationalResponse(status_code=100, headers=[])
-                    self.writer.write(self.http.send(go_on))
-                data = await self.reader.read(RECEIVE)
+                    proceed = h11.InformationalResponse(status_code=100, headers=[])
+                    self.writer.write(self.http.send(proceed))
+                data = await self.reader.read(READ_BYTES)
                 if not data:
                     return None
                 self.http.receive_data(data)
@@ -110,14 +109,14 @@ class Connection:
                 )
 
     async def client_leaves(self) -> None:
-        """Returns when the client closes the connection, however little we are writing."""
-        while data := await self.reader.read(RECEIVE):
-            self.http.receive_data(data)  # the next request, ahead of time
+        """Return when the client closes the connection, also while nothing is written."""
+        while data := await self.reader.read(READ_BYTES):
+            self.http.receive_data(data)  # a pipelined request
 
     # --- out --------------------------------------------------------------------------------
 
-    async def answer(self, exchange: Exchange) -> bool:
-        """Whether the reply was sent to its end, so that the connection may serve another."""
+    async def answer(self, exchange: HTTPExchange) -> bool:
+        """Send the reply; False if it was cut short, so that the connection must close."""
         sending = asyncio.ensure_future(self.send(exchange))
         leaving = asyncio.ensure_future(self.client_leaves())
         try:
@@ -128,18 +127,18 @@ class Connection:
             leaving.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)
 
-    async def send(self, exchange: Exchange) -> bool:
-        """Execute the steps; whether they came to their end."""
+    async def send(self, exchange: HTTPExchange) -> bool:
+        """Execute the steps; False if one of them hangs up."""
         record = exchange.record
         due = time.monotonic()
         last = Write(b"")
         for step in exchange.steps:
             # One step late, so that the last bytes go out together with the end of the reply:
-            # a client that has it all may leave at once, and has not left early.
+            # a client that closes as soon as it has everything has not closed early.
             await self.write(record, last)
             last = step if isinstance(step, Write) else Write(b"")
             if isinstance(step, Pause):
-                # Due times, not durations: the average pace is exact. A slow reader gets no burst.
+                # Due times, not durations, keep the average pace exact; a slow reader gets no burst.
                 due = max(due, time.monotonic() - step.seconds) + step.seconds
                 await asyncio.sleep(due - time.monotonic())
             elif isinstance(step, Head):
@@ -163,7 +162,7 @@ class Connection:
         self.writer.write(self.http.send(response) or b"")
 
     async def write(self, record: RecordedRequest, step: Write, *, ending: bool = False) -> None:
-        """Hand bytes to the socket, counted first: what a client has seen is in the record."""
+        """Write to the socket. Counts first, so that the record never lags behind the client."""
         data = b""
         if step.data:
             data = self.http.send(h11.Data(data=step.data)) or b""
@@ -181,9 +180,9 @@ class Connection:
             self.writer.write(data)
             await self.writer.drain()
         if data and not ending:
-            await asyncio.sleep(0)  # the others' turn, and a look at whether the client has left
+            await asyncio.sleep(0)  # lets other connections run, and notices a client that left
 
-    async def hold(self, exchange: Exchange, step: Hold) -> None:
+    async def hold(self, exchange: HTTPExchange, step: Hold) -> None:
         self.note(exchange.record, held=True)
         while True:
             try:
@@ -195,7 +194,7 @@ class Connection:
         self.note(exchange.record, held=False)
 
     def hang_up(self, *, reset: bool) -> None:
-        self.record = None  # it is not the client who closes
+        self.record = None  # not closed by the client
         if reset:  # with this option, closing sends RST
             connection: socket.socket = self.writer.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -203,7 +202,7 @@ class Connection:
     # --- records ----------------------------------------------------------------------------
 
     def note(self, record: RecordedRequest, **values: object) -> None:
-        """Change a record and tell those who wait for that."""
+        """Change a record and notify the threads that wait for it."""
         with record.changed:
             for name, value in values.items():
                 setattr(record, name, value)

@@ -1,4 +1,4 @@
-"""Ways to cut a text into chunks, as providers do and as no provider would."""
+"""Ways to cut a text into chunks, including those that no provider would choose."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ TOKEN = re.compile(r" ?\w+| ?[^\w\s]+|\s+")
 
 
 def cut(text: str, chunk: Chunk) -> list[str]:
-    """``text`` in chunks of one size; joined they are ``text``; no chunk is empty.
+    """``text`` in chunks of one size. No chunk is empty, and joined they are ``text``.
+
+    Raises ``ValueError`` for a size that is none.
 
     >>> cut("Machine learning, briefly", "token")
     ['Machine', ' learning', ',', ' briefly']
@@ -32,18 +34,15 @@ def cut(text: str, chunk: Chunk) -> list[str]:
 
 
 def chunkings(text: str, *, random_cuts: int = 3, seed: int = 0) -> Iterator[list[str]]:
-    """``text`` cut every way a stream parser should survive.
+    """``text`` cut in every way that a stream's reader should cope with.
 
-    Whole, one character, three characters, per token, and ``random_cuts`` random ways that
-    ``seed`` makes repeatable. Whatever reads a stream must give the same result for all:
+    Whole, by single characters, by three characters, by tokens, and in ``random_cuts`` random
+    ways, repeatable by their ``seed``. A reader must give the same result for all of them:
 
     >>> [len(chunks) for chunks in chunkings("a stream", random_cuts=0)]
     [1, 8, 3, 2]
     """
-    yield cut(text, "whole")
-    yield cut(text, 1)
-    yield cut(text, 3)
-    yield cut(text, "token")
+    yield from (cut(text, "whole"), cut(text, 1), cut(text, 3), cut(text, "token"))
     generator = random.Random(seed)  # noqa: S311 - repeatable cuts, not secrets
     for _ in range(random_cuts):
         yield cut_at(text, random_places(len(text), generator))

@@ -1,8 +1,7 @@
 """What is written when: a reply and its fault as a sequence of steps. Pure data, no socket.
 
-Three small generators, one after the other, make the steps of a stream: ``interrupted`` puts
-holds and failures between the wire's frames, ``paced`` the pauses, ``gathered`` joins frames
-into writes.
+The steps of a stream come from three generators in a row: ``interrupted`` adds holds and
+failures between the wire's frames, ``paced`` adds pauses, ``gathered`` joins frames into writes.
 """
 
 from __future__ import annotations
@@ -11,22 +10,22 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
-from streamll.testing.answers import Answer
+from streamll.testing.prepared import PreparedReply
 from streamll.testing.replies import NO_FAULT, Fault, Reply
-from streamll.testing.wires import Frame, Wire
+from streamll.testing.wires import Wire, WireFrame
 from streamll.testing.wires.base import encode
 
-BLOCK = 16_384  # bytes of one write where nothing asks for smaller ones
+WRITE_BYTES = 16_384  # of one write, unless every frame gets a write of its own
 EVENT_STREAM = "text/event-stream; charset=utf-8"
-JSON = "application/json"
-MESSAGES = {
+JSON_TYPE = "application/json"
+ERROR_MESSAGES = {
     400: "The practice server was asked to refuse this request.",
     401: "Incorrect API key provided.",
     404: "The model does not exist.",
     429: "Rate limit reached. Please try again later.",
     529: "Overloaded",
 }
-FAILED = "The server had an error while processing your request."
+DEFAULT_ERROR = "The server had an error while processing your request."
 
 
 class Head(NamedTuple):
@@ -47,7 +46,7 @@ class Write(NamedTuple):
 
 
 class Hold(NamedTuple):
-    """Wait for a release; meanwhile a comment line every so many seconds, if any."""
+    """Wait for a release, and meanwhile write a comment line every ``comment_every`` seconds."""
 
     comment_every: float | None = None
 
@@ -63,19 +62,21 @@ class HangUp(NamedTuple):
 Step = Head | Write | Hold | Pause | HangUp
 
 
-def plan(reply: Reply, answer: Answer, wire: Wire, *, pace: float, packets: bool) -> Iterator[Step]:
+def plan(
+    reply: Reply, prepared: PreparedReply, wire: Wire, *, pace: float, packets: bool
+) -> Iterator[Step]:
     """The steps of one reply, rendered as they are needed."""
     fault = reply.fault or NO_FAULT
     steps: Iterable[Step]
     if fault.status is not None:
-        steps = failed(fault.status, fault, answer, wire)
-    elif fault.refuses(answer.body):
+        steps = failed(fault.status, fault, prepared, wire)
+    elif fault.refuses(prepared.request_body):
         message = "Unrecognized request argument supplied: stream_options"
-        steps = json_body(400, encode(wire.error(400, None, message)), wire.headers(answer))
-    elif not answer.body.get("stream") or fault.plain_json:
-        steps = in_one_piece(reply, fault, answer, wire)
+        steps = json_body(400, encode(wire.error(400, None, message)), wire.headers(prepared))
+    elif not prepared.request_body.get("stream") or fault.plain_json:
+        steps = in_one_piece(reply, fault, prepared, wire)
     else:
-        steps = streamed(reply, fault, answer, wire, pace=pace, packets=packets)
+        steps = streamed(reply, fault, prepared, wire, pace=pace, packets=packets)
     if fault.silent:
         steps = chain([Hold()], steps)
     if fault.disconnect_after_bytes is not None:
@@ -85,10 +86,10 @@ def plan(reply: Reply, answer: Answer, wire: Wire, *, pace: float, packets: bool
     return iter(steps)
 
 
-def failed(status: int, fault: Fault, answer: Answer, wire: Wire) -> list[Step]:
+def failed(status: int, fault: Fault, prepared: PreparedReply, wire: Wire) -> list[Step]:
     """An HTTP error in the provider's shape."""
-    message = fault.message or MESSAGES.get(status, FAILED)
-    headers = wire.headers(answer)
+    message = fault.message or ERROR_MESSAGES.get(status, DEFAULT_ERROR)
+    headers = wire.headers(prepared)
     if fault.retry_after is not None:
         headers.append(("retry-after", f"{fault.retry_after:g}"))
     data = encode(wire.error(status, fault.error_type, message))
@@ -98,24 +99,24 @@ def failed(status: int, fault: Fault, answer: Answer, wire: Wire) -> list[Step]:
 def json_body(
     status: int, data: bytes, headers: list[tuple[str, str]], content_type: str | None = None
 ) -> list[Step]:
-    return [Head(status, content_type or JSON, headers, len(data)), Write(data, 1, 1)]
+    return [Head(status, content_type or JSON_TYPE, headers, len(data)), Write(data, 1, 1)]
 
 
-def in_one_piece(reply: Reply, fault: Fault, answer: Answer, wire: Wire) -> list[Step]:
-    """A reply that is not streamed: what would end a stream early leaves nothing of it."""
+def in_one_piece(reply: Reply, fault: Fault, prepared: PreparedReply, wire: Wire) -> list[Step]:
+    """A reply that is not streamed. Faults that end a stream early leave nothing of it."""
     if fault.disconnect_after is not None:
         return [HangUp(fault.reset)]
     if fault.error_after is not None:
-        return failed(500, fault, answer, wire)
-    data = encode(wire.body(answer))
+        return failed(500, fault, prepared, wire)
+    data = encode(wire.body(prepared))
     if fault.malformed_after is not None:
         data = data[: len(data) // 2]
-    steps = json_body(200, data, wire.headers(answer), fault.content_type)
+    steps = json_body(200, data, wire.headers(prepared), fault.content_type)
     return [Hold(), *steps] if stops(reply, fault) else steps
 
 
 def stops(reply: Reply, fault: Fault) -> frozenset[int]:
-    """The numbers of chunks after which the reply is held."""
+    """After how many chunks the reply is held."""
     asked = reply.hold_after
     places = {asked} if isinstance(asked, int) else set(asked)
     if fault.stall_after is not None:
@@ -129,24 +130,24 @@ def stops(reply: Reply, fault: Fault) -> frozenset[int]:
 
 
 def streamed(
-    reply: Reply, fault: Fault, answer: Answer, wire: Wire, *, pace: float, packets: bool
+    reply: Reply, fault: Fault, prepared: PreparedReply, wire: Wire, *, pace: float, packets: bool
 ) -> Iterable[Step]:
     pace = pace if reply.pace is None else reply.pace
     packets = packets if reply.packets is None else reply.packets
-    parts: Iterable[Frame | Step] = interrupted(answer, wire, fault, stops(reply, fault))
+    parts: Iterable[WireFrame | Step] = interrupted(prepared, wire, fault, stops(reply, fault))
     if pace:
         parts = paced(parts, pace)
-    headers = [("cache-control", "no-cache"), *wire.headers(answer)]
+    headers = [("cache-control", "no-cache"), *wire.headers(prepared)]
     head = Head(200, fault.content_type or EVENT_STREAM, headers)
-    return chain([head], gathered(parts, Lines(fault), 1 if packets else BLOCK))
+    return chain([head], gathered(parts, FrameWriter(fault), 1 if packets else WRITE_BYTES))
 
 
 def interrupted(
-    answer: Answer, wire: Wire, fault: Fault, holds: frozenset[int]
-) -> Iterator[Frame | Step]:
-    """The wire's frames, with what happens between them."""
+    prepared: PreparedReply, wire: Wire, fault: Fault, holds: frozenset[int]
+) -> Iterator[WireFrame | Step]:
+    """The wire's frames, with holds and failures in between."""
     chunks = 0
-    for sent, frame in enumerate(wire.frames(answer)):
+    for sent, frame in enumerate(wire.frames(prepared)):
         if chunks in holds:
             holds -= {chunks}
             yield Hold(fault.keepalive)
@@ -154,7 +155,9 @@ def interrupted(
             yield HangUp(fault.reset)
             return
         if chunks == fault.error_after:
-            yield from wire.error_frames(answer, fault.error_type, fault.message or FAILED, sent)
+            yield from wire.error_frames(
+                prepared, fault.error_type, fault.message or DEFAULT_ERROR, sent
+            )
             return
         if frame.content:
             yield halved(frame) if chunks == fault.malformed_after else frame
@@ -163,67 +166,66 @@ def interrupted(
             yield frame
 
 
-def halved(frame: Frame) -> Frame:
-    """Half of the JSON."""
+def halved(frame: WireFrame) -> WireFrame:
+    """A frame with half of its JSON."""
     return frame._replace(data=frame.data[: len(frame.data) // 2])
 
 
-def paced(parts: Iterable[Frame | Step], pace: float) -> Iterator[Frame | Step]:
-    """A pause between one chunk and the next."""
+def paced(parts: Iterable[WireFrame | Step], pace: float) -> Iterator[WireFrame | Step]:
+    """With a pause before every chunk but the first."""
     begun = False
     for part in parts:
-        if isinstance(part, Frame) and part.content:
+        if isinstance(part, WireFrame) and part.content:
             if begun:
                 yield Pause(pace)
             begun = True
         yield part
 
 
-def gathered(parts: Iterable[Frame | Step], line: Lines, block: int) -> Iterator[Step]:
-    """Frames joined into writes of about ``block`` bytes; any other step ends a write."""
+def gathered(
+    parts: Iterable[WireFrame | Step], written: FrameWriter, write_bytes: int
+) -> Iterator[Step]:
+    """Frames joined into writes of about ``write_bytes`` bytes; any other step ends a write."""
     pending: list[bytes] = []
     size = chunks = 0
     for part in parts:
-        if isinstance(part, Frame):
-            data = line(part)
+        if isinstance(part, WireFrame):
+            data = written(part)
             pending.append(data)
             size += len(data)
             chunks += part.content
-            if size < block:
+            if size < write_bytes:
                 continue
         if pending:
             yield Write(b"".join(pending), len(pending), chunks)
             pending, size, chunks = [], 0, 0
-        if not isinstance(part, Frame):
+        if not isinstance(part, WireFrame):
             yield part
     if pending:
         yield Write(b"".join(pending), len(pending), chunks)
 
 
-class Lines:
-    """A frame as the bytes of a server-sent event, in the shape a fault gives it."""
+class FrameWriter:
+    """Writes a frame as a server-sent event, with the line ends and lengths that a fault asks for."""
 
     def __init__(self, fault: Fault) -> None:
         end = b"\r\n" if fault.crlf else b"\n"
-        self.before = b"data: "
         self.named = b"event: %b" + end + b"data: %b" + end + end
-        self.end = end + end
+        self.unnamed = b"data: %b" + end + end
         self.length = fault.line_length
 
-    def __call__(self, frame: Frame) -> bytes:
+    def __call__(self, frame: WireFrame) -> bytes:
         data = frame.data
         if len(data) < self.length and data.startswith(b"{"):
             data = b"{" + b" " * (self.length - len(data)) + data[1:]
-        if frame.event:
-            return self.named % (frame.event, data)
-        return self.before + data + self.end
+        return self.named % (frame.event, data) if frame.event else self.unnamed % data
 
 
 # --- bytes --------------------------------------------------------------------------------------
 
 
 def until_bytes(steps: Iterable[Step], limit: int, *, reset: bool) -> Iterator[Step]:
-    """Hang up when ``limit`` bytes of the body are out."""
+    """Hang up after ``limit`` bytes of the body."""
     for step in steps:
         if not isinstance(step, Write):
             yield step

@@ -1,7 +1,7 @@
-r"""A recording: a file of JSON lines, the events of the runs among what the provider sent.
+r"""A recording: a file of JSON lines with the events of runs and the provider's replies.
 
-Lines with an ``event_type`` are events, as ``JSONLSink`` writes them. The others tell of one HTTP
-exchange with a provider each, ``id`` says of which, ``after`` how many seconds after the request::
+Lines with an ``event_type`` are events, as ``JSONLSink`` writes them. Each of the others is about
+one HTTP exchange with a provider, numbered by ``id``; ``after`` is seconds since the request::
 
     {"v": 1, "record": "request", "id": 0, "timestamp": …, "path": "/v1/chat/completions",
      "model": "gpt-4o-mini", "digest": "…"}
@@ -9,18 +9,20 @@ exchange with a provider each, ``id`` says of which, ``after`` how many seconds 
     {"v": 1, "record": "chunk", "id": 0, "after": 0.33, "text": "data: {…}\n\n"}
     {"v": 1, "record": "end", "id": 0, "after": 1.25}          or "cut", with the "error"'s type
 
-A chunk that is no text has its bytes in ``base64``. Of a request only a digest is kept, and of the
-headers a few harmless ones: prompts and credentials are not in the file. No I/O but the file's.
+A chunk that is not UTF-8 has its bytes in ``base64``. Of a request only a digest is kept, and of
+the headers a few harmless ones: prompts and credentials are not in the file.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,18 +40,18 @@ _canonical = msgspec.json.Encoder(order="deterministic")
 
 
 def digest(path: str, body: Mapping[str, Any]) -> str:
-    """What a request is recognised by: where it goes, and all it says, in any order of keys."""
+    """Identifies a request: a hash of its path and its JSON body, whatever the order of keys."""
     return hashlib.sha256(path.encode() + b"\n" + _canonical.encode(body)).hexdigest()
 
 
 # --- writing ------------------------------------------------------------------------------------
 
 
-class Take:
-    """One exchange, written down while it happens; from any thread."""
+class ExchangeWriter:
+    """Writes down one exchange while it happens; from any thread."""
 
-    def __init__(self, book: Book, number: int) -> None:
-        self._book = book
+    def __init__(self, file: RecordingWriter, number: int) -> None:
+        self._file = file
         self._number = number
         self._began = time.monotonic()
         self._over = False
@@ -70,48 +72,61 @@ class Take:
             self._write("end")
 
     def cut(self, error: BaseException) -> None:
-        """The exchange ended early: a line that broke, or a program that left."""
+        """The exchange ended early: a connection broke, or the program stopped reading."""
         if not self._over:
             self._over = True
             self._write("cut", error=type(error).__name__)
 
+    @contextmanager
+    def cut_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            self.cut(error)
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """The block reads the reply to its end, unless it raises."""
+        with self.cut_on_error():
+            yield
+            self.end()
+
     def _write(self, kind: str, **values: Any) -> None:
         after = round(time.monotonic() - self._began, 6)
-        self._book.write({"record": kind, "id": self._number, "after": after, **values})
+        self._file.write({"record": kind, "id": self._number, "after": after, **values})
 
 
-class Book:
-    """The file that takes are written to, each line whole and at once."""
+class RecordingWriter:
+    """The file that exchanges are written to, each line whole and at once."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab", buffering=0)
         self._lock = threading.Lock()
-        self._takes = 0
+        self._numbers = itertools.count()
 
-    def take(self, url: str, body: bytes) -> Take | None:
+    def exchange(self, url: str, body: bytes) -> ExchangeWriter | None:
         """Begin an exchange; ``None`` for a request that is not a model's."""
         try:
-            said = msgspec.json.decode(body)
+            content = msgspec.json.decode(body)
         except msgspec.DecodeError:
             return None
-        if not isinstance(said, dict):
+        if not isinstance(content, dict):
             return None
         path = urlsplit(url).path
-        with self._lock:
-            take = Take(self, self._takes)
-            number = self._takes
-            self._takes += 1
+        number = next(self._numbers)
+        writer = ExchangeWriter(self, number)
         self.write(
             {
                 "record": "request",
                 "id": number,
                 "timestamp": time.time(),
                 "path": path,
-                "model": said.get("model"),
-                "digest": digest(path, said),
+                "model": content.get("model"),
+                "digest": digest(path, content),
             }
         )
-        return take
+        return writer
 
     def write(self, line: dict[str, Any]) -> None:
         with self._lock:

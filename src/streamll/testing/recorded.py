@@ -1,4 +1,4 @@
-"""What the practice server saw of one request, and what became of its reply."""
+"""The record of one request to the practice server, and of its reply."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamll.testing.formats import Message, Prompt, Tool
+from streamll.testing.prompts import Prompt, PromptMessage, PromptTool
 
 HEADERS_KEPT = frozenset(
     {"accept", "content-type", "user-agent", "anthropic-version", "anthropic-beta", "traceparent"}
@@ -20,16 +20,17 @@ class RecordedRequest:
     """One request, recorded while it is answered; all times are ``time.monotonic()``.
 
     ``body`` is the parsed JSON; ``messages``, ``tools`` and ``schema`` (of a structured output)
-    are read from it, the same for every wire, and ``prompt`` is what a DSPy adapter asks for. Of the headers only a few harmless ones are kept: credentials
-    are never recorded. ``repr`` shows no prompt.
+    are read from it, in the same form for every wire, and ``prompt`` is what a DSPy adapter asks
+    for. Only a few harmless headers are kept: credentials are never recorded. ``repr`` shows no
+    prompt.
 
     ``status`` is ``None`` until a status line is sent. ``frames_sent``, ``chunks_sent`` (frames
-    with content) and ``bytes_sent`` (of the body) count what is handed to the socket.
-    ``finished_at`` is when the last bytes were, and stays ``None`` if that never happened. What a
-    client has seen is recorded by then. ``client_closed_at`` is when the server noticed that the
-    client had closed the connection: at once, also while the reply is held, stalled or silent.
+    with content) and ``bytes_sent`` (of the body) count what was written to the socket, and never
+    lag behind what the client has received. ``finished_at`` is when the last bytes were written,
+    and stays ``None`` if that never happened. ``client_closed_at`` is when the client closed the
+    connection, which the server notices at once, also while the reply is held, stalled or silent.
 
-    The ``wait_…`` methods wait for these, without polling, and raise ``TimeoutError``. In
+    The ``wait_…`` methods wait for these without polling, and raise ``TimeoutError``. In
     asynchronous code: ``await asyncio.to_thread(request.wait_closed)``.
     """
 
@@ -37,13 +38,13 @@ class RecordedRequest:
     path: str
     body: Mapping[str, Any]
     headers: Mapping[str, str]
-    messages: Sequence[Message]
+    messages: Sequence[PromptMessage]
     prompt: Prompt
-    tools: Sequence[Tool]
+    tools: Sequence[PromptTool]
     schema: Mapping[str, Any]
     streaming: bool
     changed: threading.Condition
-    let_go: Callable[[], None]
+    resume: Callable[[], None]
     started_at: float = field(default_factory=time.monotonic)
     status: int | None = None
     frames_sent: int = 0
@@ -56,7 +57,7 @@ class RecordedRequest:
 
     def __repr__(self) -> str:
         state = "finished" if self.finished_at else "held" if self.held else "open"
-        state = "left by the client" if self.client_closed_at and not self.finished_at else state
+        state = "closed by the client" if self.client_closed_at and not self.finished_at else state
         how = "streaming, " if self.streaming else ""
         return (
             f"<{self.method} {self.path} {self.status}: {how}"
@@ -70,35 +71,35 @@ class RecordedRequest:
 
     @property
     def over(self) -> bool:
-        """The reply is complete or its connection is gone."""
+        """Whether the reply is complete or its connection is closed."""
         return self.finished_at is not None or self.client_closed_at is not None
 
     def release(self) -> None:
-        """Let a held, stalled or silent reply go on; one that is not held yet will not stop."""
-        self.let_go()
+        """Resume a held, stalled or silent reply; one that is not held yet skips its next hold."""
+        self.resume()
 
     def wait_held(self, timeout: float = 5.0) -> None:
-        """Wait until the reply is held (``hold_after``, a stall, silence)."""
+        """Wait until the reply is held (``hold_after``, a stalled or silent fault)."""
         self.wait(lambda: self.held, timeout, "is not held")
 
     def wait_chunks(self, count: int, timeout: float = 5.0) -> None:
-        """Wait until so many chunks have been sent."""
+        """Wait until ``count`` chunks have been sent."""
         self.wait(lambda: self.chunks_sent >= count, timeout, f"has not sent {count} chunks")
 
     def wait_finished(self, timeout: float = 5.0) -> float:
-        """Wait until the reply was sent to its end; when that was."""
+        """Wait until the reply has been sent completely; returns when that was."""
         self.wait(lambda: self.finished_at is not None, timeout, "is not finished")
         assert self.finished_at is not None
         return self.finished_at
 
     def wait_closed(self, timeout: float = 5.0) -> float:
-        """Wait until the client has closed the connection; when that was."""
+        """Wait until the client has closed the connection; returns when that was."""
         self.wait(lambda: self.client_closed_at is not None, timeout, "is still open")
         assert self.client_closed_at is not None
         return self.client_closed_at
 
     def wait(self, condition: Callable[[], bool], timeout: float, otherwise: str) -> None:
-        """Wait for a condition about this request, at most ``timeout`` seconds."""
+        """Wait at most ``timeout`` seconds for a condition on this request."""
         with self.changed:
             if not self.changed.wait_for(condition, timeout):
                 raise TimeoutError(f"after {timeout:g} s the reply {otherwise}: {self!r}")

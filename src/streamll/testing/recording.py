@@ -9,39 +9,72 @@ from pathlib import Path
 from typing import Any
 
 from streamll.sinks.jsonl import JSONLSink
-from streamll.testing.record_file import Book, Take
-from streamll.testing.record_litellm import tapped_requests
-from streamll.testing.record_transport import everything_watched, own_cache
+from streamll.testing.record_file import ExchangeWriter, RecordingWriter
+from streamll.testing.record_sites import tapped_requests
 
 
 @contextmanager
 def record(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write down every program that runs inside: its events, and what the provider sent, with time.
+    """Record every program that runs inside: its events, and the provider's replies with timing.
 
     >>> with record("paris.jsonl"):  # doctest: +SKIP
     ...     qa(question="What is the capital of France?")
 
-    A file that is there is replaced. Programs are streamed as under ``watch()``; DSPy's cache is
-    an empty one, so that everything is asked. Kept are the provider's replies and what events
-    show; of prompts only a digest, of credentials nothing. ``streamll.configure(redact=…)``
+    An existing file is replaced. Programs are streamed as under ``watch()``; DSPy's cache is
+    replaced by an empty one, so that every request is made. The file has the provider's replies and
+    what events show; of prompts only a digest, and no credentials. ``streamll.configure(redact=…)``
     applies to the events, not to the replies.
 
-    For language models and embedders that DSPy asks, by its own provider client or through LiteLLM.
+    Covers language models and embedders that DSPy calls with its own provider client or through
+    LiteLLM.
     """
     file = Path(path)
     sink = JSONLSink(file, append=False)
-    book = Book(file)
+    writer = RecordingWriter(file)
     try:
-        with own_cache(), tapped_requests(_Recorder(book)), everything_watched(sink):
+        with own_cache(), tapped_requests(_RecordingTap(writer)), everything_watched(sink):
             yield file
     finally:
         sink.stop()
-        book.close()
+        writer.close()
 
 
-class _Recorder:
-    def __init__(self, book: Book) -> None:
-        self._book = book
+class _RecordingTap:
+    def __init__(self, writer: RecordingWriter) -> None:
+        self._writer = writer
 
-    def request(self, request: Any) -> tuple[Any, Take | None]:
-        return request, self._book.take(request.url, request.body)
+    def request(self, request: Any) -> tuple[Any, ExchangeWriter | None]:
+        return request, self._writer.exchange(request.url, request.body)
+
+
+@contextmanager
+def own_cache() -> Iterator[None]:
+    """Inside, DSPy has an empty cache in memory, so that every request is made again."""
+    import dspy
+    from dspy.clients.cache import Cache
+
+    before = vars(dspy).get("cache")
+    fresh = Cache(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir="")
+    dspy.cache = fresh
+    try:
+        yield
+    finally:
+        if before is not None:
+            dspy.cache = before
+        else:
+            vars(dspy).pop("cache", None)
+
+
+@contextmanager
+def everything_watched(sink: Any) -> Iterator[None]:
+    """Inside, every program is captured, all fields are streamed, and ``sink`` gets the events."""
+    import streamll
+    from streamll.capture.run import options
+    from streamll.configuration import configuration, configure
+
+    with configure(sinks=[*configuration.sinks, sink]):
+        if options.watching is not None:
+            yield
+            return
+        with streamll.watch(sinks=[sink]):
+            yield

@@ -17,15 +17,15 @@ from streamll.core.events import Event
 from streamll.sinks.memory import MemorySink
 from streamll.testing.plan import HangUp, Head, Pause, Step, Write, json_body
 from streamll.testing.record_file import (
+    ExchangeWriter,
     RecordedExchange,
-    Take,
     digest,
     recorded_events,
     recorded_exchanges,
 )
-from streamll.testing.record_litellm import tapped_requests
-from streamll.testing.record_transport import everything_watched, own_cache
+from streamll.testing.record_sites import tapped_requests
 from streamll.testing.recorded import RecordedRequest
+from streamll.testing.recording import everything_watched, own_cache
 from streamll.testing.server import PracticeServer
 from streamll.testing.wires import Wire
 from streamll.testing.wires.base import encode
@@ -105,7 +105,7 @@ class _Redirect:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def request(self, request: Any) -> tuple[Any, Take | None]:
+    def request(self, request: Any) -> tuple[Any, ExchangeWriter | None]:
         there = f"{self._url}{urlsplit(request.url).path}"
         headers = [(name, value) for name, value in request.headers if name.lower() != "host"]
         return dataclasses.replace(request, url=there, headers=headers), None

@@ -1,7 +1,7 @@
-"""What a test says the practice server shall answer: ``Reply`` and ``Fault``.
+"""The replies that a test scripts: ``Reply`` and ``Fault``. Plain data.
 
-Plain data. How a reply looks on a provider's wire is ``wires``' business, when its bytes leave
-is ``plan``'s, the socket is ``connection``'s.
+``wires`` renders a reply as a provider would, ``plan`` decides when its bytes are written, and
+``connection`` writes them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from streamll.testing.cutting import Chunk
 
 if TYPE_CHECKING:
-    from streamll.testing.formats import Format
+    from streamll.testing.prompts import Format
 
-CREATED = 1_735_689_600  # every reply's time, unless it has its own: the first second of 2025
+CREATED = 1_735_689_600  # Unix time of replies that have none of their own: 2025-01-01 00:00 UTC
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
@@ -24,7 +24,7 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 class ToolCall:
     """A native tool call. ``arguments`` is a mapping, or the exact JSON text to send.
 
-    ``id`` is derived from the reply where none is given.
+    Without an ``id``, one is derived from the reply.
     """
 
     name: str
@@ -43,9 +43,9 @@ class Citation:
 
 @dataclass(frozen=True)
 class Usage:
-    """Token counts, under one name for all wires. ``cached_tokens`` are part of the input.
+    """Token counts, named alike for all wires.
 
-    ``reasoning_tokens`` are part of the output.
+    ``cached_tokens`` are part of the input, ``reasoning_tokens`` part of the output.
     """
 
     input_tokens: int
@@ -58,33 +58,34 @@ class Usage:
 class Fault:
     """What goes wrong with one reply. Faults combine: ``Fault(crlf=True, disconnect_after=3)``.
 
-    Chunks are the pieces of content: of text, thinking, refusal, tool arguments. The frames around
-    them, such as ``message_start``, do not count. A reply that is not streamed has none of it if
-    it would have ended early: ``error_after`` becomes HTTP 500, ``malformed_after`` half a body.
+    Chunks are pieces of content: of text, thinking, refusal or tool arguments. The frames around
+    them, such as ``message_start``, do not count. Of a reply that is not streamed, a fault that
+    ends a stream early leaves nothing: ``error_after`` becomes HTTP 500, ``malformed_after`` half
+    a body.
 
     Instead of the reply:
 
-    * ``status``: this HTTP status with the provider's error body; ``message``, ``retry_after``
-      (seconds, a ``Retry-After`` header) and ``error_type`` go with it.
-    * ``refuse_stream_options``: 400 for a request that has ``stream_options``. The reply is not
-      used up by the refused request: the next one gets it.
-    * ``plain_json``: a request for a stream is answered with one JSON body.
-    * ``content_type``: the reply under another content type, such as ``"text/html"``.
+    * ``status``: this HTTP status with the provider's error body, which ``message`` and
+      ``error_type`` override; ``retry_after`` is a ``Retry-After`` header in seconds.
+    * ``refuse_stream_options``: status 400 for a request that has ``stream_options``; the next
+      request gets the reply.
+    * ``plain_json``: one JSON body for a request that asks for a stream.
+    * ``content_type``: another content type, such as ``"text/html"``.
 
     Ends early:
 
     * ``disconnect_after`` chunks, or ``disconnect_after_bytes`` of the body: the connection is
-      closed; with ``reset`` by a TCP reset, which may also destroy what was just sent.
-    * ``error_after`` chunks: the provider's error frame ends the stream; ``message`` and
-      ``error_type`` say what it says.
-    * ``malformed_after`` chunks: one frame that is not JSON, then the rest.
+      closed, with ``reset`` by a TCP reset, which may also discard what was just sent.
+    * ``error_after`` chunks: the provider's error frame ends the stream, with ``message`` and
+      ``error_type``.
+    * ``malformed_after`` chunks: the next frame is not JSON; the rest follows.
 
-    Says nothing, until the client leaves or the test calls ``release()``:
+    Silence, until the client disconnects or the test calls ``release()``:
 
-    * ``silent``: not even a status line comes.
-    * ``stall_after`` chunks: nothing more comes.
-    * ``keepalive``: nothing but a comment line every so many seconds, after the status line or,
-      where the reply is held or stalled later, there.
+    * ``silent``: not even a status line.
+    * ``stall_after`` chunks: nothing more.
+    * ``keepalive``: a comment line every so many seconds, from the place where the reply is held
+      or stalled, else from the status line on.
 
     Unusual but legal:
 
@@ -126,17 +127,17 @@ class Reply:
     r"""One answer of the model. Everything has a sensible default, ids and times included.
 
     ``text`` is sent as it is; a mapping of output fields is rendered in the format the prompt
-    asks for (``format`` overrides); without a text (and tool calls, refusal or ``chunks``) the
-    built-in practice model writes one. The same reply to the same messages has the same id, time,
+    asks for, or in ``format``. A reply without text, tool calls, refusal or ``chunks`` gets its
+    text from the built-in practice model. The same reply to the same messages has the same id, time,
     model and usage, streamed or not.
 
-    * ``thinking``: reasoning text, where the wire carries it (``reasoning_content``, a signed
-      thinking block, a reasoning summary).
-    * ``tool_calls``, ``citations``, ``refusal``, ``finish_reason`` (``"length"`` for a reply
-      that was cut), ``usage`` (counted from the texts where not given).
-    * ``model``: the served model's name, when it differs from the one asked for.
-    * ``candidates``: the texts of candidates 1, 2, … for a request with ``n``; where they are
-      too few, the first text repeats.
+    * ``thinking``: reasoning text, in the wire's form (``reasoning_content``, a signed thinking
+      block, a reasoning summary).
+    * ``tool_calls``, ``citations``, ``refusal``, ``finish_reason`` (``"length"`` for a reply cut
+      by its token limit), ``usage`` (default: counted from the texts).
+    * ``model``: the served model's name, where it differs from the requested one.
+    * ``candidates``: the texts of candidates 1, 2, … for a request with ``n``; the first text
+      repeats where they are too few.
     * ``chunks``: exactly these pieces of text; ``chunk``, ``pace`` and ``packets`` override the
       server's for this reply.
     * ``hold_after``: stop after so many chunks until ``request.release()`` or
@@ -173,7 +174,7 @@ ReplyLike = Reply | Fault | str | Mapping[str, Any]
 
 
 def as_reply(value: ReplyLike) -> Reply:
-    """The short forms: a text, a mapping of fields, a fault."""
+    """A reply from its short forms: a text, a mapping of fields, a fault."""
     if isinstance(value, Reply):
         return value
     if isinstance(value, Fault):

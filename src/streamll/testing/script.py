@@ -1,4 +1,4 @@
-"""Which reply a request gets: the next one scripted, else a responder's, else the model's."""
+"""Which reply a request gets: the next scripted one, else the responder's, else the model's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Scripted = ReplyLike | Responder
 
 
 class Script:
-    """Replies waiting for requests. Filled from any thread, emptied by the server's."""
+    """Replies waiting for requests: added from any thread, taken on the server's."""
 
     def __init__(self) -> None:
         self.responder: Responder | None = None
@@ -26,31 +26,27 @@ class Script:
     def extend(self, replies: tuple[Scripted, ...]) -> None:
         for reply in replies:
             if not callable(reply):
-                as_reply(reply)  # complain here, not in the server's thread
+                as_reply(reply)  # raises in the caller's thread, not in the server's
         with self._lock:
             self._waiting.extend(replies)
 
     def reply_to(self, request: RecordedRequest, fault: Fault | None) -> Reply:
-        """The complete reply: its text is known; ``fault`` befalls it if it has none."""
+        """The complete reply, with its text; ``fault`` applies if it has none of its own."""
         with self._lock:
             from_script = bool(self._waiting)
             scripted = self._waiting.popleft() if from_script else self.responder
-        reply = made(scripted, request)
+        reply = resolve(scripted, request)
         if reply.fault is None and fault is not None:
             reply = replace(reply, fault=fault)
-        if (
-            from_script
-            and scripted is not None
-            and reply.fault
-            and reply.fault.refuses(request.body)
-        ):
+        refused = reply.fault is not None and reply.fault.refuses(request.body)
+        if from_script and scripted is not None and refused:
             with self._lock:
                 self._waiting.appendleft(scripted)  # for the request without stream_options
         return reply
 
 
-def made(scripted: Scripted | None, request: RecordedRequest) -> Reply:
-    """What the scripted thing comes to for this request."""
+def resolve(scripted: Scripted | None, request: RecordedRequest) -> Reply:
+    """The reply to this request that was scripted in any of its forms."""
     value = scripted(request) if callable(scripted) else scripted
     reply = Reply() if value is None else as_reply(value)
     has_content = reply.chunks is not None or reply.tool_calls or reply.refusal

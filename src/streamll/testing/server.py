@@ -1,4 +1,4 @@
-"""The practice LM server: real HTTP, the providers' wire formats, and the replies you script."""
+"""The practice LM server: real HTTP, the providers' wire formats, scripted replies."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from streamll.testing.answers import answer
-from streamll.testing.connection import Connection, Exchange, HTTPRequest
+from streamll.testing.connection import Connection, HTTPExchange, HTTPRequest
 from streamll.testing.cutting import Chunk
 from streamll.testing.model import MODEL
 from streamll.testing.plan import Step, plan
-from streamll.testing.reading import recorded, without_wire
+from streamll.testing.prepared import prepare
 from streamll.testing.recorded import RecordedRequest
 from streamll.testing.replies import Fault, Reply
+from streamll.testing.routing import route, without_wire
 from streamll.testing.script import Responder, Script, Scripted
 from streamll.testing.wires import Wire
 
@@ -30,9 +30,9 @@ Log = Callable[[RecordedRequest], None]
 class PracticeServer:
     """An LM provider on this machine, for tests, demonstrations and benchmarks.
 
-    It speaks OpenAI chat completions, OpenAI Responses and Anthropic messages, streamed and not,
-    over real HTTP in a thread of its own. It answers with what ``script`` and ``respond`` give
-    it; otherwise a small built-in model answers whatever output fields the prompt asks for.
+    It speaks OpenAI Chat Completions, OpenAI Responses and Anthropic Messages, streamed or not,
+    over real HTTP in a thread of its own. Replies come from ``script`` and ``respond``; where
+    these give none, a small built-in model answers whatever output fields the prompt asks for.
 
     >>> with PracticeServer() as server:
     ...     server.script({"answer": "Paris"})
@@ -41,13 +41,16 @@ class PracticeServer:
     ...     qa(question="What is the capital of France?").answer
     'Paris'
 
-    ``pace`` is the time in seconds from one chunk to the next; ``chunk`` how texts are cut
-    (``"token"``, a number of characters, ``"whole"``); ``packets`` sends every frame in a write
-    of its own, as providers do at their pace, where the default joins what is ready. ``fault``
-    befalls every reply that has none of its own. ``log`` is called, on the server's thread, when
-    a reply is over. All of these are attributes that may be changed while it runs.
+    Options, all of them attributes that may be changed while the server runs:
 
-    The server is for loopback. It checks no credentials, and records none.
+    * ``pace``: seconds from one chunk to the next.
+    * ``chunk``: how texts are cut: ``"token"``, a number of characters, or ``"whole"``.
+    * ``packets``: send every frame in a write of its own, as providers do at their pace; the
+      default joins the frames that are ready.
+    * ``fault``: applies to every reply that has none of its own.
+    * ``log``: called on the server's thread with each request whose reply is over.
+
+    The server is meant for loopback. It neither checks nor records credentials.
     """
 
     def __init__(
@@ -72,23 +75,23 @@ class PracticeServer:
         self._script = Script()
         self._changed = threading.Condition()
         self._connections: dict[Connection, asyncio.Task[Any]] = {}
-        self._running: Running | None = None
+        self._running: ServerThread | None = None
 
     # --- where ------------------------------------------------------------------------------
 
     @property
     def url(self) -> str:
-        """``http://host:port``, known once the server runs."""
+        """``http://host:port``; with ``port=0`` the port is known once the server runs."""
         return f"http://{self.host}:{self.port}"
 
     @property
     def openai_url(self) -> str:
-        """What OpenAI clients and ``dspy.LM("openai/…", api_base=…)`` want to know."""
+        """The base URL for OpenAI clients and ``dspy.LM("openai/…", api_base=…)``."""
         return f"{self.url}/v1"
 
     @property
     def anthropic_url(self) -> str:
-        """What Anthropic clients and ``dspy.LM("anthropic/…", api_base=…)`` want to know."""
+        """The base URL for Anthropic clients and ``dspy.LM("anthropic/…", api_base=…)``."""
         return self.url
 
     def lm(
@@ -97,9 +100,9 @@ class PracticeServer:
         model: str = MODEL,
         **options: Any,
     ) -> dspy.LM:
-        """A ``dspy.LM`` that talks to this server; ``options`` are ``dspy.LM``'s.
+        """A ``dspy.LM`` that asks this server; ``options`` are passed to ``dspy.LM``.
 
-        Without DSPy's cache unless ``cache=True``: tests would answer one another.
+        DSPy's cache is off unless ``cache=True``, since tests would answer one another.
         """
         import dspy
 
@@ -115,26 +118,26 @@ class PracticeServer:
     # --- what to answer ---------------------------------------------------------------------
 
     def script(self, *replies: Scripted) -> None:
-        """The next replies, in order: of each a ``Reply`` or one of its short forms.
+        """Add the next replies, in order: each a ``Reply`` or one of its short forms.
 
-        A string is a reply's exact text, a mapping its output fields, a ``Fault`` a reply of the
-        built-in model with that fault, and a function is called with the ``RecordedRequest`` and
-        returns any of these (or ``None`` for the built-in model). Functions run on the server's
-        thread, so they must not wait.
+        A string is a reply's exact text, a mapping its output fields, and a ``Fault`` a reply of
+        the built-in model with that fault. A function is called with the ``RecordedRequest`` and
+        returns any of these, or ``None`` for the built-in model; it runs on the server's thread
+        and must not block. Raises ``TypeError`` for anything else.
 
         >>> server.script("raw text", {"answer": "42"}, Fault(status=429, retry_after=0), "ok")
         """
         self._script.extend(replies)
 
     def respond(self, responder: Responder | None) -> None:
-        """Answer every request for which nothing is scripted by a function of the request.
+        """Answer every request for which nothing is scripted with a function of the request.
 
         >>> server.respond(lambda request: {"answer": f"re: {request.inputs['question']}"})
         """
         self._script.responder = responder
 
     def release(self) -> None:
-        """Let every reply that is held, or still to be held, go on."""
+        """Resume every reply that is held or will be held."""
         for request in self.requests[:]:
             if not request.over:
                 request.release()
@@ -144,8 +147,10 @@ class PracticeServer:
     def wait_for(
         self, condition: Callable[[], T], timeout: float = 5.0, what: str = "the condition"
     ) -> T:
-        """Wait until ``condition()`` is true, and return it; asked again whenever a request or
-        reply gets on. Raises ``TimeoutError`` after ``timeout`` seconds.
+        """Wait until ``condition()`` is true, and return its value.
+
+        It is checked whenever a request arrives or a reply progresses. Raises ``TimeoutError``
+        after ``timeout`` seconds.
         """
         with self._changed:
             result = self._changed.wait_for(condition, timeout)
@@ -154,7 +159,7 @@ class PracticeServer:
         return result
 
     def wait_for_requests(self, count: int = 1, timeout: float = 5.0) -> list[RecordedRequest]:
-        """Wait until so many requests have come; all of them so far."""
+        """Wait for ``count`` requests; returns all requests so far."""
         self.wait_for(lambda: len(self.requests) >= count, timeout, f"{count} requests")
         return self.requests[:]
 
@@ -173,19 +178,19 @@ class PracticeServer:
         self.stop()
 
     def start(self) -> None:
-        """Start in a thread of its own; returns when connections are accepted."""
+        """Start in a thread of its own; returns once connections are accepted."""
         if self._running is not None:
-            raise RuntimeError("this practice server is running already")
-        self._running = Running(self._serve)
+            raise RuntimeError("this practice server is already running")
+        self._running = ServerThread(self._serve)
 
     def stop(self) -> None:
-        """Drop all connections and end; once stopped, ``requests`` can still be read."""
+        """Drop all connections and stop; ``requests`` can still be read."""
         if self._running is not None:
             self._running.stop()
             self._running = None
 
     def serve_forever(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Run in this thread until Ctrl-C; ``ready`` is called when connections are accepted."""
+        """Run in this thread until Ctrl-C; ``ready`` is called once connections are accepted."""
 
         async def forever() -> None:
             await self._serve(ready, asyncio.Event())
@@ -204,7 +209,7 @@ class PracticeServer:
             for connection in self._connections:
                 connection.abort()
             abort_accepted = getattr(server, "abort_clients", None)  # Python 3.13
-            if abort_accepted is not None:  # also those that nobody has begun to serve
+            if abort_accepted is not None:  # includes connections that are not served yet
                 abort_accepted()
             if self._connections:
                 await asyncio.wait(self._connections.values(), timeout=1)
@@ -221,34 +226,34 @@ class PracticeServer:
 
     # --- one request ------------------------------------------------------------------------
 
-    def _exchange(self, request: HTTPRequest) -> Exchange:
+    def _exchange(self, request: HTTPRequest) -> HTTPExchange:
         loop, permits = asyncio.get_running_loop(), asyncio.Semaphore(0)
 
-        def let_go() -> None:
+        def release() -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(permits.release)
 
-        record, wire = recorded(request, self._changed, let_go)
+        record, wire = route(request, self._changed, release)
         with self._changed:
             self.requests.append(record)
             self._changed.notify_all()
-        return Exchange(record, self._steps(record, wire), permits)
+        return HTTPExchange(record, self._steps(record, wire), permits)
 
     def _steps(self, record: RecordedRequest, wire: Wire | None) -> Iterable[Step]:
         if wire is None:
             return without_wire(record)
-        options: dict[str, Any] = {"chunk": self.chunk, "count": wire.count(record.body)}
+        options: dict[str, Any] = {"chunk": self.chunk, "count": wire.candidate_count(record.body)}
         try:
             reply = self._script.reply_to(record, self.fault)
-            definite = answer(reply, record, **options)
-        except Exception as error:  # noqa: BLE001 - of the test's function or values: tell it
+            prepared = prepare(reply, record, **options)
+        except Exception as error:  # noqa: BLE001 - from the test's function or values: reply with it
             message = f"this reply cannot be made: {type(error).__name__}: {error}"
             reply = Reply("", fault=Fault(status=500, message=message))
-            definite = answer(reply, record, **options)
-        return plan(reply, definite, wire, pace=self.pace, packets=self.packets)
+            prepared = prepare(reply, record, **options)
+        return plan(reply, prepared, wire, pace=self.pace, packets=self.packets)
 
 
-class Running:
+class ServerThread:
     """An event loop in a thread, from its start to its stop."""
 
     def __init__(

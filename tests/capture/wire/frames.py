@@ -1,4 +1,4 @@
-"""Frames by hand, and a listener that keeps what it hears."""
+"""Frames by hand, and deltas sorted by their kind."""
 
 from __future__ import annotations
 
@@ -6,41 +6,59 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from streamll.capture.deltas import (
+    CitationDelta,
+    Delta,
+    RefusalDelta,
+    ThinkingDelta,
+    ToolCallFragment,
+)
 
-class Ear:
-    """What an assembler says, in order."""
+KINDS = {
+    "text": str,
+    "thinking": ThinkingDelta,
+    "refusal": RefusalDelta,
+    "tool_call": ToolCallFragment,
+    "citation": CitationDelta,
+}
+
+
+class Said:
+    """Deltas in the order in which they came."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[Any, ...]] = []
-
-    def text(self, text: str) -> None:
-        self.heard.append(("text", text))
-
-    def thinking(self, text: str) -> None:
-        self.heard.append(("thinking", text))
-
-    def refusal(self, text: str) -> None:
-        self.heard.append(("refusal", text))
-
-    def tool_call(self, index: int, id: str | None, name: str | None, arguments: str) -> None:  # noqa: A002
-        self.heard.append(("tool_call", index, id, name, arguments))
-
-    def citation(self, text: str | None, title: str | None, url: str | None) -> None:
-        self.heard.append(("citation", text, title, url))
+        self.deltas: list[Delta] = []
 
     def all(self, kind: str) -> list[Any]:
-        return [note[1] if len(note) == 2 else note[1:] for note in self.heard if note[0] == kind]
+        found = [delta for delta in self.deltas if type(delta) is KINDS[kind]]
+        return [each[0] if kind in ("thinking", "refusal") else each for each in found]
 
     def joined(self, kind: str) -> str:
         return "".join(self.all(kind))
 
 
-def read(assembler: Any, *payloads: Any) -> Any:
+class Reading(Said):
+    """An assembler, and what its frames have said."""
+
+    def __init__(self, assembler: Any) -> None:
+        super().__init__()
+        self.body = assembler.body
+        self._assembler = assembler
+
+    def frame(self, data: bytes) -> None:
+        self.deltas += self._assembler.frame(data)
+
+    @property
+    def complete(self) -> bool:
+        return self._assembler.complete
+
+
+def read(assembler: Any, *payloads: Any) -> Reading:
     """The assembler, after frames given as JSON values or as the bytes of their data."""
+    reading = Reading(assembler)
     for payload in payloads:
-        data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        assembler.frame(data)
-    return assembler
+        reading.frame(payload if isinstance(payload, bytes) else json.dumps(payload).encode())
+    return reading
 
 
 def on_the_wire(payloads: Iterable[bytes], end: bytes = b"\n") -> bytes:

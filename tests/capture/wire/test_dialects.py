@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from frames import Ear, read
+from frames import read
 
 from streamll.capture.tap.wire.anthropic import AnthropicAssembler
 from streamll.capture.tap.wire.base import CutShort, ErrorFrame, MalformedFrame
@@ -26,9 +26,8 @@ def chunk(delta, **rest):
 
 
 def message(*deltas, **rest):
-    ear = Ear()
-    chat = read(ChatAssembler(ear), *(chunk(delta) for delta in deltas), chunk({}, **rest), DONE)
-    return chat.body()["choices"][0]["message"], ear
+    chat = read(ChatAssembler(), *(chunk(delta) for delta in deltas), chunk({}, **rest), DONE)
+    return chat.body()["choices"][0]["message"], chat
 
 
 # --- chat -----------------------------------------------------------------------------------------
@@ -36,7 +35,7 @@ def message(*deltas, **rest):
 
 def test_azure_begins_with_an_empty_chunk():
     first = {"id": "", "model": "", "object": "", "created": 0, "choices": [], "prompt_filter": [1]}
-    chat = read(ChatAssembler(Ear()), first, chunk({"content": "Hi"}, created=5), DONE)
+    chat = read(ChatAssembler(), first, chunk({"content": "Hi"}, created=5), DONE)
     body = chat.body()
     assert (body["id"], body["model"], body["created"]) == ("c1", "m", 5)
     assert body["object"] == "chat.completion"
@@ -50,13 +49,13 @@ def test_every_tool_call_under_index_zero():
         {"index": 0, "id": "b", "function": {"name": "g", "arguments": '{"x"'}},
         {"index": 0, "function": {"arguments": ":1}"}},
     ]
-    said, ear = message(*({"tool_calls": [call]} for call in calls))
+    said, heard = message(*({"tool_calls": [call]} for call in calls))
     assert [call["function"] for call in said["tool_calls"]] == [
         {"name": "f", "arguments": "{}"},
         {"name": "g", "arguments": '{"x":1}'},
     ]
     assert [call["id"] for call in said["tool_calls"]] == ["a", "b"]
-    assert ear.all("tool_call") == [
+    assert heard.all("tool_call") == [
         (0, "a", "f", "{}"),
         (1, "b", "g", '{"x"'),
         (1, None, None, ":1}"),
@@ -79,23 +78,23 @@ def test_tool_calls_without_a_number():
 def test_content_as_a_list_of_blocks():
     """Mistral's reasoning models."""
     thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}
-    said, ear = message(
+    said, heard = message(
         {"content": [thinking]}, {"content": [{"type": "text", "text": "Hi"}]}, {"content": "!"}
     )
     assert said["content"] == [thinking, {"type": "text", "text": "Hi!"}]
-    assert (ear.joined("thinking"), ear.joined("text")) == ("Hm", "Hi!")
+    assert (heard.joined("thinking"), heard.joined("text")) == ("Hm", "Hi!")
 
 
 @pytest.mark.parametrize("key", ["reasoning", "reasoning_content"])
 def test_both_names_of_thinking(key):
-    said, ear = message({key: "a"}, {key: "b"}, {"content": "c"})
+    said, heard = message({key: "a"}, {key: "b"}, {"content": "c"})
     assert (said[key], said["content"]) == ("ab", "c")
-    assert (ear.joined("thinking"), ear.joined("text")) == ("ab", "c")
+    assert (heard.joined("thinking"), heard.joined("text")) == ("ab", "c")
 
 
 def test_thinking_under_two_names_is_heard_once():
-    said, ear = message({"reasoning": "a", "reasoning_content": "a"})
-    assert ear.all("thinking") == ["a"]
+    said, heard = message({"reasoning": "a", "reasoning_content": "a"})
+    assert heard.all("thinking") == ["a"]
     assert said["reasoning"] == said["reasoning_content"] == "a"
 
 
@@ -110,7 +109,7 @@ def test_fields_nobody_knows_stay():
 
 def test_usage_with_every_chunk_the_last_counts():
     chat = read(
-        ChatAssembler(Ear()),
+        ChatAssembler(),
         chunk({"content": "a"}, usage={"total_tokens": 1}),
         chunk({"content": "b"}, usage={"total_tokens": 2}),
         chunk({}, finish_reason="stop", usage=None),
@@ -120,13 +119,13 @@ def test_usage_with_every_chunk_the_last_counts():
 
 def test_text_that_looks_like_the_frame_around_it():
     texts = ['{"content":"x"}', '","content":"', "\\", '"', "plain", "more", "[DONE]", "\u2028"]
-    said, ear = message(*({"content": text} for text in texts))
-    assert ear.all("text") == texts
+    said, heard = message(*({"content": text} for text in texts))
+    assert heard.all("text") == texts
     assert said["content"] == "".join(texts)
 
 
 def test_half_a_surrogate_pair_in_each_chunk():
-    chat = ChatAssembler(Ear())
+    chat = ChatAssembler()
     for text in (b"\\ud83d", b"\\ude00"):
         chat.frame(b'{"choices":[{"index":0,"delta":{"content":"%s"}}]}' % text)
     chat.frame(DONE)
@@ -134,15 +133,15 @@ def test_half_a_surrogate_pair_in_each_chunk():
 
 
 def test_a_stream_without_any_end_is_cut_short():
-    chat = read(ChatAssembler(Ear()), chunk({"content": "Hi"}))
+    chat = read(ChatAssembler(), chunk({"content": "Hi"}))
     with pytest.raises(CutShort):
         chat.body()
 
 
 def test_a_finish_reason_is_an_end_and_so_is_done():
-    assert read(ChatAssembler(Ear()), chunk({}, finish_reason="stop")).body()
-    assert read(ChatAssembler(Ear()), chunk({"content": "Hi"}), DONE).body()
-    assert read(ChatAssembler(Ear()), DONE).body()["choices"] == []
+    assert read(ChatAssembler(), chunk({}, finish_reason="stop")).body()
+    assert read(ChatAssembler(), chunk({"content": "Hi"}), DONE).body()
+    assert read(ChatAssembler(), DONE).body()["choices"] == []
 
 
 # --- errors ---------------------------------------------------------------------------------------
@@ -167,7 +166,7 @@ def test_a_finish_reason_is_an_end_and_so_is_done():
 @pytest.mark.parametrize("assembler", [ChatAssembler, GeminiAssembler])
 def test_an_error_in_the_stream_has_the_status_it_would_have_had(assembler, error, status):
     with pytest.raises(ErrorFrame) as raised:
-        read(assembler(Ear()), {"error": error})
+        read(assembler(), {"error": error})
     assert raised.value.status == status
 
 
@@ -177,7 +176,7 @@ def test_an_error_in_the_stream_has_the_status_it_would_have_had(assembler, erro
 @pytest.mark.parametrize("data", [b"{", b"nothing", b"[1]", b'"text"', b"\xff\xfe", b""])
 def test_a_frame_that_is_no_object(assembler, data):
     with pytest.raises(MalformedFrame):
-        assembler(Ear()).frame(data)
+        assembler().frame(data)
 
 
 # --- Responses ------------------------------------------------------------------------------------
@@ -190,20 +189,21 @@ def test_an_empty_output_is_made_up_of_the_finished_items():
         for index, item in enumerate(items)
     ]
     final = {"type": "response.completed", "response": {"id": "x", "output": []}}
-    body = read(ResponsesAssembler(Ear()), *reversed(done), final).body()
+    body = read(ResponsesAssembler(), *reversed(done), final).body()
     assert body == {"id": "x", "output": items}
 
 
 def test_the_order_of_an_event_s_keys_does_not_matter():
-    ear = Ear()
     padding = {f"padding_{number}": "x" * 20 for number in range(5)}
-    read(ResponsesAssembler(ear), {**padding, "delta": "Hi", "type": "response.output_text.delta"})
-    assert ear.joined("text") == "Hi"
+    heard = read(
+        ResponsesAssembler(), {**padding, "delta": "Hi", "type": "response.output_text.delta"}
+    )
+    assert heard.joined("text") == "Hi"
 
 
 def test_a_failed_response_is_the_reply():
     failed = {"id": "x", "error": {"code": "server_error", "message": "no"}}
-    read_to = read(ResponsesAssembler(Ear()), {"type": "response.failed", "response": failed})
+    read_to = read(ResponsesAssembler(), {"type": "response.failed", "response": failed})
     assert read_to.body() == failed
 
 
@@ -231,7 +231,7 @@ STOP = {
 
 def test_usage_of_the_end_completes_that_of_the_beginning():
     body = read(
-        AnthropicAssembler(Ear()),
+        AnthropicAssembler(),
         begin(usage={"input_tokens": 7, "output_tokens": 1}),
         {**STOP, "usage": {"output_tokens": 3, "input_tokens": None}, "context_management": {}},
     ).body()
@@ -241,9 +241,8 @@ def test_usage_of_the_end_completes_that_of_the_beginning():
 
 
 def test_text_of_several_blocks_stays_apart():
-    ear = Ear()
-    said = read(
-        AnthropicAssembler(ear),
+    heard = read(
+        AnthropicAssembler(),
         begin(),
         block(0, type="text", text=""),
         delta(0, type="text_delta", text="a"),
@@ -253,21 +252,21 @@ def test_text_of_several_blocks_stays_apart():
         delta(0, type="text_delta", text="d"),
         delta(1, type="text_delta", text="e"),
         STOP,
-    ).body()
-    assert [each["text"] for each in said["content"]] == ["abd", "ce"]
-    assert ear.joined("text") == "abcde"
+    )
+    assert [each["text"] for each in heard.body()["content"]] == ["abd", "ce"]
+    assert heard.joined("text") == "abcde"
 
 
 def test_blocks_that_come_whole_stay_whole():
     result = {"type": "web_search_tool_result", "content": [{"url": "u"}]}
     hidden = {"type": "redacted_thinking", "data": "x"}
-    said = read(AnthropicAssembler(Ear()), begin(), block(0, **result), block(1, **hidden), STOP)
+    said = read(AnthropicAssembler(), begin(), block(0, **result), block(1, **hidden), STOP)
     assert said.body()["content"] == [result, hidden]
 
 
 def test_a_delta_kind_nobody_knows_adds_to_its_field():
     said = read(
-        AnthropicAssembler(Ear()),
+        AnthropicAssembler(),
         begin(),
         block(0, type="compaction", content=""),
         delta(0, type="compaction_delta", content="a"),
@@ -279,7 +278,7 @@ def test_a_delta_kind_nobody_knows_adds_to_its_field():
 
 def test_arguments_cut_off_are_none():
     said = read(
-        AnthropicAssembler(Ear()),
+        AnthropicAssembler(),
         begin(),
         block(0, type="tool_use", id="t", name="f", input={}),
         delta(0, type="input_json_delta", partial_json='{"q": "cu'),
@@ -290,9 +289,9 @@ def test_arguments_cut_off_are_none():
 
 def test_a_message_without_a_stop_is_cut_short():
     with pytest.raises(CutShort):
-        read(AnthropicAssembler(Ear()), begin(), block(0, type="text", text="a")).body()
+        read(AnthropicAssembler(), begin(), block(0, type="text", text="a")).body()
     with pytest.raises(CutShort):
-        AnthropicAssembler(Ear()).body()
+        AnthropicAssembler().body()
 
 
 # --- Gemini -----------------------------------------------------------------------------------------
@@ -304,16 +303,16 @@ def candidate(*parts, **rest):
 
 
 def test_gemini_text_thinking_and_tools():
-    ear = Ear()
     first, second = ({"functionCall": {"name": name, "args": {"q": 1}}} for name in "fg")
-    body = read(
-        GeminiAssembler(ear),
+    heard = read(
+        GeminiAssembler(),
         candidate({"text": "Hm", "thought": True}),
         candidate({"text": "m.", "thought": True}),
         candidate({"text": "Hel"}),
         candidate({"text": "lo"}, first, second, usageMetadata={"n": 1}),
         candidate({"text": ""}, finishReason="STOP", groundingMetadata={"g": 1}),
-    ).body()
+    )
+    body = heard.body()
     assert body["responseId"] == "r"
     only = body["candidates"][0]
     assert only["content"]["parts"] == [
@@ -325,14 +324,14 @@ def test_gemini_text_thinking_and_tools():
     ]
     assert only["finishReason"] == "STOP"
     assert only["groundingMetadata"] == {"g": 1}
-    assert (ear.joined("thinking"), ear.joined("text")) == ("Hmm.", "Hello")
-    assert [(index, name) for index, _, name, _ in ear.all("tool_call")] == [(0, "f"), (1, "g")]
+    assert (heard.joined("thinking"), heard.joined("text")) == ("Hmm.", "Hello")
+    assert [(index, name) for index, _, name, _ in heard.all("tool_call")] == [(0, "f"), (1, "g")]
 
 
 def test_gemini_a_signature_closes_a_text():
     signed = {"text": "b", "thoughtSignature": "s"}
     body = read(
-        GeminiAssembler(Ear()),
+        GeminiAssembler(),
         candidate({"text": "a"}),
         candidate(signed),
         candidate({"text": "c"}, finishReason="STOP"),
@@ -345,9 +344,9 @@ def test_gemini_a_signature_closes_a_text():
 
 def test_gemini_a_blocked_prompt_is_a_reply():
     feedback = {"promptFeedback": {"blockReason": "SAFETY"}}
-    assert read(GeminiAssembler(Ear()), feedback).body() == feedback
+    assert read(GeminiAssembler(), feedback).body() == feedback
 
 
 def test_gemini_without_a_finish_reason_is_cut_short():
     with pytest.raises(CutShort):
-        read(GeminiAssembler(Ear()), candidate({"text": "a"})).body()
+        read(GeminiAssembler(), candidate({"text": "a"})).body()

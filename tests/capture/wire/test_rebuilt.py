@@ -9,7 +9,7 @@ import itertools
 import json
 
 import pytest
-from frames import Ear, on_the_wire
+from frames import Said, on_the_wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ from streamll.capture.tap.wire.anthropic import AnthropicAssembler
 from streamll.capture.tap.wire.chat import ChatAssembler
 from streamll.capture.tap.wire.reply import WireReply
 from streamll.capture.tap.wire.responses import ResponsesAssembler
-from streamll.testing.answers import Answer, CutCall
+from streamll.testing.prepared import PreparedReply, PreparedToolCall
 from streamll.testing.replies import Citation, Usage
 from streamll.testing.wires import WIRES
 
@@ -41,7 +41,9 @@ def calls(draw, number):
     arguments = json.dumps(draw(ARGUMENTS), ensure_ascii=draw(st.booleans()))
     at = draw(st.integers(0, len(arguments)))
     pieces = [piece for piece in (arguments[:at], arguments[at:]) if piece]
-    return CutCall(f"{number:024x}", None, draw(st.sampled_from(["search", "look"])), pieces)
+    return PreparedToolCall(
+        f"{number:024x}", None, draw(st.sampled_from(["search", "look"])), pieces
+    )
 
 
 @st.composite
@@ -50,7 +52,7 @@ def answers(draw, *, candidates=1):
     tool_calls = [draw(calls(number)) for number in range(draw(st.integers(0, 2)))]
     texts = [[] if refusal else draw(PIECES) for _ in range(candidates)]
     citations = [Citation("x", "T", "https://u.example/")] * draw(st.integers(0, 2))
-    return Answer(
+    return PreparedReply(
         key="0123456789abcdef01234567",
         id=None,
         model=draw(st.sampled_from(["practice", "served-2025"])),
@@ -62,22 +64,23 @@ def answers(draw, *, candidates=1):
         citations=citations if any(texts) else [],
         finish_reason=draw(st.sampled_from(["stop", "length", "tool_calls", "content_filter"])),
         usage=Usage(7, 5, 2, 1),
-        body={"stream_options": {"include_usage": True}},
+        request_body={"stream_options": {"include_usage": True}},
     )
 
 
 def streamed(wire, answer, cuts, end=b"\n"):
-    """The reply to a stream of the answer, and what was heard of it."""
-    ear = Ear()
-    reply = WireReply(ASSEMBLERS[wire.name](ear))
+    """The reply to a stream of the answer, and what it said."""
+    said = Said()
+    reply = WireReply(ASSEMBLERS[wire.name]())
     reply.opened(200)
     sent = on_the_wire((frame.data for frame in wire.frames(answer)), end)
     places = sorted({0, len(sent), *(cut % (len(sent) + 1) for cut in cuts)})
     for begin, stop in itertools.pairwise(places):
-        reply.feed(sent[begin:stop])
+        said.deltas += reply.feed(sent[begin:stop])
+    said.deltas += reply.finish()
     assert reply.streamed
     assert reply.complete
-    return json.loads(reply.body()), ear
+    return json.loads(reply.body()), said
 
 
 def sent_whole(wire, answer):
@@ -95,14 +98,14 @@ def test_the_stream_becomes_the_plain_reply(wire, data):
     """X3: the same JSON, key by key; X1: and what was heard is what it says."""
     answer = data.draw(answers())
     end = data.draw(st.sampled_from([b"\n", b"\r\n", b"\r"]))
-    body, ear = streamed(wire, answer, data.draw(CUTS), end)
+    body, said = streamed(wire, answer, data.draw(CUTS), end)
     assert body == sent_whole(wire, answer)
     refused_in_text = wire.name == "anthropic"  # which has no words of its own for it
-    assert ear.joined("thinking") == "".join(answer.thinking)
-    assert ear.joined("text") == answer.text + "".join(answer.refusal if refused_in_text else [])
-    assert ear.joined("refusal") == ("" if refused_in_text else "".join(answer.refusal))
+    assert said.joined("thinking") == "".join(answer.thinking)
+    assert said.joined("text") == answer.text + "".join(answer.refusal if refused_in_text else [])
+    assert said.joined("refusal") == ("" if refused_in_text else "".join(answer.refusal))
     heard = {}
-    for index, _, name, arguments in ear.all("tool_call"):
+    for index, _, name, arguments in said.all("tool_call"):
         was_named, had = heard.get(index, (None, ""))
         heard[index] = (was_named or name, had + arguments)
     assert list(heard.values()) == [(call.name, call.arguments) for call in answer.tool_calls]
@@ -112,6 +115,6 @@ def test_the_stream_becomes_the_plain_reply(wire, data):
 @given(answers(candidates=3), CUTS)
 def test_several_choices_are_rebuilt_and_the_first_is_heard(answer, cuts):
     wire = WIRES[0]
-    body, ear = streamed(wire, answer, cuts)
+    body, said = streamed(wire, answer, cuts)
     assert body == sent_whole(wire, answer)
-    assert ear.joined("text") == answer.text
+    assert said.joined("text") == answer.text

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from frames import Ear
+from frames import Said
 
-from streamll.capture.tap.wire.base import Confused, CutShort, MalformedFrame
+from streamll.capture.tap.wire.base import CutShort, MalformedFrame, UnknownShape
 from streamll.capture.tap.wire.chat import ChatAssembler
 from streamll.capture.tap.wire.reply import WireReply
 
@@ -16,12 +16,18 @@ DONE = b"data: [DONE]\n\n"
 
 
 def reply(*chunks, status=200):
-    ear = Ear()
-    made = WireReply(ChatAssembler(ear))
+    said = Said()
+    made = WireReply(ChatAssembler())
     made.opened(status)
     for chunk in chunks:
-        made.feed(chunk)
-    return made, ear
+        said.deltas += made.feed(chunk)
+    return made, said
+
+
+def finished(*chunks):
+    made, said = reply(*chunks)
+    said.deltas += made.finish()
+    return made, said
 
 
 @pytest.mark.parametrize(
@@ -30,9 +36,9 @@ def reply(*chunks, status=200):
 )
 def test_a_stream_is_known_by_its_first_bytes(before):
     wire = before + FRAME + DONE
-    for made, ear in (reply(wire), reply(*(wire[i : i + 1] for i in range(len(wire))))):
+    for made, said in (reply(wire), reply(*(wire[i : i + 1] for i in range(len(wire))))):
         assert made.streamed
-        assert ear.joined("text") == "Hi"
+        assert said.joined("text") == "Hi"
         assert json.loads(made.body())["choices"][0]["message"]["content"] == "Hi"
 
 
@@ -40,17 +46,17 @@ def test_a_stream_is_known_by_its_first_bytes(before):
     "body", [b'{"id": 1}', b"<html>data: x</html>", b"event horizon", b"d", b"", b"[]"]
 )
 def test_anything_else_stays_as_it_is(body):
-    for made, ear in (reply(body), reply(*(body[i : i + 1] for i in range(len(body))))):
+    for made, said in (reply(body), reply(*(body[i : i + 1] for i in range(len(body))))):
         assert not made.streamed
         assert made.body() == body
-        assert not ear.heard
+        assert not said.deltas
 
 
 def test_an_http_error_is_never_a_stream():
-    made, ear = reply(FRAME, status=500)
+    made, said = reply(FRAME, status=500)
     assert not made.streamed
     assert made.body() == FRAME
-    assert not ear.heard
+    assert not said.deltas
 
 
 @pytest.mark.parametrize(
@@ -71,20 +77,31 @@ def test_a_refused_stream_is_one_that_says_so(status, body, refused):
 
 
 def test_a_body_that_ends_inside_a_frame_is_cut_short():
-    made, _ = reply(FRAME, FRAME[:30])
+    made, _ = finished(FRAME, FRAME[:30])
     with pytest.raises(CutShort):
         made.body()
 
 
+def test_a_last_frame_without_its_blank_line_is_read_at_the_end():
+    made, said = reply(FRAME.rstrip())
+    assert not said.deltas
+    assert made.finish() == ["Hi"]
+    assert json.loads(made.body())["choices"][0]["message"]["content"] == "Hi"
+
+
 def test_a_malformed_frame_in_the_middle_is_malformed():
+    made, said = finished(FRAME + b"data: {oops\n\n" + FRAME)
+    assert isinstance(made.fault, MalformedFrame)
+    assert said.joined("text") == "Hi", "what came before the fault counts"
     with pytest.raises(MalformedFrame) as raised:
-        reply(FRAME, b"data: {oops\n\n", FRAME)
+        made.body()
     assert raised.value.data == b"{oops"
 
 
 def test_a_shape_nobody_thought_of_is_not_the_program_s_business():
-    with pytest.raises(Confused):
-        reply(b'data: {"choices": 7}\n\n')
+    made, _ = finished(b'data: {"choices": 7}\n\n')
+    with pytest.raises(UnknownShape):
+        made.body()
 
 
 def test_complete_when_the_provider_says_so():

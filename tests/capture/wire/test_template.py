@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from frames import Ear, read
+from frames import Reading, read
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -113,23 +113,21 @@ def test_of_a_long_reply_only_the_beginning_is_read_whole(
         return decode_object(data)
 
     monkeypatch.setattr(module, "decode_object", counting)
-    ear = Ear()
-    reading = assembler(ear)
+    reading = Reading(assembler())
     words = [f"word {number} " for number in range(500)]
     for data in (*opening, *map(made, words)):
         reading.frame(data)
-    assert ear.joined("text") == "".join(words)
+    assert reading.joined("text") == "".join(words)
     assert len(whole) < len(opening) + 5
 
 
 def test_what_changes_how_text_is_kept_ends_a_template():
     """Text behind a block of a list is that block's, though its frame looks like those before."""
-    ear = Ear()
     blocks = [{"type": "text", "text": "four"}]
     listed = {"id": "c-1", "choices": [{"index": 0, "delta": {"content": blocks}}]}
     ended = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     reading = read(
-        chat.ChatAssembler(ear),
+        chat.ChatAssembler(),
         frame("one"),
         frame("two"),
         frame("three"),
@@ -137,6 +135,6 @@ def test_what_changes_how_text_is_kept_ends_a_template():
         frame("five"),
         ended,
     )
-    assert ear.joined("text") == "onetwothreefourfive"
+    assert reading.joined("text") == "onetwothreefourfive"
     [choice] = reading.body()["choices"]
     assert choice["message"]["content"] == [{"type": "text", "text": "onetwothreefourfive"}]

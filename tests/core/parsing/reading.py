@@ -1,4 +1,4 @@
-"""Reading a reply with a parser, and holding the parser to its protocol while doing so."""
+"""Deduplicator a reply with a parser, and holding the parser to its protocol while doing so."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from streamll.brokers.failures import (
     check_files,
     named,
     tls_advice,
-    tls_is_hopeless,
+    tls_is_fatal,
     tls_reason,
 )
 from streamll.brokers.opening import split, without_password
@@ -24,16 +24,16 @@ URL = "amqp://localhost"
 
 TARGET = "streamll"
 
-CONFIRM_SECONDS = 10.0
+CONFIRM_TIMEOUT_S = 10.0
 """A RabbitMQ that confirms nothing for so long counts as away; so it does while an alarm of its own
 (memory, disk) makes it accept nothing."""
 
 MAX_BYTES = 2 * 2**30
 """What a log keeps, unless told otherwise."""
 
-CONNECT_SECONDS = 5.0
-CLOSE_SECONDS = 1.0
-HEARTBEAT_SECONDS = 10
+CONNECT_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 1.0
+HEARTBEAT_S = 10
 THREAD = "streamll-rabbitmq"
 """The name of the threads that our connections live on."""
 
@@ -73,9 +73,9 @@ async def connected(url: str) -> Any:
     _told_by_us()
     return await aio_pika.connect(
         url,
-        timeout=CONNECT_SECONDS,
+        timeout=CONNECT_TIMEOUT_S,
         connection_class=_connection_class(),
-        heartbeat=HEARTBEAT_SECONDS,
+        heartbeat=HEARTBEAT_S,
     )
 
 
@@ -94,17 +94,17 @@ def _connection_class() -> Any:
 async def closed(connection: Any) -> None:
     """Close a connection, which may be broken already."""
     with contextlib.suppress(Exception):
-        await asyncio.wait_for(connection.close(), CLOSE_SECONDS)
+        await asyncio.wait_for(connection.close(), CLOSE_TIMEOUT_S)
     for _ in range(20):  # what the library does at the end, it does in tasks of their own
         await asyncio.sleep(0)
 
 
-def hopeless(error: BaseException, url: str, target: str) -> str | None:
+def fatal_reason(error: BaseException, url: str, target: str) -> str | None:
     """What a person has to do about an error that trying again does not cure."""
     place, text, reason = f"{without_password(url)} {target}", str(error), tls_reason(error)
     told = None
     if "ChannelAccessRefused" in type(error).__name__:
-        told = f"{place}: {explained(error, url)}"
+        told = f"{place}: {describe(error, url)}"
     elif "Authentication" in type(error).__name__ or "ACCESS_REFUSED" in text:
         told = f"{place} refuses the user or password of the URL"
     elif _is_about_virtual_host(error):
@@ -113,12 +113,12 @@ def hopeless(error: BaseException, url: str, target: str) -> str | None:
         told = f"{place}: a queue of that name exists and is no log of streamll's"
     elif "Incompatible" in type(error).__name__:
         told = f"{place} speaks another protocol; is it amqp:// or amqps://?"
-    elif reason is not None and tls_is_hopeless(reason):
-        told = f"{place}: {explained(error, url)}"
+    elif reason is not None and tls_is_fatal(reason):
+        told = f"{place}: {describe(error, url)}"
     return told
 
 
-def explained(error: BaseException, url: str, *, heard: bool = True) -> str:
+def describe(error: BaseException, url: str, *, heard: bool = True) -> str:
     """RabbitMQ's reason; not what was published.
 
     ``heard`` says whether this server has ever answered: one that did speaks our protocol.

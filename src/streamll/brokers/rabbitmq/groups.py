@@ -22,19 +22,19 @@ import time
 import uuid
 from typing import Any
 
-from streamll.brokers.source import LIMIT, WAIT, Options
+from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, SourceOptions
 
-DELIVERIES_IN_ALL = 100
+MAX_DELIVERIES_EVER = 100
 """After so many deliveries RabbitMQ itself makes a group's message a dead letter."""
 
-ANSWER_SECONDS = 10.0
-TURN_SECONDS = 0.1
+REPLY_TIMEOUT_S = 10.0
+LOCK_POLL_S = 0.1
 """How often a member looks whether the one that copies has done."""
 
-PATIENCE = 2.0
+JOIN_TIMEOUT_S = 2.0
 """How long joining waits for a copy; a longer one goes on while there is nothing to read."""
 
-LOOK_SECONDS = 0.5
+POLL_S = 0.5
 """How often a member looks whether the history is empty for good."""
 
 MARKER = b'{"v":1,"events":[]}'
@@ -43,7 +43,7 @@ MARKER = b'{"v":1,"events":[]}'
 class GroupQueues:
     """The queues of one group. Every method takes the connection it shall use."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: SourceOptions) -> None:
         self._log = options.target
         self._start = options.start
         self._is_made = False
@@ -71,7 +71,7 @@ class GroupQueues:
             try:
                 await channel.declare_queue(self._lock, exclusive=True)
             except ChannelLockedResource:
-                await asyncio.sleep(TURN_SECONDS)
+                await asyncio.sleep(LOCK_POLL_S)
                 continue
             if await self._is_incomplete(connection):
                 await self._fill(connection)
@@ -118,7 +118,7 @@ class GroupQueues:
             durable=True,
             arguments={
                 "x-queue-type": "quorum",
-                "x-delivery-limit": DELIVERIES_IN_ALL,
+                "x-delivery-limit": MAX_DELIVERIES_EVER,
                 "x-dead-letter-exchange": f"{self._log}.dead",
             },
         )
@@ -135,24 +135,24 @@ class GroupQueues:
         live = await self._make_live(channel)
         marker = uuid.uuid4().hex
         exchange = await channel.get_exchange(self._log, ensure=False)
-        await exchange.publish(_persistent(MARKER, marker), "marker", timeout=ANSWER_SECONDS)
+        await exchange.publish(_persistent(MARKER, marker), "marker", timeout=REPLY_TIMEOUT_S)
         if not await self._copy(channel, marker):
             await channel.queue_delete(self.history)
-        while (await live.get(no_ack=True, timeout=ANSWER_SECONDS)).message_id != marker:
+        while (await live.get(no_ack=True, timeout=REPLY_TIMEOUT_S)).message_id != marker:
             pass
         await channel.queue_delete(self._filling)
         await channel.close()
 
     async def _copy(self, channel: Any, marker: str) -> int:
         """From the stream to the history, up to the marker and without it; how much that was."""
-        await channel.set_qos(prefetch_count=LIMIT)
+        await channel.set_qos(prefetch_count=READ_BATCH_ENTRIES)
         arrived: asyncio.Queue[Any] = asyncio.Queue()
         stream = await channel.get_queue(f"{self._log}.log", ensure=False)
         begin = "first" if self._start in ("new", "beginning") else int(self._start) + 1
         tag = await stream.consume(arrived.put, arguments={"x-stream-offset": begin})
         copied, reached = 0, False
         while not reached:
-            messages = [await asyncio.wait_for(arrived.get(), ANSWER_SECONDS)]
+            messages = [await asyncio.wait_for(arrived.get(), REPLY_TIMEOUT_S)]
             while not arrived.empty():
                 messages.append(arrived.get_nowait())
             for message in messages:
@@ -165,7 +165,7 @@ class GroupQueues:
             copied += len(copies)
             send = channel.default_exchange.publish
             await asyncio.wait_for(
-                asyncio.gather(*(send(copy, self.history) for copy in copies)), ANSWER_SECONDS
+                asyncio.gather(*(send(copy, self.history) for copy in copies)), REPLY_TIMEOUT_S
             )
         await stream.cancel(tag)
         return copied
@@ -174,7 +174,7 @@ class GroupQueues:
 class Membership:
     """One member's part in a group, through one connection after the other."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: SourceOptions) -> None:
         self._queues = GroupQueues(options)
         self._connection: Any = None
         self._channel: Any = None
@@ -192,7 +192,7 @@ class Membership:
         if await self._queues.make(connection):
             self._filling = asyncio.create_task(self._queues.complete(connection))
             self._filling.add_done_callback(_noted)
-            await self.go_on(PATIENCE)
+            await self.go_on(JOIN_TIMEOUT_S)
         else:
             await self._begin()
 
@@ -201,7 +201,7 @@ class Membership:
         """Whether the group is being made yet, and gets nothing."""
         return self._filling is not None
 
-    async def go_on(self, patience: float = WAIT) -> None:
+    async def go_on(self, patience: float = READ_TIMEOUT_S) -> None:
         """Look what comes next; to be called while no messages arrive."""
         if self._filling is not None:
             done, _ = await asyncio.wait([self._filling], timeout=patience)
@@ -210,7 +210,7 @@ class Membership:
                 filling.result()
                 await self._begin()
         elif self._queues.history in self._consuming and time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + LOOK_SECONDS
+            self._look_at = time.monotonic() + POLL_S
             await self._leave_history()
 
     async def acknowledge(self, message: Any) -> None:

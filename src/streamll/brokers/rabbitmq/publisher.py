@@ -21,8 +21,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from streamll.brokers.rabbitmq import client as rabbitmq_client
 
-HEARTBEAT_SECONDS = 60
-FRESH_SECONDS = 1.0
+HEARTBEAT_S = 60
+FRESH_S = 1.0
 """A connection that was used so recently is relied upon without a look at it."""
 
 PORTS = {"amqp": 5672, "amqps": 5671}
@@ -39,7 +39,7 @@ CONTROL, DECLARING, PUBLISHING = 0, 1, 2
 """Channels: one whose question is refused is closed, so what is published has its own."""
 
 
-class Publisher:
+class ConfirmingPublisher:
     """A connection that publishes. ``seconds`` bound each wait for RabbitMQ.
 
     Raises what aio-pika would: ``OSError``, ``ssl.SSLError`` and ``aiormq.exceptions``.
@@ -116,9 +116,9 @@ class Publisher:
     def gone(self) -> bool:
         """Whether RabbitMQ has ended the connection, or will have because it was idle."""
         idle = time.monotonic() - self._used
-        if idle < FRESH_SECONDS:
+        if idle < FRESH_S:
             return False
-        if idle > HEARTBEAT_SECONDS:
+        if idle > HEARTBEAT_S:
             return True
         self._socket.settimeout(0)
         try:
@@ -137,7 +137,7 @@ class Publisher:
         amqp = self._amqp
         goodbye = amqp.Connection.Close(reply_code=200, reply_text="", class_id=0, method_id=0)
         with contextlib.suppress(Exception):
-            self._socket.settimeout(rabbitmq_client.CLOSE_SECONDS)
+            self._socket.settimeout(rabbitmq_client.CLOSE_TIMEOUT_S)
             self._ask(CONTROL, goodbye)
         self._socket.close()
 
@@ -165,9 +165,7 @@ class Publisher:
             ),
         )
         self._frame_bytes = min(tune.frame_max or FRAME_BYTES, FRAME_BYTES)
-        self._send(
-            CONTROL, amqp.Connection.TuneOk(tune.channel_max, tune.frame_max, HEARTBEAT_SECONDS)
-        )
+        self._send(CONTROL, amqp.Connection.TuneOk(tune.channel_max, tune.frame_max, HEARTBEAT_S))
         self._ask(CONTROL, amqp.Connection.Open(virtual_host=unquote(parts.path[1:]) or "/"))
 
     def _message(self, exchange: str, key: str, body: bytes) -> list[bytes]:
@@ -238,7 +236,7 @@ def connected(url: str) -> socket.socket:
     parts = urlsplit(url)
     host = parts.hostname or "localhost"
     address = (host, parts.port or PORTS[parts.scheme])
-    plain = socket.create_connection(address, rabbitmq_client.CONNECT_SECONDS)
+    plain = socket.create_connection(address, rabbitmq_client.CONNECT_TIMEOUT_S)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if parts.scheme == "amqp":

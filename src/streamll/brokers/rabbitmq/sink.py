@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streamll.brokers.opening import without_password
-from streamll.brokers.outbox import Parcel
 from streamll.brokers.rabbitmq import client as rabbitmq_client
-from streamll.brokers.rabbitmq.publisher import Publisher
+from streamll.brokers.rabbitmq.publisher import ConfirmingPublisher
+from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sink import BrokerSink, fill
 
 if TYPE_CHECKING:
@@ -52,14 +52,14 @@ class RabbitMQSink(BrokerSink):
     def destination(self) -> str:
         return f"{without_password(self.url)} {self.exchange}"
 
-    def _connect(self) -> _Writer:
-        return _Writer(self.url, self.exchange, self.routing_key, self.max_bytes)
+    def _connect(self) -> RabbitMQTransport:
+        return RabbitMQTransport(self.url, self.exchange, self.routing_key, self.max_bytes)
 
     def _explain(self, error: BaseException) -> str:
-        return rabbitmq_client.explained(error, self.url, heard=self._confirmed > 0)
+        return rabbitmq_client.describe(error, self.url, heard=self._confirmed > 0)
 
 
-class _Writer:
+class RabbitMQTransport:
     """A sink's connection."""
 
     def __init__(self, url: str, exchange: str, routing_key: str, max_bytes: int) -> None:
@@ -69,20 +69,20 @@ class _Writer:
         self._max_bytes = max_bytes
         self._publisher = self._opened()
 
-    def send(self, parcels: list[Parcel]) -> None:
+    def send(self, entries: list[PendingEntry]) -> None:
         if self._publisher.gone():
             self._publisher.close()
             self._publisher = self._opened()
-        for some in _no_two_of_a_run(parcels):
+        for some in _no_two_of_a_run(entries):
             self._publisher.publish(
-                self._exchange, [(fill(self._routing_key, parcel), parcel.body) for parcel in some]
+                self._exchange, [(fill(self._routing_key, entry), entry.body) for entry in some]
             )
 
     def close(self) -> None:
         self._publisher.close()
 
-    def _opened(self) -> Publisher:
-        publisher = Publisher(self._url, rabbitmq_client.CONFIRM_SECONDS)
+    def _opened(self) -> ConfirmingPublisher:
+        publisher = ConfirmingPublisher(self._url, rabbitmq_client.CONFIRM_TIMEOUT_S)
         try:
             publisher.declare_log(self._exchange, self._max_bytes)
         except BaseException:
@@ -91,14 +91,14 @@ class _Writer:
         return publisher
 
 
-def _no_two_of_a_run(parcels: list[Parcel]) -> list[list[Parcel]]:
-    """The parcels in rounds, each run's in order."""
-    rounds: list[list[Parcel]] = []
+def _no_two_of_a_run(entries: list[PendingEntry]) -> list[list[PendingEntry]]:
+    """The entries in rounds, each run's in order."""
+    rounds: list[list[PendingEntry]] = []
     places: dict[str | None, int] = {}
-    for parcel in parcels:
-        place = places.get(parcel.run_id, 0)
-        places[parcel.run_id] = place + 1
+    for entry in entries:
+        place = places.get(entry.run_id, 0)
+        places[entry.run_id] = place + 1
         if place == len(rounds):
             rounds.append([])
-        rounds[place].append(parcel)
+        rounds[place].append(entry)
     return rounds

@@ -14,8 +14,8 @@ from streamll.brokers.opening import without_password
 from streamll.brokers.overview import Overview
 from streamll.brokers.rabbitmq import client as rabbitmq_client
 from streamll.brokers.rabbitmq.groups import Membership
-from streamll.brokers.rabbitmq.stream_size import StreamSize
-from streamll.brokers.source import LIMIT, WAIT, Entry, Options
+from streamll.brokers.rabbitmq.lag import StreamExtent
+from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, SourceOptions
 from streamll.core.errors import ConfigurationError
 from streamll.flow.worker import LoopThread
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import aio_pika
 from streamll.brokers.rabbitmq.client import MAX_BYTES
 
-LOOK_BACK = 20_000
+LOOK_BACK_ENTRIES = 20_000
 """Entries that are looked at for the sake of the latest runs: a stream must be read forwards."""
 
 
@@ -34,7 +34,7 @@ class RabbitMQSource:
     aio-pika leaves tasks behind when it cannot say goodbye.
     """
 
-    def __init__(self, url: str, options: Options) -> None:
+    def __init__(self, url: str, options: SourceOptions) -> None:
         self._url = rabbitmq_client.checked(url)
         self._heard = False
         self._options = options
@@ -44,32 +44,32 @@ class RabbitMQSource:
         self._loop: LoopThread | None = None
         self._arrived: asyncio.Queue[aio_pika.IncomingMessage] = asyncio.Queue()
         self._group = None if options.group is None else Membership(options)
-        self._size = StreamSize(options.target)
+        self._size = StreamExtent(options.target)
         self._after: int | None = None
         self._began: float | None = None
         if options.start not in ("new", "beginning"):
             self._after = _offset(options.start)
 
     @property
-    def place(self) -> str:
+    def name(self) -> str:
         return f"{without_password(self._url)} {self._options.target}"
 
-    def hopeless(self, error: BaseException) -> str | None:
-        return rabbitmq_client.hopeless(error, self._url, self._options.target)
+    def fatal_reason(self, error: BaseException) -> str | None:
+        return rabbitmq_client.fatal_reason(error, self._url, self._options.target)
 
-    def explain(self, error: BaseException) -> str:
-        return rabbitmq_client.explained(error, self._url, heard=self._heard)
+    def describe(self, error: BaseException) -> str:
+        return rabbitmq_client.describe(error, self._url, heard=self._heard)
 
     async def connect(self) -> None:
         await self.close()
         self._loop = LoopThread(rabbitmq_client.THREAD)
-        await self._loop.run(asyncio.wait_for(self._connect(), rabbitmq_client.CONFIRM_SECONDS))
+        await self._loop.run(asyncio.wait_for(self._connect(), rabbitmq_client.CONFIRM_TIMEOUT_S))
 
     async def read(self) -> list[Entry]:
         entries: list[Entry] = await self._there(self._read())
         return entries
 
-    def pass_over(self, receipt: object) -> None:
+    def skip(self, receipt: object) -> None:
         """Nothing tells whether there is something of others in between."""
 
     async def acknowledge(self, entry: Entry) -> None:
@@ -77,10 +77,10 @@ class RabbitMQSource:
         if self._group and (connection is self._connection or self._connection is None):
             await self._there(self._group.acknowledge(message))
 
-    async def keep(self, entries: Sequence[Entry]) -> None:
+    async def extend_claim(self, entries: Sequence[Entry]) -> None:
         """Not needed: while the connection lives, RabbitMQ gives the message to nobody else."""
 
-    async def bury(self, body: bytes) -> None:
+    async def dead_letter(self, body: bytes) -> None:
         await self._there(self._bury(body))
 
     async def overview(self, runs: int) -> list[bytes]:
@@ -120,7 +120,7 @@ class RabbitMQSource:
         await _declare_log(self._connection, self._options.target)
         self._heard = True
         self._channel = await self._connection.channel()
-        await self._channel.set_qos(prefetch_count=LIMIT)
+        await self._channel.set_qos(prefetch_count=READ_BATCH_ENTRIES)
         if self._group is not None:
             await self._group.join(self._connection, self._channel, self._arrived.put)
         else:
@@ -134,25 +134,25 @@ class RabbitMQSource:
             await self._group.go_on()
             return []
         try:
-            messages = [await asyncio.wait_for(self._arrived.get(), WAIT)]
+            messages = [await asyncio.wait_for(self._arrived.get(), READ_TIMEOUT_S)]
         except asyncio.TimeoutError:
             if self._group is not None:
                 await self._group.go_on()
             return []
-        while not self._arrived.empty() and len(messages) < LIMIT:
+        while not self._arrived.empty() and len(messages) < READ_BATCH_ENTRIES:
             messages.append(self._arrived.get_nowait())
         if self._group is not None:
             return [self._given(message) for message in messages]
         return await self._passed(messages)
 
     async def _latest(self) -> list[bytes]:
-        """The bodies of the latest ``LOOK_BACK`` entries. A stream is only read forwards, so its
+        """The bodies of the latest ``LOOK_BACK_ENTRIES`` entries. A stream is only read forwards, so its
         end is looked for first.
         """
         found = await self._look("last")
         if not found:
             return []
-        first, last = max(0, found[0][0] - LOOK_BACK), found[-1][0]
+        first, last = max(0, found[0][0] - LOOK_BACK_ENTRIES), found[-1][0]
         return [body for _, body in await self._look(first, last)]
 
     async def _look(self, place: Any, last: int | None = None) -> list[tuple[int, bytes]]:
@@ -161,12 +161,15 @@ class RabbitMQSource:
         arrived: asyncio.Queue[aio_pika.IncomingMessage] = asyncio.Queue()
         found: list[tuple[int, bytes]] = []
         try:
-            await channel.set_qos(prefetch_count=LIMIT)
+            await channel.set_qos(prefetch_count=READ_BATCH_ENTRIES)
             queue = await channel.get_queue(f"{self._options.target}.log", ensure=False)
             await queue.consume(arrived.put, arguments={"x-stream-offset": place})
-            while len(found) < LOOK_BACK and (last is None or not found or found[-1][0] < last):
+            while len(found) < LOOK_BACK_ENTRIES and (
+                last is None or not found or found[-1][0] < last
+            ):
                 message = await asyncio.wait_for(
-                    arrived.get(), WAIT if found else rabbitmq_client.CONNECT_SECONDS / 5
+                    arrived.get(),
+                    READ_TIMEOUT_S if found else rabbitmq_client.CONNECT_TIMEOUT_S / 5,
                 )
                 await message.ack()
                 found.append((int(message.headers["x-stream-offset"]), message.body))
@@ -189,7 +192,7 @@ class RabbitMQSource:
                 content_type="application/json",
                 delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
             )
-            await exchange.publish(message, "dead", timeout=rabbitmq_client.CONFIRM_SECONDS)
+            await exchange.publish(message, "dead", timeout=rabbitmq_client.CONFIRM_TIMEOUT_S)
         finally:
             await channel.close()
 
@@ -209,7 +212,7 @@ class RabbitMQSource:
         if self._options.start == "beginning":
             return "first"
         assert self._began is not None
-        if time.time() - self._began < rabbitmq_client.CONNECT_SECONDS:
+        if time.time() - self._began < rabbitmq_client.CONNECT_TIMEOUT_S:
             return "next"
         # The connection broke before anything was read: what came since then is wanted.
         return datetime.fromtimestamp(self._began, timezone.utc)

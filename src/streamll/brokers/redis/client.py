@@ -9,7 +9,7 @@ from streamll.brokers.failures import (
     check_files,
     named,
     tls_advice,
-    tls_is_hopeless,
+    tls_is_fatal,
     tls_reason,
 )
 from streamll.brokers.opening import split, without_password
@@ -21,8 +21,8 @@ TARGET = "streamll:events"
 
 FIELD = b"d"
 
-CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 5.0
+CONNECT_TIMEOUT_S = 5.0
+REPLY_TIMEOUT_S = 5.0
 """A Redis that does not answer for so long counts as away."""
 
 OUT_OF_MEMORY = "its memory is full"
@@ -105,8 +105,8 @@ def async_client(url: str) -> Any:
 def _options(url: str) -> dict[str, Any]:
     """Failures come to us at once: who sends and who reads has a patience of his own."""
     options: dict[str, Any] = {
-        "socket_connect_timeout": CONNECT_SECONDS,
-        "socket_timeout": ANSWER_SECONDS,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": REPLY_TIMEOUT_S,
         "retry_on_error": [],
     }
     if not url.startswith("unix:"):  # which has no packets to keep alive
@@ -114,7 +114,7 @@ def _options(url: str) -> dict[str, Any]:
     return options
 
 
-def hopeless(error: BaseException, url: str, target: str) -> str | None:
+def fatal_reason(error: BaseException, url: str, target: str) -> str | None:
     """What a person has to do about an error that trying again does not cure."""
     from redis import exceptions
 
@@ -125,25 +125,25 @@ def hopeless(error: BaseException, url: str, target: str) -> str | None:
     ):
         told = f"{place} refuses the user or password of the URL"
     elif isinstance(error, exceptions.NoPermissionError):
-        told = f"{place}: {explained(error, url)}"
+        told = f"{place}: {describe(error, url)}"
     elif "WRONGTYPE" in text:
         told = f"{target!r} in {shown} is no stream"
     elif isinstance(error, exceptions.InvalidResponse):
         told = f"{place} speaks another protocol; is it redis:// or rediss://?"
-    elif "DB index" in text or (reason is not None and tls_is_hopeless(reason)):
-        told = f"{place}: {explained(error, url)}"
+    elif "DB index" in text or (reason is not None and tls_is_fatal(reason)):
+        told = f"{place}: {describe(error, url)}"
     return told
 
 
-def explained(error: BaseException, url: str, *, heard: bool = True) -> str:
+def describe(error: BaseException, url: str, *, heard: bool = True) -> str:
     """Redis's error code or the operating system's reason; not the command it was about.
 
     ``heard`` says whether this server has ever answered: one that did speaks our protocol.
     """
-    return _said_by_redis(error) or _said_of_the_way(error, url, heard) or named(error)
+    return _server_error(error) or _transport_hint(error, url, heard) or named(error)
 
 
-def _said_by_redis(error: BaseException) -> str | None:
+def _server_error(error: BaseException) -> str | None:
     for kind in type(error).__mro__:
         if kind.__name__ in FAILURES:
             return FAILURES[kind.__name__]
@@ -155,7 +155,7 @@ def _said_by_redis(error: BaseException) -> str | None:
     return None
 
 
-def _said_of_the_way(error: BaseException, url: str, heard: bool) -> str | None:
+def _transport_hint(error: BaseException, url: str, heard: bool) -> str | None:
     secure = url.startswith("rediss:")
     if "Timeout" in type(error).__name__ and secure and not heard:
         return "no answer to TLS; is it redis://?"

@@ -6,17 +6,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from streamll.brokers.opening import without_password
-from streamll.brokers.outbox import Parcel
 from streamll.brokers.redis import client as redis_client
+from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sink import BrokerSink, fill
 
 if TYPE_CHECKING:
     pass
 from streamll.brokers.redis.client import FIELD, TARGET, URL
 
-A_DAY = 86_400.0
+DAY_S = 86_400.0
 
-IDLE_SECONDS = 1.0
+IDLE_CHECK_S = 1.0
 """After so long a sink looks whether its connection is still there, before it relies on it."""
 
 
@@ -48,20 +48,20 @@ class RedisSink(BrokerSink):
         self.url = redis_client.checked(url or redis_url or URL)
         self.stream_key = stream_key or target or TARGET
         self.maxlen = maxlen
-        self.ttl = A_DAY if ttl is None and "{" in self.stream_key else ttl
+        self.ttl = DAY_S if ttl is None and "{" in self.stream_key else ttl
 
     @property
     def destination(self) -> str:
         return f"{without_password(self.url)} {self.stream_key}"
 
-    def _connect(self) -> _Writer:
-        return _Writer(self.url, self.stream_key, self.maxlen, self.ttl)
+    def _connect(self) -> RedisTransport:
+        return RedisTransport(self.url, self.stream_key, self.maxlen, self.ttl)
 
     def _explain(self, error: BaseException) -> str:
-        return redis_client.explained(error, self.url, heard=self._confirmed > 0)
+        return redis_client.describe(error, self.url, heard=self._confirmed > 0)
 
 
-class _Writer:
+class RedisTransport:
     """A sink's connection: one write and its answers per batch.
 
     Commands are packed here. What the client does around each costs more than all else that
@@ -77,10 +77,10 @@ class _Writer:
         self._connection.connect()
         self._used = time.monotonic()
 
-    def send(self, parcels: list[Parcel]) -> None:
+    def send(self, entries: list[PendingEntry]) -> None:
         keys: dict[str, list[bytes]] = {}
-        for parcel in parcels:
-            keys.setdefault(fill(self._key, parcel), []).append(parcel.body)
+        for entry in entries:
+            keys.setdefault(fill(self._key, entry), []).append(entry.body)
         batches = [
             self._commands(key.encode("utf-8", "replace"), bodies) for key, bodies in keys.items()
         ]
@@ -105,7 +105,7 @@ class _Writer:
     def _see_that_it_is_there(self) -> None:
         """Connect again where the server ended a connection that was long idle."""
         now = time.monotonic()
-        if now - self._used > IDLE_SECONDS:
+        if now - self._used > IDLE_CHECK_S:
             try:
                 usable = not self._connection.can_read()
             except Exception:  # noqa: BLE001 - that is the answer

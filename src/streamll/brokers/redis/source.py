@@ -8,17 +8,23 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from streamll.brokers.opening import without_password
-from streamll.brokers.overview import LOOK_BACK, Overview
+from streamll.brokers.overview import LOOK_BACK_ENTRIES, Overview
 from streamll.brokers.redis import client as redis_client
-from streamll.brokers.redis.ahead import Ahead, is_place, place_of
-from streamll.brokers.source import LIMIT, WAIT, Entry, Options, dead_letters
+from streamll.brokers.redis.lag import RedisLag, is_place, place_of
+from streamll.brokers.source import (
+    READ_BATCH_ENTRIES,
+    READ_TIMEOUT_S,
+    Entry,
+    SourceOptions,
+    dead_letters,
+)
 from streamll.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import redis.asyncio
 from streamll.brokers.redis.client import FIELD
 
-DEAD_LETTERS = 10_000
+DEAD_LETTERS_MAXLEN = 10_000
 
 PENDING = 100_000
 """More than a member ever has in its hands at once."""
@@ -30,7 +36,7 @@ PAGE = 500
 class RedisSource:
     """Reads a stream, alone or as a member of a group."""
 
-    def __init__(self, url: str, options: Options) -> None:
+    def __init__(self, url: str, options: SourceOptions) -> None:
         self._url = redis_client.checked(url)
         self._heard = False
         self._options = options
@@ -43,17 +49,17 @@ class RedisSource:
         self._own: str | None = None
         self._next_claim = 0.0
         self._claim_from = "0-0"
-        self._ahead = Ahead(options.target)
+        self._ahead = RedisLag(options.target)
 
     @property
-    def place(self) -> str:
+    def name(self) -> str:
         return f"{without_password(self._url)} {self._options.target}"
 
-    def hopeless(self, error: BaseException) -> str | None:
-        return redis_client.hopeless(error, self._url, self._options.target)
+    def fatal_reason(self, error: BaseException) -> str | None:
+        return redis_client.fatal_reason(error, self._url, self._options.target)
 
-    def explain(self, error: BaseException) -> str:
-        return redis_client.explained(error, self._url, heard=self._heard)
+    def describe(self, error: BaseException) -> str:
+        return redis_client.describe(error, self._url, heard=self._heard)
 
     async def connect(self) -> None:
         await self.close()
@@ -75,7 +81,7 @@ class RedisSource:
         claimed = await self._claim()
         return claimed or await self._read_as_member()
 
-    def pass_over(self, receipt: object) -> None:
+    def skip(self, receipt: object) -> None:
         """Nothing tells whether there is something of others in between."""
 
     async def acknowledge(self, entry: Entry) -> None:
@@ -83,7 +89,7 @@ class RedisSource:
             "XACK", self._options.target, self._options.group, entry.cursor
         )
 
-    async def keep(self, entries: Sequence[Entry]) -> None:
+    async def extend_claim(self, entries: Sequence[Entry]) -> None:
         held = {entry.cursor for entry in entries}
         mine = [entry_id for entry_id in await self._pending(held) if entry_id in held]
         if mine:
@@ -92,14 +98,21 @@ class RedisSource:
                 0, *mine, "JUSTID",
             )  # fmt: skip
 
-    async def bury(self, body: bytes) -> None:
+    async def dead_letter(self, body: bytes) -> None:
         await self._redis.execute_command(
-            "XADD", dead_letters(self._options), "MAXLEN", "~", DEAD_LETTERS, "*", FIELD, body
+            "XADD",
+            dead_letters(self._options),
+            "MAXLEN",
+            "~",
+            DEAD_LETTERS_MAXLEN,
+            "*",
+            FIELD,
+            body,
         )
 
     async def overview(self, runs: int) -> list[bytes]:
         overview, before = Overview(runs), "+"
-        for _ in range(LOOK_BACK // PAGE):
+        for _ in range(LOOK_BACK_ENTRIES // PAGE):
             page = await self._redis.xrevrange(self._options.target, before, "-", count=PAGE)
             for _, fields in page:
                 overview.add(_body(fields))
@@ -116,7 +129,7 @@ class RedisSource:
                 lag = group.get("lag")
                 if lag is None:  # Redis 6.2, or a group that began in the middle
                     last = _text(group["last-delivered-id"])
-                    lag = await Ahead(self._options.target).count(self._redis, last)
+                    lag = await RedisLag(self._options.target).count(self._redis, last)
                 return int(lag) + int(group["pending"])
         return None
 
@@ -151,9 +164,15 @@ class RedisSource:
                 raise
 
     async def _read_alone(self) -> list[Entry]:
-        patience = ("BLOCK", int(WAIT * 1000)) if self._options.waits else ()
+        patience = ("BLOCK", int(READ_TIMEOUT_S * 1000)) if self._options.waits else ()
         answer = await self._redis.execute_command(
-            "XREAD", "COUNT", LIMIT, *patience, "STREAMS", self._options.target, self._after
+            "XREAD",
+            "COUNT",
+            READ_BATCH_ENTRIES,
+            *patience,
+            "STREAMS",
+            self._options.target,
+            self._after,
         )
         entries = _entries(answer)
         if entries:
@@ -164,7 +183,7 @@ class RedisSource:
     async def _read_as_member(self) -> list[Entry]:
         answer = await self._redis.execute_command(
             "XREADGROUP", "GROUP", self._options.group, self._options.member,
-            "COUNT", LIMIT, "BLOCK", int(WAIT * 1000), "STREAMS", self._options.target, ">",
+            "COUNT", READ_BATCH_ENTRIES, "BLOCK", int(READ_TIMEOUT_S * 1000), "STREAMS", self._options.target, ">",
         )  # fmt: skip
         return _entries(answer)
 
@@ -172,7 +191,7 @@ class RedisSource:
         """What this member was given before the connection broke, and may never have seen."""
         answer = await self._redis.execute_command(
             "XREADGROUP", "GROUP", self._options.group, self._options.member,
-            "COUNT", LIMIT, "STREAMS", self._options.target, self._own,
+            "COUNT", READ_BATCH_ENTRIES, "STREAMS", self._options.target, self._own,
         )  # fmt: skip
         entries = _entries(answer)
         self._own = entries[-1].cursor if entries else None
@@ -184,7 +203,7 @@ class RedisSource:
             return []
         self._claim_from, found, *_ = await self._redis.execute_command(
             "XAUTOCLAIM", self._options.target, self._options.group, self._options.member,
-            int(self._options.claim_after * 1000), self._claim_from, "COUNT", LIMIT,
+            int(self._options.claim_after * 1000), self._claim_from, "COUNT", READ_BATCH_ENTRIES,
         )  # fmt: skip
         if _text(self._claim_from) == "0-0":  # that was the last page
             self._next_claim = time.monotonic() + self._options.claim_after / 3

@@ -9,14 +9,14 @@ import threading
 import weakref
 from typing import Any, ClassVar
 
-from streamll.brokers.sqlite import runs as sqlite_runs
+from streamll.brokers.sqlite import run_index
 from streamll.core.errors import ConfigurationError
 
 SCHEME = "sqlite:///"
 
 TARGET = "streamll:events"
 
-BUSY_SECONDS = 5.0
+BUSY_TIMEOUT_S = 5.0
 """How long a file that somebody else has locked is waited for, before that counts as a failure."""
 
 SCHEMA = """
@@ -80,7 +80,7 @@ def path_of(place: str | os.PathLike[str]) -> str:
 def connected(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
     """A connection to the log, made if it is not there."""
     connection = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -89,26 +89,26 @@ def connected(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
         if not connection.execute(
             "SELECT 1 FROM sqlite_master WHERE name = 'streamll_placed'"
         ).fetchone():
-            connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}{sqlite_runs.SCHEMA}COMMIT;")
+            connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}{run_index.SCHEMA}COMMIT;")
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-class Holder:
+class ForkSafeConnection:
     """Someone with an open connection. SQLite cannot bear one that is open across a fork: the
     child would believe to hold the parent's locks. So all are closed before, and opened again.
     """
 
-    alive: ClassVar[weakref.WeakSet[Holder]] = weakref.WeakSet()
+    alive: ClassVar[weakref.WeakSet[ForkSafeConnection]] = weakref.WeakSet()
 
     def __init__(self) -> None:
         # Held around every use of the connection: one that is closed while another thread reads
         # from it takes the process with it.
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
-        Holder.alive.add(self)
+        ForkSafeConnection.alive.add(self)
 
     def _let_go(self) -> None:
         connection, self._connection = self._connection, None
@@ -128,14 +128,14 @@ class Holder:
         for holder in waiting:
             holder._lock.release()  # noqa: SLF001
 
-    waiting: ClassVar[list[Holder]] = []
+    waiting: ClassVar[list[ForkSafeConnection]] = []
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=Holder.before_fork,
-        after_in_parent=Holder.after_fork,
-        after_in_child=Holder.after_fork,
+        before=ForkSafeConnection.before_fork,
+        after_in_parent=ForkSafeConnection.after_fork,
+        after_in_child=ForkSafeConnection.after_fork,
     )
 
 

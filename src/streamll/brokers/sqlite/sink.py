@@ -11,20 +11,20 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from streamll.brokers.outbox import Parcel
+from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sink import BrokerSink, fill
-from streamll.brokers.sqlite import runs as sqlite_runs
+from streamll.brokers.sqlite import run_index
 from streamll.brokers.sqlite.file import (
     INSERT,
     SCHEME,
     TARGET,
-    Holder,
+    ForkSafeConnection,
     connected,
     path_of,
     transaction,
 )
 
-ROWS_AT_ONCE = 128
+INSERT_ROWS = 128
 """Rows of one statement. Python lets other threads in at every statement, and a busy one does not
 give way at once: fifty statements of a row each can take fifty times as long as one of fifty."""
 
@@ -59,8 +59,8 @@ class SQLiteSink(BrokerSink):
     def destination(self) -> str:
         return f"{SCHEME}{self.path}"
 
-    def _connect(self) -> _Writer:
-        return _Writer(self.path, self.target, self.keep_seconds, self.synchronous)
+    def _connect(self) -> SQLiteTransport:
+        return SQLiteTransport(self.path, self.target, self.keep_seconds, self.synchronous)
 
     def _explain(self, error: BaseException) -> str:
         return (
@@ -68,7 +68,7 @@ class SQLiteSink(BrokerSink):
         )
 
 
-class _Writer(Holder):
+class SQLiteTransport(ForkSafeConnection):
     """A sink's connection."""
 
     def __init__(
@@ -79,12 +79,12 @@ class _Writer(Holder):
         self._target = target
         self._keep = keep_seconds
         self._next_cleaning = 0.0
-        self._places = sqlite_runs.Places()
+        self._places = run_index.RunIndexWriter()
         Path(path).parent.mkdir(parents=True, exist_ok=True)
 
-    def send(self, parcels: list[Parcel]) -> range:
+    def send(self, entries: list[PendingEntry]) -> range:
         now = time.time()
-        rows = [(fill(self._target, p), p.run_id, p.first, p.last, now, p.body) for p in parcels]
+        rows = [(fill(self._target, p), p.run_id, p.first, p.last, now, p.body) for p in entries]
         with self._lock:
             if self._connection is None:
                 self._connection = self._open()
@@ -107,7 +107,7 @@ class _Writer(Holder):
             last = _insert(connection, rows)
             if self._keep is not None and cleans:
                 self._next_cleaning = now + min(self._keep / 10, 60)
-                sqlite_runs.forget_before(connection, now - self._keep)
+                run_index.forget_before(connection, now - self._keep)
                 connection.execute(
                     "DELETE FROM streamll_entries WHERE written_at < ?", (now - self._keep,)
                 )
@@ -123,7 +123,7 @@ def _insert(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> int:
 
     Returns the id of the last row.
     """
-    done, size, last = 0, ROWS_AT_ONCE, 0
+    done, size, last = 0, INSERT_ROWS, 0
     while done < len(rows):
         while size > len(rows) - done:
             size //= 2

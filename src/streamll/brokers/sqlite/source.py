@@ -10,22 +10,35 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from streamll.brokers.overview import OUTSIDE
-from streamll.brokers.source import LIMIT, WAIT, Entry, Options, dead_letters
-from streamll.brokers.sqlite import runs as sqlite_runs
-from streamll.brokers.sqlite.file import INSERT, SCHEME, Holder, connected, path_of, transaction
+from streamll.brokers.overview import ENTRIES_OUTSIDE_RUNS
+from streamll.brokers.source import (
+    READ_BATCH_ENTRIES,
+    READ_TIMEOUT_S,
+    Entry,
+    SourceOptions,
+    dead_letters,
+)
+from streamll.brokers.sqlite import run_index
+from streamll.brokers.sqlite.file import (
+    INSERT,
+    SCHEME,
+    ForkSafeConnection,
+    connected,
+    path_of,
+    transaction,
+)
 from streamll.core.errors import ConfigurationError
 
 T = TypeVar("T")
 
-LOOK_SECONDS = 0.004
+POLL_S = 0.004
 """How often a reader looks for news."""
 
 
-class SQLiteSource(Holder):
+class SQLiteSource(ForkSafeConnection):
     """Reads a log in an SQLite file. Not thread-safe: one event loop reads."""
 
-    def __init__(self, url: str, options: Options) -> None:
+    def __init__(self, url: str, options: SourceOptions) -> None:
         super().__init__()
         self._path = path_of(url)
         self._options = options
@@ -39,10 +52,10 @@ class SQLiteSource(Holder):
             self._after = int(options.start)
 
     @property
-    def place(self) -> str:
+    def name(self) -> str:
         return f"{SCHEME}{self._path}"
 
-    def hopeless(self, error: BaseException) -> str | None:
+    def fatal_reason(self, error: BaseException) -> str | None:
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(
             error, sqlite3.OperationalError
         ):
@@ -51,7 +64,7 @@ class SQLiteSource(Holder):
             return f"{self._path} cannot be opened: is its folder there, and yours to write to?"
         return None
 
-    def explain(self, error: BaseException) -> str:
+    def describe(self, error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"
 
     async def connect(self) -> None:
@@ -63,14 +76,14 @@ class SQLiteSource(Holder):
 
     async def read(self) -> list[Entry]:
         take = self._read if self._options.group is None else self._claim
-        deadline = time.monotonic() + (WAIT if self._options.waits else 0.0)
+        deadline = time.monotonic() + (READ_TIMEOUT_S if self._options.waits else 0.0)
         while True:
             entries = await self._on_thread(take) if self._has_news() else []
             if entries or time.monotonic() >= deadline:
                 return entries
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_S)
 
-    def pass_over(self, receipt: object) -> None:
+    def skip(self, receipt: object) -> None:
         if isinstance(receipt, range) and receipt.start - 1 == self._after:
             self._after = receipt[-1]
 
@@ -80,7 +93,7 @@ class SQLiteSource(Holder):
             [(*self._group, int(entry.cursor))],
         )
 
-    async def keep(self, entries: Sequence[Entry]) -> None:
+    async def extend_claim(self, entries: Sequence[Entry]) -> None:
         now = time.time()
         await self._execute(
             "UPDATE streamll_claims SET since = ? "
@@ -88,7 +101,7 @@ class SQLiteSource(Holder):
             [(now, *self._group, int(entry.cursor), self._options.member) for entry in entries],
         )
 
-    async def bury(self, body: bytes) -> None:
+    async def dead_letter(self, body: bytes) -> None:
         row = (dead_letters(self._options), None, None, None, time.time(), body)
         await self._execute(INSERT, [row])
 
@@ -160,16 +173,16 @@ class SQLiteSource(Holder):
         target, run_id, after = self._options.target, self._options.run_id, self._after or 0
         with self._lock:
             if run_id is not None:
-                rows = sqlite_runs.entries_of(self._log, target, run_id, after, LIMIT)
+                rows = run_index.entries_of(self._log, target, run_id, after, READ_BATCH_ENTRIES)
             else:
                 rows = self._log.execute(
                     "SELECT id, body FROM streamll_entries WHERE target = ? AND id > ? "
                     "ORDER BY id LIMIT ?",
-                    (target, after, LIMIT),
+                    (target, after, READ_BATCH_ENTRIES),
                 ).fetchall()
         if rows:
             self._after = rows[-1][0]
-        if len(rows) == LIMIT:
+        if len(rows) == READ_BATCH_ENTRIES:
             self._seen_version = -1  # there is more than was taken
         return [Entry(cursor=str(cursor), body=body) for cursor, body in rows]
 
@@ -178,7 +191,7 @@ class SQLiteSource(Holder):
         self._next_claim = time.monotonic() + self._options.claim_after / 3
         with self._lock, transaction(self._log) as log:
             rows = self._claim_abandoned(log, now) + self._claim_new(log, now)  # oldest first
-        if len(rows) >= LIMIT:
+        if len(rows) >= READ_BATCH_ENTRIES:
             self._seen_version = -1
         return [
             Entry(cursor=str(cursor), body=body, deliveries=deliveries)
@@ -190,7 +203,7 @@ class SQLiteSource(Holder):
             "SELECT id, body, 1 FROM streamll_entries WHERE target = ?1 AND id > "
             "(SELECT position FROM streamll_groups WHERE target = ?1 AND name = ?2) "
             "ORDER BY id LIMIT ?3",
-            (*self._group, LIMIT),
+            (*self._group, READ_BATCH_ENTRIES),
         ).fetchall()
         if rows:
             log.execute(
@@ -208,7 +221,12 @@ class SQLiteSource(Holder):
             "SELECT entry, body, deliveries + (member != ?) FROM streamll_claims "
             "LEFT JOIN streamll_entries ON id = entry "
             "WHERE streamll_claims.target = ? AND name = ? AND since < ? ORDER BY entry LIMIT ?",
-            (self._options.member, *self._group, now - self._options.claim_after, LIMIT),
+            (
+                self._options.member,
+                *self._group,
+                now - self._options.claim_after,
+                READ_BATCH_ENTRIES,
+            ),
         ).fetchall()
         for cursor, body, deliveries in rows:
             if body is None:  # too old to be kept
@@ -232,9 +250,9 @@ class SQLiteSource(Holder):
             outside = self._log.execute(
                 "SELECT id, body FROM streamll_entries WHERE target = ? AND run_id IS NULL "
                 "ORDER BY id DESC LIMIT ?",
-                (target, OUTSIDE),
+                (target, ENTRIES_OUTSIDE_RUNS),
             ).fetchall()
-            ends = sqlite_runs.last_entries(self._log, target, [row[2] for row in begun])
+            ends = run_index.last_entries(self._log, target, [row[2] for row in begun])
             rows = {row[0]: row[1] for row in [*begun, *ends, *outside]}
         return [rows[number] for number in sorted(rows)]
 
@@ -242,7 +260,7 @@ class SQLiteSource(Holder):
         target, run_id, after = self._options.target, self._options.run_id, self._after or 0
         if run_id is not None and self._options.group is None:
             with self._lock:
-                return sqlite_runs.count_behind(self._log, target, run_id, after)
+                return run_index.count_behind(self._log, target, run_id, after)
         values: tuple[Any, ...] = (target, after)
         if self._options.group is None:
             query = "SELECT count(*) FROM streamll_entries WHERE target = ? AND id > ?"

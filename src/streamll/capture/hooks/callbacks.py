@@ -346,7 +346,7 @@ def _owner(frame: Frame, caller: Frame) -> Frame:
     if _extends(ADAPTER_CALLS.get(), before.adapter_calls):
         before.supersede("fallback")
         return caller
-    return frame if before.has_spoken or before.is_on else caller
+    return frame if before.has_fields or before.under_way else caller
 
 
 def _extends(later: tuple[Any, ...], earlier: tuple[Any, ...]) -> bool:

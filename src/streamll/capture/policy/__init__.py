@@ -1,5 +1,5 @@
-"""A stream's ``StreamConfig`` at work: attempts, timeouts, breakers, going on after a cut.
+"""A stream's ``StreamConfig`` at work: attempts, timeouts, breakers, continuing after a cut.
 
-``attempts.governed`` stands between DSPy and the tap; ``call.SupervisedCall`` between the tap and
-its listener. Without a ``StreamConfig`` nothing of this is in the way.
+``attempts.supervised`` stands between DSPy and the tap, ``call.SupervisedCall`` between the tap and
+the call's listener. Without a ``StreamConfig`` neither is there.
 """

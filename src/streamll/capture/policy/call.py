@@ -1,8 +1,8 @@
-"""One LM call under a stream's ``StreamConfig``: what has been heard of it, and when.
+"""One LM call under a stream's ``StreamConfig``: what its model has said so far, and when.
 
-``SupervisedCall`` stands between the tap and the call's own listener. It measures the silences,
-hides the seam where a cut reply is continued, and lets no library beneath make attempts of its
-own. Whether there is another attempt is decided in ``attempts``.
+``SupervisedCall`` stands between the tap and the call's own listener, as a fold over the deltas. It
+measures silences, hides where a continuation joins a cut reply, and keeps libraries beneath from
+retrying by themselves. Whether there is another attempt is decided in ``attempts``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from streamll.capture.policy import continuing
+from streamll.capture.deltas import Delta, ProviderChunk
+from streamll.capture.policy.continuation import Continuation, StartedOver
+from streamll.capture.policy.idle_timer import IdleTimer, grace
 from streamll.capture.policy.providers import breaker_of
-from streamll.capture.policy.silence import IdleTimer, grace
-from streamll.capture.tap.wire.base import Confused
+from streamll.capture.tap.wire.base import UnknownShape
 from streamll.core.errors import StreamTimeout, Unwind
 from streamll.flow.breaker import CircuitBreaker
 from streamll.flow.config import StreamConfig
@@ -29,7 +30,8 @@ class CallPolicy:
         self.config = config
         self.expire = expire
 
-    def call(self, listener: Any, lm: Any, options: Any) -> SupervisedCall:
+    def supervise(self, listener: Any, lm: Any, options: Any) -> SupervisedCall:
+        """A listener for one LM call of ``lm``, in front of its own ``listener``."""
         shared = self.config.breaker is True
         breaker = breaker_of(lm, options) if shared else self.config.breaker
         return SupervisedCall(self, listener, breaker if breaker is not True else None)
@@ -38,12 +40,14 @@ class CallPolicy:
 class SupervisedCall:
     """The tap's listener of one LM call, in front of the call's own (``LMCall``)."""
 
-    def __init__(self, governor: CallPolicy, listener: Any, breaker: CircuitBreaker | None) -> None:
-        self.config = governor.config
+    def __init__(self, policy: CallPolicy, listener: Any, breaker: CircuitBreaker | None) -> None:
+        self.config = policy.config
         self.breaker = breaker
         self.listener = listener
-        self._governor = governor
-        self._watch = IdleTimer(governor.config, self._time_is_up)
+        self.streaming: bool = listener.streaming
+        self.waiting: Callable[..., None] = listener.waiting
+        self._policy = policy
+        self._timer = IdleTimer(policy.config, self._time_is_up)
         self._shut_down: Callable[[], None] | None = None  # ends a blocked read
         self._cancel: Callable[[], None] | None = None  # ends an attempt on an event loop
         self._lock = threading.Lock()
@@ -52,66 +56,57 @@ class SupervisedCall:
     def start(self) -> None:
         """A new candidate: nothing has been said."""
         self.failures = 0
-        self.heard: list[str] = []
+        self.texts: list[str] = []
         self.beyond_text = False
         self.expired: StreamTimeout | None = None
-        self.seam: continuing.Continuation | None = None
+        self.continuation: Continuation | None = None
         self.failure: BaseException | None = None
         self._attempting = False
-        self._begun = False
+        self._requested = False
 
-    @property
-    def streaming(self) -> bool:
-        streaming: bool = self.listener.streaming
-        return streaming
-
-    @property
-    def full(self) -> bool:
-        full: bool = self.listener.full
-        return full
-
-    # --- attempts, as the tap tells them ---
+    # --- attempts, as the tap reports them ---
 
     def attempt(self) -> None:
-        """The next attempt is about to be made, and what comes of it is decided here."""
+        """The next attempt is about to be made, and its outcome is decided in ``attempts``."""
         self.expired = None
         self._attempting = True
-        self._begun = False
+        self._requested = False
 
     def begin(self) -> None:
-        """A second request in one attempt is only made where the first could not be understood.
+        """Raises ``Unwind`` for a second request of the same attempt.
 
-        Libraries beneath LiteLLM would try again by themselves; attempts are counted here.
+        Libraries beneath LiteLLM would retry by themselves, and attempts are counted here. The
+        exception is the plain request after a stream that could not be understood.
         """
-        again = self._begun and not isinstance(self.failure, Confused)
+        again = self._requested and not isinstance(self.failure, UnknownShape)
         if self._attempting and (self.expired is not None or again):
             raise Unwind
-        self._begun = True
-        if self.failure is not None and self.seam is None:
+        self._requested = True
+        if self.failure is not None and self.continuation is None:
             self.listener.failed(self.failure)
-            self.heard.clear()
+            self.texts.clear()
             self.beyond_text = False
         self.failure = None
-        if self.seam is None:
+        if self.continuation is None:
             self.listener.begin()
         else:
             self.listener.check()
-        self._watch.start()
+        self._timer.start()
 
     def done(self, response: object | None) -> None:
-        self._watch.stop()
-        if self.seam is not None and (rest := self.seam.flushed()):
-            self.heard.append(rest)
-            self.listener.text(rest)
+        self._timer.stop()
+        if self.continuation is not None and (rest := self.continuation.flush()):
+            self.texts.append(rest)
+            self.listener.hear(rest)
         self.listener.done(response)
 
     def failed(self, error: BaseException) -> None:
-        """Whether that is the end is decided where the attempts are made."""
-        self._watch.stop()
+        """The listener learns of it when ``attempts`` has decided what follows."""
+        self._timer.stop()
         self.failure = error
 
     def is_cancelled(self) -> bool:
-        """Whether the stream was left, so that nothing is to be tried again."""
+        """Whether the stream was left, so that nothing is to be retried."""
         try:
             self.listener.check()
         except Unwind:
@@ -125,47 +120,38 @@ class SupervisedCall:
 
     # --- what the model says ---
 
-    def text(self, text: str) -> None:
-        self._watch.heard()
-        if self.seam is not None:
-            text = self.seam.rest_of(text)
-            if self.seam.started_over:
-                self._start_over()
-        if text:
-            self.heard.append(text)
-            self.listener.text(text)
+    def hear(self, delta: Delta) -> None:
+        if isinstance(delta, ProviderChunk):
+            self.listener.hear(delta)
+            return
+        self._timer.reset()
+        if not isinstance(delta, str):
+            self.beyond_text = True
+        else:
+            if self.continuation is not None:
+                delta = self._continued(self.continuation, delta)
+            if not delta:
+                return
+            self.texts.append(delta)
+        self.listener.hear(delta)
 
-    def _start_over(self) -> None:
-        """The model does not continue: what it says now replaces what it said before."""
-        self.seam = None
-        self.heard.clear()
-        self.listener.failed(continuing.StartedOver())
-        self.listener.begin()
-
-    def chunk(self, chunk: Any) -> None:
-        self.listener.chunk(chunk)
-
-    def thinking(self, text: str) -> None:
-        self._heard_more()
-        self.listener.thinking(text)
-
-    def refusal(self, text: str) -> None:
-        self._heard_more()
-        self.listener.refusal(text)
-
-    def tool_call(self, index: int, id: str | None, name: str | None, arguments: str) -> None:  # noqa: A002
-        self._heard_more()
-        self.listener.tool_call(index, id, name, arguments)
-
-    def citation(self, text: str | None, title: str | None, url: str | None) -> None:
-        self._heard_more()
-        self.listener.citation(text, title, url)
-
-    def _heard_more(self) -> None:
-        self.beyond_text = True
-        self._watch.heard()
+    def _continued(self, continuation: Continuation, text: str) -> str:
+        """What of ``text`` is new. A model that starts over replaces what it said before."""
+        new = continuation.feed(text)
+        if continuation.started_over:
+            self.continuation = None
+            self.texts.clear()
+            self.listener.failed(StartedOver())
+            self.listener.begin()
+        return new
 
     # --- flow ---
+
+    def must_pause(self) -> bool:
+        full: bool = self.listener.must_pause()
+        if self.expired is not None:
+            raise Unwind
+        return full
 
     def check(self) -> None:
         self.listener.check()
@@ -173,14 +159,14 @@ class SupervisedCall:
             raise Unwind
 
     def pause(self) -> None:
-        with self._watch.suspended():
+        with self._timer.suspended():
             self.listener.pause()
 
     async def pause_async(self) -> None:
-        with self._watch.suspended():
+        with self._timer.suspended():
             await self.listener.pause_async()
 
-    def connected(self, shutdown: Callable[[], None]) -> None:
+    def connected(self, shutdown: Callable[[], Any]) -> None:
         with self._lock:
             self._shut_down = shutdown
             late = self.expired is not None
@@ -192,31 +178,29 @@ class SupervisedCall:
         self._shut_down = None
         self.listener.disconnected()
 
-    def waiting(self, reason: str, delay: float | None = None) -> None:
-        self.listener.waiting(reason, delay)
-
     # --- time ---
 
     @property
-    def watched(self) -> bool:
-        return self._watch.watches
+    def timed(self) -> bool:
+        """Whether an attempt may be ended for taking too long."""
+        return self._timer.enabled
 
     def cancelled_by(self, cancel: Callable[[], None] | None) -> None:
         self._cancel = cancel
 
-    def settled(self) -> StreamTimeout | None:
-        """The attempt is over; the timeout that ended it, if one did."""
-        self._watch.stop()
+    def settle(self) -> StreamTimeout | None:
+        """The attempt is over. Returns the timeout that ended it, if one did."""
+        self._timer.stop()
         self._attempting = False
         expired, self.expired = self.expired, None
         return expired
 
     def _time_is_up(self, timeout: StreamTimeout) -> None:
-        """On the timers' thread."""
+        """Called on the timers' thread."""
         timeout.partial = dict(self.listener.partial())
-        timeout.received = sum(map(len, timeout.partial.values() or self.heard))
+        timeout.received = sum(map(len, timeout.partial.values() or self.texts))
         if not self._attempting:  # DSPy itself streams, and would take the end for an error
-            self._governor.expire(timeout)
+            self._policy.expire(timeout)
             return
         with self._lock:
             self.expired = timeout
@@ -225,5 +209,5 @@ class SupervisedCall:
             end()
         timers.at(
             time.monotonic() + grace(timeout.limit),
-            lambda: self._governor.expire(timeout) if self.expired is timeout else None,
+            lambda: self._policy.expire(timeout) if self.expired is timeout else None,
         )

@@ -1,6 +1,6 @@
-"""Who is asked, and with whose key: what calls must have in common to share a limit or a breaker.
+"""Provider, address and key of a call: what calls must have in common to share a limit or breaker.
 
-A key itself is never kept: only a digest that means nothing outside this process.
+A key itself is never kept, only a digest that is meaningless outside this process.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def breaker_of(lm: Any, options: Mapping[str, Any] | None = None) -> CircuitBrea
 
 
 def key_of_program(program: Any) -> Hashable:
-    """The key that most likely pays for a program's calls: its first predictor's, or the default."""
+    """The provider key of a program's calls: its first predictor's LM, or the default one."""
     predictors = program.predictors() if isinstance(program, dspy.Module) else ()
     own = next((predictor.lm for predictor in predictors if predictor.lm is not None), None)
     return provider_key(own or dspy.settings.lm) or "no provider"

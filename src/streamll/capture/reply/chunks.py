@@ -1,53 +1,105 @@
 """A provider's chunks as DSPy's own streaming shows them, for readers that want more than text.
 
-DSPy hands out ``EngineChunk`` for its own engines and LiteLLM's ``ModelResponseStream``. A tap
-keeps no chunks, it hears what they say; here that becomes a chunk again. Chunks that came as such
-(a mocked LiteLLM, a custom LM) stay what they are.
+DSPy hands out ``EngineChunk`` for its own engines and LiteLLM's ``ModelResponseStream``. A tap keeps
+no chunks, only deltas; here a delta becomes a chunk again. Chunks that came as such (a mocked
+LiteLLM, a custom LM) are passed on as they are.
 """
 
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from dspy.adapters.types import Type
 
+from streamll.capture.deltas import (
+    CitationDelta,
+    Delta,
+    ProviderChunk,
+    ThinkingDelta,
+    ToolCallFragment,
+)
 from streamll.capture.inside_dspy import ENGINE_CHUNK, attributes
+from streamll.capture.run.scope import ReaderRequest
+from streamll.core.events import Identity
 
-if TYPE_CHECKING:
-    from streamll.capture.reply.lm_call import LMCall
 
-Delta = dict[str, Any]
+class ChunkFeed:
+    """The chunks of one LM call, for ``readers``."""
+
+    def __init__(
+        self, readers: Sequence[ReaderRequest], predictor: Any, call_id: str, model: str
+    ) -> None:
+        self.from_provider = False
+        """The engine gives chunks of its own (or none at all): none are made of its deltas."""
+        self._readers = readers
+        self._predictor = predictor
+        self._call_id = call_id
+        self._model = model
+
+    def provided(self, identity: Identity, chunk: ProviderChunk) -> None:
+        self.from_provider = True
+        if chunk.chunk is not None:
+            self._send(identity, chunk.chunk)
+
+    def hear(self, identity: Identity, delta: Delta) -> None:
+        if (content := _content_of(delta)) is not None:
+            self._make(identity, content, None)
+
+    def finish(self, identity: Identity, finish_reason: str | None) -> None:
+        self._make(identity, {}, finish_reason)
+
+    def _make(self, identity: Identity, content: dict[str, Any], finish_reason: str | None) -> None:
+        """Make and send a chunk. All chunks of a call have the LM call's id as their ``id``."""
+        if self.from_provider:
+            return
+        if finish_reason == "tool_call":
+            finish_reason = "tool_calls"  # as DSPy writes it in chunks
+        choice = {"index": 0, "delta": {"content": None, **content}, "finish_reason": finish_reason}
+        chunk = ENGINE_CHUNK(
+            id=self._call_id,
+            model=self._model,
+            predict_id=None if self._predictor is None else id(self._predictor),
+            choices=[attributes(choice)],
+        )
+        self._send(identity, chunk)
+
+    def _send(self, identity: Identity, chunk: Any) -> None:
+        for reader in self._readers:
+            reader.chunk(self._predictor, identity, chunk)
+
+
+def _content_of(delta: Delta) -> dict[str, Any] | None:
+    """A delta as a chunk holds it; ``None`` where chunks have no place for it."""
+    if isinstance(delta, str):
+        return {"content": delta}
+    if isinstance(delta, ThinkingDelta):
+        return {"reasoning_content": delta.text}
+    if isinstance(delta, ToolCallFragment):
+        function = {"arguments": delta.arguments}
+        if delta.name is not None:
+            function["name"] = delta.name
+        call: dict[str, Any] = {"index": delta.number, "type": "function", "function": function}
+        if delta.id is not None:
+            call["id"] = delta.id
+        return {"tool_calls": [call]}
+    if isinstance(delta, CitationDelta):
+        citation = {key: value for key, value in delta._asdict().items() if value is not None}
+        return {"provider_specific_fields": {"citation": citation}}
+    return None
 
 
 def is_lm_chunk(value: Any) -> bool:
-    """Whether this is what a language model said, in either of DSPy's forms."""
+    """Whether this is a language model's chunk, in either of DSPy's forms."""
     if isinstance(value, ENGINE_CHUNK):
         return True
     kind = type(value)
     return kind.__name__ == "ModelResponseStream" and kind.__module__.startswith("litellm")
 
 
-def chunk_of(call: LMCall, delta: Delta, finish_reason: str | None) -> Any:
-    """What a call has just said. All chunks of a call have its ``call_id`` as their ``id``."""
-    if finish_reason == "tool_call":
-        finish_reason = "tool_calls"  # as DSPy says it in chunks
-    choice = {"index": 0, "delta": {"content": None, **delta}, "finish_reason": finish_reason}
-    return ENGINE_CHUNK(
-        id=call.frame.call_id,
-        model=call.frame.name,
-        predict_id=predict_id(call),
-        choices=[attributes(choice)],
-    )
-
-
-def predict_id(call: LMCall) -> int | None:
-    """DSPy's name for the predictor that a chunk belongs to."""
-    return None if call.predictor is None else id(call.predictor)
-
-
 def delta_of(chunk: Any) -> Any:
-    """What a chunk says of candidate 0; ``None`` if nothing."""
+    """What a chunk holds of candidate 0; ``None`` if nothing."""
     choices = chunk.choices
     if not choices or choices[0].index:
         return None
@@ -62,17 +114,3 @@ def reads_chunks(annotation: Any) -> bool:
     """Whether values of this type are read from chunks, not from text (``dspy.Reasoning``)."""
     is_type: bool = inspect.isclass(annotation) and issubclass(annotation, Type)
     return is_type and bool(annotation.is_streamable())
-
-
-def tool_call_delta(index: int, id: str | None, name: str | None, arguments: str) -> Delta:  # noqa: A002
-    function = {"arguments": arguments} if name is None else {"arguments": arguments, "name": name}
-    call: Delta = {"index": index, "type": "function", "function": function}
-    if id is not None:
-        call["id"] = id
-    return {"tool_calls": [call]}
-
-
-def citation_delta(text: str | None, title: str | None, url: str | None) -> Delta:
-    said = {"text": text, "title": title, "url": url}
-    citation = {key: value for key, value in said.items() if value is not None}
-    return {"provider_specific_fields": {"citation": citation}}

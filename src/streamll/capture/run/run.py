@@ -1,19 +1,20 @@
 """A run: one outermost captured call, and the single place where its events get their order.
 
-Every event of a run passes ``Run.publish``: under one lock it gets its sequence number and goes
-to everyone who listens, so that each reader sees the run in the same order. Nothing in here waits.
+Every event of a run passes ``Run.publish``: under one lock it gets its sequence number and goes to
+all receivers, so that each reader sees the run in the same order. Nothing in here waits.
 """
 
 from __future__ import annotations
 
 import inspect
+import itertools
 import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from time import time as now
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -37,20 +38,27 @@ from streamll.core.events import (
     TokenEvent,
     ToolError,
 )
-from streamll.core.ordering import Sequencer
-
-if TYPE_CHECKING:
-    from streamll.capture.run.scope import Scope
 
 UNFINISHED = "Unfinished"
 """``error_type`` of a call that was still running when its run ended."""
 
 
-class OpenCall(Protocol):
-    """What a run needs of an LM call that is under way."""
+class CapturedCall(Protocol):
+    """What a run needs of a captured call (``run.scope.Scope``)."""
 
-    scope: Scope
-    frame: Frame
+    put_methods: tuple[Callable[[Event], None], ...]
+    token_hooks: tuple[Callable[[Event], None], ...]
+
+    @property
+    def is_cancelled(self) -> bool: ...
+    def is_within(self, other: Any) -> bool: ...
+
+
+class OpenCall(Protocol):
+    """What a run needs of an LM call that is under way (``reply.lm_call.LMCall``)."""
+
+    @property
+    def scope(self) -> CapturedCall: ...
 
     def abandon(self, error_type: str) -> None: ...
     def partial(self) -> Mapping[str, str]: ...
@@ -97,30 +105,33 @@ class Run:
     def __init__(self, program: Any) -> None:
         self.run_id = uuid.uuid4().hex
         self.names = ModuleNames(program)
-        self.name: str = (program if inspect.isroutine(program) else type(program)).__name__
+        own_name = getattr(program, "__dict__", {}).get("__name__")
+        kind = program if inspect.isroutine(program) else type(program)
+        self.name: str = own_name or kind.__name__
         self.frames: dict[str, Frame] = {}
         self.roots: Counter[str] = Counter()  # calls without a parent so far, by name
         self.totals = Totals()
         self.closed = False
+        self.has_cancelled_calls = False  # spares every token a look at all enclosing calls
         self.identity = Identity(run_id=self.run_id)
         self._lock = threading.RLock()
-        self._take_seq = Sequencer()
+        self._next_seq = itertools.count().__next__
         self._open_calls: dict[int, OpenCall] = {}
-        self._connections: dict[int, tuple[Scope, Callable[[], None]]] = {}
+        self._connections: dict[int, tuple[CapturedCall, Callable[[], None]]] = {}
         self._failed_partial: Mapping[str, str] = NOTHING
-        self._failing: list[Callable[[Event], None]] = []  # readers that raise
+        self._failing: list[Callable[[Event], None]] = []  # receivers that raise
 
     # --- events -------------------------------------------------------------------------------
 
     def publish(
-        self, kind: type[Event], scope: Scope, identity: Identity, /, **own: Any
+        self, kind: type[Event], scope: CapturedCall, identity: Identity, /, **own: Any
     ) -> Event | None:
-        """Create an event, give it its place, hand it to everyone; ``None`` after the run's end."""
+        """Create an event and deliver it; ``None`` after the run's end."""
         with self._lock:
             if self.closed:
                 return None
             event = kind(
-                seq=self._take_seq(),
+                seq=self._next_seq(),
                 timestamp=now(),
                 identity=identity,
                 context=get_context(),
@@ -131,7 +142,7 @@ class Run:
 
     def publish_token(
         self,
-        scope: Scope,
+        scope: CapturedCall,
         identity: Identity,
         field: str,
         token: str,
@@ -140,12 +151,12 @@ class Run:
         finish_reason: str | None,
         cached: bool,
     ) -> None:
-        """``publish`` for the one kind there is one of per chunk; named arguments cost a third."""
+        """``publish`` for tokens, without its keyword arguments, which would cost a third more."""
         with self._lock:
             if self.closed:
                 return
             event = TokenEvent(
-                seq=self._take_seq(),
+                seq=self._next_seq(),
                 timestamp=now(),
                 identity=identity,
                 context=get_context(),
@@ -160,7 +171,7 @@ class Run:
         if scope.token_hooks:
             self._call_token_hooks(event, scope)
 
-    def publish_custom(self, event: Event, scope: Scope) -> None:
+    def publish_custom(self, event: Event, scope: CapturedCall) -> None:
         """Give a program's own event its place in the run."""
         with self._lock:
             if self.closed:
@@ -171,7 +182,7 @@ class Run:
                 changes["data"] = EventData(dict(event.data), context)
             stamped = msgspec.structs.replace(
                 event,
-                seq=self._take_seq(),
+                seq=self._next_seq(),
                 timestamp=now(),
                 identity=self.current_identity(),
                 context=context,
@@ -179,30 +190,30 @@ class Run:
             )
             self._deliver(stamped, scope)
 
-    def _deliver(self, event: Event, scope: Scope) -> None:
+    def _deliver(self, event: Event, scope: CapturedCall) -> None:
         approved = event if configuration.redact is None else configuration.approve(event)
         if approved is not None:
-            for put in scope.puts:
+            for put in scope.put_methods:
                 try:
                     put(approved)
-                except Exception as error:  # noqa: BLE001 - nor for its reader
-                    self._complain(put, error)
+                except Exception as error:  # noqa: BLE001 - a receiver must not break the program
+                    self._report(put, error)
 
-    def _complain(self, put: Callable[[Event], None], error: Exception) -> None:
+    def _report(self, put: Callable[[Event], None], error: Exception) -> None:
         if put not in self._failing:
             self._failing.append(put)
             name = type(getattr(put, "__self__", put)).__name__
-            logger.warning("sink %s raised %s (said once per run)", name, type(error).__name__)
+            logger.warning("sink %s raised %s (logged once per run)", name, type(error).__name__)
 
-    def _call_token_hooks(self, event: Event, scope: Scope) -> None:
+    def _call_token_hooks(self, event: Event, scope: CapturedCall) -> None:
         for hook in scope.token_hooks:
             try:
                 hook(event)
-            except Exception:  # noqa: BLE001 - the program does not answer for its listener
+            except Exception:  # noqa: BLE001 - as above
                 logger.exception("on_token raised; the program goes on")
 
     def current_identity(self) -> Identity:
-        """The identity of the call that is running right here."""
+        """The identity of the call that is running in this context."""
         frame = self.frames.get(ACTIVE_CALL_ID.get() or "")
         return frame.identity(self.run_id) if frame is not None else self.identity
 
@@ -225,7 +236,7 @@ class Run:
     def disconnected(self, call: OpenCall) -> None:
         self._connections.pop(id(call), None)
 
-    def interrupt(self, scope: Scope) -> None:
+    def interrupt(self, scope: CapturedCall) -> None:
         """End the blocked reads of every LM call inside ``scope``."""
         for inner, shutdown in list(self._connections.values()):
             if inner.is_within(scope):
@@ -233,30 +244,30 @@ class Run:
 
     # --- begin and end --------------------------------------------------------------------------
 
-    def start(self, scope: Scope, inputs: Any) -> None:
+    def start(self, scope: CapturedCall, inputs: Any) -> None:
         self.publish(
             RunStart, scope, self.identity, program=self.name, inputs=included("inputs", inputs)
         )
 
-    def succeed(self, scope: Scope, outputs: Any) -> None:
+    def succeed(self, scope: CapturedCall, outputs: Any) -> None:
         self._close(scope, RunEnd, outputs=included("outputs", outputs, as_mapping))
 
-    def fail(self, scope: Scope, error: BaseException) -> None:
+    def fail(self, scope: CapturedCall, error: BaseException) -> None:
         name, message = describe(error)
         partial = self.partial()
         self._close(scope, RunError, error_type=name, message=message, partial=partial)
 
-    def cancel(self, scope: Scope) -> None:
+    def cancel(self, scope: CapturedCall) -> None:
         self._close(scope, RunCancelled, partial=self.partial())
 
     def partial(self) -> Mapping[str, str]:
-        """What has been streamed and not completed, by ``predictor.field``."""
+        """What has been streamed without being completed, by ``predictor.field``."""
         merged = dict(self._failed_partial)
         for call in list(self._open_calls.values()):
             merged.update(call.partial())
         return merged
 
-    def _close(self, scope: Scope, kind: type[Event], **own: Any) -> None:
+    def _close(self, scope: CapturedCall, kind: type[Event], **own: Any) -> None:
         with self._lock:
             for call in reversed(list(self._open_calls.values())):
                 call.abandon(UNFINISHED)

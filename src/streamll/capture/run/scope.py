@@ -1,7 +1,7 @@
-"""A scope: one captured call, the run it belongs to, who listens to it and what they want.
+"""A scope: one captured call, the run it belongs to, its receivers and the fields they want.
 
-The current scope rides in DSPy's own settings overrides: they reach tasks, ``asyncify``,
-``dspy.Parallel`` and threads started with a copied context. Scopes nest; the inner one names its
+The current scope is kept in DSPy's own settings overrides, which reach tasks, ``asyncify``,
+``dspy.Parallel`` and threads started with a copied context. Scopes nest: the inner one refers to its
 parent, so that an inner stream can be left without stopping the outer program.
 """
 
@@ -10,20 +10,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from streamll.capture.inside_dspy import ACTIVE_COMPILES, overriding, setting
+from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import ModuleNames
+from streamll.capture.run.run import Run
+from streamll.capture.run.status import Statuses
 from streamll.configuration import Receiver, configuration
 from streamll.core.errors import Unwind
-from streamll.core.events import Event
-
-if TYPE_CHECKING:
-    from streamll.capture.policy.call import CallPolicy
-    from streamll.capture.reply.lm_call import LMCall
-    from streamll.capture.run.fields import FieldSelection
-    from streamll.capture.run.run import Run
-    from streamll.capture.run.status import Statuses
+from streamll.core.events import Event, Identity
 
 SCOPE_KEY = "_streamll_scope"
 QUIET_KEY = "_streamll_quiet"
@@ -39,14 +35,21 @@ class ReaderRequest(Protocol):
         """Which ``fields`` of ``predictor`` to stream."""
 
     def wants_chunks(self, predictor: Any) -> bool:
-        """Whether to be told of this predictor's chunks, as DSPy shows them."""
+        """Whether ``chunk`` is to be called for this predictor."""
 
-    def chunk(self, call: LMCall, chunk: Any) -> None:
-        """``call`` said this."""
+    def chunk(self, predictor: Any, identity: Identity, chunk: Any) -> None:
+        """A chunk, as DSPy shows it, of an LM call whose events have this ``identity``."""
+
+
+class Supervisor(Protocol):
+    """A ``StreamConfig`` at work (``policy.call.CallPolicy``)."""
+
+    def supervise(self, listener: Any, lm: Any, options: Any) -> Any:
+        """A listener for one LM call of ``lm``, in front of its own ``listener``."""
 
 
 class Scope:
-    """One captured call of ``instance``. Immutable but for ``cancelled`` and ``switched``."""
+    """One captured call of ``instance``. Immutable but for ``cancelled`` and ``call_selection``."""
 
     def __init__(
         self,
@@ -58,52 +61,60 @@ class Scope:
         selection: FieldSelection | None = None,
         on_token: Callable[[Event], None] | None = None,
         statuses: Statuses | None = None,
-        demand: ReaderRequest | None = None,
-        governor: CallPolicy | None = None,
+        reader_request: ReaderRequest | None = None,
+        policy: Supervisor | None = None,
     ) -> None:
         self.run = run
         self.instance = instance
         self.parent = parent
-        inherited = parent.receivers if parent is not None else ()
-        self.receivers: tuple[Receiver, ...] = unique((*inherited, *receivers))
-        self.puts = tuple(
-            outlet.put for outlet in self.receivers
-        )  # looked up once, called per token
-        self._declared = selection
-        self.switched: FieldSelection | None = None  # ``self._streamll_stream_fields = …``
+        self.receivers = receivers
         self.token_hooks: tuple[Callable[[Event], None], ...] = (
-            parent.token_hooks if parent is not None else ()
+            () if on_token is None else (on_token,)
         )
-        if on_token is not None:
-            self.token_hooks += (on_token,)
-        self.statuses: Statuses | None = statuses or (parent.statuses if parent else None)
-        self.demands: tuple[ReaderRequest, ...] = parent.demands if parent is not None else ()
-        if demand is not None:
-            self.demands += (demand,)
-        self.governor: CallPolicy | None = governor or (parent.governor if parent else None)
+        self.reader_requests: tuple[ReaderRequest, ...] = (
+            () if reader_request is None else (reader_request,)
+        )
+        self.statuses = statuses
+        self.policy = policy
+        self._selection = selection
+        self.call_selection: FieldSelection | None = None
+        """Set by ``self._streamll_stream_fields = …`` inside the call."""
+        if parent is not None:
+            self.receivers = (*parent.receivers, *receivers)
+            self.token_hooks = (*parent.token_hooks, *self.token_hooks)
+            self.reader_requests = (*parent.reader_requests, *self.reader_requests)
+            self.statuses = statuses or parent.statuses
+            self.policy = policy or parent.policy
+        self.receivers = unique(self.receivers)
+        self.put_methods = tuple(receiver.put for receiver in self.receivers)  # for every event
         self.cancelled = False
         self.reason: BaseException | None = None
-        """Why it was cancelled, where that is an error and not the reader's leaving."""
+        """Why it was cancelled, if that is an error rather than the reader's leaving."""
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # ``dspy.settings.save`` pickles every setting
 
+    def enclosing(self) -> Iterator[Scope]:
+        """This scope and those around it, from the inside out."""
+        scope: Scope | None = self
+        while scope is not None:
+            yield scope
+            scope = scope.parent
+
     @property
     def selection(self) -> FieldSelection | None:
         """The innermost declaration that governs this call; ``None`` where there is none."""
-        return self._governing()[1]
+        return self._declaration()[1]
 
-    def _governing(self) -> tuple[Scope, FieldSelection | None]:
-        scope = self
-        while True:
-            selection = scope._declared if scope.switched is None else scope.switched
-            if selection is not None or scope.parent is None:
-                return scope, selection
-            scope = scope.parent
+    def _declaration(self) -> tuple[Scope, FieldSelection | None]:
+        declared = self._selection if self.call_selection is None else self.call_selection
+        if declared is not None or self.parent is None:
+            return self, declared
+        return self.parent._declaration()  # noqa: SLF001 - one of its own kind
 
     def wanted(self, predictor: Any, fields: Iterable[str]) -> frozenset[str]:
-        """Which ``fields`` of ``predictor`` stream; it is called what the declaring module calls it."""
-        scope, selection = self._governing()
+        """Which ``fields`` of ``predictor`` stream, by the names that the declaring module uses."""
+        scope, selection = self._declaration()
         if selection is None:
             return frozenset()
         name = scope.names.predictor(predictor) if selection.qualified else None
@@ -111,58 +122,45 @@ class Scope:
 
     @functools.cached_property
     def names(self) -> ModuleNames:
-        """What the modules of this very program are called, wherever in the run it is."""
+        """The names of this program's modules, wherever in the run it is."""
         return self.run.names if self.parent is None else ModuleNames(self.instance)
 
     @property
     def send_stream(self) -> Any:
         """Where this call's program may send chunks of its own; ``None`` if nowhere."""
-        return self.demands[-1].send_stream if self.demands else None
+        return self.reader_requests[-1].send_stream if self.reader_requests else None
 
     @property
     def is_cancelled(self) -> bool:
         """Whether this call, or one around it, was left."""
-        scope: Scope | None = self
-        while scope is not None:
-            if scope.cancelled:
-                return True
-            scope = scope.parent
-        return False
+        return any(scope.cancelled for scope in self.enclosing())
 
-    def is_within(self, other: Scope) -> bool:
+    def is_within(self, other: Any) -> bool:
         """Whether this scope is ``other`` or lies inside it."""
-        scope: Scope | None = self
-        while scope is not None:
-            if scope is other:
-                return True
-            scope = scope.parent
-        return False
+        return any(scope is other for scope in self.enclosing())
 
     def cancel(self, reason: BaseException | None = None) -> None:
         """Stop the program of this scope: at its next chunk or request, or out of a blocked read."""
         self.reason = self.reason or reason
-        self.cancelled = True
+        self.cancelled = self.run.has_cancelled_calls = True
         self.run.interrupt(self)
 
     def check(self) -> None:
         """Raise ``Unwind`` if this call, or one around it, was left."""
-        scope: Scope | None = self
-        while scope is not None:  # is_cancelled, once more: this is asked for every token
-            if scope.cancelled:
-                raise Unwind
-            scope = scope.parent
+        if self.run.has_cancelled_calls and self.is_cancelled:
+            raise Unwind
 
     def publish(self, event: Event) -> None:
         """Put a program's own event into the run, at the place where it happens."""
         self.run.publish_custom(event, self)
-        for outlet in self.receivers:
-            if getattr(outlet, "overfull", False):
-                outlet.wait_for_room()  # type: ignore[attr-defined]
+        for receiver in self.receivers:
+            if getattr(receiver, "overfull", False):
+                receiver.wait_for_room()  # type: ignore[attr-defined]
 
 
 def unique(receivers: Iterable[Receiver]) -> tuple[Receiver, ...]:
-    """Sinks may compare equal and need not hash; identity decides."""
-    return tuple({id(outlet): outlet for outlet in receivers}.values())
+    """Each receiver once, by identity: sinks may compare equal and need not be hashable."""
+    return tuple({id(receiver): receiver for receiver in receivers}.values())
 
 
 def current_scope() -> Scope | None:
@@ -170,8 +168,8 @@ def current_scope() -> Scope | None:
     return scope if scope is not None and not scope.run.closed else None
 
 
-def stop_if_left() -> None:
-    """Raise ``Unwind`` if the program around this was left, though its run may have ended.
+def check_cancelled() -> None:
+    """Raise ``Unwind`` if the program around this was left, even if its run has ended.
 
     ``dspy.Parallel`` would otherwise go on with the calls that wait in its queue.
     """
@@ -188,7 +186,7 @@ def entered(scope: Scope) -> Iterator[Scope]:
 
 
 def is_quiet() -> bool:
-    """Inside ``dspy.Evaluate`` or an optimizer, where tokens are not captured unless asked for."""
+    """Inside ``dspy.Evaluate`` or an optimizer, where tokens are not captured by default."""
     if configuration.tokens_in_evaluate:
         return False
     return bool(setting(QUIET_KEY) or ACTIVE_COMPILES.get())

@@ -23,11 +23,11 @@ import dspy
 from dspy.streaming import StatusMessageProvider as DSPyStatusMessageProvider
 from dspy.streaming import StreamListener as DSPyStreamListener
 
-from streamll.capture.hooks.patch import install
+from streamll.capture.hooks.places import install
 from streamll.capture.inside_dspy import OVERRIDES, overriding
 from streamll.capture.reply.chunks import reads_chunks
-from streamll.capture.reply.lm_call import LMCall
-from streamll.capture.run.enter import Outcome, captured, inputs_of, watched_sinks
+from streamll.capture.run.enter import Outcome, captured, inputs_of
+from streamll.capture.run.options import watched_sinks
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope, current_scope
 from streamll.capture.run.status import Statuses
@@ -37,6 +37,7 @@ from streamll.capture.streamify.send_stream import SendStream, native_value
 from streamll.capture.streamify.sync_streaming import warn_on_event_loop
 from streamll.configuration import configuration
 from streamll.core.errors import ChannelClosed, StreamCancelled, Unwind
+from streamll.core.events import Identity
 
 
 class Plan(NamedTuple):
@@ -172,7 +173,7 @@ class StreamifiedCall:
             parent=outer,
             receivers=(*receivers, self.output),
             statuses=plan.statuses,
-            demand=Wishes(run, named, self.output, self.send_stream),
+            reader_request=Wishes(run, named, self.output, self.send_stream),
         )
         self._value: Any = None
         self._error: BaseException | None = None
@@ -201,15 +202,15 @@ class StreamifiedCall:
             )
             return
         program = getattr(self._plan.program, "acall", self._plan.program)
-        with self._on_stage() as outcome:
+        with self._running() as outcome:
             outcome.value = self._value = await program(*self._args, **self._kwargs)
 
     def _perform_here(self) -> None:
-        with self._on_stage() as outcome:
+        with self._running() as outcome:
             outcome.value = self._value = self._plan.program(*self._args, **self._kwargs)
 
     @contextmanager
-    def _on_stage(self) -> Iterator[Outcome]:
+    def _running(self) -> Iterator[Outcome]:
         """The program's surroundings.
 
         DSPy shows ``send_stream`` to the predictors of ``stream_listeners`` alone, and they stream
@@ -300,15 +301,15 @@ class Wishes:
         """Whether to be told of this predictor's chunks as such."""
         return self._raw or bool(self._natives(predictor))
 
-    def chunk(self, call: LMCall, chunk: Any) -> None:
-        """An LM call said this."""
+    def chunk(self, predictor: Any, identity: Identity, chunk: Any) -> None:
+        """A chunk of an LM call made for ``predictor``."""
         if self._raw:
             self._output.say(chunk)
             return
-        for target in self._natives(call.predictor):
+        for target in self._natives(predictor):
             value = native_value(target.annotation, chunk)
             if value is not None:
-                said = Native(identity=call.identity, field=target.field, value=value)
+                said = Native(identity=identity, field=target.field, value=value)
                 self._output.say(said)
 
     def _natives(self, predictor: Any) -> list[Target]:

@@ -69,7 +69,7 @@ class SendStream:
         """Whether the tap of the LM call that is running here has told the call of this chunk."""
         frames = self.scope.run.frames if self.scope is not None else {}
         frame = frames.get(ACTIVE_CALL_ID.get() or "")
-        return frame is not None and frame.kind == "lm" and frame.lm_calls[0].given_chunks
+        return frame is not None and frame.kind == "lm" and frame.lm_calls[0].has_provider_chunks
 
 
 class UnheardChunks:

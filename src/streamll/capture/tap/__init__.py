@@ -1,5 +1,5 @@
-"""Hearing an LM's reply while it arrives, and giving DSPy the same reply in the end.
+"""The tap: reads an LM's reply while it arrives, and gives DSPy the same reply in the end.
 
-``stand_in.tap`` makes the object that DSPy takes for its engine. A tap tells one
-``listener.CallListener`` what it hears; it knows nothing of predictors, fields or sinks.
+``engine.tap`` makes the object that DSPy takes for its engine. A tap reports the deltas it reads to
+one ``listener.CallListener``; it knows nothing of predictors, fields or sinks.
 """

@@ -1,18 +1,18 @@
-"""LiteLLM's replies, heard below LiteLLM: on the HTTP client it uses.
+"""LiteLLM's replies, tapped below LiteLLM: on the HTTP client it uses.
 
 LiteLLM's own streaming gives another reply than its plain call: no refusal, another model name,
-other usage, a made-up time. So LiteLLM makes its plain call, and the request that leaves it
-through httpx is sent as one for a stream; what comes back is shown and rebuilt into the plain
-reply, which LiteLLM then reads, prices and logs as ever.
+other usage, an invented time. So LiteLLM makes its plain call, and the request that leaves it
+through httpx is sent as one for a stream. What comes back is shown and rebuilt into the plain
+reply, which LiteLLM then reads, prices and logs as usual.
 
-That works for the wires that ``wire`` knows, whichever provider speaks them. Requests to other
-addresses, requests that are streams already, signed ones, and servers that refuse to stream go
-through untouched; then nothing is heard here, and the tap tells the reply in one piece.
+That works for the wires that ``wire`` knows, whichever provider uses them. Requests to other
+addresses, requests that are streams already, signed ones, and servers that refuse to stream pass
+untouched; then nothing is tapped here, and the tap delivers the reply in one piece.
 
-Errors travel the same way: an error inside a stream becomes the HTTP error it would have been, a
-cut stream the network error of a cut body, and LiteLLM decides what they mean.
+Errors are rebuilt too: an error inside a stream becomes the HTTP error it would have been, a cut
+stream the network error of a cut body, and LiteLLM decides what they mean.
 
-Inside ``dspy.streamify`` LiteLLM streams by itself: ``HeardSendStream`` hears what DSPy passes on.
+Inside ``dspy.streamify`` LiteLLM streams by itself: ``TappedSendStream`` reads what DSPy passes on.
 """
 
 from __future__ import annotations
@@ -24,23 +24,22 @@ from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import dspy
 from dspy.clients.engines.litellm_engine import AsyncLiteLLMEngine, LiteLLMEngine
 
 from streamll.capture.run.scope import current_scope
-from streamll.capture.tap import interrupt
 from streamll.capture.tap.listener import Guarded, logger
 from streamll.capture.tap.unsupported import StreamingUnsupported
-from streamll.capture.tap.waits import run_blocking
+from streamll.capture.tap.waits import Blocking, Suspending, run_blocking
+from streamll.capture.tap.whole import deltas_of_chunk
 from streamll.capture.tap.wire.anthropic import AnthropicAssembler
-from streamll.capture.tap.wire.base import Confused, CutShort, ErrorFrame, MalformedFrame
+from streamll.capture.tap.wire.base import CutShort, ErrorFrame, MalformedFrame, UnknownShape
 from streamll.capture.tap.wire.chat import ChatAssembler
 from streamll.capture.tap.wire.gemini import GeminiAssembler
 from streamll.capture.tap.wire.reply import WireReply
 from streamll.capture.tap.wire.responses import ResponsesAssembler
-from streamll.capture.tap.wrapping import Place, Wrappings
 
 if TYPE_CHECKING:
     import httpx
@@ -52,26 +51,21 @@ _WIRES: tuple[tuple[str, type[Any]], ...] = (
     (":generateContent", GeminiAssembler),
 )
 _UNSIGNED = frozenset({"", "bearer", "basic"})  # a signature would not fit the changed request
-_OF_THE_BODY = frozenset({b"content-length", b"content-encoding", b"transfer-encoding"})
-_refusals = StreamingUnsupported()
+_BODY_HEADERS = frozenset({b"content-length", b"content-encoding", b"transfer-encoding"})
+_unsupported = StreamingUnsupported()
 
 
 def is_litellm(engine: Any) -> bool:
     return isinstance(engine, (LiteLLMEngine, AsyncLiteLLMEngine))
 
 
-def listening(
+def tapped(
     listener: Guarded, owner: Any
-) -> AbstractContextManager[Tee] | AbstractContextManager[HeardSendStream]:
-    """What to complete under; ``heard`` of what it gives says whether the reply was streamed.
-
-    Installs the wrappers on first use: who never calls LiteLLM needs none.
-    """
+) -> AbstractContextManager[Tee] | AbstractContextManager[TappedSendStream]:
+    """A context to complete in; its ``heard`` is whether the reply was streamed."""
     if dspy.settings.send_stream is not None or (_is_replaced() and send_stream() is not None):
-        return hearing_chunks(listener)
-    _httpx.install()
-    interrupt.httpcore.install()
-    return Tee(listener, owner).listening()
+        return tapped_chunks(listener)
+    return Tee(listener, owner).entered()
 
 
 def send_stream() -> Any:
@@ -81,32 +75,32 @@ def send_stream() -> Any:
     return dspy.settings.send_stream or ours
 
 
-def hearing_chunks(listener: Guarded) -> AbstractContextManager[HeardSendStream]:
-    """Inside, chunks that are sent are heard on their way."""
-    return HeardSendStream(send_stream(), listener).listening()
+def tapped_chunks(listener: Guarded) -> AbstractContextManager[TappedSendStream]:
+    """A context in which chunks sent to DSPy's stream are tapped on their way."""
+    return TappedSendStream(send_stream(), listener).entered()
 
 
 def _is_replaced() -> bool:
-    """Somebody has put chunks in LiteLLM's place (a test), so there is no HTTP to listen to.
+    """Whether LiteLLM's function has been replaced (by a test), so that there is no HTTP to tap.
 
-    DSPy asks for these chunks if there is a stream to send them to.
+    DSPy asks the replacement for chunks if there is a stream to send them to.
     """
     function = getattr(sys.modules.get("litellm"), "acompletion", None)
     return not getattr(function, "__module__", "litellm").startswith("litellm")
 
 
 class Tee:
-    """The requests of one attempt. ``owner`` remembers which addresses refuse to stream."""
+    """The requests of one attempt. ``owner`` is the object to remember refusing addresses with."""
 
     def __init__(self, listener: Guarded, owner: Any) -> None:
         self.heard = False
-        """The reply that LiteLLM got had been streamed, and shown."""
+        """The reply that LiteLLM got was streamed, and has been shown."""
         self._listener = listener
         self._owner = owner
         self._cut: Exception | None = None
 
     @contextmanager
-    def listening(self) -> Iterator[Tee]:
+    def entered(self) -> Iterator[Tee]:
         """Of the requests made inside, those that can be streamed are."""
         token = _current.set(self)
         try:
@@ -114,60 +108,54 @@ class Tee:
         finally:
             _current.reset(token)
 
-    async def send(self, client: Any, request: httpx.Request) -> httpx.Response:
+    async def send(self, client: _Client, request: httpx.Request) -> httpx.Response:
         """What ``client`` would have answered to ``request``."""
-        import httpx
-
-        asked = _as_stream(request, self._listener)
-        if asked is None or _refusals.knows(self._owner, str(request.url)):
+        as_stream = _as_stream(client.library, request)
+        if as_stream is None or _unsupported.knows(self._owner, str(request.url)):
             plain: httpx.Response = await client.send(request)
             return plain
-        self._again()
-        streaming_request, assembler = asked
+        self._begin_again()
+        streaming_request, assembler = as_stream
         reply = WireReply(assembler)
         response = await client.open(streaming_request)
         try:
             reply.opened(response.status_code)
             await client.read(response, reply, self._listener)
+        except client.library.TransportError as error:
+            if not reply.complete:
+                self._cut = error
+                raise
+        finally:
+            await client.close(response)
+        self._listener.hear(reply.finish())
+        try:
             status, body = reply.status, reply.body()
-        except Confused as fault:
-            return await self._despite(fault, client, request)
+        except UnknownShape as fault:
+            fault.report(logger)
+            self._listener.failed(fault)
+            self._listener.begin()
+            return await self._without_stream(client, request)
         except ErrorFrame as fault:
             status, body = fault.status, fault.body
         except MalformedFrame as fault:
             status, body = reply.status, fault.data
         except CutShort as fault:
-            self._cut = httpx.RemoteProtocolError(str(fault), request=request)
+            self._cut = client.library.RemoteProtocolError(str(fault), request=request)
             raise self._cut from None
-        except httpx.TransportError as error:
-            if not reply.complete:
-                self._cut = error
-                raise
-            status, body = reply.status, reply.body()
-        finally:
-            await client.close(response)
         if reply.refused:
-            return await self._plainly(client, request)
+            return await self._without_stream(client, request)
         self.heard = reply.streamed
-        return _rebuilt(response, request, status, body, streamed=reply.streamed)
+        return _rebuilt(client.library, response, request, status, body, streamed=reply.streamed)
 
-    async def _plainly(self, client: Any, request: httpx.Request) -> httpx.Response:
-        """Where this succeeds it was the stream that did not: not to be asked for again."""
+    async def _without_stream(self, client: _Client, request: httpx.Request) -> httpx.Response:
+        """Ask plainly; where that succeeds, this address is not asked to stream again."""
         response: httpx.Response = await client.send(request)
         if response.is_success:
-            _refusals.remember(self._owner, str(request.url))
+            _unsupported.remember(self._owner, str(request.url))
         return response
 
-    async def _despite(
-        self, fault: Confused, client: Any, request: httpx.Request
-    ) -> httpx.Response:
-        fault.report(logger)
-        self._listener.failed(fault)
-        self._listener.begin()
-        return await self._plainly(client, request)
-
-    def _again(self) -> None:
-        """LiteLLM, or the SDK beneath it, tries again by itself: a new attempt to the listener."""
+    def _begin_again(self) -> None:
+        """After a cut: LiteLLM, or the SDK beneath it, retries by itself. A new attempt."""
         if self._cut is not None:
             self._listener.failed(self._cut)
             self._cut = None
@@ -177,10 +165,8 @@ class Tee:
 _current: ContextVar[Tee | None] = ContextVar("streamll_litellm_tee", default=None)
 
 
-def _as_stream(request: httpx.Request, listener: Guarded) -> tuple[httpx.Request, Any] | None:
-    """The same request for a stream and the reader of its reply, or None."""
-    import httpx
-
+def _as_stream(library: Any, request: httpx.Request) -> tuple[httpx.Request, Any] | None:
+    """The same request for a stream and the assembler of its reply, or None."""
     path = request.url.path
     assembler = next((each for end, each in _WIRES if path.endswith(end)), None)
     scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
@@ -188,7 +174,7 @@ def _as_stream(request: httpx.Request, listener: Guarded) -> tuple[httpx.Request
         return None
     try:
         body = json.loads(request.content)
-    except (ValueError, httpx.RequestNotRead):
+    except (ValueError, library.RequestNotRead):
         return None
     if not isinstance(body, dict) or body.get("stream"):
         return None
@@ -200,15 +186,16 @@ def _as_stream(request: httpx.Request, listener: Guarded) -> tuple[httpx.Request
         body["stream"] = True
     if assembler is ChatAssembler:
         body["stream_options"] = {"include_usage": True}
-    headers = _without(_OF_THE_BODY, request.headers)
+    headers = _without(_BODY_HEADERS, request.headers)
     content = json.dumps(body).encode()
-    streaming_request = httpx.Request(
+    streaming_request = library.Request(
         request.method, url, headers=headers, content=content, extensions=request.extensions
     )
-    return streaming_request, assembler(listener)
+    return streaming_request, assembler()
 
 
 def _rebuilt(
+    library: Any,
     response: httpx.Response,
     request: httpx.Request,
     status: int,
@@ -216,13 +203,11 @@ def _rebuilt(
     *,
     streamed: bool,
 ) -> httpx.Response:
-    import httpx
-
-    headers = _without(_OF_THE_BODY, response.headers)
+    headers = _without(_BODY_HEADERS, response.headers)
     if streamed:
-        headers = _without({b"content-type"}, httpx.Headers(headers))
+        headers = _without({b"content-type"}, library.Headers(headers))
         headers.append((b"content-type", b"application/json"))
-    plain = httpx.Response(
+    plain: httpx.Response = library.Response(
         status,
         headers=headers,
         content=body,
@@ -238,11 +223,22 @@ def _without(names: AbstractSet[bytes], headers: httpx.Headers) -> list[tuple[by
     return [pair for pair in headers.raw if pair[0].lower() not in names]
 
 
-# --- httpx, blocking and waiting ------------------------------------------------------------------
+# --- httpx, blocking and suspending ---------------------------------------------------------------
 
 
-class _Client:
-    def __init__(self, send: Callable[..., Any]) -> None:
+class _Client(Protocol):
+    library: Any
+    """``httpx``, or what has its names."""
+
+    async def open(self, request: httpx.Request) -> Any: ...
+    async def send(self, request: httpx.Request) -> Any: ...
+    async def read(self, response: Any, reply: WireReply, listener: Guarded) -> None: ...
+    async def close(self, response: Any) -> None: ...
+
+
+class _BlockingClient:
+    def __init__(self, library: str, send: Callable[..., Any]) -> None:
+        self.library: Any = sys.modules[library]
         self._send = send
 
     async def open(self, request: httpx.Request) -> Any:
@@ -252,17 +248,15 @@ class _Client:
         return self._send(request, stream=False)
 
     async def read(self, response: httpx.Response, reply: WireReply, listener: Guarded) -> None:
-        for chunk in response.iter_bytes():
-            reply.feed(chunk)
-            if listener.wants_pause():
-                listener.pause()
+        await Blocking().read(response.iter_bytes(), reply, listener)
 
     async def close(self, response: httpx.Response) -> None:
         response.close()
 
 
-class _AsyncClient:
-    def __init__(self, send: Callable[..., Any]) -> None:
+class _SuspendingClient:
+    def __init__(self, library: str, send: Callable[..., Any]) -> None:
+        self.library: Any = sys.modules[library]
         self._send = send
 
     async def open(self, request: httpx.Request) -> Any:
@@ -272,55 +266,43 @@ class _AsyncClient:
         return await self._send(request, stream=False)
 
     async def read(self, response: httpx.Response, reply: WireReply, listener: Guarded) -> None:
-        async for chunk in response.aiter_bytes():
-            reply.feed(chunk)
-            if listener.wants_pause():
-                await listener.pause_async()
+        await Suspending().read(response.aiter_bytes(), reply, listener)
 
     async def close(self, response: httpx.Response) -> None:
         await response.aclose()
 
 
-def _teed(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``httpx.Client.send``."""
+def teed(library: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    """``Client.send`` of ``library``: httpx or httpx2."""
 
-    @functools.wraps(original)
     def send(client: Any, request: httpx.Request, *, stream: bool = False, **options: Any) -> Any:
         tee = _current.get()
         if tee is None or stream:
             return original(client, request, stream=stream, **options)
-        return run_blocking(
-            tee.send(_Client(functools.partial(original, client, **options)), request)
-        )
+        plain = functools.partial(original, client, **options)
+        return run_blocking(tee.send(_BlockingClient(library, plain), request))
 
     return send
 
 
-def _async_teed(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``httpx.AsyncClient.send``: a plain function may return the coroutine."""
+def async_teed(library: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    """``AsyncClient.send`` of ``library``: a plain function may return the coroutine."""
 
-    @functools.wraps(original)
     def send(client: Any, request: httpx.Request, *, stream: bool = False, **options: Any) -> Any:
         tee = _current.get()
         if tee is None or stream:
             return original(client, request, stream=stream, **options)
-        return tee.send(_AsyncClient(functools.partial(original, client, **options)), request)
+        plain = functools.partial(original, client, **options)
+        return tee.send(_SuspendingClient(library, plain), request)
 
     return send
-
-
-_httpx = Wrappings(
-    Place("httpx", "Client", "send", _teed),
-    Place("httpx", "AsyncClient", "send", _async_teed),
-)
-uninstall = _httpx.uninstall
 
 
 # --- inside dspy.streamify --------------------------------------------------------------------------
 
 
-class HeardSendStream:
-    """Where DSPy sends LiteLLM's chunks: each is heard, then goes its way."""
+class TappedSendStream:
+    """Where DSPy sends LiteLLM's chunks: each is read, then passed on."""
 
     def __init__(self, stream: Any, listener: Guarded) -> None:
         self.heard = False
@@ -328,7 +310,7 @@ class HeardSendStream:
         self._listener = listener
 
     @contextmanager
-    def listening(self) -> Iterator[HeardSendStream]:
+    def entered(self) -> Iterator[TappedSendStream]:
         with dspy.settings.context(send_stream=self):
             yield self
 
@@ -336,28 +318,8 @@ class HeardSendStream:
         return getattr(self._stream, name)
 
     async def send(self, chunk: Any) -> None:
-        choices: Any = getattr(chunk, "choices", None)
-        delta = getattr(choices[0], "delta", None) if choices else None
-        if delta is not None and not getattr(choices[0], "index", 0):
+        if deltas := list(deltas_of_chunk(chunk)):
             self.heard = True
-            self._listener.chunk(chunk)
-            self._show(delta)
-            if self._listener.wants_pause():
+            if self._listener.hear(deltas):
                 await self._listener.pause_async()
         await self._stream.send(chunk)
-
-    def _show(self, delta: Any) -> None:
-        thought = getattr(delta, "reasoning_content", None)
-        if isinstance(thought, str) and thought:
-            self._listener.thinking(thought)
-        text = getattr(delta, "content", None)
-        if isinstance(text, str) and text:
-            self._listener.text(text)
-        for call in getattr(delta, "tool_calls", None) or ():
-            function = getattr(call, "function", None)
-            self._listener.tool_call(
-                getattr(call, "index", 0) or 0,
-                getattr(call, "id", None),
-                getattr(function, "name", None),
-                getattr(function, "arguments", None) or "",
-            )

@@ -10,24 +10,21 @@ outside, and on Python 3.10, lm15's own does what it always did.
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from streamll.capture.tap.interrupt import in_captured_call
-from streamll.capture.tap.wrapping import Place, Wrappings
 
 T = TypeVar("T")
 
 _time_limit = getattr(asyncio, "timeout", None)  # Python 3.11
 
 
-def _wait_for(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def lm15_wait_for(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """``wait_for(awaitable, timeout, *, cancel_result=None)`` of lm15's async transport."""
     if _time_limit is None:
         return original
 
-    @functools.wraps(original)
     def wait_for(awaitable: Awaitable[T], timeout: float | None, **more: Any) -> Awaitable[T]:
         # With ``cancel_result`` it is a connection that is waited for: once a call, and with care.
         if more or timeout is None or not in_captured_call():
@@ -41,6 +38,3 @@ async def _within(awaitable: Awaitable[T], seconds: float) -> T:
     assert _time_limit is not None
     async with _time_limit(seconds):
         return await awaitable
-
-
-lm15 = Wrappings(Place("dspy._vendor.lm15.transports._async", None, "wait_for", _wait_for))

@@ -1,16 +1,16 @@
-"""The stand-in for the engine that DSPy selected: the same replies, heard while they arrive.
+"""The proxy for the engine that DSPy selected: the same replies, read while they arrive.
 
 DSPy calls ``complete`` (or ``complete_legacy``, or ``stream`` inside ``dspy.streamify``) on the
-object it got from ``_select_engine`` and owns everything around it: cache, retries, candidates,
-history. A tap answers these calls with what the engine would have answered:
+object that ``_select_engine`` returned and owns everything around it: cache, retries, candidates,
+history. The proxy answers with what the engine would have answered:
 
 * lm15's engines are asked for a stream on the wire (``wire.exchange``);
-* engines of users, and providers that complete in a way of their own, stream their events;
-* LiteLLM is heard below LiteLLM (``below_litellm``);
+* users' engines, and providers that complete in a way of their own, stream their events;
+* LiteLLM is tapped below LiteLLM (``below_litellm``);
 * everything else, and whatever cannot be streamed faithfully, completes as it would without a
-  tap, and its text is told in one piece.
+  tap, and its text is delivered in one piece.
 
-What is done is written once, as coroutines; the few places that wait are ``waits``'.
+The logic is written once, as coroutines; the few places that wait are in ``waits``.
 """
 
 from __future__ import annotations
@@ -21,14 +21,22 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any
 
-from streamll.capture.tap import deadlines, interrupt
-from streamll.capture.tap.listener import CallListener, Guarded, logger, tell, tell_outputs
+from streamll.capture.deltas import ProviderChunk
+from streamll.capture.tap import interrupt
+from streamll.capture.tap.listener import CallListener, Guarded, logger
 from streamll.capture.tap.unsupported import StreamingUnsupported
-from streamll.capture.tap.waits import Blocking, Suspending, Waits, run_blocking
-from streamll.capture.tap.wire.base import Assembler, Confused
+from streamll.capture.tap.waits import (
+    Blocking,
+    BlockingStandIn,
+    Suspending,
+    SuspendingStandIn,
+    Waits,
+)
+from streamll.capture.tap.whole import deltas_of_outputs, deltas_of_response
+from streamll.capture.tap.wire.base import Assembler, UnknownShape
 from streamll.core.errors import Unwind
 
-_refusals = StreamingUnsupported()
+_unsupported = StreamingUnsupported()
 
 
 def tap(backend: Any, request: Any, listener: CallListener, asynchronous: bool) -> Any:
@@ -43,7 +51,7 @@ def tap(backend: Any, request: Any, listener: CallListener, asynchronous: bool) 
 
 @functools.cache
 def unsupported() -> str | None:
-    """Why this DSPy's engines cannot be streamed, or None. Taps then tell whole replies."""
+    """Why this DSPy's engines cannot be streamed, or None. Taps then deliver whole replies."""
     try:
         from streamll.capture.tap import below_litellm
         from streamll.capture.tap.wire import events, exchange
@@ -54,81 +62,47 @@ def unsupported() -> str | None:
     return None
 
 
-def install() -> None:
-    """Wrap what taps need wrapped besides the engine. Does nothing where that is done."""
-    interrupt.lm15.install()
-    deadlines.lm15.install()
-
-
-def uninstall() -> None:
-    """Put everything back. Calls under way go on."""
-    interrupt.lm15.uninstall()
-    deadlines.lm15.uninstall()
-    interrupt.httpcore.uninstall()
-    if unsupported() is None:
-        from streamll.capture.tap import below_litellm
-
-        below_litellm.uninstall()
-
-
 # --- what DSPy holds --------------------------------------------------------------------------
 
 
-class _Stand:
-    """What is not tapped is the engine's own."""
-
-    def __init__(self, backend: Any, listener: Guarded) -> None:
-        self._backend = backend
+class EngineProxy(BlockingStandIn):
+    def __init__(self, engine: Any, listener: Guarded) -> None:
+        super().__init__(engine, _Attempt(engine, listener, Blocking()))
         self._listener = listener
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
-
-
-class EngineProxy(_Stand):
-    def complete(self, request: Any) -> Any:
-        return run_blocking(_Attempt(self._backend, self._listener, Blocking()).complete(request))
-
-    def complete_legacy(self, lm: Any, request: Any, **context: Any) -> Any:
-        attempt = _Attempt(self._backend, self._listener, Blocking())
-        return run_blocking(attempt.complete_legacy(lm, request, context))
-
     def stream(self, request: Any) -> Iterator[Any]:
-        passage = PassThrough(self._listener, request)
-        with passage:
-            source = self._backend.stream(request)
-            with passage.closing(source):
+        attempt = PassThrough(self._listener, request)
+        with attempt:
+            source = self._engine.stream(request)
+            with attempt.closing(source):
                 events = iter(source)
                 while True:
-                    with passage.line:
+                    with attempt.interruptible:
                         event = next(events, None)
                     if event is None:
                         return
-                    if passage.hears(event):
+                    if attempt.hear(event):
                         self._listener.pause()
                     yield event
 
 
-class AsyncEngineProxy(_Stand):
-    async def complete(self, request: Any) -> Any:
-        return await _Attempt(self._backend, self._listener, Suspending()).complete(request)
-
-    async def complete_legacy(self, lm: Any, request: Any, **context: Any) -> Any:
-        attempt = _Attempt(self._backend, self._listener, Suspending())
-        return await attempt.complete_legacy(lm, request, context)
+class AsyncEngineProxy(SuspendingStandIn):
+    def __init__(self, engine: Any, listener: Guarded) -> None:
+        super().__init__(engine, _Attempt(engine, listener, Suspending()))
+        self._listener = listener
 
     async def stream(self, request: Any) -> AsyncIterator[Any]:
-        passage = PassThrough(self._listener, request)
-        with passage:
-            source = self._backend.stream(request)
-            async with passage.aclosing(source):
+        attempt = PassThrough(self._listener, request)
+        with attempt:
+            source = self._engine.stream(request)
+            async with attempt.aclosing(source):
                 events = source.__aiter__()
                 while True:
-                    with passage.line:
+                    with attempt.interruptible:
                         event = await anext(events, None)
                     if event is None:
                         return
-                    if passage.hears(event):
+                    if attempt.hear(event):
                         await self._listener.pause_async()
                     yield event
 
@@ -137,16 +111,16 @@ class AsyncEngineProxy(_Stand):
 
 
 class AttemptScope:
-    """``with`` it: the listener hears of the attempt's begin and, where it raises, of its end.
+    """``with`` it: reports the attempt's begin to the listener and, where it raises, its failure.
 
-    An error that cancelling has caused (a read that was ended looks like a lost connection)
-    becomes ``Unwind``, which DSPy does not retry. While ``line`` is entered, the attempt can be
+    An error that cancelling has caused (an interrupted read looks like a lost connection) becomes
+    ``Unwind``, which DSPy does not retry. While ``interruptible`` is entered, the attempt can be
     ended from outside.
     """
 
     def __init__(self, listener: Guarded) -> None:
         self.listener = listener
-        self.line = interrupt.Interruptible(listener)
+        self.interruptible = interrupt.Interruptible(listener)
 
     def __enter__(self) -> None:
         self.listener.begin()
@@ -157,7 +131,7 @@ class AttemptScope:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.line.over()
+        self.interruptible.over()
         if isinstance(error, Exception):
             try:
                 self.listener.check()
@@ -177,21 +151,21 @@ class _Attempt:
         self._waits = waits
 
     async def complete(self, request: Any) -> Any:
-        reported = AttemptScope(self._listener)
-        with reported, reported.line:
+        scope = AttemptScope(self._listener)
+        with scope, scope.interruptible:
             response = await self._response(request)
         self._listener.done(response)
         return response
 
     async def complete_legacy(self, lm: Any, request: Any, context: dict[str, Any]) -> Any:
-        reported = AttemptScope(self._listener)
-        with reported, reported.line:
+        scope = AttemptScope(self._listener)
+        with scope, scope.interruptible:
             with self._below_legacy(lm) as below:
                 result = await self._waits.complete_legacy(self._backend, lm, request, context)
             if self._listener.streaming and not below.heard:
                 if not self._is_litellm():
-                    self._listener.chunk(None)
-                tell_outputs(self._listener, getattr(result, "outputs", None) or ())
+                    self._listener.hear((ProviderChunk(None),))
+                self._listener.hear(deltas_of_outputs(getattr(result, "outputs", None) or ()))
         self._listener.done(result)
         return result
 
@@ -203,29 +177,29 @@ class _Attempt:
         return await self._whole(request)
 
     async def _whole(self, request: Any) -> Any:
-        """The engine's own completion, told in one piece unless it was heard on its way."""
+        """The engine's own completion, in one piece unless it was tapped on its way."""
         with self._below_litellm(self._backend) as below:
             response = await self._waits.complete(self._backend, request)
         if self._listener.streaming and not below.heard:
-            tell(self._listener, response)
+            self._listener.hear(deltas_of_response(response))
         return response
 
     def _below_litellm(self, owner: Any) -> Any:
-        """What to complete under, so that LiteLLM's requests are heard; ``heard`` says if so."""
+        """The context to complete in, so that LiteLLM's requests are tapped: ``heard`` if they were."""
         if self._listener.streaming and unsupported() is None:
             from streamll.capture.tap import below_litellm
 
             if self._is_litellm():
-                return below_litellm.listening(self._listener, owner)
-        return contextlib.nullcontext(_Unheard())
+                return below_litellm.tapped(self._listener, owner)
+        return contextlib.nullcontext(_NotTapped())
 
     def _below_legacy(self, lm: Any) -> Any:
-        """The same where an LM's own ``forward`` may send the chunks it gets."""
+        """The same, where an LM's own ``forward`` may send its chunks to DSPy's stream."""
         if self._listener.streaming and unsupported() is None:
             from streamll.capture.tap import below_litellm
 
             if not self._is_litellm() and below_litellm.send_stream() is not None:
-                return below_litellm.hearing_chunks(self._listener)
+                return below_litellm.tapped_chunks(self._listener)
         return self._below_litellm(lm)
 
     def _is_litellm(self) -> bool:
@@ -241,13 +215,13 @@ class _Attempt:
         from streamll.capture.tap.wire import exchange
 
         engine = self._backend
-        if request.config.probabilities is not None or _refusals.knows(engine, request.model):
+        if request.config.probabilities is not None or _unsupported.knows(engine, request.model):
             return None
         if exchange.engine_is_lm15(engine):
             provider, routed = await self._waits.target(engine, request)
             if not exchange.can_stream(provider, routed):
                 return None
-            assembler = exchange.assembler_for(provider, self._listener)
+            assembler = exchange.assembler_for(provider)
             if assembler is not None:
                 return await self._over_the_wire(provider, routed, assembler, request)
         if below_litellm.is_litellm(engine) or not _streams_what_it_completes(engine):
@@ -258,58 +232,64 @@ class _Attempt:
         self, provider: Any, routed: Any, assembler: Assembler, request: Any
     ) -> Any:
         from streamll.capture.tap.wire.events import CANNOT_STREAM
-        from streamll.capture.tap.wire.exchange import Exchange, NetworkTransportError, lost
+        from streamll.capture.tap.wire.exchange import (
+            Exchange,
+            NetworkTransportError,
+            transport_error,
+        )
 
         try:
             wire, adaptations = await self._waits.build(provider, routed)
         except CANNOT_STREAM:
             return None
         exchange = Exchange(provider, routed, adaptations, assembler)
+        reply, listener = exchange.reply, self._listener
         try:
-            await self._waits.read(provider, wire, exchange, self._listener)
-            if exchange.reply.refused:
-                return await self._not_as_stream(request)
-            response = exchange.response()
+            await self._waits.send(provider, wire, exchange.opened, reply, listener)
         except NetworkTransportError as error:
-            if not exchange.reply.complete:
-                raise lost(error) from error
+            if not reply.complete:
+                raise transport_error(error) from error
+        if reply.refused:
+            return await self._without_stream(request)
+        listener.hear(reply.finish())
+        try:
             response = exchange.response()
-        except Confused as fault:
+        except UnknownShape as fault:
             fault.report(logger)
-            self._listener.failed(fault)
-            self._listener.begin()
-            return await self._not_as_stream(request)
-        if not exchange.reply.streamed:
-            tell(self._listener, response)
+            listener.failed(fault)
+            listener.begin()
+            return await self._without_stream(request)
+        if not reply.streamed:
+            listener.hear(deltas_of_response(response))
         return response
 
-    async def _not_as_stream(self, request: Any) -> Any:
-        """Where this succeeds it was the stream that did not: not to be asked for again."""
+    async def _without_stream(self, request: Any) -> Any:
+        """Ask plainly; where that succeeds, this engine and model are not asked to stream again."""
         response = await self._whole(request)
-        _refusals.remember(self._backend, request.model)
+        _unsupported.remember(self._backend, request.model)
         return response
 
     async def _over_events(self, request: Any) -> Any:
-        from streamll.capture.tap.wire.events import CANNOT_STREAM, Hearing
+        from streamll.capture.tap.wire.events import CANNOT_STREAM, EventAssembler
 
-        hearing = Hearing(self._listener, request)
+        assembler = EventAssembler(request)
         try:
-            await self._waits.hear(self._backend, request, hearing, self._listener)
+            await self._waits.iterate(self._backend.stream(request), assembler, self._listener)
         except CANNOT_STREAM:
-            if hearing.begun:
+            if assembler.begun:
                 raise
             return None
-        return hearing.response()
+        return assembler.response()
 
 
-class _Unheard:
-    """Nothing is heard below the engine."""
+class _NotTapped:
+    """Nothing is tapped below the engine."""
 
     heard = False
 
 
 def _streams_what_it_completes(engine: Any) -> bool:
-    """A class that redefines ``complete`` and not ``stream`` no longer means the same by them."""
+    """False for a class that redefines ``complete`` and not ``stream``: the two then differ."""
     for names in (
         vars(engine) if hasattr(engine, "__dict__") else {},
         *map(vars, type(engine).__mro__),
@@ -325,20 +305,19 @@ def _streams_what_it_completes(engine: Any) -> bool:
 
 
 class PassThrough(AttemptScope):
-    """``with`` it: a stream of lm15 events passes through, each is heard."""
+    """``with`` it: a stream of lm15 events that DSPy itself reads, tapped on its way."""
 
     def __init__(self, listener: Guarded, request: Any) -> None:
-        from streamll.capture.tap.wire.events import Hearing, aclosing_stream, closing_stream
+        from streamll.capture.tap.wire.events import EventAssembler, aclosing_stream, closing_stream
 
         super().__init__(listener)
         self.closing = closing_stream
         self.aclosing = aclosing_stream
-        self._hearing = Hearing(listener, request)
+        self._assembler = EventAssembler(request)
 
-    def hears(self, event: Any) -> bool:
+    def hear(self, event: Any) -> bool:
         """Whether to pause before the event goes on."""
-        self._hearing.hear(event)
-        return self.listener.wants_pause()
+        return self.listener.hear(self._assembler.feed(event))
 
     def __exit__(
         self,
@@ -346,11 +325,11 @@ class PassThrough(AttemptScope):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._hearing.ended or isinstance(error, Exception):
+        if not self._assembler.ended or isinstance(error, Exception):
             super().__exit__(kind, error, traceback)
             return
-        self.line.over()
+        self.interruptible.over()
         response = None
-        with contextlib.suppress(Exception):  # DSPy finds the same out, and says it
-            response = self._hearing.response()
+        with contextlib.suppress(Exception):  # DSPy finds the same, and raises it
+            response = self._assembler.response()
         self.listener.done(response)

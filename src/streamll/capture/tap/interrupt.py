@@ -26,7 +26,6 @@ from contextvars import ContextVar, Token
 from typing import Any
 
 from streamll.capture.tap.listener import Guarded
-from streamll.capture.tap.wrapping import Place, Wrappings
 
 
 class _Line:
@@ -99,10 +98,9 @@ class Interruptible:
 # --- lm15 -----------------------------------------------------------------------------------
 
 
-def _send_request(original: Callable[..., Any]) -> Callable[..., Any]:
+def lm15_send_request(original: Callable[..., Any]) -> Callable[..., Any]:
     """``_send_request(transport, connection, …)`` of lm15's transports, sync and async."""
 
-    @functools.wraps(original)
     def send_request(transport: Any, connection: Any, *args: Any, **kwargs: Any) -> Any:
         call = _current.get()
         if call is not None:
@@ -112,10 +110,9 @@ def _send_request(original: Callable[..., Any]) -> Callable[..., Any]:
     return send_request
 
 
-def _make_release(original: Callable[..., Any]) -> Callable[..., Any]:
+def lm15_make_release(original: Callable[..., Any]) -> Callable[..., Any]:
     """``_make_release(…)`` gives the callable that puts a connection back; cut the line first."""
 
-    @functools.wraps(original)
     def make_release(transport: Any, *args: Any, **kwargs: Any) -> Any:
         release = original(transport, *args, **kwargs)
         call = _current.get()
@@ -132,10 +129,9 @@ def _make_release(original: Callable[..., Any]) -> Callable[..., Any]:
     return make_release
 
 
-def _acquire_slot(original: Callable[..., Any]) -> Callable[..., Any]:
+def lm15_acquire_slot(original: Callable[..., Any]) -> Callable[..., Any]:
     """``acquire_slot(pool, …)`` waits while all connections are busy: announce that."""
 
-    @functools.wraps(original)
     def acquire_slot(pool: Any, *args: Any, **kwargs: Any) -> Any:
         call = _current.get()
         if call is not None and _exhausted(pool):
@@ -181,10 +177,9 @@ def _shut_down(connection: socket.socket) -> None:
 _lines: weakref.WeakKeyDictionary[Any, _Line] = weakref.WeakKeyDictionary()
 
 
-def _handle_request(original: Callable[..., Any]) -> Callable[..., Any]:
+def httpcore_handle_request(original: Callable[..., Any]) -> Callable[..., Any]:
     """``HTTP11Connection.handle_request(connection, request)``."""
 
-    @functools.wraps(original)
     def handle_request(connection: Any, *args: Any, **kwargs: Any) -> Any:
         call = _current.get()
         if call is not None:
@@ -196,10 +191,9 @@ def _handle_request(original: Callable[..., Any]) -> Callable[..., Any]:
     return handle_request
 
 
-def _response_closed(original: Callable[..., Any]) -> Callable[..., Any]:
+def httpcore_response_closed(original: Callable[..., Any]) -> Callable[..., Any]:
     """``HTTP11Connection._response_closed(connection)``: from here on it may serve another."""
 
-    @functools.wraps(original)
     def response_closed(connection: Any, *args: Any, **kwargs: Any) -> Any:
         line = _lines.pop(connection, None)
         if line is not None:
@@ -207,23 +201,3 @@ def _response_closed(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(connection, *args, **kwargs)
 
     return response_closed
-
-
-# --- in and out -------------------------------------------------------------------------------
-
-_SYNC = "dspy._vendor.lm15.transports._sync"
-_ASYNC = "dspy._vendor.lm15.transports._async"
-_HTTPCORE = "httpcore._sync.http11"
-
-lm15 = Wrappings(
-    Place(_SYNC, "StdlibTransport", "_send_request", _send_request),
-    Place(_SYNC, "StdlibTransport", "_make_release", _make_release),
-    Place(_SYNC, "_ConnectionPool", "acquire_slot", _acquire_slot),
-    Place(_ASYNC, "StdlibAsyncTransport", "_send_request", _send_request),
-    Place(_ASYNC, "StdlibAsyncTransport", "_make_release", _make_release),
-    Place(_ASYNC, "_AsyncConnectionPool", "acquire_slot", _acquire_slot),
-)
-httpcore = Wrappings(
-    Place(_HTTPCORE, "HTTP11Connection", "handle_request", _handle_request),
-    Place(_HTTPCORE, "HTTP11Connection", "_response_closed", _response_closed),
-)

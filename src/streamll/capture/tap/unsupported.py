@@ -1,7 +1,7 @@
-"""Which servers do not take which models' requests as streams: asked once, remembered.
+"""Remembers which (engine, model) pairs refuse to stream, so that each is tried once.
 
-The memory hangs on the engine or LM that asked, so another LM (another address, another key)
-asks again, and nothing outlives its owner.
+The memory belongs to the engine or LM that asked: another LM (another address, another key) tries
+again, and nothing outlives its owner.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class StreamingUnsupported:
-    """``what`` names a request's kind to its owner: the model, or where it is sent."""
+    """``what`` identifies a kind of request to its owner: the model, or the URL."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -23,7 +23,7 @@ class StreamingUnsupported:
             with self._lock:
                 self._known.setdefault(owner, set()).add(what)
         except TypeError:
-            return  # an owner that cannot be remembered asks again each time
+            return  # an owner without weak references is tried each time
 
     def knows(self, owner: Any, what: str) -> bool:
         if not self._known:

@@ -1,6 +1,7 @@
-"""The places where an attempt waits: twice, blocking and suspending; everything else is once.
+"""Where an LM call waits, written twice: ``Blocking`` in a thread, ``Suspending`` on an event loop.
 
-A coroutine over ``Blocking`` never suspends, so ``run_blocking`` runs it in a plain call.
+Everything else about a call is written once, as coroutines over one of the two. A coroutine over
+``Blocking`` never suspends, so ``run_blocking`` runs it in a plain call.
 """
 
 # ruff: noqa: SLF001 - lm15's engines and providers have no public way to build a request
@@ -8,15 +9,16 @@ A coroutine over ``Blocking`` never suspends, so ``run_blocking`` runs it in a p
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, TypeVar
 
+from dspy import lm15
+
+from streamll.capture.deltas import Deltas
 from streamll.capture.tap.listener import Guarded
-
-if TYPE_CHECKING:
-    from streamll.capture.tap.wire.events import Hearing
-    from streamll.capture.tap.wire.exchange import Exchange
 
 T = TypeVar("T")
 
@@ -32,20 +34,31 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError(f"{coroutine!r} suspended, but nothing here could resume it")
 
 
-@functools.cache
-def _lm15_completion() -> Any:
-    try:
-        from dspy.clients.engines.lm15_engine import AsyncLM15Engine
-    except ImportError:
-        return None
-    return AsyncLM15Engine.complete
+class Reader(Protocol):
+    """Makes deltas of what a transport brings: bytes of a wire, or an engine's events."""
+
+    @property
+    def fault(self) -> Exception | None:
+        """Set when reading on is of no use."""
+
+    def feed(self, item: Any, /) -> Deltas: ...
 
 
-def _is_lm15(engine: Any) -> bool:
-    """An async engine of lm15's own, completing as lm15 completes."""
-    completes = getattr(type(engine), "complete", None)
-    ordinary = completes is not None and completes is _lm15_completion()
-    return ordinary and "complete" not in vars(engine)
+class Interruptible(Protocol):
+    """A call that can be ended from outside: while it sleeps, or in an attempt."""
+
+    expired: Any
+    """Why the attempt was ended, if it was."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether attempts are ended at all."""
+
+    def connected(self, shutdown: Callable[[], Any]) -> None: ...
+
+    def disconnected(self) -> None: ...
+
+    def cancelled_by(self, cancel: Callable[[], None] | None) -> None: ...
 
 
 class Waits(Protocol):
@@ -60,11 +73,22 @@ class Waits(Protocol):
     async def build(self, provider: Any, request: Any) -> Any:
         """The HTTP request for a stream, and what lm15 adapted in it."""
 
-    async def read(self, provider: Any, wire: Any, exchange: Exchange, to: Guarded) -> None:
-        """Send the HTTP request and feed the reply to the exchange."""
+    async def send(
+        self, provider: Any, wire: Any, opened: Callable[[Any], None], reader: Reader, to: Guarded
+    ) -> None:
+        """Send the HTTP request and read its reply; ``opened`` gets the head."""
 
-    async def hear(self, engine: Any, request: Any, hearing: Hearing, to: Guarded) -> None:
-        """Iterate over the engine's events."""
+    async def iterate(self, events: Any, reader: Reader, to: Guarded) -> None:
+        """Read an engine's events."""
+
+    async def read(self, items: Any, reader: Reader, to: Guarded) -> None:
+        """Read what a transport brings, at the pace of the listener, until its end or a fault."""
+
+    async def attempt(self, complete: Callable[[], Any], call: Interruptible) -> Any:
+        """The result of ``complete``, which ``call`` may end from outside."""
+
+    async def sleep(self, seconds: float, call: Interruptible) -> None:
+        """Wait, unless ``call`` is ended meanwhile."""
 
 
 class Blocking:
@@ -80,23 +104,36 @@ class Blocking:
     async def build(self, provider: Any, request: Any) -> Any:
         return provider._build(request, stream=True)
 
-    async def read(self, provider: Any, wire: Any, exchange: Exchange, to: Guarded) -> None:
+    async def send(
+        self, provider: Any, wire: Any, opened: Callable[[Any], None], reader: Reader, to: Guarded
+    ) -> None:
         provider._ensure_transport_open()
         with provider.transport.stream(wire) as reply:
-            exchange.opened(reply)
-            for chunk in reply:
-                exchange.feed(chunk)
-                if to.wants_pause():
-                    to.pause()
+            opened(reply)
+            await self.read(reply, reader, to)
 
-    async def hear(self, engine: Any, request: Any, hearing: Hearing, to: Guarded) -> None:
+    async def iterate(self, events: Any, reader: Reader, to: Guarded) -> None:
         from streamll.capture.tap.wire.events import checked_stream, closing_stream
 
-        with closing_stream(checked_stream(engine.stream(request))) as events:
-            for event in events:
-                hearing.hear(event)
-                if to.wants_pause():
-                    to.pause()
+        with closing_stream(checked_stream(events)) as checked:
+            await self.read(checked, reader, to)
+
+    async def read(self, items: Any, reader: Reader, to: Guarded) -> None:
+        feed, hear = reader.feed, to.hear
+        for item in items:
+            if hear(feed(item)):
+                to.pause()
+            if reader.fault is not None:
+                return
+
+    async def attempt(self, complete: Callable[[], Any], call: Interruptible) -> Any:
+        return complete()
+
+    async def sleep(self, seconds: float, call: Interruptible) -> None:
+        interrupted = threading.Event()
+        call.connected(interrupted.set)
+        interrupted.wait(seconds)
+        call.disconnected()
 
 
 class Suspending:
@@ -110,29 +147,123 @@ class Suspending:
         return await engine.complete_legacy(lm, request, **context)
 
     async def target(self, engine: Any, request: Any) -> Any:
-        if engine._providers:  # its credentials are read; what is left takes microseconds
+        if engine._providers:  # its credentials have been read; the rest takes microseconds
             return engine._target(request)
-        # The loop's shared threads may all be waiting for something that this call holds, so no
-        # call but the first asks for one.
+        # All of the loop's shared threads may be waiting for something that this call holds, so
+        # only the first call takes one.
         return await asyncio.to_thread(engine._target, request)
 
     async def build(self, provider: Any, request: Any) -> Any:
         build = provider._inner._build
         return await provider._build(build, request, stream=True, policy=provider.adaptations)
 
-    async def read(self, provider: Any, wire: Any, exchange: Exchange, to: Guarded) -> None:
+    async def send(
+        self, provider: Any, wire: Any, opened: Callable[[Any], None], reader: Reader, to: Guarded
+    ) -> None:
         async with provider.transport.stream(wire) as reply:
-            exchange.opened(reply)
-            async for chunk in reply:
-                exchange.feed(chunk)
-                if to.wants_pause():
-                    await to.pause_async()
+            opened(reply)
+            await self.read(reply, reader, to)
 
-    async def hear(self, engine: Any, request: Any, hearing: Hearing, to: Guarded) -> None:
+    async def iterate(self, events: Any, reader: Reader, to: Guarded) -> None:
         from streamll.capture.tap.wire.events import achecked_stream, aclosing_stream
 
-        async with aclosing_stream(achecked_stream(engine.stream(request))) as events:
-            async for event in events:
-                hearing.hear(event)
-                if to.wants_pause():
-                    await to.pause_async()
+        async with aclosing_stream(achecked_stream(events)) as checked:
+            await self.read(checked, reader, to)
+
+    async def read(self, items: Any, reader: Reader, to: Guarded) -> None:
+        feed, hear = reader.feed, to.hear
+        async for item in items:
+            if hear(feed(item)):
+                await to.pause_async()
+            if reader.fault is not None:
+                return
+
+    async def attempt(self, complete: Callable[[], Any], call: Interruptible) -> Any:
+        if not call.timed:
+            return await complete()
+        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(complete())
+
+        def cancel() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(task.cancel)
+
+        call.cancelled_by(cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if call.expired is not None and task.cancelled() and not _is_cancelling():
+                raise lm15.TimeoutError("the attempt was ended") from None
+            raise
+        finally:
+            call.cancelled_by(None)
+
+    async def sleep(self, seconds: float, call: Interruptible) -> None:
+        loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
+        call.connected(lambda: loop.call_soon_threadsafe(interrupted.set))
+        try:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(interrupted.wait(), seconds)
+        finally:
+            call.disconnected()
+
+
+def _is_cancelling() -> bool:
+    """Whether this task itself is being cancelled (Python 3.10 cannot tell)."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    return cancelling is not None and cancelling() > 0
+
+
+@functools.cache
+def _lm15_completion() -> Any:
+    try:
+        from dspy.clients.engines.lm15_engine import AsyncLM15Engine
+    except ImportError:
+        return None
+    return AsyncLM15Engine.complete
+
+
+def _is_lm15(engine: Any) -> bool:
+    """Whether this is lm15's own async engine, with lm15's own ``complete``."""
+    completes = getattr(type(engine), "complete", None)
+    ordinary = completes is not None and completes is _lm15_completion()
+    return ordinary and "complete" not in vars(engine)
+
+
+# --- what DSPy holds --------------------------------------------------------------------------
+
+
+class Answers(Protocol):
+    """Both ways in which DSPy asks an engine, as coroutines."""
+
+    def complete(self, request: Any) -> Coroutine[Any, Any, Any]: ...
+
+    def complete_legacy(
+        self, lm: Any, request: Any, context: dict[str, Any]
+    ) -> Coroutine[Any, Any, Any]: ...
+
+
+class StandIn:
+    """An object that DSPy takes for ``engine``. ``answers`` completes; the rest is the engine's."""
+
+    def __init__(self, engine: Any, answers: Answers) -> None:
+        self._engine = engine
+        self._answers = answers
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+class BlockingStandIn(StandIn):
+    def complete(self, request: Any) -> Any:
+        return run_blocking(self._answers.complete(request))
+
+    def complete_legacy(self, lm: Any, request: Any, **context: Any) -> Any:
+        return run_blocking(self._answers.complete_legacy(lm, request, context))
+
+
+class SuspendingStandIn(StandIn):
+    def complete(self, request: Any) -> Awaitable[Any]:
+        return self._answers.complete(request)
+
+    def complete_legacy(self, lm: Any, request: Any, **context: Any) -> Awaitable[Any]:
+        return self._answers.complete_legacy(lm, request, context)

@@ -1,7 +1,7 @@
 """Typed output fields while the model writes them: which reader, and whether it read it right.
 
 What the field parsers release of a field that is no plain text comes through here and leaves as
-changes (``core.parsing.growth``). The schema that decides what may be shown is the one DSPy puts
+changes (``core.parsing.values``). The schema that decides what may be shown is the one DSPy puts
 into the prompt. The program's own validators are never run: a member that they change is shown
 as the model wrote it until the program has its value.
 """
@@ -21,13 +21,13 @@ import dspy
 import json_repair
 import pydantic
 from dspy.adapters.types.citation import Citations
-from dspy.adapters.utils import parse_value
 from dspy.adapters.xml_adapter import XMLAdapter
 
-from streamll.core.parsing.elements import ElementReader
-from streamll.core.parsing.growth import COMPLETE, PARTIAL, Change
-from streamll.core.parsing.partial import JSONReader
-from streamll.core.parsing.shape import Shape
+from streamll.capture.inside_dspy import parse_value
+from streamll.core.parsing.values.builder import COMPLETE, PARTIAL, Change
+from streamll.core.parsing.values.json import JSONValueReader
+from streamll.core.parsing.values.schema import SchemaView
+from streamll.core.parsing.values.xml import XMLValueReader
 
 _FENCE = re.compile(r"\s*```(?:json)?\s*([\[{].*[\]}])\s*```\s*", re.DOTALL)
 STRUCTURED_TYPES = (dspy.ToolCalls, Citations)
@@ -60,13 +60,13 @@ def typed_field(adapter: Any, annotation: Any) -> TypedField | None:
     if shape is None:
         return Unknown()
     if isinstance(adapter, dspy.JSONAdapter):
-        return Structured(JSONReader(shape))
+        return Structured(JSONValueReader(shape))
     is_xml = isinstance(adapter, XMLAdapter)
     if not (shape.allows("object") or shape.allows("array")):
         return Chosen(annotation, is_xml=is_xml)
     only_structure = bool(shape.kinds) and shape.kinds <= {"object", "array", "null"}
     return Structured(
-        ElementReader(shape) if is_xml else JSONReader(shape, prose=only_structure),
+        XMLValueReader(shape) if is_xml else JSONValueReader(shape, prose=only_structure),
         or_else=None if only_structure else Chosen(annotation, is_xml=is_xml),
     )
 
@@ -110,7 +110,7 @@ def _is_fixed_text(annotation: Any) -> bool:
     )
 
 
-def shape_of(annotation: Any) -> Shape | None:
+def shape_of(annotation: Any) -> SchemaView | None:
     """What may stand in a field of this type; ``None`` where its type does not say."""
     try:
         return _shape_of(annotation)
@@ -118,7 +118,7 @@ def shape_of(annotation: Any) -> Shape | None:
         return _make_shape(annotation)
 
 
-def _make_shape(annotation: Any) -> Shape | None:
+def _make_shape(annotation: Any) -> SchemaView | None:
     is_dspys = isinstance(annotation, type) and issubclass(annotation, dspy.Type)
     if is_dspys and not issubclass(annotation, STRUCTURED_TYPES):
         return None
@@ -127,7 +127,7 @@ def _make_shape(annotation: Any) -> Shape | None:
         aliases, names = adapter.json_schema(), adapter.json_schema(by_alias=False)
     except Exception:  # noqa: BLE001 - a type without a schema is shown when it is there
         return None
-    return Shape.of(aliases) if aliases == names else Shape.of(aliases, names)
+    return SchemaView.of(aliases) if aliases == names else SchemaView.of(aliases, names)
 
 
 _shape_of = functools.lru_cache(maxsize=256)(_make_shape)
@@ -140,7 +140,7 @@ class Structured:
     """A list or object; where a text may stand there as well, its first sign decides."""
 
     def __init__(
-        self, reader: JSONReader | ElementReader, or_else: TypedField | None = None
+        self, reader: JSONValueReader | XMLValueReader, or_else: TypedField | None = None
     ) -> None:
         self._reader = reader
         self._or_else = or_else
@@ -161,10 +161,10 @@ class Structured:
             return self._or_else.agrees(text)
         reader = self._reader
         if reader.is_exact:
-            return not reader.growth.repeats
-        if not (isinstance(reader, JSONReader) and reader.growth.is_complete):
+            return not reader.builder.repeats
+        if not (isinstance(reader, JSONValueReader) and reader.builder.is_complete):
             return False
-        return bool(_read(text) == reader.growth.value)
+        return bool(_read(text) == reader.builder.value)
 
 
 def _read(text: str) -> Any:
@@ -241,7 +241,7 @@ class NativeCalls:
 
     def __init__(self) -> None:
         self._index = -1
-        self._reader = JSONReader()
+        self._reader = JSONValueReader()
 
     def add(self, index: int, name: str | None, arguments: str) -> Sequence[Change]:
         """The changes that a fragment of call ``index`` makes; late ones of earlier calls none."""
@@ -249,9 +249,9 @@ class NativeCalls:
         if index == self._index + 1:
             changes += self._next(name or "")
         if index == self._index and arguments:
-            place = ("tool_calls", index, "args")
+            pointer = ("tool_calls", index, "args")
             changes += (
-                change._replace(place=(*place, *change.place))
+                change._replace(pointer=(*pointer, *change.pointer))
                 for change in self._reader.feed(arguments)
             )
         return changes
@@ -262,7 +262,7 @@ class NativeCalls:
         else:
             changes = [Change(("tool_calls", self._index), {}, COMPLETE, append=True)]
         self._index += 1
-        self._reader = JSONReader()
+        self._reader = JSONValueReader()
         return [*changes, Change(("tool_calls", self._index), {"name": name}, PARTIAL)]
 
     def finish(self) -> Sequence[Change]:

@@ -23,7 +23,7 @@ from streamll.core.events import (
     LMSuperseded,
     TokenEvent,
 )
-from streamll.core.parsing.growth import COMPLETE, PARTIAL, Place
+from streamll.core.parsing.values.builder import COMPLETE, PARTIAL, Pointer
 from streamll.core.partials import Partials, PartialValue, part_of
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ T = TypeVar("T")
 class Partial(Generic[T]):
     """A field as far as it is written. It goes on growing: what you keep, copy.
 
-    ``event`` is the event that brought it here: a small change (``event.place``,
+    ``event`` is the event that brought it here: a small change (``event.pointer``,
     ``event.value``), or the whole value.
     """
 
@@ -62,9 +62,9 @@ class Partial(Generic[T]):
         """``"pending"``, ``"partial"`` or ``"complete"``."""
         return self._value.state()
 
-    def state_of(self, *place: str | int) -> str:
+    def state_of(self, *pointer: str | int) -> str:
         """The state of a part: ``state_of(0, "name")``; pending while it is not there."""
-        return self._value.state(*place)
+        return self._value.state(*pointer)
 
     def __repr__(self) -> str:
         return f"Partial({self._value.value!r}, state={self.state!r})"
@@ -122,9 +122,9 @@ class ItemReader(Generic[T]):
     come anew, since what was given cannot be taken back.
     """
 
-    def __init__(self, field: str, place: Place, item_type: Any = None) -> None:
+    def __init__(self, field: str, pointer: Pointer, item_type: Any = None) -> None:
         self._field = field
-        self._place = place
+        self._pointer = pointer
         self._partials: PartialReader[Any] = PartialReader(field, None)
         self._adapter = pydantic.TypeAdapter(item_type) if item_type is not None else None
         self._call: str | None = None
@@ -143,12 +143,12 @@ class ItemReader(Generic[T]):
         return list(self._complete(partial))
 
     def _complete(self, partial: Partial[Any]) -> Iterator[T]:
-        items = part_of(partial.value, self._place)
+        items = part_of(partial.value, self._pointer)
         if not isinstance(items, (list, tuple)):
             return
         is_final = partial.state == COMPLETE
         while self._next < len(items):
-            if not is_final and partial.state_of(*self._place, self._next) != COMPLETE:
+            if not is_final and partial.state_of(*self._pointer, self._next) != COMPLETE:
                 return
             item = items[self._next]
             index, self._next = self._next, self._next + 1

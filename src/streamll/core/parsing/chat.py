@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from .base import Piece, Text
 from .release import Pieces, Trimmer, so_far
+from .strings import match_end
 
 _STEPS = (r"\[", r"\[", " ", "#", "#", " ", r"\w+", " ", "#", "#", " ", r"\]", r"\]")
 _HEADER = re.compile("".join(_STEPS))
@@ -76,9 +77,8 @@ class ChatParser:
 
     def _at_line_start(self, text: str, at: int) -> int:
         """Only blanks in this line so far."""
-        match = _BLANKS.match(text, at)
-        assert match is not None
-        blanks, at = match.group(), match.end()
+        begin, at = at, match_end(_BLANKS, text, at)
+        blanks = text[begin:at]
         line = blanks.rfind("\n") + 1
         self._indent = len(blanks) - line + (0 if line else self._indent)
         self._text(blanks)

@@ -32,7 +32,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from .base import Piece, Text
 from .release import Pieces
-from .strings import decided_end, decode_string, escape_may_follow
+from .strings import decided_end, decode_string, escape_may_follow, match_end
 
 _RAW_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _BLANKS = re.compile(r"\s*")
@@ -88,14 +88,14 @@ class JSONParser:
 
     def _after_brace(self, text: str, at: int) -> int:
         """An object with members, or a brace in prose."""
-        at = _end(_BLANKS, text, at)
+        at = match_end(_BLANKS, text, at)
         if at < len(text):
             is_key = text[at] == '"'
             self._state = JSONParser._before_key if is_key else JSONParser._before_object
         return at
 
     def _before_key(self, text: str, at: int) -> int:
-        at = _end(_BETWEEN_MEMBERS, text, at)
+        at = match_end(_BETWEEN_MEMBERS, text, at)
         if at < len(text):
             is_key = text[at] == '"'
             self._state = JSONParser._in_key if is_key else JSONParser._after_object
@@ -109,7 +109,7 @@ class JSONParser:
         return end + 1
 
     def _before_colon(self, text: str, at: int) -> int:
-        at = _end(_BLANKS, text, at)
+        at = match_end(_BLANKS, text, at)
         if at == len(text):
             return at
         if text[at] != ":":
@@ -122,7 +122,7 @@ class JSONParser:
         return at + 1
 
     def _before_value(self, text: str, at: int) -> int:
-        at = _end(_BLANKS, text, at)
+        at = match_end(_BLANKS, text, at)
         if at == len(text):
             return at
         if text[at] == '"' and self._final:
@@ -185,7 +185,7 @@ class JSONParser:
 
     def _in_scalar(self, text: str, at: int) -> int:
         """A number, or a word such as ``null``."""
-        end = _end(_SCALAR, text, at)
+        end = match_end(_SCALAR, text, at)
         self._take(text[at:end])
         if end < len(text):
             self._end_value()
@@ -193,7 +193,7 @@ class JSONParser:
 
     def _raw_string_end(self, text: str, at: int) -> int:
         """Where the closing quote is, or the end of the text."""
-        end = _end(_RAW_STRING, text, at + self._escaped)
+        end = match_end(_RAW_STRING, text, at + self._escaped)
         self._escaped = text[end : end + 1] == "\\"
         return len(text) if self._escaped else end
 
@@ -212,13 +212,6 @@ class JSONParser:
         self._parts.clear()
         self._pieces.close()
         self._state = JSONParser._before_key
-
-
-def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
-    """Where a pattern that may be empty ends."""
-    match = pattern.match(text, at)
-    assert match is not None
-    return match.end()
 
 
 def _as_str(raw: str) -> str:

@@ -1,7 +1,6 @@
-"""The inside of a JSON string while it arrives: how much of it is decided, and what it means.
+"""The inside of a JSON string (RFC 8259, section 7) while it arrives: what is decided, decoded.
 
-Shared by the readers of JSON. Escapes that begin none are kept as written, as ``json_repair``
-keeps them.
+Shared by the readers of JSON. A backslash that begins no escape is kept, as ``json_repair`` does.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _LOW_STEPS = (r"\\", "u", "[dD]", "[c-fC-F]", _HEX, _HEX)  # the second half, wi
 _LOW = "".join(_LOW_STEPS)
 _LOW_SO_FAR = so_far(*_LOW_STEPS[:-1])
 
-# As much of a string as is decided: stops at the quote and at an escape that is not complete.
+# The part of a string that is decided: up to the quote or an incomplete escape.
 _DECIDED = re.compile(
     rf"""[^"\\]*
     (?:\\(?: [^u]
@@ -31,14 +30,19 @@ _DECIDED = re.compile(
 _ESCAPE_SO_FAR = re.compile(rf"\\(?:{so_far('u', _HEX, _HEX, _HEX)}|{_HIGH}{_LOW_SO_FAR})")
 _ESCAPE = re.compile(rf"\\(?:([\"\\/bfnrt]|u{_HEX}{{4}})|(')|)")
 
-_lenient = json.JSONDecoder(strict=False)  # raw control characters may stand in strings
+_lenient = json.JSONDecoder(strict=False)  # allows raw control characters in strings
+
+
+def match_end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """Where a pattern that also matches the empty text ends."""
+    match = pattern.match(text, at)
+    assert match is not None
+    return match.end()
 
 
 def decided_end(text: str, at: int) -> int:
-    """Where the decided part of a string's inside ends: at its quote or an open escape."""
-    match = _DECIDED.match(text, at)
-    assert match is not None
-    return match.end()
+    """Where the decided part of a string's inside ends: at its quote or an incomplete escape."""
+    return match_end(_DECIDED, text, at)
 
 
 def escape_may_follow(text: str, at: int) -> bool:

@@ -13,26 +13,26 @@ The last three tell a run as messages; ``story`` turns events into that, once fo
 from __future__ import annotations
 
 from streamll.core.errors import ConfigurationError
-from streamll.serve.formats.agui import AGUI
-from streamll.serve.formats.base import Format, Telling
-from streamll.serve.formats.native import Native
-from streamll.serve.formats.openai import OpenAI
-from streamll.serve.formats.vercel import Vercel
+from streamll.serve.formats.agui import AGUIFormat
+from streamll.serve.formats.base import OutputFormat, RenderOptions
+from streamll.serve.formats.native import NativeFormat
+from streamll.serve.formats.openai import OpenAIFormat
+from streamll.serve.formats.vercel import VercelFormat
 
-FORMATS: dict[str, type[Format]] = {
-    "native": Native,
-    "vercel": Vercel,
-    "agui": AGUI,
-    "openai": OpenAI,
+FORMATS: dict[str, type[OutputFormat]] = {
+    "native": NativeFormat,
+    "vercel": VercelFormat,
+    "agui": AGUIFormat,
+    "openai": OpenAIFormat,
 }
 
-__all__ = ["FORMATS", "Format", "Telling", "make_format"]
+__all__ = ["FORMATS", "OutputFormat", "RenderOptions", "make_format"]
 
 
-def make_format(name: str, telling: Telling | None = None) -> Format:
+def make_format(name: str, options: RenderOptions | None = None) -> OutputFormat:
     """A fresh format of this name, for one reader of one run."""
     try:
-        return FORMATS[name](telling or Telling())
+        return FORMATS[name](options or RenderOptions())
     except KeyError:
         raise ConfigurationError(
             f"there is no format {name!r}; there are {', '.join(FORMATS)}"

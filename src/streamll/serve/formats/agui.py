@@ -32,42 +32,44 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from streamll.core.events import Event
-from streamll.serve.formats import steps as st
-from streamll.serve.formats.base import Format, Telling, to_json
-from streamll.serve.formats.story import Story
-from streamll.serve.formats.typed import State
+from streamll.serve.formats import parts as st
+from streamll.serve.formats.base import OutputFormat, RenderOptions, to_json
+from streamll.serve.formats.message import MessageBuilder
+from streamll.serve.formats.values import AGUIState
 
 
-class AGUI(Format):
+class AGUIFormat(OutputFormat):
     name: ClassVar[str] = "agui"
 
-    def __init__(self, telling: Telling) -> None:
-        super().__init__(telling)
-        self._story = Story(telling)
-        self._said: dict[str, st.Part | st.Tool] = {}  # what the client's messages hold, in order
-        self._state: State | None = None
+    def __init__(self, options: RenderOptions) -> None:
+        super().__init__(options)
+        self._builder = MessageBuilder(options)
+        self._said: dict[
+            str, st.TextPart | st.ToolPart
+        ] = {}  # what the client's messages hold, in order
+        self._state: AGUIState | None = None
         self._snapshot_due = False
         self._thought_again = ""  # reasoning that was withdrawn
         self._busy: set[str] = set()
 
     def feed(self, event: Event) -> list[bytes]:
         payloads: list[bytes] = []
-        for step in self._story.tell(event):
+        for step in self._builder.feed(event):
             self._note(step)
             if self._snapshot_due and (_is_end(step) or (not self._busy and _begins(step))):
                 self._snapshot_due = False
                 payloads.append(to_json(self._snapshot()))
             payloads += [to_json(each) for each in self._render(step)]
-        if self._snapshot_due and not self._busy and not self._story.ended:
+        if self._snapshot_due and not self._busy and not self._builder.ended:
             self._snapshot_due = False
             payloads.append(to_json(self._snapshot()))
         return payloads
 
     def resume(self) -> list[bytes]:
-        begun = [tool for tool in self._story.tools.values() if not tool.ready]
+        begun = [tool for tool in self._builder.tools.values() if not tool.ready]
         again: list[dict[str, Any]] = [self._run("RUN_STARTED"), self._snapshot(but=begun)]
-        again += [_event("STEP_STARTED", stepName=name) for name in self._story.stages.values()]
-        for part in self._story.open.values():
+        again += [_event("STEP_STARTED", stepName=name) for name in self._builder.stages.values()]
+        for part in self._builder.open.values():
             again += _opened(part)
         for tool in begun:
             again.append(_event("TOOL_CALL_START", toolCallId=tool.id, toolCallName=tool.name))
@@ -78,20 +80,20 @@ class AGUI(Format):
             again.append(_event("STATE_SNAPSHOT", snapshot=self._state.value))
         return [to_json(each) for each in again]
 
-    def _note(self, step: st.Step) -> None:
+    def _note(self, step: st.MessageStep) -> None:
         """Remember what the client has."""
         match step:
-            case st.Opened(part):
+            case st.PartOpened(part):
                 self._busy.add(part.id)
                 self._said[part.id] = part
-            case st.Closed(part):
+            case st.PartClosed(part):
                 self._busy.discard(part.id)
             case st.ToolOpened(tool):
                 self._busy.add(tool.id)
                 self._said[tool.id] = tool
             case st.ToolReady(tool):
                 self._busy.discard(tool.id)
-            case st.Withdrawn(parts, _, tools):
+            case st.PartsWithdrawn(parts, _, tools):
                 for part in parts:
                     del self._said[part.id]
                     if not part.reply:
@@ -99,76 +101,80 @@ class AGUI(Format):
                 for tool in tools:
                     del self._said[tool.id]
                 self._snapshot_due = True
-            case st.Corrected():
+            case st.PartCorrected():
                 self._snapshot_due = True
 
-    def _render(self, step: st.Step) -> Iterator[dict[str, Any]]:
+    def _render(self, step: st.MessageStep) -> Iterator[dict[str, Any]]:
         match step:
-            case st.Begun():
+            case st.MessageBegan():
                 yield self._run("RUN_STARTED")
-            case st.StageBegun(name):
+            case st.StageBegan(name):
                 yield _event("STEP_STARTED", stepName=name)
             case st.StageEnded(name):
                 yield _event("STEP_FINISHED", stepName=name)
-            case st.Finished():
+            case st.MessageFinished():
                 yield self._run("RUN_FINISHED")
-            case st.Failed(message, error_type):
+            case st.MessageFailed(message, error_type):
                 yield _event("RUN_ERROR", message=message, code=error_type)
-            case st.Cancelled():
+            case st.MessageCancelled():
                 yield _event("RUN_ERROR", message="the run was cancelled", code="cancelled")
-            case st.Changed() | st.Settled() | st.Forgotten():
+            case st.ValueChanged() | st.ValueSettled() | st.ValueWithdrawn():
                 yield from self._patch(step)
-            case st.Note(name, value):
+            case st.DataNote(name, value):
                 yield _event("CUSTOM", name=name, value=value)
-            case st.Source(_, text, title, url):
+            case st.SourceCited(_, text, title, url):
                 source = {"text": text, "title": title, "url": url}
                 yield _event("CUSTOM", name="citation", value=_given(source))
             case _:
                 yield from _render_message(step)
 
-    def _patch(self, step: st.Changed | st.Settled | st.Forgotten) -> Iterator[dict[str, Any]]:
+    def _patch(
+        self, step: st.ValueChanged | st.ValueSettled | st.ValueWithdrawn
+    ) -> Iterator[dict[str, Any]]:
         if self._state is None:
-            self._state = State(self.telling.state)
+            self._state = AGUIState(self.options.state)
             yield _event("STATE_SNAPSHOT", snapshot=self._state.value)
         match step:
-            case st.Changed():
+            case st.ValueChanged():
                 operations = self._state.change(step)
-            case st.Settled(typed):
+            case st.ValueSettled(typed):
                 operations = self._state.settle(typed)
-            case st.Forgotten(typed):
+            case st.ValueWithdrawn(typed):
                 operations = self._state.forget(typed)
         if operations:
             yield _event("STATE_DELTA", delta=operations)
 
     def _run(self, kind: str) -> dict[str, Any]:
-        run_id = self.telling.run_id or self._story.run_id or "run"
-        return _event(kind, threadId=self.telling.thread_id or run_id, runId=run_id)
+        run_id = self.options.run_id or self._builder.run_id or "run"
+        return _event(kind, threadId=self.options.thread_id or run_id, runId=run_id)
 
-    def _snapshot(self, but: Sequence[st.Tool] = ()) -> dict[str, Any]:
-        messages: list[Any] = list(self.telling.messages)
+    def _snapshot(self, but: Sequence[st.ToolPart] = ()) -> dict[str, Any]:
+        messages: list[Any] = list(self.options.messages)
         for said in (each for each in self._said.values() if each not in but):
-            messages += _text_message(said) if isinstance(said, st.Part) else _tool_messages(said)
+            messages += (
+                _text_message(said) if isinstance(said, st.TextPart) else _tool_messages(said)
+            )
         if self._thought_again and not any(m["role"] == "reasoning" for m in messages):
             messages.append({"id": self._thought_again, "role": "reasoning", "content": ""})
         return _event("MESSAGES_SNAPSHOT", messages=messages)
 
 
-def _render_message(step: st.Step) -> Iterator[dict[str, Any]]:
+def _render_message(step: st.MessageStep) -> Iterator[dict[str, Any]]:
     match step:
-        case st.Opened(part):
+        case st.PartOpened(part):
             yield from _opened(part)
-        case st.Grown(part, text) if part.reply:
+        case st.PartGrown(part, text) if part.reply:
             yield _event("TEXT_MESSAGE_CONTENT", messageId=part.id, delta=text)
-        case st.Grown(part, text):
+        case st.PartGrown(part, text):
             yield _event("REASONING_MESSAGE_CONTENT", messageId=part.id, delta=text)
-        case st.Closed(part) if part.reply:
+        case st.PartClosed(part) if part.reply:
             yield _event("TEXT_MESSAGE_END", messageId=part.id)
-        case st.Closed(part):
+        case st.PartClosed(part):
             yield _event("REASONING_MESSAGE_END", messageId=part.id)
             yield _event("REASONING_END", messageId=part.id)
         case st.ToolOpened(tool):
             yield _event("TOOL_CALL_START", toolCallId=tool.id, toolCallName=tool.name)
-        case st.ToolArguments(tool, text):
+        case st.ToolInputGrown(tool, text):
             yield _event("TOOL_CALL_ARGS", toolCallId=tool.id, delta=text)
         case st.ToolReady(tool):
             yield _event("TOOL_CALL_END", toolCallId=tool.id)
@@ -182,7 +188,7 @@ def _render_message(step: st.Step) -> Iterator[dict[str, Any]]:
             )
 
 
-def _opened(part: st.Part) -> list[dict[str, Any]]:
+def _opened(part: st.TextPart) -> list[dict[str, Any]]:
     if part.reply:
         return [_event("TEXT_MESSAGE_START", messageId=part.id, role="assistant")]
     return [
@@ -191,12 +197,12 @@ def _opened(part: st.Part) -> list[dict[str, Any]]:
     ]
 
 
-def _text_message(part: st.Part) -> list[dict[str, Any]]:
+def _text_message(part: st.TextPart) -> list[dict[str, Any]]:
     role = "assistant" if part.reply else "reasoning"
     return [{"id": part.id, "role": role, "content": part.text}]
 
 
-def _tool_messages(tool: st.Tool) -> list[dict[str, Any]]:
+def _tool_messages(tool: st.ToolPart) -> list[dict[str, Any]]:
     function = {"name": tool.name, "arguments": "".join(tool.arguments)}
     call = {"id": tool.id, "type": "function", "function": function}
     messages: list[dict[str, Any]] = [{"id": tool.id, "role": "assistant", "toolCalls": [call]}]
@@ -219,9 +225,9 @@ def _given(keys: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in keys.items() if value is not None}
 
 
-def _begins(step: st.Step) -> bool:
-    return isinstance(step, (st.Opened, st.ToolOpened))
+def _begins(step: st.MessageStep) -> bool:
+    return isinstance(step, (st.PartOpened, st.ToolOpened))
 
 
-def _is_end(step: st.Step) -> bool:
-    return isinstance(step, (st.Finished, st.Failed, st.Cancelled))
+def _is_end(step: st.MessageStep) -> bool:
+    return isinstance(step, (st.MessageFinished, st.MessageFailed, st.MessageCancelled))

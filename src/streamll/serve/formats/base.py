@@ -13,7 +13,7 @@ from streamll.core.jsonable import plain, render
 _encoder = msgspec.json.Encoder(enc_hook=render)
 
 
-class Telling(msgspec.Struct, frozen=True, kw_only=True):
+class RenderOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a run is to be told.
 
     ``text`` is the field (``"answer"`` or ``"predictor.answer"``) that is the reply; other fields
@@ -36,7 +36,7 @@ class Telling(msgspec.Struct, frozen=True, kw_only=True):
         return self.text in (field, f"{predictor}.{field}")
 
 
-class Format:
+class OutputFormat:
     """One reader's rendering of one run. ``feed`` it the run's events in order.
 
     A payload is what one SSE frame or WebSocket message carries. After a run's last event nothing
@@ -49,8 +49,8 @@ class Format:
     ids: ClassVar[bool] = True
     """Whether its readers bear ``id:`` and ``retry:`` lines."""
 
-    def __init__(self, telling: Telling) -> None:
-        self.telling = telling
+    def __init__(self, options: RenderOptions) -> None:
+        self.options = options
 
     def feed(self, event: Event) -> list[bytes]:
         """The payloads that tell this event; often none."""

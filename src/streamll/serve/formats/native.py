@@ -11,10 +11,10 @@ from typing import ClassVar
 
 from streamll.core.events import Event
 from streamll.core.wire import encode
-from streamll.serve.formats.base import Format
+from streamll.serve.formats.base import OutputFormat
 
 
-class Native(Format):
+class NativeFormat(OutputFormat):
     name: ClassVar[str] = "native"
 
     def feed(self, event: Event) -> list[bytes]:

@@ -28,37 +28,37 @@ from typing import Any, ClassVar
 
 from streamll.core import events as ev
 from streamll.core.events import Event
-from streamll.serve.formats import steps as st
-from streamll.serve.formats.base import Format, Telling, to_json
-from streamll.serve.formats.story import Story
+from streamll.serve.formats import parts as st
+from streamll.serve.formats.base import OutputFormat, RenderOptions, to_json
+from streamll.serve.formats.message import MessageBuilder
 from streamll.serve.formats.vercel import DONE
 
 FINISH_REASONS = {"length": "length", "content_filter": "content_filter"}
 BETWEEN = "\n\n"
 
 
-class OpenAI(Format):
+class OpenAIFormat(OutputFormat):
     name: ClassVar[str] = "openai"
     ids: ClassVar[bool] = False
 
-    def __init__(self, telling: Telling) -> None:
-        super().__init__(telling)
-        self._story = Story(telling, values=False)
+    def __init__(self, options: RenderOptions) -> None:
+        super().__init__(options)
+        self._builder = MessageBuilder(options, values=False)
         self._created = 0
         self._over = False
         self._sent = ""  # of the reply, over all its parts
         self._before = ""  # what earlier parts of the reply have said
-        self._current: st.Part | None = None
+        self._current: st.TextPart | None = None
 
     def feed(self, event: Event) -> list[bytes]:
         if not self._created:
             self._created = int(event.timestamp)
         payloads: list[bytes] = []
-        for step in self._story.tell(event):
+        for step in self._builder.feed(event):
             payloads += self._payloads(step)
         return payloads
 
-    def _payloads(self, step: st.Step) -> list[bytes]:
+    def _payloads(self, step: st.MessageStep) -> list[bytes]:
         if self._over:
             return []
         payloads = [to_json(each) for each in self._render(step)]
@@ -70,42 +70,42 @@ class OpenAI(Format):
     def resume(self) -> list[bytes]:
         return [to_json(self._chunk({"role": "assistant", "content": ""}))]
 
-    def _render(self, step: st.Step) -> Iterator[dict[str, Any]]:
+    def _render(self, step: st.MessageStep) -> Iterator[dict[str, Any]]:
         match step:
-            case st.Begun():
+            case st.MessageBegan():
                 yield self._chunk({"role": "assistant", "content": ""})
-            case st.Opened(part) if part.reply:
+            case st.PartOpened(part) if part.reply:
                 self._turn_to(part)
-            case st.Grown(part, _, missing) if part.reply:
+            case st.PartGrown(part, _, missing) if part.reply:
                 if missing:
                     yield self._error("text was lost on the way", "stream_error", "gap")
                 else:
                     yield from self._show(part, "superseded", whole=False)
-            case st.Closed(part) if part.reply and part is self._current:
+            case st.PartClosed(part) if part.reply and part is self._current:
                 yield from self._show(part, "superseded", whole=False)
-            case st.Withdrawn(parts) if any(part is self._current for part in parts):
+            case st.PartsWithdrawn(parts) if any(part is self._current for part in parts):
                 self._current = None
-            case st.Corrected(part) if part.reply:
+            case st.PartCorrected(part) if part.reply:
                 self._current = self._current or part
                 yield from self._show(part, "corrected", whole=True)
             case _:
                 yield from self._render_end(step)
 
-    def _render_end(self, step: st.Step) -> Iterator[dict[str, Any]]:
+    def _render_end(self, step: st.MessageStep) -> Iterator[dict[str, Any]]:
         match step:
-            case st.Finished(reason, totals):
+            case st.MessageFinished(reason, totals):
                 yield from self._finish(reason, totals)
-            case st.Failed(message, error_type):
+            case st.MessageFailed(message, error_type):
                 yield self._error(message, error_type, "run_failed")
-            case st.Cancelled():
+            case st.MessageCancelled():
                 yield self._error("the run was cancelled", "cancelled", "cancelled")
 
-    def _turn_to(self, part: st.Part) -> None:
+    def _turn_to(self, part: st.TextPart) -> None:
         if self._current is not None:
             self._before += self._current.text + BETWEEN
         self._current = part
 
-    def _show(self, part: st.Part, why: str, *, whole: bool) -> Iterator[dict[str, Any]]:
+    def _show(self, part: st.TextPart, why: str, *, whole: bool) -> Iterator[dict[str, Any]]:
         """Send what of the reply has not been sent; fail where it is not what was sent."""
         if part is not self._current:
             return
@@ -124,17 +124,17 @@ class OpenAI(Format):
             yield self._error("the text sent so far was superseded", "stream_error", "superseded")
             return
         yield self._chunk({}, FINISH_REASONS.get(reason or "", "stop"))
-        if self.telling.include_usage:
+        if self.options.include_usage:
             yield {**self._chunk({}), "choices": [], "usage": usage(totals)}
         self._over = True
 
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
         return {
-            "id": f"chatcmpl-{self._story.run_id}",
+            "id": f"chatcmpl-{self._builder.run_id}",
             "object": "chat.completion.chunk",
             "created": self._created,
-            "model": self.telling.model,
+            "model": self.options.model,
             "choices": [choice],
         }
 
@@ -155,37 +155,37 @@ def usage(totals: ev.Totals) -> dict[str, int]:
     }
 
 
-class Completion:
+class ChatCompletion:
     """The reply as one ``chat.completion``, for requests without ``stream``. Feed it the run."""
 
-    def __init__(self, telling: Telling) -> None:
-        self._telling = telling
-        self._story = Story(telling, values=False)
+    def __init__(self, options: RenderOptions) -> None:
+        self._options = options
+        self._builder = MessageBuilder(options, values=False)
         self._created = 0
         self.failure: dict[str, Any] | None = None
-        self._end: st.Finished | None = None
+        self._end: st.MessageFinished | None = None
 
     def feed(self, event: Event) -> None:
         self._created = self._created or int(event.timestamp)
-        for step in self._story.tell(event):
-            if isinstance(step, st.Failed):
+        for step in self._builder.feed(event):
+            if isinstance(step, st.MessageFailed):
                 self.failure = error(step.message, step.error_type, "run_failed")
-            elif isinstance(step, st.Cancelled):
+            elif isinstance(step, st.MessageCancelled):
                 self.failure = error("the run was cancelled", "cancelled", "cancelled")
-            elif isinstance(step, st.Finished):
+            elif isinstance(step, st.MessageFinished):
                 self._end = step
 
     def answer(self) -> dict[str, Any]:
         """The completion; call it when the run has ended well."""
-        text = BETWEEN.join(part.text for part in self._story.parts.values() if part.reply)
+        text = BETWEEN.join(part.text for part in self._builder.parts.values() if part.reply)
         reason = self._end.finish_reason if self._end is not None else None
         message = {"role": "assistant", "content": text, "refusal": None}
         finish = FINISH_REASONS.get(reason or "", "stop")
         return {
-            "id": f"chatcmpl-{self._story.run_id}",
+            "id": f"chatcmpl-{self._builder.run_id}",
             "object": "chat.completion",
             "created": self._created,
-            "model": self._telling.model,
+            "model": self._options.model,
             "choices": [
                 {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
             ],

@@ -33,99 +33,99 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from streamll.core.events import Event
-from streamll.serve.formats import steps as st
-from streamll.serve.formats.base import Format, Telling, to_json
-from streamll.serve.formats.story import Story
-from streamll.serve.formats.typed import Pace
+from streamll.serve.formats import parts as st
+from streamll.serve.formats.base import OutputFormat, RenderOptions, to_json
+from streamll.serve.formats.message import MessageBuilder
+from streamll.serve.formats.values import ValueThrottle
 
 DONE = b"[DONE]"
 TAKEN = frozenset({"superseded", "corrected", "citation", "status", "gap", "refusal"})
 """Data parts that mean something else than a field of this name."""
 
 
-class Vercel(Format):
+class VercelFormat(OutputFormat):
     name: ClassVar[str] = "vercel"
     headers: ClassVar[Mapping[str, str]] = MappingProxyType({"x-vercel-ai-ui-message-stream": "v1"})
 
-    def __init__(self, telling: Telling) -> None:
-        super().__init__(telling)
-        self._story = Story(telling)
-        self._pace = Pace()
+    def __init__(self, options: RenderOptions) -> None:
+        super().__init__(options)
+        self._builder = MessageBuilder(options)
+        self._pace = ValueThrottle()
 
     def feed(self, event: Event) -> list[bytes]:
-        payloads = [to_json(o) for step in self._story.tell(event) for o in self._render(step)]
-        if self._story.ended and payloads:
+        payloads = [to_json(o) for step in self._builder.feed(event) for o in self._render(step)]
+        if self._builder.ended and payloads:
             payloads.append(DONE)
         return payloads
 
     def resume(self) -> list[bytes]:
-        opened = [_part_start(part) for part in self._story.open.values()]
-        opened += [_value(typed) for typed in self._story.values.values()]
+        opened = [_part_start(part) for part in self._builder.open.values()]
+        opened += [_value(typed) for typed in self._builder.values.values()]
         for tool in {
-            tool.id: tool for tool in self._story.tools.values() if not tool.done
+            tool.id: tool for tool in self._builder.tools.values() if not tool.done
         }.values():
             opened += _tool_again(tool)
         return [to_json(each) for each in opened]
 
-    def _render(self, step: st.Step) -> Iterator[dict[str, Any]]:
+    def _render(self, step: st.MessageStep) -> Iterator[dict[str, Any]]:
         match step:
-            case st.Begun(run_id, _):
-                yield chunk("start", messageId=self.telling.message_id or run_id or "run")
+            case st.MessageBegan(run_id, _):
+                yield chunk("start", messageId=self.options.message_id or run_id or "run")
                 yield chunk("start-step")
-            case st.Opened(part):
+            case st.PartOpened(part):
                 yield _part_start(part)
-            case st.Grown(part, text):
+            case st.PartGrown(part, text):
                 yield chunk(f"{_kind(part)}-delta", id=part.id, delta=text)
-            case st.Closed(part):
+            case st.PartClosed(part):
                 yield chunk(f"{_kind(part)}-end", id=part.id)
-            case st.Changed() | st.Settled():
+            case st.ValueChanged() | st.ValueSettled():
                 if self._is_due(step):
                     yield _value(step.typed)
-            case st.Finished():
+            case st.MessageFinished():
                 yield chunk("finish-step")
                 yield chunk("finish")
-            case st.Failed(message):
+            case st.MessageFailed(message):
                 yield chunk("error", errorText=message)
-            case st.Cancelled():
+            case st.MessageCancelled():
                 yield chunk("abort")
             case _:
                 yield from _render_more(step)
 
-    def _is_due(self, step: st.Changed | st.Settled) -> bool:
+    def _is_due(self, step: st.ValueChanged | st.ValueSettled) -> bool:
         """Values are told whole, and therefore not for every change."""
         typed = step.typed
-        if isinstance(step, st.Changed) and self._pace.lets(typed, step.at):
+        if isinstance(step, st.ValueChanged) and self._pace.lets(typed, step.at):
             return True
-        is_last = isinstance(step, st.Settled) or typed.state == "complete"
+        is_last = isinstance(step, st.ValueSettled) or typed.state == "complete"
         return is_last and self._pace.settle(typed)
 
 
-def _render_more(step: st.Step) -> Iterator[dict[str, Any]]:
+def _render_more(step: st.MessageStep) -> Iterator[dict[str, Any]]:
     """What is not text, and not the run itself."""
     match step:
-        case st.Withdrawn(parts, reason, tools):
+        case st.PartsWithdrawn(parts, reason, tools):
             ids = [part.id for part in parts] + [tool.id for tool in tools]
             yield _data("superseded", {"parts": ids, "reason": reason}, ids[0])
-        case st.Corrected(part, text, value):
+        case st.PartCorrected(part, text, value):
             right = {"part": part.id, "field": part.field, "text": text, "value": value}
             yield _data("corrected", right, part.id)
-        case st.Forgotten(typed):
+        case st.ValueWithdrawn(typed):
             yield _value(typed, forgotten=True)
-        case st.Source(source_id, text, title, None):
+        case st.SourceCited(source_id, text, title, None):
             yield _data("citation", {"text": text, "title": title}, source_id)
-        case st.Source(source_id, _, title, url):
+        case st.SourceCited(source_id, _, title, url):
             yield chunk("source-url", sourceId=source_id, url=url, **_given(title=title))
-        case st.Note(name, value, passing):
+        case st.DataNote(name, value, passing):
             yield _data(_slug(name), value, transient=passing)
         case _:
             yield from _render_tool(step)
 
 
-def _render_tool(step: st.Step) -> Iterator[dict[str, Any]]:
+def _render_tool(step: st.MessageStep) -> Iterator[dict[str, Any]]:
     match step:
         case st.ToolOpened(tool):
             yield chunk("tool-input-start", toolCallId=tool.id, toolName=tool.name)
-        case st.ToolArguments(tool, text):
+        case st.ToolInputGrown(tool, text):
             yield chunk("tool-input-delta", toolCallId=tool.id, inputTextDelta=text)
         case st.ToolReady(tool):
             names = {"toolCallId": tool.id, "toolName": tool.name}
@@ -148,7 +148,7 @@ def _data(
     return chunk(f"data-{name}", data=data, **_given(id=data_id, transient=transient or None))
 
 
-def _tool_again(tool: st.Tool) -> Iterator[dict[str, Any]]:
+def _tool_again(tool: st.ToolPart) -> Iterator[dict[str, Any]]:
     yield chunk("tool-input-start", toolCallId=tool.id, toolName=tool.name)
     if tool.arguments:
         text = "".join(tool.arguments)
@@ -157,13 +157,13 @@ def _tool_again(tool: st.Tool) -> Iterator[dict[str, Any]]:
         yield from _render_tool(st.ToolReady(tool))
 
 
-def _part_start(part: st.Part) -> dict[str, Any]:
+def _part_start(part: st.TextPart) -> dict[str, Any]:
     """The client keeps ``providerMetadata`` with the part, and no id with text."""
     named = {"part": part.id, "field": part.field}
     return chunk(f"{_kind(part)}-start", id=part.id, providerMetadata={"streamll": named})
 
 
-def _value(typed: st.Typed, *, forgotten: bool = False) -> dict[str, Any]:
+def _value(typed: st.ValuePart, *, forgotten: bool = False) -> dict[str, Any]:
     value, state = (None, "pending") if forgotten else (typed.value, typed.state)
     name = f"field-{typed.field}" if typed.field in TAKEN else typed.field
     data = {"field": typed.field, "predictor": typed.predictor, "value": value, "state": state}
@@ -174,7 +174,7 @@ def _given(**keys: Any) -> dict[str, Any]:
     return {name: value for name, value in keys.items() if value is not None}
 
 
-def _kind(part: st.Part) -> str:
+def _kind(part: st.TextPart) -> str:
     return "text" if part.reply else "reasoning"
 
 

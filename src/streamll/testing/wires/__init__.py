@@ -1,12 +1,16 @@
-"""The providers' wire formats, one file each."""
+"""The providers' wire formats, one file each.
+
+A new wire is one file with a subclass of ``Wire`` (see ``base``) and one entry in ``WIRES``;
+``tests/testing/test_practice_wires.py`` and ``test_practice_faults.py`` test every wire.
+"""
 
 from __future__ import annotations
 
-from streamll.testing.wires.anthropic import Anthropic
-from streamll.testing.wires.base import Frame, Wire
+from streamll.testing.wires.anthropic import AnthropicMessages
+from streamll.testing.wires.base import Wire, WireFrame
 from streamll.testing.wires.openai_chat import OpenAIChat
-from streamll.testing.wires.responses import Responses
+from streamll.testing.wires.openai_responses import OpenAIResponses
 
-WIRES: tuple[Wire, ...] = (OpenAIChat(), Responses(), Anthropic())
+WIRES: tuple[Wire, ...] = (OpenAIChat(), OpenAIResponses(), AnthropicMessages())
 
-__all__ = ["WIRES", "Frame", "Wire"]
+__all__ = ["WIRES", "Wire", "WireFrame"]

@@ -1,4 +1,7 @@
-"""Anthropic messages (``POST /v1/messages``): blocks with a start, deltas and a stop."""
+"""Anthropic Messages (``POST /v1/messages``): content blocks with a start, deltas and a stop.
+
+Follows https://docs.anthropic.com/en/api/messages-streaming (``anthropic-version: 2023-06-01``).
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,18 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from streamll.testing.answers import Answer, CutCall
-from streamll.testing.formats import Message, Tool
+from streamll.testing.prepared import PreparedReply, PreparedToolCall
+from streamll.testing.prompts import PromptMessage, PromptTool
 from streamll.testing.replies import Citation, Usage
-from streamll.testing.wires.base import SLOT, Body, Frame, around, encode, joined, schema_in
+from streamll.testing.wires.base import (
+    PLACEHOLDER,
+    RequestBody,
+    Wire,
+    WireFrame,
+    around,
+    encode,
+    text_of,
+)
 
 STOP_REASONS = {
     "stop": "end_turn",
@@ -18,7 +29,7 @@ STOP_REASONS = {
     "tool_calls": "tool_use",
     "content_filter": "refusal",
 }
-KINDS = {
+ERROR_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
@@ -27,95 +38,84 @@ KINDS = {
     429: "rate_limit_error",
     529: "overloaded_error",
 }
-PING = Frame(b'{"type":"ping"}', b"ping")
+PING = WireFrame(b'{"type":"ping"}', b"ping")
 
 
-class Anthropic:
+class AnthropicMessages(Wire):
     name = "anthropic"
     path = "/messages"
+    schema_path = ("output_config", "format", "schema")
 
-    def messages(self, body: Body) -> list[Message]:
-        system = [Message("system", joined(body["system"]))] if body.get("system") else []
+    def messages(self, body: RequestBody) -> list[PromptMessage]:
+        system = [PromptMessage("system", text_of(body["system"]))] if body.get("system") else []
         return system + [
-            Message(role_of(each), joined(each.get("content"))) for each in body.get("messages", ())
+            PromptMessage(role_of(each), text_of(each.get("content")))
+            for each in body.get("messages", ())
         ]
 
-    def tools(self, body: Body) -> list[Tool]:
+    def tools(self, body: RequestBody) -> list[PromptTool]:
         return [
-            Tool(tool["name"], tool.get("description") or "", tool["input_schema"])
+            PromptTool(tool["name"], tool.get("description") or "", tool["input_schema"])
             for tool in body.get("tools") or ()
             if "input_schema" in tool
         ]
 
-    def schema(self, body: Body) -> Mapping[str, Any]:
-        return schema_in(body, "output_config", "format", "schema")
-
-    def count(self, body: Body) -> int:
-        return 1
-
-    def body(self, answer: Answer) -> dict[str, Any]:
+    def body(self, reply: PreparedReply) -> dict[str, Any]:
         return {
-            **head(answer),
-            "content": [block for block, _ in blocks(answer)],
-            "stop_reason": STOP_REASONS[answer.finish_reason],
+            **head(reply),
+            "content": [block for block, _ in blocks(reply)],
+            "stop_reason": STOP_REASONS[reply.finish_reason],
             "stop_sequence": None,
-            "usage": usage(answer.usage, answer.usage.output_tokens),
+            "usage": usage(reply.usage, reply.usage.output_tokens),
         }
 
-    def frames(self, answer: Answer) -> Iterable[Frame]:
+    def frames(self, reply: PreparedReply) -> Iterable[WireFrame]:
         start = {
-            **head(answer),
+            **head(reply),
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": usage(answer.usage, 1),
+            "usage": usage(reply.usage, 1),
         }
         yield frame("message_start", message=start)
-        for index, (block, pieces) in enumerate(blocks(answer)):
+        for index, (block, pieces) in enumerate(blocks(reply)):
             yield frame("content_block_start", index=index, content_block=opened(block))
             if index == 0:
                 yield PING
             yield from deltas(index, block, pieces)
             yield frame("content_block_stop", index=index)
-        delta = {"stop_reason": STOP_REASONS[answer.finish_reason], "stop_sequence": None}
-        counted = {"output_tokens": answer.usage.output_tokens}
+        delta = {"stop_reason": STOP_REASONS[reply.finish_reason], "stop_sequence": None}
+        counted = {"output_tokens": reply.usage.output_tokens}
         yield frame("message_delta", delta=delta, usage=counted)
         yield frame("message_stop")
 
     def error(self, status: int, kind: str | None, message: str) -> dict[str, Any]:
-        return error(kind or KINDS.get(status, "api_error"), message)
+        kind = kind or ERROR_TYPES.get(status, "api_error")
+        return {"type": "error", "error": {"type": kind, "message": message}}
 
     def error_frames(
-        self,
-        answer: Answer,
-        kind: str | None,
-        message: str,
-        sent: int,
-    ) -> Iterable[Frame]:
-        return [Frame(encode(error(kind or "overloaded_error", message)), b"error")]
+        self, reply: PreparedReply, kind: str | None, message: str, sent: int
+    ) -> Iterable[WireFrame]:
+        return [WireFrame(encode(self.error(529, kind, message)), b"error")]
 
-    def headers(self, answer: Answer) -> list[tuple[str, str]]:
-        return [("request-id", f"req_{answer.key}")]
+    def headers(self, reply: PreparedReply) -> list[tuple[str, str]]:
+        return [("request-id", f"req_{reply.key}")]
 
 
-def role_of(message: dict[str, Any]) -> str:
-    """What tools said comes as a user's message here."""
+def role_of(message: Mapping[str, Any]) -> str:
+    """The role, where tool results count as ``"tool"``: this API has them in a user's message."""
     content = message.get("content")
     first = content[0] if isinstance(content, list) and content else {}
     is_result = isinstance(first, dict) and first.get("type") == "tool_result"
     return "tool" if is_result else str(message.get("role", "user"))
 
 
-def error(kind: str, message: str) -> dict[str, Any]:
-    return {"type": "error", "error": {"type": kind, "message": message}}
-
-
-def head(answer: Answer) -> dict[str, Any]:
+def head(reply: PreparedReply) -> dict[str, Any]:
     return {
-        "id": answer.id or f"msg_{answer.key}",
+        "id": reply.id or f"msg_{reply.key}",
         "type": "message",
         "role": "assistant",
-        "model": answer.model,
+        "model": reply.model,
     }
 
 
@@ -133,22 +133,22 @@ def usage(counted: Usage, output_tokens: int) -> dict[str, Any]:
 # --- blocks -------------------------------------------------------------------------------------
 
 
-def blocks(answer: Answer) -> list[tuple[dict[str, Any], Sequence[str]]]:
+def blocks(reply: PreparedReply) -> list[tuple[dict[str, Any], Sequence[str]]]:
     """The content blocks, complete, each with the pieces its deltas carry."""
     found: list[tuple[dict[str, Any], Sequence[str]]] = []
-    if answer.thinking:
-        thinking = "".join(answer.thinking)
-        signature = base64.b64encode(answer.key.encode()).decode()
+    if reply.thinking:
+        thinking = "".join(reply.thinking)
+        signature = base64.b64encode(reply.key.encode()).decode()
         thought = {"type": "thinking", "thinking": thinking, "signature": signature}
-        found.append((thought, answer.thinking))
-    pieces = [*answer.candidates[0], *answer.refusal]
-    if pieces or not (answer.thinking or answer.tool_calls):
+        found.append((thought, reply.thinking))
+    pieces = [*reply.candidates[0], *reply.refusal]
+    if pieces or not (reply.thinking or reply.tool_calls):
         said = "".join(pieces)
         block: dict[str, Any] = {"type": "text", "text": said}
-        if answer.citations:
-            block["citations"] = [citation(each, said) for each in answer.citations]
+        if reply.citations:
+            block["citations"] = [citation(each, said) for each in reply.citations]
         found.append((block, pieces))
-    return found + [(tool_use(call), call.pieces) for call in answer.tool_calls]
+    return found + [(tool_use(call), call.pieces) for call in reply.tool_calls]
 
 
 def citation(cited: Citation, text: str) -> dict[str, Any]:
@@ -171,11 +171,11 @@ def citation(cited: Citation, text: str) -> dict[str, Any]:
     }
 
 
-def tool_use(call: CutCall) -> dict[str, Any]:
+def tool_use(call: PreparedToolCall) -> dict[str, Any]:
     try:
         arguments = json.loads(call.arguments)
     except ValueError:
-        arguments = {}  # a provider has no valid input to show either
+        arguments = {}  # the API has no place for arguments that are not JSON
     return {
         "type": "tool_use",
         "id": call.id or f"toolu_{call.key}",
@@ -187,29 +187,29 @@ def tool_use(call: CutCall) -> dict[str, Any]:
 # --- the stream ---------------------------------------------------------------------------------
 
 
-def frame(type: str, **fields: Any) -> Frame:  # noqa: A002 - the wire's word
-    return Frame(encode({"type": type, **fields}), type.encode())
+def frame(type: str, **fields: Any) -> WireFrame:  # noqa: A002 - the API's word
+    return WireFrame(encode({"type": type, **fields}), type.encode())
 
 
 def opened(block: dict[str, Any]) -> dict[str, Any]:
-    """A block as it is announced."""
+    """A block as ``content_block_start`` announces it: without its content."""
     empty = {"text": "", "thinking": "", "signature": "", "citations": [], "input": {}}
     return {key: empty.get(key, value) for key, value in block.items()}
 
 
-def deltas(index: int, block: dict[str, Any], pieces: Sequence[str]) -> Iterator[Frame]:
+def deltas(index: int, block: dict[str, Any], pieces: Sequence[str]) -> Iterator[WireFrame]:
     kind, key = {
         "text": ("text_delta", "text"),
         "thinking": ("thinking_delta", "thinking"),
         "tool_use": ("input_json_delta", "partial_json"),
     }[block["type"]]
     top: dict[str, Any] = {"type": "content_block_delta", "index": index}
-    before, after = around({**top, "delta": {"type": kind, key: SLOT}})
+    before, after = around({**top, "delta": {"type": kind, key: PLACEHOLDER}})
     name = b"content_block_delta"
     if block["type"] == "tool_use":
-        yield Frame(before + b'""' + after, name)
+        yield WireFrame(before + b'""' + after, name)
     for piece in pieces:
-        yield Frame(before + encode(piece) + after, name, content=True)
+        yield WireFrame(before + encode(piece) + after, name, content=True)
     for each in block.get("citations", ()):
         yield frame(**top, delta={"type": "citations_delta", "citation": each})
     if "signature" in block:

@@ -1,98 +1,105 @@
-"""What a provider's wire is: an ``Answer`` in, one JSON body or many frames out. Pure data."""
+"""The contract of a wire: a ``PreparedReply`` in, one JSON body or many frames out. Pure data."""
 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
-from streamll.testing.answers import Answer
-from streamll.testing.formats import Message, Tool
+from streamll.testing.prepared import PreparedReply
+from streamll.testing.prompts import PromptMessage, PromptTool
 
-Body = Mapping[str, Any]
+RequestBody = Mapping[str, Any]
 
 
-class Frame(NamedTuple):
-    """One server-sent event: the data of its one line, its name, whether it carries content."""
+class WireFrame(NamedTuple):
+    """One server-sent event: its one line of data, its name, and whether it carries content."""
 
     data: bytes
     event: bytes = b""
     content: bool = False
 
 
-class Wire(Protocol):
-    """One provider API. ``name`` is what ``server.lm(wire=…)`` calls it, ``path`` how its URL ends."""
+class Wire(ABC):
+    """One provider API.
 
-    name: str
-    path: str
+    The first methods read a request's body, the others write a reply. ``body`` and ``frames`` of
+    the same reply must say the same, ids and usage included.
+    """
 
-    def messages(self, body: Body) -> list[Message]:
-        """The request's conversation, system prompt first; what tools said has role "tool"."""
-        ...
+    name: ClassVar[str]
+    """What ``server.lm(wire=…)`` calls it."""
+    path: ClassVar[str]
+    """How the URL of its requests ends."""
+    schema_path: ClassVar[tuple[str, ...]]
+    """Where in a request's body the JSON schema of a structured output is."""
 
-    def tools(self, body: Body) -> list[Tool]: ...
+    @abstractmethod
+    def messages(self, body: RequestBody) -> list[PromptMessage]:
+        """The conversation, system prompt first; tool results have the role ``"tool"``."""
 
-    def schema(self, body: Body) -> Mapping[str, Any]:
+    @abstractmethod
+    def tools(self, body: RequestBody) -> list[PromptTool]:
+        """The function tools that the request offers."""
+
+    def schema(self, body: RequestBody) -> Mapping[str, Any]:
         """The JSON schema that the reply's text must follow, or an empty one."""
-        ...
+        found: Any = body
+        for key in self.schema_path:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found if isinstance(found, Mapping) else {}
 
-    def count(self, body: Body) -> int:
+    def candidate_count(self, body: RequestBody) -> int:
         """How many candidates are asked for."""
-        ...
+        return 1
 
-    def body(self, answer: Answer) -> dict[str, Any]:
+    @abstractmethod
+    def body(self, reply: PreparedReply) -> dict[str, Any]:
         """The reply to a request without ``stream``."""
-        ...
 
-    def frames(self, answer: Answer) -> Iterable[Frame]:
+    @abstractmethod
+    def frames(self, reply: PreparedReply) -> Iterable[WireFrame]:
         """The reply to a request with ``stream``."""
-        ...
 
+    @abstractmethod
     def error(self, status: int, kind: str | None, message: str) -> dict[str, Any]:
-        """The body of an HTTP error."""
-        ...
+        """The body of an HTTP error; ``kind`` overrides the provider's usual error type."""
 
+    @abstractmethod
     def error_frames(
-        self, answer: Answer, kind: str | None, message: str, sent: int
-    ) -> Iterable[Frame]:
-        """What ends a stream when the provider fails after it began, ``sent`` frames in."""
-        ...
+        self, reply: PreparedReply, kind: str | None, message: str, sent: int
+    ) -> Iterable[WireFrame]:
+        """The end of a stream that fails after ``sent`` frames."""
 
-    def headers(self, answer: Answer) -> list[tuple[str, str]]:
+    @abstractmethod
+    def headers(self, reply: PreparedReply) -> list[tuple[str, str]]:
         """Headers of every reply, besides the content type."""
-        ...
 
 
 def encode(value: Any) -> bytes:
-    """Compact JSON in UTF-8, as providers write it; a lone surrogate needs an escape."""
+    """Compact JSON in UTF-8, as providers write it; a lone surrogate is escaped."""
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
+PLACEHOLDER = "\x7fhere\x7f"
+
+
 def around(value: Mapping[str, Any]) -> tuple[bytes, bytes]:
-    """``value`` as JSON, before and after its one ``SLOT``: a frame in two cached halves."""
-    before, after = encode(value).split(b'"' + SLOT.encode() + b'"')
+    """``value`` as JSON, cut at its one ``PLACEHOLDER``, so that each delta is two joins."""
+    before, after = encode(value).split(b'"' + PLACEHOLDER.encode() + b'"')
     return before, after
 
 
-SLOT = "\x7fhere\x7f"
-
-
-def joined(content: Any) -> str:
-    """The text of a message's content: a string, or parts of which the texts count."""
+def text_of(content: Any) -> str:
+    """The text of a message's content: a string, or the text parts of a list."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
         return ""
     return "\n".join(part["text"] for part in content if isinstance(part, dict) and "text" in part)
-
-
-def schema_in(asked: Any, *path: str) -> Mapping[str, Any]:
-    """What lies at ``path`` in a request, if it is there."""
-    for key in path:
-        asked = asked.get(key) if isinstance(asked, Mapping) else None
-    return asked if isinstance(asked, Mapping) else {}

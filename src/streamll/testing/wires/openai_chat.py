@@ -1,107 +1,110 @@
-"""OpenAI chat completions (``POST /v1/chat/completions``), also spoken by most other servers."""
+"""OpenAI Chat Completions (``POST /v1/chat/completions``), also spoken by most other servers.
+
+Follows https://platform.openai.com/docs/api-reference/chat (``openai-version: 2020-10-01``), with
+``reasoning_content`` as DeepSeek and other servers add it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from streamll.testing.answers import Answer, CutCall
-from streamll.testing.formats import Message, Tool
+from streamll.testing.prepared import PreparedReply, PreparedToolCall
+from streamll.testing.prompts import PromptMessage, PromptTool
 from streamll.testing.replies import Citation, Usage
-from streamll.testing.wires.base import SLOT, Body, Frame, around, encode, joined, schema_in
+from streamll.testing.wires.base import (
+    PLACEHOLDER,
+    RequestBody,
+    Wire,
+    WireFrame,
+    around,
+    encode,
+    text_of,
+)
 
-DONE = Frame(b"[DONE]")
+DONE = WireFrame(b"[DONE]")
 FINGERPRINT = "fp_practice"
-KINDS = {
+ERROR_TYPES = {
     400: "invalid_request_error",
     401: "invalid_request_error",
     403: "invalid_request_error",
     404: "invalid_request_error",
     429: "requests",
 }
-CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
+ERROR_CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
 
 
-class OpenAIChat:
+class OpenAIWire(Wire):
+    """What both of OpenAI's APIs have in common."""
+
+    def error(self, status: int, kind: str | None, message: str) -> dict[str, Any]:
+        kind = kind or ERROR_TYPES.get(status, "server_error")
+        detail = {"message": message, "type": kind, "param": None, "code": ERROR_CODES.get(status)}
+        return {"error": detail}
+
+    def headers(self, reply: PreparedReply) -> list[tuple[str, str]]:
+        return [("x-request-id", f"req_{reply.key}"), ("openai-version", "2020-10-01")]
+
+
+class OpenAIChat(OpenAIWire):
     name = "openai"
     path = "/chat/completions"
+    schema_path = ("response_format", "json_schema", "schema")
 
-    def messages(self, body: Body) -> list[Message]:
-        return [Message(m["role"], joined(m.get("content"))) for m in body.get("messages", ())]
+    def messages(self, body: RequestBody) -> list[PromptMessage]:
+        return [
+            PromptMessage(m["role"], text_of(m.get("content"))) for m in body.get("messages", ())
+        ]
 
-    def tools(self, body: Body) -> list[Tool]:
+    def tools(self, body: RequestBody) -> list[PromptTool]:
         functions = (tool.get("function", {}) for tool in body.get("tools") or ())
         return [
-            Tool(f.get("name", ""), f.get("description") or "", f.get("parameters") or {})
+            PromptTool(f.get("name", ""), f.get("description") or "", f.get("parameters") or {})
             for f in functions
         ]
 
-    def schema(self, body: Body) -> Mapping[str, Any]:
-        return schema_in(body, "response_format", "json_schema", "schema")
-
-    def count(self, body: Body) -> int:
+    def candidate_count(self, body: RequestBody) -> int:
         return body.get("n") or 1
 
-    def body(self, answer: Answer) -> dict[str, Any]:
+    def body(self, reply: PreparedReply) -> dict[str, Any]:
         return {
-            **head(answer, "chat.completion"),
+            **head(reply, "chat.completion"),
             "choices": [
                 {
                     "index": index,
-                    "message": message(answer, pieces),
-                    "logprobs": logprobs(answer.body, pieces),
-                    "finish_reason": answer.finish_reason,
+                    "message": message(reply, pieces),
+                    "logprobs": logprobs(reply.request_body, pieces),
+                    "finish_reason": reply.finish_reason,
                 }
-                for index, pieces in enumerate(answer.candidates)
+                for index, pieces in enumerate(reply.candidates)
             ],
-            "usage": usage(answer.usage),
+            "usage": usage(reply.usage),
         }
 
-    def frames(self, answer: Answer) -> Iterable[Frame]:
-        counted = bool((answer.body.get("stream_options") or {}).get("include_usage"))
+    def frames(self, reply: PreparedReply) -> Iterable[WireFrame]:
+        counted = bool((reply.request_body.get("stream_options") or {}).get("include_usage"))
         yield from interleaved(
-            [Candidate(answer, i, counted=counted).frames() for i in range(len(answer.candidates))]
+            [ChoiceChunks(reply, i, counted=counted).frames() for i in range(len(reply.candidates))]
         )
         if counted:
-            top = head(answer, "chat.completion.chunk")
-            yield Frame(encode({**top, "choices": [], "usage": usage(answer.usage)}))
+            top = head(reply, "chat.completion.chunk")
+            yield WireFrame(encode({**top, "choices": [], "usage": usage(reply.usage)}))
         yield DONE
 
-    def error(self, status: int, kind: str | None, message: str) -> dict[str, Any]:
-        return error(status, kind, message)
-
     def error_frames(
-        self,
-        answer: Answer,
-        kind: str | None,
-        message: str,
-        sent: int,
-    ) -> Iterable[Frame]:
-        return [Frame(encode(error(500, kind, message))), DONE]
-
-    def headers(self, answer: Answer) -> list[tuple[str, str]]:
-        return headers(answer)
+        self, reply: PreparedReply, kind: str | None, message: str, sent: int
+    ) -> Iterable[WireFrame]:
+        return [WireFrame(encode(self.error(500, kind, message))), DONE]
 
 
-def error(status: int, kind: str | None, message: str) -> dict[str, Any]:
-    kind = kind or KINDS.get(status, "server_error")
-    return {
-        "error": {"message": message, "type": kind, "param": None, "code": CODES.get(status)},
-    }
-
-
-def headers(answer: Answer) -> list[tuple[str, str]]:
-    return [("x-request-id", f"req_{answer.key}"), ("openai-version", "2020-10-01")]
-
-
-class Candidate:
+class ChoiceChunks:
     """The chunks of one choice."""
 
-    def __init__(self, answer: Answer, index: int, *, counted: bool) -> None:
-        self.answer = answer
+    def __init__(self, reply: PreparedReply, index: int, *, counted: bool) -> None:
+        self.reply = reply
         self.index = index
-        self.top = head(answer, "chat.completion.chunk")
+        self.top = head(reply, "chat.completion.chunk")
         self.tail = {"usage": None} if counted else {}
 
     def chunk(
@@ -114,86 +117,92 @@ class Candidate:
             **self.tail,
         }
 
-    def deltas(self, delta: dict[str, Any], pieces: Sequence[str]) -> Iterator[Frame]:
+    def deltas(self, delta: dict[str, Any], pieces: Sequence[str]) -> Iterator[WireFrame]:
         before, after = around(self.chunk(delta))
         for piece in pieces:
-            yield Frame(before + encode(piece) + after, content=True)
+            yield WireFrame(before + encode(piece) + after, content=True)
 
-    def frames(self) -> Iterator[Frame]:
-        answer = self.answer
-        pieces = answer.candidates[self.index]
+    def frames(self) -> Iterator[WireFrame]:
+        reply = self.reply
+        pieces = reply.candidates[self.index]
         opening = {"role": "assistant", "content": "" if pieces else None, "refusal": None}
-        yield Frame(encode(self.chunk(opening)))
-        yield from self.deltas({"reasoning_content": SLOT}, answer.thinking)
+        yield WireFrame(encode(self.chunk(opening)))
+        yield from self.deltas({"reasoning_content": PLACEHOLDER}, reply.thinking)
         yield from self.text(pieces)
-        yield from self.deltas({"refusal": SLOT}, answer.refusal)
-        for number, call in enumerate(answer.tool_calls):
+        yield from self.deltas({"refusal": PLACEHOLDER}, reply.refusal)
+        for number, call in enumerate(reply.tool_calls):
             yield from self.call(number, call)
-        if answer.citations:
-            yield Frame(encode(self.chunk({"annotations": notes(answer)})))
-        yield Frame(encode(self.chunk({}, answer.finish_reason)))
+        if reply.citations:
+            yield WireFrame(encode(self.chunk({"annotations": url_annotations(reply)})))
+        yield WireFrame(encode(self.chunk({}, reply.finish_reason)))
 
-    def text(self, pieces: Sequence[str]) -> Iterator[Frame]:
-        if not self.answer.body.get("logprobs"):
-            yield from self.deltas({"content": SLOT}, pieces)
+    def text(self, pieces: Sequence[str]) -> Iterator[WireFrame]:
+        if not self.reply.request_body.get("logprobs"):
+            yield from self.deltas({"content": PLACEHOLDER}, pieces)
             return
         for piece in pieces:
-            likely = logprobs(self.answer.body, [piece])
-            yield Frame(encode(self.chunk({"content": piece}, logprobs=likely)), content=True)
+            likely = logprobs(self.reply.request_body, [piece])
+            yield WireFrame(encode(self.chunk({"content": piece}, logprobs=likely)), content=True)
 
-    def call(self, number: int, call: CutCall) -> Iterator[Frame]:
+    def call(self, number: int, call: PreparedToolCall) -> Iterator[WireFrame]:
         function = {"name": call.name, "arguments": ""}
         first = {"index": number, "id": call_id(call), "type": "function", "function": function}
-        yield Frame(encode(self.chunk({"tool_calls": [first]})))
-        later = {"index": number, "function": {"arguments": SLOT}}
+        yield WireFrame(encode(self.chunk({"tool_calls": [first]})))
+        later = {"index": number, "function": {"arguments": PLACEHOLDER}}
         yield from self.deltas({"tool_calls": [later]}, call.pieces)
 
 
-def call_id(call: CutCall) -> str:
+def call_id(call: PreparedToolCall) -> str:
     return call.id or f"call_{call.key}"
 
 
-def head(answer: Answer, kind: str) -> dict[str, Any]:
+def head(reply: PreparedReply, kind: str) -> dict[str, Any]:
     return {
-        "id": answer.id or f"chatcmpl-{answer.key}",
+        "id": reply.id or f"chatcmpl-{reply.key}",
         "object": kind,
-        "created": answer.created,
-        "model": answer.model,
+        "created": reply.created,
+        "model": reply.model,
         "service_tier": "default",
         "system_fingerprint": FINGERPRINT,
     }
 
 
-def message(answer: Answer, pieces: Sequence[str]) -> dict[str, Any]:
+def message(reply: PreparedReply, pieces: Sequence[str]) -> dict[str, Any]:
     content: dict[str, Any] = {
         "role": "assistant",
         "content": "".join(pieces) if pieces else None,
-        "refusal": "".join(answer.refusal) or None,
-        "annotations": notes(answer),
+        "refusal": "".join(reply.refusal) or None,
+        "annotations": url_annotations(reply),
     }
-    if answer.thinking:
-        content["reasoning_content"] = "".join(answer.thinking)
-    if answer.tool_calls:
+    if reply.thinking:
+        content["reasoning_content"] = "".join(reply.thinking)
+    if reply.tool_calls:
         content["tool_calls"] = [
             {
                 "id": call_id(call),
                 "type": "function",
                 "function": {"name": call.name, "arguments": call.arguments},
             }
-            for call in answer.tool_calls
+            for call in reply.tool_calls
         ]
     return content
 
 
-def notes(answer: Answer) -> list[dict[str, Any]]:
-    return [note(citation, answer.text) for citation in answer.citations]
+def url_annotations(reply: PreparedReply) -> list[dict[str, Any]]:
+    return [
+        {"type": "url_citation", "url_citation": url_citation(citation, reply.text)}
+        for citation in reply.citations
+    ]
 
 
-def note(citation: Citation, text: str) -> dict[str, Any]:
+def url_citation(citation: Citation, text: str) -> dict[str, Any]:
     start = max(text.find(citation.text), 0)
-    place = {"start_index": start, "end_index": start + len(citation.text)}
-    page = {"title": citation.title, "url": citation.url or ""}
-    return {"type": "url_citation", "url_citation": {**place, **page}}
+    return {
+        "start_index": start,
+        "end_index": start + len(citation.text),
+        "title": citation.title,
+        "url": citation.url or "",
+    }
 
 
 def usage(counted: Usage) -> dict[str, Any]:
@@ -211,25 +220,25 @@ def usage(counted: Usage) -> dict[str, Any]:
     }
 
 
-def logprobs(body: Body, pieces: Sequence[str]) -> dict[str, Any] | None:
-    """Every token as likely as the next: the fields are what a client reads."""
-    if not body.get("logprobs"):
+def logprobs(request_body: RequestBody, pieces: Sequence[str]) -> dict[str, Any] | None:
+    """Log probabilities in OpenAI's shape; every token is given the same one."""
+    if not request_body.get("logprobs"):
         return None
-    top = range(body.get("top_logprobs") or 0)
+    top = range(request_body.get("top_logprobs") or 0)
 
-    def likely(piece: str) -> dict[str, Any]:
+    def scored(piece: str) -> dict[str, Any]:
         return {"token": piece, "logprob": -0.1, "bytes": list(piece.encode())}
 
     return {
         "content": [
-            {**likely(piece), "top_logprobs": [likely(piece) for _ in top][:1]} for piece in pieces
+            {**scored(piece), "top_logprobs": [scored(piece) for _ in top][:1]} for piece in pieces
         ],
         "refusal": None,
     }
 
 
-def interleaved(candidates: list[Iterator[Frame]]) -> Iterator[Frame]:
-    """Candidates as OpenAI sends them: by turns."""
+def interleaved(candidates: list[Iterator[WireFrame]]) -> Iterator[WireFrame]:
+    """The candidates' frames in turns, as OpenAI sends them."""
     if len(candidates) == 1:
         return candidates[0]
     rounds = zip_longest(*candidates)

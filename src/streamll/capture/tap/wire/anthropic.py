@@ -1,8 +1,8 @@
-"""Anthropic Messages: events in, the message out.
+"""Anthropic Messages (API version 2023-06-01): events in, the message out.
 
 ``message_start`` carries the message without its content, each content block comes as a start,
-deltas and a stop, ``message_delta`` brings the stop reason and the final usage. A delta kind
-nobody here knows adds its strings to the block's field of the same name.
+deltas and a stop, ``message_delta`` brings the stop reason and the final usage. The strings of an
+unknown kind of delta are added to the block's field of the same name.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from streamll.capture.deltas import Delta, Deltas, ThinkingDelta, ToolCallFragment
 from streamll.capture.tap.wire.base import (
     CutShort,
     ErrorFrame,
-    Hearer,
-    citation_from,
+    citation_in,
     decode_object,
     string,
 )
@@ -28,27 +28,25 @@ _CITING = ("citations_delta", "citation_delta")
 class AnthropicAssembler:
     """One reply."""
 
-    def __init__(self, listener: Hearer) -> None:
+    def __init__(self) -> None:
         self.complete = False
-        self._listener = listener
         self._message: dict[str, Any] | None = None
         self._blocks: dict[int, _Block] = {}
         self._calls = 0
-        self._template = Template()  # of the deltas that come at the moment
-        self._say: Callable[[str], None]  # what is done with the text of one
+        self._template = Template()  # of the current block's deltas
+        self._add: Callable[[str], Deltas]  # adds the text of such a delta to the block
 
-    def frame(self, data: bytes) -> None:
+    def frame(self, data: bytes) -> Deltas:
         if text := self._template.text_in(data):
-            self._say(text)
-            return
+            return self._add(text)
         self._template.forget()
         event = decode_object(data)
         kind = event.get("type")
         if kind == "content_block_delta":
-            self._read_delta(event, data)
-        elif kind == "content_block_start":
-            self._open_block(event)
-        elif kind == "message_start":
+            return self._read_delta(event, data)
+        if kind == "content_block_start":
+            return self._open_block(event)
+        if kind == "message_start":
             message = event.get("message")
             self._message = dict(message) if type(message) is dict else {}
         elif kind == "message_delta":
@@ -58,6 +56,7 @@ class AnthropicAssembler:
         elif kind == "error":
             error = event.get("error")
             raise ErrorFrame(error if type(error) is dict else event, data)
+        return ()
 
     def body(self) -> dict[str, Any]:
         message = self._message
@@ -73,48 +72,51 @@ class AnthropicAssembler:
                 message.update(value)
             elif key == "usage" and type(value) is dict:
                 known = message.get("usage")
-                news = {name: count for name, count in value.items() if count is not None}
-                message["usage"] = {**known, **news} if type(known) is dict else value
+                counts = {name: count for name, count in value.items() if count is not None}
+                message["usage"] = {**known, **counts} if type(known) is dict else value
             elif key not in ("type", "delta", "usage"):
                 message[key] = value
 
-    def _open_block(self, event: dict[str, Any]) -> None:
+    def _open_block(self, event: dict[str, Any]) -> Deltas:
         payload = event.get("content_block")
         if type(payload) is not dict:
-            return
+            return ()
+        deltas: list[Delta] = []
         block = self._blocks[_index(event)] = _Block(payload)
         if payload.get("type") == "tool_use":
             block.call = self._calls
             self._calls += 1
             given = payload.get("input")
             arguments = json.dumps(given) if given else ""
-            self._listener.tool_call(block.call, payload.get("id"), payload.get("name"), arguments)
+            identity, name = payload.get("id"), payload.get("name")
+            deltas.append(ToolCallFragment(block.call, identity, name, arguments))
         if text := string(payload.get("text")):
-            self._listener.text(text)
+            deltas.append(text)
         if thought := string(payload.get("thinking")):
-            self._listener.thinking(thought)
+            deltas.append(ThinkingDelta(thought))
         for citation in payload.get("citations") or ():
-            self._show_citation(citation)
+            deltas += citation_in(citation)
+        return deltas
 
-    def _read_delta(self, event: dict[str, Any], data: bytes) -> None:
+    def _read_delta(self, event: dict[str, Any], data: bytes) -> Deltas:
         delta = event.get("delta")
         block = self._blocks.get(_index(event))
         if type(delta) is not dict or block is None:
-            return
+            return ()
+        deltas: list[Delta] = []
         kind = delta.get("type")
         for key, value in delta.items():
             if key == "type":
                 continue
             if kind in _CITING:
                 block.cite(value)
-                self._show_citation(value)
+                deltas += citation_in(value)
             elif type(value) is str:
-                block.add(key, value)
-                if value:
-                    self._show(kind, value, block)
+                deltas += block.add(kind, key, value)
             else:
                 block.fields[key] = value
         self._remember(delta, block, data)
+        return deltas
 
     def _remember(self, delta: dict[str, Any], block: _Block, data: bytes) -> None:
         """Keep the shape of a delta that only adds a string to its block."""
@@ -124,35 +126,29 @@ class AnthropicAssembler:
             (key,) = added
             if type(text := delta[key]) is str and text:
                 self._template.learn(data, ("delta", key), text)
-                self._say = functools.partial(self._add, block, kind, key)
-
-    def _add(self, block: _Block, kind: Any, key: str, value: str) -> None:
-        block.add(key, value)
-        self._show(kind, value, block)
-
-    def _show(self, kind: Any, value: str, block: _Block) -> None:
-        if kind == "text_delta":
-            self._listener.text(value)
-        elif kind == "thinking_delta":
-            self._listener.thinking(value)
-        elif kind == "input_json_delta" and block.call is not None:
-            self._listener.tool_call(block.call, None, None, value)
-
-    def _show_citation(self, payload: Any) -> None:
-        if type(payload) is dict and any(citation := citation_from(payload)):
-            self._listener.citation(*citation)
+                self._add = functools.partial(block.add, kind, key)
 
 
 class _Block:
-    """One content block in the pieces it came in."""
+    """One content block, in pieces."""
 
     def __init__(self, payload: dict[str, Any]) -> None:
         self.fields = dict(payload)
         self.pieces: dict[str, list[str]] = {}
         self.call: int | None = None  # its number among the tool calls
 
-    def add(self, key: str, piece: str) -> None:
+    def add(self, kind: Any, key: str, piece: str) -> Deltas:
+        """Add a string of a delta of ``kind``, and give what it says."""
         self.pieces.setdefault(key, []).append(piece)
+        if not piece:
+            return ()
+        if kind == "text_delta":
+            return (piece,)
+        if kind == "thinking_delta":
+            return (ThinkingDelta(piece),)
+        if kind == "input_json_delta" and self.call is not None:
+            return (ToolCallFragment(self.call, None, None, piece),)
+        return ()
 
     def cite(self, citation: Any) -> None:
         self.fields["citations"] = [*(self.fields.get("citations") or ()), citation]
@@ -175,7 +171,7 @@ def _index(event: dict[str, Any]) -> int:
 
 
 def _loads(arguments: str) -> Any:
-    """A tool's input. One that ``max_tokens`` cut off is no JSON; then it is empty, as sent."""
+    """A tool's input; empty, as the provider sends it, where ``max_tokens`` cut the JSON off."""
     try:
         return json.loads(arguments)
     except ValueError:

@@ -1,8 +1,8 @@
 """What the assemblers share: their contract, what can go wrong with a stream, JSON.
 
-An assembler reads one reply's frames in order. Every piece of text goes to the listener the
-moment its frame is read; at the end ``body`` is the JSON object that the same request would
-have got without streaming, as far as the wire carries it.
+An assembler reads one reply's frames in order: each frame gives the deltas it says, and at the end
+``body`` is the JSON object that the same request would have got without streaming, as far as the
+wire carries it.
 """
 
 from __future__ import annotations
@@ -13,27 +13,29 @@ from typing import Any, Protocol
 
 import msgspec
 
+from streamll.capture.deltas import CitationDelta, Deltas
+
 
 class WireFault(Exception):
     """A stream that cannot become a response."""
 
 
 class CutShort(WireFault):
-    """It ended before the reply did."""
+    """The stream ended before the reply did."""
 
 
 class MalformedFrame(WireFault):
-    """A frame that is not a JSON object. ``data`` is what it is."""
+    """A frame that is not a JSON object. ``data`` is the frame."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__("a frame of the stream is not a JSON object")
         self.data = data
 
 
-class Confused(WireFault):
-    """A frame that no assembler here was written for; its reader stumbled over it.
+class UnknownShape(WireFault):
+    """A frame on which its assembler failed: of a shape that nobody expected.
 
-    Not the program's business: whoever sees this asks again without streaming.
+    Never the program's error: the tap asks again without streaming.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -60,26 +62,14 @@ class ErrorFrame(WireFault):
         self.body = body
 
 
-class Hearer(Protocol):
-    """The part of a listener that an assembler speaks to."""
-
-    def text(self, text: str) -> None: ...
-
-    def thinking(self, text: str) -> None: ...
-
-    def refusal(self, text: str) -> None: ...
-
-    def tool_call(self, index: int, id: str | None, name: str | None, arguments: str) -> None: ...  # noqa: A002
-
-    def citation(self, text: str | None, title: str | None, url: str | None) -> None: ...
-
-
 class Assembler(Protocol):
-    complete: bool
-    """The provider has said that the reply is over."""
+    """One reply of one wire."""
 
-    def frame(self, data: bytes) -> None:
-        """Read one frame. Raises a ``WireFault``."""
+    complete: bool
+    """The provider has announced the end of the reply."""
+
+    def frame(self, data: bytes) -> Deltas:
+        """What one frame says. Raises a ``WireFault``."""
 
     def body(self) -> dict[str, Any]:
         """The reply as one JSON object. Raises ``CutShort`` when there is none yet."""
@@ -91,8 +81,8 @@ _decode = msgspec.json.Decoder().decode
 def decode_object(data: bytes) -> dict[str, Any]:
     """One frame's JSON object.
 
-    msgspec refuses what ``json`` reads (lone halves of surrogate pairs, NaN), and a body that
-    is not streamed is read by ``json``: what msgspec refuses gets a second reading.
+    msgspec rejects some of what ``json`` accepts (lone surrogates, NaN). A body that is not
+    streamed is read by ``json``, so what msgspec rejects is tried again with that.
     """
     try:
         value = _decode(data)
@@ -111,20 +101,23 @@ def string(value: Any) -> str:
     return value if type(value) is str else ""
 
 
-def citation_from(payload: dict[str, Any]) -> tuple[str | None, str | None, str | None]:
-    """Text, title and URL of a provider's citation, under the names they use for them."""
+def citation_in(payload: Any) -> Deltas:
+    """A provider's citation, under whichever names it uses; nothing where none of them is there."""
+    if type(payload) is not dict:
+        return ()
 
     def first(*names: str) -> str | None:
         return next((str(value) for name in names if (value := payload.get(name))), None)
 
-    return (
-        first("cited_text", "text", "quote", "supported_text"),
-        first("title", "document_title", "source_title", "filename"),
-        first("url", "uri"),
+    citation = CitationDelta(
+        text=first("cited_text", "text", "quote", "supported_text"),
+        title=first("title", "document_title", "source_title", "filename"),
+        url=first("url", "uri"),
     )
+    return (citation,) if any(citation) else ()
 
 
-LEAST_ERROR = 400  # the lowest HTTP status that is an error
+HTTP_ERROR = 400  # the lowest HTTP status that is an error
 _STATUSES = (  # the first word found in an error's code, type or status decides
     ("rate_limit", 429),
     ("too_many_requests", 429),
@@ -148,10 +141,10 @@ _STATUSES = (  # the first word found in an error's code, type or status decides
 
 
 def _status_of(error: dict[str, Any]) -> int:
-    """The HTTP status of an error; one of no kind known here is the provider's own, 500."""
+    """The HTTP status of an error; 500 (the provider's fault) for an unknown kind."""
     names = [str(error[key]) for key in ("code", "status", "type") if error.get(key)]
     for name in names:
-        if name.isdigit() and LEAST_ERROR <= int(name) < 600:  # noqa: PLR2004
+        if name.isdigit() and HTTP_ERROR <= int(name) < 600:  # noqa: PLR2004
             return int(name)
-    said = " ".join(names).lower()
-    return next((status for word, status in _STATUSES if word in said), 500)
+    words = " ".join(names).lower()
+    return next((status for word, status in _STATUSES if word in words), 500)

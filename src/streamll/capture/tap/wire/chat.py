@@ -1,60 +1,64 @@
 """OpenAI Chat Completions, and everything that speaks it: chunks in, a chat completion out.
 
-A key that a chunk carries appears in the body, also when it is always null: a server that names
-``refusal`` in its chunks names it in its replies. Of the fields nobody here knows, the reply's
-own keep their first value, the message's their last, lists grow.
+Follows OpenAI's API reference of Chat Completions (``chat.completion.chunk``), with the extensions
+of other servers: ``reasoning_content`` and ``reasoning``, content as a list of blocks.
 
-Two things the chunks do not say are known: empty content beside tool calls or a refusal is null,
-and servers that speak of refusals (OpenAI's, Azure's) list a message's annotations, also none.
+A key that a chunk carries appears in the body even if it is always null: a server that names
+``refusal`` in its chunks names it in its replies. Of unknown fields the reply's own keep their
+first value, the message's their last, and lists grow.
+
+Two things are known without being in the chunks: empty content beside tool calls or a refusal is
+null, and servers that send refusals (OpenAI, Azure) list a message's annotations, even if empty.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from streamll.capture.deltas import Delta, Deltas, RefusalDelta, ThinkingDelta, ToolCallFragment
 from streamll.capture.tap.wire.base import (
     CutShort,
     ErrorFrame,
-    Hearer,
-    citation_from,
+    citation_in,
     decode_object,
     string,
 )
 from streamll.capture.tap.wire.template import Template
 
-_PIECEWISE = frozenset({"content", "refusal", "reasoning_content", "reasoning"})
+_TEXTS: dict[str, type[Any]] = {
+    "content": str,
+    "reasoning_content": ThinkingDelta,
+    "reasoning": ThinkingDelta,
+}
+"""What a delta's string keys are when nothing else in a chunk is new."""
+_PIECEWISE = frozenset({*_TEXTS, "refusal"})
 
 
 class ChatAssembler:
     """One reply. Choices beyond the first are rebuilt but not shown: a call has one candidate."""
 
-    def __init__(self, listener: Hearer) -> None:
+    def __init__(self) -> None:
         self.complete = False
-        self._listener = listener
-        self._speak = {
-            "content": listener.text,
-            "reasoning_content": listener.thinking,
-            "reasoning": listener.thinking,
-        }
         self._top: dict[str, Any] = {}
         self._first = _Choice(0)
         self._choices = {0: self._first}
         self._began = False
-        self._known: dict[str, Any] | None = None  # a chunk read before, without its text
-        self._known_key = ""  # where that had its text
+        self._known: dict[str, Any] | None = None  # the last ordinary chunk, without its text
+        self._known_key = "content"  # the delta's key that held the text
         self._template = Template()  # of frames that are the known chunk
 
-    def frame(self, data: bytes) -> None:
+    def frame(self, data: bytes) -> Deltas:
         if text := self._template.text_in(data):
-            self._say(self._known_key, text)
-            return
+            key = self._known_key
+            self._first.pieces[key].append(text)
+            return (text if key == "content" else ThinkingDelta(text),)
         if data.strip() == b"[DONE]":
             self.complete = True
-            return
+            return ()
         chunk = decode_object(data)
-        chunk.pop("obfuscation", None)  # OpenAI's padding, another one in every chunk
-        if not self._only_text_is_new(chunk, data):
-            self._read(chunk, data)
+        chunk.pop("obfuscation", None)  # OpenAI's padding, which differs in every chunk
+        return self._only_text(chunk, data) or self._read(chunk, data)
 
     def body(self) -> dict[str, Any]:
         if not self.complete and not self._first.fields.get("finish_reason"):
@@ -62,54 +66,50 @@ class ChatAssembler:
         choices = [self._choices[index].body() for index in sorted(self._choices)]
         return {**self._top, "choices": choices if self._began else []}
 
-    def _say(self, key: str, text: str) -> None:
-        self._first.pieces[key].append(text)
-        self._speak[key](text)
+    def _only_text(self, chunk: dict[str, Any], data: bytes) -> Deltas:
+        """The text of a chunk in which nothing else is new, as in nearly all chunks of a reply.
 
-    def _only_text_is_new(self, chunk: dict[str, Any], data: bytes) -> bool:
-        """Nearly all chunks of a reply are equal but for their text; that is all to be done then.
-
-        Reading the rest of such a chunk again would change nothing (``_remember``).
+        Reading the rest of such a chunk again would change nothing (see ``_remember``).
         """
         try:
             delta = chunk["choices"][0]["delta"]
             key, text = delta.popitem()
         except (KeyError, IndexError, TypeError, AttributeError):
-            return False
-        if chunk == self._known and text and type(text) is str and key in self._speak:
+            return ()
+        if chunk == self._known and text and type(text) is str and key in _TEXTS:
             if key != self._known_key:
                 self._known_key = key
                 self._template.forget()
             self._template.learn(data, ("choices", 0, "delta", key), text)
-            self._say(key, text)
-            return True
+            self._first.pieces[key].append(text)
+            return (_TEXTS[key](text),)
         delta[key] = text
-        return False
+        return ()
 
     def _remember(self, chunk: dict[str, Any], choice: dict[str, Any]) -> None:
-        """Keep a chunk that says who speaks and what, and nothing that adds up."""
+        """Keep a chunk that has one text and nothing that adds up, as what is already known."""
         delta = choice.get("delta")
         self._known = None
         self._template.forget()
         if type(delta) is not dict or not delta or choice.get("index", 0) != 0:
             return
-        spoken = next(reversed(delta))
-        besides = [value for key, value in delta.items() if key not in (spoken, "role")]
-        about = [value for key, value in choice.items() if key not in ("delta", "index")]
-        plain = type(delta[spoken]) is str and not self._first.blocks
-        if plain and spoken in self._speak and not any(besides) and not any(about):
-            del delta[spoken]
+        last = next(reversed(delta))
+        other_values = [value for key, value in delta.items() if key not in (last, "role")]
+        other_facts = [value for key, value in choice.items() if key not in ("delta", "index")]
+        is_text = last in _TEXTS and type(delta[last]) is str and not self._first.blocks
+        if is_text and not any(other_values) and not any(other_facts):
+            del delta[last]
             self._known = chunk
 
-    def _read(self, chunk: dict[str, Any], data: bytes) -> None:
+    def _read(self, chunk: dict[str, Any], data: bytes) -> Deltas:
         if type(error := chunk.get("error")) is dict:
             raise ErrorFrame(error, data)
         self._read_top(chunk)
         choices = [choice for choice in chunk.get("choices") or () if type(choice) is dict]
-        for choice in choices:
-            self._read_choice(choice)
+        deltas = [delta for choice in choices for delta in self._read_choice(choice)]
         if len(choices) == 1 and not chunk.get("usage"):
             self._remember(chunk, choices[0])
+        return deltas
 
     def _read_top(self, chunk: dict[str, Any]) -> None:
         top = self._top
@@ -122,38 +122,42 @@ class ChatAssembler:
             elif key != "choices" and not top.get(key):
                 top[key] = value
 
-    def _read_choice(self, payload: dict[str, Any]) -> None:
+    def _read_choice(self, payload: dict[str, Any]) -> Deltas:
         self._began = True
         index = payload.get("index")
         index = index if type(index) is int else 0
         choice = self._choices.get(index)
         if choice is None:
             choice = self._choices[index] = _Choice(index)
-        choice.read(payload, self._listener if choice is self._first else None)
+        return choice.read(payload)
 
 
 class _Choice:
-    """One choice: its message in pieces, and what is said about it."""
+    """One choice: its message in pieces, and its other fields."""
 
     def __init__(self, index: int) -> None:
+        self._shown = index == 0
         self.fields: dict[str, Any] = {"index": index, "finish_reason": None}
         self.message: dict[str, Any] = {"role": "assistant"}
         self.pieces: dict[str, list[str]] = {name: [] for name in _PIECEWISE}
         self.blocks: list[Any] = []  # content given as a list
         self.calls: list[dict[str, Any]] = []
-        self._call_at: dict[int, int] = {}  # the wire's index → place in calls
+        self._call_at: dict[int, int] = {}  # the wire's index → position in calls
 
-    def read(self, payload: dict[str, Any], listener: Hearer | None) -> None:
+    def read(self, payload: dict[str, Any]) -> list[Delta]:
+        deltas: list[Delta] = []
         for key, value in payload.items():
             if key == "delta":
                 if type(value) is dict:
-                    if listener is not None:
-                        _speak(value, listener)
-                    self._read_delta(value, listener)
+                    if self._shown:
+                        deltas += _spoken(value)
+                    fragments = self._read_delta(value)
+                    deltas += fragments if self._shown else ()
             elif key == "logprobs":
                 self._read_logprobs(value)
             elif key != "index":
                 _merge(self.fields, key, value)
+        return deltas
 
     def body(self) -> dict[str, Any]:
         message = dict(self.message)
@@ -171,16 +175,19 @@ class _Choice:
             message.setdefault("annotations", [])
         return {**self.fields, "message": message}
 
-    def _read_delta(self, delta: dict[str, Any], listener: Hearer | None) -> None:
+    def _read_delta(self, delta: dict[str, Any]) -> list[Delta]:
+        """Add the delta to the message; gives its tool call fragments, which have to be placed."""
+        fragments: list[Delta] = []
         for key, value in delta.items():
             if key in _PIECEWISE:
                 self._read_piece(key, value)
             elif key == "tool_calls" and value:
                 for fragment in value:
                     if type(fragment) is dict:
-                        self._read_call(fragment, listener)
+                        fragments += self._read_call(fragment)
             else:
                 _merge(self.message, key, value)
+        return fragments
 
     def _read_piece(self, key: str, value: Any) -> None:
         if type(value) is str:
@@ -189,27 +196,20 @@ class _Choice:
             else:
                 self.pieces[key].append(value)
         elif type(value) is list:
-            if not self.blocks and (said := "".join(self.pieces[key])):
-                self.blocks.append({"type": "text", "text": said})
+            if not self.blocks and (before := "".join(self.pieces[key])):
+                self.blocks.append({"type": "text", "text": before})
             for block in value:
                 _append_block(self.blocks, block)
         else:
             self.message.setdefault(key, value)
 
-    def _read_call(self, fragment: dict[str, Any], listener: Hearer | None) -> None:
+    def _read_call(self, fragment: dict[str, Any]) -> Deltas:
         function = fragment.get("function")
         function = function if type(function) is dict else {}
         identity, name = string(fragment.get("id")), string(function.get("name"))
         arguments = string(function.get("arguments"))
-        index = fragment.get("index")
-        index = index if type(index) is int else 0
-        place = self._call_at.get(index)
-        if place is not None and identity and name and self.calls[place].get("id") != identity:
-            place = None  # some servers give every call of a reply the same index
-        if place is None:
-            place = self._call_at[index] = len(self.calls)
-            self.calls.append({"type": "function", "function": {"name": "", "arguments": []}})
-        call = self.calls[place]
+        position = self._position(fragment.get("index"), identity, name)
+        call = self.calls[position]
         for key, value in fragment.items():
             if key not in ("index", "function") and value is not None and value != "":
                 call[key] = value
@@ -218,8 +218,21 @@ class _Choice:
                 call["function"][key].append(arguments)
             elif value is not None and value != "":
                 call["function"][key] = value
-        if listener is not None and (name or identity or arguments):
-            listener.tool_call(place, identity or None, name or None, arguments)
+        if name or identity or arguments:
+            return (ToolCallFragment(position, identity or None, name or None, arguments),)
+        return ()
+
+    def _position(self, index: Any, identity: str, name: str) -> int:
+        """Which of ``calls`` a fragment belongs to; a new one where it begins a call."""
+        index = index if type(index) is int else 0
+        position = self._call_at.get(index)
+        begins_call = bool(identity and name)
+        if position is not None and begins_call and self.calls[position].get("id") != identity:
+            position = None  # some servers give every call of a reply the same index
+        if position is None:
+            position = self._call_at[index] = len(self.calls)
+            self.calls.append({"type": "function", "function": {"name": "", "arguments": []}})
+        return position
 
     def _read_logprobs(self, value: Any) -> None:
         known = self.fields.setdefault("logprobs", None)
@@ -230,35 +243,33 @@ class _Choice:
                 _merge(known, key, tokens)
 
 
-def _speak(delta: dict[str, Any], listener: Hearer) -> None:
-    """In the order of the reply: thinking, text, refusal, citations."""
+def _spoken(delta: dict[str, Any]) -> Iterator[Delta]:
+    """All but tool calls, in the order of the reply: thinking, text, refusal, citations."""
     if thought := string(delta.get("reasoning_content")) or string(delta.get("reasoning")):
-        listener.thinking(thought)
+        yield ThinkingDelta(thought)
     content = delta.get("content")
     if type(content) is str:
         if content:
-            listener.text(content)
+            yield content
     elif type(content) is list:
         for block in content:
-            _speak_block(block, listener)
+            yield from _spoken_in_block(block)
     if refusal := string(delta.get("refusal")):
-        listener.refusal(refusal)
+        yield RefusalDelta(refusal)
     for annotation in delta.get("annotations") or ():
         if type(annotation) is dict:
-            payload = annotation.get("url_citation", annotation)
-            if type(payload) is dict and any(citation := citation_from(payload)):
-                listener.citation(*citation)
+            yield from citation_in(annotation.get("url_citation", annotation))
 
 
-def _speak_block(block: Any, listener: Hearer) -> None:
+def _spoken_in_block(block: Any) -> Iterator[Delta]:
     if type(block) is not dict:
         return
     if block.get("type") == "text" and (text := string(block.get("text"))):
-        listener.text(text)
+        yield text
     elif block.get("type") == "thinking":
         for part in block.get("thinking") or ():
             if type(part) is dict and (thought := string(part.get("text"))):
-                listener.thinking(thought)
+                yield ThinkingDelta(thought)
 
 
 def _append_block(blocks: list[Any], block: Any) -> None:

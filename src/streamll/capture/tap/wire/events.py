@@ -1,8 +1,8 @@
-"""lm15's stream events, heard while they pass, and the ``Response`` they add up to.
+"""lm15's stream events: deltas while they pass, and in the end the ``Response`` they add up to.
 
 For engines that offer events and no wire: users' own, providers that complete by streaming, and
 every engine while DSPy itself streams. Tool arguments are joined before lm15's accumulator gets
-them: it parses what it has so far with every fragment.
+them, since it parses all it has so far with every fragment.
 """
 
 from __future__ import annotations
@@ -16,65 +16,67 @@ from dspy.clients.engines.stream_guard import achecked_stream, checked_stream
 from dspy.lm15 import UnsupportedFeatureError
 from dspy.utils.exceptions import LMUnsupportedFeatureError
 
-from streamll.capture.tap.wire.base import Hearer
+from streamll.capture.deltas import CitationDelta, Deltas, ThinkingDelta, ToolCallFragment
 
 __all__ = [
-    "CANNOT_STREAM", "Hearing", "achecked_stream", "aclosing_stream", "checked_stream",
+    "CANNOT_STREAM", "EventAssembler", "achecked_stream", "aclosing_stream", "checked_stream",
     "closing_stream",
 ]  # fmt: skip
 
 CANNOT_STREAM = (NotImplementedError, UnsupportedFeatureError, LMUnsupportedFeatureError)
-"""How an engine says that it has no stream for a request."""
+"""What an engine raises that has no stream for a request."""
 
 
-class Hearing:
-    """One reply in events."""
+class EventAssembler:
+    """One reply in events: ``feed`` each, then ask for the ``response``."""
 
-    def __init__(self, listener: Hearer, request: Any) -> None:
+    fault = None  # an event that does not fit raises, here or in ``response``
+
+    def __init__(self, request: Any) -> None:
         self.begun = False
         self.ended = False
-        self._listener = listener
         self._accumulator = StreamAccumulator(request)
         self._calls: dict[int, list[Any]] = {}  # part index → the events of a tool call
-        self._places: dict[int, int] = {}  # part index → the tool call's number
+        self._numbers: dict[int, int] = {}  # part index → the tool call's number
 
-    def hear(self, event: Any) -> None:
+    def feed(self, event: Any) -> Deltas:
         self.begun = True
+        deltas: Deltas = ()
         if event.type == "delta" and event.delta is not None:
             delta = event.delta
-            self._show(delta)
+            deltas = self._spoken(delta)
             if delta.type == "tool_call":
                 self._calls.setdefault(delta.part_index, []).append(event)
-                return
+                return deltas
         elif event.type == "end":
             self.ended = True
         self._accumulator.push(event)
+        return deltas
 
     def response(self) -> Any:
-        """Raises lm15's StreamAssemblyError where the events do not add up."""
+        """Raises lm15's ``StreamAssemblyError`` where the events do not add up."""
         for events in self._calls.values():
             self._accumulator.push(_joined(events))
         self._calls.clear()
         response = self._accumulator.response()
         return _repaired(response)
 
-    def _show(self, delta: Any) -> None:
+    def _spoken(self, delta: Any) -> Deltas:
         kind = delta.type
         if kind == "text":
-            if delta.text:
-                self._listener.text(delta.text)
-        elif kind == "thinking":
-            if delta.text:
-                self._listener.thinking(delta.text)
-        elif kind == "tool_call":
-            place = self._places.setdefault(delta.part_index, len(self._places))
-            self._listener.tool_call(place, delta.id, delta.name, delta.input or "")
-        elif kind == "citation":
-            self._listener.citation(delta.text, delta.title, delta.url)
+            return (delta.text,) if delta.text else ()
+        if kind == "thinking":
+            return (ThinkingDelta(delta.text),) if delta.text else ()
+        if kind == "tool_call":
+            number = self._numbers.setdefault(delta.part_index, len(self._numbers))
+            return (ToolCallFragment(number, delta.id, delta.name, delta.input or ""),)
+        if kind == "citation":
+            return (CitationDelta(delta.text, delta.title, delta.url),)
+        return ()
 
 
 def _joined(events: list[Any]) -> Any:
-    """One event for all fragments of a tool call; the last id and name count, as in lm15."""
+    """One event for all fragments of a tool call; as in lm15, the last id and name count."""
     deltas = [event.delta for event in events]
     named = [delta.name for delta in deltas if delta.name is not None]
     known = [delta.id for delta in deltas if delta.id is not None]
@@ -88,9 +90,9 @@ def _joined(events: list[Any]) -> Any:
 
 
 def _repaired(response: Any) -> Any:
-    """Over an OpenAI-compatible wire the events name neither id nor served model.
+    """The response with its id and served model, which events of OpenAI's wire do not carry.
 
-    But the end event carries the wire's last frame, which does.
+    The end event carries the wire's last frame, which names both.
     """
     frame = response.provider_data
     if not isinstance(frame, dict) or frame.get("object") != "chat.completion.chunk":

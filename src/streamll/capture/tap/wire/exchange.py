@@ -1,13 +1,13 @@
-"""What lm15 makes of a wire: its request builder before, its response parser after.
+"""lm15 around a wire: its request builder before, its response parser after.
 
-lm15 builds the request and makes the ``Response``; in between a stream is asked for, shown, and
+lm15 builds the request and makes the ``Response``; in between a stream is asked for, read, and
 rebuilt into the body of a reply that was not streamed. So whatever lm15 reads in a body (ids,
 served model, usage, refusals, errors) is the same with and without streaming.
 
-This is the one module that knows lm15's private parts. It does no I/O.
+Of this folder only this module and ``events`` know lm15's private parts. It does no I/O.
 """
 
-# ruff: noqa: SLF001 - private parts of lm15 are what this is about
+# ruff: noqa: SLF001 - the private parts of lm15 are what this module is for
 
 from __future__ import annotations
 
@@ -30,13 +30,12 @@ from dspy.clients.engines.lm15_engine import AsyncLM15Engine, LM15Engine
 
 from streamll.capture.tap.wire.anthropic import AnthropicAssembler
 from streamll.capture.tap.wire.base import (
-    LEAST_ERROR,
+    HTTP_ERROR,
     Assembler,
-    Confused,
     CutShort,
     ErrorFrame,
-    Hearer,
     MalformedFrame,
+    UnknownShape,
     WireFault,
 )
 from streamll.capture.tap.wire.chat import ChatAssembler
@@ -50,7 +49,7 @@ __all__ = [
     "assembler_for",
     "can_stream",
     "engine_is_lm15",
-    "lost",
+    "transport_error",
 ]
 
 _ASSEMBLERS: tuple[tuple[type, type[Any]], ...] = (
@@ -59,8 +58,8 @@ _ASSEMBLERS: tuple[tuple[type, type[Any]], ...] = (
     (AnthropicLM, AnthropicAssembler),
     (GeminiLM, GeminiAssembler),
 )
-# The ways of completing that send one request and parse its body. A provider class with a way
-# of its own (Codex materialises a stream of events) is not for us to imitate.
+# The implementations that send one request and parse its body. A provider class that completes
+# otherwise (Codex collects a stream of events) is left alone.
 _ORDINARY_COMPLETIONS = frozenset(
     {
         BaseProviderLM.complete,
@@ -73,17 +72,17 @@ _ORDINARY_COMPLETIONS = frozenset(
 
 
 def engine_is_lm15(engine: Any) -> bool:
-    """One of lm15's engines, completing as lm15 completes."""
+    """Whether this is one of lm15's engines, with lm15's own ``complete``."""
     completes = getattr(type(engine), "complete", None)
     ordinary = completes is LM15Engine.complete or completes is AsyncLM15Engine.complete
     return ordinary and "complete" not in vars(engine)
 
 
 def can_stream(provider: Any, request: Any) -> bool:
-    """Whether a stream of this provider can say what its reply says.
+    """Whether a stream of this provider carries everything that its plain reply does.
 
-    It cannot where lm15 itself cuts the reply (a stop sequence that the wire cannot carry), and
-    where a declared server's streams come without usage.
+    It does not where lm15 itself cuts the reply (a stop sequence that the wire cannot carry), and
+    where a server is declared to stream without usage.
     """
     if not provider.supports.stream:
         return False
@@ -96,28 +95,25 @@ def can_stream(provider: Any, request: Any) -> bool:
     return not (request.config.stop and _client_side_stop(provider.plan(request)))
 
 
-def lost(error: Exception) -> Any:
-    """What lm15 calls an error of its transport."""
+def transport_error(error: Exception) -> Any:
+    """The public form of an error of lm15's transport."""
     return lm15.TransportError(str(error))
 
 
-def assembler_for(provider: Any, listener: Hearer) -> Assembler | None:
-    """The assembler of a bound provider's wire; None for a wire or a completion unknown here."""
+def assembler_for(provider: Any) -> Assembler | None:
+    """A new assembler for a provider's wire; None for an unknown wire or way of completing."""
     inner = getattr(provider, "_inner", provider)  # an async provider maps through a sync one
     if type(provider).complete not in _ORDINARY_COMPLETIONS or getattr(inner, "_codex", False):
         return None
     for dialect, assembler in _ASSEMBLERS:
         if isinstance(inner, dialect):
-            made: Assembler = assembler(listener)
-            return made
+            new: Assembler = assembler()
+            return new
     return None
 
 
 class Exchange:
-    """``opened`` with the reply's head, ``feed`` its body, then ask for the ``response``.
-
-    Raises what lm15 raises: a provider's error, a transport error where the reply was cut.
-    """
+    """One request over lm15: ``opened`` with the reply's head, feed ``reply``, ask for ``response``."""
 
     def __init__(self, provider: Any, request: Any, adaptations: Any, assembler: Assembler) -> None:
         self.reply = WireReply(assembler)
@@ -132,24 +128,20 @@ class Exchange:
         self._head = head
         self.reply.opened(head.status)
 
-    def feed(self, chunk: bytes) -> None:
-        try:
-            self.reply.feed(chunk)
-        except Confused:
-            raise
-        except WireFault as fault:
-            raise self._error(fault) from None
-
     def response(self) -> Any:
-        """The ``Response`` that the provider's ``complete`` would have returned."""
+        """The ``Response`` that the provider's ``complete`` would have returned.
+
+        Raises what lm15 raises (a provider's error, a transport error where the reply was cut), or
+        ``UnknownShape``.
+        """
         try:
             body = self.reply.body()
-        except Confused:
+        except UnknownShape:
             raise
         except WireFault as fault:
             raise self._error(fault) from None
         provider, whole = self._provider, self._whole(body)
-        if whole.status >= LEAST_ERROR:
+        if whole.status >= HTTP_ERROR:
             raise provider._http_error(whole)
         try:
             return provider._finish_response(
@@ -175,11 +167,11 @@ class Exchange:
         )
 
     def _error(self, fault: WireFault) -> Any:
-        """The error that fits in lm15's own tree, which decides whether DSPy tries again.
+        """The fault as lm15 would have raised it; its class decides whether DSPy retries.
 
-        A cut reply is what the transport makes of a body that ends early. An error in the
-        stream is what the provider makes of the same error with an HTTP status of its own. A
-        frame that is no JSON object is what lm15 makes of a body that is none.
+        A cut reply is the transport's error for a body that ends early, an error in the stream the
+        provider's for the same error with an HTTP status, and a frame that is not a JSON object
+        lm15's for such a body.
         """
         if isinstance(fault, CutShort):
             return lm15.TransportError(str(fault))

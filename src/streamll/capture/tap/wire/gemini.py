@@ -1,41 +1,42 @@
-"""Gemini ``streamGenerateContent``: each frame is a part of the reply in the reply's own shape.
+"""Gemini ``streamGenerateContent`` (API v1beta): each frame is a part of the reply, shaped like it.
 
-Texts that follow each other belong together, unless one is thinking and the other is not or a
-signature closes the first. Everything else about the reply holds as it was said last. There is
-no closing mark: a reply is over when a candidate has a finish reason or the prompt is blocked.
+Consecutive texts belong together, unless only one of them is thinking or a signature closes the
+first. Of everything else about the reply the last value counts. There is no closing mark: a reply is
+over when a candidate has a finish reason or the prompt is blocked.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
-from streamll.capture.tap.wire.base import CutShort, ErrorFrame, Hearer, decode_object, string
+from streamll.capture.deltas import Delta, Deltas, ThinkingDelta, ToolCallFragment
+from streamll.capture.tap.wire.base import CutShort, ErrorFrame, decode_object, string
 
 
 class GeminiAssembler:
     """One reply. Candidates beyond the first are rebuilt but not shown."""
 
-    def __init__(self, listener: Hearer) -> None:
+    def __init__(self) -> None:
         self.complete = False
-        self._listener = listener
         self._top: dict[str, Any] = {}
         self._candidates: dict[int, _Candidate] = {}
         self._calls = 0
 
-    def frame(self, data: bytes) -> None:
+    def frame(self, data: bytes) -> Deltas:
         chunk = decode_object(data)
         if type(error := chunk.get("error")) is dict:
             raise ErrorFrame(error, data)
         for key, value in chunk.items():
             if key != "candidates":
                 self._top[key] = value
-        for payload in chunk.get("candidates") or ():
-            if type(payload) is dict:
-                self._read(payload)
+        candidates = [each for each in chunk.get("candidates") or () if type(each) is dict]
+        deltas = [delta for payload in candidates for delta in self._read(payload)]
         feedback = chunk.get("promptFeedback")
         if type(feedback) is dict and feedback.get("blockReason"):
             self.complete = True
+        return deltas
 
     def body(self) -> dict[str, Any]:
         if not self.complete:
@@ -43,7 +44,7 @@ class GeminiAssembler:
         candidates = [self._candidates[index].body() for index in sorted(self._candidates)]
         return {**self._top, "candidates": candidates} if candidates else self._top
 
-    def _read(self, payload: dict[str, Any]) -> None:
+    def _read(self, payload: dict[str, Any]) -> Iterator[Delta]:
         index = payload.get("index")
         index = index if type(index) is int else 0
         candidate = self._candidates.setdefault(index, _Candidate())
@@ -52,24 +53,24 @@ class GeminiAssembler:
         for part in content.get("parts") or ():
             candidate.add(part)
             if index == 0 and type(part) is dict:
-                self._show(part)
-        candidate.note(payload, content)
+                yield from self._spoken(part)
+        candidate.update(payload, content)
         if index == 0 and payload.get("finishReason"):
             self.complete = True
 
-    def _show(self, part: dict[str, Any]) -> None:
+    def _spoken(self, part: dict[str, Any]) -> Deltas:
         if text := string(part.get("text")):
-            if part.get("thought"):
-                self._listener.thinking(text)
-            else:
-                self._listener.text(text)
-        elif type(call := part.get("functionCall")) is dict:
-            arguments = json.dumps(call.get("args") or {})
-            self._listener.tool_call(self._calls, call.get("id"), call.get("name"), arguments)
-            self._calls += 1
+            return (ThinkingDelta(text) if part.get("thought") else text,)
+        if type(call := part.get("functionCall")) is not dict:
+            return ()
+        number, self._calls = self._calls, self._calls + 1
+        arguments = json.dumps(call.get("args") or {})
+        return (ToolCallFragment(number, call.get("id"), call.get("name"), arguments),)
 
 
 class _Candidate:
+    """One candidate: its parts, and its other fields."""
+
     def __init__(self) -> None:
         self._fields: dict[str, Any] = {}
         self._content: dict[str, Any] = {}
@@ -86,7 +87,7 @@ class _Candidate:
         if type(part) is dict and type(part.get("text")) is str:
             self._pieces = [part["text"]]
 
-    def note(self, payload: dict[str, Any], content: dict[str, Any]) -> None:
+    def update(self, payload: dict[str, Any], content: dict[str, Any]) -> None:
         self._content.update((key, value) for key, value in content.items() if key != "parts")
         for key, value in payload.items():
             if key != "content":

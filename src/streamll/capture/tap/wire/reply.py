@@ -1,65 +1,80 @@
 """One HTTP reply to a request for a stream: bytes in, deltas out, one JSON body at the end.
 
-A reply need not be a stream: servers answer with an HTTP error, with JSON although a stream was
-asked for, with a proxy's page. Then it is kept as it is. What the body *is* decides, not its
-content type: who reads a reply that is not streamed does not look at that either.
+The reply need not be a stream: servers answer with an HTTP error, with JSON although a stream was
+asked for, or with a proxy's page. Such a body is kept as it is. What decides is what the body looks
+like, not its content type, which readers of plain replies ignore as well.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
+from streamll.capture.deltas import Delta, Deltas
 from streamll.capture.tap.wire.base import (
-    LEAST_ERROR,
+    HTTP_ERROR,
     Assembler,
-    Confused,
     CutShort,
     MalformedFrame,
+    UnknownShape,
     WireFault,
 )
 from streamll.capture.tap.wire.sse import FrameSplitter
 
 _REFUSING_STATUSES = frozenset({400, 403, 404, 405, 415, 422, 501})
-_FIELDS = (b"data:", b"event:", b":", b"id:", b"retry:")  # what a stream can begin with
-_ENOUGH = max(len(field) for field in _FIELDS)
+_STREAM_STARTS = (b"data:", b"event:", b":", b"id:", b"retry:")
+_LONGEST_START = max(len(start) for start in _STREAM_STARTS)
 _SKIPPED = b"\xef\xbb\xbf\r\n"  # a byte order mark, empty lines
 
 
 class WireReply:
-    """``opened`` with the status, ``feed`` the body, then ask for the ``body``.
+    """Sans-I/O: ``opened`` with the status, ``feed`` each chunk, ``finish``, then ask for the ``body``.
 
-    ``feed`` and ``body`` raise the assembler's ``WireFault``.
+    ``feed`` and ``finish`` never raise: what was read before a fault counts. From then on ``fault`` is
+    set, there is no use in reading on, and ``body`` raises it.
     """
 
-    __slots__ = ("_assembler", "_kept", "_may_stream", "_splitter", "status", "streamed")
+    __slots__ = ("_assembler", "_kept", "_may_stream", "_splitter", "fault", "status", "streamed")
 
     def __init__(self, assembler: Assembler) -> None:
         self.streamed = False
-        """It is a stream, and its text has been shown as it came."""
+        """The body is a stream, whose deltas have been returned as they came."""
         self.status = 0
+        self.fault: WireFault | None = None
         self._assembler = assembler
         self._splitter = FrameSplitter()
         self._may_stream = True
-        self._kept: list[bytes] = []  # all of a plain body; of a stream what came too soon to tell
+        self._kept: list[bytes] = []  # a plain body; a stream's first bytes while undecided
 
     def opened(self, status: int) -> None:
         self.status = status
-        self._may_stream = status < LEAST_ERROR
+        self._may_stream = status < HTTP_ERROR
 
-    def feed(self, chunk: bytes) -> None:
-        if self.streamed:
-            self._read(self._splitter.feed(chunk))
-            return
-        self._kept.append(chunk)
-        if self._may_stream and self._begins_as_stream():
+    def feed(self, chunk: bytes) -> Deltas:
+        """What the frames say that ``chunk`` completes."""
+        if not self.streamed:
+            self._kept.append(chunk)
+            if not (self._may_stream and self._begins_as_stream()):
+                return ()
             self.streamed = True
-            begin = b"".join(self._kept)
+            chunk = b"".join(self._kept)
             self._kept.clear()
-            self.feed(begin)
+        frames = self._splitter.feed(chunk)
+        if len(frames) == 1:
+            try:
+                return self._assembler.frame(frames[0])
+            except Exception as error:  # noqa: BLE001 - a bug here must not end the program
+                self._fail(error)
+                return ()
+        return self._read(frames)
+
+    def finish(self) -> Deltas:
+        """The body has ended: what a last frame without its blank line says."""
+        return () if self.fault is not None else self._read(self._splitter.finish(), ended=True)
 
     @property
     def complete(self) -> bool:
-        """The provider has said that the reply is over: what goes wrong now does no harm."""
+        """The provider has announced the end: what goes wrong from now on does no harm."""
         return self.streamed and self._assembler.complete
 
     @property
@@ -68,33 +83,35 @@ class WireReply:
         return self.status in _REFUSING_STATUSES and b"stream" in b"".join(self._kept).lower()
 
     def body(self) -> bytes:
-        """What the same request would have got without streaming."""
+        """What the same request would have got without streaming. Raises a ``WireFault``."""
         if not self.streamed:
             return b"".join(self._kept)
-        try:
-            self._read(self._splitter.finish())
-        except MalformedFrame as fault:
-            raise CutShort("the stream ended inside a frame") from fault
+        if self.fault is not None:
+            raise self.fault
         try:
             return json.dumps(self._assembler.body()).encode()
         except WireFault:
             raise
         except Exception as error:
-            raise Confused(error) from error
+            raise UnknownShape(error) from error
 
-    def _read(self, frames: list[bytes]) -> None:
-        read = self._assembler.frame
+    def _read(self, frames: Sequence[bytes], *, ended: bool = False) -> Deltas:
+        deltas: list[Delta] = []
         try:
             for data in frames:
-                read(data)
-        except WireFault:
-            raise
-        except Exception as error:
-            raise Confused(error) from error
+                deltas += self._assembler.frame(data)
+        except MalformedFrame as fault:
+            self.fault = CutShort("the stream ended inside a frame") if ended else fault
+        except Exception as error:  # noqa: BLE001
+            self._fail(error)
+        return deltas
+
+    def _fail(self, error: Exception) -> None:
+        self.fault = error if isinstance(error, WireFault) else UnknownShape(error)
 
     def _begins_as_stream(self) -> bool:
-        begin = b"".join(self._kept).lstrip(_SKIPPED)[:_ENOUGH]
-        if begin.startswith(_FIELDS):
+        begin = b"".join(self._kept).lstrip(_SKIPPED)[:_LONGEST_START]
+        if begin.startswith(_STREAM_STARTS):
             return True
-        self._may_stream = len(begin) < _ENOUGH
+        self._may_stream = len(begin) < _LONGEST_START
         return False

@@ -1,7 +1,8 @@
 """OpenAI Responses: events in, the response object out.
 
-The last event carries the whole response, so nothing has to be rebuilt: the events before it
-are only shown. Some servers leave its ``output`` empty; then the finished items make it up.
+Follows OpenAI's API reference of Responses streaming events. The last event carries the whole
+response, so nothing has to be rebuilt: the events before it are only shown. Some servers leave its
+``output`` empty; then it is made of the finished items.
 """
 
 from __future__ import annotations
@@ -11,13 +12,8 @@ from typing import Any
 
 import msgspec
 
-from streamll.capture.tap.wire.base import (
-    CutShort,
-    ErrorFrame,
-    Hearer,
-    citation_from,
-    decode_object,
-)
+from streamll.capture.deltas import Deltas, RefusalDelta, ThinkingDelta, ToolCallFragment
+from streamll.capture.tap.wire.base import CutShort, ErrorFrame, citation_in, decode_object
 
 _FINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _TEXT = "response.output_text.delta"
@@ -29,40 +25,37 @@ _ITEM_DONE = "response.output_item.done"
 _ANNOTATION = "response.output_text.annotation.added"
 
 
-class _Delta(msgspec.Struct, gc=False):
-    """All that counts of an ordinary event."""
+class _DeltaEvent(msgspec.Struct, gc=False):
+    """All that matters of an ordinary event."""
 
     type: str
     delta: str
     output_index: int = 0
 
 
-_decode_delta = msgspec.json.Decoder(_Delta).decode
+_decode_delta = msgspec.json.Decoder(_DeltaEvent).decode
 
 
 class ResponsesAssembler:
     """One reply."""
 
-    def __init__(self, listener: Hearer) -> None:
+    def __init__(self) -> None:
         self.complete = False
-        self._listener = listener
-        self._text = listener.text
         self._response: dict[str, Any] | None = None
         self._items: dict[int, Any] = {}
-        self._calls: dict[int, int] = {}  # output index → how many function calls came before
+        self._calls: dict[int, int] = {}  # output index → number of function calls before it
 
-    def frame(self, data: bytes) -> None:
+    def frame(self, data: bytes) -> Deltas:
         if b".delta" in data[:64]:
             try:
                 event = _decode_delta(data)
             except msgspec.MsgspecError:
                 pass
             else:
-                if event.delta:
-                    self._show(event)
-                return
-        if data.strip() != b"[DONE]":
-            self._read(decode_object(data))
+                return self._spoken(event.type, event.delta, event.output_index)
+        if data.strip() == b"[DONE]":
+            return ()
+        return self._read(decode_object(data))
 
     def body(self) -> dict[str, Any]:
         if self._response is None:
@@ -71,19 +64,21 @@ class ResponsesAssembler:
             return {**self._response, "output": [self._items[at] for at in sorted(self._items)]}
         return self._response
 
-    def _show(self, event: _Delta) -> None:
-        kind = event.type
+    def _spoken(self, kind: Any, delta: str, output_index: int) -> Deltas:
+        if not delta:
+            return ()
         if kind == _TEXT:
-            self._text(event.delta)
-        elif kind in _THINKING:
-            self._listener.thinking(event.delta)
-        elif kind == _ARGUMENTS:
-            place = self._calls.setdefault(event.output_index, len(self._calls))
-            self._listener.tool_call(place, None, None, event.delta)
-        elif kind == _REFUSAL:
-            self._listener.refusal(event.delta)
+            return (delta,)
+        if kind in _THINKING:
+            return (ThinkingDelta(delta),)
+        if kind == _ARGUMENTS:
+            return (ToolCallFragment(self._call_number(output_index), None, None, delta),)
+        return (RefusalDelta(delta),) if kind == _REFUSAL else ()
 
-    def _read(self, event: dict[str, Any]) -> None:
+    def _call_number(self, output_index: int) -> int:
+        return self._calls.setdefault(output_index, len(self._calls))
+
+    def _read(self, event: dict[str, Any]) -> Deltas:
         kind = event.get("type")
         if kind in _FINAL:
             response = event.get("response")
@@ -91,29 +86,25 @@ class ResponsesAssembler:
                 self._response = response
                 self.complete = True
         elif kind == _ITEM:
-            self._open_item(event)
+            return self._open_item(event)
         elif kind == _ITEM_DONE:
             self._items[_index(event)] = event.get("item")
         elif kind == _ANNOTATION:
-            annotation = event.get("annotation")
-            if type(annotation) is dict and any(citation := citation_from(annotation)):
-                self._listener.citation(*citation)
+            return citation_in(event.get("annotation"))
         elif kind in ("error", "response.error"):
             error = event.get("error")
             raise _error_frame(error if type(error) is dict else event)
-        elif type(delta := event.get("delta")) is str and delta:
-            self._show(_Delta(str(kind), delta, _index(event)))
+        elif type(delta := event.get("delta")) is str:
+            return self._spoken(str(kind), delta, _index(event))
+        return ()
 
-    def _open_item(self, event: dict[str, Any]) -> None:
+    def _open_item(self, event: dict[str, Any]) -> Deltas:
         item = event.get("item")
-        if type(item) is dict and item.get("type") == "function_call":
-            place = self._calls.setdefault(_index(event), len(self._calls))
-            self._listener.tool_call(
-                place,
-                item.get("call_id") or item.get("id"),
-                item.get("name"),
-                item.get("arguments") or "",
-            )
+        if type(item) is not dict or item.get("type") != "function_call":
+            return ()
+        identity = item.get("call_id") or item.get("id")
+        number = self._call_number(_index(event))
+        return (ToolCallFragment(number, identity, item.get("name"), item.get("arguments") or ""),)
 
 
 def _index(event: dict[str, Any]) -> int:
@@ -122,7 +113,7 @@ def _index(event: dict[str, Any]) -> int:
 
 
 def _error_frame(error: dict[str, Any]) -> ErrorFrame:
-    """Here an error is an event of its own; without streaming it has a body's shape."""
+    """An event of its own while streaming; given the shape of the body of a plain reply."""
     shape = {name: error.get(name) for name in ("message", "type", "param", "code")}
     if shape["type"] in ("error", "response.error"):
         shape["type"] = shape["code"]

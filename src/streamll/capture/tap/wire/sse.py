@@ -1,13 +1,13 @@
 """Server-sent events, cut out of a byte stream: ``feed`` bytes, get the frames' data.
 
-Follows the HTML standard's grammar: LF, CRLF and CR end lines, also when CR and LF arrive in
-different chunks; comments and unknown fields are skipped; several ``data`` lines of a frame
-are joined by LF; a byte order mark at the start is dropped. Works on bytes, so a character cut
-in two is never seen, and each byte is looked at a bounded number of times, however long a line
-and however small the chunks.
+Follows the WHATWG HTML standard, "Server-sent events": LF, CRLF and CR end lines, also when CR and LF
+arrive in different chunks; comments and unknown fields are skipped; several ``data`` lines of a frame
+are joined by LF; a byte order mark at the start is dropped. Works on bytes, so a character cut in two
+is no matter, and looks at each byte a bounded number of times, however long a line and however small
+the chunks.
 
-Event names, ids and retry times are not reported: lm15 reads none of them, every provider
-repeats the name inside the data. It does not decode the data either.
+Event names, ids and retry times are dropped: lm15 reads none of them, and every provider repeats the
+name inside the data. The data is not decoded here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class FrameSplitter:
     __slots__ = ("_after_cr", "_at_start", "_pending")
 
     def __init__(self) -> None:
-        self._pending: list[bytes] = []  # the frame that has begun, in the pieces it came in
+        self._pending: list[bytes] = []  # the pieces of an incomplete frame
         self._after_cr = False
         self._at_start = True
 
@@ -31,7 +31,12 @@ class FrameSplitter:
             chunk = self._with_lf(chunk)
         if not chunk:
             return []
-        if not self._pending and _is_one_line(chunk):
+        if (  # one frame of one line: what a provider sends that sends each frame at once
+            not self._pending
+            and chunk[:6] == b"data: "
+            and chunk[-1:] == b"\n"
+            and chunk.find(b"\n") == len(chunk) - 2
+        ):
             self._at_start = False
             return [chunk[6:-2]]
         if pending := self._pending:
@@ -67,11 +72,6 @@ class FrameSplitter:
         if chunk:
             self._after_cr = chunk[-1:] == b"\r"
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-
-
-def _is_one_line(chunk: bytes) -> bool:
-    """Whether this is one frame of one line, as a provider sends them that sends each at once."""
-    return chunk[:6] == b"data: " and chunk.find(b"\n") == len(chunk) - 2 and chunk[-1:] == b"\n"
 
 
 def _data(block: bytes) -> bytes | None:

@@ -1,7 +1,7 @@
-"""Frames that are alike but for one string: known by their bytes, so that only the string is read.
+"""Frames that differ only in one string: recognised by their bytes, so that only it is decoded.
 
-Nearly all frames of a reply repeat the one before, with other text in it. Decoding such a frame
-whole, to find that nothing else has changed, costs more than everything that is done with its text.
+Nearly all frames of a reply repeat the one before with another text. Decoding such a frame whole, to
+find that nothing else has changed, costs more than everything that is done with its text.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ import msgspec
 
 from streamll.capture.tap.wire.base import decode_object
 
-Place = tuple[str | int, ...]
+Location = tuple[str | int, ...]
+"""Keys and indexes that lead to a value inside a frame."""
+
+MAX_SHAPES = 8
+"""Shapes learned per reply. One that changes its shape with every frame is better decoded whole."""
 
 _decode_string = msgspec.json.Decoder(str).decode
-_STAND_IN = "streamll\x00"
-
-
-TEMPLATES = 8
-"""So many a reply may have. One that changes its shape with every frame is better read whole."""
+_PLACEHOLDER = "streamll\x00"
 
 
 class Template:
-    """The shape of one reply's latest frames. ``forget`` it when a frame of another kind came."""
+    """The shape of a reply's latest frames. ``forget`` it after a frame of another shape."""
 
     __slots__ = ("_from", "_left", "_prefix", "_suffix", "_to")
 
     def __init__(self) -> None:
-        self._left = TEMPLATES
+        self._left = MAX_SHAPES
         self._prefix: bytes | None = None
         self._suffix = b""
 
     def text_in(self, data: bytes) -> str | None:
-        """The new string in ``data``; ``None`` if it is another frame, or has to be read whole."""
+        """The new string in ``data``; ``None`` for any other frame, which has to be decoded whole."""
         prefix = self._prefix
         if prefix is not None and data.startswith(prefix) and data.endswith(self._suffix):
             try:
@@ -42,11 +42,11 @@ class Template:
                 return None
         return None
 
-    def learn(self, data: bytes, place: Place, text: str) -> None:
-        """The frame ``data`` says nothing new but ``text``, its string at ``place``."""
+    def learn(self, data: bytes, location: Location, text: str) -> None:
+        """Nothing is new in the frame ``data`` but ``text``, its string at ``location``."""
         if self._prefix is None and self._left:
             self._left -= 1
-            if cut := _around(data, place, text):
+            if cut := _around(data, location, text):
                 self._prefix, self._suffix = cut
                 self._from, self._to = len(self._prefix), -len(self._suffix)
 
@@ -54,11 +54,11 @@ class Template:
         self._prefix = None
 
 
-def _around(data: bytes, place: Place, text: str) -> tuple[bytes, bytes] | None:
-    """What stands before and after the string.
+def _around(data: bytes, location: Location, text: str) -> tuple[bytes, bytes] | None:
+    """The bytes before and after the string.
 
-    ``None`` where it cannot be told which of the frame's bytes are that string: it occurs twice,
-    or is written with escapes of the provider's own. A later frame will do.
+    ``None`` where it is uncertain which of the frame's bytes are that string: it occurs twice, or is
+    escaped differently. A later frame will do.
     """
     try:
         written = msgspec.json.encode(text)
@@ -67,13 +67,13 @@ def _around(data: bytes, place: Place, text: str) -> tuple[bytes, bytes] | None:
     prefix, found, suffix = data.partition(written)
     if not found or not suffix or written in suffix:
         return None
-    other = decode_object(prefix + msgspec.json.encode(_STAND_IN) + suffix)
+    other = decode_object(prefix + msgspec.json.encode(_PLACEHOLDER) + suffix)
     expected = decode_object(data)
-    _put(expected, place, _STAND_IN)
+    _put(expected, location, _PLACEHOLDER)
     return (prefix, suffix) if other == expected else None
 
 
-def _put(holder: Any, place: Place, value: str) -> None:
-    for key in place[:-1]:
+def _put(holder: Any, location: Location, value: str) -> None:
+    for key in location[:-1]:
         holder = holder[key]
-    holder[place[-1]] = value
+    holder[location[-1]] = value

@@ -1,0 +1,184 @@
+"""The output fields of one attempt: a completion's text in, field events out into the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streamll.capture.reply.call_fields import CallFields
+from streamll.capture.reply.outcome import final_text
+from streamll.capture.reply.parsers import parser_for
+from streamll.capture.run.scope import Scope
+from streamll.capture.typed.field import NativeCalls, TypedField, is_prose, is_text, typed_field
+from streamll.core.events import FieldCorrected, FieldEnd, FieldPartial, FieldStart, Identity
+from streamll.core.jsonable import as_text
+from streamll.core.parsing.base import Closed, Opened, Piece, Text
+from streamll.core.parsing.values.builder import COMPLETE, Change
+
+
+class ReleasedText:
+    """What has been released of one field."""
+
+    __slots__ = ("length", "parts", "tokens", "typed")
+
+    def __init__(self, typed: TypedField | None) -> None:
+        self.typed = typed
+        self.parts: list[str] = []
+        self.length = 0
+        self.tokens = 0
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
+
+    def agrees(self, annotation: Any, value: Any) -> bool:
+        """Whether what was released is what the program has."""
+        if is_text(annotation):
+            return self.text == final_text(value)
+        return self.typed is None or self.typed.agrees(self.text)
+
+
+class AttemptFields:
+    """The fields of one attempt. Only wanted fields give events."""
+
+    def __init__(self, scope: Scope, identity: Identity, fields: CallFields) -> None:
+        self.parser = parser_for(fields.adapter, fields.signature)
+        self._scope = scope
+        self._run = scope.run
+        self._identity = identity
+        self._fields = fields
+        self._released: dict[str, ReleasedText] = {}
+        self._open: str | None = None  # the field whose end has not been announced
+        self._native_calls = NativeCalls()
+        self._cached = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether any field has been begun."""
+        return bool(self._released)
+
+    def texts(self) -> Mapping[str, str]:
+        """What has been released so far, by field."""
+        return {field: state.text for field, state in list(self._released.items())}
+
+    # --- while the model writes -----------------------------------------------------------------
+
+    def emit(self, pieces: Sequence[Piece]) -> None:
+        wanted, released = self._fields.wanted, self._released
+        for piece in pieces:
+            field = piece.field
+            if isinstance(piece, Text):
+                if field in wanted:
+                    so_far = released[field]
+                    if so_far.typed is not None:
+                        self._change(field, so_far.typed.feed(piece.text))
+                    self._token(so_far, field, piece.text)
+            elif isinstance(piece, Opened):
+                self.end_open()
+                if field in wanted:
+                    self._start(field)
+            elif field in released and (typed := released[field].typed) is not None:
+                self._change(field, typed.finish())
+
+    def native_text(self, field: str, text: str) -> None:
+        """Text that the provider sends apart from the completion's, for a field of its own."""
+        if self._continues(field):
+            self._token(self._released[field], field, text)
+
+    def native_call(self, field: str, number: int, name: str | None, arguments: str) -> None:
+        """A fragment of a native tool call."""
+        if self._continues(field):
+            self._change(field, self._native_calls.add(number, name, arguments))
+
+    def _continues(self, field: str) -> bool:
+        """Begin a native field on first use; false once another field has begun after it."""
+        if field not in self._released:
+            self.end_open()
+            self._start(field)
+        return self._open == field
+
+    def end_open(self, finish_reason: str | None = None, *, complete: bool = True) -> None:
+        """Announce the end of the open field: when the next one opens or the reply ends.
+
+        Not already at its closing mark, so that the empty closing token, which carries the finish
+        reason, still lies inside the last field.
+        """
+        field, self._open = self._open, None
+        if field is None:
+            return
+        if complete and field == self._fields.tool_calls:
+            self._change(field, self._native_calls.finish())
+        if finish_reason is not None:
+            self._token(self._released[field], field, "", finish_reason)
+        length = self._released[field].length
+        self._publish(FieldEnd, field=field, length=length, complete=complete)
+
+    def _start(self, field: str) -> None:
+        typed = typed_field(self._fields.adapter, self._fields.annotations.get(field, str))
+        self._released[field] = ReleasedText(typed)
+        self._open = field
+        self._publish(FieldStart, field=field)
+
+    def _token(
+        self, so_far: ReleasedText, field: str, token: str, finish_reason: str | None = None
+    ) -> None:
+        if not so_far.tokens:
+            self._run.totals.saw_token()
+        self._run.publish_token(
+            self._scope, self._identity, field, token,
+            so_far.tokens, so_far.length, finish_reason, self._cached,
+        )  # fmt: skip
+        so_far.tokens += 1
+        so_far.parts.append(token)
+        so_far.length += len(token)
+
+    def _change(self, field: str, changes: Sequence[Change]) -> None:
+        for pointer, value, state, append in changes:
+            self._publish(
+                FieldPartial, field=field, value=value, state=state, pointer=pointer, append=append
+            )
+
+    def _publish(self, kind: type[Any], **own: Any) -> None:
+        self._run.publish(kind, self._scope, self._identity, **own)
+
+    # --- whole values ---------------------------------------------------------------------------
+
+    def deliver_cached(self, text: str) -> None:
+        """The completion comes from DSPy's cache: one token per field."""
+        self._cached = True
+        whole: dict[str, list[str]] = {}
+        for piece in (*self.parser.feed(text), *self.parser.finish()):
+            if not isinstance(piece, Closed) and piece.field in self._fields.wanted:
+                parts = whole.setdefault(piece.field, [])
+                if isinstance(piece, Text):
+                    parts.append(piece.text)
+        for field, parts in whole.items():
+            self._deliver_whole(field, "".join(parts))
+
+    def _deliver_whole(self, field: str, text: str) -> None:
+        self._start(field)
+        self._released[field].typed = None  # its value is delivered whole, too
+        if text or self._cached:
+            self._token(self._released[field], field, text)
+        self.end_open()
+
+    def settle(self, prediction: Any) -> None:
+        """The predictor has its value: deliver what did not stream, correct what differs."""
+        if not hasattr(prediction, "get"):
+            return
+        for field in self._fields.names:
+            if field in self._fields.wanted:
+                self._settle_field(field, prediction.get(field))
+
+    def _settle_field(self, field: str, value: Any) -> None:
+        annotation = self._fields.annotations.get(field, str)
+        released = self._released.get(field)
+        if released is None:
+            if value is None:
+                return
+            self._deliver_whole(field, final_text(value) if is_text(annotation) else "")
+        if not is_prose(annotation):
+            self._change(field, (Change((), value, COMPLETE),))
+        if released is not None and not released.agrees(annotation, value):
+            text = final_text(value) if is_text(annotation) else as_text(value)
+            self._publish(FieldCorrected, field=field, text=text, value=value)

@@ -1,0 +1,54 @@
+"""The output fields of one LM call, and which of them are to be streamed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dspy
+from dspy.adapters.types.citation import Citations
+
+from streamll.capture.reply.outcome import annotations_of
+from streamll.capture.reply.parsers import REPLY_FIELD
+from streamll.capture.run.scope import Scope, is_quiet
+from streamll.capture.typed.field import native_fields
+
+
+class CallFields:
+    """What an LM call's reply consists of: decided by the adapter and signature of that very call.
+
+    Without a ``format_`` it is a bare call, whose whole text is one field.
+    """
+
+    def __init__(self, scope: Scope, predictor: Any, format_: Any) -> None:
+        self.adapter = format_.adapter if format_ is not None else None
+        self.signature = format_.signature if format_ is not None else None
+        own = getattr(predictor, "signature", None)
+        self._native = {} if format_ is None else native_fields(own, self.signature)
+        self.annotations = annotations_of(own, self.signature)
+        self.names = (REPLY_FIELD,) if format_ is None else self._output_fields(own)
+        listened = bool(scope.receivers or scope.token_hooks) and not is_quiet()
+        selection = scope.selection
+        self.everything = listened and selection is not None and selection.everything
+        """Whether what belongs to no field (thinking, tool calls, citations) is wanted as well."""
+        wanted = scope.wanted(predictor, self.names) if listened else frozenset()
+        requests = scope.reader_requests
+        self.wanted = wanted.union(*(each.wanted(predictor, self.names) for each in requests))
+
+    @property
+    def thinking(self) -> str | None:
+        """The field that gets the provider's native reasoning."""
+        return self._native.get(dspy.Reasoning)
+
+    @property
+    def tool_calls(self) -> str | None:
+        """The field that gets the provider's native tool calls."""
+        return self._native.get(dspy.ToolCalls)
+
+    @property
+    def wants_citations(self) -> bool:
+        return self.everything or self._native.get(Citations) in self.wanted
+
+    def _output_fields(self, own: Any) -> tuple[str, ...]:
+        if self.signature is not None:
+            return (*self.signature.output_fields, *self._native.values())
+        return tuple(own.output_fields) if own is not None else ()

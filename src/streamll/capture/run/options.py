@@ -1,0 +1,128 @@
+"""How calls are to be captured: what ``instrument`` and ``watch`` have declared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from streamll.capture.run.fields import FieldSelection
+from streamll.capture.run.frames import output_fields
+from streamll.capture.run.run import Run
+from streamll.capture.run.scope import Scope
+from streamll.capture.run.status import Statuses
+from streamll.configuration import Receiver, configuration
+from streamll.core.events import Event
+
+
+class CaptureOptions:
+    """How a call is to be captured. ``checked``: an unknown field name is an error."""
+
+    def __init__(
+        self,
+        *,
+        selection: FieldSelection | None = None,
+        sinks: tuple[Receiver, ...] | None = None,
+        on_token: Callable[[Any, Event], None] | None = None,
+        statuses: Statuses | None = None,
+        checked: bool = True,
+    ) -> None:
+        self.selection = selection
+        self.checked = checked
+        self.sinks = sinks
+        self.on_token = on_token
+        self.statuses = statuses
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()  # a saved program is saved without its listeners
+
+    def __deepcopy__(self, memo: Any) -> CaptureOptions:
+        return self
+
+    def with_selection(self, selection: FieldSelection | None) -> CaptureOptions:
+        return CaptureOptions(
+            selection=selection, sinks=self.sinks, on_token=self.on_token, statuses=self.statuses
+        )
+
+    def scope(self, run: Run, instance: Any, parent: Scope | None = None) -> Scope:
+        if self.selection and self.checked:
+            check_fields(instance, self.selection)
+        hook = self.on_token
+        return Scope(
+            run,
+            instance,
+            parent=parent,
+            receivers=self._receivers(parent),
+            selection=self._selection(instance, parent),
+            on_token=None if hook is None else lambda event: hook(instance, event),
+            statuses=self.statuses,
+        )
+
+    def _selection(self, instance: Any, parent: Scope | None) -> FieldSelection | None:
+        """The fields declared for this call; ``None`` leaves it to enclosing declarations.
+
+        ``stream(qa, fields=…)`` concerns the same call as ``qa``'s own declaration, and comes before
+        it. Where only ``watch`` captures the call, its fields hold.
+        """
+        if parent is not None and parent.instance is instance and parent.selection is not None:
+            return None
+        if self.selection is None and parent is None and watching is not None:
+            return watching.selection
+        return self.selection
+
+    def _receivers(self, parent: Scope | None) -> tuple[Receiver, ...]:
+        own = self.sinks or ()
+        if parent is not None:
+            return own
+        receivers = (*configuration.sinks, *watched_sinks(), *own)
+        if not receivers and self.sinks is None:
+            from streamll.sinks.terminal import default_terminal
+
+            return (default_terminal(),)
+        return receivers
+
+
+def check_fields(program: Any, selection: FieldSelection) -> None:
+    """Raise ``UnknownFieldError`` for an unknown name, unless predictors are made later."""
+    if fields := output_fields(program):
+        selection.check(type(program).__name__, fields)
+
+
+# --- watch ----------------------------------------------------------------------------------------
+
+watching: CaptureOptions | None = None
+
+
+def watch_with(options: CaptureOptions | None) -> None:
+    """Capture every program that nothing else captures (``watch``); ``None`` ends that."""
+    global watching  # noqa: PLW0603
+    watching = options
+
+
+def watched_sinks() -> tuple[Receiver, ...]:
+    return (watching.sinks or ()) if watching is not None else ()
+
+
+# --- instrument -----------------------------------------------------------------------------------
+
+# Not an attribute of the class: where that is pickled by value, unpickling would overwrite it.
+_of_classes: WeakKeyDictionary[type, CaptureOptions] = WeakKeyDictionary()
+
+
+def declare_options(target: Any, options: CaptureOptions) -> None:
+    """Capture the calls of a module, or of a class and its subclasses, from now on."""
+    if isinstance(target, type):
+        _of_classes[target] = options
+    else:
+        target._streamll_capture = options  # noqa: SLF001 - the attribute is ours
+
+
+def declared_options(instance: Any) -> CaptureOptions | None:
+    """What ``instrument`` declared for this instance or its class.
+
+    Does not call a module's own ``__getattr__``, which may raise anything.
+    """
+    own: CaptureOptions | None = vars(instance).get("_streamll_capture")  # None after unpickling
+    if own is not None or not _of_classes:
+        return own
+    return next((_of_classes[kind] for kind in type(instance).__mro__ if kind in _of_classes), None)

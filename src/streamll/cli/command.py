@@ -1,0 +1,104 @@
+"""What the commands share: exit codes, errors in one line, and options."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streamll.terminal.text import one_line
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+class Problem(Exception):
+    """A command cannot do what it was asked to; the message is all that its user needs."""
+
+    def __init__(self, message: str, exit_code: int = USAGE) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def in_one_line(error: object) -> str:
+    """An error for people: a problem's message, or an exception's type and message."""
+    message = one_line(error, 1000)
+    if isinstance(error, Problem) or not isinstance(error, BaseException):
+        return message
+    name = type(error).__name__
+    return f"{name}: {message}" if message else name
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """``function`` as a command: an error becomes one line on standard error and an exit code.
+
+    Adds the option ``--debug``, which prints the traceback instead, unless ``function`` takes
+    it itself.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    takes_debug = "debug" in signature.parameters
+
+    @functools.wraps(function)
+    def run(**options: Any) -> None:
+        debug = options["debug"] if takes_debug else options.pop("debug")
+        try:
+            function(**options)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except (BrokenPipeError, typer.Exit):
+            raise
+        except Exception as error:  # noqa: BLE001 - the program's: reported, and ends the command
+            if debug:
+                traceback.print_exc()
+            else:
+                print(f"streamll: {in_one_line(error)}", file=sys.stderr)
+            exit_code = error.exit_code if isinstance(error, Problem) else FAILED
+            raise typer.Exit(exit_code) from None
+
+    if not takes_debug:
+        parameters = [*signature.parameters.values(), DEBUG_PARAMETER]
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return run
+
+
+# --- options ------------------------------------------------------------------------------------
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+DEBUG_PARAMETER = inspect.Parameter(
+    "debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug
+)
+BaseURL = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Where the model is served, if not at its provider's own."),
+]
+Pace = Annotated[
+    float,
+    typer.Option(
+        min=0, metavar="SECONDS", help="Time from one chunk of the practice model to the next."
+    ),
+]
+
+
+class ViewChoice(str, Enum):
+    """How a run is shown."""
+
+    auto = "auto"
+    live = "live"
+    plain = "plain"
+
+
+ViewOption = Annotated[
+    ViewChoice,
+    typer.Option(
+        "--view",
+        help="live draws fields as they grow, plain writes one line per event; auto takes live "
+        "where standard output is a terminal.",
+    ),
+]
+EventFile = Annotated[Path, typer.Argument(help="A recording, or a file of a JSONL sink.")]

@@ -1,0 +1,211 @@
+"""Builds a value while it is written, and reports what is new after each chunk.
+
+A reader of some format (``json``, ``xml``) calls ``begin``, ``key``, ``text`` … in the order of
+the reply; ``take`` returns the changes since the last time. What is complete inside a change
+never changes again: a change costs what is new, and a value costs its own length in all.
+
+Only what is valid so far is reported: containers as they open, strings as they grow if the
+schema allows any text there, and everything else once it has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .schema import SchemaView
+
+Pointer = tuple[str | int, ...]
+
+PENDING, PARTIAL, COMPLETE = "pending", "partial", "complete"
+
+DEEPEST = 200
+"""Nesting beyond which a value is not followed; the program's own parser fails there, too."""
+
+
+class Change(NamedTuple):
+    """One change, with the fields of a ``FieldPartial``: see there."""
+
+    pointer: Pointer
+    value: Any
+    state: str
+    append: bool = False
+
+
+class TooDeep(Exception):
+    """The value is nested deeper than ``DEEPEST``."""
+
+
+class _OpenContainer:
+    """A list or object that has not ended."""
+
+    __slots__ = ("key", "pointer", "reported", "schema", "value")
+
+    def __init__(self, value: Any, key: str | int, pointer: Pointer, schema: SchemaView) -> None:
+        self.value = value
+        self.key = key
+        self.pointer = pointer
+        self.schema = schema
+        self.reported = False
+
+
+class ValueBuilder:
+    """The value. Knows nothing of the format it is written in."""
+
+    def __init__(self, schema: SchemaView) -> None:
+        self.value: Any = None
+        """The whole value, once it is complete."""
+        self.is_complete = False
+        self.repeats = False
+        """A key occurred twice in one object; the first one counts."""
+        self._root = schema
+        self._open: list[_OpenContainer] = []
+        self._key = ""  # of the next member
+        self._ignored = 0  # containers open inside a value that does not count, itself included
+        self._changes: list[Change] = []
+        self._parts: list[str] | None = None  # of the string that is open
+        self._reported = 0  # how many of its parts are reported
+        self._text_reported = False
+        self._text_grows = False
+        self._text_pointer: Pointer = ()
+
+    # --- where we are -------------------------------------------------------------------------
+
+    def schema(self) -> SchemaView:
+        """What the next value may be."""
+        if not self._open:
+            return self._root
+        top = self._open[-1]
+        if type(top.value) is list:
+            return top.schema.item(len(top.value))
+        return top.schema.member(self._key)
+
+    def _next_key(self) -> str | int:
+        if not self._open:
+            return ""
+        value = self._open[-1].value
+        return len(value) if type(value) is list else self._key
+
+    def _pointer(self, key: str | int) -> Pointer:
+        return (*self._open[-1].pointer, key) if self._open else ()
+
+    def _parent_reported(self) -> bool:
+        return not self._open or self._open[-1].reported
+
+    # --- what is written -----------------------------------------------------------------------
+
+    def key(self, key: str) -> None:
+        """The key of the next member."""
+        self._key = key
+
+    def begin(self, container: list[Any] | dict[str, Any]) -> None:
+        """A list or an object, given empty, opens."""
+        if self._is_ignored():
+            self._ignored += 1
+            return
+        if len(self._open) >= DEEPEST:
+            raise TooDeep
+        key = self._next_key()
+        opened = _OpenContainer(container, key, self._pointer(key), self.schema())
+        self._open.append(opened)
+
+    def end(self) -> None:
+        """The innermost list or object closes."""
+        if self._ignored:
+            self._ignored -= 1
+            return
+        done = self._open.pop()
+        if done.reported:
+            self._changes.append(Change(done.pointer, type(done.value)(), COMPLETE, append=True))
+        elif self._parent_reported():
+            self._changes.append(Change(done.pointer, done.value, COMPLETE))
+        self._attach(done.key, done.value)
+
+    def put(self, value: Any) -> None:
+        """A value that is complete at once: a number, a word, a string that was held back."""
+        if self._is_ignored():
+            return
+        key = self._next_key()
+        if self._parent_reported():
+            self._changes.append(Change(self._pointer(key), value, COMPLETE))
+        self._attach(key, value)
+
+    def begin_text(self) -> None:
+        """A string opens."""
+        self._parts = []
+        self._reported = 0
+        self._text_reported = False
+        self._text_grows = not self._is_ignored() and self.schema().grows
+
+    def text(self, text: str) -> None:
+        """More of the string."""
+        assert self._parts is not None
+        self._parts.append(text)
+
+    def more_text(self, text: str) -> Sequence[Change]:
+        """``text`` and ``take`` in one, for a chunk that is nothing but more text."""
+        if not self._text_reported:
+            self.text(text)
+            return self.take()
+        assert self._parts is not None
+        self._parts.append(text)
+        self._reported += 1
+        return (Change(self._text_pointer, text, PARTIAL, True),)  # noqa: FBT003
+
+    def end_text(self) -> None:
+        """The string closes."""
+        assert self._parts is not None
+        parts, self._parts = self._parts, None
+        if not self._text_reported:
+            self.put("".join(parts))
+            return
+        rest = "".join(parts[self._reported :])
+        self._changes.append(Change(self._text_pointer, rest, COMPLETE, append=True))
+        self._attach(self._next_key(), "".join(parts))
+
+    def _is_ignored(self) -> bool:
+        """Whether the next value does not count: a key's second value, and all inside it."""
+        if self._ignored:
+            return True
+        if self._open and type(self._open[-1].value) is dict and self._key in self._open[-1].value:
+            self.repeats = True
+            return True
+        return False
+
+    def _attach(self, key: str | int, value: Any) -> None:
+        if not self._open:
+            self.value = value
+            self.is_complete = True
+            return
+        parent = self._open[-1]
+        if type(parent.value) is list:
+            parent.value.append(value)
+        else:
+            parent.value[key] = value
+            parent.schema = parent.schema.knowing(str(key), value)
+
+    # --- what is reported -----------------------------------------------------------------------------
+
+    def take(self) -> Sequence[Change]:
+        """The changes since the last time, in the order of the reply."""
+        for container in self._open[self._first_unreported() :]:
+            container.reported = True
+            self._changes.append(Change(container.pointer, container.value.copy(), PARTIAL))
+        if self._parts is not None and self._text_grows and self._reported < len(self._parts):
+            text = "".join(self._parts[self._reported :])
+            if not self._text_reported:
+                self._text_pointer = self._pointer(self._next_key())
+            self._changes.append(Change(self._text_pointer, text, PARTIAL, self._text_reported))
+            self._reported = len(self._parts)
+            self._text_reported = True
+        if not self._changes:
+            return ()
+        changes, self._changes = self._changes, []
+        return changes
+
+    def _first_unreported(self) -> int:
+        """The reported containers are the outer ones."""
+        at = len(self._open)
+        while at and not self._open[at - 1].reported:
+            at -= 1
+        return at

@@ -1,0 +1,178 @@
+"""What each part of a value may be, read from its JSON schema (draft 2020-12, as pydantic writes).
+
+Used while the value is still being written, so every answer covers all that is still possible:
+a union is all of its alternatives, until a member with a fixed value (a discriminator, a
+``Literal``) rules some out. References are resolved when they are reached, so schemas may be
+recursive.
+
+A schema only decides what may be *shown* early. Nothing is validated here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Schema = Mapping[str, Any]
+Alternative = tuple[Schema, Mapping[str, Any]]
+"""A schema without references or unions at its top, and the definitions it may refer to."""
+
+_FIXED = ("enum", "const", "format", "pattern", "contentEncoding", "contentMediaType")
+"""Keywords under which the beginning of a valid string may be invalid."""
+
+_TYPES: Mapping[type, tuple[str, ...]] = {
+    str: ("string",),
+    bool: ("boolean",),
+    int: ("integer", "number"),
+    float: ("number", "integer"),
+    type(None): ("null",),
+}
+_NUMBER_OR_WORD = re.compile(
+    r"\s*[-+]?(?:[\d.,_eE+-]+|(?i:true|false|yes|no|on|off|nan|-?inf(?:inity)?))\s*"
+)
+
+CACHED_PARTS = 64
+"""Members and discriminating values cached per part; others are worked out each time."""
+
+
+class SchemaView:
+    """The schema of one part of a value. ``ANYTHING`` allows every value."""
+
+    __slots__ = ("_alternatives", "_items", "_known", "_members", "grows", "kinds")
+
+    def __init__(self, alternatives: tuple[Alternative, ...]) -> None:
+        self._alternatives = alternatives
+        self._members: dict[str, SchemaView] = {}
+        self._items: dict[int, SchemaView] = {}
+        self._known: dict[tuple[str, type, Any], SchemaView] = {}
+        kinds = [_kinds(schema) for schema, _ in alternatives]
+        self.kinds = frozenset(kind for each in kinds for kind in each if all(kinds))
+        """The JSON types allowed here; empty for any."""
+        self.grows = any(_grows(schema) for schema, _ in alternatives)
+        """Whether the beginning of a string may be shown before the string has ended."""
+
+    @classmethod
+    def of(cls, *schemas: Schema) -> SchemaView:
+        """The union of these complete JSON schemas."""
+        return _union((schema, schema.get("$defs", {})) for schema in schemas)
+
+    def allows(self, kind: str) -> bool:
+        return not self.kinds or kind in self.kinds
+
+    def member(self, key: str) -> SchemaView:
+        """The schema of an object's member."""
+        found = self._members.get(key)
+        if found is None:
+            found = self._find_member(key)
+            if len(self._members) < CACHED_PARTS:
+                self._members[key] = found
+        return found
+
+    def item(self, index: int) -> SchemaView:
+        """The schema of a list's item."""
+        longest = max((len(s.get("prefixItems", ())) for s, _ in self._alternatives), default=0)
+        index = min(index, longest)
+        found = self._items.get(index)
+        if found is None:
+            found = self._items[index] = self._find_item(index)
+        return found
+
+    def knowing(self, key: str, value: object) -> SchemaView:
+        """What is still possible here when the object's member ``key`` is ``value``."""
+        if len(self._alternatives) < 2:  # noqa: PLR2004
+            return self
+        kind = type(value)
+        fact = (key, kind, value if kind in _TYPES else None)
+        found = self._known.get(fact)
+        if found is None:
+            left = tuple(each for each in self._alternatives if _may_have(each, key, value))
+            found = self if len(left) in (0, len(self._alternatives)) else SchemaView(left)
+            if len(self._known) < CACHED_PARTS:
+                self._known[fact] = found
+        return found
+
+    def _find_member(self, key: str) -> SchemaView:
+        named, others = [], []
+        for schema, definitions in self._alternatives:
+            if key in (properties := schema.get("properties", {})):
+                named.append((properties[key], definitions))
+            elif isinstance(more := schema.get("additionalProperties"), Mapping):
+                others.append((more, definitions))
+        return _union(named or others)
+
+    def _find_item(self, index: int) -> SchemaView:
+        found = []
+        for schema, definitions in self._alternatives:
+            first = schema.get("prefixItems", ())
+            if index < len(first):
+                found.append((first[index], definitions))
+            elif isinstance(items := schema.get("items"), Mapping):
+                found.append((items, definitions))
+        return _union(found)
+
+
+def _union(schemas: Any) -> SchemaView:
+    found = tuple(each for schema, defs in schemas for each in _alternatives(schema, defs))
+    return SchemaView(found) if found else ANYTHING
+
+
+def _alternatives(schema: Any, definitions: Mapping[str, Any]) -> Iterator[Alternative]:
+    """The alternatives of a schema's unions, references resolved."""
+    waiting, seen = [schema], set()
+    while waiting:
+        schema = waiting.pop(0)
+        if not isinstance(schema, Mapping):
+            yield {}, definitions
+        elif reference := schema.get("$ref"):
+            if reference not in seen:
+                seen.add(reference)
+                waiting.append(definitions.get(str(reference).rpartition("/")[2], {}))
+        elif inner := (
+            *schema.get("anyOf", ()),
+            *schema.get("oneOf", ()),
+            *schema.get("allOf", ()),
+        ):
+            waiting.extend(inner)
+        else:
+            yield schema, definitions
+
+
+def _kinds(schema: Schema) -> tuple[str, ...]:
+    """The JSON types a schema names; none if it names no type."""
+    kind = schema.get("type")
+    if kind is None and ("const" in schema or "enum" in schema):
+        values = schema.get("enum", [schema.get("const")])
+        return tuple({name for value in values for name in _TYPES.get(type(value), ())})
+    return tuple(kind) if isinstance(kind, list) else (kind,) if kind else ()
+
+
+def _grows(schema: Schema) -> bool:
+    kinds = _kinds(schema)
+    return (not kinds or "string" in kinds) and not any(key in schema for key in _FIXED)
+
+
+def _may_have(alternative: Alternative, key: str, value: object) -> bool:
+    """Whether an object of this alternative may have this value for its member."""
+    schema, definitions = alternative
+    member = schema.get("properties", {}).get(key)
+    if member is None:
+        return True
+    return any(_may_be(each, value) for each, _ in _alternatives(member, definitions))
+
+
+def _may_be(schema: Schema, value: object) -> bool:
+    """By its type and the values it is fixed to; text may be written for a number or word."""
+    if "const" in schema:
+        return bool(value == schema["const"])
+    if "enum" in schema:
+        return value in schema["enum"]
+    kinds = _kinds(schema)
+    if not kinds or type(value) not in _TYPES:
+        return True
+    if isinstance(value, str) and "string" not in kinds and _NUMBER_OR_WORD.fullmatch(value):
+        return True
+    return any(kind in kinds for kind in _TYPES[type(value)])
+
+
+ANYTHING = SchemaView((({}, {}),))

@@ -1,0 +1,319 @@
+"""What a run has said so far: one fold over its events, for every reader that keeps state.
+
+``RunView`` takes the events of a run one by one, in their order, and holds what they add up to:
+the text and values of each field (corrections applied, superseded attempts gone), what is open,
+the run's status, totals and last ``seq``. It may join in the middle of a run, and events may be
+missing; then text and totals are those of the events it got.
+
+A token costs one call and one ``list.append``. Memory: the text of the run; of its unfinished
+calls with ``keep_ended=False``; none with ``keep_text=False``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from streamll.core.errors import AmbiguousFieldError, UnknownFieldError
+from streamll.core.events import (
+    CALLS,
+    NOBODY,
+    Event,
+    FieldCorrected,
+    FieldPartial,
+    Identity,
+    LMEnd,
+    LMSuperseded,
+    RunCancelled,
+    RunEnd,
+    RunError,
+    RunStart,
+    StreamGap,
+    TokenEvent,
+    Totals,
+)
+from streamll.core.ordering import Key, key_of
+from streamll.core.partials import PartialValue
+from streamll.core.visitor import EventVisitor
+
+RUNNING, ENDED, FAILED, CANCELLED = "running", "ended", "failed", "cancelled"
+STATUS: Mapping[type[Event], str] = MappingProxyType(
+    {RunEnd: ENDED, RunError: FAILED, RunCancelled: CANCELLED}
+)
+"""A run's status by its last event."""
+
+FieldKey = tuple[str | None, int, int, str]  # call, attempt, candidate, name
+Owner = tuple[str | None, str]  # predictor and name of a field
+
+
+class FieldView:
+    """One field as one attempt of one call writes it. ``length`` is in characters."""
+
+    __slots__ = ("has_text", "identity", "is_corrected", "length", "name", "parts", "value")
+
+    def __init__(self, identity: Identity, name: str) -> None:
+        self.identity = identity
+        self.name = name
+        self.parts: list[str] = []
+        self.length = 0
+        self.has_text = False  # a token or a correction has come, if only an empty one
+        self.is_corrected = False
+        self.value: PartialValue | None = None  # with ``keep_values``
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
+
+    @property
+    def owner(self) -> Owner:
+        return self.identity.predictor, self.name
+
+
+class RunView(EventVisitor):
+    """The state of one run.
+
+    Args:
+        known: the program's output fields as ``(predictor, names)``; ``text`` of one of these
+            is empty rather than an error before its first token.
+        keep_text: keep the text of fields; without it only their ``length``.
+        keep_ended: keep the fields of calls that have ended; without it only unfinished ones.
+        keep_values: keep the value of typed fields as well (``FieldView.value``).
+    """
+
+    def __init__(
+        self,
+        known: Iterable[tuple[str, Iterable[str]]] = (),
+        *,
+        keep_text: bool = True,
+        keep_ended: bool = True,
+        keep_values: bool = False,
+    ) -> None:
+        self.run_id: str | None = None
+        self.program: str | None = None
+        self.started_at: float | None = None
+        self.first_token_at: float | None = None
+        self.end: Totals | None = None
+        """The run's last event: ``RunEnd``, ``RunError`` or ``RunCancelled``."""
+        self.fields: dict[FieldKey, FieldView] = {}
+        """In the order in which they began, without those of superseded attempts."""
+        self.open: dict[Key, Event] = {}
+        """What is under way: the events that opened it, by ``key_of``, outermost first."""
+        self.tokens = 0
+        """Tokens with text, superseded attempts included."""
+        self.retries = 0
+        """Attempts that were superseded."""
+        self.lost = 0
+        """Events that ``stream.gap`` reported as lost."""
+        self._known = {(predictor, name) for predictor, names in known for name in names}
+        self._keeps_text = keep_text
+        self._keeps_ended = keep_ended
+        self._keeps_values = keep_values
+        self._unfinished: dict[str | None, list[FieldView]] = {}  # fields of calls under way
+        self._current = NO_FIELD  # the field of the last token
+        self._last: Event | None = None
+        self._lm_calls = self._prompt_tokens = self._completion_tokens = 0
+        self._cost: float | None = None
+        self._generated = 0  # completion tokens of streamed calls …
+        self._generating_s = 0.0  # … and the time from their first token to their end
+
+    # --- events in ------------------------------------------------------------------------------
+
+    def feed(self, event: Event) -> None:
+        """Take the next event of the run."""
+        if type(event) is TokenEvent:
+            field = self._current
+            if event.identity is not field.identity or event.field != field.name:
+                field = self._begin_text(event, event.field)
+            if event.token:
+                self.tokens += event.count
+                field.length += len(event.token)
+                if self._keeps_text:
+                    field.parts.append(event.token)
+            self._last = event
+        else:
+            self._feed_other(event)
+
+    def _feed_other(self, event: Event) -> None:
+        if event.seq is not None:
+            self._last = event
+        if self.started_at is None:
+            self.started_at = event.timestamp
+        self.visit(event)
+        if event.opens and event.opens != "run":
+            self.open[key_of(event, event.opens)] = event
+        elif event.closes:
+            self.open.pop(key_of(event, event.closes), None)
+            if event.closes in CALLS:
+                self._end_call(event.call_id)
+
+    def _begin_text(self, event: Event, name: str) -> FieldView:
+        if self.started_at is None:
+            self.started_at = event.timestamp
+        if self.first_token_at is None:
+            self.first_token_at = event.timestamp
+        self._current = field = self._begin(event, name)
+        field.has_text = True
+        return field
+
+    def _begin(self, event: Event, name: str) -> FieldView:
+        field = self.field(event, name)
+        if field is None:
+            field = FieldView(event.identity, name)
+            self.fields[event.call_id, event.attempt, event.candidate, name] = field
+            self._unfinished.setdefault(event.call_id, []).append(field)
+        return field
+
+    def _end_call(self, call_id: str | None) -> None:
+        for field in self._unfinished.pop(call_id, ()):
+            if not self._keeps_ended:
+                self._forget(field)
+
+    def _forget(self, field: FieldView) -> None:
+        who = field.identity
+        self.fields.pop((who.call_id, who.attempt, who.candidate, field.name), None)
+        self._current = NO_FIELD
+
+    def on_run_start(self, event: RunStart) -> None:
+        self.run_id, self.program, self.started_at = event.run_id, event.program, event.timestamp
+
+    def on_field_corrected(self, event: FieldCorrected) -> None:
+        field = self._begin(event, event.field)
+        field.parts = [event.text] if self._keeps_text else []
+        field.length = len(event.text)
+        field.has_text = field.is_corrected = True
+
+    def on_field_partial(self, event: FieldPartial) -> None:
+        if self._keeps_values:
+            field = self._begin(event, event.field)
+            if field.value is None:
+                field.value = PartialValue()
+            field.value.apply(event)
+
+    def on_lm_superseded(self, event: LMSuperseded) -> None:
+        self.retries += 1
+        fields = self._unfinished.get(event.call_id, [])
+        for field in [each for each in fields if each.identity.attempt == event.attempt]:
+            fields.remove(field)
+            self._forget(field)
+
+    def on_lm_end(self, event: LMEnd) -> None:
+        self._lm_calls += 1
+        self._prompt_tokens += event.prompt_tokens
+        self._completion_tokens += event.completion_tokens
+        if event.cost is not None:
+            self._cost = (self._cost or 0.0) + event.cost
+        if event.streamed and event.time_to_first_token is not None and event.completion_tokens:
+            self._generated += event.completion_tokens
+            self._generating_s += max(0.0, event.duration - event.time_to_first_token)
+
+    def on_stream_gap(self, event: StreamGap) -> None:
+        self.lost += event.count
+
+    def on_run_end(self, event: Totals) -> None:
+        self.end = event
+
+    on_run_error = on_run_cancelled = on_run_end
+
+    # --- the run --------------------------------------------------------------------------------
+
+    @property
+    def seq(self) -> int:
+        """The last sequence number so far, a merged token's last one included; -1 before any."""
+        last = self._last
+        if last is None or last.seq is None:
+            return -1
+        return last.seq + last.count - 1 if isinstance(last, TokenEvent) else last.seq
+
+    @property
+    def latest_at(self) -> float | None:
+        """When the last event was created, in seconds since the epoch."""
+        return None if self._last is None else self._last.timestamp
+
+    @property
+    def status(self) -> str:
+        """``"running"``, ``"ended"``, ``"failed"`` or ``"cancelled"``."""
+        return RUNNING if self.end is None else STATUS[type(self.end)]
+
+    @property
+    def totals(self) -> Totals:
+        """What the run has used: as its last event reports it, until then as far as is known."""
+        if self.end is not None:
+            return self.end
+        started, first = self.started_at or 0.0, self.first_token_at
+        return Totals(
+            duration=max(0.0, (self.latest_at or started) - started),
+            time_to_first_token=None if first is None else max(0.0, first - started),
+            lm_calls=self._lm_calls,
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=self._completion_tokens,
+            cost=self._cost,
+        )
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """The rate at which the streamed LM calls generated; ``None`` if no usage is known."""
+        if self._generated > 1 and self._generating_s > 0:
+            return self._generated / self._generating_s
+        return None
+
+    # --- text -----------------------------------------------------------------------------------
+
+    def text(self, field: str) -> str:
+        """The text of ``field`` so far; ``"predictor.field"`` if several predictors have it.
+
+        The texts of several calls of a predictor are joined in the order in which they began.
+
+        Raises:
+            AmbiguousFieldError: several predictors have the field; the message lists them.
+            UnknownFieldError: no predictor has it.
+        """
+        seen = {each.owner for each in self._with_text()} | self._known
+        owners = [owner for owner in seen if field in (owner[1], qualified(*owner))]
+        if len(owners) == 1:
+            return "".join(each.text for each in self._with_text() if each.owner == owners[0])
+        names = ", ".join(sorted(qualified(*owner) for owner in owners or seen))
+        if not owners:
+            raise UnknownFieldError(f"no output field {field!r}; there are: {names or 'none yet'}")
+        raise AmbiguousFieldError(
+            f"several predictors have a field {field!r}; ask for one of: {names}"
+        )
+
+    def field(self, event: Event, name: str) -> FieldView | None:
+        """The field of this name in the call and attempt that ``event`` belongs to."""
+        return self.fields.get((event.call_id, event.attempt, event.candidate, name))
+
+    def texts(self) -> dict[Owner, str]:
+        """All texts so far by predictor and field, in the order in which they began."""
+        joined: dict[Owner, str] = {}
+        for field in self._with_text():
+            joined[field.owner] = joined.get(field.owner, "") + field.text
+        return joined
+
+    def named_texts(self) -> dict[str, str]:
+        """``texts`` by ``"predictor.field"``."""
+        return {qualified(*owner): text for owner, text in self.texts().items()}
+
+    def whole_text(self) -> str:
+        """The text of all fields and calls, in the order in which they began."""
+        return "".join(field.text for field in self._with_text())
+
+    def partial_texts(self) -> dict[str, str]:
+        """The texts of calls that have not ended, by ``"predictor.field"``."""
+        return {
+            qualified(*field.owner): field.text
+            for fields in self._unfinished.values()
+            for field in fields
+            if field.has_text and not field.identity.candidate
+        }
+
+    def _with_text(self) -> Iterable[FieldView]:
+        """Of several completions the first."""
+        return (f for f in self.fields.values() if f.has_text and not f.identity.candidate)
+
+
+NO_FIELD = FieldView(NOBODY, "")
+
+
+def qualified(predictor: str | None, field: str) -> str:
+    """``"predictor.field"``; outside any predictor just ``"field"``."""
+    return f"{predictor}.{field}" if predictor else field

@@ -1,0 +1,38 @@
+"""Public names that are imported when they are first used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def names_in(table: Mapping[str, str]) -> list[str]:
+    return sorted(name for names in table.values() for name in names.split())
+
+
+def resolver(package: str, *tables: Mapping[str, str]) -> Callable[[str], Any]:
+    """A ``__getattr__`` for the module ``package``.
+
+    The tables say where names come from: a module of streamll, and the names in it, separated by
+    blanks. Under ``""`` are names of modules.
+    """
+    homes = {
+        name: module
+        for table in tables
+        for module, names in table.items()
+        for name in names.split()
+    }
+
+    def get(name: str) -> Any:
+        home = homes.get(name)
+        if home is None:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if not home:
+            return import_module(f"streamll.{name}")
+        value = getattr(import_module(f"streamll.{home}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return get

@@ -1,0 +1,1 @@
+"""The routes of the server, and responses for routes of your own."""

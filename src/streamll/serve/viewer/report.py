@@ -1,0 +1,44 @@
+"""A report: the viewer and the events of runs in one HTML file, which needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable
+
+from streamll.core.events import Event
+from streamll.core.wire import encode
+from streamll.serve.routes.pages import VIEWER
+
+
+def report_html(events: Iterable[Event]) -> str:
+    """The page. What a model said is data in it, and can neither end its element nor run."""
+    page = (VIEWER / "index.html").read_text("utf-8")
+    scripts = re.findall(r'<script src="([a-z]+\.js)" defer></script>\n', page)
+    program = "\n".join((VIEWER / name).read_text("utf-8") for name in scripts)
+    style = (VIEWER / "viewer.css").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(program.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    page = re.sub(r'<script src="[a-z]+\.js" defer></script>\n', "", page)
+    page = page.replace(
+        '<meta name="color-scheme"',
+        f'<meta http-equiv="content-security-policy" content="{policy}">\n'
+        '<meta name="color-scheme"',
+    )
+    page = page.replace('<link rel="stylesheet" href="viewer.css">', f"<style>\n{style}</style>")
+    data = ",\n".join(_safe(encode(event).decode()) for event in events)
+    closing = (
+        f'<script type="application/json" id="events">[{data}]</script>\n'
+        f"<script>{program}</script>\n</body>"
+    )
+    head, _, tail = page.rpartition("</body>")
+    return f"{head}{closing}{tail}"
+
+
+def _safe(json: str) -> str:
+    """JSON that may stand inside a script element."""
+    return json.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -1,0 +1,121 @@
+"""The viewer for this process alone: a server on this machine, in a thread, over a log of its own.
+
+What ``watch(web=True)`` shows and ``streamll replay --web`` plays goes into ``sink``. The address
+carries a token, so that nobody else on this machine can read along.
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+from typing import Any
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from streamll.brokers.opening import open_sink
+from streamll.core.errors import ConfigurationError
+from streamll.serve.app import create_app
+from streamll.serve.web.limits import ServerLimits
+from streamll.sinks.base import BaseSink
+
+START_SECONDS = 15.0
+
+
+class WebView:
+    """Runs until ``stop()`` or the end of the process."""
+
+    def __init__(self) -> None:
+        try:
+            import uvicorn
+        except ImportError:
+            raise ConfigurationError(
+                "a page to watch needs an extra: pip install 'streamll[serve]'"
+            ) from None
+        self._folder = tempfile.mkdtemp(prefix="streamll-watch-")
+        log = f"sqlite:///{self._folder}/runs.db"
+        token = secrets.token_urlsafe(24)
+        # Nothing here runs in the server, so none of it can be lost with it.
+        app = create_app(None, log=log, tokens=token, limits=ServerLimits(lost_seconds=math.inf))
+        self.watched = threading.Event()
+        """A page has been opened: it asks for the list of runs."""
+        self.sink: BaseSink = open_sink(log)
+        self.sink.local = True  # a call is written when it returns, though the process may end then
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/#token={token}"
+        started = threading.Event()
+        self._server = _server(uvicorn, self._noticing(app), started)
+        self._thread = threading.Thread(
+            target=self._server.run,
+            kwargs={"sockets": [self._socket]},
+            name="streamll viewer",
+            daemon=True,
+        )
+        self._thread.start()
+        if not started.wait(START_SECONDS):
+            raise ConfigurationError(f"the viewer did not start in {START_SECONDS:g} seconds")
+        # At exit the server's thread ends with the process; it could no longer close in good order.
+        atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
+
+    def _noticing(self, app: ASGIApp) -> ASGIApp:
+        async def noticing(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and scope["path"] == "/runs":
+                self.watched.set()
+            await app(scope, receive, send)
+
+        return noticing
+
+    @property
+    def stopped(self) -> bool:
+        return bool(self._server.should_exit)
+
+    def stop(self) -> None:
+        """End the server and forget what was shown. Does nothing the second time."""
+        self._server.should_exit = True
+        self._thread.join(5.0)
+        self.sink.stop()
+        self._socket.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _server(uvicorn: Any, app: Any, started: threading.Event) -> Any:
+    class SignallingServer(uvicorn.SignallingServer):  # type: ignore[misc]
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            started.set()
+
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    return SignallingServer(config)
+
+
+_shared: WebView | None = None
+_making = threading.Lock()
+
+
+def shared_web_view() -> WebView:
+    """The one view of this process; tells its address the first time, and opens it."""
+    global _shared  # noqa: PLW0603
+    with _making:
+        if _shared is None or _shared.stopped:
+            _shared = WebView()
+            announce(_shared.url)
+        return _shared
+
+
+def announce(url: str) -> None:
+    """Say where the page is; open it where somebody sits before a screen."""
+    print(f"streamll: watch at {url}", file=sys.stderr, flush=True)  # noqa: T201
+    screen = sys.platform in {"darwin", "win32"} or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    if screen and sys.stderr.isatty():
+        import webbrowser
+
+        webbrowser.open(url)

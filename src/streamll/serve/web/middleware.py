@@ -1,0 +1,119 @@
+"""What every request passes before any route: host, origin, CORS, drain; counted and logged.
+
+Plain ASGI. The access log has method, path, status, bytes and time, as fields of the record, and
+never a query string, header or body: tokens and questions travel there.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from streamll.serve.web.access import Access, is_loopback
+
+access_log = logging.getLogger("streamll.access")
+
+ALLOWED = {
+    "access-control-allow-methods": "GET, POST, DELETE",
+    "access-control-allow-headers": "authorization, content-type, last-event-id",
+    "access-control-max-age": "600",
+}
+ALWAYS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+}
+
+
+class Middleware:
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app = app
+        self.access = access
+        self.requests: Counter[tuple[str, int]] = Counter()
+        self.bytes_sent = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in {"http", "websocket"}:
+            await self.app(scope, receive, send)
+            return
+        begun = time.monotonic()
+        status, size = 0, 0
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+
+        async def passed(message: Message) -> None:
+            nonlocal status, size
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._mark(message, origin)
+            elif message["type"] == "http.response.body":
+                size += len(message.get("body", b""))
+            elif message["type"] in {"websocket.accept", "websocket.close"} and not status:
+                status = 101 if message["type"] == "websocket.accept" else 403
+            elif message["type"] == "websocket.send":
+                size += len(message.get("text") or message.get("bytes") or "")
+            await send(message)
+
+        try:
+            refusal = self._refusal(scope, headers, origin)
+            if refusal is None:
+                await self.app(scope, receive, passed)
+            elif scope["type"] == "websocket":
+                await passed({"type": "websocket.close", "code": 1008, "reason": ""})
+            else:
+                await refusal(scope, receive, passed)
+        except BaseException:
+            status = status or 500
+            raise
+        finally:
+            self._count(scope, status, size, time.monotonic() - begun)
+
+    def _refusal(self, scope: Scope, headers: Headers, origin: str | None) -> Response | None:
+        """What a request is answered that goes no further."""
+        server = scope.get("server")
+        if self.access.is_open and server and not is_loopback(server[0] or "localhost"):
+            return problem(403, "without tokens this server answers on this machine only")
+        host = headers.get("host")
+        if not self.access.is_host(host):
+            return problem(421, "this server does not answer to that name")
+        if not self.access.is_origin(origin, host):
+            return problem(403, "pages of this origin may not call")
+        if scope.get("method") == "OPTIONS" and "access-control-request-method" in headers:
+            return Response(status_code=204, headers=ALLOWED)
+        return None
+
+    def _mark(self, message: Message, origin: str | None) -> None:
+        headers = MutableHeaders(scope=message)
+        for name, value in ALWAYS.items():
+            headers.setdefault(name, value)
+        if origin is not None:
+            headers.add_vary_header("origin")
+            if message["status"] != 403:  # noqa: PLR2004
+                headers["access-control-allow-origin"] = origin
+
+    def _count(self, scope: Scope, status: int, size: int, seconds: float) -> None:
+        method = scope.get("method", "WEBSOCKET")
+        self.requests[method if method in METHODS else "OTHER", status] += 1
+        self.bytes_sent += size
+        told: dict[str, Any] = {
+            "method": method,
+            "path": scope["path"][:200],
+            "status": status,
+            "bytes": size,
+            "seconds": round(seconds, 6),
+        }
+        access_log.info("%(method)s %(path)s %(status)s", told, extra={"request": told})
+
+
+METHODS = frozenset({"GET", "POST", "DELETE", "OPTIONS", "HEAD", "WEBSOCKET"})
+
+
+def problem(status: int, message: str, **headers: str) -> Response:
+    """A refusal: what was wrong, for people."""
+    return JSONResponse({"error": message}, status, headers=headers)

@@ -1,0 +1,220 @@
+"""The plain view: one line per event, for pipes, logs and simple terminals.
+
+``[TOKEN] answer: "Machine"``: the kind in brackets, then the facts; a token is quoted as a JSON
+string. If several runs, or several model calls of a run, are under way at once, the line ends
+with the run or predictor it belongs to.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from streamll.core import events as ev
+from streamll.core.run_view import RunView
+from streamll.core.visitor import EventVisitor
+from streamll.terminal import text as tx
+from streamll.terminal import words
+from streamll.terminal.output import Output
+
+LINE_DELAY_S = 0.0005
+"""How long our lines wait. ``print`` writes a line in pieces, and without the delay ours would
+often land between the pieces of a tool that prints at the same time."""
+
+
+class LineRun:
+    """What must be known of a run to write its next line."""
+
+    def __init__(self, number: int, first_call: str | None = None) -> None:
+        self.number = number
+        self.is_beside_others = False
+        self.view = RunView(keep_text=False, keep_values=True)
+        self.first_call = first_call  # its end is the end, if the run's own never comes
+
+
+class LineView(EventVisitor):
+    """Events in, lines out."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._runs: dict[str, LineRun] = {}
+
+    def show(self, events: Iterable[ev.Event], source: int = 0) -> None:
+        lines = [f"{line}\n" for event in events if (line := self.line(event)) is not None]
+        if lines:
+            time.sleep(LINE_DELAY_S)
+            self._output.write("".join(lines))
+
+    def close(self, source: int = 0) -> None:
+        """Nothing is held back, so there is nothing to finish."""
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._runs
+
+    def line(self, event: ev.Event) -> str | None:
+        """The event's line, or ``None`` if it has none."""
+        if type(event) not in self.handlers:
+            return None
+        run = self._run(event)
+        run.view.feed(event)
+        written: str | None = self.visit(event, run)
+        if _ends(event, run):
+            self._runs.pop(event.run_id or "", None)
+        return None if written is None else written + _whose(event, run)
+
+    def _run(self, event: ev.Event) -> LineRun:
+        run_id = event.run_id
+        if run_id is None:
+            return LineRun(0)
+        run = self._runs.get(run_id)
+        if run is None:
+            number = max((other.number for other in self._runs.values()), default=0) + 1
+            run = self._runs[run_id] = LineRun(number, event.call_id)
+            if len(self._runs) > 1:
+                for other in self._runs.values():
+                    other.is_beside_others = True
+        return run
+
+    # --- the run ----------------------------------------------------------------------------------
+
+    def on_run_start(self, event: ev.RunStart, run: LineRun) -> str:
+        inputs = f" {tx.arguments(event.inputs)}" if event.inputs else ""
+        return f"[RUN] {tx.one_line(event.program)} started{inputs}"
+
+    def on_run_end(self, event: ev.Totals, run: LineRun) -> str:
+        parts = words.closing(run.view.status, event, run.view)
+        return f"[RUN] {' · '.join(parts)}{' · ' * bool(words.error(event))}{words.error(event)}"
+
+    on_run_error = on_run_cancelled = on_run_end
+
+    # --- modules, tools, models ---------------------------------------------------------------------
+
+    def on_module_start(self, event: ev.ModuleStart, run: LineRun) -> str | None:
+        if (name := _module_name(event)) is None:
+            return None
+        turn = f" · turn {event.turn + 1}" if event.turn else ""
+        inputs = f" {tx.arguments(event.inputs)}" if event.inputs else ""
+        return f"[MODULE] {name}{turn}{inputs}"
+
+    def on_module_end(self, event: ev.ModuleEnd, run: LineRun) -> str | None:
+        name = _module_name(event)
+        return name and f"[MODULE] {name} done in {tx.seconds(event.duration)}"
+
+    def on_module_error(self, event: ev.ModuleError, run: LineRun) -> str | None:
+        name = _module_name(event)
+        return name and f"[MODULE] {name} {_failed(event)}"
+
+    def on_tool_start(self, event: ev.ToolStart, run: LineRun) -> str:
+        return f"{_tool(event)}({words.arguments(event) or '…'})"
+
+    def on_tool_end(self, event: ev.ToolEnd, run: LineRun) -> str:
+        result = f" → {tx.compact(event.result)}" if event.result is not None else ""
+        return f"{_tool(event)} done in {tx.seconds(event.duration)}{result}"
+
+    def on_tool_error(self, event: ev.ToolError, run: LineRun) -> str:
+        return f"{_tool(event)} {_failed(event)}"
+
+    def on_trace_start(self, event: ev.TraceStart, run: LineRun) -> str:
+        return f"[TRACE] {tx.one_line(event.name)}"
+
+    def on_trace_end(self, event: ev.TraceEnd, run: LineRun) -> str:
+        how = f"failed with {tx.one_line(event.error_type)}" if event.error_type else "done"
+        return f"[TRACE] {tx.one_line(event.name)} {how} in {tx.seconds(event.duration)}"
+
+    def on_lm_start(self, event: ev.LMStart, run: LineRun) -> None:
+        """Only counted: where several calls run at once, lines end with whose they are."""
+
+    def on_lm_end(self, event: ev.LMEnd, run: LineRun) -> str | None:
+        if event.error_type:
+            return f"[LM] {tx.one_line(event.model)} failed: {tx.one_line(event.error_type)}"
+        if event.finish_reason == "length":
+            return f"[LM] {tx.one_line(event.model)} was cut off at the token limit"
+        return f"[LM] {tx.one_line(event.model)} answered from the cache" if event.cached else None
+
+    def on_lm_superseded(self, event: ev.LMSuperseded, run: LineRun) -> str:
+        return f"[RETRY] {words.superseded(event.reason)}; the text so far does not count"
+
+    def on_lm_waiting(self, event: ev.LMWaiting, run: LineRun) -> str:
+        return f"[WAITING] {words.waiting(event)}"
+
+    # --- what the model and the program say -----------------------------------------------------------
+
+    def on_token(self, event: ev.TokenEvent, run: LineRun) -> str | None:
+        if not event.token:  # the closing token only carries the finish reason
+            return None
+        return f"[TOKEN] {tx.one_line(event.field)}: {tx.quote(event.token)}"
+
+    def on_field_corrected(self, event: ev.FieldCorrected, run: LineRun) -> str:
+        return f"[CORRECTED] {tx.one_line(event.field)}: {tx.quote(event.text)}"
+
+    def on_field_partial(self, event: ev.FieldPartial, run: LineRun) -> str | None:
+        """Of a list, each item once, when it is complete; other values are shown as tokens."""
+        pointer = tuple(event.pointer)
+        field = run.view.field(event, event.field)
+        if len(pointer) != 1 or event.state != "complete" or field is None or field.value is None:
+            return None
+        items, index = field.value.value, pointer[0]
+        if field.value.is_broken or not isinstance(items, list) or not isinstance(index, int):
+            return None
+        return f"[ITEM] {tx.one_line(event.field)}[{index}]: {tx.compact(items[index])}"
+
+    def on_refusal(self, event: ev.Refusal, run: LineRun) -> str:
+        return f"[REFUSAL] {tx.quote(event.text)}"
+
+    def on_reply_part(self, event: ev.ReplyPart, run: LineRun) -> str:
+        return f"[PART] {words.part(event)}"
+
+    def on_thinking(self, event: ev.Thinking, run: LineRun) -> str:
+        return f"[THINKING] {tx.quote(event.text)}"
+
+    def on_tool_call_delta(self, event: ev.ToolCallDelta, run: LineRun) -> str:
+        name = f" {tx.one_line(event.name)}" if event.name else ""
+        written = f": {tx.quote(event.arguments)}" if event.arguments else ""
+        return f"[CALL] {event.index + 1}{name}{written}"
+
+    def on_citation(self, event: ev.Citation, run: LineRun) -> str:
+        return f"[CITATION] {words.citation(event)}"
+
+    def on_status(self, event: ev.Status, run: LineRun) -> str:
+        return f"[STATUS] {tx.one_line(event.message)}"
+
+    def on_custom(self, event: ev.StreamllEvent, run: LineRun) -> str:
+        return f"[EVENT] {words.custom(event)}"
+
+    def on_stream_gap(self, event: ev.StreamGap, run: LineRun) -> str:
+        return f"[GAP] {words.gap(event)}"
+
+
+def _module_name(event: ev.ModuleStart | ev.ModuleEnd | ev.ModuleError) -> str | None:
+    """The name of a module that gets a line: not the run's own, nor a predictor inside another."""
+    name = tx.one_line(event.name)
+    if event.parent_call_id is None or name == "predict" or name.endswith(".predict"):
+        return None
+    return name
+
+
+def _ends(event: ev.Event, run: LineRun) -> bool:
+    """Whether the run is over; a sink of an inner module never sees the end of the run itself."""
+    if isinstance(event, (ev.ModuleEnd, ev.ModuleError)) and run.first_call is not None:
+        return event.identity.call_id == run.first_call
+    return isinstance(event, (ev.RunEnd, ev.RunError, ev.RunCancelled))
+
+
+def _tool(event: ev.ToolStart | ev.ToolEnd | ev.ToolError) -> str:
+    kind = "CODE" if event.kind == "interpreter" else "TOOL"
+    return f"[{kind}] {tx.one_line(event.name)}"
+
+
+def _failed(event: ev.ModuleError | ev.ToolError) -> str:
+    return f"failed after {tx.seconds(event.duration)}: {words.error(event)}"
+
+
+def _whose(event: ev.Event, run: LineRun) -> str:
+    parts = []
+    lm_calls = sum(what == "lm" for what, _ in run.view.open)
+    if lm_calls > 1 and event.predictor:
+        parts.append(f" · {tx.one_line(event.predictor)}")
+    if run.is_beside_others:
+        parts.append(f" · run {run.number}")
+    return "".join(parts)

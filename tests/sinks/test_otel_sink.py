@@ -1,0 +1,183 @@
+"""X14: runs as OpenTelemetry spans and GenAI metrics."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import dspy
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+import streamll
+from streamll.sinks.otel import OTelSink
+from streamll.testing import Fault, Reply
+
+
+def price(item: str) -> str:
+    """The price of an item."""
+    return "7.90"
+
+
+class Telemetry:
+    def __init__(self):
+        self.exporter, self.reader = InMemorySpanExporter(), InMemoryMetricReader()
+        self.tracers, self.meters = TracerProvider(), MeterProvider([self.reader])
+        self.tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.sink = OTelSink(tracer_provider=self.tracers, meter_provider=self.meters)
+
+    @property
+    def spans(self):
+        assert self.sink.catch_up(10)
+        return list(self.exporter.get_finished_spans())
+
+    def span(self, name):
+        [found] = [span for span in self.spans if span.name == name]
+        return found
+
+    def points(self, name):
+        assert self.sink.catch_up(10)
+        data = self.reader.get_metrics_data()
+        return [
+            point
+            for resource in (data.resource_metrics if data else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == name
+            for point in metric.data.data_points
+        ]
+
+
+@pytest.fixture
+def telemetry():
+    telemetry = Telemetry()
+    yield telemetry
+    telemetry.sink.stop()
+    telemetry.meters.shutdown()
+
+
+@pytest.fixture
+def run(practice, telemetry):
+    """``run(program, **inputs)`` under the sink; what it raises is raised."""
+    dspy.configure(lm=practice.lm(num_retries=2), adapter=dspy.ChatAdapter())
+
+    def run_(program, **inputs):
+        with streamll.stream(program, sinks=[telemetry.sink])(**inputs) as events:
+            return events.result()
+
+    return run_
+
+
+def test_spans_nest_like_the_calls(telemetry, run):
+    run(dspy.ReAct("question -> answer", tools=[price]), question="What does a pencil cost?")
+    spans = telemetry.spans
+    by_id = {span.context.span_id: span for span in spans}
+    assert len({span.context.trace_id for span in spans}) == 1
+
+    def line(span):
+        above = by_id[span.parent.span_id] if span.parent else None
+        return [*(line(above) if above else []), span.name]
+
+    lines = [" > ".join(line(span)) for span in spans]
+    root = "ReAct > ReAct"
+    assert f"{root} > react > chat practice-model" in lines
+    assert f"{root} > execute_tool price" in lines
+    assert all(span.end_time >= span.start_time for span in spans)
+    for span in spans:
+        if span.parent:
+            above = by_id[span.parent.span_id]
+            assert above.start_time <= span.start_time <= span.end_time <= above.end_time
+
+
+def test_an_lm_span_has_the_genai_convention_attributes(telemetry, run):
+    run(dspy.Predict("question -> answer"), question="?")
+    span = telemetry.span("chat practice-model")
+    assert span.kind is SpanKind.CLIENT
+    told = dict(span.attributes)
+    assert told["gen_ai.operation.name"] == "chat"
+    assert told["gen_ai.provider.name"] == "openai"
+    assert told["gen_ai.request.model"] == "practice-model"
+    assert told["gen_ai.usage.input_tokens"] > 10
+    assert told["gen_ai.usage.output_tokens"] > 10
+    assert told["gen_ai.response.finish_reasons"] == ("stop",)
+
+
+def test_time_to_first_chunk_and_time_per_chunk_are_measured(telemetry, run, practice):
+    practice.pace = 0.02
+    practice.script({"answer": "one two three four five six"})
+    run(dspy.Predict("question -> answer"), question="?")
+    told = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "practice-model"}
+    [first] = telemetry.points("gen_ai.client.operation.time_to_first_chunk")
+    assert first.count == 1
+    assert told.items() <= dict(first.attributes).items()
+    [per_chunk] = telemetry.points("gen_ai.client.operation.time_per_output_chunk")
+    assert 3 <= per_chunk.count <= 8
+    assert per_chunk.sum / per_chunk.count > 0.01
+    [duration] = telemetry.points("gen_ai.client.operation.duration")
+    assert duration.sum > per_chunk.sum
+    kinds = {
+        dict(point.attributes)["gen_ai.token.type"]: point.sum
+        for point in telemetry.points("gen_ai.client.token.usage")
+    }
+    assert kinds["input"] > 10
+    assert kinds["output"] > 5
+
+
+def test_errors_are_counted_and_marked(telemetry, run, practice):
+    practice.script(*[Fault(status=401)] * 4)
+    with pytest.raises(Exception, match=r"."):
+        run(dspy.Predict("question -> answer"), question="my secret question")
+    [duration] = telemetry.points("gen_ai.client.operation.duration")
+    assert dict(duration.attributes)["error.type"]
+    for name in ("Predict", "chat practice-model"):
+        for span in telemetry.spans:
+            if span.name == name:
+                assert span.status.status_code is StatusCode.ERROR
+                assert span.attributes["error.type"]
+    assert "secret" not in "".join(span.to_json() for span in telemetry.spans)
+
+
+def test_a_superseded_attempt_is_a_span_event_of_its_call(telemetry, run, practice):
+    practice.script(
+        Reply({"answer": "half an answer"}, fault=Fault(error_after=8)), {"answer": "x"}
+    )
+    run(dspy.Predict("question -> answer"), question="?")
+    names = [event.name for event in telemetry.span("chat practice-model").events]
+    assert names == ["streamll.superseded"]
+
+
+def test_a_run_belongs_to_the_trace_that_was_active_at_its_start(telemetry, run):
+    tracer = telemetry.tracers.get_tracer("the application")
+    with tracer.start_as_current_span("request") as request:
+        run(dspy.Predict("question -> answer"), question="?")
+    trace_ids = {span.context.trace_id for span in telemetry.spans}
+    assert trace_ids == {request.get_span_context().trace_id}
+
+
+def test_a_cancelled_run_leaves_no_span_open(telemetry, practice):
+    dspy.configure(lm=practice.lm(), adapter=dspy.ChatAdapter())
+    practice.script(Reply({"answer": "one two three four five six seven"}, hold_after=10))
+    program = streamll.stream(dspy.Predict("question -> answer"), sinks=[telemetry.sink])
+    with program(question="?") as events:
+        next(event for event in events if event.event_type == "token")
+    [root] = [span for span in telemetry.spans if span.parent is None]
+    assert root.attributes["streamll.cancelled"] is True
+    assert {span.name for span in telemetry.spans} >= {"Predict", "chat practice-model"}
+
+
+def test_without_opentelemetry_the_sink_names_the_extra():
+    code = (
+        "import sys; sys.modules['opentelemetry'] = None\n"
+        "from streamll.sinks.otel import OTelSink\n"
+        "try: OTelSink()\n"
+        "except Exception as error: print(error)\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "pip install 'streamll[otel]'" in answer.stdout
