@@ -45,8 +45,8 @@ RULES = {
     # how a run looks in a terminal, as data; rich only draws
     "terminal": Rule({".core", ".terminal"}, within={"rich"}),
     "sinks": Rule(
-        {".core", ".flow", ".sinks", ".terminal", "msgspec"},
-        within={".brokers", "opentelemetry", "rich"},
+        {".core", ".exports", ".flow", ".sinks", ".terminal", "msgspec"},
+        within={"opentelemetry", "rich"},
     ),
     # a broker's client and OpenTelemetry are loaded by whoever uses them
     "brokers": Rule(
@@ -83,6 +83,7 @@ RULES = {
             ".brokers",
             ".consumer",
             ".core",
+            ".exports",
             ".flow",
             ".streams",
             ".serve",
@@ -175,8 +176,8 @@ def imported_modules(module: Path, known: AbstractSet[str]) -> set[str]:
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-            found.add(node.module)
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names & known or {node.module}  # a package's module, or what the package has
     return (found & known) - {dotted(module)}
 
 
