@@ -42,7 +42,7 @@ ALSO = {
     "": "streams typed",
     "capture.streamify.streaming_response": "streaming_response",
     "capture.streamify.sync_streaming": "apply_sync_streaming",
-    "chat.branch": "Branch",
+    "chat.session": "Branch",
     "chat.streaming_chat": "StreamingChat",
     "chat.turns": "communicate_stream",
     "compat.rust": "ConcurrentStreamProcessor DSPyStream",

@@ -16,8 +16,8 @@ from streamll.capture.streamify.responses import StreamReset as StreamReset
 from streamll.capture.streamify.responses import StreamResponse as StreamResponse
 from streamll.capture.streamify.streaming_response import streaming_response as streaming_response
 from streamll.capture.streamify.sync_streaming import apply_sync_streaming as apply_sync_streaming
-from streamll.chat.branch import Branch as Branch
 from streamll.chat.model import iModel as iModel
+from streamll.chat.session import Branch as Branch
 from streamll.chat.session import Session as Session
 from streamll.chat.streaming_chat import StreamingChat as StreamingChat
 from streamll.chat.turns import communicate as communicate

@@ -10,11 +10,10 @@ import msgspec
 
 from streamll import StreamConfig, stream
 from streamll.chat.calling import Calling, Invocation
-from streamll.chat.hooks import Hooks
 from streamll.chat.invoke_stream import InvokeStream
 from streamll.chat.providers import route
 from streamll.chat.question import Question
-from streamll.chat.runner import ModelRunner, PendingCall
+from streamll.chat.runner import Hooks, ModelRunner, PendingCall
 from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import ConfigurationError
 from streamll.flow.closing import Closing

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import dspy
+import msgspec
 from dspy import lm15
 
-from streamll.chat.hooks import Hooks
 from streamll.chat.question import Question
 from streamll.chat.reply import Reply
 from streamll.core.errors import CircuitOpen, ConfigurationError
@@ -26,6 +26,19 @@ logger = logging.getLogger("streamll")
 
 CONNECTIONS_PER_LM = 100
 """What DSPy's native engine opens at most; a further request waits for one to be free."""
+
+
+class Hooks(msgspec.Struct, frozen=True, kw_only=True):
+    """Functions of the caller's own, called once per question, streamed or not; also ``async``.
+
+    ``before(question)`` may change the question, and prevents it by raising. ``after(question,
+    reply)`` and ``on_error(question, error)`` run at its end; what they raise is logged and does
+    not reach the caller.
+    """
+
+    before: Callable[[Question], Any] | None = None
+    after: Callable[[Question, Reply], Any] | None = None
+    on_error: Callable[[Question, BaseException], Any] | None = None
 
 
 class PendingCall:

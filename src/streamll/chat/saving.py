@@ -1,7 +1,7 @@
-"""A session as JSON, with a schema version.
+"""A session as one JSON document, with a schema version.
 
-Saved are messages and branches; models are not, since their keys have no place in a file.
-Within version 1 only additions come, so a reader ignores keys that it does not know.
+It holds messages and branches. Models are left out, since their keys do not belong in a file.
+Within version 1 keys are only added, and a reader ignores those that it does not know.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from streamll.chat.messages import Message
 from streamll.core.errors import SessionFormatError, StreamllError
+
+T = TypeVar("T")
 
 SCHEMA = "streamll.session"
 VERSION = 1
@@ -41,7 +44,7 @@ class _Head(msgspec.Struct):
 
 
 def encode(saved: SavedSession) -> bytes:
-    """As one JSON document. Raises ``StreamllError`` for a value that JSON cannot hold."""
+    """The document. Raises ``StreamllError`` for a value that JSON cannot hold."""
     return msgspec.json.encode(saved, enc_hook=_refuse)
 
 
@@ -54,27 +57,28 @@ def _refuse(value: object) -> object:
 
 def decode(data: bytes | str) -> SavedSession:
     """What ``encode`` wrote. Raises ``SessionFormatError`` that says what is wrong with it."""
-    try:
-        head = msgspec.json.decode(data, type=_Head)
-    except msgspec.DecodeError as error:
-        raise SessionFormatError(f"this is no saved session: {error}") from error
+    head = _decoded(data, _Head, "this is no saved session")
     if head.schema != SCHEMA:
         raise SessionFormatError(f"this is no saved session: its schema is {head.schema!r}")
     if head.version != VERSION:
         raise SessionFormatError(
             f"this session has format version {head.version}; version {VERSION} can be read here"
         )
-    try:
-        saved = msgspec.json.decode(data, type=SavedSession)
-    except msgspec.DecodeError as error:
-        raise SessionFormatError(f"this saved session is damaged: {error}") from error
+    saved = _decoded(data, SavedSession, "this saved session is damaged")
     if damage := _damage(saved):
         raise SessionFormatError(f"this saved session is damaged: {damage}")
     return saved
 
 
+def _decoded(data: bytes | str, kind: type[T], problem: str) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise SessionFormatError(f"{problem}: {error}") from error
+
+
 def _damage(saved: SavedSession) -> str | None:
-    """What no session that was saved can hold."""
+    """What is inconsistent in a document, which no saved session can be."""
     known = {message.id for message in saved.messages}
     if len(known) < len(saved.messages):
         return "two messages have one id"
@@ -91,7 +95,7 @@ def _damage(saved: SavedSession) -> str | None:
 
 
 def write(path: Path, data: bytes) -> None:
-    """All of it or nothing: a crash leaves what was there before."""
+    """Replace the file atomically, so that a crash leaves the old one."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -1,22 +1,72 @@
-"""A session: messages, branches of them, and the models to talk to."""
+"""Sessions: messages, branches that order them, and models to talk to."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from streamll.chat.branch import Branch
 from streamll.chat.messages import Message, SystemContent, new_id
 from streamll.chat.registry import Registry
 from streamll.chat.saving import SavedBranch, SavedSession, decode, encode, write
 from streamll.core.errors import StreamllError
+from streamll.flow.limits import Slots
 
 if TYPE_CHECKING:
     from streamll.chat.model import iModel
+
+
+class Branch:
+    """Message ids in order, under a name; the session has the messages. Thread-safe.
+
+    Made by ``Session.create_branch`` and ``fork``. ``turns`` admits one conversation turn at a
+    time, first come, first served.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        id: str | None = None,  # noqa: A002
+        order: Iterable[str] = (),
+        parent: str | None = None,
+    ) -> None:
+        self.id = id or new_id()
+        self.name = name
+        self.parent = parent
+        """The name of the branch it was forked from."""
+        self.turns = Slots()
+        self._lock = threading.Lock()
+        self._order = list(order)
+        self._known = set(self._order)
+
+    @property
+    def order(self) -> list[str]:
+        """A copy of the ids."""
+        with self._lock:
+            return list(self._order)
+
+    def append(self, message_id: str) -> None:
+        """For the session, which checks that the message exists and is not on the branch."""
+        with self._lock:
+            self._order.append(message_id)
+            self._known.add(message_id)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.order)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __contains__(self, message_id: object) -> bool:
+        return message_id in self._known
+
+    def __repr__(self) -> str:
+        return f"<Branch {self.name!r}, {len(self)} messages>"
+
 
 BranchLike = Branch | str
 
@@ -25,7 +75,7 @@ class Session:
     """Conversations that share messages. Safe to use from any number of threads and tasks.
 
     ``messages`` maps ids to messages (read-only; ``add_message`` adds), ``branches`` and
-    ``services`` are registries by name.
+    ``services`` (the models) are registries by name.
     """
 
     def __init__(self, *, id: str | None = None, created_at: float | None = None) -> None:  # noqa: A002
@@ -45,24 +95,24 @@ class Session:
     def add_message(
         self, message: Message, branches: BranchLike | Iterable[BranchLike] | None = None
     ) -> Message:
-        """Keep a message, at the end of each of ``branches`` (none: of no branch).
+        """Add a message to the session and to the end of each of ``branches``.
 
         Raises:
-            UnknownNameError: no such branch. StreamllError: it is in one of them already.
+            UnknownNameError: no such branch. StreamllError: it is on one of them already.
         """
         if not isinstance(message, Message):
             raise TypeError(f"add_message takes a Message, not {type(message).__name__}")
         wanted = [branches] if isinstance(branches, (Branch, str)) else list(branches or ())
         with self._lock:
-            places = [self.branch(place) for place in wanted]
+            targets = [self.branch(branch) for branch in wanted]
             known = self._messages.get(message.id)
             if known is not None and known is not message and known.content != message.content:
                 raise StreamllError(f"another message has the id {message.id} already")
-            for branch in places:
+            for branch in targets:
                 if message.id in branch:
                     raise StreamllError(f"branch {branch.name!r} has message {message.id} already")
             self._messages.setdefault(message.id, message)
-            for branch in places:
+            for branch in targets:
                 branch.append(message.id)
         return message
 
@@ -73,16 +123,16 @@ class Session:
     # --- branches ---------------------------------------------------------------------------
 
     def branch(self, which: BranchLike) -> Branch:
-        """The branch of that name; a branch of this session is itself.
+        """The branch of that name; a branch of this session is returned as it is.
 
         Raises:
             UnknownNameError: no such branch. StreamllError: a branch of another session.
         """
-        name = which.name if isinstance(which, Branch) else which
-        branch = self.branches[name]
-        if isinstance(which, Branch) and which is not branch:
+        if isinstance(which, str):
+            return self.branches[which]
+        if self.branches[which.name] is not which:
             raise StreamllError(f"{which!r} belongs to another session")
-        return branch
+        return which
 
     def create_branch(self, name: str | None = None, *, system: str | None = None) -> Branch:
         """An empty branch, or one that begins with a ``system`` message.
@@ -100,10 +150,10 @@ class Session:
     def fork(
         self, branch: BranchLike, name: str | None = None, *, until: Message | str | None = None
     ) -> Branch:
-        """A new branch that begins as ``branch`` does: with all of it, or up to ``until``.
+        """A new branch that begins as a copy of ``branch``, whole or up to ``until``.
 
-        ``until`` (a message or its id) is the last that both have. Without a ``name`` it is
-        called after ``branch``, with a number: ``main-2``.
+        ``until`` (a message or its id) is the last message that both have. The default ``name``
+        is that of ``branch`` with a number: ``main-2``.
 
         Raises:
             UnknownNameError: no such branch. DuplicateNameError: there is a branch ``name``.
@@ -117,8 +167,8 @@ class Session:
                 if last not in order:
                     raise StreamllError(f"branch {source.name!r} has no message {last}")
                 order = order[: order.index(last) + 1]
-            called = name or self._free_name(source.name)
-            return self.branches.register(Branch(called, order=order, parent=source.name))
+            name = name or self._free_name(source.name)
+            return self.branches.register(Branch(name, order=order, parent=source.name))
 
     def _free_name(self, stem: str) -> str:
         number = len(self.branches) + 1
@@ -135,16 +185,16 @@ class Session:
             StreamllError: a message holds a value that JSON cannot.
         """
         with self._lock:
-            saved = SavedSession(
-                id=self.id,
-                created_at=self.created_at,
-                messages=list(self._messages.values()),
-                branches=[
-                    SavedBranch(id=b.id, name=b.name, order=b.order, parent=b.parent)
-                    for b in (self.branches[name] for name in self.branches)
-                ],
+            branches = [
+                SavedBranch(id=b.id, name=b.name, order=b.order, parent=b.parent)
+                for b in self.branches.values()
+            ]
+            messages = list(self._messages.values())
+        return encode(
+            SavedSession(
+                id=self.id, created_at=self.created_at, messages=messages, branches=branches
             )
-        return encode(saved)
+        )
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Session:
@@ -157,7 +207,7 @@ class Session:
         return session
 
     def save(self, path: str | Path) -> None:
-        """Write ``to_json`` to a file, all of it or nothing. Raises ``OSError`` as well."""
+        """Write ``to_json`` to a file, atomically. Raises ``OSError`` as well."""
         write(Path(path), self.to_json())
 
     @classmethod

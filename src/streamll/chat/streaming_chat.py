@@ -1,4 +1,4 @@
-"""``StreamingChat``: a conversation in a terminal or notebook, in a few lines of code."""
+"""``StreamingChat``: a conversation in a notebook or script, in a few lines of code."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from streamll.chat.session import Session
 from streamll.chat.turns import TurnStream, communicate_stream
 from streamll.terminal.text import clean
 
-PREVIEW = 100
+PREVIEW_CHARACTERS = 100
 RULE = "=" * 60
 
 
 class StreamingChat:
-    """Talk to ``model``; what both sides say is printed and kept in ``session``.
+    """Talk to ``model``; both sides of the conversation are printed and kept in ``session``.
 
     >>> chat = StreamingChat(iModel(provider="openai", model="gpt-4o-mini"))
     >>> await chat.chat("What is async programming good for?")
@@ -33,71 +33,59 @@ class StreamingChat:
         self.model = model
         self.session = session or Session()
         self.session.services.register(model)
+        known = branch in self.session.branches
         self.branch = (
-            self.session.branches[branch]
-            if branch in self.session.branches
-            else self.session.create_branch(name=branch, system=system)
+            self.session.branch(branch)
+            if known
+            else self.session.create_branch(branch, system=system)
         )
 
     async def chat(self, user_input: str, show_stats: bool = True) -> str:
-        """Say something; the reply is printed as it comes, and returned."""
-        self._ask(user_input)
-        turn = self._turn(user_input)
-        try:
+        """Send a message; print the reply as it comes, and return it."""
+        async with self._turn(user_input) as turn:
             async for chunk in turn:
-                _say(chunk)
-        finally:
-            await turn.aclose()
-        return self._replied(turn, show_stats)
+                _write(chunk)
+        return self._finished(turn, show_stats)
 
     def chat_sync(self, user_input: str, show_stats: bool = True) -> str:
         """The same, waiting for it in this thread."""
-        self._ask(user_input)
-        turn = self._turn(user_input)
-        try:
+        with self._turn(user_input) as turn:
             for chunk in turn:
-                _say(chunk)
-        finally:
-            turn.close()
-        return self._replied(turn, show_stats)
+                _write(chunk)
+        return self._finished(turn, show_stats)
 
     def history(self) -> None:
         """Print the conversation so far."""
-        _say(f"\n{RULE}\nCONVERSATION HISTORY\n{RULE}\n")
+        _write(f"\n{RULE}\nCONVERSATION HISTORY\n{RULE}\n")
         for message in self.session.history(self.branch):
-            role = "👤" if isinstance(message.content, InstructionContent) else "🤖"
+            sign = "👤" if isinstance(message.content, InstructionContent) else "🤖"
             text = message.text
-            preview = text[:PREVIEW] + "..." if len(text) > PREVIEW else text
-            _say(f"{role} {message.role.value}: {preview}\n\n")
+            more = "..." if len(text) > PREVIEW_CHARACTERS else ""
+            _write(f"{sign} {message.role.value}: {text[:PREVIEW_CHARACTERS]}{more}\n\n")
 
     def _turn(self, user_input: str) -> TurnStream:
+        _write(f"\n👤 User: {user_input}\n🤖 Assistant: ")
         return communicate_stream(
             self.session, self.branch, {"instruction": user_input, "imodel": self.model}
         )
 
-    def _ask(self, user_input: str) -> None:
-        _say(f"\n👤 User: {user_input}\n🤖 Assistant: ")
-
-    def _replied(self, turn: TurnStream, show_stats: bool) -> str:
-        _say("\n")
+    def _finished(self, turn: TurnStream, show_stats: bool) -> str:
+        _write("\n")
         if show_stats:
-            _say(f"\n📊 {statistics(turn)}\n")
+            _write(f"\n📊 {_statistics(turn)}\n")
         return turn.text
 
 
-def statistics(turn: TurnStream) -> str:
-    """What there is to say of a reply: chunks, time to first token, time."""
+def _statistics(turn: TurnStream) -> str:
     stream = turn.stream
     if stream is None:
         return "Stats: 0 chunks"
-    first = stream.time_to_first_token
     parts = [f"Stats: {stream.chunks} chunks"]
-    if first is not None:
+    if (first := stream.time_to_first_token) is not None:
         parts.append(f"First token: {first:.2f}s")
-    parts.append(f"Total: {stream.duration:.2f}s")
-    return " | ".join(parts)
+    return " | ".join([*parts, f"Total: {stream.duration:.2f}s"])
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(clean(text))  # a model's text must not steer the terminal
+def _write(text: str) -> None:
+    sys.stdout.write(clean(text))  # a model's text must not control the terminal
     sys.stdout.flush()

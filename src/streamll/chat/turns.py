@@ -1,8 +1,8 @@
-"""``communicate``: one turn of a conversation, the instruction and the reply, on a branch.
+"""Turns of a conversation: an instruction and the reply to it, on a branch.
 
-The instruction is on the branch as soon as its turn has come; the reply when it is over,
-marked where it was stopped or broke off. A branch has one turn at a time: turns that are asked
-for at once follow one another, on other branches they run side by side.
+The instruction is put on the branch when it is sent; the reply when it has ended, marked where it
+was cancelled or failed. Turns of one branch follow one another in the order in which they were
+requested; turns of several branches run side by side.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 
-from streamll.chat.branch import Branch
 from streamll.chat.calling import Calling
 from streamll.chat.invoke_stream import Chunk, ChunkStream, InvokeStream
 from streamll.chat.messages import (
@@ -26,7 +25,7 @@ from streamll.chat.messages import (
 )
 from streamll.chat.model import iModel
 from streamll.chat.reply import Reply, ToolCall
-from streamll.chat.session import BranchLike, Session
+from streamll.chat.session import Branch, BranchLike, Session
 from streamll.core.errors import ConfigurationError
 
 Parameters = Mapping[str, Any]
@@ -34,7 +33,7 @@ ONE = 1
 
 
 class Turn:
-    """One turn: its instruction, and where its reply goes."""
+    """One turn: its instruction, the model, and the branch that its reply goes to."""
 
     def __init__(self, session: Session, branch: BranchLike, parameters: Parameters) -> None:
         given = dict(parameters)
@@ -52,22 +51,22 @@ class Turn:
         self.reply: Message | None = None
 
     def messages(self) -> list[dict[str, Any]]:
-        """What to send."""
+        """The conversation to send."""
         history = self.session.history(self.branch)
         return prepare_messages_for_chat(history, new_instruction=self.instruction)
 
     def begun(self) -> None:
-        """It can be sent: put the instruction on the branch."""
+        """Put the instruction on the branch; what is wrong with it has been raised before."""
         self.session.add_message(self.instruction, branches=self.branch)
 
     def completed(self, reply: Reply | InvokeStream) -> None:
-        """Put the reply on the branch, and the tool calls that the model asks for behind it."""
+        """Put the reply on the branch, followed by its tool calls."""
         self._replied(AssistantResponseContent(reply.text, model=reply.model))
         for call in reply.tool_calls:
             self.session.add_message(Message(content=tool_request(call)), branches=self.branch)
 
     def broke_off(self, text: str, error: BaseException | None) -> None:
-        """Put what there is of the reply on the branch, marked: it failed, or was stopped."""
+        """Put a partial reply on the branch, marked as failed or cancelled."""
         failed = isinstance(error, Exception)
         self._replied(
             AssistantResponseContent(
@@ -82,7 +81,7 @@ class Turn:
 
     @contextmanager
     def asking(self) -> Iterator[Calling]:
-        """The call to run while the branch is held; what became of it is put on the branch."""
+        """The call to run while this turn has the branch; its outcome is put on the branch."""
         try:
             calling = self.model.invoke(messages=self.messages(), **self.options).calling
             self.begun()
@@ -99,7 +98,7 @@ class Turn:
 
 
 def tool_request(call: ToolCall) -> ToolRequestContent:
-    """A model's tool call as a message; arguments that are no JSON object are left out."""
+    """A model's tool call as a message; arguments that are not a JSON object are dropped."""
     try:
         arguments = msgspec.json.decode(call.arguments or "{}", type=dict[str, Any])
     except msgspec.DecodeError:
@@ -110,7 +109,7 @@ def tool_request(call: ToolCall) -> ToolRequestContent:
 
 
 def model_of(session: Session, model: Any) -> iModel:
-    """A model by its name in the session, or itself; the only one where none is named."""
+    """``model`` itself, the session's model of that name, or its only one for ``None``."""
     if isinstance(model, iModel):
         return model
     if model is not None:
@@ -127,18 +126,18 @@ def model_of(session: Session, model: Any) -> iModel:
 async def communicate(
     session: Session, branch: BranchLike, parameters: Parameters, **options: Any
 ) -> str:
-    """Say ``parameters["instruction"]`` on ``branch``, and return the reply's text.
+    """Send ``parameters["instruction"]`` on ``branch`` and return the reply's text.
 
     ``parameters``: ``instruction``; ``imodel`` (a name or a model; default: the session's only
-    one); ``context`` (a mapping, shown before the instruction); others go to the model.
+    one); ``context`` (a mapping, sent before the instruction); others are options of the model.
 
-    Tool calls of the reply follow it on the branch as ``ToolRequestContent``. Add the answers
-    (``ToolResponseContent``) and the next turn sends both.
+    Tool calls of the reply follow it on the branch as ``ToolRequestContent``. Add their results
+    (``ToolResponseContent``), and the next turn sends both.
 
     Raises:
-        ConfigurationError: no instruction, no model, or what cannot be sent.
+        ConfigurationError: no instruction, no model, or something that cannot be sent.
         UnknownNameError: no such model or branch.
-        Exception: the model's errors, once the branch has the partial reply, marked as failed.
+        Exception: the model's errors; the branch then has the partial reply, marked as failed.
     """
     turn = Turn(session, branch, {**parameters, **options})
     await turn.branch.turns.take_async(ONE)
@@ -163,7 +162,7 @@ def communicate_stream(
 ) -> TurnStream:
     """The same as a stream of text, for ``async for`` or ``for``.
 
-    Leaving it early stops the model; the branch keeps what had been read, marked as cancelled.
+    Leaving it early stops the model; the branch keeps what was read, marked as cancelled.
     """
     return TurnStream(Turn(session, branch, {**parameters, **options}))
 
@@ -232,7 +231,7 @@ class TurnStream(ChunkStream):
         self._end_turn(None)  # dropping the model's stream stops it
 
     def _end_turn(self, error: Exception | None, *, complete: bool = False) -> None:
-        """Put the reply on the branch and give up the turn, once."""
+        """Put the reply on the branch and release the branch, once."""
         if not self._holds_turn:
             return
         self._holds_turn = False

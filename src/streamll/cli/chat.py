@@ -22,9 +22,8 @@ from streamll.terminal.text import amount, clean, head, one_line, seconds
 from streamll.terminal.wrap import fold
 
 if TYPE_CHECKING:
-    from streamll.chat.branch import Branch
     from streamll.chat.model import iModel
-    from streamll.chat.session import Session
+    from streamll.chat.session import Branch, Session
     from streamll.chat.turns import TurnStream
 
 MAIN = "main"

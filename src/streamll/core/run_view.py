@@ -11,9 +11,8 @@ calls with ``keep_ended=False``; none with ``keep_text=False``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
 
 from streamll.core.errors import AmbiguousFieldError, UnknownFieldError
 from streamll.core.events import (
@@ -35,6 +34,7 @@ from streamll.core.events import (
 )
 from streamll.core.ordering import Key, key_of
 from streamll.core.partials import PartialValue
+from streamll.core.visitor import EventVisitor
 
 RUNNING, ENDED, FAILED, CANCELLED = "running", "ended", "failed", "cancelled"
 STATUS: Mapping[type[Event], str] = MappingProxyType(
@@ -69,7 +69,7 @@ class FieldView:
         return self.identity.predictor, self.name
 
 
-class RunView:
+class RunView(EventVisitor):
     """The state of one run.
 
     Args:
@@ -98,7 +98,7 @@ class RunView:
         """In the order in which they began, without those of superseded attempts."""
         self.open: dict[Key, Event] = {}
         """What is under way: the events that opened it, by ``key_of``, outermost first."""
-        self.tokens = 0
+        self.token_count = 0
         """Tokens with text, superseded attempts included."""
         self.retries = 0
         """Attempts that were superseded."""
@@ -125,7 +125,7 @@ class RunView:
             if event.identity is not field.identity or event.field != field.name:
                 field = self._begin_text(event, event.field)
             if event.token:
-                self.tokens += event.count
+                self.token_count += event.count
                 field.length += len(event.token)
                 if self._keeps_text:
                     field.parts.append(event.token)
@@ -138,9 +138,7 @@ class RunView:
             self._last = event
         if self.started_at is None:
             self.started_at = event.timestamp
-        handler = self._HANDLERS.get(type(event))
-        if handler is not None:
-            handler(self, event)
+        self.visit(event)
         if event.opens and event.opens != "run":
             self.open[key_of(event, event.opens)] = event
         elif event.closes:
@@ -175,30 +173,30 @@ class RunView:
         self.fields.pop((who.call_id, who.attempt, who.candidate, field.name), None)
         self._current = NO_FIELD
 
-    def _run_start(self, event: RunStart) -> None:
+    def on_run_start(self, event: RunStart) -> None:
         self.run_id, self.program, self.started_at = event.run_id, event.program, event.timestamp
 
-    def _corrected(self, event: FieldCorrected) -> None:
+    def on_field_corrected(self, event: FieldCorrected) -> None:
         field = self._begin(event, event.field)
         field.parts = [event.text] if self._keeps_text else []
         field.length = len(event.text)
         field.has_text = field.is_corrected = True
 
-    def _partial(self, event: FieldPartial) -> None:
+    def on_field_partial(self, event: FieldPartial) -> None:
         if self._keeps_values:
             field = self._begin(event, event.field)
             if field.value is None:
                 field.value = PartialValue()
             field.value.apply(event)
 
-    def _superseded(self, event: LMSuperseded) -> None:
+    def on_lm_superseded(self, event: LMSuperseded) -> None:
         self.retries += 1
         fields = self._unfinished.get(event.call_id, [])
         for field in [each for each in fields if each.identity.attempt == event.attempt]:
             fields.remove(field)
             self._forget(field)
 
-    def _lm_end(self, event: LMEnd) -> None:
+    def on_lm_end(self, event: LMEnd) -> None:
         self._lm_calls += 1
         self._prompt_tokens += event.prompt_tokens
         self._completion_tokens += event.completion_tokens
@@ -208,25 +206,13 @@ class RunView:
             self._generated += event.completion_tokens
             self._generating_s += max(0.0, event.duration - event.time_to_first_token)
 
-    def _gap(self, event: StreamGap) -> None:
+    def on_stream_gap(self, event: StreamGap) -> None:
         self.lost += event.count
 
-    def _run_end(self, event: Totals) -> None:
+    def on_run_end(self, event: Totals) -> None:
         self.end = event
 
-    _HANDLERS: ClassVar[Mapping[type[Event], Callable[[RunView, Any], None]]] = MappingProxyType(
-        {
-            RunStart: _run_start,
-            FieldCorrected: _corrected,
-            FieldPartial: _partial,
-            LMSuperseded: _superseded,
-            LMEnd: _lm_end,
-            StreamGap: _gap,
-            RunEnd: _run_end,
-            RunError: _run_end,
-            RunCancelled: _run_end,
-        }
-    )
+    on_run_error = on_run_cancelled = on_run_end
 
     # --- the run --------------------------------------------------------------------------------
 

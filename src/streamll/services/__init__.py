@@ -1,11 +1,11 @@
 """Models to talk to: the model names of ``streamll.chat`` at the notebook's path."""
 
 from streamll.chat.calling import Calling, Execution, Status
-from streamll.chat.hooks import Hooks
 from streamll.chat.invoke_stream import Chunk, InvokeStream
 from streamll.chat.model import iModel
 from streamll.chat.question import Question
 from streamll.chat.reply import Reply, ToolCall
+from streamll.chat.runner import Hooks
 from streamll.core.errors import CircuitOpen, MissingKeyError, ReplySuperseded
 from streamll.flow.breaker import CircuitBreaker
 from streamll.flow.config import StreamConfig

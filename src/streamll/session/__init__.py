@@ -1,9 +1,8 @@
 """Conversations: the session names of ``streamll.chat`` at the notebook's path."""
 
-from streamll.chat.branch import Branch
 from streamll.chat.messages import Message
 from streamll.chat.registry import Registry
-from streamll.chat.session import Session
+from streamll.chat.session import Branch, Session
 from streamll.core.errors import DuplicateNameError, SessionFormatError, UnknownNameError
 
 __all__ = [

@@ -1,12 +1,12 @@
-"""What every sink does: get events in order on a thread of its own, never in the program's way.
+"""What every sink does: get events in order on a thread of its own, without delaying the program.
 
-Subclass ``BaseSink`` and override ``handle_event`` (or ``handle_batch``, to ship several at
+Subclass ``BaseSink`` and override ``handle_event`` (or ``handle_batch``, to handle several at
 once). Nothing else is needed: the worker starts with the first event, is flushed at exit, and
-begins anew after a fork. ``super().__init__()`` may be forgotten.
+restarts after a fork. ``super().__init__()`` may be omitted.
 
-A handler that raises is reported once, through the logger ``streamll``, and gets the later
-events all the same. A handler that is slow is the sink's problem: up to ``buffer_size`` events
-wait, then ``overflow`` decides. How that is done is in ``sinks.delivery``.
+If a handler raises, that is logged once (logger ``streamll``), and it gets later events all the
+same. If a handler is slow, up to ``buffer_size`` events wait, then ``overflow`` decides. The
+mechanism is in ``sinks.delivery``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,16 @@ __all__ = ["BaseSink", "SinkStatistics"]
 class BaseSink:
     """Gets every event of the runs it belongs to, in order.
 
-    ``local`` sinks are quick enough to wait for: an outermost call lets them catch up for at
-    most a second before it returns. Sinks that talk to a network set it to False. After a batch
-    of at most ``batch_size`` events, more gather for ``gather_seconds``.
+    Args:
+        buffer_size: how many events may wait.
+        overflow: what happens beyond that: ``"coalesce"``, ``"drop_oldest"`` or ``"fail"``.
+
+    Raises:
+        ConfigurationError: ``overflow="block"``, since a sink never makes the program wait.
+
+    ``local`` sinks are quick enough to wait for: an outermost call gives them up to a second to
+    catch up before it returns. Sinks that use a network set it to False. After a batch of at
+    most ``batch_size`` events, the worker lets more gather for ``gather_seconds``.
     """
 
     local: bool = True
@@ -50,23 +57,25 @@ class BaseSink:
     # --- to override ----------------------------------------------------------------------------
 
     def handle_event(self, event: Event) -> Awaitable[None] | None:
-        """Do something with one event. Called in order on the sink's own thread.
+        """Handle one event. Called in order on the sink's own thread.
 
-        May be ``async def``: then it runs on an event loop of the sink's own, one event after
-        the other.
+        May be ``async def``: then it runs on the sink's own event loop, one event at a time.
         """
 
     def handle_batch(self, events: list[Event]) -> Awaitable[None] | None:
-        """Do something with several events at once; by default ``handle_event`` with each."""
-        self._delivery.one_by_one(self.handle_event, events)
+        """Handle several events at once; by default calls ``handle_event`` with each."""
+        self._delivery.handle_each(self.handle_event, events)
         return None
 
     def due_in(self) -> float | None:
-        """For ``handle_batch`` that keeps events: when to call it again, even without new ones."""
+        """Seconds until ``handle_batch`` must be called again, even without new events.
+
+        For sinks that keep events for later; ``None`` if nothing is kept.
+        """
         return None
 
     def undelivered(self, error: BaseException, events: list[Event]) -> None:
-        """For ``handle_batch``: count ``events`` as not handled; logged the first time."""
+        """To be called by ``handle_batch``: count ``events`` as failed; logged the first time."""
         self._delivery.failed(error, events)
 
     # --- what a run and its user call -----------------------------------------------------------
@@ -77,30 +86,30 @@ class BaseSink:
         try:
             delivery.worker.put(event)
         except Exception as error:  # noqa: BLE001 - a sink never breaks the program
-            delivery.refused(error, event)
+            delivery.warn("cannot take", error, event)
 
     def start(self) -> None:
-        """Start the worker thread. Not needed: the first event does. Idempotent."""
-        self._delivery.start()
+        """Start the worker thread. Not needed: the first event does it. Idempotent."""
+        self._delivery.worker.start()
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """Handle what was put before now, end the thread, and log how much failed. Idempotent.
+        """Handle everything put so far, end the thread, and log how much failed. Idempotent.
 
-        Waits up to ``timeout`` seconds; False when that was not enough. An event that is put
-        later starts the worker again.
+        Waits up to ``timeout`` seconds; returns False if that was not enough. An event that is
+        put later starts the worker again.
         """
         return self.__delivery is None or self.__delivery.stop(timeout)
 
     def catch_up(self, timeout: float) -> bool:
-        """Wait until everything put before now has been handled; False when the time is up."""
-        return self.__delivery is None or self.__delivery.catch_up(timeout)
+        """Wait until everything put so far has been handled; False after ``timeout`` seconds."""
+        return self.__delivery is None or self.__delivery.worker.catch_up(timeout)
 
     def statistics(self) -> SinkStatistics:
         return SinkStatistics() if self.__delivery is None else self.__delivery.statistics()
 
     @property
     def _delivery(self) -> Delivery:
-        """Made on first use, so that a subclass may forget ``super().__init__()``."""
+        """Created on first use, so that a subclass may omit ``super().__init__()``."""
         if self.__delivery is None:
             with Delivery.making:
                 if self.__delivery is None:

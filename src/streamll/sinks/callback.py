@@ -1,4 +1,4 @@
-"""Events to a function of one's own."""
+"""A sink that calls a function with each event."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamll.sinks.base import BaseSink
 class CallbackSink(BaseSink):
     """Calls ``function(event)`` for every event, in order, on the sink's own thread.
 
-    The function may be ``async def``. What it raises is logged once; the program never sees it.
+    The function may be ``async def``. Its errors are logged once and never reach the program.
     """
 
     def __init__(

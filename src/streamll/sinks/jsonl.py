@@ -16,11 +16,11 @@ from streamll.sinks.base import BaseSink
 
 
 class JSONLSink(BaseSink):
-    """Appends every event to a file; whoever reads the file sees each batch at once.
+    """Appends every event to a file; each batch is written at once.
 
-    ``target`` is a path, or a file object (text or binary) that stays the caller's to close.
-    Several processes may append to one path: lines stay whole. A full disk or a closed file is
-    logged once; lines that could not be written are counted in ``statistics().failed``.
+    ``target`` is a path, or a file object (text or binary) that the caller closes. Several
+    processes may append to one path: lines stay whole. A full disk or a closed file is logged
+    once; lines that could not be written are counted in ``statistics().failed``.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class JSONLSink(BaseSink):
             self.undelivered(error, events[whole:])
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """Write what was put before now and close the file, if the sink opened it."""
+        """Write everything put so far and close the file if the sink opened it."""
         done = super().stop(timeout)
         if done and self._path is not None and self._file is not None:
             self._file.close()
@@ -61,7 +61,7 @@ class JSONLSink(BaseSink):
         return done
 
     def _write(self, lines: list[bytes]) -> Iterator[int]:
-        """Write the lines; yields how many of their bytes have been written so far."""
+        """Write the lines; yields the number of bytes written so far."""
         file = self._file
         assert file is not None
         if self._path is None:
@@ -69,7 +69,7 @@ class JSONLSink(BaseSink):
             file.write(whole.decode() if hasattr(file, "encoding") else whole)
             file.flush()
             return
-        if self._torn:  # a line was cut off when the disk was full: the next begins after it
+        if self._torn:  # a line was cut off by a full disk: begin a new one
             file.write(b"\n")
             self._torn = False
         rest = memoryview(b"".join(lines))
@@ -80,7 +80,7 @@ class JSONLSink(BaseSink):
 
 
 def _open(path: Path, *, truncate: bool = False) -> IO[bytes]:
-    """Unbuffered, and at the end of the file whoever else appends to it."""
+    """Unbuffered, and always at the end of the file, whichever process appends to it."""
     if truncate:
         path.write_bytes(b"")
     return path.open("ab", buffering=0)
@@ -90,10 +90,10 @@ def read_jsonl(path: str | os.PathLike[str], *, skip_damaged: bool = False) -> I
     """The events of a file that ``JSONLSink`` wrote, one by one.
 
     Args:
-        skip_damaged: pass over lines that are no events, such as one cut off by a full disk.
+        skip_damaged: skip lines that are not events, such as one cut off by a full disk.
 
     Raises:
-        WireError: a line that is no event; names file and line.
+        WireError: a line is not an event; names file and line.
     """
     with Path(path).open("rb") as file:
         for number, line in enumerate(file, 1):

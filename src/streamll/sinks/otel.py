@@ -1,11 +1,11 @@
 """Runs as OpenTelemetry spans and metrics, by the semantic conventions for generative AI.
 
 Spans: one per run, module, LM call and tool call, nested as the calls are, under the span that
-was current where the run began. Metrics of LM calls: duration, time to first chunk, time per
-chunk, tokens. Names, numbers and states only, as events have them; no text of a model.
+was current when the run began. Metrics of LM calls: duration, time to first chunk, time per
+chunk, tokens. Only names, numbers and states, as events have them; no text of a model.
 
-Spans are made from events when they end, with the events' times. So they are no parent for what
-instrumented clients do inside a call.
+Spans are created from events when they end, with the events' times, so they cannot be the parents
+of spans that instrumented clients create inside a call.
 """
 
 from __future__ import annotations
@@ -14,39 +14,21 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
+from streamll.core import events as ev
 from streamll.core.errors import ConfigurationError
-from streamll.core.events import (
-    TERMINAL,
-    Event,
-    LMEnd,
-    LMStart,
-    LMSuperseded,
-    ModuleEnd,
-    ModuleError,
-    ModuleStart,
-    RunError,
-    RunStart,
-    Thinking,
-    TokenEvent,
-    ToolEnd,
-    ToolError,
-    ToolStart,
-    Totals,
-)
+from streamll.core.events import TERMINAL, Event
+from streamll.core.visitor import EventVisitor
 from streamll.sinks.base import BaseSink
 
-RUNS_KEPT = 10_000
-"""Runs under way that are remembered; the oldest is given up for one more."""
+MAX_RUNS = 10_000
+"""Runs under way that are kept; for one more, the oldest is given up."""
 
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 
-Start = ModuleStart | LMStart | ToolStart
-End = ModuleEnd | ModuleError | ToolEnd | ToolError
-
 
 class OTelSink(BaseSink):
-    """Tells OpenTelemetry what runs do; with the providers given, or the process's own.
+    """Reports runs to OpenTelemetry, by the providers given or the process's own.
 
     >>> streamll.configure(sinks=[OTelSink()])  # doctest: +SKIP
 
@@ -69,8 +51,8 @@ class OTelSink(BaseSink):
         self._lock = threading.Lock()
 
     def put(self, event: Event) -> None:
-        """In the program's own thread, where its current span can be seen."""
-        if isinstance(event, RunStart) and event.run_id is not None:
+        """Called in the program's own thread, where its current span is known."""
+        if isinstance(event, ev.RunStart) and event.run_id is not None:
             from opentelemetry import context
 
             with self._lock:
@@ -81,20 +63,17 @@ class OTelSink(BaseSink):
         run_id = event.run_id
         if run_id is None:
             return
-        if isinstance(event, RunStart):
+        if isinstance(event, ev.RunStart):
             with self._lock:
                 parent = self._parents.pop(run_id, None)
             self._runs[run_id] = _RunSpans(self._tracer, self._meters, event, parent)
-            if len(self._runs) > RUNS_KEPT:
+            if len(self._runs) > MAX_RUNS:
                 _, oldest = self._runs.popitem(last=False)
-                oldest.give_up(event.timestamp)
-            return
-        run = self._runs.get(run_id)
-        if run is None:
-            return  # it began before this sink listened
-        run.feed(event)
-        if event.event_type in TERMINAL:
-            del self._runs[run_id]
+                oldest.end_all(event.timestamp)
+        elif (run := self._runs.get(run_id)) is not None:  # else it began before this sink
+            run.visit(event)
+            if event.event_type in TERMINAL:
+                del self._runs[run_id]
 
 
 class _Meters:
@@ -122,82 +101,91 @@ class _Meters:
         )
 
 
-class _Open:
-    """A span that has not ended; of an LM call also when it was heard last."""
+class _OpenSpan:
+    """A span that has not ended; for an LM call also the time of its last text."""
 
     def __init__(self, span: Any, attributes: dict[str, Any]) -> None:
         self.span = span
         self.attributes = attributes
-        self.heard_at: float | None = None
+        self.last_text_at: float | None = None
 
 
-class _RunSpans:
+class _RunSpans(EventVisitor):
     """The spans of one run."""
 
-    def __init__(self, tracer: Any, meters: _Meters, start: RunStart, parent: Any) -> None:
+    def __init__(self, tracer: Any, meters: _Meters, start: ev.RunStart, parent: Any) -> None:
         self._tracer = tracer
         self._meters = meters
-        self._open: dict[str, _Open] = {}
-        self._speaking: dict[str, _Open] = {}  # LM calls by the predictor's call that made them
+        self._open: dict[str | None, _OpenSpan] = {}
+        self._speaking: dict[str | None, _OpenSpan] = {}  # LM calls by the call that made them
         attributes = {"streamll.run.id": start.run_id, "streamll.program": start.program}
         self._root = tracer.start_span(
             start.program, context=parent, start_time=_ns(start.timestamp), attributes=attributes
         )
 
-    def feed(self, event: Event) -> None:
-        if isinstance(event, (TokenEvent, Thinking)):
-            self._chunk(event)
-        elif isinstance(event, (ModuleStart, LMStart, ToolStart)):
-            self._begin(event)
-        elif isinstance(event, LMEnd):
-            self._end_lm(event)
-        elif isinstance(event, (ModuleEnd, ModuleError, ToolEnd, ToolError)):
-            self._end(event)
-        elif isinstance(event, LMSuperseded):
-            self._superseded(event)
-        elif isinstance(event, Totals):
-            self._finish(event)
-
-    def give_up(self, at: float) -> None:
+    def end_all(self, at: float) -> None:
         for each in reversed([*self._open.values()]):
             each.span.end(_ns(at))
         self._root.end(_ns(at))
 
-    def _begin(self, event: Start) -> None:
-        from opentelemetry import trace
+    def on_module_start(self, event: ev.ModuleStart) -> None:
+        attributes: dict[str, Any] = {"streamll.path": event.path}
+        if event.predictor is not None:
+            attributes |= {"streamll.predictor": event.predictor, "streamll.turn": event.turn}
+        self._begin(event, event.name, attributes)
 
-        name, kind, attributes = _described(event)
-        above = self._open.get(event.parent_call_id or "")
+    def on_tool_start(self, event: ev.ToolStart) -> None:
+        attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": event.name}
+        self._begin(event, f"execute_tool {event.name}", attributes)
+
+    def on_lm_start(self, event: ev.LMStart) -> None:
+        provider, slash, model = event.model.partition("/")
+        attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": provider if slash else "unknown",
+            "gen_ai.request.model": model if slash else event.model,
+        }
+        name = f"chat {attributes['gen_ai.request.model']}"
+        self._speaking[event.parent_call_id or event.call_id] = self._begin(event, name, attributes)
+
+    def _begin(self, event: Event, name: str, attributes: dict[str, Any]) -> _OpenSpan:
+        from opentelemetry.trace import SpanKind, set_span_in_context
+
+        above = self._open.get(event.parent_call_id)
         span = self._tracer.start_span(
             name,
-            context=trace.set_span_in_context(above.span if above else self._root),
-            kind=trace.SpanKind.CLIENT if kind == "client" else trace.SpanKind.INTERNAL,
+            context=set_span_in_context(above.span if above else self._root),
+            kind=SpanKind.CLIENT if isinstance(event, ev.LMStart) else SpanKind.INTERNAL,
             start_time=_ns(event.timestamp),
             attributes=attributes,
         )
-        opened = _Open(span, attributes)
-        self._open[event.call_id or ""] = opened
-        if isinstance(event, LMStart):
-            self._speaking[event.parent_call_id or event.call_id or ""] = opened
+        self._open[event.call_id] = opened = _OpenSpan(span, attributes)
+        return opened
 
-    def _chunk(self, event: TokenEvent | Thinking) -> None:
-        lm = self._speaking.get(event.call_id or "")
-        count = event.count if isinstance(event, TokenEvent) else 1
-        if lm is None or (isinstance(event, TokenEvent) and (event.cached or not event.token)):
-            return
-        if lm.heard_at is not None:
-            gap = max(0.0, event.timestamp - lm.heard_at) / max(1, count)
-            self._meters.per_chunk.record(gap, lm.attributes)
-        lm.heard_at = event.timestamp
+    def on_token(self, event: ev.TokenEvent) -> None:
+        if event.token and not event.cached:
+            self._text(event, event.count)
 
-    def _end_lm(self, event: LMEnd) -> None:
-        self._speaking.pop(event.parent_call_id or event.call_id or "", None)
-        lm = self._open.pop(event.call_id or "", None)
+    def on_thinking(self, event: ev.Thinking) -> None:
+        self._text(event, 1)
+
+    def _text(self, event: Event, count: int) -> None:
+        lm = self._speaking.get(event.call_id)
         if lm is None:
             return
-        told = dict(lm.attributes)
+        if lm.last_text_at is not None:
+            gap = max(0.0, event.timestamp - lm.last_text_at) / max(1, count)
+            self._meters.per_chunk.record(gap, lm.attributes)
+        lm.last_text_at = event.timestamp
+
+    def on_lm_end(self, event: ev.LMEnd) -> None:
+        self._speaking.pop(event.parent_call_id or event.call_id, None)
+        lm = self._open.pop(event.call_id, None)
+        if lm is None:
+            return
+        attributes = dict(lm.attributes)
         if event.error_type is not None:
-            told["error.type"] = event.error_type
+            attributes["error.type"] = event.error_type
             _failed(lm.span, event.error_type, "")
         lm.span.set_attribute("gen_ai.usage.input_tokens", event.prompt_tokens)
         lm.span.set_attribute("gen_ai.usage.output_tokens", event.completion_tokens)
@@ -208,62 +196,47 @@ class _RunSpans:
             lm.span.set_attribute("streamll.lm.cost", event.cost)
         lm.span.end(_ns(event.timestamp))
         if event.cached:
-            return  # nobody was asked
-        self._meters.duration.record(event.duration, told)
+            return  # no request was made
+        self._meters.duration.record(event.duration, attributes)
         if event.time_to_first_token is not None:
-            self._meters.first_chunk.record(event.time_to_first_token, told)
+            self._meters.first_chunk.record(event.time_to_first_token, attributes)
         for kind, count in (("input", event.prompt_tokens), ("output", event.completion_tokens)):
             if count:
                 self._meters.tokens.record(count, {**lm.attributes, "gen_ai.token.type": kind})
 
-    def _end(self, event: End) -> None:
-        ended = self._open.pop(event.call_id or "", None)
+    def on_module_end(self, event: Event) -> None:
+        ended = self._open.pop(event.call_id, None)
         if ended is None:
             return
-        if isinstance(event, (ModuleError, ToolError)):
+        if isinstance(event, (ev.ModuleError, ev.ToolError)):
             _failed(ended.span, event.error_type, event.message)
         ended.span.end(_ns(event.timestamp))
 
-    def _superseded(self, event: LMSuperseded) -> None:
-        lm = self._speaking.get(event.call_id or "")
+    on_module_error = on_tool_end = on_tool_error = on_module_end
+
+    def on_lm_superseded(self, event: ev.LMSuperseded) -> None:
+        lm = self._speaking.get(event.call_id)
         if lm is not None:
-            lm.heard_at = None
+            lm.last_text_at = None
             lm.span.add_event(
                 "streamll.superseded",
                 {"error.type": event.reason, "streamll.attempt": event.attempt},
                 _ns(event.timestamp),
             )
 
-    def _finish(self, event: Totals) -> None:
+    def on_run_end(self, event: ev.Totals) -> None:
         self._root.set_attribute("gen_ai.usage.input_tokens", event.prompt_tokens)
         self._root.set_attribute("gen_ai.usage.output_tokens", event.completion_tokens)
         self._root.set_attribute("streamll.lm.calls", event.lm_calls)
         if event.cost is not None:
             self._root.set_attribute("streamll.lm.cost", event.cost)
-        if isinstance(event, RunError):
+        if isinstance(event, ev.RunError):
             _failed(self._root, event.error_type, event.message)
-        elif event.event_type == "run.cancelled":
+        elif isinstance(event, ev.RunCancelled):
             self._root.set_attribute("streamll.cancelled", True)  # noqa: FBT003
-        self.give_up(event.timestamp)
+        self.end_all(event.timestamp)
 
-
-def _described(event: Start) -> tuple[str, str, dict[str, Any]]:
-    """A call's name, its kind and its attributes."""
-    if isinstance(event, LMStart):
-        provider, slash, model = event.model.partition("/")
-        attributes = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": provider if slash else "unknown",
-            "gen_ai.request.model": model if slash else event.model,
-        }
-        return f"chat {attributes['gen_ai.request.model']}", "client", attributes
-    if isinstance(event, ToolStart):
-        attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": event.name}
-        return f"execute_tool {event.name}", "internal", attributes
-    told: dict[str, Any] = {"streamll.path": event.path}
-    if event.predictor is not None:
-        told |= {"streamll.predictor": event.predictor, "streamll.turn": event.turn}
-    return event.name, "internal", told
+    on_run_error = on_run_cancelled = on_run_end
 
 
 def _failed(span: Any, error_type: str, message: str) -> None:

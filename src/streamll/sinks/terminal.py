@@ -1,7 +1,7 @@
-"""The sink that shows runs where the program runs: the default wherever nobody else listens.
+"""The sink that shows runs where the program runs: the default if there is no other receiver.
 
-Live where standard output is a terminal or a notebook, plain lines otherwise. What is shown, and
-how, is in ``streamll.terminal``.
+Live if standard output is a terminal or a notebook, plain lines otherwise. The drawing itself is
+in ``streamll.terminal``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from streamll.sinks.base import BaseSink
 Mode = Literal["auto", "live", "plain"]
 
 
-class View(Protocol):
+class TerminalView(Protocol):
     @property
     def is_idle(self) -> bool: ...
 
@@ -35,7 +35,7 @@ class TerminalSink(BaseSink):
         mode: ``"live"`` draws runs as they grow, ``"plain"`` writes one line per event
             (``[TOKEN] answer: "Machine"``), ``"auto"`` chooses: live on a terminal and in a
             notebook, plain for pipes, files and ``TERM=dumb``.
-        file: where to write; by default what ``sys.stdout`` is when a run starts.
+        file: where to write; by default the ``sys.stdout`` of the time when a run starts.
         width, height: columns and rows to use instead of the terminal's own.
         buffer_size, overflow: see ``BaseSink``.
 
@@ -62,7 +62,7 @@ class TerminalSink(BaseSink):
         self.file = file
         self.width = width
         self.height = height
-        self._view: View | None = None
+        self._view: TerminalView | None = None
         self._process = os.getpid()
 
     def handle_event(self, event: Event) -> None:
@@ -72,7 +72,7 @@ class TerminalSink(BaseSink):
         self._current_view().show(events, id(self))
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """Show what was put before now and give the terminal back."""
+        """Show everything put so far and restore the terminal."""
         done = super().stop(timeout)
         if self._view is not None and self._process == os.getpid():
             self._view.close(id(self))
@@ -81,15 +81,15 @@ class TerminalSink(BaseSink):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_view": None}
 
-    def _current_view(self) -> View:
-        """The view that is in use; between runs, whatever now fits ``sys.stdout``."""
+    def _current_view(self) -> TerminalView:
+        """The view in use; between runs, the one that fits the present ``sys.stdout``."""
         forked = self._process != os.getpid()
         if self._view is None or self._view.is_idle or forked:
             self._process = os.getpid()
             self._view = self._choose()
         return self._view
 
-    def _choose(self) -> View:
+    def _choose(self) -> TerminalView:
         from streamll.terminal.screen import behind
 
         file = self.file if self.file is not None else behind(sys.stdout)
@@ -127,7 +127,7 @@ _making = threading.Lock()
 
 
 def default_terminal() -> TerminalSink:
-    """The one terminal sink of this process that nobody made."""
+    """The process's default terminal sink."""
     global _default  # noqa: PLW0603
     with _making:
         if _default is None:
