@@ -20,8 +20,8 @@ class Frame:
     """One open call. Dropped by the run when the call has ended and its children have."""
 
     __slots__ = (
-        "attempt", "call_id", "children", "formats", "instance", "kind", "lm_calls", "name",
-        "parent", "path", "predictor", "scope", "started", "superseded_by", "turn",
+        "attempt", "call_id", "children", "instance", "kind", "lm_calls", "name",
+        "parent", "path", "predictor", "prompts", "scope", "started", "superseded_by", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -46,7 +46,7 @@ class Frame:
         self.turn = 0
         self.attempt = 0
         self.children: Counter[str] = Counter()  # calls so far, by name: the next one's turn
-        self.formats: list[Any] = []  # what the adapter rendered for the LM calls of this frame
+        self.prompts: list[Any] = []  # what the adapter rendered for the LM calls of this frame
         self.lm_calls: list[Any] = []  # this predictor call's LM calls, in order
 
     def identity(self, run_id: str, *, attempt: int = 0, candidate: int = 0) -> Identity:
