@@ -25,8 +25,8 @@ class Frame:
     """One open call. Dropped by the run when the call has ended and its children have."""
 
     __slots__ = (
-        "attempt", "call_id", "children", "formats", "instance", "kind", "lm_calls", "name",
-        "parent", "path", "predictor", "scope", "started", "turn",
+        "attempt", "call_id", "children", "instance", "kind", "lm_calls", "name",
+        "parent", "path", "predictor", "prompts", "scope", "started", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -51,7 +51,7 @@ class Frame:
         self.turn = 0
         self.attempt = 0
         self.children: Counter[str] = Counter()  # number of calls so far, by name
-        self.formats: list[Any] = []  # what the adapter rendered for the LM calls of this frame
+        self.prompts: list[Any] = []  # what the adapter rendered for the LM calls of this frame
         self.lm_calls: list[Any] = []  # this predictor call's LM calls, in order
 
     def identity(self, run_id: str, *, attempt: int = 0) -> Identity:
