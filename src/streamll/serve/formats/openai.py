@@ -140,10 +140,10 @@ class OpenAIFormat(OutputFormat):
 
     def _error(self, message: str, kind: str, code: str) -> dict[str, Any]:
         self._over = True
-        return error(message, kind, code)
+        return error_body(message, kind, code)
 
 
-def error(message: str, kind: str, code: str) -> dict[str, Any]:
+def error_body(message: str, kind: str, code: str | None) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
@@ -169,14 +169,16 @@ class ChatCompletion:
         self._created = self._created or int(event.timestamp)
         for step in self._builder.feed(event):
             if isinstance(step, st.MessageFailed):
-                self.failure = error(step.message, step.error_type, "run_failed")
+                self.failure = error_body(step.message, step.error_type, "run_failed")
             elif isinstance(step, st.MessageCancelled):
-                self.failure = error("the run was cancelled", "cancelled", "cancelled")
+                self.failure = error_body("the run was cancelled", "cancelled", "cancelled")
             elif isinstance(step, st.MessageFinished):
                 self._end = step
 
     def answer(self) -> dict[str, Any]:
-        """The completion; call it when the run has ended well."""
+        """The completion, or the ``failure``; call it when the run has ended."""
+        if self.failure is not None:
+            return self.failure
         text = BETWEEN.join(part.text for part in self._builder.parts.values() if part.reply)
         reason = self._end.finish_reason if self._end is not None else None
         message = {"role": "assistant", "content": text, "refusal": None}

@@ -26,15 +26,17 @@ def _lines(
     yield from _counter("runs_started", "Programs started in this process.", runner.started)
     yield "# TYPE streamll_runs_ended counter"
     yield "# HELP streamll_runs_ended Runs of all processes that ended, by how."
-    for kind, count in sorted(runner.index.ended.items()):
+    for kind, count in sorted(runner.run_log.index.ended.items()):
         yield f'streamll_runs_ended_total{{how="{kind.partition(".")[2]}"}} {count}'
     yield from _gauge("readers", "Open event streams and WebSockets.", len(connections))
     yield from _counter("readers_seen", "Event streams and WebSockets so far.", connections.total)
     yield from _gauge("feeds", "Runs that somebody reads here.", len(runner.run_log.buffers))
     yield from _gauge(
-        "log_reachable", "Whether the log can be read.", int(runner.run_log.reachable)
+        "log_reachable", "Whether the log can be read.", int(runner.run_log.tail.reachable)
     )
-    yield from _counter("log_entries_read", "Entries of the log read.", runner.run_log.entries_read)
+    yield from _counter(
+        "log_entries_read", "Entries of the log read.", runner.run_log.tail.entries_read
+    )
     yield from _gauge("sink_buffered_events", "Events not yet in the log.", statistics.buffered)
     yield from _counter("sink_dropped_events", "Events lost before the log.", statistics.dropped)
     yield from _counter(
