@@ -6,9 +6,9 @@ import asyncio
 
 import dspy
 import pytest
+from difficult_replies import anything, chat_reply, json_reply, sizes, xml_reply
 from dspy.adapters.baml_adapter import BAMLAdapter
 from hypothesis import HealthCheck, given, settings
-from nasty import anything, chat_reply, json_reply, sizes, xml_reply
 from sides import read_all
 
 import streamll
