@@ -1,4 +1,4 @@
-"""``watch``: every program in the process, live, without touching its code."""
+"""``watch``: show every DSPy program of this process live, without changing its code."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from streamll.configuration import Receiver, checked_sinks
 
 
 class Watching:
-    """What ``watch`` returns; as a ``with`` block it ends the watching, or restores the outer one.
+    """What ``watch`` returns. Leaving it as a ``with`` block restores what was watched before.
 
-    ``url`` is where the page is, with ``web=True``.
+    ``url`` is the address of the page, with ``web=True``.
     """
 
     def __init__(self, before: CaptureOptions | None, url: str | None = None) -> None:
@@ -23,7 +23,7 @@ class Watching:
         self.url = url
 
     def __enter__(self) -> Watching:  # noqa: PYI034 - Self needs Python 3.11
-        """Watching already."""
+        """Watching has begun already."""
         return self
 
     def __exit__(
@@ -41,14 +41,14 @@ def watch(
     """Show every DSPy program of this process: fields, steps, tools, turns, retries, cost.
 
     One line in a script or notebook, before the program runs. Modules that are instrumented with
-    ``stream_fields`` of their own keep them. Off again with ``unwatch()`` or as a ``with`` block.
+    ``fields`` of their own keep them. ``unwatch()`` or leaving a ``with`` block ends it.
 
     Args:
         fields: output fields to stream; all by default. A name that a program does not have is
             no error here, since the programs are not known.
-        sinks: who shows it; the terminal by default.
-        web: show it in a browser instead: a page on this machine, for as long as this process
-            lives, whose address is printed.
+        sinks: get the events; the terminal by default.
+        web: show the programs in a browser instead: on a page of this machine, whose address is
+            printed, for as long as this process lives.
 
     Raises:
         ConfigurationError: ``web`` without the extra ``streamll[serve]``.
@@ -77,5 +77,5 @@ def watch(
 
 
 def unwatch() -> None:
-    """End ``watch``; programs that are running are shown to their end."""
+    """End ``watch``. Programs that are running are shown until they end."""
     watch_with(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 
 import dspy
@@ -11,6 +12,8 @@ import pytest
 from programs import QA, Heard
 
 import streamll
+from streamll.capture import running
+from streamll.core.events import TERMINAL
 from streamll.testing import Fault, Reply
 
 BOUND = 0.1
@@ -210,3 +213,58 @@ def test_leaving_an_inner_stream_stops_only_the_inner_program(lm, practice, hear
     assert outer("Why?").answer == "outer goes on"
     practice.requests[0].wait_closed(1)
     assert heard.types[-1] == "run.end"
+
+
+@pytest.mark.parametrize("program", [QA, AsyncQA], ids=["sync program", "async program"])
+def test_a_cancelled_stream_can_be_read_to_its_end(lm, practice, program):
+    practice.script(Reply(REPLY, hold_after=20))
+
+    async def main():
+        kinds = []
+        async with streamll.stream(program())(question="Why?") as events:
+            with pytest.raises(streamll.StreamCancelled):
+                async for event in events:
+                    kinds.append(event.event_type)
+                    if event.event_type == "token":
+                        events.cancel()
+        return kinds
+
+    assert asyncio.run(main())[-1] == "run.cancelled"
+
+
+def test_a_program_that_outlives_its_cancellation_does_not_hold_its_reader(monkeypatch):
+    monkeypatch.setattr(running, "CANCEL_GRACE_S", 0.05)
+    release = threading.Event()
+
+    def busy():
+        release.wait(10)
+
+    with streamll.stream(busy)() as events:
+        assert next(events).event_type == "run.start"
+        events.cancel()
+        with pytest.raises(streamll.StreamCancelled):
+            list(events)
+        assert not release.is_set()
+        release.set()
+
+
+@pytest.mark.parametrize("program", [QA, AsyncQA], ids=["sync program", "async program"])
+def test_a_run_without_a_reader(lm, practice, program):
+    practice.script(REPLY, Reply(REPLY, hold_after=20))
+    sink, question = Heard(), {"question": "Why?"}
+
+    async def main():
+        stream = streamll.stream(program(), sinks=[sink], read=False)
+        async with stream(**question) as events:
+            result = await events.result()
+            assert events.run_id == sink.events[0].run_id
+        async with stream(**question) as events:
+            events.cancel()
+            with pytest.raises(streamll.StreamCancelled):
+                await events.result()
+        return result
+
+    assert asyncio.run(main()).answer == REPLY["answer"].strip()
+    ends = [e.event_type for e in sink.events if e.event_type in TERMINAL]
+    assert ends == ["run.end", "run.cancelled"]
+    assert "token" in {event.event_type for event in sink.events}

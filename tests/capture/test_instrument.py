@@ -40,6 +40,20 @@ def test_a_bare_decorator_streams_lifecycle_and_no_text(lm, heard, practice):
     assert not practice.requests[0].streaming
 
 
+@pytest.mark.parametrize("options", [
+    {"fields": ["answer"]}, {"stream_fields": ("answer",)},
+    {"fields": ["answer"], "stream_fields": ["answer"]},
+])  # fmt: skip
+def test_fields_and_stream_fields_are_one_option(lm, heard, options):
+    result = instrumented(heard, **options)()("Why?")
+    assert heard.text("answer") == result.answer
+
+
+def test_different_fields_and_stream_fields_are_refused():
+    with pytest.raises(TypeError, match="different fields= and stream_fields="):
+        streamll.instrument(fields=["answer"], stream_fields=["reasoning"])
+
+
 @pytest.mark.parametrize("call", ["positional", "keyword", "async"])
 def test_calls_of_every_kind_stream_the_named_field(lm, heard, call):
     """A1: positional, keyword and ``await qa.acall(...)``."""

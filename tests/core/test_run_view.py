@@ -113,13 +113,13 @@ def test_a_run_under_way_has_what_is_open_and_the_totals_so_far():
     assert view.partial_texts() == {"predict.answer": "so far"}
     assert (view.totals.lm_calls, view.totals.prompt_tokens, view.totals.cost) == (1, 7, 0.5)
     assert view.totals.time_to_first_token == view.first_token_at - view.started_at
-    assert view.tokens == 2
+    assert view.token_count == 2
 
 
 def test_a_merged_token_counts_for_all_it_replaces():
     token = TokenEvent(identity=who("c1"), seq=4, field="answer", token="abc", count=3)
     view = viewed([token])
-    assert (view.seq, view.tokens) == (6, 3)
+    assert (view.seq, view.token_count) == (6, 3)
 
 
 def test_without_text_only_lengths_are_kept():
@@ -151,4 +151,4 @@ def test_values_of_typed_fields_are_kept_when_asked_for():
 def test_attempts_and_losses_are_counted():
     superseded = LMSuperseded(identity=who("c1"), reason="fallback")
     view = viewed([*said(who("c1"), "a"), superseded, StreamGap(count=3, reason="overflow")])
-    assert (view.retries, view.lost, view.tokens, view.texts()) == (1, 3, 1, {})
+    assert (view.retries, view.lost, view.token_count, view.texts()) == (1, 3, 1, {})

@@ -408,6 +408,8 @@ def test_what_cannot_be_asked_is_said_at_once(kind):
         kind()
     with pytest.raises(TypeError, match="not int"):
         kind(42)
+    with pytest.raises(TypeError, match="two different questions"):
+        kind("What?", question="Why?")
     with pytest.raises(ConfigurationError, match="a StreamConfig or a buffer size, not str"):
         SafeDSpyStream("?", "100")
 

@@ -31,14 +31,14 @@ def test_a_follower_knows_tokens_pace_and_state():
     clock.now = 0.5
     for item in (token(), "text", Token("x", token(3))):
         follower.feed(item)
-    assert (follower.tokens, follower.state, follower.fraction) == (5, "streaming", 0.5)
+    assert (follower.token_count, follower.state, follower.fraction) == (5, "streaming", 0.5)
     assert follower.time_to_first_token == 0.5
     clock.now = 1.0
     assert follower.tokens_per_second == 10.0
     follower.feed(LMWaiting(reason="retry", delay=1.0))
     assert follower.state == "waits (retry)"
     follower.feed(LMSuperseded(reason="TransportError"))
-    assert (follower.tokens, follower.state) == (0, "again")
+    assert (follower.token_count, follower.state) == (0, "again")
     follower.feed(token())
     follower.feed(RunEnd())
     assert (follower.state, follower.fraction, follower.ended) == ("done", 1.0, 1.0)

@@ -28,6 +28,7 @@ def instrument(
     target: Target,
     /,
     *,
+    fields: Iterable[str] | None = None,
     stream_fields: Iterable[str] | None = None,
     sinks: Iterable[Receiver] | None = None,
     on_token: OnToken | None = None,
@@ -36,6 +37,7 @@ def instrument(
 @overload
 def instrument(
     *,
+    fields: Iterable[str] | None = None,
     stream_fields: Iterable[str] | None = None,
     sinks: Iterable[Receiver] | None = None,
     on_token: OnToken | None = None,
@@ -47,6 +49,7 @@ def instrument(
     target: Any = None,
     /,
     *,
+    fields: Iterable[str] | None = None,
     stream_fields: Iterable[str] | None = None,
     sinks: Iterable[Receiver] | None = None,
     on_token: OnToken | None = None,
@@ -58,22 +61,24 @@ def instrument(
     class stays the same class, and its results, errors, retries and cache entries stay the same.
 
     Args:
-        stream_fields: output fields to stream: names, ``"predictor.name"``, or ``"*"``.
-            ``None`` (default) streams no text, only lifecycle events; an outer declaration then
-            holds. ``[]`` switches text off, whatever is declared outside.
-        sinks: who hears the calls, besides the sinks of ``configure``. Default: the terminal,
-            where nobody else listens. ``[]`` means nobody.
+        fields: output fields to stream: names, ``"predictor.name"``, or ``"*"``. ``None``
+            (default) streams no text, only lifecycle events; an outer declaration then holds.
+            ``[]`` switches text off, whatever is declared outside.
+        stream_fields: the same, under another name.
+        sinks: get the events of the calls, besides the sinks of ``configure``. Default: the
+            terminal, if no other sink gets them. ``[]``: no sink.
         on_token: called in the program's own thread with each ``TokenEvent``, before the program
             goes on: ``f(event)``, ``f(module, event)`` or the name of a method.
-        status: says what the module is doing, as ``status`` events: a ``StatusMessageProvider``,
-            streamll's or DSPy's.
+        status: a ``StatusMessageProvider``, streamll's or DSPy's, whose messages become ``status``
+            events.
 
     Raises:
-        TypeError: ``target`` is not a ``dspy.Module`` class or instance.
+        TypeError: ``target`` is not a ``dspy.Module`` class or instance; ``fields`` and
+            ``stream_fields`` are both given, and differ.
         UnknownFieldError: at the first call, for a name that no predictor has.
     """
     capture = CaptureOptions(
-        selection=None if stream_fields is None else FieldSelection(stream_fields),
+        selection=_selection(fields, stream_fields),
         sinks=None if sinks is None else checked_sinks(sinks),
         on_token=None if on_token is None else token_hook(on_token),
         statuses=None if status is None else Statuses(status),
@@ -81,6 +86,15 @@ def instrument(
     if target is None:
         return lambda cls: _declare(cls, capture)
     return _declare(target, capture)
+
+
+def _selection(
+    fields: Iterable[str] | None, stream_fields: Iterable[str] | None
+) -> FieldSelection | None:
+    given = [FieldSelection(names) for names in (fields, stream_fields) if names is not None]
+    if len(given) > 1 and given[0].listed() != given[1].listed():
+        raise TypeError("instrument got different fields= and stream_fields=; they mean the same")
+    return given[0] if given else None
 
 
 def _declare(target: Any, capture: CaptureOptions) -> Any:
@@ -99,7 +113,7 @@ def _declare(target: Any, capture: CaptureOptions) -> Any:
 
 
 def token_hook(on_token: OnToken) -> Callable[[Any, Event], None]:
-    """``on_token`` in its one inner form, ``(module, event)``."""
+    """``on_token`` in the one form used inside, ``(module, event)``."""
     if isinstance(on_token, str):
         return lambda module, event: getattr(module, on_token)(event)
     if not callable(on_token):

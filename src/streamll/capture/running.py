@@ -43,6 +43,9 @@ from streamll.flow.timers import Timer, timers
 
 DEFAULTS = StreamConfig()
 
+CANCEL_GRACE_S = 5.0
+"""How long the stream of a cancelled program stays open for its last events: a tool may block."""
+
 
 class ProgramRun:
     """One run of a program for one reader: what the sync and the async shell share."""
@@ -56,6 +59,8 @@ class ProgramRun:
         keep_text: bool,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        *,
+        read: bool = True,
     ) -> None:
         self.program = program
         self.args = args
@@ -79,10 +84,7 @@ class ProgramRun:
             run,
             program,
             parent=outer,
-            receivers=(
-                *receivers,
-                _Failing(self) if self.config.overflow == "fail" else self.channel,
-            ),
+            receivers=(*receivers, *self._reader()) if read else receivers,
             selection=selection,
             policy=CallPolicy(config, self.expire) if config is not None else None,
         )
@@ -189,11 +191,22 @@ class ProgramRun:
             self.view.feed(event)
         return event
 
+    def _reader(self) -> tuple[Receiver, ...]:
+        return (_Failing(self) if self.config.overflow == "fail" else self.channel,)
+
     def leave(self) -> None:
         """The reader has gone: stop the program unless it has ended."""
         self.channel.abandon()
-        if self.ended:
-            return
+        if not self.ended:
+            self._stop()
+
+    def cancel(self) -> None:
+        """Stop the program unless it has ended; its last events can still be read."""
+        if not self.ended:
+            self._stop()
+            timers.at(time.monotonic() + CANCEL_GRACE_S, self._end_without_program)
+
+    def _stop(self) -> None:
         self.left = True
         self.scope.cancel()
         if self._cancel_task is not None:

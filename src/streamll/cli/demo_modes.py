@@ -81,7 +81,7 @@ def concurrent(question: str | None, server: PracticeServer | None) -> None:
             QUESTIONS, on_event=lambda place, event: followers[place].feed(event)
         )
     elapsed = time.monotonic() - began
-    tokens = sum(result.completion_tokens or result.tokens for result in results)
+    tokens = sum(result.completion_tokens or result.token_count for result in results)
     say(f"\nAll streams completed in {elapsed:.3f}s")
     say(f"Total tokens: {tokens}")
     say(f"Average: {tokens / elapsed:.0f} tokens/s")

@@ -44,6 +44,8 @@ class QuestionStream(Derived[T]):
                 "with its inputs"
             )
         if isinstance(program, str):
+            if inputs.get("question", program) != program:
+                raise TypeError(f"{type(self).__name__} got two different questions")
             inputs = {"question": program, **inputs}
             program = dspy.Predict("question -> answer")
         self.config = config

@@ -98,7 +98,7 @@ class RunView(EventVisitor):
         """In the order in which they began, without those of superseded attempts."""
         self.open: dict[Key, Event] = {}
         """What is under way: the events that opened it, by ``key_of``, outermost first."""
-        self.tokens = 0
+        self.token_count = 0
         """Tokens with text, superseded attempts included."""
         self.retries = 0
         """Attempts that were superseded."""
@@ -125,7 +125,7 @@ class RunView(EventVisitor):
             if event.identity is not field.identity or event.field != field.name:
                 field = self._begin_text(event, event.field)
             if event.token:
-                self.tokens += event.count
+                self.token_count += event.count
                 field.length += len(event.token)
                 if self._keeps_text:
                     field.parts.append(event.token)

@@ -116,7 +116,7 @@ class Collector:
             completion_tokens=totals.completion_tokens,
             cost=totals.cost,
             lm_calls=totals.lm_calls,
-            token_count=self._view.tokens + self._texts,
+            token_count=self._view.token_count + self._texts,
             retries=self._view.retries,
             duration=totals.duration,
             time_to_first_token=totals.time_to_first_token,

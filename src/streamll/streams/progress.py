@@ -36,7 +36,7 @@ class Follower:
         self.name = name
         self.known = expected is not None
         self.expected = expected or EXPECTED
-        self.tokens = 0
+        self.token_count = 0
         self.state = "waiting"
         self.started = clock()
         self.first: float | None = None
@@ -46,12 +46,12 @@ class Follower:
     def feed(self, item: Any) -> None:
         event = event_of(item)
         if text_of(item):
-            self.tokens += event.count if isinstance(event, TokenEvent) else 1
+            self.token_count += event.count if isinstance(event, TokenEvent) else 1
             if self.first is None:
                 self.first = self._clock()
             self.state = "streaming"
         elif isinstance(item, Reset) or isinstance(event, LMSuperseded):
-            self.tokens = 0
+            self.token_count = 0
             self.state = "again"
         elif isinstance(event, LMWaiting):
             self.state = f"waits ({event.reason})"
@@ -71,8 +71,8 @@ class Follower:
     def fraction(self) -> float:
         """How much of it there is: exact where the length is known, never quite 1 before the end."""
         if self.ended is not None:
-            return 1.0 if self.state == "done" else min(1.0, self.tokens / self.expected)
-        so_far = self.tokens / self.expected
+            return 1.0 if self.state == "done" else min(1.0, self.token_count / self.expected)
+        so_far = self.token_count / self.expected
         if self.known:
             return min(so_far, 1.0)
         return so_far * 0.8 if so_far < 1 else 1 - 0.2 / so_far
@@ -88,7 +88,7 @@ class Follower:
     @property
     def tokens_per_second(self) -> float:
         talking = (self.ended or self._clock()) - (self.first or self.started)
-        return self.tokens / talking if self.tokens and talking > 0 else 0.0
+        return self.token_count / talking if self.token_count and talking > 0 else 0.0
 
 
 class StreamProgress:
@@ -161,7 +161,9 @@ class StreamProgress:
             self._live = None
 
     def _usual(self) -> int:
-        lengths = [each.tokens for each in self.followers if each.state == "done" and each.tokens]
+        lengths = [
+            each.token_count for each in self.followers if each.state == "done" and each.token_count
+        ]
         return max(1, sum(lengths) // len(lengths)) if lengths else EXPECTED
 
     def _table(self) -> Any:
@@ -250,7 +252,7 @@ class _Following(Simple):
 def _figures(follower: Follower) -> tuple[str, str, str]:
     first = follower.time_to_first_token
     return (
-        f"{follower.tokens} tokens",
+        f"{follower.token_count} tokens",
         f"{follower.tokens_per_second:.0f}/s",
         "" if first is None else f"first {first * 1000:.0f} ms",
     )

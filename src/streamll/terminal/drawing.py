@@ -173,8 +173,8 @@ class Drawing:
         details = []
         if not self.run.ended:
             details.append(self._elapsed(root))
-            if self.run.view.tokens:
-                details.append(tx.amount(self.run.view.tokens, "token"))
+            if self.run.view.token_count:
+                details.append(tx.amount(self.run.view.token_count, "token"))
         chain = self._shown(root)
         details += [each for shown in chain for each in (*shown.details, shown.model) if each]
         return self._with_details(line, details, chain)

@@ -15,7 +15,7 @@ ENDINGS = {ENDED: "done in", FAILED: "failed after", CANCELLED: "cancelled after
 def closing(state: str, totals: ev.Totals, view: RunView) -> list[str]:
     """``done in 1.2 s``, ``48 tokens``, ``first token 0.31 s``, ``41 tokens/s``, ``$0.0001``."""
     parts = [f"{ENDINGS[state]} {tx.seconds(totals.duration)}"]
-    tokens = totals.completion_tokens or view.tokens  # some providers report no usage
+    tokens = totals.completion_tokens or view.token_count  # some providers report no usage
     if tokens:
         parts.append(tx.amount(tokens, "token"))
     if totals.time_to_first_token is not None:

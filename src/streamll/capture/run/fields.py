@@ -24,7 +24,7 @@ class FieldSelection:
         for name in listed:
             if not isinstance(name, str) or not name:
                 raise ConfigurationError(
-                    f"stream_fields takes field names, not {name!r}; for all fields use '*'"
+                    f"fields are names of output fields, not {name!r}; for all fields use '*'"
                 )
         self.everything = "*" in listed
         self.names = frozenset(name for name in listed if "." not in name and name != "*")

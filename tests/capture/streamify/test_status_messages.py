@@ -10,7 +10,7 @@ import anyio.from_thread
 import dspy
 import pytest
 from dspy.streaming.messages import sync_send_to_stream
-from sides import BOTH, OURS, read, read_all
+from dspy_and_ours import BOTH, OURS, read, read_all
 
 import streamll
 from streamll.sinks import MemorySink

@@ -10,7 +10,7 @@ import pickle
 
 import dspy
 import pytest
-from sides import BOTH, read, read_all
+from dspy_and_ours import BOTH, read, read_all
 
 import streamll
 from streamll.sinks import MemorySink

@@ -15,7 +15,7 @@ from dspy.clients.call_result import attributes
 from dspy.clients.engines.streaming import EngineChunk
 from dspy.experimental import Citations
 from dspy.utils.dummies import DummyLM
-from sides import BOTH, DSPY, OURS, read, read_all
+from dspy_and_ours import BOTH, DSPY, OURS, read, read_all
 
 import streamll
 from streamll.testing import Fault, Reply, ToolCall

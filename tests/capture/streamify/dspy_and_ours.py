@@ -27,7 +27,7 @@ OURS = SimpleNamespace(
 BOTH = [DSPY, OURS]
 
 
-class Said:
+class Yielded:
     """Everything a streamified call yielded."""
 
     def __init__(self) -> None:
@@ -61,9 +61,9 @@ class Said:
         ]
 
 
-async def read(stream) -> Said:
+async def read(stream) -> Yielded:
     """All of an async stream; its error is kept."""
-    said = Said()
+    said = Yielded()
     try:
         async for value in stream:
             said.values.append(value)
@@ -72,7 +72,7 @@ async def read(stream) -> Said:
     return said
 
 
-def read_all(stream, timeout: float = 30) -> Said:
+def read_all(stream, timeout: float = 30) -> Yielded:
     return asyncio.run(asyncio.wait_for(read(stream), timeout))
 
 

@@ -11,7 +11,7 @@ import time
 
 import dspy
 import pytest
-from sides import read, values
+from dspy_and_ours import read, values
 
 import streamll
 from streamll.testing import Fault, Reply

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emulator import Session
 
-EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "typed_form.py"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "typed_form.py"
 LEAVE = {"STREAMLL_MODEL": "", "LITELLM_LOCAL_MODEL_COST_MAP": "true"}
 
 

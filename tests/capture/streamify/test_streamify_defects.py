@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import dspy
 import pytest
-from sides import BOTH, DSPY, OURS, Said, in_a_process, read, read_all, values
+from dspy_and_ours import BOTH, DSPY, OURS, Yielded, in_a_process, read, read_all, values
 
 from streamll.testing import Fault, Reply, chunkings
 from streamll.testing.prompts import render
@@ -51,7 +51,7 @@ def echo(request):
     return Reply(chat(answer=" ".join([word] * 12)), chunk=12, packets=True, pace=0.001)
 
 
-async def crowd(streaming, count: int) -> list[tuple[str, Said]]:
+async def crowd(streaming, count: int) -> list[tuple[str, Yielded]]:
     words = [f"word{number:02}" for number in range(count)]
     said = await asyncio.gather(*(read(streaming(question=word)) for word in words))
     return list(zip(words, said, strict=True))
@@ -97,7 +97,7 @@ def test_threads_share_one_object(practice, lm):
         assert list(threads.map(reading, words)) == [" ".join([word] * 12) for word in words]
 
 
-def pieces(said: Said) -> list[str]:
+def pieces(said: Yielded) -> list[str]:
     return said.text("answer").split()
 
 
