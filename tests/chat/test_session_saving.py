@@ -196,7 +196,7 @@ def test_a_file_of_a_newer_writer_within_the_version_can_be_read():
         (lambda d: d["messages"][0]["content"].update(kind="song"), "damaged"),
     ],
 )
-def test_what_cannot_be_read_is_explained(change, says):
+def test_damaged_documents_are_explained(change, says):
     data = json.loads(conversation().to_json())
     change(data)
     with pytest.raises(SessionFormatError, match=says):
@@ -204,12 +204,12 @@ def test_what_cannot_be_read_is_explained(change, says):
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b"3", b"{}"])
-def test_what_is_no_session_is_refused(data):
+def test_other_documents_are_refused(data):
     with pytest.raises(SessionFormatError, match="no saved session"):
         Session.from_json(data)
 
 
-def test_what_cannot_be_saved_leaves_the_file_as_it_was(tmp_path):
+def test_a_failed_save_leaves_the_old_file(tmp_path):
     session, path = conversation(), tmp_path / "chat.json"
     session.save(path)
     before = path.read_bytes()

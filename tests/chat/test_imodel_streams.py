@@ -1,4 +1,4 @@
-"""E10: what works on streams of programs works on streams of models."""
+"""E10: what works on streams of programs works on streams of models: operators, sinks, limits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def read(source):
     return [item async for item in source]
 
 
-def test_operators_take_the_text_of_a_model(make_model, practice, run, tmp_path):
+def test_operators_take_model_streams(make_model, practice, run, tmp_path):
     practice.respond(lambda _: TEXT)
     model = make_model()
     loud = streams.map_tokens(model.invoke_stream("x"), str.upper)
@@ -80,7 +80,7 @@ def test_the_context_of_the_caller_is_on_every_event(make_model, practice, run):
     assert run(many()) == [{number} for number in range(10)]
 
 
-def test_costs_are_those_of_the_provider_s_prices(make_model, practice, run):
+def test_costs_are_dspy_s_estimates(make_model, practice, run):
     practice.respond(lambda _: Reply(TEXT, usage=Usage(1_000_000, 1_000_000)))
     sink = RecordingSink()
     model = make_model(model="gpt-4o-mini", sinks=[sink])
@@ -139,7 +139,7 @@ def test_more_streams_than_one_lm_has_connections(make_model, practice, run, mon
     assert model._runner._in_use == [0, 0, 0]
 
 
-def test_the_buffer_and_what_overflows_it_are_the_config_s(make_model, practice, run):
+def test_buffer_and_overflow_policy_come_from_the_config(make_model, practice, run):
     """X9."""
     practice.respond(lambda _: "word " * 500)
     lossy = StreamConfig(buffer_size=5, overflow="fail", max_retries=0)
@@ -199,7 +199,7 @@ def test_an_uninstalled_package_still_answers(make_model, practice, run):
     assert "".join(run(read(model.invoke_stream("x")))) == TEXT
 
 
-def test_a_copy_of_a_model_answers_too(make_model, practice):
+def test_a_copied_model_answers(make_model, practice):
     import copy
 
     practice.respond(lambda _: TEXT)

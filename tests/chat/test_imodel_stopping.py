@@ -1,4 +1,4 @@
-"""E9: whoever leaves a stream stops its provider, however they leave."""
+"""E9: whoever stops reading a stream stops its provider, however they stop."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from streamll.services import Hooks, Status
 from streamll.testing import RecordingSink, Reply
 
 WIRES = ("openai", "responses", "anthropic")
-AT_ONCE = 0.1
-HELD = Reply("one two three four five", hold_after=2)
+CLOSE_TIMEOUT_S = 0.1
+HELD_REPLY = Reply("one two three four five", hold_after=2)
 
 
 async def break_out(model):
@@ -72,9 +72,11 @@ async def cancel_the_task(model):
 
 
 async def time_out(model):
+    stream = model.invoke_stream("x")
+    await stream.__anext__()
     try:
         async with asyncio.timeout(0.05) if hasattr(asyncio, "timeout") else _Deadline(0.05):
-            async for _ in model.invoke_stream("x"):
+            async for _ in stream:
                 pass
     except (asyncio.TimeoutError, TimeoutError):
         return time.monotonic()
@@ -96,31 +98,31 @@ class _Deadline:
             raise TimeoutError from error
 
 
-WAYS = [break_out, close, leave_the_block, forget, raise_inside, cancel_the_task, time_out]
+STOPS = [break_out, close, leave_the_block, forget, raise_inside, cancel_the_task, time_out]
 
 
-def at_once(leave):
+def closes_at_once(leave):
     """Whether leaving closes the connection at once; a busy machine gets three chances."""
-    return any(leave() < AT_ONCE for _ in range(3))
+    return any(leave() < CLOSE_TIMEOUT_S for _ in range(3))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("stop", STOPS)
 @pytest.mark.parametrize("wire", WIRES)
-def test_leaving_closes_the_connection_at_once(make_model, practice, run, wire, way):
+def test_stopping_closes_the_connection_at_once(make_model, practice, run, wire, stop):
     model = make_model(wire)
 
     async def leave():
-        practice.script(HELD)
-        left = await way(model)
+        practice.script(HELD_REPLY)
+        left = await stop(model)
         closed = await asyncio.to_thread(practice.requests[-1].wait_closed, 5)
         return closed - left
 
-    assert at_once(lambda: run(leave()))
+    assert closes_at_once(lambda: run(leave()))
 
 
-def test_a_reader_that_never_came_back_is_not_waited_for(make_model, practice, run):
+def test_a_loop_ends_although_a_stream_was_left_open(make_model, practice, run):
     """The loop ends while a stream is open: its connection ends too."""
-    practice.script(HELD)
+    practice.script(HELD_REPLY)
     kept = []
 
     async def leave_open():
@@ -134,13 +136,13 @@ def test_a_reader_that_never_came_back_is_not_waited_for(make_model, practice, r
 
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("how", ["break", "close", "forget"])
-def test_leaving_in_a_thread_closes_the_connection_at_once(make_model, practice, wire, how):
+def test_stopping_in_a_thread_closes_the_connection_at_once(make_model, practice, wire, how):
     model = make_model(wire)
-    assert at_once(lambda: leave_in_a_thread(model, practice, how))
+    assert closes_at_once(lambda: leave_in_a_thread(model, practice, how))
 
 
 def leave_in_a_thread(model, practice, how):
-    practice.script(HELD)
+    practice.script(HELD_REPLY)
     stream = model.invoke_stream("x")
     next(stream)
     left = time.monotonic()
@@ -172,14 +174,14 @@ def test_cancelling_invoke_closes_the_connection_at_once(make_model, practice, r
             await task
         return await asyncio.to_thread(practice.requests[-1].wait_closed, 5) - left
 
-    assert at_once(lambda: run(cancel()))
+    assert closes_at_once(lambda: run(cancel()))
     assert seen.catch_up(5)
     assert seen.events[-1].event_type == "run.cancelled"
     assert told == []  # nothing failed
 
 
-def test_a_cancelled_call_keeps_what_had_come(make_model, practice, run):
-    practice.script(HELD)
+def test_a_cancelled_invoke_keeps_the_partial_text(make_model, practice, run):
+    practice.script(HELD_REPLY)
     seen = RecordingSink()
     model = make_model(sinks=[seen])
 
@@ -199,7 +201,7 @@ def test_a_cancelled_call_keeps_what_had_come(make_model, practice, run):
     assert execution.duration > 0
 
 
-def test_a_reader_who_pauses_stops_the_provider_s_socket(make_model, practice, run):
+def test_a_paused_reader_stops_reading_the_provider_s_socket(make_model, practice, run):
     """B7: bounded, however long the reply is."""
     practice.script(Reply("word " * 4_000_000, chunk=1000))
     stream = make_model().invoke_stream("x")
@@ -245,7 +247,7 @@ def test_closing_a_model_closes_its_idle_connections(make_model, practice, run):
 
 
 def test_another_thread_may_close_a_stream_while_it_begins(make_model, practice):
-    practice.script(HELD)
+    practice.script(HELD_REPLY)
     stream = make_model().invoke_stream("x")
     begin = stream._open
 
@@ -262,7 +264,7 @@ def test_another_thread_may_close_a_stream_while_it_begins(make_model, practice)
     assert list(stream) == []
 
 
-def test_a_stream_that_was_never_begun_asks_nobody(make_model, practice):
+def test_a_stream_that_was_never_read_sends_no_request(make_model, practice):
     stream = make_model().invoke_stream("x")
     stream.close()
     del stream

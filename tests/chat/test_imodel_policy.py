@@ -1,4 +1,4 @@
-"""E10: retries, limits, breaker and hooks, for streams as for whole answers."""
+"""E10: retries, limits, circuit breaker and hooks, for streams as for whole answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streamll.services import CircuitBreaker, Hooks, Limits, ReplySuperseded, St
 from streamll.testing import Fault, OrderCheck, RecordingSink, Reply
 
 TEXT = "one two three four"
-QUICK = StreamConfig(max_retries=3, retry_delay=0.0, breaker=None)
+RETRIES = StreamConfig(max_retries=3, retry_delay=0.0, breaker=None)
 
 
 async def text_of(stream):
@@ -45,11 +45,11 @@ def ask(request):
 # --- retries --------------------------------------------------------------------------------------
 
 
-def test_what_is_transient_is_tried_again_before_the_first_token(make_model, practice, run, ask):
+def test_transient_errors_before_the_first_token_are_retried(make_model, practice, run, ask):
     faults = [Fault(status=429, retry_after=0), Fault(status=503), Fault(disconnect_after=0)]
     practice.script(*faults, TEXT)
     sink = RecordingSink()
-    assert run(ask(make_model(config=QUICK, sinks=[sink]))) == TEXT
+    assert run(ask(make_model(config=RETRIES, sinks=[sink]))) == TEXT
     assert [request.status for request in practice.requests] == [429, 503, 200, 200]
     assert sink.catch_up(5)
     OrderCheck().check_all(sink.events)
@@ -58,41 +58,41 @@ def test_what_is_transient_is_tried_again_before_the_first_token(make_model, pra
     assert [e.reason for e in sink.events if e.event_type == "lm.waiting"] == ["retry"] * 3
 
 
-def test_retry_after_is_followed(make_model, practice, run, ask):
+def test_retry_after_is_honoured(make_model, practice, run, ask):
     practice.script(Fault(status=429, retry_after=0.3), TEXT)
-    assert run(ask(make_model(config=QUICK))) == TEXT
+    assert run(ask(make_model(config=RETRIES))) == TEXT
     first, second = practice.requests
     assert 0.3 <= second.started_at - first.started_at < 1.5
 
 
-def test_what_is_not_transient_is_said_at_once(make_model, practice, run, ask):
+def test_permanent_errors_are_not_retried(make_model, practice, run, ask):
     practice.script(Fault(status=401), TEXT)
     with pytest.raises(lm15.AuthError):
-        run(ask(make_model(config=QUICK)))
+        run(ask(make_model(config=RETRIES)))
     assert len(practice.requests) == 1
 
 
-def test_retries_end(make_model, practice, run, ask):
+def test_retries_are_bounded(make_model, practice, run, ask):
     practice.script(*[Fault(status=500)] * 9)
     with pytest.raises(lm15.ServerError):
-        run(ask(make_model(config=QUICK)))
+        run(ask(make_model(config=RETRIES)))
     assert len(practice.requests) == 4
 
 
-def test_text_that_was_read_is_not_read_twice(make_model, practice, run):
+def test_a_stream_is_not_retried_after_its_first_chunk(make_model, practice, run):
     """A text stream cannot take anything back: it fails, and keeps what had come."""
     practice.script(Reply(TEXT, fault=Fault(disconnect_after=2)), TEXT)
-    stream = make_model(config=QUICK).invoke_stream("x")
+    stream = make_model(config=RETRIES).invoke_stream("x")
     with pytest.raises(lm15.TransportError):
         run(text_of(stream))
     assert stream.text == "one two"
     assert len(practice.requests) == 1
 
 
-def test_a_whole_answer_and_events_start_again(make_model, practice, run):
+def test_invoke_and_events_restart_in_the_middle(make_model, practice, run):
     cut = Reply(TEXT, fault=Fault(disconnect_after=2))
     practice.script(cut, TEXT, cut, TEXT)
-    model = make_model(config=QUICK, sinks=[RecordingSink()])
+    model = make_model(config=RETRIES, sinks=[RecordingSink()])
     assert run(whole(model, "x")) == TEXT
     with model.events("x") as events:
         seen = list(events)
@@ -101,7 +101,7 @@ def test_a_whole_answer_and_events_start_again(make_model, practice, run):
     assert "lm.superseded" in {event.event_type for event in seen}
 
 
-def test_a_reply_that_begins_anew_is_never_glued_to_the_one_before(make_model, practice, run):
+def test_a_restarted_reply_is_never_appended_to_the_one_before(make_model, practice, run):
     """``continue`` goes on in the middle; where that is refused the stream says so."""
     config = StreamConfig(max_retries=2, retry_delay=0, on_partial="continue", breaker=None)
     practice.script(
@@ -119,19 +119,19 @@ def test_a_reply_that_begins_anew_is_never_glued_to_the_one_before(make_model, p
 # --- limits ---------------------------------------------------------------------------------------
 
 
-async def begun(sink, count):
+async def until_started(sink, count):
     """So many questions have come as far as their turn; the limit of ``run`` bounds the wait."""
     while len(sink.of("lm.start")) < count:  # noqa: ASYNC110 - threads ask as well
         await asyncio.sleep(0.001)
 
 
-def said(request):
+def question_of(request):
     """What was asked, on either wire."""
     content = request.body["messages"][0]["content"]
     return content if isinstance(content, str) else content[0]["text"]
 
 
-def at_once(requests):
+def most_at_once(requests):
     """The most requests that were under way at the server at one moment."""
     moments = sorted(
         [(request.started_at, 1) for request in requests]
@@ -144,10 +144,10 @@ def at_once(requests):
     return most
 
 
-def test_two_hundred_streams_over_two_models_stay_within_their_limits(practice, run):
+def test_two_hundred_streams_of_two_models_stay_within_their_limits(practice, run):
     """Counted at the server; nothing lost; first come, first served."""
     practice.pace = 0.001
-    practice.respond(lambda request: f"answer to {said(request)}")
+    practice.respond(lambda request: f"answer to {question_of(request)}")
     caps = {"gpt": 7, "claude": 3}
     gpt = iModel(
         "openai", "gpt", base_url=practice.openai_url, limits=Limits(max_concurrent=caps["gpt"])
@@ -171,8 +171,8 @@ def test_two_hundred_streams_over_two_models_stay_within_their_limits(practice, 
     for name, cap in caps.items():
         mine = [request for request in practice.requests if request.body["model"] == name]
         assert len(mine) == 100
-        assert 1 < at_once(mine) <= cap
-        order = [int(said(r).rsplit(" ", 1)[1]) for r in mine]
+        assert 1 < most_at_once(mine) <= cap
+        order = [int(question_of(r).rsplit(" ", 1)[1]) for r in mine]
         # Fair: nobody is served before one who came more than a limit's worth earlier.
         assert all(number - place < cap for place, number in enumerate(order))
 
@@ -188,10 +188,10 @@ def test_threads_and_tasks_share_a_limit(make_model, practice, run):
 
     assert run(many()) == [TEXT] * 20
     practice.wait_for(lambda: all(r.finished_at for r in practice.requests), 5)
-    assert at_once(practice.requests) <= 2
+    assert most_at_once(practice.requests) <= 2
 
 
-def test_a_loop_whose_shared_threads_all_wait_goes_on(make_model, practice, run):
+def test_a_full_thread_pool_that_waits_for_slots_does_not_block_the_loop(make_model, practice, run):
     """Threads of ``asyncio.to_thread`` wait for slots that only the event loop can free."""
     practice.script(Reply(TEXT, hold_after=1))
     practice.respond(lambda _: TEXT)
@@ -206,13 +206,36 @@ def test_a_loop_whose_shared_threads_all_wait_goes_on(make_model, practice, run)
         third = asyncio.create_task(whole(model, "third"))
         threads = [asyncio.to_thread(model.invoke_sync, "x") for _ in range(40)]
         others = asyncio.gather(*threads)
-        await begun(sink, 3 + 4)  # all of the loop's threads wait
+        await until_started(sink, 3 + 4)  # all of the loop's threads wait
         practice.release()
         await text_of(first)
         assert await second == await third == TEXT
         return [calling.text for calling in await others]
 
     assert run(many()) == [TEXT] * 40
+
+
+def test_a_loop_s_first_question_needs_no_thread_of_a_full_pool(make_model, practice, run):
+    """It has its slot while the loop's shared threads all wait for one."""
+    practice.script(Reply(TEXT, hold_after=1))
+    practice.respond(lambda _: TEXT)
+    sink = RecordingSink()
+    model = make_model(limits=Limits(max_concurrent=1), sinks=[sink])
+    holder = model.invoke_stream("holder")
+    assert next(holder) == "one"
+
+    async def many():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        first = asyncio.create_task(whole(model, "first"))
+        await until_started(sink, 2)
+        await asyncio.sleep(0.05)  # it is in line now
+        threads = [asyncio.to_thread(model.invoke_sync, "x") for _ in range(6)]
+        others = asyncio.gather(*threads)
+        await until_started(sink, 2 + 2)  # all of the loop's threads wait
+        holder.close()
+        return [await first, *(calling.text for calling in await others)]
+
+    assert run(many()) == [TEXT] * 7
 
 
 def test_a_request_rate_is_kept(practice, run):
@@ -223,11 +246,13 @@ def test_a_request_rate_is_kept(practice, run):
     sink = RecordingSink()
 
     async def many():
+        for model in (one, two):  # so that the first of the counted requests takes no longer
+            assert await whole(model, "x", config=StreamConfig(limits=Limits())) == TEXT
         streams = [m.invoke_stream("x", sinks=[sink]) for _ in range(10) for m in (one, two)]
         return await asyncio.gather(*map(text_of, streams))
 
     assert run(many()) == [TEXT] * 20
-    starts = sorted(request.started_at for request in practice.requests)
+    starts = sorted(request.started_at for request in practice.requests[2:])
     assert starts[-1] - starts[0] >= (20 - 5) / 50 * 0.9
     assert sink.catch_up(5)
     waited = [event for event in sink.events if event.event_type == "lm.waiting"]
@@ -235,7 +260,7 @@ def test_a_request_rate_is_kept(practice, run):
     assert 10 <= len(waited) <= 20 - 5  # the burst need not wait
 
 
-def test_who_stops_waiting_gives_its_place_to_the_next(make_model, practice, run):
+def test_a_cancelled_wait_for_a_slot_admits_the_next(make_model, practice, run):
     practice.script(Reply(TEXT, hold_after=1), TEXT)
     sink = RecordingSink()
     model = make_model(limits=Limits(max_concurrent=1), sinks=[sink])
@@ -245,7 +270,7 @@ def test_who_stops_waiting_gives_its_place_to_the_next(make_model, practice, run
         await first.__anext__()
         second = asyncio.create_task(text_of(model.invoke_stream("second")))
         third = asyncio.create_task(text_of(model.invoke_stream("third")))
-        await begun(sink, 3)  # all are in line
+        await until_started(sink, 3)  # all are in line
         second.cancel()
         await asyncio.wait([second])
         assert len(practice.requests) == 1
@@ -256,7 +281,7 @@ def test_who_stops_waiting_gives_its_place_to_the_next(make_model, practice, run
     assert [r.body["messages"][0]["content"] for r in practice.requests] == ["first", "third"]
 
 
-def test_a_thread_that_waits_for_its_turn_can_be_left(make_model, practice):
+def test_closing_a_stream_ends_its_thread_s_wait_for_the_rate(make_model, practice):
     practice.script(Reply(TEXT, hold_after=1), TEXT)
     sink = RecordingSink()
     model = make_model(limits=Limits(requests_per_minute=1), sinks=[sink])
@@ -289,7 +314,7 @@ def test_a_thread_that_waits_for_its_turn_can_be_left(make_model, practice):
 # --- circuit breaker ------------------------------------------------------------------------------
 
 
-def test_what_fails_again_and_again_is_left_alone(make_model, practice, run, ask):
+def test_the_breaker_opens_after_repeated_failures(make_model, practice, run, ask):
     practice.script(*[Fault(status=500)] * 3, TEXT)
     now = [100.0]
     breaker = CircuitBreaker(
@@ -331,20 +356,20 @@ def test_models_of_one_provider_and_key_share_their_breaker(practice):
 @pytest.mark.parametrize("way", ["invoke_stream", "invoke"])
 def test_hooks_around_a_question(make_model, practice, run, kind, way):
     practice.script(TEXT, Fault(status=401))
-    told = []
+    calls = []
 
     def before(question):
         question.messages.insert(0, {"role": "system", "content": "Be brief."})
         question.options["temperature"] = 0.25
         question.state["began"] = True
-        told.append("before")
+        calls.append("before")
 
     def after(question, reply):
         assert question.state["began"]
-        told.append(("after", reply.text, reply.finish_reason))
+        calls.append(("after", reply.text, reply.finish_reason))
 
     def on_error(question, error):
-        told.append(("error", type(error).__name__))
+        calls.append(("error", type(error).__name__))
 
     def as_async(function):
         async def hook(*arguments):
@@ -359,7 +384,7 @@ def test_hooks_around_a_question(make_model, practice, run, kind, way):
     assert run(ASK[way](model)) == TEXT
     with pytest.raises(lm15.AuthError):
         run(ASK[way](model))
-    assert told == ["before", ("after", TEXT, "stop"), "before", ("error", "AuthError")]
+    assert calls == ["before", ("after", TEXT, "stop"), "before", ("error", "AuthError")]
     assert practice.requests[0].body["messages"][0]["role"] == "system"
     assert practice.requests[0].body["temperature"] == 0.25
 
@@ -373,9 +398,7 @@ def test_a_before_hook_can_refuse(make_model, practice, run, ask):
     assert practice.requests == []
 
 
-def test_hooks_that_fail_afterwards_do_not_fail_the_question(
-    make_model, practice, run, ask, caplog
-):
+def test_a_failing_after_hook_does_not_fail_the_question(make_model, practice, run, ask, caplog):
     def fail(*_):
         raise KeyError("mine")
 
