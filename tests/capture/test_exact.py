@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import dspy
 import pytest
+from difficult_replies import anything, chat_reply, json_reply, sizes, xml_reply
 from dspy.adapters.baml_adapter import BAMLAdapter
 from hypothesis import HealthCheck, given, settings
-from nasty import anything, chat_reply, json_reply, sizes, xml_reply
 from oracle import CHAT, FORMATS, JSON, XML, MyBAMLAdapter, Reply
 
 import streamll

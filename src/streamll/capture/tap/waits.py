@@ -13,6 +13,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from dspy import lm15
@@ -139,9 +140,12 @@ class Suspending:
     async def target(self, engine: Any, request: Any) -> Any:
         if engine._providers:  # its credentials have been read; the rest takes microseconds
             return engine._target(request)
-        # All of the loop's shared threads may be waiting for something that this call holds, so
-        # only the first call takes one.
-        return await asyncio.to_thread(engine._target, request)
+        # Not one of the loop's shared threads: all may be waiting for a slot that this call holds.
+        own_thread, loop = ThreadPoolExecutor(1), asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(own_thread, engine._target, request)
+        finally:
+            own_thread.shutdown(wait=False)
 
     async def build(self, provider: Any, request: Any) -> Any:
         build = provider._inner._build
