@@ -187,6 +187,23 @@ def test_a_url_or_option_that_cannot_work_is_told_at_once(make, message):
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("sink", "given", "named"),
+    [
+        (RedisSink, {"url": "redis://a", "redis_url": "redis://b"}, "url= and redis_url="),
+        (RedisSink, {"stream_key": "a", "target": "b"}, "stream_key= and target="),
+        (RabbitMQSink, {"url": "amqp://a", "amqp_url": "amqp://b"}, "url= and amqp_url="),
+        (RabbitMQSink, {"rabbitmq_url": "amqp://a", "amqp_url": "amqp://b"}, "rabbitmq_url= and"),
+        (RabbitMQSink, {"exchange": "a", "target": "b"}, "exchange= and target="),
+    ],
+)
+def test_synonyms_with_different_values_are_a_type_error(sink, given, named):
+    with pytest.raises(TypeError, match=named):
+        sink(**given)
+    same = dict.fromkeys(given, next(iter(given.values())))
+    assert isinstance(sink(**same), sink)
+
+
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory):
     """A Redis that wants a password."""

@@ -112,16 +112,14 @@ def test_a_group_that_is_there_goes_on_where_it_is(backend):
 def queues(url: str, *names: str) -> list[int | None]:
     """How many messages wait in each; ``None``: there is no such queue."""
     from streamll.brokers.rabbitmq import client as rabbitmq_client
-    from streamll.brokers.rabbitmq.groups import GroupQueues
-    from streamll.brokers.source import SourceOptions
+    from streamll.brokers.rabbitmq.groups import queue_counts
 
     async def look() -> list[int | None]:
-        connection = await rabbitmq_client.connected(url)
+        connection = await rabbitmq_client.connect(url)
         try:
-            group = GroupQueues(SourceOptions(target="unused", group="g"))
-            found = [await group.waiting(connection, name) for name in names]
+            found = [await queue_counts(connection, name) for name in names]
         finally:
-            await rabbitmq_client.closed(connection)
+            await rabbitmq_client.close(connection)
         return [each and each[0] for each in found]
 
     return asyncio.run(look())
@@ -179,5 +177,5 @@ def test_rabbitmq_copies_the_past_anew_when_the_copying_member_dies(rabbit):
     ],
 )
 def test_what_is_no_cursor_is_told_at_once(url, start, log):
-    with pytest.raises(ConfigurationError, match=f"no place in {log}"):
+    with pytest.raises(ConfigurationError, match=f"no cursor of {log}"):
         EventConsumer(url, start=start)

@@ -39,10 +39,10 @@ def test_what_waits_of_a_run_is_one_entry():
     for n, events in by_run(read).items():
         assert [plain(event) for event in events] == [plain(event) for event in runs[int(n[1:])]]
     for entry, run in zip(entries, runs, strict=True):
-        assert (entry.first, entry.last, entry.events) == (0, len(run) - 1, len(run))
+        assert (entry.first_seq, entry.last_seq, entry.event_count) == (0, len(run) - 1, len(run))
     assert buffer.bytes == sum(entry.size for entry in entries)
     buffer.sent(3)
-    assert (buffer.bytes, buffer.events, bool(buffer)) == (0, 0, False)
+    assert (buffer.bytes, buffer.event_count, bool(buffer)) == (0, 0, False)
 
 
 def test_an_entry_grows_to_a_bound():
@@ -80,12 +80,12 @@ def test_only_entries_of_one_context_and_span_are_joined(context):
     ]
     put_one_by_one(buffer, run)
     entries = everything(buffer)
-    assert [entry.events for entry in entries] == [10, 10, 16]
+    assert [entry.event_count for entry in entries] == [10, 10, 16]
     assert [plain(event) for event in events_of(entries)] == [plain(event) for event in run]
     buffer = SendBuffer(2**26, 2**24)
     spans = iter(["00-a-1", "00-a-1", "00-b-2", *["00-b-2"] * 40])
     put_one_by_one(buffer, run[:10], trace=lambda _: next(spans))
-    assert [entry.events for entry in everything(buffer)] == [2, 8]
+    assert [entry.event_count for entry in everything(buffer)] == [2, 8]
 
 
 def test_an_event_that_is_too_large_keeps_its_place():
@@ -105,5 +105,5 @@ def test_beyond_the_bound_the_oldest_goes_and_is_announced():
     read = events_of(everything(buffer))
     gaps = [event for event in read if isinstance(event, StreamGap)]
     assert sum(gap.count for gap in gaps) == buffer.dropped > 0
-    assert len(read) - len(gaps) == buffer.events == sum(map(len, runs)) - buffer.dropped
+    assert len(read) - len(gaps) == buffer.event_count == sum(map(len, runs)) - buffer.dropped
     check_order(read, holes=True)
