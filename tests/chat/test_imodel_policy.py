@@ -215,6 +215,29 @@ def test_a_full_thread_pool_that_waits_for_slots_does_not_block_the_loop(make_mo
     assert run(many()) == [TEXT] * 40
 
 
+def test_a_loop_s_first_question_needs_no_thread_of_a_full_pool(make_model, practice, run):
+    """It has its slot while the loop's shared threads all wait for one."""
+    practice.script(Reply(TEXT, hold_after=1))
+    practice.respond(lambda _: TEXT)
+    sink = RecordingSink()
+    model = make_model(limits=Limits(max_concurrent=1), sinks=[sink])
+    holder = model.invoke_stream("holder")
+    assert next(holder) == "one"
+
+    async def many():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        first = asyncio.create_task(whole(model, "first"))
+        await until_started(sink, 2)
+        await asyncio.sleep(0.05)  # it is in line now
+        threads = [asyncio.to_thread(model.invoke_sync, "x") for _ in range(6)]
+        others = asyncio.gather(*threads)
+        await until_started(sink, 2 + 2)  # all of the loop's threads wait
+        holder.close()
+        return [await first, *(calling.text for calling in await others)]
+
+    assert run(many()) == [TEXT] * 7
+
+
 def test_a_request_rate_is_kept(practice, run):
     limits = Limits(requests_per_minute=60 * 50, burst=5)  # 50 a second
     practice.respond(lambda _: TEXT)
@@ -223,11 +246,13 @@ def test_a_request_rate_is_kept(practice, run):
     sink = RecordingSink()
 
     async def many():
+        for model in (one, two):  # so that the first of the counted requests takes no longer
+            assert await whole(model, "x", config=StreamConfig(limits=Limits())) == TEXT
         streams = [m.invoke_stream("x", sinks=[sink]) for _ in range(10) for m in (one, two)]
         return await asyncio.gather(*map(text_of, streams))
 
     assert run(many()) == [TEXT] * 20
-    starts = sorted(request.started_at for request in practice.requests)
+    starts = sorted(request.started_at for request in practice.requests[2:])
     assert starts[-1] - starts[0] >= (20 - 5) / 50 * 0.9
     assert sink.catch_up(5)
     waited = [event for event in sink.events if event.event_type == "lm.waiting"]

@@ -74,9 +74,7 @@ class LMCall:
     # --- attempts ---------------------------------------------------------------------------------
 
     def _start_attempt(self) -> None:
-        self.identity = self.owner.identity(
-            self.run.run_id, attempt=self.owner.attempt, candidate=0
-        )
+        self.identity = self.owner.identity(self.run.run_id, attempt=self.owner.attempt)
         self._attempt = AttemptFields(self.scope, self.identity, self._fields)
         self._parse = self._attempt.parser.feed
         self._pieces = 0  # of text, as they came
