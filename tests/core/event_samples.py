@@ -1,4 +1,4 @@
-"""One event of every kind, no field at its default: what the golden file of the format holds."""
+"""One event of every kind without any default value: the content of the golden file."""
 
 from __future__ import annotations
 

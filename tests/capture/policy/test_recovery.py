@@ -19,7 +19,7 @@ CONTINUE = StreamConfig(on_partial="continue", retry_delay=0.01)
 
 @pytest.mark.parametrize("wire", ["openai", "responses", "anthropic"])
 @pytest.mark.parametrize("at", range(7, 17))
-def test_a_continued_text_is_exact_at_the_seam(practice, run, wire, at):
+def test_a_continued_text_is_exact_where_the_two_replies_join(practice, run, wire, at):
     practice.script(Reply(WHOLE, fault=Fault(disconnect_after=at), chunk=4), continuation)
     with dspy.context(lm=practice.lm(wire), adapter=dspy.ChatAdapter()):
         outcome = run(CONTINUE)
@@ -53,7 +53,7 @@ def test_a_text_is_continued_as_often_as_it_is_cut(practice, run, lm):
         ("one \n", " two", "one \ntwo"),
     ],
 )
-def test_blanks_at_the_seam_are_said_once(before, after, expected):
+def test_blanks_where_a_continuation_joins_are_not_doubled(before, after, expected):
     from dspy import lm15
 
     seam = Continuation(before, lm15.Request(model="m", messages=(lm15.Message.user("?"),)))
@@ -71,7 +71,7 @@ def restarts(practice, run, *replies, **context):
     return outcome
 
 
-def test_a_model_that_starts_over_replaces_what_it_said(practice, run):
+def test_a_model_that_starts_over_supersedes_its_first_reply(practice, run):
     cut = Reply({"answer": TEXT}, fault=Fault(disconnect_after=8))
     outcome = restarts(
         practice, run, cut, {"answer": TEXT}, lm=practice.lm(), adapter=dspy.JSONAdapter()
@@ -80,19 +80,19 @@ def test_a_model_that_starts_over_replaces_what_it_said(practice, run):
     assert outcome.of("lm.superseded")[0].reason == "StartedOver"
 
 
-def test_a_structured_output_begins_again(practice, run):
+def test_structured_output_is_restarted(practice, run):
     cut = Reply({"answer": TEXT}, fault=Fault(disconnect_after=8))
     lm = practice.lm(model="gpt-4o-mini")  # DSPy knows that it takes a response_format
     restarts(practice, run, cut, {"answer": TEXT}, lm=lm, adapter=dspy.JSONAdapter())
     assert [request.messages[-1].role for request in practice.requests] == ["user", "user"]
 
 
-def test_thoughts_cannot_be_continued(practice, run, lm):
+def test_thinking_cannot_be_continued(practice, run, lm):
     cut = Reply(WHOLE, thinking="Let me see.", fault=Fault(disconnect_after=14))
     restarts(practice, run, cut, WHOLE)
 
 
-def test_a_provider_that_refuses_to_continue_is_asked_from_the_beginning(practice, run, lm):
+def test_a_provider_that_refuses_to_continue_is_asked_to_restart(practice, run, lm):
     cut = Reply(WHOLE, fault=Fault(disconnect_after=9))
     restarts(practice, run, cut, Fault(status=400, message="prefill is not supported"), WHOLE)
     assert [request.messages[-1].role for request in practice.requests] == [
@@ -100,7 +100,7 @@ def test_a_provider_that_refuses_to_continue_is_asked_from_the_beginning(practic
     ]  # fmt: skip
 
 
-def test_litellm_begins_again(practice, run):
+def test_through_litellm_a_reply_is_restarted(practice, run):
     cut = Reply(WHOLE, fault=Fault(disconnect_after=9))
     restarts(
         practice, run, cut, WHOLE, lm=practice.lm(engine="litellm"), adapter=dspy.ChatAdapter()
@@ -150,7 +150,7 @@ def test_streams_to_one_provider_with_one_key_share_a_breaker(practice):
     assert "practice" not in repr(provider_key(practice.lm()))  # the key itself is not kept
 
 
-def test_a_provider_that_fails_again_and_again_is_left_alone(practice, run, lm, breaker):
+def test_a_provider_that_keeps_failing_opens_the_breaker(practice, run, lm, breaker):
     practice.fault = Fault(status=500)
     config = StreamConfig(max_retries=3, retry_delay=0, max_retry_delay=1)
     for _ in range(3):
@@ -164,7 +164,7 @@ def test_a_provider_that_fails_again_and_again_is_left_alone(practice, run, lm, 
     assert 25 < outcome.error.retry_after <= 30
 
 
-def test_a_stream_under_way_waits_for_the_breaker(practice, run, lm):
+def test_a_retry_under_way_waits_until_the_breaker_half_opens(practice, run, lm):
     own = CircuitBreaker(failures=2, open_seconds=0.3)
     practice.script(Fault(status=500), Fault(status=500), WHOLE)
     outcome = run(StreamConfig(retry_delay=0.01, breaker=own))
@@ -173,7 +173,7 @@ def test_a_stream_under_way_waits_for_the_breaker(practice, run, lm):
     assert any(event.delay > 0.2 for event in outcome.of("lm.waiting"))
 
 
-def test_a_breaker_lets_one_call_try_and_closes_when_that_is_well(practice, run, lm):
+def test_a_half_open_breaker_admits_one_call_and_closes_when_it_succeeds(practice, run, lm):
     own = CircuitBreaker(failures=2, open_seconds=0)
     practice.script(Fault(status=500), Fault(status=500), Fault(status=500), WHOLE)
     config = StreamConfig(max_retries=0, breaker=own)
@@ -185,14 +185,14 @@ def test_a_breaker_lets_one_call_try_and_closes_when_that_is_well(practice, run,
 
 
 @pytest.mark.parametrize("status", [400, 401, 429])
-def test_a_refusal_does_not_open_the_breaker(practice, run, lm, status):
+def test_a_rejected_request_does_not_open_the_breaker(practice, run, lm, status):
     own = CircuitBreaker(failures=1)
     practice.script(Fault(status=status, retry_after=0))
     assert run(StreamConfig(max_retries=0, breaker=own)).error is not None
     assert own.state == "closed"
 
 
-def test_without_a_breaker_each_stream_asks(practice, lm):
+def test_without_a_breaker_each_stream_makes_its_request(practice, lm):
     practice.fault = Fault(status=500)
     for _ in range(12):
         run_sync(StreamConfig(max_retries=0, breaker=None))
@@ -210,7 +210,7 @@ def test_each_candidate_has_its_own_attempts(practice, lm):
     assert outcome.prediction.completions.answer == [TEXT, TEXT]
 
 
-def test_calls_in_dspy_parallel_are_governed(practice, lm):
+def test_the_config_applies_to_calls_in_dspy_parallel(practice, lm):
     class Fan(dspy.Module):
         def __init__(self):
             super().__init__()
@@ -228,7 +228,7 @@ def test_calls_in_dspy_parallel_are_governed(practice, lm):
     assert len(practice.requests) == 8
 
 
-def test_the_innermost_config_governs(practice, lm):
+def test_the_innermost_config_applies(practice, lm):
     inner_config = StreamConfig(max_retries=0)
 
     class Outer(dspy.Module):

@@ -65,7 +65,7 @@ def test_names_of_an_instrumented_module_hold_wherever_it_is_used(heard):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
-def test_what_an_adapter_asks_while_it_parses_is_the_predictors(asynchronous, practice, heard):
+def test_an_lm_call_made_while_parsing_belongs_to_the_predictor(asynchronous, practice, heard):
     """X2, X4: of ``TwoStepAdapter`` the second call's fields stream, the first call has none."""
     practice.script("It is Paris, I think.")
     program = streamll.instrument(QA(), stream_fields="*", sinks=[heard])

@@ -1,4 +1,4 @@
-"""Deduplicator a reply with a parser, and holding the parser to its protocol while doing so."""
+"""Feeds a reply to a parser and checks the parser's protocol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def pieces(form: Format, chunks: Iterable[str], fields=FIELDS) -> list[Piece]:
     parser = form.parser(fields)
     read = [piece for chunk in chunks for piece in parser.feed(chunk)]
     read += parser.finish()
-    assert not parser.finish(), "finishing twice must say nothing twice"
+    assert not parser.finish(), "a second finish() releases nothing"
     return read
 
 

@@ -1,4 +1,4 @@
-"""X5: a JSON value that arrives in pieces is valid at every moment and never takes back a word."""
+"""X5: a JSON value that arrives in pieces is valid at every moment and never retracts anything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from values import cut, examples, reordered, schema_of, typed_values
+from typed_value_examples import cut, examples, reordered, schema_of, typed_values
 
 from streamll.capture.typed.partial_form import partial_form
 from streamll.core import wire
@@ -137,7 +137,7 @@ def test_no_text_breaks_the_reader_and_chunks_do_not_matter(text, data):
         ('["a\\qb"]', ["a\\qb"], False),
     ],
 )
-def test_what_models_write_around_and_inside_json(text, value, exact):
+def test_json_as_models_write_it(text, value, exact):
     for chunks in ([text], list(text)):
         reader, last, _ = read(chunks, prose=True)
         assert last.value == value
@@ -146,18 +146,18 @@ def test_what_models_write_around_and_inside_json(text, value, exact):
 
 
 @pytest.mark.parametrize("text", ["['a']", "{a: 1}", '{"a": 1 // one\n}', "[1, }", "[nope]"])
-def test_what_needs_repair_is_given_up_and_what_was_told_stays(text):
+def test_text_that_needs_repair_is_given_up_without_losing_earlier_changes(text):
     reader, _, seen = read(list(text))
     assert reader.is_lost
     check_forward(seen)
 
 
-def test_numbers_and_words_come_only_when_they_are_certain():
+def test_numbers_and_words_are_reported_once_certain():
     seen = [value for value, _ in read(list("[12, true]"))[2]]
     assert seen[:-1] == [[], [], [], [12], [12], [12], [12], [12], [12], [12, True]]
 
 
-def test_a_string_grows_where_any_text_may_stand_and_waits_where_it_may_not():
+def test_a_string_grows_only_where_the_schema_allows_any_text():
     schema = {
         "type": "object",
         "properties": {
@@ -191,7 +191,7 @@ def test_a_discriminator_decides_what_may_grow():
     assert {"kind": "circle", "note": "a"} in [value for value, _ in circles]
 
 
-def test_states_of_what_is_written_now_was_written_and_is_to_come():
+def test_states_of_partial_complete_and_pending_parts():
     _, value, _ = read(['{"a": {"b": [1, 2], "c": "te'])
     assert value.value == {"a": {"b": [1, 2], "c": "te"}}
     assert value.state() == value.state("a") == value.state("a", "c") == "partial"
@@ -199,12 +199,12 @@ def test_states_of_what_is_written_now_was_written_and_is_to_come():
     assert value.state("a", "d") == value.state("z") == "pending"
 
 
-def test_nesting_without_end_is_given_up():
+def test_too_deep_nesting_is_given_up():
     reader, _, _ = read(["[" * 10_000])
     assert reader.is_lost
 
 
-def test_a_reader_that_missed_a_change_waits_for_the_next_whole_value():
+def test_a_value_that_missed_a_change_waits_for_the_next_whole_one():
     value = PartialValue()
     value.apply(FieldPartial(field="f", value="x", pointer=("a", 3), append=True))
     assert value.is_broken

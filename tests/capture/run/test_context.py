@@ -74,12 +74,12 @@ def test_emit_event_takes_its_place_in_the_run(lm, heard):
 @pytest.mark.parametrize(
     "event", [StreamllEvent(event_type="run.end"), TokenEvent(field="a", token="b")]
 )
-def test_a_programs_own_event_cannot_pose_as_the_runs(event):
+def test_a_program_cannot_emit_the_runs_own_events(event):
     with pytest.raises(ConfigurationError, match="event type of streamll's own"):
         streamll.emit_event(event)
 
 
-def test_what_is_no_event_is_refused():
+def test_emit_event_rejects_other_objects():
     with pytest.raises(TypeError, match="emit_event takes a streamll event, not dict"):
         streamll.emit_event({"event_type": "x"})
     for nothing in ("", None, 3):
@@ -105,7 +105,7 @@ def test_outside_a_run_events_go_to_the_configured_sinks_and_belong_to_no_run(he
     streamll.emit("nobody listens")
 
 
-def test_outside_a_run_redact_has_its_say_as_well(heard):
+def test_redact_also_runs_for_events_outside_a_run(heard):
     """X15."""
 
     def fail(event):

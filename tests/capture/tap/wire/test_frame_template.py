@@ -34,7 +34,7 @@ def template_of(data: bytes, place, text: str) -> Template | None:
 
 
 @given(TEXTS, TEXTS, st.booleans(), st.booleans())
-def test_what_a_template_reads_is_what_the_frame_says(first, second, ascii_only, slashes):
+def test_a_template_reads_the_same_text_as_decoding_the_frame(first, second, ascii_only, slashes):
     template = template_of(frame(first), PLACE, first)
     if template is not None:
         text = template.text_in(frame(second, ascii_only=ascii_only, slashes=slashes))
@@ -42,7 +42,7 @@ def test_what_a_template_reads_is_what_the_frame_says(first, second, ascii_only,
 
 
 @given(st.text(min_size=3, alphabet="xyz"), TEXTS)
-def test_ordinary_frames_have_one(first, second):
+def test_ordinary_frames_give_a_template(first, second):
     template = template_of(frame(first), PLACE, first)
     assert template is not None
     assert template.text_in(frame(second)) == second
@@ -57,11 +57,11 @@ def test_ordinary_frames_have_one(first, second):
         (frame("\ud83d", ascii_only=True), "\ud83d"),
     ],
 )
-def test_where_the_text_stands_must_be_certain(data, text):
+def test_no_template_where_the_position_of_the_text_is_uncertain(data, text):
     assert template_of(data, PLACE, text) is None
 
 
-def test_a_text_that_stands_only_elsewhere_is_no_place():
+def test_an_escaped_text_is_not_confused_with_an_equal_value_elsewhere():
     """The frame escapes its content; what looks like it is another value."""
     data = b'{"model":"ab","choices":[{"delta":{"content":"\\u0061b"}}]}'
     assert decode_object(data)["choices"][0]["delta"]["content"] == "ab"
@@ -80,7 +80,7 @@ def test_a_text_that_stands_only_elsewhere_is_no_place():
         b"[DONE]",
     ],
 )
-def test_another_frame_is_left_alone(other):
+def test_a_frame_of_another_shape_is_not_read_by_the_template(other):
     template = template_of(frame("xyz"), PLACE, "xyz")
     assert template.text_in(other) is None
 
@@ -103,7 +103,7 @@ OPENING = (
         (anthropic, anthropic.AnthropicAssembler, OPENING, event),
     ],
 )
-def test_of_a_long_reply_only_the_beginning_is_read_whole(
+def test_of_a_long_reply_only_the_first_frames_are_decoded_whole(
     monkeypatch, module, assembler, opening, made
 ):
     whole = []
@@ -121,7 +121,7 @@ def test_of_a_long_reply_only_the_beginning_is_read_whole(
     assert len(whole) < len(opening) + 5
 
 
-def test_what_changes_how_text_is_kept_ends_a_template():
+def test_content_given_as_blocks_ends_a_template():
     """Text behind a block of a list is that block's, though its frame looks like those before."""
     blocks = [{"type": "text", "text": "four"}]
     listed = {"id": "c-1", "choices": [{"index": 0, "delta": {"content": blocks}}]}

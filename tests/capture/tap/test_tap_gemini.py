@@ -123,7 +123,7 @@ def test_gemini_is_the_same_with_a_tap(gemini, name, asynchronous, monkeypatch):
     assert len(listeners[0].texts) > 0
 
 
-def test_litellm_s_gemini_is_heard_below_it(gemini):
+def test_litellms_gemini_is_tapped_below_it(gemini):
     """The address changes with the switch."""
     import httpx
 

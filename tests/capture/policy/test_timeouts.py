@@ -49,7 +49,7 @@ def test_a_silent_provider_ends_in_a_first_token_timeout_in_time(lm, practice, r
     ids=["first token", "idle", "total", "total before the first byte"],
 )
 @pytest.mark.parametrize("keepalive", [None, 0.03], ids=["silence", "keep-alives"])
-def test_an_error_says_which_how_long_and_what_came(
+def test_a_timeout_error_tells_its_limit_the_elapsed_time_and_the_partial_text(
     lm, practice, run, config, fault, kind, text, keepalive
 ):
     if keepalive is not None:
@@ -99,13 +99,13 @@ def test_the_readers_own_delay_is_not_the_models_silence(practice, run, lm):
     assert outcome.text == TEXT
 
 
-def test_tokens_that_keep_coming_are_no_silence(practice, run, lm):
+def test_tokens_that_keep_coming_reset_the_idle_timeout(practice, run, lm):
     practice.script(Reply(WHOLE, pace=0.05, packets=True))
     outcome = run(StreamConfig(first_token_timeout=2, idle_timeout=0.3))
     assert outcome.text == TEXT
 
 
-def test_a_timeout_may_be_tried_again(practice, run, lm):
+def test_retry_timeouts_retries_after_a_timeout(practice, run, lm):
     practice.script(Reply(WHOLE, fault=Fault(stall_after=AFTER)), Fault(silent=True), WHOLE)
     config = StreamConfig(
         first_token_timeout=0.2, idle_timeout=0.2, retry_timeouts=True, retry_delay=0.01
@@ -214,7 +214,7 @@ def test_every_wire_and_engine(run, wire, engine):
             request.wait_closed(2)
 
 
-def test_no_thread_per_stream_watches_the_time(practice, lm):
+def test_all_timeouts_share_one_timer_thread(practice, lm):
     practice.pace = 0.01
 
     async def main():

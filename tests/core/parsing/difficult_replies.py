@@ -1,4 +1,4 @@
-"""Completions that parsers stumble over, for Hypothesis: fragments, and how replies use them."""
+"""Hypothesis strategies for difficult replies of each format."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_the_bounded_wait_is_the_only_delay(lm, practice):
     sink.stop()
 
 
-def test_an_outlet_that_raises_is_reported_once_and_left_alone(lm, practice, caplog):
+def test_a_receiver_that_raises_is_logged_once(lm, practice, caplog):
     practice.script(ANSWER)
     good = MemorySink()
     program = streamll.instrument(QA(), stream_fields="*", sinks=[Refusing(), good])

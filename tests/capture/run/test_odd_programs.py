@@ -62,7 +62,7 @@ ENDLESS.append(ENDLESS)
     [None, 1, "text", [1], {1: 2}, ENDLESS, Unshowable(), Evasive(), dspy.Prediction, object()],
     ids=lambda value: type(value).__name__,
 )
-def test_whatever_a_program_returns_is_returned(value, heard):
+def test_programs_may_return_any_value(value, heard):
     """X3, X15: also what cannot be shown, when outputs were asked for."""
     with streamll.configure(include=EVERYTHING):
         assert streamll.instrument(Returning(value), sinks=[heard])() is value
@@ -136,7 +136,7 @@ class Guarded(dspy.Module):
         return self.predict(question=question)
 
 
-def test_a_modules_own_getattr_is_left_alone(heard):
+def test_a_modules_own_getattr_is_never_called(heard):
     """X3: capture asks a module for nothing that DSPy would not."""
     with streamll.watch(sinks=[heard]):
         answer = Guarded()(question="Why?").answer
@@ -159,7 +159,7 @@ class Family(dspy.Module):
         return self.kept["a"][0](question=question)
 
 
-def test_a_module_that_holds_and_calls_itself(heard):
+def test_a_module_that_contains_and_calls_itself(heard):
     """A1: one run, four levels deep."""
     answer = streamll.instrument(Family(), stream_fields="*", sinks=[heard])("Why?").answer
     OrderCheck().check_all(heard.events)
@@ -222,7 +222,7 @@ class Holding(dspy.Module):
         return self.steps["first"][0](question=question)
 
 
-def test_a_programs_data_is_not_looked_through(heard):
+def test_large_containers_are_not_searched_for_modules(heard):
     """X3: what a call costs does not depend on what the program holds; predictors are found."""
     program = Holding()
     needed = []
@@ -237,7 +237,7 @@ def test_a_programs_data_is_not_looked_through(heard):
     assert [e.predictor for e in heard.of("field.start")] == ["many[150]", "steps['first'][0]"]
 
 
-def test_a_program_that_changes_while_it_is_called(lm):
+def test_modules_may_change_in_other_threads_during_a_call(lm):
     """X4: modules and data come and go in other threads."""
     program = Holding()
     stopped = threading.Event()

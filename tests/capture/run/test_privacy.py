@@ -87,7 +87,7 @@ def test_what_is_included_on_request_is_clipped(lm, practice, heard):
         ({"sinks": [dict]}, "is not a sink; subclass streamll.sinks.BaseSink"),
     ],
 )
-def test_what_cannot_be_configured_is_said_and_changes_nothing(options, says):
+def test_configure_rejects_unusable_options_and_changes_nothing(options, says):
     with pytest.raises(ConfigurationError, match=says):
         streamll.configure(**{"tokens_in_evaluate": True, **options})
     assert not configuration.tokens_in_evaluate

@@ -46,12 +46,12 @@ def split(chunks) -> list[bytes]:
 
 
 @pytest.mark.parametrize(("wire", "frames"), CASES.values(), ids=CASES)
-def test_whole(wire, frames):
+def test_a_stream_fed_whole(wire, frames):
     assert split([wire]) == frames
 
 
 @pytest.mark.parametrize(("wire", "frames"), CASES.values(), ids=CASES)
-def test_byte_by_byte(wire, frames):
+def test_a_stream_fed_byte_by_byte(wire, frames):
     """A11: no cut is seen, not in a character, a line end or a mark."""
     assert split([wire[i : i + 1] for i in range(len(wire))]) == frames
 
@@ -72,14 +72,14 @@ ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 
 
 @given(LINES, ENDS, st.lists(st.integers(0, 200), max_size=8))
-def test_every_cut_of_every_stream_says_the_same(lines, end, cuts):
+def test_every_cut_of_a_stream_gives_the_same_frames(lines, end, cuts):
     wire = b"".join(line + end for line in lines)
     places = sorted({0, len(wire), *(cut for cut in cuts if cut < len(wire))})
     pieces = [wire[a:b] for a, b in itertools.pairwise(places)]
     assert split(pieces) == split([wire.replace(end, b"\n")])
 
 
-def test_a_frame_comes_with_its_blank_line():
+def test_a_frame_is_complete_with_its_blank_line():
     """X2: not with the next frame."""
     splitter = FrameSplitter()
     assert splitter.feed(b"data: a\n") == []

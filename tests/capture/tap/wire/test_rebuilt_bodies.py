@@ -113,7 +113,7 @@ def test_the_stream_becomes_the_plain_reply(wire, data):
 
 @FEWER
 @given(answers(candidates=3), CUTS)
-def test_several_choices_are_rebuilt_and_the_first_is_heard(answer, cuts):
+def test_several_choices_are_rebuilt_and_the_first_is_shown(answer, cuts):
     wire = WIRES[0]
     body, said = streamed(wire, answer, cuts)
     assert body == sent_whole(wire, answer)

@@ -66,7 +66,7 @@ def stop_after(count):
 
 @every_route
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_the_next_chunk_is_the_last(practice, wire, engine, asynchronous):
+def test_a_cancelled_call_reads_at_most_one_more_chunk(practice, wire, engine, asynchronous):
     practice.script(LONG)
     lm = practice.lm(wire, engine=engine, num_retries=3)
     with tapped(stop_after(3)) as listeners, pytest.raises(Unwind):
@@ -211,7 +211,7 @@ def test_a_line_can_only_be_ended_before_it_is_cut():
     assert interrupt._current.get() is None
 
 
-def test_a_cancel_before_the_connection_counts(practice):
+def test_a_cancellation_before_the_connection_is_not_forgotten(practice):
     """Between begin and connected nobody could be told; then nothing is sent."""
 
     class Early(Notes):

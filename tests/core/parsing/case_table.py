@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from oracle import FIELDS, Format, final
-from reading import read
+from parser_protocol import read
 
 from streamll.testing import chunkings
 

@@ -86,19 +86,19 @@ def test_content_as_a_list_of_blocks():
 
 
 @pytest.mark.parametrize("key", ["reasoning", "reasoning_content"])
-def test_both_names_of_thinking(key):
+def test_both_names_of_thinking_are_read(key):
     said, heard = message({key: "a"}, {key: "b"}, {"content": "c"})
     assert (said[key], said["content"]) == ("ab", "c")
     assert (heard.joined("thinking"), heard.joined("text")) == ("ab", "c")
 
 
-def test_thinking_under_two_names_is_heard_once():
+def test_thinking_under_two_names_is_reported_once():
     said, heard = message({"reasoning": "a", "reasoning_content": "a"})
     assert heard.all("thinking") == ["a"]
     assert said["reasoning"] == said["reasoning_content"] == "a"
 
 
-def test_fields_nobody_knows_stay():
+def test_unknown_fields_are_kept():
     details = [{"type": "x", "text": "a"}], [{"type": "x", "text": "b"}]
     said, _ = message(
         {"reasoning_details": details[0], "odd": 1}, {"reasoning_details": details[1], "odd": 2}
@@ -138,7 +138,7 @@ def test_a_stream_without_any_end_is_cut_short():
         chat.body()
 
 
-def test_a_finish_reason_is_an_end_and_so_is_done():
+def test_a_finish_reason_or_done_completes_a_reply():
     assert read(ChatAssembler(), chunk({}, finish_reason="stop")).body()
     assert read(ChatAssembler(), chunk({"content": "Hi"}), DONE).body()
     assert read(ChatAssembler(), DONE).body()["choices"] == []
@@ -174,7 +174,7 @@ def test_an_error_in_the_stream_has_the_status_it_would_have_had(assembler, erro
     "assembler", [ChatAssembler, ResponsesAssembler, AnthropicAssembler, GeminiAssembler]
 )
 @pytest.mark.parametrize("data", [b"{", b"nothing", b"[1]", b'"text"', b"\xff\xfe", b""])
-def test_a_frame_that_is_no_object(assembler, data):
+def test_a_frame_that_is_not_an_object_is_malformed(assembler, data):
     with pytest.raises(MalformedFrame):
         assembler().frame(data)
 
@@ -264,7 +264,7 @@ def test_blocks_that_come_whole_stay_whole():
     assert said.body()["content"] == [result, hidden]
 
 
-def test_a_delta_kind_nobody_knows_adds_to_its_field():
+def test_an_unknown_kind_of_delta_is_added_to_the_field_of_its_name():
     said = read(
         AnthropicAssembler(),
         begin(),
@@ -276,7 +276,7 @@ def test_a_delta_kind_nobody_knows_adds_to_its_field():
     assert said.body()["content"] == [{"type": "compaction", "content": "ab"}]
 
 
-def test_arguments_cut_off_are_none():
+def test_arguments_cut_off_by_max_tokens_are_empty():
     said = read(
         AnthropicAssembler(),
         begin(),
@@ -328,7 +328,7 @@ def test_gemini_text_thinking_and_tools():
     assert [(index, name) for index, _, name, _ in heard.all("tool_call")] == [(0, "f"), (1, "g")]
 
 
-def test_gemini_a_signature_closes_a_text():
+def test_a_gemini_signature_closes_a_text():
     signed = {"text": "b", "thoughtSignature": "s"}
     body = read(
         GeminiAssembler(),
@@ -342,11 +342,11 @@ def test_gemini_a_signature_closes_a_text():
     ]
 
 
-def test_gemini_a_blocked_prompt_is_a_reply():
+def test_a_blocked_gemini_prompt_is_a_complete_reply():
     feedback = {"promptFeedback": {"blockReason": "SAFETY"}}
     assert read(GeminiAssembler(), feedback).body() == feedback
 
 
-def test_gemini_without_a_finish_reason_is_cut_short():
+def test_a_gemini_reply_without_a_finish_reason_is_cut_short():
     with pytest.raises(CutShort):
         read(GeminiAssembler(), candidate({"text": "a"})).body()

@@ -1,4 +1,4 @@
-"""Values in nested XML elements: what they are, and what is given up."""
+"""Values in nested XML elements: how they are read, and when the reader gives up."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read(kind, text, size=1):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [1, 3, 1000])
-def test_elements_are_read_as_their_place_says(kind, text, value, size):
+def test_elements_are_read_as_the_schema_says(kind, text, value, size):
     found, reader = read(kind, text, size)
     assert found.value == value
     assert found.is_complete
@@ -65,14 +65,14 @@ def test_elements_are_read_as_their_place_says(kind, text, value, size):
     ],
 )
 @pytest.mark.parametrize("size", [1, 1000])
-def test_what_the_adapter_would_read_otherwise_is_given_up(kind, text, told, size):
+def test_elements_the_adapter_reads_differently_are_given_up(kind, text, told, size):
     found, reader = read(kind, text, size)
     assert not reader.is_exact
     assert not found.is_complete
     assert found.value in (told, None)
 
 
-def test_a_member_that_stands_twice_is_not_exact():
+def test_a_repeated_member_is_not_exact():
     found, reader = read(City, "<name>Rome</name><name>Oslo</name><people>3</people>")
     assert found.value == {"name": "Rome", "people": 3}
     assert not reader.is_exact

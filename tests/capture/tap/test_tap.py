@@ -43,7 +43,7 @@ def ask(lm, asynchronous, *args, **options):
 
 
 @every_route
-def test_text_is_heard_piece_by_piece(practice, wire, engine, asynchronous):
+def test_text_is_reported_piece_by_piece(practice, wire, engine, asynchronous):
     """X1: what the listener heard is what the call returned."""
     practice.script(Reply(TEXT, chunk=3))
     with tapped() as listeners:
@@ -56,7 +56,7 @@ def test_text_is_heard_piece_by_piece(practice, wire, engine, asynchronous):
 
 
 @every_route
-def test_thinking_is_heard_apart_from_text(practice, wire, engine, asynchronous):
+def test_thinking_is_reported_apart_from_text(practice, wire, engine, asynchronous):
     practice.script(Reply("Yes.", thinking="Is it so? It is."))
     with tapped() as listeners:
         ask(practice.lm(wire, engine=engine), asynchronous, "Hi")
@@ -67,7 +67,7 @@ def test_thinking_is_heard_apart_from_text(practice, wire, engine, asynchronous)
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize("wire", ["openai", "responses", "anthropic"])
-def test_tool_calls_are_heard_as_they_are_written(practice, wire, asynchronous):
+def test_tool_calls_are_reported_as_they_are_written(practice, wire, asynchronous):
     calls = [ToolCall("search", {"q": "a long question about things"}), ToolCall("search", {})]
     practice.script(Reply("", tool_calls=calls, chunk=4))
     with tapped() as listeners:
@@ -85,7 +85,7 @@ def test_tool_calls_are_heard_as_they_are_written(practice, wire, asynchronous):
 
 
 @pytest.mark.parametrize("wire", ["openai", "responses", "anthropic"])
-def test_citations_are_heard(practice, wire):
+def test_citations_are_reported(practice, wire):
     practice.script(Reply("Paris is big.", citations=[ATLAS]))
     with tapped() as listeners:
         practice.lm(wire)("Hi")
@@ -94,7 +94,7 @@ def test_citations_are_heard(practice, wire):
 
 
 @pytest.mark.parametrize("wire", ["openai", "responses"])
-def test_a_refusal_is_heard_as_one(practice, wire):
+def test_a_refusal_is_reported_as_one(practice, wire):
     practice.script(Reply(refusal="I would rather not."))
     with tapped() as listeners:
         practice.lm(wire)("Hi")
@@ -103,7 +103,7 @@ def test_a_refusal_is_heard_as_one(practice, wire):
 
 
 @every_route
-def test_nobody_wants_text_and_nothing_is_streamed(practice, wire, engine, asynchronous):
+def test_nothing_is_streamed_where_no_text_is_wanted(practice, wire, engine, asynchronous):
     """DESIGN "Words": no field is asked for → no streaming request."""
     practice.script(TEXT)
     with tapped(lambda: Notes(streaming=False)) as listeners:
@@ -134,7 +134,7 @@ def test_candidates_of_lm15_come_one_after_the_other(practice):
     assert [result.message.text for result in listeners[0].results] == ["one", "two"]
 
 
-def test_of_litellm_s_candidates_the_first_is_heard(practice):
+def test_of_litellms_candidates_the_first_is_reported(practice):
     practice.script(Reply("one one one", candidates=["two two two"]))
     with tapped() as listeners:
         outputs = practice.lm(engine="litellm", n=2, temperature=1.0)("Hi")
@@ -143,7 +143,7 @@ def test_of_litellm_s_candidates_the_first_is_heard(practice):
     assert len(listeners[0].results) == 1
 
 
-def test_a_full_reader_is_waited_for(practice):
+def test_the_tap_pauses_while_the_reader_is_full(practice):
     """B7: the tap pauses before it reads on."""
 
     class Full(Notes):
@@ -157,7 +157,7 @@ def test_a_full_reader_is_waited_for(practice):
     assert all(notes.pauses > 0 for notes in listeners)
 
 
-def test_many_calls_at_once_hear_only_themselves(practice):
+def test_concurrent_calls_report_only_their_own_text(practice):
     """X4: threads and tasks, both engines."""
     practice.respond(lambda request: f"You said: {request.messages[-1].text}")
     questions = [f"question {number}" for number in range(40)]
@@ -177,7 +177,7 @@ def test_many_calls_at_once_hear_only_themselves(practice):
 # --- engines without a wire -------------------------------------------------------------------------
 
 
-def test_dummy_lm_is_told_in_one_piece():
+def test_dummy_lm_is_delivered_in_one_piece():
     lm = DummyLM([{"answer": "Paris"}, {"answer": "Rome"}])
     with tapped() as listeners, dspy.context(lm=lm):
         predict = dspy.Predict("question -> answer")
@@ -201,7 +201,7 @@ class Plugin(dspy.BaseLM):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_legacy_plugin_is_told_in_one_piece():
+def test_a_legacy_plugin_is_delivered_in_one_piece():
     with tapped() as listeners:
         assert Plugin("mine")("Hi") == ["Hello"]
     assert [notes.texts for notes in listeners] == [["Hello"]]
@@ -252,7 +252,7 @@ def test_a_custom_engine_streams_its_events(practice):
 
 
 @pytest.mark.parametrize("error", [NotImplementedError, dspy.lm15.UnsupportedFeatureError])
-def test_an_engine_that_has_no_stream_completes(practice, error):
+def test_an_engine_without_a_stream_completes(practice, error):
     class NoStream(Forwarding):
         def complete(self, request):
             return super().complete(request)
@@ -269,7 +269,7 @@ def test_an_engine_that_has_no_stream_completes(practice, error):
     assert listeners[0].texts == [TEXT]
 
 
-def test_an_engine_that_redefines_only_its_completion_completes(practice):
+def test_an_engine_that_redefines_only_complete_is_not_streamed(practice):
     """Its ``stream`` says something else now; X3 comes before streaming."""
 
     class Upper(Forwarding):
@@ -311,7 +311,7 @@ def test_an_error_after_the_first_event_is_the_program_s(practice):
 
 
 @every_route
-def test_a_refused_stream_is_asked_for_once(practice, wire, engine, asynchronous):
+def test_a_server_that_refuses_streams_is_tried_once(practice, wire, engine, asynchronous):
     practice.respond(refusing_streams)
     lm = practice.lm(wire, engine=engine)
     with tapped() as listeners:
@@ -324,7 +324,7 @@ def test_a_refused_stream_is_asked_for_once(practice, wire, engine, asynchronous
     assert [notes.texts for notes in listeners] == [[TEXT]] * 3
 
 
-def test_an_error_that_mentions_streams_is_not_a_refusal(practice):
+def test_an_error_that_the_plain_request_gets_too_is_not_remembered(practice):
     """The plain request fails as well: nothing is remembered."""
     fault = Fault(status=400, message="stream of consciousness is not allowed")
     practice.script(fault, fault, TEXT)
@@ -337,7 +337,9 @@ def test_an_error_that_mentions_streams_is_not_a_refusal(practice):
 
 
 @pytest.mark.parametrize("engine", ["lm15", "litellm"])
-def test_a_stream_nobody_understands_is_asked_for_plainly(practice, engine, monkeypatch, caplog):
+def test_a_stream_of_an_unknown_shape_is_asked_for_again_without_streaming(
+    practice, engine, monkeypatch, caplog
+):
     """X3: never an error of ours."""
     from streamll.capture.tap.wire.chat import ChatAssembler
 
@@ -384,7 +386,7 @@ def test_this_dspy_is_supported():
     assert engine.unsupported() is None
 
 
-def test_uninstalling_puts_everything_back(practice):
+def test_uninstalling_restores_everything(practice):
     import httpx
     from dspy._vendor.lm15.transports._async import StdlibAsyncTransport
     from dspy._vendor.lm15.transports._sync import StdlibTransport, _ConnectionPool
@@ -401,7 +403,7 @@ def test_uninstalling_puts_everything_back(practice):
     assert [dict(vars(owner)) for owner in owners] == before
 
 
-def test_what_others_wrapped_after_us_is_left_alone(monkeypatch):
+def test_a_function_that_others_have_wrapped_since_is_left_alone(monkeypatch):
     import httpx
 
     original = httpx.Client.send
@@ -441,7 +443,7 @@ def test_a_signed_request_goes_out_as_it_was_signed(practice):
     assert listeners[0].texts == [TEXT]
 
 
-def test_litellm_s_own_retries_are_attempts(practice):
+def test_litellms_own_retries_are_attempts(practice):
     """LiteLLM and the SDK under it may repeat a request: text of the first try counts no more."""
     import httpx
 

@@ -45,7 +45,7 @@ def test_a_stream_is_known_by_its_first_bytes(before):
 @pytest.mark.parametrize(
     "body", [b'{"id": 1}', b"<html>data: x</html>", b"event horizon", b"d", b"", b"[]"]
 )
-def test_anything_else_stays_as_it_is(body):
+def test_a_body_that_is_no_stream_is_kept_as_it_is(body):
     for made, said in (reply(body), reply(*(body[i : i + 1] for i in range(len(body))))):
         assert not made.streamed
         assert made.body() == body
@@ -72,7 +72,7 @@ def test_an_http_error_is_never_a_stream():
         (200, b"stream", False),
     ],
 )
-def test_a_refused_stream_is_one_that_says_so(status, body, refused):
+def test_a_refusal_to_stream_is_an_error_that_mentions_streams(status, body, refused):
     assert reply(body, status=status)[0].refused is refused
 
 
@@ -98,12 +98,12 @@ def test_a_malformed_frame_in_the_middle_is_malformed():
     assert raised.value.data == b"{oops"
 
 
-def test_a_shape_nobody_thought_of_is_not_the_program_s_business():
+def test_a_frame_of_an_unknown_shape_is_a_fault_of_its_own():
     made, _ = finished(b'data: {"choices": 7}\n\n')
     with pytest.raises(UnknownShape):
         made.body()
 
 
-def test_complete_when_the_provider_says_so():
+def test_a_reply_is_complete_when_the_provider_says_so():
     assert not reply(FRAME)[0].complete
     assert reply(FRAME, DONE)[0].complete

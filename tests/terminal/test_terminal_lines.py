@@ -1,4 +1,4 @@
-"""The plain view: one line per event, from a table."""
+"""The plain view: one line per event."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import json
 
 import pytest
-from runs import Script, chain_of_thought
+from scripted_runs import Script, chain_of_thought
 
 from streamll.core import events as ev
 from streamll.terminal.lines import LineView
@@ -108,7 +108,7 @@ def test_each_kind_has_its_line(event, line):
     assert lines_of(event) == ([] if line is None else [line])
 
 
-def test_every_kind_is_decided():
+def test_every_kind_has_a_line_or_is_excluded():
     handled = LineView.handlers.keys()
     silent = {ev.FieldStart, ev.FieldEnd}
     assert set(ev.KINDS.values()) - silent == handled - {ev.StreamllEvent}
@@ -131,7 +131,7 @@ def test_a_whole_run():
     ]
 
 
-def test_lines_of_runs_side_by_side_say_whose_they_are():
+def test_lines_of_concurrent_runs_name_their_run():
     one, two = chain_of_thought("a"), chain_of_thought("b")
     lines = lines_of(*one[:-1], *two[:8], one[-1], *two[8:])
     assert [line for line in lines if "RUN" in line] == [
@@ -142,7 +142,7 @@ def test_lines_of_runs_side_by_side_say_whose_they_are():
     ]
 
 
-def test_tokens_of_model_calls_side_by_side_say_whose_they_are():
+def test_tokens_of_concurrent_calls_name_their_predictor():
     script = Script()
     left, right = (script.module(name, script.root) for name in ("left", "right"))
     script.ask(left)
