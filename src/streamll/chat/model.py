@@ -11,7 +11,7 @@ import msgspec
 from streamll import StreamConfig, stream
 from streamll.chat.calling import Calling, Invocation
 from streamll.chat.invoke_stream import InvokeStream
-from streamll.chat.providers import route
+from streamll.chat.providers import EndpointConfig, endpoint_config
 from streamll.chat.question import Question
 from streamll.chat.runner import Hooks, ModelRunner, PendingCall
 from streamll.configuration import Receiver, checked_sinks
@@ -20,16 +20,6 @@ from streamll.flow.closing import Closing
 from streamll.flow.limits import Limits
 
 Options = dict[str, Any]
-
-
-class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model was made with, except its key."""
-
-    provider: str
-    model: str
-    endpoint: str
-    base_url: str | None
-    options: Options
 
 
 class Backend(msgspec.Struct, frozen=True):
@@ -97,23 +87,15 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
                 raise ConfigurationError(
                     f"iModel takes {kind.__name__}(…) here, not {type(given).__name__}"
                 )
-        way = self._route = route(provider, endpoint, base_url)
+        endpoint_ = endpoint_config(provider, model, endpoint, base_url, options)
+        self.backend = Backend(endpoint_)
+        self.name = name or f"{endpoint_.provider}/{model}"
         self._has_key = bool(api_key)
-        self.name = name or f"{way.provider}/{model}"
-        self.backend = Backend(
-            EndpointConfig(
-                provider=way.provider,
-                model=model,
-                endpoint=way.endpoint,
-                base_url=way.base_url,
-                options=options,
-            )
-        )
         self.config = config or StreamConfig()
         self.limits = limits
         self.sinks = checked_sinks(sinks)
         self.hooks = hooks or Hooks()
-        self._runner = ModelRunner(lambda: way.lm(model, api_key), self.hooks)
+        self._runner = ModelRunner(lambda: endpoint_.lm(api_key), self.hooks)
 
     # --- asking -----------------------------------------------------------------------------
 
@@ -194,8 +176,8 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         fields: str | None = "*",
     ) -> Any:
         """The call of a stream whose program asks this question."""
-        self._route.check_key(given=self._has_key)
         own = self.backend.config
+        own.check_key(given=self._has_key)
         question = Question(model or own.model, messages, {**own.options, **options})
         question.request(question.model)  # raises what is wrong with it before anything is sent
         if config.limits is None:
