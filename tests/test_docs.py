@@ -190,3 +190,11 @@ def without_times(text: str) -> str:
         re.sub(r"<?[\d.,]+ (ms|s|tokens/s)\b", "…", line.rstrip()) for line in text.splitlines()
     )
     return "\n".join(lines)
+
+
+def test_the_picture_of_the_event_order_is_drawn_from_the_code():
+    script = ROOT / "scripts" / "draw_event_order.py"
+    drawn = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (ROOT / "docs" / "event-order.svg").read_text("utf-8") == drawn.stdout

@@ -6,8 +6,9 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,8 +45,8 @@ RULES = {
     # how a run looks in a terminal, as data; rich only draws
     "terminal": Rule({".core", ".terminal"}, within={"rich"}),
     "sinks": Rule(
-        {".core", ".flow", ".sinks", ".terminal", "msgspec"},
-        within={".brokers", "opentelemetry", "rich"},
+        {".core", ".exports", ".flow", ".sinks", ".terminal", "msgspec"},
+        within={"opentelemetry", "rich"},
     ),
     # a broker's client and OpenTelemetry are loaded by whoever uses them
     "brokers": Rule(
@@ -64,7 +65,7 @@ RULES = {
     "compat": Rule({".capture", ".compat", ".core", ".flow", ".streams", "dspy"}),
     # a server of its own; only what makes a `dspy.LM` for it, or records one, knows DSPy
     "testing": Rule(
-        {".core", ".patching", ".sinks", ".testing", "h11", "msgspec"},
+        {".core", ".flow", ".patching", ".sinks", ".testing", "h11", "msgspec"},
         within={".", ".capture", ".configuration", "dspy", "httpx"},
     ),
     # models, sessions and turns, on public names of streamll and DSPy alone
@@ -82,6 +83,7 @@ RULES = {
             ".brokers",
             ".consumer",
             ".core",
+            ".exports",
             ".flow",
             ".streams",
             ".serve",
@@ -161,6 +163,33 @@ def imports(tree: ast.Module, package: str) -> Iterator[Import]:
     return visit(tree, at_top=True)
 
 
+def dotted(module: Path) -> str:
+    """``streamll.core.events`` for its file; a package's for its ``__init__.py``."""
+    parts = module.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(module: Path, known: AbstractSet[str]) -> set[str]:
+    """Every module of ``known`` that this one imports: at its top, in functions, for types."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names & known or {node.module}  # a package's module, or what the package has
+    return (found & known) - {dotted(module)}
+
+
+def cycle_in(graph: Mapping[str, AbstractSet[str]]) -> list[str]:
+    """The names of one circle, first and last alike; empty where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
 def part_of(module: Path) -> str:
     return module.relative_to(SOURCE).parts[0].removesuffix(".py")
 
@@ -200,6 +229,26 @@ def test_modules_import_only_what_their_part_may(module):
     assert list(violations(module)) == []
 
 
+def test_no_module_imports_itself_in_a_circle():
+    """Imports inside functions and under TYPE_CHECKING count: they, too, are needed to read it."""
+    known = {dotted(module) for module in MODULES}
+    assert cycle_in({dotted(m): imported_modules(m, known) for m in MODULES}) == []
+
+
+def test_no_part_imports_itself_in_a_circle():
+    known = {dotted(module) for module in MODULES}
+    graph: dict[str, set[str]] = {part_of(module): set() for module in MODULES}
+    for module in MODULES:
+        parts = {name.split(".")[1] for name in imported_modules(module, known) if "." in name}
+        graph[part_of(module)] |= parts - {part_of(module)}
+    assert cycle_in(graph) == []
+
+
+def test_a_circle_is_found():
+    assert cycle_in({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert set(cycle_in({"a": {"b"}, "b": {"c"}, "c": {"a"}})) == {"a", "b", "c"}
+
+
 def test_the_rooms_of_capture_stand_on_those_above_them():
     for place, (room, below) in enumerate(ROOMS.items()):
         assert below <= set(list(ROOMS)[:place]), room
@@ -208,10 +257,10 @@ def test_the_rooms_of_capture_stand_on_those_above_them():
     for module in (SOURCE / "capture").rglob("*.py"):
         parts = module.relative_to(SOURCE).parts
         room = parts[1].removesuffix(".py")
-        for _, imported, at_top in imports(
+        for _, imported, _ in imports(
             ast.parse(module.read_text("utf-8")), ".".join(["streamll", *parts[:-1]])
         ):
-            if at_top and imported.startswith("streamll.capture"):
+            if imported.startswith("streamll.capture."):
                 found[room].add(imported.split(".")[2])
     assert {room: below - {room} for room, below in found.items()} == ROOMS
 

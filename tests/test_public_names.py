@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import streamll
+import streamll.serve
+import streamll.sinks
 import streamll.streams
 import streamll.typed
 from streamll.core import errors
@@ -24,15 +26,26 @@ NAMES = [
 ]
 
 
-def test_the_stub_has_the_names_of_the_table_and_no_others():
-    stub = [
+@pytest.mark.parametrize("package", [streamll.serve, streamll.sinks])
+def test_the_stub_of_a_package_has_the_names_of_its_table(package):
+    stub = Path(package.__file__).with_suffix(".pyi")
+    assert stub_names(stub) == sorted(
+        (module, name) for module, names in package.PUBLIC.items() for name in names.split()
+    )
+
+
+def stub_names(stub):
+    return sorted(
         (node.module.removeprefix("streamll").removeprefix("."), alias.name)
-        for node in ast.parse(STUB.read_text("utf-8")).body
+        for node in ast.parse(stub.read_text("utf-8")).body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if alias.asname == alias.name
-    ]
-    assert sorted(stub) == sorted(NAMES)
+    )
+
+
+def test_the_stub_has_the_names_of_the_table_and_no_others():
+    assert stub_names(STUB) == sorted(NAMES)
     assert len({name for _, name in NAMES}) == len(NAMES)
 
 
@@ -62,7 +75,9 @@ def test_the_rust_examples_and_dspys_names_are_importable_from_streamll(name):
     assert getattr(streamll, name)
 
 
-@pytest.mark.parametrize("package", [streamll.streams, streamll.typed])
+@pytest.mark.parametrize(
+    "package", [streamll.serve, streamll.sinks, streamll.streams, streamll.typed]
+)
 def test_the_other_public_rooms(package):
     for name in package.__all__:
         assert getattr(package, name).__name__ == name

@@ -82,7 +82,7 @@ def test_a_turn_adds_the_instruction_and_the_reply(session, practice):
     ]  # fmt: skip
 
 
-def test_a_streamed_turn_adds_the_same(session, practice):
+def test_a_streamed_turn_adds_the_same_messages(session, practice):
     practice.script(TEXT, TEXT)
 
     async def read():
@@ -124,7 +124,7 @@ def test_tool_calls_of_a_reply_are_kept_and_answered(session, practice, way):
 
 
 @pytest.mark.parametrize("arguments", ["", "[1]", '{"a": '])
-def test_arguments_that_are_no_object_are_left_out(arguments):
+def test_arguments_that_are_not_an_object_are_dropped(arguments):
     found = tool_request(services.ToolCall(name="price", arguments=arguments))
     assert found.arguments == {}
     assert found.request_id
@@ -160,7 +160,7 @@ def test_a_failed_stream_keeps_the_partial_reply(session, practice, fault, error
 
 
 @pytest.mark.parametrize("ask", ["async", "sync"])
-def test_a_failed_answer_is_marked_too(session, practice, ask):
+def test_a_failed_answer_is_marked_as_failed(session, practice, ask):
     practice.script(Fault(status=500))
     with pytest.raises(lm15.ServerError):
         if ask == "async":
@@ -223,7 +223,7 @@ class UntilTwo(RecordingSink):
 
 
 @pytest.mark.parametrize("heard", [False, True])
-def test_a_cancelled_answer_keeps_what_had_come(session, practice, heard):
+def test_a_cancelled_answer_keeps_the_partial_text(session, practice, heard):
     """Where somebody listens the reply is streamed, so there is something of it."""
     practice.script(Reply(TEXT, hold_after=2), "afterwards")
     sink = UntilTwo()
@@ -246,7 +246,7 @@ def test_a_cancelled_answer_keeps_what_had_come(session, practice, heard):
 
 
 @pytest.mark.parametrize("heard", [False, True])
-def test_ctrl_c_in_a_thread_that_waits_keeps_what_had_come(session, practice, heard):
+def test_ctrl_c_keeps_the_partial_text(session, practice, heard):
     practice.script(Reply(TEXT, hold_after=2), "afterwards")
     sink = RecordingSink()
 
@@ -361,7 +361,7 @@ def test_a_cancelled_wait_for_a_turn_leaves_no_trace(session, practice):
         ({"instruction": "x", "api_key": "k"}, ConfigurationError, "api_key"),
     ],
 )
-def test_what_is_missing_is_named(session, parameters, error, says):
+def test_missing_parameters_are_named(session, parameters, error, says):
     with pytest.raises(error, match=says):
         communicate_sync(session, "main", parameters)
     with pytest.raises(error, match=says):
@@ -387,7 +387,7 @@ def test_context_is_shown_before_the_instruction(session, practice):
 # --- StreamingChat --------------------------------------------------------------------------------
 
 
-def test_a_chat_prints_what_the_notebook_s_does(model, practice, capsys):
+def test_a_chat_prints_the_notebook_s_formats(model, practice, capsys):
     """E7."""
     practice.script(TEXT, "\x1b[2Jharmless", "x" * 150)
     chat = StreamingChat(model, system="Be brief.")
@@ -411,7 +411,7 @@ def test_a_chat_prints_what_the_notebook_s_does(model, practice, capsys):
     ]  # fmt: skip
 
 
-def test_a_chat_goes_on_where_a_session_ended(model, practice):
+def test_a_chat_continues_a_session(model, practice):
     practice.script("first", "second")
     chat = StreamingChat(model)
     run(chat.chat("one"))

@@ -26,7 +26,7 @@ async def collected(stream):
 
 
 @pytest.mark.parametrize("wire", WIRES)
-def test_a_stream_is_text_and_everything_else_is_known_afterwards(make_model, practice, run, wire):
+def test_a_stream_yields_text_and_knows_the_rest_afterwards(make_model, practice, run, wire):
     """E2: usage, finish reason, time to first token, thinking."""
     practice.script(Reply(TEXT, thinking="Let me see.", usage=Usage(7, 9), finish_reason="length"))
     stream = make_model(wire).invoke_stream(model="another-model", messages=ASK)
@@ -45,7 +45,7 @@ def test_a_stream_is_text_and_everything_else_is_known_afterwards(make_model, pr
 
 
 @pytest.mark.parametrize("wire", WIRES)
-def test_tool_calls_are_whole_afterwards(make_model, practice, run, wire):
+def test_tool_calls_are_complete_afterwards(make_model, practice, run, wire):
     tools = [
         {
             "type": "function",
@@ -68,7 +68,7 @@ def test_tool_calls_are_whole_afterwards(make_model, practice, run, wire):
 
 
 @pytest.mark.parametrize("reply", [TEXT, Fault(status=401)])
-def test_the_clock_of_a_reply_stops_with_it(make_model, practice, reply):
+def test_duration_stops_when_the_reply_ends(make_model, practice, reply):
     practice.script(reply)
     stream = make_model().invoke_stream(ASK)
     with contextlib.suppress(lm15.AuthError):
@@ -190,7 +190,7 @@ def test_messages_may_be_a_text_or_whole_conversations(make_model, practice):
         ([{"role": "bard", "content": "x"}], {}, "this cannot be sent: .*bard"),
     ],
 )
-def test_what_cannot_be_sent_is_said_before_anything_is(
+def test_what_cannot_be_sent_raises_before_any_request(
     make_model, practice, messages, options, says
 ):
     model = make_model()
@@ -200,7 +200,7 @@ def test_what_cannot_be_sent_is_said_before_anything_is(
     assert practice.requests == []
 
 
-def test_a_stream_is_a_run_like_any_other(make_model, practice, run):
+def test_a_question_is_a_run_with_events_in_order(make_model, practice, run):
     """E10: events, sinks, order."""
     practice.script(Reply(TEXT, thinking="Hm."))
     own, everyone = RecordingSink(), RecordingSink()
@@ -224,7 +224,7 @@ def test_a_stream_is_a_run_like_any_other(make_model, practice, run):
         assert sink.events[0].program == "openai/practice-model"
 
 
-def test_the_events_of_a_question_can_be_read_too(make_model, practice, run):
+def test_events_gives_the_events_of_a_question(make_model, practice, run):
     practice.script(TEXT, TEXT)
     model = make_model()
     with model.events(ASK) as events:
@@ -253,7 +253,7 @@ def test_a_question_inside_a_program_belongs_to_its_run(make_model, practice):
     OrderCheck().check_all(seen)
 
 
-def test_a_whole_answer_is_streamed_where_somebody_listens(make_model, practice):
+def test_invoke_streams_only_where_somebody_listens(make_model, practice):
     practice.respond(lambda _: TEXT)
     model, sink = make_model(), RecordingSink()
 
@@ -274,7 +274,7 @@ def test_a_whole_answer_is_streamed_where_somebody_listens(make_model, practice)
     assert "".join(token.token for token in sink.tokens) == TEXT
 
 
-def test_a_question_is_asked_once(make_model, practice):
+def test_a_call_is_entered_once_only(make_model, practice):
     practice.script(TEXT)
     asked = make_model().events(ASK)
     with asked as events:
@@ -284,7 +284,7 @@ def test_a_question_is_asked_once(make_model, practice):
     assert len(practice.requests) == 1
 
 
-def test_prompts_and_replies_stay_in_the_process_unless_asked_for(make_model, practice):
+def test_prompts_and_replies_stay_in_the_process_by_default(make_model, practice):
     """X15."""
     practice.script(TEXT)
     sink = RecordingSink()
@@ -336,7 +336,7 @@ def test_addresses_come_from_the_environment(
         ("https://ollama.example.org", "https://ollama.example.org/v1"),
     ],
 )
-def test_a_host_without_a_port_is_asked_at_ollama_s(monkeypatch, host, url):
+def test_a_host_without_a_port_gets_ollama_s_port(monkeypatch, host, url):
     monkeypatch.setenv("OLLAMA_HOST", host)
     assert iModel("ollama", "m").backend.config.base_url == url
 
@@ -351,14 +351,14 @@ def test_a_host_without_a_port_is_asked_at_ollama_s(monkeypatch, host, url):
         ("openrouter", "OPENROUTER_API_KEY"),
     ],
 )
-def test_a_missing_key_is_named(provider, variables):
+def test_a_missing_key_names_its_variables(provider, variables):
     model = iModel(provider=provider, model="m")
     for ask in (model.invoke_stream, model.invoke, model.invoke_sync):
         with pytest.raises(MissingKeyError, match=variables):
             ask("x")
 
 
-def test_a_server_of_ones_own(practice, monkeypatch):
+def test_a_server_that_is_not_a_known_provider(practice, monkeypatch):
     practice.respond(lambda _: TEXT)
     model = iModel(provider="our-gateway", model="m", base_url=practice.openai_url)
     assert model.name == "our-gateway/m"
@@ -372,7 +372,7 @@ def test_a_server_of_ones_own(practice, monkeypatch):
         iModel("nobodys", "m", base_url="https://example.org/v1").invoke_stream("x")
 
 
-def test_names_and_config_are_the_notebooks():
+def test_names_and_config_are_those_of_the_notebook():
     model = iModel(provider="openai", model="gpt-4o-mini", temperature=0.7, api_key="sk-secret")
     assert model.name == "openai/gpt-4o-mini"
     assert model.backend.config.model == "gpt-4o-mini"
@@ -397,11 +397,11 @@ def test_names_and_config_are_the_notebooks():
         ({"provider": "openai", "model": "m", "hooks": print}, "takes Hooks.* here, not builtin"),
         (
             {"provider": "ours", "model": "m", "endpoint": "responses", "base_url": "http://x/v1"},
-            "asked for chat completions",
+            "has no endpoint .responses.",
         ),
     ],
 )
-def test_what_cannot_be_a_model_says_what_can(options, says):
+def test_a_wrong_model_is_refused_with_a_hint(options, says):
     with pytest.raises(ConfigurationError, match=says):
         iModel(**options)
 
@@ -447,7 +447,7 @@ def test_a_chunk_is_a_str_in_every_way():
     assert chunk.split() == ["abc"]
 
 
-def test_a_config_of_the_question_wins(make_model, practice, run):
+def test_the_config_of_a_question_overrides_the_model_s(make_model, practice, run):
     from streamll.testing import Fault
 
     practice.script(Fault(status=500), TEXT)

@@ -1,4 +1,4 @@
-"""Every fault of the practice server, asked in every way: what comes of it, and how soon."""
+"""Every fault of the practice server, in every form of the call: the outcome, and how soon."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from streamll.testing import Fault, RecordingSink, Reply
 WIRES = ("openai", "responses", "anthropic")
 TEXT = "one two three four five six seven eight"
 PARTIAL = "one two three"
-SOON = 0.25
-PATIENT = StreamConfig(max_retries=0, timeout=20, breaker=None)
-FIRST = replace(PATIENT, first_token_timeout=SOON)
-IDLE = replace(PATIENT, idle_timeout=SOON)
+TIMEOUT_S = 0.25
+NO_RETRIES = StreamConfig(max_retries=0, timeout=20, breaker=None)
+FIRST_TOKEN = replace(NO_RETRIES, first_token_timeout=TIMEOUT_S)
+IDLE = replace(NO_RETRIES, idle_timeout=TIMEOUT_S)
 
 # fault → the error, and the text that was read of a stream; of a whole answer there is none
-REFUSED = {
+REFUSALS = {
     "400": (Fault(status=400), lm15.InvalidRequestError),
     "401": (Fault(status=401), lm15.AuthError),
     "404": (Fault(status=404), lm15.UnsupportedModelError),
@@ -30,7 +30,7 @@ REFUSED = {
     "529": (Fault(status=529), lm15.ServerError),
     "503 in HTML": (Fault(status=503, content_type="text/html"), lm15.ServerError),
 }
-BROKEN = {
+BROKEN_STREAMS = {
     "disconnected at once": (Fault(disconnect_after=0), lm15.TransportError, ""),
     "disconnected": (Fault(disconnect_after=3), lm15.TransportError, PARTIAL),
     "cut in a frame": (Fault(disconnect_after_bytes=100), lm15.TransportError, ""),
@@ -38,14 +38,14 @@ BROKEN = {
     "error frame": (Fault(error_after=3), lm15.ServerError, PARTIAL),
     "malformed frame": (Fault(malformed_after=3), lm15.ProviderError, PARTIAL),
 }
-SILENT = {
+SILENCES = {
     "silent": (Fault(silent=True), FirstTokenTimeout, ""),
     "stalled at once": (Fault(stall_after=0), FirstTokenTimeout, ""),
     "stalled": (Fault(stall_after=3), IdleTimeout, PARTIAL),
     "keep-alives only": (Fault(keepalive=0.02), FirstTokenTimeout, ""),
     "keep-alives later": (Fault(keepalive=0.02, stall_after=3), IdleTimeout, PARTIAL),
 }
-UNUSUAL = {
+UNUSUAL_WIRES = {
     "no stream options": Fault(refuse_stream_options=True),
     "JSON instead of a stream": Fault(plain_json=True),
     "text/html": Fault(content_type="text/html"),
@@ -98,91 +98,89 @@ def whole_sync(model, run):
     return outcome(model.invoke_sync("x"))
 
 
-STREAMED = [streamed_async, streamed_sync]
-WAYS = [*STREAMED, whole_async, whole_sync]
+STREAMED_CALLS = [streamed_async, streamed_sync]
+CALLS = [*STREAMED_CALLS, whole_async, whole_sync]
 
 
-def ask(make_model, practice, run, wire, way, fault, config=PATIENT):
+def ask(make_model, practice, run, wire, call, fault, config=NO_RETRIES):
     """The outcome, and the seconds it took."""
     practice.script(Reply(TEXT, fault=fault))
     model = make_model(wire, config=config)
     begin = time.monotonic()
-    error, text = way(model, run)
+    error, text = call(model, run)
     return error, text, time.monotonic() - begin
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused(make_model, practice, run, wire, way, name):
-    fault, kind = REFUSED[name]
-    error, text, _ = ask(make_model, practice, run, wire, way, fault)
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_refusal_is_lm15_s_error(make_model, practice, run, wire, call, name):
+    fault, kind = REFUSALS[name]
+    error, text, _ = ask(make_model, practice, run, wire, call, fault)
     assert type(error) is kind
     assert text == ""
     assert len(practice.requests) == 1
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken(make_model, practice, run, wire, way, name):
+@pytest.mark.parametrize("name", BROKEN_STREAMS)
+def test_a_broken_stream_keeps_what_had_come(make_model, practice, run, wire, call, name):
     """What had come is kept."""
-    fault, kind, partial = BROKEN[name]
-    error, text, _ = ask(make_model, practice, run, wire, way, fault)
+    fault, kind, partial = BROKEN_STREAMS[name]
+    error, text, _ = ask(make_model, practice, run, wire, call, fault)
     assert type(error) is kind
-    assert text == (partial if way in STREAMED else "")
+    assert text == (partial if call in STREAMED_CALLS else "")
     assert len(practice.requests) == 1
 
 
-@pytest.mark.parametrize("way", [whole_async, whole_sync])
+@pytest.mark.parametrize("call", [whole_async, whole_sync])
 @pytest.mark.parametrize("wire", WIRES)
-def test_a_whole_answer_that_breaks_off_is_kept_where_it_was_streamed(
-    make_model, practice, run, wire, way
-):
+def test_invoke_keeps_the_partial_text_where_it_was_streamed(make_model, practice, run, wire, call):
     practice.script(Reply(TEXT, fault=Fault(disconnect_after=3)))
-    error, text = way(make_model(wire, config=PATIENT, sinks=[RecordingSink()]), run)
+    error, text = call(make_model(wire, config=NO_RETRIES, sinks=[RecordingSink()]), run)
     assert type(error) is lm15.TransportError
     assert text == PARTIAL
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("wire", WIRES)
-def test_reset(make_model, practice, run, wire, way):
+def test_a_connection_reset(make_model, practice, run, wire, call):
     """A reset may destroy what was just sent, so what is kept is a beginning."""
     error, text, _ = ask(
-        make_model, practice, run, wire, way, Fault(disconnect_after=3, reset=True)
+        make_model, practice, run, wire, call, Fault(disconnect_after=3, reset=True)
     )
     assert type(error) is lm15.TransportError
     assert PARTIAL.startswith(text)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize("name", SILENT)
-def test_silent(make_model, practice, run, wire, way, name):
+@pytest.mark.parametrize("name", SILENCES)
+def test_a_silent_provider_times_out(make_model, practice, run, wire, call, name):
     """X8: a TimeoutError, in time, and the connection is closed."""
-    fault, kind, partial = SILENT[name]
-    kind = kind if way in STREAMED else FirstTokenTimeout
-    config = FIRST if kind is FirstTokenTimeout else IDLE
-    error, text, seconds = ask(make_model, practice, run, wire, way, fault, config)
+    fault, kind, partial = SILENCES[name]
+    kind = kind if call in STREAMED_CALLS else FirstTokenTimeout
+    config = FIRST_TOKEN if kind is FirstTokenTimeout else IDLE
+    error, text, seconds = ask(make_model, practice, run, wire, call, fault, config)
     assert type(error) is kind
     assert isinstance(error, TimeoutError)
-    assert text == (partial if way in STREAMED else "")
-    assert SOON <= seconds < SOON + 5
+    assert text == (partial if call in STREAMED_CALLS else "")
+    assert TIMEOUT_S <= seconds < TIMEOUT_S + 5
     practice.requests[0].wait_closed(5)
     assert len(practice.requests) == 1
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize("name", UNUSUAL)
-def test_unusual(make_model, practice, run, wire, way, name):
-    error, text, _ = ask(make_model, practice, run, wire, way, UNUSUAL[name])
+@pytest.mark.parametrize("name", UNUSUAL_WIRES)
+def test_unusual_wires_give_the_whole_text(make_model, practice, run, wire, call, name):
+    error, text, _ = ask(make_model, practice, run, wire, call, UNUSUAL_WIRES[name])
     assert error is None
     assert text == TEXT
 
 
-def test_the_total_timeout_bounds_a_stream_that_never_stops_talking(make_model, practice, run):
+def test_the_total_timeout_bounds_an_endless_stream(make_model, practice, run):
     practice.script(Reply("word " * 200, pace=0.02))
     model = make_model(config=StreamConfig(timeout=0.3, max_retries=0))
     begin = time.monotonic()

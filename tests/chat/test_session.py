@@ -64,14 +64,14 @@ def test_a_branch_is_an_order_of_the_session_s_messages():
         session.messages["x"] = first
 
 
-def test_what_is_no_message_is_refused():
+def test_only_messages_can_be_added():
     with pytest.raises(TypeError, match="one of SystemContent, InstructionContent, .*not str"):
         Message(content="Hi")
     with pytest.raises(TypeError, match="takes a Message, not str"):
         Session().add_message("Hi")
 
 
-def test_a_message_is_once_in_a_branch_and_may_be_in_several():
+def test_a_message_is_on_a_branch_once_and_may_be_on_several():
     session = Session()
     one, two = session.create_branch("one"), session.create_branch("two")
     message = user("x")
@@ -119,7 +119,7 @@ def test_forks_share_the_past_and_nothing_after():
         session.fork(early, until=second)
 
 
-def test_names_are_unique_and_unknown_ones_are_explained():
+def test_branch_names_are_unique_and_unknown_ones_get_a_hint():
     session = Session()
     session.create_branch("main")
     with pytest.raises(DuplicateNameError, match="a branch named 'main' already"):
@@ -208,7 +208,7 @@ def test_tool_calls_join_their_assistant_message():
     assert [m["tool_call_id"] for m in found[2:]] == ["0", "1"]
 
 
-def test_what_providers_refuse_is_left_out():
+def test_messages_that_providers_refuse_are_left_out():
     unanswered = Message(content=ToolRequestContent("search", "9"))
     orphan = Message(content=ToolResponseContent(request_id="8", result=1))
     silent = [assistant("", ending="failed"), Message(content=SystemContent("")), user("")]
@@ -230,7 +230,7 @@ def test_a_tool_call_is_sent_once_and_before_its_answer():
     assert [call["id"] for call in found[1]["tool_calls"]] == ["1"]
 
 
-def test_partial_replies_are_sent_as_far_as_they_came():
+def test_partial_replies_are_sent():
     reply = assistant("It is on the", ending="cancelled")
     assert reply.content.partial
     assert chat(reply) == [{"role": "assistant", "content": "It is on the"}]

@@ -218,7 +218,7 @@ def typed_out(chunks, width):
 
 @pytest.mark.parametrize("width", [16, 33, 200])
 @pytest.mark.parametrize("text", [TEXT, "東京は日本の首都です。 " * 4, "a\n\nb  c\n" + "x" * 50])
-def test_a_reply_looks_the_same_however_it_is_cut(text, width):
+def test_a_reply_looks_the_same_in_any_chunks(text, width):
     emulators = [typed_out(chunks, width) for chunks in chunkings(text)]
     assert all(len(line) <= width for emulator in emulators for line in emulator.lines)
     shown = {emulator.text for emulator in emulators}

@@ -1,4 +1,4 @@
-"""Whatever a program puts into an event can be written as JSON."""
+"""Every value a program puts into an event can be written as JSON."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ class Broken:
     ],
     ids=lambda value: ascii(value)[:30] if not isinstance(value, Broken) else "broken",
 )  # fmt: skip
-def test_a_value_becomes_the_plain_data_it_stands_for(value, becomes):
+def test_values_become_plain_data(value, becomes):
     assert plain(value) == becomes
     assert json.loads(as_text(value)) == becomes
 
 
-def test_what_cannot_dump_itself_is_its_text():
+def test_objects_without_a_dump_become_their_str():
     value = Dumped(ValueError("not now"))
     assert render(value) == str(value)
 
@@ -83,7 +83,7 @@ def test_a_cycle_ends_in_the_name_of_its_type():
     assert depth == DEPTH
 
 
-def test_what_cannot_even_be_looked_at_is_named():
+def test_objects_that_raise_on_access_become_their_type_name():
     class Locked(dict):
         def items(self):
             raise PermissionError

@@ -1,4 +1,4 @@
-"""TerminalSink: which view, where, and that it never gets in the program's way.
+"""TerminalSink: which view it chooses, where it writes, and that it never disturbs the program.
 
 The scripts run in processes of their own, on real pseudo-terminals and pipes; their events are
 made here, so nothing waits for a model.
@@ -127,7 +127,7 @@ def test_hostile_text_does_not_reach_the_terminal(tmp_path):
         assert "\x1b[2J" not in session.raw
 
 
-def test_a_reader_that_leaves_is_no_error(tmp_path):
+def test_a_closed_pipe_is_no_error(tmp_path):
     """A closed pipe is silence: no exception in the program, no traceback at exit."""
     command = script(
         tmp_path,
@@ -241,7 +241,7 @@ def run(sink: TerminalSink) -> None:
     assert sink.stop()
 
 
-def test_a_file_of_ones_own():
+def test_writing_to_a_given_file():
     file = io.StringIO()
     run(TerminalSink(file=file))
     assert file.getvalue().splitlines()[1] == '[TOKEN] answer: "Paris"'
@@ -255,7 +255,7 @@ def test_standard_output_is_looked_up_when_a_run_begins(capsys):
     assert '[TOKEN] answer: "Paris"' in capsys.readouterr().out
 
 
-def test_live_can_be_asked_for_where_there_is_no_terminal():
+def test_live_mode_without_a_terminal():
     file = io.StringIO()
     run(TerminalSink("live", file=file, width=40, height=10))
     assert "✓" in file.getvalue()
@@ -275,7 +275,7 @@ def test_a_mode_that_does_not_exist_is_an_error():
         TerminalSink("fancy")
 
 
-def test_there_is_one_default_terminal():
+def test_the_default_terminal_sink_is_shared():
     assert default_terminal() is default_terminal()
 
 

@@ -1,4 +1,4 @@
-"""The live view and the shell: stopped, continued, sent behind, killed. On a real terminal."""
+"""The live view and job control on a real terminal: stop, continue, background, kill."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_progress_lines_that_are_killed_leave_the_cursor():
     assert session.emulator.cursor_visible
 
 
-def test_ctrl_z_and_fg_draw_the_view_again_below_what_the_shell_said(tmp_path, shell):
+def test_after_ctrl_z_and_fg_the_view_is_drawn_below_the_shells_output(tmp_path, shell):
     gone = tmp_path / "go on"
     shell.type(script(tmp_path, WAIT.format(gone=str(gone))) + "\n")
     shell.wait_for(lambda terminal: "Paris▌" in terminal.text)
@@ -106,9 +106,7 @@ def test_ctrl_z_and_fg_draw_the_view_again_below_what_the_shell_said(tmp_path, s
     assert "  answer  Paris is nice.\n✓ done in 1.2 s · 2 tokens\n\nthe end" in after
 
 
-def test_a_program_behind_does_not_draw_over_the_shell_and_prints_what_it_ends_with(
-    tmp_path, shell
-):
+def test_a_background_job_does_not_draw_but_prints_its_result(tmp_path, shell):
     gone = tmp_path / "go on"
     shell.type(script(tmp_path, WAIT.format(gone=str(gone))) + " &\n")
     shell.type("echo what I type\n")
@@ -121,7 +119,7 @@ def test_a_program_behind_does_not_draw_over_the_shell_and_prints_what_it_ends_w
     assert "\x1b[1A" not in shell.raw
 
 
-def test_a_sleep_is_a_stop_only_where_nothing_else_took_the_time(monkeypatch):
+def test_a_long_sleep_counts_as_a_stop_only_without_load(monkeypatch):
     assert not stopped.sleep(0.0)
     clock = iter([0.0, 9.0, 0.0, 9.0])
     busy = iter([0.0, 0.1, 0.0, 8.0])

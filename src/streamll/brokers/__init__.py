@@ -1,6 +1,21 @@
-"""Logs that other processes read: SQLite, Redis, RabbitMQ. A room for each, with its sink and source;
-beside them what they share: the sink's way to any of them (``sink``, ``buffer``), the source's shape.
+"""Logs that other processes read: SQLite, Redis, RabbitMQ.
 
-Nothing here imports dspy. A broker's client library is imported when a sink or source of it is
-made, so that a program needs only the one it uses.
+Each broker is a package of its own; its sink and source stand side by side, since they share keys.
+What they have in common is here: ``sink.BrokerSink`` (batching, retries, bounds, counters, forks)
+over a ``send_buffer.SendBuffer``, and the ``source.Source`` that ``consumer`` and ``serve`` read.
+
+To add a broker, add one package ``<name>/`` and one line per URL scheme in ``opening.BROKERS``:
+
+* ``<name>/sink.py``: ``TARGET``, the default log name, ``DEAD_LETTERS``, the suffix of the log for
+  dead letters, and ``<Name>Sink(BrokerSink)`` with ``destination``, ``_connect()`` and
+  ``_diagnose(error)``. ``_connect()`` returns a
+  ``sink.Transport``: ``send(entries)``, which returns when the broker has confirmed them, and
+  ``close()``.
+* ``<name>/source.py``: ``<Name>Source(Source)`` with ``name``, ``diagnose``, ``connect``, ``read``
+  and ``close``; ``acknowledge`` and ``extend_claim`` if it has groups; ``overview`` if a server
+  shall list the log's runs.
+* one name in ``tests/brokers/backends.py``: the contract, group and fault suites then run on it.
+
+Nothing here imports dspy. A broker's client library is imported when one of its sinks or sources
+is created, so that a program needs only the client it uses.
 """

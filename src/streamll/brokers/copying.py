@@ -1,18 +1,22 @@
-"""Moving a log from one broker to another: its entries as they are, ids and all.
+"""Copying a log, or single entries, as they are: past a sink's packing, ids included.
 
-Because ids stay, a reader of the copy tells repetitions as before, and a copy that is made twice
-is read once. What is no entry of streamll's stays behind and is counted.
+Because ids stay, a reader recognises duplicates in the copy as in the original, and a copy that is
+made twice is read once. Entries that are not streamll's are counted and left out.
 """
 
 from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
 from streamll.brokers.opening import default_target, open_sink, open_source
 from streamll.brokers.send_buffer import PendingEntry, original_count
-from streamll.brokers.sink import BrokerSink
+from streamll.brokers.sink import BrokerSink, Transport
 from streamll.brokers.source import Entry, SourceOptions
 from streamll.core.errors import WireError
+from streamll.core.events import NOTHING
 from streamll.core.wire import decode_batch
 
 
@@ -34,48 +38,72 @@ async def copy_log(
 ) -> CopyResult:
     """Copy what a log holds now.
 
-    ``since`` (seconds since the epoch) leaves out entries whose last event is older. The name of
-    the copy is the log's own, unless brokers differ and it has the usual one.
+    ``since`` (seconds since the epoch) leaves out entries whose last event is older. The copy has
+    the log's own name; a log with its broker's default name gets the other broker's default.
     """
     usual = default_target(source_url)
     target = source_target or usual
     kept = default_target(sink_url) if target == usual else target
-    options = SourceOptions(target=target, start="beginning")
-    source = open_source(source_url, options)
-    sink = open_sink(sink_url, target=sink_target or kept)
-    assert isinstance(sink, BrokerSink)
-    transport = sink._connect()  # noqa: SLF001 - entries go as they are, past the sink's packing
-    copied = CopyResult()
+    source = open_source(source_url, SourceOptions(target=target, start="beginning"))
+    transport = _transport(sink_url, sink_target or kept)
+    result = CopyResult()
     try:
         await source.connect()
         while entries := await source.read():
-            pending = [made for entry in entries if (made := _pending(entry, since, copied))]
+            pending = [made for entry in entries if (made := _pending(entry, since, result))]
             if pending:
                 transport.send(pending)
     finally:
         transport.close()
         await source.close()
-    return copied
+    return result
 
 
-def _pending(entry: Entry, since: float | None, copied: CopyResult) -> PendingEntry | None:
+async def append(url: str, target: str, body: bytes) -> None:
+    """Append one body to a log, on a thread of its own, and return when it is confirmed.
+
+    Raises what the broker's client raises. Not the event loop's own threads: the program may
+    keep all of those busy.
+    """
+
+    def write() -> None:
+        transport = _transport(url, target)
+        try:
+            transport.send([PendingEntry(None, NOTHING, None, None, 0, 0, None, body)])
+        finally:
+            transport.close()
+
+    executor = ThreadPoolExecutor(1, "streamll-append")
+    try:
+        await asyncio.get_running_loop().run_in_executor(executor, write)
+    finally:
+        executor.shutdown(wait=False)
+
+
+def _transport(url: str, target: str) -> Transport:
+    sink = open_sink(url, target=target)
+    assert isinstance(sink, BrokerSink)
+    return sink._connect()  # noqa: SLF001 - entries go as they are, not through its buffer
+
+
+def _pending(entry: Entry, since: float | None, result: CopyResult) -> PendingEntry | None:
     try:
         events = decode_batch(entry.body)
     except WireError:
-        copied.left += 1
+        result.left += 1
         return None
     if not events or (since is not None and events[-1].timestamp < since):
         return None
-    copied.entries += 1
-    copied.events += len(events)
+    result.entries += 1
+    result.events += len(events)
     first, last = events[0], events[-1]
     return PendingEntry(
-        run_id=first.run_id,
-        context=first.context,
-        first=first.seq,
-        last=last.seq,
-        events=len(events),
-        original_count=original_count(events),
-        traceparent=None,
-        rest=entry.body,
+        first.run_id,
+        first.context,
+        first.seq,
+        last.seq,
+        len(events),
+        original_count(events),
+        None,
+        entry.body,
     )

@@ -1,7 +1,7 @@
-"""What the failure of a connection means, in words that say what to do.
+"""What a failed connection means, in words that say what to do.
 
-Client libraries wrap what the operating system and OpenSSL said; here it is found again. Nothing
-of what was sent is quoted.
+Client libraries wrap the errors of the operating system and of OpenSSL; here they are unwrapped.
+Nothing that was sent is quoted, and no credentials.
 """
 
 from __future__ import annotations
@@ -10,14 +10,22 @@ import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from streamll.core.errors import ConfigurationError
 
-_SAID = re.compile(r"(?:\[SSL[^\]]*\] )?([^\[\]]*?)\.? ?\(_ssl\.c:\d+\)")
+_OPENSSL_TEXT = re.compile(r"(?:\[SSL[^\]]*\] )?([^\[\]]*?)\.? ?\(_ssl\.c:\d+\)")
+
+
+class Diagnosis(NamedTuple):
+    """Why a broker failed. ``fatal``: retrying cannot help until a person changes something."""
+
+    reason: str
+    fatal: bool = False
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what is behind it, each once: client libraries link some in circles."""
+    """The error and its causes, each once: some client libraries chain them in circles."""
     seen: set[int] = set()
     each: BaseException | None = error
     while each is not None and id(each) not in seen:
@@ -26,54 +34,57 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         each = each.__cause__ or each.__context__
 
 
-def named(error: BaseException) -> str:
-    """The error's type, and what the operating system says behind it."""
+def describe_os_error(error: BaseException) -> str:
+    """The error's type, with the operating system's message if one caused it."""
     for each in causes(error):
         if isinstance(each, OSError) and each.strerror:
             return f"{type(error).__name__}: {each.strerror}"
     return type(error).__name__
 
 
-def tls_reason(error: BaseException) -> str | None:
+def diagnose_tls(
+    error: BaseException, *, schemes: str, authority: str, own: str
+) -> Diagnosis | None:
+    """What to do about a failed TLS handshake; ``None`` if something else failed.
+
+    ``authority`` and ``own`` are the URL's options for certificates. A server that just ends the
+    connection (EOF) may be restarting, which is not fatal.
+    """
+    reason = _tls_reason(error)
+    if reason is None:
+        return None
+    short = reason.partition("verify failed: ")[2] or reason
+    if "is not valid for" in reason:
+        advice = f"its certificate is for another host ({short})"
+    elif "expired" in reason or "not yet valid" in reason:
+        advice = f"its certificate is not accepted ({short})"
+    elif "verify failed" in reason:
+        advice = (
+            f"its certificate is not trusted ({short}); "
+            f"{authority}=/path/to/ca.pem in the URL names the authority that signed it"
+        )
+    elif "certificate" in reason or "EOF" in reason or "unknown ca" in reason:
+        advice = f"it ended TLS ({short}); does it want a certificate, {own} in the URL?"
+    else:
+        advice = f"the TLS handshake failed ({short}): {schemes}?"
+    return Diagnosis(advice, fatal="EOF" not in reason)
+
+
+def _tls_reason(error: BaseException) -> str | None:
     """OpenSSL's own words, if it was TLS that failed."""
     for each in causes(error):
         if isinstance(each, ssl.SSLError) or "[SSL" in str(each):
-            said = _SAID.search(str(each))
-            return said[1] if said else type(each).__name__
+            text = _OPENSSL_TEXT.search(str(each))
+            return text[1] if text else type(each).__name__
     return None
 
 
-def tls_is_fatal(reason: str) -> bool:
-    """Whether trying again would meet the same; a server that just ends may be restarting."""
-    return "EOF" not in reason
-
-
-def tls_advice(reason: str, *, schemes: str, authority: str, own: str) -> str:
-    """What to do about it. ``authority`` and ``own`` are the options of the URL for certificates."""
-    if "is not valid for" in reason:
-        return f"its certificate is for another host ({_short(reason)})"
-    if "expired" in reason or "not yet valid" in reason:
-        return f"its certificate is not accepted ({_short(reason)})"
-    if "verify failed" in reason:
-        return (
-            f"its certificate is not trusted ({_short(reason)}); "
-            f"{authority}=/path/to/ca.pem in the URL names who signed it"
-        )
-    if "certificate" in reason or "EOF" in reason or "unknown ca" in reason:
-        return f"it ended TLS ({_short(reason)}); does it want a certificate, {own} in the URL?"
-    return f"TLS does not fit ({_short(reason)}): {schemes}?"
-
-
-def _short(reason: str) -> str:
-    return reason.partition("verify failed: ")[2] or reason
-
-
-def check_files(place: str, files: dict[str, str | None]) -> None:
-    """SourceOptions of a URL that name files have to name some.
+def check_files(url: str, files: dict[str, str | None]) -> None:
+    """Check that the files named by a URL's options exist.
 
     Raises:
         ConfigurationError: names the option and the file.
     """
     for option, file in files.items():
         if file is not None and not Path(file).is_file():
-            raise ConfigurationError(f"{place}: there is no file {file!r} ({option}= in the URL)")
+            raise ConfigurationError(f"{url}: there is no file {file!r} ({option}= in the URL)")

@@ -1,4 +1,4 @@
-"""Which broker a URL means."""
+"""Which broker a URL means, and what its URLs have in common."""
 
 from __future__ import annotations
 
@@ -12,62 +12,87 @@ from streamll.brokers.source import Source, SourceOptions
 from streamll.core.errors import ConfigurationError
 from streamll.sinks.base import BaseSink
 
-_BROKERS = {
-    "sqlite": ("sqlite", "SQLiteSink", "SQLiteSource"),
-    "redis": ("redis", "RedisSink", "RedisSource"),
-    "rediss": ("redis", "RedisSink", "RedisSource"),
-    "unix": ("redis", "RedisSink", "RedisSource"),
-    "amqp": ("rabbitmq", "RabbitMQSink", "RabbitMQSource"),
-    "amqps": ("rabbitmq", "RabbitMQSink", "RabbitMQSource"),
+BROKERS = {
+    "sqlite": ("sqlite", "SQLite"),
+    "redis": ("redis", "Redis"),
+    "rediss": ("redis", "Redis"),
+    "unix": ("redis", "Redis"),
+    "amqp": ("rabbitmq", "RabbitMQ"),
+    "amqps": ("rabbitmq", "RabbitMQ"),
 }
+"""URL scheme to package and class prefix (``RedisSink``, ``RedisSource``)."""
 
 
 def open_sink(url: str, **options: Any) -> BaseSink:
-    """The sink that writes to ``url``: SQLite, Redis or RabbitMQ; options are the sink's own."""
-    module, sink, _ = _broker(url)
-    made = getattr(import_module(f"streamll.brokers.{module}.sink"), sink)(url, **options)
-    assert isinstance(made, BaseSink)
-    return made
+    """The sink that writes to ``url``: SQLite, Redis or RabbitMQ. ``options`` are that sink's.
+
+    Raises:
+        ConfigurationError: no broker has such URLs, its client library is missing, or a part of
+            the URL makes no sense to it.
+    """
+    sink: BaseSink = _member(url, "sink", "{}Sink")(url, **options)
+    return sink
 
 
 def open_source(url: str, options: SourceOptions) -> Source:
-    """The source that reads from ``url``."""
-    module, _, source = _broker(url)
-    made: Source = getattr(import_module(f"streamll.brokers.{module}.source"), source)(url, options)
-    return made
-
-
-def create_parent_folder(url: str) -> None:
-    """Make the folder of a log that is a file, for a reader who comes before its first writer."""
-    if url.startswith("sqlite:"):
-        from streamll.brokers.sqlite.file import path_of
-
-        with contextlib.suppress(OSError):  # the reader says what is wrong
-            Path(path_of(url)).parent.mkdir(parents=True, exist_ok=True)
+    """The source that reads from ``url``. Raises as ``open_sink`` does."""
+    source: Source = _member(url, "source", "{}Source")(url, options)
+    return source
 
 
 def default_target(url: str) -> str:
-    """The name of the log that a sink for ``url`` writes to unless told otherwise."""
-    module, _, _ = _broker(url)
-    target: str = import_module(f"streamll.brokers.{module}.sink").TARGET
+    """The name of the log that a sink for ``url`` writes to by default."""
+    target: str = _member(url, "sink", "TARGET")
     return target
 
 
-def _broker(url: str) -> tuple[str, str, str]:
+def dead_letter_target(url: str, target: str) -> str:
+    """The log beside ``target`` that its dead letters go to by default."""
+    return f"{target}{_member(url, 'sink', 'DEAD_LETTERS')}"
+
+
+def create_parent_folder(url: str) -> None:
+    """Create the folder of a log that is a file, for a reader that starts before any writer."""
+    if url.startswith("sqlite:"):
+        from streamll.brokers.sqlite.file import path_of
+
+        with contextlib.suppress(OSError):  # reported by the reader
+            Path(path_of(url)).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _member(url: str, module: str, name: str) -> Any:
     if not isinstance(url, str):
-        raise ConfigurationError(f"a broker's URL is a text, not {type(url).__name__}")
+        raise ConfigurationError(f"a broker's URL is a string, not {type(url).__name__}")
     scheme = url.partition(":")[0].lower()
-    if "://" not in url or scheme not in _BROKERS:
-        known = ", ".join(f"{name}://" for name in _BROKERS)
+    if "://" not in url or scheme not in BROKERS:
+        known = ", ".join(f"{each}://" for each in BROKERS)
         raise ConfigurationError(f"no broker has URLs like {without_password(url)!r}; use {known}")
-    return _BROKERS[scheme]
+    package, prefix = BROKERS[scheme]
+    return getattr(import_module(f"streamll.brokers.{package}.{module}"), name.format(prefix))
+
+
+def only_value(**synonyms: str | None) -> str | None:
+    """The value of parameters that are synonyms; ``None`` if none is given.
+
+    Raises:
+        TypeError: two of them have different values.
+    """
+    given = {name: value for name, value in synonyms.items() if value is not None}
+    if len(set(given.values())) > 1:
+        names = " and ".join(f"{name}=" for name in given)
+        raise TypeError(f"{names} are synonyms and have different values; give one of them")
+    return next(iter(given.values()), None)
 
 
 def split(url: str) -> SplitResult:
-    """The parts of a broker's URL; a port that is none is told."""
+    """The parts of a broker's URL.
+
+    Raises:
+        ConfigurationError: it is malformed, or its port is not a number.
+    """
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018 - looked at because it raises
+        parts.port  # noqa: B018 - raises for an invalid port
     except ValueError as error:
         raise ConfigurationError(f"{without_password(url)!r} is no URL: {error}") from None
     return parts

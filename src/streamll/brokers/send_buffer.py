@@ -1,11 +1,11 @@
-"""What a sink has yet to get confirmed: entries in order, bounded by bytes.
+"""Entries that a sink has not got confirmed yet, in order and bounded by bytes. No I/O.
 
-Plain data and no I/O. A entry is one entry of a log: consecutive events of one run under one
-context. When it is sent it gets an ``id``, which names the producer and counts what he sends;
-sent again it keeps it, so that a reader can tell a copy.
+An entry holds consecutive events of one run under one context. When it is first sent it gets an
+``id``: the producer's, and a number that rises with every entry. A retry keeps it, so that a reader
+recognises the duplicate.
 
-Beyond ``max_bytes`` the oldest entries are dropped; what was lost is announced by a ``stream.gap``
-of the run that goes out before anything else.
+Beyond ``max_bytes`` the oldest entries are dropped. The loss is announced by a ``stream.gap`` of
+the run, which is sent before anything else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,35 +33,39 @@ from streamll.core.events import (
 from streamll.core.wire import decode_batch, encode_batch, opening
 
 HEADING_BYTES = 128
-"""About what id and traceparent add to a entry."""
+"""About what id and traceparent add to an entry."""
 
 KEEP_EVENTS_BYTES = 2**20
-"""Beyond this, entries that wait are bytes and nothing else."""
+"""While more than this waits, entries are kept as bytes only, without their event objects."""
 
 JOIN_BYTES = 2**14
-"""Up to this size, what waits of one run becomes one entry: after an outage a broker takes a few
-large ones in a fraction of the time."""
+"""Up to this size, waiting entries of one run are joined: after an outage a broker takes a few
+large entries in a fraction of the time."""
 
-TEXTS = frozenset({TokenEvent, FieldStart, FieldEnd, Thinking})
-"""Kinds that hold texts and numbers only: read back, they are what they were."""
+PLAIN_KINDS = frozenset({TokenEvent, FieldStart, FieldEnd, Thinking})
+"""Kinds that hold only text and numbers: decoding their encoding gives an equal event."""
 
 
 class PendingEntry(msgspec.Struct, gc=False):
-    """One entry of a log. ``events`` are those it holds, ``original_count`` counts the parts of merged
-    tokens and the losses it announces as well. ``heading`` has the id, which it gets when it is to
-    be sent. ``told`` are the events themselves, where they need not be read back to be what the
-    log has.
+    """An entry to be sent.
+
+    Attributes:
+        event_count: the events it holds; 0 for a gap this buffer announces.
+        original_count: the events they stand for: parts of merged tokens and losses included.
+        rest: the encoded envelope after its heading.
+        events: the events themselves, where decoding the entry would give equal ones.
+        heading: the envelope's ``id`` and ``traceparent``, from the first attempt to send it on.
     """
 
     run_id: str | None
     context: Mapping[str, Any]
-    first: int | None
-    last: int | None
-    events: int
+    first_seq: int | None
+    last_seq: int | None
+    event_count: int
     original_count: int
     traceparent: str | None
     rest: bytes
-    told: list[Event] | None = None
+    events: list[Event] | None = None
     heading: bytes = b""
 
     @property
@@ -69,9 +73,9 @@ class PendingEntry(msgspec.Struct, gc=False):
         return self.heading + self.rest
 
     @property
-    def logged(self) -> list[Event]:
+    def events_as_read(self) -> list[Event]:
         """The events as a reader of the log gets them."""
-        return decode_batch(self.body) if self.told is None else self.told
+        return decode_batch(self.body) if self.events is None else self.events
 
     @property
     def size(self) -> int:
@@ -79,9 +83,9 @@ class PendingEntry(msgspec.Struct, gc=False):
 
 
 class SendBuffer:
-    """Parcels that wait, oldest first. ``bytes`` never exceeds ``max_bytes`` after ``add``.
+    """Waiting entries, oldest first. ``bytes`` does not exceed ``max_bytes`` after ``add``.
 
-    With ``keeps_events`` entries have what they were made of, as long as they are few.
+    With ``keeps_events`` entries keep their event objects as well, as long as little waits.
     """
 
     def __init__(self, max_bytes: int, max_entry_bytes: int) -> None:
@@ -89,43 +93,47 @@ class SendBuffer:
         self.max_bytes = max_bytes
         self.max_entry_bytes = max_entry_bytes
         self.bytes = 0
-        self.events = 0
+        self.event_count = 0
         self.dropped = 0
         self.oversized = 0
-        self._entries: deque[PendingEntry] = deque()
-        self._latest: dict[str | None, PendingEntry] = {}  # of each run, unless a gap came after it
-        self._joined_bytes = min(JOIN_BYTES, max_entry_bytes, max_bytes // 8)
-        self._tried = 0  # so many of the oldest have an id, since they may have arrived already
-        self._lost: dict[str | None, tuple[int, str]] = {}
         self.producer = uuid.uuid4().hex
-        self._made = 0
+        self._entries: deque[PendingEntry] = deque()
+        self._latest: dict[str | None, PendingEntry] = {}  # of each run, unless a gap follows it
+        self._join_bytes = min(JOIN_BYTES, max_entry_bytes, max_bytes // 8)
+        self._tried = 0  # so many of the oldest were sent before and may have arrived
+        self._lost: dict[str | None, int] = {}
+        self._numbered = 0
 
     def __bool__(self) -> bool:
         return bool(self._entries or self._lost)
 
     def add(self, events: Iterable[Event], traceparent: Callable[[str | None], str | None]) -> None:
-        """Pack events behind those that wait. ``traceparent`` tells that of a run."""
+        """Pack events into entries behind those that wait. ``traceparent`` maps run to trace."""
         for group in grouped(events):
             self._pack(group, traceparent(group[0].identity.run_id))
         while self.bytes > self.max_bytes and len(self._entries) > 1:
             entry = self._entries.popleft()
             self._forget(entry)
-            self._tried = 0  # what comes next must have a higher id than the gap in front of it
-            self.dropped += entry.events
-            self._lose(entry.run_id, entry.original_count, "overflow")
+            self._tried = 0  # entries behind the gap must get higher ids than the gap
+            self.dropped += entry.event_count
+            self._lost[entry.run_id] = self._lost.get(entry.run_id, 0) + entry.original_count
 
-    def head(self, max_parcels: int, max_bytes: int) -> list[PendingEntry]:
-        """The oldest entries, at least one; they stay until ``sent``."""
-        self._announce()
+    def head(self, max_entries: int, max_bytes: int) -> list[PendingEntry]:
+        """The oldest entries, at least one, to be sent; they stay until ``sent``."""
+        for run_id, count in self._lost.items():
+            self._entries.insert(self._tried, self._gap(run_id, count, "overflow"))
+        self._lost.clear()
         entries: list[PendingEntry] = []
         size = 0
         for entry in self._entries:
             size += entry.size
-            if entries and (len(entries) >= max_parcels or size > max_bytes):
+            if entries and (len(entries) >= max_entries or size > max_bytes):
                 break
             entries.append(entry)
         for entry in entries[self._tried :]:
-            self._number(entry)
+            self._numbered += 1
+            trace = f'"{tracing.KEY}":"{entry.traceparent}",' if entry.traceparent else ""
+            entry.heading = f'{{"id":"{self.producer}:{self._numbered}",{trace}'.encode()
         self._tried = max(self._tried, len(entries))
         return entries
 
@@ -136,31 +144,30 @@ class SendBuffer:
         self._tried -= count
 
     def _pack(self, events: list[Event], traceparent: str | None) -> None:
+        """Encode events as one entry; as several if one would be too large."""
         [envelope] = encode_batch(events)
+        first, last, count = events[0], events[-1], len(events)
         if len(envelope) > self.max_entry_bytes:
-            if len(events) > 1:
-                middle = len(events) // 2
-                self._pack(events[:middle], traceparent)
-                self._pack(events[middle:], traceparent)
+            if count > 1:
+                self._pack(events[: count // 2], traceparent)
+                self._pack(events[count // 2 :], traceparent)
             else:
                 self.oversized += 1
-                gap = self._gap(events[0].run_id, original_count(events), "oversized")
-                self._entries.append(gap)
-                self._latest.pop(gap.run_id, None)
+                self._entries.append(self._gap(first.run_id, original_count(events), "oversized"))
+                self._latest.pop(first.run_id, None)
             return
-        first, last = events[0], events[-1]
         entry = PendingEntry(
             first.identity.run_id,
             first.context,
             first.seq,
             last.seq,
-            len(events),
+            count,
             original_count(events),
             traceparent,
             envelope[1:],
-            self._kept(events),
+            events if self._may_keep(events) else None,
         )
-        self.events += len(events)
+        self.event_count += count
         latest = self._latest.get(entry.run_id)
         if latest is None or not self._join(latest, entry):
             self._latest[entry.run_id] = entry
@@ -168,54 +175,41 @@ class SendBuffer:
             self.bytes += entry.size
 
     def _join(self, earlier: PendingEntry, later: PendingEntry) -> bool:
-        """Make one of two entries of a run, if the earlier one has not been sent yet."""
+        """Append ``later`` to ``earlier``, unless that one has been sent or would be too large."""
         if (
             earlier.heading
-            or len(earlier.rest) + len(later.rest) > self._joined_bytes
+            or len(earlier.rest) + len(later.rest) > self._join_bytes
             or earlier.traceparent != later.traceparent
             or earlier.context != later.context
         ):
             return False
         head = opening(earlier.run_id, earlier.context)[1:]
         if not (earlier.rest.startswith(head) and later.rest.startswith(head)):
-            return False  # a context that is written in a roundabout way
+            return False  # the context has another encoding
         self.bytes -= earlier.size
         earlier.rest = earlier.rest[:-2] + b"," + later.rest[len(head) :]
-        earlier.last = later.last
-        earlier.events += later.events
+        earlier.last_seq = later.last_seq
+        earlier.event_count += later.event_count
         earlier.original_count += later.original_count
-        if earlier.told is not None:
-            earlier.told = None if later.told is None else [*earlier.told, *later.told]
+        if earlier.events is not None:
+            earlier.events = None if later.events is None else [*earlier.events, *later.events]
         self.bytes += earlier.size
         return True
 
-    def _kept(self, events: list[Event]) -> list[Event] | None:
-        if not self.keeps_events or self.bytes > KEEP_EVENTS_BYTES:
-            return None
-        if not all(type(event) in TEXTS and not event.extra for event in events):
-            return None
-        return events if all(type(v) is str for v in events[0].context.values()) else None
-
-    def _number(self, entry: PendingEntry) -> None:
-        """Head the envelope with the keys that belong to its way through a broker."""
-        self._made += 1
-        trace = f'"{tracing.KEY}":"{entry.traceparent}",' if entry.traceparent else ""
-        entry.heading = f'{{"id":"{self.producer}:{self._made}",{trace}'.encode()
+    def _may_keep(self, events: list[Event]) -> bool:
+        """Whether the event objects equal what decoding their entry would give."""
+        return (
+            self.keeps_events
+            and self.bytes <= KEEP_EVENTS_BYTES
+            and all(type(event) in PLAIN_KINDS and not event.extra for event in events)
+            and all(type(value) is str for value in events[0].context.values())
+        )
 
     def _forget(self, entry: PendingEntry) -> None:
         self.bytes -= entry.size
-        self.events -= entry.events
+        self.event_count -= entry.event_count
         if self._latest.get(entry.run_id) is entry:
             del self._latest[entry.run_id]
-
-    def _lose(self, run_id: str | None, count: int, reason: str) -> None:
-        self._lost[run_id] = (self._lost.get(run_id, (0, ""))[0] + count, reason)
-
-    def _announce(self) -> None:
-        for run_id, (count, reason) in self._lost.items():
-            gap = self._gap(run_id, count, reason)
-            self._entries.insert(self._tried, gap)
-        self._lost.clear()
 
     def _gap(self, run_id: str | None, count: int, reason: str) -> PendingEntry:
         identity = NOBODY if run_id is None else Identity(run_id=run_id)
@@ -226,24 +220,23 @@ class SendBuffer:
         return gap
 
 
-def grouped(events: Iterable[Event]) -> Iterator[list[Event]]:
+def grouped(events: Iterable[Event]) -> list[list[Event]]:
     """The events by run, each run's in order; a new group begins where the context changes."""
-    runs: dict[str | None, list[Event]] = {}
-    done: list[list[Event]] = []
+    groups: list[list[Event]] = []
+    latest: dict[str | None, list[Event]] = {}
     for event in events:
-        run_id = event.identity.run_id
-        group = runs.get(run_id)
+        group = latest.get(event.identity.run_id)
         if group is not None:
             context = group[-1].context
             if event.context is context or event.context == context:
                 group.append(event)
                 continue
-        group = runs[run_id] = [event]
-        done.append(group)
-    return iter(done)
+        group = latest[event.identity.run_id] = [event]
+        groups.append(group)
+    return groups
 
 
 def original_count(events: Sequence[Event]) -> int:
-    """How many events of their runs these stand for."""
+    """How many events these stand for: a merged token for its parts, a gap for what it lost."""
     counts = [event.count for event in events if isinstance(event, (TokenEvent, StreamGap))]
     return len(events) - len(counts) + sum(counts)

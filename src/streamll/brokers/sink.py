@@ -1,9 +1,9 @@
-"""What the brokers' sinks share: batches, retries, bounds, counts, forks, the end of the process.
+"""``BrokerSink``: what the brokers' sinks share: batches, retries, bounds, counters, forks.
 
-Events come through the worker of ``BaseSink``, are packed into an ``SendBuffer`` and shipped by a
-``Transport``. One batch is under way at a time; the next leaves as soon as it is confirmed, with
-all that has come meanwhile. When the broker cannot be reached, events wait in the buffer, bounded
-by ``max_buffer_bytes``, and are sent in order when it is back.
+Events come through the worker of ``BaseSink``, are packed into entries of a ``SendBuffer`` and sent
+through a ``Transport``. One batch is in flight at a time; the next leaves as soon as it is
+confirmed, with everything that has arrived meanwhile. While the broker cannot be reached entries
+wait in the buffer, bounded by ``max_buffer_bytes``, and are sent in order when it is back.
 
 Everything here is synchronous and runs on the worker's thread.
 """
@@ -13,11 +13,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
-from string import Formatter
+from collections.abc import Callable
 from typing import Any, Protocol
 
+import msgspec
+
 from streamll.brokers import tracing
+from streamll.brokers.failures import Diagnosis
 from streamll.brokers.send_buffer import PendingEntry, SendBuffer
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import TERMINAL, Event
@@ -29,29 +31,29 @@ from streamll.sinks.base import BaseSink, SinkStatistics
 from streamll.sinks.delivery import describe, logger
 
 GATHER_S = 0.01
-"""The most that events gather after a batch: half of it is what the median event waits."""
+"""The longest that events gather after a batch: the median event waits half of it."""
 
 SEND_BATCH_BYTES = 4 * 2**20
-"""About as much as is sent before a confirmation is awaited."""
+"""About the most that is sent before a confirmation is awaited."""
 
 SEND_BATCH_ENTRIES = 256
 
 RETRY_BACKOFF = Backoff(attempts=4, base=0.05, cap=1.0)
 BREAKER_OPEN_S = 1.0
-"""A broker that failed once is tried again soon. After the fifth time in a row the breaker leaves
-it alone for this long each time: short enough to find a broker that restarts within ``stop()``."""
-
+"""A broker that failed once is retried soon. After the fifth failure in a row the breaker opens for
+this long each time: short enough to find a broker that restarts within ``stop()``."""
 
 Confirmed = Callable[[list[list[Event]], object], None]
 
 
 class Transport(Protocol):
-    """A connection to a broker."""
+    """A connection to a broker that appends entries to a log."""
 
     def send(self, entries: list[PendingEntry]) -> object:
         """Send in order; return when the broker has confirmed all of them, raise otherwise.
 
-        What is returned tells a source of the same kind where they are; see ``Source.skip``.
+        The receipt that is returned tells a source of the same kind where the entries are, see
+        ``Source.skip``.
         """
 
     def close(self) -> None: ...
@@ -60,7 +62,7 @@ class Transport(Protocol):
 class BrokerStatistics(SinkStatistics, frozen=True, kw_only=True):
     """Counts of events; ``handled`` ones were confirmed by the broker.
 
-    ``dropped`` ones had to make room or were too large; readers were told by ``stream.gap``.
+    ``dropped`` ones had to make room or were too large; ``stream.gap`` reports them to readers.
     """
 
     buffered_bytes: int = 0
@@ -72,29 +74,37 @@ class BrokerStatistics(SinkStatistics, frozen=True, kw_only=True):
     last_error: str | None = None
 
 
+class _Counters(msgspec.Struct):
+    handled: int = 0
+    entries: int = 0
+    bytes_sent: int = 0
+    batches: int = 0
+    failures: int = 0
+    last_error: str | None = None
+
+
 class BrokerSink(BaseSink):
-    """Ships events to a log. Subclasses say how to ``_connect``.
+    """Ships events to a log. A subclass has a ``destination`` and knows how to ``_connect``.
 
     Args:
-        buffer_size: events that wait for the worker; beyond it tokens of a field merge.
+        buffer_size: events that may wait for the worker; beyond it tokens of a field merge.
         batch_size: the most events handed over at once.
         flush_interval: the longest an event waits for others to share its batch, in seconds. A
             batch leaves as soon as the one before is confirmed, and no later than 10 ms after it.
         overflow: what happens beyond ``buffer_size``; see ``BaseSink``.
-        max_buffer_bytes: what may wait for a broker that is away; beyond it the oldest is dropped.
-        max_entry_bytes: an event that takes more is dropped; its readers get a ``stream.gap``.
+        max_buffer_bytes: how much may wait for a broker that is away; beyond it the oldest entries
+            are dropped.
+        max_entry_bytes: a larger event is dropped; readers get a ``stream.gap`` instead.
+
+    Raises:
+        ConfigurationError: a size below 1, or a negative interval.
     """
 
     local = False
     _transport: Transport | None
-    _last_error: str | None
-    _confirmed: int
-    _entries: int
-    _bytes: int
-    _batches: int
-    _failures: int
+    _listener: Confirmed | None
+    _counters: _Counters
     _failures_in_a_row: int
-    _confirmed_to: Confirmed | None
 
     def __init__(
         self,
@@ -109,32 +119,40 @@ class BrokerSink(BaseSink):
         if batch_size < 1 or buffer_size < 1:
             raise ConfigurationError("buffer_size and batch_size must be at least 1")
         if flush_interval < 0:
-            raise ConfigurationError("flush_interval is seconds, and not negative")
+            raise ConfigurationError("flush_interval (seconds) must not be negative")
         super().__init__(buffer_size=buffer_size, overflow=overflow)
         self.batch_size = batch_size
         self.flush_interval = flush_interval
         self.gather_seconds = min(flush_interval, GATHER_S)
         self._max_bytes = (max_buffer_bytes, max_entry_bytes)
-        self._left_behind: list[Any] = []
-        self._begin()
+        self._transport = None
+        self._left_to_parent: list[Transport | None] = []
+        self._reset()
+
+    # --- to override ----------------------------------------------------------------------------
 
     @property
     def destination(self) -> str:
-        """Where events go, for people and without credentials."""
-        raise ConfigurationError(f"{type(self).__name__} does not say where events go")
+        """Where events go, for people: without credentials."""
+        raise NotImplementedError
 
     def _connect(self) -> Transport:
-        raise ConfigurationError(f"{type(self).__name__} does not say how to connect")
+        """Open a connection. Raises what the client library raises."""
+        raise NotImplementedError
+
+    def _diagnose(self, error: BaseException) -> Diagnosis:
+        """Why the broker failed, without anything that could hold an event or a password."""
+        return Diagnosis(describe(error))
 
     # --- for readers in this process ------------------------------------------------------------
 
     def confirm_to(self, listener: Confirmed) -> None:
-        """Tell ``listener`` on the worker's thread what the log has got: each entry's events, in
-        order, and what ``Transport.send`` returned. Readers in this process then need not read it
-        back. It must not raise.
+        """Call ``listener`` on the worker's thread with what the log has accepted: each entry's
+        events, in order, and the receipt of ``Transport.send``. Readers in this process then need
+        not read it back. The listener must not raise.
         """
-        self._begin_anew_after_fork()
-        self._confirmed_to = listener
+        self._reset_after_fork()
+        self._listener = listener
         self._buffer.keeps_events = True
 
     @property
@@ -142,23 +160,21 @@ class BrokerSink(BaseSink):
         """What the ids of this sink's entries begin with."""
         return self._buffer.producer
 
-    # --- what a run calls -----------------------------------------------------------------------
+    # --- called by a run ------------------------------------------------------------------------
 
     def put(self, event: Event) -> None:
         """Hand an event over: never waits, never raises."""
         if tracing.in_use():
-            self._remember_trace(event.identity.run_id)
+            run_id = event.identity.run_id
+            if run_id is None or run_id not in self._traces:
+                # The span a run started under; outside runs, that of the latest event.
+                self._traces[run_id] = tracing.current()
         super().put(event)
-
-    def _remember_trace(self, run_id: str | None) -> None:
-        """Keep the span a run began under; outside runs, that of the latest event."""
-        if run_id is None or run_id not in self._traces:
-            self._traces[run_id] = tracing.current()
 
     # --- on the worker's thread -----------------------------------------------------------------
 
     def handle_batch(self, events: list[Event]) -> None:
-        self._begin_anew_after_fork()
+        self._reset_after_fork()
         self._buffer.add(events, self._traces.get)
         if self._traces:
             for event in events:
@@ -169,7 +185,7 @@ class BrokerSink(BaseSink):
     def due_in(self) -> float | None:
         if self._process != os.getpid() or not self._buffer:
             return None
-        return self._resting()
+        return self._retry_in()
 
     def stop(self, timeout: float = 10.0) -> bool:
         """Ship what was put before now and disconnect.
@@ -189,23 +205,18 @@ class BrokerSink(BaseSink):
         buffer = self._buffer
         return BrokerStatistics(
             received=own.received,
-            handled=self._confirmed,
             failed=own.failed,
-            buffered=own.buffered + buffer.events,
+            buffered=own.buffered + buffer.event_count,
             merged=own.merged,
             dropped=own.dropped + buffer.dropped + buffer.oversized,
             buffered_bytes=buffer.bytes,
-            batches=self._batches,
-            entries=self._entries,
-            bytes_sent=self._bytes,
-            failures=self._failures,
             breaker=self._breaker.state,
-            last_error=self._last_error,
+            **msgspec.structs.asdict(self._counters),
         )
 
     def _ship(self) -> None:
-        """Send what waits, until it is out or the broker fails."""
-        while self._buffer and not self._resting():
+        """Send what waits, until nothing does or the broker fails."""
+        while self._buffer and not self._retry_in():
             entries = self._buffer.head(SEND_BATCH_ENTRIES, SEND_BATCH_BYTES)
             try:
                 if self._transport is None:
@@ -214,46 +225,44 @@ class BrokerSink(BaseSink):
             except Exception as error:  # noqa: BLE001 - whatever it is, the events are kept
                 self._broker_failed(error)
             else:
-                self._arrived(entries, receipt)
+                self._confirmed(entries, receipt)
 
-    def _arrived(self, entries: list[PendingEntry], receipt: object) -> None:
+    def _confirmed(self, entries: list[PendingEntry], receipt: object) -> None:
         self._buffer.sent(len(entries))
+        counters = self._counters
         for entry in entries:
-            self._confirmed += entry.events
-            self._bytes += entry.size
-        self._entries += len(entries)
-        self._batches += 1
+            counters.handled += entry.event_count
+            counters.bytes_sent += entry.size
+        counters.entries += len(entries)
+        counters.batches += 1
         if self._failures_in_a_row:
             self._breaker.succeeded()
             self._failures_in_a_row = 0
             logger.info("sink %s: %s is back", type(self).__name__, self.destination)
-        if self._confirmed_to is not None:
-            self._confirmed_to([entry.logged for entry in entries], receipt)
+        if self._listener is not None:
+            self._listener([entry.events_as_read for entry in entries], receipt)
 
     def _broker_failed(self, error: Exception) -> None:
+        reason = self._diagnose(error).reason
         if not self._failures_in_a_row:
             logger.warning(
-                "sink %s cannot deliver to %s (%s); events wait, up to %d bytes, and it tries on",
+                "sink %s cannot deliver to %s (%s); up to %d bytes of events are kept while it retries",
                 type(self).__name__,
                 self.destination,
-                self._explain(error),
+                reason,
                 self._buffer.max_bytes,
             )
-        self._failures += 1
-        self._last_error = self._explain(error)
+        self._counters.failures += 1
+        self._counters.last_error = reason
         self._failures_in_a_row += 1
         self._breaker.failed()
         pause = RETRY_BACKOFF.delay(self._failures_in_a_row)
-        self._rest_until = time.monotonic() + (BREAKER_OPEN_S if pause is None else pause)
+        self._retry_at = time.monotonic() + (BREAKER_OPEN_S if pause is None else pause)
         self._disconnect()
 
-    def _resting(self) -> float:
-        """Seconds for which the broker is left alone after a failure."""
-        return max(self._rest_until - time.monotonic(), 0.0)
-
-    def _explain(self, error: BaseException) -> str:
-        """What went wrong, without anything that could hold an event or a password."""
-        return describe(error)
+    def _retry_in(self) -> float:
+        """Seconds until the broker may be tried again after a failure; 0 when it may be now."""
+        return max(self._retry_at - time.monotonic(), 0.0)
 
     def _disconnect(self) -> None:
         transport, self._transport = self._transport, None
@@ -261,47 +270,36 @@ class BrokerSink(BaseSink):
             with contextlib.suppress(Exception):
                 transport.close()
 
-    def _begin_anew_after_fork(self) -> None:
-        """In a forked child: the parent ships what it had, through connections of its own, and its
-        readers are not the child's.
+    def _reset_after_fork(self) -> None:
+        """In a forked child: start empty. The parent ships what it had through its own connection,
+        and its listener stays the parent's.
         """
         if self._process != os.getpid():
-            self._left_behind.append(self._transport)  # not to be closed: the parent uses it
-            self._begin()
+            self._left_to_parent.append(self._transport)  # never closed here: the parent uses it
+            self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._process = os.getpid()
         self._buffer = SendBuffer(*self._max_bytes)
-        self._confirmed_to = None
+        self._listener = None
         self._breaker = CircuitBreaker(RETRY_BACKOFF.attempts + 1, BREAKER_OPEN_S)
-        self._rest_until = 0.0
+        self._retry_at = 0.0
         self._failures_in_a_row = 0
         self._transport = None
         self._traces: dict[str | None, str | None] = {}
-        self._confirmed = self._entries = self._bytes = self._batches = self._failures = 0
-        self._last_error = None
+        self._counters = _Counters()
+
+
+class _Names(dict[str, Any]):
+    def __missing__(self, name: str) -> str:
+        return "-"
 
 
 def fill(template: str, entry: PendingEntry) -> str:
-    """A key such as ``run:{conversation_id}``, with the run's id and its context filled in."""
+    """A key such as ``run:{conversation_id}`` with the run's id and context filled in.
+
+    A name that is not set becomes ``-``.
+    """
     if "{" not in template:
         return template
-    return Formatter().vformat(template, (), _Names(entry))
-
-
-class _Names(Mapping[str, Any]):
-    """Names a template may use; one that is not set counts as ``-``."""
-
-    def __init__(self, entry: PendingEntry) -> None:
-        self._parcel = entry
-
-    def __getitem__(self, name: str) -> Any:
-        if name == "run_id":
-            return self._parcel.run_id or "-"
-        return self._parcel.context.get(name, "-")
-
-    def __iter__(self) -> Any:
-        return iter(("run_id", *self._parcel.context))
-
-    def __len__(self) -> int:
-        return 1 + len(self._parcel.context)
+    return template.format_map(_Names(entry.context, run_id=entry.run_id or "-"))

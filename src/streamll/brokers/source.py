@@ -1,25 +1,31 @@
-"""What the brokers' sources share: an entry, where to begin, and the ``Source`` protocol.
+"""``Source``: the reading side of a broker, and what one is asked for.
 
-A source reads one log and keeps its own place in it, so that ``connect`` after a failure goes on
-where ``read`` had come to. It knows neither events nor handlers; ``consumer`` does.
+A source reads one log and keeps its own position in it, so that ``connect`` after a failure
+resumes behind what ``read`` returned last. It knows neither events nor handlers; those are the
+business of ``consumer``.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
+from streamll.brokers.failures import Diagnosis
+
 READ_TIMEOUT_S = 0.25
-"""The longest a read waits for something: what a stop has to wait for, too."""
+"""The longest a read waits for entries; ``stop()`` may have to wait as long."""
 
 READ_BATCH_ENTRIES = 256
-"""Entries read at once."""
+"""The most entries one read returns."""
 
 
 class Entry(msgspec.Struct, kw_only=True):
-    """One entry of a log. ``cursor`` is its place, ``deliveries`` how often a group had it."""
+    """One entry of a log. ``cursor`` is its position; ``deliveries`` counts how often the group was
+    given it, this time included; ``receipt`` is the source's own.
+    """
 
     cursor: str
     body: bytes
@@ -28,13 +34,16 @@ class Entry(msgspec.Struct, kw_only=True):
 
 
 class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a source is asked for.
+    """What to read of a log, and as whom.
 
-    ``start`` is ``"new"``, ``"beginning"``, or a cursor to read behind. With ``run_id`` only that
-    run is wanted, and a source that can find its entries quickly does. ``group`` shares the log
-    among its members, of which ``member`` is one; an entry that a member has had for
-    ``claim_after`` seconds without a sign of life goes to another. Who does not want to wait for
-    what is not there yet says ``waits=False``; RabbitMQ cannot tell without waiting.
+    Attributes:
+        target: the log's name.
+        start: ``"new"``, ``"beginning"``, or a cursor to read behind.
+        run_id: only this run's entries are wanted; a source with an index returns no others.
+        waits: False: return at once when there are no more entries. RabbitMQ cannot know without
+            waiting.
+        group: the consumer group that shares the log; ``member`` is this reader's name in it.
+        claim_after: seconds without ``extend_claim`` after which an entry goes to another member.
     """
 
     target: str
@@ -44,60 +53,66 @@ class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None = None
     member: str = ""
     claim_after: float = 30.0
-    dead_letter: str | None = None
-    max_deliveries: int = 5
 
 
-class Source(Protocol):
-    """Reads one log. All methods but ``close`` raise when the broker fails."""
+class Source(ABC):
+    """Reads one log. Every method but ``close`` raises when the broker fails.
+
+    A subclass implements the abstract methods; ``acknowledge``, and ``extend_claim`` where claims
+    expire, if the broker has groups; the others where it can do better than the defaults here.
+    """
 
     @property
+    @abstractmethod
     def name(self) -> str:
-        """Where it reads, for people and without credentials."""
+        """Where it reads from, for people: without credentials."""
 
-    def fatal_reason(self, error: BaseException) -> str | None:
-        """What a person has to do about an error that trying again does not cure."""
+    @abstractmethod
+    def diagnose(self, error: BaseException) -> Diagnosis:
+        """Why the broker failed, without credentials or payload."""
 
-    def describe(self, error: BaseException) -> str:
-        """What went wrong, in a few words and without anything secret."""
+    @abstractmethod
+    async def connect(self) -> None:
+        """Connect, or connect again, and continue behind the last entry that was read."""
 
-    async def connect(self) -> None: ...
-
+    @abstractmethod
     async def read(self) -> list[Entry]:
-        """Entries in order, or none after ``READ_TIMEOUT_S`` seconds without any (at once, if the options say
-        so and the broker can tell).
-        """
+        """The next entries in order; none after ``READ_TIMEOUT_S`` without any."""
 
-    def skip(self, receipt: object) -> None:
-        """The reader has these entries, which a sink of this process wrote (what its transport
-        returned says which): if they come next, they need not be read.
-        """
-
-    async def acknowledge(self, entry: Entry) -> None:
-        """A group has done with the entry. Nothing happens where the broker took it back before."""
-
-    async def extend_claim(self, entries: Sequence[Entry]) -> None:
-        """The member is still busy with these: nobody else may claim them.
-
-        What another has claimed meanwhile stays with him.
-        """
-
-    async def dead_letter(self, body: bytes) -> None:
-        """Add a dead letter."""
-
-    async def overview(self, runs: int) -> list[bytes]:
-        """Bodies of entries, in order, that tell what the latest ``runs`` runs are.
-
-        Of each run the first and the last, of what was said outside any run the latest. Where the
-        log has no index, of the runs that its latest entries (``overview.LOOK_BACK_ENTRIES``) tell of.
-        """
-
-    async def lag(self) -> int | None:
-        """Entries that wait to be read or acknowledged, if the broker can tell."""
-
+    @abstractmethod
     async def close(self) -> None: ...
 
+    async def acknowledge(self, entry: Entry) -> None:  # noqa: B027 - a default
+        """The group has handled the entry. No effect if the broker has taken it back before."""
 
-def dead_letters(options: SourceOptions) -> str:
-    """Where dead letters go: a log of its own beside the one that is read."""
-    return options.dead_letter or f"{options.target}:dead"
+    async def extend_claim(self, entries: Sequence[Entry]) -> None:  # noqa: B027 - a default
+        """This member is still busy with these entries: they must not be given to another.
+
+        Entries that another member has claimed meanwhile stay with that one.
+        """
+
+    async def overview(self, runs: int) -> list[bytes]:
+        """The entries that show what the latest ``runs`` runs are: bodies in the log's order.
+
+        Of each run the first and the last entry, and the latest entries outside any run. Without
+        an index only the log's latest entries (``overview.LOOK_BACK_ENTRIES``) are searched.
+        """
+        return []
+
+    async def lag(self) -> int | None:
+        """Entries the group has not acknowledged; ``None`` without a group, or if unknown."""
+        return None
+
+    def skip(self, receipt: object) -> None:  # noqa: B027 - a default
+        """The reader already has the entries of this ``Transport.send`` receipt, which a sink of
+        this process wrote: if they come next, they need not be read.
+        """
+
+    def describe(self, error: BaseException) -> str:
+        """What went wrong, for a log line."""
+        return self.diagnose(error).reason
+
+    def fatal_reason(self, error: BaseException) -> str | None:
+        """What to tell a person about an error that retrying cannot cure; ``None`` for others."""
+        reason, fatal = self.diagnose(error)
+        return f"{self.name}: {reason}" if fatal else None

@@ -20,7 +20,7 @@ def in_use() -> bool:
 
 
 def current() -> str | None:
-    """The ``traceparent`` of the span this code runs under, if there is one."""
+    """The ``traceparent`` of the current span, if there is one."""
     if not in_use():
         return None
     from opentelemetry.trace import get_current_span

@@ -50,7 +50,6 @@ PRIVATE_NAMES = [
         "lookup",
         "`StreamConfig` starts over where it would continue a reply",
     ),
-    PrivateName("dspy.clients.costs", "estimate_cost", "an `iModel`'s events have no cost"),
     PrivateName("dspy.clients.cache", "Cache", "`record` and `replay` do not work"),
 ]
 """All of them; those that this module reads itself are added below."""

@@ -1,7 +1,7 @@
-"""One run of a program for one reader: what the two ways to read a stream share.
+"""One run of a program for one reader, shared by the sync and the async stream.
 
-It runs the program (in a thread or as a task), holds the channel, the text and the outcome,
-and ends the run when its time is up or its reader has gone. It reads nothing itself.
+It runs the program (in a thread or as a task), holds the channel, the text and the outcome, and ends
+the run when its time is up or its reader has gone. Reading is up to the streams.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextvars
 import inspect
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import dspy
@@ -20,7 +20,7 @@ import dspy
 from streamll.capture.policy.attempts import timeout_behind
 from streamll.capture.policy.call import CallPolicy
 from streamll.capture.policy.idle_timer import grace
-from streamll.capture.run.enter import captured, inputs_of
+from streamll.capture.run.enter import Outcome, captured, inputs_of
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import output_fields
 from streamll.capture.run.options import watched_sinks
@@ -43,9 +43,12 @@ from streamll.flow.timers import Timer, timers
 
 DEFAULTS = StreamConfig()
 
+CANCEL_GRACE_S = 5.0
+"""How long the stream of a cancelled program stays open for its last events: a tool may block."""
+
 
 class ProgramRun:
-    """One run of a program for one reader: what the sync and the async shell share."""
+    """A program, its channel and its outcome."""
 
     def __init__(
         self,
@@ -56,6 +59,8 @@ class ProgramRun:
         keep_text: bool,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        *,
+        read: bool = True,
     ) -> None:
         self.program = program
         self.args = args
@@ -71,18 +76,15 @@ class ProgramRun:
         known = [(self._names.get(name, name), names) for name, names in fields.items()]
         self.view = RunView(known) if keep_text else None
         receivers = sinks if outer else (*configuration.sinks, *watched_sinks(), *sinks)
-        if selection is None:  # the reader wants no tokens; do others?
+        if selection is None:  # the reader wants no tokens; does anyone else?
             others = (*receivers, *(outer.receivers if outer is not None else ()))
-            heard = any(not getattr(receiver, "passive", False) for receiver in others)
-            selection = FieldSelection("*" if heard else ())
+            wanted = any(not getattr(receiver, "passive", False) for receiver in others)
+            selection = FieldSelection("*" if wanted else ())
         self.scope = Scope(
             run,
             program,
             parent=outer,
-            receivers=(
-                *receivers,
-                _Failing(self) if self.config.overflow == "fail" else self.channel,
-            ),
+            receivers=(*receivers, *self._reader()) if read else receivers,
             selection=selection,
             policy=CallPolicy(config, self.expire) if config is not None else None,
         )
@@ -104,37 +106,33 @@ class ProgramRun:
         acall = getattr(type(self.program), "acall", None)
         return inspect.iscoroutinefunction(acall or self.program)
 
-    def perform(self) -> None:
-        """Run the program here, in this thread."""
-        try:
-            with captured(self.scope, inputs_of(self.args, self.kwargs)) as outcome:
-                value = self.program(*self.args, **self.kwargs)
-                if inspect.iscoroutine(value):  # of an async function: it gets a loop of its own
-                    value = asyncio.run(value)
-                outcome.value = self.value = value
-            self.succeeded = True
-        except BaseException as error:  # noqa: BLE001 - it is raised where the stream is read
-            self.error = error
-        finally:
-            self._end()
+    def run(self) -> None:
+        """Run the program in this thread."""
+        with self._running() as outcome:
+            value = self.program(*self.args, **self.kwargs)
+            if inspect.iscoroutine(value):  # an async function's, which gets a loop of its own
+                value = asyncio.run(value)
+            outcome.value = self.value = value
 
-    async def perform_async(self) -> None:
-        """Run the program here, in this task."""
+    async def run_async(self) -> None:
+        """Run the program in this task."""
         program: Callable[..., Awaitable[Any]] = getattr(self.program, "acall", self.program)
+        with self._running() as outcome:
+            outcome.value = self.value = await program(*self.args, **self.kwargs)
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[Outcome]:
         try:
             with captured(self.scope, inputs_of(self.args, self.kwargs)) as outcome:
-                outcome.value = self.value = await program(*self.args, **self.kwargs)
+                yield outcome
             self.succeeded = True
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001 - raised where the stream is read
             self.error = error
         finally:
-            self._end()
-
-    def _end(self) -> None:
-        self.ended = True
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self.channel.close()
+            self.ended = True
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self.channel.close()
 
     def _start_clock(self) -> None:
         limit = self.config.timeout
@@ -147,7 +145,7 @@ class ProgramRun:
         self.expire(TotalTimeout(limit, received=received, partial=partial))
 
     def expire(self, timeout: StreamTimeout) -> None:
-        """End the program; where it does not (a tool that blocks), end its stream without it."""
+        """End the program; where it does not end (a tool that blocks), end its stream without it."""
         if self.ended:
             return
         self.timeout = timeout
@@ -164,7 +162,7 @@ class ProgramRun:
 
     def start_task(self) -> asyncio.Task[None]:
         self._start_clock()
-        loop, task = asyncio.get_running_loop(), asyncio.create_task(self.perform_async())
+        loop, task = asyncio.get_running_loop(), asyncio.create_task(self.run_async())
 
         def cancel() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -177,7 +175,7 @@ class ProgramRun:
         self._start_clock()
         thread = threading.Thread(
             target=contextvars.copy_context().run,
-            args=(self.perform,),
+            args=(self.run,),
             name=f"streamll {self.scope.run.name}",
             daemon=True,
         )
@@ -189,18 +187,29 @@ class ProgramRun:
             self.view.feed(event)
         return event
 
+    def _reader(self) -> tuple[Receiver, ...]:
+        return (_FailingChannel(self) if self.config.overflow == "fail" else self.channel,)
+
     def leave(self) -> None:
         """The reader has gone: stop the program unless it has ended."""
         self.channel.abandon()
-        if self.ended:
-            return
+        if not self.ended:
+            self._stop()
+
+    def cancel(self) -> None:
+        """Stop the program unless it has ended; its last events can still be read."""
+        if not self.ended:
+            self._stop()
+            timers.at(time.monotonic() + CANCEL_GRACE_S, self._end_without_program)
+
+    def _stop(self) -> None:
         self.left = True
         self.scope.cancel()
         if self._cancel_task is not None:
             self._cancel_task()
 
     def raise_error(self) -> None:
-        """Raise what ended the program, if it did not end well."""
+        """Raise what ended the program, unless it succeeded and was read to its end."""
         if self.succeeded and not self.left:
             return
         unwound = isinstance(self.error, (Unwind, asyncio.CancelledError))
@@ -212,8 +221,8 @@ class ProgramRun:
                 "the stream was left before the program ended, so there is no result"
             )
         if isinstance(self.error, (StopIteration, StopAsyncIteration)):
-            told = f"the program raised {type(self.error).__name__}"
-            raise RuntimeError(told) from self.error  # noqa: TRY004 - which would end an iteration well
+            message = f"the program raised {type(self.error).__name__}"
+            raise RuntimeError(message) from self.error  # noqa: TRY004 - as it is, it ends a loop
         if self.error is not None:
             raise self.error
 
@@ -223,12 +232,12 @@ class ProgramRun:
         return self.view.text(self.qualified_name(field))
 
     def qualified_name(self, field: str) -> str:
-        """``field`` in the run's spelling, in which an inner program's predictors have long names."""
+        """``field`` with its predictor's name in the run, which is longer for inner programs."""
         predictor, dot, name = field.rpartition(".")
         return f"{self._names.get(predictor, predictor)}{dot}{name}"
 
 
-class _Failing:
+class _FailingChannel:
     """The channel of a stream with ``overflow="fail"``: a reader that is too slow ends it."""
 
     def __init__(self, program_run: ProgramRun) -> None:

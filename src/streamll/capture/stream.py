@@ -42,6 +42,7 @@ def stream(
     config: StreamConfig | None = None,
     sinks: Iterable[Receiver] = (),
     keep_text: bool = True,
+    read: bool = True,
 ) -> Callable[..., Call]:
     """Make ``program`` readable while it runs.
 
@@ -60,6 +61,8 @@ def stream(
             inside, in place of the LMs' own ``num_retries``; without one those stand.
         sinks: get the run's events too, besides those of ``configure``.
         keep_text: keep the text, for ``events.text(field)``.
+        read: ``False`` runs the program without a reader: its events go to ``sinks`` alone, and
+            the block yields none. ``result()`` waits for the program's end.
 
     Raises:
         UnknownFieldError: a field name that no predictor of the program has.
@@ -76,7 +79,7 @@ def stream(
 
     def call(*args: Any, **kwargs: Any) -> Call:
         def start() -> ProgramRun:
-            return ProgramRun(program, selection, config, own, keep_text, args, kwargs)
+            return ProgramRun(program, selection, config, own, keep_text, args, kwargs, read=read)
 
         return Call(start, program)
 
@@ -158,6 +161,18 @@ class _EventStream(TypedReading):
         if error is not None:
             raise error
         return ()
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run, which its events have as well."""
+        return self._program_run.scope.run.run_id
+
+    def cancel(self) -> None:
+        """Stop the program and go on reading: its last events come, up to ``run.cancelled``.
+
+        Then reading raises ``StreamCancelled``. Any thread may call this; it never waits.
+        """
+        self._program_run.cancel()
 
     def leave(self) -> None:
         """Stop the program if it is still running, without waiting for that."""

@@ -55,9 +55,9 @@ async def _follow_run(
 ) -> None:
     from streamll.consumer.handlers import EventFilter
 
-    wanted = EventFilter(types or "*", where)
+    wants = EventFilter(types or "*", where)
     async for event in consumer:
-        if wanted(event):
+        if wants(event):
             show(event)
 
 

@@ -5,13 +5,9 @@
 
 from __future__ import annotations
 
-from streamll.consumer.consumer import (
-    ConsumerStatistics,
-    EventConsumer,
-    RabbitMQConsumer,
-    RedisStreamConsumer,
-)
+from streamll.consumer.consumer import EventConsumer, RabbitMQConsumer, RedisStreamConsumer
 from streamll.consumer.deduplication import position
+from streamll.consumer.state import ConsumerStatistics
 
 __all__ = [
     "ConsumerStatistics",

@@ -1,15 +1,15 @@
 """``EventConsumer``: handlers, or a loop, over the events of a log.
 
-One asynchronous reader; ``run_sync`` and ``start`` run it in this or in a background thread. What
-it reads comes from a ``Source``, what is new of it from ``Deduplicator``, who handles it from
-``handlers``. Without a group every consumer gets everything once. Members of a group share: each
-entry is handled by one of them, acknowledged afterwards, and handed to another member if that one
-dies.
+One asynchronous reader; ``run_sync`` and ``start`` run it in this or in a background thread. It reads
+from a ``Source``; ``Deduplicator`` gives what is new of it, and ``HandlerRunner`` calls the handlers.
+Without a group every consumer gets everything once. The members of a group share: each entry is
+handled by one of them and acknowledged afterwards, or given to another member if that one dies.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import socket
@@ -23,7 +23,13 @@ from typing import Any, TypeVar, overload
 import msgspec
 
 from streamll.brokers import tracing
-from streamll.brokers.opening import default_target, open_source, without_password
+from streamll.brokers.copying import append
+from streamll.brokers.opening import (
+    dead_letter_target,
+    default_target,
+    open_source,
+    without_password,
+)
 from streamll.brokers.source import Entry, SourceOptions
 from streamll.consumer.deduplication import DecodedEntry
 from streamll.consumer.handlers import (
@@ -34,8 +40,9 @@ from streamll.consumer.handlers import (
     subscription,
 )
 from streamll.consumer.per_key_queue import PerKeyQueue
-from streamll.consumer.session import ConsumerStatistics, ReadSession, ReadState
+from streamll.consumer.session import ReadSession
 from streamll.consumer.signals import stopping_on_signals
+from streamll.consumer.state import ConsumerState, ConsumerStatistics
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event
 from streamll.flow.retry import Backoff
@@ -47,8 +54,10 @@ logger = logging.getLogger("streamll")
 H = TypeVar("H", bound=Handler)
 Start = str | tuple[str, int] | tuple[str, int, int | None]
 
+MAX_RETRY_DELAY_S = 30.0
 
-class _Work(msgspec.Struct):
+
+class _WorkItem(msgspec.Struct):
     """An entry on its way through the handlers."""
 
     entry: Entry
@@ -65,18 +74,18 @@ class EventConsumer:
         target: the stream, exchange or log to read; by default where sinks write by default.
         group: share the log with the other members of this group.
         start: ``"new"``; ``"beginning"``; a ``cursor`` of an earlier consumer; or a position in a
-            run, ``(run_id, seq)`` or what ``position(event)`` gave, to get that run's later
-            events only. ``(run_id, -1)`` is the whole run. A group that exists goes on where it is;
-            a new one begins here, and gets what was written before as well.
+            run, ``(run_id, seq)`` or what ``position(event)`` returned, to get that run's later
+            events only. ``(run_id, -1)`` is the whole run. A group that exists continues where it
+            is; a new one begins here, and gets what was written before as well.
         concurrency: how many runs' events are handled at the same time; each run's in order.
-        retries: how often a failing handler is tried again before its event becomes a dead letter.
-        retry_delay: seconds before the first of these, doubling each time.
+        retries: how often a failing handler is called again before its event becomes a dead letter.
+        retry_delay: seconds before the first retry; doubles with each, up to 30 s.
         dead_letter: where dead letters go; by default ``<target>:dead`` (RabbitMQ:
             ``<target>.dead``).
-        max_deliveries: an entry that a group has been given more often than this seems to end
-            processes. It is handled once more, alone; if that fails it is a dead letter.
+        max_deliveries: an entry that a group was given more often than this seems to end processes.
+            It is handled once more, alone; if that fails too it becomes a dead letter.
         claim_after: seconds after which an entry of a silent member goes to another. Handlers may
-            take longer: the member says that it is busy. (RabbitMQ gives it to another when the
+            take longer: the member reports that it is busy. (RabbitMQ gives it to another when the
             connection ends.)
         prefetch: events that may wait for their handlers in this process.
 
@@ -121,16 +130,15 @@ class EventConsumer:
             group=group,
             member=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
             claim_after=claim_after,
-            dead_letter=dead_letter,
-            max_deliveries=max_deliveries,
         )
+        self._dead_letter = dead_letter or dead_letter_target(url, self.target)
+        self._max_deliveries = max_deliveries
         self._concurrency = concurrency
         self._prefetch = prefetch
-        self._retries = retries
-        self._retry_delay = retry_delay
-        open_source(url, self._options)  # what is wrong with the URL is told here
+        self._backoff = Backoff(attempts=retries, base=retry_delay, cap=MAX_RETRY_DELAY_S)
+        open_source(url, self._options)  # raises if the URL or start cannot work
         self._subscriptions: list[Subscription] = []
-        self._state = ReadState()
+        self._state = ConsumerState()
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._cursor: str | None = None
@@ -158,12 +166,12 @@ class EventConsumer:
     ) -> Any:
         """Call a function, ``async`` or not, for events of these types: ``@consumer.on("tool.*")``.
 
-        ``where={"conversation_id": "c1"}`` asks for values in ``event.data`` (or ``run_id``).
+        ``where={"conversation_id": "c1"}`` selects by values of ``event.data`` (or ``run_id``).
         """
-        wanted = EventFilter(types, where)
+        wants = EventFilter(types, where)
 
         def add(function: H) -> H:
-            self._subscriptions.append(subscription(function, wanted))
+            self._subscriptions.append(subscription(function, wants))
             return function
 
         return add if handler is None else add(handler)
@@ -203,9 +211,10 @@ class EventConsumer:
         self._thread.start()
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """Stop reading; what has been read is handled. After ``start()``, waits for that.
+        """Stop reading; what has been read is still handled. After ``start()``, wait for that.
 
-        Raises what ended a consumer that ``start()`` began.
+        False if ``timeout`` seconds were not enough. Raises the error that ended a consumer started
+        with ``start()``.
         """
         self.stop_soon()
         thread = self._thread
@@ -221,7 +230,7 @@ class EventConsumer:
         return True
 
     def stop_soon(self) -> None:
-        """Ask for the end without waiting for it; safe in a signal handler."""
+        """Request the end without waiting for it; safe in a signal handler."""
         self._state.stopping = True
 
     def wait_connected(self, timeout: float | None = None) -> bool:
@@ -235,10 +244,10 @@ class EventConsumer:
         """
         self._state.stopping = False
         session = self._session()
-        alive = asyncio.create_task(session.stay_alive())
-        decoded_entries = session.decoded_entries()
+        keep_alive = asyncio.create_task(session.keep_alive())
+        entries = session.entries()
         try:
-            async for entry, decoded, events in decoded_entries:
+            async for entry, decoded, events in entries:
                 for event in events:
                     yield event
                 await session.done_with(entry, decoded, len(events))
@@ -246,14 +255,14 @@ class EventConsumer:
                 if session.over:
                     return
         finally:
-            await decoded_entries.aclose()
-            await session.close(alive)
+            await entries.aclose()
+            await session.close(keep_alive)
 
-    # --- looking --------------------------------------------------------------------------------
+    # --- state ----------------------------------------------------------------------------------
 
     @property
     def cursor(self) -> str | None:
-        """The place up to which everything has been handled: ``start=`` of the next consumer."""
+        """How far everything has been handled: ``start=`` of the next consumer."""
         return self._cursor
 
     def statistics(self) -> ConsumerStatistics:
@@ -264,7 +273,7 @@ class EventConsumer:
     def _run_in_thread(self) -> None:
         try:
             asyncio.run(self._run())
-        except BaseException as error:  # noqa: BLE001 - told by stop()
+        except BaseException as error:  # noqa: BLE001 - raised by stop()
             self._failure = error
             logger.error("consumer of %s ended: %s", without_password(self.url), error)  # noqa: TRY400
 
@@ -272,49 +281,54 @@ class EventConsumer:
         options = self._options
         if self._cursor is not None and options.group is None and options.run_id is None:
             options = msgspec.structs.replace(options, start=self._cursor)
-        return ReadSession(open_source(self.url, options), options, self._position, self._state)
+        return ReadSession(
+            open_source(self.url, options),
+            options,
+            self._position,
+            self._state,
+            max_deliveries=self._max_deliveries,
+            append_dead_letter=functools.partial(append, self.url, self._dead_letter),
+        )
 
     async def _run(self) -> None:
         session = self._session()
-        order: deque[_Work] = deque()  # as read: the cursor follows its finished beginning
+        in_order: deque[_WorkItem] = deque()  # the cursor is that of the last one all done before
         executor = ThreadPoolExecutor(self._concurrency, "streamll-handler")
-        caller = HandlerRunner(
-            executor, Backoff(attempts=self._retries, base=self._retry_delay, cap=30.0), self._state
-        )
+        runner = HandlerRunner(executor, self._backoff, self._state.counts)
 
-        async def work(item: _Work) -> None:
+        async def work(item: _WorkItem) -> None:
             with tracing.restored(item.decoded.traceparent):
-                settled = await caller.call(
+                settled = await runner.call(
                     item.events, self._subscriptions, session.dead_letter_event
                 )
-            if not settled:  # then it is not acknowledged, and comes to somebody again
+            if not settled:  # not acknowledged: another member gets it
                 return
             await session.done_with(item.entry, item.decoded, len(item.events))
             item.done = True
-            while order and order[0].done:
-                self._cursor = order.popleft().entry.cursor
+            while in_order and in_order[0].done:
+                self._cursor = in_order.popleft().entry.cursor
 
         queue = PerKeyQueue(work, concurrency=self._concurrency, capacity=self._prefetch)
-        alive = asyncio.create_task(session.stay_alive())
+        keep_alive = asyncio.create_task(session.keep_alive())
         try:
-            async for entry, decoded, events in session.decoded_entries():
-                item = _Work(entry, decoded, events)
-                order.append(item)
-                alone = session.suspects(entry)
+            async for entry, decoded, events in session.entries():
+                item = _WorkItem(entry, decoded, events)
+                in_order.append(item)
+                alone = session.is_suspect(entry)
                 if alone:
-                    await queue.finish()
+                    await queue.join()
                 await queue.add(decoded.events[0].run_id, item, len(events))
                 if alone:
-                    await queue.finish()
-            await queue.finish()
+                    await queue.join()
+            await queue.join()
         finally:
             queue.cancel()
-            await session.close(alive)
+            await session.close(keep_alive)
             executor.shutdown(wait=False)
 
 
 def _run_position(start: Start) -> tuple[str, int, int | None] | None:
-    """A position in a run as a triple; ``None`` for a place in the whole log."""
+    """A position in a run as a triple; ``None`` for a position in the whole log."""
     if isinstance(start, str):
         return None
     if not isinstance(start, tuple) or len(start) not in (2, 3) or not isinstance(start[0], str):
@@ -326,7 +340,7 @@ def _run_position(start: Start) -> tuple[str, int, int | None] | None:
 
 
 class RedisStreamConsumer(EventConsumer):
-    """``EventConsumer`` for Redis; ``url`` is by default that of this machine."""
+    """``EventConsumer`` for Redis; ``url`` defaults to the one of this machine."""
 
     schemes = ("redis://", "rediss://", "unix://")
 
@@ -335,7 +349,7 @@ class RedisStreamConsumer(EventConsumer):
 
 
 class RabbitMQConsumer(EventConsumer):
-    """``EventConsumer`` for RabbitMQ; ``url`` is by default that of this machine."""
+    """``EventConsumer`` for RabbitMQ; ``url`` defaults to the one of this machine."""
 
     schemes = ("amqp://", "amqps://")
 

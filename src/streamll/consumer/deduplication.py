@@ -1,23 +1,23 @@
 """From a log's entries to events, each once. No I/O.
 
-A log may hold an entry twice: a sink that did not hear the confirmation sends it again. Two copies
-of a run may even be cut differently, where one of two sinks had to merge tokens. ``Deduplicator`` gives
-each event once:
+A log may hold an entry twice: a sink that misses a confirmation sends it again. Two sinks may even
+have split a run differently, if one of them had to merge tokens. ``Deduplicator`` gives each event
+once:
 
-* an entry says who wrote it and which of his it is; one that is not newer than his last of that
-  run is a copy (of different runs, brokers may store them in any order);
-* tokens are compared by their place in the field call (``token_index``, ``offset``), and a merged
-  one of which a part is known is cut there;
-* all other events by ``seq``, which rises within a run.
+* An entry has its writer's id and a counter. One whose counter is not above that writer's last for
+  the run is a duplicate (entries of different runs may be stored in any order).
+* Tokens are compared by their position in the field call (``token_index``, ``offset``); a merged
+  token of which a part is known is cut there.
+* All other events are compared by ``seq``, which rises within a run.
 
-A reader that goes on from a position is given what the log has behind the event it had last. Where
-that event is not in this log as it was, since tokens were merged in another way, ``seq`` and
-``offset`` decide: a merged token is cut at ``offset``, or given whole where that is not known. (So
-is one that was merged across calls, if the reader's last event came in a later entry: then it is
-not known yet that the reader has had all of it.)
+A reader that resumes gets what the log has behind the event it had last. If the log does not have
+that very event, because tokens were merged differently, ``seq`` and ``offset`` decide: a merged
+token is cut at ``offset``, or given whole if that is not known. (A token that was merged across
+calls is given whole as well, if the reader's last event comes in a later entry: until then it is
+not known that the reader has had all of it.)
 
-It relies on what sinks promise: the first copy of every event comes in the run's order. That does
-not hold for a member of a group, who gets what another member left behind; see ``SeenIds``.
+This relies on the sinks' promise that the first copy of every event comes in the run's order. It
+does not hold for a member of a group, which gets what another member left; see ``SeenIds``.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ from streamll.core.wire import decode_batch
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-LRU_SIZE = 20_000
-"""Runs, and writers, that are remembered: the least recently seen is forgotten first."""
+LRU_ITEMS = 20_000
+"""Runs, writers and entry ids that are remembered; the least recently used is forgotten first."""
 
 
-class Envelope(msgspec.Struct):
-    """The keys of an entry that belong to its way through a broker."""
+class _Heading(msgspec.Struct):
+    """The keys of an envelope that a sink adds when it sends it."""
 
     id: str | None = None
     traceparent: str | None = None
 
 
-_envelope = msgspec.json.Decoder(Envelope)
+_heading = msgspec.json.Decoder(_Heading)
 
 
 class DecodedEntry(msgspec.Struct):
-    """One entry, read: its events and how it came."""
+    """One entry's id, trace context and events."""
 
     id: str | None
     traceparent: str | None
@@ -57,23 +57,23 @@ class DecodedEntry(msgspec.Struct):
 
 
 def decode_entry(body: bytes) -> DecodedEntry:
-    """The events of an entry's body.
+    """Decode an entry's body.
 
     Raises:
-        WireError: it is none of streamll's, or a newer one than this version can read.
+        WireError: it is not streamll's, or newer than this version can read.
     """
     events = decode_batch(body)
     try:
-        envelope = _envelope.decode(body)
-    except msgspec.MsgspecError:  # keys of these names, but not ours
-        envelope = Envelope()
-    return DecodedEntry(envelope.id, envelope.traceparent, events)
+        heading = _heading.decode(body)
+    except msgspec.MsgspecError:  # another program's keys of these names
+        heading = _Heading()
+    return DecodedEntry(heading.id, heading.traceparent, events)
 
 
 class LRU(Generic[K, V]):
-    """A mapping that forgets what has not been used for the longest time."""
+    """A bounded mapping that forgets the least recently used item."""
 
-    def __init__(self, size: int = LRU_SIZE) -> None:
+    def __init__(self, size: int = LRU_ITEMS) -> None:
         self._size = size
         self._items: OrderedDict[K, V] = OrderedDict()
 
@@ -94,17 +94,17 @@ class LRU(Generic[K, V]):
 
 
 class SeenIds:
-    """What a member of a group has handled: the entries' ids, so that copies are passed over."""
+    """The ids of the entries that a member of a group has handled."""
 
     def __init__(self) -> None:
-        self._ids: LRU[str, str] = LRU()
+        self._ids: LRU[str, None] = LRU()
 
-    def __contains__(self, decoded: DecodedEntry) -> bool:
-        return decoded.id is not None and decoded.id in self._ids
+    def __contains__(self, entry: DecodedEntry) -> bool:
+        return entry.id is not None and entry.id in self._ids
 
-    def add(self, decoded: DecodedEntry) -> None:
-        if decoded.id is not None:
-            self._ids.put(decoded.id, decoded.id)
+    def add(self, entry: DecodedEntry) -> None:
+        if entry.id is not None:
+            self._ids.put(entry.id, None)
 
 
 class _RunProgress:
@@ -113,22 +113,22 @@ class _RunProgress:
     __slots__ = ("ended", "fields", "floor", "last", "offset")
 
     def __init__(self, floor: int = -1, offset: int | None = None) -> None:
-        self.floor = floor  # a reader that resumes has had everything up to here
-        self.offset = offset  # and of the token there, characters of its field call up to here
+        self.floor = floor  # a reader that resumes has had everything up to this seq
+        self.offset = offset  # and this many characters of the field call of the token there
         self.last = floor
         self.ended = False
         self.fields: dict[Any, tuple[int, int]] = {}
 
-    def was_left_at(self, event: Event) -> bool:
-        """Whether this is the very event that a reader who resumes had last."""
+    def stopped_at(self, event: Event) -> bool:
+        """Whether this is the very event that a resuming reader had last."""
         if not isinstance(event, TokenEvent):
             return event.seq == self.floor and self.offset is None
         last = -1 if event.seq is None else event.seq + event.count - 1
         return last == self.floor and event.offset + len(event.token) == self.offset
 
-    def go_on_behind(self, event: Event) -> None:
-        """What the log has behind this is new, whatever its ``seq``: tokens that were merged
-        across calls reach further than others that stand behind them.
+    def resume_behind(self, event: Event) -> None:
+        """What the log has behind this event is new, whatever its ``seq``: tokens that were merged
+        across calls reach further than others that follow them.
         """
         self.floor = self.last = event.seq or 0
         self.ended = event.event_type in TERMINAL
@@ -137,7 +137,7 @@ class _RunProgress:
 
 
 class Deduplicator:
-    """Gives each event once, to a reader who gets a log from one place on."""
+    """Gives each event once to a reader that reads a log from one position on."""
 
     def __init__(self) -> None:
         self.duplicates = 0
@@ -149,7 +149,7 @@ class Deduplicator:
         """The reader has had the run's events up to ``seq``.
 
         If that was a token, ``offset`` says where its text ended in the field call; it is needed
-        only to cut a merged token in which ``seq`` is not the last part.
+        only to cut a merged token of which ``seq`` is not the last part.
         """
         run = _RunProgress(seq, offset)
         self._runs.put(run_id, run)
@@ -161,56 +161,52 @@ class Deduplicator:
         run = self._runs.get(run_id)
         return run is not None and run.ended
 
-    def read(self, decoded: DecodedEntry) -> list[Event]:
-        """The events of the decoded that are new."""
-        if self._is_copy(decoded):
-            self.duplicates += len(decoded.events)
+    def read(self, entry: DecodedEntry) -> list[Event]:
+        """The events of the entry that are new."""
+        if self._is_duplicate(entry):
+            self.duplicates += len(entry.events)
             return []
-        return self.fresh(decoded.events)
+        return self.fresh(entry.events)
 
     def fresh(self, events: list[Event]) -> list[Event]:
-        """Those that are new, of events that are no copy of an entry."""
-        fresh: list[Event] = []
-        for event in self._behind_places(events) if self._resuming else events:
-            kept = self._fresh(event)
-            if kept is None:
-                self.duplicates += 1
-            else:
-                fresh.append(kept)
+        """Those of an entry's events that are new, if the entry itself is no duplicate."""
+        candidates = self._after_resuming(events) if self._resuming else events
+        fresh = [new for event in candidates if (new := self._new_part(event)) is not None]
+        self.duplicates += len(candidates) - len(fresh)
         return fresh
 
-    def _behind_places(self, events: list[Event]) -> list[Event]:
-        """Without the events that readers had last, and what stands before those."""
+    def _after_resuming(self, events: list[Event]) -> list[Event]:
+        """The events without those that resuming readers had last, and without what precedes them."""
         kept: list[Event] = []
         for event in events:
             run_id = event.run_id or ""
             run = self._resuming.get(run_id)
-            if run is not None and run.was_left_at(event):
-                run.go_on_behind(event)
+            if run is not None and run.stopped_at(event):
+                run.resume_behind(event)
                 del self._resuming[run_id]
                 before = len(kept)
                 kept = [each for each in kept if each.run_id != run_id]
                 self.duplicates += before - len(kept) + 1
                 continue
             if run is not None and event.seq is not None and event.seq > run.floor:
-                del self._resuming[run_id]  # it is not in this log as it was
+                del self._resuming[run_id]  # this log does not have that very event
             kept.append(event)
         return kept
 
-    def _is_copy(self, decoded: DecodedEntry) -> bool:
-        writer, _, number = (decoded.id or "").rpartition(":")
-        if not writer or not number.isdecimal() or not decoded.events:
+    def _is_duplicate(self, entry: DecodedEntry) -> bool:
+        writer, _, number = (entry.id or "").rpartition(":")
+        if not writer or not number.isdecimal() or not entry.events:
             return False
-        key = (writer, decoded.events[0].run_id)
+        key = (writer, entry.events[0].run_id)
         if int(number) <= (self._writers.get(key) or 0):
             return True
         self._writers.put(key, int(number))
         return False
 
-    def _fresh(self, event: Event) -> Event | None:
-        """The event, or the part of it that is new; ``None`` for a copy."""
+    def _new_part(self, event: Event) -> Event | None:
+        """The event, or the part of it that is new; ``None`` for a duplicate."""
         run_id, seq = event.identity.run_id, event.seq
-        if run_id is None or seq is None:  # outside any run, or a gap: only its decoded tells
+        if run_id is None or seq is None:  # outside any run, or a gap: only the entry's id tells
             return event
         run = self._runs.get(run_id)
         if run is None:
@@ -219,7 +215,7 @@ class Deduplicator:
         if run.ended:
             return None
         if isinstance(event, TokenEvent):
-            return _fresh_token(run, event, seq)
+            return _new_part_of_token(run, event, seq)
         if event.event_type in TERMINAL:
             run.ended = True
             run.fields.clear()
@@ -231,7 +227,7 @@ class Deduplicator:
         return event
 
 
-def _fresh_token(run: _RunProgress, token: TokenEvent, seq: int) -> TokenEvent | None:
+def _new_part_of_token(run: _RunProgress, token: TokenEvent, seq: int) -> TokenEvent | None:
     key = _field_call(token)
     seen = run.fields.get(key)
     if seen is None:
@@ -239,28 +235,28 @@ def _fresh_token(run: _RunProgress, token: TokenEvent, seq: int) -> TokenEvent |
             had = run.floor - seq + 1
             if had >= token.count or run.last > run.floor:
                 return None
-            seen = (token.token_index, token.offset)  # whole, where nobody knows where to cut
+            seen = (token.token_index, token.offset)  # whole: nobody knows where to cut
             if run.offset is not None:
                 if not token.offset <= run.offset <= token.offset + len(token.token):
-                    return None  # the reader was elsewhere: this was merged across calls
+                    return None  # the reader was in another call: this was merged across calls
                 seen = (token.token_index + had, run.offset)
         elif seq <= run.last:
             return None  # its field has ended
         else:
             seen = (token.token_index, token.offset)
-    fresh = _cut(token, seq, *seen)
-    if fresh is not None:
+    new = _cut(token, seq, *seen)
+    if new is not None:
         run.fields[key] = _end_of(token)
-    return fresh
+    return new
 
 
 def _end_of(token: TokenEvent) -> tuple[int, int]:
-    """How many tokens and characters of its field call have come with it."""
+    """How many tokens and characters of its field call have come with this token."""
     return token.token_index + token.count, token.offset + len(token.token)
 
 
 def _cut(token: TokenEvent, seq: int, index: int, offset: int) -> TokenEvent | None:
-    """What of the token comes after ``index`` tokens and ``offset`` characters of its field."""
+    """What follows after ``index`` tokens and ``offset`` characters of the field call."""
     known = index - token.token_index
     if known <= 0:
         return token
@@ -277,7 +273,11 @@ def _cut(token: TokenEvent, seq: int, index: int, offset: int) -> TokenEvent | N
 
 
 def position(event: Event) -> tuple[str, int, int | None]:
-    """Where a reader who has had this event of a run goes on: what ``start=`` takes."""
+    """Where a reader that has had this event of a run resumes: what ``start=`` takes.
+
+    Raises:
+        ValueError: the event belongs to no run, or has no ``seq``.
+    """
     if event.run_id is None or event.seq is None:
         raise ValueError(f"a {event.event_type} event without run and seq has no position")
     if isinstance(event, TokenEvent):

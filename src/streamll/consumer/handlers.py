@@ -1,7 +1,7 @@
-"""Which handler wants which event, and calling it until it succeeds or there is no hope.
+"""Which handler wants which event, and calling it until it succeeds or retries are used up.
 
-``async`` handlers run on the consumer's event loop, others on threads. The calls of one entry
-come one after the other; what may run beside it is the caller's business (``queue``).
+``async`` handlers run on the consumer's event loop, others on threads. The calls for one entry are
+made one after the other; what may run beside them is up to the caller (``per_key_queue``).
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
+from streamll.consumer.state import ConsumerStatistics
 from streamll.core.events import Event
 from streamll.flow.retry import Backoff
 
@@ -25,21 +26,21 @@ _MISSING = object()
 
 
 class EventFilter:
-    """Types (globs such as ``tool.*``) and values that an event must have."""
+    """Event types (globs such as ``tool.*``) and values that an event must have."""
 
     def __init__(
         self, types: str | Sequence[str] = "*", where: Mapping[str, Any] | None = None
     ) -> None:
         patterns = [types] if isinstance(types, str) else list(types)
-        self._matches = re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))
+        self._pattern = re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))
         self._where = dict(where or {})
-        self._types: dict[str, bool] = {}
+        self._types: dict[str, bool] = {}  # event types seen, and whether they match
 
     def __call__(self, event: Event) -> bool:
         kind = event.event_type
         matches = self._types.get(kind)
         if matches is None:
-            matches = self._types[kind] = self._matches.match(kind) is not None
+            matches = self._types[kind] = self._pattern.match(kind) is not None
         return matches and (not self._where or self._has_values(event))
 
     def _has_values(self, event: Event) -> bool:
@@ -51,38 +52,32 @@ class EventFilter:
 
 
 class Subscription(msgspec.Struct):
-    """A handler and what it wants."""
+    """A handler and which events it wants."""
 
-    wanted: EventFilter
+    wants: EventFilter
     handler: Handler
-    asynchronous: bool
+    is_async: bool
 
 
-def subscription(handler: Handler, wanted: EventFilter) -> Subscription:
+def subscription(handler: Handler, wants: EventFilter) -> Subscription:
     if not callable(handler):
         raise TypeError(f"a handler is a function of one event, not {type(handler).__name__}")
     calls = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
-    return Subscription(wanted, handler, inspect.iscoroutinefunction(calls))
+    return Subscription(wants, handler, inspect.iscoroutinefunction(calls))
 
 
 class HandlerFailure(msgspec.Struct):
-    """A handler that failed for good."""
+    """A handler that still raised after all its retries."""
 
     event: Event
     handler: Handler
     error: Exception
 
 
-class Counts(Protocol):
-    """Where retries are counted."""
-
-    retried: int
-
-
 class HandlerRunner:
-    """Calls handlers, each again after a pause until the backoff gives up."""
+    """Calls handlers; a failing one again after a pause, until the backoff gives up."""
 
-    def __init__(self, executor: Executor, backoff: Backoff, counts: Counts) -> None:
+    def __init__(self, executor: Executor, backoff: Backoff, counts: ConsumerStatistics) -> None:
         self._executor = executor
         self._backoff = backoff
         self._counts = counts
@@ -91,20 +86,19 @@ class HandlerRunner:
         self,
         events: Sequence[Event],
         subscriptions: Sequence[Subscription],
-        failed: Callable[[HandlerFailure], Awaitable[bool]],
+        on_failure: Callable[[HandlerFailure], Awaitable[bool]],
     ) -> bool:
         """Give every event to every handler that wants it, in order.
 
-        ``failed`` is told of those that fail for good; False if it could not do anything about
-        one of them.
+        ``on_failure`` gets those that fail for good. False if it could not settle one of them.
         """
-        calls = [(event, each) for event in events for each in subscriptions if each.wanted(event)]
-        place = failures = 0
+        calls = [(event, each) for event in events for each in subscriptions if each.wants(event)]
+        done = failures = 0
         settled = True
-        while place < len(calls):
-            before = place
-            place, error = await self._advance(calls, place)
-            failures = 0 if place > before else failures
+        while done < len(calls):
+            before = done
+            done, error = await self._advance(calls, done)
+            failures = 0 if done > before else failures
             if error is None:
                 continue
             failures += 1
@@ -113,48 +107,45 @@ class HandlerRunner:
                 self._counts.retried += 1
                 await asyncio.sleep(pause)
                 continue
-            event, each = calls[place]
-            settled = await failed(HandlerFailure(event, each.handler, error)) and settled
-            place, failures = place + 1, 0
+            event, each = calls[done]
+            settled = await on_failure(HandlerFailure(event, each.handler, error)) and settled
+            done, failures = done + 1, 0
         return settled
 
     async def _advance(
-        self, calls: list[tuple[Event, Subscription]], place: int
+        self, calls: list[tuple[Event, Subscription]], start: int
     ) -> tuple[int, Exception | None]:
-        """Make calls until one fails: how far it came, and why no further."""
-        event, each = calls[place]
-        if not each.asynchronous:
+        """Make calls from ``start`` on until one fails; return how many are done, and the error."""
+        event, each = calls[start]
+        awaitable = None
+        if not each.is_async:
             context = contextvars.copy_context()
             loop = asyncio.get_running_loop()
-            place, error, pending = await loop.run_in_executor(
-                self._executor, context.run, _call_plain, calls, place
+            start, error, awaitable = await loop.run_in_executor(
+                self._executor, context.run, _call_plain, calls, start
             )
-            if pending is None:
-                return place, error
-        else:
-            pending = each.handler
+            if awaitable is None:
+                return start, error
         try:
-            if pending is each.handler:
-                pending = each.handler(event)
-            await pending
+            await (each.handler(event) if awaitable is None else awaitable)
         except Exception as raised:  # noqa: BLE001 - a handler may fail in any way
-            return place, raised
-        return place + 1, None
+            return start, raised
+        return start + 1, None
 
 
 def _call_plain(
-    calls: list[tuple[Event, Subscription]], place: int
+    calls: list[tuple[Event, Subscription]], done: int
 ) -> tuple[int, Exception | None, Any]:
-    """On a thread: make the plain calls up to the next async one, or one that returns a coroutine."""
-    while place < len(calls):
-        event, each = calls[place]
-        if each.asynchronous:
+    """On a thread: make the plain calls up to the next async one, or one that returns an awaitable."""
+    while done < len(calls):
+        event, each = calls[done]
+        if each.is_async:
             break
         try:
             outcome = each.handler(event)
         except Exception as error:  # noqa: BLE001 - a handler may fail in any way
-            return place, error, None
+            return done, error, None
         if inspect.isawaitable(outcome):
-            return place, None, outcome
-        place += 1
-    return place, None, None
+            return done, None, outcome
+        done += 1
+    return done, None, None

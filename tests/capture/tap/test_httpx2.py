@@ -65,7 +65,7 @@ def test_requests_of_others_are_not_touched(practice, address):
     assert not practice.requests[-1].streaming
 
 
-def test_a_blocked_read_is_ended(practice):
+def test_cancelling_ends_a_blocked_read(practice):
     practice.script(Reply(TEXT, hold_after=4))
     notes, errors = Notes(), []
 

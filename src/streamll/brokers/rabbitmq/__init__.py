@@ -1,16 +1,16 @@
-"""RabbitMQ 3.9 and newer. Sinks publish through ``publisher``, sources read by aio-pika.
+"""RabbitMQ 3.9 and newer, over AMQP 0-9-1 (https://www.rabbitmq.com/amqp-0-9-1-reference).
 
 A log called ``streamll`` is a durable topic exchange of that name. Bound to it are
 
-* ``streamll.log``, a stream queue: it keeps everything (up to ``max_bytes``), and any number of
-  readers go through it from wherever they want;
-* for each group ``streamll.group.<name>``, a quorum queue whose messages are shared by the group's
-  members, each until it is acknowledged. What was published before it was made comes to a group
-  that wants it through a queue beside it, see ``groups``.
+* ``streamll.log``, a stream queue (``x-queue-type: stream``, ``x-max-length-bytes``;
+  https://www.rabbitmq.com/docs/streams): it keeps every message up to its size limit, and any
+  number of readers consume it from an ``x-stream-offset``, which is the cursor;
+* per group ``streamll.group.<name>``, a quorum queue whose messages are shared by the group's
+  members, each until it is acknowledged. Messages older than the group: see ``groups``.
 
-Messages are persistent and confirmed; their routing key is the run's id. Dead letters go to a log
-like this one, ``streamll.dead``.
+Messages are persistent, routed by the run's id, and published with confirms
+(https://www.rabbitmq.com/docs/confirms). Dead letters go to a log of their own, ``streamll.dead``.
 
-A batch holds at most one message of each run before its confirmation is awaited, so that a message
-that was refused is sent again before the run's next one.
+A batch has at most one message of each run in flight, so that a message that was refused is sent
+again before the run's next one.
 """

@@ -1,18 +1,21 @@
-"""The queues of a RabbitMQ group, and what a new group gets of the time before it was made.
+"""A member of a RabbitMQ group, and what a new group gets of the time before it was created.
 
-A group called ``g`` of the log ``streamll`` shares the quorum queue ``streamll.group.g``, which gets
-what is published after it was bound. A group that begins at the beginning, or at a cursor, has to
-get what the log's stream holds already. The first member copies that, once:
+A group ``g`` of the log ``streamll`` shares the quorum queue ``streamll.group.g``, which receives
+what is published after it was bound. A group that starts at the beginning, or at a cursor, also
+gets what the log's stream holds already. Its first member copies that, once
+(docs/decisions/0017-corners-of-the-brokers.md):
 
-* ``streamll.group.g.history``, a quorum queue, takes the copy. Members empty it before they go on
-  with the group's own queue; then it is deleted.
-* ``streamll.group.g.filling`` is there while the copy is incomplete, and nobody reads. If the
-  member that copies dies, another begins the copy anew.
-* ``streamll.group.g.lock`` belongs to the connection of the member that copies, and goes with it.
+* ``streamll.group.g.history``, a quorum queue, takes the copy. Members empty it before they
+  consume the group's own queue; then it is deleted.
+* ``streamll.group.g.filling`` exists while the copy is incomplete, and nobody consumes. If the
+  copying member dies, another starts the copy anew.
+* ``streamll.group.g.lock`` is exclusive to the connection of the member that copies, and is
+  deleted with it.
 
-Nothing is missing or twice where the two meet. When the group's own queue has been bound, a marker
-(an entry without events, which any reader passes over) is published to the log, so that it is in
-the stream and in the queue. The copy ends at the marker; what the queue got before it is dropped.
+Nothing is lost or duplicated where the two queues meet: after the group's own queue is bound, a
+marker (an entry without events, which readers ignore) is published to the log, so that it arrives
+in the stream and in the queue. The copy ends at the marker, and what the queue received before it
+is dropped.
 """
 
 from __future__ import annotations
@@ -20,136 +23,184 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, SourceOptions
 
-MAX_DELIVERIES_EVER = 100
-"""After so many deliveries RabbitMQ itself makes a group's message a dead letter."""
+DELIVERY_LIMIT = 100
+"""After so many deliveries RabbitMQ itself dead-letters a group's message (x-delivery-limit)."""
 
 REPLY_TIMEOUT_S = 10.0
+
 LOCK_POLL_S = 0.1
-"""How often a member looks whether the one that copies has done."""
+"""How often a member checks whether the one that copies has finished."""
 
 JOIN_TIMEOUT_S = 2.0
-"""How long joining waits for a copy; a longer one goes on while there is nothing to read."""
+"""How long joining waits for a copy; a longer one continues while ``read`` returns nothing."""
 
-POLL_S = 0.5
-"""How often a member looks whether the history is empty for good."""
+HISTORY_POLL_S = 0.5
+"""How often a member checks whether the history is empty for good."""
 
 MARKER = b'{"v":1,"events":[]}'
 
 
-class GroupQueues:
-    """The queues of one group. Every method takes the connection it shall use."""
+class GroupMember:
+    """One member of a group, across any number of connections."""
 
     def __init__(self, options: SourceOptions) -> None:
         self._log = options.target
         self._start = options.start
-        self._is_made = False
-        self.live = f"{options.target}.group.{options.group}"
-        self.history = f"{self.live}.history"
-        self._filling = f"{self.live}.filling"
-        self._lock = f"{self.live}.lock"
+        self._live = f"{options.target}.group.{options.group}"
+        self._history = f"{self._live}.history"
+        self._filling = f"{self._live}.filling"
+        self._lock = f"{self._live}.lock"
+        self._created = False
+        self._connection: Any = None
+        self._channel: Any = None
+        self._deliver: Callable[[Any], Awaitable[None]]
+        self._copying: asyncio.Task[None] | None = None
+        self._consumers: dict[str, str] = {}  # queue to consumer tag
+        self._held: dict[int, str] = {}  # unacknowledged delivery tag to consumer tag
+        self._next_poll = 0.0
 
-    async def make(self, connection: Any) -> bool:
-        """Make what may be made at once; whether ``complete`` has to follow."""
-        if await self._is_incomplete(connection):
+    @property
+    def waits_for_history(self) -> bool:
+        """Whether the history is still being copied, so that no messages arrive."""
+        return self._copying is not None
+
+    async def join(
+        self, connection: Any, channel: Any, deliver: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        """Have the group's messages delivered: at once, or after ``advance`` says so."""
+        self._connection, self._channel, self._deliver = connection, channel, deliver
+        self._consumers, self._held = {}, {}
+        self._copying = None
+        if await self._history_is_incomplete():
+            self._copying = asyncio.create_task(self._complete_history())
+            self._copying.add_done_callback(_retrieve)
+            await self.advance(JOIN_TIMEOUT_S)
+        else:
+            async with connection.channel() as declaring:
+                await self._declare_live(declaring)
+            self._created = True
+            await self._consume_both()
+
+    async def advance(self, timeout: float = READ_TIMEOUT_S) -> None:
+        """Go from copying to the history and from there to the group's own queue, when it is time.
+
+        To be called while no messages arrive.
+        """
+        if self._copying is not None:
+            done, _ = await asyncio.wait([self._copying], timeout=timeout)
+            if done:
+                copying, self._copying = self._copying, None
+                copying.result()
+                await self._consume_both()
+        elif self._history in self._consumers and time.monotonic() >= self._next_poll:
+            self._next_poll = time.monotonic() + HISTORY_POLL_S
+            await self._leave_history()
+
+    async def acknowledge(self, message: Any) -> None:
+        await message.ack()
+        self._held.pop(message.delivery_tag, None)
+
+    async def lag(self) -> int | None:
+        """Messages that wait for members, and those this one holds; ``None`` without a queue."""
+        live = await queue_counts(self._connection, self._live)
+        if live is None or self._copying is not None:
+            return None
+        history = await queue_counts(self._connection, self._history)
+        return live[0] + (history[0] if history else 0) + len(self._held)
+
+    # --- consuming ------------------------------------------------------------------------------
+
+    async def _consume_both(self) -> None:
+        history = await queue_counts(self._connection, self._history)
+        if history is not None:
+            await self._consume(self._history)
+        if history is None or not history[0]:
+            await self._consume(self._live)
+
+    async def _consume(self, name: str) -> None:
+        queue = await self._channel.get_queue(name, ensure=False)
+        self._consumers[name] = await queue.consume(self._receive)
+
+    async def _receive(self, message: Any) -> None:
+        self._held[message.delivery_tag] = message.consumer_tag
+        await self._deliver(message)
+
+    async def _leave_history(self) -> None:
+        """Consume the group's own queue once the history is empty.
+
+        The history stays consumed, for what a member that dies leaves of it, until no other member
+        does: then it is deleted.
+        """
+        counts = await queue_counts(self._connection, self._history)
+        if counts is not None and counts[0]:
+            return
+        if self._live not in self._consumers:
+            await self._consume(self._live)
+        if counts is None:
+            del self._consumers[self._history]
+        elif counts[1] <= 1 and self._consumers[self._history] not in self._held.values():
+            history = await self._channel.get_queue(self._history, ensure=False)
+            await history.cancel(self._consumers.pop(self._history))
+            if await queue_counts(self._connection, self._history) == (0, 0):
+                async with self._connection.channel() as channel:
+                    await channel.queue_delete(self._history)
+            else:
+                await self._consume(self._history)
+
+    # --- copying --------------------------------------------------------------------------------
+
+    async def _history_is_incomplete(self) -> bool:
+        if await queue_counts(self._connection, self._filling) is not None:
             return True
-        channel = await connection.channel()
-        await self._make_live(channel)
-        await channel.close()
-        self._is_made = True
-        return False
+        if self._start == "new" or self._created:
+            return False
+        return await queue_counts(self._connection, self._live) is None
 
-    async def complete(self, connection: Any) -> None:
-        """Copy what the log held before the group was made, or wait until somebody has."""
+    async def _complete_history(self) -> None:
+        """Copy what the log held before the group was created, or wait for the one who does."""
         from aiormq.exceptions import ChannelLockedResource
 
-        while await self._is_incomplete(connection):
-            channel = await connection.channel()
+        while await self._history_is_incomplete():
+            channel = await self._connection.channel()
             try:
                 await channel.declare_queue(self._lock, exclusive=True)
             except ChannelLockedResource:
                 await asyncio.sleep(LOCK_POLL_S)
                 continue
-            if await self._is_incomplete(connection):
-                await self._fill(connection)
+            if await self._history_is_incomplete():
+                async with self._connection.channel(publisher_confirms=True) as filling:
+                    await self._fill(filling)
             await channel.queue_delete(self._lock)
             await channel.close()
-        self._is_made = True
+        self._created = True
 
-    async def waiting(self, connection: Any, name: str) -> tuple[int, int] | None:
-        """How many messages wait in a queue, and how many consume it; ``None``: it is not there."""
-        from aiormq.exceptions import ChannelNotFoundEntity
-
-        channel = await connection.channel()
-        try:
-            queue = await channel.declare_queue(name, passive=True)
-        except ChannelNotFoundEntity as error:
-            if "no queue" not in str(error):
-                raise  # it is there, but after a restart not for everybody yet
-            return None
-        result = queue.declaration_result
-        await channel.close()
-        return int(result.message_count or 0), int(result.consumer_count or 0)
-
-    async def drop_history(self, connection: Any) -> bool:
-        """Delete the empty history, unless somebody still has to do with it."""
-        if await self.waiting(connection, self.history) != (0, 0):
-            return False
-        channel = await connection.channel()
-        await channel.queue_delete(self.history)
-        await channel.close()
-        return True
-
-    # --- copying --------------------------------------------------------------------------------
-
-    async def _is_incomplete(self, connection: Any) -> bool:
-        if await self.waiting(connection, self._filling) is not None:
-            return True
-        if self._start == "new" or self._is_made:
-            return False
-        return await self.waiting(connection, self.live) is None
-
-    async def _make(self, channel: Any, name: str) -> Any:
-        return await channel.declare_queue(
-            name,
-            durable=True,
-            arguments={
-                "x-queue-type": "quorum",
-                "x-delivery-limit": MAX_DELIVERIES_EVER,
-                "x-dead-letter-exchange": f"{self._log}.dead",
-            },
-        )
-
-    async def _make_live(self, channel: Any) -> Any:
-        queue = await self._make(channel, self.live)
-        await queue.bind(self._log, "#")
-        return queue
-
-    async def _fill(self, connection: Any) -> None:
-        channel = await connection.channel(publisher_confirms=True)
+    async def _fill(self, channel: Any) -> None:
         await channel.declare_queue(self._filling, durable=True)
-        await (await self._make(channel, self.history)).purge()  # of a copy that was broken off
-        live = await self._make_live(channel)
+        history = await self._declare(channel, self._history)
+        await history.purge()  # of a copy that was broken off
+        live = await self._declare_live(channel)
         marker = uuid.uuid4().hex
         exchange = await channel.get_exchange(self._log, ensure=False)
         await exchange.publish(_persistent(MARKER, marker), "marker", timeout=REPLY_TIMEOUT_S)
         if not await self._copy(channel, marker):
-            await channel.queue_delete(self.history)
+            await channel.queue_delete(self._history)
         while (await live.get(no_ack=True, timeout=REPLY_TIMEOUT_S)).message_id != marker:
             pass
         await channel.queue_delete(self._filling)
-        await channel.close()
 
     async def _copy(self, channel: Any, marker: str) -> int:
-        """From the stream to the history, up to the marker and without it; how much that was."""
+        """Copy from the stream to the history, up to the marker; return how many messages."""
         await channel.set_qos(prefetch_count=READ_BATCH_ENTRIES)
         arrived: asyncio.Queue[Any] = asyncio.Queue()
         stream = await channel.get_queue(f"{self._log}.log", ensure=False)
         begin = "first" if self._start in ("new", "beginning") else int(self._start) + 1
         tag = await stream.consume(arrived.put, arguments={"x-stream-offset": begin})
+        send = channel.default_exchange.publish
         copied, reached = 0, False
         while not reached:
             messages = [await asyncio.wait_for(arrived.get(), REPLY_TIMEOUT_S)]
@@ -157,110 +208,48 @@ class GroupQueues:
                 messages.append(arrived.get_nowait())
             for message in messages:
                 await message.ack()
-            found = [message.message_id for message in messages]
-            if marker in found:
+            ids = [message.message_id for message in messages]
+            if marker in ids:
                 reached = True
-                messages = messages[: found.index(marker)]
-            copies = [_persistent(message.body) for message in messages]
+                messages = messages[: ids.index(marker)]
+            copies = [send(_persistent(message.body), self._history) for message in messages]
             copied += len(copies)
-            send = channel.default_exchange.publish
-            await asyncio.wait_for(
-                asyncio.gather(*(send(copy, self.history) for copy in copies)), REPLY_TIMEOUT_S
-            )
+            await asyncio.wait_for(asyncio.gather(*copies), REPLY_TIMEOUT_S)
         await stream.cancel(tag)
         return copied
 
+    async def _declare(self, channel: Any, name: str) -> Any:
+        arguments = {
+            "x-queue-type": "quorum",
+            "x-delivery-limit": DELIVERY_LIMIT,
+            "x-dead-letter-exchange": f"{self._log}.dead",
+        }
+        return await channel.declare_queue(name, durable=True, arguments=arguments)
 
-class Membership:
-    """One member's part in a group, through one connection after the other."""
-
-    def __init__(self, options: SourceOptions) -> None:
-        self._queues = GroupQueues(options)
-        self._connection: Any = None
-        self._channel: Any = None
-        self._put: Any = None
-        self._filling: asyncio.Task[None] | None = None
-        self._consuming: dict[str, str] = {}  # queue, and the tag of its consumer
-        self._held: dict[int, str] = {}  # what is to be acknowledged, and its consumer's tag
-        self._look_at = 0.0
-
-    async def join(self, connection: Any, channel: Any, put: Any) -> None:
-        """Have the group's messages ``put`` somewhere: at once, or when ``go_on`` says so."""
-        self._connection, self._channel, self._put = connection, channel, put
-        self._consuming, self._held = {}, {}
-        self._filling = None
-        if await self._queues.make(connection):
-            self._filling = asyncio.create_task(self._queues.complete(connection))
-            self._filling.add_done_callback(_noted)
-            await self.go_on(JOIN_TIMEOUT_S)
-        else:
-            await self._begin()
-
-    @property
-    def has_to_wait(self) -> bool:
-        """Whether the group is being made yet, and gets nothing."""
-        return self._filling is not None
-
-    async def go_on(self, patience: float = READ_TIMEOUT_S) -> None:
-        """Look what comes next; to be called while no messages arrive."""
-        if self._filling is not None:
-            done, _ = await asyncio.wait([self._filling], timeout=patience)
-            if done:
-                filling, self._filling = self._filling, None
-                filling.result()
-                await self._begin()
-        elif self._queues.history in self._consuming and time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + POLL_S
-            await self._leave_history()
-
-    async def acknowledge(self, message: Any) -> None:
-        await message.ack()
-        self._held.pop(message.delivery_tag, None)
-
-    async def waiting(self) -> int | None:
-        """What waits for members, and what this one has; ``None`` before there is a queue."""
-        live = await self._queues.waiting(self._connection, self._queues.live)
-        if live is None or self._filling is not None:
-            return None
-        history = await self._queues.waiting(self._connection, self._queues.history)
-        return live[0] + (history[0] if history else 0) + len(self._held)
-
-    async def _begin(self) -> None:
-        history = await self._queues.waiting(self._connection, self._queues.history)
-        if history is not None:
-            await self._consume(self._queues.history)
-        if history is None or not history[0]:
-            await self._consume(self._queues.live)
-
-    async def _consume(self, name: str) -> None:
-        queue = await self._channel.get_queue(name, ensure=False)
-        self._consuming[name] = await queue.consume(self._arrive)
-
-    async def _arrive(self, message: Any) -> None:
-        self._held[message.delivery_tag] = message.consumer_tag
-        await self._put(message)
-
-    async def _leave_history(self) -> None:
-        """The group's own queue is next when the history is empty. It stays consumed, for what
-        a member that dies leaves of it, until nobody else does: then it is deleted.
-        """
-        name = self._queues.history
-        found = await self._queues.waiting(self._connection, name)
-        if found is not None and found[0]:
-            return
-        if self._queues.live not in self._consuming:
-            await self._consume(self._queues.live)
-        if found is None:
-            del self._consuming[name]
-        elif found[1] <= 1 and self._consuming[name] not in self._held.values():
-            history = await self._channel.get_queue(name, ensure=False)
-            await history.cancel(self._consuming.pop(name))
-            if not await self._queues.drop_history(self._connection):
-                await self._consume(name)
+    async def _declare_live(self, channel: Any) -> Any:
+        queue = await self._declare(channel, self._live)
+        await queue.bind(self._log, "#")
+        return queue
 
 
-def _noted(task: asyncio.Task[None]) -> None:
-    """Nobody asks for its outcome any more when the connection is lost meanwhile."""
+async def queue_counts(connection: Any, name: str) -> tuple[int, int] | None:
+    """How many messages and consumers a queue has; ``None`` if it does not exist."""
+    from aiormq.exceptions import ChannelNotFoundEntity
+
+    channel = await connection.channel()
+    try:
+        queue = await channel.declare_queue(name, passive=True)
+    except ChannelNotFoundEntity as error:
+        if "no queue" not in str(error):
+            raise  # it exists, but after a restart it is not available on every node yet
+        return None
+    await channel.close()
+    result = queue.declaration_result
+    return int(result.message_count or 0), int(result.consumer_count or 0)
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Retrieve the result, so that a task abandoned with its connection logs nothing."""
     if not task.cancelled():
         task.exception()
 

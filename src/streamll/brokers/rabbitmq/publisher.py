@@ -1,12 +1,12 @@
-"""Publishing to RabbitMQ with confirms, through a plain socket.
+"""An AMQP 0-9-1 client that publishes with confirms, over a plain socket.
 
-A sink's thread has nothing to do while its batch is on its way. aio-pika needs an event loop, which
-for a sink is one on another thread, and a confirmed message takes it a dozen turns: a millisecond
-of CPU for each batch, of which a fifth is left here (docs/decisions/0012-few-wakes.md). The frames
-are pamqp's and the errors aiormq's, as aio-pika's are.
+A sink's thread has nothing to do while its batch is in flight. aio-pika needs an event loop, which
+for a sink is one on another thread, and takes it a dozen turns for a confirmed message: a
+millisecond of CPU per batch, of which a fifth is left here (docs/decisions/0012-few-wakes.md). The
+frames are pamqp's and the errors aiormq's, as aio-pika's are.
 
-What this does not do: reconnect, consume, send heartbeats. RabbitMQ ends a connection from which it
-has heard nothing for two minutes; ``gone`` tells.
+What this does not do: reconnect, consume, send heartbeats. RabbitMQ closes a connection that has
+been silent for two heartbeat intervals; ``is_closed`` reports it.
 """
 
 from __future__ import annotations
@@ -23,29 +23,30 @@ from streamll.brokers.rabbitmq import client as rabbitmq_client
 
 HEARTBEAT_S = 60
 FRESH_S = 1.0
-"""A connection that was used so recently is relied upon without a look at it."""
+"""A connection that was used so recently is used without checking it."""
 
 PORTS = {"amqp": 5672, "amqps": 5671}
-KEY_BYTES = 255
-FRAME_BYTES = 131_072
-HEADER, TRAILER = 7, 1
-SIZE_AT = 11
-"""Where the frame of a message's properties says how long it is, in eight bytes."""
+PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
+SHORTSTR_BYTES = 255
+"""The longest routing key (AMQP 0-9-1, 4.2.5.3)."""
+MAX_FRAME_BYTES = 131_072
+FRAME_HEADER_BYTES, FRAME_END_BYTES = 7, 1
+BODY_SIZE_AT = 11
+"""Where a content header frame has the size of the body, in eight bytes (4.2.6.1)."""
 
-METHODS = 1000
+CACHED_METHODS = 1000
 PERSISTENT = 2
-ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED = 403, 404, 406
 CONTROL, DECLARING, PUBLISHING = 0, 1, 2
-"""Channels: one whose question is refused is closed, so what is published has its own."""
+"""Channels: RabbitMQ closes one whose request it refuses, so publishing has its own."""
 
 
 class ConfirmingPublisher:
-    """A connection that publishes. ``seconds`` bound each wait for RabbitMQ.
+    """A connection that publishes. ``timeout`` (seconds) bounds each wait for RabbitMQ.
 
     Raises what aio-pika would: ``OSError``, ``ssl.SSLError`` and ``aiormq.exceptions``.
     """
 
-    def __init__(self, url: str, seconds: float) -> None:
+    def __init__(self, url: str, timeout: float) -> None:
         from pamqp import body, commands, frame, header
 
         self._amqp: Any = commands
@@ -59,63 +60,64 @@ class ConfirmingPublisher:
             header.ContentHeader(body_size=0, properties=persistent), PUBLISHING
         )
         self._methods: dict[tuple[str, str], bytes] = {}
-        self._seconds = seconds
+        self._timeout = timeout
         self._received = bytearray()
-        self._frame_bytes = FRAME_BYTES
+        self._frame_bytes = MAX_FRAME_BYTES
         self._published = 0
-        self._used = time.monotonic()
-        self._socket = connected(url)
+        self._used_at = time.monotonic()
+        self._socket = connect(url)
         try:
-            self._socket.settimeout(seconds)
-            self._introduce(url)
-            self._ask(PUBLISHING, commands.Channel.Open())
-            self._ask(PUBLISHING, commands.Confirm.Select())
+            self._socket.settimeout(timeout)
+            self._handshake(url)
+            self._request(PUBLISHING, commands.Channel.Open())
+            self._request(PUBLISHING, commands.Confirm.Select())
         except BaseException:
             self._socket.close()
             raise
 
     def declare_log(self, name: str, max_bytes: int) -> None:
-        """Make the exchange and the stream queue of a log, if they are not there."""
+        """Create the exchange and the stream queue of a log, if they do not exist."""
         from aiormq.exceptions import ChannelPreconditionFailed
 
         amqp, queue = self._amqp, f"{name}.log"
-        limits = {"x-queue-type": "stream", "x-max-length-bytes": max_bytes}
-        self._ask(DECLARING, amqp.Channel.Open())
-        self._ask(
+        arguments = {"x-queue-type": "stream", "x-max-length-bytes": max_bytes}
+        self._request(DECLARING, amqp.Channel.Open())
+        self._request(
             DECLARING, amqp.Exchange.Declare(exchange=name, exchange_type="topic", durable=True)
         )
+        declare = amqp.Queue.Declare(queue=queue, durable=True, arguments=arguments)
         try:
-            self._ask(DECLARING, amqp.Queue.Declare(queue=queue, durable=True, arguments=limits))
-        except ChannelPreconditionFailed:  # it is there, with limits somebody else has chosen
+            self._request(DECLARING, declare)
+        except ChannelPreconditionFailed:  # it exists with other limits, which stay
             return
-        self._ask(DECLARING, amqp.Queue.Bind(queue=queue, exchange=name, routing_key="#"))
-        self._ask(
-            DECLARING, amqp.Channel.Close(reply_code=200, reply_text="", class_id=0, method_id=0)
-        )
+        self._request(DECLARING, amqp.Queue.Bind(queue=queue, exchange=name, routing_key="#"))
+        self._request(DECLARING, amqp.Channel.Close(200, "", 0, 0))
 
     def publish(self, exchange: str, messages: Iterable[tuple[str, bytes]]) -> None:
-        """Publish bodies under their routing keys; return when all of them are confirmed."""
+        """Publish ``(routing key, body)`` pairs; return when all of them are confirmed."""
         amqp = self._amqp
         frames: list[bytes] = []
-        waiting: set[int] = set()
+        unconfirmed: set[int] = set()
         for key, body in messages:
             self._published += 1
-            waiting.add(self._published)
+            unconfirmed.add(self._published)
             frames += self._message(exchange, key, body)
         self._socket.sendall(b"".join(frames))
-        while waiting:
-            answer = self._answer(PUBLISHING)
-            if isinstance(answer, amqp.Basic.Nack):
-                raise _not_taken(answer)
-            if answer.multiple:
-                waiting = {tag for tag in waiting if tag > answer.delivery_tag}
-            else:
-                waiting.discard(answer.delivery_tag)
-        self._used = time.monotonic()
+        while unconfirmed:
+            reply = self._reply(PUBLISHING)
+            if isinstance(reply, amqp.Basic.Nack):
+                from aiormq.exceptions import DeliveryError
 
-    def gone(self) -> bool:
-        """Whether RabbitMQ has ended the connection, or will have because it was idle."""
-        idle = time.monotonic() - self._used
+                raise DeliveryError(None, reply)
+            if reply.multiple:
+                unconfirmed = {tag for tag in unconfirmed if tag > reply.delivery_tag}
+            else:
+                unconfirmed.discard(reply.delivery_tag)
+        self._used_at = time.monotonic()
+
+    def is_closed(self) -> bool:
+        """Whether RabbitMQ has closed the connection, or will have because it was idle."""
+        idle = time.monotonic() - self._used_at
         if idle < FRESH_S:
             return False
         if idle > HEARTBEAT_S:
@@ -129,109 +131,106 @@ class ConfirmingPublisher:
         except OSError:
             return True
         finally:
-            self._socket.settimeout(self._seconds)
+            self._socket.settimeout(self._timeout)
         return True
 
     def close(self) -> None:
-        """Say goodbye, if RabbitMQ listens, and close the connection."""
-        amqp = self._amqp
-        goodbye = amqp.Connection.Close(reply_code=200, reply_text="", class_id=0, method_id=0)
+        """Close the connection, with a handshake if RabbitMQ answers."""
         with contextlib.suppress(Exception):
             self._socket.settimeout(rabbitmq_client.CLOSE_TIMEOUT_S)
-            self._ask(CONTROL, goodbye)
+            self._request(CONTROL, self._amqp.Connection.Close(200, "", 0, 0))
         self._socket.close()
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _introduce(self, url: str) -> None:
+    def _handshake(self, url: str) -> None:
+        """Start, tune and open the connection (AMQP 0-9-1, 2.2.4)."""
         parts = urlsplit(url)
         user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
         external = parse_qs(parts.query).get("auth", [""])[0].lower() == "external"
         amqp = self._amqp
-        self._socket.sendall(b"AMQP\x00\x00\x09\x01")
-        self._answer(CONTROL)
-        tune = self._ask(
+        self._socket.sendall(PROTOCOL_HEADER)
+        self._reply(CONTROL)
+        capabilities = {"authentication_failure_close": True, "publisher_confirms": True}
+        tune = self._request(
             CONTROL,
             amqp.Connection.StartOk(
-                client_properties={
-                    "product": "streamll",
-                    "capabilities": {
-                        "authentication_failure_close": True,
-                        "publisher_confirms": True,
-                    },
-                },
+                client_properties={"product": "streamll", "capabilities": capabilities},
                 mechanism="EXTERNAL" if external else "PLAIN",
                 response="" if external else f"\0{user}\0{password}",
             ),
         )
-        self._frame_bytes = min(tune.frame_max or FRAME_BYTES, FRAME_BYTES)
+        self._frame_bytes = min(tune.frame_max or MAX_FRAME_BYTES, MAX_FRAME_BYTES)
         self._send(CONTROL, amqp.Connection.TuneOk(tune.channel_max, tune.frame_max, HEARTBEAT_S))
-        self._ask(CONTROL, amqp.Connection.Open(virtual_host=unquote(parts.path[1:]) or "/"))
+        self._request(CONTROL, amqp.Connection.Open(virtual_host=unquote(parts.path[1:]) or "/"))
 
     def _message(self, exchange: str, key: str, body: bytes) -> list[bytes]:
-        room = self._frame_bytes - HEADER - TRAILER
+        """Frames: method, content header with the body's size, and the body in pieces."""
+        room = self._frame_bytes - FRAME_HEADER_BYTES - FRAME_END_BYTES
+        header, at = self._properties, BODY_SIZE_AT
         return [
             self._method(exchange, key),
-            self._properties[:SIZE_AT]
-            + len(body).to_bytes(8, "big")
-            + self._properties[SIZE_AT + 8 :],
+            header[:at] + len(body).to_bytes(8, "big") + header[at + 8 :],
             *(
-                self._marshal(self._body(body[at : at + room]), PUBLISHING)
-                for at in range(0, len(body), room)
+                self._marshal(self._body(body[start : start + room]), PUBLISHING)
+                for start in range(0, len(body), room)
             ),
         ]
 
     def _method(self, exchange: str, key: str) -> bytes:
-        """The frame that says where to, made once for each run."""
+        """The ``Basic.Publish`` frame, made once per run."""
         method = self._methods.get((exchange, key))
         if method is None:
-            if len(self._methods) >= METHODS:
+            if len(self._methods) >= CACHED_METHODS:
                 self._methods.clear()
-            short = key.encode("utf-8", "replace")[:KEY_BYTES].decode("utf-8", "ignore")
+            short = key.encode("utf-8", "replace")[:SHORTSTR_BYTES].decode("utf-8", "ignore")
             publish = self._amqp.Basic.Publish(exchange=exchange, routing_key=short)
             method = self._methods[exchange, key] = self._marshal(publish, PUBLISHING)
         return method
 
-    def _ask(self, channel: int, question: Any) -> Any:
-        self._send(channel, question)
-        return self._answer(channel)
+    def _request(self, channel: int, frame: Any) -> Any:
+        self._send(channel, frame)
+        return self._reply(channel)
 
     def _send(self, channel: int, frame: Any) -> None:
         self._socket.sendall(self._marshal(frame, channel))
 
-    def _answer(self, channel: int) -> Any:
-        """The next frame on a channel. Raises what RabbitMQ ends channel or connection with."""
+    def _reply(self, channel: int) -> Any:
+        """The next frame of a channel. Raises the error that closes channel or connection."""
         amqp = self._amqp
         while True:
-            place, frame = self._frame()
+            number, frame = self._frame()
             if isinstance(frame, amqp.Connection.Close):
                 with contextlib.suppress(OSError):
                     self._send(CONTROL, amqp.Connection.CloseOk())
-                raise _ended(frame)
+                raise _connection_error(frame.reply_code, frame.reply_text)
             if isinstance(frame, amqp.Channel.Close):
-                self._send(place, amqp.Channel.CloseOk())
-                raise _refused(frame)
-            if place == channel and frame.name != "Heartbeat":
+                self._send(number, amqp.Channel.CloseOk())
+                raise _channel_error(frame.reply_code, frame.reply_text)
+            if number == channel and frame.name != "Heartbeat":
                 return frame
 
     def _frame(self) -> tuple[int, Any]:
         received = self._received
         while True:
-            if len(received) >= HEADER:
-                if received.startswith(b"AMQP"):
-                    raise _incompatible()
-                end = HEADER + int.from_bytes(received[3:7], "big") + TRAILER
+            if len(received) >= FRAME_HEADER_BYTES:
+                if received.startswith(b"AMQP"):  # the server offers another protocol version
+                    from aiormq.exceptions import IncompatibleProtocolError
+
+                    raise IncompatibleProtocolError
+                size = int.from_bytes(received[3:7], "big")
+                end = FRAME_HEADER_BYTES + size + FRAME_END_BYTES
                 if len(received) >= end:
                     _, channel, frame = self._unmarshal(bytes(received[:end]))
                     del received[:end]
                     return channel, frame
             data = self._socket.recv(65536)
             if not data:
-                raise ConnectionResetError("RabbitMQ ended the connection")
+                raise ConnectionResetError("RabbitMQ closed the connection")
             received += data
 
 
-def connected(url: str) -> socket.socket:
+def connect(url: str) -> socket.socket:
     """A socket to the URL's server; with TLS if it begins with ``amqps``."""
     parts = urlsplit(url)
     host = parts.hostname or "localhost"
@@ -249,49 +248,34 @@ def connected(url: str) -> socket.socket:
 
 
 def _tls(query: str) -> ssl.SSLContext:
-    """What the URL says of certificates, in aio-pika's words."""
-    said = {name: values[0] for name, values in parse_qs(query).items()}
+    """What the URL's options say of certificates, with aio-pika's names."""
+    options = {name: values[0] for name, values in parse_qs(query).items()}
     context = ssl.create_default_context(
-        cafile=said.get("cafile"), capath=said.get("capath"), cadata=said.get("cadata")
+        cafile=options.get("cafile"), capath=options.get("capath"), cadata=options.get("cadata")
     )
-    if "certfile" in said:
-        context.load_cert_chain(said["certfile"], said.get("keyfile"))
-    if said.get("no_verify_ssl", "0") != "0":
+    if "certfile" in options:
+        context.load_cert_chain(options["certfile"], options.get("keyfile"))
+    if options.get("no_verify_ssl", "0") != "0":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
 
 
-def _ended(close: Any) -> Any:
-    """The error for a connection that RabbitMQ ends."""
+def _connection_error(code: int, text: str) -> Any:
     from aiormq import exceptions
 
-    if close.reply_code == ACCESS_REFUSED:
-        return exceptions.AuthenticationError(close.reply_text)
-    return exceptions.ConnectionClosed(close.reply_code, close.reply_text)
+    if code == 403:  # noqa: PLR2004 - access refused
+        return exceptions.AuthenticationError(text)
+    return exceptions.ConnectionClosed(code, text)
 
 
-def _refused(close: Any) -> Any:
-    """The error for a channel that RabbitMQ ends."""
+def _channel_error(code: int, text: str) -> Any:
+    """The error for a channel that RabbitMQ closes (reply codes: AMQP 0-9-1, 1.5)."""
     from aiormq import exceptions
 
     kinds = {
-        ACCESS_REFUSED: exceptions.ChannelAccessRefused,
-        NOT_FOUND: exceptions.ChannelNotFoundEntity,
-        PRECONDITION_FAILED: exceptions.ChannelPreconditionFailed,
+        403: exceptions.ChannelAccessRefused,
+        404: exceptions.ChannelNotFoundEntity,
+        406: exceptions.ChannelPreconditionFailed,
     }
-    if close.reply_code in kinds:
-        return kinds[close.reply_code](close.reply_text)
-    return exceptions.ChannelClosed(close.reply_code, close.reply_text)
-
-
-def _not_taken(nack: Any) -> Any:
-    from aiormq.exceptions import DeliveryError
-
-    return DeliveryError(None, nack)
-
-
-def _incompatible() -> Any:
-    from aiormq.exceptions import IncompatibleProtocolError
-
-    return IncompatibleProtocolError()
+    return kinds[code](text) if code in kinds else exceptions.ChannelClosed(code, text)

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from streamll.brokers.opening import without_password
+from streamll.brokers.failures import Diagnosis
+from streamll.brokers.opening import only_value, without_password
 from streamll.brokers.rabbitmq import client as rabbitmq_client
+from streamll.brokers.rabbitmq.client import LOG_MAX_BYTES, URL
 from streamll.brokers.rabbitmq.publisher import ConfirmingPublisher
 from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sink import BrokerSink, fill
 
-if TYPE_CHECKING:
-    pass
-from streamll.brokers.rabbitmq.client import MAX_BYTES, TARGET, URL
+TARGET = "streamll"
+DEAD_LETTERS = ".dead"
 
 
 class RabbitMQSink(BrokerSink):
     """Publishes events to a RabbitMQ exchange.
 
     Args:
-        url: ``amqp://`` or ``amqps://``; ``rabbitmq_url`` and ``amqp_url`` are the same.
-        exchange: the log; ``target`` is the same. Its exchange and its stream queue are made
-            where they are not there yet.
-        routing_key: may hold ``{run_id}`` and names of the context.
-        max_bytes: what the log keeps, if this sink is the first to write to it.
+        url: ``amqp://`` or ``amqps://``; ``rabbitmq_url`` and ``amqp_url`` are synonyms. By default
+            the RabbitMQ of this machine.
+        exchange: the log; ``target`` is a synonym. Its exchange and its stream queue are created
+            if they do not exist.
+        routing_key: may contain ``{run_id}`` and names of the context.
+        max_bytes: how much the log keeps, if this sink creates it.
         prefetch_count: accepted for symmetry; consumers use it.
         options: see ``BrokerSink``.
+
+    Raises:
+        ConfigurationError: a URL or option that cannot work, or aio-pika is missing.
+        TypeError: two synonyms with different values.
     """
 
     def __init__(
@@ -37,13 +43,14 @@ class RabbitMQSink(BrokerSink):
         exchange: str | None = None,
         target: str | None = None,
         routing_key: str = "{run_id}",
-        max_bytes: int = MAX_BYTES,
+        max_bytes: int = LOG_MAX_BYTES,
         prefetch_count: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.url = rabbitmq_client.checked(url or rabbitmq_url or amqp_url or URL)
-        self.exchange = exchange or target or TARGET
+        given = only_value(url=url, rabbitmq_url=rabbitmq_url, amqp_url=amqp_url)
+        self.url = rabbitmq_client.check_url(given or URL)
+        self.exchange = only_value(exchange=exchange, target=target) or TARGET
         self.routing_key = routing_key
         self.max_bytes = max_bytes
         self.prefetch_count = prefetch_count
@@ -55,33 +62,33 @@ class RabbitMQSink(BrokerSink):
     def _connect(self) -> RabbitMQTransport:
         return RabbitMQTransport(self.url, self.exchange, self.routing_key, self.max_bytes)
 
-    def _explain(self, error: BaseException) -> str:
-        return rabbitmq_client.describe(error, self.url, heard=self._confirmed > 0)
+    def _diagnose(self, error: BaseException) -> Diagnosis:
+        return rabbitmq_client.diagnose(error, self.url, answered=self._counters.handled > 0)
 
 
 class RabbitMQTransport:
-    """A sink's connection."""
+    """A sink's connection, replaced when RabbitMQ has closed it because it was idle."""
 
     def __init__(self, url: str, exchange: str, routing_key: str, max_bytes: int) -> None:
         self._url = url
         self._exchange = exchange
         self._routing_key = routing_key
         self._max_bytes = max_bytes
-        self._publisher = self._opened()
+        self._publisher = self._open()
 
     def send(self, entries: list[PendingEntry]) -> None:
-        if self._publisher.gone():
+        if self._publisher.is_closed():
             self._publisher.close()
-            self._publisher = self._opened()
-        for some in _no_two_of_a_run(entries):
+            self._publisher = self._open()
+        for batch in _one_per_run(entries):
             self._publisher.publish(
-                self._exchange, [(fill(self._routing_key, entry), entry.body) for entry in some]
+                self._exchange, [(fill(self._routing_key, entry), entry.body) for entry in batch]
             )
 
     def close(self) -> None:
         self._publisher.close()
 
-    def _opened(self) -> ConfirmingPublisher:
+    def _open(self) -> ConfirmingPublisher:
         publisher = ConfirmingPublisher(self._url, rabbitmq_client.CONFIRM_TIMEOUT_S)
         try:
             publisher.declare_log(self._exchange, self._max_bytes)
@@ -91,14 +98,14 @@ class RabbitMQTransport:
         return publisher
 
 
-def _no_two_of_a_run(entries: list[PendingEntry]) -> list[list[PendingEntry]]:
-    """The entries in rounds, each run's in order."""
-    rounds: list[list[PendingEntry]] = []
-    places: dict[str | None, int] = {}
+def _one_per_run(entries: list[PendingEntry]) -> list[list[PendingEntry]]:
+    """The entries in batches that hold at most one of each run, each run's in order."""
+    batches: list[list[PendingEntry]] = []
+    counts: dict[str | None, int] = {}
     for entry in entries:
-        place = places.get(entry.run_id, 0)
-        places[entry.run_id] = place + 1
-        if place == len(rounds):
-            rounds.append([])
-        rounds[place].append(entry)
-    return rounds
+        number = counts.get(entry.run_id, 0)
+        counts[entry.run_id] = number + 1
+        if number == len(batches):
+            batches.append([])
+        batches[number].append(entry)
+    return batches

@@ -1,9 +1,14 @@
-"""Redis Streams, through redis-py; Valkey and others that speak Redis work as well.
+"""Redis Streams, through redis-py; Valkey and other servers of the protocol work as well.
 
-One entry has one field, ``d``: an envelope. Every command names one key, so that Redis Cluster's
-rule about keys is kept whatever the keys are. A batch is one ``MULTI``: either all of its entries
-are in the stream or none, in order.
+Follows Redis 6.2's commands (https://redis.io/docs/latest/develop/data-types/streams/). An entry of
+the stream has one field, ``d``: an envelope (docs/wire.md).
 
-Groups are consumer groups. A member that dies leaves its entries pending; ``XAUTOCLAIM`` hands
-them to another when they have been idle for long enough.
+* Writing: ``XADD key MAXLEN ~ n * d body``, in a ``MULTI``/``EXEC`` per key and batch: all of its
+  entries are in the stream or none, in order. ``PEXPIRE`` renews a key's time to live.
+* Reading: ``XREAD`` behind an entry id, which is the cursor.
+* Groups: ``XREADGROUP >`` gives each entry to one member and keeps it pending until ``XACK``.
+  ``XAUTOCLAIM`` takes over entries that have been idle too long; ``XCLAIM … JUSTID`` resets the idle
+  time of one's own without counting a delivery.
+
+Every command names one key, as Redis Cluster requires.
 """

@@ -1,46 +1,41 @@
-"""redis-py, as sink and source use it: what a URL may say, a client, and what a failure means."""
+"""redis-py as sink and source use it: URLs, clients, and what a failure means."""
 
 from __future__ import annotations
 
 from typing import Any
 from urllib.parse import unquote
 
-from streamll.brokers.failures import (
-    check_files,
-    named,
-    tls_advice,
-    tls_is_fatal,
-    tls_reason,
-)
+from streamll.brokers.failures import Diagnosis, check_files, describe_os_error, diagnose_tls
 from streamll.brokers.opening import split, without_password
 from streamll.core.errors import ConfigurationError
 
 URL = "redis://localhost:6379"
 
-TARGET = "streamll:events"
-
 FIELD = b"d"
 
 CONNECT_TIMEOUT_S = 5.0
 REPLY_TIMEOUT_S = 5.0
-"""A Redis that does not answer for so long counts as away."""
 
-OUT_OF_MEMORY = "its memory is full"
-FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-WRONG = "user or password is missing or wrong"
-FAILURES = {
-    "OutOfMemoryError": OUT_OF_MEMORY,
-    "AuthenticationError": WRONG,
-    "NoPermissionError": "the user may not do this",
-    "ReadOnlyError": "it is a replica",
-    "BusyLoadingError": "it is loading its data",
+_CERTIFICATE_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+
+_OUT_OF_MEMORY = Diagnosis("its memory is full")
+_UNAUTHENTICATED = Diagnosis("user or password is missing or wrong", fatal=True)
+_BY_CLASS = {
+    "OutOfMemoryError": _OUT_OF_MEMORY,
+    "AuthenticationError": _UNAUTHENTICATED,
+    "NoPermissionError": Diagnosis("the user may not do this", fatal=True),
+    "ReadOnlyError": Diagnosis("it is a replica"),
+    "BusyLoadingError": Diagnosis("it is loading its data"),
+    "InvalidResponse": Diagnosis(
+        "it speaks another protocol; is it redis:// or rediss://?", fatal=True
+    ),
 }
-CODES = {  # of errors that have no class of their own
-    "OOM": OUT_OF_MEMORY,
-    "NOAUTH": WRONG,
-    "WRONGPASS": WRONG,
-    "WRONGTYPE": "the key holds something that is no stream",
-    "MISCONF": "it cannot write to its disk",
+_BY_CODE = {  # the first word of replies that redis-py has no class for
+    "OOM": _OUT_OF_MEMORY,
+    "NOAUTH": _UNAUTHENTICATED,
+    "WRONGPASS": _UNAUTHENTICATED,
+    "WRONGTYPE": Diagnosis("the key holds something that is no stream", fatal=True),
+    "MISCONF": Diagnosis("it cannot write to its disk"),
 }
 
 
@@ -54,11 +49,11 @@ def library() -> Any:
     return redis
 
 
-def checked(url: str) -> str:
-    """The URL, if redis-py can make something of all of it.
+def check_url(url: str) -> str:
+    """The URL itself, if redis-py understands all of it.
 
     Raises:
-        ConfigurationError: names the part that means nothing.
+        ConfigurationError: names the part that it does not understand.
     """
     redis = library()
     parts, shown = split(url), without_password(url)
@@ -74,19 +69,19 @@ def checked(url: str) -> str:
         )
     try:
         pool = redis.ConnectionPool.from_url(url, **_options(url))
-        pool.make_connection()  # connects nowhere yet
+        pool.make_connection()  # validates the options; does not connect
     except TypeError as error:
         option = str(error).rpartition("argument ")[2]
         hint = "; for TLS it begins with rediss://" if option.startswith("'ssl_") else ""
         raise ConfigurationError(f"{shown!r} has no option {option}{hint}") from None
     except (ValueError, redis.RedisError) as error:
         raise ConfigurationError(f"{shown!r}: {error}") from None
-    check_files(shown, {name: pool.connection_kwargs.get(name) for name in FILES})
+    check_files(shown, {name: pool.connection_kwargs.get(name) for name in _CERTIFICATE_OPTIONS})
     return url
 
 
 def client(url: str) -> Any:
-    """A client that connects when it is first used, and leaves it to us to try again."""
+    """A client that connects on first use and does not retry by itself."""
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
@@ -103,75 +98,52 @@ def async_client(url: str) -> Any:
 
 
 def _options(url: str) -> dict[str, Any]:
-    """Failures come to us at once: who sends and who reads has a patience of his own."""
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": REPLY_TIMEOUT_S,
-        "retry_on_error": [],
+        "retry_on_error": [],  # sink and consumer have their own backoff
     }
-    if not url.startswith("unix:"):  # which has no packets to keep alive
+    if not url.startswith("unix:"):  # socket files have no keep-alive
         options["socket_keepalive"] = True
     return options
 
 
-def fatal_reason(error: BaseException, url: str, target: str) -> str | None:
-    """What a person has to do about an error that trying again does not cure."""
-    from redis import exceptions
+def diagnose(error: BaseException, url: str, *, answered: bool = True) -> Diagnosis:
+    """Redis's error or the operating system's reason; never the command it was about.
 
-    shown, text, reason = without_password(url), str(error), tls_reason(error)
-    place, told = f"{shown} {target}", None
-    if isinstance(error, exceptions.AuthenticationError) or text.startswith(
-        ("NOAUTH", "WRONGPASS")
-    ):
-        told = f"{place} refuses the user or password of the URL"
-    elif isinstance(error, exceptions.NoPermissionError):
-        told = f"{place}: {describe(error, url)}"
-    elif "WRONGTYPE" in text:
-        told = f"{target!r} in {shown} is no stream"
-    elif isinstance(error, exceptions.InvalidResponse):
-        told = f"{place} speaks another protocol; is it redis:// or rediss://?"
-    elif "DB index" in text or (reason is not None and tls_is_fatal(reason)):
-        told = f"{place}: {describe(error, url)}"
-    return told
-
-
-def describe(error: BaseException, url: str, *, heard: bool = True) -> str:
-    """Redis's error code or the operating system's reason; not the command it was about.
-
-    ``heard`` says whether this server has ever answered: one that did speaks our protocol.
+    ``answered``: this server has answered before, so it speaks the protocol of the URL.
     """
-    return _server_error(error) or _transport_hint(error, url, heard) or named(error)
+    return _server_error(error) or _transport_hint(error, url, answered)
 
 
-def _server_error(error: BaseException) -> str | None:
+def _server_error(error: BaseException) -> Diagnosis | None:
     for kind in type(error).__mro__:
-        if kind.__name__ in FAILURES:
-            return FAILURES[kind.__name__]
-    code = str(error).split(" ", 1)[0]
-    if str(error).startswith("DB index"):
-        return "it has no database of the number in the URL"
-    if code.isupper() and code.isalpha():
-        return f"{code}: {CODES[code]}" if code in CODES else code
-    return None
+        if kind.__name__ in _BY_CLASS:
+            return _BY_CLASS[kind.__name__]
+    text = str(error)
+    code = text.split(" ", 1)[0]
+    if text.startswith("DB index"):
+        return Diagnosis("it has no database of the number in the URL", fatal=True)
+    if code in _BY_CODE:
+        reason, fatal = _BY_CODE[code]
+        return Diagnosis(f"{code}: {reason}", fatal)
+    return Diagnosis(code) if code.isupper() and code.isalpha() else None
 
 
-def _transport_hint(error: BaseException, url: str, heard: bool) -> str | None:
-    secure = url.startswith("rediss:")
-    if "Timeout" in type(error).__name__ and secure and not heard:
-        return "no answer to TLS; is it redis://?"
-    reason = tls_reason(error)
-    if reason is not None:
-        return tls_advice(
-            reason,
-            schemes="redis:// or rediss://",
-            authority="ssl_ca_certs",
-            own="ssl_certfile and ssl_keyfile",
-        )
-    if url.startswith("redis:") and not heard and _was_dropped(error):
-        return f"{named(error)}; does it want TLS, rediss://?"
-    return None
-
-
-def _was_dropped(error: BaseException) -> bool:
-    """Whether a server ended the connection, as one does that takes a command for broken TLS."""
-    return "closed by server" in str(error) or "reset by peer" in str(error)
+def _transport_hint(error: BaseException, url: str, answered: bool) -> Diagnosis:
+    if "Timeout" in type(error).__name__ and url.startswith("rediss:") and not answered:
+        return Diagnosis("no answer to TLS; is it redis://?")
+    tls = diagnose_tls(
+        error,
+        schemes="redis:// or rediss://",
+        authority="ssl_ca_certs",
+        own="ssl_certfile and ssl_keyfile",
+    )
+    if tls is not None:
+        return tls
+    reason = describe_os_error(error)
+    # A TLS server hangs up on a plain command, which it takes for a broken handshake.
+    dropped = "closed by server" in str(error) or "reset by peer" in str(error)
+    if dropped and url.startswith("redis:") and not answered:
+        reason += "; does it want TLS, rediss://?"
+    return Diagnosis(reason)

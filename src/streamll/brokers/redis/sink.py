@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from streamll.brokers.opening import without_password
+from streamll.brokers.failures import Diagnosis
+from streamll.brokers.opening import only_value, without_password
 from streamll.brokers.redis import client as redis_client
+from streamll.brokers.redis.client import FIELD, URL
 from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sink import BrokerSink, fill
 
-if TYPE_CHECKING:
-    pass
-from streamll.brokers.redis.client import FIELD, TARGET, URL
+TARGET = "streamll:events"
+DEAD_LETTERS = ":dead"
 
 DAY_S = 86_400.0
 
 IDLE_CHECK_S = 1.0
-"""After so long a sink looks whether its connection is still there, before it relies on it."""
+"""A connection that was idle for longer is checked before it is used."""
 
 
 class RedisSink(BrokerSink):
     """Appends events to a Redis stream.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://``; ``redis_url`` is the same.
-        stream_key: the stream; ``target`` is the same. May hold names of the context and
-            ``run_id``, such as ``"run:{conversation_id}"``: then there is one stream for each.
+        url: ``redis://``, ``rediss://`` or ``unix://``; ``redis_url`` is a synonym. By default the
+            Redis of this machine.
+        stream_key: the stream; ``target`` is a synonym. May contain ``{run_id}`` and names of the
+            context, such as ``"run:{conversation_id}"``: then each has a stream of its own.
         maxlen: about how many entries a stream keeps; ``None`` keeps all.
-        ttl: seconds after its last entry that a stream is kept. By default one day where
-            there is a stream per run or conversation, for ever where there is one.
+        ttl: seconds after its last entry that a stream is kept. By default one day if there is a
+            stream per run or conversation, for ever if there is one.
         options: see ``BrokerSink``.
+
+    Raises:
+        ConfigurationError: a URL or option that cannot work, or redis-py is missing.
+        TypeError: two synonyms with different values.
     """
 
     def __init__(
@@ -45,8 +51,8 @@ class RedisSink(BrokerSink):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.url = redis_client.checked(url or redis_url or URL)
-        self.stream_key = stream_key or target or TARGET
+        self.url = redis_client.check_url(only_value(url=url, redis_url=redis_url) or URL)
+        self.stream_key = only_value(stream_key=stream_key, target=target) or TARGET
         self.maxlen = maxlen
         self.ttl = DAY_S if ttl is None and "{" in self.stream_key else ttl
 
@@ -57,38 +63,40 @@ class RedisSink(BrokerSink):
     def _connect(self) -> RedisTransport:
         return RedisTransport(self.url, self.stream_key, self.maxlen, self.ttl)
 
-    def _explain(self, error: BaseException) -> str:
-        return redis_client.describe(error, self.url, heard=self._confirmed > 0)
+    def _diagnose(self, error: BaseException) -> Diagnosis:
+        return redis_client.diagnose(error, self.url, answered=self._counters.handled > 0)
 
 
 class RedisTransport:
-    """A sink's connection: one write and its answers per batch.
+    """A sink's connection: one write per batch, then its replies.
 
-    Commands are packed here. What the client does around each costs more than all else that
-    happens to a batch (docs/decisions/0012-few-wakes.md).
+    The commands are packed here (RESP, https://redis.io/docs/latest/develop/reference/protocol-spec/):
+    what the client does around each costs more than everything else that happens to a batch
+    (docs/decisions/0012-few-wakes.md).
     """
 
     def __init__(self, url: str, key: str, maxlen: int | None, ttl: float | None) -> None:
         self._key = key
         self._limit = () if maxlen is None else (b"MAXLEN", b"~", b"%d" % maxlen)
-        self._ttl = None if ttl is None else b"%d" % int(ttl * 1000)
+        self._ttl_ms = None if ttl is None else b"%d" % int(ttl * 1000)
         self._client: Any = redis_client.client(url)
         self._connection: Any = self._client.connection_pool.make_connection()
         self._connection.connect()
-        self._used = time.monotonic()
+        self._used_at = time.monotonic()
 
     def send(self, entries: list[PendingEntry]) -> None:
         keys: dict[str, list[bytes]] = {}
         for entry in entries:
             keys.setdefault(fill(self._key, entry), []).append(entry.body)
-        batches = [
-            self._commands(key.encode("utf-8", "replace"), bodies) for key, bodies in keys.items()
+        commands = [
+            command
+            for key, bodies in keys.items()
+            for command in self._commands(key.encode("utf-8", "replace"), bodies)
         ]
-        self._see_that_it_is_there()
-        self._connection.send_packed_command([b"".join(map(b"".join, batches))], check_health=False)
-        for commands in batches:
-            for _ in commands:
-                self._check(self._connection.read_response(disable_decoding=True))
+        self._check_idle_connection()
+        self._connection.send_packed_command([b"".join(commands)], check_health=False)
+        for _ in commands:
+            _raise_errors(self._connection.read_response(disable_decoding=True))
 
     def close(self) -> None:
         self._connection.disconnect()
@@ -96,34 +104,35 @@ class RedisTransport:
 
     def _commands(self, key: bytes, bodies: list[bytes]) -> list[bytes]:
         commands = [_packed(b"XADD", key, *self._limit, b"*", FIELD, body) for body in bodies]
-        if self._ttl is not None:
-            commands.append(_packed(b"PEXPIRE", key, self._ttl))
+        if self._ttl_ms is not None:
+            commands.append(_packed(b"PEXPIRE", key, self._ttl_ms))
         if len(commands) == 1:
             return commands
         return [_packed(b"MULTI"), *commands, _packed(b"EXEC")]
 
-    def _see_that_it_is_there(self) -> None:
-        """Connect again where the server ended a connection that was long idle."""
+    def _check_idle_connection(self) -> None:
+        """Connect again if the server has closed a connection that was idle."""
         now = time.monotonic()
-        if now - self._used > IDLE_CHECK_S:
+        if now - self._used_at > IDLE_CHECK_S:
             try:
                 usable = not self._connection.can_read()
-            except Exception:  # noqa: BLE001 - that is the answer
+            except Exception:  # noqa: BLE001 - it is not
                 usable = False
             if not usable:
                 self._connection.disconnect()
                 self._connection.connect()
-        self._used = now
+        self._used_at = now
 
-    def _check(self, answer: Any) -> None:
-        """Raise what went wrong inside a transaction; what went wrong outside was raised."""
-        for each in answer if isinstance(answer, list) else ():
-            if isinstance(each, Exception):
-                raise each
+
+def _raise_errors(reply: Any) -> None:
+    """Raise an error inside the reply to EXEC; redis-py has raised any other."""
+    for each in reply if isinstance(reply, list) else ():
+        if isinstance(each, Exception):
+            raise each
 
 
 def _packed(*parts: bytes) -> bytes:
-    """A command as it travels."""
+    """A command as an array of bulk strings."""
     return b"*%d\r\n%b" % (
         len(parts),
         b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]),

@@ -1,12 +1,13 @@
-"""SQLite: a log in a file, for any number of processes of one machine. Nothing to install or run.
+"""SQLite 3.24 or newer: a log in a file, for the processes of one machine. Nothing to install.
 
-One table of entries in the order of their arrival; ``id`` is the cursor. Write-ahead logging, so
-that readers and the writer never wait for each other. Readers look for news every few
-milliseconds, which costs a few microseconds while there is none (``PRAGMA data_version``).
+One table has the entries in the order of their arrival; ``id`` is the cursor. In write-ahead mode
+(https://www.sqlite.org/wal.html) readers and the writer never wait for each other. Readers look for
+new entries every few milliseconds, which costs microseconds while there are none
+(``PRAGMA data_version``).
 
-A commit survives the end of the process, however it ends. It survives a power cut too with
-``synchronous="FULL"``, at the price of waiting for the disk.
+A commit survives the process, however that ends. With ``synchronous="FULL"`` it survives a power
+cut too, at the price of waiting for the disk.
 
-Where a run's entries are is put down for many at once, in a table of its own (``runs``).
-Groups share a log through two more tables: how far the group has read, and who works on what.
+Which entries are a run's is recorded for many at once, in a table of its own (``run_index``). Groups
+use two more: how far the group has read, and which member holds which entry since when.
 """

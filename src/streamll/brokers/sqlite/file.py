@@ -7,17 +7,17 @@ import os
 import sqlite3
 import threading
 import weakref
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import ClassVar
 
+from streamll.brokers.failures import Diagnosis
 from streamll.brokers.sqlite import run_index
 from streamll.core.errors import ConfigurationError
 
 SCHEME = "sqlite:///"
 
-TARGET = "streamll:events"
-
 BUSY_TIMEOUT_S = 5.0
-"""How long a file that somebody else has locked is waited for, before that counts as a failure."""
+"""How long a file that another process has locked is waited for before that counts as a failure."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS streamll_entries (
@@ -50,14 +50,9 @@ CREATE TABLE IF NOT EXISTS streamll_claims (
 );
 """
 
-INSERT = (
-    "INSERT INTO streamll_entries (target, run_id, first_seq, last_seq, written_at, body) "
-    "VALUES (?, ?, ?, ?, ?, ?)"
-)
-
 CHECKPOINT_PAGES = 4_000
-"""Pages (of 4 KB) after which a writer brings what is new into the file itself and waits for the
-disk: four times as rarely as SQLite does by itself, since a batch waits for that."""
+"""Pages (of 4 KB) after which a writer moves the write-ahead log into the file and waits for the
+disk: a quarter as often as SQLite does by default, since a batch waits for it."""
 
 
 def path_of(place: str | os.PathLike[str]) -> str:
@@ -77,8 +72,8 @@ def path_of(place: str | os.PathLike[str]) -> str:
     return path
 
 
-def connected(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
-    """A connection to the log, made if it is not there."""
+def connect(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
+    """A connection to the log, which is created if it does not exist."""
     connection = sqlite3.connect(
         path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
@@ -96,39 +91,60 @@ def connected(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
     return connection
 
 
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def diagnose(error: BaseException) -> Diagnosis:
+    """SQLite's reason; its messages quote no values."""
+    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        return Diagnosis(f"it is no log: {error}", fatal=True)
+    if "unable to open" in str(error):
+        return Diagnosis(f"{error}: is its folder there, and writable?", fatal=True)
+    return Diagnosis(f"{type(error).__name__}: {error}")
+
+
 class ForkSafeConnection:
-    """Someone with an open connection. SQLite cannot bear one that is open across a fork: the
-    child would believe to hold the parent's locks. So all are closed before, and opened again.
+    """The owner of a connection that is closed before a fork and opened again when it is needed.
+
+    SQLite must not be used across a fork (https://www.sqlite.org/howtocorrupt.html, 2.6): the child
+    would believe to hold the parent's locks.
     """
 
-    alive: ClassVar[weakref.WeakSet[ForkSafeConnection]] = weakref.WeakSet()
+    owners: ClassVar[weakref.WeakSet[ForkSafeConnection]] = weakref.WeakSet()
+    forking: ClassVar[list[ForkSafeConnection]] = []
 
     def __init__(self) -> None:
-        # Held around every use of the connection: one that is closed while another thread reads
-        # from it takes the process with it.
+        # Held around every use of the connection: closing one while another thread reads from it
+        # crashes the process.
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
-        ForkSafeConnection.alive.add(self)
+        ForkSafeConnection.owners.add(self)
 
-    def _let_go(self) -> None:
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     @classmethod
     def before_fork(cls) -> None:
-        cls.waiting = list(cls.alive)
-        for holder in cls.waiting:
-            holder._lock.acquire()  # noqa: SLF001 - until after the fork, in both processes
-            holder._let_go()  # noqa: SLF001
+        cls.forking = list(cls.owners)
+        for owner in cls.forking:
+            owner._lock.acquire()  # noqa: SLF001 - until after the fork, in both processes
+            owner._disconnect()  # noqa: SLF001
 
     @classmethod
     def after_fork(cls) -> None:
-        waiting, cls.waiting = cls.waiting, []
-        for holder in waiting:
-            holder._lock.release()  # noqa: SLF001
-
-    waiting: ClassVar[list[ForkSafeConnection]] = []
+        forking, cls.forking = cls.forking, []
+        for owner in forking:
+            owner._lock.release()  # noqa: SLF001
 
 
 if hasattr(os, "register_at_fork"):
@@ -137,14 +153,3 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=ForkSafeConnection.after_fork,
         after_in_child=ForkSafeConnection.after_fork,
     )
-
-
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Any:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield connection
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")

@@ -1,9 +1,8 @@
-"""Where a run's entries are in an SQLite log: an index that is written in bulk.
+"""Which entries of an SQLite log are a run's: an index that is written in bulk.
 
-An index in SQLite's own sense costs a page for every entry, since the entries of runs that are on at
-the same time belong to different places in it: six times what writing the entry costs. So places are
-put down for thousands of entries at once. Those that are younger than that are few, and looked
-through.
+An index of SQLite's own costs a page for every entry, since the entries of concurrent runs belong to
+different places in it: six times what writing the entry costs. So entries are indexed by the
+thousand, and the few that are younger than that are searched.
 """
 
 from __future__ import annotations
@@ -22,24 +21,25 @@ INSERT INTO streamll_placed SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM streamll_pl
 """
 
 UNINDEXED_ENTRIES = 2_000
-"""Entries that wait for others until their places are put down: what a reader looks through."""
+"""Entries that wait to be indexed together: what a reader has to search."""
 
 Row = tuple[int, bytes]
 
 
 class RunIndexWriter:
-    """The writers' side: ``put_down`` in a transaction when they ``are_due``."""
+    """The writers' side: ``extend`` in a transaction when it ``is_due``."""
 
     def __init__(self) -> None:
         self._upto = 0
 
-    def are_due(self, last: int) -> bool:
-        """Whether enough entries wait, now that there are some up to ``last``."""
+    def is_due(self, last: int) -> bool:
+        """Whether enough entries are not indexed, now that ``last`` is the latest."""
         return last - self._upto >= UNINDEXED_ENTRIES
 
-    def put_down(self, log: sqlite3.Connection, last: int) -> None:
-        self._upto = _placed(log)  # another process may have done it
-        if not self.are_due(last):
+    def extend(self, log: sqlite3.Connection, last: int) -> None:
+        """Index the entries up to ``last``."""
+        self._upto = _indexed_upto(log)  # another process may have done it
+        if not self.is_due(last):
             return
         log.execute(
             "INSERT OR IGNORE INTO streamll_places SELECT run_id, id FROM streamll_entries "
@@ -54,7 +54,7 @@ def entries_of(
     log: sqlite3.Connection, target: str, run_id: str, after: int, limit: int
 ) -> list[Row]:
     """Entries of a run behind ``after``, in order."""
-    upto = _placed(log)  # asked first: what is placed from now on is found in both ways
+    upto = _indexed_upto(log)  # first: what is indexed from now on is found both ways
     rows: list[Row] = log.execute(
         "SELECT id, body FROM streamll_places CROSS JOIN streamll_entries ON id = entry "
         "WHERE streamll_places.run_id = ? AND entry > ? AND target = ? ORDER BY entry LIMIT ?",
@@ -70,26 +70,13 @@ def entries_of(
     return rows
 
 
-def count_behind(log: sqlite3.Connection, target: str, run_id: str, after: int) -> int:
-    """How many entries of a run come behind ``after``."""
-    upto = max(after, _placed(log))
-    [count] = log.execute(
-        "SELECT (SELECT count(*) FROM streamll_places CROSS JOIN streamll_entries ON id = entry "
-        "WHERE streamll_places.run_id = ?2 AND entry > ?3 AND entry <= ?4 AND target = ?1) + "
-        "(SELECT count(*) FROM streamll_entries WHERE id > ?4 AND +target = ?1 AND +run_id = ?2)",
-        (target, run_id, after, upto),
-    ).fetchone()
-    return int(count)
-
-
 def last_entries(log: sqlite3.Connection, target: str, run_ids: Iterable[str]) -> list[Row]:
     """The last entry of each of the runs."""
-    upto = _placed(log)
     last = dict(
         log.execute(
             "SELECT run_id, max(id) FROM streamll_entries "
             "WHERE id > ? AND +target = ? AND run_id IS NOT NULL GROUP BY run_id",
-            (upto, target),
+            (_indexed_upto(log), target),
         )
     )
     rows: list[Row] = []
@@ -104,7 +91,7 @@ def last_entries(log: sqlite3.Connection, target: str, run_ids: Iterable[str]) -
 
 
 def forget_before(log: sqlite3.Connection, when: float) -> None:
-    """Before the entries written before ``when`` are deleted: their places."""
+    """Drop the index of entries written before ``when``, before they are deleted."""
     log.execute(
         "DELETE FROM streamll_places WHERE (run_id, entry) IN "
         "(SELECT run_id, id FROM streamll_entries WHERE written_at < ?)",
@@ -112,6 +99,6 @@ def forget_before(log: sqlite3.Connection, when: float) -> None:
     )
 
 
-def _placed(log: sqlite3.Connection) -> int:
+def _indexed_upto(log: sqlite3.Connection) -> int:
     [upto] = log.execute("SELECT upto FROM streamll_placed").fetchone()
     return int(upto)

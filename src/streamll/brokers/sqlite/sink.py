@@ -11,22 +11,32 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from streamll.brokers.failures import Diagnosis
 from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sink import BrokerSink, fill
 from streamll.brokers.sqlite import run_index
 from streamll.brokers.sqlite.file import (
-    INSERT,
     SCHEME,
-    TARGET,
     ForkSafeConnection,
-    connected,
+    connect,
+    diagnose,
     path_of,
     transaction,
 )
 
+TARGET = "streamll:events"
+DEAD_LETTERS = ":dead"
+
+INSERT = (
+    "INSERT INTO streamll_entries (target, run_id, first_seq, last_seq, written_at, body) "
+    "VALUES (?, ?, ?, ?, ?, ?)"
+)
+
 INSERT_ROWS = 128
-"""Rows of one statement. Python lets other threads in at every statement, and a busy one does not
-give way at once: fifty statements of a row each can take fifty times as long as one of fifty."""
+"""Rows per statement. Python releases its lock at every statement, and a busy thread does not give
+it back at once: fifty statements of one row can take fifty times as long as one of fifty."""
+
+CLEANING_INTERVAL_S = 60.0
 
 
 class SQLiteSink(BrokerSink):
@@ -34,10 +44,13 @@ class SQLiteSink(BrokerSink):
 
     Args:
         path: a path or ``sqlite:///…`` URL.
-        target: the log's name inside the file; may hold ``{run_id}`` and names of the context.
-        keep_seconds: forget entries older than this; by default all are kept.
+        target: the log's name inside the file; may contain ``{run_id}`` and names of the context.
+        keep_seconds: delete entries older than this; by default all are kept.
         synchronous: ``"FULL"`` waits for the disk, so that a power cut loses nothing either.
         options: see ``BrokerSink``.
+
+    Raises:
+        ConfigurationError: a path or option that cannot work.
     """
 
     def __init__(
@@ -62,66 +75,66 @@ class SQLiteSink(BrokerSink):
     def _connect(self) -> SQLiteTransport:
         return SQLiteTransport(self.path, self.target, self.keep_seconds, self.synchronous)
 
-    def _explain(self, error: BaseException) -> str:
-        return (
-            f"{type(error).__name__}: {error}" if isinstance(error, sqlite3.Error) else str(error)
-        )
+    def _diagnose(self, error: BaseException) -> Diagnosis:
+        return diagnose(error)
 
 
 class SQLiteTransport(ForkSafeConnection):
-    """A sink's connection."""
+    """A sink's connection. The receipt of ``send`` is the range of the entries' ids."""
 
     def __init__(
         self, path: str, target: str, keep_seconds: float | None, synchronous: str
     ) -> None:
         super().__init__()
-        self._open = functools.partial(connected, path, synchronous=synchronous)
+        self._open = functools.partial(connect, path, synchronous=synchronous)
         self._target = target
         self._keep = keep_seconds
         self._next_cleaning = 0.0
-        self._places = run_index.RunIndexWriter()
+        self._index = run_index.RunIndexWriter()
         Path(path).parent.mkdir(parents=True, exist_ok=True)
 
     def send(self, entries: list[PendingEntry]) -> range:
         now = time.time()
-        rows = [(fill(self._target, p), p.run_id, p.first, p.last, now, p.body) for p in entries]
+        rows = [
+            (fill(self._target, each), each.run_id, each.first_seq, each.last_seq, now, each.body)
+            for each in entries
+        ]
         with self._lock:
             if self._connection is None:
                 self._connection = self._open()
-            last = self._write(self._connection, rows, now)
-        return range(last - len(rows) + 1, last + 1)  # nobody else writes in between
-
-    def _write(self, log: sqlite3.Connection, rows: list[Any], now: float) -> int:
-        last = self._append(log, rows, now)
-        if self._places.are_due(last):
-            # The entries are in the log already. If this fails, the next batch tries again.
-            with contextlib.suppress(sqlite3.OperationalError), transaction(log):
-                self._places.put_down(log, last)
-        return last
+            last = self._append(self._connection, rows, now)
+            if self._index.is_due(last):
+                # The entries are in the log. If indexing fails, the next batch tries again.
+                with (
+                    contextlib.suppress(sqlite3.OperationalError),
+                    transaction(self._connection) as log,
+                ):
+                    self._index.extend(log, last)
+        return range(last - len(rows) + 1, last + 1)  # one transaction: no other writer's between
 
     def _append(self, log: sqlite3.Connection, rows: list[Any], now: float) -> int:
+        """Insert the rows, and delete old ones now and then; return the last row's id."""
         cleans = self._keep is not None and now >= self._next_cleaning
         if len(rows) == 1 and not cleans:
             return _insert(log, rows)  # a transaction by itself
-        with transaction(log) as connection:
-            last = _insert(connection, rows)
+        with transaction(log):
+            last = _insert(log, rows)
             if self._keep is not None and cleans:
-                self._next_cleaning = now + min(self._keep / 10, 60)
-                run_index.forget_before(connection, now - self._keep)
-                connection.execute(
-                    "DELETE FROM streamll_entries WHERE written_at < ?", (now - self._keep,)
-                )
+                self._next_cleaning = now + min(self._keep / 10, CLEANING_INTERVAL_S)
+                oldest = now - self._keep
+                run_index.forget_before(log, oldest)
+                log.execute("DELETE FROM streamll_entries WHERE written_at < ?", (oldest,))
         return last
 
     def close(self) -> None:
         with self._lock:
-            self._let_go()
+            self._disconnect()
 
 
-def _insert(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> int:
-    """In statements of 128, 64, 32, … rows, so that SQLite needs to know but eight.
+def _insert(log: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> int:
+    """In statements of 128, 64, 32, … rows, so that SQLite has to cache only eight.
 
-    Returns the id of the last row.
+    Returns the last row's id.
     """
     done, size, last = 0, INSERT_ROWS, 0
     while done < len(rows):
@@ -129,6 +142,6 @@ def _insert(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> int:
             size //= 2
         values = itertools.chain.from_iterable(rows[done : done + size])
         statement = INSERT + ", (?, ?, ?, ?, ?, ?)" * (size - 1)
-        last = connection.execute(statement, tuple(values)).lastrowid or 0
+        last = log.execute(statement, tuple(values)).lastrowid or 0
         done += size
     return last

@@ -1,4 +1,4 @@
-"""Reading the log in an SQLite file, alone or as the member of a group."""
+"""Reading the log in an SQLite file, alone or as a member of a group."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from streamll.brokers.failures import Diagnosis
 from streamll.brokers.overview import ENTRIES_OUTSIDE_RUNS
 from streamll.brokers.source import (
     READ_BATCH_ENTRIES,
     READ_TIMEOUT_S,
     Entry,
+    Source,
     SourceOptions,
-    dead_letters,
 )
 from streamll.brokers.sqlite import run_index
 from streamll.brokers.sqlite.file import (
-    INSERT,
     SCHEME,
     ForkSafeConnection,
-    connected,
+    connect,
+    diagnose,
     path_of,
     transaction,
 )
@@ -32,11 +33,11 @@ from streamll.core.errors import ConfigurationError
 T = TypeVar("T")
 
 POLL_S = 0.004
-"""How often a reader looks for news."""
+"""How often a reader looks for new entries."""
 
 
-class SQLiteSource(ForkSafeConnection):
-    """Reads a log in an SQLite file. Not thread-safe: one event loop reads."""
+class SQLiteSource(ForkSafeConnection, Source):
+    """Reads a log in an SQLite file. For one event loop; not thread-safe."""
 
     def __init__(self, url: str, options: SourceOptions) -> None:
         super().__init__()
@@ -44,34 +45,25 @@ class SQLiteSource(ForkSafeConnection):
         self._options = options
         self._after: int | None = None
         self._seen_version = -1
-        self._next_claim = 0.0
+        self._claim_at = 0.0
         self._thread: ThreadPoolExecutor | None = None
         if options.start not in ("new", "beginning"):
             if not options.start.isdecimal():
-                raise ConfigurationError(f"start={options.start!r} is no place in an SQLite log")
+                raise ConfigurationError(f"start={options.start!r} is no cursor of an SQLite log")
             self._after = int(options.start)
 
     @property
     def name(self) -> str:
         return f"{SCHEME}{self._path}"
 
-    def fatal_reason(self, error: BaseException) -> str | None:
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(
-            error, sqlite3.OperationalError
-        ):
-            return f"{self._path} is no log: {error}"
-        if "unable to open" in str(error):
-            return f"{self._path} cannot be opened: is its folder there, and yours to write to?"
-        return None
-
-    def describe(self, error: BaseException) -> str:
-        return f"{type(error).__name__}: {error}"
+    def diagnose(self, error: BaseException) -> Diagnosis:
+        return diagnose(error)
 
     async def connect(self) -> None:
         await self.close()
-        # Not the event loop's own threads: handlers may be using all of those, for long.
+        # Not the event loop's default threads: handlers may occupy all of those for long.
         self._thread = ThreadPoolExecutor(1, "streamll-sqlite")
-        self._connection = await self._on_thread(self._prepare)
+        self._connection = await self._on_thread(self._open)
         self._seen_version = -1
 
     async def read(self) -> list[Entry]:
@@ -101,29 +93,32 @@ class SQLiteSource(ForkSafeConnection):
             [(now, *self._group, int(entry.cursor), self._options.member) for entry in entries],
         )
 
-    async def dead_letter(self, body: bytes) -> None:
-        row = (dead_letters(self._options), None, None, None, time.time(), body)
-        await self._execute(INSERT, [row])
-
     async def overview(self, runs: int) -> list[bytes]:
         return await self._on_thread(functools.partial(self._overview, runs))
 
     async def lag(self) -> int | None:
-        return await self._on_thread(self._count_behind)
+        return None if self._options.group is None else await self._on_thread(self._count_lag)
 
     async def close(self) -> None:
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.shutdown(wait=False)
         with self._lock:
-            self._let_go()
+            self._disconnect()
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         if self._thread is None:
             raise sqlite3.OperationalError("not connected")
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    # --- on a thread ----------------------------------------------------------------------------
+    async def _execute(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        def work() -> None:
+            with self._lock, transaction(self._log) as log:
+                log.executemany(statement, rows)
+
+        await self._on_thread(work)
+
+    # --- on the source's thread -----------------------------------------------------------------
 
     @property
     def _log(self) -> sqlite3.Connection:
@@ -136,10 +131,8 @@ class SQLiteSource(ForkSafeConnection):
         return self._options.target, self._options.group
 
     def _has_news(self) -> bool:
-        """Whether anybody has written since the last look what was not passed over, or something
-        may be claimed.
-        """
-        if self._options.group is not None and time.monotonic() >= self._next_claim:
+        """Whether entries have been written that were not skipped, or a claim is due."""
+        if self._options.group is not None and time.monotonic() >= self._claim_at:
             return True
         with self._lock:
             [version] = self._log.execute("PRAGMA data_version").fetchone()
@@ -148,26 +141,19 @@ class SQLiteSource(ForkSafeConnection):
             self._seen_version = version
             return self._after is None or self._after != _last_id(self._log)
 
-    def _prepare(self) -> sqlite3.Connection:
-        connection = connected(self._path)
-        if self._options.group is not None:
-            self._join(connection)
-        elif self._after is None:
-            self._after = self._start(connection)
-        return connection
-
-    def _start(self, connection: sqlite3.Connection) -> int:
-        if self._options.start == "beginning":
-            return 0
-        if self._options.start != "new":
-            return int(self._options.start)
-        return _last_id(connection)
-
-    def _join(self, connection: sqlite3.Connection) -> None:
-        connection.execute(
-            "INSERT OR IGNORE INTO streamll_groups VALUES (?, ?, ?)",
-            (*self._group, self._start(connection)),
-        )
+    def _open(self) -> sqlite3.Connection:
+        log = connect(self._path)
+        if self._after is None:
+            position = 0 if self._options.start == "beginning" else _last_id(log)
+        else:
+            position = self._after
+        if self._options.group is None:
+            self._after = position
+        else:
+            log.execute(
+                "INSERT OR IGNORE INTO streamll_groups VALUES (?, ?, ?)", (*self._group, position)
+            )
+        return log
 
     def _read(self) -> list[Entry]:
         target, run_id, after = self._options.target, self._options.run_id, self._after or 0
@@ -183,12 +169,12 @@ class SQLiteSource(ForkSafeConnection):
         if rows:
             self._after = rows[-1][0]
         if len(rows) == READ_BATCH_ENTRIES:
-            self._seen_version = -1  # there is more than was taken
+            self._seen_version = -1  # there may be more
         return [Entry(cursor=str(cursor), body=body) for cursor, body in rows]
 
     def _claim(self) -> list[Entry]:
         now = time.time()
-        self._next_claim = time.monotonic() + self._options.claim_after / 3
+        self._claim_at = time.monotonic() + self._options.claim_after / 3
         with self._lock, transaction(self._log) as log:
             rows = self._claim_abandoned(log, now) + self._claim_new(log, now)  # oldest first
         if len(rows) >= READ_BATCH_ENTRIES:
@@ -217,32 +203,28 @@ class SQLiteSource(ForkSafeConnection):
         return rows
 
     def _claim_abandoned(self, log: sqlite3.Connection, now: float) -> list[Any]:
+        member, claim_after = self._options.member, self._options.claim_after
         rows = log.execute(
             "SELECT entry, body, deliveries + (member != ?) FROM streamll_claims "
             "LEFT JOIN streamll_entries ON id = entry "
             "WHERE streamll_claims.target = ? AND name = ? AND since < ? ORDER BY entry LIMIT ?",
-            (
-                self._options.member,
-                *self._group,
-                now - self._options.claim_after,
-                READ_BATCH_ENTRIES,
-            ),
+            (member, *self._group, now - claim_after, READ_BATCH_ENTRIES),
         ).fetchall()
         for cursor, body, deliveries in rows:
-            if body is None:  # too old to be kept
+            if body is None:  # deleted because of its age
                 log.execute("DELETE FROM streamll_claims WHERE entry = ?", (cursor,))
             else:
                 log.execute(
                     "UPDATE streamll_claims SET member = ?, since = ?, deliveries = ? "
                     "WHERE target = ? AND name = ? AND entry = ?",
-                    (self._options.member, now, deliveries, *self._group, cursor),
+                    (member, now, deliveries, *self._group, cursor),
                 )
         return [row for row in rows if row[1] is not None]
 
     def _overview(self, runs: int) -> list[bytes]:
         target = self._options.target
         with self._lock:
-            begun = self._log.execute(
+            started = self._log.execute(
                 "SELECT id, body, run_id FROM streamll_entries WHERE target = ? AND first_seq = 0 "
                 "ORDER BY id DESC LIMIT ?",
                 (target, runs),
@@ -252,37 +234,21 @@ class SQLiteSource(ForkSafeConnection):
                 "ORDER BY id DESC LIMIT ?",
                 (target, ENTRIES_OUTSIDE_RUNS),
             ).fetchall()
-            ends = run_index.last_entries(self._log, target, [row[2] for row in begun])
-            rows = {row[0]: row[1] for row in [*begun, *ends, *outside]}
-        return [rows[number] for number in sorted(rows)]
+            ends = run_index.last_entries(self._log, target, [row[2] for row in started])
+            bodies = {row[0]: row[1] for row in [*started, *ends, *outside]}
+        return [bodies[entry] for entry in sorted(bodies)]
 
-    def _count_behind(self) -> int:
-        target, run_id, after = self._options.target, self._options.run_id, self._after or 0
-        if run_id is not None and self._options.group is None:
-            with self._lock:
-                return run_index.count_behind(self._log, target, run_id, after)
-        values: tuple[Any, ...] = (target, after)
-        if self._options.group is None:
-            query = "SELECT count(*) FROM streamll_entries WHERE target = ? AND id > ?"
-        else:
-            query = (
+    def _count_lag(self) -> int:
+        with self._lock:
+            [count] = self._log.execute(
                 "SELECT (SELECT count(*) FROM streamll_entries WHERE target = ?1 AND id > "
                 "(SELECT position FROM streamll_groups WHERE target = ?1 AND name = ?2)) + "
-                "(SELECT count(*) FROM streamll_claims WHERE target = ?1 AND name = ?2)"
-            )
-            values = self._group
-        with self._lock:
-            [count] = self._log.execute(query, values).fetchone()
+                "(SELECT count(*) FROM streamll_claims WHERE target = ?1 AND name = ?2)",
+                self._group,
+            ).fetchone()
         return int(count)
 
-    async def _execute(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        def work() -> None:
-            with self._lock, transaction(self._log) as log:
-                log.executemany(statement, rows)
 
-        await self._on_thread(work)
-
-
-def _last_id(connection: sqlite3.Connection) -> int:
-    [last] = connection.execute("SELECT max(id) FROM streamll_entries").fetchone()
+def _last_id(log: sqlite3.Connection) -> int:
+    [last] = log.execute("SELECT max(id) FROM streamll_entries").fetchone()
     return last or 0

@@ -21,6 +21,7 @@ from streamll.capture.run.privacy import describe, included
 from streamll.capture.run.run import Run, as_mapping
 from streamll.capture.run.scope import Scope, current_scope
 from streamll.core.events import (
+    Event,
     LMEnd,
     LMStart,
     ModuleEnd,
@@ -32,9 +33,12 @@ from streamll.core.events import (
     ToolStart,
 )
 
+Inputs = dict[str, Any]
+Failure = BaseException | None
 
-class Format:
-    """What an adapter rendered for one LM call: the messages tell which call it was."""
+
+class RenderedPrompt:
+    """What an adapter rendered for one LM call; the identity of ``messages`` tells for which."""
 
     def __init__(self, adapter: Any, owner: Frame) -> None:
         self.adapter = adapter
@@ -44,15 +48,13 @@ class Format:
 
 
 class CaptureCallback(BaseCallback):  # type: ignore[misc]
-    """Hears every DSPy call made inside a captured one."""
+    """Called at the start and end of every DSPy call that is made inside a captured one."""
 
     # --- modules ----------------------------------------------------------------------------------
 
-    def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        scope = current_scope()
-        if scope is None:
+    def on_module_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
+        if (scope := _checked_scope()) is None:
             return
-        scope.check()
         frame = _open(scope, "module", call_id, instance, scope.run.names.of(instance))
         if (predictor := scope.run.names.predictor(instance)) is not None:
             frame.predictor = predictor
@@ -60,88 +62,81 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             ModuleStart, scope, frame.identity(scope.run.run_id),
             name=frame.name, inputs=included("inputs", _arguments(inputs)),
         )  # fmt: skip
-        _say("module_start", scope, instance, inputs)
+        _publish_status("module_start", frame, inputs)
 
-    def on_module_end(
-        self, call_id: str, outputs: Any | None, exception: BaseException | None = None
-    ) -> None:
-        frame = _close(call_id)
-        if frame is None:
+    def on_module_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
+        if (frame := _close(call_id)) is None:
             return
-        run, scope = frame.scope.run, frame.scope
-        identity = frame.identity(run.run_id, attempt=frame.attempt)
-        duration = time.monotonic() - frame.started
         if exception is not None:
-            hide_callback(exception, frame.instance)
-            name, message = describe(exception)
-            run.publish(
-                ModuleError, scope, identity,
-                name=frame.name, duration=duration, error_type=name, message=message,
-            )  # fmt: skip
+            _publish_error(frame, ModuleError, exception)
             return
         if frame.lm_calls and isinstance(frame.instance, dspy.Predict):
             frame.lm_calls[-1].settle(outputs)
-        run.publish(
-            ModuleEnd, scope, identity,
-            name=frame.name, duration=duration, outputs=included("outputs", outputs, as_mapping),
-        )  # fmt: skip
-        _say("module_end", scope, frame.instance, outputs)
+        _publish_end(frame, ModuleEnd, outputs=included("outputs", outputs, as_mapping))
+        _publish_status("module_end", frame, outputs)
 
-    # --- tools ------------------------------------------------------------------------------------
+    # --- tools, and the code interpreters of a model's code -----------------------------------------
 
-    def on_tool_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        scope = current_scope()
-        if scope is None:
-            return
-        scope.check()
-        if _is_told(scope.run, str(instance.name)):
+    def on_tool_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
+        scope = _checked_scope()
+        if scope is None or _is_reported_by_interpreter(scope.run, str(instance.name)):
             return
         frame = _open(scope, "tool", call_id, instance, str(instance.name))
-        scope.run.publish(
-            ToolStart, scope, frame.identity(scope.run.run_id),
-            name=frame.name, arguments=included("tools", _arguments(inputs)),
-        )  # fmt: skip
-        _say("tool_start", scope, instance, inputs)
+        _publish_tool_start(frame, _arguments(inputs))
+        _publish_status("tool_start", frame, inputs)
 
-    def on_tool_end(
-        self, call_id: str, outputs: Any | None, exception: BaseException | None = None
+    def on_tool_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
+        if (frame := _close(call_id)) is not None:
+            _publish_tool_end(frame, outputs, exception)
+            if exception is None:
+                _publish_status("tool_end", frame, outputs)
+            else:
+                _publish_status("tool_error", frame, exception)
+
+    def on_interpreter_execute_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
+        if (scope := _checked_scope()) is not None:
+            frame = _open(scope, "interpreter", call_id, instance, type(instance).__name__)
+            _publish_tool_start(frame, {"code": inputs.get("code")})
+
+    def on_interpreter_tool_call_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
+        if (scope := _checked_scope()) is not None:
+            name = str(inputs.get("tool_name") or inputs.get("name") or "tool")
+            frame = _open(scope, "tool", call_id, instance, name)
+            _publish_tool_start(frame, _arguments(inputs))
+
+    def on_interpreter_execute_end(
+        self, call_id: str, outputs: Any, exception: Failure = None
     ) -> None:
-        frame = _close(call_id)
-        _end_step(frame, outputs, exception)
-        if frame is not None and exception is not None:
-            _say("tool_error", frame.scope, frame.instance, exception)
-        elif frame is not None:
-            _say("tool_end", frame.scope, frame.instance, outputs)
+        if (frame := _close(call_id)) is not None:
+            _publish_tool_end(frame, outputs, exception)
+
+    on_interpreter_tool_call_end = on_interpreter_execute_end
 
     # --- language models ----------------------------------------------------------------------------
 
-    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        scope = current_scope()
-        if scope is None:
+    def on_lm_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
+        if (scope := _checked_scope()) is None:
             return
-        scope.check()
         run = scope.run
         frame = _open(scope, "lm", call_id, instance, str(getattr(instance, "model", instance)))
         caller, owner = frame.parent, frame
-        format_ = _format_of(caller, inputs) if caller is not None else None
-        if caller is not None and format_ is not None:
+        prompt = _prompt_of(caller, inputs) if caller is not None else None
+        if caller is not None and prompt is not None:
             frame.path, frame.predictor = caller.path, caller.predictor
             owner = _owner(frame, caller)
-        call = LMCall(scope, frame, owner, format_)
-        if caller is not None and format_ is not None:
+        call = LMCall(scope, frame, owner, prompt)
+        if caller is not None and prompt is not None:
             call.adapter_calls = ADAPTER_CALLS.get()
             caller.lm_calls.append(call)
         frame.lm_calls = [call]
         run.opened(call)
         run.publish(
             LMStart, scope, frame.identity(run.run_id, attempt=owner.attempt),
-            model=frame.name, messages=included("prompts", _prompt(inputs)),
+            model=frame.name, messages=included("prompts", inputs.get("messages") or inputs.get("prompt")),
         )  # fmt: skip
-        _say("lm_start", scope, instance, inputs)
+        _publish_status("lm_start", frame, inputs)
 
-    def on_lm_end(
-        self, call_id: str, outputs: Any | None, exception: BaseException | None = None
-    ) -> None:
+    def on_lm_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
         frame = _close(call_id)
         if frame is None or not frame.lm_calls:
             return
@@ -172,96 +167,58 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             error_type=type(exception).__name__ if exception is not None else None,
         )  # fmt: skip
         if exception is None:
-            _say("lm_end", frame.scope, instance=frame.instance, value=outputs)
+            _publish_status("lm_end", frame, outputs)
 
     # --- adapters: which signature and adapter the next LM call belongs to --------------------------
 
-    def on_adapter_format_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+    def on_adapter_format_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
         # ``format`` is wrapped once per inheritance level; only the innermost names its inputs.
         scope = current_scope()
-        if scope is None:
+        if scope is None or (parent := _running(scope.run)) is None:
             return
-        run = scope.run
-        parent = _running(run)
-        if parent is None:
-            return
-        format_ = parent.formats[-1] if parent.kind == "format" else Format(instance, parent)
+        nested = parent.kind == "format"
+        prompt = parent.prompts[-1] if nested else RenderedPrompt(instance, parent)
         frame = Frame("format", call_id, instance, "format", parent, scope, time.monotonic())
-        frame.formats = [format_]
-        run.frames[call_id] = frame
+        frame.prompts = [prompt]
+        scope.run.frames[call_id] = frame
         if "signature" in inputs:
-            format_.signature = inputs["signature"]
+            prompt.signature = inputs["signature"]
 
-    def on_adapter_format_end(
-        self, call_id: str, outputs: Any | None, exception: BaseException | None = None
-    ) -> None:
+    def on_adapter_format_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
         frame = _close(call_id)
         if frame is None or exception is not None:
             return
-        format_ = frame.formats[0]
-        format_.messages = outputs
-        owner: Frame = format_.owner
-        if frame.parent is owner and format_.signature is not None:
-            owner.formats = [format_]
+        prompt = frame.prompts[0]
+        prompt.messages = outputs
+        owner: Frame = prompt.owner
+        if frame.parent is owner and prompt.signature is not None:
+            owner.prompts = [prompt]
 
-    def on_adapter_parse_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+    def on_adapter_parse_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
         # An adapter may ask another model what a reply means: that call is the predictor's, too.
         if (scope := current_scope()) is not None and (caller := _running(scope.run)) is not None:
             frame = Frame("parse", call_id, instance, "parse", caller, scope, time.monotonic())
             scope.run.frames[call_id] = frame
 
-    def on_adapter_parse_end(
-        self, call_id: str, outputs: Any | None, exception: BaseException | None = None
-    ) -> None:
+    def on_adapter_parse_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
         _close(call_id)
-
-    # --- code interpreters --------------------------------------------------------------------------
-
-    def on_interpreter_execute_start(
-        self, call_id: str, instance: Any, inputs: dict[str, Any]
-    ) -> None:
-        scope = current_scope()
-        if scope is None:
-            return
-        scope.check()
-        frame = _open(scope, "interpreter", call_id, instance, type(instance).__name__)
-        scope.run.publish(
-            ToolStart, scope, frame.identity(scope.run.run_id), name=frame.name,
-            kind="interpreter", arguments=included("tools", {"code": inputs.get("code")}),
-        )  # fmt: skip
-
-    def on_interpreter_execute_end(
-        self, call_id: str, outputs: Any | None, exception: BaseException | None = None
-    ) -> None:
-        _end_step(_close(call_id), outputs, exception)
-
-    def on_interpreter_tool_call_start(
-        self, call_id: str, instance: Any, inputs: dict[str, Any]
-    ) -> None:
-        scope = current_scope()
-        if scope is None:
-            return
-        scope.check()
-        name = str(inputs.get("tool_name") or inputs.get("name") or "tool")
-        frame = _open(scope, "tool", call_id, instance, name)
-        scope.run.publish(
-            ToolStart, scope, frame.identity(scope.run.run_id),
-            name=name, arguments=included("tools", _arguments(inputs)),
-        )  # fmt: skip
-
-    def on_interpreter_tool_call_end(
-        self, call_id: str, outputs: Any | None, exception: BaseException | None = None
-    ) -> None:
-        _end_step(_close(call_id), outputs, exception)
 
 
 CALLBACK = CaptureCallback()
 
 
-def _say(moment: str, scope: Scope, instance: Any, value: Any) -> None:
-    """Publish what the call's status message provider says of this moment, if there is one."""
+def _checked_scope() -> Scope | None:
+    """The captured call that is running here. Raises ``Unwind`` if its program was left."""
+    if (scope := current_scope()) is not None:
+        scope.check()
+    return scope
+
+
+def _publish_status(moment: str, frame: Frame, value: Any) -> None:
+    """Publish the status message for this moment, if the call's provider has one."""
+    scope = frame.scope
     if scope.statuses is not None:
-        message = scope.statuses.message(moment, instance, value)
+        message = scope.statuses.message(moment, frame.instance, value)
         if message is not None:
             scope.publish(Status(message=message))
 
@@ -287,8 +244,8 @@ def _open(scope: Scope, kind: str, call_id: str, instance: Any, name: str) -> Fr
     return frame
 
 
-def _is_told(run: Run, tool: str) -> bool:
-    """Whether an interpreter has said that the model's code calls this tool."""
+def _is_reported_by_interpreter(run: Run, tool: str) -> bool:
+    """Whether an interpreter has reported this call of a tool, which the model's code makes."""
     caller = run.frames.get(ACTIVE_CALL_ID.get() or "")
     return (
         caller is not None
@@ -298,45 +255,60 @@ def _is_told(run: Run, tool: str) -> bool:
     )
 
 
-def _end_step(frame: Frame | None, outputs: Any | None, exception: BaseException | None) -> None:
-    """Publish how a tool, or code of the model, ended."""
-    if frame is None:
-        return
-    run, scope = frame.scope.run, frame.scope
-    identity = frame.identity(run.run_id)
-    duration = time.monotonic() - frame.started
-    facts = {"name": frame.name, "kind": frame.kind, "duration": duration}
+def _publish_tool_start(frame: Frame, arguments: dict[str, Any]) -> None:
+    run = frame.scope.run
+    run.publish(
+        ToolStart, frame.scope, frame.identity(run.run_id),
+        name=frame.name, kind=frame.kind, arguments=included("tools", arguments),
+    )  # fmt: skip
+
+
+def _publish_tool_end(frame: Frame, outputs: Any, exception: Failure) -> None:
     if exception is None:
-        run.publish(ToolEnd, scope, identity, **facts, result=included("tools", outputs))
-        return
+        _publish_end(frame, ToolEnd, kind=frame.kind, result=included("tools", outputs))
+    else:
+        _publish_error(frame, ToolError, exception, kind=frame.kind)
+
+
+def _publish_end(frame: Frame, event: type[Event], **facts: Any) -> None:
+    """Publish that a module or tool has ended."""
+    run = frame.scope.run
+    run.publish(
+        event, frame.scope, frame.identity(run.run_id, attempt=frame.attempt),
+        name=frame.name, duration=time.monotonic() - frame.started, **facts,
+    )  # fmt: skip
+
+
+def _publish_error(
+    frame: Frame, event: type[Event], exception: BaseException, **facts: Any
+) -> None:
     hide_callback(exception, frame.instance)
     name, message = describe(exception)
-    run.publish(ToolError, scope, identity, **facts, error_type=name, message=message)
+    _publish_end(frame, event, error_type=name, message=message, **facts)
 
 
 def _close(call_id: str) -> Frame | None:
-    """The frame of a call that has ended; ``None`` if it is nobody's or its run is over."""
+    """Remove and return the frame of a call that has ended; ``None`` if its run has none."""
     scope = current_scope()
     return scope.run.frames.pop(call_id, None) if scope is not None else None
 
 
-def _format_of(predictor: Frame, inputs: dict[str, Any]) -> Format | None:
+def _prompt_of(caller: Frame, inputs: Inputs) -> RenderedPrompt | None:
     """What was rendered for this very LM call: its messages are the adapter's, by identity."""
     messages = inputs.get("messages")
-    for format_ in predictor.formats:
-        if format_.messages is messages:
-            found: Format = format_
-            return found
+    prompts: list[RenderedPrompt] = caller.prompts
+    for prompt in prompts:
+        if prompt.messages is messages:
+            return prompt
     # A plugin may pass the messages on as a copy; the latest rendering is then the best guess.
-    latest: Format | None = predictor.formats[-1] if predictor.formats else None
-    return latest if messages is not None else None
+    return prompts[-1] if prompts and messages is not None else None
 
 
 def _owner(frame: Frame, caller: Frame) -> Frame:
-    """In whose name an LM call speaks that an adapter makes for ``caller``.
+    """The frame whose fields an LM call streams that an adapter makes for ``caller``.
 
-    The first to speak for a predictor speaks as the predictor's call, and so does a fallback in
-    its stead. Others speak as themselves: a field is streamed once in each name.
+    The first LM call of a predictor streams the predictor's fields, and so does a fallback that
+    replaces it. Others stream under their own frame: each frame streams a field once.
     """
     before: LMCall | None = caller.lm_calls[-1] if caller.lm_calls else None
     if before is None:
@@ -362,17 +334,13 @@ def _extends(later: tuple[Any, ...], earlier: tuple[Any, ...]) -> bool:
     )
 
 
-def _arguments(inputs: dict[str, Any]) -> dict[str, Any]:
-    """A call's arguments as one mapping: positional ones under their position."""
+def _arguments(inputs: Inputs) -> dict[str, Any]:
+    """A call's arguments as one mapping; positional ones are keyed by their index."""
     named = inputs.get("kwargs")
     positional = inputs.get("args") or ()
     if not isinstance(named, dict):
         return inputs
     return {**{str(i): value for i, value in enumerate(positional)}, **named}
-
-
-def _prompt(inputs: dict[str, Any]) -> Any:
-    return inputs.get("messages") or inputs.get("prompt")
 
 
 def _output_text(outputs: Any) -> str:

@@ -109,7 +109,7 @@ class Attempts:
             self._ask_permission(breaker)
         call.attempt()
         try:
-            result = await self._waits.attempt(complete, call)
+            result = await self._within_limits(complete)
         except BaseException as error:
             failure = self._failure(error, call.settle())
             _report(breaker, failure)
@@ -119,6 +119,24 @@ class Attempts:
         call.settle()
         _report(breaker, None)
         return result
+
+    async def _within_limits(self, complete: Callable[[], Any]) -> Any:
+        """One attempt, once the config's limits admit it."""
+        call, limits = self._call, self._call.config.limits
+        if limits is None:
+            return await self._waits.attempt(complete, call)
+        if isinstance(self._waits, Suspending):
+            await limits.take_async()
+        else:
+            limits.take()
+        try:
+            if delay := limits.delay():
+                call.waiting("limit", delay)
+                await self._waits.sleep(delay, call)
+            call.check()
+            return await self._waits.attempt(complete, call)
+        finally:
+            limits.give()
 
     def _ask_permission(self, breaker: CircuitBreaker) -> None:
         """A new call fails fast; a retry already under way waits until the breaker half-opens."""

@@ -16,16 +16,16 @@ from streamll.capture.typed.field import native_fields
 class CallFields:
     """What an LM call's reply consists of: decided by the adapter and signature of that very call.
 
-    Without a ``format_`` it is a bare call, whose whole text is one field.
+    Without a ``prompt`` it is a bare call, whose whole text is one field.
     """
 
-    def __init__(self, scope: Scope, predictor: Any, format_: Any) -> None:
-        self.adapter = format_.adapter if format_ is not None else None
-        self.signature = format_.signature if format_ is not None else None
+    def __init__(self, scope: Scope, predictor: Any, prompt: Any) -> None:
+        self.adapter = prompt.adapter if prompt is not None else None
+        self.signature = prompt.signature if prompt is not None else None
         own = getattr(predictor, "signature", None)
-        self._native = {} if format_ is None else native_fields(own, self.signature)
+        self._native = {} if prompt is None else native_fields(own, self.signature)
         self.annotations = annotations_of(own, self.signature)
-        self.names = (REPLY_FIELD,) if format_ is None else self._output_fields(own)
+        self.names = (REPLY_FIELD,) if prompt is None else self._output_fields(own)
         listened = bool(scope.receivers or scope.token_hooks) and not is_quiet()
         selection = scope.selection
         self.everything = listened and selection is not None and selection.everything

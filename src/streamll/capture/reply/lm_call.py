@@ -45,22 +45,22 @@ from streamll.core.events import (
 class LMCall:
     """The listener of one LM call. Its events name ``owner``: mostly the predictor's frame.
 
-    ``format_`` holds the adapter and signature of the call; without it the call is a bare one.
+    ``prompt`` holds the adapter and signature of the call; without it the call is a bare one.
     """
 
-    def __init__(self, scope: Scope, frame: Frame, owner: Frame, format_: Any) -> None:
+    def __init__(self, scope: Scope, frame: Frame, owner: Frame, prompt: Any) -> None:
         self.scope = scope
         self.run = scope.run
         self.check = scope.check
         self.frame = frame
         self.owner = owner
         self.adapter_calls: tuple[Any, ...] = ()  # DSPy's adapter calls around this one
-        made_for = frame if frame.parent is None or format_ is None else frame.parent
+        made_for = frame if frame.parent is None or prompt is None else frame.parent
         self.predictor = made_for.instance if isinstance(made_for.instance, dspy.Predict) else None
         self.result: Any = None  # DSPy's CallResult: usage, cost, cache hit
         self.first_text: float | None = None
         self.finish_reason: str | None = None
-        self._fields = CallFields(scope, self.predictor, format_)
+        self._fields = CallFields(scope, self.predictor, prompt)
         readers = [each for each in scope.reader_requests if each.wants_chunks(self.predictor)]
         self._has_chunk_readers = bool(readers)
         self._chunks = ChunkFeed(readers, self.predictor, frame.call_id, frame.name)
@@ -74,9 +74,7 @@ class LMCall:
     # --- attempts ---------------------------------------------------------------------------------
 
     def _start_attempt(self) -> None:
-        self.identity = self.owner.identity(
-            self.run.run_id, attempt=self.owner.attempt, candidate=0
-        )
+        self.identity = self.owner.identity(self.run.run_id, attempt=self.owner.attempt)
         self._attempt = AttemptFields(self.scope, self.identity, self._fields)
         self._parse = self._attempt.parser.feed
         self._pieces = 0  # of text, as they came

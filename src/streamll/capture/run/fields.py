@@ -1,6 +1,6 @@
 """Which output fields stream: names, ``"predictor.name"`` or ``"*"``.
 
-A declaration governs the predictors beneath it, an inner one before an outer one.
+A declaration applies to the predictors beneath it, an inner one before an outer one.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ def is_within(predictor: str, owner: str) -> bool:
 
 
 def listing(fields: OutputFields) -> str:
-    """What there is, for a reader who asked for something else."""
+    """The fields that exist, for error messages."""
     return "; ".join(f"{p}: {', '.join(names)}" for p, names in fields.items())
 
 
 def unknown_field(name: str, program: str, fields: OutputFields) -> str:
-    """Says that ``program`` has no such field, what it has, and what was probably meant."""
+    """The message for a field that ``program`` does not have, with the likely one."""
     known = sorted({field for names in fields.values() for field in names})
     close = get_close_matches(name.rpartition(".")[2], known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""Frames: the calls a run is made of, and what they are called.
+"""Frames: the calls a run is made of, and their names.
 
 A frame is one DSPy call (module, tool, LM, interpreter step). Its ``path`` is the chain of names
 from the run's root; a predictor's name is its ``named_predictors()`` key in the root program.
@@ -15,13 +15,18 @@ import dspy
 
 from streamll.core.events import Identity
 
+CONTAINERS = (dict, list, tuple)
+MAX_ITEMS = 100
+RECORDS = frozenset({"history", "callbacks", "trace", "traces", "train", "demos"})
+"""Attributes of a module that record what it did rather than hold its parts."""
+
 
 class Frame:
     """One open call. Dropped by the run when the call has ended and its children have."""
 
     __slots__ = (
-        "attempt", "call_id", "children", "formats", "instance", "kind", "lm_calls", "name",
-        "parent", "path", "predictor", "scope", "started", "superseded_by", "turn",
+        "attempt", "call_id", "children", "instance", "kind", "lm_calls", "name",
+        "parent", "path", "predictor", "prompts", "scope", "started", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -41,15 +46,16 @@ class Frame:
         self.parent = parent
         self.scope = scope
         self.started = started
-        self.path: tuple[str, ...] = (*parent.path, name) if parent is not None else (name,)
-        self.predictor: str | None = parent.predictor if parent is not None else None
+        self.path: tuple[str, ...] = (name,) if parent is None else (*parent.path, name)
+        self.predictor: str | None = None if parent is None else parent.predictor
         self.turn = 0
         self.attempt = 0
-        self.children: Counter[str] = Counter()  # calls so far, by name: the next one's turn
-        self.formats: list[Any] = []  # what the adapter rendered for the LM calls of this frame
+        self.children: Counter[str] = Counter()  # number of calls so far, by name
+        self.prompts: list[Any] = []  # what the adapter rendered for the LM calls of this frame
         self.lm_calls: list[Any] = []  # this predictor call's LM calls, in order
 
-    def identity(self, run_id: str, *, attempt: int = 0, candidate: int = 0) -> Identity:
+    def identity(self, run_id: str, *, attempt: int = 0) -> Identity:
+        """The identity that all events of this call share."""
         return Identity(
             run_id=run_id,
             path=self.path,
@@ -58,20 +64,19 @@ class Frame:
             parent_call_id=self.parent.call_id if self.parent is not None else None,
             turn=self.turn,
             attempt=attempt,
-            candidate=candidate,
         )
 
 
 class ModuleNames:
-    """What the modules of a program are called, deep copies included.
+    """The names of a program's modules, deep copies included.
 
-    BestOfN and Refine run deep copies: a copied predictor is known by its ``stage``, which DSPy
-    copies with it. A module made on the fly is called by its class, and what is in it after it.
+    BestOfN and Refine run deep copies: a copied predictor is recognised by its ``stage``, which DSPy
+    copies with it. A module made during the run is named by its class, and its parts after it.
     """
 
     def __init__(self, program: Any) -> None:
-        self._keys: dict[int, str] = {}  # id of a module -> its path in the program
-        self._stages: dict[str, str] = {}  # a predictor's stage -> its path in the program
+        self._keys: dict[int, str] = {}  # id of a module → its path in the program
+        self._stages: dict[str, str] = {}  # a predictor's stage → its path in the program
         self._kept: list[Any] = []  # ids are only unique while their objects live
         self._root = program
         if isinstance(program, dspy.Module):
@@ -87,23 +92,24 @@ class ModuleNames:
             self._keys.setdefault(id(inner), name)
 
     def _key(self, module: Any) -> str:
-        key = self._keys.get(id(module)) or self._stages.get(_stage(module) or "")
-        if key is None:
-            key = type(module).__name__
-            self._keys[id(module)] = key
-            self._register(module, f"{key}.")
+        return self._known(module) or self._add(module, type(module).__name__)
+
+    def _known(self, module: Any) -> str | None:
+        return self._keys.get(id(module)) or self._stages.get(_stage(module) or "")
+
+    def _add(self, module: Any, key: str) -> str:
+        self._keys[id(module)] = key
+        self._register(module, f"{key}.")
         return key
 
     def claim(self, predictor: Any, name: str | None) -> str:
-        """What ``predictor`` is called; one that the program does not hold gets its own name."""
-        key = self._keys.get(id(predictor)) or self._stages.get(_stage(predictor) or "")
-        if key is None:
-            key = name or type(predictor).__name__
-            while key in self._keys.values():
-                key += "'"
-            self._keys[id(predictor)] = key
-            self._register(predictor, f"{key}.")
-        return key
+        """The name of ``predictor``; one that the program does not hold gets a name of its own."""
+        if (key := self._known(predictor)) is not None:
+            return key
+        key = name or type(predictor).__name__
+        while key in self._keys.values():
+            key += "'"
+        return self._add(predictor, key)
 
     def of(self, module: Any) -> str:
         """The frame name of ``module``: its path in the program, or its class."""
@@ -114,21 +120,21 @@ class ModuleNames:
         return self._key(module) if isinstance(module, dspy.Predict) else None
 
     def of_part(self, program: Any) -> dict[str, str]:
-        """What the predictors of ``program``, a part of this one, are called: by their names there."""
+        """The names here of the predictors of ``program``, a part of this one, by their names there."""
         return {name: self._key(predictor) for name, predictor in _predictors(program)}
 
 
 def _stage(module: Any) -> str | None:
-    """What DSPy copies along with a predictor. A module's own ``__getattr__`` is not asked."""
+    """A predictor's ``stage``, without calling a module's own ``__getattr__``."""
     stage = vars(module).get("stage")
     return stage if isinstance(stage, str) else None
 
 
 def modules_of(program: Any) -> Iterator[tuple[str, Any]]:
-    """A program's modules with their paths, qualified_name as ``named_predictors()`` spells them.
+    """A program's modules with their paths, as ``named_predictors()`` writes them.
 
-    DSPy's own ``named_sub_modules`` also walks histories, traces, demos and data, which takes
-    its time; this one is for every call, and looks where modules are kept.
+    DSPy's own ``named_sub_modules`` also walks histories, traces, demos and data, which is too slow
+    to do for every call.
     """
     seen = {id(program)}
     queue: deque[tuple[str, Any]] = deque([("", program)])
@@ -147,29 +153,21 @@ def modules_of(program: Any) -> Iterator[tuple[str, Any]]:
 def modules_in(path: str, value: Any, levels: int = 2) -> Iterator[tuple[str, Any]]:
     """The module that an attribute is, or those in its lists, tuples and dicts, two levels deep.
 
-    What is large is data: a container of more than ``FEW`` items counts if one of the first is a
-    module, and is not searched for further containers.
+    Large containers are taken for data: one of more than ``MAX_ITEMS`` items counts only if one of
+    the first is a module, and is not searched for further containers.
     """
     if isinstance(value, dspy.Module):
         yield path, value
     elif levels and isinstance(value, CONTAINERS):
         keyed: Any = value if isinstance(value, dict) else None
-        kinds = CONTAINERS if len(value) <= FEW else ()
-        first = list(islice(value if keyed is None else keyed.values(), FEW))
+        kinds = CONTAINERS if len(value) <= MAX_ITEMS else ()
+        first = list(islice(value if keyed is None else keyed.values(), MAX_ITEMS))
         if not kinds and not any(isinstance(item, dspy.Module) for item in first):
             return
         for key, item in list(enumerate(value) if keyed is None else keyed.items()):
             if isinstance(item, (dspy.Module, *kinds)):
                 name = f"{path}[{key}]" if keyed is None else f"{path}['{key}']"
                 yield from modules_in(name, item, levels - 1)
-
-
-CONTAINERS = (dict, list, tuple)
-FEW = 100
-
-
-RECORDS = frozenset({"history", "callbacks", "trace", "traces", "train", "demos"})
-"""Attributes of a module that hold what it did, not what it is made of."""
 
 
 def output_fields(program: Any) -> dict[str, tuple[str, ...]]:

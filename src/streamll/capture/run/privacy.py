@@ -1,4 +1,4 @@
-"""What may be said about a call: content only when ``configure(include=…)`` asks for it.
+"""What events may contain: content only where ``configure(include=…)`` asks for it.
 
 An exception's own text can quote prompts, replies and keys, so by default an error is described
 by its type and by the facts DSPy keeps beside the text (status, provider, code).
@@ -18,14 +18,14 @@ ERROR_FACTS = ("status", "provider", "code", "provider_code", "retry_after", "ad
 def included(kind: str, value: Any, shape: Callable[[Any], Any] | None = None) -> Any:
     """``value``, clipped, if content of this kind was asked for; else ``None``.
 
-    ``shape`` makes of the value what is shown. Values that cannot be shown are the program's
-    business: it does not fail for being looked at.
+    ``shape`` converts the value first. A value that cannot be converted is described instead: the
+    program must not fail because it is observed.
     """
     if kind not in configuration.include or value is None:
         return None
     try:
         return clip(value if shape is None else shape(value), configuration.include_limit)
-    except Exception as error:  # noqa: BLE001 - whatever a value of the program's raises
+    except Exception as error:  # noqa: BLE001 - a program's values may raise anything
         return {"result": f"({type(value).__name__}, not shown: {type(error).__name__})"}
 
 
@@ -42,7 +42,7 @@ def clip(value: Any, limit: int) -> Any:
 
 
 def describe(error: BaseException) -> tuple[str, str]:
-    """The error's type name and what may be said of it."""
+    """The error's type name, and a message that may leave the process."""
     name = type(error).__name__
     if isinstance(error, StreamllError):
         return name, str(error)
@@ -54,6 +54,6 @@ def describe(error: BaseException) -> tuple[str, str]:
             for fact in ERROR_FACTS
             if isinstance(value := getattr(error, fact, None), (str, int, float)) and value != ""
         ]
-    except Exception as second:  # noqa: BLE001 - errors of the program's own kind may do anything
+    except Exception as second:  # noqa: BLE001 - a program's own errors may raise anything
         return name, f"not shown: {type(second).__name__}"
     return name, ", ".join(facts)

@@ -1,6 +1,6 @@
-"""Status messages: what a provider says when a module, tool or LM call begins and ends.
+"""Status messages, which a provider makes when a module, tool or LM call begins and ends.
 
-``StatusMessage`` is DSPy's own class; so is every provider, with one hook more.
+``StatusMessage`` is DSPy's own class; the provider extends DSPy's by one hook.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from streamll.configuration import logger
 StatusMessage = DSPyStatusMessage
 
 FINISH = "finish"
-"""ReAct's way to end its loop looks like a tool; DSPy says nothing of it."""
+"""The tool by which ReAct ends its loop; DSPy has no message for it."""
 
 
 class StatusMessageProvider(DSPyStatusMessageProvider):  # type: ignore[misc]
     """DSPy's provider with a hook for tools that fail.
 
-    Override what shall say something else; a hook that returns nothing says nothing. The ``…_end``
-    hooks take ``(self, outputs)`` or ``(self, instance, outputs)`` and are asked only where
-    there are outputs.
+    Override hooks to change their messages; a hook that returns nothing gives no message. The
+    ``…_end`` hooks take ``(self, outputs)`` or ``(self, instance, outputs)`` and are called only
+    where there are outputs.
     """
 
     def tool_error_status_message(self, instance: Any, exception: BaseException) -> str | None:
@@ -35,20 +35,20 @@ class StatusMessageProvider(DSPyStatusMessageProvider):  # type: ignore[misc]
 
 
 class Statuses:
-    """A provider as a run asks it. What the provider does wrong goes to the log, once."""
+    """A provider, as a run calls it. Its exceptions are logged, once."""
 
     def __init__(self, provider: DSPyStatusMessageProvider | None = None) -> None:
         self._provider = provider if provider is not None else StatusMessageProvider()
-        self._complained = False
+        self._reported = False
 
     def message(self, moment: str, instance: Any, value: Any) -> str | None:
-        """What to say at ``"tool_start"``, ``"lm_end"``, …; DSPy's providers know no errors."""
+        """The message for ``"tool_start"``, ``"lm_end"``, …, if there is one."""
         if moment.startswith("tool") and instance.name == FINISH:
             return None
         try:
             message = self._hook(moment)(instance, value)
-        except Exception as error:  # noqa: BLE001 - the program does not answer for its messages
-            self._complain(moment, error)
+        except Exception as error:  # noqa: BLE001 - a message must not break the program
+            self._report(moment, error)
             return None
         return str(message) if message else None
 
@@ -58,11 +58,11 @@ class Statuses:
         hook: Callable[..., Any] = getattr(self._provider, name, standard)
         return functools.partial(_call_with_last, hook)
 
-    def _complain(self, moment: str, error: Exception) -> None:
-        if not self._complained:
-            self._complained = True
+    def _report(self, moment: str, error: Exception) -> None:
+        if not self._reported:
+            self._reported = True
             logger.error(
-                "the status message for %s could not be made; the program goes on (said once)",
+                "the status message for %s could not be made; the program goes on (logged once)",
                 moment,
                 exc_info=error,
             )

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import dspy
 from dspy.clients.engines.litellm_engine import AsyncLiteLLMEngine, LiteLLMEngine
@@ -32,7 +32,7 @@ from dspy.clients.engines.litellm_engine import AsyncLiteLLMEngine, LiteLLMEngin
 from streamll.capture.run.scope import current_scope
 from streamll.capture.tap.listener import Guarded, logger
 from streamll.capture.tap.unsupported import StreamingUnsupported
-from streamll.capture.tap.waits import Blocking, Suspending, run_blocking
+from streamll.capture.tap.waits import Blocking, Suspending, Waits, run_blocking
 from streamll.capture.tap.whole import deltas_of_chunk
 from streamll.capture.tap.wire.anthropic import AnthropicAssembler
 from streamll.capture.tap.wire.base import CutShort, ErrorFrame, MalformedFrame, UnknownShape
@@ -64,7 +64,7 @@ def tapped(
 ) -> AbstractContextManager[Tee] | AbstractContextManager[TappedSendStream]:
     """A context to complete in; its ``heard`` is whether the reply was streamed."""
     if dspy.settings.send_stream is not None or (_is_replaced() and send_stream() is not None):
-        return tapped_chunks(listener)
+        return tapped_chunks(listener, shows_chunks=True)
     return Tee(listener, owner).entered()
 
 
@@ -75,9 +75,14 @@ def send_stream() -> Any:
     return dspy.settings.send_stream or ours
 
 
-def tapped_chunks(listener: Guarded) -> AbstractContextManager[TappedSendStream]:
-    """A context in which chunks sent to DSPy's stream are tapped on their way."""
-    return TappedSendStream(send_stream(), listener).entered()
+def tapped_chunks(
+    listener: Guarded, *, shows_chunks: bool = False
+) -> AbstractContextManager[TappedSendStream]:
+    """A context in which chunks sent to DSPy's stream are tapped on their way.
+
+    ``shows_chunks``: DSPy's own streaming has chunks of such a reply even if none is sent.
+    """
+    return TappedSendStream(send_stream(), listener, shows_chunks=shows_chunks).entered()
 
 
 def _is_replaced() -> bool:
@@ -91,6 +96,8 @@ def _is_replaced() -> bool:
 
 class Tee:
     """The requests of one attempt. ``owner`` is the object to remember refusing addresses with."""
+
+    shows_chunks = True
 
     def __init__(self, listener: Guarded, owner: Any) -> None:
         self.heard = False
@@ -108,51 +115,48 @@ class Tee:
         finally:
             _current.reset(token)
 
-    async def send(self, client: _Client, request: httpx.Request) -> httpx.Response:
-        """What ``client`` would have answered to ``request``."""
-        as_stream = _as_stream(client.library, request)
+    async def send(
+        self, waits: Waits, library: Any, send: Callable[..., Any], request: httpx.Request
+    ) -> httpx.Response:
+        """What ``send``, an httpx client's method, would have answered to ``request``."""
+        as_stream = _as_stream(library, request)
         if as_stream is None or _unsupported.knows(self._owner, str(request.url)):
-            plain: httpx.Response = await client.send(request)
+            plain: httpx.Response = await waits.call(send, request, stream=False)
             return plain
         self._begin_again()
         streaming_request, assembler = as_stream
         reply = WireReply(assembler)
-        response = await client.open(streaming_request)
+        response = await waits.call(send, streaming_request, stream=True)
         try:
             reply.opened(response.status_code)
-            await client.read(response, reply, self._listener)
-        except client.library.TransportError as error:
+            await waits.read_http(response, reply, self._listener)
+        except library.TransportError as error:
             if not reply.complete:
                 self._cut = error
                 raise
-        finally:
-            await client.close(response)
         self._listener.hear(reply.finish())
+        refused = reply.refused
         try:
             status, body = reply.status, reply.body()
         except UnknownShape as fault:
             fault.report(logger)
             self._listener.failed(fault)
             self._listener.begin()
-            return await self._without_stream(client, request)
+            refused = True
         except ErrorFrame as fault:
             status, body = fault.status, fault.body
         except MalformedFrame as fault:
             status, body = reply.status, fault.data
         except CutShort as fault:
-            self._cut = client.library.RemoteProtocolError(str(fault), request=request)
+            self._cut = library.RemoteProtocolError(str(fault), request=request)
             raise self._cut from None
-        if reply.refused:
-            return await self._without_stream(client, request)
+        if refused:  # where this succeeds, the address is not asked to stream again
+            plain = await waits.call(send, request, stream=False)
+            if plain.is_success:
+                _unsupported.remember(self._owner, str(request.url))
+            return plain
         self.heard = reply.streamed
-        return _rebuilt(client.library, response, request, status, body, streamed=reply.streamed)
-
-    async def _without_stream(self, client: _Client, request: httpx.Request) -> httpx.Response:
-        """Ask plainly; where that succeeds, this address is not asked to stream again."""
-        response: httpx.Response = await client.send(request)
-        if response.is_success:
-            _unsupported.remember(self._owner, str(request.url))
-        return response
+        return _rebuilt(library, response, request, status, body, streamed=reply.streamed)
 
     def _begin_again(self) -> None:
         """After a cut: LiteLLM, or the SDK beneath it, retries by itself. A new attempt."""
@@ -223,79 +227,25 @@ def _without(names: AbstractSet[bytes], headers: httpx.Headers) -> list[tuple[by
     return [pair for pair in headers.raw if pair[0].lower() not in names]
 
 
-# --- httpx, blocking and suspending ---------------------------------------------------------------
+# --- httpx ----------------------------------------------------------------------------------------
 
 
-class _Client(Protocol):
-    library: Any
-    """``httpx``, or what has its names."""
-
-    async def open(self, request: httpx.Request) -> Any: ...
-    async def send(self, request: httpx.Request) -> Any: ...
-    async def read(self, response: Any, reply: WireReply, listener: Guarded) -> None: ...
-    async def close(self, response: Any) -> None: ...
-
-
-class _BlockingClient:
-    def __init__(self, library: str, send: Callable[..., Any]) -> None:
-        self.library: Any = sys.modules[library]
-        self._send = send
-
-    async def open(self, request: httpx.Request) -> Any:
-        return self._send(request, stream=True)
-
-    async def send(self, request: httpx.Request) -> Any:
-        return self._send(request, stream=False)
-
-    async def read(self, response: httpx.Response, reply: WireReply, listener: Guarded) -> None:
-        await Blocking().read(response.iter_bytes(), reply, listener)
-
-    async def close(self, response: httpx.Response) -> None:
-        response.close()
-
-
-class _SuspendingClient:
-    def __init__(self, library: str, send: Callable[..., Any]) -> None:
-        self.library: Any = sys.modules[library]
-        self._send = send
-
-    async def open(self, request: httpx.Request) -> Any:
-        return await self._send(request, stream=True)
-
-    async def send(self, request: httpx.Request) -> Any:
-        return await self._send(request, stream=False)
-
-    async def read(self, response: httpx.Response, reply: WireReply, listener: Guarded) -> None:
-        await Suspending().read(response.aiter_bytes(), reply, listener)
-
-    async def close(self, response: httpx.Response) -> None:
-        await response.aclose()
-
-
-def teed(library: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    """``Client.send`` of ``library``: httpx or httpx2."""
+def _teed(waits: Waits, library: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    """``Client.send`` or ``AsyncClient.send`` of ``library``: httpx or httpx2."""
 
     def send(client: Any, request: httpx.Request, *, stream: bool = False, **options: Any) -> Any:
         tee = _current.get()
         if tee is None or stream:
             return original(client, request, stream=stream, **options)
         plain = functools.partial(original, client, **options)
-        return run_blocking(tee.send(_BlockingClient(library, plain), request))
+        answer = tee.send(waits, sys.modules[library], plain, request)
+        return run_blocking(answer) if isinstance(waits, Blocking) else answer
 
     return send
 
 
-def async_teed(library: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    """``AsyncClient.send`` of ``library``: a plain function may return the coroutine."""
-
-    def send(client: Any, request: httpx.Request, *, stream: bool = False, **options: Any) -> Any:
-        tee = _current.get()
-        if tee is None or stream:
-            return original(client, request, stream=stream, **options)
-        plain = functools.partial(original, client, **options)
-        return tee.send(_SuspendingClient(library, plain), request)
-
-    return send
+teed = functools.partial(_teed, Blocking())
+async_teed = functools.partial(_teed, Suspending())
 
 
 # --- inside dspy.streamify --------------------------------------------------------------------------
@@ -304,8 +254,9 @@ def async_teed(library: str, original: Callable[..., Any]) -> Callable[..., Any]
 class TappedSendStream:
     """Where DSPy sends LiteLLM's chunks: each is read, then passed on."""
 
-    def __init__(self, stream: Any, listener: Guarded) -> None:
+    def __init__(self, stream: Any, listener: Guarded, *, shows_chunks: bool) -> None:
         self.heard = False
+        self.shows_chunks = shows_chunks
         self._stream = stream
         self._listener = listener
 

@@ -143,78 +143,66 @@ class AttemptScope:
 
 
 class _Attempt:
-    """One call of ``complete`` or ``complete_legacy``: whether to stream it, and how."""
+    """The engine's ``complete`` and ``complete_legacy``: whether to stream them, and how."""
 
-    def __init__(self, backend: Any, listener: Guarded, waits: Waits) -> None:
-        self._backend = backend
+    def __init__(self, engine: Any, listener: Guarded, waits: Waits) -> None:
+        self._engine = engine
         self._listener = listener
         self._waits = waits
 
     async def complete(self, request: Any) -> Any:
         scope = AttemptScope(self._listener)
         with scope, scope.interruptible:
-            response = await self._response(request)
+            response = None
+            if self._can_stream:
+                response = await self._streamed(request)
+            if response is None:
+                response = await self._whole(request)
         self._listener.done(response)
         return response
 
     async def complete_legacy(self, lm: Any, request: Any, context: dict[str, Any]) -> Any:
         scope = AttemptScope(self._listener)
         with scope, scope.interruptible:
-            with self._below_legacy(lm) as below:
-                result = await self._waits.complete_legacy(self._backend, lm, request, context)
+            with self._tapped_below(lm, legacy=True) as below:
+                complete = self._engine.complete_legacy
+                result = await self._waits.call(complete, lm, request, **context)
             if self._listener.streaming and not below.heard:
-                if not self._is_litellm():
+                if not below.shows_chunks:
                     self._listener.hear((ProviderChunk(None),))
                 self._listener.hear(deltas_of_outputs(getattr(result, "outputs", None) or ()))
         self._listener.done(result)
         return result
 
-    async def _response(self, request: Any) -> Any:
-        if self._listener.streaming and unsupported() is None:
-            response = await self._streamed(request)
-            if response is not None:
-                return response
-        return await self._whole(request)
+    @property
+    def _can_stream(self) -> bool:
+        return self._listener.streaming and unsupported() is None
 
     async def _whole(self, request: Any) -> Any:
         """The engine's own completion, in one piece unless it was tapped on its way."""
-        with self._below_litellm(self._backend) as below:
-            response = await self._waits.complete(self._backend, request)
+        with self._tapped_below(self._engine) as below:
+            response = await self._waits.complete(self._engine, request)
         if self._listener.streaming and not below.heard:
             self._listener.hear(deltas_of_response(response))
         return response
 
-    def _below_litellm(self, owner: Any) -> Any:
-        """The context to complete in, so that LiteLLM's requests are tapped: ``heard`` if they were."""
-        if self._listener.streaming and unsupported() is None:
+    def _tapped_below(self, owner: Any, *, legacy: bool = False) -> Any:
+        """The context to complete in, so that requests and chunks below the engine are tapped."""
+        if self._can_stream:
             from streamll.capture.tap import below_litellm
 
-            if self._is_litellm():
+            if below_litellm.is_litellm(self._engine):
                 return below_litellm.tapped(self._listener, owner)
-        return contextlib.nullcontext(_NotTapped())
-
-    def _below_legacy(self, lm: Any) -> Any:
-        """The same, where an LM's own ``forward`` may send its chunks to DSPy's stream."""
-        if self._listener.streaming and unsupported() is None:
-            from streamll.capture.tap import below_litellm
-
-            if not self._is_litellm() and below_litellm.send_stream() is not None:
+            if legacy and below_litellm.send_stream() is not None:  # ``forward`` may send to it
                 return below_litellm.tapped_chunks(self._listener)
-        return self._below_litellm(lm)
-
-    def _is_litellm(self) -> bool:
-        if unsupported() is not None:
-            return False
-        from streamll.capture.tap import below_litellm
-
-        return below_litellm.is_litellm(self._backend)
+        return contextlib.nullcontext(_NotTapped())
 
     async def _streamed(self, request: Any) -> Any:
         """The streamed response, or None where that would not be the engine's own."""
         from streamll.capture.tap import below_litellm
         from streamll.capture.tap.wire import exchange
 
-        engine = self._backend
+        engine = self._engine
         if request.config.probabilities is not None or _unsupported.knows(engine, request.model):
             return None
         if exchange.engine_is_lm15(engine):
@@ -266,7 +254,7 @@ class _Attempt:
     async def _without_stream(self, request: Any) -> Any:
         """Ask plainly; where that succeeds, this engine and model are not asked to stream again."""
         response = await self._whole(request)
-        _unsupported.remember(self._backend, request.model)
+        _unsupported.remember(self._engine, request.model)
         return response
 
     async def _over_events(self, request: Any) -> Any:
@@ -274,7 +262,7 @@ class _Attempt:
 
         assembler = EventAssembler(request)
         try:
-            await self._waits.iterate(self._backend.stream(request), assembler, self._listener)
+            await self._waits.iterate(self._engine.stream(request), assembler, self._listener)
         except CANNOT_STREAM:
             if assembler.begun:
                 raise
@@ -286,6 +274,7 @@ class _NotTapped:
     """Nothing is tapped below the engine."""
 
     heard = False
+    shows_chunks = False
 
 
 def _streams_what_it_completes(engine: Any) -> bool:

@@ -130,17 +130,24 @@ class Guarded:
         """The reply is over: pass on a half that stayed alone, as the program will see it."""
         held, self._held = self._held, {}
         for kind, half in held.items():
-            self._guard(self._hear, kind(half))
+            self._guard("hear", kind(half))
 
     def begin(self) -> None:
         self._held = {}
-        self._guard(self._listener.begin)
+        self._guard("begin")
+
+    def done(self, response: object | None) -> None:
+        self.settle()
+        self._guard("done", response)
+
+    def failed(self, error: BaseException) -> None:
+        self._guard("failed", error)
 
     def check(self) -> None:
-        self._guard(self._listener.check)
+        self._guard("check")
 
     def pause(self) -> None:
-        self._guard(self._listener.pause)
+        self._guard("pause")
 
     async def pause_async(self) -> None:
         try:
@@ -149,24 +156,17 @@ class Guarded:
             self._report(error)
 
     def connected(self, shutdown: Callable[[], None]) -> None:
-        self._guard(self._listener.connected, shutdown)
+        self._guard("connected", shutdown)
 
     def disconnected(self) -> None:
-        self._guard(self._listener.disconnected)
+        self._guard("disconnected")
 
     def waiting(self, reason: str) -> None:
-        self._guard(self._listener.waiting, reason)
+        self._guard("waiting", reason)
 
-    def done(self, response: object | None) -> None:
-        self.settle()
-        self._guard(self._listener.done, response)
-
-    def failed(self, error: BaseException) -> None:
-        self._guard(self._listener.failed, error)
-
-    def _guard(self, method: Callable[..., None], *arguments: Any) -> None:
+    def _guard(self, method: str, *arguments: Any) -> None:
         try:
-            method(*arguments)
+            getattr(self._listener, method)(*arguments)
         except Exception as error:  # noqa: BLE001
             self._report(error)
 

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from dspy import lm15
@@ -61,64 +62,43 @@ class Interruptible(Protocol):
     def cancelled_by(self, cancel: Callable[[], None] | None) -> None: ...
 
 
-class Waits(Protocol):
+class Blocking:
+    """In a thread of the program's own."""
+
+    async def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The result of a function that blocks."""
+        return function(*args, **kwargs)
+
     async def complete(self, engine: Any, request: Any) -> Any:
         """The engine's own completion."""
-
-    async def complete_legacy(self, engine: Any, lm: Any, request: Any, context: Any) -> Any: ...
+        return engine.complete(request)
 
     async def target(self, engine: Any, request: Any) -> Any:
         """An lm15 engine's provider for a request, and the request as that provider gets it."""
-
-    async def build(self, provider: Any, request: Any) -> Any:
-        """The HTTP request for a stream, and what lm15 adapted in it."""
-
-    async def send(
-        self, provider: Any, wire: Any, opened: Callable[[Any], None], reader: Reader, to: Guarded
-    ) -> None:
-        """Send the HTTP request and read its reply; ``opened`` gets the head."""
-
-    async def iterate(self, events: Any, reader: Reader, to: Guarded) -> None:
-        """Read an engine's events."""
-
-    async def read(self, items: Any, reader: Reader, to: Guarded) -> None:
-        """Read what a transport brings, at the pace of the listener, until its end or a fault."""
-
-    async def attempt(self, complete: Callable[[], Any], call: Interruptible) -> Any:
-        """The result of ``complete``, which ``call`` may end from outside."""
-
-    async def sleep(self, seconds: float, call: Interruptible) -> None:
-        """Wait, unless ``call`` is ended meanwhile."""
-
-
-class Blocking:
-    async def complete(self, engine: Any, request: Any) -> Any:
-        return engine.complete(request)
-
-    async def complete_legacy(self, engine: Any, lm: Any, request: Any, context: Any) -> Any:
-        return engine.complete_legacy(lm, request, **context)
-
-    async def target(self, engine: Any, request: Any) -> Any:
         return engine._target(request)
 
     async def build(self, provider: Any, request: Any) -> Any:
+        """The HTTP request for a stream, and what lm15 adapted in it."""
         return provider._build(request, stream=True)
 
     async def send(
         self, provider: Any, wire: Any, opened: Callable[[Any], None], reader: Reader, to: Guarded
     ) -> None:
+        """Send the HTTP request and read its reply; ``opened`` gets the head."""
         provider._ensure_transport_open()
         with provider.transport.stream(wire) as reply:
             opened(reply)
             await self.read(reply, reader, to)
 
     async def iterate(self, events: Any, reader: Reader, to: Guarded) -> None:
+        """Read an engine's events."""
         from streamll.capture.tap.wire.events import checked_stream, closing_stream
 
         with closing_stream(checked_stream(events)) as checked:
             await self.read(checked, reader, to)
 
     async def read(self, items: Any, reader: Reader, to: Guarded) -> None:
+        """Read what a transport brings, at the pace of the listener, until its end or a fault."""
         feed, hear = reader.feed, to.hear
         for item in items:
             if hear(feed(item)):
@@ -126,10 +106,19 @@ class Blocking:
             if reader.fault is not None:
                 return
 
+    async def read_http(self, response: Any, reader: Reader, to: Guarded) -> None:
+        """Read the body of an httpx response, and close it."""
+        try:
+            await self.read(response.iter_bytes(), reader, to)
+        finally:
+            response.close()
+
     async def attempt(self, complete: Callable[[], Any], call: Interruptible) -> Any:
+        """The result of ``complete``, which ``call`` may end from outside."""
         return complete()
 
     async def sleep(self, seconds: float, call: Interruptible) -> None:
+        """Wait, unless ``call`` is ended meanwhile."""
         interrupted = threading.Event()
         call.connected(interrupted.set)
         interrupted.wait(seconds)
@@ -137,21 +126,26 @@ class Blocking:
 
 
 class Suspending:
+    """The same on an event loop."""
+
+    async def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await function(*args, **kwargs)
+
     async def complete(self, engine: Any, request: Any) -> Any:
         if _is_lm15(engine):  # what its ``complete`` does, without one of the loop's threads
             provider, routed = await self.target(engine, request)
             return await provider.complete(routed)
         return await engine.complete(request)
 
-    async def complete_legacy(self, engine: Any, lm: Any, request: Any, context: Any) -> Any:
-        return await engine.complete_legacy(lm, request, **context)
-
     async def target(self, engine: Any, request: Any) -> Any:
         if engine._providers:  # its credentials have been read; the rest takes microseconds
             return engine._target(request)
-        # All of the loop's shared threads may be waiting for something that this call holds, so
-        # only the first call takes one.
-        return await asyncio.to_thread(engine._target, request)
+        # Not one of the loop's shared threads: all may be waiting for a slot that this call holds.
+        own_thread, loop = ThreadPoolExecutor(1), asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(own_thread, engine._target, request)
+        finally:
+            own_thread.shutdown(wait=False)
 
     async def build(self, provider: Any, request: Any) -> Any:
         build = provider._inner._build
@@ -177,6 +171,12 @@ class Suspending:
                 await to.pause_async()
             if reader.fault is not None:
                 return
+
+    async def read_http(self, response: Any, reader: Reader, to: Guarded) -> None:
+        try:
+            await self.read(response.aiter_bytes(), reader, to)
+        finally:
+            await response.aclose()
 
     async def attempt(self, complete: Callable[[], Any], call: Interruptible) -> Any:
         if not call.timed:
@@ -205,6 +205,9 @@ class Suspending:
                 await asyncio.wait_for(interrupted.wait(), seconds)
         finally:
             call.disconnected()
+
+
+Waits = Blocking | Suspending
 
 
 def _is_cancelling() -> bool:

@@ -1,9 +1,9 @@
-"""Typed output fields while the model writes them: which reader, and whether it read it right.
+"""Typed output fields while the model writes them: text in, changes of the value out.
 
-What the field parsers release of a field that is no plain text comes through here and leaves as
-changes (``core.parsing.values``). The schema that decides what may be shown is the one DSPy puts
-into the prompt. The program's own validators are never run: a member that they change is shown
-as the model wrote it until the program has its value.
+The field parsers release a field's text; a ``TypedField`` turns it into changes
+(``core.parsing.values``). What may be shown early is decided by the JSON schema that DSPy puts
+into the prompt. The program's own validators are never run: a member that they change is shown as
+the model wrote it until the program has its value.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import re
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 from xml.etree import ElementTree as ET
 
 import dspy
@@ -30,44 +30,126 @@ from streamll.core.parsing.values.schema import SchemaView
 from streamll.core.parsing.values.xml import XMLValueReader
 
 _FENCE = re.compile(r"\s*```(?:json)?\s*([\[{].*[\]}])\s*```\s*", re.DOTALL)
-STRUCTURED_TYPES = (dspy.ToolCalls, Citations)
-"""DSPy's own types that a model writes as JSON; the others have ways of their own."""
+_JSON_TYPES = (dspy.ToolCalls, Citations)
+"""Types of DSPy's own that a model writes as JSON; others (images, code) have their own formats."""
 
 
-class TypedField(Protocol):
-    """One field of one attempt."""
+class TypedField:
+    """One field of one attempt. The base class shows nothing."""
 
     def feed(self, text: str) -> Sequence[Change]:
         """The changes that became certain with more of the field's text."""
-        ...
+        return ()
 
     def finish(self) -> Sequence[Change]:
-        """The field has ended."""
-        ...
+        """The changes that became certain because the field has ended."""
+        return ()
 
     def agrees(self, text: str) -> bool:
-        """Whether the value that was told is the one DSPy reads from the field's text."""
-        ...
+        """Whether the value shown is the one DSPy reads from the field's whole text."""
+        return True
+
+
+class OpaqueField(TypedField):
+    """A type with a format of its own: nothing is shown until the program has the value."""
+
+
+class TextField(TypedField):
+    """A text that may also be ``None``."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def feed(self, text: str) -> Sequence[Change]:
+        begun, self._begun = self._begun, True
+        return (Change((), text, PARTIAL, append=begun),)
+
+    def finish(self) -> Sequence[Change]:
+        return (Change((), "", COMPLETE, append=True),) if self._begun else ()
+
+
+class ScalarField(TypedField):
+    """A number, a choice, a date: shown when all of it is there, as DSPy reads it."""
+
+    def __init__(self, annotation: Any, *, is_xml: bool = False) -> None:
+        self._annotation = annotation
+        self._is_xml = is_xml
+        self._parts: list[str] = []
+
+    def feed(self, text: str) -> Sequence[Change]:
+        self._parts.append(text)
+        return ()
+
+    def finish(self) -> Sequence[Change]:
+        try:
+            text = "".join(self._parts)
+            if self._is_xml:
+                # The parser released it from between two tags, so there is no document type.
+                text = (ET.fromstring(f"<a>{text}</a>").text or "").strip()  # noqa: S314
+            return (Change((), parse_value(text, self._annotation), COMPLETE),)
+        except Exception:  # noqa: BLE001 - the program reports what is wrong with it
+            return ()
+
+
+class StructuredField(TypedField):
+    """A list or object; ``or_else`` reads the field if it does not begin like one."""
+
+    def __init__(
+        self, reader: JSONValueReader | XMLValueReader, or_else: TypedField | None = None
+    ) -> None:
+        self._reader = reader
+        self._or_else = or_else
+        self._decided = or_else is None
+
+    def feed(self, text: str) -> Sequence[Change]:
+        if not self._decided and (sign := text.lstrip()[:1]):
+            self._decided = True
+            if sign in "[{<":
+                self._or_else = None
+        return (self._or_else or self._reader).feed(text)
+
+    def finish(self) -> Sequence[Change]:
+        return (self._or_else or self._reader).finish()
+
+    def agrees(self, text: str) -> bool:
+        if self._or_else is not None:
+            return self._or_else.agrees(text)
+        reader = self._reader
+        if reader.is_exact:
+            return not reader.builder.repeats
+        if not (isinstance(reader, JSONValueReader) and reader.builder.is_complete):
+            return False
+        return bool(_parsed(text) == reader.builder.value)
+
+
+def _parsed(text: str) -> Any:
+    """What DSPy reads from a text; fenced JSON without the cost of a repair."""
+    if fence := _FENCE.fullmatch(text):
+        try:
+            return json.loads(fence[1])
+        except ValueError:
+            pass
+    return json_repair.loads(text)
 
 
 def typed_field(adapter: Any, annotation: Any) -> TypedField | None:
-    """The reader of a field; ``None`` for text, whose tokens say everything."""
+    """The reader of a field; ``None`` for plain text, whose tokens are its value."""
     if is_prose(annotation):
         return None
     if is_text(annotation):
-        return Chosen(annotation) if is_choice(annotation) else GrowingText()
-    shape = shape_of(annotation)
-    if shape is None:
-        return Unknown()
+        return ScalarField(annotation) if is_choice(annotation) else TextField()
+    schema = schema_of(annotation)
+    if schema is None:
+        return OpaqueField()
     if isinstance(adapter, dspy.JSONAdapter):
-        return Structured(JSONValueReader(shape))
+        return StructuredField(JSONValueReader(schema))
     is_xml = isinstance(adapter, XMLAdapter)
-    if not (shape.allows("object") or shape.allows("array")):
-        return Chosen(annotation, is_xml=is_xml)
-    only_structure = bool(shape.kinds) and shape.kinds <= {"object", "array", "null"}
-    return Structured(
-        XMLValueReader(shape) if is_xml else JSONValueReader(shape, prose=only_structure),
-        or_else=None if only_structure else Chosen(annotation, is_xml=is_xml),
+    if not (schema.allows("object") or schema.allows("array")):
+        return ScalarField(annotation, is_xml=is_xml)
+    only_structure = bool(schema.kinds) and schema.kinds <= {"object", "array", "null"}
+    return StructuredField(
+        XMLValueReader(schema) if is_xml else JSONValueReader(schema, prose=only_structure),
+        or_else=None if only_structure else ScalarField(annotation, is_xml=is_xml),
     )
 
 
@@ -80,14 +162,14 @@ def is_prose(annotation: Any) -> bool:
 
 
 def is_text(annotation: Any) -> bool:
-    """Whether the value is the text itself, or one of some texts, or nothing."""
+    """Whether the value is the text itself, one of a few fixed texts, or ``None``."""
     return is_prose(annotation) or all(
         each is str or _is_fixed_text(each) for each in _alternatives(annotation)
     )
 
 
 def is_choice(annotation: Any) -> bool:
-    """A text that is valid only when it is whole."""
+    """Whether a text is valid only when it is complete."""
     return not any(each is str for each in _alternatives(annotation))
 
 
@@ -110,141 +192,41 @@ def _is_fixed_text(annotation: Any) -> bool:
     )
 
 
-def shape_of(annotation: Any) -> SchemaView | None:
-    """What may stand in a field of this type; ``None`` where its type does not say."""
+def schema_of(annotation: Any) -> SchemaView | None:
+    """What may stand in a field of this type; ``None`` if the type does not say."""
     try:
-        return _shape_of(annotation)
+        return _cached_schema(annotation)
     except TypeError:  # an annotation that cannot be hashed
-        return _make_shape(annotation)
+        return _schema(annotation)
 
 
-def _make_shape(annotation: Any) -> SchemaView | None:
-    is_dspys = isinstance(annotation, type) and issubclass(annotation, dspy.Type)
-    if is_dspys and not issubclass(annotation, STRUCTURED_TYPES):
+def _schema(annotation: Any) -> SchemaView | None:
+    is_dspy_type = isinstance(annotation, type) and issubclass(annotation, dspy.Type)
+    if is_dspy_type and not issubclass(annotation, _JSON_TYPES):
         return None
     try:
         adapter = pydantic.TypeAdapter(annotation)
         aliases, names = adapter.json_schema(), adapter.json_schema(by_alias=False)
-    except Exception:  # noqa: BLE001 - a type without a schema is shown when it is there
+    except Exception:  # noqa: BLE001 - a type without a schema
         return None
     return SchemaView.of(aliases) if aliases == names else SchemaView.of(aliases, names)
 
 
-_shape_of = functools.lru_cache(maxsize=256)(_make_shape)
+_cached_schema = functools.lru_cache(maxsize=256)(_schema)
 
 
-# --- readers ------------------------------------------------------------------------------------
-
-
-class Structured:
-    """A list or object; where a text may stand there as well, its first sign decides."""
-
-    def __init__(
-        self, reader: JSONValueReader | XMLValueReader, or_else: TypedField | None = None
-    ) -> None:
-        self._reader = reader
-        self._or_else = or_else
-        self._decided = or_else is None
-
-    def feed(self, text: str) -> Sequence[Change]:
-        if not self._decided and (sign := text.lstrip()[:1]):
-            self._decided = True
-            if sign in "[{<":
-                self._or_else = None
-        return self._reader.feed(text) if self._or_else is None else self._or_else.feed(text)
-
-    def finish(self) -> Sequence[Change]:
-        return self._reader.finish() if self._or_else is None else self._or_else.finish()
-
-    def agrees(self, text: str) -> bool:
-        if self._or_else is not None:
-            return self._or_else.agrees(text)
-        reader = self._reader
-        if reader.is_exact:
-            return not reader.builder.repeats
-        if not (isinstance(reader, JSONValueReader) and reader.builder.is_complete):
-            return False
-        return bool(_read(text) == reader.builder.value)
-
-
-def _read(text: str) -> Any:
-    """What DSPy reads from a text; in a code fence and else in order, at the cost of JSON."""
-    if fence := _FENCE.fullmatch(text):
-        try:
-            return json.loads(fence[1])
-        except ValueError:
-            pass
-    return json_repair.loads(text)
-
-
-class GrowingText:
-    """A text that may also be nothing."""
-
-    def __init__(self) -> None:
-        self._begun = False
-
-    def feed(self, text: str) -> Sequence[Change]:
-        begun, self._begun = self._begun, True
-        return (Change((), text, PARTIAL, append=begun),)
-
-    def finish(self) -> Sequence[Change]:
-        return (Change((), "", COMPLETE, append=True),) if self._begun else ()
-
-    def agrees(self, text: str) -> bool:
-        return True
-
-
-class Chosen:
-    """A number, a word, a date: known when all of it is there, as DSPy reads it."""
-
-    def __init__(self, annotation: Any, *, is_xml: bool = False) -> None:
-        self._annotation = annotation
-        self._is_xml = is_xml
-        self._parts: list[str] = []
-
-    def feed(self, text: str) -> Sequence[Change]:
-        self._parts.append(text)
-        return ()
-
-    def finish(self) -> Sequence[Change]:
-        try:
-            text = "".join(self._parts)
-            if self._is_xml:
-                # The parser released it from between two tags, so there is no document type.
-                text = (ET.fromstring(f"<a>{text}</a>").text or "").strip()  # noqa: S314
-            return (Change((), parse_value(text, self._annotation), COMPLETE),)
-        except Exception:  # noqa: BLE001 - the program will say what is wrong with it
-            return ()
-
-    def agrees(self, text: str) -> bool:
-        return True
-
-
-class Unknown:
-    """A type of its own way of being written: its value is there when the program has it."""
-
-    def feed(self, text: str) -> Sequence[Change]:
-        return ()
-
-    def finish(self) -> Sequence[Change]:
-        return ()
-
-    def agrees(self, text: str) -> bool:
-        return True
-
-
-# --- what the provider writes apart from the text ---------------------------------------------------
+# --- fields that the provider sends apart from the text -------------------------------------------
 
 
 class NativeCalls:
-    """A ``dspy.ToolCalls`` field that comes as native tool calls, in the order of the calls."""
+    """A ``dspy.ToolCalls`` field that arrives as native tool calls, in the order of the calls."""
 
     def __init__(self) -> None:
         self._index = -1
         self._reader = JSONValueReader()
 
     def add(self, index: int, name: str | None, arguments: str) -> Sequence[Change]:
-        """The changes that a fragment of call ``index`` makes; late ones of earlier calls none."""
+        """The changes of a fragment of call ``index``; late fragments of earlier calls are ignored."""
         changes: list[Change] = []
         if index == self._index + 1:
             changes += self._next(name or "")
@@ -276,9 +258,9 @@ class NativeCalls:
 
 
 def native_fields(own: Any, asked: Any) -> Mapping[Any, str]:
-    """Output fields that the adapter left to the provider, by their type.
+    """Output fields that the adapter left to the provider, by type.
 
-    ``own`` is the predictor's signature, ``asked`` the one of the prompt.
+    ``own`` is the predictor's signature, ``asked`` the one the prompt was made from.
     """
     if own is None or asked is None:
         return {}

@@ -18,6 +18,7 @@ from streamll.capture.tap.wire.base import (
     ErrorFrame,
     citation_in,
     decode_object,
+    index_in,
     string,
 )
 from streamll.capture.tap.wire.template import Template
@@ -82,7 +83,7 @@ class AnthropicAssembler:
         if type(payload) is not dict:
             return ()
         deltas: list[Delta] = []
-        block = self._blocks[_index(event)] = _Block(payload)
+        block = self._blocks[index_in(event)] = _Block(payload)
         if payload.get("type") == "tool_use":
             block.call = self._calls
             self._calls += 1
@@ -100,7 +101,7 @@ class AnthropicAssembler:
 
     def _read_delta(self, event: dict[str, Any], data: bytes) -> Deltas:
         delta = event.get("delta")
-        block = self._blocks.get(_index(event))
+        block = self._blocks.get(index_in(event))
         if type(delta) is not dict or block is None:
             return ()
         deltas: list[Delta] = []
@@ -163,11 +164,6 @@ class _Block:
             else:
                 fields[key] = string(fields.get(key)) + joined
         return fields
-
-
-def _index(event: dict[str, Any]) -> int:
-    index = event.get("index")
-    return index if type(index) is int else 0
 
 
 def _loads(arguments: str) -> Any:

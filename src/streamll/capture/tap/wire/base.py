@@ -101,6 +101,12 @@ def string(value: Any) -> str:
     return value if type(value) is str else ""
 
 
+def index_in(payload: dict[str, Any], key: str = "index") -> int:
+    """A position among choices, blocks or calls; 0 where there is none."""
+    index = payload.get(key)
+    return index if type(index) is int else 0
+
+
 def citation_in(payload: Any) -> Deltas:
     """A provider's citation, under whichever names it uses; nothing where none of them is there."""
     if type(payload) is not dict:

@@ -22,6 +22,7 @@ from streamll.capture.tap.wire.base import (
     ErrorFrame,
     citation_in,
     decode_object,
+    index_in,
     string,
 )
 from streamll.capture.tap.wire.template import Template
@@ -124,8 +125,7 @@ class ChatAssembler:
 
     def _read_choice(self, payload: dict[str, Any]) -> Deltas:
         self._began = True
-        index = payload.get("index")
-        index = index if type(index) is int else 0
+        index = index_in(payload)
         choice = self._choices.get(index)
         if choice is None:
             choice = self._choices[index] = _Choice(index)
@@ -208,7 +208,7 @@ class _Choice:
         function = function if type(function) is dict else {}
         identity, name = string(fragment.get("id")), string(function.get("name"))
         arguments = string(function.get("arguments"))
-        position = self._position(fragment.get("index"), identity, name)
+        position = self._position(index_in(fragment), identity, name)
         call = self.calls[position]
         for key, value in fragment.items():
             if key not in ("index", "function") and value is not None and value != "":
@@ -222,9 +222,8 @@ class _Choice:
             return (ToolCallFragment(position, identity or None, name or None, arguments),)
         return ()
 
-    def _position(self, index: Any, identity: str, name: str) -> int:
+    def _position(self, index: int, identity: str, name: str) -> int:
         """Which of ``calls`` a fragment belongs to; a new one where it begins a call."""
-        index = index if type(index) is int else 0
         position = self._call_at.get(index)
         begins_call = bool(identity and name)
         if position is not None and begins_call and self.calls[position].get("id") != identity:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from streamll.capture.deltas import Delta, Deltas, ThinkingDelta, ToolCallFragment
-from streamll.capture.tap.wire.base import CutShort, ErrorFrame, decode_object, string
+from streamll.capture.tap.wire.base import CutShort, ErrorFrame, decode_object, index_in, string
 
 
 class GeminiAssembler:
@@ -45,8 +45,7 @@ class GeminiAssembler:
         return {**self._top, "candidates": candidates} if candidates else self._top
 
     def _read(self, payload: dict[str, Any]) -> Iterator[Delta]:
-        index = payload.get("index")
-        index = index if type(index) is int else 0
+        index = index_in(payload)
         candidate = self._candidates.setdefault(index, _Candidate())
         content = payload.get("content")
         content = content if type(content) is dict else {}

@@ -13,7 +13,13 @@ from typing import Any
 import msgspec
 
 from streamll.capture.deltas import Deltas, RefusalDelta, ThinkingDelta, ToolCallFragment
-from streamll.capture.tap.wire.base import CutShort, ErrorFrame, citation_in, decode_object
+from streamll.capture.tap.wire.base import (
+    CutShort,
+    ErrorFrame,
+    citation_in,
+    decode_object,
+    index_in,
+)
 
 _FINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _TEXT = "response.output_text.delta"
@@ -88,14 +94,14 @@ class ResponsesAssembler:
         elif kind == _ITEM:
             return self._open_item(event)
         elif kind == _ITEM_DONE:
-            self._items[_index(event)] = event.get("item")
+            self._items[index_in(event, "output_index")] = event.get("item")
         elif kind == _ANNOTATION:
             return citation_in(event.get("annotation"))
         elif kind in ("error", "response.error"):
             error = event.get("error")
             raise _error_frame(error if type(error) is dict else event)
         elif type(delta := event.get("delta")) is str:
-            return self._spoken(str(kind), delta, _index(event))
+            return self._spoken(str(kind), delta, index_in(event, "output_index"))
         return ()
 
     def _open_item(self, event: dict[str, Any]) -> Deltas:
@@ -103,13 +109,8 @@ class ResponsesAssembler:
         if type(item) is not dict or item.get("type") != "function_call":
             return ()
         identity = item.get("call_id") or item.get("id")
-        number = self._call_number(_index(event))
+        number = self._call_number(index_in(event, "output_index"))
         return (ToolCallFragment(number, identity, item.get("name"), item.get("arguments") or ""),)
-
-
-def _index(event: dict[str, Any]) -> int:
-    index = event.get("output_index")
-    return index if type(index) is int else 0
 
 
 def _error_frame(error: dict[str, Any]) -> ErrorFrame:

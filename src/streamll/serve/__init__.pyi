@@ -1,0 +1,8 @@
+# The names of `streamll.serve` for type checkers; a test compares them with `__init__.py`.
+
+from streamll.serve.app import create_app as create_app
+from streamll.serve.routes.embedded import cancel_run as cancel_run
+from streamll.serve.routes.embedded import sse_response as sse_response
+from streamll.serve.web.access import run_token as run_token
+from streamll.serve.web.limits import ServerLimits as ServerLimits
+from streamll.serve.web.sockets import websocket_stream as websocket_stream

@@ -1,0 +1,424 @@
+"""What is wrong with ``dspy.streamify`` 3.4.1, each shown to be so and to be right here.
+
+A test says what DSPy does as an assertion: where a newer DSPy does better, it fails and tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import dspy
+import pytest
+from dspy_and_ours import BOTH, DSPY, OURS, Yielded, in_a_process, read, read_all, values
+
+from streamll.testing import Fault, Reply, chunkings
+from streamll.testing.prompts import render
+
+HEADERS = "[[ ## {} ## ]]\n{}\n\n"
+
+
+def chat(**fields: str) -> str:
+    text = "".join(HEADERS.format(name, value) for name, value in fields.items())
+    return text + "[[ ## completed ## ]]\n"
+
+
+def answering(side, **options):
+    qa = dspy.Predict("question -> answer")
+    return side.streamify(qa, stream_listeners=[side.StreamListener("answer")], **options)
+
+
+# --- 1: state between calls ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", BOTH, ids=lambda side: side.name)
+def test_the_second_call_streams_too(practice, lm, side):
+    """C2: DSPy's listener hears the first call only."""
+    streaming = answering(side)
+    reply = Reply(chat(answer="one two three"))
+    practice.script(reply, reply)
+    first, second = read_all(streaming(question="?")), read_all(streaming(question="?"))
+    assert first.text("answer") == "one two three"
+    assert second.text("answer") == ("" if side is DSPY else "one two three")
+
+
+def echo(request):
+    word = request.inputs["question"]
+    return Reply(chat(answer=" ".join([word] * 12)), chunk=12, packets=True, pace=0.001)
+
+
+async def crowd(streaming, count: int) -> list[tuple[str, Yielded]]:
+    words = [f"word{number:02}" for number in range(count)]
+    said = await asyncio.gather(*(read(streaming(question=word)) for word in words))
+    return list(zip(words, said, strict=True))
+
+
+@pytest.mark.parametrize("side", BOTH, ids=lambda side: side.name)
+def test_forty_pairs_of_calls_at_once_on_one_object(practice, lm, side):
+    """C2: no stream is wrong, and none has a word of another's."""
+    practice.respond(echo)
+    streaming = answering(side)
+    wrong = strange = 0
+    for _ in range(40):
+        for word, said in asyncio.run(crowd(streaming, 2)):
+            wrong += said.text("answer") != " ".join([word] * 12)
+            strange += any(piece[:4] == "word" and piece != word for piece in pieces(said))
+    if side is DSPY:
+        assert wrong == 80
+    else:
+        assert (wrong, strange) == (0, 0)
+
+
+def test_eighty_calls_at_once_with_chunks_of_twelve_characters(practice, lm):
+    """C2."""
+    practice.respond(echo)
+    for word, said in asyncio.run(crowd(answering(OURS), 80)):
+        assert said.text("answer") == said.prediction.answer == " ".join([word] * 12)
+        assert {chunk.predict_name for chunk in said.chunks} == {"self"}
+
+
+def test_threads_share_one_object(practice, lm):
+    """C2, C6: sync streams, a reader in every thread."""
+    practice.respond(echo)
+    streaming = answering(OURS, async_streaming=False)
+    settings = dspy.settings.copy()
+
+    def reading(word: str) -> str:
+        with dspy.context(**settings):
+            chunks = [v.chunk for v in streaming(question=word) if hasattr(v, "chunk")]
+        return "".join(chunks)
+
+    words = [f"word{number:02}" for number in range(24)]
+    with concurrent.futures.ThreadPoolExecutor(12) as threads:
+        assert list(threads.map(reading, words)) == [" ".join([word] * 12) for word in words]
+
+
+def pieces(said: Yielded) -> list[str]:
+    return said.text("answer").split()
+
+
+# --- 2, 3: the text -------------------------------------------------------------------------------
+
+NASTY = 'Grüße "quoted" \\ arr[[0]]\nand [[ ## foo ## ]] inline, `{"a": 1}` 🎉'
+ADAPTERS = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter, "xml": dspy.XMLAdapter}
+
+
+def differing(practice, side, form) -> int:
+    """Of all chunkings of one reply, how many give a text that is not the program's value."""
+    program = dspy.Predict("question -> reasoning, answer")
+    cuts = list(chunkings(render({"reasoning": NASTY, "answer": "short"}, form)))
+    practice.script(*(Reply(chunks=cut) for cut in cuts))
+    count = 0
+    for _ in cuts:
+        names = ("reasoning", "answer")
+        streaming = side.streamify(
+            program, stream_listeners=[side.StreamListener(name) for name in names]
+        )
+        with dspy.context(lm=practice.lm(), adapter=ADAPTERS[form]()):
+            said = read_all(streaming(question="?"))
+        assert said.error is None
+        count += any(said.text(name) != said.prediction[name] for name in names)
+    return count
+
+
+@pytest.mark.parametrize("form", ADAPTERS)
+def test_every_chunking_gives_the_value(practice, form):
+    """C9, X1: no delimiters, quotes or escapes, nothing cut off, whatever the chunks."""
+    assert differing(practice, DSPY, form) > 0
+    assert differing(practice, OURS, form) == 0
+
+
+@pytest.mark.parametrize(
+    ("adapter", "reply", "answer"),
+    [
+        (dspy.ChatAdapter, chat(answer="see arr[[0]] there"), "see arr[[0]] there"),
+        (dspy.ChatAdapter, chat(answer="say [[ ## foo ## ]] and go on"), None),
+        (dspy.JSONAdapter, '{"answer" : "blank before the colon"}', "blank before the colon"),
+        (dspy.JSONAdapter, '{"answer": "a \\"quote\\"\\n\\u00fc"}', 'a "quote"\nü'),
+        (dspy.XMLAdapter, "<answer>1 &lt; 2 &amp; 3</answer>", "1 < 2 & 3"),
+    ],
+    ids=["brackets", "inline header", "blank before colon", "escapes", "entities"],
+)
+def test_ordinary_content_is_content(practice, adapter, reply, answer):
+    """C9."""
+    answer = answer or "say [[ ## foo ## ]] and go on"
+    texts = {}
+    for side in BOTH:
+        practice.script(Reply(reply, chunk=3))
+        with dspy.context(lm=practice.lm(), adapter=adapter()):
+            texts[side.name] = read_all(answering(side)(question="?")).text("answer")
+    assert texts["streamll"] == answer
+    assert texts["dspy"] != answer
+
+
+def test_a_completion_in_one_chunk_streams(practice, lm):
+    texts = {}
+    for side in BOTH:
+        practice.script(Reply(chat(answer="all at once"), chunk="whole"))
+        texts[side.name] = read_all(answering(side)(question="?")).text("answer")
+    assert texts == {"dspy": "", "streamll": "all at once"}
+
+
+# --- 5: leaving -----------------------------------------------------------------------------------
+
+
+def long_reply(request=None) -> Reply:
+    return Reply(chat(answer="on and on " * 400), pace=0.005, packets=True)
+
+
+async def closing_leaves_the_reader_alone(side) -> bool:
+    stream = answering(side)(question="?")
+    await values(stream, 2)
+    try:
+        await stream.aclose()
+        await asyncio.sleep(0.05)
+    except BaseException:
+        return False
+    task = asyncio.current_task()
+    cancelling = getattr(task, "cancelling", int)()  # Python 3.11
+    return cancelling == 0
+
+
+def test_aclose_leaves_the_readers_own_task_alone(practice, lm):
+    """X7."""
+    practice.respond(long_reply)
+    assert asyncio.run(closing_leaves_the_reader_alone(OURS))
+    practice.requests[-1].wait_closed()
+    try:
+        alone = asyncio.run(closing_leaves_the_reader_alone(DSPY))
+    except asyncio.CancelledError:
+        alone = False
+    assert not alone
+
+
+@pytest.mark.parametrize("side", BOTH, ids=lambda side: side.name)
+def test_closing_a_sync_generator_stops_the_provider(practice, lm, side):
+    """X7: DSPy reads the reply to its end."""
+    practice.script(Reply(chat(answer="on and on " * 40), pace=0.005, packets=True))
+    stream = answering(side, async_streaming=False)(question="?")
+    next(stream)
+    left = time.monotonic()
+    stream.close()
+    (request,) = practice.requests
+    if side is DSPY:
+        request.wait_finished(timeout=20)
+    else:
+        assert request.wait_closed() - left < 0.1
+        assert request.finished_at is None
+
+
+# --- 6: threads and event loops ---------------------------------------------------------------------
+
+STATUSES = """
+    import asyncio, sys, time
+    import dspy
+    import streamll
+    side = {"dspy": dspy, "streamll": streamll}[sys.argv[1]]
+
+    def tool(number: int) -> int:
+        return number
+
+    class Busy(dspy.Module):
+        async def acall(self, count):
+            for number in range(count):
+                await dspy.Tool(tool, name="count").acall(number=number)
+            return dspy.Prediction(answer="done")
+
+    async def main():
+        seen = 0
+        async for value in side.streamify(Busy(), is_async_program=True)(count=400):
+            seen += isinstance(value, dspy.streaming.StatusMessage)
+        print("statuses", seen)
+
+    asyncio.run(main())
+"""
+
+
+def test_status_messages_of_an_async_program_do_not_stop_the_event_loop():
+    """C5: DSPy's event loop stands still once sixteen wait."""
+    assert in_a_process(STATUSES, "dspy", timeout=8) == "hangs"
+    assert in_a_process(STATUSES, "streamll", timeout=30) == "statuses 800\n"
+
+
+PAUSED = """
+    import asyncio, os, sys
+    import dspy
+    import streamll
+    side, listener = {
+        "dspy": (dspy, dspy.streaming.StreamListener), "streamll": (streamll, streamll.StreamListener)
+    }[sys.argv[1]]
+    dspy.configure(lm=dspy.LM("openai/m", api_base=sys.argv[2], api_key="k", cache=False))
+
+    async def main():
+        qa = dspy.Predict("question -> answer")
+        streams = [
+            side.streamify(qa, stream_listeners=[listener("answer")])(question="?")
+            for _ in range(9)
+        ]
+        for number, stream in enumerate(streams):
+            try:
+                await asyncio.wait_for(anext(stream), 5)
+            except asyncio.TimeoutError:
+                print("no token for", number + 1, flush=True)
+                os._exit(0)
+        print("tokens for all", flush=True)
+        os._exit(0)
+
+    asyncio.run(main())
+"""
+
+
+def test_eight_paused_readers_do_not_keep_the_ninth_waiting(practice):
+    """B9: DSPy's programs share eight threads."""
+    practice.respond(long_reply)
+    url = practice.openai_url
+    assert in_a_process(PAUSED, "dspy", url, timeout=60) == "no token for 9\n"
+    assert in_a_process(PAUSED, "streamll", url, timeout=30) == "tokens for all\n"
+
+
+# --- 7: errors --------------------------------------------------------------------------------------
+
+
+def test_an_error_keeps_the_text_before_it_and_its_cause(practice, lm):
+    """C6."""
+    said = {}
+    for side in BOTH:
+        fault = Fault(disconnect_after=7)
+        practice.script(*[Reply(chunks=[*broken_chunks], fault=fault)] * 4)
+        with dspy.context(lm=practice.lm(num_retries=0)):
+            said[side.name] = read_all(answering(side)(question="?"))
+    ours, theirs = said["streamll"], said["dspy"]
+    assert ours.text("answer") == "one [[two three four ##"
+    assert theirs.text("answer") != ours.text("answer")
+    assert isinstance(ours.error, type(theirs.error))
+    assert ours.error.__cause__ is not None
+    assert theirs.error.__cause__ is None
+
+
+broken_chunks = [
+    "[[ ## answer ## ]]\n",
+    "one",
+    " [[",
+    "two",
+    " three",
+    " four",
+    " ##",
+    " [[ ##",
+    " 5",
+]
+
+
+def failing_tool(question: str) -> str:
+    raise LookupError("no such page")
+
+
+class Searching(dspy.Module):
+    def __init__(self):
+        self.search = dspy.Tool(failing_tool, name="search")
+
+    def forward(self, question):
+        try:
+            self.search(question=question)
+        except LookupError:
+            return dspy.Prediction(answer="nothing found")
+
+
+def test_a_failing_tool_is_reported_as_failed():
+    """C5."""
+    statuses = {
+        side.name: read_all(side.streamify(Searching())(question="?")).statuses for side in BOTH
+    }
+    assert "finished" in statuses["dspy"][1]
+    assert statuses["streamll"] == ["Calling tool search...", "Tool search failed: LookupError"]
+
+
+@pytest.mark.parametrize("program_is_async", [False, True])
+def test_a_sync_stream_can_be_read_inside_a_running_loop(
+    practice, lm, caplog, monkeypatch, program_is_async
+):
+    """C6: it works, and one warning names the async form."""
+    from streamll.capture.streamify import sync_streaming
+
+    monkeypatch.setattr(sync_streaming, "_warned", threading.Event())
+
+    async def main():
+        texts = []
+        for _ in range(2):
+            practice.script(chat(answer="fine"))
+            stream = answering(OURS, async_streaming=False, is_async_program=program_is_async)
+            texts.append("".join(v.chunk for v in stream(question="?") if hasattr(v, "chunk")))
+        return texts
+
+    assert asyncio.run(main()) == ["fine", "fine"]
+    warnings = [r.getMessage() for r in caplog.records if "async_streaming=True" in r.getMessage()]
+    assert len(warnings) == 1
+
+
+def test_in_ipython_nothing_is_said(practice, lm, caplog, monkeypatch):
+    """C6: there a loop is always running, and nobody else is on it."""
+    from streamll.capture.streamify import sync_streaming
+
+    ipython = SimpleNamespace(get_ipython=lambda: object())
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setattr(sync_streaming, "_warned", threading.Event())
+
+    async def main():
+        practice.script(chat(answer="fine"))
+        return list(answering(OURS, async_streaming=False)(question="?"))
+
+    assert asyncio.run(main())[-1].answer == "fine"
+    assert not [r for r in caplog.records if "event loop" in r.getMessage()]
+
+
+# --- 8: who speaks ----------------------------------------------------------------------------------
+
+
+class Twice(dspy.Module):
+    def __init__(self):
+        self.think = dspy.Predict("question -> answer")
+
+    def forward(self, question):
+        first = self.think(question=question).answer
+        return self.think(question=first)
+
+
+def test_chunks_of_several_calls_can_be_told_apart(practice, lm):
+    """X4: DSPy's chunks name a predictor, not its call."""
+    for side in BOTH:
+        practice.script(chat(answer="first"), chat(answer="second"))
+        listeners = [side.StreamListener("answer", allow_reuse=True)]
+        said = read_all(side.streamify(Twice(), stream_listeners=listeners)(question="?"))
+        turns = {getattr(chunk, "turn", None) for chunk in said.chunks}
+        assert turns == ({None} if side is DSPY else {0, 1})
+    assert "".join(c.chunk for c in said.chunks if c.turn == 1) == "second"
+    assert len({chunk.call_id for chunk in said.chunks}) == 2
+
+
+def test_a_listener_on_a_module_hears_the_predictor_inside(practice, lm):
+    """C3: DSPy's says nothing at all."""
+    texts = {}
+    for side in BOTH:
+        cot = dspy.ChainOfThought("question -> answer")
+        practice.script(chat(reasoning="so", answer="Paris"))
+        streaming = side.streamify(
+            cot, stream_listeners=[side.StreamListener("answer", predict=cot)]
+        )
+        texts[side.name] = read_all(streaming(question="?")).text("answer")
+    assert texts == {"dspy": "", "streamll": "Paris"}
+
+
+def test_an_unknown_field_is_a_value_error_that_lists_what_there_is():
+    """C2."""
+    with pytest.raises(TypeError, match="unpack"):
+        answering_unknown(DSPY)
+    with pytest.raises(ValueError, match="has no output field 'anwser'.*answer.*Did you mean"):
+        answering_unknown(OURS)
+
+
+def answering_unknown(side):
+    qa = dspy.Predict("question -> answer")
+    return side.streamify(qa, stream_listeners=[side.StreamListener("anwser")])
