@@ -129,8 +129,9 @@ class Buffer:
         """Add several at once, if none of them needs a look; else add none and say False."""
         if len(items) + len(self.fresh) + len(self.settled) > self.capacity or self.overflowed:
             return False
-        if any(issubclass(kind, Marker) for kind in set(map(type, items))):
-            return False
+        for kind in set(map(type, items)):
+            if issubclass(kind, Marker):
+                return False
         self.received += len(items)
         self.fresh.extend(items)
         return True
