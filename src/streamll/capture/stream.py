@@ -147,9 +147,7 @@ class _EventStream(TypedReading):
 
     def __init__(self, program_run: ProgramRun) -> None:
         self._program_run = program_run
-        # Bound once, so that no function of this module is on a token's way.
-        read, view = program_run.channel.get_batch, program_run.view
-        self._read = functools.partial(read, BATCH_EVENTS)  # type: ignore[method-assign]
+        view = program_run.view  # bound once: no function of this module is on a token's way
         self._feed = iter if view is None else functools.partial(map, view.feed)  # type: ignore[method-assign,assignment]
 
     def __del__(self) -> None:
@@ -204,6 +202,8 @@ class Stream(_EventStream):
 
     def __init__(self, program_run: ProgramRun) -> None:
         super().__init__(program_run)
+        read = program_run.channel.get_batch
+        self._read = functools.partial(read, BATCH_EVENTS)  # type: ignore[method-assign]
         self._thread = program_run.start_thread()
 
     def result(self) -> Any:
