@@ -114,6 +114,6 @@ def test_xml(server, reply, sizes):
 
 @calls
 @given(anything.filter(_encodable), sizes)
-def test_anything_at_all(server, reply, sizes):
+def test_a_reply_of_arbitrary_text(server, reply, sizes):
     form = FORMATS[len(reply) % 3]
     check(server, form.adapters[0], reply, sizes, form.well_formed(reply))

@@ -1,43 +1,5 @@
 """Fixtures of the tests of safe streams."""
 
-from __future__ import annotations
+from stream_fixtures import breaker, lm, programs_have_ended, run
 
-import time
-
-import dspy
-import pytest
-from outcomes import run_async, run_sync
-
-from streamll.capture.policy.providers import breaker_of
-
-
-@pytest.fixture(params=["sync", "async"])
-def run(request):
-    """Stream a question with a config to its end, one way and the other."""
-    return run_sync if request.param == "sync" else run_async
-
-
-@pytest.fixture
-def lm(practice):
-    """The practice model, Chat adapter; its own retries would show as further requests."""
-    model = practice.lm(num_retries=7)
-    dspy.configure(lm=model, adapter=dspy.ChatAdapter())
-    return model
-
-
-@pytest.fixture
-def breaker(lm):
-    """The breaker that all streams to this practice server share."""
-    return breaker_of(lm)
-
-
-@pytest.fixture(autouse=True)
-def programs_have_ended():
-    """A program that was told to end has ended before the next test begins."""
-    yield
-    from streamll.capture.run import enter
-
-    deadline = time.monotonic() + 5
-    while enter.active.runs and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert not enter.active.runs, "a program goes on after its stream"
+__all__ = ["breaker", "lm", "programs_have_ended", "run"]
