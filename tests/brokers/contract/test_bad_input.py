@@ -1,71 +1,24 @@
-"""What should not be in a log, or in a URL: told clearly, passed over, and no neighbour is lost."""
+"""Invalid entries, URLs, options and credentials are reported clearly, and no valid entry is lost."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sqlite3
 import subprocess
 
 import pytest
 
 from brokers.backends import available
-from brokers.runs import BOUND, check_order, ends, make_run, plain, read_log
+from brokers.load import consumer_warning, fatal_consumer_error, sink_warning
+from brokers.raw_log import FOREIGN, put_raw, raw_dead_letters
+from brokers.sample_runs import BOUND, check_order, ends, make_run, plain, read_log
 from brokers.servers import RedisServer, free_port, redis_binary, wait_until
-from brokers.watching import refused, told_by_consumer, told_by_sink
 from streamll.consumer import EventConsumer, RabbitMQConsumer, RedisStreamConsumer
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import StreamGap
 from streamll.core.wire import encode
 from streamll.sinks import RabbitMQSink, RedisSink, SQLiteSink, open_sink
 
-NEWER = b'{"v":2,"run_id":"r9","events":[{"event_type":"token","seq":0}]}'
-FOREIGN = [
-    b"not json",
-    b'{"some": "other program"}',
-    b'"text"',
-    b"\xff\xfe\x00",
-    b'{"v":1,"events":17}',
-    b'{"v":1,"events":[{"event_type":"token","seq":"seven"}]}',
-    b'{"v":1,"events":[]}',
-    b"",
-    NEWER,
-]
 
-
-def put_raw(backend, target: str, bodies: list[bytes]) -> None:
-    """Write into a log as some other program might."""
-    if backend.name == "sqlite":
-        log = sqlite3.connect(backend.url.removeprefix("sqlite:///"))
-        with log:
-            log.executemany(
-                "INSERT INTO streamll_entries (target, written_at, body) VALUES (?, 0, ?)",
-                [(target, body) for body in bodies],
-            )
-        log.close()
-    elif backend.name == "rabbitmq":
-        asyncio.run(publish(backend.url, target, bodies))
-    else:
-        import redis
-
-        with redis.Redis.from_url(backend.url) as client:
-            for body in bodies:
-                client.xadd(target, {"d": body})
-            client.xadd(target, {"colour": "red", "size": "7"})
-
-
-async def publish(url: str, target: str, bodies: list[bytes]) -> None:
-    import aio_pika
-
-    connection = await aio_pika.connect(url)
-    async with connection:
-        channel = await connection.channel()
-        exchange = await channel.get_exchange(target, ensure=False)
-        for body in bodies:
-            await exchange.publish(aio_pika.Message(body), "some.key")
-
-
-def test_readers_pass_over_what_is_not_theirs(backend, caplog):
+def test_readers_skip_foreign_entries(backend, caplog):
     target = backend.target()
     sink = open_sink(backend.url, target=target)
     one, two = make_run("r1", ["a"]), make_run("r2", ["b"])
@@ -81,7 +34,7 @@ def test_readers_pass_over_what_is_not_theirs(backend, caplog):
     assert len([r for r in caplog.records if "passed over" in r.getMessage()]) == 1
 
 
-def test_a_groups_dead_letters_hold_what_could_not_be_read(backend):
+def test_a_groups_dead_letters_hold_unreadable_entries(backend):
     target = backend.target()
     consumer = EventConsumer(backend.url, target, group="g", start="beginning")
     seen = []
@@ -95,55 +48,21 @@ def test_a_groups_dead_letters_hold_what_could_not_be_read(backend):
     assert sink.stop(BOUND)
     wait_until(lambda: seen and seen[-1].event_type == "run.end", BOUND, "the run behind it")
     unreadable = len(FOREIGN) - 1 + (backend.name in ("redis", "valkey"))  # one is only empty
-    wait_until(lambda: consumer.statistics().malformed == unreadable, BOUND, "all dead letters")
+    wait_until(
+        lambda: consumer.statistics().malformed == unreadable, BOUND, "all dead dead_letters"
+    )
     assert consumer.stop()
     check_order(seen)
     assert consumer.statistics().dead_lettered == unreadable
-    letters = raw_letters(backend, target)
-    assert len(letters) == unreadable
-    reasons = " ".join(letter["error"]["message"] for letter in letters)
+    dead_letters = raw_dead_letters(backend, target)
+    assert len(dead_letters) == unreadable
+    reasons = " ".join(letter["error"]["message"] for letter in dead_letters)
     assert "not JSON" in reasons
     assert "Upgrade streamll" in reasons
-    assert any(letter.get("body") == FOREIGN[1].decode() for letter in letters)
+    assert any(letter.get("body") == FOREIGN[1].decode() for letter in dead_letters)
 
 
-def raw_letters(backend, target: str) -> list[dict]:
-    if backend.name == "sqlite":
-        log = sqlite3.connect(backend.url.removeprefix("sqlite:///"))
-        rows = log.execute(
-            "SELECT body FROM streamll_entries WHERE target = ?", (f"{target}:dead",)
-        ).fetchall()
-        log.close()
-        return [json.loads(body) for (body,) in rows]
-    if backend.name == "rabbitmq":
-        return asyncio.run(consume_dead(backend.url, f"{target}.dead.log"))
-    import redis
-
-    with redis.Redis.from_url(backend.url) as client:
-        return [json.loads(fields[b"d"]) for _, fields in client.xrange(f"{target}:dead")]
-
-
-async def consume_dead(url: str, queue_name: str) -> list[dict]:
-    import aio_pika
-
-    connection = await aio_pika.connect(url)
-    letters = []
-    async with connection:
-        channel = await connection.channel()
-        await channel.set_qos(100)
-        queue = await channel.get_queue(queue_name, ensure=False)
-        arrived = asyncio.Queue()
-        await queue.consume(arrived.put, arguments={"x-stream-offset": "first"})
-        while True:
-            try:
-                message = await asyncio.wait_for(arrived.get(), 1)
-            except asyncio.TimeoutError:
-                return letters
-            await message.ack()
-            letters.append(json.loads(message.body))
-
-
-def test_an_event_that_is_too_large_is_announced_and_its_neighbours_arrive(backend):
+def test_an_oversized_event_becomes_a_gap_and_its_neighbours_arrive(backend):
     target = backend.target()
     sink = open_sink(backend.url, target=target, max_entry_bytes=10_000)
     run = make_run("r1", ["a", "x" * 20_000, "b"])
@@ -181,7 +100,7 @@ def test_an_event_that_is_too_large_is_announced_and_its_neighbours_arrive(backe
         (lambda: EventConsumer("redis://localhost", start=7), "start is"),
     ],
 )
-def test_a_url_or_option_that_cannot_work_is_told_at_once(make, message):
+def test_an_invalid_url_or_option_raises_at_once(make, message):
     with pytest.raises(ConfigurationError, match=message) as caught:
         make()
     assert "secret" not in str(caught.value)
@@ -206,7 +125,7 @@ def test_synonyms_with_different_values_are_a_type_error(sink, given, named):
 
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory):
-    """A Redis that wants a password."""
+    """A Redis that requires a password."""
     server = available(
         lambda: RedisServer(
             tmp_path_factory.mktemp("locked"), redis_binary(), "--requirepass", "open sesame"
@@ -216,7 +135,7 @@ def locked(tmp_path_factory):
     server.stop()
 
 
-def test_wrong_credentials_end_a_consumer_and_are_told_by_a_sink(locked, server_of, caplog):
+def test_wrong_credentials_end_a_consumer_and_are_logged_by_a_sink(locked, server_of, caplog):
     rabbit = server_of("rabbitmq").url
     for url in (
         locked.url,
@@ -224,10 +143,10 @@ def test_wrong_credentials_end_a_consumer_and_are_told_by_a_sink(locked, server_
         locked.url.replace("//", "//nobody:secret@"),
         rabbit.replace("guest:guest", "guest:secret"),
     ):
-        message = refused(url)
+        message = fatal_consumer_error(url)
         assert "user or password" in message
         assert "secret" not in message
-        message = told_by_sink(url, caplog)
+        message = sink_warning(url, caplog)
         assert "password" in message
         assert "secret" not in message
 
@@ -240,8 +159,8 @@ NOBODY_MAY = """
 """
 
 
-def test_a_place_or_a_right_that_is_not_there_is_told(server_of, caplog):
-    """A virtual host, a database, what a user may do: to consumers and by sinks."""
+def test_a_missing_database_or_permission_is_reported(server_of, caplog):
+    """A virtual host, a database, a permission; consumers raise and sinks log."""
     redis, rabbit = server_of("redis"), server_of("rabbitmq")
     with control_of(redis) as control:
         control.acl_setuser("nobody", enabled=True, passwords=["+secret"], commands=["+ping"])
@@ -252,7 +171,7 @@ def test_a_place_or_a_right_that_is_not_there_is_told(server_of, caplog):
         (f"{rabbit.url}nowhere", "virtual host"),
         (rabbit.url.replace("guest:guest", "nobody:secret"), "the user may not"),
     ):
-        for message in (refused(url), told_by_sink(url, caplog)):
+        for message in (fatal_consumer_error(url), sink_warning(url, caplog)):
             assert expected in message
             assert "secret" not in message
 
@@ -263,36 +182,38 @@ def control_of(server):
     return redis.Redis(port=server.port)
 
 
-def test_a_port_where_nobody_listens_is_told(caplog):
+def test_a_refused_connection_is_reported(caplog):
     for scheme in ("redis", "rediss", "amqp", "amqps"):
         url = f"{scheme}://127.0.0.1:{free_port()}"
-        for message in (told_by_sink(url, caplog), told_by_consumer(url, caplog)):
+        for message in (sink_warning(url, caplog), consumer_warning(url, caplog)):
             assert "Connection refused" in message or "Connect call failed" in message
 
 
-def test_tls_where_there_is_none_is_told(server_of, caplog, monkeypatch):
+def test_tls_to_a_server_without_tls_is_reported(server_of, caplog, monkeypatch):
     monkeypatch.setattr("streamll.brokers.redis.client.CONNECT_TIMEOUT_S", 0.5)
     consumer = EventConsumer(server_of("redis").url.replace("redis://", "rediss://"))
-    consumer.start()  # a Redis without TLS says nothing at all, as one behind a dead wire does
+    consumer.start()  # a Redis without TLS does not answer, like one behind a dead network
     wait_until(lambda: "is it redis://?" in caplog.text, BOUND, "a warning")
     assert consumer.stop()
-    assert "amqps://?" in refused(server_of("rabbitmq").url.replace("amqp://", "amqps://"))
+    assert "amqps://?" in fatal_consumer_error(
+        server_of("rabbitmq").url.replace("amqp://", "amqps://")
+    )
 
 
-def test_a_key_or_file_that_holds_something_else_is_told(server_of, tmp_path):
+def test_a_key_or_file_of_another_type_is_reported(server_of, tmp_path):
     import redis
 
     url = server_of("redis").url
     with redis.Redis.from_url(url) as client:
         client.set("a-text", "hello")
-    assert "is no stream" in refused(url, "a-text")
+    assert "is no stream" in fatal_consumer_error(url, "a-text")
     (tmp_path / "letter.txt").write_text("Dear reader, this is no database. " * 100)
-    assert "is no log" in refused(f"sqlite:///{tmp_path}/letter.txt")
-    assert "is its folder there" in refused(f"sqlite:///{tmp_path}/no/log.db")
+    assert "is no log" in fatal_consumer_error(f"sqlite:///{tmp_path}/letter.txt")
+    assert "is its folder there" in fatal_consumer_error(f"sqlite:///{tmp_path}/no/log.db")
 
 
-def test_redis_cli_can_speak_to_a_log(server_of):
-    """A single event that somebody typed is an event."""
+def test_an_event_added_with_redis_cli_is_read(server_of):
+    """A single event without an envelope is an entry as well."""
     from brokers.servers import redis_cli
 
     server = server_of("redis")

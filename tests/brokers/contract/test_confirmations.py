@@ -1,11 +1,11 @@
-"""X8: who reads along in the writer's process is told what the log has, entry by entry."""
+"""X8: a listener in the writer's process gets what the log has confirmed, entry by entry."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 
-from brokers.runs import BOUND, make_run
+from brokers.sample_runs import BOUND, make_run
 from streamll.brokers.opening import open_sink, open_source
 from streamll.brokers.source import SourceOptions
 from streamll.brokers.sqlite.sink import SQLiteSink
@@ -28,7 +28,7 @@ def entries(backend, target):
     return asyncio.run(asyncio.wait_for(read(), BOUND))
 
 
-def test_a_listener_hears_the_logs_entries_in_order(backend):
+def test_a_listener_gets_confirmed_entries_in_order(backend):
     target = backend.target()
     sink = open_sink(backend.url, target=target, batch_size=7)
     heard = []
@@ -47,7 +47,7 @@ def test_a_listener_hears_the_logs_entries_in_order(backend):
         assert [event.seq for event in events] == [event.seq for event in run]
 
 
-def test_a_forked_child_tells_its_own_listener_and_not_its_parents(tmp_path):
+def test_a_forked_child_calls_its_own_listener_not_its_parents(tmp_path):
     sink = SQLiteSink(tmp_path / "log.db")
     heard = []
     sink.confirm_to(lambda told, receipt: heard.append("parent"))

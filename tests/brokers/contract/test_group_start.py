@@ -1,4 +1,4 @@
-"""A new group that wants what was emitted before it was made gets all of it, once and in order."""
+"""Where a new group starts: it gets what was emitted before it existed, once and in order."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import time
 
 import pytest
 
-from brokers.backends import backend_of
-from brokers.runs import BOUND, by_run, check_order, make_run
+from brokers.backends import backend_of, script
+from brokers.sample_runs import BOUND, by_run, check_order, make_run
 from brokers.servers import wait_until
-from brokers.test_processes import script
 from streamll.consumer import EventConsumer
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Status
@@ -43,7 +42,7 @@ def put_all(backend, target: str, *runs) -> None:
     assert sink.stop(BOUND)
 
 
-def test_members_that_start_together_share_the_past_and_the_present(backend):
+def test_members_that_start_together_share_history_and_new_events(backend):
     """D4: three first members at once, while runs are written that began before them."""
     target = backend.target()
     runs = [make_run(f"r{n}", [f"{i}" for i in range(60)]) for n in range(10)]
@@ -74,7 +73,7 @@ def test_members_that_start_together_share_the_past_and_the_present(backend):
             assert seqs == sorted(seqs)
 
 
-def test_a_cursor_is_where_a_new_group_begins(backend):
+def test_a_new_group_starts_at_a_cursor(backend):
     """D4: it gets what a reader that stopped there had not had."""
     target = backend.target()
     put_all(backend, target, make_run("r1", ["a"]))
@@ -92,7 +91,7 @@ def test_a_cursor_is_where_a_new_group_begins(backend):
     assert set(by_run(handled)) == {"r2", "r3"}
 
 
-def test_a_group_that_is_there_goes_on_where_it_is(backend):
+def test_start_is_ignored_by_a_group_that_exists(backend):
     """D4: whoever joins later gets no more than the group has yet to do."""
     target = backend.target()
     put_all(backend, target, make_run("r1", ["a"]))
@@ -125,7 +124,7 @@ def queues(url: str, *names: str) -> list[int | None]:
     return asyncio.run(look())
 
 
-def test_rabbitmq_forgets_the_copy_of_the_past_when_it_is_empty(rabbit):
+def test_rabbitmq_deletes_the_history_queue_when_it_is_empty(rabbit):
     target = rabbit.target()
     put_all(rabbit, target, make_run("r1", ["a"]), make_run("r2", ["b"]))
     [(member, handled)] = members(rabbit, target, 1, start="beginning")
@@ -140,7 +139,7 @@ def test_rabbitmq_forgets_the_copy_of_the_past_when_it_is_empty(rabbit):
     check_order(handled)
 
 
-def test_rabbitmq_copies_the_past_anew_when_the_copying_member_dies(rabbit):
+def test_rabbitmq_restarts_the_history_copy_when_the_copying_member_dies(rabbit):
     """D4: kill -9 in the middle of it; nothing is missing, and nothing twice."""
     target = rabbit.target()
     entries = 4_000
@@ -176,6 +175,6 @@ def test_rabbitmq_copies_the_past_anew_when_the_copying_member_dies(rabbit):
         ("amqp://localhost", "1.17", "a RabbitMQ log"),  # a member's, who has no place of its own
     ],
 )
-def test_what_is_no_cursor_is_told_at_once(url, start, log):
+def test_an_invalid_cursor_raises_at_once(url, start, log):
     with pytest.raises(ConfigurationError, match=f"no cursor of {log}"):
         EventConsumer(url, start=start)

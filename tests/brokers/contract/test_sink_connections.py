@@ -1,4 +1,4 @@
-"""D3: what a sink's connection goes through between two batches costs no event and no complaint."""
+"""D3: a sink's connection that breaks between two batches costs no event and no warning."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from brokers.runs import BOUND, ends, make_run, plain, read_log
+from brokers.sample_runs import BOUND, ends, make_run, plain, read_log
 from brokers.servers import Wire, wait_until
 from streamll.brokers.rabbitmq import publisher as rabbitmq_publisher
 from streamll.brokers.redis import sink as redis_broker
@@ -36,7 +36,7 @@ def client(server):
         yield client
 
 
-def test_a_connection_that_the_server_ended_while_idle_is_made_again_without_a_failure(
+def test_an_idle_connection_closed_by_the_server_is_replaced_without_a_failure(
     server, client, monkeypatch, caplog
 ):
     monkeypatch.setattr(redis_broker, "IDLE_CHECK_S", 0.0)
@@ -53,7 +53,7 @@ def test_a_connection_that_the_server_ended_while_idle_is_made_again_without_a_f
     assert [plain(event) for event in read] == [plain(event) for event in [*one, *two]]
 
 
-def test_a_batch_for_many_streams_arrives_in_each_in_order(server, client):
+def test_a_batch_for_many_streams_is_in_order_in_each(server, client):
     sink = RedisSink(server.url, stream_key="many:{conversation_id}", maxlen=None)
     runs = [make_run(f"r{n}", "abc", {"conversation_id": f"c{n}é"}) for n in range(5)]
     put_all(sink, [event for events in zip(*runs, strict=True) for event in events])
@@ -64,18 +64,18 @@ def test_a_batch_for_many_streams_arrives_in_each_in_order(server, client):
         assert 0 < client.ttl(f"many:c{n}é") <= 86_400
 
 
-def test_what_redis_refuses_inside_a_transaction_counts_as_not_arrived(server, client):
-    client.set("taken:refused", "no stream")
+def test_an_error_inside_a_redis_transaction_is_a_failed_batch(server, client):
+    client.set("taken:fatal_consumer_error", "no stream")
     sink = RedisSink(server.url, stream_key="taken:{conversation_id}")
-    for event in make_run("r1", "abc", {"conversation_id": "refused"}):
+    for event in make_run("r1", "abc", {"conversation_id": "fatal_consumer_error"}):
         sink.put(event)
     assert not sink.catch_up(0.5)
     statistics = sink.statistics()
     assert statistics.handled == 0
     assert statistics.last_error == "WRONGTYPE: the key holds something that is no stream"
-    client.delete("taken:refused")
+    client.delete("taken:fatal_consumer_error")
     assert sink.stop(BOUND)
-    assert len(read_log(server.url, "taken:refused", ends(1))) == 9
+    assert len(read_log(server.url, "taken:fatal_consumer_error", ends(1))) == 9
 
 
 # --- RabbitMQ -----------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def on_a_channel(url, do):
     return asyncio.run(asyncio.wait_for(main(), BOUND))
 
 
-def test_rabbitmq_gets_a_new_connection_where_an_idle_one_was_ended(rabbit, monkeypatch, caplog):
+def test_an_idle_connection_closed_by_rabbitmq_is_replaced(rabbit, monkeypatch, caplog):
     monkeypatch.setattr(rabbitmq_publisher, "FRESH_S", 0.0)
     caplog.set_level(logging.INFO, logger="streamll")
     wire = Wire(rabbit.port)
@@ -119,7 +119,7 @@ def test_rabbitmq_gets_a_new_connection_where_an_idle_one_was_ended(rabbit, monk
     assert [plain(event) for event in read] == [plain(event) for event in [*one, *two, *three]]
 
 
-def test_a_message_that_rabbitmq_does_not_take_is_sent_again_before_the_runs_next(rabbit):
+def test_a_nacked_message_is_sent_again_before_the_runs_next(rabbit):
     async def fill_up(channel):
         queue = await channel.declare_queue(
             "full", arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
@@ -144,7 +144,7 @@ def test_a_message_that_rabbitmq_does_not_take_is_sent_again_before_the_runs_nex
     assert [plain(event) for event in read[-len(run) :]] == [plain(event) for event in run]
 
 
-def test_an_exchange_that_was_deleted_is_made_again(rabbit):
+def test_a_deleted_exchange_is_declared_again(rabbit):
     async def delete(channel):
         await channel.exchange_delete("deleted")
         await channel.queue_delete("deleted.log")
@@ -158,7 +158,7 @@ def test_an_exchange_that_was_deleted_is_made_again(rabbit):
     assert {event.run_id for event in read_log(rabbit.url, "deleted", ends(1))} == {"r2"}
 
 
-def test_what_is_too_long_for_a_frame_or_a_routing_key_arrives(rabbit):
+def test_bodies_beyond_a_frame_and_long_routing_keys_arrive(rabbit):
     text = "Grüße " * 100_000
     run = make_run("r1", [text, "end"], {"topic": "ü" * 300})
     sink = RabbitMQSink(rabbit.url, target="long", routing_key="{topic}")

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from brokers.backends import BACKENDS, SPEAKING_ALIKE, backend_of
-from brokers.runs import BOUND, make_run
+from brokers.backends import BACKENDS, COMPATIBLE_BACKENDS, backend_of
+from brokers.sample_runs import BOUND, make_run
 from brokers.servers import wait_until
 from streamll.brokers.opening import open_source
 from streamll.brokers.source import SourceOptions
@@ -17,13 +17,13 @@ from streamll.consumer import EventConsumer
 from streamll.sinks import open_sink
 
 
-@pytest.fixture(params=[*BACKENDS, *SPEAKING_ALIKE])
+@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS])
 def backend(request, server_of, tmp_path):
     return backend_of(request.param, server_of, tmp_path)
 
 
 def put_entries(backend, target: str, numbers: range, **options) -> None:
-    """One entry each."""
+    """One entry per number."""
     sink = open_sink(backend.url, target=target, **options)
     for n in numbers:
         sink.put(make_run(f"r{n}", ["x"])[3])

@@ -1,4 +1,4 @@
-"""docs/wire.md is what is so: its reader in another language reads what a sink wrote."""
+"""The examples of docs/wire.md work: a reader in another language reads what a sink wrote."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from brokers.backends import available
-from brokers.runs import BOUND, make_run
+from brokers.sample_runs import BOUND, make_run
 from brokers.servers import ROOT, RedisServer, redis_binary, redis_cli
 from streamll.sinks import RedisSink
 
@@ -25,7 +25,7 @@ def server(tmp_path):
     server.stop()
 
 
-def test_the_reader_in_javascript_reads_a_redis_stream(server, tmp_path):
+def test_the_documented_javascript_reader_reads_a_redis_stream(server, tmp_path):
     """X10: with redis-cli and node, nothing of ours."""
     sink = RedisSink(server.url)
     for event in make_run("r1", ["こん", "にち", "は", "\\n"]):
@@ -50,8 +50,8 @@ def test_the_reader_in_javascript_reads_a_redis_stream(server, tmp_path):
     assert read.stdout.decode() == "こんにちは\\n"
 
 
-def test_the_compose_file_offers_both_brokers():
-    composed = yaml.safe_load(Path(__file__).parent.with_name("docker-compose.yml").read_text())
+def test_the_compose_file_has_both_brokers():
+    composed = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())
     assert set(composed["services"]) == {"redis", "rabbitmq"}
     for service in composed["services"].values():
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])

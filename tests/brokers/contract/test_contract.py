@@ -2,7 +2,7 @@
 
 ``any_log`` is each of the six. Memory and JSON lines keep events on this machine for whoever looks
 at them afterwards: they keep order, text and places, so that a reader gets each event once and goes on
-behind any of them. What needs a consumer (new events, filters, groups, acknowledgements, dead letters)
+behind any of them. What needs a consumer (new events, filters, groups, acknowledgements, dead dead_letters)
 is asked of ``log``, the brokers.
 """
 
@@ -14,8 +14,8 @@ import time
 import msgspec
 import pytest
 
-from brokers.backends import BACKENDS, SPEAKING_ALIKE, backend_of
-from brokers.runs import (
+from brokers.backends import BACKENDS, COMPATIBLE_BACKENDS, backend_of
+from brokers.sample_runs import (
     BOUND,
     by_run,
     check_order,
@@ -31,7 +31,7 @@ from streamll.consumer.deduplication import DecodedEntry, Deduplicator
 from streamll.core.events import Status, StreamllEvent
 from streamll.sinks import JSONLSink, MemorySink, open_sink, read_jsonl
 
-BROKERS = [*BACKENDS, *SPEAKING_ALIKE]
+BROKERS = [*BACKENDS, *COMPATIBLE_BACKENDS]
 LOCAL = ["memory", "jsonl"]
 
 
@@ -110,7 +110,7 @@ def write(log, *runs):
     assert log.sink.catch_up(BOUND)
 
 
-def test_a_run_comes_back_as_it_was(any_log):
+def test_a_run_is_read_as_it_was_written(any_log):
     """X10: every event, with identity, context and text, in order and once."""
     run = make_run(
         "r1", ["こんに", "ちは", " \U0001f44b", "\n\u2028", "“x”"], {"conversation_id": "c1"}
@@ -122,7 +122,7 @@ def test_a_run_comes_back_as_it_was(any_log):
     check_order(read)
 
 
-def test_many_runs_at_once_keep_their_own_order(any_log):
+def test_concurrent_runs_each_keep_their_order(any_log):
     """X10: 20 threads write 20 runs through one sink."""
     runs = [make_run(f"r{n}", [f"{n}-{i} " for i in range(100)]) for n in range(20)]
     threads = [threading.Thread(target=write, args=(any_log, run)) for run in runs]
@@ -174,7 +174,7 @@ def test_a_merged_token_resumes_inside(any_log):
             assert read[0].count == 6 - k
 
 
-def test_copies_are_read_once(any_log):
+def test_duplicates_are_read_once(any_log):
     """X10: two sinks wrote the same run, one of them with tokens merged, and one of them twice."""
     run = make_run("r1", ["ab", "cde", "f", "ghij"])
     merged = msgspec.structs.replace(run[4], token="cdefghij", count=3)
@@ -192,7 +192,7 @@ def test_copies_are_read_once(any_log):
     ]
 
 
-def test_a_reader_goes_on_where_an_earlier_one_stopped(log):
+def test_a_reader_resumes_at_an_earlier_ones_cursor(log):
     """X10: the cursor of a consumer is the start of the next."""
     write(log, make_run("r1", ["a"] * 5))
     first = EventConsumer(*log.where, start="beginning")
@@ -206,7 +206,7 @@ def test_a_reader_goes_on_where_an_earlier_one_stopped(log):
     assert {event.run_id for event in read} == {"r2"}
 
 
-def test_new_means_from_now_on(log):
+def test_start_new_reads_only_later_events(log):
     write(log, make_run("old", ["a"]))
     consumer = EventConsumer(*log.where)
     seen = []
@@ -219,7 +219,7 @@ def test_new_means_from_now_on(log):
     assert {event.run_id for event in seen} == {"new"}
 
 
-def test_handlers_get_what_they_asked_for(log):
+def test_handlers_get_the_types_and_values_they_select(log):
     """D4, D6: globs and context."""
     got = {"tokens": [], "starts": [], "c2": [], "all": 0}
     consumer = EventConsumer(*log.where, start="beginning")
@@ -285,7 +285,7 @@ def test_members_of_a_group_share_the_runs(log):
         check_order(events, holes=True)
 
 
-def test_a_group_goes_on_where_it_was(log):
+def test_a_group_resumes_where_it_stopped(log):
     first = EventConsumer(*log.where, group="g", start="beginning")
     seen = []
     first.subscribe(lambda event: seen.append(event.event_id))
@@ -303,7 +303,7 @@ def test_a_group_goes_on_where_it_was(log):
     assert len(set(seen)) == 14
 
 
-def test_a_failing_handler_is_tried_again_then_its_event_is_a_dead_letter(log):
+def test_a_failing_handler_is_retried_then_its_event_becomes_a_dead_letter(log):
     """D4: and the events behind it are handled all the same."""
     tries, after = [], []
     consumer = EventConsumer(*log.where, group="g", start="beginning", retries=2, retry_delay=0.01)

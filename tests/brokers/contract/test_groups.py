@@ -1,7 +1,7 @@
-"""Groups: members that die, are slow or meet what cannot be handled; nothing is lost by it.
+"""Groups: members that die, are slow, or get entries that cannot be handled; no event is lost.
 
-Each event is handled at least once, in order per run within a member. Events that a member had
-when it died come to another later than they would have: they are in order among themselves.
+Each event is handled at least once, in order per run within a member. Events that a member held
+when it died reach another later than they would have, and in order among themselves.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from collections import Counter
 
 import pytest
 
-from brokers.backends import BACKENDS, SPEAKING_ALIKE, backend_of
-from brokers.runs import BOUND, by_run, check_order, make_run
+from brokers.backends import BACKENDS, COMPATIBLE_BACKENDS, backend_of, script
+from brokers.raw_log import FOREIGN, put_raw, raw_dead_letters
+from brokers.sample_runs import BOUND, by_run, check_order, make_run
 from brokers.servers import Wire, wait_until
-from brokers.test_bad_input import FOREIGN, put_raw, raw_letters
-from brokers.test_processes import script
 from streamll.brokers.opening import open_source
 from streamll.brokers.source import SourceOptions
 from streamll.consumer import EventConsumer
@@ -27,13 +26,13 @@ from streamll.core.events import Status
 from streamll.sinks import open_sink
 
 
-@pytest.fixture(params=[*BACKENDS, *SPEAKING_ALIKE])
+@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS])
 def any_backend(request, server_of, tmp_path):
     return backend_of(request.param, server_of, tmp_path)
 
 
 class Member:
-    """A member in a process of its own, that tells what it has begun and what it has done."""
+    """A member in a process of its own, which reports what it has begun and what it has done."""
 
     BODY = """
         def say(*words):  # at once and whole, from whatever thread
@@ -113,7 +112,7 @@ BUSY = 'if event.event_type == "token" and int(event.run_id[1:]) % 2: time.sleep
 """Half of the runs get no further than their first token."""
 
 
-def test_what_a_killed_member_held_goes_to_another(any_backend, member):
+def test_entries_of_a_killed_member_go_to_another(any_backend, member):
     """D4: kill -9 with events in its hands: what it had not done, another does, in order."""
     target = any_backend.target()
     runs = [make_run(f"r{n}", ["a", "b"]) for n in range(10)]
@@ -143,7 +142,7 @@ def test_what_a_killed_member_held_goes_to_another(any_backend, member):
     assert statistics.dead_lettered == 0
 
 
-def test_a_member_that_is_killed_while_others_work_loses_nothing(any_backend, member):
+def test_killing_a_member_while_others_work_loses_nothing(any_backend, member):
     """D4: events come all the time, before and after one of two members is killed."""
     target = any_backend.target()
     runs = [make_run(f"r{n}", [f"{i}" for i in range(30)]) for n in range(10)]
@@ -186,7 +185,7 @@ def test_a_member_that_is_killed_while_others_work_loses_nothing(any_backend, me
                 inherited = event.seq
 
 
-def test_slow_work_of_a_living_member_is_nobody_elses(backend):
+def test_entries_of_a_slow_but_living_member_are_not_reassigned(backend):
     """D4: handlers take longer than ``claim_after``, and what waits behind them does, too."""
     target = backend.target()
     put_all(backend, target, *([make_run(f"r{n}", ["x"])[3]] for n in range(3)))
@@ -217,7 +216,7 @@ def test_slow_work_of_a_living_member_is_nobody_elses(backend):
     assert other.statistics().redelivered == 0
 
 
-def test_a_slow_loop_keeps_what_it_has_read(server_of, tmp_path):
+def test_a_slow_async_iteration_keeps_its_claims(server_of, tmp_path):
     """D4: ``async for`` in a group: also what it has read and not come to."""
     backend = backend_of("sqlite", server_of, tmp_path)
     target = backend.target()
@@ -245,8 +244,8 @@ def test_a_slow_loop_keeps_what_it_has_read(server_of, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["sqlite", "redis"])
-def test_a_member_that_slept_too_long_takes_nothing_back(name, server_of, tmp_path):
-    """D4: it wakes up when another has its work, and says that it is still busy with it."""
+def test_a_member_whose_claims_expired_does_not_take_them_back(name, server_of, tmp_path):
+    """D4: it wakes up when another has its work, and extends its expired claims."""
     backend = backend_of(name, server_of, tmp_path)
     target = backend.target()
     put_all(backend, target, [make_run("r0", ["x"])[3]])
@@ -281,7 +280,7 @@ def test_a_member_that_slept_too_long_takes_nothing_back(name, server_of, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["redis", "rabbitmq"])
-def test_a_member_that_lost_its_connection_does_not_handle_beside_itself(name, server_of, tmp_path):
+def test_redelivery_after_a_lost_connection_is_not_handled_twice(name, server_of, tmp_path):
     """D4: what it is busy with is given to it again, and acknowledged when it has done it once."""
     backend = backend_of(name, server_of, tmp_path)
     target = backend.target()
@@ -314,8 +313,8 @@ def test_a_member_that_lost_its_connection_does_not_handle_beside_itself(name, s
         wire.close()
 
 
-def test_what_could_not_be_acknowledged_is_when_the_broker_is_back(server_of, tmp_path):
-    """D4: it is done, so nobody does it again, and nothing is left over."""
+def test_failed_acknowledgements_are_repeated_when_the_broker_is_back(server_of, tmp_path):
+    """D4: the work is done, so it is not repeated, and nothing stays pending."""
     backend = backend_of("redis", server_of, tmp_path)
     target = backend.target()
     put_all(backend, target, [make_run("r0", ["x"])[3]])
@@ -346,8 +345,8 @@ def test_what_could_not_be_acknowledged_is_when_the_broker_is_back(server_of, tm
         wire.close()
 
 
-def test_poison_among_good_entries_is_buried_once_and_for_all(backend):
-    """D4: neighbours are handled, in order; who joins later meets none of it again."""
+def test_unreadable_entries_among_good_ones_are_dead_lettered_once(backend):
+    """D4: neighbours are handled, in order; a later member gets none of it again."""
     target = backend.target()
     poison = [body for body in FOREIGN if b'"events":[]' not in body]
     runs = [make_run(f"r{n}", ["a", "b"]) for n in range(3)]
@@ -369,13 +368,13 @@ def test_poison_among_good_entries_is_buried_once_and_for_all(backend):
     assert len(handled) == 24
     assert first.statistics().malformed == first.statistics().dead_lettered == count
     assert second.statistics().malformed == second.statistics().redelivered == 0
-    letters = raw_letters(backend, target)
-    assert len(letters) == count
-    assert all(letter["error"]["type"] == "Unreadable" for letter in letters)
-    assert sum("body_base64" in letter for letter in letters) == 1
+    dead_letters = raw_dead_letters(backend, target)
+    assert len(dead_letters) == count
+    assert all(letter["error"]["type"] == "Unreadable" for letter in dead_letters)
+    assert sum("body_base64" in letter for letter in dead_letters) == 1
 
 
-def test_a_dead_letter_tells_the_error(backend):
+def test_a_dead_letter_contains_the_error(backend):
     """D4: beside the event it was about."""
     target = backend.target()
 
@@ -389,14 +388,14 @@ def test_a_dead_letter_tells_the_error(backend):
     wait_until(lambda: consumer.statistics().lag == 0, BOUND, "all acknowledged")
     assert consumer.stop()
     assert consumer.statistics().retried == 1
-    [letter] = raw_letters(backend, target)
+    [letter] = raw_dead_letters(backend, target)
     assert letter["events"][0]["message"] == "bad"
     error = letter["error"]
     assert (error["type"], error["message"]) == ("LookupError", "no such account")
     assert error["handler"].endswith("fails")
 
 
-def test_what_cannot_become_a_dead_letter_comes_again(server_of, tmp_path, caplog):
+def test_an_event_that_cannot_be_dead_lettered_is_redelivered(server_of, tmp_path, caplog):
     """D4: the broker goes away when a handler has failed for good, and then the consumer stops."""
     backend = backend_of("redis", server_of, tmp_path)
     target = backend.target()
@@ -411,7 +410,7 @@ def test_what_cannot_become_a_dead_letter_comes_again(server_of, tmp_path, caplo
     consumer = EventConsumer(url, target, group="g", start="beginning", retries=0)
     consumer.subscribe(fails)
     consumer.start()
-    wait_until(lambda: "cannot be written" in caplog.text, BOUND, "it is told")
+    wait_until(lambda: "cannot be written" in caplog.text, BOUND, "it is logged")
     assert consumer.stop()
     wire.close()
     assert consumer.statistics().dead_lettered == 0
@@ -422,7 +421,7 @@ def test_what_cannot_become_a_dead_letter_comes_again(server_of, tmp_path, caplo
     assert heir.statistics().redelivered > 0
 
 
-def test_an_event_that_ends_processes_is_buried_without_its_neighbours(backend, member):
+def test_an_event_that_kills_processes_is_dead_lettered_without_its_neighbours(backend, member):
     """D4: whoever handles it dies; what was in the same hands each time is handled all the same."""
     target = backend.target()
     runs = [make_run(f"r{n}", ["a", "b", "c"]) for n in range(3)]
@@ -456,6 +455,6 @@ def test_an_event_that_ends_processes_is_buried_without_its_neighbours(backend, 
         one.wait() if died else one.kill()
         done += one.told["done"]
     assert deaths  # at most once among others, and once alone
-    [letter] = raw_letters(backend, target)
+    [letter] = raw_dead_letters(backend, target)
     assert bomb.token in letter["body"]
     assert "never acknowledged" in letter["error"]["message"]

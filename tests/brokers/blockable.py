@@ -1,4 +1,4 @@
-"""The way to a log, which a test can block: a network that lets nothing through, a locked file."""
+"""Routes to a log that a test can block: a stalled network, a locked file."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ sys.stdin.readline()
 """
 
 
-class Way:
-    """``url`` leads to the log. ``block`` makes it silent, ``free`` lets everything through."""
+class BlockableRoute:
+    """``url`` leads to the log. ``block`` stalls it, ``free`` lets everything through."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def block(self) -> None:
-        raise AssertionError("how?")
+        raise NotImplementedError
 
     def free(self) -> None:
-        raise AssertionError("how?")
+        raise NotImplementedError
 
 
-class Network(Way):
+class NetworkRoute(BlockableRoute):
     def __init__(self, backend: Backend) -> None:
         self.wire = Wire(backend.server.port)
         super().__init__(through(self.wire, backend.server))
@@ -44,7 +44,7 @@ class Network(Way):
         self.wire.mend()
 
 
-class LockedFile(Way):
+class LockedFileRoute(BlockableRoute):
     """Another process has locked the file."""
 
     def __init__(self, backend: Backend) -> None:
@@ -72,23 +72,23 @@ def through(wire: Wire, server) -> str:
 
 
 @contextmanager
-def way_to(backend: Backend) -> Iterator[Way]:
+def blockable_route(backend: Backend) -> Iterator[BlockableRoute]:
     if backend.server is None:
-        way: Way = LockedFile(backend)
+        route: BlockableRoute = LockedFileRoute(backend)
         try:
-            yield way
+            yield route
         finally:
-            way.free()
+            route.free()
     else:
-        way = Network(backend)
+        route = NetworkRoute(backend)
         try:
-            yield way
+            yield route
         finally:
-            way.wire.close()
+            route.wire.close()
 
 
-def be_impatient(monkeypatch) -> None:
-    """Give up a silent broker after a second or so, for tests that wait for that."""
+def shorten_timeouts(monkeypatch) -> None:
+    """Shorten the timeouts for silent brokers to a second or so."""
     monkeypatch.setattr("streamll.brokers.redis.client.CONNECT_TIMEOUT_S", 0.7)
     monkeypatch.setattr("streamll.brokers.redis.client.REPLY_TIMEOUT_S", 0.7)
     monkeypatch.setattr("streamll.brokers.rabbitmq.client.CONNECT_TIMEOUT_S", 1.0)

@@ -1,4 +1,4 @@
-"""Programs that put events, and a reader beside them, while something goes wrong; then the count."""
+"""Puts events while something goes wrong, reads them in the background, and checks what arrived."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from brokers.runs import BOUND, by_run, check_order, make_run, text_of
+from brokers.sample_runs import BOUND, by_run, check_order, make_run, text_of
 from brokers.servers import wait_until
 from streamll.consumer import EventConsumer
 from streamll.core.errors import BrokerError
@@ -19,8 +19,8 @@ from streamll.core.events import StreamGap
 from streamll.sinks import open_sink
 
 
-class Reader:
-    """A consumer that reads a log all the time, through whatever happens to the broker."""
+class BackgroundReader:
+    """A consumer that reads a log on a thread, whatever happens to the broker."""
 
     def __init__(self, url: str, target: str) -> None:
         self.events = []
@@ -39,9 +39,9 @@ class Reader:
 
 
 def paced_runs(sink, count: int = 20, tokens: int = 150, pace: float = 0.01) -> list[list]:
-    """So many runs at once, each on its thread, a token every ``pace`` seconds; returns at the end.
+    """Put ``count`` concurrent runs, each on its thread, a token every ``pace`` seconds.
 
-    The median run spends next to nothing in ``put``, whatever becomes of the broker.
+    The median run spends next to no time in ``put``, whatever happens to the broker.
     """
     runs = [make_run(f"r{n}", [f"{n}.{i} " for i in range(tokens)]) for n in range(count)]
 
@@ -61,8 +61,8 @@ def paced_runs(sink, count: int = 20, tokens: int = 150, pace: float = 0.01) -> 
 
 
 @contextlib.contextmanager
-def meanwhile(work):
-    """Do ``work`` on a thread beside the block; both are over at the end."""
+def in_background(work):
+    """Run ``work`` on a thread beside the block; both are over at the end."""
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     yield
@@ -80,20 +80,20 @@ def check_complete(read, runs) -> None:
 
 
 def check_nothing_lost(sink) -> None:
-    told = sink.statistics()
-    assert (told.dropped, told.failed, told.buffered) == (0, 0, 0)
-    assert told.handled + told.merged == told.received
+    counts = sink.statistics()
+    assert (counts.dropped, counts.failed, counts.buffered) == (0, 0, 0)
+    assert counts.handled + counts.merged == counts.received
 
 
-def refused(url: str, target: str | None = None) -> str:
-    """What a consumer that cannot ever read is ended with."""
+def fatal_consumer_error(url: str, target: str | None = None) -> str:
+    """The message of the error that ends a consumer whose first connection cannot succeed."""
     with pytest.raises(BrokerError) as caught:
         asyncio.run(asyncio.wait_for(EventConsumer(url, target).run(), BOUND))
     return str(caught.value)
 
 
-def told_by_consumer(url: str, caplog) -> str:
-    """The warning of a consumer that tries on."""
+def consumer_warning(url: str, caplog) -> str:
+    """What a consumer logs that keeps retrying."""
     caplog.clear()
     consumer = EventConsumer(url)
     consumer.start()
@@ -102,7 +102,7 @@ def told_by_consumer(url: str, caplog) -> str:
     return caplog.text
 
 
-def told_by_sink(url: str, caplog) -> str:
+def sink_warning(url: str, caplog) -> str:
     """The one warning of a sink that cannot deliver; it keeps its events."""
     caplog.clear()
     sink = open_sink(url)
@@ -110,23 +110,21 @@ def told_by_sink(url: str, caplog) -> str:
         sink.put(event)
     wait_until(lambda: sink.statistics().failures >= 2, BOUND, "it has been refused twice")
     assert sink.statistics().buffered == 7
-    let_go(sink)
+    discard_backlog(sink)
     [warning] = [r.getMessage() for r in caplog.records if "cannot deliver" in r.getMessage()]
-    assert {record.name for record in caplog.records} == {
-        "streamll"
-    }  # no library speaks for itself
+    assert {record.name for record in caplog.records} == {"streamll"}, "no library logs by itself"
     return warning
 
 
-class Hole:
-    """A connection to nowhere."""
+class NullTransport:
+    """A connection that accepts everything and delivers nothing."""
 
     def send(self, entries) -> None: ...
 
     def close(self) -> None: ...
 
 
-def let_go(sink) -> None:
-    """Make a sink forget what it cannot deliver: the end of the test session would wait for it."""
-    sink._connect = Hole
+def discard_backlog(sink) -> None:
+    """Make a sink drop what it cannot deliver: the end of the test session would wait for it."""
+    sink._connect = NullTransport
     assert sink.stop(BOUND)

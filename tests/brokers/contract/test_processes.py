@@ -1,41 +1,23 @@
-"""Producers and consumers in processes of their own, which end as they like or are killed."""
+"""Producers and consumers in processes of their own, which exit, fork or are killed."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import subprocess
-import sys
-import textwrap
 import threading
 import traceback
 
 import pytest
 
-from brokers.backends import Backend
-from brokers.runs import BOUND, by_run, check_order, ends, make_run, read_log, text_of
+from brokers.backends import script
+from brokers.sample_runs import BOUND, by_run, check_order, ends, make_run, read_log, text_of
 from streamll.core.events import Status
 from streamll.sinks import open_sink
 
-PRELUDE = """
-    import json, os, sys, threading, time
-    sys.path.insert(0, {tests!r})
-    from brokers.runs import make_run
-    from streamll.consumer import EventConsumer
-    from streamll.core.events import Status
-    from streamll.sinks import open_sink
-    url, target = {url!r}, {target!r}
-"""
 
-
-def script(backend: Backend, target: str, body: str) -> list[str]:
-    tests = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120
-    prelude = textwrap.dedent(PRELUDE).format(tests=tests, url=backend.url, target=target)
-    return [sys.executable, "-c", prelude + textwrap.dedent(body)]
-
-
-def test_the_end_of_a_process_delivers_what_it_emitted(backend):
-    """X10: nobody called stop()."""
+def test_process_exit_flushes_its_sinks(backend):
+    """X10: without a call of stop()."""
     target = backend.target()
     body = """
         sink = open_sink(url, target=target)
@@ -48,7 +30,7 @@ def test_the_end_of_a_process_delivers_what_it_emitted(backend):
     assert text_of(read) == "".join(f"w{i} " for i in range(500))
 
 
-def test_what_was_confirmed_to_a_killed_producer_is_read(backend):
+def test_events_confirmed_before_a_kill_are_read(backend):
     """X10: kill -9 in the middle; everything its sink had counted as handled is in the log."""
     target = backend.target()
     body = """
@@ -82,7 +64,7 @@ def test_what_was_confirmed_to_a_killed_producer_is_read(backend):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_fork_and_its_parent_deliver_their_own(backend):
+def test_a_fork_and_its_parent_each_deliver_their_own_events(backend):
     """D: prefork servers make the sink before they fork."""
     target = backend.target()
     sink = open_sink(backend.url, target=target)
@@ -112,7 +94,7 @@ def test_a_fork_and_its_parent_deliver_their_own(backend):
     }
 
 
-def test_sigterm_lets_a_consumer_finish_its_work(backend):
+def test_a_consumer_finishes_its_work_on_sigterm(backend):
     """D4: what it has begun is handled and acknowledged; then it ends with 0."""
     target = backend.target()
     body = """

@@ -1,4 +1,4 @@
-"""Runs made by hand, and what a reader got, compared with them."""
+"""Sample runs, reading logs, and comparing what was read with what was put."""
 
 from __future__ import annotations
 

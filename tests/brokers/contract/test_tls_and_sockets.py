@@ -1,4 +1,4 @@
-"""X10: Redis through a socket file, Redis and RabbitMQ through TLS; and what TLS refuses is told."""
+"""X10: Redis over a socket file, Redis and RabbitMQ over TLS, and how TLS failures are reported."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from contextlib import contextmanager
 import pytest
 
 from brokers.backends import available
-from brokers.runs import BOUND, by_run, check_order, ends, make_run, plain, read_log, text_of
-from brokers.servers import RedisServer, Wire, redis_binary, wait_until
-from brokers.watching import (
-    Reader,
+from brokers.load import (
+    BackgroundReader,
     check_complete,
     check_nothing_lost,
-    meanwhile,
+    consumer_warning,
+    fatal_consumer_error,
+    in_background,
     paced_runs,
-    refused,
-    told_by_consumer,
-    told_by_sink,
+    sink_warning,
 )
+from brokers.sample_runs import BOUND, by_run, check_order, ends, make_run, plain, read_log, text_of
+from brokers.servers import RedisServer, Wire, redis_binary, wait_until
 from streamll.consumer import EventConsumer
 from streamll.sinks import open_sink
 
 
-class Way:
-    """A server that speaks TLS, and how a URL says so."""
+class TLSServer:
+    """A server that speaks TLS, and its URLs."""
 
     def __init__(self, server, certificates, *, amqp: bool) -> None:
         self.server = server
@@ -43,8 +43,8 @@ class Way:
 
 
 @pytest.fixture(params=["redis", "rabbitmq"])
-def way(request, server_of, certificates):
-    return Way(server_of(request.param), certificates, amqp=request.param == "rabbitmq")
+def tls(request, server_of, certificates):
+    return TLSServer(server_of(request.param), certificates, amqp=request.param == "rabbitmq")
 
 
 @pytest.fixture(params=["unix", "rediss", "amqps"])
@@ -52,11 +52,11 @@ def url(request, server_of, certificates):
     if request.param == "unix":
         return f"unix://{server_of('redis').socket}?db=3"
     server = server_of("redis" if request.param == "rediss" else "rabbitmq")
-    way = Way(server, certificates, amqp=request.param == "amqps")
-    return way.url(way.trusting)
+    tls = TLSServer(server, certificates, amqp=request.param == "amqps")
+    return tls.url(tls.trusting)
 
 
-def test_a_log_is_written_read_and_shared(url):
+def test_writing_reading_and_groups_work_over_tls_and_socket_files(url):
     """D4, X10: sink, reader, resuming reader, and a member of a group."""
     member = EventConsumer(url, "secure", group="g", start="beginning")
     handled = []
@@ -79,11 +79,11 @@ def test_a_log_is_written_read_and_shared(url):
     assert member.stop()
 
 
-def test_a_cut_network_loses_and_doubles_nothing_of_tls(way):
+def test_a_cut_tls_connection_neither_loses_nor_duplicates(tls):
     """X10: as without TLS, in the middle of 20 runs."""
-    wire = Wire(way.server.tls_port)
-    url = way.url(way.trusting, port=wire.port)
-    sink, reader = open_sink(url, target="cut-tls"), Reader(url, "cut-tls")
+    wire = Wire(tls.server.tls_port)
+    url = tls.url(tls.trusting, port=wire.port)
+    sink, reader = open_sink(url, target="cut-tls"), BackgroundReader(url, "cut-tls")
     assert reader.consumer.wait_connected(BOUND)
 
     def disturb():
@@ -93,7 +93,7 @@ def test_a_cut_network_loses_and_doubles_nothing_of_tls(way):
             time.sleep(0.2)
             wire.mend()
 
-    with meanwhile(disturb):
+    with in_background(disturb):
         runs = paced_runs(sink, tokens=100)
     assert sink.stop(BOUND)
     reader.wait_for_ends(len(runs))
@@ -104,48 +104,46 @@ def test_a_cut_network_loses_and_doubles_nothing_of_tls(way):
     assert sink.statistics().failures > 0
 
 
-def test_a_certificate_of_nobody_known_is_told_with_the_option_that_helps(
-    way, certificates, caplog
-):
-    for url in (way.url(), way.url(f"{way.authority}={certificates.stranger}")):
-        for message in (refused(url), told_by_sink(url, caplog)):
+def test_an_untrusted_certificate_is_reported_with_the_option_that_helps(tls, certificates, caplog):
+    for url in (tls.url(), tls.url(f"{tls.authority}={certificates.stranger}")):
+        for message in (fatal_consumer_error(url), sink_warning(url, caplog)):
             assert "certificate is not trusted" in message
-            assert f"{way.authority}=/path/to/ca.pem" in message
+            assert f"{tls.authority}=/path/to/ca.pem" in message
             assert str(certificates.stranger) not in message
 
 
-def test_a_certificate_for_another_host_is_told(way, caplog):
-    url = way.url(way.trusting, host="127.0.0.1")
-    for message in (refused(url), told_by_sink(url, caplog)):
+def test_a_certificate_for_another_host_is_reported(tls, caplog):
+    url = tls.url(tls.trusting, host="127.0.0.1")
+    for message in (fatal_consumer_error(url), sink_warning(url, caplog)):
         assert "certificate is for another host" in message
         assert "127.0.0.1" in message
 
 
-def test_a_server_that_wants_tls_is_told(way, caplog):
+def test_a_server_that_requires_tls_is_reported(tls, caplog):
     """Such a server just hangs up, as one that restarts does: so it is a hint, and no error."""
-    url = way.url(scheme=way.plain)
-    hint = f"does it want TLS, {way.scheme.partition('guest')[0]}?"
-    assert hint in told_by_sink(url, caplog)
-    assert hint in told_by_consumer(url, caplog)
+    url = tls.url(scheme=tls.plain)
+    hint = f"does it want TLS, {tls.scheme.partition('guest')[0]}?"
+    assert hint in sink_warning(url, caplog)
+    assert hint in consumer_warning(url, caplog)
 
 
-def test_a_certificate_of_ours_is_shown_and_one_that_the_server_does_not_trust_is_told(way, caplog):
-    url = way.url(way.trusting, way.known)
+def test_a_client_certificate_is_sent_and_its_rejection_reported(tls, caplog):
+    url = tls.url(tls.trusting, tls.known)
     sink = open_sink(url, target="known-to-all")
     for event in make_run("r1", ["a"]):
         sink.put(event)
     assert sink.stop(BOUND)
     assert text_of(read_log(url, "known-to-all", ends(1))) == "a"
-    url = way.url(way.trusting, way.forged)
-    assert "does it want a certificate" in told_by_sink(url, caplog)
+    url = tls.url(tls.trusting, tls.forged)
+    assert "does it want a certificate" in sink_warning(url, caplog)
 
 
-def test_a_file_that_is_not_there_is_told_at_once(way):
+def test_a_missing_certificate_file_raises_at_once(tls):
     from streamll.core.errors import ConfigurationError
 
-    url = way.url(f"{way.authority}=/no/such/ca.pem")
+    url = tls.url(f"{tls.authority}=/no/such/ca.pem")
     for make in (open_sink, EventConsumer):
-        with pytest.raises(ConfigurationError, match=f"there is no file .*{way.authority}="):
+        with pytest.raises(ConfigurationError, match=f"there is no file .*{tls.authority}="):
             make(url)
 
 
@@ -163,27 +161,27 @@ def configured(server, **options):
         control.config_set(*(text for pair in before.items() for text in pair))
 
 
-def test_a_server_that_wants_certificates_gets_ours(server_of, certificates, caplog):
-    way = Way(server_of("redis"), certificates, amqp=False)
-    with configured(way.server, tls_auth_clients="yes"):
-        sink = open_sink(way.url(way.trusting, way.known), target="known")
+def test_a_server_that_requires_client_certificates_gets_ours(server_of, certificates, caplog):
+    tls = TLSServer(server_of("redis"), certificates, amqp=False)
+    with configured(tls.server, tls_auth_clients="yes"):
+        sink = open_sink(tls.url(tls.trusting, tls.known), target="known")
         for event in make_run("r1", ["a"]):
             sink.put(event)
         assert sink.stop(BOUND)
-        assert text_of(read_log(way.url(way.trusting, way.known), "known", ends(1))) == "a"
-        unknown = told_by_sink(way.url(way.trusting), caplog)
+        assert text_of(read_log(tls.url(tls.trusting, tls.known), "known", ends(1))) == "a"
+        unknown = sink_warning(tls.url(tls.trusting), caplog)
         assert "does it want a certificate, ssl_certfile and ssl_keyfile" in unknown
 
 
-def test_an_expired_certificate_is_told(server_of, certificates, caplog):
-    way = Way(server_of("redis"), certificates, amqp=False)
+def test_an_expired_certificate_is_reported(server_of, certificates, caplog):
+    tls = TLSServer(server_of("redis"), certificates, amqp=False)
     expired = {"tls_cert_file": certificates.expired, "tls_key_file": certificates.expired_key}
-    with configured(way.server, **expired):
-        assert "certificate has expired" in refused(way.url(way.trusting))
+    with configured(tls.server, **expired):
+        assert "certificate has expired" in fatal_consumer_error(tls.url(tls.trusting))
 
 
-def test_a_socket_that_appears_later_gets_everything(tmp_path, caplog):
-    """X10: until then the sink says which file is missing, once."""
+def test_a_socket_file_that_appears_later_gets_everything(tmp_path, caplog):
+    """X10: until then the sink logs, once, which file is missing."""
     server = available(lambda: RedisServer(tmp_path, redis_binary()))
     try:
         server.kill()

@@ -1,7 +1,7 @@
-"""What goes wrong with brokers and networks, with real ones: nothing accepted is lost or doubled.
+"""Failing brokers and networks, with real servers: accepted events are neither lost nor duplicated.
 
 Each test counts: every event that a sink accepted and did not report as dropped is read, once after
-de-duplication, in order per run. The programs that put events meanwhile notice nothing.
+de-duplication, in order per run. The programs that put events in_background notice nothing.
 SQLite, which is no server, has ``test_sqlite_faults.py``; what a full sink does, on every log, is in
 ``test_overflow.py``.
 """
@@ -15,8 +15,16 @@ from contextlib import contextmanager
 
 import pytest
 
-from brokers.backends import SPEAKING_ALIKE, available
-from brokers.runs import BOUND, by_run, check_order, make_run, text_of
+from brokers.backends import COMPATIBLE_BACKENDS, available
+from brokers.blockable import shorten_timeouts, through
+from brokers.load import (
+    BackgroundReader,
+    check_complete,
+    check_nothing_lost,
+    in_background,
+    paced_runs,
+)
+from brokers.sample_runs import BOUND, by_run, check_order, make_run, text_of
 from brokers.servers import (
     RabbitMQServer,
     RedisServer,
@@ -25,18 +33,16 @@ from brokers.servers import (
     valkey_binary,
     wait_until,
 )
-from brokers.watching import Reader, check_complete, check_nothing_lost, meanwhile, paced_runs
-from brokers.ways import be_impatient, through
 from streamll.sinks import open_sink
 
 RUNS = 20
 DOWN_SECONDS = 3
-BROKERS = ["redis", *SPEAKING_ALIKE, "rabbitmq"]
+BROKERS = ["redis", *COMPATIBLE_BACKENDS, "rabbitmq"]
 
 
 @pytest.fixture(scope="module", params=BROKERS)
 def kept(request, tmp_path_factory, server_of):
-    """A broker that keeps what it confirmed, come what may."""
+    """A broker that persists what it confirms."""
     if request.param != "rabbitmq":
         binary = redis_binary() if request.param == "redis" else valkey_binary()
         server = available(lambda: RedisServer(tmp_path_factory.mktemp("kept"), binary))
@@ -57,8 +63,8 @@ def server(kept):
         kept.start()
 
 
-def test_a_killed_broker_that_restarts_loses_nothing(server, practice, capsys):
-    """X10: kill -9 in the middle of 20 DSPy programs, back after 3 s; they notice nothing.
+def test_killing_and_restarting_the_broker_loses_nothing(server, practice, capsys):
+    """X10: kill -9 in the middle of 20 DSPy programs, back after 3 s; the programs are not affected.
 
     As many run beside them with a sink that does nothing: what these take, they take.
     """
@@ -83,7 +89,7 @@ def test_a_killed_broker_that_restarts_loses_nothing(server, practice, capsys):
             assert program(question=f"number {n}?").answer == text
         return time.monotonic() - began
 
-    reader = Reader(server.url, "kill")
+    reader = BackgroundReader(server.url, "kill")
     assert reader.consumer.wait_connected(BOUND)
 
     def crash():
@@ -92,7 +98,7 @@ def test_a_killed_broker_that_restarts_loses_nothing(server, practice, capsys):
         time.sleep(DOWN_SECONDS)
         server.start()
 
-    with meanwhile(crash), ThreadPoolExecutor(2 * RUNS) as pool:
+    with in_background(crash), ThreadPoolExecutor(2 * RUNS) as pool:
         seconds = list(pool.map(ask, range(2 * RUNS)))
     assert sink.stop(BOUND)
     reader.wait_for_ends(RUNS)
@@ -113,14 +119,14 @@ class Null:
     def put(self, event) -> None: ...
 
 
-def test_a_broker_that_arrives_later_gets_everything(server, caplog):
-    """X10: down from the start; the sink says so once, and stop() waits for it to come."""
+def test_a_broker_that_starts_later_gets_everything(server, caplog):
+    """X10: down from the start; the sink logs it once, and stop() waits for the broker."""
     server.kill()
     sink = open_sink(server.url, target="late")
-    reader = Reader(server.url, "late")
+    reader = BackgroundReader(server.url, "late")
     runs = paced_runs(sink, count=5, tokens=20)
     assert sink.statistics().buffered > 0
-    with meanwhile(lambda: (time.sleep(0.5), server.start())):
+    with in_background(lambda: (time.sleep(0.5), server.start())):
         assert sink.stop(BOUND)
     reader.wait_for_ends(5)
     reader.stop()
@@ -132,12 +138,12 @@ def test_a_broker_that_arrives_later_gets_everything(server, caplog):
 
 
 def through_a_network(server, target: str, disturb) -> tuple:
-    """20 runs and a reader through a wire, to which ``disturb(wire)`` does something meanwhile."""
+    """20 runs and a reader through a wire, to which ``disturb(wire)`` does something at the same time."""
     wire = Wire(server.port)
     sink = open_sink(through(wire, server), target=target)
-    reader = Reader(through(wire, server), target)
+    reader = BackgroundReader(through(wire, server), target)
     assert reader.consumer.wait_connected(BOUND)
-    with meanwhile(lambda: disturb(wire)):
+    with in_background(lambda: disturb(wire)):
         runs = paced_runs(sink)
     assert sink.stop(BOUND)
     reader.wait_for_ends(RUNS)
@@ -148,7 +154,7 @@ def through_a_network(server, target: str, disturb) -> tuple:
     return sink.statistics(), reader.consumer.statistics()
 
 
-def test_a_cut_network_loses_and_doubles_nothing(server):
+def test_a_cut_network_neither_loses_nor_duplicates(server):
     """X10: the connections of sink and reader break again and again in the middle of 20 runs."""
 
     def disturb(wire):
@@ -163,11 +169,11 @@ def test_a_cut_network_loses_and_doubles_nothing(server):
     assert read.reconnects > 0
 
 
-def test_a_stalled_network_delivers_late_and_twice_and_nothing_is_lost(server, monkeypatch):
+def test_late_and_duplicate_delivery_after_a_stall_loses_nothing(server, monkeypatch):
     """X10: nothing comes through and nothing is refused; what was on its way arrives after what
     the sink has sent again.
     """
-    be_impatient(monkeypatch)
+    shorten_timeouts(monkeypatch)
 
     def disturb(wire):
         for _ in range(2):
@@ -180,9 +186,9 @@ def test_a_stalled_network_delivers_late_and_twice_and_nothing_is_lost(server, m
     assert told.failures > 0
 
 
-def test_connections_that_a_network_has_forgotten_are_given_up(server, monkeypatch):
-    """X10: no packet of theirs ever comes through again, and nobody says so."""
-    be_impatient(monkeypatch)
+def test_silently_dropped_connections_are_replaced(server, monkeypatch):
+    """X10: no packet comes through any more, and nothing is reported by the network."""
+    shorten_timeouts(monkeypatch)
 
     def disturb(wire):
         time.sleep(0.5)
@@ -218,17 +224,17 @@ def full_disk(server):
     server.control("set_disk_free_limit", str(50 * 10**6))
 
 
-def ways_to_be_full(server) -> list:
+def fullness_of(server) -> list:
     return [full_memory, full_disk] if isinstance(server, RabbitMQServer) else [full_redis]
 
 
-def test_a_full_broker_is_waited_for(server, caplog, monkeypatch):
+def test_events_wait_while_the_broker_is_full(server, caplog, monkeypatch):
     """X10: maxmemory, or an alarm of memory or disk; with room again everything arrives, in order."""
     monkeypatch.setattr("streamll.brokers.rabbitmq.client.CONFIRM_TIMEOUT_S", 1.0)
-    for full in ways_to_be_full(server):
+    for full in fullness_of(server):
         caplog.clear()
         sink = open_sink(server.url, target=full.__name__)
-        reader = Reader(server.url, full.__name__)
+        reader = BackgroundReader(server.url, full.__name__)
         assert reader.consumer.wait_connected(BOUND)
         for event in make_run("before", ["a"]):
             sink.put(event)
@@ -245,7 +251,7 @@ def test_a_full_broker_is_waited_for(server, caplog, monkeypatch):
         assert message in caplog.text
 
 
-def test_a_reader_whose_connection_breaks_again_and_again_misses_nothing(server):
+def test_a_reader_with_repeatedly_broken_connections_misses_nothing(server):
     """X10: also of what was on its way to it, and half acknowledged, when that happened."""
     sink = open_sink(server.url, target="reader", buffer_size=100_000)
     runs = [make_run(f"r{n}", ["a", "b"]) for n in range(3000)]
@@ -254,7 +260,7 @@ def test_a_reader_whose_connection_breaks_again_and_again_misses_nothing(server)
             sink.put(event)
     assert sink.stop(BOUND)
     wire = Wire(server.port)
-    reader = Reader(through(wire, server), "reader")
+    reader = BackgroundReader(through(wire, server), "reader")
     for n in range(12):
         wait_until(lambda n=n: len(reader.events) > n * 1500, BOUND, "some more have been read")
         wire.cut()

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from brokers.runs import BOUND, check_order, ends, make_run, plain, read_log
+from brokers.sample_runs import BOUND, check_order, ends, make_run, plain, read_log
 from brokers.servers import wait_until
 from streamll.cli.main import main
 from streamll.sinks import open_sink
@@ -29,7 +29,7 @@ def write(sink, *runs):
     assert sink.stop(BOUND)
 
 
-def test_tail_prints_a_run_and_ends_with_it(log, backend, capsys):
+def test_tail_prints_a_run_and_exits_at_its_end(log, backend, capsys):
     write(log, make_run("r0", ["x"]), make_run("r1", ["Ma", "chine"]), make_run("r2", ["y"]))
     assert main(["tail", backend.url, "--target", log.name, "--run", "r1"]) == 0
     printed = capsys.readouterr().out
@@ -95,7 +95,9 @@ def test_copy_since(tmp_path, capsys):
         (["copy", "sqlite:///x.db", "sqlite:///y.db", "--since", "soon"], "--since takes"),
     ],
 )
-def test_what_makes_no_sense_is_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+def test_invalid_arguments_are_reported_in_one_line(
+    arguments, message, capsys, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     assert main(arguments) in (1, 2)
     error = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A source is closed while a thread still reads for it, as happens when a server stops."""
+"""A source is closed while its thread still reads, as happens when a server stops."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sqlite3
 import threading
 
 from streamll.brokers.source import SourceOptions
-from streamll.brokers.sqlite.file import connected
+from streamll.brokers.sqlite.file import connect
 from streamll.brokers.sqlite.source import SQLiteSource
 
 ROUNDS = 400
 
 
-def test_closing_in_the_middle_of_a_read(tmp_path):
-    log = connected(f"{tmp_path}/log.db")
+def test_a_source_may_be_closed_during_a_read(tmp_path):
+    log = connect(f"{tmp_path}/log.db")
     log.executemany(
         "INSERT INTO streamll_entries (target, written_at, body) VALUES (?, 0, ?)",
         [("t", b"x" * 1000)] * 1000,
@@ -29,7 +29,7 @@ def test_closing_in_the_middle_of_a_read(tmp_path):
 
         def read():
             begun.set()
-            with contextlib.suppress(sqlite3.OperationalError):  # "not connected" any more
+            with contextlib.suppress(sqlite3.OperationalError):  # "not connect" any more
                 while True:
                     source._after = 0
                     source._read()

@@ -1,4 +1,4 @@
-"""Resuming at every place of a run whose tokens were merged on their way, on every log."""
+"""Resuming at every position of a run whose tokens were merged, on every broker."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import asyncio
 import msgspec
 import pytest
 
-from brokers.backends import BACKENDS, SPEAKING_ALIKE, backend_of
-from brokers.runs import collect, make_run, plain, text_of
+from brokers.backends import BACKENDS, COMPATIBLE_BACKENDS, backend_of
+from brokers.sample_runs import collect, make_run, plain, text_of
 from streamll.consumer import EventConsumer, position
 from streamll.core.events import TokenEvent
 from streamll.flow.coalesce import coalesce
 from streamll.sinks import open_sink
 
 
-@pytest.fixture(params=[*BACKENDS, *SPEAKING_ALIKE])
+@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS])
 def backend(request, server_of, tmp_path):
     return backend_of(request.param, server_of, tmp_path)
 
@@ -41,7 +41,7 @@ def read_from(backend, target: str, *starts) -> list[list]:
     return asyncio.run(main())
 
 
-def test_every_position_of_a_merged_run(backend):
+def test_resuming_at_every_position_of_a_merged_run(backend):
     """X10: behind each event of the log, and behind each token as it was before it was merged."""
     fine = make_run("r1", ["ab", "cde", "f", "ghij", "", "k"])
     merged = coalesce(fine)
@@ -60,7 +60,7 @@ def test_every_position_of_a_merged_run(backend):
     assert rest == merged[4:]
 
 
-def test_every_position_of_a_run_that_was_merged_across_calls(backend):
+def test_resuming_at_every_position_of_a_run_merged_across_calls(backend):
     """X10: two calls at once, whose tokens reach past each other."""
     calls = [make_run("r1", tokens) for tokens in (["a", "bb", "ccc"], ["1", "22", "333", "4444"])]
     events = []

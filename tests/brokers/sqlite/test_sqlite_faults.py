@@ -1,4 +1,4 @@
-"""SQLite has no server to kill; its file can be locked, not be there, or have no room to grow."""
+"""SQLite's faults: a locked file, a missing folder, a full disk."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from brokers.backends import Backend
-from brokers.runs import BOUND, by_run, check_order, ends, read_log, text_of
+from brokers.blockable import LockedFileRoute, shorten_timeouts
+from brokers.load import BackgroundReader, check_complete, check_nothing_lost, paced_runs
+from brokers.sample_runs import BOUND, by_run, check_order, ends, read_log, text_of
 from brokers.servers import wait_until
-from brokers.watching import Reader, check_complete, check_nothing_lost, paced_runs
-from brokers.ways import LockedFile, be_impatient
 from streamll.sinks import open_sink
 
 
@@ -23,19 +23,19 @@ def url_of(file: Path) -> str:
     return f"sqlite:///{file}"
 
 
-def test_a_file_that_another_process_has_locked_is_waited_for(tmp_path, monkeypatch, caplog):
+def test_events_wait_while_another_process_locks_the_file(tmp_path, monkeypatch, caplog):
     """X10: locked for longer than SQLite waits, in the middle of 20 runs; a reader reads on."""
-    be_impatient(monkeypatch)
-    way = LockedFile(Backend("sqlite", url_of(tmp_path / "log.db")))
-    sink = open_sink(way.url)
-    reader = Reader(way.url, "streamll:events")
+    shorten_timeouts(monkeypatch)
+    route = LockedFileRoute(Backend("sqlite", url_of(tmp_path / "log.db")))
+    sink = open_sink(route.url)
+    reader = BackgroundReader(route.url, "streamll:events")
     assert reader.consumer.wait_connected(BOUND)
     with ThreadPoolExecutor(1) as pool:
         playing = pool.submit(paced_runs, sink, tokens=100)
         wait_until(lambda: reader.events, BOUND, "the runs have begun")
-        way.block()
+        route.block()
         wait_until(lambda: sink.statistics().failures >= 2, BOUND, "it has been given up twice")
-        way.free()
+        route.free()
         runs = playing.result(BOUND)
     assert sink.stop(BOUND)
     reader.wait_for_ends(len(runs))
@@ -69,7 +69,7 @@ def test_a_folder_that_appears_later_gets_everything(tmp_path, caplog, what):
 FULL = """
     import resource, signal, sys, threading, time
     sys.path.insert(0, {tests!r})
-    from brokers.runs import make_run
+    from brokers.sample_runs import make_run
     from streamll.sinks import open_sink
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing beyond the limit is an error
@@ -99,10 +99,10 @@ FULL = """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs limits for file sizes")
-def test_a_full_disk_is_waited_for(tmp_path):
+def test_events_wait_while_the_disk_is_full(tmp_path):
     """X10: the files must not grow in the middle of 20 runs; with room again everything is there."""
     url = url_of(tmp_path / "log.db")
-    tests = str(Path(__file__).parent.parent)
+    tests = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(FULL).format(tests=tests, url=url)],
         capture_output=True,

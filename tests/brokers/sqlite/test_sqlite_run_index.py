@@ -1,4 +1,4 @@
-"""X10: a run's entries are found wherever they are: put down in the index, or not yet."""
+"""X10: a run's entries are found whether they are in the index or not yet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from brokers.runs import BOUND, make_run
+from brokers.sample_runs import BOUND, make_run
 from streamll.brokers.sqlite import run_index
 from streamll.brokers.sqlite.file import connect
 from streamll.brokers.sqlite.sink import TARGET, SQLiteSink
@@ -17,7 +17,7 @@ from streamll.core.wire import decode_batch
 
 
 @pytest.fixture(autouse=True)
-def few_wait(monkeypatch):
+def index_often(monkeypatch):
     """The index is written for 50 entries at once."""
     monkeypatch.setattr(run_index, "UNINDEXED_ENTRIES", 50)
 
@@ -46,7 +46,7 @@ def events_of(log, run_id, after=0, limit=7):
     return events
 
 
-def test_every_run_is_read_whole_and_from_any_place(path):
+def test_every_run_is_read_completely_and_from_any_entry(path):
     runs = [make_run(f"r{number}", list("some text")) for number in range(12)]
     sink = SQLiteSink(path)
     write(sink, runs=runs)
@@ -67,8 +67,8 @@ def test_every_run_is_read_whole_and_from_any_place(path):
     sink.stop()
 
 
-def test_the_documented_query_finds_them_too(path):
-    document = Path(__file__).parents[2] / "docs" / "wire.md"
+def test_the_documented_query_finds_a_run(path):
+    document = Path(__file__).parents[3] / "docs" / "wire.md"
     query = re.search(r"```sql\n(.*?)```", document.read_text("utf-8"), re.DOTALL)[1]
     runs = [make_run(run_id, list("some text")) for run_id in ("a", "5f3c9a", *"bcdefghij")]
     sink = SQLiteSink(path)
@@ -78,7 +78,7 @@ def test_the_documented_query_finds_them_too(path):
     assert found == [event.seq for event in runs[1]]
 
 
-def test_two_writers_put_every_place_down_once(path):
+def test_two_writers_index_every_entry_once(path):
     runs = [make_run(f"r{number}", list("some text")) for number in range(12)]
     sinks = [SQLiteSink(path), SQLiteSink(path)]
     write(*sinks, runs=runs)
@@ -95,7 +95,7 @@ def test_two_writers_put_every_place_down_once(path):
         sink.stop()
 
 
-def test_places_go_with_their_entries(path):
+def test_deleted_entries_leave_the_index(path):
     runs = [make_run(f"r{number}", list("some text")) for number in range(12)]
     sink = SQLiteSink(path)
     write(sink, runs=runs)
@@ -110,7 +110,7 @@ def test_places_go_with_their_entries(path):
     later.stop()
 
 
-def test_a_log_of_before_is_taken_over(path):
+def test_a_log_of_an_earlier_schema_is_upgraded(path):
     """It has an index of SQLite's own, and nothing is put down."""
     runs = [make_run(f"r{number}", list("some text")) for number in range(12)]
     sink = SQLiteSink(path)

@@ -1,11 +1,11 @@
-"""X10: what a log's latest runs are is told by the log, without reading all of it."""
+"""X10: the overview of a log's latest runs, without reading all of it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
-from brokers.runs import BOUND, make_run
+from brokers.sample_runs import BOUND, make_run
 from streamll.brokers.opening import open_sink, open_source
 from streamll.brokers.source import SourceOptions
 from streamll.core.events import StreamllEvent
@@ -33,7 +33,7 @@ def overview(backend, target, runs):
     return [event for body in bodies for event in decode_batch(body)]
 
 
-def test_the_first_and_the_last_of_each_of_the_latest_runs(backend):
+def test_the_overview_has_the_first_and_last_entry_of_the_latest_runs(backend):
     target = backend.target()
     for number in range(5):
         write(backend, target, make_run(f"r{number}", [f"{number}"] * 30))
@@ -50,5 +50,5 @@ def test_the_first_and_the_last_of_each_of_the_latest_runs(backend):
     assert len(told) < 60
 
 
-def test_a_log_without_runs_tells_none(backend):
+def test_the_overview_of_a_log_without_runs_is_empty(backend):
     assert overview(backend, backend.target(), 10) == []
