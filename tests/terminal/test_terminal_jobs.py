@@ -93,7 +93,7 @@ def test_after_ctrl_z_and_fg_the_view_is_drawn_below_the_shells_output(tmp_path,
     shell.type("\x1a")
     shell.wait_for(lambda terminal: "Stopped" in terminal.text)
     assert shell.emulator.cursor_visible
-    time.sleep(stopped.LONG + 0.3)
+    time.sleep(stopped.STOP_S + 0.3)
     shell.type("echo in between\n")
     shell.wait_for(lambda terminal: terminal.text.count("in between") == 2)
     shell.type("fg\n")
