@@ -13,7 +13,7 @@ from speakers import Speaker, accounted
 from streamll.core.errors import ChannelClosed, ChannelOverflow
 from streamll.core.events import StreamGap, TokenEvent
 from streamll.core.ordering import OrderCheck
-from streamll.flow.buffer import DROPPABLE, LIMIT
+from streamll.flow.buffer import DROPPABLE, HARD_LIMIT
 from streamll.flow.channel import Channel
 
 SAY = {
@@ -101,13 +101,13 @@ class ChannelModel(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self):
         buffer = self.channel._buffer
-        assert buffer.asides <= buffer.size + 1
+        assert buffer.markers <= buffer.size + 1
         lifecycle = self.lifecycle
         if self.policy == "drop_oldest":
             assert buffer.size <= self.capacity + lifecycle
         if self.policy == "coalesce":
             calls = 4
-            assert buffer.size <= self.capacity * LIMIT + lifecycle + calls * (lifecycle + 1)
+            assert buffer.size <= self.capacity * HARD_LIMIT + lifecycle + calls * (lifecycle + 1)
 
     def what_was_read_is_what_was_put(self):
         for run_id, put in self.put_events.items():
@@ -155,7 +155,7 @@ class BlockModel(ChannelModel):
         else:
             assert self.channel.full or size < self.capacity
             assert not self.channel.full or size > self.capacity // 2
-            assert self.channel.overfull == (size >= self.capacity * LIMIT)
+            assert self.channel.overfull == (size >= self.capacity * HARD_LIMIT)
 
 
 class FailModel(BlockModel):
@@ -164,7 +164,7 @@ class FailModel(BlockModel):
     @invariant()
     def producers_wait_from_the_capacity_on(self):
         assert not self.channel.full
-        assert self.channel.statistics().buffered <= self.capacity * LIMIT
+        assert self.channel.statistics().buffered <= self.capacity * HARD_LIMIT
 
 
 class DropOldestModel(ChannelModel):
