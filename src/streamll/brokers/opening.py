@@ -98,6 +98,20 @@ def split(url: str) -> SplitResult:
     return parts
 
 
+def client_library(module: str, broker: str, package: str, extra: str) -> Any:
+    """Import a broker's client.
+
+    Raises:
+        ConfigurationError: it is not installed; says which extra installs it.
+    """
+    try:
+        return import_module(module)
+    except ImportError:
+        raise ConfigurationError(
+            f"{broker} needs the {package} package: pip install 'streamll[{extra}]'"
+        ) from None
+
+
 def without_password(url: str) -> str:
     """The URL as it may be shown: without user, password and options."""
     scheme, separator, rest = url.partition("://")
