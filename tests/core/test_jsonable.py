@@ -10,7 +10,7 @@ import json
 import msgspec
 import pytest
 
-from streamll.core.jsonable import DEPTH, as_text, plain, render
+from streamll.core.jsonable import MAX_DEPTH, as_text, plain, render
 from streamll.core.wire import to_dict
 
 
@@ -80,7 +80,7 @@ def test_a_cycle_ends_in_the_name_of_its_type():
     while isinstance(found, dict):
         found, depth = found["again"], depth + 1
     assert found == "<dict>"
-    assert depth == DEPTH
+    assert depth == MAX_DEPTH
 
 
 def test_objects_that_raise_on_access_become_their_type_name():

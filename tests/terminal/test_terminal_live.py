@@ -99,7 +99,7 @@ def test_frames_are_few_however_many_tokens(watching):
         view.show([token])
     seconds = time.monotonic() - started
     view.show(script.end())
-    assert len(terminal.written) <= seconds * live.FRAMES + 6
+    assert len(terminal.written) <= seconds * live.FRAMES_PER_S + 6
 
 
 def test_one_terminal_has_one_view(watching):
@@ -127,7 +127,7 @@ def test_events_outside_any_run_are_shown(watching):
 
 
 def test_a_silent_run_joined_midway_counts_as_over(watching, monkeypatch):
-    monkeypatch.setattr(live, "IDLE", 0.0)
+    monkeypatch.setattr(live, "IDLE_S", 0.0)
     view, terminal = watching()
     view.show([ev.Status(identity=ev.Identity(run_id="late"), message="hello")])
     until(lambda: view.is_idle, "the end of it")

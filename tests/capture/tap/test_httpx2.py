@@ -70,13 +70,13 @@ def test_cancelling_ends_a_blocked_read(practice):
     notes, errors = Notes(), []
 
     def ask():
-        inside = interrupt.Interruptible(Guarded(notes))
+        inside = interrupt.InterruptScope(Guarded(notes))
         with inside, below_litellm.Tee(Guarded(notes), practice).entered():
             try:
                 httpx2.post(f"{practice.openai_url}/chat/completions", json=QUESTION, timeout=20)
             except (httpx2.TransportError, Unwind) as error:
                 errors.append(error)
-            inside.over()
+            inside.disconnected()
 
     with tapped():
         thread = threading.Thread(target=ask)

@@ -198,15 +198,15 @@ def test_a_line_is_cut_when_its_call_is_over(practice, engine):
     assert listeners[0].shutdown is None
 
 
-def test_a_line_can_only_be_ended_before_it_is_cut():
+def test_a_read_can_only_be_ended_before_its_interrupt_is_disarmed():
     ended = []
     notes = Notes()
-    inside = interrupt.Interruptible(Guarded(notes))
+    inside = interrupt.InterruptScope(Guarded(notes))
     with inside:
-        line = interrupt._current.get().connected(lambda: ended.append(1))
+        end = interrupt._current.get().connected(lambda: ended.append(1))
         notes.shutdown()
-        inside.over()
-        line.end()
+        inside.disconnected()
+        end()
     assert ended == [1]
     assert interrupt._current.get() is None
 
