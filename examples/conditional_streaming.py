@@ -1,7 +1,7 @@
 """Decide inside ``forward`` whether this call streams.
 
-``_streamll_stream_fields`` counts for the call that sets it and for no other, also when the
-same module serves several calls at once.
+``_streamll_stream_fields`` applies only to the call that sets it, even if the same module serves
+several calls at once.
 """
 
 import dspy

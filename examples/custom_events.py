@@ -1,6 +1,6 @@
-"""A program says what it is doing: statuses, traces with a duration, and events of its own.
+"""A program reports what it is doing: statuses, traces with a duration, and custom events.
 
-The context set at the top is on every event of this task, and of the tasks it starts.
+The context is attached to every event of this task and of the tasks it starts.
 """
 
 import dspy

@@ -1,5 +1,5 @@
-"""A sink of your own: override ``handle_event``. It runs on a thread of the sink's, in order,
-so a slow sink never slows the program down."""
+"""A custom sink: override ``handle_event``. It is called in order, on the sink's own thread, so
+a slow sink never slows down the program."""
 
 import dspy
 from _model import language_model

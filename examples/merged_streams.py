@@ -1,4 +1,4 @@
-"""Three streams merged into one loop; each item says which stream it is from."""
+"""Three streams merged into one loop; each item is labelled with its stream."""
 
 import dspy
 from _model import language_model

@@ -1,8 +1,8 @@
-"""Talk to a model without a program: a conversation that streams, breaks off and goes on.
+"""Talk to a model without a program: a conversation that streams, is interrupted and continues.
 
     STREAMLL_MODEL=openai/gpt-4o-mini python examples/model_conversation.py
 
-asks a real model; without it a practice server on this machine answers.
+asks a real model; by default a practice server on this machine answers.
 """
 
 import asyncio

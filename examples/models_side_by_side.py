@@ -1,7 +1,7 @@
-"""Ask two models at once and show their answers as they come, each in its own line.
+"""Ask two models at once and print their answers as they finish, one per line.
 
-Both are asked through one ``Limits`` object, so however many questions there are, no more than two
-requests are ever under way. A practice server on this machine answers for both providers.
+Both share one ``Limits`` object, so at most two requests are open at any time, however many
+questions there are. A practice server on this machine answers for both providers.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""Process tokens inside the module, while they arrive.
+"""Process tokens inside the module as they arrive.
 
-``on_token`` names a method (or is a function). It is called in the program's own thread before
-the program goes on, so what it counted is right as soon as the predictor has returned.
+``on_token`` is a function or the name of a method. It is called in the program's own thread before
+the program continues, so its counts are complete when the predictor returns.
 """
 
 import dspy

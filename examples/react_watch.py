@@ -1,4 +1,4 @@
-"""``streamll.watch()`` on an agent that nobody prepared for it: turns, tools and tokens, live."""
+"""``streamll.watch()`` on an unchanged agent: turns, tools and tokens, live."""
 
 import dspy
 from _model import language_model

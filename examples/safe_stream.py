@@ -1,4 +1,4 @@
-"""A question as a bounded stream: tokens, then Done or Error, told apart by ``match``."""
+"""A question as a bounded stream: tokens, then Done or Error, distinguished by ``match``."""
 
 import dspy
 from _model import language_model

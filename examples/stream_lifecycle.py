@@ -1,4 +1,4 @@
-"""Log what becomes of a stream: a sink that hears its steps, and the totals at its end."""
+"""Log the lifecycle of a stream: a sink that receives its steps, and the totals at its end."""
 
 import logging
 import sys

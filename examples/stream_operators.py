@@ -1,4 +1,4 @@
-"""Patterns as calls: map and filter tokens, throttle, gather every n, into a file, smooth."""
+"""Stream operators: map and filter tokens, throttle, buffer, write to a file, smooth."""
 
 import tempfile
 from pathlib import Path
@@ -29,5 +29,5 @@ with language_model(*[ANSWER] * 5, Reply(ANSWER, chunk="whole")) as lm:
         pass
     print("to_file: ", path.read_text())
 
-    # This answer comes in one coarse chunk.
+    # This answer arrives in one chunk.
     print("smooth:  ", list(streams.smooth(DSpyStream("Count."), "word", interval=0.01)))

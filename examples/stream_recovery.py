@@ -1,4 +1,4 @@
-"""Bad luck three times, one clean answer: retries before and after the first token."""
+"""Three failures, then a complete answer: retries before and after the first token."""
 
 import dspy
 from _model import language_model

@@ -1,4 +1,4 @@
-"""A provider that falls silent: the idle timeout names itself and keeps the text until then."""
+"""A provider that stops sending: the idle timeout is raised, and the text so far is kept."""
 
 import dspy
 from _model import language_model

@@ -1,6 +1,6 @@
 """A program written for dspy.streamify: tokens, status messages, the prediction; one import differs.
 
-A reader that minds resets shows the right text even where an attempt had to be repeated.
+A reader that handles resets shows the right text even where an attempt had to be repeated.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Several predictors: each field streams from whichever predictor has it."""
+"""Several predictors: each field streams from the predictors that have it."""
 
 import dspy
 from _model import language_model

@@ -1,6 +1,6 @@
-"""A program in the browser while it runs: fields, tools, turns, timeline, and everything again.
+"""A running program in the browser: fields, tools, turns and a timeline, also for finished runs.
 
-On a terminal it stays until Enter; the address is printed and, where there is a screen, opened.
+On a terminal it runs until Enter is pressed. The address is printed and, if possible, opened.
 """
 
 import json
@@ -42,7 +42,7 @@ with language_model(*REPLIES) as lm, streamll.watch(web=True) as watching:
     print(f"The program returned: {answer}")
     if sys.stdin.isatty():
         input("Enter ends it. ")
-    else:  # what the page reads
+    else:  # the page makes the same request
         address, _, token = watching.url.partition("#token=")
         request = urllib.request.Request(f"{address}runs")
         request.add_header("Authorization", f"Bearer {token}")

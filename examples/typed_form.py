@@ -1,7 +1,7 @@
 """A form that fills in while the model is still writing it.
 
-On a terminal the form is redrawn in place; elsewhere each state is printed once it is new. What
-is certain is shown: text grows, numbers and choices come whole, rows appear one by one.
+On a terminal the form is redrawn in place; elsewhere each new state is printed. Only what is certain
+is shown: text grows, numbers and choices appear when complete, rows appear one by one.
 """
 
 import sys
@@ -38,7 +38,7 @@ SIGNS = {"pending": "○", "partial": "◐", "complete": "●"}
 
 
 def form(partial: typed.Partial[Order]) -> list[str]:
-    """The form as far as it is filled in: what has not come yet is ``None``."""
+    """The form as far as it is filled in; missing values are ``None``."""
     order = partial.value
     lines = [
         f"{SIGNS[partial.state_of('customer')]} Customer  {order.customer or ''}",

@@ -1,9 +1,9 @@
-"""From a log to browsers: a web server in its own process, which knows nothing of the programs.
+"""From a log to browsers: a web server in a process of its own, independent of the programs.
 
     uvicorn --app-dir examples websocket_bridge:app      with STREAMLL_LOG=redis://localhost:6379
 
-Every client of ``/conversations/{id}`` gets that conversation's tokens. Run as a script, it shows
-itself at work, without a browser.
+Every client of ``/conversations/{id}`` gets that conversation's tokens. Run as a script, it
+demonstrates itself without a browser.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ async def conversation(websocket: WebSocket) -> None:
     reading = asyncio.create_task(consumer.run())
     try:
         while True:
-            await websocket.receive_text()  # until the browser leaves
+            await websocket.receive_text()  # until the browser disconnects
     except WebSocketDisconnect:
         consumer.stop_soon()
         await reading

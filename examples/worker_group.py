@@ -1,7 +1,7 @@
 """Workers that share the events of many runs: each is handled by one of them.
 
-Two workers count the words of finished answers. One of them fails on an answer it does not like:
-the event is tried again, then it is a dead letter, and the others go on.
+Two workers count the words of finished answers. One event cannot be handled: it is retried, then
+it becomes a dead letter, and the other events are handled as usual.
 
     python examples/worker_group.py [URL]
 """

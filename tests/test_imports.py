@@ -65,7 +65,7 @@ RULES = {
     "compat": Rule({".capture", ".compat", ".core", ".flow", ".streams", "dspy"}),
     # a server of its own; only what makes a `dspy.LM` for it, or records one, knows DSPy
     "testing": Rule(
-        {".core", ".patching", ".sinks", ".testing", "h11", "msgspec"},
+        {".core", ".flow", ".patching", ".sinks", ".testing", "h11", "msgspec"},
         within={".", ".capture", ".configuration", "dspy", "httpx"},
     ),
     # models, sessions and turns, on public names of streamll and DSPy alone

@@ -1,9 +1,10 @@
-"""What the tests of this folder call a broker."""
+"""The brokers the tests run against, and processes that use them."""
 
 from __future__ import annotations
 
 import itertools
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pytest
 from brokers import servers
 
 BACKENDS = ["sqlite", "redis", "rabbitmq"]
-SPEAKING_ALIKE = ["valkey"] if sys.version_info >= (3, 11) else []  # the wheel begins there
-"""Speak another's protocol: they pass the contract and the faults, and need not go through the rest."""
+COMPATIBLE_BACKENDS = ["valkey"] if sys.version_info >= (3, 11) else []  # the wheel begins there
+"""Servers of another's protocol: they run the contract and fault tests only."""
 
 _numbers = itertools.count()
 
@@ -55,3 +56,21 @@ def backend_of(name: str, server_of: Callable[[str], servers.Server], folder: Pa
         return Backend("sqlite", f"sqlite:///{folder}/log.db")
     server = server_of(name)
     return Backend(name, server.url, server)
+
+
+PRELUDE = """
+    import json, os, sys, threading, time
+    sys.path.insert(0, {tests!r})
+    from brokers.sample_runs import make_run
+    from streamll.consumer import EventConsumer
+    from streamll.core.events import Status
+    from streamll.sinks import open_sink
+    url, target = {url!r}, {target!r}
+"""
+
+
+def script(backend: Backend, target: str, body: str) -> list[str]:
+    """The command of a process that runs ``body`` with ``url`` and ``target`` of a log."""
+    tests = str(Path(__file__).parent.parent)
+    prelude = textwrap.dedent(PRELUDE).format(tests=tests, url=backend.url, target=target)
+    return [sys.executable, "-c", prelude + textwrap.dedent(body)]

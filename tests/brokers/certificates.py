@@ -1,4 +1,4 @@
-"""Certificates made for one test session: an authority, who it vouches for, and a stranger's."""
+"""Certificates of one test session: an authority's, those it signed, and another authority's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import trustme
 
 
 class Certificates:
-    """Paths of PEM files. ``server`` is for ``localhost``; nobody here trusts ``stranger``."""
+    """Paths of PEM files. ``server`` is for ``localhost``; ``stranger`` is trusted by none."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -26,15 +26,15 @@ UNPACKED = ROOT / ".cache" / "servers"
 
 
 class Unavailable(Exception):
-    """This machine has no such server; says how to get one."""
+    """This machine has no such server; the message says how to get one."""
 
 
 class DidNotStart(Exception):
-    """The server ended at once; says what it printed."""
+    """The server exited at once; the message is what it printed."""
 
 
 def free_port() -> int:
-    """A port nobody uses, outside the range the system gives to others."""
+    """An unused port, outside the system's ephemeral range."""
     for _ in range(1000):
         port = 20_000 + int.from_bytes(os.urandom(2), "big") % 12_000
         with contextlib.closing(socket.socket()) as probe:
@@ -154,7 +154,7 @@ class RedisServer(Server):
 
 
 def ask(port: int, question: bytes) -> bytes:
-    """What a server says to these bytes; nothing if it does not listen yet."""
+    """A server's reply to these bytes; empty if it does not listen yet."""
     with contextlib.suppress(OSError), contextlib.closing(socket.socket()) as connection:
         connection.settimeout(2)
         connection.connect(("127.0.0.1", port))

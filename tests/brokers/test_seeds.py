@@ -1,4 +1,4 @@
-"""The seeds' sink and consumer blocks run as they are written, URLs aside; and what 0.1.1 got wrong."""
+"""The seeds' sink and consumer examples run as written, except for URLs; regressions of 0.1.1."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import dspy
 import pytest
 
 import streamll
-from brokers.runs import BOUND, by_run, check_order, ends, read_log, text_of
+from brokers.sample_runs import BOUND, by_run, check_order, ends, read_log, text_of
 from brokers.servers import wait_until
 from streamll.sinks import BaseSink, MemorySink
 
@@ -111,7 +111,7 @@ def test_the_guides_consumer_works_as_written(server_of, lm):
     assert "".join(message["token"] for message in sent) == TEXT
 
 
-def test_the_guides_sinks_for_high_volume_are_made_as_written():
+def test_the_guides_high_volume_sinks_work_as_written():
     """A9: without URLs they are this machine's."""
     from streamll.sinks import RabbitMQSink, RedisSink
 
@@ -166,7 +166,7 @@ def test_a_redis_sink_delivers_from_an_instrumented_module(server_of, lm):
     assert text_of(read) == TEXT
 
 
-def test_eight_threads_sharing_one_module_get_right_streams(server_of, practice):
+def test_threads_that_share_a_module_get_their_own_streams(server_of, practice):
     practice.respond(
         lambda request: {"answer": f"answer {request.body['messages'][-1]['content']}"}
     )
@@ -226,7 +226,7 @@ def test_submodules_lists_and_acall_stream(server_of, lm):
     assert [text_of(events) for events in by_run(read).values()] == [TEXT * 2] * 2
 
 
-def test_a_slow_and_a_raising_sink_harm_nobody(lm):
+def test_slow_and_raising_sinks_do_not_affect_others(lm):
     class Slow(BaseSink):
         local = False
 

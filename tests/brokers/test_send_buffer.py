@@ -1,18 +1,18 @@
-"""What waits for a broker that is away: few large entries, in order per run, all counted."""
+"""The buffer of a sink whose broker is away: few large entries, in order per run, all counted."""
 
 from __future__ import annotations
 
 import msgspec
 import pytest
 
-from brokers.runs import by_run, check_order, make_run, plain
+from brokers.sample_runs import by_run, check_order, make_run, plain
 from streamll.brokers.send_buffer import JOIN_BYTES, SendBuffer
 from streamll.core.events import StreamGap
 from streamll.core.wire import decode_batch
 
 
 def put_one_by_one(buffer: SendBuffer, *runs, trace=lambda run_id: None) -> None:
-    """As a worker does that is woken for each event; the runs' events alternate."""
+    """Add each event by itself, like a worker that wakes for each; the runs' events alternate."""
     for position in range(max(map(len, runs))):
         for run in runs:
             if position < len(run):
@@ -27,8 +27,8 @@ def events_of(entries) -> list:
     return [event for entry in entries for event in decode_batch(entry.body)]
 
 
-def test_what_waits_of_a_run_is_one_entry():
-    """X10: after an outage a thousand small entries would take a broker far longer than it was."""
+def test_waiting_entries_of_a_run_are_joined():
+    """X10: a thousand small entries would keep a broker busy for longer than the outage."""
     buffer = SendBuffer(2**26, 2**24)
     runs = [make_run(f"r{n}", [f"{n}.{i} " for i in range(50)], {"n": n}) for n in range(3)]
     put_one_by_one(buffer, *runs)
@@ -45,7 +45,7 @@ def test_what_waits_of_a_run_is_one_entry():
     assert (buffer.bytes, buffer.event_count, bool(buffer)) == (0, 0, False)
 
 
-def test_an_entry_grows_to_a_bound():
+def test_joined_entries_have_a_size_limit():
     buffer = SendBuffer(2**26, 2**24)
     put_one_by_one(buffer, make_run("r1", ["x" * 1000] * 100))
     entries = everything(buffer)
@@ -54,8 +54,8 @@ def test_an_entry_grows_to_a_bound():
     check_order(events_of(entries))
 
 
-def test_what_may_have_arrived_already_stays_as_it_is():
-    """Sent again it must be the same entry, or a reader could not tell that it is."""
+def test_an_entry_that_was_sent_is_not_changed():
+    """A retry must send the same entry, or a reader could not recognise the duplicate."""
     buffer = SendBuffer(2**26, 2**24)
     run = make_run("r1", ["a", "b", "c", "d"])
     buffer.add(run[:3], lambda _: None)
@@ -88,7 +88,7 @@ def test_only_entries_of_one_context_and_span_are_joined(context):
     assert [entry.event_count for entry in everything(buffer)] == [2, 8]
 
 
-def test_an_event_that_is_too_large_keeps_its_place():
+def test_the_gap_for_an_oversized_event_is_at_its_position():
     buffer = SendBuffer(2**26, 5_000)
     run = make_run("r1", ["a", "x" * 10_000, "b"])
     put_one_by_one(buffer, run)
@@ -97,7 +97,7 @@ def test_an_event_that_is_too_large_keeps_its_place():
     assert buffer.oversized == 1
 
 
-def test_beyond_the_bound_the_oldest_goes_and_is_announced():
+def test_beyond_max_bytes_the_oldest_entries_become_a_gap():
     buffer = SendBuffer(20_000, 2**24)
     runs = [make_run(f"r{n}", [f"{n}.{i} " for i in range(100)]) for n in range(4)]
     put_one_by_one(buffer, *runs)

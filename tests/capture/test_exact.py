@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import dspy
 import pytest
+from difficult_replies import anything, chat_reply, json_reply, sizes, xml_reply
 from dspy.adapters.baml_adapter import BAMLAdapter
 from hypothesis import HealthCheck, given, settings
-from nasty import anything, chat_reply, json_reply, sizes, xml_reply
 from oracle import CHAT, FORMATS, JSON, XML, MyBAMLAdapter, Reply
 
 import streamll
@@ -114,6 +114,6 @@ def test_xml(server, reply, sizes):
 
 @calls
 @given(anything.filter(_encodable), sizes)
-def test_anything_at_all(server, reply, sizes):
+def test_a_reply_of_arbitrary_text(server, reply, sizes):
     form = FORMATS[len(reply) % 3]
     check(server, form.adapters[0], reply, sizes, form.well_formed(reply))

@@ -306,7 +306,7 @@ def test_a_copied_saved_and_loaded_program_keeps_working(lm, heard, tmp_path):
     assert heard.events == []  # saved without its listeners
 
 
-def test_what_is_no_module_is_refused_by_name():
+def test_instrument_rejects_other_objects_by_name():
     with pytest.raises(TypeError, match="instrument takes a dspy.Module class or instance, not f"):
 
         @streamll.instrument

@@ -397,7 +397,7 @@ def test_names_and_config_are_those_of_the_notebook():
         ({"provider": "openai", "model": "m", "hooks": print}, "takes Hooks.* here, not builtin"),
         (
             {"provider": "ours", "model": "m", "endpoint": "responses", "base_url": "http://x/v1"},
-            "asked for chat completions",
+            "has no endpoint .responses.",
         ),
     ],
 )

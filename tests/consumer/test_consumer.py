@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from brokers.runs import BOUND, check_order, collect, ends, make_run
+from brokers.sample_runs import BOUND, check_order, collect, ends, make_run
 from brokers.servers import wait_until
 from streamll.consumer import EventConsumer
 from streamll.core.events import Status
@@ -31,7 +31,7 @@ def write(url, *runs):
     assert sink.stop(BOUND)
 
 
-def test_runs_are_handled_side_by_side_and_each_in_order(url):
+def test_runs_are_handled_concurrently_and_each_in_order(url):
     """D4: a slow handler of one run does not hold up another's."""
     write(url, *(make_run(f"r{n}", ["a", "b"]) for n in range(8)))
     consumer = EventConsumer(url, start="beginning", concurrency=8)
@@ -76,7 +76,7 @@ def test_concurrency_is_bounded(url):
     assert most == 2
 
 
-def test_a_failing_handler_does_not_end_the_consumer_or_keep_the_others_from_hearing(url):
+def test_a_failing_handler_affects_neither_the_consumer_nor_other_handlers(url):
     write(url, make_run("r1", ["a"]))
     consumer = EventConsumer(url, start="beginning", retries=0)
     heard = []
@@ -118,8 +118,8 @@ def test_handlers_may_be_methods_lambdas_and_callable_objects(url):
         consumer.subscribe("print")
 
 
-def test_handlers_that_use_all_threads_of_the_loop_do_not_cost_a_member_its_work(url):
-    """D4: the member goes on saying that it is busy."""
+def test_handlers_that_occupy_all_threads_of_the_loop_do_not_cost_a_member_its_claims(url):
+    """D4: the member goes on extending its claims."""
     write(url, make_run("r1", [])[:1])
     begun = []
 
@@ -149,8 +149,8 @@ def test_handlers_that_use_all_threads_of_the_loop_do_not_cost_a_member_its_work
     assert begun == ["r1:0"]
 
 
-def test_a_loop_that_is_left_can_be_entered_again(url):
-    """D4: `async for` goes on behind the last entry that was finished."""
+def test_iteration_can_be_resumed_after_leaving_the_loop(url):
+    """D4: `async for` continues behind the last entry that was finished."""
     write(url, make_run("r1", ["a"]), make_run("r2", ["b"]))
 
     async def main():
@@ -197,7 +197,7 @@ def test_starting_and_stopping_is_idempotent(url):
     assert len(heard) == 1  # the second time it went on behind it
 
 
-def test_ctrl_c_ends_run_sync(url):
+def test_ctrl_c_stops_run_sync(url):
     code = (
         "from streamll import EventConsumer\n"
         f"consumer = EventConsumer({url!r})\n"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brokers.runs import check_order, make_run, text_of
+from brokers.sample_runs import check_order, make_run, text_of
 from streamll.brokers.send_buffer import SendBuffer
 from streamll.consumer.deduplication import DecodedEntry, Deduplicator, decode_entry, position
 from streamll.core.errors import WireError
@@ -32,7 +32,7 @@ RUN = make_run("r1", ["ab", "cde", "f", "", "ghij", "k"])
 
 
 def decoded_entries(events, sizes, writer="w") -> list[DecodedEntry]:
-    """The events in decoded_entries of these sizes."""
+    """The events in entries of these sizes."""
     found, place = [], 0
     for number, size in enumerate(sizes, 1):
         part = events[place : place + size]
@@ -50,8 +50,8 @@ sizes = st.lists(st.integers(1, 5), min_size=12, max_size=12)
 
 
 @given(sizes, st.data())
-def test_letters_that_are_sent_again_are_read_once(cuts, data):
-    """X10: a sink may fall back to any decoded that was not confirmed, any number of times."""
+def test_entries_that_are_sent_again_are_read_once(cuts, data):
+    """X10: a sink may go back to any entry that was not confirmed, any number of times."""
     sent = decoded_entries(RUN, cuts)
     wire, place = [], 0
     while place < len(sent):
@@ -81,7 +81,7 @@ def test_two_writers_that_merge_differently_are_read_once(one, two):
 
 
 @given(st.integers(0, len(RUN) - 1), st.booleans())
-def test_a_position_goes_on_exactly_there(k, merge):
+def test_resuming_continues_exactly_at_a_position(k, merge):
     """X10: also where the log holds one merged token for what the reader had in parts."""
     reading = Deduplicator()
     reading.resume(*position(RUN[k]))
@@ -90,7 +90,7 @@ def test_a_position_goes_on_exactly_there(k, merge):
     check_order([*RUN[: k + 1], *read])
 
 
-def side_by_side() -> list:
+def merged_across_calls() -> list:
     """A run of two calls whose tokens, and whose fields' ends, stand between each other's."""
     run = Identity(run_id="r1")
     calls = [Identity(run_id="r1", path=("QA", n), predictor=n, call_id=n) for n in "ab"]
@@ -126,9 +126,9 @@ def side_by_side() -> list:
 
 
 @given(sizes, st.booleans())
-def test_a_position_is_where_its_event_stands_in_the_log(merging, across_calls):
+def test_a_position_is_where_its_event_is_in_the_log(merging, across_calls):
     """X10: also in tokens that were merged across calls, which reach further than those behind."""
-    events, entries, place = side_by_side(), [], 0
+    events, entries, place = merged_across_calls(), [], 0
     check_order(events)
     for number, size in enumerate(merging):  # a sink that had to merge so many at a time
         part = coalesce(events[place : place + 3 * size], across_calls=across_calls)
@@ -144,14 +144,14 @@ def test_a_position_is_where_its_event_stands_in_the_log(merging, across_calls):
 
 
 def test_without_an_offset_a_merged_token_is_given_whole():
-    """Nobody knows where to cut it, so nothing is lost; its own offset tells the reader."""
+    """It cannot be cut, so that nothing is lost; its own offset tells the reader where to."""
     reading = Deduplicator()
     reading.resume("r1", 4)
     read = read_all(reading, decoded_entries(coalesce(RUN), [9]))
     assert (read[0].offset, read[0].token) == (0, "abcdefghijk")
 
 
-def test_letters_of_different_runs_may_come_in_any_order():
+def test_entries_of_different_runs_may_come_in_any_order():
     """RabbitMQ keeps the order of a run, not of a writer."""
     one, two = make_run("r1", ["a"]), make_run("r2", ["b"])
     wire = [
@@ -162,7 +162,7 @@ def test_letters_of_different_runs_may_come_in_any_order():
     assert read_all(Deduplicator(), wire) == [*two, *one]
 
 
-def test_events_without_a_run_are_told_by_their_letters():
+def test_events_outside_runs_are_deduplicated_by_entry_id():
     said = [Status(message="a"), Status(message="a")]
     gap = [StreamGap(count=2, reason="overflow", identity=Identity(run_id="r1"))]
     wire = [
@@ -173,18 +173,18 @@ def test_events_without_a_run_are_told_by_their_letters():
     assert read_all(Deduplicator(), wire) == [*said, *gap]
 
 
-def test_a_run_that_ended_gives_no_more():
+def test_nothing_is_new_after_a_runs_last_event():
     reading = Deduplicator()
     read_all(reading, decoded_entries(RUN, [20]))
     assert reading.read(DecodedEntry(None, None, RUN)) == []
 
 
-def test_what_has_no_place_in_a_run_has_no_position():
+def test_events_outside_runs_have_no_position():
     with pytest.raises(ValueError, match="no position"):
         position(Status(message="x", identity=NOBODY))
 
 
-def test_foreign_keys_of_the_same_name_do_no_harm():
+def test_id_and_traceparent_of_other_types_are_ignored():
     decoded = decode_entry(b'{"v":1,"id":7,"traceparent":[],"events":[]}')
     assert (decoded.id, decoded.traceparent, decoded.events) == (None, None, [])
     with pytest.raises(WireError):
@@ -202,7 +202,7 @@ def nothing(_run_id):
     return None
 
 
-def test_ids_rise_in_the_order_of_sending_and_stay():
+def test_ids_rise_in_sending_order_and_are_kept():
     """A gap that is put in front must not make what follows look like copies."""
     box = buffer(max_bytes=3000)
     box.add(make_run("r1", ["x"] * 5), nothing)
@@ -234,7 +234,7 @@ def test_a_dropped_gap_is_announced_again():
     assert sum(getattr(event, "count", 1) for event in events) == total
 
 
-def test_a_letter_that_would_be_too_large_is_cut_and_a_single_event_announced():
+def test_an_oversized_entry_is_split_and_an_oversized_event_becomes_a_gap():
     box = buffer(max_entry_bytes=2000)
     run = make_run("r1", ["x" * 300] * 20 + ["y" * 3000])
     box.add(run, nothing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from brokers.runs import BOUND, make_run
+from brokers.sample_runs import BOUND, make_run
 from brokers.servers import wait_until
 from streamll.brokers import tracing
 from streamll.consumer import EventConsumer
@@ -21,7 +21,7 @@ def tracer():
     return TracerProvider().get_tracer("tests")
 
 
-def test_the_span_of_a_run_is_current_in_handlers(tmp_path, tracer):
+def test_the_runs_span_is_current_in_handlers(tmp_path, tracer):
     url = f"sqlite:///{tmp_path}/log.db"
     sink = open_sink(url)
     traces = {}
@@ -54,7 +54,7 @@ def test_the_span_of_a_run_is_current_in_handlers(tmp_path, tracer):
 
 
 @pytest.mark.parametrize("header", [None, "", "nonsense", "00-zz-11-01"])
-def test_what_is_no_traceparent_restores_nothing(header):
+def test_an_invalid_traceparent_restores_nothing(header):
     with tracing.restored(header):
         assert not trace.get_current_span().get_span_context().is_valid
     assert tracing.current() is None

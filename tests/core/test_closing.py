@@ -73,7 +73,7 @@ def test_the_totals_are_those_known_until_then():
     assert last.time_to_first_token == scribe.events[5].timestamp - scribe.events[0].timestamp
 
 
-def test_text_of_attempts_and_calls_that_are_over_is_no_partial_text():
+def test_partial_text_excludes_superseded_attempts_and_ended_calls():
     events = RUNS["superseded"]()
     assert ended(events[:7])[-1].partial == {}
     assert ended(events[:-1])[-1].partial == {}

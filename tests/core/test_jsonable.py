@@ -1,4 +1,4 @@
-"""Whatever a program puts into an event can be written as JSON."""
+"""Every value a program puts into an event can be written as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import json
 import msgspec
 import pytest
 
-from streamll.core.jsonable import DEPTH, as_text, plain, render
+from streamll.core.jsonable import MAX_DEPTH, as_text, plain, render
 from streamll.core.wire import to_dict
 
 
@@ -63,12 +63,12 @@ class Broken:
     ],
     ids=lambda value: ascii(value)[:30] if not isinstance(value, Broken) else "broken",
 )  # fmt: skip
-def test_a_value_becomes_the_plain_data_it_stands_for(value, becomes):
+def test_values_become_plain_data(value, becomes):
     assert plain(value) == becomes
     assert json.loads(as_text(value)) == becomes
 
 
-def test_what_cannot_dump_itself_is_its_text():
+def test_objects_without_a_dump_become_their_str():
     value = Dumped(ValueError("not now"))
     assert render(value) == str(value)
 
@@ -80,10 +80,10 @@ def test_a_cycle_ends_in_the_name_of_its_type():
     while isinstance(found, dict):
         found, depth = found["again"], depth + 1
     assert found == "<dict>"
-    assert depth == DEPTH
+    assert depth == MAX_DEPTH
 
 
-def test_what_cannot_even_be_looked_at_is_named():
+def test_objects_that_raise_on_access_become_their_type_name():
     class Locked(dict):
         def items(self):
             raise PermissionError

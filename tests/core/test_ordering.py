@@ -1,4 +1,4 @@
-"""X4: the legal order of a run's events, and that every illegal one is noticed and named."""
+"""X4: the legal order of a run's events; every violation is detected and named."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_the_grammar_has_every_kind_of_event_exactly_once():
     assert sorted(listed) == sorted(KINDS)
 
 
-def test_whatever_opens_can_be_closed_as_failed():
+def test_every_scope_can_be_closed_as_failed():
     assert {scope.name for scope in grammar()} == set(FAILURES)
     assert {kind.event_type for what, kind in FAILURES.items() if what != "run"} == {
         "module.error", "tool.error", "lm.end", "trace.end", "field.end",
@@ -125,7 +125,7 @@ def test_each_ending_ends_a_run(last):
     check([START, say(RunError, None, error_type="E", message="")])
 
 
-def test_a_retry_begins_the_text_anew_as_the_next_attempt():
+def test_a_retry_restarts_its_fields_as_the_next_attempt():
     check([
         START,
         MODULE,
@@ -167,14 +167,14 @@ def test_a_straggling_call_may_outlive_its_parent():
     ])  # fmt: skip
 
 
-def test_runs_are_checked_each_for_itself_and_nobodys_events_not_at_all():
+def test_runs_are_checked_independently_and_events_outside_runs_not_at_all():
     order = OrderCheck()
     other = [msgspec.structs.replace(e, identity=Identity(run_id="other")) for e in (START, END)]
     mixed = [numbered([START])[0], Status(message="nobody's"), *numbered(other)]
     order.check_all([*mixed, *numbered([END], first=1)])
 
 
-def test_merged_tokens_count_for_what_they_stand_for():
+def test_merged_tokens_count_for_the_tokens_they_replace():
     first, second = numbered(TOKENS, first=3)
     merged = msgspec.structs.replace(first, token="Pari", count=2)
     begun = numbered([START, MODULE, FIELD])
@@ -201,7 +201,7 @@ def test_text_merged_across_calls_is_not_a_loss():
     order.check_all([*events, *numbered([FIELD_END, MODULE_END, END], first=6)])
 
 
-def test_a_gap_accounts_for_what_it_announces_and_no_more():
+def test_a_gap_accounts_for_the_events_it_reports_and_no_more():
     begun = numbered([START, MODULE, FIELD])
     ending = [msgspec.structs.replace(TOKENS[1], seq=4), *numbered([FIELD_END], first=5)]
     gap = StreamGap(identity=identity(), count=1, reason="overflow")
@@ -215,7 +215,7 @@ def test_a_gap_accounts_for_what_it_announces_and_no_more():
         OrderCheck().check_all([*begun, gap, *numbered([FIELD_END], first=6)])
 
 
-def test_a_reader_of_a_part_may_see_holes_but_no_disorder():
+def test_a_partial_reader_may_see_holes_but_no_disorder():
     part = numbered([*TOKENS, FIELD_END], first=7)
     OrderCheck(holes=True).check_all(part)
     with pytest.raises(OutOfOrder, match="seq rises"):
@@ -267,7 +267,7 @@ BEGUN = [START, MODULE, FIELD]
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else f"{len(value)} events",
 )
-def test_what_no_run_can_produce_is_an_error_that_names_event_and_rule(events, says):
+def test_an_illegal_event_is_an_error_that_names_event_and_rule(events, says):
     with pytest.raises(OutOfOrder, match=says):
         check(events)
 
@@ -277,7 +277,7 @@ def test_a_run_must_have_an_end():
         check([START])
 
 
-def test_only_events_of_a_run_are_numbered():
+def test_exactly_the_events_of_a_run_have_a_seq():
     with pytest.raises(OutOfOrder, match="outside any run has no seq"):
         OrderCheck().check(Status(seq=0, message="x"))
     with pytest.raises(OutOfOrder, match="every event of a run has a seq"):

@@ -1,4 +1,4 @@
-"""What counts of all that was streamed: by field, corrected, without superseded attempts."""
+"""``RunView``: texts by field, corrected and without superseded attempts; status and totals."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_calls_of_a_predictor_are_joined_in_the_order_in_which_they_began():
     assert view.texts() == {("ask", "answer"): "abxy"}
 
 
-def test_a_correction_takes_the_place_of_its_call_alone():
+def test_a_correction_replaces_the_text_of_its_own_call_only():
     first, second = who("c1"), who("c2")
     corrected = FieldCorrected(identity=first, field="answer", text="A!")
     view = fed(*said(first, "a"), corrected, *said(second, "b"))
@@ -55,13 +55,13 @@ def test_the_text_of_a_superseded_attempt_is_gone():
     assert view.whole_text() == view.text("answer") == "okept"
 
 
-def test_whole_is_everything_in_the_order_in_which_it_began():
+def test_whole_text_is_in_the_order_in_which_fields_began():
     one = who("c1")
     view = fed(*said(one, "think", field="reasoning"), *said(one, "so"))
     assert view.whole_text() == "thinkso"
 
 
-def test_a_field_that_is_known_and_silent_is_empty():
+def test_a_known_field_without_text_is_empty():
     view = fed(known=[("ask", ["answer", "reasoning"])])
     assert view.text("answer") == ""
     with pytest.raises(UnknownFieldError, match=r"'anwser'; there are: ask\.answer, ask\.reason"):

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from event_samples import CONTEXT, CUSTOM, NEWER, SAMPLES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import CONTEXT, CUSTOM, NEWER, SAMPLES
 
 from streamll.core import wire
 from streamll.core.errors import WireError
@@ -55,7 +55,7 @@ def test_the_golden_file_has_every_kind_with_every_field():
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("events-*.jsonl")), ids=lambda path: path.name)
-def test_what_any_release_wrote_is_read(path):
+def test_events_of_every_release_can_be_read(path):
     lines = path.read_bytes().splitlines()
     events = [wire.decode(line) for line in lines]
     known = {(type(event), event.seq): event for event in SAMPLES}
@@ -64,7 +64,7 @@ def test_what_any_release_wrote_is_read(path):
     assert [wire.decode(wire.encode(event)) for event in events] == events
 
 
-def test_the_current_format_is_the_golden_one():
+def test_the_present_format_equals_the_golden_file():
     lines = MANY.read_bytes().splitlines()
     assert [json.loads(wire.encode(event)) for event in SAMPLES] == [json.loads(x) for x in lines]
 
@@ -180,7 +180,7 @@ def test_every_batch_comes_back_equal_and_in_order(data):
 
 @bounded
 @given(st.lists(events() | events(kinds=(TokenEvent, Thinking, ToolCallDelta)), max_size=5))
-def test_an_event_in_an_envelope_has_the_keys_that_it_has_alone_in_their_order(batch):
+def test_an_event_has_the_same_keys_inside_an_envelope_and_alone(batch):
     inside = [e for env in wire.encode_batch(batch) for e in json.loads(env)["events"]]
     shared = ("v", "run_id", "context")
     alone = [json.loads(wire.encode(event)) for event in batch]
@@ -188,13 +188,13 @@ def test_an_event_in_an_envelope_has_the_keys_that_it_has_alone_in_their_order(b
     assert [list(event.items()) for event in inside] == alone
 
 
-def test_a_text_that_json_cannot_hold_takes_no_other_with_it():
+def test_text_that_json_cannot_hold_does_not_affect_other_text():
     tokens = [TokenEvent(field="answer", token=text) for text in ("a", "\ud800", "b")]
     (envelope,) = wire.encode_batch(tokens)
     assert [event.token for event in wire.decode_batch(envelope)] == ["a", "\ufffd", "b"]
 
 
-def test_an_envelope_says_run_and_context_once_and_ends_where_either_changes():
+def test_an_envelope_has_one_run_and_one_context():
     one, two = Identity(run_id="1", call_id="a"), Identity(run_id="1", call_id="b")
     other = Identity(run_id="2")
     say = Status
@@ -235,7 +235,7 @@ def test_a_single_event_counts_as_an_envelope_of_one():
 # --- what a newer writer may say ----------------------------------------------------------------
 
 
-def test_unknown_keys_of_known_kinds_are_kept_shown_and_written_again():
+def test_unknown_keys_of_known_kinds_are_kept_and_written_again():
     event = wire.decode(b'{"v":1,"event_type":"status","message":"hi","mood":"calm"}')
     assert isinstance(event, Status)
     assert event.extra == {"mood": "calm"}
@@ -243,7 +243,7 @@ def test_unknown_keys_of_known_kinds_are_kept_shown_and_written_again():
     assert json.loads(wire.encode(event))["mood"] == "calm"
 
 
-def test_unknown_kinds_arrive_with_their_fields_and_are_written_again_as_they_came():
+def test_unknown_kinds_keep_their_fields_and_are_written_again():
     line = {"v": 1, "event_type": "frame.shown", "timestamp": 1.0, "run_id": "r", **NEWER}
     event = wire.decode(json.dumps(line))
     assert isinstance(event, StreamllEvent)
@@ -266,7 +266,7 @@ def test_the_context_is_visible_in_the_data_of_custom_events():
     assert wire.decode(wire.encode(event)).data["conversation_id"] == "c-17"
 
 
-def test_a_newer_major_version_is_an_error_that_says_so():
+def test_a_newer_major_version_is_a_clear_error():
     for line in (b'{"v":2,"event_type":"token"}', b'{"v":2,"events":[]}'):
         with pytest.raises(WireError, match=r"version 2 .* reads up to version 1\. Upgrade"):
             wire.decode_batch(line)
@@ -299,7 +299,7 @@ def test_a_newer_major_version_is_an_error_that_says_so():
     ],
     ids=repr,
 )
-def test_what_is_no_event_is_an_error_that_names_the_place(data, says):
+def test_input_that_is_not_an_event_raises_with_its_position(data, says):
     with pytest.raises(WireError, match=says):
         wire.decode_batch(data)
 
@@ -322,7 +322,7 @@ def test_reading_odd_events_raises_nothing_but_wire_errors(mapping):
     assert isinstance(event, Event)
 
 
-def test_json_of_other_writers_is_read():
+def test_lenient_json_of_other_writers_is_read():
     """Escaped lone surrogates and NaN are no JSON, but Python's ``json`` writes both."""
     line = json.dumps({"v": 1, "event_type": "docs", "data": {"x": "\ud800", "y": math.nan}})
     event = wire.decode(line)
@@ -391,7 +391,7 @@ loop.append(loop)
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_values_that_are_not_json_are_rendered(value, arrives):
+def test_values_outside_json_are_rendered(value, arrives):
     event = StreamllEvent(event_type="x", data={"value": value})
     assert wire.decode(wire.encode(event)).data["value"] == arrives
     (envelope,) = wire.encode_batch([event])
@@ -403,7 +403,7 @@ def test_values_that_are_not_json_are_rendered(value, arrives):
     [loop, Endless(), object(), lambda: 0, [Broken()] * 3],
     ids=["a loop", "endless", "an object", "a function", "broken ones"],
 )
-def test_nothing_makes_writing_raise(value):
+def test_encoding_never_raises(value):
     event = RunEnd(outputs={"value": value, "\ud800": [value]})
     assert wire.decode(wire.encode(event)).outputs.keys() == {"value", "\ufffd"}
 
@@ -421,7 +421,7 @@ def test_lone_surrogates_keep_a_tokens_offsets_true():
     assert len(wire.decode(wire.encode(token)).token) == 3
 
 
-def test_numbers_that_json_lacks_come_back_as_nan():
+def test_nan_and_infinities_come_back_as_nan():
     event = RunEnd(duration=math.inf, cost=math.nan, timestamp=math.nan)
     again = wire.decode(wire.encode(event))
     assert math.isnan(again.duration)
@@ -429,7 +429,7 @@ def test_numbers_that_json_lacks_come_back_as_nan():
     assert again.cost is None
 
 
-def test_an_event_class_of_a_users_own_is_written_flat():
+def test_a_users_own_event_class_is_written_flat():
     class Guess(Event, frozen=True, kw_only=True):
         event_type = "guess"
         number: int = 0

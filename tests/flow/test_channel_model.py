@@ -8,20 +8,20 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from speakers import Speaker, accounted
+from run_events import RunEvents, accounted
 
 from streamll.core.errors import ChannelClosed, ChannelOverflow
 from streamll.core.events import StreamGap, TokenEvent
 from streamll.core.ordering import OrderCheck
-from streamll.flow.buffer import DROPPABLE, LIMIT
+from streamll.flow.buffer import DROPPABLE, HARD_LIMIT
 from streamll.flow.channel import Channel
 
 SAY = {
-    "token": lambda speaker, call: speaker.token("ab", call),
-    "empty": lambda speaker, call: speaker.token("", call),
-    "module": lambda speaker, call: speaker.module(),
-    "status": lambda speaker, call: speaker.status(),
-    "custom": lambda speaker, call: speaker.custom(),
+    "token": lambda run, call: run.token("ab", call),
+    "empty": lambda run, call: run.token("", call),
+    "module": lambda run, call: run.module(),
+    "status": lambda run, call: run.status(),
+    "custom": lambda run, call: run.custom(),
 }
 
 
@@ -34,7 +34,7 @@ class ChannelModel(RuleBasedStateMachine):
     def make(self, capacity):
         self.capacity = capacity
         self.channel = Channel(capacity, self.policy)
-        self.speakers = [Speaker("one"), Speaker("two")]
+        self.runs = [RunEvents("one"), RunEvents("two")]
         self.put_events: dict[str, list] = defaultdict(list)
         self.read_events: dict[str, list] = defaultdict(list)
         self.lifecycle = 0
@@ -50,7 +50,7 @@ class ChannelModel(RuleBasedStateMachine):
     )
     def put(self, who, what, call, times):
         for _ in range(times):
-            event = SAY[what](self.speakers[who], call)
+            event = SAY[what](self.runs[who], call)
             try:
                 self.channel.put(event)
             except ChannelOverflow:
@@ -101,13 +101,13 @@ class ChannelModel(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self):
         buffer = self.channel._buffer
-        assert buffer.asides <= buffer.size + 1
+        assert buffer.markers <= buffer.size + 1
         lifecycle = self.lifecycle
         if self.policy == "drop_oldest":
             assert buffer.size <= self.capacity + lifecycle
         if self.policy == "coalesce":
             calls = 4
-            assert buffer.size <= self.capacity * LIMIT + lifecycle + calls * (lifecycle + 1)
+            assert buffer.size <= self.capacity * HARD_LIMIT + lifecycle + calls * (lifecycle + 1)
 
     def what_was_read_is_what_was_put(self):
         for run_id, put in self.put_events.items():
@@ -155,7 +155,7 @@ class BlockModel(ChannelModel):
         else:
             assert self.channel.full or size < self.capacity
             assert not self.channel.full or size > self.capacity // 2
-            assert self.channel.overfull == (size >= self.capacity * LIMIT)
+            assert self.channel.overfull == (size >= self.capacity * HARD_LIMIT)
 
 
 class FailModel(BlockModel):
@@ -164,7 +164,7 @@ class FailModel(BlockModel):
     @invariant()
     def producers_wait_from_the_capacity_on(self):
         assert not self.channel.full
-        assert self.channel.statistics().buffered <= self.capacity * LIMIT
+        assert self.channel.statistics().buffered <= self.capacity * HARD_LIMIT
 
 
 class DropOldestModel(ChannelModel):

@@ -83,7 +83,7 @@ def test_a_worker_asked_from_its_own_thread_does_not_wait_for_itself():
 
 
 def test_an_idle_thread_retires_and_the_next_item_starts_another(monkeypatch):
-    monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(worker_module, "IDLE_TIMEOUT_S", 0.01)
     handled = Handled()
     for number in range(3):
         handled.worker.put(number)
@@ -96,7 +96,7 @@ def test_an_idle_thread_retires_and_the_next_item_starts_another(monkeypatch):
 
 
 def test_nothing_is_left_behind_when_threads_retire_while_others_put(monkeypatch):
-    monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(worker_module, "IDLE_TIMEOUT_S", 0.0)
     handled = Handled(capacity=10_000)
     for number in range(2_000):
         handled.worker.put(number)
@@ -107,7 +107,7 @@ def test_nothing_is_left_behind_when_threads_retire_while_others_put(monkeypatch
 
 
 def test_a_forgotten_worker_is_collected_once_it_is_idle(monkeypatch):
-    monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(worker_module, "IDLE_TIMEOUT_S", 0.01)
     handled = Handled()
     handled.worker.put(1)
     assert handled.worker.catch_up(BOUND)

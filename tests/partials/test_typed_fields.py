@@ -17,8 +17,8 @@ from dspy.adapters.xml_adapter import XMLAdapter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from test_json_reader import check_forward, places
-from values import cut, examples, reordered, typed_values
+from test_json_values import check_forward, places
+from typed_value_examples import cut, examples, reordered, typed_values
 
 import streamll
 from streamll import testing
@@ -127,7 +127,7 @@ def test_any_type_any_value_any_chunks(server, name, data):
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_a_list_of_models_fills_while_the_model_talks(server, name):
-    from values import Person
+    from typed_value_examples import Person
 
     people = [
         {"name": "Ada", "age": 36, "address": {"street": "A & B", "zipCode": "1"}},

@@ -1,4 +1,4 @@
-"""A7, X9: a sink gets everything in order on its own thread and is never in the program's way."""
+"""A7, X9: a sink gets all events in order on its own thread and never delays the program."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_raising_handler_is_logged_once_and_gets_the_later_events(caplog):
     assert "secret" not in caplog.text
 
 
-def test_even_an_exit_in_a_handler_stays_in_the_sink():
+def test_system_exit_in_a_handler_stays_in_the_sink():
     class Exiting(Collector):
         def handle_event(self, event):
             super().handle_event(event)
@@ -157,7 +157,7 @@ def test_even_an_exit_in_a_handler_stays_in_the_sink():
     assert sink.statistics().failed == 3
 
 
-def test_a_failing_batch_counts_whole():
+def test_a_failing_batch_counts_all_its_events():
     class Shipping(BaseSink):
         shipped = 0
 
@@ -194,7 +194,7 @@ def test_a_slow_handler_never_slows_the_program_and_loses_nothing():
     assert statistics.handled + statistics.merged == statistics.received == 5_000
 
 
-def test_drop_oldest_announces_its_losses():
+def test_drop_oldest_reports_its_losses():
     class Brief(Held):
         def __init__(self):
             super().__init__()
@@ -232,12 +232,12 @@ def test_fail_ends_the_sink_and_not_the_program(caplog):
     assert "dropped 7 because its buffer was full" in caplog.text
 
 
-def test_a_sink_cannot_ask_the_program_to_wait():
+def test_a_sink_may_not_block_the_program():
     with pytest.raises(ConfigurationError, match="coalesce"):
         BaseSink(overflow="block")
 
 
-def test_stopping_a_hanging_handler_is_bounded_and_said(caplog):
+def test_stopping_a_hanging_handler_is_bounded_and_logged(caplog):
     sink = Held()
     sink.put(tokens(1)[0])
     assert sink.entered.wait(BOUND)

@@ -1,4 +1,4 @@
-"""Events in a file: what was written is read back, and a full disk harms nobody."""
+"""Events in a file: they are read back as written, and a full disk affects nothing else."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_file_object_of_either_kind_stays_open(file):
     assert not file.closed
 
 
-def test_a_folder_that_is_not_there_is_said_at_once(tmp_path):
+def test_a_missing_folder_raises_at_once(tmp_path):
     with pytest.raises(FileNotFoundError):
         JSONLSink(tmp_path / "missing" / "events.jsonl")
 
@@ -130,7 +130,7 @@ def test_a_line_cut_by_a_full_disk_does_not_spoil_the_next(tmp_path, monkeypatch
         list(read_jsonl(path))
 
 
-def test_only_the_lines_that_were_not_written_count_as_lost(tmp_path):
+def test_only_unwritten_lines_count_as_failed(tmp_path):
     """Of a batch of three, the file takes one and a half."""
 
     class Reluctant(io.FileIO):

@@ -14,7 +14,7 @@ def token(text, attempt=0, field="answer"):
     return TokenEvent(identity=identity, field=field, token=text)
 
 
-def test_events_are_there_at_once_and_until_they_are_cleared():
+def test_events_are_kept_at_once_until_cleared():
     sink = MemorySink()
     events = [Status(message="Searching…"), token("Pa"), token("ris")]
     for event in events:

@@ -1,4 +1,4 @@
-"""What a sink was given is delivered when the process ends, and in each process after a fork."""
+"""Sinks deliver everything at process exit, and in each process after a fork."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run_script(body: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_the_end_of_the_process_flushes_sinks_nobody_stopped():
+def test_process_exit_flushes_sinks():
     done = run_script(
         """
         sink = Slow()
@@ -50,7 +50,7 @@ def test_the_end_of_the_process_flushes_sinks_nobody_stopped():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_end_of_the_process_calls_stop_once_all_is_handled():
+def test_process_exit_stops_sinks_after_all_is_handled():
     done = run_script(
         """
         class Closing(Slow):
@@ -84,7 +84,7 @@ def test_an_exception_ending_the_program_loses_no_events():
     assert done.returncode == 3
 
 
-def test_a_hanging_handler_holds_the_exit_up_only_so_long():
+def test_a_hanging_handler_delays_exit_only_for_a_while():
     started = time.monotonic()
     done = run_script(
         """

@@ -1,4 +1,4 @@
-"""The live view and the shell: stopped, continued, sent behind, killed. On a real terminal."""
+"""The live view and job control on a real terminal: stop, continue, background, kill."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from emulator import Session
+from emulator import TerminalSession
 
 from streamll.terminal import stopped
 
@@ -51,7 +51,7 @@ def shell():
     """A shell that has a terminal of its own, with job control."""
     if shutil.which("setsid") is None or shutil.which("dash") is None:
         pytest.skip("no setsid or dash here")
-    with Session("setsid", "--ctty", "--wait", "dash", "-im", PS1="% ") as session:
+    with TerminalSession("setsid", "--ctty", "--wait", "dash", "-im", PS1="% ") as session:
         session.wait_for(lambda terminal: "%" in terminal.text)
         yield session
 
@@ -59,7 +59,7 @@ def shell():
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_program_that_is_killed_leaves_the_terminal_as_it_was(tmp_path, how):
     command = script(tmp_path, "time.sleep(60)", end=False).split()
-    with Session(*command) as session:
+    with TerminalSession(*command) as session:
         session.wait_for(lambda terminal: "Paris▌" in terminal.text)
         assert session.emulator.cursor_visible
         session.process.send_signal(how)
@@ -79,21 +79,21 @@ with LiveLines(lambda: [f"line {next(ticks)}"]):
 
 
 def test_progress_lines_that_are_killed_leave_the_cursor():
-    with Session(sys.executable, "-c", PROGRESS) as session:
+    with TerminalSession(sys.executable, "-c", PROGRESS) as session:
         session.wait_for(lambda terminal: "line 3" in terminal.text)
         session.process.send_signal(signal.SIGTERM)
         session.finish()
     assert session.emulator.cursor_visible
 
 
-def test_ctrl_z_and_fg_draw_the_view_again_below_what_the_shell_said(tmp_path, shell):
+def test_after_ctrl_z_and_fg_the_view_is_drawn_below_the_shells_output(tmp_path, shell):
     gone = tmp_path / "go on"
     shell.type(script(tmp_path, WAIT.format(gone=str(gone))) + "\n")
     shell.wait_for(lambda terminal: "Paris▌" in terminal.text)
     shell.type("\x1a")
     shell.wait_for(lambda terminal: "Stopped" in terminal.text)
     assert shell.emulator.cursor_visible
-    time.sleep(stopped.LONG + 0.3)
+    time.sleep(stopped.STOP_S + 0.3)
     shell.type("echo in between\n")
     shell.wait_for(lambda terminal: terminal.text.count("in between") == 2)
     shell.type("fg\n")
@@ -106,9 +106,7 @@ def test_ctrl_z_and_fg_draw_the_view_again_below_what_the_shell_said(tmp_path, s
     assert "  answer  Paris is nice.\n✓ done in 1.2 s · 2 tokens\n\nthe end" in after
 
 
-def test_a_program_behind_does_not_draw_over_the_shell_and_prints_what_it_ends_with(
-    tmp_path, shell
-):
+def test_a_background_job_does_not_draw_but_prints_its_result(tmp_path, shell):
     gone = tmp_path / "go on"
     shell.type(script(tmp_path, WAIT.format(gone=str(gone))) + " &\n")
     shell.type("echo what I type\n")
@@ -121,7 +119,7 @@ def test_a_program_behind_does_not_draw_over_the_shell_and_prints_what_it_ends_w
     assert "\x1b[1A" not in shell.raw
 
 
-def test_a_sleep_is_a_stop_only_where_nothing_else_took_the_time(monkeypatch):
+def test_a_long_sleep_counts_as_a_stop_only_without_load(monkeypatch):
     assert not stopped.sleep(0.0)
     clock = iter([0.0, 9.0, 0.0, 9.0])
     busy = iter([0.0, 0.1, 0.0, 8.0])

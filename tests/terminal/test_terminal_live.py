@@ -7,7 +7,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from runs import Script, chain_of_thought
+from scripted_runs import Script, chain_of_thought
 from test_terminal_screen import Terminal
 
 from streamll.core import events as ev
@@ -99,7 +99,7 @@ def test_frames_are_few_however_many_tokens(watching):
         view.show([token])
     seconds = time.monotonic() - started
     view.show(script.end())
-    assert len(terminal.written) <= seconds * live.FRAMES + 6
+    assert len(terminal.written) <= seconds * live.FRAMES_PER_S + 6
 
 
 def test_one_terminal_has_one_view(watching):
@@ -110,7 +110,7 @@ def test_one_terminal_has_one_view(watching):
     assert view.is_idle
 
 
-def test_closing_leaves_what_there_is(watching):
+def test_closing_leaves_the_run_as_it_stands(watching):
     view, terminal = watching()
     view.show(chain_of_thought()[:9])
     view.close()
@@ -119,15 +119,15 @@ def test_closing_leaves_what_there_is(watching):
     assert terminal.emulator.cursor_visible
 
 
-def test_what_is_said_outside_of_any_run_is_shown(watching):
+def test_events_outside_any_run_are_shown(watching):
     view, terminal = watching()
     view.show([ev.Status(message="Warming up…"), ev.StreamllEvent(event_type="ready")])
     assert terminal.emulator.text == "  › Warming up…\n  ◦ ready"
     assert terminal.emulator.cursor_visible
 
 
-def test_a_run_joined_midway_that_falls_silent_is_over(watching, monkeypatch):
-    monkeypatch.setattr(live, "IDLE", 0.0)
+def test_a_silent_run_joined_midway_counts_as_over(watching, monkeypatch):
+    monkeypatch.setattr(live, "IDLE_S", 0.0)
     view, terminal = watching()
     view.show([ev.Status(identity=ev.Identity(run_id="late"), message="hello")])
     until(lambda: view.is_idle, "the end of it")
@@ -147,7 +147,7 @@ def test_a_terminal_that_hangs_up_ends_the_view(watching):
     view.show(chain_of_thought())  # nothing happens, nothing is raised
 
 
-def test_ascii_where_the_terminal_knows_nothing_else(watching):
+def test_ascii_signs_on_terminals_without_unicode(watching):
     view, terminal = watching("ascii")
     view.show(chain_of_thought())
     assert terminal.emulator.text.isascii()
@@ -195,6 +195,6 @@ def test_in_a_notebook_one_output_is_updated_and_stays(kernel):
     assert '<span style="color:#16a34a">✓</span>' in output["text/html"]
 
 
-def test_outside_of_a_notebook_there_is_none(monkeypatch):
+def test_no_notebook_is_detected_outside_one(monkeypatch):
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
     assert not notebook.in_notebook()

@@ -1,4 +1,4 @@
-"""The live region on a terminal: drawn in place, nothing left behind, the terminal given back."""
+"""The live region on a terminal: drawn in place, removed without traces, terminal restored."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_frame_is_one_write_and_touches_only_the_lines_that_changed(opened):
     assert "second line, longer" in frame
 
 
-def test_what_stays_goes_above_and_scrolls_away(opened):
+def test_staying_lines_go_above_the_region_and_scroll(opened):
     screen, terminal = opened()
     screen.draw(lines("live a", "live b"))
     screen.draw(lines("live c"), staying=lines(*(f"kept {n}" for n in range(10))))
@@ -162,7 +162,7 @@ def test_a_progress_bar_of_the_program_keeps_one_line(opened):
     assert terminal.emulator.text == "100%\nlive"
 
 
-def test_it_begins_on_a_row_of_its_own(opened):
+def test_the_region_begins_on_its_own_row(opened):
     screen, terminal = opened("no newline")
     screen.draw(lines("live"))
     assert terminal.emulator.text == "no newline\nlive"
@@ -222,7 +222,7 @@ def test_a_terminal_made_narrower_has_wrapped_the_region(opened):
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(5, "EIO"), ValueError("closed")])
-def test_a_terminal_that_hung_up_is_silence(error):
+def test_writing_to_a_terminal_that_hung_up_is_silent(error):
     class Gone(Terminal):
         def write(self, text):
             raise error

@@ -1,4 +1,4 @@
-"""Text made harmless, measured, wrapped; numbers for people."""
+"""Sanitizing, measuring and wrapping text; formatting of numbers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CONTROLS = [chr(code) for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))]
         ("こんにちは 🙂 ❤️", "こんにちは 🙂 ❤️"),
     ],
 )
-def test_what_a_terminal_would_obey_becomes_visible(hostile, harmless):
+def test_control_characters_become_visible(hostile, harmless):
     assert tx.clean(hostile) == harmless
 
 
@@ -120,7 +120,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=40), st.integers(8, 24), st.data())
-def test_text_that_grows_is_wrapped_as_if_it_had_come_whole(pieces, width, data):
+def test_growing_text_is_wrapped_like_whole_text(pieces, width, data):
     growing = WrappedText()
     for piece in pieces:
         growing.append(piece)
@@ -132,7 +132,7 @@ def test_text_that_grows_is_wrapped_as_if_it_had_come_whole(pieces, width, data)
     assert "".join("".join(lines).split()) == "".join("".join(pieces).split())
 
 
-def test_the_ending_of_a_text_does_not_need_the_whole():
+def test_the_ending_of_a_text():
     growing = WrappedText()
     for number in range(100):
         growing.append(f"{number} ")

@@ -1,4 +1,4 @@
-"""Runs drawn as trees: what stays in the scrollback, and what fits while they are under way."""
+"""Runs drawn as trees: in the scrollback when they have ended, within a height before."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from runs import Script, chain_of_thought, live, model_of, whole
+from scripted_runs import Script, chain_of_thought, live, model_of, whole
 
 from streamll.core import events as ev
 from streamll.terminal import layout
@@ -106,7 +106,7 @@ def test_a_program_that_is_one_predictor_has_its_fields_under_its_own_line():
     )
 
 
-def test_a_failed_run_keeps_its_text_and_says_why_once():
+def test_a_failed_run_keeps_its_text_and_shows_the_error_once():
     script = Script()
     generate = script.module("generate", script.root)
     script.field(generate, "answer", "Quantum computing", end=False)
@@ -131,7 +131,7 @@ def test_a_cancelled_run():
     )
 
 
-def test_what_else_a_run_can_say():
+def test_citations_gaps_and_custom_events_are_shown():
     script = Script()
     answer = script.module("answer", script.root)
     script.ask(answer, model="a/model")
@@ -176,7 +176,7 @@ def test_wide_characters_line_up():
     assert "".join(line[16:] for line in lines[3:-2]).replace(" ", "") == text.replace(" ", "")
 
 
-def test_nothing_hostile_reaches_the_lines():
+def test_hostile_text_is_harmless_in_lines():
     """X15: names, models, fields, errors and text are all cleaned."""
     evil = "\x1b[2J\x07\u202e"
     script = Script(evil)
@@ -215,7 +215,7 @@ def test_a_run_under_way_has_spinners_times_and_a_cursor():
     ]
 
 
-def test_a_request_that_waits_says_so_until_text_comes():
+def test_a_waiting_request_is_shown_until_text_arrives():
     script = Script()
     script.say(ev.LMWaiting, script.root, reason="connection")
     assert "waiting for a free connection" in live([script.events])[0]
@@ -231,13 +231,13 @@ def test_a_long_text_shows_its_end_within_the_height(height):
     assert lines[-1].endswith("word199▌")
 
 
-def test_what_does_not_fit_is_counted():
+def test_lines_that_do_not_fit_are_counted():
     lines = live([unfinished(LONG)], width=60, height=6)
     assert lines[2].strip().startswith("⋮ ")
     assert lines[3].strip().startswith("answer…")
 
 
-def test_texts_that_grow_side_by_side_share_the_room():
+def test_concurrent_texts_share_the_height():
     script = Script()
     for name in ("left", "right"):
         script.field(script.module(name, script.root), "answer", f"{LONG} {name}", end=False)
@@ -254,7 +254,7 @@ def test_several_runs_are_shown_together():
     assert all(line.startswith("● QA › generate  1.0 s  answer  ") for line in live(runs, height=3))
 
 
-def test_runs_that_find_no_room_are_counted():
+def test_runs_that_do_not_fit_are_counted():
     runs = [unfinished(run_id=f"r{number}") for number in range(30)]
     lines = live(runs, height=10)
     assert len(lines) == 10
@@ -265,7 +265,7 @@ KINDS = st.sampled_from(["module", "field", "long", "tool", "status", "done", "t
 
 
 @given(st.lists(KINDS, max_size=25), st.integers(12, 120), st.integers(1, 30), st.integers(1, 4))
-def test_whatever_runs_the_view_stays_within_its_bounds(steps, width, height, count):
+def test_the_view_never_exceeds_its_width_and_height(steps, width, height, count):
     runs = []
     for number in range(count):
         script = Script(run_id=f"r{number}")

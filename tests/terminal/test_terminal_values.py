@@ -1,11 +1,11 @@
-"""X5, X0a: typed fields as a reader sees them: tables that fill, trees that grow."""
+"""X5, X0a: typed fields as drawn on a terminal: tables that fill, trees that grow."""
 
 from __future__ import annotations
 
 import json
 
 import pydantic
-from runs import Script, live, model_of, whole
+from scripted_runs import Script, live, model_of, whole
 
 from streamll.core import events as ev
 from streamll.core.parsing.values.json import JSONValueReader
@@ -47,25 +47,25 @@ def test_a_list_of_objects_is_a_table_that_fills():
     assert shown[5].endswith("▌")
 
 
-def test_what_the_program_returned_is_what_stays():
+def test_the_returned_value_is_what_stays():
     text = json.dumps([{"name": "Ada", "price": 1}])
     shown = whole(extract(text, final=[Row(name="Ada", price=1.0)]).end())
     assert "Ada     1.0" in shown
     assert "[{" not in shown
 
 
-def test_anything_else_is_a_tree():
+def test_other_structured_values_are_trees():
     shown = live([extract('{"title": "T", "tags": ["a", "b"], "by": {"name": "Al').events])
     lines = [line.replace("rows", "").strip(" ▌│") for line in shown[2:]]
     assert lines == ["title: T", "tags: a, b", "by:", "name: Al"]
 
 
-def test_items_of_a_tree_stand_behind_a_dash():
+def test_list_items_follow_a_dash():
     value = [{"a": 1, "deep": {"b": [{"c": 2}]}}, "text", []]
     assert drawn(value, 40) == ["- a: 1", "  deep:", "    b:", "      - c: 2", "- text", "- []"]
 
 
-def test_a_table_fits_its_width_and_lets_nothing_obey_the_terminal():
+def test_a_table_fits_its_width_and_is_harmless():
     rows = [{"name": "\x1b[2Jx" * 20, "note": "字" * 60, "n": 1}, {"n": 2}]
     for width in (20, 40, 100):
         lines = drawn(rows, width)
@@ -73,7 +73,7 @@ def test_a_table_fits_its_width_and_lets_nothing_obey_the_terminal():
         assert not any("\x1b" in line for line in lines)
 
 
-def test_of_a_long_list_that_grows_only_the_end_is_drawn():
+def test_only_the_end_of_a_long_growing_list_is_drawn():
     text = json.dumps([{"n": number} for number in range(1_000)])
     content = model_of(extract(text[:-1]).events).root.items[0].items[0].content
     assert content.lines(40)[0] == "… 800 earlier elements"
@@ -139,7 +139,7 @@ def test_thinking_is_dimmed_and_a_refusal_stands_out():
     assert "image image/png 10 bytes" in "\n".join(live([script.events]))
 
 
-def test_plain_lines_say_each_element_once(tmp_path):
+def test_plain_lines_show_each_element_once(tmp_path):
     with (tmp_path / "log").open("w+") as file:
         view = LineView(Output(file))
         script = extract('[{"name": "Ada"}, {"name": "Alan"}]', final=[{"name": "Ada"}])

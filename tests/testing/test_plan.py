@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamll.testing.plan import (
-    FrameWriter,
+    EventWriter,
     HangUp,
     Head,
     Hold,
@@ -48,17 +48,17 @@ def test_gathered_writes_contain_and_count_every_frame_once(contents, write_byte
     frames = [
         WireFrame(b"x" * (7 * number), content=content) for number, content in enumerate(contents)
     ]
-    steps = list(gathered(frames, FrameWriter(NO_FAULT), write_bytes))
+    steps = list(gathered(frames, EventWriter(NO_FAULT), write_bytes))
     assert sum(step.frames for step in steps) == len(frames)
     assert sum(step.chunks for step in steps) == sum(contents)
-    assert written(steps) == b"".join(map(FrameWriter(NO_FAULT), frames))
+    assert written(steps) == b"".join(map(EventWriter(NO_FAULT), frames))
     assert all(len(step.data) >= write_bytes for step in steps[:-1])
 
 
 def test_a_step_between_frames_ends_a_write():
     frame = WireFrame(b"1", content=True)
     steps = list(
-        gathered([Head(200, "x", []), frame, Hold(), frame, frame], FrameWriter(NO_FAULT), 999)
+        gathered([Head(200, "x", []), frame, Hold(), frame, frame], EventWriter(NO_FAULT), 999)
     )
     assert [type(step) for step in steps] == [Head, Write, Hold, Write]
 

@@ -61,7 +61,7 @@ class InvokeStream(ChunkStream):
             return [chunk]
         if isinstance(event, LMSuperseded) and self._chunks:
             raise ReplySuperseded(
-                f"the reply began anew ({event.reason}) after {len(self.text)} characters of it"
+                f"the reply was restarted ({event.reason}) after {len(self.text)} characters of it"
             )
         return []
 

@@ -11,25 +11,13 @@ import msgspec
 from streamll import StreamConfig, stream
 from streamll.chat.calling import Calling, Invocation
 from streamll.chat.invoke_stream import InvokeStream
-from streamll.chat.providers import route
+from streamll.chat.providers import EndpointConfig, endpoint_config
 from streamll.chat.question import Question
 from streamll.chat.runner import Hooks, ModelRunner, PendingCall
 from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import ConfigurationError
 from streamll.flow.closing import Closing
 from streamll.flow.limits import Limits
-
-Options = dict[str, Any]
-
-
-class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model was made with, except its key."""
-
-    provider: str
-    model: str
-    endpoint: str
-    base_url: str | None
-    options: Options
 
 
 class Backend(msgspec.Struct, frozen=True):
@@ -97,23 +85,15 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
                 raise ConfigurationError(
                     f"iModel takes {kind.__name__}(…) here, not {type(given).__name__}"
                 )
-        way = self._route = route(provider, endpoint, base_url)
+        endpoint_ = endpoint_config(provider, model, endpoint, base_url, options)
+        self.backend = Backend(endpoint_)
+        self.name = name or f"{endpoint_.provider}/{model}"
         self._has_key = bool(api_key)
-        self.name = name or f"{way.provider}/{model}"
-        self.backend = Backend(
-            EndpointConfig(
-                provider=way.provider,
-                model=model,
-                endpoint=way.endpoint,
-                base_url=way.base_url,
-                options=options,
-            )
-        )
         self.config = config or StreamConfig()
         self.limits = limits
         self.sinks = checked_sinks(sinks)
         self.hooks = hooks or Hooks()
-        self._runner = ModelRunner(lambda: way.lm(model, api_key), self.hooks)
+        self._runner = ModelRunner(lambda: endpoint_.lm(api_key), self.hooks)
 
     # --- asking -----------------------------------------------------------------------------
 
@@ -128,76 +108,61 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
     ) -> InvokeStream:
         """The reply as text while it comes: ``async for chunk in …``, or plain ``for``.
 
+        Args:
+            messages: a text, or messages as chat completions or sessions have them.
+            model: another model of the provider.
+            config: in place of the model's.
+            sinks: receive the events of this question, too.
+            options: ``temperature``, ``tools``, …, besides those of the model.
+
         Raises:
             MissingKeyError: there is no key; the message names the variable.
             ConfigurationError: messages or options that cannot be sent.
         """
-        chosen = config or self.config
-        if chosen.on_partial == "restart":  # text that was read cannot be taken back
-            chosen = replace(chosen, on_partial="fail")
-        return InvokeStream(self._call(messages, model, options, chosen, sinks))
+        config = config or self.config
+        if config.on_partial == "restart":  # yielded text cannot be taken back
+            config = replace(config, on_partial="fail")
+        return InvokeStream(
+            self._call("*", messages, model=model, config=config, sinks=sinks, **options)
+        )
 
-    def events(
-        self,
-        messages: Any = None,
-        *,
-        model: str | None = None,
-        config: StreamConfig | None = None,
-        sinks: Iterable[Receiver] = (),
-        **options: Any,
-    ) -> Any:
+    def events(self, messages: Any = None, **options: Any) -> Any:
         """The reply as events: ``with model.events(…) as events:``, or ``async with``.
 
         A ``streamll.stream`` like any other; its ``result()`` is the ``Reply``. Unlike plain
-        text it can supersede an attempt that fails in the middle.
+        text it can supersede an attempt that fails in the middle. Arguments: ``invoke_stream``'s.
         """
-        return self._call(messages, model, options, config or self.config, sinks)
+        return self._call("*", messages, **options)
 
-    def invoke(
-        self,
-        messages: Any = None,
-        *,
-        model: str | None = None,
-        config: StreamConfig | None = None,
-        sinks: Iterable[Receiver] = (),
-        **options: Any,
-    ) -> Invocation:
+    def invoke(self, messages: Any = None, **options: Any) -> Invocation:
         """``await`` it for a ``Calling``: ``.execution.response.data`` is the text.
 
         Errors of the provider and the network are not raised here: they are in
-        ``.execution.error``, and ``.text`` raises them.
+        ``.execution.error``, and ``.text`` raises them. Arguments: ``invoke_stream``'s.
         """
-        chosen = config or self.config
-        return Invocation(Calling(self._call(messages, model, options, chosen, sinks, fields=None)))
+        return Invocation(Calling(self._call(None, messages, **options)))
 
-    def invoke_sync(
+    def invoke_sync(self, messages: Any = None, **options: Any) -> Calling:
+        """The same, waiting for it in this thread."""
+        return Calling(self._call(None, messages, **options)).run_sync()
+
+    def _call(
         self,
-        messages: Any = None,
+        fields: str | None,
+        messages: Any,
+        /,
         *,
         model: str | None = None,
         config: StreamConfig | None = None,
         sinks: Iterable[Receiver] = (),
         **options: Any,
-    ) -> Calling:
-        """The same, waiting for it in this thread."""
-        chosen = config or self.config
-        return Calling(self._call(messages, model, options, chosen, sinks, fields=None)).run_sync()
-
-    def _call(
-        self,
-        messages: Any,
-        model: str | None,
-        options: Options,
-        config: StreamConfig,
-        sinks: Iterable[Receiver],
-        *,
-        fields: str | None = "*",
     ) -> Any:
         """The call of a stream whose program asks this question."""
-        self._route.check_key(given=self._has_key)
         own = self.backend.config
+        own.check_key(given=self._has_key)
         question = Question(model or own.model, messages, {**own.options, **options})
         question.request(question.model)  # raises what is wrong with it before anything is sent
+        config = config or self.config
         if config.limits is None:
             config = replace(config, limits=self.limits)
         pending = PendingCall(self._runner, question, self.name)

@@ -1,4 +1,4 @@
-"""Does a model really stream? One question, timed chunk by chunk."""
+"""Whether a model really streams: one question, timed chunk by chunk."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ import msgspec
 from streamll.chat.model import iModel
 
 QUESTION = "Write the numbers from one to fifty as words, separated by commas. Nothing else."
-CHARACTERS_PER_TOKEN = 4.0  # a rule of thumb, for providers that do not count
-A_FEW_CHUNKS = 3
-TOKENS_OF_A_TOKEN_STREAM = 2.0
-TOKENS_OF_A_GOOD_STREAM = 12.0
-BURST = 0.1
-"""Chunks that arrive within this part of the whole time were held back somewhere."""
-LONG_ENOUGH = 0.5
-"""Seconds before the first chunk from which on the spread of the others says anything."""
+CHARACTERS_PER_TOKEN = 4.0
+"""A rule of thumb, for providers that report no usage."""
+EXCELLENT_TOKENS_PER_CHUNK = 2.0
+GOOD_TOKENS_PER_CHUNK = 12.0
+FEW_CHUNKS = 3
+"""So few say nothing about how a longer answer would arrive."""
+BURST_SHARE = 0.1
+"""Chunks that arrive within this part of the whole time were buffered somewhere…"""
+BURST_MIN_S = 0.5
+"""… unless the whole answer took no longer than this."""
 
 
 class Verdict(str, Enum):
@@ -43,13 +45,12 @@ NOTES = {
     Verdict.LIMITED: "the full response as one chunk",
     Verdict.FAILED: "no answer",
 }
-HELD_BACK = "many chunks, but all at once: something holds them back"
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured. Times are seconds; ``tokens`` as the provider counts, else estimated.
 
-    ``mean_chunk`` is in characters. ``tokens_per_second`` is after the first token.
+    ``mean_chunk`` is in characters. ``tokens_per_second`` is measured from the first chunk.
     """
 
     model: str
@@ -67,13 +68,13 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def probe(model: iModel, question: str = QUESTION) -> Probe:
-    """Ask ``model`` and say how its answer came. What goes wrong is the verdict, not an error."""
+    """Ask ``model``, and judge how its answer arrived. An error is a verdict, too."""
     began = time.monotonic()
     stream = None
     try:
         stream = model.invoke_stream(messages=question)
         moments = [time.monotonic() - began async for _ in stream]
-    except Exception as error:  # noqa: BLE001 - that is what was to be found out
+    except Exception as error:  # noqa: BLE001 - it is what the probe found
         return Probe(
             model=model.name,
             verdict=Verdict.FAILED,
@@ -87,15 +88,13 @@ async def probe(model: iModel, question: str = QUESTION) -> Probe:
 
 
 def judged(model: str, sizes: list[int], moments: list[float], counted: int | None = None) -> Probe:
-    """The verdict on chunks of these sizes (characters) at these moments (seconds)."""
+    """The result for chunks of these ``sizes`` (characters) at these ``moments`` (seconds)."""
+    if not sizes:
+        note = "an empty answer"
+        return Probe(model=model, verdict=Verdict.FAILED, note=note, tokens=counted or 0)
     characters = sum(sizes)
     tokens = counted or max(1, round(characters / CHARACTERS_PER_TOKEN))
-    if not sizes:
-        return Probe(
-            model=model, verdict=Verdict.FAILED, note="an empty answer", tokens=counted or 0
-        )
     first, last = moments[0], moments[-1]
-    gaps = [later - earlier for earlier, later in pairwise(moments)]
     verdict, note = _verdict(len(sizes), tokens, first, last)
     return Probe(
         model=model,
@@ -108,19 +107,19 @@ def judged(model: str, sizes: list[int], moments: list[float], counted: int | No
         duration=last,
         tokens_per_second=tokens / (last - first) if last > first else None,
         mean_chunk=statistics.fmean(sizes),
-        longest_gap=max(gaps, default=None),
+        longest_gap=max((b - a for a, b in pairwise(moments)), default=None),
     )
 
 
 def _verdict(chunks: int, tokens: int, first: float, last: float) -> tuple[Verdict, str]:
+    few, per_chunk = chunks <= FEW_CHUNKS, tokens / chunks
+    if not few and last > BURST_MIN_S and last - first < BURST_SHARE * last:
+        return Verdict.LIMITED, "many chunks, but all at once: something holds them back"
     if chunks == 1:
-        return Verdict.LIMITED, NOTES[Verdict.LIMITED]
-    if chunks > A_FEW_CHUNKS and last > LONG_ENOUGH and last - first < BURST * last:
-        return Verdict.LIMITED, HELD_BACK
-    each = tokens / chunks
-    if each <= TOKENS_OF_A_TOKEN_STREAM:
+        verdict = Verdict.LIMITED
+    elif per_chunk <= EXCELLENT_TOKENS_PER_CHUNK:
         verdict = Verdict.EXCELLENT
-    elif each <= TOKENS_OF_A_GOOD_STREAM and chunks > A_FEW_CHUNKS:
+    elif per_chunk <= GOOD_TOKENS_PER_CHUNK and not few:
         verdict = Verdict.GOOD
     else:
         verdict = Verdict.PARTIAL

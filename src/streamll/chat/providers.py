@@ -59,73 +59,89 @@ NO_KEY = "none"
 """Sent as the key to a server that needs none, because lm15 wants one."""
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one model's requests go, and which variables may hold its key."""
+class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one model's requests go, with which options; never its key."""
 
     provider: str
+    model: str
     endpoint: str
-    model_type: str
     base_url: str | None
-    key_variables: tuple[str, ...]
+    options: dict[str, Any]
+    model_type: str = "chat"
+    key_variables: tuple[str, ...] = ()
     declared: bool = False
-    """A server of the caller's own, which DSPy has to be told about."""
+    """Whether the provider is one that DSPy has to be told about."""
 
     def check_key(self, *, given: bool) -> None:
         """Raise ``MissingKeyError`` where the provider would only refuse the request."""
-        needed = self.key_variables and not given and not self.is_local
+        needed = self.key_variables and not given and not self._is_local
         if needed and not self._key_in_environment():
             raise MissingKeyError(self.provider, self.key_variables)
 
-    @property
-    def is_local(self) -> bool:
-        host = urlsplit(self.base_url or "").hostname or ""
-        return host in {"localhost", "::1"} or host.startswith("127.")
-
-    def lm(self, model: str, api_key: Any = None) -> dspy.LM:
-        """A ``dspy.LM`` for ``model`` on DSPy's native engine, without cache or own retries.
+    def lm(self, api_key: Any = None) -> dspy.LM:
+        """A ``dspy.LM`` on DSPy's native engine, without DSPy's cache and retries.
 
         Without ``api_key`` lm15 reads the environment when the first request is made.
         """
-        if not api_key and self.is_local and not self._key_in_environment():
+        if not api_key and self._is_local and not self._key_in_environment():
             api_key = NO_KEY
-        options = {"api_key": api_key, "api_base": self.base_url}
-        options = {name: value for name, value in options.items() if value}
+        connection = {"api_key": api_key, "api_base": self.base_url}
         make = _declared_lm if self.declared else dspy.LM
         return make(
-            f"{self.provider}/{model}",
+            f"{self.provider}/{self.model}",
             model_type=self.model_type,
             engine="lm15",
             cache=False,
             num_retries=0,
-            **options,
+            **{name: value for name, value in connection.items() if value},
         )
+
+    @property
+    def _is_local(self) -> bool:
+        host = urlsplit(self.base_url or "").hostname or ""
+        return host in {"localhost", "::1"} or host.startswith("127.")
 
     def _key_in_environment(self) -> bool:
         return any(os.environ.get(name) for name in self.key_variables)
 
 
-def route(provider: str, endpoint: str | None = None, base_url: str | None = None) -> Route:
-    """The route to ``provider``'s ``endpoint``; without ``base_url`` the environment's address.
+def endpoint_config(
+    provider: str,
+    model: str,
+    endpoint: str | None,
+    base_url: str | None,
+    options: dict[str, Any],
+) -> EndpointConfig:
+    """The config of ``model`` at ``provider``; without ``base_url`` at the environment's address.
 
     Raises:
         ConfigurationError: no such provider or endpoint; the message lists those there are.
     """
     name = ALIASES.get(provider.lower(), provider.lower().replace("_", "-"))
     info = PROVIDERS.get(name)
-    if info is None:
-        return _own_server(provider, name, endpoint, base_url)
+    if info is None and base_url is None:
+        close = get_close_matches(name, PROVIDERS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ConfigurationError(
+            f"{provider!r} is no provider known here ({', '.join(PROVIDERS)}); for a server that "
+            f"speaks OpenAI's chat completions pass its base_url.{hint}"
+        )
+    declared = info is None
+    info = info or ProviderInfo(_CHAT, _own_key(name))
     ending = endpoint.strip("/").removeprefix("v1/") if endpoint else next(iter(info.endpoints))
-    model_type = info.endpoints.get(ending)
-    if model_type is None:
+    if ending not in info.endpoints:
         raise ConfigurationError(
             f"{name} has no endpoint {endpoint!r}; it has {', '.join(info.endpoints)}"
         )
-    return Route(
+    return EndpointConfig(
         provider=name,
+        model=model,
         endpoint=ending,
-        model_type=model_type,
         base_url=_address(info, base_url),
+        options=options,
+        model_type=info.endpoints[ending],
         key_variables=info.key_variables,
+        declared=declared,
     )
 
 
@@ -142,26 +158,6 @@ def _address(info: ProviderInfo, given: str | None) -> str | None:
         if info.port is not None and urlsplit(address).port is None:
             address = f"{address}:{info.port}"
     return address if address.endswith(info.path) else address + info.path
-
-
-def _own_server(given: str, name: str, endpoint: str | None, base_url: str | None) -> Route:
-    if base_url is None:
-        close = get_close_matches(name, PROVIDERS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ConfigurationError(
-            f"{given!r} is no provider known here ({', '.join(PROVIDERS)}); for a server that "
-            f"speaks OpenAI's chat completions pass its base_url.{hint}"
-        )
-    if endpoint is not None and endpoint.strip("/") not in _CHAT:
-        raise ConfigurationError(f"{given!r} is asked for chat completions, not {endpoint!r}")
-    return Route(
-        provider=name,
-        endpoint="chat",
-        model_type="chat",
-        base_url=base_url.rstrip("/"),
-        key_variables=_own_key(name),
-        declared=True,
-    )
 
 
 _declaring = threading.Lock()

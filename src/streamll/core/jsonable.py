@@ -1,7 +1,7 @@
-"""Any Python value as something JSON can hold. Never raises.
+"""Any Python value as something JSON can represent. Never raises.
 
-``msgspec`` knows the usual types and asks ``render`` about the others. ``plain`` is the slow and
-thorough way, for values that even then cannot be encoded: odd keys, lone surrogates, cycles.
+``msgspec`` encodes the usual types and calls ``render`` for others. ``plain`` is slow and
+thorough, for values that still cannot be encoded: unusual keys, lone surrogates, cycles.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 
 import msgspec
 
-DEPTH = 40
-"""Nesting beyond which a value is shown as its type's name: cycles end here."""
+MAX_DEPTH = 40
+"""Nesting beyond which a value becomes the name of its type; this also ends cycles."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def render(value: Any) -> Any:
-    """One step from an object towards JSON: its own idea of plain data, else its ``str``."""
+    """One step from an object towards JSON: its own plain form, else its ``str``."""
     if isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"
     if dataclasses.is_dataclass(value):
@@ -35,12 +35,12 @@ def render(value: Any) -> Any:
         if callable(getattr(type(value), method, None)):
             try:
                 return getattr(value, method)()
-            except Exception:  # noqa: BLE001, S112 - then the next best thing
+            except Exception:  # noqa: BLE001, S112 - try the next method
                 continue
     return _text(value)
 
 
-def plain(value: Any, depth: int = DEPTH) -> Any:
+def plain(value: Any, depth: int = MAX_DEPTH) -> Any:
     """The value in ``dict``, ``list``, ``str``, numbers and ``None`` only."""
     if value is None or type(value) in (bool, int, float):
         return value
@@ -49,7 +49,7 @@ def plain(value: Any, depth: int = DEPTH) -> Any:
     try:
         if depth > 0:
             return _plain_inside(value, depth - 1)
-    except Exception:  # noqa: BLE001, S110 - a value that cannot even be looked at
+    except Exception:  # noqa: BLE001, S110 - a value that raises when it is read
         pass
     return f"<{type(value).__name__}>"
 

@@ -1,23 +1,23 @@
-"""Events as JSON, one flat object each, and envelopes of several events of one run.
+"""Events as JSON (RFC 8259): one flat object each, and envelopes of several events of one run.
 
-An event::
+This is version 1 of the format (docs/wire.md). An event::
 
     {"v": 1, "event_type": "token", "seq": 7, "timestamp": 1732090000.5, "run_id": "…",
      "path": ["QA", "predict"], "predictor": "predict", "call_id": "…", "context": {…},
      "field": "answer", "token": "Mach"}
 
-What equals its default is left out. A custom event has its own fields under ``data``. An
-envelope says what its events share once::
+Fields that equal their default are omitted. A custom event has its own fields under ``data``. An
+envelope holds what its events share once::
 
     {"v": 1, "run_id": "…", "context": {…}, "events": [{"event_type": "token", …}, …]}
 
 ``v`` is the major version: within one, kinds and keys are only added. A reader keeps what it
 does not know: unknown keys in ``event.extra``, unknown kinds as ``UnknownEvent``; both are
-written again as they came. A newer major version is a ``WireError``. No kind may ever have a
-field called ``data``; that is how custom events are told from unknown kinds.
+written again unchanged. A newer major version is a ``WireError``. No kind may ever have a field
+called ``data``; that is how custom events are distinguished from unknown kinds.
 
-Encoding never raises: what JSON cannot hold is rendered (``core.plain``), NaN and infinities
-become null. Decoding raises ``WireError`` with the place, and nothing else.
+Encoding never raises: what JSON cannot represent is rendered (``core.jsonable``), NaN and
+infinities become null. Decoding only raises ``WireError``, which names the position.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ _IDENTITY: Mapping[str, Any] = {
 _SHARED = frozenset({"v", "event_type", "seq", "timestamp", "context"})
 
 
-class _Kind:
-    """What the wire needs to know of a class of events."""
+class _KindFields:
+    """The fields of an event class, as the wire format needs them."""
 
     def __init__(self, cls: type[Event]) -> None:
         names = own_fields(cls)
@@ -68,11 +68,11 @@ class _Kind:
         self.known = _SHARED.union(names)
 
 
-class _Brief:
-    """Writes events of which there are many as structs, which costs a third of what dicts do.
+class _StructWriter:
+    """Writes frequent kinds of events as structs, at a third of the cost of dicts.
 
-    The JSON is that of ``_flat``, but a field is left out only when it holds its default *itself*:
-    this is for kinds whose fields are texts and small numbers.
+    The JSON is that of ``_flat``, but a field is only omitted if its value *is* its default:
+    suitable for kinds whose fields are texts and small numbers.
     """
 
     def __init__(self, cls: type[Event]) -> None:
@@ -91,11 +91,11 @@ class _Brief:
         )
 
 
-_CUSTOM = _Kind(StreamllEvent)
-_KINDS = {name: _Kind(cls) for name, cls in KINDS.items()}
+_CUSTOM = _KindFields(StreamllEvent)
+_KINDS = {name: _KindFields(cls) for name, cls in KINDS.items()}
 _written = {kind.cls: kind for kind in _KINDS.values()}  # and users' own classes, when met
-_MANY: dict[type[Event], _Brief] = {
-    cls: _Brief(cls) for cls in (TokenEvent, Thinking, ToolCallDelta)
+_STRUCT_WRITERS: dict[type[Event], _StructWriter] = {
+    cls: _StructWriter(cls) for cls in (TokenEvent, Thinking, ToolCallDelta)
 }
 _who = attrgetter(*(name for name in _IDENTITY if name != "run_id"))
 _encoder = msgspec.json.Encoder(enc_hook=render)
@@ -106,7 +106,7 @@ _decoder = msgspec.json.Decoder()
 
 
 def to_dict(event: Event) -> dict[str, Any]:
-    """The event as one flat mapping; values are still what they were."""
+    """The event as one flat mapping, with its values unchanged."""
     flat = {"v": VERSION, **_flat(event, _identity_keys(event.identity))}
     if event.context:
         flat["context"] = dict(event.context)
@@ -114,25 +114,27 @@ def to_dict(event: Event) -> dict[str, Any]:
 
 
 def encode(event: Event) -> bytes:
-    """The event as one line of JSON (without the line end)."""
+    """The event as one line of JSON, without the line end."""
     return _json(to_dict(event))
 
 
 def encode_batch(events: Iterable[Event]) -> list[bytes]:
-    """The events as envelopes, in order; a new one begins where run or context changes."""
+    """The events as envelopes, in order; a new one begins when run or context changes."""
     events = list(events)
     try:
-        return [_encoder.encode(envelope) for envelope in _envelopes(events, _MANY)]
-    except Exception:  # noqa: BLE001 - whatever a value does, the stream goes on
+        return [_encoder.encode(envelope) for envelope in _envelopes(events, _STRUCT_WRITERS)]
+    except Exception:  # noqa: BLE001 - no value of a program may stop the stream
         return [_json(envelope) for envelope in _envelopes(events, {})]
 
 
 def opening(run_id: str | None, context: Mapping[str, Any]) -> bytes:
-    """What the envelope of events of this run and context begins with, up to the first event."""
+    """The beginning of the envelope of this run and context, up to its first event."""
     return _encoder.encode(_envelope(run_id, context, []))[:-2]
 
 
-def _envelopes(events: list[Event], many: Mapping[type[Event], _Brief]) -> list[dict[str, Any]]:
+def _envelopes(
+    events: list[Event], writers: Mapping[type[Event], _StructWriter]
+) -> list[dict[str, Any]]:
     envelopes: list[dict[str, Any]] = []
     inside: list[Any] = []
     identity: Identity | None = None
@@ -151,11 +153,11 @@ def _envelopes(events: list[Event], many: Mapping[type[Event], _Brief]) -> list[
             context = event.context
             inside = []
             envelopes.append(_envelope(event.run_id, context, inside))
-        brief = many.get(type(event))
-        if brief is None or event.extra:
+        writer = writers.get(type(event))
+        if writer is None or event.extra:
             inside.append(_flat(event, keys))
         else:
-            inside.append(brief.write(event.seq, event.timestamp, *who, *brief.own(event)))
+            inside.append(writer.write(event.seq, event.timestamp, *who, *writer.own(event)))
     return envelopes
 
 
@@ -180,7 +182,7 @@ def _identity_keys(identity: Identity) -> dict[str, Any]:
 
 
 def _flat(event: Event, identity: dict[str, Any]) -> dict[str, Any]:
-    """All keys of the event but version and context, with ``identity`` among them."""
+    """All keys of the event except version and context; ``identity`` are those of its origin."""
     flat: dict[str, Any] = {"event_type": event.event_type}
     if event.seq is not None:
         flat["seq"] = event.seq
@@ -190,7 +192,9 @@ def _flat(event: Event, identity: dict[str, Any]) -> dict[str, Any]:
         own = event.data.own if isinstance(event.data, EventData) else event.data
         _add(flat, own if isinstance(event, UnknownEvent) else {"data": dict(own)})
     else:
-        kind = _written.get(type(event)) or _written.setdefault(type(event), _Kind(type(event)))
+        kind = _written.get(type(event)) or _written.setdefault(
+            type(event), _KindFields(type(event))
+        )
         for name in kind.required:
             flat[name] = getattr(event, name)
         for name, default in kind.optional:
@@ -210,7 +214,7 @@ def _add(flat: dict[str, Any], more: Mapping[str, Any]) -> None:
 def _json(value: dict[str, Any]) -> bytes:
     try:
         return _encoder.encode(value)
-    except Exception:  # noqa: BLE001 - whatever a value does, the stream goes on
+    except Exception:  # noqa: BLE001 - no value of a program may stop the stream
         return _encoder.encode(plain(value))
 
 
@@ -218,7 +222,7 @@ def _json(value: dict[str, Any]) -> bytes:
 
 
 def from_dict(mapping: Mapping[str, Any]) -> Event:
-    """The event that ``to_dict`` or any writer of this major version wrote."""
+    """The event that ``to_dict``, or any writer of this major version, has written."""
     _check_version(mapping)
     return _Reader().read(mapping, "the event")
 
@@ -245,23 +249,23 @@ def decode_batch(data: bytes | bytearray | memoryview | str) -> list[Event]:
 
 
 class _Reader:
-    """Reads events that share ``run_id`` and ``context``; equal identities become one object."""
+    """Reads events that share ``run_id`` and ``context``; equal identities share one object."""
 
     def __init__(self, shared: Mapping[str, Any] = NOTHING) -> None:
         self._shared = shared
         self._keys: dict[str, Any] = {}
         self._identity = NOBODY
 
-    def read(self, mapping: Any, place: str) -> Event:
+    def read(self, mapping: Any, position: str) -> Event:
         if not isinstance(mapping, Mapping):
-            raise WireError(f"{place} is {_kind_of(mapping)}, not an object")
+            raise WireError(f"{position} is {_kind_of(mapping)}, not an object")
         name = mapping.get("event_type")
         if not isinstance(name, str):
-            raise WireError(f"{place} has no event_type")
+            raise WireError(f"{position} has no event_type")
         try:
             return self._build(name, mapping)
         except msgspec.ValidationError as error:
-            raise WireError(f"{place} ({name}): {error}") from error
+            raise WireError(f"{position} ({name}): {error}") from error
 
     def _build(self, name: str, mapping: Mapping[str, Any]) -> Event:
         keys = {**self._shared, **mapping}
@@ -285,7 +289,7 @@ class _Reader:
         if kind is _CUSTOM:
             if isinstance(own := parts.get("data"), Mapping):
                 data = own
-            else:  # not a custom event: its keys are its data
+            else:  # an unknown kind: its keys are its data
                 data, extra, cls = {**extra, **_only(parts, "data")}, {}, UnknownEvent
             context = parts.get("context")
             parts["data"] = EventData(data, context) if context else data
@@ -302,10 +306,10 @@ def _convert(parts: dict[str, Any], cls: type[Event], numbers: list[str]) -> Eve
     try:
         return msgspec.convert(parts, cls)
     except msgspec.ValidationError:
-        lost = {name: nan for name in numbers if parts.get(name, nan) is None}
-        if not lost:
+        missing = {name: nan for name in numbers if parts.get(name, nan) is None}
+        if not missing:
             raise
-        return msgspec.convert({**parts, **lost}, cls)  # null stands for NaN and infinities
+        return msgspec.convert({**parts, **missing}, cls)  # null stands for NaN and infinities
 
 
 def _object(data: bytes | bytearray | memoryview | str) -> dict[str, Any]:
@@ -319,7 +323,7 @@ def _object(data: bytes | bytearray | memoryview | str) -> dict[str, Any]:
 
 
 def _decode_leniently(data: bytes | bytearray | memoryview | str) -> Any:
-    """What other writers call JSON as well: lone surrogate escapes, NaN, huge numbers."""
+    """Accepts what some writers emit: lone surrogate escapes, NaN, huge numbers."""
     try:
         return json.loads(data if isinstance(data, str) else bytes(data))
     except (ValueError, RecursionError) as error:
@@ -338,7 +342,7 @@ def _check_version(mapping: Mapping[str, Any]) -> None:
 
 
 def _kind_of(value: object) -> str:
-    """A JSON value's type, in words."""
+    """The type of a JSON value, for error messages."""
     return {dict: "an object", list: "an array", str: "a text", type(None): "null"}.get(
         type(value), "a number" if isinstance(value, (int, float)) else type(value).__name__
     )

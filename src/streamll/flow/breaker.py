@@ -1,11 +1,11 @@
-"""A circuit breaker: who failed again and again is left alone for a while.
+"""A circuit breaker: no calls for a while to a service that failed again and again.
 
-Closed, everything passes. After ``failures`` failures in a row it opens: for ``open_seconds``
-nothing passes, so that a service in trouble is not kept there, and its callers hear at once.
-Then one call may try (half-open); what becomes of it closes the breaker or opens it again.
+Closed, every call passes. After ``failures`` failures in a row it opens: for ``open_seconds`` every
+call fails at once, so that a service in trouble can recover. Then one call may try (half-open);
+its outcome closes the breaker or opens it again.
 
-``breaker_for`` keeps one breaker per key for the whole process, e.g. one per provider and key.
-Thread-safe, waits for nothing, knows nothing of what is called.
+``breaker_for`` keeps one breaker per key for the whole process, e.g. per provider and API key.
+Thread-safe; never waits; does not know what is called.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from streamll.core.errors import CircuitOpen, ConfigurationError
 State = Literal["closed", "open", "half-open"]
 
 FAILURES = 10
-OPEN_SECONDS = 30.0
+"""Failures in a row that open a breaker."""
+
+OPEN_S = 30.0
+"""How long it stays open."""
 
 
 class CircuitBreaker:
@@ -29,7 +32,7 @@ class CircuitBreaker:
     def __init__(
         self,
         failures: int = FAILURES,
-        open_seconds: float = OPEN_SECONDS,
+        open_seconds: float = OPEN_S,
         *,
         name: str = "the service",
         clock: Callable[[], float] = time.monotonic,
@@ -55,7 +58,7 @@ class CircuitBreaker:
             return "open" if self._remaining() > 0 else "half-open"
 
     def permit(self) -> None:
-        """Ask before a call. Raises ``CircuitOpen`` while the service is left alone."""
+        """Ask before a call. Raises ``CircuitOpen`` while no call may pass."""
         with self._lock:
             if self._opened_at is None:
                 return
@@ -63,11 +66,9 @@ class CircuitBreaker:
             if remaining <= 0 and not self._trying:
                 self._trying = True
                 return
-            when = (
-                f"in {remaining:.1f} s" if remaining > 0 else "when the call that tries now is over"
-            )
+            when = f"in {remaining:.1f} s" if remaining > 0 else "after the trial call under way"
             raise CircuitOpen(
-                f"{self.name} failed {self._in_a_row} times in a row; it will be asked again {when}",
+                f"{self.name} failed {self._in_a_row} times in a row; the next call may pass {when}",
                 max(remaining, 0.0),
             )
 
@@ -85,7 +86,7 @@ class CircuitBreaker:
             self._trying = False
 
     def left(self) -> None:
-        """The call ended without telling anything of the service (it was cancelled)."""
+        """The call ended without an outcome (it was cancelled)."""
         with self._lock:
             self._trying = False
 
@@ -99,7 +100,7 @@ _lock = threading.Lock()
 
 
 def breaker_for(key: Hashable, name: str) -> CircuitBreaker:
-    """The breaker that everyone in this process shares for ``key``."""
+    """The one breaker of this process for ``key``."""
     with _lock:
         breaker = _breakers.get(key)
         if breaker is None:

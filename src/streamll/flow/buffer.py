@@ -1,13 +1,12 @@
-"""What a channel holds, and what its policy does when that becomes too much.
+"""What a channel holds, and what its policy does when that exceeds the capacity.
 
 Synchronous and not thread-safe: the channel holds its lock. The reader's end is ``settled``,
 where the policy has already merged or dropped what it may; behind it is ``fresh``, as it came.
 Every item moves from ``fresh`` to ``settled`` at most once while the buffer is full, so no
 policy costs more than a constant per item.
 
-A loss leaves a mark at its place, adjacent losses one mark. The reader gets a ``StreamGap`` for
-it, one per run. Marks are asides, not counted in ``size``; there is at most one between two
-items.
+A loss leaves a mark in its place, adjacent losses share one. The reader gets a ``StreamGap`` for
+it, one per run. Marks are not counted in ``size``; there is at most one between two items.
 """
 
 from __future__ import annotations
@@ -32,21 +31,18 @@ from streamll.flow.coalesce import Coalescer, Merging
 
 Policy = Literal["block", "coalesce", "drop_oldest", "fail"]
 
-LIMIT = 10
+HARD_LIMIT = 10
 """Lifecycle and custom events are admitted up to this many times the capacity."""
 
-SPOKEN = (TokenEvent, Thinking, ToolCallDelta, Citation, FieldPartial)
-"""Kinds a model writes: there may be any number of them, and only they fill a buffer fairly."""
+EMITTED = (Status, StreamllEvent)
+"""Kinds a program emits, perhaps from places that cannot wait (an event loop)."""
 
-VOLUNTARY = (Status, StreamllEvent)
-"""Kinds a program emits at will, from places that may be unable to wait."""
-
-DROPPABLE = SPOKEN + VOLUNTARY
-"""What a policy may drop. Everything else tells how a run went and is never dropped."""
+DROPPABLE = (TokenEvent, Thinking, ToolCallDelta, Citation, FieldPartial, *EMITTED)
+"""Kinds a policy may drop. All others are lifecycle events and are never dropped."""
 
 
-class Lost:
-    """A mark where events were lost: how many of each run, and since when."""
+class LossMark:
+    """Stands where events were lost: how many of each run, and since when."""
 
     __slots__ = ("runs",)
 
@@ -60,13 +56,13 @@ class Lost:
         count, since = self.runs.get(run_id, (0, timestamp))
         self.runs[run_id] = (count + 1, since)
 
-    def absorb(self, other: Lost) -> None:
+    def absorb(self, other: LossMark) -> None:
         for run_id, (count, since) in other.runs.items():
             own, earlier = self.runs.get(run_id, (0, since))
             self.runs[run_id] = (own + count, earlier)
 
     def pop(self) -> StreamGap:
-        """The next run's gap; the mark is used up when ``runs`` is empty."""
+        """The gap of the next run; the mark is used up when ``runs`` is empty."""
         run_id = next(iter(self.runs))
         count, since = self.runs.pop(run_id)
         identity = NOBODY if run_id is None else Identity(run_id=run_id)
@@ -74,11 +70,11 @@ class Lost:
 
 
 class Marker:
-    """Something of this package's own that travels with the items and does not count as one."""
+    """Travels with the items, for this package's own use, and does not count as one."""
 
 
-class Refused(Marker):
-    """Stands in a producer's place for an event it could neither wait with nor have admitted."""
+class NotAdmitted(Marker):
+    """Stands for an event beyond the hard limit whose producer could not wait."""
 
     def __init__(self, item: object) -> None:
         self.item = item
@@ -92,16 +88,16 @@ def is_lifecycle(item: object) -> bool:
 
 
 class Buffer:
-    """Policy ``block``: everything is kept; keeping the bound is the producer's business.
+    """Policy ``block``: keeps everything; producers keep the bound by waiting.
 
-    ``received == delivered + size + merged + dropped`` (+ ``cleared``, once it was) at any time.
+    ``received == delivered + size + merged + dropped + cleared`` at any time.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.settled: deque[Any] = deque()
         self.fresh: deque[Any] = deque()
-        self.asides = 0  # marks and markers in the two queues
+        self.markers = 0  # loss marks and markers in the two queues
         self.overflowed = False
         self.received = 0
         self.delivered = 0
@@ -111,7 +107,7 @@ class Buffer:
 
     @property
     def size(self) -> int:
-        return len(self.settled) + len(self.fresh) - self.asides
+        return len(self.settled) + len(self.fresh) - self.markers
 
     def __bool__(self) -> bool:
         return bool(self.settled or self.fresh)
@@ -126,35 +122,36 @@ class Buffer:
             self._relieve()
 
     def add_plain(self, items: list[Any]) -> bool:
-        """Add several at once, if none of them needs a look; else add none and say False."""
+        """Add several at once if none needs the policy; else add none and return False."""
         if len(items) + len(self.fresh) + len(self.settled) > self.capacity or self.overflowed:
             return False
-        if any(issubclass(kind, Marker) for kind in set(map(type, items))):
-            return False
+        for kind in set(map(type, items)):
+            if issubclass(kind, Marker):
+                return False
         self.received += len(items)
         self.fresh.extend(items)
         return True
 
     def pop(self) -> Any:
-        """The oldest item; a merged token joined, a mark as its gaps, one by one."""
+        """The oldest item: a merged token joined, a loss mark as its gaps, one by one."""
         queue = self.settled or self.fresh
         item = queue.popleft()
-        if type(item) is Lost:
+        if type(item) is LossMark:
             gap = item.pop()
             if item.runs:
                 queue.appendleft(item)
             else:
-                self.asides -= 1
+                self.markers -= 1
             return gap
         if isinstance(item, Marker):
-            self.asides -= 1
+            self.markers -= 1
             return item
         self.delivered += 1
         return self._joined(item) if type(item) is Merging else item
 
     def take(self, limit: int) -> list[Any]:
         """Up to ``limit`` items, oldest first."""
-        if self.settled or self.asides:
+        if self.settled or self.markers:
             items: list[Any] = []
             while self and len(items) < limit:
                 items.append(self.pop())
@@ -169,64 +166,61 @@ class Buffer:
         self.cleared += self.size
         self.settled.clear()
         self.fresh.clear()
-        self.asides = 0
+        self.markers = 0
 
     def _add_marker(self, marker: Marker) -> None:
-        if isinstance(marker, Refused):
+        if isinstance(marker, NotAdmitted):
             self.received += 1
             self._lose(marker.item, self.fresh or self.settled)
         else:
-            self.asides += 1
+            self.markers += 1
             self.fresh.append(marker)
 
     def _relieve(self) -> None:
-        """Something was added to ``fresh``, and with all asides there is more than the capacity."""
+        """Called when an item was added to ``fresh`` and, with markers, the capacity is exceeded."""
 
     def _joined(self, item: Merging) -> Event:
         return item.joined()
 
-    def _settle_mark(self, mark: Lost) -> None:
-        if self.settled and type(self.settled[-1]) is Lost:
+    def _settle_mark(self, mark: LossMark) -> None:
+        if self.settled and type(self.settled[-1]) is LossMark:
             self.settled[-1].absorb(mark)
-            self.asides -= 1
+            self.markers -= 1
         else:
             self.settled.append(mark)
 
     def _lose(self, item: object, queue: deque[Any]) -> None:
-        """Note at the end of ``queue`` that ``item`` is lost there."""
-        if not queue or type(queue[-1]) is not Lost:
-            queue.append(Lost())
-            self.asides += 1
+        """Count ``item`` as lost in the mark at the end of ``queue``."""
+        if not queue or type(queue[-1]) is not LossMark:
+            queue.append(LossMark())
+            self.markers += 1
         queue[-1].add(item)
         self.dropped += 1
 
 
 class CoalescingBuffer(Buffer):
-    """Policy ``coalesce``: adjacent tokens of one field call merge; nothing is lost.
+    """Policy ``coalesce``: adjacent tokens of one field call merge; no text is lost.
 
-    But for partial values, from the limit on: the tokens have their text, and the last one of
-    a field has all of it.
-
-    Where merging within each run's exact order does not help (many calls of one run interleave),
-    tokens merge across calls from the limit on, until the buffer is below its capacity again.
+    From the hard limit on, partial values are dropped: a later one contains them. And tokens merge
+    across interleaved calls of a run, until the buffer is below its capacity again.
     """
 
     def __init__(self, capacity: int) -> None:
         super().__init__(capacity)
         self._coalescer = Coalescer()
-        self._shed_at = capacity * LIMIT
+        self._shed_at = capacity * HARD_LIMIT
 
     def _relieve(self) -> None:
         self._settle(self.fresh)
         if self.size >= self._shed_at:
             self._shed()
-        if self.size >= self.capacity * LIMIT and not self._coalescer.across_calls:
+        if self.size >= self.capacity * HARD_LIMIT and not self._coalescer.across_calls:
             self._coalescer = Coalescer(across_calls=True)
             again, self.settled = self.settled, deque()
             self._settle(again)
 
     def _shed(self) -> None:
-        """Let go of partial values; tokens that only they kept apart merge."""
+        """Drop partial values; tokens that only they kept apart merge."""
         again, self.settled = self.settled, deque()
         self._coalescer = Coalescer(across_calls=self._coalescer.across_calls)
         while again:
@@ -235,12 +229,12 @@ class CoalescingBuffer(Buffer):
                 self._lose(item, self.settled)
             else:
                 self._settle(deque((item,)))
-        self._shed_at = max(self.capacity * LIMIT, 2 * self.size)
+        self._shed_at = max(self.capacity * HARD_LIMIT, 2 * self.size)
 
     def _settle(self, items: deque[Any]) -> None:
         while items:
             item = items.popleft()
-            if type(item) is Lost:
+            if type(item) is LossMark:
                 self._settle_mark(item)
                 continue
             kept = self._coalescer.add(item)
@@ -262,7 +256,7 @@ class DroppingBuffer(Buffer):
     def _relieve(self) -> None:
         while self.fresh and self.size > self.capacity:
             oldest = self.fresh.popleft()
-            if type(oldest) is Lost:
+            if type(oldest) is LossMark:
                 self._settle_mark(oldest)
             elif is_lifecycle(oldest):
                 self.settled.append(oldest)
@@ -282,8 +276,8 @@ class FailingBuffer(Buffer):
 
     def _relieve(self) -> None:
         newest = self.fresh[-1]
-        patient = is_lifecycle(newest) or isinstance(newest, VOLUNTARY)
-        bound = self.capacity * LIMIT if patient else self.capacity
+        has_credit = is_lifecycle(newest) or isinstance(newest, EMITTED)
+        bound = self.capacity * HARD_LIMIT if has_credit else self.capacity
         if self.size > bound:
             self.fresh.pop()
             self.dropped += 1

@@ -1,18 +1,18 @@
 """A bounded channel between any threads and event loops, without polling.
 
-Whoever produces never waits inside ``put``: it hands the item over and goes on, whatever
-another thread is doing with the channel at that moment. That also makes ``put``, ``close`` and
-``abandon`` safe to call from a finalizer or a callback on an event loop. A producer that can
-wait, the LM tap, asks ``full`` afterwards and then ``wait_for_space``; a thread that has put
-something else asks ``overfull`` and then ``wait_for_room``, outside any lock of its own.
+``put`` never waits: it hands the item over and returns, whatever another thread is doing with
+the channel. So ``put``, ``close`` and ``abandon`` are safe in a finalizer or in a callback on an
+event loop. A producer that can wait (the LM tap) checks ``full`` afterwards and calls
+``wait_for_space``; a thread that has put another kind of event checks ``overfull`` and calls
+``wait_for_room``, holding no lock of its own.
 
-How: items go through ``_inbox``, whose append is atomic. Whoever holds the lock moves them into
-the buffer; whoever cannot get the lock leaves, because the holder looks into the inbox again
-after releasing it. Nobody waits for anything but its own waiter while not holding the lock.
-While no reader waits and the policy has nothing to decide yet (``_slack``), items stay in the
-inbox until one comes: a token for a sink that lets events gather is one append.
+How: items go through ``_inbox``, whose append is atomic. The thread that holds the lock moves them
+into the buffer; a thread that does not get the lock returns, because the holder looks into the
+inbox again after releasing it. While no reader waits and the policy has nothing to decide
+(``_slack``), items stay in the inbox until a reader comes: for a sink that lets events gather, a
+token costs one append.
 
-What this does not do: make items (``run`` does), survive a fork (sinks make a new channel).
+A channel does not survive a fork; sinks make a new one.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from streamll.core.errors import ChannelClosed, ChannelOverflow, ConfigurationError
-from streamll.flow.buffer import BUFFERS, LIMIT, VOLUNTARY, Marker, Policy, Refused
+from streamll.flow.buffer import BUFFERS, EMITTED, HARD_LIMIT, Marker, NotAdmitted, Policy
 from streamll.flow.waiting import (
-    PATIENCE,
+    LOOP_CHECK_S,
     LoopWaiter,
     Pulse,
     ThreadWaiter,
@@ -41,17 +41,17 @@ from streamll.flow.waiting import (
 T = TypeVar("T")
 
 END = Marker()
-"""Comes through the inbox when the channel is closed: behind it, everything is too late."""
+"""Put into the inbox by ``close``: what comes after it is discarded."""
 
-LOOSE = 64
-"""At most this many items stay in the inbox."""
+INBOX_ITEMS = 64
+"""At most so many items stay in the inbox."""
 
 
 class ChannelStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """``received == delivered + buffered + merged + dropped + discarded`` at every moment.
 
-    ``dropped`` events were announced to the reader, ``discarded`` ones came after the end or
-    when no reader was left. Gap announcements are not counted in ``delivered``.
+    ``dropped`` events were announced to the reader as gaps (which ``delivered`` does not count);
+    ``discarded`` ones came after the end or when there was no reader any more.
     """
 
     name: str
@@ -71,11 +71,11 @@ class ChannelStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class Channel(Generic[T]):
     """Items in order from any number of producers to any number of readers.
 
-    ``policy`` says what happens at ``capacity`` items: ``block`` (producers that can, wait),
-    ``coalesce`` (adjacent tokens of one field merge), ``drop_oldest`` (what a reader gets says
-    how many were dropped, as ``stream.gap``), ``fail`` (both sides get ``ChannelOverflow``).
-    Events that tell how a run went are never dropped and may exceed the capacity; custom and
-    status events may exceed it ten times, then the newest is dropped where nothing can wait.
+    ``policy`` decides what happens at ``capacity`` items: ``block`` (producers that can wait do),
+    ``coalesce`` (adjacent tokens of one field merge), ``drop_oldest`` (the reader gets their
+    number as ``stream.gap``), ``fail`` (both sides get ``ChannelOverflow``). Lifecycle events are
+    never dropped and may exceed the capacity; custom and status events may exceed it ten times,
+    then the newest is dropped where its producer cannot wait.
     """
 
     def __init__(self, capacity: int = 100, policy: Policy = "block", *, name: str = "") -> None:
@@ -89,15 +89,15 @@ class Channel(Generic[T]):
         self.full = False
         """Policy ``block``: producers should wait. Set at the capacity, cleared at half of it."""
         self.overfull = False
-        """Ten times the capacity has been reached, and the policy does not deal with it."""
+        """The hard limit is reached, and the policy does not reduce what is there by itself."""
         self._low = capacity // 2
-        self._limit = capacity * LIMIT
+        self._limit = capacity * HARD_LIMIT
         self._blocks = policy == "block"
-        self._limited = policy in {"block", "coalesce"}  # the others drop or fail by themselves
+        self._limited = policy in {"block", "coalesce"}  # the others drop or fail
         self._lock = threading.Lock()
         self._buffer = BUFFERS[policy](capacity)
         self._inbox: deque[Any] = deque()
-        self._slack = min(LOOSE, capacity)  # so many items may stay in the inbox
+        self._slack = min(INBOX_ITEMS, capacity)  # how many items may stay in the inbox
         self._nudged = False
         self._closed = False
         self._abandoned = False
@@ -112,11 +112,11 @@ class Channel(Generic[T]):
         """Hand the item over. Never waits.
 
         After ``close`` or ``abandon`` it is discarded and counted: a call that outlives its
-        program must not fail for that. Raises ``ChannelOverflow`` once a channel with policy
-        ``fail`` has been full.
+        program must not fail because of that. Raises ``ChannelOverflow`` once a channel with
+        policy ``fail`` has been full.
         """
-        if self.overfull and isinstance(item, VOLUNTARY) and not self._may_wait():
-            self._inbox.append(Refused(item))
+        if self.overfull and isinstance(item, EMITTED) and not self._may_wait():
+            self._inbox.append(NotAdmitted(item))
         else:
             self._inbox.append(item)
         if self._readers or self._nudged or len(self._inbox) >= self._slack:
@@ -125,10 +125,10 @@ class Channel(Generic[T]):
                 raise self._overflow()
 
     def wait_for_space(self, timeout: float | None = None) -> bool:
-        """Block this thread while ``full``; False when the time is up.
+        """Block this thread while ``full``; False after ``timeout`` seconds.
 
-        Returns at once on an event loop's thread, where nothing may wait, and soon where the
-        reader's event loop stands still: what it waits for may be this very thread.
+        Returns at once on the thread of an event loop, where nothing may block, and soon when the
+        reader's event loop is blocked: it may be waiting for this very thread.
         """
         return not self.full or on_event_loop() or self._wait_while("full", timeout)
 
@@ -136,22 +136,22 @@ class Channel(Generic[T]):
         """Wait while ``full``."""
         while self.full:
             waiter = LoopWaiter()
-            if self._enlist_producer(waiter, "full"):
+            if self._add_producer(waiter, "full"):
                 await self._wait_async(waiter)
 
     def wait_for_room(self, timeout: float | None = None) -> bool:
-        """Block this thread while ``overfull``, if the policy is ``block``; see ``put``."""
+        """Block this thread while ``overfull``, if the policy is ``block``; as ``wait_for_space``."""
         return not self.overfull or not self._may_wait() or self._wait_while("overfull", timeout)
 
     def close(self) -> None:
-        """The producer's end: nothing more will come; readers get what is buffered. Idempotent."""
+        """End the channel; readers still get what is buffered. Idempotent."""
         self._inbox.append(END)
         self._settle()
 
     def abandon(self) -> None:
-        """The reader's end: what is buffered or comes later is discarded. Idempotent.
+        """Stop reading: what is buffered or comes later is discarded. Idempotent.
 
-        Producers that wait, wake up; readers that wait get ``ChannelClosed``.
+        Waiting producers are woken; waiting readers get ``ChannelClosed``.
         """
         self._abandoned = True
         self._nudge()
@@ -159,7 +159,7 @@ class Channel(Generic[T]):
     # --- reading --------------------------------------------------------------------------------
 
     def get(self, timeout: float | None = None) -> T:
-        """The next item. Blocks this thread; ``ChannelClosed`` at the end, ``TimeoutError``."""
+        """The next item. Blocks this thread. Raises ``ChannelClosed`` at the end, ``TimeoutError``."""
         return (self._take(1) or self._wait_and_take(1, timeout))[0]
 
     def get_batch(self, limit: int, timeout: float | None = None) -> list[T]:
@@ -167,7 +167,7 @@ class Channel(Generic[T]):
         return self._take(limit) or self._wait_and_take(limit, timeout)
 
     def read_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Say that the reader is on this event loop, before it first waits there."""
+        """Declare the reader's event loop before it first waits there."""
         if self._reader_pulse is None or self._reader_pulse.loop is not loop:
             self._reader_pulse = Pulse(loop)
 
@@ -180,7 +180,7 @@ class Channel(Generic[T]):
         while not (items := self._take(limit)):
             waiter = LoopWaiter()
             self.read_on(waiter.loop)
-            if self._enlist_reader(waiter):
+            if self._add_reader(waiter):
                 await self._wait_async(waiter)
         return items
 
@@ -219,15 +219,15 @@ class Channel(Generic[T]):
     def __repr__(self) -> str:
         return f"<Channel {self.name!r} {self.policy} {self._buffer.size}/{self.capacity}>"
 
-    # --- inside: moving items; all but the first three are called holding the lock ---
+    # --- moving items; all but the first three are called holding the lock ----------------------
 
     def _settle(self) -> None:
-        """Do what has been asked for meanwhile, unless the lock's holder will."""
+        """Move the inbox and forget waiters that left, unless the lock's holder will."""
         while (self._inbox or self._nudged) and self._lock.acquire(blocking=False):
             try:
                 if self._nudged:
                     self._nudged = False
-                    self._forget_leavers()
+                    self._remove_gone()
                 self._receive()
             finally:
                 self._lock.release()
@@ -245,7 +245,7 @@ class Channel(Generic[T]):
         self._settle()
 
     def _receive(self) -> None:
-        """Move the inbox into the buffer and wake whoever waited for what it held."""
+        """Move the inbox into the buffer and wake those who waited for it."""
         self._admit()
         self._wake()
 
@@ -266,23 +266,23 @@ class Channel(Generic[T]):
         if self._closed or self._abandoned or buffer.overflowed:
             self._slack = 1
         elif size < self.capacity:
-            self._slack = min(LOOSE, self.capacity - size)
+            self._slack = min(INBOX_ITEMS, self.capacity - size)
         else:
             self._slack = 1
             self.full = self._blocks
             self.overfull = self._limited and size >= self._limit
 
     def _wake(self) -> None:
-        """Wake whoever can go on: readers, and producers when there is space again."""
+        """Wake a reader if there is something to take, and everybody at the end."""
         if self._closed or self._abandoned or self._buffer.overflowed:
             self.full = self.overfull = False
             self._wake_all(self._readers)
             self._wake_all(self._producers)
-        elif self._readers and self._buffer:
+        elif self._readers and (self._buffer.fresh or self._buffer.settled):
             self._wake_one(self._readers)
 
     def _make_space(self) -> None:
-        """Something was taken: let producers go on at half the capacity."""
+        """After taking: wake producers at half the capacity."""
         size = self._buffer.size
         if self.overfull and size < self._limit:
             self.overfull = False
@@ -290,7 +290,7 @@ class Channel(Generic[T]):
         if self.full and size <= self._low:
             self.full = False
             self._wake_all(self._producers)
-        if self._readers and self._buffer:
+        if self._readers and (self._buffer.fresh or self._buffer.settled):
             self._wake_one(self._readers)
 
     def _wake_one(self, waiters: deque[Waiter]) -> None:
@@ -303,21 +303,21 @@ class Channel(Generic[T]):
         while waiters:
             self._wake_one(waiters)
 
-    def _forget_leavers(self) -> None:
+    def _remove_gone(self) -> None:
         self._readers = deque(waiter for waiter in self._readers if not waiter.gone)
         self._producers = deque(waiter for waiter in self._producers if not waiter.gone)
 
-    # --- inside: waiting; called without the lock -----------------------------------------------
+    # --- waiting; called without the lock -------------------------------------------------------
 
     def _take(self, limit: int) -> list[T]:
-        """Up to ``limit`` items at once; empty when there is none yet. Raises at the end."""
+        """Up to ``limit`` items, none if there are none yet. Raises at the end."""
         items: list[T] = []
         ended = False
         with self._lock:
             if self._inbox:
                 self._receive()
             buffer = self._buffer
-            if buffer and not self._abandoned:
+            if (buffer.fresh or buffer.settled) and not self._abandoned:
                 items = buffer.take(limit)
                 if self.full or self.overfull or self._readers:
                     self._make_space()
@@ -326,7 +326,7 @@ class Channel(Generic[T]):
         if self._inbox or self._nudged:
             self._settle()
         if ended:
-            raise ChannelClosed(f"the channel {self.name!r} has ended")
+            raise ChannelClosed(f"channel {self.name!r} has ended")
         if not items and self._buffer.overflowed:
             raise self._overflow()
         return items
@@ -335,27 +335,27 @@ class Channel(Generic[T]):
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             waiter = ThreadWaiter()
-            late = self._enlist_reader(waiter) and not self._wait(waiter, deadline)
+            late = self._add_reader(waiter) and not self._wait(waiter, deadline)
             items = self._take(limit)
             if items:
                 return items
             if late:
-                raise TimeoutError(f"nothing came through the channel {self.name!r} in time")
+                raise TimeoutError(f"no item of channel {self.name!r} within {timeout} s")
 
     def _wait_while(self, state: str, timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
         while getattr(self, state):
             pulse, until = self._reader_pulse, deadline
             if pulse is not None:
-                if pulse.has_stopped():
+                if pulse.is_blocked():
                     return False
-                soon = time.monotonic() + PATIENCE
+                soon = time.monotonic() + LOOP_CHECK_S
                 until = soon if deadline is None else min(soon, deadline)
             waiter = ThreadWaiter()
-            if self._enlist_producer(waiter, state) and not self._wait(waiter, until):
+            if self._add_producer(waiter, state) and not self._wait(waiter, until):
                 if pulse is None or until == deadline:
                     return not getattr(self, state)
-                pulse.feel()
+                pulse.check()
         return True
 
     def _wait(self, waiter: ThreadWaiter, deadline: float | None) -> bool:
@@ -375,25 +375,25 @@ class Channel(Generic[T]):
             raise
 
     def _leave(self, waiter: Waiter) -> None:
-        """The waiter stopped waiting; if it had been woken, somebody else must be."""
+        """The waiter stopped waiting; if it had been woken, another must be."""
         waiter.gone = True
         self._nudge()
 
-    def _enlist_reader(self, waiter: Waiter) -> bool:
-        """Wait for items, unless there is something to take or the end to see."""
+    def _add_reader(self, waiter: Waiter) -> bool:
+        """Register a reader, unless there is something to take or the channel has ended."""
         with self._lock:
             if self._inbox:
                 self._receive()
             ended = self._closed or self._abandoned or self._buffer.overflowed
-            ready = ended or bool(self._buffer)
+            ready = bool(ended or self._buffer.fresh or self._buffer.settled)
             if not ready:
                 self._readers.append(waiter)
         if self._inbox or self._nudged:
             self._settle()
         return not ready
 
-    def _enlist_producer(self, waiter: Waiter, state: str) -> bool:
-        """Wait until ``state`` (``full``, ``overfull``) is over, unless it is."""
+    def _add_producer(self, waiter: Waiter, state: str) -> bool:
+        """Register a producer while ``state`` (``full``, ``overfull``) is true."""
         with self._lock:
             waits: bool = getattr(self, state)
             if waits:
@@ -406,5 +406,6 @@ class Channel(Generic[T]):
 
     def _overflow(self) -> ChannelOverflow:
         return ChannelOverflow(
-            f"the reader of channel {self.name!r} is too slow: more than {self.capacity} items wait"
+            f"the reader of channel {self.name!r} is too slow: more than {self.capacity} items "
+            "are waiting"
         )

@@ -1,6 +1,6 @@
-"""Blocks around what can be closed: leaving ``with`` closes it, leaving ``async with`` waits for that.
+"""``with`` and ``async with`` for what has ``close`` and ``aclose``.
 
-Entering starts nothing, and what went wrong inside passes through.
+Entering starts nothing, and exceptions inside pass through.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ C = TypeVar("C", bound="Closing")  # typing.Self needs Python 3.11
 
 
 class Closing(ABC):
-    """What has ``close`` and ``aclose`` can be used with ``with`` and ``async with``."""
+    """Base of classes with ``close`` and ``aclose``, which leaving a block calls."""
 
     @abstractmethod
     def close(self) -> None: ...

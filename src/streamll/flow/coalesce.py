@@ -1,13 +1,12 @@
-"""Merging adjacent tokens of one field call into one, losing nothing.
+"""Merging adjacent tokens of one field call into one, without loss.
 
 A merged token keeps its first part's ``seq``, ``timestamp``, ``token_index`` and ``offset``; its
-``count`` is the sum and its ``finish_reason`` the last part's. Two tokens merge when nothing of
-their run stands between them, so that a run's order stays exactly what it was. ``across_calls``
-relaxes that to nothing *of their call*: then text of one call may overtake other calls' events,
-which concurrent calls allow and which keeps memory bounded when many of them interleave.
-Different runs never stand in each other's way.
+``count`` is the sum and its ``finish_reason`` the last part's. Two tokens merge if there is no
+other event of their run between them, so that the order of a run never changes. With
+``across_calls``, if there is none *of their call*: text of one call may then overtake events of
+concurrent calls, which keeps memory bounded when many of them interleave.
 
-The cost is linear however many tokens merge: parts are collected and joined once.
+The cost is linear in the number of tokens: parts are collected and joined once.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Merging:
         self.finish_reason = first.finish_reason
 
     def takes(self, event: TokenEvent, merged: Merging | None = None) -> bool:
-        """Merge ``event``, or the ``merged`` it begins, if it continues this one; say so."""
+        """Merge ``event``, or the ``merged`` it begins, if it continues this one; else False."""
         first = self.first
         if (
             self.finish_reason is not None
@@ -71,11 +70,11 @@ class Merging:
 
 
 class Coalescer:
-    """Decides, item by item, whether it merges into one that was seen before.
+    """Decides for each item whether it merges into an earlier one.
 
-    ``add`` returns what the caller should keep: the item itself, a ``Merging`` that stands for
-    it, or ``None`` when an earlier ``Merging`` has taken it. A caller that hands a ``Merging``
-    out must ``forget`` it first, or later tokens would be merged into what is already gone.
+    ``add`` returns what the caller should keep: the item itself, a ``Merging`` in its place, or
+    ``None`` if an earlier ``Merging`` has taken it. A caller that delivers a ``Merging`` must
+    ``forget`` it first, or later tokens would be merged into what is already delivered.
     """
 
     def __init__(self, *, across_calls: bool = False) -> None:

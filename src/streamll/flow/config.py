@@ -1,4 +1,4 @@
-"""What a stream may hold, how often it may try and how long it may take: ``StreamConfig``."""
+"""``StreamConfig``: the buffer, retries and timeouts of a stream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamll.flow.retry import Backoff
 
 OnPartial = Literal["fail", "restart", "continue"]
 BUFFER_SIZE = 100
-"""Events a reader may lie behind before the program stops reading the provider's socket."""
+"""Events a reader may be behind before the program stops reading the provider's socket."""
 
 
 @dataclass(frozen=True)
@@ -22,29 +22,28 @@ class StreamConfig:
     """Bounds, retries and timeouts of one stream. Times are seconds, ``None`` is no limit.
 
     Args:
-        buffer_size: events a reader may lie behind.
+        buffer_size: events a reader may be behind.
         max_retries: further attempts of each LM call after the first, in place of the LM's own
-            ``num_retries``. Only what is transient is tried again: rate limits, server errors,
-            lost connections.
-        retry_delay: before the first further attempt; doubles each time, and is partly random.
-            A provider's ``Retry-After`` is followed instead.
+            ``num_retries``. Only transient failures are retried: rate limits, server errors, lost
+            connections.
+        retry_delay: before the first retry; doubles each time, with jitter. A provider's
+            ``Retry-After`` is followed instead.
         timeout: from the start of the stream to its end.
-        first_token_timeout: of each LM request, to the first thing the model says (text, thought,
-            tool call). A reply that cannot be streamed says everything at its end.
-        idle_timeout: from one thing the model says to the next. Keep-alive comments say nothing;
-            the time in which your own loop keeps the stream waiting does not count.
+        first_token_timeout: from each LM request to the model's first output (text, thinking,
+            tool call). A reply that cannot be streamed comes whole, at its end.
+        idle_timeout: between two pieces of output. Keep-alive comments do not count as output, nor
+            the time in which the reader keeps the stream waiting as idle.
         overflow: what a full buffer does: ``"block"`` stops reading the provider's socket,
-            ``"coalesce"`` merges tokens, ``"drop_oldest"`` loses some and says how many,
+            ``"coalesce"`` merges tokens, ``"drop_oldest"`` drops events and reports how many,
             ``"fail"`` ends the stream.
-        on_partial: when an attempt is lost after text had come: ``"fail"``, ``"restart"`` (the
-            text is superseded), ``"continue"`` (the model is asked to go on after it, where the
-            wire can say that; else as ``"restart"``).
-        max_retry_delay: the longest wait before an attempt. A longer ``Retry-After`` is an error.
-        retry_timeouts: try again after a first-token or idle timeout, too, instead of ending.
-        breaker: ``True`` for the circuit breaker that all streams to the same provider with the
-            same key share, one of your own, or ``None`` for none.
-        limits: how many LM requests at once and how many a minute, shared by all that have the
-            same ``Limits`` object.
+        on_partial: when an attempt fails after some text: ``"fail"``, ``"restart"`` (the text is
+            superseded), ``"continue"`` (the model is asked to continue it, where the wire has a way
+            to; else as ``"restart"``).
+        max_retry_delay: the longest wait before a retry. A longer ``Retry-After`` is an error.
+        retry_timeouts: retry after a first-token or idle timeout as well, instead of ending.
+        breaker: ``True`` for the circuit breaker shared by all streams with the same provider and
+            API key, a ``CircuitBreaker`` of your own, or ``None`` for none.
+        limits: LM requests at once and per minute, shared by all that have the same ``Limits``.
     """
 
     buffer_size: int = BUFFER_SIZE

@@ -1,10 +1,9 @@
-"""How many at once, and how many per second: limits that threads and event loops share.
+"""How many at once, and how many per second: limits shared by threads and event loops.
 
-``Slots`` counts what is under way under one key; each user brings the cap it wants to keep.
-``Rate`` spaces things out. Both are fair: first come, first served. ``Limits`` is the two of
-them for the LM requests of a ``StreamConfig``.
+``Slots`` is a semaphore whose cap is given by each user. ``Rate`` spaces calls evenly. Both are
+fair: first come, first served. ``Limits`` is both, for the LM requests of a ``StreamConfig``.
 
-What this does not do: limit across processes, or by tokens.
+There are no limits across processes, or by tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from streamll.flow.waiting import LoopWaiter, ThreadWaiter, Waiter
 
 
 class Slots:
-    """What is under way under one key. ``take``/``take_async``, and ``give`` when it is over."""
+    """A semaphore: ``take`` or ``take_async`` before, ``give`` after."""
 
     def __init__(self) -> None:
         self.taken = 0
@@ -28,7 +27,7 @@ class Slots:
         self._waiting: deque[tuple[Waiter, int]] = deque()
 
     def take(self, cap: int, timeout: float | None = None) -> bool:
-        """Wait until fewer than ``cap`` are under way, and be one; False when the time is up."""
+        """Wait until fewer than ``cap`` are taken, and take one; False after ``timeout`` seconds."""
         waiter = ThreadWaiter()
         if self._taken_at_once(waiter, cap):
             return True
@@ -53,7 +52,7 @@ class Slots:
             raise
 
     def give(self) -> None:
-        """One is over: whoever waits longest may go on."""
+        """Give one back; the one that has waited longest gets it."""
         with self._lock:
             self.taken -= 1
             self._admit()
@@ -78,15 +77,13 @@ class Slots:
                     self.taken -= 1
 
     def _withdrawn(self, waiter: Waiter) -> bool:
-        """Whether the waiter left the queue before its turn had come."""
+        """Leave the queue; False if the waiter had been given a slot already."""
         with self._lock:
             waiter.gone = True
-            for place, (other, _) in enumerate(self._waiting):
-                if other is waiter:
-                    del self._waiting[place]
-                    self._admit()
-                    return True
-            return False
+            waiting = len(self._waiting)
+            self._waiting = deque(each for each in self._waiting if each[0] is not waiter)
+            self._admit()
+            return len(self._waiting) < waiting
 
 
 _slots: dict[Hashable, Slots] = {}
@@ -94,7 +91,7 @@ _lock = threading.Lock()
 
 
 def slots_for(key: Hashable) -> Slots:
-    """The slots that everyone in this process shares for ``key``."""
+    """The slots of this process for ``key``."""
     with _lock:
         return _slots.setdefault(key, Slots())
 
@@ -114,19 +111,15 @@ class Rate:
         self._next = clock() - self._slack
 
     def reserve(self) -> float:
-        """Take the next place in line; the seconds to wait until its time has come."""
+        """Reserve the next start; the seconds until then."""
         with self._lock:
             now = self._clock()
-            place = max(self._next, now - self._slack)
-            self._next = place + self._interval
-            return max(0.0, place - now)
-
-    def wait(self) -> None:
-        """Block this thread until the next place's time."""
-        if delay := self.reserve():
-            time.sleep(delay)
+            start = max(self._next, now - self._slack)
+            self._next = start + self._interval
+            return max(0.0, start - now)
 
     async def wait_async(self) -> None:
+        """Wait until the next start."""
         if delay := self.reserve():
             await asyncio.sleep(delay)
 

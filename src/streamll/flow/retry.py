@@ -1,7 +1,7 @@
 """How long to wait before the next attempt: exponential backoff with jitter.
 
-Arithmetic only. Who fails, whether that is worth another attempt, and the waiting itself are the
-caller's business, so that threads, event loops and tests with a clock of their own can use it.
+Arithmetic only. What failed, whether it is worth a retry, and the waiting itself are the caller's
+business, so that threads, event loops and tests with a fake clock can use it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from streamll.core.errors import ConfigurationError
 
 HINT_JITTER = 0.1
-"""How much later than a server's own hint, so that those it turned away do not return together."""
+"""Random share added to a server's own hint, so that its clients do not all return at once."""
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,8 +42,8 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     ) -> float | None:
         """Seconds to wait after so many failures in a row (from 1); ``None`` to give up.
 
-        ``retry_after`` is what the server asked for (``Retry-After``): it is followed, a little
-        late. One beyond ``cap`` means giving up, because coming back earlier would be refused.
+        ``retry_after`` is the server's ``Retry-After`` in seconds; it is followed, a little late.
+        One beyond ``cap`` means giving up, since an earlier attempt would be refused.
         """
         if failures > self.attempts:
             return None

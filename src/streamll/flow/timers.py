@@ -1,7 +1,7 @@
-"""Calls at a later time, on one thread for the whole process, however many wait.
+"""Timers: calls at a later time, all on one thread of the process.
 
 The thread starts with the first timer and ends a while after the last. Callbacks run on it, one
-after the other, so they must be short and may not wait; what they raise is logged.
+after the other, so they must be short and may not block; what they raise is logged.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from collections.abc import Callable
 
 logger = logging.getLogger("streamll")
 
-LINGER_SECONDS = 1.0
+IDLE_TIMEOUT_S = 1.0
 """How long the thread stays without a timer."""
 
 
 class Timer:
-    """A call to come. ``cancel`` forgets it, unless it is being made already."""
+    """A call to come. ``cancel`` drops it, unless it is being made already."""
 
     __slots__ = ("_callback", "when")
 
@@ -78,12 +78,12 @@ class Timers:
             timer.fire()
 
     def _next_due(self) -> Timer | None:
-        """Wait for the next timer whose time has come; None when there has long been none."""
+        """Wait until a timer is due; None after ``IDLE_TIMEOUT_S`` without any."""
         while True:
             while self._heap and self._heap[0][2].cancelled:
                 heapq.heappop(self._heap)
             if not self._heap:
-                if not self._changed.wait(LINGER_SECONDS) and not self._heap:
+                if not self._changed.wait(IDLE_TIMEOUT_S) and not self._heap:
                     return None
                 continue
             remaining = self._heap[0][0] - time.monotonic()
@@ -95,9 +95,9 @@ class Timers:
 timers = Timers()
 
 
-def _forget_the_parents() -> None:
+def _reset_in_child() -> None:
     timers.__init__()  # type: ignore[misc]  # its thread and its lock stayed in the parent
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_the_parents)
+    os.register_at_fork(after_in_child=_reset_in_child)

@@ -1,7 +1,7 @@
-"""Someone who waits: a thread, or a task on an event loop. Woken once, from anywhere.
+"""Waiters: a thread, or a task on an event loop, that any thread can wake once.
 
-``wake`` never blocks. It returns False when nobody can be woken any more (the loop is closed),
-so that the caller can wake somebody else. A waiter that stops waiting for another reason
+``wake`` never blocks. It returns False when the waiter cannot be woken any more (its loop is
+closed), so that the caller can wake another. A waiter that stops waiting for another reason
 (timeout, cancellation) sets ``gone``.
 """
 
@@ -32,7 +32,7 @@ class ThreadWaiter:
         self.gone = False
 
     def wait(self, timeout: float | None) -> bool:
-        """True when woken, False when the time is up."""
+        """True when woken, False after ``timeout`` seconds."""
         return self._gate.acquire(timeout=-1 if timeout is None else max(timeout, 0))
 
     def wake(self) -> bool:
@@ -66,15 +66,16 @@ class LoopWaiter:
             self.woken.set_result(None)
 
 
-PATIENCE = 0.2
-"""Seconds in which a loop that is alive comes round."""
+LOOP_CHECK_S = 0.2
+"""A loop that has not run a callback after this long counts as blocked."""
 
 
 class Pulse:
-    """Whether an event loop turns: one that is blocked may be waiting for whoever asks.
+    """Whether an event loop is running callbacks: a blocked one may be waiting for the very thread
+    that asks.
 
-    ``feel`` takes up to ``PATIENCE`` seconds. After that ``has_stopped`` knows at once, until the
-    loop has come round again.
+    ``check`` takes up to ``LOOP_CHECK_S`` seconds. After that ``is_blocked`` is known at once, until
+    the loop has run a callback again.
     """
 
     __slots__ = ("_beat", "loop")
@@ -84,19 +85,19 @@ class Pulse:
         self._beat = threading.Event()
         self._beat.set()
 
-    def feel(self) -> None:
+    def check(self) -> None:
         beat = threading.Event()
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(beat.set)
         self._beat = beat
-        beat.wait(PATIENCE)
+        beat.wait(LOOP_CHECK_S)
 
-    def has_stopped(self) -> bool:
+    def is_blocked(self) -> bool:
         return not self._beat.is_set()
 
 
 def on_event_loop() -> bool:
-    """Whether this thread runs an event loop right now, and therefore must not wait."""
+    """Whether this thread is running an event loop right now, and so must not block."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,11 +1,11 @@
-"""A thread of one's own that gets what was put, in order and in batches.
+"""A thread that handles what is put, in order and in batches.
 
-The thread starts with the first ``put`` and retires after a while without work, so that a
-forgotten worker costs nothing; the next ``put`` starts another. It is a daemon: it never keeps
-a process alive. What exceeds the channel's capacity is dealt with by the channel's policy.
+The thread starts with the first ``put`` and ends after a while without work, so that a forgotten
+worker costs nothing; the next ``put`` starts another. It is a daemon: it never keeps a process
+alive. What exceeds the capacity is subject to the channel's policy.
 
-``LoopThread`` is the same for coroutines: one event loop, running on a thread of its own, so
-that connections and background tasks of a client library live as long as the loop.
+``LoopThread`` is the same for coroutines: one event loop on a thread of its own, so that the
+connections and background tasks of a client library live as long as the loop.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
 from streamll.core.errors import ChannelOverflow
@@ -23,42 +24,41 @@ from streamll.flow.channel import Channel
 
 T = TypeVar("T")
 
-GATHER_SECONDS = 0.04
-"""How long a thread lets items gather after a batch. A thread that is woken for every token costs
-the program more than the token does: at one per millisecond 50 µs instead of 3 (bench/README.md)."""
+GATHER_S = 0.04
+"""How long the thread lets items gather after a batch. Waking a thread for every token costs the
+program more than the token does: at one per millisecond 50 µs instead of 3 (bench/README.md)."""
 
-IDLE_SECONDS = 5.0
-"""How long a thread without work stays."""
+IDLE_TIMEOUT_S = 5.0
+"""A thread without work ends after this long."""
 
-BATCH = 256
-"""At most this many items are handed over at once."""
+BATCH_ITEMS = 256
+"""At most so many items are handled at once."""
+
+CANCEL_ROUNDS = 20
+"""How often a loop that ends cancels what is left: a cancelled task may start others."""
 
 
-ROUNDS = 20
-"""How often a loop that ends cancels what is left: tasks may start others when they are cancelled."""
-
-
-class Bell:
-    """Ends one wait, of now or later. What ``threading.Event`` does in fifty lines of Python, which
-    a thread that waits again and again runs with cold caches each time.
+class WakeUp:
+    """Ends one wait, present or future. A lock, because ``threading.Event`` is fifty lines of
+    Python, which a thread that waits again and again runs with cold caches each time.
     """
 
     def __init__(self) -> None:
         self._gate = threading.Lock()
         self._gate.acquire()
 
-    def ring(self) -> None:
-        with contextlib.suppress(RuntimeError):  # it rings already
+    def set(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is set already
             self._gate.release()
 
-    def hush(self) -> None:
+    def clear(self) -> None:
         self._gate.acquire(blocking=False)
 
     def wait(self, timeout: float) -> None:
         self._gate.acquire(timeout=timeout)
 
 
-class Reached(Marker):
+class Barrier(Marker):
     """Travels behind the items put so far; ``event`` is set when they have been handled."""
 
     def __init__(self, *, last: bool = False) -> None:
@@ -69,9 +69,9 @@ class Reached(Marker):
 class Worker(Generic[T]):
     """Calls ``handle(batch)`` for what is ``put``, on a thread of its own.
 
-    ``handle`` must not raise; what it cannot handle is its own business to count and report. If it
-    keeps something for later, ``pending`` says in how many seconds it wants to be called again
-    (then perhaps with nothing new); only when that is ``None`` has everything been handled.
+    ``handle`` must not raise. If it keeps something for later, ``pending`` returns in how many
+    seconds it is to be called again, perhaps with nothing new; while that is not ``None``, not
+    everything has been handled.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class Worker(Generic[T]):
         name: str,
         capacity: int,
         policy: Policy,
-        batch: int = BATCH,
-        gather: float = GATHER_SECONDS,
+        batch: int = BATCH_ITEMS,
+        gather: float = GATHER_S,
         pending: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.name = name
@@ -95,15 +95,15 @@ class Worker(Generic[T]):
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew, as in a forked child: the parent's thread delivers what the parent has."""
+        """Start over, as in a forked child: what was put before is the parent's to deliver."""
         self.channel: Channel[Any] = Channel(self._capacity, self._policy, name=self.name)
         self._lock = threading.RLock()  # a finalizer may put while this thread starts one
-        self._hurry = Bell()  # somebody waits: do not let items gather
+        self._hurry = WakeUp()  # somebody waits: do not let items gather
         self._thread: threading.Thread | None = None
-        self._markers: list[Reached] = []
+        self._barriers: list[Barrier] = []
 
     def put(self, item: T) -> None:
-        """Hand the item over without waiting for anything."""
+        """Hand the item over. Never waits."""
         self.channel.put(item)
         if self._thread is None:
             self.start()
@@ -121,19 +121,19 @@ class Worker(Generic[T]):
                     raise
 
     def catch_up(self, timeout: float) -> bool:
-        """Wait until everything put before now has been handled; False when the time is up."""
+        """Wait until everything put before now has been handled; False after ``timeout`` seconds."""
         if self.idle or timeout <= 0 or self._thread is threading.current_thread():
             return self.idle
-        return self._reach(timeout, last=False)
+        return self._barrier(timeout, last=False)
 
     def stop(self, timeout: float) -> bool:
-        """Handle everything put before now, then end the thread; False when the time is up."""
+        """Handle everything put before now, then end the thread; False after ``timeout`` seconds."""
         thread = self._thread
         if thread is None and self.channel.empty:
             return True
         if thread is threading.current_thread():
             return False
-        done = self._reach(timeout, last=True)
+        done = self._barrier(timeout, last=True)
         if done and thread is not None:
             thread.join(timeout)
         return done
@@ -145,18 +145,18 @@ class Worker(Generic[T]):
             return False
         return self.channel.idle or (self._thread is None and self.channel.empty)
 
-    def _reach(self, timeout: float, *, last: bool) -> bool:
-        reached = Reached(last=last)
+    def _barrier(self, timeout: float, *, last: bool) -> bool:
+        barrier = Barrier(last=last)
         try:
-            self.channel.put(reached)
-        except ChannelOverflow:  # policy "fail": the thread handles what fitted, and ends
+            self.channel.put(barrier)
+        except ChannelOverflow:  # policy "fail": the thread handles what was admitted, and ends
             return self._ended(timeout)
-        self._hurry.ring()
+        self._hurry.set()
         self.start()
-        return reached.event.wait(timeout)
+        return barrier.event.wait(timeout)
 
     def _ended(self, timeout: float) -> bool:
-        self._hurry.ring()
+        self._hurry.set()
         thread = self._thread
         if thread is not None:
             thread.join(timeout)
@@ -167,8 +167,8 @@ class Worker(Generic[T]):
         while True:
             again = self._pending()
             try:
-                self._hurry.hush()
-                batch = channel.get_batch(self._batch, IDLE_SECONDS if again is None else again)
+                self._hurry.clear()
+                batch = channel.get_batch(self._batch, IDLE_TIMEOUT_S if again is None else again)
             except TimeoutError:
                 if again is None and self._retire():
                     return
@@ -182,39 +182,36 @@ class Worker(Generic[T]):
                 self._hurry.wait(self._gather)
 
     def _finish(self) -> None:
-        """The channel has failed and nothing new will come: what has been kept for later is left."""
+        """The channel has failed: nothing new will come, only what was kept for later is left."""
         while (again := self._pending()) is not None:
             time.sleep(again)
             self._handle([])
 
     def _take(self, batch: list[Any], *, again: bool) -> bool:
-        """Handle a batch; True when somebody asked for the end and everything is handled."""
+        """Handle a batch; True if the end was asked for and everything is handled."""
         items = batch
-        if Reached in map(type, batch):
+        if Barrier in map(type, batch):
             items = []
             for item in batch:
-                if isinstance(item, Reached):
-                    self._handle_some(items)
-                    items = []
-                    self._markers.append(item)
-                else:
+                if not isinstance(item, Barrier):
                     items.append(item)
+                    continue
+                if items:
+                    self._handle(items)
+                    items = []
+                self._barriers.append(item)
         if items or again:
             self._handle(items)
         last = False
-        if self._markers and self._pending() is None:
-            reached, self._markers = self._markers, []
-            for marker in reached:
-                last = last or marker.last
-                marker.event.set()
+        if self._barriers and self._pending() is None:
+            passed, self._barriers = self._barriers, []
+            for barrier in passed:
+                last = last or barrier.last
+                barrier.event.set()
         return last
 
-    def _handle_some(self, items: list[T]) -> None:
-        if items:
-            self._handle(items)
-
     def _retire(self) -> bool:
-        """End this thread, unless something has been put meanwhile."""
+        """End this thread, unless something has been put in the meantime."""
         with self._lock:
             thread, self._thread = self._thread, None
             if self.channel.empty:
@@ -232,24 +229,22 @@ class LoopThread:
         self._thread.start()
 
     def call(self, awaitable: Awaitable[Any]) -> Any:
-        """Run the awaitable on the loop; block until its result is there."""
-
-        async def wait() -> Any:
-            return await awaitable
-
-        return asyncio.run_coroutine_threadsafe(wait(), self._loop).result()
+        """Run the awaitable on the loop; block until it has a result."""
+        return self._submit(awaitable).result()
 
     async def run(self, awaitable: Awaitable[Any]) -> Any:
-        """``call`` for somebody on another event loop."""
+        """``call`` from another event loop."""
+        return await asyncio.wrap_future(self._submit(awaitable))
 
+    def _submit(self, awaitable: Awaitable[Any]) -> Future[Any]:
         async def wait() -> Any:
             return await awaitable
 
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(wait(), self._loop))
+        return asyncio.run_coroutine_threadsafe(wait(), self._loop)
 
     def stop(self, timeout: float | None) -> None:
         """Cancel what still runs and close the loop."""
-        with contextlib.suppress(RuntimeError):  # closed before
+        with contextlib.suppress(RuntimeError):  # closed already
             self._loop.call_soon_threadsafe(self._loop.stop)
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
@@ -263,8 +258,8 @@ class LoopThread:
             self._loop.close()
 
     async def _cancel_tasks(self) -> None:
-        """Cancel what runs, and what that starts when it is cancelled."""
-        for _ in range(ROUNDS):
+        """Cancel all tasks, and those they start when they are cancelled."""
+        for _ in range(CANCEL_ROUNDS):
             tasks = asyncio.all_tasks() - {asyncio.current_task()}
             if not tasks:
                 return

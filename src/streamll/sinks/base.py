@@ -17,7 +17,7 @@ from typing import Any
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event
 from streamll.flow.buffer import Policy
-from streamll.flow.worker import BATCH, GATHER_SECONDS
+from streamll.flow.worker import BATCH_ITEMS, GATHER_S
 from streamll.sinks.delivery import Delivery, SinkStatistics
 
 __all__ = ["BaseSink", "SinkStatistics"]
@@ -39,8 +39,8 @@ class BaseSink:
     """
 
     local: bool = True
-    batch_size: int = BATCH
-    gather_seconds: float = GATHER_SECONDS
+    batch_size: int = BATCH_ITEMS
+    gather_seconds: float = GATHER_S
     buffer_size: int = 10_000
     overflow: Policy = "coalesce"
     __delivery: Delivery | None = None

@@ -1,9 +1,12 @@
 """Operators over any stream of events or text: ours, a generator's, an LM client's.
 
-Each takes a stream and gives one that is read the same way, with ``for`` or ``async for``. They
-pull: nothing is read ahead (``buffer`` with ``seconds`` reads at most one batch ahead), and
-leaving the result closes the source. What they do is written once, as stages without I/O;
-``Piped`` is the shell. They look at text only; every other event passes as it is.
+Each takes a stream and returns one that is read the same way, with ``for`` or ``async for``, and
+whose closing closes the source. They change text only; every other event passes as it is.
+Each is written once, as a stage without I/O, which ``Piped`` connects to a source.
+
+They pull. Only where reading must not disturb a source is it read ahead: ``buffer`` with
+``seconds`` by one batch, and sources that are not of this package in an ``async for`` by a few
+items, because they run in a task or thread of their own.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 import msgspec
 
@@ -27,27 +30,21 @@ from streamll.streams.split import Pieces, Unit
 from streamll.streams.stream_events import Reset, Token, Translator, event_of, text_of
 
 Timed = tuple[float, Any]
-"""An item and how many seconds to wait before it leaves."""
+"""An item, and the seconds to wait before it is delivered."""
 
 
-class Stage(Protocol):
-    def feed(self, item: Any) -> Iterable[Timed]: ...
+class Stage:
+    """What an operator does with one stream. By default, ``function`` of each item."""
+
+    def __init__(self, function: Callable[[Any], Iterable[Timed]]) -> None:
+        self.feed = function
 
     def finish(self) -> Iterable[Timed]:
         """What was kept, when the source has ended."""
-
-    def close(self) -> None:
-        """The reader has gone, or the source ended."""
-
-
-class Simple:
-    """A stage that keeps nothing."""
-
-    def finish(self) -> Iterable[Timed]:
         return ()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Reading has ended, for whatever reason. May be called more than once."""
 
 
 class Piped(Openable):
@@ -68,12 +65,12 @@ class Piped(Openable):
 
 
 class Staged(Derived[Any]):
-    """One reading of a source through a stage; an item that must wait is kept until its time."""
+    """One reading of a source through a stage. A delayed item is held until its time."""
 
     def __init__(self, source: Any, stage: Stage) -> None:
         super().__init__(source)
         self._stage = stage
-        self._held: Timed | None = None  # an item and the time when it may leave
+        self._held: Timed | None = None  # an item and the time to deliver it at
 
     def _feed(self, read: Any) -> Iterable[Timed]:
         return self._stage.feed(read)
@@ -106,13 +103,13 @@ class Staged(Derived[Any]):
         return self._held
 
 
-def with_text(item: Any, text: str) -> Any:
-    """The item with another text."""
+def with_text(item: Any, text: str, **changes: int) -> Any:
+    """The item with another text; ``changes`` are other fields of its event."""
     if isinstance(item, TokenEvent):
-        return msgspec.structs.replace(item, token=text)
+        return msgspec.structs.replace(item, token=text, **changes)
     if isinstance(item, Token):
         event = item.event
-        return Token(text, with_text(event, text) if isinstance(event, TokenEvent) else None)
+        return Token(text, with_text(event, text, **changes) if event is not None else None)
     return text
 
 
@@ -120,12 +117,12 @@ def with_text(item: Any, text: str) -> Any:
 
 
 def smooth(source: Any, unit: Unit = "word", *, interval: float = 0.03) -> Piped:
-    """Coarse chunks in small pieces, at an even pace; the text stays the same.
+    """Split coarse chunks into small pieces, evenly paced; the text stays the same.
 
     Args:
         unit: ``"word"`` or ``"grapheme"`` (what a reader sees as one character).
-        interval: at most so many seconds between two pieces. The pieces of a chunk are spread
-            over the time it took to come, so the text does not fall behind its source.
+        interval: longest pause between two pieces, in seconds. The pieces of a chunk are spread
+            over the time it took to come, so that the text does not fall behind its source.
     """
     if interval < 0:
         raise ConfigurationError(f"interval must be 0 or more seconds, not {interval!r}")
@@ -133,30 +130,30 @@ def smooth(source: Any, unit: Unit = "word", *, interval: float = 0.03) -> Piped
     return Piped(source, lambda: _Smooth(unit, interval))
 
 
-class _Smooth:
+class _Smooth(Stage):
     def __init__(
         self, unit: Unit, interval: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._pieces = Pieces(unit)
         self._interval = self._pace = interval
         self._clock = clock
-        self._said: Any = None  # the item whose end may be kept
-        self._position = 0  # where the next piece stands in its field
+        self._last: Any = None  # the item whose end may be kept
+        self._position = 0  # of the next piece in its field
         self._count = 0  # tokens whose text is still kept
         self._fed_at: float | None = None
-        self._asked_at = 0.0  # when the reader was through with the last item
+        self._asked_at = 0.0  # when the reader asked for the next item
 
     def feed(self, item: Any) -> Iterator[Timed]:
-        text = text_of(item)
+        text, event = text_of(item), event_of(item)
         if not text:
             yield from self.finish()
             yield 0.0, item
             return
-        if self._said is None or _speaker(self._said) != _speaker(item):
+        if self._last is None or _author(self._last) != _author(item):
             yield from self.finish()
-            self._position = _offset(item)
-        self._said = item
-        self._count += _count(item)
+            self._position = event.offset if isinstance(event, TokenEvent) else 0
+        self._last = item
+        self._count += event.count if isinstance(event, TokenEvent) else 0
         pieces = self._pieces.feed(text)
         self._adjust(len(pieces))
         for piece in pieces:
@@ -166,60 +163,39 @@ class _Smooth:
     def finish(self) -> Iterator[Timed]:
         for piece in self._pieces.rest():
             yield self._pace, self._piece(piece)
-        self._said = None
-
-    def close(self) -> None:
-        """Nothing is open."""
+        self._last = None
 
     def _adjust(self, pieces: int) -> None:
-        """Slower than the source would fall behind it; faster would not be even."""
+        """Follow the source: a slower pace would fall behind it, a faster one would be uneven."""
         now, before = self._clock(), self._fed_at
         self._fed_at = now
         if before is None or not pieces:
             return
-        if now - self._asked_at < AT_ONCE:
-            self._pace *= CATCHING_UP
+        if now - self._asked_at < QUEUED_WITHIN_S:
+            self._pace *= CATCH_UP_FACTOR
         else:
             self._pace = min(self._interval, (now - before) / pieces)
 
     def _piece(self, text: str) -> Any:
+        """A piece of the last item. Those of one event share its ``seq``; a token counts once."""
         offset, self._position = self._position, self._position + len(text)
         count, self._count = self._count, 0
-        return _piece(self._said, text, offset, count)
+        return with_text(self._last, text, offset=offset, count=count)
 
 
-AT_ONCE = 0.001
-"""Seconds within which an item must have been waiting already."""
+QUEUED_WITHIN_S = 0.001
+"""An item that comes this soon after it was asked for had been waiting."""
 
-CATCHING_UP = 0.7
-"""How much faster the pieces leave while items wait."""
-
-
-def _count(item: Any) -> int:
-    event = event_of(item)
-    return event.count if isinstance(event, TokenEvent) else 0
+CATCH_UP_FACTOR = 0.7
+"""By this the pauses shrink with every item that had been waiting."""
 
 
-def _speaker(item: Any) -> Hashable:
-    """Whose text it is: pieces do not reach from one field into the next."""
+def _author(item: Any) -> Hashable:
+    """What a piece's text must share: no piece spans two fields."""
     event = event_of(item)
     if isinstance(event, TokenEvent):
         return (event.identity, event.field)
     return type(item).__name__
-
-
-def _offset(item: Any) -> int:
-    event = event_of(item)
-    return event.offset if isinstance(event, TokenEvent) else 0
-
-
-def _piece(item: Any, text: str, offset: int, count: int) -> Any:
-    """A piece of an item. The pieces of an event share its ``seq``; each token counts once."""
-    if isinstance(item, TokenEvent):
-        return msgspec.structs.replace(item, token=text, offset=offset, count=count)
-    if isinstance(item, Token) and isinstance(item.event, TokenEvent):
-        return Token(text, _piece(item.event, text, offset, count))
-    return with_text(item, text)
 
 
 # --- throttle, map, filter ------------------------------------------------------------------------
@@ -228,53 +204,42 @@ def _piece(item: Any, text: str, offset: int, count: int) -> Any:
 def throttle(source: Any, per_second: float) -> Piped:
     """At most so many pieces of text per second; events without text pass at once.
 
-    The model waits, too, as soon as the buffers between are full.
+    The model waits as well, as soon as the buffers in between are full.
     """
     Rate(per_second)
-    return Piped(source, lambda: _Throttle(Rate(per_second)))
 
+    def stage() -> Stage:
+        rate = Rate(per_second)
+        return Stage(lambda item: [(rate.reserve() if text_of(item) else 0.0, item)])
 
-class _Throttle(Simple):
-    def __init__(self, rate: Rate) -> None:
-        self._rate = rate
-
-    def feed(self, item: Any) -> Iterable[Timed]:
-        return [(self._rate.reserve() if text_of(item) else 0.0, item)]
+    return Piped(source, stage)
 
 
 def map_tokens(source: Any, function: Callable[[str], str]) -> Piped:
     """``function`` of every piece of text, e.g. ``str.upper``."""
-    return Piped(source, lambda: _Map(function))
 
-
-class _Map(Simple):
-    def __init__(self, function: Callable[[str], str]) -> None:
-        self._function = function
-
-    def feed(self, item: Any) -> Iterable[Timed]:
+    def feed(item: Any) -> Iterable[Timed]:
         text = text_of(item)
-        return [(0.0, item if text is None else with_text(item, self._function(text)))]
+        return [(0.0, item if text is None else with_text(item, function(text)))]
+
+    return Piped(source, lambda: Stage(feed))
 
 
 def filter_tokens(source: Any, predicate: Callable[[str], object]) -> Piped:
-    """Without the pieces of text of which ``predicate`` is false."""
-    return Piped(source, lambda: _Filter(predicate))
+    """Without the pieces of text for which ``predicate`` is false."""
 
-
-class _Filter(Simple):
-    def __init__(self, predicate: Callable[[str], object]) -> None:
-        self._predicate = predicate
-
-    def feed(self, item: Any) -> Iterable[Timed]:
+    def feed(item: Any) -> Iterable[Timed]:
         text = text_of(item)
-        return [(0.0, item)] if text is None or self._predicate(text) else []
+        return [(0.0, item)] if text is None or predicate(text) else []
+
+    return Piped(source, lambda: Stage(feed))
 
 
 # --- buffer -----------------------------------------------------------------------------------------
 
 
 def buffer(source: Any, n: int | None = None, *, seconds: float | None = None) -> Piped | Batches:
-    """Items in lists: of ``n`` each, or what came within ``seconds``, whichever is first."""
+    """Items in lists: of ``n`` each, or of what came within ``seconds``, whichever is first."""
     if n is None and seconds is None:
         raise ConfigurationError("buffer takes a number of items, seconds, or both")
     if n is not None and (isinstance(n, bool) or n < 1):
@@ -287,7 +252,7 @@ def buffer(source: Any, n: int | None = None, *, seconds: float | None = None) -
     return Piped(source, lambda: _Group(count))
 
 
-class _Group:
+class _Group(Stage):
     def __init__(self, n: int) -> None:
         self._n = n
         self._items: list[Any] = []
@@ -300,36 +265,30 @@ class _Group:
         items, self._items = self._items, []
         return [(0.0, items)] if items else ()
 
-    def close(self) -> None:
-        self._items = []
-
 
 # --- to a file --------------------------------------------------------------------------------------
 
 
 def to_file(source: Any, path: str | os.PathLike[str], *, append: bool = False) -> Piped:
-    """Write the text into a file while it passes, flushed piece by piece.
+    """Write the text to a file as it passes, flushed piece by piece.
 
-    Text that is superseded or corrected is taken back from the file.
+    Text that is superseded or corrected is removed from the file again.
     """
     return Piped(source, lambda: _ToFile(Path(path), append=append))
 
 
-class _ToFile(Simple):
+class _ToFile(Stage):
     def __init__(self, path: Path, *, append: bool) -> None:
         self._file: TextIO = path.open("a+" if append else "w+", encoding="utf-8", newline="")
         self._start = self._file.seek(0, os.SEEK_END)
         self._translator = Translator()
 
     def feed(self, item: Any) -> Iterable[Timed]:
-        words: Iterable[Any] = [item]
-        if isinstance(item, Event):
-            words = self._translator.feed(item)
-        for word in words:
-            if isinstance(word, Reset):
+        for each in self._translator.feed(item) if isinstance(item, Event) else [item]:
+            if isinstance(each, Reset):
                 self._file.seek(self._start)
                 self._file.truncate()
-            elif text := text_of(word):
+            elif text := text_of(each):
                 self._file.write(text)
                 self._file.flush()
         return [(0.0, item)]

@@ -1,7 +1,7 @@
-"""How far streams are, drawn live with rich: one line each, with bar, tokens, pace and state.
+"""The progress of streams, drawn live with rich: a line each, with bar, tokens, pace and state.
 
-On a terminal and in a notebook the lines redraw themselves; a terminal that cannot (``TERM=dumb``)
-gets one line when a stream ends; anything else, such as a pipe, gets nothing.
+On a terminal and in a notebook the lines redraw themselves. A terminal that cannot redraw
+(``TERM=dumb``) gets one line when a stream ends; anything else, such as a pipe, gets nothing.
 
 ``Follower`` is the arithmetic (items in, numbers out); ``StreamProgress`` draws it.
 """
@@ -9,19 +9,22 @@ gets one line when a stream ends; anything else, such as a pipe, gets nothing.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamll.core.events import LMSuperseded, LMWaiting, RunCancelled, RunEnd, RunError, TokenEvent
-from streamll.streams.operators import Piped, Simple, Timed
+from streamll.streams.operators import Piped, Stage, Timed
 from streamll.streams.stream_events import Done, Error, Reset, event_of, text_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-EXPECTED = 100
-"""Tokens of a stream whose length nobody knows, until one has ended."""
+R = TypeVar("R", bound="Redrawn")  # typing.Self needs Python 3.11
+
+EXPECTED_TOKENS = 100
+"""Assumed length of a stream of unknown length, until one has ended."""
 
 
 class Follower:
@@ -35,7 +38,7 @@ class Follower:
     ) -> None:
         self.name = name
         self.known = expected is not None
-        self.expected = expected or EXPECTED
+        self.expected = expected or EXPECTED_TOKENS
         self.token_count = 0
         self.state = "waiting"
         self.started = clock()
@@ -69,7 +72,7 @@ class Follower:
 
     @property
     def fraction(self) -> float:
-        """How much of it there is: exact where the length is known, never quite 1 before the end."""
+        """The share that has come: exact if the length is known, else below 1 until the end."""
         if self.ended is not None:
             return 1.0 if self.state == "done" else min(1.0, self.token_count / self.expected)
         so_far = self.token_count / self.expected
@@ -87,11 +90,52 @@ class Follower:
 
     @property
     def tokens_per_second(self) -> float:
-        talking = (self.ended or self._clock()) - (self.first or self.started)
-        return self.token_count / talking if self.token_count and talking > 0 else 0.0
+        streaming = (self.ended or self._clock()) - (self.first or self.started)
+        return self.token_count / streaming if self.token_count and streaming > 0 else 0.0
 
 
-class StreamProgress:
+class Redrawn(ABC):
+    """A ``with`` block during which something on the console redraws itself, where that works."""
+
+    refresh_per_second = 12
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Any = None
+
+    @property
+    def shows(self) -> bool:
+        """Whether this is a terminal or a notebook."""
+        return self._console.is_terminal or self._console.is_jupyter
+
+    @abstractmethod
+    def _render(self) -> Any:
+        """What to draw now."""
+
+    def __enter__(self: R) -> R:  # noqa: PYI019
+        if self.shows and not self._console.is_dumb_terminal:
+            from rich.live import Live
+
+            self._live = Live(
+                console=self._console,
+                get_renderable=self._render,
+                refresh_per_second=self.refresh_per_second,
+            )
+            self._live.start()
+            self._console.show_cursor()  # a process that is killed could not show it again
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+
+class StreamProgress(Redrawn):
     """A ``with`` block that shows the progress of the streams followed inside.
 
     >>> with StreamProgress() as progress:  # doctest: +SKIP
@@ -99,17 +143,13 @@ class StreamProgress:
     ...         ...
     """
 
+    refresh_per_second = 10
+
     def __init__(self, *, console: Console | None = None) -> None:
         from rich.console import Console
 
-        self._console = console or Console()
+        super().__init__(console or Console())
         self.followers: list[Follower] = []
-        self._live: Any = None
-        self._dumb = self._console.is_dumb_terminal
-
-    @property
-    def shows(self) -> bool:
-        return self._console.is_terminal or self._console.is_jupyter
 
     def add(self, name: str, expected: int | None = None) -> Follower:
         """A line for a stream; ``feed`` it what the stream yields."""
@@ -121,32 +161,18 @@ class StreamProgress:
     def add_all(self, names: Iterable[str]) -> Callable[[int, Any], None]:
         """Lines for many streams; what to give ``gather_streams`` as ``on_event``."""
         followers = [self.add(name) for name in names]
-
-        def hear(place: int, item: Any) -> None:
-            self.feed(followers[place], item)
-
-        return hear
+        return lambda index, item: self.feed(followers[index], item)
 
     def feed(self, follower: Follower, item: Any) -> None:
-        was_over = follower.ended is not None
+        had_ended = follower.ended is not None
         follower.feed(item)
-        if self._dumb and self.shows and follower.ended is not None and not was_over:
+        has_ended = follower.ended is not None and not had_ended
+        if has_ended and self.shows and self._console.is_dumb_terminal:
             self._console.print(_line(follower), highlight=False, markup=False)
 
     def follow(self, source: Any, name: str = "stream", expected: int | None = None) -> Piped:
-        """The same stream, and a line that shows how far it is."""
+        """The same stream, and a line that shows its progress."""
         return Piped(source, lambda: _Following(self, self.add(name, expected)))
-
-    def __enter__(self) -> StreamProgress:  # noqa: PYI034 - Self needs Python 3.11
-        if self.shows and not self._dumb:
-            from rich.live import Live
-
-            self._live = Live(
-                console=self._console, get_renderable=self._table, refresh_per_second=10
-            )
-            self._live.start()
-            self._console.show_cursor()  # who is killed cannot show it again
-        return self
 
     def __exit__(
         self,
@@ -156,17 +182,14 @@ class StreamProgress:
     ) -> None:
         for follower in self.followers:
             follower.end("done" if error is None else "left")
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        super().__exit__(kind, error, traceback)
 
     def _usual(self) -> int:
-        lengths = [
-            each.token_count for each in self.followers if each.state == "done" and each.token_count
-        ]
-        return max(1, sum(lengths) // len(lengths)) if lengths else EXPECTED
+        """The mean length of the streams that have ended."""
+        lengths = [f.token_count for f in self.followers if f.state == "done" and f.token_count]
+        return max(1, sum(lengths) // len(lengths)) if lengths else EXPECTED_TOKENS
 
-    def _table(self) -> Any:
+    def _render(self) -> Any:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
@@ -188,7 +211,7 @@ class StreamProgress:
         return table
 
 
-class LiveLines:
+class LiveLines(Redrawn):
     """A ``with`` block during which a few lines redraw themselves.
 
     Where they cannot (a pipe, a file, a dumb terminal), they are printed once, when it ends.
@@ -199,24 +222,13 @@ class LiveLines:
     ) -> None:
         from rich.console import Console
 
+        super().__init__(console or Console(highlight=False, markup=False, emoji=False))
         self._lines = lines
-        self._console = console or Console(highlight=False, markup=False, emoji=False)
-        self._live: Any = None
 
-    def __enter__(self) -> LiveLines:  # noqa: PYI034 - Self needs Python 3.11
-        console = self._console
-        if (console.is_terminal or console.is_jupyter) and not console.is_dumb_terminal:
-            from rich.live import Live
-            from rich.text import Text
+    def _render(self) -> Any:
+        from rich.text import Text
 
-            self._live = Live(
-                console=console,
-                get_renderable=lambda: Text("\n".join(self._lines())),
-                refresh_per_second=12,
-            )
-            self._live.start()
-            self._console.show_cursor()  # who is killed cannot show it again
-        return self
+        return Text("\n".join(self._lines()))
 
     def __exit__(
         self,
@@ -224,29 +236,53 @@ class LiveLines:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
-            return
-        for line in self._lines():
-            print(line, file=self._console.file, flush=True)
+        super().__exit__(kind, error, traceback)
+        if self._live is None:
+            for line in self._lines():
+                print(line, file=self._console.file, flush=True)
 
 
-class _Following(Simple):
+class _Following(Stage):
     def __init__(self, progress: StreamProgress, follower: Follower) -> None:
         self._progress = progress
         self._follower = follower
-        self._ended = False
 
     def feed(self, item: Any) -> Iterable[Timed]:
         self._progress.feed(self._follower, item)
         return [(0.0, item)]
 
     def finish(self) -> Iterable[Timed]:
-        self._ended = True
+        self._follower.end("done")
         return ()
 
     def close(self) -> None:
-        self._follower.end("done" if self._ended else "left")
+        self._follower.end("left")  # unless it has ended
+
+
+class _Alone(_Following):
+    """A progress display of one stream, for as long as it is read."""
+
+    def __init__(self, name: str, expected: int | None, console: Console | None) -> None:
+        progress = StreamProgress(console=console).__enter__()
+        super().__init__(progress, progress.add(name, expected))
+
+    def close(self) -> None:
+        super().close()
+        self._progress.__exit__(None, None, None)
+
+
+def with_progress(
+    source: Any,
+    name: str = "stream",
+    *,
+    expected: int | None = None,
+    console: Console | None = None,
+) -> Piped:
+    """The same stream, with a line on the terminal that shows its progress.
+
+    For several at once see ``StreamProgress``.
+    """
+    return Piped(source, lambda: _Alone(name, expected, console))
 
 
 def _figures(follower: Follower) -> tuple[str, str, str]:
@@ -261,36 +297,3 @@ def _figures(follower: Follower) -> tuple[str, str, str]:
 def _line(follower: Follower) -> str:
     figures = ", ".join(filter(None, _figures(follower)))
     return f"{follower.name}: {follower.state}, {figures}, {follower.elapsed:.1f} s"
-
-
-def with_progress(
-    source: Any,
-    name: str = "stream",
-    *,
-    expected: int | None = None,
-    console: Console | None = None,
-) -> Piped:
-    """The same stream, with a line on the terminal that shows how far it is.
-
-    For several at once see ``StreamProgress``.
-    """
-    return Piped(source, lambda: _Alone(name, expected, console))
-
-
-class _Alone:
-    """A progress display of one stream, for as long as it is read."""
-
-    def __init__(self, name: str, expected: int | None, console: Console | None) -> None:
-        progress = StreamProgress(console=console)
-        self._progress = progress.__enter__()
-        self._stage = _Following(progress, progress.add(name, expected))
-
-    def feed(self, item: Any) -> Iterable[Timed]:
-        return self._stage.feed(item)
-
-    def finish(self) -> Iterable[Timed]:
-        return self._stage.finish()
-
-    def close(self) -> None:
-        self._stage.close()
-        self._progress.__exit__(None, None, None)

@@ -1,7 +1,7 @@
-"""One run as lines of styled text, at some width and moment.
+"""One run as lines of styled text, at some width and time.
 
-The lines come in sections, so that ``layout`` can give each as much room as there is. A line is
-a list of ``(style, text)`` pairs; the texts are clean and fit the width.
+The lines come in sections, so that ``layout`` can assign each the room there is. A line is a
+list of ``(style, text)`` pairs; the texts are sanitized and fit the width.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ Line = list[tuple[str, str]]
 
 MAXIMUM_WIDTH = 110
 """TextNode wider than this is hard to read; wider terminals keep a margin."""
-LEAST = 16
-"""Columns that are left for text, however deep a step lies."""
+LEAST_TEXT = 16
+"""Columns that are left for text, however deep a step is nested."""
 NARROW = 46
-"""Below this, a label stands above its text instead of beside it."""
+"""Below this width, a label is above its text instead of beside it."""
 LABEL_LIMIT = 18
 
 
 @dataclass(frozen=True)
 class Glyphs:
-    """The signs a view is drawn with."""
+    """The characters a view is drawn with."""
 
     spinner: str = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
     ended: str = "✓"
@@ -65,7 +65,7 @@ ASCII = Glyphs(
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """Some consecutive lines of a run. ``rank`` says who gets room first when it is scarce."""
+    """Some consecutive lines of a run. ``rank``: which section gets scarce room first."""
 
     rank: int
     height: int
@@ -74,16 +74,16 @@ class Section:
 
 
 def _section(rank: int, lines: list[Line], guide: str = "") -> Section:
-    """Lines that do not depend on the room there is."""
+    """A section whose lines do not depend on the room."""
     return Section(rank, len(lines), lambda room: lines[-room:], guide)
 
 
-# Ranks, first served first.
+# Ranks, highest priority first.
 FIXED, ACTIVE_STEP, GROWING, BESIDE, OTHER_STEP, OTHER = range(6)
 
 
 class Drawing:
-    """One run at one width and moment, as sections from top to bottom."""
+    """One run at one width and time, as sections from top to bottom."""
 
     def __init__(self, run: RunTree, width: int, now: float, glyphs: Glyphs) -> None:
         self.run = run
@@ -103,15 +103,15 @@ class Drawing:
         return sum(section.height for section in self.sections())
 
     def more(self, section: Section, missing: int) -> Line:
-        """What stands, from ``section`` on, for the lines that found no room."""
-        told = f"{self.glyphs.more} {tx.amount(missing, 'more line')}"
-        return fitted([("guide", section.guide), ("detail", told)], self.width)
+        """The line that replaces, from ``section`` on, the lines that do not fit."""
+        text = f"{self.glyphs.more} {tx.amount(missing, 'more line')}"
+        return fitted([("guide", section.guide), ("detail", text)], self.width)
 
     # --- steps ------------------------------------------------------------------------------------
 
     @staticmethod
     def _shown(step: StepNode) -> list[StepNode]:
-        """The step and the only children that are shown as part of it."""
+        """The step and the single children that are shown as part of it."""
         chain = [step]
         while (
             len(step.items) == 1 and isinstance(child := step.items[0], StepNode) and child.inline
@@ -122,7 +122,7 @@ class Drawing:
 
     def _contents(self, step: StepNode, chain: Sequence[StepNode], guide: str) -> Iterator[Section]:
         items = chain[-1].items
-        guide = guide[: max(0, self.width - LEAST)]  # deeper steps are drawn at the same depth
+        guide = guide[: max(0, self.width - LEAST_TEXT)]  # deeper steps are drawn at the same depth
         last_step = max(
             (n for n, item in enumerate(items) if isinstance(item, StepNode)), default=-1
         )
@@ -180,7 +180,7 @@ class Drawing:
         return self._with_details(line, details, chain)
 
     def _with_details(self, line: Line, details: list[str], chain: Sequence[StepNode]) -> Line:
-        """The line with as many details as fit, its label cut where that is not enough."""
+        """The line with as many details as fit; its label is cut if that is not enough."""
         dot = self.glyphs.dot
         label_style, label = line[-1]
         before = sum(tx.cells(text) for _, text in line[:-1])
@@ -188,9 +188,9 @@ class Drawing:
             self.width
         ):
             details.pop()
-        told = "  " + dot.join(details) if details else ""
-        line[-1] = (label_style, tx.head(label, self.width - before - tx.cells(told)))
-        line.append(("detail", told))
+        written = "  " + dot.join(details) if details else ""
+        line[-1] = (label_style, tx.head(label, self.width - before - tx.cells(written)))
+        line.append(("detail", written))
         waiting = next((shown.waiting for shown in chain if shown.waiting), "")
         if waiting:
             line.append(("warning", f"  {waiting}"))
@@ -202,7 +202,7 @@ class Drawing:
     # --- text and notes -----------------------------------------------------------------------------
 
     def _label_width(self, items: Sequence[StepNode | TextNode | NoteNode], indent: int) -> int:
-        """Columns for the labels beside their texts; 0 if they stand above them."""
+        """Columns for labels beside their texts; 0 if labels are above them."""
         if self.width - indent < NARROW:
             return 0
         sizes = [tx.cells(item.label) for item in items if isinstance(item, TextNode)]
@@ -288,7 +288,7 @@ class Drawing:
     # --- little room --------------------------------------------------------------------------------
 
     def condensed(self, height: int) -> list[Line]:
-        """The run on a few lines: where it is, and the end of what it says."""
+        """The run on a few lines: its current step, and the end of the text being written."""
         root = self.run.root
         step, text = _latest(root)
         line: Line = [(root.state, self.glyphs.run), ("run", f" {root.label}")]
@@ -312,7 +312,7 @@ class Drawing:
 
 
 def _latest(step: StepNode) -> tuple[StepNode, TextNode | None]:
-    """The step and text that are being written, else the deepest running step."""
+    """The step and text being written, else the deepest running step."""
     for item in reversed(step.items):
         if isinstance(item, TextNode) and item.is_open:
             return step, item

@@ -1,8 +1,8 @@
-"""Runs within the height there is.
+"""Fits runs into the height of the terminal.
 
-Whole for what stays in the scrollback. In the live region, what is being written keeps its room,
-then what was finished last; the rest is counted in one line. Many runs at once share the height,
-down to one line each, and those that find no room are counted.
+In the scrollback, runs are shown whole. In the live region, texts being written get room first,
+then the latest finished ones; the rest is counted in one line. Several runs share the height, down
+to one line each, and runs that do not fit are counted.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from streamll.terminal.drawing import (
 )
 from streamll.terminal.tree import RunTree
 
-CONDENSED = 4
-"""With so few lines, a tree says less than the place and the latest text."""
+CONDENSED_HEIGHT = 4
+"""At this height or below, the current step and text are shown instead of the tree."""
 
 
 def whole(run: RunTree, width: int, now: float, glyphs: Glyphs) -> list[Line]:
-    """Everything the run has said."""
+    """The whole run."""
     sections = Drawing(run, width, now, glyphs).sections()
     return [line for section in sections for line in section.draw(section.height)]
 
 
 def notes(run: RunTree, width: int, now: float, glyphs: Glyphs) -> list[Line]:
-    """What was said outside of any run, without a run around it."""
+    """Events outside any run, without a run's first and last line."""
     drawing = Drawing(run, width, now, glyphs)
     return [line for section in drawing.body() for line in section.draw(section.height)]
 
@@ -41,26 +41,26 @@ def within(drawing: Drawing, height: int) -> list[Line]:
     """At most ``height`` lines of a run."""
     sections = drawing.sections()
     wanted = sum(section.height for section in sections)
-    if wanted > height and height <= CONDENSED:
+    if wanted > height and height <= CONDENSED_HEIGHT:
         return drawing.condensed(height)
     rooms = share(sections, height)
     missing = wanted - sum(rooms)
     lines: list[Line] = []
-    told = not missing
+    is_counted = not missing
     for section, room in zip(sections, rooms, strict=True):
-        if not told and room < section.height:
+        if not is_counted and room < section.height:
             lines.append(drawing.more(section, missing))
-            told = True
+            is_counted = True
         if room:
             lines += section.draw(room)[-room:]
     return lines
 
 
 def share(sections: Sequence[Section], height: int) -> list[int]:
-    """The room of each section: all it needs, or by rank and, within a rank, the last first."""
+    """The lines each section gets: all, or by rank and, within a rank, the last section first."""
     if sum(section.height for section in sections) <= height:
         return [section.height for section in sections]
-    left = height - 1  # one line says how many are missing
+    left = height - 1  # one line for the count of missing lines
     rooms = [0] * len(sections)
     for rank in range(FIXED, OTHER + 1):
         ranked = [n for n in reversed(range(len(sections))) if sections[n].rank == rank]
@@ -75,7 +75,7 @@ def share(sections: Sequence[Section], height: int) -> list[int]:
 
 
 def greedy(heights: Sequence[int], available: int) -> list[int]:
-    """Each gets what it wants until nothing is left."""
+    """Each gets its full height until nothing is left."""
     rooms = []
     for height in heights:
         rooms.append(min(height, available))
@@ -84,7 +84,7 @@ def greedy(heights: Sequence[int], available: int) -> list[int]:
 
 
 def level(heights: Sequence[int], available: int) -> list[int]:
-    """Even shares, none larger than its height; what the small ones leave goes to the others."""
+    """Equal shares, none larger than its height; what small ones leave goes to the others."""
     rooms = [0] * len(heights)
     order = sorted(range(len(heights)), key=lambda n: heights[n])
     for served, n in enumerate(order):
@@ -96,7 +96,7 @@ def level(heights: Sequence[int], available: int) -> list[int]:
 def compose(
     runs: Sequence[RunTree], width: int, height: int, now: float, glyphs: Glyphs
 ) -> list[Line]:
-    """All runs under way, in at most ``height`` lines."""
+    """All running runs, in at most ``height`` lines."""
     if len(runs) == 1:
         return within(Drawing(runs[0], width, now, glyphs), height)
     lines: list[Line] = []

@@ -1,8 +1,8 @@
-"""The live view: runs drawn as they go, then left in the scrollback.
+"""The live view: runs are drawn while they run, then left in the scrollback.
 
-Events only change the model. A ticker draws a frame at most ``FRAMES`` times a second, and only
-while a run is under way, so a token costs next to nothing. The end of a run is drawn at once, by
-whoever brings it: when ``show`` returns, a finished run is there for good.
+Events only change the run trees. A ticker draws at most ``FRAMES_PER_S`` frames, and only while a
+run is under way, so a token costs next to nothing. The end of a run is drawn at once, by ``show``:
+when it returns, a finished run is on the terminal.
 
 One terminal has one view, however many sinks write to it.
 """
@@ -26,9 +26,9 @@ from streamll.terminal.tree import RunTree
 
 logger = logging.getLogger("streamll")
 
-FRAMES = 12
-IDLE = 1.0
-"""Seconds after which a run that was joined midway and has nothing open counts as over."""
+FRAMES_PER_S = 12
+IDLE_S = 1.0
+"""After this silence a run that was joined midway and has nothing open counts as over."""
 
 
 class Canvas(Protocol):
@@ -46,13 +46,13 @@ class Canvas(Protocol):
         """Show ``lines`` in place of those before, with ``staying`` above them for good."""
 
     def lose(self) -> None:
-        """The program was stopped: what stands where now is not known."""
+        """The program was stopped: what is on the terminal now is unknown."""
 
     def close(self) -> None: ...
 
 
 class LiveView:
-    """Everything that is under way in one place."""
+    """All running runs on one terminal or in one notebook."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class LiveView:
         size: Callable[[], tuple[int, int]],
         *,
         glyphs: Glyphs | None = None,
-        frames: float = FRAMES,
+        frames: float = FRAMES_PER_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._canvas = canvas
@@ -73,15 +73,15 @@ class LiveView:
         self._outside = RunTree(None, 0.0)
         self._lock = threading.RLock()
         self._ticker: threading.Thread | None = None
-        self._is_over = False  # nobody can see it any more
+        self._is_over = False  # the terminal is gone
 
     @property
     def is_idle(self) -> bool:
-        """Whether another view may take this one's place."""
+        """Whether another view may replace this one."""
         return not self._runs and not self._is_over
 
     def show(self, events: Iterable[Event], source: int = 0) -> None:
-        """Take in what happened; ``source`` tells sinks that share the view apart."""
+        """Take events and draw runs that have ended; ``source`` identifies the sink."""
         with self._lock:
             if self._is_over:
                 return
@@ -109,7 +109,7 @@ class LiveView:
             self._ended.append(self._runs.pop((source, run_id)))
 
     def close(self, source: int = 0) -> None:
-        """Leave what is under way in the scrollback as it stands, and the terminal as it was."""
+        """Leave running runs in the scrollback as they are, and restore the terminal."""
         with self._lock:
             now = self._clock()
             for key in [key for key in self._runs if key[0] == source]:
@@ -127,11 +127,11 @@ class LiveView:
                 self._canvas.lose()
 
     def _frame(self) -> bool:
-        """Draw what is under way; False when nothing is."""
+        """Draw running runs; False if there are none."""
         with self._lock:
             now = self._clock()
             for key, run in list(self._runs.items()):
-                if run.is_adrift(now, IDLE):
+                if run.is_adrift(now, IDLE_S):
                     self._ended.append(self._runs.pop(key))
                     run.interrupt(now)
             try:
@@ -173,7 +173,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def terminal_view(file: TextIO, width: int | None = None, height: int | None = None) -> LiveView:
-    """The view of the terminal that ``file`` writes to; the same for every sink on it."""
+    """The view of the terminal that ``file`` writes to, shared by all sinks on it."""
     try:
         terminal = os.ttyname(file.fileno())
     except (OSError, ValueError, AttributeError):
@@ -200,7 +200,7 @@ def _new_view(file: TextIO, width: int | None, height: int | None) -> LiveView:
         return width or actual.columns or 80, height or actual.lines or 24
 
     def room() -> tuple[int, int]:
-        """One column and row less: the last ones make some terminals wrap or scroll."""
+        """One column and row less: writing to the last ones makes some terminals wrap or scroll."""
         columns, rows = size()
         return max(columns - 1, 1), max(rows - 1, 1)
 

@@ -1,6 +1,6 @@
 """The live view in a notebook cell: one output that is updated, then stays.
 
-IPython is never imported here; it is asked for only where it already runs the program.
+IPython is never imported here; it is only used if it already runs the program.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from streamll.terminal.live import LiveView
 from streamll.terminal.palette import STYLES
 
 WIDTH, HEIGHT = 100, 40
-FRAMES = 6  # each one is a message to the browser
+FRAMES_PER_S = 6  # each frame is a message to the browser
 
 # Readable on white and on black.
 _CSS = {
@@ -33,7 +33,7 @@ _PRE = "margin:0;line-height:1.35;white-space:pre-wrap;font-family:monospace"
 
 
 def in_notebook() -> bool:
-    """Whether a kernel runs this program, so that output can be HTML and change in place."""
+    """Whether a Jupyter kernel runs this program: output can be HTML and be updated in place."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return hasattr(shell, "kernel")
@@ -75,10 +75,10 @@ class NotebookCanvas:
         self.is_open = False
 
     def lose(self) -> None:
-        """An output stays where it is."""
+        """Nothing to do: a cell's output stays in its place."""
 
     def draw(self, lines: Sequence[Line], staying: Sequence[Line] = ()) -> None:
-        if staying:  # it takes the place of the live output; what still runs gets a new one
+        if staying:  # replaces the live output; running runs get a new one
             self._show(staying)
             self._handle = None
         if lines:
@@ -101,5 +101,5 @@ def notebook_view(width: int | None = None, height: int | None = None) -> LiveVi
     global _view  # noqa: PLW0603
     if _view is None or _view.is_idle:
         size = (width or WIDTH, height or HEIGHT)
-        _view = LiveView(NotebookCanvas(), lambda: size, frames=FRAMES)
+        _view = LiveView(NotebookCanvas(), lambda: size, frames=FRAMES_PER_S)
     return _view

@@ -1,7 +1,7 @@
-"""Writing to somebody else's file, which may be gone.
+"""Writing to a file that may go away.
 
-A terminal can hang up and the reader of a pipe can leave. Then the rest is dropped in silence:
-nothing is raised into the program, and nothing of ours stays in its buffers to fail at exit.
+A terminal can hang up and the reader of a pipe can exit. Then the rest is dropped silently:
+nothing is raised into the program, and nothing stays in the file's buffer to fail at exit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Output:
 
     @property
     def is_behind(self) -> bool:
-        """Whether it is a terminal that another job has now: the shell, after Ctrl-Z or ``&``."""
+        """Whether it is a terminal with another job in the foreground (after Ctrl-Z or ``&``)."""
         group = self._foreground()
         return group is not None and group != os.getpgrp()
 
@@ -37,7 +37,7 @@ class Output:
     def _foreground(self) -> int | None:
         try:
             return os.tcgetpgrp(self.file.fileno()) if self.file is not None else None
-        except (OSError, ValueError, AttributeError):  # no terminal, or not the one we belong to
+        except (OSError, ValueError, AttributeError):  # no terminal, or not our controlling one
             return None
 
     def write(self, text: str) -> None:
@@ -52,14 +52,14 @@ class Output:
             else:
                 file.flush()  # what the program printed before comes first
                 _write_all(descriptor, text.encode(file.encoding or "utf-8", "replace"))
-        except (OSError, ValueError):  # hung up, left, or closed
+        except (OSError, ValueError):  # hung up, reader gone, or closed
             self.is_broken = True
 
 
 def _descriptor(file: TextIO) -> int | None:
-    """The file's descriptor, where writing past its buffer is the same as writing to it.
+    """The file's descriptor, if writing directly to it is equivalent to writing to the file.
 
-    What goes through the buffer of a broken pipe stays there and fails again at exit.
+    Text in the buffer of a broken pipe stays there and fails again at exit.
     """
     if os.name != "posix" or not hasattr(file, "buffer"):
         return None
@@ -73,5 +73,5 @@ def _write_all(descriptor: int, data: bytes) -> None:
     while data:
         try:
             data = data[os.write(descriptor, data) :]
-        except BlockingIOError:  # somebody made the terminal non-blocking
+        except BlockingIOError:  # another program made the terminal non-blocking
             select.select([], [descriptor], [], 1.0)

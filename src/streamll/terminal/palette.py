@@ -1,7 +1,7 @@
-"""Style names and what they look like: terminal escapes for a screen, styles for a notebook.
+"""Style names and their look: escape sequences (ECMA-48 SGR) for a terminal, words for a notebook.
 
-Sixteen-colour names only, so that the user's own theme decides. ``NO_COLOR`` leaves weight and
-slant.
+Only the sixteen named colours, so that the user's theme applies. ``NO_COLOR`` leaves bold and
+italic.
 """
 
 from __future__ import annotations

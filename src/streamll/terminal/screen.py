@@ -1,13 +1,15 @@
-"""The rows at the bottom of a terminal that are drawn over again, and what stays above them.
+"""The rows at the bottom of a terminal that are redrawn, and the text that stays above them.
 
-A frame overwrites the rows in place, in one write, and touches only those that changed, so
+A frame overwrites the rows in place, with one write, and touches only those that changed, so
 nothing flickers. Text that stays, ours or the program's own, goes above. While the screen is
-open the program's standard streams lead here, and ``input`` makes room for its question.
-``close`` gives everything back. This module does not decide what is shown, or when.
+open it replaces the program's standard streams, and ``input`` removes the rows for its question.
+``close`` restores everything. This module does not decide what is shown, or when.
 
-Between two writes the terminal is as the program had it: the cursor stays visible, below the rows,
-so that whatever ends or stops the program, no signal handler has to put anything right. While
-another job has the terminal (Ctrl-Z, ``bg``) nothing is drawn over, and what stays is printed.
+Between two writes the terminal is in its normal state: the cursor stays visible, below the rows,
+so that however the program ends or stops, no signal handler has to restore anything. While
+another job has the terminal (Ctrl-Z, ``bg``) nothing is redrawn; text that stays is printed.
+
+Escape sequences: ECMA-48 (CSI), DEC private modes 7 (auto-wrap) and 2026 (synchronized output).
 """
 
 from __future__ import annotations
@@ -26,14 +28,14 @@ from streamll.terminal.drawing import Line
 from streamll.terminal.output import Output
 
 WRAP_OFF, WRAP_ON = "\x1b[?7l", "\x1b[?7h"
-HOLD, RELEASE = "\x1b[?2026h", "\x1b[?2026l"  # terminals that can show a frame at once
+HOLD, RELEASE = "\x1b[?2026h", "\x1b[?2026l"  # for terminals that can show a frame atomically
 ERASE_RIGHT, ERASE_BELOW = "\x1b[K", "\x1b[J"
 END = f"{ERASE_RIGHT}\r\n"
 
-QUIET = 0.05
-"""Seconds between two lines of the program after which the region is drawn again at once."""
+QUIET_S = 0.05
+"""After this time without output of the program, its next line redraws the region at once."""
 
-# Escape sequences that would move the cursor under us; colours and links may pass.
+# Escape sequences that move the cursor; colours and links are passed on.
 _MOVING = re.compile(r"\x1b\[[0-?]*[ -/]*[@-ln-~]|\x1b[78cDEHM]")
 _ANY_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.")
 
@@ -50,14 +52,14 @@ class Screen:
         self._output = output
         self._encode = encode
         self._size = size
-        self.lock = threading.RLock()  # orders everything that goes to the terminal
+        self.lock = threading.RLock()  # serializes all writes to the terminal
         self._lines: list[Line] = []
         self._width = 0
         self._written_above = 0.0
         self._redirected: list[Redirected] = []
         self._input = builtins.input
         self._kept_back: list[Line] = []
-        self._is_lost = False  # somebody else has written to the terminal
+        self._is_lost = False  # something else has written to the terminal
         self.is_open = False
         self.is_paused = False
 
@@ -77,7 +79,7 @@ class Screen:
             self._begin()
 
     def close(self) -> None:
-        """Take the live rows away and give the terminal back."""
+        """Remove the live rows and restore the terminal."""
         with self.lock:
             if not self.is_open:
                 return
@@ -90,21 +92,21 @@ class Screen:
             self._redirected = []
 
     def _begin(self) -> None:
-        """If the cursor is not at the beginning of a row, these blanks end in the next one."""
+        """Move to the beginning of a row: these blanks wrap unless the cursor is at one."""
         self._width, _ = self._size()
         self._is_lost = False
         if not self._output.is_behind:
             self._output.write(f"{' ' * (self._width - 1)}\r{ERASE_RIGHT}")
 
     def lose(self) -> None:
-        """What was drawn is not ours to overwrite any more: the next frame begins below it."""
+        """Rows drawn before must not be overwritten any more: the next frame begins below."""
         with self.lock:
             if self._output.has_jobs:
                 self._lines = []
                 self._is_lost = True
 
     def _find(self) -> bool:
-        """Whether the terminal is ours; where it was not, the region begins anew."""
+        """Whether the terminal is ours; if it was not before, the region begins again."""
         if self._output.is_behind:
             self.lose()
             return False
@@ -117,7 +119,7 @@ class Screen:
             self._frame("", [], self._width, anew=True)
 
     def _ask(self, prompt: object = "", /) -> str:
-        """Stands in for ``input``: the region steps aside until the answer is there."""
+        """Replaces ``input``: the region is removed until the answer has been given."""
         with self.lock:
             steps_aside = self.is_open and not self.is_paused
             if steps_aside:
@@ -155,7 +157,7 @@ class Screen:
     # --- drawing ----------------------------------------------------------------------------------
 
     def draw(self, lines: Sequence[Line], staying: Sequence[Line] = ()) -> None:
-        """Show ``lines`` in the live region, with ``staying`` above it for good."""
+        """Show ``lines`` in the live region, and ``staying`` above it permanently."""
         with self.lock:
             if self.is_paused:
                 self._kept_back += staying
@@ -169,16 +171,16 @@ class Screen:
             self._frame(self._encoded(staying), region, width, anew=bool(staying))
 
     def above(self, text: str) -> None:
-        """Text of the program, in whole lines, above the region.
+        """Write text of the program, in whole lines, above the region.
 
-        A program that prints a lot does not draw the region each time: the next frame does.
+        If a program prints a lot, the region is not redrawn each time, but with the next frame.
         """
         with self.lock:
             if not self._find():
                 self._output.write(text.replace("\n", END))
                 return
             now = time.monotonic()
-            region = self._lines if now - self._written_above > QUIET else []
+            region = self._lines if now - self._written_above > QUIET_S else []
             self._written_above = now
             self._frame(text.replace("\n", END), region, self._size()[0], anew=True)
 
@@ -186,7 +188,7 @@ class Screen:
         return "".join(f"{self._encode(line)}{END}" for line in lines)
 
     def _frame(self, above: str, region: list[Line], width: int, *, anew: bool) -> None:
-        """Overwrite the region from its first row on; what is above pushes it down."""
+        """Overwrite the region from its first row on; the text ``above`` pushes it down."""
         before = self._rows()
         anew = anew or width != self._width
         frame = [HOLD, f"\x1b[{before}A\r" if before else "\r", above, WRAP_OFF]
@@ -197,14 +199,14 @@ class Screen:
                 frame.append(f"{self._encode(line)}{END}")
         if above or region:
             frame.append(ERASE_BELOW)
-        elif before:  # never from the top row on: some terminals take that for history
+        elif before:  # not from the top row on: some terminals scroll that into history
             frame.append(f"{END * before}\x1b[{before}A")
         frame += [WRAP_ON, RELEASE]
         self._lines, self._width = region, width
         self._output.write("".join(frame))
 
     def _rows(self) -> int:
-        """How many rows the region takes now; a terminal made narrower has wrapped its lines."""
+        """Rows the region takes now; a terminal that became narrower has wrapped its lines."""
         width, height = self._size()
         rows = len(self._lines)
         if width < self._width:
@@ -217,10 +219,10 @@ def _cells(line: Line) -> int:
 
 
 class Redirected:
-    """Stands in for ``sys.stdout`` or ``sys.stderr`` while a screen is open.
+    """Replaces ``sys.stdout`` or ``sys.stderr`` while a screen is open.
 
-    Lines go above the region as they are completed; a line under way is shown in the region.
-    After ``end``, and in a forked child, everything passes through unchanged.
+    Completed lines go above the region; an unfinished line is shown in the region. After ``end``,
+    and in a forked child, everything is passed through unchanged.
     """
 
     def __init__(self, name: str, stream: TextIO, screen: Screen) -> None:
@@ -256,7 +258,7 @@ class Redirected:
         return not screen.is_open or screen.is_paused or os.getpid() != self._process
 
     def unfinished(self, width: int) -> list[Line]:
-        """The line under way, as a row of the region."""
+        """The unfinished line, as a row of the region."""
         shown = tx.tail(tx.clean(_ANY_ESCAPE.sub("", self._unfinished)), width - 1)
         return [[("field", shown)]] if shown else []
 
@@ -266,7 +268,7 @@ class Redirected:
         self.let_out()
 
     def let_out(self) -> None:
-        """Write the line under way as it is."""
+        """Write the unfinished line as it is."""
         if self._unfinished:
             text, self._unfinished = self._unfinished, ""
             Output(self._stream).write(text)
@@ -276,10 +278,10 @@ class Redirected:
 
 
 def _last_state(line: str) -> str:
-    """What a line shows in the end: progress bars begin it again with a carriage return."""
+    """The final text of a line: progress bars restart it with a carriage return."""
     return line.rstrip("\r").rpartition("\r")[2]
 
 
 def behind(stream: TextIO) -> TextIO:
-    """The stream itself, not what stands in for it."""
+    """The original stream of a redirected one."""
     return stream._stream if isinstance(stream, Redirected) else stream  # noqa: SLF001 - its own module

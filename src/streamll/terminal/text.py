@@ -1,8 +1,8 @@
-"""Text on its way to a terminal: made harmless, measured, and put into few words.
+"""Text for a terminal: sanitized, measured and shortened; numbers formatted for people.
 
-What a model writes is not trusted: an escape sequence in an answer must not move the cursor,
-set the window's title or hide a line. Control characters become visible signs, in whole text
-(``clean``) as in quoted tokens (``quote``).
+Model output is not trusted: an escape sequence in an answer must not move the cursor, set the
+window's title or hide a line. Control characters become visible characters, in text (``clean``)
+and in quoted tokens (``quote``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 TAB = "    "
 
 # C0 without tab and newline, DEL, C1, line and paragraph separators, the bidirectional overrides
-# that make text read differently from what it says, and halves of surrogate pairs.
+# that make text read differently from its content, and lone surrogates.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -30,12 +30,12 @@ def _visible(match: re.Match[str]) -> str:
     if character in "\u2028\u2029":
         return "\n"
     if code < 0x20:  # noqa: PLR2004
-        return chr(0x2400 + code)  # ␛ and its neighbours
+        return chr(0x2400 + code)  # ␛ and the other control pictures
     return "␡" if code == 0x7F else "\ufffd"  # noqa: PLR2004
 
 
 def clean(text: str) -> str:
-    """``text`` with nothing in it that a terminal obeys, newlines excepted."""
+    """``text`` without anything a terminal interprets, except newlines."""
     if _UNSAFE.search(text):
         text = _UNSAFE.sub(_visible, text)
     return text.replace("\t", TAB) if "\t" in text else text
@@ -50,7 +50,7 @@ def quote(text: str) -> str:
 
 
 def one_line(text: object, limit: int = 500) -> str:
-    """``text`` harmless, on one line, blanks folded, cut after ``limit`` characters."""
+    """``text`` sanitized, on one line, blanks collapsed, cut after ``limit`` characters."""
     line = " ".join(clean(str(text)).split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
@@ -75,7 +75,7 @@ def arguments(values: Mapping[str, Any] | None, limit: int = 200) -> str:
 
 
 def failure(error_type: str, message: str) -> str:
-    """``ValueError: no such city``, also where the message is empty or names its type itself."""
+    """``ValueError: no such city``, also if the message is empty or repeats the type."""
     error_type, message = one_line(error_type), one_line(message)
     if not message or message.startswith(error_type):
         return message or error_type
@@ -114,9 +114,9 @@ def amount(number: int, noun: str) -> str:
 
 @lru_cache(maxsize=8192)
 def character_cells(character: str) -> int:
-    """Columns one character takes; rather too many than too few.
+    """Columns one character takes, at most.
 
-    A variation selector may widen the sign before it, so it counts as one.
+    A variation selector may widen the character before it, so it counts as one column.
     """
     from rich.cells import get_character_cell_size
 
@@ -129,7 +129,7 @@ def cells(text: str) -> int:
 
 
 def head(text: str, width: int) -> str:
-    """The beginning of a line, at most ``width`` columns, with ``…`` where something is cut."""
+    """The beginning of a line, at most ``width`` columns, with ``…`` if it is cut."""
     if cells(text) <= width:
         return text
     used, end = 1, 0
@@ -141,7 +141,7 @@ def head(text: str, width: int) -> str:
 
 
 def tail(text: str, width: int) -> str:
-    """The end of a line, at most ``width`` columns, with ``…`` where something is cut."""
+    """The end of a line, at most ``width`` columns, with ``…`` if it is cut."""
     if len(text) > 4 * width:  # every character but a few combining ones takes a column
         text = text[-4 * width :]
     elif cells(text) <= width:

@@ -6,6 +6,7 @@ failures between the wire's frames, ``paced`` adds pauses, ``gathered`` joins fr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
@@ -25,6 +26,7 @@ ERROR_MESSAGES = {
     429: "Rate limit reached. Please try again later.",
     529: "Overloaded",
 }
+AFTER_LEAD_BYTE = re.compile(rb"(?<=[\xc0-\xff])")  # of a character of several bytes
 DEFAULT_ERROR = "The server had an error while processing your request."
 
 
@@ -139,7 +141,7 @@ def streamed(
         parts = paced(parts, pace)
     headers = [("cache-control", "no-cache"), *wire.headers(prepared)]
     head = Head(200, fault.content_type or EVENT_STREAM, headers)
-    return chain([head], gathered(parts, FrameWriter(fault), 1 if packets else WRITE_BYTES))
+    return chain([head], gathered(parts, EventWriter(fault), 1 if packets else WRITE_BYTES))
 
 
 def interrupted(
@@ -183,7 +185,7 @@ def paced(parts: Iterable[WireFrame | Step], pace: float) -> Iterator[WireFrame 
 
 
 def gathered(
-    parts: Iterable[WireFrame | Step], written: FrameWriter, write_bytes: int
+    parts: Iterable[WireFrame | Step], written: EventWriter, write_bytes: int
 ) -> Iterator[Step]:
     """Frames joined into writes of about ``write_bytes`` bytes; any other step ends a write."""
     pending: list[bytes] = []
@@ -205,7 +207,7 @@ def gathered(
         yield Write(b"".join(pending), len(pending), chunks)
 
 
-class FrameWriter:
+class EventWriter:
     """Writes a frame as a server-sent event, with the line ends and lengths that a fault asks for."""
 
     def __init__(self, fault: Fault) -> None:
@@ -245,15 +247,6 @@ def split_characters(steps: Iterable[Step]) -> Iterator[Step]:
         if not isinstance(step, Write) or step.data.isascii():
             yield step
             continue
-        *early, last = pieces_inside_characters(step.data)
+        *early, last = AFTER_LEAD_BYTE.split(step.data)
         yield from map(Write, early)
         yield step._replace(data=last)
-
-
-def pieces_inside_characters(data: bytes) -> Iterator[bytes]:
-    start = 0
-    for place, byte in enumerate(data, 1):
-        if byte >= 0xC0:  # noqa: PLR2004 - the first byte of several
-            yield data[start:place]
-            start = place
-    yield data[start:]

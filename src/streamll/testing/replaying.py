@@ -1,4 +1,4 @@
-"""``replay``: a recording, played through the user's own program as if the provider sent it."""
+"""``replay``: answers a program's requests from a recording, as the provider did."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ KEYS = (
     "COHERE", "FIREWORKS_AI", "HUGGINGFACE", "MISTRAL", "NVIDIA_NIM", "PERPLEXITYAI", "TOGETHERAI",
     "VOYAGE",
 )  # fmt: skip
-"""Providers whose clients want a key before they ask; none is sent anywhere."""
+"""Providers whose clients require a key; while replaying, a placeholder is set and never sent."""
 
 
 class Replay:
-    """What ``replay`` gives: the recording, and how the program has done so far."""
+    """The recording that is replayed, and what the program has requested of it so far."""
 
     def __init__(self, server: RecordedServer, sink: MemorySink, recorded: list[Event]) -> None:
         self.recorded = recorded
@@ -48,7 +48,7 @@ class Replay:
 
     @property
     def events(self) -> list[Event]:
-        """What the programs have said inside, as ``recorded`` is what they said then."""
+        """The events of the programs that ran inside; ``recorded`` are those of the recording."""
         self._sink.catch_up(5.0)
         return list(self._sink.events)
 
@@ -59,28 +59,28 @@ class Replay:
 
     @property
     def unused(self) -> list[RecordedExchange]:
-        """Recorded exchanges that no request has asked for yet."""
+        """Recorded exchanges that no request has used yet."""
         return self._server.unused()
 
 
 @contextmanager
 def replay(path: str | os.PathLike[str], *, speed: float = 1.0) -> Iterator[Replay]:
-    """Inside, models answer what ``record`` kept, chunk by chunk, and need no network.
+    """Inside, requests are answered from a recording, chunk by chunk and without a network.
 
     >>> @pytest.fixture  # doctest: +SKIP
     ... def recorded():
     ...     with replay("paris.jsonl", speed=math.inf) as played:
     ...         yield played
 
-    A request gets the reply that the same request got; equal requests get theirs in order. One
-    that is not in the recording fails, and says so: the program asks something else by now.
+    A request gets the reply that the same request got; equal requests get theirs in order. A
+    request that is not in the recording fails with a message: the program has changed since.
 
     Args:
-        speed: 2.0 plays twice as fast as it was, ``math.inf`` at once.
+        speed: 2.0 replays twice as fast as recorded, ``math.inf`` without pauses.
 
     Raises:
-        ValueError: a speed that is none.
-        WireError: the file is no recording.
+        ValueError: ``speed`` is not positive.
+        WireError: the file is not a recording.
     """
     if not speed > 0:
         raise ValueError(f"speed is a positive number, not {speed!r}")
@@ -93,14 +93,14 @@ def replay(path: str | os.PathLike[str], *, speed: float = 1.0) -> Iterator[Repl
         server,
         mock.patch.dict(os.environ, keys),
         own_cache(),
-        tapped_requests(_Redirect(server.url)),
+        tapped_requests(_RedirectingTap(server.url)),
         everything_watched(sink),
     ):
         yield Replay(server, sink, recorded)
 
 
-class _Redirect:
-    """Sends every request to another server, path and all; the key stays here."""
+class _RedirectingTap:
+    """Sends every request to another server, with its path."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -118,31 +118,32 @@ class RecordedServer(PracticeServer):
         super().__init__()
         self.speed = speed
         self._lock = threading.Lock()
-        self._waiting: dict[str, deque[RecordedExchange]] = {}
+        self._unused: dict[str, deque[RecordedExchange]] = {}
         for exchange in exchanges:
-            self._waiting.setdefault(exchange.digest, deque()).append(exchange)
+            self._unused.setdefault(exchange.digest, deque()).append(exchange)
 
     def unused(self) -> list[RecordedExchange]:
         with self._lock:
-            return [exchange for queue in self._waiting.values() for exchange in queue]
+            return [exchange for queue in self._unused.values() for exchange in queue]
 
     def _steps(self, record: RecordedRequest, wire: Wire | None) -> list[Step]:
         with self._lock:
-            queue = self._waiting.get(digest(record.path, record.body))
+            queue = self._unused.get(digest(record.path, record.body))
             exchange = queue.popleft() if queue else None
         if exchange is None:
-            again = "the recording has fewer of this request" if queue is not None else ""
-            message = again or (
-                "the recording has no such request: the program asks something else than it did, "
-                "or asks for a stream where it did not. Record it again"
-            )
+            message = "the recording has no further reply to this request"
+            if queue is None:
+                message = (
+                    "the recording has no such request: the program has changed, or requests a "
+                    "stream where it did not. Record it again"
+                )
             error = {"message": message, "type": "invalid_request_error"}
             return json_body(400, encode({"error": {**error, "param": None, "code": None}}), [])
         return list(steps_of(exchange, self.speed))
 
 
 def steps_of(exchange: RecordedExchange, speed: float = 1.0) -> Iterator[Step]:
-    """A recorded exchange as what a server does."""
+    """The server's steps for a recorded exchange."""
     now = 0.0
 
     def pause(until: float) -> Iterator[Step]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
-from collections.abc import Callable, Coroutine, Iterable
-from types import TracebackType
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from streamll.flow.bridge import Background
 from streamll.testing.connection import Connection, HTTPExchange, HTTPRequest
 from streamll.testing.cutting import Chunk
 from streamll.testing.model import MODEL
@@ -18,13 +20,14 @@ from streamll.testing.recorded import RecordedRequest
 from streamll.testing.replies import Fault, Reply
 from streamll.testing.routing import route, without_wire
 from streamll.testing.script import Responder, Script, Scripted
-from streamll.testing.wires import Wire
+from streamll.testing.wires import WIRES, Wire
 
 if TYPE_CHECKING:
     import dspy
 
 T = TypeVar("T")
 Log = Callable[[RecordedRequest], None]
+STOP_TIMEOUT_S = 5.0
 
 
 class PracticeServer:
@@ -75,7 +78,7 @@ class PracticeServer:
         self._script = Script()
         self._changed = threading.Condition()
         self._connections: dict[Connection, asyncio.Task[Any]] = {}
-        self._running: ServerThread | None = None
+        self._running: Background | None = None
 
     # --- where ------------------------------------------------------------------------------
 
@@ -106,14 +109,14 @@ class PracticeServer:
         """
         import dspy
 
-        settings: dict[str, Any] = {"api_key": "practice", "cache": False}
-        if wire == "anthropic":
-            settings |= {"api_base": self.anthropic_url}
-        else:
-            kind = "responses" if wire == "responses" else "chat"
-            settings |= {"api_base": self.openai_url, "model_type": kind}
-        provider = "anthropic" if wire == "anthropic" else "openai"
-        return dspy.LM(f"{provider}/{model}", **{**settings, **options})
+        spoken = {each.name: each for each in WIRES}[wire]
+        settings = {
+            "api_key": "practice",
+            "cache": False,
+            "api_base": self.url + spoken.base_path,
+            **spoken.lm_options,
+        }
+        return dspy.LM(f"{spoken.provider}/{model}", **{**settings, **options})
 
     # --- what to answer ---------------------------------------------------------------------
 
@@ -169,41 +172,47 @@ class PracticeServer:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def start(self) -> None:
         """Start in a thread of its own; returns once connections are accepted."""
         if self._running is not None:
             raise RuntimeError("this practice server is already running")
-        self._running = ServerThread(self._serve)
+        started: Future[None] = Future()
+
+        async def serve() -> None:
+            try:
+                await self._serve(lambda: started.set_result(None))
+            except Exception as error:
+                if started.done():
+                    raise
+                started.set_exception(error)
+
+        running = Background("practice-server", contextvars.Context())
+        running.start_loop(serve)
+        started.result()
+        self._running = running
 
     def stop(self) -> None:
         """Drop all connections and stop; ``requests`` can still be read."""
         if self._running is not None:
-            self._running.stop()
+            self._running.cancel()
+            self._running.join(STOP_TIMEOUT_S)
             self._running = None
 
     def serve_forever(self, ready: Callable[[], None] = lambda: None) -> None:
         """Run in this thread until Ctrl-C; ``ready`` is called once connections are accepted."""
-
-        async def forever() -> None:
-            await self._serve(ready, asyncio.Event())
-
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(forever())
+            asyncio.run(self._serve(ready))
 
-    async def _serve(self, ready: Callable[[], None], stopping: asyncio.Event) -> None:
+    async def _serve(self, ready: Callable[[], None]) -> None:
+        """Serve until the task is cancelled."""
         server = await asyncio.start_server(self._connected, self.host, self.port, backlog=2048)
         self.port = server.sockets[0].getsockname()[1]
         ready()
         try:
-            await stopping.wait()
+            await asyncio.Event().wait()
         finally:
             server.close()
             for connection in self._connections:
@@ -251,37 +260,3 @@ class PracticeServer:
             reply = Reply("", fault=Fault(status=500, message=message))
             prepared = prepare(reply, record, **options)
         return plan(reply, prepared, wire, pace=self.pace, packets=self.packets)
-
-
-class ServerThread:
-    """An event loop in a thread, from its start to its stop."""
-
-    def __init__(
-        self, serve: Callable[[Callable[[], None], asyncio.Event], Coroutine[Any, Any, None]]
-    ) -> None:
-        self.serve = serve
-        self.failure: BaseException | None = None
-        self.ready = threading.Event()
-        self.thread = threading.Thread(target=self.run, name="practice-server", daemon=True)
-        self.thread.start()
-        self.ready.wait()
-        if self.failure is not None:
-            raise self.failure
-
-    def run(self) -> None:
-        try:
-            asyncio.run(self.main())
-        except Exception as error:  # noqa: BLE001 - raised again where the server was started
-            self.failure = error
-        finally:
-            self.ready.set()
-
-    async def main(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.stopping = asyncio.Event()
-        await self.serve(self.ready.set, self.stopping)
-
-    def stop(self) -> None:
-        if self.thread.is_alive():
-            self.loop.call_soon_threadsafe(self.stopping.set)
-            self.thread.join()

@@ -6,10 +6,10 @@ import asyncio
 
 import dspy
 import pytest
+from difficult_replies import anything, chat_reply, json_reply, sizes, xml_reply
 from dspy.adapters.baml_adapter import BAMLAdapter
 from dspy_and_ours import read_all
 from hypothesis import HealthCheck, given, settings
-from nasty import anything, chat_reply, json_reply, sizes, xml_reply
 
 import streamll
 from streamll import testing

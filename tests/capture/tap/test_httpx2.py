@@ -65,18 +65,18 @@ def test_requests_of_others_are_not_touched(practice, address):
     assert not practice.requests[-1].streaming
 
 
-def test_a_blocked_read_is_ended(practice):
+def test_cancelling_ends_a_blocked_read(practice):
     practice.script(Reply(TEXT, hold_after=4))
     notes, errors = Notes(), []
 
     def ask():
-        inside = interrupt.Interruptible(Guarded(notes))
+        inside = interrupt.InterruptScope(Guarded(notes))
         with inside, below_litellm.Tee(Guarded(notes), practice).entered():
             try:
                 httpx2.post(f"{practice.openai_url}/chat/completions", json=QUESTION, timeout=20)
             except (httpx2.TransportError, Unwind) as error:
                 errors.append(error)
-            inside.over()
+            inside.disconnected()
 
     with tapped():
         thread = threading.Thread(target=ask)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from case_table import Row, check
 from oracle import CHAT, FIELDS
-from table import Row, check
 
 from streamll.core.parsing import ChatParser, Closed, Opened, Text
 

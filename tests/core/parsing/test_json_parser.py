@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from case_table import REFUSED, Row, check, check_typed
 from oracle import FIELDS, JSON
-from table import REFUSED, Row, check, check_typed
 
 from streamll.core.parsing import Closed, JSONParser, Opened, Text
 
@@ -98,7 +98,7 @@ def test_json_reply_that_is_not_well_formed(row):
 
 
 @pytest.mark.parametrize("row", AS_WRITTEN, ids=lambda row: row.name)
-def test_a_field_that_is_not_str_leaves_as_it_is_written(row):
+def test_a_field_that_is_not_str_is_released_as_written(row):
     check_typed(JSON, row)
 
 
@@ -115,7 +115,7 @@ def test_a_field_opens_with_its_key_and_closes_with_its_quote():
     assert parser.finish() == ()
 
 
-def test_deep_nesting_is_no_recursion():
+def test_deep_nesting_does_not_recurse():
     deep = '{"answer": ' + "[" * 100_000 + "]" * 100_000 + "}"
     parser = JSONParser(FIELDS)
     assert parser.feed(deep) == [Opened("answer"), Text("answer", deep[11:-1]), Closed("answer")]

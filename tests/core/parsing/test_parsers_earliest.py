@@ -1,4 +1,4 @@
-"""X2: everything is out that no well-formed continuation can change, and nothing else.
+"""X2: a parser releases exactly the text that no well-formed continuation can change.
 
 Each reply of the corpus is read one character at a time; at every prefix the texts released so
 far are compared with what ``tests/support/oracle.py`` finds certain by asking the real adapter.
@@ -43,7 +43,7 @@ CORPUS = [
 
 
 @pytest.mark.parametrize(("form", "reply"), CORPUS)
-def test_at_every_prefix_exactly_what_is_certain_is_out(form, reply):
+def test_every_prefix_releases_exactly_what_is_certain(form, reply):
     """X2: not a character later, and not one too early."""
     parser = form.parser(FIELDS)
     out: dict[str, str] = {}
@@ -60,7 +60,7 @@ def test_the_corpus_is_well_formed(form, reply):
     assert final(form.adapters[0], reply)
 
 
-def test_the_oracle_finds_what_is_common():
+def test_the_oracle_finds_the_common_prefix():
     assert common_prefix(["abc", "abd", "ab"]) == "ab"
     assert common_prefix(["ab", "ab"]) == "ab"
     assert common_prefix(["a", ""]) == ""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from streamll.core.parsing import Closed, Opened, Text, WholeText
 
 
-def test_nothing_leaves_before_the_end():
+def test_nothing_is_released_before_the_end():
     parser = WholeText({"answer": True})
     assert parser.feed("[[ ## answer ## ]]\nx") == ()
     assert parser.finish() == []
 
 
-def test_what_was_given_leaves_in_one_piece_and_once():
+def test_given_text_is_released_once_and_in_one_piece():
     parser = WholeText({"reasoning": True, "answer": True, "other": False})
     parser.give({"answer": "x", "fake": "y", "reasoning": ""})
     assert parser.finish() == [

@@ -1,5 +1,5 @@
-"""The hooks in DSPy: what capture replaces there, and the callbacks by which it learns who calls.
+"""What capture replaces in DSPy and below (``places``), and its callback (``callbacks``).
 
-``patch.install`` puts them on. They stand on every other room, and nothing but the ways in
-(``instrument``, ``stream``, ``streamify``, ``watch``) stands on them.
+``places.install`` installs everything. Only ``instrument``, ``stream``, ``streamify`` and ``watch``
+import this package.
 """

@@ -1,9 +1,9 @@
-"""Tracebacks as they are without capture.
+"""Keeps tracebacks as they are without capture.
 
-ReAct shows the model the traceback of a tool that failed, so it is part of prompts, cache keys and
-results. Capture would be seen in it twice: by frames of its own, and by the line on which DSPy's
-callback wrapper calls a function that somebody listens to. Both are put right, from Python 3.11
-on; older ones raise again with the traceback they remember.
+ReAct shows the model the traceback of a failed tool, so tracebacks are part of prompts, cache keys
+and results. Capture would show in two ways: its own frames, and the line in DSPy's callback wrapper,
+which calls a function on another line if there are callbacks. Both are corrected from Python 3.11
+on; earlier versions re-raise with the traceback they remember.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CAPTURE = "streamll.capture."
 
 
 def hide_frames(error: BaseException) -> None:
-    """Take away the frames of capture that lead to the program's own."""
+    """Remove the frames of capture before the program's own."""
     rest = error.__traceback__
     while rest is not None and rest.tb_frame.f_globals.get("__name__", "").startswith(_CAPTURE):
         rest = rest.tb_next
@@ -31,21 +31,21 @@ def hide_frames(error: BaseException) -> None:
 
 
 def hide_callback(error: BaseException, instance: Any) -> None:
-    """Let DSPy's wrapper around a call stand where it stands if nobody listens.
+    """Make the frame of DSPy's callback wrapper point where it does without callbacks.
 
-    Not if somebody besides capture does, with callbacks of the program's own.
+    Does nothing if the program has callbacks of its own, which move it as well.
     """
     if dspy.settings.callbacks or getattr(instance, "callbacks", None):
         return
     outer = error.__traceback__
-    place = _unheard().get(outer.tb_frame.f_code) if outer is not None else None
-    if outer is not None and place is not None:
-        error.__traceback__ = TracebackType(outer.tb_next, outer.tb_frame, *place)
+    position = _positions().get(outer.tb_frame.f_code) if outer is not None else None
+    if outer is not None and position is not None:
+        error.__traceback__ = TracebackType(outer.tb_next, outer.tb_frame, *position)
 
 
 @functools.cache
-def _unheard() -> dict[CodeType, tuple[int, int]]:
-    """Where DSPy's wrappers stand, sync and async, while what they call fails unheard."""
+def _positions() -> dict[CodeType, tuple[int, int]]:
+    """The positions of DSPy's wrappers, sync and async, while what they call without callbacks fails."""
 
     @with_callbacks  # type: ignore[untyped-decorator]
     def fail(_: object) -> None:
@@ -55,12 +55,12 @@ def _unheard() -> dict[CodeType, tuple[int, int]]:
     async def afail(_: object) -> None:
         raise LookupError
 
-    places = {}
+    positions = {}
     with overriding(SCOPE_KEY, None), overriding("callbacks", []):
         for call in (fail, afail):
             try:
                 call(None).send(None)
             except LookupError as error:
                 wrapper = error.__traceback__.tb_next  # type: ignore[union-attr]
-                places[wrapper.tb_frame.f_code] = (wrapper.tb_lasti, wrapper.tb_lineno)  # type: ignore[union-attr]
-    return places
+                positions[wrapper.tb_frame.f_code] = (wrapper.tb_lasti, wrapper.tb_lineno)  # type: ignore[union-attr]
+    return positions

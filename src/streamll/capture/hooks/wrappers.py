@@ -1,4 +1,4 @@
-"""What stands in the places of ``places``: each function gets an original, returns a replacement."""
+"""The wrappers for the sites in ``places``: each takes an original and returns its replacement."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def lm_acall(original: Function) -> Function:
 
 
 def without_our_stream() -> AbstractContextManager[None]:
-    """Inside, DSPy does not stream by itself for the sake of our ``send_stream``."""
+    """Inside, DSPy does not see our ``send_stream``, for which it would stream by itself."""
     scope = current_scope()
     ours = scope.send_stream if scope is not None else None
     if ours is None or setting("send_stream") is not ours:
@@ -112,12 +112,12 @@ def tapped_engine(before_litellm: Callable[[], object], original: Function) -> F
 
 
 def _listener() -> Any:
-    """The LM call that is being made here."""
+    """The ``LMCall`` that is being made here."""
     scope = current_scope()
     frame = scope.run.frames.get(ACTIVE_CALL_ID.get() or "") if scope is not None else None
     if frame is None or frame.kind != "lm":
         return None
-    return next(iter(frame.lm_calls), None)  # none if its start could not be heard
+    return next(iter(frame.lm_calls), None)  # none if the callback failed at its start
 
 
 def retryable_unless_final(original: Function) -> Function:

@@ -1,33 +1,35 @@
-"""Which field of which predictor to listen to, said the way DSPy says it.
+"""Which fields of which predictors to stream, described by ``StreamListener`` as in DSPy.
 
-A listener is a description: nothing in here changes while a program streams, so one listener may
-serve any number of calls, one after another or at once. DSPy's own listeners are read likewise.
+A listener is a description and keeps no state, so one may serve any number of calls, in sequence
+or concurrently. DSPy's own listeners are accepted as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import dspy
 from dspy.streaming import StreamListener as DSPyStreamListener
 
+from streamll.capture.reply.chunks import reads_chunks
 from streamll.capture.run.fields import is_within, listing, unknown_field
 from streamll.capture.run.frames import modules_of, output_fields
+from streamll.capture.run.run import Run
 from streamll.core.errors import AmbiguousFieldError, UnknownFieldError
 
 
 class StreamListener(DSPyStreamListener):  # type: ignore[misc]
-    """Listen to one output field of a predictor; the arguments are DSPy's.
+    """Stream one output field of a predictor; the arguments are DSPy's.
 
     Args:
         signature_field_name: the output field.
         predict: the predictor that has it, or a module with one such predictor inside (a
-            ``ChainOfThought``, a ``ReAct``); it may be another copy's of the program. Needed
+            ``ChainOfThought``, a ``ReAct``); it may belong to another copy of the program. Needed
             where several predictors have the field.
-        predict_name: its ``named_predictors()`` key, which tells predictors apart as well; what
-            chunks say in ``predict_name``.
-        allow_reuse: accepted for DSPy's sake; every listener may be used as often as you like.
+        predict_name: the predictor's ``named_predictors()`` key, which tells predictors apart as
+            well; responses have it as ``predict_name``.
+        allow_reuse: accepted for compatibility; every listener may be reused.
         values: give responses a ``value``: what a typed field holds so far.
     """
 
@@ -48,7 +50,7 @@ class StreamListener(DSPyStreamListener):  # type: ignore[misc]
 
 
 class Target(NamedTuple):
-    """A listener that has found its predictor; ``None`` where the program has none yet."""
+    """A listener with its predictor; ``None`` if the program makes its predictors later."""
 
     field: str
     predictor: Any | None
@@ -66,7 +68,7 @@ class Target(NamedTuple):
 
 
 def targets(program: Any, listeners: Iterable[DSPyStreamListener]) -> tuple[Target, ...]:
-    """What each listener listens to in ``program``.
+    """The targets of the listeners in ``program``.
 
     Raises:
         UnknownFieldError: the program has no such field; the message lists those it has.
@@ -142,3 +144,35 @@ def _only(candidates: dict[str, Any], field: str, owner: Any, name: str | None) 
             f"Its output fields are: {listing(owned)}."
         )
     return next(iter(candidates.items()))
+
+
+class TargetIndex:
+    """The targets of one call, by the names that the run has for their predictors."""
+
+    def __init__(self, run: Run, program: Any, targets: Iterable[Target]) -> None:
+        if isinstance(program, dspy.Module):
+            run.names.of(program)  # inside a larger program, the names of its parts begin with its
+        self._names = run.names
+        self._targets: dict[tuple[str | None, str], list[Target]] = {}
+        for target in targets:
+            known = target.predictor is not None
+            name = run.names.claim(target.predictor, target.name) if known else None
+            self._targets.setdefault((name, target.field), []).append(target)
+        found = [(name, each) for (name, _), group in self._targets.items() for each in group]
+        self._native = [pair for pair in found if reads_chunks(pair[1].annotation)]
+        self.is_empty = not found
+        self.has_values = any(target.values for _, target in found)
+
+    def name_of(self, predictor: Any) -> str | None:
+        return self._names.predictor(predictor)
+
+    def find(self, predictor: str | None, field: str) -> Sequence[Target]:
+        """The targets for a field; those without a predictor apply to every predictor."""
+        return self._targets.get((predictor, field)) or self._targets.get((None, field)) or ()
+
+    def native(self, predictor: Any) -> Sequence[Target]:
+        """The targets whose values are read from this predictor's raw chunks."""
+        if not self._native:
+            return ()
+        own = self.name_of(predictor)
+        return [target for name, target in self._native if name == own]

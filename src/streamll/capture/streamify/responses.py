@@ -1,13 +1,14 @@
-"""What the reader of a streamified call gets: DSPy's classes, made from a run's events."""
+"""What the reader of a streamified call gets: DSPy's classes, translated from a run's events."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 from dspy.streaming import StreamResponse as DSPyStreamResponse
 
 from streamll.capture.run.status import StatusMessage
+from streamll.capture.streamify.listeners import Target, TargetIndex
 from streamll.core.events import (
     NOBODY,
     Event,
@@ -25,19 +26,19 @@ from streamll.core.events import (
 from streamll.core.partials import Partials
 from streamll.flow.channel import Channel
 
-BUFFER_SIZE = 100
-"""Items a reader may lie behind before the program stops reading the provider's socket."""
+READER_BUFFER_ITEMS = 100
+"""How far a reader may fall behind before the tap stops reading the provider's socket."""
 
 
 class StreamResponse(DSPyStreamResponse):  # type: ignore[misc]
-    """DSPy's chunk of a field, which also knows the call it comes from.
+    """DSPy's chunk of a field, with the identity of the call it comes from.
 
     ``turn`` counts earlier calls of the predictor under the same parent (the turns of a ReAct
-    loop), ``attempt`` the attempts that were given up before this one, ``call_id`` tells calls
-    apart that run at once. ``is_last_chunk`` is true once per text field, on an empty chunk.
+    loop), ``attempt`` the superseded attempts before this one; ``call_id`` tells concurrent calls
+    apart. ``is_last_chunk`` is true once per text field, on an empty chunk.
 
-    ``value`` is what the field holds so far, where its listener asked for it (``values=True``)
-    and the field is no plain text. It goes on growing: copy it to keep it.
+    ``value`` is what a typed field holds so far, if its listener has ``values=True``. It is the
+    same object in every response and grows: copy it to keep it.
     """
 
     identity: Identity = NOBODY
@@ -65,12 +66,12 @@ class StreamResponse(DSPyStreamResponse):  # type: ignore[misc]
 
 
 class StreamReset(StreamResponse):
-    """What was said of this field in this call does not count; ``text`` does instead.
+    """``text`` replaces everything streamed of this field in this call so far.
 
-    Comes where an attempt is given up (a retry, the fallback to JSON): ``text`` is empty and
-    the field begins anew. And where the program's value is not what was streamed (a reply that
-    had to be repaired): then ``text`` is the value. Its chunk is empty, so that a reader that
-    joins chunks and knows nothing of resets is not disturbed.
+    Sent when an attempt is superseded (a retry, the fallback to JSON): ``text`` is empty and the
+    field begins anew. Also sent when the program's value differs from the streamed text (a reply
+    that had to be repaired): ``text`` is the value. The chunk is empty, so readers that join chunks
+    and do not know resets get no text twice.
     """
 
     text: str = ""
@@ -89,57 +90,43 @@ def _content(chunk: DSPyStreamResponse) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-Names = Mapping[tuple[str | None, str], tuple[str | None, ...]]
-"""(the run's name of a predictor, field) -> what its listeners call the predictor.
+class NativeValue(Event, frozen=True, kw_only=True):
+    """A value that the provider sends apart from the text: reasoning, citations. Never published."""
 
-``None`` as the run's name stands for every predictor, as a listener's for what the run calls it.
-"""
-
-HEARD = frozenset(
-    {TokenEvent, FieldEnd, FieldCorrected, LMSuperseded, LMWaiting, Status, StreamGap}
-)
-OF_A_FIELD = frozenset({TokenEvent, FieldEnd, FieldCorrected})
+    field: str
+    value: Any
 
 
-class Translation:
-    """The events of one streamified call, in order, as what ``dspy.streamify`` yields.
+class EventTranslator:
+    """Translates the items of one streamified call, in order, into what ``dspy.streamify`` yields.
 
-    Items that are no events of this package are handed on: chunks of the program's own.
+    Items that are not events of this package, such as the program's own chunks, pass unchanged.
     """
 
-    def __init__(
-        self, names: Names, *, raw: bool = False, valued: Iterable[tuple[str | None, str]] = ()
-    ) -> None:
-        self._names = names
-        self._valued = frozenset(valued)  # of which responses have the value
+    def __init__(self, index: TargetIndex) -> None:
+        self._index = index
         self._partials = Partials()
-        self._raw = raw  # the reader gets LM chunks as such
-        self._spoken: dict[str | None, dict[str, Event]] = {}  # call -> field -> first event
+        self._first: dict[str | None, dict[str, Event]] = {}  # call -> field -> its first event
         self.streamed = False
         """Something of a field was streamed."""
         self.cached = False
-        """A field came out of DSPy's cache, so it was not streamed."""
+        """A field came from DSPy's cache, so it was not streamed."""
 
     def concerns(self, event: Event) -> bool:
-        """Whether this event can become anything; asked before it is queued."""
+        """Whether the reader gets anything for this event; asked before it is queued."""
         kind = type(event)
-        if kind in OF_A_FIELD:
-            return bool(self._listeners(event))
+        if kind in _FIELD_KINDS:
+            return bool(self._targets(event))
         if kind is FieldPartial:
-            return self._is_valued(event)
-        return kind in HEARD or isinstance(event, StreamllEvent)
+            return any(target.values for target in self._targets(event))
+        return kind in _OTHER_KINDS or isinstance(event, StreamllEvent)
 
     def __call__(self, item: Any) -> Iterator[Any]:
-        translate = _TRANSLATIONS.get(type(item))
+        translate = self._methods.get(type(item))
         return iter((item,)) if translate is None else translate(self, item)
 
-    def _listeners(self, event: Any) -> tuple[str | None, ...]:
-        names = self._names
-        return names.get((event.predictor, event.field)) or names.get((None, event.field), ())
-
-    def _is_valued(self, event: Any) -> bool:
-        valued = self._valued
-        return (event.predictor, event.field) in valued or (None, event.field) in valued
+    def _targets(self, event: Any) -> Sequence[Target]:
+        return self._index.find(event.predictor, event.field)
 
     def _responses(
         self,
@@ -148,53 +135,58 @@ class Translation:
         last: bool = False,
         kind: type[StreamResponse] = StreamResponse,
     ) -> Iterator[Any]:
-        for name in self._listeners(event):
-            response = kind(event.predictor if name is None else name, event.field, chunk, last)
+        for target in self._targets(event):
+            name = event.predictor if target.name is None else target.name
+            response = kind(name, event.field, chunk, last)
             response.identity = event.identity
-            if self._valued and (value := self._partials.of(event, event.field)) is not None:
+            value = self._partials.of(event, event.field) if self._index.has_values else None
+            if value is not None:
                 response.value = value.value
             yield response
 
+    def _resets(self, event: Any, identity: Identity, reason: str, text: str = "") -> Iterator[Any]:
+        for reset in self._responses(event, "", kind=StreamReset):
+            reset.identity, reset.reason, reset.text = identity, reason, text
+            yield reset
+
+    def _first_of(self, event: Any) -> Event:
+        return self._first.setdefault(event.call_id, {}).setdefault(event.field, event)
+
     def _partial(self, event: FieldPartial) -> Iterator[Any]:
-        """Said by the token it came with, which follows; native tool calls have none."""
+        """The token it came with follows and has the value; native tool calls have no tokens."""
         self._partials.feed(event)
-        if event.field not in self._spoken.get(event.call_id, ()):
+        if event.field not in self._first.get(event.call_id, ()):
             yield from self._responses(event, "")
 
     def _token(self, event: TokenEvent) -> Iterator[Any]:
-        first = self._spoken.setdefault(event.call_id, {}).setdefault(event.field, event)
+        first = self._first_of(event)
         if event.cached:
             self.cached = True
-        elif event.token and not isinstance(first, Native):
+        elif event.token and not isinstance(first, NativeValue):
             self.streamed = True
             yield from self._responses(event, event.token)
 
     def _field_end(self, event: FieldEnd) -> Iterator[Any]:
-        first = self._spoken.setdefault(event.call_id, {}).setdefault(event.field, event)
-        if event.complete and not isinstance(first, Native) and not getattr(first, "cached", False):
+        first = self._first_of(event)
+        if event.complete and not isinstance(first, NativeValue) and not _is_cached(first):
             self.streamed = True
             yield from self._responses(event, "", last=True)
 
     def _corrected(self, event: FieldCorrected) -> Iterator[Any]:
-        first = self._spoken.get(event.call_id, {}).get(event.field)
-        if first is None or getattr(first, "cached", False):
-            return
-        for reset in self._responses(event, "", kind=StreamReset):
-            reset.text, reset.reason = event.text, "corrected"
-            yield reset
+        first = self._first.get(event.call_id, {}).get(event.field)
+        if first is not None and not _is_cached(first):
+            yield from self._resets(event, event.identity, "corrected", event.text)
 
     def _superseded(self, event: LMSuperseded) -> Iterator[Any]:
-        if self._raw:
+        if self._index.is_empty:  # the reader gets raw chunks
             reset = StreamReset(event.predictor, "", "", is_last_chunk=False)
             reset.identity, reset.reason = event.identity, event.reason
             yield reset
-        for first in self._spoken.pop(event.call_id, {}).values():
-            for reset in self._responses(first, "", kind=StreamReset):
-                reset.identity, reset.reason = event.identity, event.reason
-                yield reset
+        for first in self._first.pop(event.call_id, {}).values():
+            yield from self._resets(first, event.identity, event.reason)
 
-    def _native(self, native: Native) -> Iterator[Any]:
-        self._spoken.setdefault(native.call_id, {}).setdefault(native.field, native)
+    def _native(self, native: NativeValue) -> Iterator[Any]:
+        self._first_of(native)
         self.streamed = True
         yield from self._responses(native, native.value)
 
@@ -208,36 +200,36 @@ class Translation:
     def _gap(self, event: StreamGap) -> Iterator[Any]:
         yield StatusMessage(f"{event.count} messages were left out: they came too fast to be read.")
 
+    _methods: ClassVar[Mapping[type, Callable[[EventTranslator, Any], Iterator[Any]]]] = {
+        FieldPartial: _partial,
+        TokenEvent: _token,
+        FieldEnd: _field_end,
+        FieldCorrected: _corrected,
+        LMSuperseded: _superseded,
+        NativeValue: _native,
+        Status: _status,
+        LMWaiting: _waiting,
+        StreamGap: _gap,
+    }
 
-class Output(Channel[Any]):
-    """The queue to the reader: of a run's events those that it will see, and what is said directly."""
 
-    def __init__(self, translation: Translation) -> None:
-        super().__init__(BUFFER_SIZE, "block", name="streamify")
-        self._concerns = translation.concerns
+_FIELD_KINDS = frozenset({TokenEvent, FieldEnd, FieldCorrected})
+_OTHER_KINDS = frozenset({LMSuperseded, LMWaiting, Status, StreamGap})
+
+
+def _is_cached(event: Event) -> bool:
+    return getattr(event, "cached", False)
+
+
+class ReaderQueue(Channel[Any]):
+    """The queue to the reader, for the events it will see and for items that are no events."""
+
+    def __init__(self, translator: EventTranslator) -> None:
+        super().__init__(READER_BUFFER_ITEMS, "block", name="streamify")
+        self._concerns = translator.concerns
 
     def put(self, event: Event) -> None:
         if self._concerns(event):
             super().put(event)
 
-    say = Channel.put
-
-
-class Native(Event, frozen=True, kw_only=True):
-    """A value that the provider sends apart from the text: reasoning, citations. Never published."""
-
-    field: str
-    value: Any
-
-
-_TRANSLATIONS: Mapping[type, Callable[[Translation, Any], Iterator[Any]]] = {
-    FieldPartial: Translation._partial,  # noqa: SLF001 - this class's own table
-    TokenEvent: Translation._token,  # noqa: SLF001 - this class's own table
-    FieldEnd: Translation._field_end,  # noqa: SLF001
-    FieldCorrected: Translation._corrected,  # noqa: SLF001
-    LMSuperseded: Translation._superseded,  # noqa: SLF001
-    Native: Translation._native,  # noqa: SLF001
-    Status: Translation._status,  # noqa: SLF001
-    LMWaiting: Translation._waiting,  # noqa: SLF001
-    StreamGap: Translation._gap,  # noqa: SLF001
-}
+    put_item = Channel.put

@@ -1,10 +1,10 @@
-"""``dspy.settings.send_stream`` as a streamified program sees it: a way into its reader's stream.
+"""``dspy.settings.send_stream`` of a streamified program: sends items to the stream's reader.
 
 ``await dspy.settings.send_stream.send(chunk)`` works on any event loop, and in the program's own
-thread through ``anyio.from_thread.run``. What is sent arrives as it is; chunks of a language
-model that no tap has heard are read like those of an LM call.
+thread through ``anyio.from_thread.run``. Items arrive unchanged, except LM chunks that did not pass
+a tap: they are parsed like those of an LM call.
 
-An LM call does not see this stream: DSPy would stream by itself, with retries and fallbacks off.
+An LM call does not see this stream: DSPy would stream by itself, without retries and fallbacks.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from streamll.capture.reply.chunks import delta_of, finish_reason_in, is_lm_chun
 from streamll.capture.reply.parsers import parser_for
 from streamll.capture.run.scope import Scope
 from streamll.capture.streamify.listeners import Target
-from streamll.capture.streamify.responses import Output, StreamResponse
+from streamll.capture.streamify.responses import ReaderQueue, StreamResponse
 from streamll.configuration import logger
 from streamll.core.events import Status
 from streamll.core.parsing.base import Closed, Piece, Text
 
 
 class SendStream:
-    """Where a program sends its own chunks. ``say`` puts an item before the reader."""
+    """Where a program sends its own chunks."""
 
-    def __init__(self, output: Output, targets: tuple[Target, ...]) -> None:
+    def __init__(self, queue: ReaderQueue, targets: tuple[Target, ...]) -> None:
         self.scope: Scope | None = None  # set by the call, which needs this object to make it
-        self._output = output
-        self._unheard = UnheardChunks(targets)
+        self._queue = queue
+        self._untapped = UntappedChunks(targets)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # ``dspy.settings.save`` pickles every setting
@@ -43,67 +43,67 @@ class SendStream:
     def send_nowait(self, item: Any) -> None:
         """Send without waiting for the reader."""
         if is_lm_chunk(item):
-            if not self._is_heard():
-                for said in self._unheard.read(item):
-                    self._output.say(said)
+            if not self._is_tapped():
+                for response in self._untapped.read(item):
+                    self._queue.put_item(response)
         elif isinstance(item, DSPyStatusMessage) and self.scope is not None:
             self.scope.publish(Status(message=item.message))
         else:
-            self._output.say(item)
+            self._queue.put_item(item)
 
     async def send(self, item: Any) -> None:
-        """Send, and wait while the reader lies too far behind.
+        """Send, and wait while the reader is too far behind.
 
-        Not with status messages: DSPy's helper sends them with the event loop stopped.
+        Status messages do not wait: DSPy's helper sends them with the event loop stopped.
         """
         self.send_nowait(item)
         if not isinstance(item, DSPyStatusMessage):
-            await self._output.wait_for_space_async()
+            await self._queue.wait_for_space_async()
 
     def end(self) -> None:
-        """The program has ended: what chunks left open is closed."""
-        for said in self._unheard.finish():
-            self._output.say(said)
+        """The program has ended: close the fields that its chunks left open."""
+        for response in self._untapped.finish():
+            self._queue.put_item(response)
 
-    def _is_heard(self) -> bool:
-        """Whether the tap of the LM call that is running here has told the call of this chunk."""
+    def _is_tapped(self) -> bool:
+        """Whether this chunk belongs to an LM call running here whose tap has its chunks."""
         frames = self.scope.run.frames if self.scope is not None else {}
         frame = frames.get(ACTIVE_CALL_ID.get() or "")
         return frame is not None and frame.kind == "lm" and frame.lm_calls[0].has_provider_chunks
 
 
-class UnheardChunks:
-    """LM chunks that come from outside any LM call, by the predictor that they name."""
+class UntappedChunks:
+    """LM chunks from outside any LM call, by the predictor that they name."""
 
     def __init__(self, targets: tuple[Target, ...]) -> None:
         self._targets = targets
-        self._completions: dict[int | None, list[Completion]] = {}
+        self._parsers: dict[int | None, list[ChunkParser]] = {}
 
     def read(self, chunk: Any) -> Iterator[Any]:
         if not self._targets:
             yield chunk
             return
         name = getattr(chunk, "predict_id", None)
-        completions = self._completions.get(name)
-        if completions is None:
-            completions = self._completions[name] = [
-                Completion(target) for target in self._targets if id(target.predictor) == name
+        parsers = self._parsers.get(name)
+        if parsers is None:
+            parsers = self._parsers[name] = [
+                ChunkParser(target) for target in self._targets if id(target.predictor) == name
             ]
-        for completion in completions:
-            yield from completion.read(chunk)
+        for parser in parsers:
+            yield from parser.read(chunk)
         if finish_reason_in(chunk):
-            for completion in self._completions.pop(name, ()):
-                yield from completion.finish()
+            for parser in self._parsers.pop(name, ()):
+                yield from parser.finish()
 
     def finish(self) -> Iterator[Any]:
-        for completions in self._completions.values():
-            for completion in completions:
-                yield from completion.finish()
-        self._completions.clear()
+        for parsers in self._parsers.values():
+            for parser in parsers:
+                yield from parser.finish()
+        self._parsers.clear()
 
 
-class Completion:
-    """One completion as one listener reads it."""
+class ChunkParser:
+    """Parses one completion for one listener."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -115,12 +115,12 @@ class Completion:
             yield self._response(value, last=False)
         text = getattr(delta_of(chunk), "content", None)
         if isinstance(text, str) and text:
-            yield from self._said(self._parser.feed(text))
+            yield from self._responses(self._parser.feed(text))
 
     def finish(self) -> Iterator[StreamResponse]:
-        yield from self._said(self._parser.finish())
+        yield from self._responses(self._parser.finish())
 
-    def _said(self, pieces: Iterable[Piece]) -> Iterator[StreamResponse]:
+    def _responses(self, pieces: Iterable[Piece]) -> Iterator[StreamResponse]:
         for piece in pieces:
             if piece.field == self._target.field:
                 if isinstance(piece, Text):
@@ -133,11 +133,11 @@ class Completion:
 
 
 def native_value(annotation: Any, chunk: Any) -> Any:
-    """What a chunk has for a field of this type; ``None`` if nothing."""
+    """The part of a chunk that is a value of this type; ``None`` if there is none."""
     if not reads_chunks(annotation):
         return None
     try:
         return annotation.parse_stream_chunk(chunk) or None
-    except Exception as error:  # noqa: BLE001 - the type's own; what it means for the program comes later
+    except Exception as error:  # noqa: BLE001 - raised by the type's own code; the program meets it later
         logger.debug("%s could not read a chunk: %s", annotation.__name__, type(error).__name__)
         return None

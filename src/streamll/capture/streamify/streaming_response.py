@@ -21,11 +21,11 @@ DONE = "data: [DONE]\n\n"
 
 
 async def streaming_response(streamer: AsyncIterator[Any]) -> AsyncGenerator[str, None]:
-    """Frames for a server's response, from what a streamified program yields.
+    """Server-sent events for a response, from what a streamified program yields.
 
     ``{"prediction": …}`` and ``{"chunk": …}`` as DSPy writes them, text that begins with ``data:``
-    as it is, last ``[DONE]``. Where DSPy raises, there is ``{"response": …}`` for a piece of a
-    field, ``{"reset": …}`` and ``{"status": …}``. Closing it closes the streamer.
+    unchanged, finally ``[DONE]``. Where DSPy raises, there is ``{"response": …}`` for a piece of a
+    field, ``{"reset": …}`` and ``{"status": …}``. Closing the generator closes the streamer.
 
     Raises:
         ValueError: for a chunk of the program's own, which has no frame.
@@ -34,18 +34,11 @@ async def streaming_response(streamer: AsyncIterator[Any]) -> AsyncGenerator[str
         if hasattr(streamer, "aclose"):
             stack.push_async_callback(streamer.aclose)
         async for value in streamer:
-            if not _is_done(value):
-                yield value if _is_frame(value) else f"data: {_json(_named(value))}\n\n"
+            if not (isinstance(value, str) and value.startswith("data:")):
+                yield f"data: {_json(_named(value))}\n\n"
+            elif value != DONE:  # frames may pass through here twice; the end is sent once
+                yield value
         yield DONE
-
-
-def _is_frame(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith("data:")
-
-
-def _is_done(value: Any) -> bool:
-    """Frames may go through here twice; the end is said once."""
-    return isinstance(value, str) and value == DONE
 
 
 def _named(value: Any) -> dict[str, Any]:

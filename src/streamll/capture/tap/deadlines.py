@@ -1,10 +1,10 @@
 """The time limit of a read on lm15's async connections, without a task for every read.
 
-lm15 runs each read in a task of its own, waits for that task, and is woken twice for each packet:
-with one token per packet that is the dearest thing in a streamed call (`bench/README.md`). Python
-3.11's ``asyncio.timeout`` keeps the same promises (a cancelled caller stays cancelled, the read has
-ended when the error is raised) with one timer. Inside a captured call it takes that one's place;
-outside, and on Python 3.10, lm15's own does what it always did.
+lm15 runs each read in a task of its own, waits for that task, and is woken twice per packet: with
+one token per packet that is the largest cost of a streamed call (`bench/README.md`). Python 3.11's
+``asyncio.timeout`` gives the same guarantees (a cancelled caller stays cancelled, the read has ended
+when the error is raised) with one timer. It is used inside a captured call; outside, and on Python
+3.10, lm15's own function is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def lm15_wait_for(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awai
         return original
 
     def wait_for(awaitable: Awaitable[T], timeout: float | None, **more: Any) -> Awaitable[T]:
-        # With ``cancel_result`` it is a connection that is waited for: once a call, and with care.
+        # With ``cancel_result`` a connection is waited for: once per call, with cleanup.
         if more or timeout is None or not in_captured_call():
             return original(awaitable, timeout, **more)
         return _within(awaitable, timeout)

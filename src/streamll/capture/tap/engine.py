@@ -120,7 +120,7 @@ class AttemptScope:
 
     def __init__(self, listener: Guarded) -> None:
         self.listener = listener
-        self.interruptible = interrupt.Interruptible(listener)
+        self.interruptible = interrupt.InterruptScope(listener)
 
     def __enter__(self) -> None:
         self.listener.begin()
@@ -131,7 +131,7 @@ class AttemptScope:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.interruptible.over()
+        self.interruptible.disconnected()
         if isinstance(error, Exception):
             try:
                 self.listener.check()
@@ -317,7 +317,7 @@ class PassThrough(AttemptScope):
         if not self._assembler.ended or isinstance(error, Exception):
             super().__exit__(kind, error, traceback)
             return
-        self.interruptible.over()
+        self.interruptible.disconnected()
         response = None
         with contextlib.suppress(Exception):  # DSPy finds the same, and raises it
             response = self._assembler.response()

@@ -1,16 +1,16 @@
-"""Ending a read that waits for a silent provider, from any thread, within milliseconds.
+"""Ends a read that waits for a silent provider, from any thread, within milliseconds.
 
-Closing a socket from another thread does not wake a thread that reads it; shutting it down
-does. So whoever opens a connection for an LM call must say which one it is. Neither lm15 nor
-httpcore (under LiteLLM) has a place to hear that, so a few of their methods are wrapped. The
+Closing a socket from another thread does not wake a thread that reads it; shutting it down does.
+So the connection that an LM call reads from must be known. Neither lm15 nor httpcore (under
+LiteLLM) reports it, so a few of their methods are wrapped (``hooks/places.py`` lists them). The
 wrappers look at one context variable: outside a captured call they do nothing.
 
-A connection goes back to a pool when a call is over and may serve another call at once. Its
-``_Line`` is cut before that, under a lock: a late interruption ends nobody else's read.
+When a call is over its connection returns to a pool and may serve another call at once. Before
+that its ``ReadInterrupt`` is disarmed, under a lock, so a late interruption ends no other read.
 
-What a shutdown causes looks like a network error; the tap asks its listener whether it was
-the run that was cancelled (``listener.check``). Out of reach: connecting, the wait for a free
-connection (that one is announced), DSPy's sleep before a retry.
+A shutdown looks like a network error; the tap asks its listener whether the run was cancelled
+(``listener.check``). Out of reach are connecting, the wait for a free connection (which is
+announced), and DSPy's sleep before a retry.
 """
 
 from __future__ import annotations
@@ -28,71 +28,61 @@ from typing import Any
 from streamll.capture.tap.listener import Guarded
 
 
-class _Line:
-    """The way to end one connection's blocked read, until it is cut."""
+class ReadInterrupt:
+    """Ends one connection's blocked read when called, until it is disarmed."""
 
     def __init__(self, end: Callable[[], None]) -> None:
         self._lock = threading.Lock()
         self._end: Callable[[], None] | None = end
 
-    def end(self) -> None:
+    def __call__(self) -> None:
         with self._lock:
             if self._end is not None:
                 self._end()
 
-    def cut(self) -> None:
+    def disarm(self) -> None:
         with self._lock:
             self._end = None
 
 
-class _Call:
-    """The captured call of this context and the connection it uses at the moment."""
+class InterruptScope:
+    """``with`` it: connections opened inside belong to the listener's call. May be re-entered."""
 
     def __init__(self, listener: Guarded) -> None:
         self.listener = listener
-        self.line: _Line | None = None
-
-    def connected(self, end: Callable[[], None]) -> _Line:
-        """Tell the listener; raise at once if it had been cancelled before there was a line."""
-        self.cut()
-        line = self.line = _Line(end)
-        self.listener.connected(line.end)
-        self.listener.check()
-        return line
-
-    def cut(self) -> None:
-        if self.line is not None:
-            self.line.cut()
-            self.line = None
-            self.listener.disconnected()
-
-
-_current: ContextVar[_Call | None] = ContextVar("streamll_interruptible_call", default=None)
-
-
-def in_captured_call() -> bool:
-    """Whether this is inside a call that can be ended from outside."""
-    return _current.get() is not None
-
-
-class Interruptible:
-    """``with`` it: connections opened inside belong to the listener. May be entered again."""
-
-    def __init__(self, listener: Guarded) -> None:
-        self._call = _Call(listener)
-        self._token: Token[_Call | None] | None = None
+        self.interrupt: ReadInterrupt | None = None
+        self._token: Token[InterruptScope | None] | None = None
 
     def __enter__(self) -> None:
-        self._token = _current.set(self._call)
+        self._token = _current.set(self)
 
     def __exit__(self, *_: object) -> None:
         if self._token is not None:
             with contextlib.suppress(ValueError):  # a generator closed from another context
                 _current.reset(self._token)
 
-    def over(self) -> None:
-        """The call needs its connection no more."""
-        self._call.cut()
+    def connected(self, end: Callable[[], None]) -> ReadInterrupt:
+        """Report the connection; raises at once if the call was cancelled before there was one."""
+        self.disconnected()
+        self.interrupt = ReadInterrupt(end)
+        self.listener.connected(self.interrupt)
+        self.listener.check()
+        return self.interrupt
+
+    def disconnected(self) -> None:
+        """The call no longer needs its connection."""
+        if self.interrupt is not None:
+            self.interrupt.disarm()
+            self.interrupt = None
+            self.listener.disconnected()
+
+
+_current: ContextVar[InterruptScope | None] = ContextVar("streamll_interrupt_scope", default=None)
+
+
+def in_captured_call() -> bool:
+    """Whether this is inside a call that can be ended from outside."""
+    return _current.get() is not None
 
 
 # --- lm15 -----------------------------------------------------------------------------------
@@ -104,27 +94,27 @@ def lm15_send_request(original: Callable[..., Any]) -> Callable[..., Any]:
     def send_request(transport: Any, connection: Any, *args: Any, **kwargs: Any) -> Any:
         call = _current.get()
         if call is not None:
-            call.connected(_ending(connection))
+            call.connected(_read_end(connection))
         return original(transport, connection, *args, **kwargs)
 
     return send_request
 
 
 def lm15_make_release(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``_make_release(…)`` gives the callable that puts a connection back; cut the line first."""
+    """``_make_release(…)`` returns what puts a connection back into its pool; disarm before."""
 
     def make_release(transport: Any, *args: Any, **kwargs: Any) -> Any:
         release = original(transport, *args, **kwargs)
         call = _current.get()
-        line = call.line if call is not None else None
-        if line is None:
+        interrupt = call.interrupt if call is not None else None
+        if interrupt is None:
             return release
 
-        def cut_and_release(body_consumed: bool) -> Any:
-            line.cut()
+        def disarm_and_release(body_consumed: bool) -> Any:
+            interrupt.disarm()
             return release(body_consumed)
 
-        return cut_and_release
+        return disarm_and_release
 
     return make_release
 
@@ -152,8 +142,8 @@ def _exhausted(pool: Any) -> bool:
     return False
 
 
-def _ending(connection: Any) -> Callable[[], None]:
-    """What ends a read on one of lm15's connections: a socket's, or an asyncio transport's."""
+def _read_end(connection: Any) -> Callable[[], None]:
+    """A function that ends a read on one of lm15's connections: a socket, or an asyncio transport."""
     writer = getattr(connection, "writer", None)
     if writer is None:
         return functools.partial(_shut_down, connection.sock)
@@ -167,14 +157,14 @@ def _ending(connection: Any) -> Callable[[], None]:
 
 
 def _shut_down(connection: socket.socket) -> None:
-    # Not connection.shutdown: an SSLSocket's forgets its TLS state, under the reader's feet.
+    # Not connection.shutdown: an SSLSocket's drops its TLS state, which the reader still uses.
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 # --- httpcore ---------------------------------------------------------------------------------
 
-_lines: weakref.WeakKeyDictionary[Any, _Line] = weakref.WeakKeyDictionary()
+_interrupts: weakref.WeakKeyDictionary[Any, ReadInterrupt] = weakref.WeakKeyDictionary()
 
 
 def httpcore_handle_request(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -185,7 +175,7 @@ def httpcore_handle_request(original: Callable[..., Any]) -> Callable[..., Any]:
         if call is not None:
             found = connection._network_stream.get_extra_info("socket")  # noqa: SLF001
             if isinstance(found, socket.socket):
-                _lines[connection] = call.connected(functools.partial(_shut_down, found))
+                _interrupts[connection] = call.connected(functools.partial(_shut_down, found))
         return original(connection, *args, **kwargs)
 
     return handle_request
@@ -195,9 +185,9 @@ def httpcore_response_closed(original: Callable[..., Any]) -> Callable[..., Any]
     """``HTTP11Connection._response_closed(connection)``: from here on it may serve another."""
 
     def response_closed(connection: Any, *args: Any, **kwargs: Any) -> Any:
-        line = _lines.pop(connection, None)
-        if line is not None:
-            line.cut()
+        interrupt = _interrupts.pop(connection, None)
+        if interrupt is not None:
+            interrupt.disarm()
         return original(connection, *args, **kwargs)
 
     return response_closed

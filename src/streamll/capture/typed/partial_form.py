@@ -1,11 +1,11 @@
-"""The partial form of a type: what a value of it may look like while it is being written.
+"""The partial form of a type: the type of its values while they are being written.
 
-Every member of a model, dataclass or ``TypedDict`` is optional, at every depth, and constraints
-on length and the like are gone; numbers, literals, dates and the rest stay what they are, since
-they only come once they are certain. Validators of the original are not run.
+Every member of a model, dataclass or ``TypedDict`` is optional, at every depth, and constraints on
+length and the like are dropped. Numbers, literals, dates and other scalars keep their type, since
+they appear only when they are complete. Validators of the original are not run.
 
-``events.partials(field, as_type)`` gives values of it; a type checker still sees the original,
-with members that may be missing.
+``events.partials(field, as_type)`` returns values of the partial form; a type checker sees the
+original type, with members that may be missing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def partial_form(annotation: Any) -> Any:
 
 
 class _Forms:
-    """One pass over a type; a type that contains itself is referred to by name."""
+    """One pass over a type; recursive types refer to themselves by name."""
 
     def __init__(self) -> None:
         self._models: dict[Any, tuple[str, type[pydantic.BaseModel] | None]] = {}
@@ -78,7 +78,7 @@ def _union(forms: Iterable[Any]) -> Any:
 
 
 def _members(annotation: Any) -> Mapping[str, tuple[Any, Any]] | None:
-    """Type and alias of what an object has by name; ``None`` for anything else."""
+    """Type and alias of an object's members; ``None`` if the type has no named members."""
     if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
         if "__root__" in annotation.model_fields or issubclass(annotation, pydantic.RootModel):
             return None

@@ -1,4 +1,4 @@
-"""One typed field of a running program, for Python code: its partial values, or its list items.
+"""Reads one typed field from a program's events: its partial values, or its list items.
 
 Synchronous: events in, values out. ``Stream`` and ``AsyncStream`` put their loops around it.
 """
@@ -30,9 +30,9 @@ T = TypeVar("T")
 
 
 class Partial(Generic[T]):
-    """A field as far as it is written. It goes on growing: what you keep, copy.
+    """A field's value so far. It grows in place: copy what you keep.
 
-    ``event`` is the event that brought it here: a small change (``event.pointer``,
+    ``event`` is the event that led to it: a small change (``event.pointer``,
     ``event.value``), or the whole value.
     """
 
@@ -49,8 +49,9 @@ class Partial(Generic[T]):
     def value(self) -> T:
         """All that is certain so far, as lists, dictionaries and plain values.
 
-        Where a type was asked for: as its partial form, in which every member may be ``None``;
-        made anew each time, which costs the length of the value. The last one is the program's.
+        With ``as_type`` it is an object of the partial form, in which every member may be ``None``;
+        each access makes a new one, at the cost of the value's length. The last one is the
+        program's own.
         """
         value: Any = self._value.value
         if self._adapter is not None:
@@ -71,7 +72,7 @@ class Partial(Generic[T]):
 
 
 class PartialReader(Generic[T]):
-    """Partial values of one field; ``read`` says what an event makes of it."""
+    """Reads the partial values of one field from events."""
 
     def __init__(self, field: str, annotation: Any, as_type: Any = None) -> None:
         self._field = field
@@ -84,7 +85,7 @@ class PartialReader(Generic[T]):
             self._adapter = pydantic.TypeAdapter(partial_form(as_type))
 
     def read(self, event: Event) -> Partial[T] | None:
-        """The field's value with this event, if the event says something of it."""
+        """The field's value after this event; ``None`` if the event does not concern it."""
         if self._reads_text and isinstance(event, (FieldStart, TokenEvent, FieldCorrected)):
             return self._read_text(event)
         if isinstance(event, FieldEnd) and is_of(event, event.field, self._field):
@@ -98,7 +99,7 @@ class PartialReader(Generic[T]):
         return Partial(value, event, None if is_final else self._adapter)
 
     def _read_text(self, event: FieldStart | TokenEvent | FieldCorrected) -> Partial[T] | None:
-        """Plain text has no partial events of its own: its tokens are that."""
+        """Plain text has no ``field.partial`` events; its tokens are the changes."""
         if not is_of(event, event.field, self._field):
             return None
         key = (event.call_id, event.attempt)
@@ -116,10 +117,10 @@ class PartialReader(Generic[T]):
 
 
 class ItemReader(Generic[T]):
-    """Each element of a list once, when it is complete.
+    """Reads each element of a list once, when it is complete.
 
-    A retry that writes the same elements again does not repeat them; those it writes otherwise
-    come anew, since what was given cannot be taken back.
+    A retry that writes the same elements again does not repeat them. Elements that it writes
+    differently are yielded as well, since those yielded before cannot be withdrawn.
     """
 
     def __init__(self, field: str, pointer: Pointer, item_type: Any = None) -> None:
@@ -128,11 +129,11 @@ class ItemReader(Generic[T]):
         self._partials: PartialReader[Any] = PartialReader(field, None)
         self._adapter = pydantic.TypeAdapter(item_type) if item_type is not None else None
         self._call: str | None = None
-        self._given: list[Any] = []  # as they were written, of this call
+        self._given: list[Any] = []  # of this call, as they were written
         self._next = 0  # the index in this attempt
 
     def read(self, event: Event) -> Sequence[T]:
-        """The elements that are complete with this event."""
+        """The elements that this event completes."""
         if isinstance(event, LMSuperseded) and event.call_id == self._call:
             self._next = 0
         partial = self._partials.read(event)
@@ -167,12 +168,12 @@ class ItemReader(Generic[T]):
 
 
 def is_of(event: Event, field: str, asked: str) -> bool:
-    """Whether the event speaks of the field that was asked for, by its bare or its full name."""
+    """Whether the event is about the field ``asked``, a bare or a qualified name."""
     return asked in (field, f"{event.predictor}.{field}")
 
 
 def annotation_of(program: Any, field: str) -> Any:
-    """The type of an output field as the program declares it; ``None`` where that is not clear."""
+    """The declared type of an output field; ``None`` if it is unknown or ambiguous."""
     if not isinstance(program, dspy.Module):
         return None
     owner, _, name = field.rpartition(".")
@@ -187,6 +188,6 @@ def annotation_of(program: Any, field: str) -> Any:
 
 
 def item_type_of(annotation: Any) -> Any:
-    """What a list's elements are declared to be."""
+    """The declared type of a list's elements."""
     arguments = get_args(annotation)
     return arguments[0] if get_origin(annotation) is list and arguments else None

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Streamed(Protocol):
-    """What is needed of the run that is read."""
+    """The parts of a ``ProgramRun`` that are used here."""
 
     program: Any
 
@@ -52,14 +52,14 @@ class TypedReading(DualIterator[Event]):
     @overload
     def partials(self, field: str, as_type: type[T]) -> Mapped[Partial[T]]: ...
     def partials(self, field: str, as_type: Any = None) -> Mapped[Partial[Any]]:
-        """The value of ``field`` each time something of it has become certain.
+        """The value of ``field`` each time more of it has become certain.
 
-        Each is valid in all its parts: lists and objects as they open, text as it grows,
-        numbers and words only when they are whole. The last one is the program's own value.
+        Every value is valid in all its parts: lists and objects from their opening on, text as it
+        grows, numbers and literals only when they are complete. The last one is the program's own.
 
         Args:
-            as_type: the field's type; values then are of its partial form (all members
-                optional), and a type checker knows them.
+            as_type: the field's type; values are then of its partial form (all members optional),
+                and type checkers know them.
 
         Raises:
             UnknownFieldError: no predictor has such a field.
@@ -72,10 +72,10 @@ class TypedReading(DualIterator[Event]):
     @overload
     def items(self, field: str, *pointer: str | int, as_type: type[T]) -> Mapped[T]: ...
     def items(self, field: str, *pointer: str | int, as_type: Any = None) -> Mapped[Any]:
-        """Each element of a list once, as soon as it is complete, as the field's type says.
+        """Each element of a list once, as soon as it is complete, of the field's element type.
 
-        ``items("report", "findings")`` gives those of a list inside the field (plain values,
-        unless ``as_type`` says what an element is).
+        ``items("report", "findings")`` reads a list inside the field; its elements are plain values
+        unless ``as_type`` is given.
 
         Raises:
             UnknownFieldError: no predictor has such a field.

@@ -1,7 +1,7 @@
-"""Field parsers: which text of a reply belongs to which output field.
+"""Field parsers: they decide which text of a reply belongs to which output field.
 
-One module for each reply format DSPy's adapters know (BAML replies are JSON) and one for any
-other. ``base`` says what they have in common.
+One module for each reply format of DSPy's adapters (BAML replies are JSON) and one for any
+other; ``base`` defines their interface. ``values`` reads the values of typed fields.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""What a field parser is: text in, pieces out; no clock, no I/O, no dspy.
+"""The interface of field parsers: text in, pieces out; no clock, no I/O, no dspy.
 
-A parser reads one completion, however it is cut into chunks, and says which text belongs to
-which output field. It is made with ``Parser(fields)``, a mapping from the name of each output
-field to ``True`` where the released text must be the field's final value (the annotation is
-``str`` or a choice of texts), ``None`` where it is that or nothing (``Optional[str]``), and
-``False`` where the text is released as the model wrote it.
+A parser reads one completion, however it is cut into chunks, and assigns its text to output
+fields. It is created with ``Parser(fields)``, a mapping from the name of each output field to
+``True`` if the released text must be the field's final value (the annotation is ``str`` or a
+choice of texts), ``None`` if it is that or nothing (``Optional[str]``), and ``False`` if the
+text is to be released as the model wrote it.
 
 A parser releases text as soon as no well-formed continuation could change it, and not before.
 Well-formed means: the adapter parses the reply without repair, no field occurs twice, a
-``str`` field is a JSON string, XML has no child elements; each parser's module says what that
-comes to. What a parser releases outside of that may differ from the program's value; the
-caller compares and corrects. The joined text of a field never depends on the chunking.
+``str`` field is a JSON string, XML has no child elements; each parser's module gives the
+details. For other replies, released text may differ from the program's value; the caller
+compares and corrects. The joined text of a field never depends on the chunking.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Text(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """Nothing more of the field will come."""
+    """The field has ended."""
 
     field: str
 
@@ -42,10 +42,10 @@ Piece = Opened | Text | Closed
 
 
 class FieldParser(Protocol):
-    """One completion's parser. Fields open and close in the order the reply has them."""
+    """The parser of one completion. Fields open and close in the order of the reply."""
 
     def feed(self, chunk: str) -> Sequence[Piece]:
-        """The pieces that became certain with ``chunk``. Never raises for bad replies."""
+        """The pieces that are certain after ``chunk``. Never raises for malformed replies."""
         ...
 
     def finish(self) -> Sequence[Piece]:

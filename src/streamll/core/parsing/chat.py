@@ -8,14 +8,14 @@ r"""Fields of a reply in DSPy's chat format; the rule is ``ChatAdapter.parse``.
     header   = "[[ ## " word " ## ]]"
 
 A section's value is its lines, joined by ``\n`` and stripped; the rest of the header's own
-line is stripped for itself. The first section of a name counts; sections of other names
-(``completed`` is one) and what precedes the first header are no field's text. The adapter
+line is stripped separately. The first section of a name counts; sections of other names
+(such as ``completed``) and text before the first header belong to no field. The adapter
 finds the header in the stripped line but cuts the unstripped one, so a header indented by
 ``n`` blanks leaves its own last ``n`` characters in the value.
 
-Every reply is well-formed here: nothing that follows can change what precedes it, but for
-the blanks that ``strip`` may take and the beginning of a line that may become a header. Both
-wait; everything else leaves at once.
+Every reply is well-formed here: what follows cannot change what precedes it, except for
+blanks that ``strip`` may remove and the beginning of a line that may become a header. These
+are held back; everything else is released at once.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ _LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
 
 class ChatParser:
-    """Reads one reply line by line; each state reads a stretch and says where it stopped."""
+    """Reads one reply line by line; each state method reads a stretch and returns where it stopped."""
 
     def __init__(self, fields: Mapping[str, bool | None]) -> None:
         self._pieces = Pieces(fields)
         self._trimmer = Trimmer()
         self._state: Callable[[ChatParser, str, int], int] = ChatParser._at_line_start
-        self._flow: str | None = None  # the field in whose line we are, nothing held back
+        self._flow: str | None = None  # the field whose text passes unchanged
         self._after_return = False  # the last chunk ended in "\r", so "\n" is no line of its own
         self._indent = 0  # blanks before the header
         self._on_header_line = False
-        self._held: list[str] = []  # what may become a header
+        self._held: list[str] = []  # text that may become a header
         self._probe = ""  # the same, the word in it shortened to one letter
 
     def feed(self, chunk: str) -> Sequence[Piece]:
@@ -88,7 +88,7 @@ class ChatParser:
         return at
 
     def _in_header(self, text: str, at: int) -> int:
-        """The line may still turn out to begin with a header."""
+        """The line may still begin with a header."""
         end = text.find("\n", at)
         line = text[at:] if end < 0 else text[at:end]
         probe = self._probe + line
@@ -105,7 +105,7 @@ class ChatParser:
         return at
 
     def _begin(self, header: str) -> None:
-        """A section begins, so the one before it ends."""
+        """A section begins and ends the one before."""
         self._pieces.close()
         self._pieces.open(header[_OPENING:-_CLOSING])
         self._trimmer = Trimmer()

@@ -7,21 +7,21 @@
     string   = '"' (character | escape)* '"'
     escape   = backslash ('"' | backslash | "/" | "b" | "f" | "n" | "r" | "t" | "u" hex*4)
 
-The object begins at the first ``{`` before a quote. A ``str`` field whose value is a string is
-released decoded, character by character; an escape leaves when it is complete, the first half
-of a surrogate pair when what follows decides whether the second half comes. Any other value
-of a ``str`` field becomes ``str(value)``, as in ``parse_value``, and leaves at its end. Fields
-of other types leave as the model wrote them, quotes included. Nested objects are never
-searched.
+The object begins at the first ``{`` that precedes a quote. A ``str`` field whose value is a
+string is released decoded, character by character; an escape once it is complete, the first
+half of a surrogate pair once it is certain whether the second half follows. Any other value
+of a ``str`` field becomes ``str(value)``, as in ``parse_value``, and is released at its end.
+Fields of other types are released as the model wrote them, quotes included. Nested objects are
+never searched for fields.
 
 The adapter takes ``json_repair.loads(reply)``, else that of the first balanced ``{…}``. So a
-reply is well-formed when it is one valid JSON object, alone or with prose or a code fence
-around it that cannot be mistaken for JSON: prose without braces, without a comment sign
+reply is well-formed if it is one valid JSON object (RFC 8259), alone or with prose or a code
+fence around it that cannot be mistaken for JSON: prose without braces, without a comment sign
 (``#``, ``/``) in the line of the object's ``{``, without a comma after its ``}``, and without
-``[`` and ``(`` if strings of the object hold unbalanced braces, since the adapter then counts
+``[`` and ``(`` if strings of the object contain unbalanced braces, since the adapter then counts
 those as well. Beyond that, raw control characters and unknown escapes in strings, and missing
 or additional commas, are read as ``json_repair`` mostly reads them; at anything else the
-object is given up.
+parser gives up.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ _SCALAR = re.compile(r"[^\s,}\]]*")
 
 
 class JSONParser:
-    """Reads one object; each state reads a stretch and says where it stopped."""
+    """Reads one object; each state method reads a stretch and returns where it stopped."""
 
     def __init__(self, fields: Mapping[str, bool | None]) -> None:
         self._pieces = Pieces(fields)
         self._state: Callable[[JSONParser, str, int], int] = JSONParser._before_object
-        self._flow: str | None = None  # the field in whose string we are, nothing held back
-        self._held = ""  # an escape that is not complete
+        self._flow: str | None = None  # the field whose text passes unchanged
+        self._held = ""  # an incomplete escape
         self._escaped = False  # the last character of a raw string was a backslash
         self._depth = 0  # of brackets in a raw value
-        self._parts: list[str] = []  # the key, or the value that is to be converted
+        self._parts: list[str] = []  # of the key, or of a value to be converted
         self._final = False  # the text must be the final value
-        self._convert = False  # and the value is no string
+        self._convert = False  # and the value is not a string
 
     def feed(self, chunk: str) -> Sequence[Piece]:
         field = self._flow
@@ -152,7 +152,7 @@ class JSONParser:
             self._held = text[end:]
             return len(text)
         else:
-            self._pieces.text("\\")  # begins no escape after all
+            self._pieces.text("\\")  # not an escape
         return end + 1
 
     # --- values as the model wrote them ---------------------------------------------------------
@@ -215,7 +215,7 @@ class JSONParser:
 
 
 def _as_str(raw: str) -> str:
-    """What ``parse_value`` makes of a value that is no string."""
+    """What ``parse_value`` makes of a value that is not a string."""
     try:
         return str(json.loads(raw))
     except (ValueError, RecursionError):

@@ -1,6 +1,6 @@
-"""How text leaves a parser: trimmed as ``str.strip`` would, gathered into pieces.
+"""How text leaves a parser: stripped like ``str.strip`` does it, and gathered into pieces.
 
-Three small tools the parsers share. None of them looks at the reply's format.
+Three small tools shared by the parsers, independent of the reply's format.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from .base import Closed, Opened, Piece, Text
 
 
 def so_far(*steps: str) -> str:
-    """A regular expression for every beginning of a sequence, the empty one included."""
+    """A regular expression for every prefix of a sequence, the empty one included."""
     pattern = ""
     for step in reversed(steps):
         pattern = f"(?:{step}{pattern})?"
@@ -19,7 +19,7 @@ def so_far(*steps: str) -> str:
 
 
 class Trimmer:
-    """``str.strip`` as a stream: leading blanks are dropped, blanks that may be the last wait."""
+    """``str.strip`` as a stream: leading blanks are dropped, possibly trailing ones held back."""
 
     __slots__ = ("_blanks", "_started")
 
@@ -29,11 +29,11 @@ class Trimmer:
 
     @property
     def flowing(self) -> bool:
-        """Whether text that does not end in a blank passes unchanged."""
+        """Whether text that does not end with a blank passes unchanged."""
         return self._started and not self._blanks
 
     def push(self, text: str) -> str:
-        """The text that became certain."""
+        """The text that is certain now."""
         body = text.rstrip()
         if not body:
             if self._started:
@@ -50,21 +50,21 @@ class Trimmer:
         return body
 
     def keep_blanks(self) -> str:
-        """The blanks that wait, for something else is sure to follow."""
+        """The blanks held back; called once something else is certain to follow."""
         blanks = "".join(self._blanks)
         self._blanks.clear()
         return blanks
 
     def forget_blanks(self) -> None:
-        """The blanks that wait belong to no value."""
+        """Drop the blanks held back: they belong to no value."""
         self._blanks.clear()
 
 
 class Pieces:
     """Gathers what one ``feed`` releases, with one ``Text`` for each stretch of a field.
 
-    Each field opens once: a second opening, or one of a name that is no output field, makes
-    the text after it go nowhere.
+    Each field opens once: after a second opening, or that of a name that is not an output
+    field, text is dropped.
     """
 
     __slots__ = ("_fields", "_parts", "_pieces", "_seen", "field", "may_be_nothing")
@@ -78,7 +78,7 @@ class Pieces:
         self._pieces: list[Piece] = []
 
     def open(self, name: str) -> bool:
-        """Begin the field and say whether its text must be the final value."""
+        """Begin the field; returns whether its text must be the final value."""
         if name not in self._fields or name in self._seen:
             return False
         self._seen.add(name)

@@ -1,7 +1,7 @@
-"""Fields whose text is known only when the program has its values.
+"""Fields whose text is only known once the program has its values.
 
-For adapters whose format is not known here: nothing leaves while the reply arrives, and what
-the caller gives leaves in one piece.
+For adapters of an unknown reply format: nothing is released while the reply arrives; the text
+that the caller gives is released in one piece.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class WholeText:
         return ()
 
     def give(self, texts: Mapping[str, str]) -> None:
-        """The final text of fields, by name; names that are no output field are passed over."""
+        """Set the final text of fields, by name; other names are ignored."""
         self._texts.update({name: text for name, text in texts.items() if name in self._fields})
 
     def finish(self) -> Sequence[Piece]:

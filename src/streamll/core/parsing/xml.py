@@ -1,4 +1,4 @@
-r"""Fields of a reply in XML tags; the rule is ``XMLAdapter.parse``.
+r"""Fields of a reply in XML 1.0 tags; the rule is ``XMLAdapter.parse``.
 
 ::
 
@@ -10,17 +10,17 @@ r"""Fields of a reply in XML tags; the rule is ``XMLAdapter.parse``.
     hidden    = "<!--" text "-->" | "<?" text "?>"
 
 An element of the outermost level named like a field (or ``<entry key="field">``) is that
-field. The adapter lets a real XML parser read the reply, so line ends become ``\n``,
-references are decoded, comments vanish; then the text is stripped. A ``str`` field is
-released just so: blanks that may be the last wait, and so does a tag or a reference, which
-leaves as soon as only one character is left that it can mean. Fields of other types leave as
-the model wrote them between their tags, stripped.
+field. The adapter uses a real XML parser, so line ends become ``\n``, references are decoded
+and comments removed; then the text is stripped. A ``str`` field is released the same way:
+blanks that may be trailing are held back, and so is a tag or a reference, which is released as
+soon as it can only mean one character. Fields of other types are released as the model wrote
+them between their tags, stripped.
 
 Well-formed means well-formed XML (numbers in references up to 30 digits) in which each field
-is one element with no element in it. Beyond that, a ``<`` that begins no tag and a ``&`` that
+is one element without child elements. Beyond that, a ``<`` that begins no tag and a ``&`` that
 begins no reference are text (the adapter refuses the reply), an element inside a ``str``
-field is text as written (the adapter writes it anew, and strips nothing), and a field's
-second element is passed over (the adapter makes a list).
+field is text as written (the adapter serializes it again, and strips nothing), and a field's
+second element is ignored (the adapter makes a list).
 """
 
 from __future__ import annotations
@@ -62,22 +62,22 @@ _BLANK_SO_FAR = {
 
 
 class XMLParser:
-    """Reads one reply; each state reads a stretch and says where it stopped."""
+    """Reads one reply; each state method reads a stretch and returns where it stopped."""
 
     def __init__(self, fields: Mapping[str, bool | None]) -> None:
         self._pieces = Pieces(fields)
         self._trimmer = Trimmer()
         self._state: Callable[[XMLParser, str, int], int] = XMLParser._in_content
-        self._flow: str | None = None  # the field in whose text we are, nothing held back
+        self._flow: str | None = None  # the field whose text passes unchanged
         self._after_return = False  # the last chunk ended in "\r", so "\n" is no line of its own
         self._held = ""  # the beginning of a section's opening or terminator
         self._depth = 0  # of elements
-        self._raw = False  # the open field leaves as written
+        self._raw = False  # the open field is released as written
         self._tag: list[str] = []  # the tag so far
         self._quote = ""  # the quote that ends the attribute's value
         self._terminator = ""  # what ends the section
         self._shown = False  # the section's text is the field's
-        self._reference = ""  # as long as several characters are possible
+        self._reference = ""  # the reference so far, while it can mean several characters
         self._rest = ""  # how the reference must end
 
     def feed(self, chunk: str) -> Sequence[Piece]:
@@ -149,7 +149,7 @@ class XMLParser:
         return at + 1
 
     def _in_rest(self, text: str, at: int) -> int:
-        """The character is out; its reference has to end so."""
+        """The character is released; its reference must end with ``_rest``."""
         as_expected = text[at] == self._rest[0]
         self._rest = self._rest[1:] if as_expected else ""
         if not self._rest:
@@ -159,7 +159,7 @@ class XMLParser:
     # --- comments, processing instructions and CDATA --------------------------------------------
 
     def _in_opening(self, text: str, at: int) -> int:
-        """A ``<``, but not known of what."""
+        """After a ``<`` of which it is not yet known what it begins."""
         beginning = text[at : at + len(_CDATA)]
         for opening, terminator in _SECTIONS.items():
             if beginning.startswith(opening):
@@ -200,7 +200,7 @@ class XMLParser:
             self._quote = self._quote if quote < 0 else ""
             self._tag.append(text[at:end])
             return end
-        begun = not self._tag  # its own "<" is no sign of another
+        begun = not self._tag  # skip the tag's own "<"
         match = _TAG_SIGN.search(text, at + begun)
         end = match.end() if match else len(text)
         sign = match.group() if match else ""
@@ -246,7 +246,7 @@ class XMLParser:
 
 
 def _name(tag: str) -> str:
-    """What the adapter calls an element of the outermost level."""
+    """The field name of an element of the outermost level, as the adapter reads it."""
     if match := _PLAIN_TAG.fullmatch(tag):
         return match.group(1)
     try:
@@ -258,7 +258,7 @@ def _name(tag: str) -> str:
 
 
 def _decide(reference: str) -> tuple[str, str] | None:
-    """The one character a beginning can mean and what must follow; "" while several can."""
+    """The one character this prefix can mean and what must follow; "" if it can mean several."""
     if reference in _UNDECIDED:
         return "", ""
     match = _NUMBER.fullmatch(reference)
@@ -275,5 +275,5 @@ def _decide(reference: str) -> tuple[str, str] | None:
 
 
 def _may_be_blank(reference: str) -> bool:
-    """Whether a beginning can still come to mean a blank, which ``strip`` may take."""
+    """Whether this prefix can still mean a blank, which ``strip`` may remove."""
     return _LEADING_ZEROS.sub("", reference.lower()) in _BLANK_SO_FAR

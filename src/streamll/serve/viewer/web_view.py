@@ -86,7 +86,7 @@ class WebView:
 
 
 def _server(uvicorn: Any, app: Any, started: threading.Event) -> Any:
-    class SignallingServer(uvicorn.SignallingServer):  # type: ignore[misc]
+    class SignallingServer(uvicorn.Server):  # type: ignore[misc]
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
             started.set()

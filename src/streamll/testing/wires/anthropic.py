@@ -44,6 +44,8 @@ PING = WireFrame(b'{"type":"ping"}', b"ping")
 class AnthropicMessages(Wire):
     name = "anthropic"
     path = "/messages"
+    base_path = ""
+    provider = "anthropic"
     schema_path = ("output_config", "format", "schema")
 
     def messages(self, body: RequestBody) -> list[PromptMessage]:

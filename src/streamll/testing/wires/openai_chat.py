@@ -38,6 +38,9 @@ ERROR_CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_
 class OpenAIWire(Wire):
     """What both of OpenAI's APIs have in common."""
 
+    base_path = "/v1"
+    provider = "openai"
+
     def error(self, status: int, kind: str | None, message: str) -> dict[str, Any]:
         kind = kind or ERROR_TYPES.get(status, "server_error")
         detail = {"message": message, "type": kind, "param": None, "code": ERROR_CODES.get(status)}
@@ -50,6 +53,7 @@ class OpenAIWire(Wire):
 class OpenAIChat(OpenAIWire):
     name = "openai"
     path = "/chat/completions"
+    lm_options = {"model_type": "chat"}  # noqa: RUF012
     schema_path = ("response_format", "json_schema", "schema")
 
     def messages(self, body: RequestBody) -> list[PromptMessage]:

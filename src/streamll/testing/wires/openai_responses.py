@@ -29,6 +29,7 @@ class UnnumberedEvent(NamedTuple):
 class OpenAIResponses(OpenAIWire):
     name = "responses"
     path = "/responses"
+    lm_options = {"model_type": "responses"}  # noqa: RUF012
     schema_path = ("text", "format", "schema")
 
     def messages(self, body: RequestBody) -> list[PromptMessage]:

@@ -1,0 +1,98 @@
+"""Routes to a log that a test can block: a stalled network, a locked file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from brokers.backends import Backend
+from brokers.servers import Wire
+
+LOCK = """
+import sqlite3, sys
+log = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+log.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+sys.stdin.readline()
+"""
+
+
+class BlockableRoute:
+    """``url`` leads to the log. ``block`` stalls it, ``free`` lets everything through."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def block(self) -> None:
+        raise NotImplementedError
+
+    def free(self) -> None:
+        raise NotImplementedError
+
+
+class NetworkRoute(BlockableRoute):
+    def __init__(self, backend: Backend) -> None:
+        self.wire = Wire(backend.server.port)
+        super().__init__(through(self.wire, backend.server))
+
+    def block(self) -> None:
+        self.wire.stall()
+
+    def free(self) -> None:
+        self.wire.mend()
+
+
+class LockedFileRoute(BlockableRoute):
+    """Another process has locked the file."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend.url)
+        self._locker: subprocess.Popen | None = None
+
+    def block(self) -> None:
+        path = self.url.removeprefix("sqlite:///")
+        self._locker = subprocess.Popen(
+            [sys.executable, "-c", LOCK, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._locker.stdout.readline() == "locked\n"
+
+    def free(self) -> None:
+        locker, self._locker = self._locker, None
+        if locker is not None:
+            locker.communicate("\n", timeout=30)
+
+
+def through(wire: Wire, server) -> str:
+    return server.url.replace(str(server.port), str(wire.port))
+
+
+@contextmanager
+def blockable_route(backend: Backend) -> Iterator[BlockableRoute]:
+    if backend.server is None:
+        route: BlockableRoute = LockedFileRoute(backend)
+        try:
+            yield route
+        finally:
+            route.free()
+    else:
+        route = NetworkRoute(backend)
+        try:
+            yield route
+        finally:
+            route.wire.close()
+
+
+def shorten_timeouts(monkeypatch) -> None:
+    """Shorten the timeouts for silent brokers to a second or so."""
+    monkeypatch.setattr("streamll.brokers.redis.client.CONNECT_TIMEOUT_S", 0.7)
+    monkeypatch.setattr("streamll.brokers.redis.client.REPLY_TIMEOUT_S", 0.7)
+    monkeypatch.setattr("streamll.brokers.rabbitmq.client.CONNECT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("streamll.brokers.rabbitmq.client.HEARTBEAT_S", 1)
+    monkeypatch.setattr("aiormq.connection.Connection.HEARTBEAT_GRACE_MULTIPLIER", 1)
+    monkeypatch.setattr("streamll.brokers.rabbitmq.client.CONFIRM_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("streamll.brokers.sqlite.file.BUSY_TIMEOUT_S", 0.3)

@@ -1,0 +1,227 @@
+"""Invalid entries, URLs, options and credentials are reported clearly, and no valid entry is lost."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from brokers.backends import available
+from brokers.load import consumer_warning, fatal_consumer_error, sink_warning
+from brokers.raw_log import FOREIGN, put_raw, raw_dead_letters
+from brokers.sample_runs import BOUND, check_order, ends, make_run, plain, read_log
+from brokers.servers import RedisServer, free_port, redis_binary, wait_until
+from streamll.consumer import EventConsumer, RabbitMQConsumer, RedisStreamConsumer
+from streamll.core.errors import ConfigurationError
+from streamll.core.events import StreamGap
+from streamll.core.wire import encode
+from streamll.sinks import RabbitMQSink, RedisSink, SQLiteSink, open_sink
+
+
+def test_readers_skip_foreign_entries(backend, caplog):
+    target = backend.target()
+    sink = open_sink(backend.url, target=target)
+    one, two = make_run("r1", ["a"]), make_run("r2", ["b"])
+    for event in one:
+        sink.put(event)
+    assert sink.catch_up(BOUND)
+    put_raw(backend, target, FOREIGN)
+    for event in two:
+        sink.put(event)
+    assert sink.stop(BOUND)
+    read = read_log(backend.url, target, ends(2))
+    assert [plain(event) for event in read] == [plain(event) for event in [*one, *two]]
+    assert len([r for r in caplog.records if "passed over" in r.getMessage()]) == 1
+
+
+def test_a_groups_dead_letters_hold_unreadable_entries(backend):
+    target = backend.target()
+    consumer = EventConsumer(backend.url, target, group="g", start="beginning")
+    seen = []
+    consumer.subscribe(seen.append)
+    consumer.start()
+    assert consumer.wait_connected(BOUND)
+    put_raw(backend, target, FOREIGN)
+    sink = open_sink(backend.url, target=target)
+    for event in make_run("r1", ["a"]):
+        sink.put(event)
+    assert sink.stop(BOUND)
+    wait_until(lambda: seen and seen[-1].event_type == "run.end", BOUND, "the run behind it")
+    unreadable = len(FOREIGN) - 1 + (backend.name in ("redis", "valkey"))  # one is only empty
+    wait_until(lambda: consumer.statistics().malformed == unreadable, BOUND, "all dead letters")
+    assert consumer.stop()
+    check_order(seen)
+    assert consumer.statistics().dead_lettered == unreadable
+    dead_letters = raw_dead_letters(backend, target)
+    assert len(dead_letters) == unreadable
+    reasons = " ".join(letter["error"]["message"] for letter in dead_letters)
+    assert "not JSON" in reasons
+    assert "Upgrade streamll" in reasons
+    assert any(letter.get("body") == FOREIGN[1].decode() for letter in dead_letters)
+
+
+def test_an_oversized_event_becomes_a_gap_and_its_neighbours_arrive(backend):
+    target = backend.target()
+    sink = open_sink(backend.url, target=target, max_entry_bytes=10_000)
+    run = make_run("r1", ["a", "x" * 20_000, "b"])
+    for event in run:
+        sink.put(event)
+    assert sink.stop(BOUND)
+    read = read_log(backend.url, target, ends(1))
+    [gap] = [event for event in read if isinstance(event, StreamGap)]
+    assert (gap.count, gap.reason, gap.run_id) == (1, "oversized", "r1")
+    assert len(read) == len(run)
+    assert sink.statistics().dropped == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: open_sink("kafka://localhost"), "use sqlite://, redis://"),
+        (lambda: open_sink("localhost:6379"), "no broker has URLs like"),
+        (lambda: open_sink("redis://:secret@localhost:port"), "is no URL"),
+        (lambda: open_sink("redis://:secret@localhost/events"), "number of a database"),
+        (lambda: open_sink("redis://:secret@localhost?db=one"), "value for .db"),
+        (lambda: open_sink("redis://:secret@localhost?colour=red"), "no option 'colour'"),
+        (lambda: open_sink("redis://localhost?ssl_ca_certs=x"), "begins with rediss://"),
+        (lambda: open_sink("rediss://localhost?ssl_cert_reqs=perhaps"), "perhaps"),
+        (lambda: EventConsumer("rediss://localhost?ssl_keyfile=/no/file"), "there is no file"),
+        (lambda: EventConsumer("amqps://u:secret@h/?cafile=/no/file"), "there is no file"),
+        (lambda: EventConsumer("mysql://u:secret@h/db"), "no broker has URLs like"),
+        (lambda: EventConsumer("sqlite:///"), "names no file"),
+        (lambda: RedisSink("amqp://localhost"), "is no Redis URL"),
+        (lambda: RabbitMQSink("redis://localhost"), "is no RabbitMQ URL"),
+        (lambda: SQLiteSink("redis://localhost"), "names no file"),
+        (lambda: RedisStreamConsumer("amqp://localhost"), "EventConsumer reads any"),
+        (lambda: RabbitMQConsumer("redis://localhost"), "EventConsumer reads any"),
+        (lambda: RedisSink(batch_size=0), "at least 1"),
+        (lambda: EventConsumer("redis://localhost", start=7), "start is"),
+    ],
+)
+def test_an_invalid_url_or_option_raises_at_once(make, message):
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        make()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("sink", "given", "named"),
+    [
+        (RedisSink, {"url": "redis://a", "redis_url": "redis://b"}, "url= and redis_url="),
+        (RedisSink, {"stream_key": "a", "target": "b"}, "stream_key= and target="),
+        (RabbitMQSink, {"url": "amqp://a", "amqp_url": "amqp://b"}, "url= and amqp_url="),
+        (RabbitMQSink, {"rabbitmq_url": "amqp://a", "amqp_url": "amqp://b"}, "rabbitmq_url= and"),
+        (RabbitMQSink, {"exchange": "a", "target": "b"}, "exchange= and target="),
+    ],
+)
+def test_synonyms_with_different_values_are_a_type_error(sink, given, named):
+    with pytest.raises(TypeError, match=named):
+        sink(**given)
+    same = dict.fromkeys(given, next(iter(given.values())))
+    assert isinstance(sink(**same), sink)
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory):
+    """A Redis that requires a password."""
+    server = available(
+        lambda: RedisServer(
+            tmp_path_factory.mktemp("locked"), redis_binary(), "--requirepass", "open sesame"
+        )
+    )
+    yield server
+    server.stop()
+
+
+def test_wrong_credentials_end_a_consumer_and_are_logged_by_a_sink(locked, server_of, caplog):
+    rabbit = server_of("rabbitmq").url
+    for url in (
+        locked.url,
+        locked.url.replace("//", "//:secret@"),
+        locked.url.replace("//", "//nobody:secret@"),
+        rabbit.replace("guest:guest", "guest:secret"),
+    ):
+        message = fatal_consumer_error(url)
+        assert "user or password" in message
+        assert "secret" not in message
+        message = sink_warning(url, caplog)
+        assert "password" in message
+        assert "secret" not in message
+
+
+NOBODY_MAY = """
+    {ok, _} = application:ensure_all_started(rabbit),
+    rabbit_auth_backend_internal:add_user(<<"nobody">>, <<"secret">>, <<"tests">>),
+    rabbit_auth_backend_internal:set_permissions(
+        <<"nobody">>, <<"/">>, <<"">>, <<"">>, <<"">>, <<"tests">>).
+"""
+
+
+def test_a_missing_database_or_permission_is_reported(server_of, caplog):
+    """A virtual host, a database, a permission; consumers raise and sinks log."""
+    redis, rabbit = server_of("redis"), server_of("rabbitmq")
+    with control_of(redis) as control:
+        control.acl_setuser("nobody", enabled=True, passwords=["+secret"], commands=["+ping"])
+    rabbit.control("eval", NOBODY_MAY)
+    for url, expected in (
+        (f"{redis.url}/99", "no database of the number"),
+        (redis.url.replace("//", "//nobody:secret@"), "the user may not"),
+        (f"{rabbit.url}nowhere", "virtual host"),
+        (rabbit.url.replace("guest:guest", "nobody:secret"), "the user may not"),
+    ):
+        for message in (fatal_consumer_error(url), sink_warning(url, caplog)):
+            assert expected in message
+            assert "secret" not in message
+
+
+def control_of(server):
+    import redis
+
+    return redis.Redis(port=server.port)
+
+
+def test_a_refused_connection_is_reported(caplog):
+    for scheme in ("redis", "rediss", "amqp", "amqps"):
+        url = f"{scheme}://127.0.0.1:{free_port()}"
+        for message in (sink_warning(url, caplog), consumer_warning(url, caplog)):
+            assert "Connection refused" in message or "Connect call failed" in message
+
+
+def test_tls_to_a_server_without_tls_is_reported(server_of, caplog, monkeypatch):
+    monkeypatch.setattr("streamll.brokers.redis.client.CONNECT_TIMEOUT_S", 0.5)
+    consumer = EventConsumer(server_of("redis").url.replace("redis://", "rediss://"))
+    consumer.start()  # a Redis without TLS does not answer, like one behind a dead network
+    wait_until(lambda: "is it redis://?" in caplog.text, BOUND, "a warning")
+    assert consumer.stop()
+    assert "amqps://?" in fatal_consumer_error(
+        server_of("rabbitmq").url.replace("amqp://", "amqps://")
+    )
+
+
+def test_a_key_or_file_of_another_type_is_reported(server_of, tmp_path):
+    import redis
+
+    url = server_of("redis").url
+    with redis.Redis.from_url(url) as client:
+        client.set("a-text", "hello")
+    assert "is no stream" in fatal_consumer_error(url, "a-text")
+    (tmp_path / "letter.txt").write_text("Dear reader, this is no database. " * 100)
+    assert "is no log" in fatal_consumer_error(f"sqlite:///{tmp_path}/letter.txt")
+    assert "is its folder there" in fatal_consumer_error(f"sqlite:///{tmp_path}/no/log.db")
+
+
+def test_an_event_added_with_redis_cli_is_read(server_of):
+    """A single event without an envelope is an entry as well."""
+    from brokers.servers import redis_cli
+
+    server = server_of("redis")
+    event = encode(make_run("typed", ["a"])[0]).decode()
+    subprocess.run(
+        [redis_cli(), "-p", str(server.port), "XADD", "typed", "*", "d", event],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        timeout=BOUND,
+        env=server.environment(),
+    )
+    [read] = read_log(server.url, "typed", lambda events: len(events) == 1)
+    assert read.event_type == "run.start"

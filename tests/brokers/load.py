@@ -1,0 +1,130 @@
+"""Puts events while something goes wrong, reads them in the background, and checks what arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import statistics
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from brokers.sample_runs import BOUND, by_run, check_order, make_run, text_of
+from brokers.servers import wait_until
+from streamll.consumer import EventConsumer
+from streamll.core.errors import BrokerError
+from streamll.core.events import StreamGap
+from streamll.sinks import open_sink
+
+
+class BackgroundReader:
+    """A consumer that reads a log on a thread, whatever happens to the broker."""
+
+    def __init__(self, url: str, target: str) -> None:
+        self.events = []
+        self.consumer = EventConsumer(url, target, start="beginning")
+        self.consumer.subscribe(self.events.append)
+        self.consumer.start()
+
+    def wait_for_ends(self, count: int) -> None:
+        wait_until(lambda: self.ended() >= count, BOUND, f"{count} runs have been read")
+
+    def ended(self) -> int:
+        return sum(event.event_type == "run.end" for event in list(self.events))
+
+    def stop(self) -> None:
+        assert self.consumer.stop()
+
+
+def paced_runs(sink, count: int = 20, tokens: int = 150, pace: float = 0.01) -> list[list]:
+    """Put ``count`` concurrent runs, each on its thread, a token every ``pace`` seconds.
+
+    The median run spends next to no time in ``put``, whatever happens to the broker.
+    """
+    runs = [make_run(f"r{n}", [f"{n}.{i} " for i in range(tokens)]) for n in range(count)]
+
+    def play(run) -> float:
+        inside = 0.0
+        for event in run:
+            began = time.perf_counter()
+            sink.put(event)
+            inside += time.perf_counter() - began
+            time.sleep(pace)
+        return inside / (len(run) * pace)
+
+    with ThreadPoolExecutor(count) as pool:
+        shares = list(pool.map(play, runs))
+    assert statistics.median(shares) < 0.2
+    return runs
+
+
+@contextlib.contextmanager
+def in_background(work):
+    """Run ``work`` on a thread beside the block; both are over at the end."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    yield
+    thread.join(BOUND)
+    assert not thread.is_alive()
+
+
+def check_complete(read, runs) -> None:
+    check_order(read)
+    found = by_run(read)
+    assert found.keys() == {run[0].run_id for run in runs}
+    for run in runs:
+        assert text_of(found[run[0].run_id]) == text_of(run)
+    assert not [event for event in read if isinstance(event, StreamGap)]
+
+
+def check_nothing_lost(sink) -> None:
+    counts = sink.statistics()
+    assert (counts.dropped, counts.failed, counts.buffered) == (0, 0, 0)
+    assert counts.handled + counts.merged == counts.received
+
+
+def fatal_consumer_error(url: str, target: str | None = None) -> str:
+    """The message of the error that ends a consumer whose first connection cannot succeed."""
+    with pytest.raises(BrokerError) as caught:
+        asyncio.run(asyncio.wait_for(EventConsumer(url, target).run(), BOUND))
+    return str(caught.value)
+
+
+def consumer_warning(url: str, caplog) -> str:
+    """What a consumer logs that keeps retrying."""
+    caplog.clear()
+    consumer = EventConsumer(url)
+    consumer.start()
+    wait_until(lambda: "cannot be read" in caplog.text, BOUND, "a warning")
+    assert consumer.stop()
+    return caplog.text
+
+
+def sink_warning(url: str, caplog) -> str:
+    """The one warning of a sink that cannot deliver; it keeps its events."""
+    caplog.clear()
+    sink = open_sink(url)
+    for event in make_run("r1", ["a"]):
+        sink.put(event)
+    wait_until(lambda: sink.statistics().failures >= 2, BOUND, "it has been refused twice")
+    assert sink.statistics().buffered == 7
+    discard_backlog(sink)
+    [warning] = [r.getMessage() for r in caplog.records if "cannot deliver" in r.getMessage()]
+    assert {record.name for record in caplog.records} == {"streamll"}, "no library logs by itself"
+    return warning
+
+
+class NullTransport:
+    """A connection that accepts everything and delivers nothing."""
+
+    def send(self, entries) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def discard_backlog(sink) -> None:
+    """Make a sink drop what it cannot deliver: the end of the test session would wait for it."""
+    sink._connect = NullTransport
+    assert sink.stop(BOUND)

@@ -1,0 +1,119 @@
+"""SQLite's faults: a locked file, a missing folder, a full disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from brokers.backends import Backend
+from brokers.blockable import LockedFileRoute, shorten_timeouts
+from brokers.load import BackgroundReader, check_complete, check_nothing_lost, paced_runs
+from brokers.sample_runs import BOUND, by_run, check_order, ends, read_log, text_of
+from brokers.servers import wait_until
+from streamll.sinks import open_sink
+
+
+def url_of(file: Path) -> str:
+    return f"sqlite:///{file}"
+
+
+def test_events_wait_while_another_process_locks_the_file(tmp_path, monkeypatch, caplog):
+    """X10: locked for longer than SQLite waits, in the middle of 20 runs; a reader reads on."""
+    shorten_timeouts(monkeypatch)
+    route = LockedFileRoute(Backend("sqlite", url_of(tmp_path / "log.db")))
+    sink = open_sink(route.url)
+    reader = BackgroundReader(route.url, "streamll:events")
+    assert reader.consumer.wait_connected(BOUND)
+    with ThreadPoolExecutor(1) as pool:
+        playing = pool.submit(paced_runs, sink, tokens=100)
+        wait_until(lambda: reader.events, BOUND, "the runs have begun")
+        route.block()
+        wait_until(lambda: sink.statistics().failures >= 2, BOUND, "it has been given up twice")
+        route.free()
+        runs = playing.result(BOUND)
+    assert sink.stop(BOUND)
+    reader.wait_for_ends(len(runs))
+    reader.stop()
+    check_complete(reader.events, runs)
+    check_nothing_lost(sink)
+    assert "database is locked" in caplog.text
+
+
+@pytest.mark.parametrize("what", ["a dangling link", "a file"])
+def test_a_folder_that_appears_later_gets_everything(tmp_path, caplog, what):
+    """X10: as where a disk is mounted late."""
+    folder = tmp_path / "mounted"
+    if what == "a file":
+        folder.write_text("not yet")
+    else:
+        folder.symlink_to(tmp_path / "disk")
+    sink = open_sink(url_of(folder / "log.db"))
+    runs = paced_runs(sink, count=5, tokens=20)
+    wait_until(lambda: sink.statistics().failures, BOUND, "it has been tried")
+    assert sink.statistics().buffered > 0
+    if what == "a file":
+        folder.unlink()
+    (tmp_path / ("mounted" if what == "a file" else "disk")).mkdir()
+    assert sink.stop(BOUND)
+    check_complete(read_log(sink.destination, "streamll:events", ends(5)), runs)
+    check_nothing_lost(sink)
+    assert len([r for r in caplog.records if "cannot deliver" in r.getMessage()]) == 1
+
+
+FULL = """
+    import resource, signal, sys, threading, time
+    sys.path.insert(0, {tests!r})
+    from brokers.sample_runs import make_run
+    from streamll.sinks import open_sink
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing beyond the limit is an error
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    sink = open_sink({url!r})
+    runs = [make_run(f"r{{n}}", [f"{{n}}.{{i}} " * 20 for i in range(200)]) for n in range(20)]
+
+    def play(run):
+        for event in run:
+            sink.put(event)
+            time.sleep(0.002)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, unlimited))
+    threads = [threading.Thread(target=play, args=(run,)) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    told = sink.statistics()
+    assert told.failures > 0 and told.buffered > 0 and told.handled > 0, told
+    print(told.last_error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (unlimited, unlimited))
+    assert sink.stop(30)
+    told = sink.statistics()
+    assert told.handled == told.received and not told.dropped, told
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs limits for file sizes")
+def test_events_wait_while_the_disk_is_full(tmp_path):
+    """X10: the files must not grow in the middle of 20 runs; with room again everything is there."""
+    url = url_of(tmp_path / "log.db")
+    tests = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FULL).format(tests=tests, url=url)],
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cannot deliver" in done.stderr
+    assert "disk" in done.stdout
+    read = read_log(url, "streamll:events", ends(20))
+    check_order(read)
+    for n, events in by_run(read).items():
+        assert text_of(events) == "".join(f"{n[1:]}.{i} " * 20 for i in range(200))

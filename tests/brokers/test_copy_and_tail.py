@@ -1,0 +1,110 @@
+"""``streamll tail`` and ``streamll copy``, as people type them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from brokers.sample_runs import BOUND, check_order, ends, make_run, plain, read_log
+from brokers.servers import wait_until
+from streamll.cli.main import main
+from streamll.sinks import open_sink
+
+
+@pytest.fixture
+def log(backend):
+    sink = open_sink(backend.url, target=backend.target())
+    sink.name = getattr(sink, "target", None) or getattr(sink, "stream_key", None) or sink.exchange
+    yield sink
+    sink.stop(5)
+
+
+def write(sink, *runs):
+    for run in runs:
+        for event in run:
+            sink.put(event)
+    assert sink.stop(BOUND)
+
+
+def test_tail_prints_a_run_and_exits_at_its_end(log, backend, capsys):
+    write(log, make_run("r0", ["x"]), make_run("r1", ["Ma", "chine"]), make_run("r2", ["y"]))
+    assert main(["tail", backend.url, "--target", log.name, "--run", "r1"]) == 0
+    printed = capsys.readouterr().out
+    assert '[TOKEN] answer: "Ma"' in printed
+    assert '[TOKEN] answer: "chine"' in printed
+    assert '"x"' not in printed
+
+
+def test_tail_filters_and_prints_json(log, backend, capsys):
+    write(log, make_run("r1", ["a", "b"], {"tenant": 7}))
+    arguments = ["--run", "r1", "--type", "tok*", "--where", "tenant=7", "--where", "token=b"]
+    assert main(["tail", backend.url, "--target", log.name, "--json", *arguments]) == 0
+    [event] = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (event["seq"], event["token"], event["context"]) == (4, "b", {"tenant": 7})
+
+
+def test_tail_follows_a_log_until_ctrl_c(log, backend):
+    write(log, make_run("r1", ["a"]))
+    command = ["tail", backend.url, "--target", log.name, "--from", "beginning", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "streamll", *command], stdout=subprocess.PIPE, text=True
+    ) as process:
+        lines = [process.stdout.readline() for _ in range(7)]
+        write(log, make_run("r2", ["b"]))
+        lines += [process.stdout.readline() for _ in range(7)]
+        process.send_signal(2)
+        assert process.wait(BOUND) in (0, 130)
+    assert [json.loads(line)["run_id"] for line in lines] == ["r1"] * 7 + ["r2"] * 7
+
+
+def test_copy_moves_a_log_as_it_is(log, backend, tmp_path, capsys):
+    runs = [make_run(f"r{n}", [f"{n}.{i} " for i in range(40)], {"n": n}) for n in range(3)]
+    write(log, *runs)
+    copy = f"sqlite:///{tmp_path}/copy.db"
+    for _ in range(2):  # made twice, read once
+        assert main(["copy", backend.url, copy, "--target", log.name]) == 0
+    assert capsys.readouterr().out.startswith(f"{sum(map(len, runs))} events in ")
+    read = read_log(copy, log.name, ends(3))
+    check_order(read)
+    expected = {event.event_id: plain(event) for run in runs for event in run}
+    assert {event.event_id: plain(event) for event in read} == expected
+    back = [copy, backend.url, "--target", log.name, "--to-target", f"{log.name}-back"]
+    assert main(["copy", *back]) == 0
+    assert len(read_log(backend.url, f"{log.name}-back", ends(3))) == len(read)
+
+
+def test_copy_since(tmp_path, capsys):
+    sink = open_sink(f"sqlite:///{tmp_path}/a.db")
+    write(sink, make_run("r1", ["a"]))
+    urls = [f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}/b.db"]
+    assert main(["copy", *urls, "--since", "1h"]) == 0
+    assert main(["copy", *urls, "--since", "2199-01-01"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("7 events")
+    assert printed[1].startswith("0 events")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tail", "kafka://x"], "no broker has URLs like"),
+        (["tail", "sqlite:///x.db", "--where", "novalue"], "--where takes key=value"),
+        (["copy", "sqlite:///x.db", "sqlite:///y.db", "--since", "soon"], "--since takes"),
+    ],
+)
+def test_invalid_arguments_are_reported_in_one_line(
+    arguments, message, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) in (1, 2)
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_wait_until_is_bounded():
+    with pytest.raises(AssertionError, match="never"):
+        wait_until(lambda: False, 0.05, "never")

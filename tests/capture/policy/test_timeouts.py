@@ -1,0 +1,273 @@
+"""X8: first token, idle, total: each ends the stream when it says, sync and async."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+
+import dspy
+import pytest
+from outcomes import TEXT, WHOLE, AsyncQA
+
+import streamll
+from streamll import FirstTokenTimeout, IdleTimeout, StreamConfig, TotalTimeout
+from streamll.testing import Fault, PracticeServer, Reply
+
+AFTER = 8  # chunks: the header and two words
+SETTING = 1.0
+LATE = max(0.05, SETTING / 10)
+"""By how much a timeout may be late."""
+
+
+def test_a_silent_provider_ends_in_a_first_token_timeout_in_time(lm, practice, run):
+    """Within 10 % (at least 50 ms) of the setting, measured where the reader is."""
+    run(None)  # what is loaded on first use takes its time before
+    practice.requests.clear()
+    practice.script(Fault(silent=True))
+    sent: list[float] = []
+    seen = lambda event: event.event_type == "lm.start" and sent.append(time.monotonic())  # noqa: E731
+    outcome = run(StreamConfig(first_token_timeout=SETTING), on_event=seen)
+    elapsed = time.monotonic() - sent[0]
+    assert isinstance(outcome.error, FirstTokenTimeout)
+    assert SETTING - 0.02 <= elapsed <= SETTING + LATE
+    assert outcome.error.limit == SETTING
+    assert SETTING - 0.02 <= outcome.error.elapsed <= SETTING + LATE
+    assert outcome.error.received == 0
+    practice.requests[0].wait_closed(2)
+
+
+@pytest.mark.parametrize(
+    ("config", "fault", "kind", "text"),
+    [
+        (StreamConfig(first_token_timeout=0.2), Fault(silent=True), FirstTokenTimeout, ""),
+        (StreamConfig(idle_timeout=0.2), Fault(stall_after=AFTER), IdleTimeout, "one two"),
+        (StreamConfig(timeout=0.2), Fault(stall_after=AFTER), TotalTimeout, "one two"),
+        (StreamConfig(timeout=0.2), Fault(silent=True), TotalTimeout, ""),
+    ],
+    ids=["first token", "idle", "total", "total before the first byte"],
+)
+@pytest.mark.parametrize("keepalive", [None, 0.03], ids=["silence", "keep-alives"])
+def test_a_timeout_error_tells_its_limit_the_elapsed_time_and_the_partial_text(
+    lm, practice, run, config, fault, kind, text, keepalive
+):
+    if keepalive is not None:
+        fault = Fault(stall_after=fault.stall_after, keepalive=keepalive)
+    practice.script(Reply(WHOLE, fault=fault, packets=True))
+    outcome = run(config)
+    error = outcome.error
+    assert type(error) is kind
+    assert isinstance(error, TimeoutError)
+    assert isinstance(error, streamll.StreamllError)
+    assert "within 0.2 s" in str(error)
+    assert (f"{error.received} characters" if text else "nothing") in str(error)
+    assert "".join(error.partial.values()) == text == outcome.text
+    assert outcome.types[-1] == "run.error"
+    (end,) = outcome.of("run.error")
+    assert end.error_type in {kind.__name__, "LMTimeoutError"}
+    practice.requests[0].wait_closed(2)
+    assert len(practice.requests) == 1
+    if kind is not TotalTimeout:
+        assert type(error.__cause__).__name__ == "LMTimeoutError"
+
+
+def test_except_timeout_error_catches_all_three(lm, practice):
+    faults = [Fault(silent=True), Fault(stall_after=AFTER), Fault(stall_after=AFTER)]
+    configs = [
+        StreamConfig(first_token_timeout=0.1), StreamConfig(idle_timeout=0.1),
+        StreamConfig(timeout=0.1),
+    ]  # fmt: skip
+    for config, fault in zip(configs, faults, strict=True):
+        practice.script(Reply(WHOLE, fault=fault))
+        with pytest.raises(TimeoutError):
+            with streamll.stream(dspy.Predict("question -> answer"), config=config)(
+                question="?"
+            ) as events:
+                events.result()
+
+
+def test_the_readers_own_delay_is_not_the_models_silence(practice, run, lm):
+    practice.script(Reply(WHOLE, chunk=2))
+
+    def slowly(event):
+        if event.event_type == "field.start":
+            time.sleep(0.4)
+
+    outcome = run(StreamConfig(buffer_size=1, idle_timeout=0.2), on_event=slowly)
+    assert outcome.error is None
+    assert outcome.text == TEXT
+
+
+def test_tokens_that_keep_coming_reset_the_idle_timeout(practice, run, lm):
+    practice.script(Reply(WHOLE, pace=0.05, packets=True))
+    outcome = run(StreamConfig(first_token_timeout=2, idle_timeout=0.3))
+    assert outcome.text == TEXT
+
+
+def test_retry_timeouts_retries_after_a_timeout(practice, run, lm):
+    practice.script(Reply(WHOLE, fault=Fault(stall_after=AFTER)), Fault(silent=True), WHOLE)
+    config = StreamConfig(
+        first_token_timeout=0.2, idle_timeout=0.2, retry_timeouts=True, retry_delay=0.01
+    )
+    outcome = run(config)
+    assert outcome.text == TEXT
+    assert [e.reason for e in outcome.of("lm.superseded")] == ["IdleTimeout", "FirstTokenTimeout"]
+    assert len(practice.requests) == 3
+
+
+def test_time_between_attempts_counts_for_the_whole(practice, run, lm):
+    practice.script(*[Fault(status=500)] * 3)
+    began = time.monotonic()
+    outcome = run(StreamConfig(timeout=0.3, retry_delay=30))
+    assert isinstance(outcome.error, TotalTimeout)
+    assert time.monotonic() - began < 5
+    assert len(practice.requests) == 1
+
+
+def test_a_program_that_carries_on_after_errors_ends_all_the_same(practice, lm):
+    practice.script(*[Reply(WHOLE, fault=Fault(stall_after=AFTER))] * 9)
+    best = dspy.BestOfN(
+        module=dspy.Predict("question -> answer"), N=5, threshold=2.0,
+        reward_fn=lambda inputs, prediction: 0.0,
+    )  # fmt: skip
+    with pytest.raises(TotalTimeout):
+        with streamll.stream(best, config=StreamConfig(timeout=0.5))(question="?") as events:
+            events.result()
+    assert len(practice.requests) <= 1  # none, where the machine takes that long to begin
+
+
+class Tool(dspy.Module):
+    """Blocks where nothing can be interrupted."""
+
+    def __init__(self, go_on):
+        super().__init__()
+        self.go_on = go_on
+
+    def forward(self, question):
+        self.go_on.wait(20)
+        return dspy.Prediction(answer="late")
+
+
+class AsyncTool(dspy.Module):
+    async def aforward(self, question):
+        await asyncio.sleep(20)
+
+
+def test_a_blocking_tool_does_not_hold_its_reader(lm, run):
+    go_on = threading.Event()
+    began = time.monotonic()
+    outcome = run(StreamConfig(timeout=0.2), program=Tool(go_on), fields=[])
+    assert isinstance(outcome.error, TotalTimeout)
+    assert time.monotonic() - began < 3
+    assert outcome.types[-1] == "run.error"
+    go_on.set()
+
+
+def test_an_async_tool_is_cancelled(lm):
+    from outcomes import run_async
+
+    began = time.monotonic()
+    outcome = run_async(StreamConfig(timeout=0.2), program=AsyncTool(), fields=[])
+    assert isinstance(outcome.error, TotalTimeout)
+    assert time.monotonic() - began < 3
+
+
+def test_a_server_that_never_answers_the_connection(run):
+    """Connecting cannot be interrupted in a thread: the stream ends without its program."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        address = full.getsockname()
+        waiting = []
+        for _ in range(4):  # fill the backlog, so that the next connection hangs
+            client = socket.socket()
+            client.settimeout(0)
+            client.connect_ex(address)
+            waiting.append(client)
+        lm = dspy.LM(
+            "openai/x", api_base=f"http://127.0.0.1:{address[1]}/v1", api_key="k", cache=False
+        )
+        began = time.monotonic()
+        with dspy.context(lm=lm):
+            outcome = run(StreamConfig(first_token_timeout=0.3))
+        assert isinstance(outcome.error, FirstTokenTimeout)
+        assert time.monotonic() - began < 3
+        for client in waiting:
+            client.close()
+
+
+@pytest.mark.parametrize("wire", ["openai", "responses", "anthropic"])
+@pytest.mark.parametrize("engine", ["lm15", "litellm"])
+def test_every_wire_and_engine(run, wire, engine):
+    with PracticeServer() as practice:
+        with dspy.context(lm=practice.lm(wire, engine=engine), adapter=dspy.ChatAdapter()):
+            run(None)  # the first use of an engine loads it
+            practice.script(Fault(silent=True), Reply(WHOLE, fault=Fault(stall_after=AFTER)))
+            outcome = run(StreamConfig(first_token_timeout=0.3))
+            assert isinstance(outcome.error, FirstTokenTimeout)
+            if (wire, engine) != ("responses", "litellm"):
+                outcome = run(StreamConfig(idle_timeout=0.3))
+                assert isinstance(outcome.error, IdleTimeout)
+                assert outcome.error.received > 0
+        for request in practice.requests[1:]:
+            request.wait_closed(2)
+
+
+def test_all_timeouts_share_one_timer_thread(practice, lm):
+    practice.pace = 0.01
+
+    async def main():
+        config = StreamConfig(timeout=30, first_token_timeout=30, idle_timeout=30)
+        streams = [streamll.stream(AsyncQA(), config=config)(question="?") for _ in range(20)]
+        entered = [await stream.__aenter__() for stream in streams]
+        for events in entered:
+            await events.__anext__()
+        names = [thread.name for thread in threading.enumerate()]
+        for stream in streams:
+            await stream.__aexit__(None, None, None)
+        return names
+
+    names = [name for name in asyncio.run(main()) if name.startswith("streamll")]
+    assert names == ["streamll timers"]
+
+
+class Streamified(dspy.Module):
+    """DSPy itself streams inside: its attempts stand, the timeouts hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.predict = dspy.Predict("question -> answer")
+
+    async def aforward(self, question):
+        last = None
+        async for item in dspy.streamify(self.predict, is_async_program=True)(question=question):
+            last = item
+        return last
+
+
+@pytest.mark.parametrize(
+    ("config", "fault", "kind"),
+    [
+        (StreamConfig(first_token_timeout=0.3), Fault(silent=True), FirstTokenTimeout),
+        (StreamConfig(idle_timeout=0.3), Fault(stall_after=AFTER), IdleTimeout),
+        (StreamConfig(timeout=0.5), Fault(stall_after=AFTER), TotalTimeout),
+    ],
+    ids=["first token", "idle", "total"],
+)
+def test_timeouts_hold_where_dspy_itself_streams(lm, practice, config, fault, kind):
+    from outcomes import run_async
+
+    practice.script(Reply(WHOLE, fault=fault))
+    outcome = run_async(config, program=Streamified())
+    assert type(outcome.error) is kind
+    practice.requests[0].wait_closed(2)
+
+
+def test_a_streamified_program_inside_ends_well(lm, practice):
+    from outcomes import run_async
+
+    practice.script(WHOLE)
+    outcome = run_async(StreamConfig(first_token_timeout=30, idle_timeout=30), Streamified())
+    assert outcome.error is None
+    assert outcome.prediction.answer == TEXT

@@ -1,0 +1,85 @@
+"""A sink that raises, hangs or is slow changes neither the result nor the pace of the program."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import dspy
+import pytest
+from programs import QA
+
+import streamll
+from streamll.sinks import BaseSink, MemorySink
+
+ANSWER = {"reasoning": "r " * 20, "answer": "a " * 20}
+
+
+class Raising(BaseSink):
+    def handle_event(self, event):
+        raise RuntimeError("this sink is broken")
+
+
+class Hanging(BaseSink):
+    def __init__(self):
+        super().__init__()
+        self.release = threading.Event()
+        self.handled = 0
+
+    def handle_event(self, event):
+        self.release.wait(30)
+        self.handled += 1
+
+
+class Refusing:
+    """Not even a ``BaseSink``: its ``put`` raises."""
+
+    def put(self, event):
+        raise RuntimeError("this outlet is broken")
+
+
+@pytest.mark.parametrize("sink", [Raising, Hanging])
+def test_the_result_and_the_other_sinks_are_as_without_it(lm, practice, sink):
+    practice.script(ANSWER, ANSWER)
+    bad, good = sink(), MemorySink()
+    program = streamll.instrument(QA(), stream_fields="*", sinks=[bad, good])
+    assert program("Why?").answer == good.text("answer") == ANSWER["answer"].strip()
+    if isinstance(bad, Hanging):
+        bad.release.set()
+        assert bad.stop()
+        assert bad.handled == len(good.events)
+
+
+def test_the_bounded_wait_is_the_only_delay(lm, practice):
+    """A hanging local sink costs the outermost call its second at the end, and no more."""
+    practice.script(*[ANSWER] * 4)
+    sink = Hanging()
+
+    class Three(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.qa = QA()
+
+        def forward(self, question):
+            started = time.monotonic()
+            for _ in range(3):
+                result = self.qa(question)
+            self.inside = time.monotonic() - started
+            return result
+
+    program = streamll.instrument(Three(), stream_fields="*", sinks=[sink])
+    started = time.monotonic()
+    program("Why?")
+    whole = time.monotonic() - started
+    assert program.inside < 1.0
+    assert whole - program.inside < 2.0
+    sink.release.set()
+    sink.stop()
+
+
+def test_a_receiver_that_raises_is_logged_once(lm, practice, caplog):
+    practice.script(ANSWER)
+    good = MemorySink()
+    program = streamll.instrument(QA(), stream_fields="*", sinks=[Refusing(), good])
+    assert program("Why?").answer == good.text("answer")
+    assert caplog.text.count("Refusing") == 1

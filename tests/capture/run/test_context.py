@@ -1,0 +1,210 @@
+"""A5, A17, D5, D6: context, traces, statuses and custom events, inside and outside runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import dspy
+import pytest
+from programs import QA, contiguous
+
+import streamll
+from streamll.core.errors import ConfigurationError
+from streamll.core.events import StreamllEvent, TokenEvent
+
+
+class RAG(QA):
+    """Seed 003's pipeline."""
+
+    def forward(self, question):
+        with streamll.trace("retrieval") as ctx:
+            with streamll.trace("index"):
+                pass
+            ctx.emit("docs_found", data={"count": 3})
+        streamll.status("Answering…")
+        return super().forward(question)
+
+
+def test_traces_events_and_statuses_join_the_run_in_order(lm, heard):
+    """D5, A17."""
+    streamll.instrument(RAG(), sinks=[heard])("Why?")
+    assert contiguous(heard.events)
+    assert heard.types[1:8] == [
+        "module.start", "trace.start", "trace.start", "trace.end", "docs_found",
+        "trace.end", "status",
+    ]  # fmt: skip
+    outer, inner = heard.of("trace.start")
+    assert inner.parent_trace_id == outer.trace_id
+    assert heard.of("trace.end")[1].duration > 0
+    (found,) = heard.of("docs_found")
+    assert found.data["count"] == 3
+    assert found.data["trace"] == "retrieval"
+    assert found.path == ("RAG",)
+
+
+def test_a_trace_reports_the_error_that_passes_through(lm, heard):
+    class Failing(dspy.Module):
+        def forward(self):
+            with streamll.trace("step"):
+                raise LookupError("gone")
+
+    with pytest.raises(LookupError):
+        streamll.instrument(Failing(), sinks=[heard])()
+    assert heard.of("trace.end")[0].error_type == "LookupError"
+
+
+def test_emit_event_takes_its_place_in_the_run(lm, heard):
+    """A5, ruling 4: emit_event, emit and ctx.emit."""
+
+    class Emitting(dspy.Module):
+        def forward(self):
+            streamll.emit_event(StreamllEvent(event_type="one", data={"a": 1}))
+            streamll.emit("two", b=2)
+
+    streamll.instrument(Emitting(), sinks=[heard])()
+    one, two = heard.of("one")[0], heard.of("two")[0]
+    assert (one.seq, two.seq) == (2, 3)
+    assert one.run_id == heard.of("run.start")[0].run_id
+    assert (one.data["a"], two.data["b"]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "event", [StreamllEvent(event_type="run.end"), TokenEvent(field="a", token="b")]
+)
+def test_a_program_cannot_emit_the_runs_own_events(event):
+    with pytest.raises(ConfigurationError, match="event type of streamll's own"):
+        streamll.emit_event(event)
+
+
+def test_emit_event_rejects_other_objects():
+    with pytest.raises(TypeError, match="emit_event takes a streamll event, not dict"):
+        streamll.emit_event({"event_type": "x"})
+    for nothing in ("", None, 3):
+        with pytest.raises(ConfigurationError, match="an event type is a text, such as"):
+            streamll.emit(nothing)
+
+
+def test_outside_a_run_events_go_to_the_configured_sinks_and_belong_to_no_run(heard):
+    with streamll.configure(sinks=[heard, heard]):  # which hears each event once
+        streamll.set_context(request_id="r1")
+        streamll.emit("ping", n=1)
+        with streamll.trace("outside"):
+            streamll.status("waiting")
+        with streamll.trace("afterwards"):
+            pass
+    assert heard.types == [
+        "ping", "trace.start", "status", "trace.end", "trace.start", "trace.end",
+    ]  # fmt: skip
+    assert [start.parent_trace_id for start in heard.of("trace.start")] == [None, None]
+    assert all(e.run_id is None and e.seq is None for e in heard.events)
+    assert heard.events[0].data["request_id"] == "r1"
+    assert heard.events[0].timestamp > 0
+    streamll.emit("nobody listens")
+
+
+def test_redact_also_runs_for_events_outside_a_run(heard):
+    """X15."""
+
+    def fail(event):
+        raise KeyError
+
+    for redact in (lambda event: None, fail):
+        with streamll.configure(sinks=[heard], redact=redact):
+            streamll.emit("secret", text="mine")
+            streamll.status("mine, too")
+    assert heard.events == []
+
+
+def test_context_is_on_every_later_event(lm, heard):
+    """D6."""
+    streamll.set_context(conversation_id="conv_123", request_id="req_456")
+    streamll.set_context(request_id="req_457", user="u")
+    streamll.set_context(user=None)
+    streamll.instrument(QA(), stream_fields="*", sinks=[heard])("Why?")
+    for event in heard.events:
+        assert dict(event.context) == {"conversation_id": "conv_123", "request_id": "req_457"}
+        assert event.data["conversation_id"] == "conv_123"
+    streamll.clear_context()
+    heard.events.clear()
+    streamll.instrument(QA(), sinks=[heard])("Why?")
+    assert all(not event.context for event in heard.events)
+
+
+def test_context_set_inside_a_module_holds_after_it(lm, heard):
+    class Step(dspy.Module):
+        def forward(self):
+            streamll.set_context(doc="d1")
+
+    class Outer(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.step = Step()
+
+        def forward(self):
+            self.step()
+            streamll.emit("after")
+
+    streamll.instrument(Outer(), sinks=[heard])()
+    assert heard.of("after")[0].data["doc"] == "d1"
+
+
+def test_context_is_isolated_between_concurrent_requests(lm, heard):
+    """D6: tasks and threads never see each other's; nothing leaks between events."""
+    program = streamll.instrument(RAG(), stream_fields=["answer"], sinks=[heard])
+
+    def request(i):
+        streamll.set_context(request_id=i)
+        program(f"question {i}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: contextvars.copy_context().run(request, i), range(40)))
+
+    async def main():
+        async def handler(i):
+            streamll.set_context(request_id=i)
+            await asyncio.to_thread(program, f"question {i}")
+
+        await asyncio.gather(*(handler(i) for i in range(40, 80)))
+
+    asyncio.run(main())
+    seen = {frozenset(e.data["request_id"] for e in run) for run in heard.runs().values()}
+    assert seen == {frozenset({i}) for i in range(80)}
+
+
+def test_context_reaches_tasks_threads_and_parallel_and_does_not_leak_back(lm, heard):
+    class Item(dspy.Module):
+        def forward(self, i):
+            streamll.emit("item", i=i)
+            streamll.set_context(**{f"item_{i}": i})
+            streamll.emit("changed", i=i)
+            return dspy.Prediction(i=i)
+
+    class Outer(dspy.Module):
+        def forward(self):
+            streamll.set_context(outer="yes")
+            pairs = [(item, {"i": i}) for i in range(6)]
+            dspy.Parallel(num_threads=2, disable_progress_bar=True)(pairs)
+            thread = threading.Thread(
+                target=contextvars.copy_context().run, args=(streamll.emit, "thread")
+            )
+            thread.start()
+            thread.join()
+            streamll.emit("after")
+
+    item = Item()
+    streamll.instrument(Outer(), sinks=[heard])()
+    for event in heard.of("item"):
+        assert dict(event.context) == {"outer": "yes"}  # not what an earlier item set
+    for event in heard.of("changed"):
+        assert dict(event.context) == {"outer": "yes", f"item_{event.data['i']}": event.data["i"]}
+    assert dict(heard.of("after")[0].context) == {"outer": "yes"}
+    assert dict(heard.of("thread")[0].context) == {"outer": "yes"}
+    assert len(heard.runs()) == 1
+
+
+def test_reserved_names_are_refused_by_name():
+    with pytest.raises(ConfigurationError, match="set_context cannot use the name 'seq'"):
+        streamll.set_context(seq=1)

@@ -1,0 +1,135 @@
+"""X15: private by default; content only when asked for; ``redact`` fails closed."""
+
+from __future__ import annotations
+
+import logging
+
+import dspy
+import msgspec
+import pytest
+from programs import QA
+
+import streamll
+from streamll.configuration import configuration
+from streamll.core import wire
+from streamll.core.errors import ConfigurationError
+from streamll.testing import Fault, Reply
+
+SECRET = "sk-secret-0123456789"
+
+
+def search(query: str) -> str:
+    """Look something up."""
+    return f"tool result about {query}"
+
+
+class Broken(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.predict = dspy.Predict("question -> answer")
+
+    def forward(self, question):
+        self.predict(question=question)
+        raise ValueError(f"could not answer {question}")
+
+
+@pytest.fixture
+def everything_said(practice, heard, caplog, capfd):
+    """Run a tool-using program, a failing one and a refused one; all that was said about them."""
+    caplog.set_level(logging.DEBUG, logger="streamll")
+    lm = practice.lm(api_key=SECRET, num_retries=0)
+    with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
+        practice.script(
+            {"next_thought": "t", "next_tool_name": "search",
+             "next_tool_args": '{"query": "argument text"}'},
+            {"next_thought": "t", "next_tool_name": "finish", "next_tool_args": "{}"},
+            {"reasoning": "r", "answer": "visible answer"},
+        )  # fmt: skip
+        react = dspy.ReAct("question -> answer", tools=[search])
+        streamll.instrument(react, stream_fields=["answer"], sinks=[heard])(question="input text")
+        with pytest.raises(ValueError, match="input text"):
+            streamll.instrument(Broken(), sinks=[heard])(question="input text")
+        practice.script(Fault(status=401, message=f"bad key {SECRET} for input text"))
+        with pytest.raises(dspy.LMError):
+            streamll.instrument(QA(), sinks=[heard])("input text")
+    said = [repr(heard.events), *(wire.encode(e).decode() for e in heard.events), caplog.text]
+    return "\n".join([*said, *capfd.readouterr()])
+
+
+def test_inputs_prompts_arguments_outputs_and_credentials_stay_inside(everything_said, heard):
+    assert heard.text("answer") == "visible answer"
+    for private in ("input text", "argument text", "tool result", SECRET, "Your input fields are"):
+        assert private not in everything_said
+
+
+def test_what_is_included_on_request_is_clipped(lm, practice, heard):
+    with streamll.configure(
+        include=["inputs", "outputs", "prompts", "tools", "errors"], include_limit=20
+    ):
+        streamll.instrument(QA(), sinks=[heard])("question " * 10)
+        with pytest.raises(ValueError, match="could not"):
+            streamll.instrument(Broken(), sinks=[heard])(question="short")
+    start = heard.of("run.start")[0]
+    assert start.inputs == {"0": "question question qu… (90 characters)"}
+    assert "answer" in heard.of("run.end")[0].outputs
+    assert heard.of("lm.start")[0].messages[0]["role"] == "system"
+    assert heard.of("run.error")[0].message == "could not answer sho… (22 characters)"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"include": ["everything"]}, "include has no 'everything'; there are inputs, outputs"),
+        ({"include": "inputs"}, r"a list of names, such as \['inputs'\]"),
+        ({"include_limit": -1}, "at least 0 characters, not -1"),
+        ({"redact": True}, "redact must be a function"),
+        ({"sinks": "terminal"}, "sinks must be a list of sinks, not str"),
+        ({"sinks": [dict]}, "is not a sink; subclass streamll.sinks.BaseSink"),
+    ],
+)
+def test_configure_rejects_unusable_options_and_changes_nothing(options, says):
+    with pytest.raises(ConfigurationError, match=says):
+        streamll.configure(**{"tokens_in_evaluate": True, **options})
+    assert not configuration.tokens_in_evaluate
+
+
+def test_redact_changes_or_withholds_events_before_any_sink(lm, practice, heard):
+    practice.script(Reply({"reasoning": "r", "answer": "call 555-1234"}, chunk="whole"))
+
+    def redact(event):
+        if event.event_type == "lm.start":
+            return None
+        if event.event_type == "token":
+            return msgspec.structs.replace(event, token=event.token.replace("555-1234", "***"))
+        return event
+
+    with streamll.configure(redact=redact):
+        streamll.instrument(QA(), stream_fields=["answer"], sinks=[heard])("Why?")
+        with streamll.stream(QA(), fields=["answer"])(question="Why?") as events:
+            assert "lm.start" not in {e.event_type for e in events}
+    assert "555-1234" not in repr(heard.events)
+    assert heard.of("lm.start") == []
+
+
+def test_a_raising_redact_lets_nothing_out_and_the_program_goes_on(lm, heard, caplog):
+    def broken(event):
+        raise RuntimeError(f"cannot redact {event}")
+
+    with streamll.configure(redact=broken):
+        result = streamll.instrument(QA(), stream_fields="*", sinks=[heard])("input text")
+    assert result.answer
+    assert heard.events == []
+    assert "input text" not in caplog.text
+
+
+def test_configure_as_a_block_restores_what_was_before(heard):
+    from streamll.configuration import configuration
+
+    with streamll.configure(sinks=[heard], include=["inputs"]):
+        with streamll.configure(include=[]):
+            assert configuration.include == frozenset()
+            assert configuration.sinks == (heard,)
+        assert configuration.include == frozenset({"inputs"})
+    assert configuration.sinks == ()
+    with pytest.raises(ConfigurationError, match="is not a sink"):
+        streamll.configure(sinks=["terminal"])

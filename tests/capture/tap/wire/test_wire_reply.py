@@ -1,0 +1,109 @@
+"""What the body is decides how it is read, not what it is called."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from frames import Said
+
+from streamll.capture.tap.wire.base import CutShort, MalformedFrame, UnknownShape
+from streamll.capture.tap.wire.chat import ChatAssembler
+from streamll.capture.tap.wire.reply import WireReply
+
+FRAME = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def reply(*chunks, status=200):
+    said = Said()
+    made = WireReply(ChatAssembler())
+    made.opened(status)
+    for chunk in chunks:
+        said.deltas += made.feed(chunk)
+    return made, said
+
+
+def finished(*chunks):
+    made, said = reply(*chunks)
+    said.deltas += made.finish()
+    return made, said
+
+
+@pytest.mark.parametrize(
+    "before",
+    [b"", b": ping\n\n", b"event: x\n", b"id: 1\n", b"retry: 3\n", b"\r\n", b"\xef\xbb\xbf"],
+)
+def test_a_stream_is_known_by_its_first_bytes(before):
+    wire = before + FRAME + DONE
+    for made, said in (reply(wire), reply(*(wire[i : i + 1] for i in range(len(wire))))):
+        assert made.streamed
+        assert said.joined("text") == "Hi"
+        assert json.loads(made.body())["choices"][0]["message"]["content"] == "Hi"
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"id": 1}', b"<html>data: x</html>", b"event horizon", b"d", b"", b"[]"]
+)
+def test_a_body_that_is_no_stream_is_kept_as_it_is(body):
+    for made, said in (reply(body), reply(*(body[i : i + 1] for i in range(len(body))))):
+        assert not made.streamed
+        assert made.body() == body
+        assert not said.deltas
+
+
+def test_an_http_error_is_never_a_stream():
+    made, said = reply(FRAME, status=500)
+    assert not made.streamed
+    assert made.body() == FRAME
+    assert not said.deltas
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "refused"),
+    [
+        (400, b"Unrecognized request argument supplied: stream_options", True),
+        (422, b'{"detail": "Streaming is not supported"}', True),
+        (403, b"must be verified to stream this model", True),
+        (400, b"max_tokens is too large", False),
+        (401, b"no stream without a key", False),
+        (429, b"too many streams", False),
+        (500, b"stream", False),
+        (200, b"stream", False),
+    ],
+)
+def test_a_refusal_to_stream_is_an_error_that_mentions_streams(status, body, refused):
+    assert reply(body, status=status)[0].refused is refused
+
+
+def test_a_body_that_ends_inside_a_frame_is_cut_short():
+    made, _ = finished(FRAME, FRAME[:30])
+    with pytest.raises(CutShort):
+        made.body()
+
+
+def test_a_last_frame_without_its_blank_line_is_read_at_the_end():
+    made, said = reply(FRAME.rstrip())
+    assert not said.deltas
+    assert made.finish() == ["Hi"]
+    assert json.loads(made.body())["choices"][0]["message"]["content"] == "Hi"
+
+
+def test_a_malformed_frame_in_the_middle_is_malformed():
+    made, said = finished(FRAME + b"data: {oops\n\n" + FRAME)
+    assert isinstance(made.fault, MalformedFrame)
+    assert said.joined("text") == "Hi", "what came before the fault counts"
+    with pytest.raises(MalformedFrame) as raised:
+        made.body()
+    assert raised.value.data == b"{oops"
+
+
+def test_a_frame_of_an_unknown_shape_is_a_fault_of_its_own():
+    made, _ = finished(b'data: {"choices": 7}\n\n')
+    with pytest.raises(UnknownShape):
+        made.body()
+
+
+def test_a_reply_is_complete_when_the_provider_says_so():
+    assert not reply(FRAME)[0].complete
+    assert reply(FRAME, DONE)[0].complete

@@ -1,0 +1,161 @@
+"""One event of every kind without any default value: the content of the golden file."""
+
+from __future__ import annotations
+
+from streamll.core.events import (
+    Citation,
+    EventData,
+    FieldCorrected,
+    FieldEnd,
+    FieldPartial,
+    FieldStart,
+    Identity,
+    LMEnd,
+    LMStart,
+    LMSuperseded,
+    LMWaiting,
+    ModuleEnd,
+    ModuleError,
+    ModuleStart,
+    Refusal,
+    ReplyPart,
+    RunCancelled,
+    RunEnd,
+    RunError,
+    RunStart,
+    Status,
+    StreamGap,
+    StreamllEvent,
+    Thinking,
+    TokenEvent,
+    ToolCallDelta,
+    ToolEnd,
+    ToolError,
+    ToolStart,
+    TraceEnd,
+    TraceStart,
+    UnknownEvent,
+)
+
+IDENTITY = Identity(
+    run_id="5f3c9a",
+    path=("QA", "steps[0]", "predict"),
+    predictor="steps[0].predict",
+    call_id="call-2",
+    parent_call_id="call-1",
+    turn=1,
+    attempt=2,
+    candidate=3,
+)
+RUN = Identity(run_id="5f3c9a")
+CONTEXT = {"conversation_id": "c-17", "user": {"tier": 2}}
+TOTALS = {
+    "duration": 2.5,
+    "time_to_first_token": 0.25,
+    "lm_calls": 2,
+    "prompt_tokens": 40,
+    "completion_tokens": 12,
+    "cost": 0.0001,
+}
+
+
+def stamp(seq, identity=IDENTITY):
+    return {
+        "seq": seq,
+        "timestamp": 1732090000.5 + seq,
+        "identity": identity,
+        "context": CONTEXT,
+        "extra": {"region": "eu", "weights": [1, 2.5, None]},
+    }
+
+
+CUSTOM = {"count": 3, "ids": ["a", "b"]}
+NEWER = {"frame": 7, "image": {"width": 20}}
+
+SAMPLES = [
+    RunStart(**stamp(0, RUN), program="QA", inputs={"question": "Où?"}),
+    ModuleStart(**stamp(1), name="QA", inputs={"question": "Où?"}),
+    ModuleEnd(**stamp(2), name="QA", duration=1.5, outputs={"answer": "Paris"}),
+    ModuleError(**stamp(3), name="QA", duration=1.5, error_type="ValueError", message="no"),
+    ToolStart(
+        **stamp(4), name="PythonInterpreter", kind="interpreter", arguments={"code": "1 + 1"}
+    ),
+    ToolEnd(
+        **stamp(5),
+        name="PythonInterpreter",
+        kind="interpreter",
+        duration=0.5,
+        result=[{"title": "Paris"}],
+    ),
+    ToolError(
+        **stamp(6),
+        name="PythonInterpreter",
+        kind="interpreter",
+        duration=0.5,
+        error_type="OSError",
+        message="down",
+    ),
+    LMStart(**stamp(7), model="openai/gpt", messages=[{"role": "user", "content": "Où?"}]),
+    LMEnd(
+        **stamp(8),
+        model="openai/gpt",
+        duration=1.25,
+        prompt_tokens=40,
+        completion_tokens=12,
+        cost=0.0001,
+        cached=True,
+        streamed=True,
+        time_to_first_token=0.25,
+        finish_reason="stop",
+        error_type="LMRateLimitError",
+    ),
+    LMSuperseded(**stamp(9), reason="fallback"),
+    LMWaiting(**stamp(10), reason="connection", delay=0.5),
+    FieldStart(**stamp(11), field="answer"),
+    TokenEvent(
+        **stamp(12),
+        field="answer",
+        token="こんに\n\u2028\U0001f44b",
+        token_index=4,
+        offset=17,
+        count=3,
+        finish_reason="length",
+        cached=True,
+    ),
+    FieldPartial(
+        **stamp(13), field="tags", value=["a"], state="complete", pointer=("cities", 1), append=True
+    ),
+    FieldEnd(**stamp(14), field="answer", length=22, complete=False),
+    FieldCorrected(**stamp(15), field="answer", text="Paris", value={"city": "Paris"}),
+    Thinking(**stamp(16), text="Let me see", index=2),
+    ToolCallDelta(**stamp(17), index=1, name="search", arguments='{"query": "Pa'),
+    Citation(**stamp(18), text="Paris is", title="Atlas", url="https://example.org/paris"),
+    Status(**stamp(19), message="Searching…"),
+    TraceStart(**stamp(20), name="retrieval", trace_id="t-2", parent_trace_id="t-1"),
+    TraceEnd(
+        **stamp(21),
+        name="retrieval",
+        trace_id="t-2",
+        duration=0.75,
+        parent_trace_id="t-1",
+        error_type="KeyError",
+    ),
+    StreamllEvent(**stamp(22), event_type="docs.found", data=EventData(CUSTOM, CONTEXT)),
+    UnknownEvent(
+        **{**stamp(23), "extra": {}}, event_type="frame.shown", data=EventData(NEWER, CONTEXT)
+    ),
+    StreamGap(**{**stamp(0, RUN), "seq": None}, count=5, reason="overflow"),
+    RunEnd(**stamp(24, RUN), **TOTALS, outputs={"answer": "Paris"}),
+    RunError(
+        **stamp(25, RUN),
+        **TOTALS,
+        error_type="LMTimeoutError",
+        message="timed out",
+        partial={"predict.answer": "Par"},
+    ),
+    RunCancelled(**stamp(26, RUN), **TOTALS, partial={"predict.answer": "Par"}),
+    Refusal(**stamp(27), text="I cannot"),
+    ReplyPart(
+        **stamp(28), kind="image", media_type="image/png", url="https://example.org/a", size=12
+    ),
+]
