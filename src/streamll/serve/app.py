@@ -13,7 +13,7 @@
     POST   /agui                    AG-UI              /          the viewer
     GET    /healthz, /metrics
 
-The log decides, not the process: what a route needs to know of a run it reads there.
+A process keeps no state of runs but its own: everything about a run is read from the log.
 """
 
 from __future__ import annotations
@@ -70,19 +70,19 @@ def create_app(
 
     Args:
         log: where runs are kept: ``sqlite:///…``, ``redis://…``, ``amqp://…``.
-        tokens: bearer tokens that may do everything. Without any, the server answers only to
-            clients on its own machine.
-        secret: signs the tokens for single runs; give it where several processes serve.
+        tokens: bearer tokens that permit everything. Without any, only clients on the server's
+            own machine are answered.
+        secret: signs the tokens for single runs; needed where several processes serve.
         origins: other origins whose pages may call (CORS, WebSocket).
-        hosts: the names this server answers to.
+        hosts: the host names of this server.
         limits: see ``ServerLimits``.
         viewer: serve the page at ``/``.
-        drain_on_signals: when the process is told to stop (SIGTERM, SIGINT), send readers away at
-            once and let programs end; the server that runs the application then stops as usual.
-            A second SIGINT (Ctrl-C) cancels the programs.
+        drain_on_signals: on SIGTERM and SIGINT, end the readers' streams at once and let programs
+            end; the server that runs the application then stops as usual. A second SIGINT
+            (Ctrl-C) cancels the programs.
 
     Raises:
-        ConfigurationError: something that cannot work.
+        ConfigurationError: a program, token, log address or limit that cannot work.
     """
     limits = limits or ServerLimits()
     run_log = RunLog(log, away_s=limits.away_seconds, lost_s=limits.lost_seconds)
@@ -148,7 +148,7 @@ def routes_of(service: Service, middleware: Middleware) -> list[BaseRoute]:
 
 
 class App:
-    """The application. Opens the log with the first request where nobody runs its lifespan."""
+    """The application. Where its lifespan is not run, the first request opens the log."""
 
     def __init__(self, middleware: Middleware, service: Service) -> None:
         self._middleware = middleware
@@ -162,9 +162,9 @@ class App:
         await self._middleware(scope, receive, send)
 
     def drain(self) -> None:
-        """Prepare for the end, from any thread: see ``drain_on_signals`` of ``create_app``."""
+        """Do what ``drain_on_signals`` of ``create_app`` describes. Any thread may call this."""
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # it has ended already
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._service.drain)
 
 
@@ -174,7 +174,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 @contextlib.contextmanager
 def _draining_on_signals(service: Service) -> Any:
-    """Hear of the end when it begins: servers tell an application only after all readers left."""
+    """Drain when a signal arrives: a server informs its application only after all readers left."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -182,7 +182,7 @@ def _draining_on_signals(service: Service) -> Any:
     before: dict[int, Any] = {}
     stopping_since: float | None = None
 
-    def told(number: int, frame: Any) -> None:
+    def on_signal(number: int, frame: Any) -> None:
         nonlocal stopping_since
         if stopping_since is None:
             stopping_since = time.monotonic()
@@ -195,10 +195,10 @@ def _draining_on_signals(service: Service) -> Any:
     for number in (signal.SIGTERM, signal.SIGINT):
         before[number] = signal.getsignal(number)
         if callable(before[number]):
-            signal.signal(number, told)
+            signal.signal(number, on_signal)
     try:
         yield
     finally:
         for which, handler in before.items():
-            if signal.getsignal(which) is told:
+            if signal.getsignal(which) is on_signal:
                 signal.signal(which, handler)
