@@ -13,14 +13,14 @@ from streamll.core.errors import ConfigurationError
 from streamll.sinks.base import BaseSink
 
 BROKERS = {
-    "sqlite": ("sqlite", "SQLite"),
-    "redis": ("redis", "Redis"),
-    "rediss": ("redis", "Redis"),
-    "unix": ("redis", "Redis"),
-    "amqp": ("rabbitmq", "RabbitMQ"),
-    "amqps": ("rabbitmq", "RabbitMQ"),
+    "sqlite": ("streamll.brokers.sqlite", "SQLite"),
+    "redis": ("streamll.brokers.redis", "Redis"),
+    "rediss": ("streamll.brokers.redis", "Redis"),
+    "unix": ("streamll.brokers.redis", "Redis"),
+    "amqp": ("streamll.brokers.rabbitmq", "RabbitMQ"),
+    "amqps": ("streamll.brokers.rabbitmq", "RabbitMQ"),
 }
-"""URL scheme to package and class prefix (``RedisSink``, ``RedisSource``)."""
+"""URL scheme to package and class prefix: ``streamll.brokers.redis.sink.RedisSink``."""
 
 
 def open_sink(url: str, **options: Any) -> BaseSink:
@@ -68,7 +68,7 @@ def _member(url: str, module: str, name: str) -> Any:
         known = ", ".join(f"{each}://" for each in BROKERS)
         raise ConfigurationError(f"no broker has URLs like {without_password(url)!r}; use {known}")
     package, prefix = BROKERS[scheme]
-    return getattr(import_module(f"streamll.brokers.{package}.{module}"), name.format(prefix))
+    return getattr(import_module(f"{package}.{module}"), name.format(prefix))
 
 
 def only_value(**synonyms: str | None) -> str | None:
