@@ -53,10 +53,12 @@ def welcome(server: PracticeServer) -> str:
 
     lines = []
     for wire in WIRES:
-        options = {"api_base": server.url + wire.base_path, "api_key": "practice"}
-        shown = ", ".join(
-            f'{name}="{value}"' for name, value in (options | wire.lm_options).items()
-        )
+        options = {
+            "api_base": server.url + wire.base_path,
+            "api_key": "practice",
+            **wire.lm_options,
+        }
+        shown = ", ".join(f'{name}="{value}"' for name, value in options.items())
         lines.append(f'{wire.label:17} dspy.LM("{wire.provider}/practice-model", {shown})')
     models = "\n".join(lines)
     return f"""\
