@@ -210,22 +210,9 @@ class TurnStream(ChunkStream):
         return ()
 
     def leave(self) -> None:
+        """Stop, if it has not ended."""
         super().leave()
         self._end_turn(None)
-
-    def close(self) -> None:
-        """Stop, if it has not ended."""
-        try:
-            super().close()
-        finally:
-            self._end_turn(None)
-
-    async def aclose(self) -> None:
-        """Stop, if it has not ended."""
-        try:
-            await super().aclose()
-        finally:
-            self._end_turn(None)
 
     def __del__(self) -> None:
         self._end_turn(None)  # dropping the model's stream stops it

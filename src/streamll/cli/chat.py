@@ -14,7 +14,7 @@ import typer
 
 from streamll.cli.command import BaseURL, Pace, Problem, in_one_line
 from streamll.cli.models import AUTO, PACE_S, PRACTICE, chat_model
-from streamll.cli.typing_out import LEAST_WIDTH, TypingOut
+from streamll.cli.typing_out import MIN_COLUMNS, TypingOut
 from streamll.core.errors import StreamllError
 from streamll.core.events import Event, LMWaiting
 from streamll.terminal.output import Output
@@ -125,7 +125,7 @@ class Screen:
             return
         for line in text.split("\n"):
             indent = INDENT if line.startswith(INDENT) else ""
-            for part in fold(line.strip(" "), max(LEAST_WIDTH, width - 1 - len(indent))):
+            for part in fold(line.strip(" "), max(MIN_COLUMNS, width - 1 - len(indent))):
                 self.write(f"{indent}{self.styled(part, style)}\n")
 
     def styled(self, text: str, style: str | None) -> str:
@@ -182,7 +182,7 @@ class WaitingLine:
     def _show(self, text: str) -> None:
         with self._lock:
             if not self._ended:
-                line = head(f"{INDENT}{text}", max(LEAST_WIDTH, (self._screen.width() or 80) - 1))
+                line = head(f"{INDENT}{text}", max(MIN_COLUMNS, (self._screen.width() or 80) - 1))
                 self._screen.write(f"\r\x1b[K{self._screen.styled(line, 'dim')}")
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def practice(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8123,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free port.")] = 8123,
     pace: Pace = PACE_S,
     chunk: Annotated[
         str, typer.Option(help="How replies are cut: token, whole, or a number of characters.")
