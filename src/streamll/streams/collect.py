@@ -178,4 +178,4 @@ def collect_stream(stream: Any) -> Collected:
 
 async def acollect_stream(stream: Any) -> Collected:
     """``collect_stream`` as a coroutine."""
-    return await acollect(checked(stream))
+    return await collect_stream(stream)
