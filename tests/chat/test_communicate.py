@@ -125,7 +125,7 @@ def test_tool_calls_of_a_reply_are_kept_and_answered(session, practice, way):
 
 @pytest.mark.parametrize("arguments", ["", "[1]", '{"a": '])
 def test_arguments_that_are_not_an_object_are_dropped(arguments):
-    found = tool_request(services.ToolCall(name="price", arguments=arguments))
+    found = tool_request(services.ModelToolCall(name="price", arguments=arguments))
     assert found.arguments == {}
     assert found.request_id
 

@@ -8,10 +8,10 @@ from enum import Enum
 from typing import Any
 
 from streamll.chat.question import Question
-from streamll.chat.reply import Reply
+from streamll.chat.reply import ModelReply
 
 
-class Status(str, Enum):
+class CallStatus(str, Enum):
     """How far a call has come."""
 
     PENDING = "pending"
@@ -29,9 +29,9 @@ class Execution:
     """
 
     def __init__(self) -> None:
-        self.status = Status.PENDING
+        self.status = CallStatus.PENDING
         self.duration = 0.0
-        self.response: Reply | None = None
+        self.response: ModelReply | None = None
         self.error: BaseException | None = None
         self.partial = ""
 
@@ -45,7 +45,7 @@ class Calling:
     def __init__(self, call: Any) -> None:
         self.question: Question = call.program.question
         self.execution = Execution()
-        self._reply: Reply = call.program.reply
+        self._reply: ModelReply = call.program.reply
         self._call = call  # what ``streamll.stream(…)()`` gives
 
     @property
@@ -76,13 +76,13 @@ class Calling:
             yield
         except BaseException as error:
             failed = isinstance(error, Exception)
-            execution.status = Status.FAILED if failed else Status.CANCELLED
+            execution.status = CallStatus.FAILED if failed else CallStatus.CANCELLED
             execution.error = error
             execution.partial = reply.text
             if not failed:
                 raise
         else:
-            execution.status = Status.COMPLETED
+            execution.status = CallStatus.COMPLETED
             execution.response = reply
         finally:
             execution.duration = reply.duration

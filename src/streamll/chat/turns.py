@@ -24,7 +24,7 @@ from streamll.chat.messages import (
     prepare_messages_for_chat,
 )
 from streamll.chat.model import iModel
-from streamll.chat.reply import Reply, ToolCall
+from streamll.chat.reply import ModelReply, ModelToolCall
 from streamll.chat.session import Branch, BranchLike, Session
 from streamll.core.errors import ConfigurationError
 
@@ -59,7 +59,7 @@ class Turn:
         """Put the instruction on the branch; what is wrong with it has been raised before."""
         self.session.add_message(self.instruction, branches=self.branch)
 
-    def completed(self, reply: Reply | InvokeStream) -> None:
+    def completed(self, reply: ModelReply | InvokeStream) -> None:
         """Put the reply on the branch, followed by its tool calls."""
         self._replied(AssistantResponseContent(reply.text, model=reply.model))
         for call in reply.tool_calls:
@@ -97,7 +97,7 @@ class Turn:
             self.branch.turns.give()
 
 
-def tool_request(call: ToolCall) -> ToolRequestContent:
+def tool_request(call: ModelToolCall) -> ToolRequestContent:
     """A model's tool call as a message; arguments that are not a JSON object are dropped."""
     try:
         arguments = msgspec.json.decode(call.arguments or "{}", type=dict[str, Any])
