@@ -16,7 +16,7 @@ import dspy
 from streamll.capture.hooks import wrappers
 from streamll.capture.hooks.call_fields import CallLocalFields
 from streamll.capture.run.scope import current_scope
-from streamll.capture.tap import deadlines, engine, interrupt
+from streamll.capture.tap import deadlines, interrupt
 from streamll.configuration import logger
 from streamll.context import set_run_finder
 from streamll.patching import PatchSite, PatchTable
@@ -173,7 +173,7 @@ def _install(table: PatchTable) -> None:
 def why_not_streamed() -> str | None:
     """Why the engines of this DSPy cannot be streamed, which is logged once; ``None`` if they can."""
     selects = ENGINES.sites[0].resolve() is not None
-    reason = engine.unsupported() if selects else "it selects no engines"
+    reason = _missing_in_engines() if selects else "it selects no engines"
     if reason is not None:
         logger.warning(
             "this DSPy (%s) cannot be streamed: %s; text arrives whole, when a call ends",
@@ -181,3 +181,13 @@ def why_not_streamed() -> str | None:
             reason,
         )
     return reason
+
+
+def _missing_in_engines() -> str | None:
+    try:
+        from streamll.capture.tap import engine
+
+        del engine
+    except (ImportError, AttributeError) as error:
+        return f"it differs from the versions known here ({error})"
+    return None
