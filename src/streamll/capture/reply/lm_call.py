@@ -110,7 +110,7 @@ class LMCall:
                 self._chunks.finish(self.identity, self.finish_reason)
         self._candidate += 1
 
-    # --- what the model says ------------------------------------------------------------------------
+    # --- deltas -------------------------------------------------------------------------------------
 
     def hear(self, delta: Delta) -> None:
         if not isinstance(delta, str):

@@ -62,7 +62,7 @@ def is_litellm(engine: Any) -> bool:
 def tapped(
     listener: Guarded, owner: Any
 ) -> AbstractContextManager[Tee] | AbstractContextManager[TappedSendStream]:
-    """A context to complete in; its ``heard`` is whether the reply was streamed."""
+    """A context to complete in; its ``streamed`` is whether the reply was streamed."""
     if dspy.settings.send_stream is not None or (_is_replaced() and send_stream() is not None):
         return tapped_chunks(listener, shows_chunks=True)
     return Tee(listener, owner).entered()
@@ -100,7 +100,7 @@ class Tee:
     shows_chunks = True
 
     def __init__(self, listener: Guarded, owner: Any) -> None:
-        self.heard = False
+        self.streamed = False
         """The reply that LiteLLM got was streamed, and has been shown."""
         self._listener = listener
         self._owner = owner
@@ -155,7 +155,7 @@ class Tee:
             if plain.is_success:
                 _unsupported.remember(self._owner, str(request.url))
             return plain
-        self.heard = reply.streamed
+        self.streamed = reply.streamed
         return _rebuilt(library, response, request, status, body, streamed=reply.streamed)
 
     def _begin_again(self) -> None:
@@ -255,7 +255,7 @@ class TappedSendStream:
     """Where DSPy sends LiteLLM's chunks: each is read, then passed on."""
 
     def __init__(self, stream: Any, listener: Guarded, *, shows_chunks: bool) -> None:
-        self.heard = False
+        self.streamed = False
         self.shows_chunks = shows_chunks
         self._stream = stream
         self._listener = listener
@@ -270,7 +270,7 @@ class TappedSendStream:
 
     async def send(self, chunk: Any) -> None:
         if deltas := list(deltas_of_chunk(chunk)):
-            self.heard = True
+            self.streamed = True
             if self._listener.hear(deltas):
                 await self._listener.pause_async()
         await self._stream.send(chunk)
