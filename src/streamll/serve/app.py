@@ -118,7 +118,14 @@ def routes_of(service: Service, middleware: Middleware) -> list[BaseRoute]:
         return service.health()
 
     async def show_metrics(_: Request) -> Response:
-        text = metrics.render(service.runner, service.connections, middleware, service.draining)
+        text = metrics.render(
+            service.run_log,
+            service.connections,
+            middleware,
+            running=len(service.runner.running),
+            started=service.runner.started,
+            draining=service.draining,
+        )
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
     def route(method: str, path: str, endpoint: Endpoint, run_id: str = "") -> Route:
