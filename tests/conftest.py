@@ -1,6 +1,6 @@
-"""What every test gets: no network, no shared DSPy state, no leftovers, and a practice server.
+"""Fixtures of every test: no network, no shared DSPy state, no leftover threads, a practice server.
 
-Nothing here imports dspy or streamll's capture by itself, so a test of the core stays quick.
+Nothing here imports dspy or streamll's capture by itself, so tests of the core stay quick.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import time
 import hypothesis
 import pytest
 
-# Before anything imports LiteLLM or DSPy: prices come from the installed package, caches go to
-# a folder of this test run, and no key or address of the developer's own is ever used.
+# Before anything imports LiteLLM or DSPy: prices come from the installed package, caches are in a
+# folder of this test run, and no key or address from the developer's environment is used.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS"] = "True"
 os.environ["DSPY_CACHEDIR"] = CACHE = tempfile.mkdtemp(prefix="streamll-tests-")
@@ -29,8 +29,8 @@ atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 for name in [n for n in os.environ if n.endswith(("_API_KEY", "_API_BASE", "_BASE_URL"))]:
     del os.environ[name]
 
-# Started in the background of a shell, this process ignores Ctrl-C, and so would the programs
-# that tests start and interrupt.
+# A process started in the background of a shell ignores Ctrl-C, and so would the programs that
+# tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -42,14 +42,14 @@ hypothesis.settings.register_profile(
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
-# In CI the three properties "streamed text is the adapter's" see more than 10,000 replies together.
+# In CI the three properties "streamed text is the adapter's" run on more than 10,000 replies together.
 hypothesis.settings.register_profile(
     "ci", hypothesis.settings.get_profile("dev"), max_examples=3_500, print_blob=True
 )
 hypothesis.settings.load_profile("ci" if IN_CI else "dev")
 
 
-# --- nothing is left out in CI ------------------------------------------------------------------
+# --- no test is skipped in CI --------------------------------------------------------------------
 
 
 def _left_out(config: pytest.Config) -> list[str]:
@@ -74,7 +74,7 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
 
 
 class _NetworkGuard:
-    """Refuses connections beyond loopback, and remembers them: programs swallow errors."""
+    """Refuses connections beyond loopback, and records them, since programs swallow errors."""
 
     def __init__(self) -> None:
         self.refused: list[str] = []
@@ -88,7 +88,7 @@ class _NetworkGuard:
             if ipaddress.ip_address(str(host)).is_loopback:
                 return
         except ValueError:
-            pass  # a name: resolving it is network use already
+            pass  # a name, which would have to be resolved
         self.refused.append(str(host))
         raise PermissionError(f"tests may not reach {host!r}, only this machine")
 
@@ -128,11 +128,11 @@ def no_network(_network_guard):
     assert not _network_guard.refused, f"tried to reach {_network_guard.refused}"
 
 
-# --- each test has DSPy, streamll and the threads for itself ------------------------------------
+# --- isolated DSPy, streamll and threads --------------------------------------------------------
 
 
 def _forget_dspy_state() -> None:
-    """DSPy's defaults, nobody owning ``configure``, and an empty cache that stays in memory."""
+    """Reset DSPy's settings and the owner of ``configure``; use an empty cache in memory."""
     settings = sys.modules.get("dspy.dsp.utils.settings")
     if settings is None:
         return
@@ -153,7 +153,7 @@ def own_dspy():
 
 @pytest.fixture(autouse=True)
 def own_streamll():
-    """Nobody configured, nobody watching, no context, no hook in DSPy."""
+    """Without configuration, context, ``watch()`` and hooks in DSPy."""
     import msgspec
 
     from streamll import context
@@ -173,12 +173,14 @@ def own_streamll():
 
 @pytest.fixture(autouse=True)
 def no_leftover_threads():
-    """A thread that would keep the interpreter alive is gone soon after its test."""
+    """Fails where a test leaves a thread that would keep the interpreter alive."""
     before = set(threading.enumerate())
     yield
-    deadline = time.monotonic() + 30  # DSPy's own go on asking a server that is gone
+    deadline = time.monotonic() + 30  # DSPy's own threads may still retry a stopped server
     for thread in set(threading.enumerate()) - before:
-        if not thread.daemon and not thread.name.startswith("litellm-"):  # its process-wide pool
+        if not thread.daemon and not thread.name.startswith(
+            "litellm-"
+        ):  # LiteLLM's process-wide pool
             thread.join(max(0.0, deadline - time.monotonic()))
             assert not thread.is_alive(), f"{thread.name} is still running after the test"
 
@@ -188,7 +190,7 @@ def no_leftover_threads():
 
 @pytest.fixture
 def practice():
-    """A running practice LM server of this test's own."""
+    """A running practice server for this test."""
     from streamll.testing import PracticeServer
 
     with PracticeServer() as server:
@@ -196,11 +198,11 @@ def practice():
 
 
 @pytest.fixture
-def dspy_asks(monkeypatch):
-    """``dspy_asks(server)``: a ``dspy.LM`` made without an address asks this practice server.
+def point_lms_at(monkeypatch):
+    """``point_lms_at(server)``: every ``dspy.LM`` made without an address asks this practice server.
 
-    The address goes into the LM's own options. DSPy reads ``OPENAI_API_BASE`` as well, but hands
-    such calls to LiteLLM, which is not what a reader without that variable gets.
+    The address goes into the LM's options. DSPy also reads ``OPENAI_API_BASE``, but passes such
+    calls to LiteLLM, unlike those of a user without that variable.
     """
     import dspy
 

@@ -1,4 +1,4 @@
-"""The documents say what is so: their code runs, their tables are complete, their links lead."""
+"""The documents are true: their code runs, their tables are complete, their links resolve."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ def test_what_all_events_share_is_documented():
 # --- code ---------------------------------------------------------------------------------------
 #
 # The Python blocks of a document run in order, in one namespace, as a reader would type them.
-# Comments that no reader sees steer it:
+# Comments that are not shown control it:
 #
-#   <!-- replies: [JSON] -->   what the practice server says next
+#   <!-- replies: [JSON] -->   the practice server's next replies
 #   <!-- run: code -->         code that the document does not show
-#   <!-- output -->            the block below is what the block above printed; … stands for anything
+#   <!-- output -->            the next block is the output of the one before; … matches anything
 
 
 class Part(NamedTuple):
@@ -130,8 +130,10 @@ WITH_CODE = [d for d in DOCUMENTS if "```python" in d.read_text("utf-8")]
 
 
 @pytest.mark.parametrize("document", WITH_CODE, ids=named)
-def test_the_code_of_a_document_runs_and_prints_its_output(document, practice, dspy_asks, capsys):
-    dspy_asks(practice)
+def test_the_code_of_a_document_runs_and_prints_its_output(
+    document, practice, point_lms_at, capsys
+):
+    point_lms_at(practice)
     namespace = {"__name__": "__main__"}
     printed, expecting = "", False
     for part in parts(document.read_text("utf-8")):
@@ -156,7 +158,7 @@ def test_readme_and_testing_guide_have_code():
 
 
 def on_a_terminal(*command: str, columns: int) -> str:
-    """What a command leaves on a terminal: the text after its last frame, without colours."""
+    """The text that a command leaves on a terminal after its last frame, without colours."""
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     with subprocess.Popen(
@@ -168,7 +170,7 @@ def on_a_terminal(*command: str, columns: int) -> str:
     ) as process:
         os.close(theirs)
         shown = bytearray()
-        with contextlib.suppress(OSError):  # how Linux says that the other side has closed
+        with contextlib.suppress(OSError):  # Linux's end of file on a terminal
             while data := os.read(ours, 65536):
                 shown += data
         os.close(ours)

@@ -1,4 +1,4 @@
-"""Every example runs offline and prints what it promises."""
+"""Every example runs offline and prints its documented output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
-# What each example prints, as patterns that follow one another.
+# The output of each example, as patterns in order.
 PRINTED = {
     "token_streaming_basic": [
         r'\[TOKEN\] answer: "Machine"\n',

@@ -142,7 +142,7 @@ ODD_BUT_LEGAL = [
     Scenario("JSON instead of a stream", [broken(Fault(plain_json=True))]),
 ]
 
-WHERE_IT_WAS_CUT = "the message tells where the reply was cut: another place in a stream"
+WHERE_IT_WAS_CUT = "the message names the place where the reply was cut, which differs in a stream"
 WHAT_IS_MALFORMED = "the message quotes what is malformed: a frame instead of the body"
 OWN_RETRY = "LiteLLM itself repeats a request that was reset before its reply; a stream had begun"
 

@@ -10,7 +10,7 @@ import sys
 from typing import NamedTuple
 
 import pytest
-from emulator import Emulator, Session
+from emulator import Emulator, TerminalSession
 
 from streamll.cli.main import main
 from streamll.cli.typing_out import TypingOut
@@ -34,7 +34,9 @@ def terminal(server, tmp_path):
     model = ["--model", "openai/practice-model", "--base-url", server.openai_url]
 
     def open_(columns=80, *arguments):
-        return Session(*CHAT, *model, *arguments, columns=columns, rows=40, INPUTRC=str(quiet))
+        return TerminalSession(
+            *CHAT, *model, *arguments, columns=columns, rows=40, INPUTRC=str(quiet)
+        )
 
     return open_
 

@@ -15,7 +15,7 @@ import time
 from typing import NamedTuple
 
 import pytest
-from emulator import Session
+from emulator import TerminalSession
 
 from streamll.cli.main import main
 from streamll.testing import PracticeServer
@@ -111,7 +111,7 @@ def test_the_demo_streams_to_a_pipe_without_a_key():
 
 
 def test_the_demo_is_live_on_a_terminal_and_ctrl_c_ends_it():
-    with Session(sys.executable, "-m", "streamll", "demo") as session:
+    with TerminalSession(sys.executable, "-m", "streamll", "demo") as session:
         session.wait_for(lambda terminal: "▌" in terminal.text)
         session.process.send_signal(signal.SIGINT)
         assert session.finish() == 130
@@ -122,7 +122,9 @@ def test_the_demo_is_live_on_a_terminal_and_ctrl_c_ends_it():
 
 def test_view_overrides_the_choice_by_terminal(server):
     arguments = ["demo", "--model", "openai/practice-model", "--base-url", server.openai_url]
-    with Session(sys.executable, "-m", "streamll", *arguments, "--view", "plain") as session:
+    with TerminalSession(
+        sys.executable, "-m", "streamll", *arguments, "--view", "plain"
+    ) as session:
         assert session.finish() == 0
     assert "[TOKEN] answer: " in session.emulator.text
     assert " done in " in streamll(*arguments, "--view", "live").out.rpartition("✓")[2]

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from emulator import Session
+from emulator import TerminalSession
 
 from streamll.cli.main import main
 
@@ -97,7 +97,7 @@ UNDER_WAY = {
 
 @pytest.mark.parametrize("mode", UNDER_WAY)
 def test_ctrl_c_keeps_the_demos_text_and_restores_the_terminal(mode):
-    with Session(sys.executable, "-m", "streamll", "demo", "--mode", mode) as session:
+    with TerminalSession(sys.executable, "-m", "streamll", "demo", "--mode", mode) as session:
         session.wait_for(lambda terminal: re.search(UNDER_WAY[mode], terminal.text))
         session.process.send_signal(signal.SIGINT)
         assert session.finish() == 130

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from speakers import Speaker, accounted, drain
+from run_events import RunEvents, accounted, drain
 
 from streamll.core.errors import ChannelClosed, ChannelOverflow, ConfigurationError
 from streamll.core.events import RunEnd, StreamGap, TokenEvent
@@ -217,8 +217,8 @@ def test_impossible_options_are_refused():
 
 
 def test_block_a_producer_waits_from_the_capacity_until_half_is_read():
-    speaker, channel = Speaker(), Channel(4)
-    for event in speaker.tokens(4):
+    run, channel = RunEvents(), Channel(4)
+    for event in run.tokens(4):
         assert not channel.full
         channel.put(event)
     assert channel.full
@@ -233,17 +233,17 @@ def test_block_a_producer_waits_from_the_capacity_until_half_is_read():
 
 def test_block_waiting_for_space_gives_up_in_time():
     channel = Channel(1)
-    channel.put(Speaker().token())
+    channel.put(RunEvents().token())
     assert channel.wait_for_space(0.01) is False
 
 
 def test_block_an_async_producer_waits_on_its_loop():
     async def main():
-        speaker, channel = Speaker(), Channel(2)
+        run, channel = RunEvents(), Channel(2)
         seen = []
 
         async def produce():
-            for event in speaker.tokens(50):
+            for event in run.tokens(50):
                 channel.put(event)
                 if channel.full:
                     await channel.wait_for_space_async()
@@ -264,7 +264,7 @@ def test_block_an_async_producer_waits_on_its_loop():
 def test_block_on_an_event_loop_a_thread_wait_returns_at_once():
     async def main():
         channel = Channel(1)
-        channel.put(Speaker().token())
+        channel.put(RunEvents().token())
         assert channel.full
         assert channel.wait_for_space(BOUND)
 
@@ -273,7 +273,7 @@ def test_block_on_an_event_loop_a_thread_wait_returns_at_once():
 
 def test_block_leaving_wakes_waiting_producers():
     channel = Channel(1)
-    channel.put(Speaker().token())
+    channel.put(RunEvents().token())
     producer = in_thread(channel.wait_for_space)
     wait_until(lambda: channel.statistics().waiting_producers == 1)
     channel.abandon()
@@ -282,16 +282,16 @@ def test_block_leaving_wakes_waiting_producers():
 
 def test_block_on_a_loop_custom_events_past_ten_times_the_bound_are_lost_and_announced():
     """Lifecycle events are not: they are admitted however many there are."""
-    speaker, channel = Speaker(), Channel(2)
+    run, channel = RunEvents(), Channel(2)
     for _ in range(20):
-        channel.put(speaker.module())
+        channel.put(run.module())
     assert channel.overfull
 
     async def flood():
         for _ in range(3):
-            channel.put(speaker.custom())
-            channel.put(speaker.status())
-        channel.put(speaker.end())
+            channel.put(run.custom())
+            channel.put(run.status())
+        channel.put(run.end())
 
     asyncio.run(flood())
     events = drain(channel)
@@ -304,9 +304,9 @@ def test_block_on_a_loop_custom_events_past_ten_times_the_bound_are_lost_and_ann
 
 
 def test_block_a_thread_past_ten_times_the_bound_waits_for_room():
-    speaker, channel = Speaker(), Channel(1)
+    run, channel = RunEvents(), Channel(1)
     for _ in range(10):
-        channel.put(speaker.custom())
+        channel.put(run.custom())
     assert channel.overfull
     producer = in_thread(channel.wait_for_room)
     wait_until(lambda: channel.statistics().waiting_producers == 1)
@@ -320,8 +320,8 @@ def test_block_a_thread_past_ten_times_the_bound_waits_for_room():
 
 
 def test_coalesce_merges_tokens_at_capacity_and_loses_nothing():
-    speaker, channel = Speaker(), Channel(10, "coalesce")
-    tokens = speaker.tokens(1_000)
+    run, channel = RunEvents(), Channel(10, "coalesce")
+    tokens = run.tokens(1_000)
     for event in tokens:
         channel.put(event)
     statistics = channel.statistics()
@@ -334,8 +334,8 @@ def test_coalesce_merges_tokens_at_capacity_and_loses_nothing():
 
 
 def test_coalesce_never_makes_a_producer_wait():
-    speaker, channel = Speaker(), Channel(1, "coalesce")
-    for event in speaker.tokens(100):
+    run, channel = RunEvents(), Channel(1, "coalesce")
+    for event in run.tokens(100):
         channel.put(event)
     assert not channel.full
     assert channel.wait_for_space(0)
@@ -343,9 +343,9 @@ def test_coalesce_never_makes_a_producer_wait():
 
 
 def test_coalesce_keeps_the_exact_order_of_a_run():
-    speaker, channel = Speaker(), Channel(3, "coalesce")
+    run, channel = RunEvents(), Channel(3, "coalesce")
     for _ in range(3):
-        for event in [speaker.token(), speaker.token(), speaker.module()]:
+        for event in [run.token(), run.token(), run.module()]:
             channel.put(event)
     seqs = [(event.seq, getattr(event, "count", 1)) for event in drain(channel)]
     assert [seq for seq, _ in seqs] == sorted(seq for seq, _ in seqs)
@@ -356,23 +356,23 @@ def test_coalesce_keeps_the_exact_order_of_a_run():
 
 
 def test_coalesce_merges_each_of_many_interleaved_runs():
-    speakers = [Speaker(f"run {number}") for number in range(10)]
+    runs = [RunEvents(f"run {number}") for number in range(10)]
     channel = Channel(20, "coalesce")
     for _ in range(100):
-        for speaker in speakers:
-            channel.put(speaker.token("x"))
+        for run in runs:
+            channel.put(run.token("x"))
     assert channel.statistics().buffered <= 20
     read = drain(channel)
-    for speaker in speakers:
-        own = [event for event in read if event.run_id == speaker.run_id]
+    for run in runs:
+        own = [event for event in read if event.run_id == run.run_id]
         assert "".join(event.token for event in own) == "x" * 100
 
 
 def test_coalesce_interleaved_calls_of_one_run_stay_within_ten_times_the_bound():
-    speaker, channel = Speaker(), Channel(5, "coalesce")
+    run, channel = RunEvents(), Channel(5, "coalesce")
     for _ in range(200):
         for call in range(20):
-            channel.put(speaker.token("x", f"call {call}"))
+            channel.put(run.token("x", f"call {call}"))
             assert channel.statistics().buffered <= 50
     check = OrderCheck(holes=True)
     texts: dict[str, str] = {}
@@ -387,7 +387,7 @@ def test_coalesce_interleaved_calls_of_one_run_stay_within_ten_times_the_bound()
 def test_coalesce_costs_the_same_per_token_however_many_merge():
     def seconds(count):
         channel = Channel(100, "coalesce")
-        events = Speaker().tokens(count)
+        events = RunEvents().tokens(count)
         started = time.process_time()
         for event in events:
             channel.put(event)
@@ -403,8 +403,8 @@ def test_coalesce_costs_the_same_per_token_however_many_merge():
 
 
 def test_drop_oldest_drops_tokens_first_and_says_how_many_where_they_were():
-    speaker, channel = Speaker(), Channel(4, "drop_oldest")
-    for event in [speaker.start(), *speaker.tokens(8), speaker.end()]:
+    run, channel = RunEvents(), Channel(4, "drop_oldest")
+    for event in [run.start(), *run.tokens(8), run.end()]:
         channel.put(event)
     start, gap, *rest = drain(channel)
     assert start.event_type == "run.start"
@@ -415,16 +415,16 @@ def test_drop_oldest_drops_tokens_first_and_says_how_many_where_they_were():
 
 
 def test_drop_oldest_never_drops_what_tells_how_a_run_went():
-    speaker, channel = Speaker(), Channel(2, "drop_oldest")
-    lifecycle = [speaker.start(), *(speaker.module() for _ in range(10)), speaker.end()]
+    run, channel = RunEvents(), Channel(2, "drop_oldest")
+    lifecycle = [run.start(), *(run.module() for _ in range(10)), run.end()]
     for event in lifecycle:
         channel.put(event)
-        channel.put(speaker.token())
+        channel.put(run.token())
     assert [e for e in drain(channel) if e.event_type not in ("token", "stream.gap")] == lifecycle
 
 
 def test_drop_oldest_announces_losses_of_several_runs_one_by_one():
-    one, two, channel = Speaker("one"), Speaker("two"), Channel(1, "drop_oldest")
+    one, two, channel = RunEvents("one"), RunEvents("two"), Channel(1, "drop_oldest")
     for _ in range(5):
         channel.put(one.token())
         channel.put(two.token())
@@ -433,9 +433,9 @@ def test_drop_oldest_announces_losses_of_several_runs_one_by_one():
 
 
 def test_drop_oldest_holds_its_bound_however_marks_and_lifecycle_alternate():
-    speaker, channel = Speaker(), Channel(10, "drop_oldest")
+    run, channel = RunEvents(), Channel(10, "drop_oldest")
     for _ in range(1_000):
-        channel.put(speaker.token())
+        channel.put(run.token())
     buffer = channel._buffer
     assert buffer.size == 10
     assert len(buffer.settled) + len(buffer.fresh) <= 11
@@ -445,13 +445,13 @@ def test_drop_oldest_holds_its_bound_however_marks_and_lifecycle_alternate():
 
 
 def test_fail_tells_both_sides_after_the_reader_got_what_fitted():
-    speaker, channel = Speaker(), Channel(3, "fail", name="strict")
-    for event in speaker.tokens(3):
+    run, channel = RunEvents(), Channel(3, "fail", name="strict")
+    for event in run.tokens(3):
         channel.put(event)
     with pytest.raises(ChannelOverflow, match="'strict'.*more than 3"):
-        channel.put(speaker.token())
+        channel.put(run.token())
     with pytest.raises(ChannelOverflow):
-        channel.put(speaker.end())
+        channel.put(run.end())
     assert [channel.get().seq for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ChannelOverflow):
         channel.get()
@@ -459,8 +459,8 @@ def test_fail_tells_both_sides_after_the_reader_got_what_fitted():
 
 
 def test_fail_lifecycle_and_custom_events_may_exceed_the_capacity():
-    speaker, channel = Speaker(), Channel(1, "fail")
-    for event in (speaker.token(), speaker.module(), speaker.status(), speaker.end()):
+    run, channel = RunEvents(), Channel(1, "fail")
+    for event in (run.token(), run.module(), run.status(), run.end()):
         channel.put(event)
     assert len(drain(channel)) == 4
 
@@ -468,7 +468,7 @@ def test_fail_lifecycle_and_custom_events_may_exceed_the_capacity():
 def test_fail_wakes_a_waiting_async_reader_with_the_error():
     async def main():
         channel = Channel(1, "fail")
-        speaker = Speaker()
+        run = RunEvents()
 
         async def read_all():
             while True:
@@ -476,9 +476,9 @@ def test_fail_wakes_a_waiting_async_reader_with_the_error():
 
         task = asyncio.create_task(read_all())
         await asyncio.sleep(0)
-        channel.put(speaker.token())
+        channel.put(run.token())
         with pytest.raises(ChannelOverflow):
-            channel.put(speaker.token())
+            channel.put(run.token())
         with pytest.raises(ChannelOverflow):
             await asyncio.wait_for(task, BOUND)
 

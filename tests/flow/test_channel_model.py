@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from speakers import Speaker, accounted
+from run_events import RunEvents, accounted
 
 from streamll.core.errors import ChannelClosed, ChannelOverflow
 from streamll.core.events import StreamGap, TokenEvent
@@ -17,11 +17,11 @@ from streamll.flow.buffer import DROPPABLE, HARD_LIMIT
 from streamll.flow.channel import Channel
 
 SAY = {
-    "token": lambda speaker, call: speaker.token("ab", call),
-    "empty": lambda speaker, call: speaker.token("", call),
-    "module": lambda speaker, call: speaker.module(),
-    "status": lambda speaker, call: speaker.status(),
-    "custom": lambda speaker, call: speaker.custom(),
+    "token": lambda run, call: run.token("ab", call),
+    "empty": lambda run, call: run.token("", call),
+    "module": lambda run, call: run.module(),
+    "status": lambda run, call: run.status(),
+    "custom": lambda run, call: run.custom(),
 }
 
 
@@ -34,7 +34,7 @@ class ChannelModel(RuleBasedStateMachine):
     def make(self, capacity):
         self.capacity = capacity
         self.channel = Channel(capacity, self.policy)
-        self.speakers = [Speaker("one"), Speaker("two")]
+        self.runs = [RunEvents("one"), RunEvents("two")]
         self.put_events: dict[str, list] = defaultdict(list)
         self.read_events: dict[str, list] = defaultdict(list)
         self.lifecycle = 0
@@ -50,7 +50,7 @@ class ChannelModel(RuleBasedStateMachine):
     )
     def put(self, who, what, call, times):
         for _ in range(times):
-            event = SAY[what](self.speakers[who], call)
+            event = SAY[what](self.runs[who], call)
             try:
                 self.channel.put(event)
             except ChannelOverflow:

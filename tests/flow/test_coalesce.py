@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from speakers import Speaker
+from run_events import RunEvents
 
 from streamll.core.events import Identity, Status, TokenEvent
 from streamll.flow.coalesce import Coalescer, coalesce
@@ -64,27 +64,27 @@ def test_nothing_merges_after_the_finish_reason():
 
 
 def test_nothing_merges_across_another_event_of_the_run():
-    speaker = Speaker()
-    events = [speaker.token(), speaker.status(), speaker.token()]
+    run = RunEvents()
+    events = [run.token(), run.status(), run.token()]
     assert coalesce(events) == events
 
 
 def test_other_runs_do_not_stand_between():
-    one, two = Speaker("one"), Speaker("two")
+    one, two = RunEvents("one"), RunEvents("two")
     events = [one.token("a"), two.token("b"), one.token("c"), two.token("d")]
     assert [event.token for event in coalesce(events)] == ["ac", "bd"]
 
 
 def test_across_calls_other_calls_do_not_stand_between_either():
-    speaker = Speaker()
-    events = [speaker.token("a", "1"), speaker.token("b", "2"), speaker.token("c", "1")]
+    run = RunEvents()
+    events = [run.token("a", "1"), run.token("b", "2"), run.token("c", "1")]
     assert coalesce(events) == events
     assert [event.token for event in coalesce(events, across_calls=True)] == ["ac", "b"]
 
 
 def test_merging_in_two_passes_is_merging_in_one():
-    speaker = Speaker()
-    events = [speaker.token(text, call) for text, call in ["a1", "b2", "c1", "d2", "e1", "f1"]]
+    run = RunEvents()
+    events = [run.token(text, call) for text, call in ["a1", "b2", "c1", "d2", "e1", "f1"]]
     strict = Coalescer()
     once = [item for item in map(strict.add, events) if item is not None]
     relaxed = Coalescer(across_calls=True)
@@ -103,10 +103,8 @@ def test_what_has_been_handed_out_takes_no_more():
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.text(max_size=4) | st.none())))
 def test_no_text_is_lost_and_no_event_changes_places(script):
-    speaker = Speaker()
-    events = [
-        speaker.status() if text is None else speaker.token(text, call) for call, text in script
-    ]
+    run = RunEvents()
+    events = [run.status() if text is None else run.token(text, call) for call, text in script]
     merged = coalesce(events)
     position = 0
     for event in merged:
@@ -116,5 +114,5 @@ def test_no_text_is_lost_and_no_event_changes_places(script):
     assert [e for e in merged if isinstance(e, Status)] == [
         e for e in events if isinstance(e, Status)
     ]
-    for call, (*_, text) in speaker.calls.items():
+    for call, (*_, text) in run.calls.items():
         assert "".join(e.token for e in merged if e.call_id == call) == text

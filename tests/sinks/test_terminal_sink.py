@@ -16,7 +16,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from emulator import Session
+from emulator import TerminalSession
 
 from streamll.core import events as ev
 from streamll.core.errors import ConfigurationError
@@ -76,7 +76,7 @@ def test_live_on_a_terminal(tmp_path):
         print("the end")
         """,
     )
-    with Session(*command) as session:
+    with TerminalSession(*command) as session:
         session.wait_for(lambda terminal: "Paris is nice.▌" in terminal.text)
         session.type("\n")
         assert session.finish() == 0
@@ -87,7 +87,7 @@ def test_live_on_a_terminal(tmp_path):
 
 def test_no_color_leaves_the_drawing_without_colours(tmp_path):
     command = script(tmp_path, 'begin(); tokens("Paris", " is", " nice."); end(); print("the end")')
-    with Session(*command, NO_COLOR="1") as session:
+    with TerminalSession(*command, NO_COLOR="1") as session:
         assert session.finish() == 0
     assert session.emulator.text == DONE
     assert not re.search(r"\x1b\[[0-9;]*(3[0-7]|9[0-7])", session.raw)
@@ -95,7 +95,7 @@ def test_no_color_leaves_the_drawing_without_colours(tmp_path):
 
 def test_a_terminal_without_a_movable_cursor_gets_plain_lines(tmp_path):
     command = script(tmp_path, 'begin(); tokens("Paris"); end()')
-    with Session(*command, TERM="dumb") as session:
+    with TerminalSession(*command, TERM="dumb") as session:
         assert session.finish() == 0
     assert (
         session.emulator.text
@@ -120,7 +120,7 @@ def test_hostile_text_does_not_reach_the_terminal(tmp_path):
     hostile = r'"\x1b[2J\x1b]0;title\x07", "\x9b31m", "\x1bc\x0e"'
     for view, wait in {"live": "drawn()", "plain": "pass"}.items():
         body = f'sink = TerminalSink("{view}"); begin(); tokens({hostile}); {wait}; end()'
-        with Session(*script(tmp_path, body)) as session:
+        with TerminalSession(*script(tmp_path, body)) as session:
             assert session.finish() == 0
         assert "title" in session.emulator.text
         assert "\x1b]" not in session.raw
@@ -166,7 +166,7 @@ def test_a_terminal_that_hangs_up_is_no_error(tmp_path):
         open("survived", "w").close()
         """,
     )
-    with Session(*command, cwd=str(tmp_path)) as session:
+    with TerminalSession(*command, cwd=str(tmp_path)) as session:
         session.wait_for(lambda terminal: "alive" in terminal.text)
         session.hang_up()
         assert session.process.wait(20) in (0, 120)  # 120: the program's own print is not flushed
@@ -176,7 +176,7 @@ def test_a_terminal_that_hangs_up_is_no_error(tmp_path):
 @pytest.mark.parametrize("how", ["sys.exit(3)", "raise KeyboardInterrupt", "1/0"])
 def test_a_program_that_ends_in_the_middle_gives_the_terminal_back(tmp_path, how):
     command = script(tmp_path, f'begin(); tokens("Paris"); drawn(); {how}')
-    with Session(*command) as session:
+    with TerminalSession(*command) as session:
         session.finish()
     assert not session.emulator.was_hidden
     assert session.emulator.wraps
@@ -192,7 +192,7 @@ def test_a_tool_may_ask_its_user(tmp_path):
         tokens(f" {answer}"); end()
         """,
     )
-    with Session(*command) as session:
+    with TerminalSession(*command) as session:
         session.wait_for(lambda terminal: terminal.text == "Go on?" and terminal.cursor_visible)
         session.type("yes\n")
         assert session.finish() == 0
@@ -201,7 +201,7 @@ def test_a_tool_may_ask_its_user(tmp_path):
 
 def test_ctrl_c_gives_the_terminal_back(tmp_path):
     command = script(tmp_path, 'begin(); tokens("Paris"); sys.stdin.readline()')
-    with Session(*command) as session:
+    with TerminalSession(*command) as session:
         session.wait_for(lambda terminal: "Paris▌" in terminal.text)
         session.process.send_signal(signal.SIGINT)
         session.finish()
@@ -223,7 +223,7 @@ def test_a_forked_child_prints_as_ever(tmp_path):
         os.waitpid(child, 0); end(); print("the end")
         """,
     )
-    with Session(*command) as session:
+    with TerminalSession(*command) as session:
         assert session.finish() == 0
     assert "from the child" in session.raw
     assert session.emulator.text.endswith("the end")

@@ -1,6 +1,6 @@
-"""A terminal small enough to be sure of: what the live view may use, and no more.
+"""A minimal terminal emulator: it knows the escape sequences that the live view may use.
 
-An escape sequence it does not know fails the test, so hostile text cannot slip through.
+Any other sequence fails the test, so that hostile text cannot get through.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UNFINISHED = re.compile(r"\x1b(\[[0-9;?]*)?\Z")
 
 
 class Emulator:
-    """``feed`` takes what a program writes; ``text`` is what a user could scroll through."""
+    """``feed`` takes the program's output; ``text`` is the screen with its scroll-back history."""
 
     def __init__(self, columns: int = 80, rows: int = 24) -> None:
         self.columns, self.rows = columns, rows
@@ -49,7 +49,7 @@ class Emulator:
 
     def feed(self, data: str) -> None:
         data = self._rest + data
-        unfinished = UNFINISHED.search(data)  # the rest of the sequence comes with the next read
+        unfinished = UNFINISHED.search(data)  # completed by the next read
         self._rest = unfinished[0] if unfinished else ""
         data = data[: len(data) - len(self._rest)]
         position = 0
@@ -66,7 +66,7 @@ class Emulator:
             self.column = 0
         elif character == "\n":
             self._down()
-        elif character == "\b":  # the echo of Ctrl-C is rubbed out by some terminals
+        elif character == "\b":  # some terminals erase the echo of Ctrl-C
             self.column = max(0, self.column - 1)
         else:
             assert character.isprintable(), f"the terminal would obey {character!r}"
@@ -107,8 +107,8 @@ class Emulator:
             assert command == "m" or parameters == "?2026", f"unknown: {parameters}{command}"
 
 
-class Session:
-    """A command running on a pseudo-terminal, and what that terminal shows."""
+class TerminalSession:
+    """A command running on a pseudo-terminal, and the emulator that shows its output."""
 
     def __init__(
         self, *command: str, columns: int = 80, rows: int = 24, cwd: str | None = None, **env: str
@@ -123,14 +123,14 @@ class Session:
             stdout=theirs,
             stderr=theirs,
             cwd=cwd,
-            # The terminal says how large it is; what runs the tests may have exported its own size.
+            # The size comes from the pseudo-terminal, not from variables of the surrounding shell.
             env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "", "LINES": "", **env},
             start_new_session=True,
         )
         os.close(theirs)
         self._decode = codecs.getincrementaldecoder("utf-8")().decode
 
-    def __enter__(self) -> Session:  # noqa: PYI034 - Self needs Python 3.11
+    def __enter__(self) -> TerminalSession:  # noqa: PYI034 - Self needs Python 3.11
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -142,32 +142,32 @@ class Session:
         os.write(self._ours, text.encode())
 
     def hang_up(self) -> None:
-        """The terminal goes away."""
+        """Close the terminal."""
         if self._ours >= 0:
             os.close(self._ours)
             self._ours = -1
 
     def wait_for(self, condition: Callable[[Emulator], bool], seconds: float = 20) -> None:
-        """Read on until the terminal shows what is waited for."""
+        """Read until ``condition`` holds for the emulator."""
         deadline = time.monotonic() + seconds
         while not condition(self.emulator):
             assert time.monotonic() < deadline, f"still waiting:\n{self.emulator.text}"
-            assert self._read(0.1), f"it ended before:\n{self.emulator.text}"
+            assert self._read(0.1), f"the command ended before:\n{self.emulator.text}"
 
     def finish(self, seconds: float = 20) -> int:
-        """Read to the end; the exit code."""
+        """Read to the end; returns the exit code."""
         deadline = time.monotonic() + seconds
         while self._read(0.1):
             assert time.monotonic() < deadline, f"still running:\n{self.emulator.text}"
         return self.process.wait(max(0.1, deadline - time.monotonic()))
 
     def _read(self, seconds: float) -> bool:
-        """Show what comes; False when the other side has closed."""
+        """Read once and show it; False when the other side has closed."""
         if not select.select([self._ours], [], [], seconds)[0]:
             return True
         try:
             data = os.read(self._ours, 65536)
-        except OSError:  # how Linux says so
+        except OSError:  # Linux's end of file on a terminal
             return False
         text = self._decode(data)
         self.raw += text

@@ -1,12 +1,11 @@
-"""What is certain of a reply that has only begun, asked of DSPy itself.
+"""Which part of a partial reply is certain, determined by DSPy's own adapters.
 
-For each adapter there is a set of well-formed continuations: whatever may follow a prefix, as
-far as a pool of endings can show. ``certain`` lets the real adapter parse the prefix with each
-of them; the longest common prefix of a field's values is what no continuation can change, and
-so what a parser must have released by then: not more, and not less.
+For each format there is a pool of well-formed continuations of a prefix. ``certain`` lets the real
+adapter parse the prefix with each of them; the longest common prefix of a field's values is what no
+continuation can change, and therefore exactly what a parser must have released by then.
 
-The pools are built from the formats alone and know nothing of the parsers. The signature's
-fields have defaults, so that a reply may end before the second field begins.
+The pools are built from the formats alone, independently of the parsers. The signature's fields
+have defaults, so that a reply may end before the second field begins.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ FIELDS = {"reasoning": True, "answer": True}
 
 
 class MyChatAdapter(ChatAdapter):
-    """Subclasses, as users write them to change a prompt."""
+    """A subclass as users write it to change a prompt."""
 
 
 class MyJSONAdapter(JSONAdapter):
@@ -53,7 +52,7 @@ class MyXMLAdapter(XMLAdapter):
 
 @dataclass(frozen=True)
 class Format:
-    """A reply format: who parses it, which replies are well-formed, and how they may go on."""
+    """A reply format: its parser and adapters, its well-formed replies, its continuations."""
 
     name: str
     parser: Callable[[Mapping[str, bool]], FieldParser]
@@ -66,7 +65,7 @@ class Format:
 
 
 def final(adapter: Adapter, reply: str) -> dict[str, str] | None:
-    """The values of the fields a reply has; ``None`` where the adapter refuses it."""
+    """The values of the reply's fields; ``None`` where the adapter rejects it."""
     try:
         fields = adapter.parse(Reply, reply)
     except (AdapterParseError, ValueError, RecursionError):
@@ -75,7 +74,7 @@ def final(adapter: Adapter, reply: str) -> dict[str, str] | None:
 
 
 def certain(form: Format, prefix: str) -> dict[str, str]:
-    """What no well-formed continuation of ``prefix`` changes, by field; empty texts left out."""
+    """By field, the text that no well-formed continuation of ``prefix`` changes, if any."""
     replies = {prefix + ending for ending in form.endings(prefix)}
     values = [final(form.adapters[0], reply) for reply in replies if form.well_formed(reply)]
     assert values, f"no well-formed continuation of {prefix!r} in the pool"
@@ -87,19 +86,19 @@ def certain(form: Format, prefix: str) -> dict[str, str]:
 
 
 def common_prefix(texts: list[str]) -> str:
-    """What all of them begin with: the first and the last in order differ the soonest."""
+    """The longest common prefix: that of the first and the last text in order."""
     first, last = min(texts), max(texts)
     same = next((at for at, sign in enumerate(first) if sign != last[at : at + 1]), len(first))
     return first[:same]
 
 
 def tails(text: str) -> Iterator[str]:
-    """Every way to finish a text somebody else has begun."""
+    """Every suffix of ``text``, to complete any beginning of it."""
     return (text[at:] for at in range(len(text) + 1))
 
 
 def after(prefix: str, sign: str, reach: int) -> bool:
-    """Whether something that begins with ``sign`` may not have ended yet."""
+    """Whether something that begins with ``sign`` may still be open at the end of ``prefix``."""
     return sign in prefix[-reach:]
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from emulator import Session
+from emulator import TerminalSession
 
 from streamll.terminal import stopped
 
@@ -51,7 +51,7 @@ def shell():
     """A shell that has a terminal of its own, with job control."""
     if shutil.which("setsid") is None or shutil.which("dash") is None:
         pytest.skip("no setsid or dash here")
-    with Session("setsid", "--ctty", "--wait", "dash", "-im", PS1="% ") as session:
+    with TerminalSession("setsid", "--ctty", "--wait", "dash", "-im", PS1="% ") as session:
         session.wait_for(lambda terminal: "%" in terminal.text)
         yield session
 
@@ -59,7 +59,7 @@ def shell():
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_program_that_is_killed_leaves_the_terminal_as_it_was(tmp_path, how):
     command = script(tmp_path, "time.sleep(60)", end=False).split()
-    with Session(*command) as session:
+    with TerminalSession(*command) as session:
         session.wait_for(lambda terminal: "Paris▌" in terminal.text)
         assert session.emulator.cursor_visible
         session.process.send_signal(how)
@@ -79,7 +79,7 @@ with LiveLines(lambda: [f"line {next(ticks)}"]):
 
 
 def test_progress_lines_that_are_killed_leave_the_cursor():
-    with Session(sys.executable, "-c", PROGRESS) as session:
+    with TerminalSession(sys.executable, "-c", PROGRESS) as session:
         session.wait_for(lambda terminal: "line 3" in terminal.text)
         session.process.send_signal(signal.SIGTERM)
         session.finish()

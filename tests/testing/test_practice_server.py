@@ -54,6 +54,11 @@ def test_an_invalid_reply_raises_where_it_is_scripted(practice):
         practice.script(7)
 
 
+def test_an_unknown_wire_is_rejected_with_the_list_of_wires(practice):
+    with pytest.raises(ValueError, match="no wire 'gopher', only openai, responses, anthropic"):
+        practice.lm("gopher")
+
+
 def test_a_reply_overrides_the_servers_chunk_pace_and_packets(practice, ask):
     practice.chunk, practice.packets = 2, True
     practice.script("abcd", Reply("abcd", chunk=1), Reply("abcd", packets=False))

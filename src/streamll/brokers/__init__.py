@@ -6,15 +6,16 @@ over a ``send_buffer.SendBuffer``, and the ``source.Source`` that ``consumer`` a
 
 To add a broker, add one package ``<name>/`` and one line per URL scheme in ``opening.BROKERS``:
 
-* ``<name>/sink.py``: ``TARGET``, the default log name, ``DEAD_LETTERS``, the suffix of the log for
-  dead letters, and ``<Name>Sink(BrokerSink)`` with ``destination``, ``_connect()`` and
-  ``_diagnose(error)``. ``_connect()`` returns a
-  ``sink.Transport``: ``send(entries)``, which returns when the broker has confirmed them, and
-  ``close()``.
-* ``<name>/source.py``: ``<Name>Source(Source)`` with ``name``, ``diagnose``, ``connect``, ``read``
-  and ``close``; ``acknowledge`` and ``extend_claim`` if it has groups; ``overview`` if a server
-  shall list the log's runs.
+* ``<name>/sink.py``: ``TARGET``, the default log name; ``DEAD_LETTERS``, the suffix of the log for
+  dead letters; and ``<Name>Sink(BrokerSink)`` with ``destination``, ``_connect()`` and, to explain
+  failures, ``_diagnose(error)``. ``_connect()`` returns a ``sink.Transport``: ``send(entries)``,
+  which returns when the broker has confirmed them, and ``close()``.
+* ``<name>/source.py``: ``<Name>Source(Source)``, made of a URL and ``SourceOptions``, with ``name``,
+  ``diagnose``, ``connect``, ``read`` and ``close``; ``acknowledge`` and ``extend_claim`` if it has
+  groups; ``overview`` if a server shall list the log's runs.
 * one name in ``tests/brokers/backends.py``: the contract, group and fault suites then run on it.
+
+``tests/brokers/folder`` is a whole broker of the smallest kind.
 
 Nothing here imports dspy. A broker's client library is imported when one of its sinks or sources
 is created, so that a program needs only the client it uses.

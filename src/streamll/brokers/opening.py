@@ -13,14 +13,14 @@ from streamll.core.errors import ConfigurationError
 from streamll.sinks.base import BaseSink
 
 BROKERS = {
-    "sqlite": ("sqlite", "SQLite"),
-    "redis": ("redis", "Redis"),
-    "rediss": ("redis", "Redis"),
-    "unix": ("redis", "Redis"),
-    "amqp": ("rabbitmq", "RabbitMQ"),
-    "amqps": ("rabbitmq", "RabbitMQ"),
+    "sqlite": ("streamll.brokers.sqlite", "SQLite"),
+    "redis": ("streamll.brokers.redis", "Redis"),
+    "rediss": ("streamll.brokers.redis", "Redis"),
+    "unix": ("streamll.brokers.redis", "Redis"),
+    "amqp": ("streamll.brokers.rabbitmq", "RabbitMQ"),
+    "amqps": ("streamll.brokers.rabbitmq", "RabbitMQ"),
 }
-"""URL scheme to package and class prefix (``RedisSink``, ``RedisSource``)."""
+"""URL scheme to package and class prefix: ``streamll.brokers.redis.sink.RedisSink``."""
 
 
 def open_sink(url: str, **options: Any) -> BaseSink:
@@ -68,7 +68,7 @@ def _member(url: str, module: str, name: str) -> Any:
         known = ", ".join(f"{each}://" for each in BROKERS)
         raise ConfigurationError(f"no broker has URLs like {without_password(url)!r}; use {known}")
     package, prefix = BROKERS[scheme]
-    return getattr(import_module(f"streamll.brokers.{package}.{module}"), name.format(prefix))
+    return getattr(import_module(f"{package}.{module}"), name.format(prefix))
 
 
 def only_value(**synonyms: str | None) -> str | None:
@@ -96,6 +96,20 @@ def split(url: str) -> SplitResult:
     except ValueError as error:
         raise ConfigurationError(f"{without_password(url)!r} is no URL: {error}") from None
     return parts
+
+
+def client_library(module: str, broker: str, package: str, extra: str) -> Any:
+    """Import a broker's client.
+
+    Raises:
+        ConfigurationError: it is not installed; says which extra installs it.
+    """
+    try:
+        return import_module(module)
+    except ImportError:
+        raise ConfigurationError(
+            f"{broker} needs the {package} package: pip install 'streamll[{extra}]'"
+        ) from None
 
 
 def without_password(url: str) -> str:

@@ -1,7 +1,7 @@
 """The current OpenTelemetry span as a W3C ``traceparent``, and back. Optional throughout.
 
-A program that uses OpenTelemetry has imported it; so where it has not been imported, there is no
-span to carry and nothing is loaded.
+Follows W3C Trace Context (https://www.w3.org/TR/trace-context/). A program that uses OpenTelemetry
+has imported it; if it has not been imported there is no span to carry, and nothing is loaded.
 """
 
 from __future__ import annotations

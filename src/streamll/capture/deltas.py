@@ -1,4 +1,4 @@
-"""What a model says, as values: the one vocabulary between a provider's wire and a run's events.
+"""A model's reply in pieces: the one vocabulary between a provider's wire and a run's events.
 
 Every source of a reply (a wire's frames, lm15's stream events, LiteLLM's chunks, a whole response)
 is translated into these deltas in one place, and ``reply.lm_call.LMCall.hear`` is the one place that

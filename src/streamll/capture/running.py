@@ -182,11 +182,6 @@ class ProgramRun:
         thread.start()
         return thread
 
-    def saw(self, event: Event) -> Event:
-        if self.view is not None:
-            self.view.feed(event)
-        return event
-
     def _reader(self) -> tuple[Receiver, ...]:
         return (_FailingChannel(self) if self.config.overflow == "fail" else self.channel,)
 

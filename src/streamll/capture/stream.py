@@ -8,6 +8,7 @@ connection.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
@@ -26,7 +27,7 @@ from streamll.flow.config import StreamConfig
 from streamll.flow.dual import Openable
 
 BATCH_EVENTS = 32
-"""Events taken from the channel at once: in bursts, one by one costs a reader twice as much."""
+"""Events taken from the channel at once: in bursts, taking them one by one costs twice as much."""
 
 JOIN_TIMEOUT_S = 0.1
 """How long ``close`` waits for the program's thread: unwound, it ends at once; a tool may block."""
@@ -146,15 +147,14 @@ class _EventStream(TypedReading):
 
     def __init__(self, program_run: ProgramRun) -> None:
         self._program_run = program_run
+        view = program_run.view  # bound once: no function of this module is on a token's way
+        self._feed = iter if view is None else functools.partial(map, view.feed)  # type: ignore[method-assign,assignment]
 
     def __del__(self) -> None:
         self._program_run.leave()  # it may have been dropped without having been left
 
     async def _aread(self) -> list[Event]:
         return await self._program_run.channel.get_batch_async(BATCH_EVENTS)
-
-    def _feed(self, batch: list[Event]) -> Iterator[Event]:
-        return map(self._program_run.saw, batch)
 
     def _end(self, error: Exception | None) -> tuple[()]:
         self._program_run.raise_error()
@@ -202,10 +202,9 @@ class Stream(_EventStream):
 
     def __init__(self, program_run: ProgramRun) -> None:
         super().__init__(program_run)
+        read = program_run.channel.get_batch
+        self._read = functools.partial(read, BATCH_EVENTS)  # type: ignore[method-assign]
         self._thread = program_run.start_thread()
-
-    def _read(self) -> list[Event]:
-        return self._program_run.channel.get_batch(BATCH_EVENTS)
 
     def result(self) -> Any:
         """Read to the end and return the program's ``Prediction``, or raise its error.

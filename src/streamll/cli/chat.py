@@ -14,7 +14,7 @@ import typer
 
 from streamll.cli.command import BaseURL, Pace, Problem, in_one_line
 from streamll.cli.models import AUTO, PACE_S, PRACTICE, chat_model
-from streamll.cli.typing_out import LEAST_WIDTH, TypingOut
+from streamll.cli.typing_out import MIN_COLUMNS, TypingOut
 from streamll.core.errors import StreamllError
 from streamll.core.events import Event, LMWaiting
 from streamll.terminal.output import Output
@@ -71,7 +71,7 @@ def chat(
 def _converse(model: iModel, file: Path | None, system: str | None, *, is_default: bool) -> None:
     """Converse until the user quits."""
     session = _session(file, system)
-    screen = Screen()
+    screen = ChatScreen()
     if model.name == PRACTICE and is_default:
         screen.say(
             "No key in the environment, so a practice model on this machine answers; "
@@ -100,7 +100,7 @@ def _session(file: Path | None, system: str | None) -> Session:
     return session
 
 
-class Screen:
+class ChatScreen:
     """The terminal; plain text without colours and prompts if stdout is not one."""
 
     STYLES = {"dim": "2", "user": "1;36", "error": "31", "note": "33"}  # noqa: RUF012
@@ -125,7 +125,7 @@ class Screen:
             return
         for line in text.split("\n"):
             indent = INDENT if line.startswith(INDENT) else ""
-            for part in fold(line.strip(" "), max(LEAST_WIDTH, width - 1 - len(indent))):
+            for part in fold(line.strip(" "), max(MIN_COLUMNS, width - 1 - len(indent))):
                 self.write(f"{indent}{self.styled(part, style)}\n")
 
     def styled(self, text: str, style: str | None) -> str:
@@ -156,7 +156,7 @@ class WaitingLine:
     As a sink of the reply's run it shows retries. ``put`` is called on the run's thread.
     """
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: ChatScreen) -> None:
         self._screen = screen
         self._lock = threading.Lock()
         self._ended = not (screen.interactive and screen.has_control)
@@ -182,14 +182,16 @@ class WaitingLine:
     def _show(self, text: str) -> None:
         with self._lock:
             if not self._ended:
-                line = head(f"{INDENT}{text}", max(LEAST_WIDTH, (self._screen.width() or 80) - 1))
+                line = head(f"{INDENT}{text}", max(MIN_COLUMNS, (self._screen.width() or 80) - 1))
                 self._screen.write(f"\r\x1b[K{self._screen.styled(line, 'dim')}")
 
 
 class Conversation:
     """One user, one model, the branches of one session."""
 
-    def __init__(self, model: iModel, session: Session, screen: Screen, file: Path | None) -> None:
+    def __init__(
+        self, model: iModel, session: Session, screen: ChatScreen, file: Path | None
+    ) -> None:
         self.model = model
         self.session = session
         self.screen = screen

@@ -36,7 +36,7 @@ def copy(
             since=None if since is None else moment(since),
         )
     )
-    others = f"; {copied.left} entries are not streamll's and stayed" if copied.left else ""
+    others = f"; {copied.left} entries are not streamll's and were left out" if copied.left else ""
     print(f"{copied.events} events in {copied.entries} entries{others}")
 
 

@@ -42,7 +42,7 @@ def demo(
     pace: Pace = PACE_S,
     view: ViewOption = ViewChoice.auto,
 ) -> None:
-    """Watch programs answer questions. One, several at once, merged, and through bad luck."""
+    """Watch programs answer questions. One, several at once, merged, and with a failing provider."""
     if mode is not None and mode not in MODES:
         raise Problem(f"--mode takes {', '.join(MODES)}, not {mode!r}")
     if model is None:

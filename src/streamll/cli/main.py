@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        # Nobody reads any more. Python would complain once more when it flushes at exit.
+        # The reader has closed the pipe. Without this, Python reports it again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
@@ -76,5 +76,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _usage(message: str) -> int:
-    print(f"streamll: {in_one_line(message)} (streamll --help tells more)", file=sys.stderr)
+    print(f"streamll: {in_one_line(message)} (see streamll --help)", file=sys.stderr)
     return USAGE

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def practice(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8123,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free port.")] = 8123,
     pace: Pace = PACE_S,
     chunk: Annotated[
         str, typer.Option(help="How replies are cut: token, whole, or a number of characters.")
@@ -49,14 +49,22 @@ def chunk_of(text: str) -> Chunk:
 
 def welcome(server: PracticeServer) -> str:
     """The server's addresses, and how a program uses them."""
-    openai = f'api_base="{server.openai_url}", api_key="practice"'
-    anthropic = f'api_base="{server.anthropic_url}", api_key="practice"'
+    from streamll.testing.wires import WIRES
+
+    lines = []
+    for wire in WIRES:
+        options = {
+            "api_base": server.url + wire.base_path,
+            "api_key": "practice",
+            **wire.lm_options,
+        }
+        shown = ", ".join(f'{name}="{value}"' for name, value in options.items())
+        lines.append(f'{wire.label:17} dspy.LM("{wire.provider}/practice-model", {shown})')
+    models = "\n".join(lines)
     return f"""\
 Practice server on {server.url}; Ctrl-C ends it.
 
-OpenAI chat       dspy.LM("openai/practice-model", {openai})
-OpenAI Responses  dspy.LM("openai/practice-model", {openai}, model_type="responses")
-Anthropic         dspy.LM("anthropic/practice-model", {anthropic})
+{models}
 
 streamll run module:Program --model openai/practice-model --base-url {server.openai_url} "…"
 """

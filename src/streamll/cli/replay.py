@@ -16,7 +16,7 @@ from streamll.core.events import Event
 def replay(
     file: EventFile,
     speed: Annotated[
-        float, typer.Option(min=0, help="2 plays twice as fast as it was, 0 at once.")
+        float, typer.Option(min=0, help="2 plays twice as fast as recorded, 0 at once.")
     ] = 1.0,
     to: Annotated[
         str | None, typer.Option(metavar="URL", help="Play into a log: sqlite:///, redis://, …")
@@ -29,7 +29,7 @@ def replay(
     from streamll.sinks.terminal import TerminalSink
 
     if to is not None and web:
-        raise Problem("--to and --web are two places; choose one")
+        raise Problem("--to and --web exclude each other")
     events = _events_of(file)
     if web:
         _play_in_viewer(events, speed)

@@ -36,11 +36,11 @@ def run(
     ] = None,
     field: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Output field to stream; repeat it. Default: all."),
+        typer.Option(metavar="NAME", help="Output field to stream; repeatable. Default: all."),
     ] = None,
     inputs: Annotated[
         list[str] | None,
-        typer.Option("--input", metavar="KEY=VALUE", help="Another input; repeat it."),
+        typer.Option("--input", metavar="KEY=VALUE", help="Another input; repeatable."),
     ] = None,
     model: Annotated[
         str | None,
@@ -196,7 +196,7 @@ def first_input(program: Any) -> str:
         return parameters[0].name
     for predictor in getattr(program, "predictors", list)():
         return str(next(iter(predictor.signature.input_fields)))
-    raise Problem("the program does not say what its first input is called; use --input key=value")
+    raise Problem("cannot tell the name of the program's first input; use --input key=value")
 
 
 # --- its model --------------------------------------------------------------------------------------

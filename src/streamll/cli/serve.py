@@ -38,28 +38,31 @@ def serve(
     programs: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODULE:PROGRAM", help="A program to serve, named as for run; several go, too."
+            metavar="MODULE:PROGRAM", help="A program to serve, named as for run; repeatable."
         ),
     ],
     host: Annotated[
-        str, typer.Option(help="Where to listen. Elsewhere than on this machine needs a token.")
+        str, typer.Option(help="Address to listen on. Others than this machine's own need a token.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
     log: Annotated[
-        str, typer.Option(metavar="URL", help="Where runs are kept: sqlite:///, redis://, amqp://.")
+        str,
+        typer.Option(
+            metavar="URL", help="The log that keeps the runs: sqlite:///, redis://, amqp://."
+        ),
     ] = "sqlite:///streamll.db",
-    workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of server processes.")] = 1,
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="The language model, as for run.")
     ] = None,
     base_url: BaseURL = None,
     origin: Annotated[
         list[str] | None,
-        typer.Option(metavar="ORIGIN", help="Pages of this origin may call; repeat it."),
+        typer.Option(metavar="ORIGIN", help="Allow pages of this origin; repeatable."),
     ] = None,
     server_name: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A host name this server answers to; repeat it."),
+        typer.Option(metavar="NAME", help="A host name this server answers to; repeatable."),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -123,7 +126,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         )
         server_socket = socket.socket(family)
     except OSError as error:
-        raise Problem(f"{host!r} is no address to listen at: {error.strerror}") from None
+        raise Problem(f"{host!r} is not an address to listen on: {error.strerror}") from None
     with server_socket:
         server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

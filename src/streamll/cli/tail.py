@@ -26,11 +26,11 @@ def tail(
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Value in an event's data; repeat it."),
+        typer.Option(metavar="KEY=VALUE", help="Value in an event's data; repeatable."),
     ] = None,
     types: Annotated[
         list[str] | None,
-        typer.Option("--type", metavar="GLOB", help='Event types, e.g. "tool.*"; repeat it.'),
+        typer.Option("--type", metavar="GLOB", help='Event types, e.g. "tool.*"; repeatable.'),
     ] = None,
     start: Annotated[
         str, typer.Option("--from", metavar="PLACE", help="new, beginning, or a cursor.")

@@ -1,4 +1,4 @@
-"""A reply while it is written: words wrapped at the window's width, nothing that steers it."""
+"""A reply as it is written: wrapped at the window's width, free of control sequences."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable
 from streamll.terminal.text import cells, clean
 from streamll.terminal.wrap import fold
 
-LEAST_WIDTH = 12
-FULL_LINE = 100
-"""Lines longer than this are hard to read, however wide the window."""
+MIN_COLUMNS = 12
+MAX_COLUMNS = 100
+"""Longer lines are hard to read, however wide the window."""
 
 
 class TypingOut:
-    """``add`` pieces of text; each is written at once.
+    """Writes the pieces of text that are added, each at once.
 
-    A word that grows past the margin moves to the next line: only the line that is being
-    written is ever written again. ``width`` is asked anew each time; without one nothing is
-    wrapped or written again. ``indent`` begins every
-    line; where it holds escape sequences, ``indent_width`` says how many columns it takes.
+    A word that grows past the margin moves to the next line, for which the last line is rewritten.
+    ``width`` is called for each piece; where it returns ``None``, nothing is wrapped or rewritten.
+    Every line begins with ``indent``, which takes ``indent_width`` columns (default: its length;
+    needed where it has escape sequences).
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class TypingOut:
         if width is None:
             self._write(text)
             return
-        room = max(LEAST_WIDTH, min(width - 1, FULL_LINE) - self._indent_width)
+        room = max(MIN_COLUMNS, min(width - 1, MAX_COLUMNS) - self._indent_width)
         lines = fold(before + text, room)
         if len(lines) == 1:
             self._write(text)

@@ -19,8 +19,7 @@ from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event, TokenEvent
 from streamll.flow.bridge import Derived
 from streamll.flow.config import StreamConfig
-from streamll.streams.collect import Collected
-from streamll.streams.many import MAX_CONCURRENT, Gathered, agather, gather
+from streamll.streams.many import MAX_CONCURRENT, Gathered, gather
 from streamll.streams.stream_events import StreamEvent, Translator
 
 T = TypeVar("T")
@@ -59,7 +58,7 @@ class QuestionStream(Derived[T]):
 
 
 class SafeDSpyStream(QuestionStream[StreamEvent]):
-    r"""A bounded stream of ``StreamEvent``: tokens, then ``Done`` or ``Error``; it never raises.
+    r"""A bounded stream of ``StreamEvent``: tokens, then ``Done`` or ``Error``. It never raises.
 
     >>> for event in SafeDSpyStream("What is Rust?", 100):  # doctest: +SKIP
     ...     match event:
@@ -72,10 +71,11 @@ class SafeDSpyStream(QuestionStream[StreamEvent]):
         question: a question, or a program, whose inputs are given by name.
         config: a ``StreamConfig``, or just its ``buffer_size``.
         fields: output fields whose text streams (default: all).
-        inputs: the program's.
+        inputs: the program's own.
 
     Raises:
         ConfigurationError: no question, or an option that cannot work.
+        TypeError: two different questions.
         UnknownFieldError: a name in ``fields`` that no predictor has.
     """
 
@@ -102,7 +102,7 @@ class SafeDSpyStream(QuestionStream[StreamEvent]):
         retry_delay: float = 2.0,
         **inputs: Any,
     ) -> SafeDSpyStream:
-        """A stream that tries again: so often, first after so many seconds."""
+        """A stream that retries so often, first after ``retry_delay`` seconds."""
         config = StreamConfig(
             buffer_size=buffer_size, max_retries=max_retries, retry_delay=retry_delay
         )
@@ -123,8 +123,8 @@ class SafeDSpyStream(QuestionStream[StreamEvent]):
 class DSpyStream(QuestionStream[str]):
     """The text of an answer as it comes: ``for token in DSpyStream("…")``.
 
-    A reader of text cannot be told to forget some, so an attempt that is lost after the first
-    token is an error; before, it is tried again. Errors are raised.
+    Text cannot be taken back, so a failure after the first token is an error; before, the call is
+    retried. Errors are raised.
     """
 
     def __init__(
@@ -187,35 +187,15 @@ def gather_streams(
         config: for those given as questions.
         on_event: called with the index of a stream and each of its items.
     """
+    asked = [SafeDSpyStream(each, config) if isinstance(each, str) else each for each in streams]
     return gather(
-        _asked(streams, config),
-        max_concurrent=max_concurrent,
-        rate=rate,
-        key_of=_key_of,
-        on_event=on_event,
+        asked, max_concurrent=max_concurrent, rate=rate, on_event=on_event, key_of=_key_of
     )
 
 
-async def agather_streams(
-    streams: Iterable[Any],
-    *,
-    max_concurrent: int = MAX_CONCURRENT,
-    rate: float | None = None,
-    config: StreamConfig | None = None,
-    on_event: Callable[[int, Any], None] | None = None,
-) -> list[Collected]:
-    """``gather_streams`` as a coroutine."""
-    return await agather(
-        _asked(streams, config),
-        max_concurrent=max_concurrent,
-        rate=rate,
-        key_of=_key_of,
-        on_event=on_event,
-    )
-
-
-def _asked(streams: Iterable[Any], config: StreamConfig | None) -> list[Any]:
-    return [SafeDSpyStream(each, config) if isinstance(each, str) else each for each in streams]
+async def agather_streams(streams: Iterable[Any], **options: Any) -> Gathered:
+    """``gather_streams``, with the same options, as a coroutine."""
+    return await gather_streams(streams, **options)
 
 
 def _key_of(source: Any) -> Hashable:

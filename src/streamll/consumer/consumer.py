@@ -9,6 +9,7 @@ handled by one of them and acknowledged afterwards, or given to another member i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -30,17 +31,15 @@ from streamll.brokers.opening import (
     open_source,
     without_password,
 )
-from streamll.brokers.source import Entry, SourceOptions
-from streamll.consumer.deduplication import DecodedEntry
+from streamll.brokers.source import SourceOptions
 from streamll.consumer.handlers import (
     EventFilter,
     Handler,
     HandlerRunner,
     Subscription,
-    subscription,
 )
 from streamll.consumer.per_key_queue import PerKeyQueue
-from streamll.consumer.session import ReadSession
+from streamll.consumer.session import ReadEntry, ReadSession
 from streamll.consumer.signals import stopping_on_signals
 from streamll.consumer.state import ConsumerState, ConsumerStatistics
 from streamll.core.errors import ConfigurationError
@@ -55,15 +54,6 @@ H = TypeVar("H", bound=Handler)
 Start = str | tuple[str, int] | tuple[str, int, int | None]
 
 MAX_RETRY_DELAY_S = 30.0
-
-
-class _WorkItem(msgspec.Struct):
-    """An entry on its way through the handlers."""
-
-    entry: Entry
-    decoded: DecodedEntry
-    events: list[Event]
-    done: bool = False
 
 
 class EventConsumer:
@@ -171,15 +161,14 @@ class EventConsumer:
         wants = EventFilter(types, where)
 
         def add(function: H) -> H:
-            self._subscriptions.append(subscription(function, wants))
+            self._subscriptions.append(Subscription(function, wants))
             return function
 
         return add if handler is None else add(handler)
 
     def subscribe(self, handler: H) -> H:
         """Call a function for every event."""
-        self._subscriptions.append(subscription(handler, EventFilter()))
-        return handler
+        return self.on("*", handler)
 
     # --- running --------------------------------------------------------------------------------
 
@@ -243,20 +232,14 @@ class EventConsumer:
         A consumer that reads one run ends with the run's last event.
         """
         self._state.stopping = False
-        session = self._session()
-        keep_alive = asyncio.create_task(session.keep_alive())
-        entries = session.entries()
-        try:
-            async for entry, decoded, events in entries:
-                for event in events:
+        async with self._session() as session, contextlib.aclosing(session.entries()) as entries:
+            async for read in entries:
+                for event in read.events:
                     yield event
-                await session.done_with(entry, decoded, len(events))
-                self._cursor = entry.cursor
+                await session.done_with(read)
+                self._cursor = read.entry.cursor
                 if session.over:
                     return
-        finally:
-            await entries.aclose()
-            await session.close(keep_alive)
 
     # --- state ----------------------------------------------------------------------------------
 
@@ -291,40 +274,36 @@ class EventConsumer:
         )
 
     async def _run(self) -> None:
-        session = self._session()
-        in_order: deque[_WorkItem] = deque()  # the cursor is that of the last one all done before
+        in_order: deque[ReadEntry] = deque()  # the cursor follows its finished beginning
         executor = ThreadPoolExecutor(self._concurrency, "streamll-handler")
         runner = HandlerRunner(executor, self._backoff, self._state.counts)
 
-        async def work(item: _WorkItem) -> None:
-            with tracing.restored(item.decoded.traceparent):
+        async def work(read: ReadEntry) -> None:
+            with tracing.restored(read.decoded.traceparent):
                 settled = await runner.call(
-                    item.events, self._subscriptions, session.dead_letter_event
+                    read.events, self._subscriptions, session.dead_letter_event
                 )
             if not settled:  # not acknowledged: another member gets it
                 return
-            await session.done_with(item.entry, item.decoded, len(item.events))
-            item.done = True
+            await session.done_with(read)
             while in_order and in_order[0].done:
                 self._cursor = in_order.popleft().entry.cursor
 
         queue = PerKeyQueue(work, concurrency=self._concurrency, capacity=self._prefetch)
-        keep_alive = asyncio.create_task(session.keep_alive())
-        try:
-            async for entry, decoded, events in session.entries():
-                item = _WorkItem(entry, decoded, events)
-                in_order.append(item)
-                alone = session.is_suspect(entry)
-                if alone:
-                    await queue.join()
-                await queue.add(decoded.events[0].run_id, item, len(events))
-                if alone:
-                    await queue.join()
-            await queue.join()
-        finally:
-            queue.cancel()
-            await session.close(keep_alive)
-            executor.shutdown(wait=False)
+        async with self._session() as session:
+            try:
+                async for read in session.entries():
+                    in_order.append(read)
+                    alone = session.is_suspect(read.entry)
+                    if alone:
+                        await queue.join()
+                    await queue.add(read.decoded.events[0].run_id, read, len(read.events))
+                    if alone:
+                        await queue.join()
+                await queue.join()
+            finally:
+                queue.cancel()
+                executor.shutdown(wait=False)
 
 
 def _run_position(start: Start) -> tuple[str, int, int | None] | None:

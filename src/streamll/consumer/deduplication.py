@@ -17,7 +17,8 @@ calls is given whole as well, if the reader's last event comes in a later entry:
 not known that the reader has had all of it.)
 
 This relies on the sinks' promise that the first copy of every event comes in the run's order. It
-does not hold for a member of a group, which gets what another member left; see ``SeenIds``.
+does not hold for a member of a group, which gets what another member left: that remembers entries'
+ids instead.
 """
 
 from __future__ import annotations
@@ -91,20 +92,6 @@ class LRU(Generic[K, V]):
 
     def __contains__(self, key: K) -> bool:
         return key in self._items
-
-
-class SeenIds:
-    """The ids of the entries that a member of a group has handled."""
-
-    def __init__(self) -> None:
-        self._ids: LRU[str, None] = LRU()
-
-    def __contains__(self, entry: DecodedEntry) -> bool:
-        return entry.id is not None and entry.id in self._ids
-
-    def add(self, entry: DecodedEntry) -> None:
-        if entry.id is not None:
-            self._ids.put(entry.id, None)
 
 
 class _RunProgress:

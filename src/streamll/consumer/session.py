@@ -23,7 +23,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 import msgspec
 
 from streamll.brokers.source import Entry, Source, SourceOptions
-from streamll.consumer.deduplication import DecodedEntry, Deduplicator, SeenIds, decode_entry
+from streamll.consumer.deduplication import LRU, DecodedEntry, Deduplicator, decode_entry
 from streamll.consumer.handlers import HandlerFailure
 from streamll.consumer.state import ConsumerState
 from streamll.core.errors import BrokerError, WireError
@@ -44,8 +44,20 @@ LAST_ATTEMPTS = 3
 """How often a dead letter is tried again once the consumer is stopping."""
 
 
+class ReadEntry(msgspec.Struct):
+    """An entry that was read, and its events that are new."""
+
+    entry: Entry
+    decoded: DecodedEntry
+    events: list[Event]
+    done: bool = False
+
+
 class ReadSession:
-    """Reads through one ``Source``. Counts into ``state``, and ends when that is stopping."""
+    """Reads through one ``Source``. Counts into ``state``, and ends when that is stopping.
+
+    As an asynchronous context manager it extends this member's claims, and disconnects at the end.
+    """
 
     def __init__(
         self,
@@ -66,7 +78,7 @@ class ReadSession:
         self._state = state
         self._counts = state.counts
         self._deduplicator = Deduplicator()
-        self._handled = SeenIds()
+        self._handled: LRU[str, None] = LRU()  # ids of the entries that are done
         self._held: dict[int, Entry] = {}  # given to this member and not acknowledged yet
         self._in_progress: dict[str, list[Entry]] = {}  # by id: an entry and its duplicates
         self._unacknowledged: deque[Entry] = deque()  # done, but the broker could not be told
@@ -81,23 +93,39 @@ class ReadSession:
         """Whether the one run that is read has ended."""
         return self._run_id is not None and self._deduplicator.has_ended(self._run_id)
 
-    async def entries(self) -> AsyncGenerator[tuple[Entry, DecodedEntry, list[Event]], None]:
-        """Every readable entry, with its events that are new."""
+    async def __aenter__(self) -> ReadSession:  # noqa: PYI034 - Self is not in Python 3.10
+        self._keeping_alive = asyncio.create_task(self._keep_alive())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._closing = True
+        self._keeping_alive.cancel()
+        await asyncio.wait([self._keeping_alive])
+        self._state.connected.clear()
+        with contextlib.suppress(Exception):
+            await self._acknowledge_late()
+        with contextlib.suppress(Exception):
+            await self._source.close()
+
+    async def entries(self) -> AsyncGenerator[ReadEntry, None]:
+        """Every readable entry."""
         entries = self._raw_entries()
         try:
             async for entry in entries:
                 decoded = await self._decode(entry)
                 if decoded is not None:
-                    yield entry, decoded, self._new_events(decoded)
+                    yield ReadEntry(entry, decoded, self._new_events(decoded))
         finally:
             await entries.aclose()
 
-    async def done_with(self, entry: Entry, decoded: DecodedEntry, events: int) -> None:
-        """All ``events`` of the entry have been handled."""
-        self._counts.handled += events
-        self._handled.add(decoded)
-        for each in self._in_progress.pop(decoded.id or entry.cursor, ()):
+    async def done_with(self, read: ReadEntry) -> None:
+        """All events of the entry have been handled."""
+        self._counts.handled += len(read.events)
+        key = read.decoded.id or read.entry.cursor
+        self._handled.put(key, None)
+        for each in self._in_progress.pop(key, ()):
             await self._acknowledge(each)
+        read.done = True
 
     def is_suspect(self, entry: Entry) -> bool:
         """Whether the entry was delivered so often that handling it may be what ends processes.
@@ -124,7 +152,7 @@ class ReadSession:
         body = envelope[:-1] + b',"error":' + msgspec.json.encode(error) + b"}"
         return await self._dead_letter(body)
 
-    async def keep_alive(self) -> None:
+    async def _keep_alive(self) -> None:
         """Extend this member's claims and look up the lag. Runs until it is cancelled."""
         third = self._claim_after / 3
         interval = min(LAG_INTERVAL_S, third)
@@ -141,16 +169,6 @@ class ReadSession:
                 self._counts.lag = await self._source.lag()
             if not self._closing:  # a client library may swallow a cancellation
                 await asyncio.sleep(interval)
-
-    async def close(self, keep_alive: asyncio.Task[None]) -> None:
-        self._closing = True
-        keep_alive.cancel()
-        await asyncio.wait([keep_alive])
-        self._state.connected.clear()
-        with contextlib.suppress(Exception):
-            await self._acknowledge_late()
-        with contextlib.suppress(Exception):
-            await self._source.close()
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -218,7 +236,7 @@ class ReadSession:
             duplicates.append(entry)
             self._counts.duplicates += len(decoded.events)
             return False
-        if not decoded.events or decoded in self._handled:
+        if not decoded.events or key in self._handled:
             self._counts.duplicates += len(decoded.events)
             await self._acknowledge(entry)
             return False

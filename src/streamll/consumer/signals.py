@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a consumer cleanly, unless the program has other plans for them."""
+"""SIGTERM and Ctrl-C stop a consumer cleanly, unless the program handles them itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` at the first SIGTERM or SIGINT; a second one does what it did before.
+    """Call ``stop`` at the first SIGTERM or SIGINT; a second one has its previous effect.
 
     Does nothing for a signal that the program handles itself, and outside the main thread, where
     Python allows no handlers.

@@ -23,9 +23,9 @@ and does not import dspy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -138,6 +138,23 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
 
 
 SHARED_FIELDS = Event.__struct_fields__
+_kinds: dict[str, type[Event]] = {}
+KINDS: Mapping[str, type[Event]] = MappingProxyType(_kinds)
+"""The classes below by their ``event_type``."""
+K = TypeVar("K", bound=type[Event])
+
+
+def _kind(event_type: str, **order: str) -> Callable[[K], K]:
+    """Name a class below, and state what it ``opens``, ``closes`` or must be ``inside`` of."""
+
+    def register(cls: K) -> K:
+        cls.event_type = event_type
+        for rule, scope in order.items():
+            setattr(cls, rule, scope)
+        _kinds[event_type] = cls
+        return cls
+
+    return register
 
 
 def own_fields(kind: type[Event]) -> tuple[str, ...]:
@@ -163,10 +180,8 @@ class UnknownEvent(StreamllEvent, frozen=True, kw_only=True):
 # --- the run -------------------------------------------------------------------------------
 
 
+@_kind("run.start", opens="run", inside="")
 class RunStart(Event, frozen=True, kw_only=True):
-    event_type: ClassVar[str] = "run.start"
-    opens: ClassVar[str] = "run"
-    inside: ClassVar[str] = ""
     program: str
     inputs: Mapping[str, Any] | None = None  # only when inputs were asked for
 
@@ -182,80 +197,71 @@ class Totals(Event, frozen=True, kw_only=True):
     cost: float | None = None
 
 
+@_kind("run.end", closes="run")
 class RunEnd(Totals, frozen=True, kw_only=True):
-    event_type: ClassVar[str] = "run.end"
-    closes: ClassVar[str] = "run"
     outputs: Mapping[str, Any] | None = None  # only when outputs were asked for
 
 
+@_kind("run.error", closes="run")
 class RunError(Totals, frozen=True, kw_only=True):
     """``partial`` is the text of unfinished calls streamed so far, by ``predictor.field``."""
 
-    event_type: ClassVar[str] = "run.error"
-    closes: ClassVar[str] = "run"
     error_type: str
     message: str
     partial: Mapping[str, str] = NOTHING
 
 
+@_kind("run.cancelled", closes="run")
 class RunCancelled(Totals, frozen=True, kw_only=True):
-    event_type: ClassVar[str] = "run.cancelled"
-    closes: ClassVar[str] = "run"
     partial: Mapping[str, str] = NOTHING
 
 
 # --- modules, tools, language models ------------------------------------------------------------
 
 
+@_kind("module.start", opens="module")
 class ModuleStart(Event, frozen=True, kw_only=True):
-    event_type: ClassVar[str] = "module.start"
-    opens: ClassVar[str] = "module"
     name: str
     inputs: Mapping[str, Any] | None = None
 
 
+@_kind("module.end", closes="module")
 class ModuleEnd(Event, frozen=True, kw_only=True):
-    event_type: ClassVar[str] = "module.end"
-    closes: ClassVar[str] = "module"
     name: str
     duration: float
     outputs: Mapping[str, Any] | None = None
 
 
+@_kind("module.error", closes="module")
 class ModuleError(Event, frozen=True, kw_only=True):
-    event_type: ClassVar[str] = "module.error"
-    closes: ClassVar[str] = "module"
     name: str
     duration: float
     error_type: str
     message: str
 
 
+@_kind("tool.start", opens="tool")
 class ToolStart(Event, frozen=True, kw_only=True):
     """A tool is called; of kind ``"interpreter"``, code is run that the model wrote.
 
     ``ProgramOfThought``, ``CodeAct`` and ``RLM`` run such code; it is ``arguments["code"]``.
     """
 
-    event_type: ClassVar[str] = "tool.start"
-    opens: ClassVar[str] = "tool"
     name: str
     kind: str = "tool"
     arguments: Mapping[str, Any] | None = None  # only when tools were asked for
 
 
+@_kind("tool.end", closes="tool")
 class ToolEnd(Event, frozen=True, kw_only=True):
-    event_type: ClassVar[str] = "tool.end"
-    closes: ClassVar[str] = "tool"
     name: str
     kind: str = "tool"
     duration: float
     result: Any = None
 
 
+@_kind("tool.error", closes="tool")
 class ToolError(Event, frozen=True, kw_only=True):
-    event_type: ClassVar[str] = "tool.error"
-    closes: ClassVar[str] = "tool"
     name: str
     kind: str = "tool"
     duration: float
@@ -263,18 +269,16 @@ class ToolError(Event, frozen=True, kw_only=True):
     message: str
 
 
+@_kind("lm.start", opens="lm")
 class LMStart(Event, frozen=True, kw_only=True):
-    event_type: ClassVar[str] = "lm.start"
-    opens: ClassVar[str] = "lm"
     model: str
     messages: Any = None  # only when prompts were asked for
 
 
+@_kind("lm.end", closes="lm")
 class LMEnd(Event, frozen=True, kw_only=True):
     """``error_type`` is set when the call failed for good; usage may be unknown (0) then."""
 
-    event_type: ClassVar[str] = "lm.end"
-    closes: ClassVar[str] = "lm"
     model: str
     duration: float
     prompt_tokens: int = 0
@@ -287,21 +291,20 @@ class LMEnd(Event, frozen=True, kw_only=True):
     error_type: str | None = None
 
 
+@_kind("lm.superseded", inside="call")
 class LMSuperseded(Event, frozen=True, kw_only=True):
     """Attempt ``identity.attempt`` of this predictor call no longer counts: drop its text.
 
     ``reason`` is the error type that ended it, or ``"fallback"`` for the Chat→JSON fallback.
     """
 
-    event_type: ClassVar[str] = "lm.superseded"
-    inside: ClassVar[str] = "call"
     reason: str
 
 
+@_kind("lm.waiting")
 class LMWaiting(Event, frozen=True, kw_only=True):
     """A request waits: ``"connection"`` (pool exhausted), ``"retry"`` or ``"limit"`` (rate limit)."""
 
-    event_type: ClassVar[str] = "lm.waiting"
     reason: str
     delay: float | None = None
 
@@ -309,13 +312,12 @@ class LMWaiting(Event, frozen=True, kw_only=True):
 # --- output of the model ------------------------------------------------------------------------
 
 
+@_kind("field.start", opens="field", inside="call")
 class FieldStart(Event, frozen=True, kw_only=True):
-    event_type: ClassVar[str] = "field.start"
-    opens: ClassVar[str] = "field"
-    inside: ClassVar[str] = "call"
     field: str
 
 
+@_kind("token", inside="field")
 class TokenEvent(Event, frozen=True, kw_only=True, gc=False):
     """Text of one output field, decoded, as soon as it is certain.
 
@@ -325,8 +327,6 @@ class TokenEvent(Event, frozen=True, kw_only=True, gc=False):
     empty closing token carries it. ``cached`` marks text that came from DSPy's cache.
     """
 
-    event_type: ClassVar[str] = "token"
-    inside: ClassVar[str] = "field"
     field: str
     token: str
     token_index: int = 0
@@ -336,6 +336,7 @@ class TokenEvent(Event, frozen=True, kw_only=True, gc=False):
     cached: bool = False
 
 
+@_kind("field.partial", inside="call")
 class FieldPartial(Event, frozen=True, kw_only=True):
     """A change to the value of a field that is not plain text (``core.partials`` applies it).
 
@@ -347,8 +348,6 @@ class FieldPartial(Event, frozen=True, kw_only=True):
     last one of a call has the whole value as the program returns it.
     """
 
-    event_type: ClassVar[str] = "field.partial"
-    inside: ClassVar[str] = "call"
     field: str
     value: Any
     state: str = "partial"
@@ -356,68 +355,60 @@ class FieldPartial(Event, frozen=True, kw_only=True):
     append: bool = False
 
 
+@_kind("field.end", closes="field", inside="field")
 class FieldEnd(Event, frozen=True, kw_only=True):
     """``complete`` is false if the attempt failed before the field had ended."""
 
-    event_type: ClassVar[str] = "field.end"
-    closes: ClassVar[str] = "field"
-    inside: ClassVar[str] = "field"
     field: str
     length: int
     complete: bool = True
 
 
+@_kind("field.corrected", inside="call")
 class FieldCorrected(Event, frozen=True, kw_only=True):
     """The program's value of the field differs from the text that was streamed: use this."""
 
-    event_type: ClassVar[str] = "field.corrected"
-    inside: ClassVar[str] = "call"
     field: str
     text: str
     value: Any = None
 
 
+@_kind("thinking", inside="call")
 class Thinking(Event, frozen=True, kw_only=True):
-    event_type: ClassVar[str] = "thinking"
-    inside: ClassVar[str] = "call"
     text: str
     index: int = 0
 
 
+@_kind("tool_call.delta", inside="call")
 class ToolCallDelta(Event, frozen=True, kw_only=True):
     """A native tool call while the model writes it; ``arguments`` is a fragment of JSON."""
 
-    event_type: ClassVar[str] = "tool_call.delta"
-    inside: ClassVar[str] = "call"
     index: int
     name: str | None = None
     arguments: str = ""
 
 
+@_kind("citation", inside="call")
 class Citation(Event, frozen=True, kw_only=True):
-    event_type: ClassVar[str] = "citation"
-    inside: ClassVar[str] = "call"
     text: str | None = None
     title: str | None = None
     url: str | None = None
 
 
+@_kind("refusal", inside="call")
 class Refusal(Event, frozen=True, kw_only=True):
     """The provider reports that the model declines to answer; ``text`` is part of the reason."""
 
-    event_type: ClassVar[str] = "refusal"
-    inside: ClassVar[str] = "call"
     text: str
 
 
+@_kind("reply.part", inside="call")
 class ReplyPart(Event, frozen=True, kw_only=True):
     """A part of the reply that is not text (image, sound, file): where it is, not its bytes.
 
     ``size`` is the number of bytes if the reply itself contains them.
     """
 
-    event_type: ClassVar[str] = "reply.part"
-    inside: ClassVar[str] = "call"
     kind: str
     media_type: str | None = None
     url: str | None = None
@@ -427,22 +418,20 @@ class ReplyPart(Event, frozen=True, kw_only=True):
 # --- messages of the program ----------------------------------------------------------------------
 
 
+@_kind("status")
 class Status(Event, frozen=True, kw_only=True):
-    event_type: ClassVar[str] = "status"
     message: str
 
 
+@_kind("trace.start", opens="trace")
 class TraceStart(Event, frozen=True, kw_only=True):
-    event_type: ClassVar[str] = "trace.start"
-    opens: ClassVar[str] = "trace"
     name: str
     trace_id: str
     parent_trace_id: str | None = None
 
 
+@_kind("trace.end", closes="trace")
 class TraceEnd(Event, frozen=True, kw_only=True):
-    event_type: ClassVar[str] = "trace.end"
-    closes: ClassVar[str] = "trace"
     name: str
     trace_id: str
     duration: float
@@ -450,28 +439,14 @@ class TraceEnd(Event, frozen=True, kw_only=True):
     error_type: str | None = None
 
 
+@_kind("stream.gap")
 class StreamGap(Event, frozen=True, kw_only=True):
     """``count`` events were lost before this one. It has no ``seq`` of its own."""
 
-    event_type: ClassVar[str] = "stream.gap"
     count: int
     reason: str
 
 
-KINDS: Mapping[str, type[Event]] = MappingProxyType(
-    {
-        kind.event_type: kind
-        for kind in (
-            RunStart, RunEnd, RunError, RunCancelled,
-            ModuleStart, ModuleEnd, ModuleError,
-            ToolStart, ToolEnd, ToolError,
-            LMStart, LMEnd, LMSuperseded, LMWaiting,
-            FieldStart, TokenEvent, FieldPartial, FieldEnd, FieldCorrected,
-            Thinking, ToolCallDelta, Citation, Refusal, ReplyPart,
-            Status, TraceStart, TraceEnd, StreamGap,
-        )
-    }
-)  # fmt: skip
 TERMINAL = frozenset(name for name, kind in KINDS.items() if kind.closes == "run")
 """The types of a run's last event; exactly one of them ends a run."""
 CALLS = ("module", "tool", "lm")

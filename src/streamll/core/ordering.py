@@ -25,15 +25,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from streamll.core.errors import OutOfOrder
-from streamll.core.events import (
-    CALLS,
-    KINDS,
-    Event,
-    FieldCorrected,
-    FieldPartial,
-    LMSuperseded,
-    TokenEvent,
-)
+from streamll.core.events import CALLS, KINDS, Event, TokenEvent
+from streamll.core.visitor import EventVisitor
 
 FAILURES: Mapping[str, type[Event]] = MappingProxyType(
     {
@@ -47,7 +40,7 @@ FAILURES: Mapping[str, type[Event]] = MappingProxyType(
 Key = tuple[str, Any]
 
 
-class Scope(NamedTuple):
+class EventScope(NamedTuple):
     """Something a run opens and closes, and the event types around and inside it."""
 
     name: str
@@ -57,16 +50,16 @@ class Scope(NamedTuple):
     contains: tuple[str, ...]  # event types that only come while it is open
 
 
-def grammar() -> tuple[Scope, ...]:
-    """The order of events as the classes declare it: one ``Scope`` for each thing that opens."""
+def grammar() -> tuple[EventScope, ...]:
+    """The order of events as the classes declare it: one ``EventScope`` for each thing that opens."""
     return tuple(_scope(kind) for kind in KINDS.values() if kind.opens)
 
 
-def _scope(opening: type[Event]) -> Scope:
+def _scope(opening: type[Event]) -> EventScope:
     name = opening.opens
     within = {name, "call"} if name in CALLS else {name}
     kinds = KINDS.values()
-    return Scope(
+    return EventScope(
         name,
         opening.inside,
         opening.event_type,
@@ -133,7 +126,7 @@ class _CallOrder:
         self.corrected: set[tuple[int, int, str]] = set()
 
 
-class _RunOrder:
+class _RunOrder(EventVisitor):
     """The state of one run: what is open, and how many of its events are accounted for."""
 
     def __init__(self, *, holes: bool) -> None:
@@ -142,7 +135,7 @@ class _RunOrder:
         self._lossy = holes
         self._last = -1
         self._accounted = 0
-        self._open: dict[tuple[str, Any], _OpenField | None] = {}
+        self._open: dict[Key, _OpenField | None] = {}
         self._calls: dict[str | None, _CallOrder] = {}
 
     def lose(self, gap: Event) -> None:
@@ -150,113 +143,73 @@ class _RunOrder:
         self._lossy = True
 
     def check(self, event: Event) -> None:
-        if self.ended:
-            raise _error(event, "nothing follows a run's last event")
+        _require(not self.ended, event, "nothing follows a run's last event")
         self._check_seq(event)
         if event.inside in ("call", "field"):
-            self._check_inside(event, event.inside)
+            self._check_inside(event)
         if event.closes == "run":
             self._end(event)
         elif event.closes:
-            self._close(event, event.closes)
+            self._close(event)
         elif event.opens and event.opens != "run":
-            self._open_one(event, event.opens)
-        rule = self._RULES.get(type(event))
-        if rule is not None:
-            rule(self, event)
+            self._begin(event)
+        self.visit(event)  # what holds for its kind alone
 
     def _check_seq(self, event: Event) -> None:
-        if event.seq is None:
+        seq, is_start = event.seq, event.event_type == "run.start"
+        if seq is None:
             raise _error(event, "every event of a run has a seq")
-        first = self._last < 0 and not self._lossy
-        if event.event_type == "run.start" and self._last >= 0:
-            raise _error(event, "run.start comes first and once")
-        if first and event.event_type != "run.start":
-            raise _error(event, "run.start comes first")
-        if event.seq <= self._last:
-            raise _error(event, f"seq rises; the last was {self._last}")
-        if event.seq > self._accounted and not self._holes:
-            raise _error(
-                event,
-                f"seq is contiguous and {self._accounted} is missing; "
-                "losses are reported by stream.gap",
-            )
-        self._last = event.seq
+        _require(not is_start or self._last < 0, event, "run.start comes first and once")
+        _require(is_start or self._last >= 0 or self._lossy, event, "run.start comes first")
+        _require(seq > self._last, event, f"seq rises; the last was {self._last}")
+        missing = f"seq is contiguous and {self._accounted} is missing"
+        _require(
+            self._holes or seq <= self._accounted,
+            event,
+            f"{missing}; losses are reported by stream.gap",
+        )
+        self._last = seq
         self._accounted += event.count if isinstance(event, TokenEvent) else 1
 
-    def _check_inside(self, event: Event, what: str) -> None:
-        if what == "field":
+    def _check_inside(self, event: Event) -> None:
+        if event.inside == "field":
             is_open = key_of(event, "field") in self._open
         else:
             call_id = event.call_id
             is_open = call_id is None or any((kind, call_id) in self._open for kind in CALLS)
-        if not is_open and not self._holes:
-            raise _error(event, f"comes only inside its open {what}")
+        _require(self._holes or is_open, event, f"comes only inside its open {event.inside}")
         attempt = self._call(event).attempt
-        if event.attempt != attempt and not self._holes:
-            raise _error(event, f"the call is at attempt {attempt}, as lm.superseded says")
+        as_said = self._holes or event.attempt == attempt
+        _require(as_said, event, f"the call is at attempt {attempt}, as lm.superseded says")
 
-    def _open_one(self, event: Event, what: str) -> None:
-        key = key_of(event, what)
-        if key in self._open:
-            raise _error(event, f"this {what} is open already")
-        if what == "field" and _field_key(event) in self._call(event).ended:
-            raise _error(event, "a field is streamed once per attempt")
-        self._open[key] = _OpenField() if what == "field" else None
+    def _begin(self, event: Event) -> None:
+        key = key_of(event, event.opens)
+        _require(key not in self._open, event, f"this {event.opens} is open already")
+        is_field = event.opens == "field"
+        if is_field:
+            is_first = _field_key(event) not in self._call(event).ended
+            _require(is_first, event, "a field is streamed once per attempt")
+        self._open[key] = _OpenField() if is_field else None
 
-    def _close(self, event: Event, what: str) -> None:
-        key = key_of(event, what)
-        if key not in self._open:
-            if self._holes:
-                return
-            raise _error(event, f"this {what} is not open")
-        if what in CALLS:
-            self._check_nothing_open_in(event, "field")
+    def _close(self, event: Event) -> None:
+        key = key_of(event, event.closes)
+        if self._holes and key not in self._open:
+            return
+        _require(key in self._open, event, f"this {event.closes} is not open")
+        if event.closes in CALLS:
+            self._check_fields_closed(event)
             self._calls.pop(event.call_id, None)
-        state = self._open.pop(key)
-        if isinstance(state, _OpenField):
-            self._check_length(event, state)
+        field = self._open.pop(key)
+        if field is not None:
+            length, streamed = event.data["length"], field.length
+            is_whole = length == streamed or (self._lossy and length > streamed)
+            _require(is_whole, event, f"length {length}, but {streamed} characters were streamed")
             self._call(event).ended.add(_field_key(event))
 
-    def _check_length(self, event: Event, field: _OpenField) -> None:
-        length = event.data["length"]
-        if length < field.length or (length > field.length and not self._lossy):
-            raise _error(event, f"length {length}, but {field.length} characters were streamed")
-
-    def _check_nothing_open_in(self, event: Event, what: str) -> None:
-        for kind, key in self._open:
-            if kind == what and key[0] == event.call_id:
-                raise _error(event, f"{what} {key[-1]!r} of this call is still open")
-
-    def _token(self, event: TokenEvent) -> None:
-        field = self._open.get(key_of(event, "field"))
-        if field is None:
-            return
-        found, expected = (event.token_index, event.offset), (field.tokens, field.length)
-        if found != expected and not (self._lossy and found >= expected):
-            raise _error(
-                event,
-                f"token_index and offset are contiguous: {expected} expected, {found} found",
-            )
-        field.tokens = event.token_index + event.count
-        field.length = event.offset + len(event.token)
-
-    def _partial(self, event: Event) -> None:
-        begun = key_of(event, "field") in self._open or _field_key(event) in self._call(event).ended
-        if not begun and not self._holes:
-            raise _error(event, "comes only after the field's start")
-
-    def _corrected(self, event: Event) -> None:
-        call, key = self._call(event), _field_key(event)
-        if key not in call.ended and not self._holes:
-            raise _error(event, "comes only after the field's end")
-        if key in call.corrected:
-            raise _error(event, "a field is corrected at most once")
-        call.corrected.add(key)
-
-    def _superseded(self, event: Event) -> None:
-        self._check_nothing_open_in(event, "field")
-        self._call(event).attempt = event.attempt + 1
+    def _check_fields_closed(self, event: Event) -> None:
+        for what, key in self._open:
+            if what == "field" and key[0] == event.call_id:
+                raise _error(event, f"field {key[-1]!r} of this call is still open")
 
     def _end(self, event: Event) -> None:
         for what, key in self._open:
@@ -267,14 +220,34 @@ class _RunOrder:
     def _call(self, event: Event) -> _CallOrder:
         return self._calls.setdefault(event.call_id, _CallOrder())
 
-    _RULES: Mapping[type[Event], Any] = MappingProxyType(
-        {
-            TokenEvent: _token,
-            FieldPartial: _partial,
-            FieldCorrected: _corrected,
-            LMSuperseded: _superseded,
-        }
-    )
+    # --- rules of single kinds --------------------------------------------------------------------
+
+    def on_token(self, event: TokenEvent) -> None:
+        field = self._open.get(key_of(event, "field"))
+        if field is None:
+            return
+        found, expected = (event.token_index, event.offset), (field.tokens, field.length)
+        _require(
+            found == expected or (self._lossy and found >= expected),
+            event,
+            f"token_index and offset are contiguous: {expected} expected, {found} found",
+        )
+        field.tokens = event.token_index + event.count
+        field.length = event.offset + len(event.token)
+
+    def on_field_partial(self, event: Event) -> None:
+        begun = key_of(event, "field") in self._open or _field_key(event) in self._call(event).ended
+        _require(self._holes or begun, event, "comes only after the field's start")
+
+    def on_field_corrected(self, event: Event) -> None:
+        call, key = self._call(event), _field_key(event)
+        _require(self._holes or key in call.ended, event, "comes only after the field's end")
+        _require(key not in call.corrected, event, "a field is corrected at most once")
+        call.corrected.add(key)
+
+    def on_lm_superseded(self, event: Event) -> None:
+        self._check_fields_closed(event)
+        self._call(event).attempt = event.attempt + 1
 
 
 def key_of(event: Event, what: str) -> Key:
@@ -288,6 +261,11 @@ def key_of(event: Event, what: str) -> Key:
 
 def _field_key(event: Event) -> tuple[int, int, str]:
     return event.candidate, event.attempt, event.data["field"]
+
+
+def _require(holds: bool, event: Event, rule: str) -> None:
+    if not holds:
+        raise _error(event, rule)
 
 
 def _error(event: Event, rule: str) -> OutOfOrder:

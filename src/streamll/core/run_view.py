@@ -118,8 +118,8 @@ class RunView(EventVisitor):
 
     # --- events in ------------------------------------------------------------------------------
 
-    def feed(self, event: Event) -> None:
-        """Take the next event of the run."""
+    def feed(self, event: Event) -> Event:
+        """Take the next event of the run, and give it back, for whoever passes it on."""
         if type(event) is TokenEvent:
             field = self._current
             if event.identity is not field.identity or event.field != field.name:
@@ -132,6 +132,7 @@ class RunView(EventVisitor):
             self._last = event
         else:
             self._feed_other(event)
+        return event
 
     def _feed_other(self, event: Event) -> None:
         if event.seq is not None:

@@ -348,12 +348,12 @@ class Derived(DualIterator[T]):
             self._reading.leave()
 
     def close(self) -> None:
-        DualIterator.leave(self)
+        self.leave()
         if self._reading is not None:
             self._reading.close()
 
     async def aclose(self) -> None:
-        DualIterator.leave(self)
+        self.leave()
         if self._reading is not None:
             await self._reading.aclose()
 

@@ -125,8 +125,9 @@ class Buffer:
         """Add several at once if none needs the policy; else add none and return False."""
         if len(items) + len(self.fresh) + len(self.settled) > self.capacity or self.overflowed:
             return False
-        if any(issubclass(kind, Marker) for kind in set(map(type, items))):
-            return False
+        for kind in set(map(type, items)):
+            if issubclass(kind, Marker):
+                return False
         self.received += len(items)
         self.fresh.extend(items)
         return True

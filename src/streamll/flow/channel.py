@@ -278,7 +278,7 @@ class Channel(Generic[T]):
             self.full = self.overfull = False
             self._wake_all(self._readers)
             self._wake_all(self._producers)
-        elif self._readers and self._buffer:
+        elif self._readers and (self._buffer.fresh or self._buffer.settled):
             self._wake_one(self._readers)
 
     def _make_space(self) -> None:
@@ -290,7 +290,7 @@ class Channel(Generic[T]):
         if self.full and size <= self._low:
             self.full = False
             self._wake_all(self._producers)
-        if self._readers and self._buffer:
+        if self._readers and (self._buffer.fresh or self._buffer.settled):
             self._wake_one(self._readers)
 
     def _wake_one(self, waiters: deque[Waiter]) -> None:
@@ -317,7 +317,7 @@ class Channel(Generic[T]):
             if self._inbox:
                 self._receive()
             buffer = self._buffer
-            if buffer and not self._abandoned:
+            if (buffer.fresh or buffer.settled) and not self._abandoned:
                 items = buffer.take(limit)
                 if self.full or self.overfull or self._readers:
                     self._make_space()
@@ -385,7 +385,7 @@ class Channel(Generic[T]):
             if self._inbox:
                 self._receive()
             ended = self._closed or self._abandoned or self._buffer.overflowed
-            ready = ended or bool(self._buffer)
+            ready = bool(ended or self._buffer.fresh or self._buffer.settled)
             if not ready:
                 self._readers.append(waiter)
         if self._inbox or self._nudged:

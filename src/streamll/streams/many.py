@@ -50,12 +50,20 @@ class Gathered(Later, Sequence[Collected]):
         return repr(self.results)
 
 
-def gather(streams: Iterable[Any], **options: Any) -> Gathered:
-    """``agather`` at once in synchronous code, awaitable on an event loop."""
+def gather(
+    streams: Iterable[Any],
+    *,
+    max_concurrent: int,
+    rate: float | None,
+    on_event: Callable[[int, Any], None] | None,
+    key_of: KeyOf,
+) -> Gathered:
+    """See ``streamll.gather_streams``."""
     sources = [checked(stream) for stream in streams]
+    pace = Rate(rate) if rate is not None else None
 
     def suspending() -> Coroutine[Any, Any, list[Collected]]:
-        return agather(sources, **options)
+        return _gather(sources, max_concurrent, pace, on_event, key_of)
 
     def blocking() -> list[Collected]:
         if not on_event_loop():
@@ -66,17 +74,13 @@ def gather(streams: Iterable[Any], **options: Any) -> Gathered:
     return Gathered.later(blocking, suspending)
 
 
-async def agather(
-    streams: Iterable[Any],
-    *,
-    max_concurrent: int = MAX_CONCURRENT,
-    rate: float | None = None,
-    key_of: KeyOf = lambda _: None,
-    on_event: Callable[[int, Any], None] | None = None,
+async def _gather(
+    sources: list[Any],
+    max_concurrent: int,
+    pace: Rate | None,
+    on_event: Callable[[int, Any], None] | None,
+    key_of: KeyOf,
 ) -> list[Collected]:
-    """See ``streamll.gather_streams``."""
-    sources = [checked(stream) for stream in streams]
-    pace = Rate(rate) if rate is not None else None
 
     async def read(index: int, source: Any) -> Collected:
         slots = slots_for(key_of(source))

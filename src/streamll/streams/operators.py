@@ -103,13 +103,13 @@ class Staged(Derived[Any]):
         return self._held
 
 
-def with_text(item: Any, text: str) -> Any:
-    """The item with another text."""
+def with_text(item: Any, text: str, **changes: int) -> Any:
+    """The item with another text; ``changes`` are other fields of its event."""
     if isinstance(item, TokenEvent):
-        return msgspec.structs.replace(item, token=text)
+        return msgspec.structs.replace(item, token=text, **changes)
     if isinstance(item, Token):
         event = item.event
-        return Token(text, with_text(event, text) if isinstance(event, TokenEvent) else None)
+        return Token(text, with_text(event, text, **changes) if event is not None else None)
     return text
 
 
@@ -177,9 +177,10 @@ class _Smooth(Stage):
             self._pace = min(self._interval, (now - before) / pieces)
 
     def _piece(self, text: str) -> Any:
+        """A piece of the last item. Those of one event share its ``seq``; a token counts once."""
         offset, self._position = self._position, self._position + len(text)
         count, self._count = self._count, 0
-        return _piece(self._last, text, offset, count)
+        return with_text(self._last, text, offset=offset, count=count)
 
 
 QUEUED_WITHIN_S = 0.001
@@ -195,15 +196,6 @@ def _author(item: Any) -> Hashable:
     if isinstance(event, TokenEvent):
         return (event.identity, event.field)
     return type(item).__name__
-
-
-def _piece(item: Any, text: str, offset: int, count: int) -> Any:
-    """A piece of an item. Pieces of one event share its ``seq``; each token is counted once."""
-    if isinstance(item, TokenEvent):
-        return msgspec.structs.replace(item, token=text, offset=offset, count=count)
-    if isinstance(item, Token) and isinstance(item.event, TokenEvent):
-        return Token(text, _piece(item.event, text, offset, count))
-    return with_text(item, text)
 
 
 # --- throttle, map, filter ------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import contextvars
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamll.flow.bridge import Background
 from streamll.testing.connection import Connection, HTTPExchange, HTTPRequest
@@ -99,24 +99,23 @@ class PracticeServer:
 
     def lm(
         self,
-        wire: Literal["openai", "responses", "anthropic"] = "openai",
+        wire: str = "openai",
         model: str = MODEL,
         **options: Any,
     ) -> dspy.LM:
         """A ``dspy.LM`` that asks this server; ``options`` are passed to ``dspy.LM``.
 
+        ``wire`` is ``"openai"`` (Chat Completions), ``"responses"`` or ``"anthropic"``.
         DSPy's cache is off unless ``cache=True``, since tests would answer one another.
         """
         import dspy
 
-        spoken = {each.name: each for each in WIRES}[wire]
-        settings = {
-            "api_key": "practice",
-            "cache": False,
-            "api_base": self.url + spoken.base_path,
-            **spoken.lm_options,
-        }
-        return dspy.LM(f"{spoken.provider}/{model}", **{**settings, **options})
+        names = [each.name for each in WIRES]
+        if wire not in names:
+            raise ValueError(f"there is no wire {wire!r}, only {', '.join(names)}")
+        api = WIRES[names.index(wire)]
+        settings = {"api_base": self.url + api.base_path, "api_key": "practice", "cache": False}
+        return dspy.LM(f"{api.provider}/{model}", **{**settings, **api.lm_options, **options})
 
     # --- what to answer ---------------------------------------------------------------------
 

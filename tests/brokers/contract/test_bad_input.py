@@ -48,9 +48,7 @@ def test_a_groups_dead_letters_hold_unreadable_entries(backend):
     assert sink.stop(BOUND)
     wait_until(lambda: seen and seen[-1].event_type == "run.end", BOUND, "the run behind it")
     unreadable = len(FOREIGN) - 1 + (backend.name in ("redis", "valkey"))  # one is only empty
-    wait_until(
-        lambda: consumer.statistics().malformed == unreadable, BOUND, "all dead dead_letters"
-    )
+    wait_until(lambda: consumer.statistics().malformed == unreadable, BOUND, "all dead letters")
     assert consumer.stop()
     check_order(seen)
     assert consumer.statistics().dead_lettered == unreadable

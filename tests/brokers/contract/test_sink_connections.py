@@ -65,17 +65,17 @@ def test_a_batch_for_many_streams_is_in_order_in_each(server, client):
 
 
 def test_an_error_inside_a_redis_transaction_is_a_failed_batch(server, client):
-    client.set("taken:fatal_consumer_error", "no stream")
+    client.set("taken:refused", "no stream")
     sink = RedisSink(server.url, stream_key="taken:{conversation_id}")
-    for event in make_run("r1", "abc", {"conversation_id": "fatal_consumer_error"}):
+    for event in make_run("r1", "abc", {"conversation_id": "refused"}):
         sink.put(event)
     assert not sink.catch_up(0.5)
     statistics = sink.statistics()
     assert statistics.handled == 0
     assert statistics.last_error == "WRONGTYPE: the key holds something that is no stream"
-    client.delete("taken:fatal_consumer_error")
+    client.delete("taken:refused")
     assert sink.stop(BOUND)
-    assert len(read_log(server.url, "taken:fatal_consumer_error", ends(1))) == 9
+    assert len(read_log(server.url, "taken:refused", ends(1))) == 9
 
 
 # --- RabbitMQ -----------------------------------------------------------------------------------

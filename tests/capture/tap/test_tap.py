@@ -14,8 +14,8 @@ from dspy.utils.dummies import DummyLM
 from scenarios import ATLAS, TEXT, refusing_streams
 from tapping import Notes, tapped
 
+from streamll.capture.hooks import places
 from streamll.capture.hooks.places import HTTP_CLIENTS
-from streamll.capture.tap import engine
 from streamll.patching import SiteState
 from streamll.testing import Fault, Reply, ToolCall
 
@@ -383,7 +383,7 @@ def test_a_raising_listener_changes_nothing(practice, wire, engine, asynchronous
 
 
 def test_this_dspy_is_supported():
-    assert engine.unsupported() is None
+    assert places.why_not_streamed() is None
 
 
 def test_uninstalling_restores_everything(practice):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from emulator import Session
+from emulator import TerminalSession
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "typed_form.py"
 LEAVE = {"STREAMLL_MODEL": "", "LITELLM_LOCAL_MODEL_COST_MAP": "true"}
 
 
 def test_the_form_fills_in_place():
-    with Session(sys.executable, str(EXAMPLE), STREAMLL_PACE="0", **LEAVE) as session:
+    with TerminalSession(sys.executable, str(EXAMPLE), STREAMLL_PACE="0", **LEAVE) as session:
         assert session.finish(60) == 0
         text, place = session.emulator.text, 0
         for state in (

@@ -16,7 +16,7 @@ from streamll.brokers.failures import (
     describe_os_error,
     diagnose_tls,
 )
-from streamll.brokers.opening import split, without_password
+from streamll.brokers.opening import client_library, split, without_password
 from streamll.core.errors import ConfigurationError
 
 URL = "amqp://localhost"
@@ -37,23 +37,13 @@ THREAD_NAME = "streamll-rabbitmq"
 _CERTIFICATE_OPTIONS = ("cafile", "certfile", "keyfile")
 
 
-def library() -> Any:
-    try:
-        import aio_pika
-    except ImportError:
-        raise ConfigurationError(
-            "RabbitMQ needs the aio-pika package: pip install 'streamll[rabbitmq]'"
-        ) from None
-    return aio_pika
-
-
 def check_url(url: str) -> str:
     """The URL itself, if it is one of a RabbitMQ.
 
     Raises:
         ConfigurationError: names the part that makes no sense.
     """
-    library()
+    client_library("aio_pika", "RabbitMQ", "aio-pika", "rabbitmq")
     parts, shown = split(url), without_password(url)
     if parts.scheme not in ("amqp", "amqps"):
         raise ConfigurationError(
@@ -65,7 +55,8 @@ def check_url(url: str) -> str:
 
 
 async def connect(url: str) -> Any:
-    aio_pika = library()
+    import aio_pika
+
     # aiormq logs an error for each attempt to connect; the consumer retries and warns once. (A
     # filter that is added again has no effect.)
     logging.getLogger("aiormq.connection").addFilter(_not_from_our_threads)

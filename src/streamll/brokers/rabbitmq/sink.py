@@ -60,7 +60,7 @@ class RabbitMQSink(BrokerSink):
         return f"{without_password(self.url)} {self.exchange}"
 
     def _connect(self) -> RabbitMQTransport:
-        return RabbitMQTransport(self.url, self.exchange, self.routing_key, self.max_bytes)
+        return RabbitMQTransport(self)
 
     def _diagnose(self, error: BaseException) -> Diagnosis:
         return rabbitmq_client.diagnose(error, self.url, answered=self._counters.handled > 0)
@@ -69,11 +69,8 @@ class RabbitMQSink(BrokerSink):
 class RabbitMQTransport:
     """A sink's connection, replaced when RabbitMQ has closed it because it was idle."""
 
-    def __init__(self, url: str, exchange: str, routing_key: str, max_bytes: int) -> None:
-        self._url = url
-        self._exchange = exchange
-        self._routing_key = routing_key
-        self._max_bytes = max_bytes
+    def __init__(self, sink: RabbitMQSink) -> None:
+        self._sink = sink
         self._publisher = self._open()
 
     def send(self, entries: list[PendingEntry]) -> None:
@@ -82,16 +79,17 @@ class RabbitMQTransport:
             self._publisher = self._open()
         for batch in _one_per_run(entries):
             self._publisher.publish(
-                self._exchange, [(fill(self._routing_key, entry), entry.body) for entry in batch]
+                self._sink.exchange,
+                [(fill(self._sink.routing_key, entry), entry.body) for entry in batch],
             )
 
     def close(self) -> None:
         self._publisher.close()
 
     def _open(self) -> ConfirmingPublisher:
-        publisher = ConfirmingPublisher(self._url, rabbitmq_client.CONFIRM_TIMEOUT_S)
+        publisher = ConfirmingPublisher(self._sink.url, rabbitmq_client.CONFIRM_TIMEOUT_S)
         try:
-            publisher.declare_log(self._exchange, self._max_bytes)
+            publisher.declare_log(self._sink.exchange, self._sink.max_bytes)
         except BaseException:
             publisher.close()
             raise

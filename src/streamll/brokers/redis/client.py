@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 from urllib.parse import unquote
 
 from streamll.brokers.failures import Diagnosis, check_files, describe_os_error, diagnose_tls
-from streamll.brokers.opening import split, without_password
+from streamll.brokers.opening import client_library, split, without_password
 from streamll.core.errors import ConfigurationError
 
 URL = "redis://localhost:6379"
@@ -39,23 +40,13 @@ _BY_CODE = {  # the first word of replies that redis-py has no class for
 }
 
 
-def library() -> Any:
-    try:
-        import redis
-    except ImportError:
-        raise ConfigurationError(
-            "Redis needs the redis package: pip install 'streamll[redis]'"
-        ) from None
-    return redis
-
-
 def check_url(url: str) -> str:
     """The URL itself, if redis-py understands all of it.
 
     Raises:
         ConfigurationError: names the part that it does not understand.
     """
-    redis = library()
+    redis = client_library("redis", "Redis", "redis", "redis")
     parts, shown = split(url), without_password(url)
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise ConfigurationError(
@@ -82,19 +73,19 @@ def check_url(url: str) -> str:
 
 def client(url: str) -> Any:
     """A client that connects on first use and does not retry by itself."""
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    return library().Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_options(url))
+    return _client("redis", url)
 
 
 def async_client(url: str) -> Any:
     """``client`` for an event loop."""
-    import redis.asyncio
-    from redis.asyncio.retry import Retry
+    return _client("redis.asyncio", url)
+
+
+def _client(package: str, url: str) -> Any:
     from redis.backoff import NoBackoff
 
-    return redis.asyncio.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_options(url))
+    retry = import_module(f"{package}.retry").Retry(NoBackoff(), 0)
+    return import_module(package).Redis.from_url(url, retry=retry, **_options(url))
 
 
 def _options(url: str) -> dict[str, Any]:

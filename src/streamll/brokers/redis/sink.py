@@ -61,7 +61,7 @@ class RedisSink(BrokerSink):
         return f"{without_password(self.url)} {self.stream_key}"
 
     def _connect(self) -> RedisTransport:
-        return RedisTransport(self.url, self.stream_key, self.maxlen, self.ttl)
+        return RedisTransport(self)
 
     def _diagnose(self, error: BaseException) -> Diagnosis:
         return redis_client.diagnose(error, self.url, answered=self._counters.handled > 0)
@@ -75,11 +75,11 @@ class RedisTransport:
     (docs/decisions/0012-few-wakes.md).
     """
 
-    def __init__(self, url: str, key: str, maxlen: int | None, ttl: float | None) -> None:
-        self._key = key
-        self._limit = () if maxlen is None else (b"MAXLEN", b"~", b"%d" % maxlen)
-        self._ttl_ms = None if ttl is None else b"%d" % int(ttl * 1000)
-        self._client: Any = redis_client.client(url)
+    def __init__(self, sink: RedisSink) -> None:
+        self._key = sink.stream_key
+        self._limit = () if sink.maxlen is None else (b"MAXLEN", b"~", b"%d" % sink.maxlen)
+        self._ttl_ms = None if sink.ttl is None else b"%d" % int(sink.ttl * 1000)
+        self._client: Any = redis_client.client(sink.url)
         self._connection: Any = self._client.connection_pool.make_connection()
         self._connection.connect()
         self._used_at = time.monotonic()

@@ -107,7 +107,8 @@ def diagnose(error: BaseException) -> Diagnosis:
     if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
         return Diagnosis(f"it is no log: {error}", fatal=True)
     if "unable to open" in str(error):
-        return Diagnosis(f"{error}: is its folder there, and writable?", fatal=True)
+        reason = "it cannot be opened: is its folder there, and yours to write to?"
+        return Diagnosis(reason, fatal=True)
     return Diagnosis(f"{type(error).__name__}: {error}")
 
 

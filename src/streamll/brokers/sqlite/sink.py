@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import os
 import sqlite3
@@ -73,7 +72,7 @@ class SQLiteSink(BrokerSink):
         return f"{SCHEME}{self.path}"
 
     def _connect(self) -> SQLiteTransport:
-        return SQLiteTransport(self.path, self.target, self.keep_seconds, self.synchronous)
+        return SQLiteTransport(self)
 
     def _diagnose(self, error: BaseException) -> Diagnosis:
         return diagnose(error)
@@ -82,26 +81,22 @@ class SQLiteSink(BrokerSink):
 class SQLiteTransport(ForkSafeConnection):
     """A sink's connection. The receipt of ``send`` is the range of the entries' ids."""
 
-    def __init__(
-        self, path: str, target: str, keep_seconds: float | None, synchronous: str
-    ) -> None:
+    def __init__(self, sink: SQLiteSink) -> None:
         super().__init__()
-        self._open = functools.partial(connect, path, synchronous=synchronous)
-        self._target = target
-        self._keep = keep_seconds
+        self._sink = sink
         self._next_cleaning = 0.0
         self._index = run_index.RunIndexWriter()
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(sink.path).parent.mkdir(parents=True, exist_ok=True)
 
     def send(self, entries: list[PendingEntry]) -> range:
-        now = time.time()
+        now, target = time.time(), self._sink.target
         rows = [
-            (fill(self._target, each), each.run_id, each.first_seq, each.last_seq, now, each.body)
+            (fill(target, each), each.run_id, each.first_seq, each.last_seq, now, each.body)
             for each in entries
         ]
         with self._lock:
             if self._connection is None:
-                self._connection = self._open()
+                self._connection = connect(self._sink.path, synchronous=self._sink.synchronous)
             last = self._append(self._connection, rows, now)
             if self._index.is_due(last):
                 # The entries are in the log. If indexing fails, the next batch tries again.
@@ -114,14 +109,15 @@ class SQLiteTransport(ForkSafeConnection):
 
     def _append(self, log: sqlite3.Connection, rows: list[Any], now: float) -> int:
         """Insert the rows, and delete old ones now and then; return the last row's id."""
-        cleans = self._keep is not None and now >= self._next_cleaning
+        keep = self._sink.keep_seconds
+        cleans = keep is not None and now >= self._next_cleaning
         if len(rows) == 1 and not cleans:
             return _insert(log, rows)  # a transaction by itself
         with transaction(log):
             last = _insert(log, rows)
-            if self._keep is not None and cleans:
-                self._next_cleaning = now + min(self._keep / 10, CLEANING_INTERVAL_S)
-                oldest = now - self._keep
+            if keep is not None and cleans:
+                self._next_cleaning = now + min(keep / 10, CLEANING_INTERVAL_S)
+                oldest = now - keep
                 run_index.forget_before(log, oldest)
                 log.execute("DELETE FROM streamll_entries WHERE written_at < ?", (oldest,))
         return last

@@ -13,7 +13,6 @@ from streamll.capture.inside_dspy import ACTIVE_CALL_ID, overriding, setting
 from streamll.capture.policy import attempts
 from streamll.capture.run.enter import acall_captured, call_captured
 from streamll.capture.run.scope import QUIET_KEY, SCOPE_KEY, current_scope, is_quiet
-from streamll.capture.tap import engine
 from streamll.context import get_context, scoped_context
 
 Function = Callable[..., Any]
@@ -93,6 +92,7 @@ class _SettingsOfCallbacks:
 
 def tapped_engine(before_litellm: Callable[[], object], original: Function) -> Function:
     """``before_litellm`` is called before each captured call that goes through LiteLLM."""
+    from streamll.capture.tap import engine
     from streamll.capture.tap.below_litellm import is_litellm
 
     def select(lm: Any, call: Any, asynchronous: bool) -> Any:

@@ -9,7 +9,7 @@ down, on an event loop by cancelling it. Where neither is possible (a thread tha
 user's own engine), ``CallPolicy.expire`` ends the stream without waiting for its program.
 
 What is transient is DSPy's own judgement. Inside ``dspy.streamify`` (where DSPy asks the engine
-for a stream and owns what follows) DSPy's attempts stand; only the timeouts hold.
+for a stream and handles what follows) DSPy's own attempts apply, and only the timeouts are ours.
 """
 
 from __future__ import annotations

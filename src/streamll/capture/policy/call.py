@@ -1,4 +1,4 @@
-"""One LM call under a stream's ``StreamConfig``: what its model has said so far, and when.
+"""One LM call under a stream's ``StreamConfig``: its text so far, and how long ago it grew.
 
 ``SupervisedCall`` stands between the tap and the call's own listener, as a fold over the deltas. It
 measures silences, hides where a continuation joins a cut reply, and keeps libraries beneath from
@@ -54,7 +54,7 @@ class SupervisedCall:
         self.start()
 
     def start(self) -> None:
-        """A new candidate: nothing has been said."""
+        """A new candidate: nothing has been received."""
         self.failures = 0
         self.texts: list[str] = []
         self.beyond_text = False
@@ -118,7 +118,7 @@ class SupervisedCall:
             self.listener.failed(self.failure)
             self.failure = None
 
-    # --- what the model says ---
+    # --- deltas ---
 
     def hear(self, delta: Delta) -> None:
         if isinstance(delta, ProviderChunk):
@@ -136,7 +136,7 @@ class SupervisedCall:
         self.listener.hear(delta)
 
     def _continued(self, continuation: Continuation, text: str) -> str:
-        """What of ``text`` is new. A model that starts over replaces what it said before."""
+        """What of ``text`` is new. A model that starts over supersedes its first reply."""
         new = continuation.feed(text)
         if continuation.started_over:
             self.continuation = None

@@ -17,7 +17,7 @@ from streamll.flow.timers import Timer, timers
 
 
 def grace(limit: float) -> float:
-    """Seconds that a program may take to end after it was told to."""
+    """Seconds that a program may take to end after its timeout."""
     return min(0.2, max(0.05, limit / 10))
 
 

@@ -1,4 +1,5 @@
-"""One LM call between tap and run: the model's text told apart into the fields of its signature.
+"""One LM call, from deltas to field events.
 
-``lm_call.LMCall`` is what the tap talks to; ``parsers.parser_for`` chooses the parser it feeds.
+``lm_call.LMCall`` is the tap's listener; ``parsers.parser_for`` chooses the parser that it feeds, and
+``attempt_fields.AttemptFields`` makes events of what the parser releases.
 """

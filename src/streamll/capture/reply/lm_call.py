@@ -110,7 +110,7 @@ class LMCall:
                 self._chunks.finish(self.identity, self.finish_reason)
         self._candidate += 1
 
-    # --- what the model says ------------------------------------------------------------------------
+    # --- deltas -------------------------------------------------------------------------------------
 
     def hear(self, delta: Delta) -> None:
         if not isinstance(delta, str):
@@ -128,7 +128,8 @@ class LMCall:
         if isinstance(delta, ProviderChunk):
             self._chunks.provided(self.identity, delta)
         elif not self._candidate:
-            self._chunks.hear(self.identity, delta)
+            if self._has_chunk_readers:
+                self._chunks.hear(self.identity, delta)
             if isinstance(delta, ThinkingDelta):
                 self._hear_thinking(delta.text)
             elif isinstance(delta, ToolCallFragment):

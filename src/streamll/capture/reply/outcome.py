@@ -1,4 +1,4 @@
-"""What a finished reply holds, whichever engine it came from, and values as text."""
+"""Facts of a finished reply, whichever engine it came from, and values as text."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 OTHER_PARTS = frozenset({"image", "audio", "video", "document", "binary"})
-"""Parts of a reply that no field holds."""
+"""Kinds of parts that are not text, thinking, a refusal, a citation or a tool call."""
 
 
 def other_parts(response: object) -> Iterator[dict[str, Any]]:
-    """What a ``ReplyPart`` says of each part of the reply that is no text."""
+    """The fields of a ``ReplyPart`` for each part of the reply that is not text."""
     for part in getattr(getattr(response, "message", None), "parts", ()):
         if part.type in OTHER_PARTS:
             yield {
@@ -60,5 +60,5 @@ def finish_reason_of(response: Any) -> str | None:
     """Why the model stopped, in the provider's or lm15's word."""
     raw = getattr(response, "raw", None)
     choices = getattr(raw, "choices", None) or ()
-    said = (getattr(each, "finish_reason", None) for each in (response, raw, *choices[:1]))
-    return next((str(reason) for reason in said if reason is not None), None)
+    reasons = (getattr(each, "finish_reason", None) for each in (response, raw, *choices[:1]))
+    return next((str(reason) for reason in reasons if reason is not None), None)

@@ -1,4 +1,4 @@
-"""Which parser reads a reply: decided by the adapter instance and signature of that very call."""
+"""The parser of a reply: chosen by the adapter instance and signature of that very call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REPLY_FIELD = "text"
 """The field name of a bare LM call's text."""
 
 
-class Reply:
+class BareReplyParser:
     """Parser of a bare LM call: all of the text is one field."""
 
     def __init__(self) -> None:
@@ -35,11 +35,11 @@ class Reply:
 def parser_for(adapter: Any, signature: Any) -> FieldParser:
     """A fresh parser for one completion; ``adapter`` is ``None`` for a bare LM call.
 
-    The order matters: JSON and XML adapters are Chat adapters too. An adapter of an unknown
-    family gets no parser of its own: its fields arrive whole, from the prediction.
+    The order matters: JSON and XML adapters are Chat adapters too. The fields of an unknown kind of
+    adapter arrive whole, from the prediction.
     """
     if adapter is None:
-        return Reply()
+        return BareReplyParser()
     fields = text_fields(signature)
     if isinstance(adapter, dspy.JSONAdapter):
         return JSONParser(fields)

@@ -1,4 +1,5 @@
-"""A captured call: its scope, the run that orders its events, and what its calls are named.
+"""Captured calls: the scope of each, the run that orders their events, and the names of their parts.
 
-``enter.captured`` is where one begins and ends; ``run.Run.publish`` is where every event is made.
+``options`` holds what was declared, ``enter.captured`` is where a captured call begins and ends, and
+``run.Run.publish`` is where every event is made.
 """

@@ -64,7 +64,7 @@ class OpenCall(Protocol):
     def partial(self) -> Mapping[str, str]: ...
 
 
-class Totals:
+class RunTotals:
     """What a run has used so far."""
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class Run:
         self.name: str = own_name or kind.__name__
         self.frames: dict[str, Frame] = {}
         self.roots: Counter[str] = Counter()  # calls without a parent so far, by name
-        self.totals = Totals()
+        self.totals = RunTotals()
         self.closed = False
         self.has_cancelled_calls = False  # spares every token a look at all enclosing calls
         self.identity = Identity(run_id=self.run_id)

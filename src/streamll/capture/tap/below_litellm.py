@@ -34,22 +34,15 @@ from streamll.capture.tap.listener import Guarded, logger
 from streamll.capture.tap.unsupported import StreamingUnsupported
 from streamll.capture.tap.waits import Blocking, Suspending, Waits, run_blocking
 from streamll.capture.tap.whole import deltas_of_chunk
-from streamll.capture.tap.wire.anthropic import AnthropicAssembler
 from streamll.capture.tap.wire.base import CutShort, ErrorFrame, MalformedFrame, UnknownShape
 from streamll.capture.tap.wire.chat import ChatAssembler
+from streamll.capture.tap.wire.exchange import WIRES
 from streamll.capture.tap.wire.gemini import GeminiAssembler
 from streamll.capture.tap.wire.reply import WireReply
-from streamll.capture.tap.wire.responses import ResponsesAssembler
 
 if TYPE_CHECKING:
     import httpx
 
-_WIRES: tuple[tuple[str, type[Any]], ...] = (
-    ("/chat/completions", ChatAssembler),
-    ("/responses", ResponsesAssembler),
-    ("/messages", AnthropicAssembler),
-    (":generateContent", GeminiAssembler),
-)
 _UNSIGNED = frozenset({"", "bearer", "basic"})  # a signature would not fit the changed request
 _BODY_HEADERS = frozenset({b"content-length", b"content-encoding", b"transfer-encoding"})
 _unsupported = StreamingUnsupported()
@@ -62,7 +55,7 @@ def is_litellm(engine: Any) -> bool:
 def tapped(
     listener: Guarded, owner: Any
 ) -> AbstractContextManager[Tee] | AbstractContextManager[TappedSendStream]:
-    """A context to complete in; its ``heard`` is whether the reply was streamed."""
+    """A context to complete in; its ``streamed`` is whether the reply was streamed."""
     if dspy.settings.send_stream is not None or (_is_replaced() and send_stream() is not None):
         return tapped_chunks(listener, shows_chunks=True)
     return Tee(listener, owner).entered()
@@ -100,7 +93,7 @@ class Tee:
     shows_chunks = True
 
     def __init__(self, listener: Guarded, owner: Any) -> None:
-        self.heard = False
+        self.streamed = False
         """The reply that LiteLLM got was streamed, and has been shown."""
         self._listener = listener
         self._owner = owner
@@ -155,7 +148,7 @@ class Tee:
             if plain.is_success:
                 _unsupported.remember(self._owner, str(request.url))
             return plain
-        self.heard = reply.streamed
+        self.streamed = reply.streamed
         return _rebuilt(library, response, request, status, body, streamed=reply.streamed)
 
     def _begin_again(self) -> None:
@@ -172,7 +165,7 @@ _current: ContextVar[Tee | None] = ContextVar("streamll_litellm_tee", default=No
 def _as_stream(library: Any, request: httpx.Request) -> tuple[httpx.Request, Any] | None:
     """The same request for a stream and the assembler of its reply, or None."""
     path = request.url.path
-    assembler = next((each for end, each in _WIRES if path.endswith(end)), None)
+    assembler = next((wire.assembler for wire in WIRES if path.endswith(wire.path)), None)
     scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
     if assembler is None or request.method != "POST" or scheme not in _UNSIGNED:
         return None
@@ -255,7 +248,7 @@ class TappedSendStream:
     """Where DSPy sends LiteLLM's chunks: each is read, then passed on."""
 
     def __init__(self, stream: Any, listener: Guarded, *, shows_chunks: bool) -> None:
-        self.heard = False
+        self.streamed = False
         self.shows_chunks = shows_chunks
         self._stream = stream
         self._listener = listener
@@ -270,7 +263,7 @@ class TappedSendStream:
 
     async def send(self, chunk: Any) -> None:
         if deltas := list(deltas_of_chunk(chunk)):
-            self.heard = True
+            self.streamed = True
             if self._listener.hear(deltas):
                 await self._listener.pause_async()
         await self._stream.send(chunk)

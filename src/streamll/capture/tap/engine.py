@@ -16,13 +16,12 @@ The logic is written once, as coroutines; the few places that wait are in ``wait
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any
 
 from streamll.capture.deltas import ProviderChunk
-from streamll.capture.tap import interrupt
+from streamll.capture.tap import below_litellm, interrupt
 from streamll.capture.tap.listener import CallListener, Guarded, logger
 from streamll.capture.tap.unsupported import StreamingUnsupported
 from streamll.capture.tap.waits import (
@@ -34,6 +33,20 @@ from streamll.capture.tap.waits import (
 )
 from streamll.capture.tap.whole import deltas_of_outputs, deltas_of_response
 from streamll.capture.tap.wire.base import Assembler, UnknownShape
+from streamll.capture.tap.wire.events import (
+    CANNOT_STREAM,
+    EventAssembler,
+    aclosing_stream,
+    closing_stream,
+)
+from streamll.capture.tap.wire.exchange import (
+    Exchange,
+    NetworkTransportError,
+    assembler_for,
+    can_stream,
+    engine_is_lm15,
+    transport_error,
+)
 from streamll.core.errors import Unwind
 
 _unsupported = StreamingUnsupported()
@@ -49,19 +62,6 @@ def tap(backend: Any, request: Any, listener: CallListener, asynchronous: bool) 
     return (AsyncEngineProxy if asynchronous else EngineProxy)(backend, Guarded(listener))
 
 
-@functools.cache
-def unsupported() -> str | None:
-    """Why this DSPy's engines cannot be streamed, or None. Taps then deliver whole replies."""
-    try:
-        from streamll.capture.tap import below_litellm
-        from streamll.capture.tap.wire import events, exchange
-
-        del below_litellm, events, exchange
-    except (ImportError, AttributeError) as error:
-        return f"it differs from the versions known here ({error})"
-    return None
-
-
 # --- what DSPy holds --------------------------------------------------------------------------
 
 
@@ -74,7 +74,7 @@ class EngineProxy(BlockingStandIn):
         attempt = PassThrough(self._listener, request)
         with attempt:
             source = self._engine.stream(request)
-            with attempt.closing(source):
+            with closing_stream(source):
                 events = iter(source)
                 while True:
                     with attempt.interruptible:
@@ -95,7 +95,7 @@ class AsyncEngineProxy(SuspendingStandIn):
         attempt = PassThrough(self._listener, request)
         with attempt:
             source = self._engine.stream(request)
-            async with attempt.aclosing(source):
+            async with aclosing_stream(source):
                 events = source.__aiter__()
                 while True:
                     with attempt.interruptible:
@@ -154,7 +154,7 @@ class _Attempt:
         scope = AttemptScope(self._listener)
         with scope, scope.interruptible:
             response = None
-            if self._can_stream:
+            if self._listener.streaming:
                 response = await self._streamed(request)
             if response is None:
                 response = await self._whole(request)
@@ -167,30 +167,31 @@ class _Attempt:
             with self._tapped_below(lm, legacy=True) as below:
                 complete = self._engine.complete_legacy
                 result = await self._waits.call(complete, lm, request, **context)
-            if self._listener.streaming and not below.heard:
+            if self._listener.streaming and not below.streamed:
                 if not below.shows_chunks:
                     self._listener.hear((ProviderChunk(None),))
                 self._listener.hear(deltas_of_outputs(getattr(result, "outputs", None) or ()))
         self._listener.done(result)
         return result
 
-    @property
-    def _can_stream(self) -> bool:
-        return self._listener.streaming and unsupported() is None
-
     async def _whole(self, request: Any) -> Any:
         """The engine's own completion, in one piece unless it was tapped on its way."""
         with self._tapped_below(self._engine) as below:
-            response = await self._waits.complete(self._engine, request)
-        if self._listener.streaming and not below.heard:
+            response = await self._completed(request)
+        if self._listener.streaming and not below.streamed:
             self._listener.hear(deltas_of_response(response))
         return response
 
+    async def _completed(self, request: Any) -> Any:
+        if isinstance(self._waits, Suspending) and engine_is_lm15(self._engine):
+            # what its ``complete`` does, without one of the loop's threads
+            provider, routed = await self._waits.target(self._engine, request)
+            return await provider.complete(routed)
+        return await self._waits.call(self._engine.complete, request)
+
     def _tapped_below(self, owner: Any, *, legacy: bool = False) -> Any:
         """The context to complete in, so that requests and chunks below the engine are tapped."""
-        if self._can_stream:
-            from streamll.capture.tap import below_litellm
-
+        if self._listener.streaming:
             if below_litellm.is_litellm(self._engine):
                 return below_litellm.tapped(self._listener, owner)
             if legacy and below_litellm.send_stream() is not None:  # ``forward`` may send to it
@@ -199,17 +200,14 @@ class _Attempt:
 
     async def _streamed(self, request: Any) -> Any:
         """The streamed response, or None where that would not be the engine's own."""
-        from streamll.capture.tap import below_litellm
-        from streamll.capture.tap.wire import exchange
-
         engine = self._engine
         if request.config.probabilities is not None or _unsupported.knows(engine, request.model):
             return None
-        if exchange.engine_is_lm15(engine):
+        if engine_is_lm15(engine):
             provider, routed = await self._waits.target(engine, request)
-            if not exchange.can_stream(provider, routed):
+            if not can_stream(provider, routed):
                 return None
-            assembler = exchange.assembler_for(provider)
+            assembler = assembler_for(provider)
             if assembler is not None:
                 return await self._over_the_wire(provider, routed, assembler, request)
         if below_litellm.is_litellm(engine) or not _streams_what_it_completes(engine):
@@ -219,13 +217,6 @@ class _Attempt:
     async def _over_the_wire(
         self, provider: Any, routed: Any, assembler: Assembler, request: Any
     ) -> Any:
-        from streamll.capture.tap.wire.events import CANNOT_STREAM
-        from streamll.capture.tap.wire.exchange import (
-            Exchange,
-            NetworkTransportError,
-            transport_error,
-        )
-
         try:
             wire, adaptations = await self._waits.build(provider, routed)
         except CANNOT_STREAM:
@@ -258,8 +249,6 @@ class _Attempt:
         return response
 
     async def _over_events(self, request: Any) -> Any:
-        from streamll.capture.tap.wire.events import CANNOT_STREAM, EventAssembler
-
         assembler = EventAssembler(request)
         try:
             await self._waits.iterate(self._engine.stream(request), assembler, self._listener)
@@ -273,7 +262,7 @@ class _Attempt:
 class _NotTapped:
     """Nothing is tapped below the engine."""
 
-    heard = False
+    streamed = False
     shows_chunks = False
 
 
@@ -297,11 +286,7 @@ class PassThrough(AttemptScope):
     """``with`` it: a stream of lm15 events that DSPy itself reads, tapped on its way."""
 
     def __init__(self, listener: Guarded, request: Any) -> None:
-        from streamll.capture.tap.wire.events import EventAssembler, aclosing_stream, closing_stream
-
         super().__init__(listener)
-        self.closing = closing_stream
-        self.aclosing = aclosing_stream
         self._assembler = EventAssembler(request)
 
     def hear(self, event: Any) -> bool:

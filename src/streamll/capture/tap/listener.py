@@ -34,7 +34,7 @@ class CallListener(Protocol):
         """One attempt's request is about to be sent. Raises ``Unwind`` if the run was cancelled."""
 
     def hear(self, delta: Delta) -> None:
-        """The model said this."""
+        """More of the reply."""
 
     def must_pause(self) -> bool:
         """Whether to ``pause`` before reading on (backpressure); asked after each chunk.
@@ -93,7 +93,7 @@ class Guarded:
             return False
 
     def hear(self, deltas: Iterable[Delta]) -> bool:
-        """Pass on what the model said; whether to ``pause`` before reading on."""
+        """Pass the deltas on. Returns whether to ``pause`` before reading on."""
         for delta in deltas:
             whole: Delta | None = delta
             if type(delta) is not str or self._held or "\ud800" <= delta[-1:] <= "\udbff":

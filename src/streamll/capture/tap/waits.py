@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -69,10 +68,6 @@ class Blocking:
         """The result of a function that blocks."""
         return function(*args, **kwargs)
 
-    async def complete(self, engine: Any, request: Any) -> Any:
-        """The engine's own completion."""
-        return engine.complete(request)
-
     async def target(self, engine: Any, request: Any) -> Any:
         """An lm15 engine's provider for a request, and the request as that provider gets it."""
         return engine._target(request)
@@ -130,12 +125,6 @@ class Suspending:
 
     async def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await function(*args, **kwargs)
-
-    async def complete(self, engine: Any, request: Any) -> Any:
-        if _is_lm15(engine):  # what its ``complete`` does, without one of the loop's threads
-            provider, routed = await self.target(engine, request)
-            return await provider.complete(routed)
-        return await engine.complete(request)
 
     async def target(self, engine: Any, request: Any) -> Any:
         if engine._providers:  # its credentials have been read; the rest takes microseconds
@@ -214,22 +203,6 @@ def _is_cancelling() -> bool:
     """Whether this task itself is being cancelled (Python 3.10 cannot tell)."""
     cancelling = getattr(asyncio.current_task(), "cancelling", None)
     return cancelling is not None and cancelling() > 0
-
-
-@functools.cache
-def _lm15_completion() -> Any:
-    try:
-        from dspy.clients.engines.lm15_engine import AsyncLM15Engine
-    except ImportError:
-        return None
-    return AsyncLM15Engine.complete
-
-
-def _is_lm15(engine: Any) -> bool:
-    """Whether this is lm15's own async engine, with lm15's own ``complete``."""
-    completes = getattr(type(engine), "complete", None)
-    ordinary = completes is not None and completes is _lm15_completion()
-    return ordinary and "complete" not in vars(engine)
 
 
 # --- what DSPy holds --------------------------------------------------------------------------

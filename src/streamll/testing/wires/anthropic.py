@@ -43,6 +43,7 @@ PING = WireFrame(b'{"type":"ping"}', b"ping")
 
 class AnthropicMessages(Wire):
     name = "anthropic"
+    label = "Anthropic"
     path = "/messages"
     base_path = ""
     provider = "anthropic"

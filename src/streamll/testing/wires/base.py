@@ -32,14 +32,16 @@ class Wire(ABC):
 
     name: ClassVar[str]
     """What ``server.lm(wire=…)`` calls it."""
+    label: ClassVar[str]
+    """What ``streamll practice`` calls it."""
     path: ClassVar[str]
     """How the URL of its requests ends."""
     base_path: ClassVar[str]
     """What a client's base URL has after the server's."""
     provider: ClassVar[str]
     """The prefix of ``dspy.LM``'s model names."""
-    lm_options: ClassVar[Mapping[str, Any]] = {}
-    """Further options of ``dspy.LM``."""
+    lm_options: ClassVar[Mapping[str, str]] = {}
+    """What ``dspy.LM`` needs to speak this wire, besides the provider and the address."""
     schema_path: ClassVar[tuple[str, ...]]
     """Where in a request's body the JSON schema of a structured output is."""
 

@@ -52,8 +52,8 @@ class OpenAIWire(Wire):
 
 class OpenAIChat(OpenAIWire):
     name = "openai"
+    label = "OpenAI chat"
     path = "/chat/completions"
-    lm_options = {"model_type": "chat"}  # noqa: RUF012
     schema_path = ("response_format", "json_schema", "schema")
 
     def messages(self, body: RequestBody) -> list[PromptMessage]:

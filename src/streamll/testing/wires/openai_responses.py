@@ -28,6 +28,7 @@ class UnnumberedEvent(NamedTuple):
 
 class OpenAIResponses(OpenAIWire):
     name = "responses"
+    label = "OpenAI Responses"
     path = "/responses"
     lm_options = {"model_type": "responses"}  # noqa: RUF012
     schema_path = ("text", "format", "schema")

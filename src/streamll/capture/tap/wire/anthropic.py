@@ -139,7 +139,7 @@ class _Block:
         self.call: int | None = None  # its number among the tool calls
 
     def add(self, kind: Any, key: str, piece: str) -> Deltas:
-        """Add a string of a delta of ``kind``, and give what it says."""
+        """Add a string of a wire's delta of ``kind``; returns it as one of ours."""
         self.pieces.setdefault(key, []).append(piece)
         if not piece:
             return ()

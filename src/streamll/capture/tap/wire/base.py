@@ -1,6 +1,6 @@
 """What the assemblers share: their contract, what can go wrong with a stream, JSON.
 
-An assembler reads one reply's frames in order: each frame gives the deltas it says, and at the end
+An assembler reads one reply's frames in order: each frame gives its deltas, and at the end
 ``body`` is the JSON object that the same request would have got without streaming, as far as the
 wire carries it.
 """
@@ -33,7 +33,7 @@ class MalformedFrame(WireFault):
 
 
 class UnknownShape(WireFault):
-    """A frame on which its assembler failed: of a shape that nobody expected.
+    """A frame on which its assembler failed, since it has an unexpected shape.
 
     Never the program's error: the tap asks again without streaming.
     """
@@ -69,7 +69,7 @@ class Assembler(Protocol):
     """The provider has announced the end of the reply."""
 
     def frame(self, data: bytes) -> Deltas:
-        """What one frame says. Raises a ``WireFault``."""
+        """The deltas of one frame. Raises a ``WireFault``."""
 
     def body(self) -> dict[str, Any]:
         """The reply as one JSON object. Raises ``CutShort`` when there is none yet."""

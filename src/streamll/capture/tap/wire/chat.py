@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions, and everything that speaks it: chunks in, a chat completion out.
+"""OpenAI Chat Completions, and every server compatible with it: chunks in, a chat completion out.
 
 Follows OpenAI's API reference of Chat Completions (``chat.completion.chunk``), with the extensions
 of other servers: ``reasoning_content`` and ``reasoning``, content as a list of blocks.

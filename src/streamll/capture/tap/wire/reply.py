@@ -51,7 +51,7 @@ class WireReply:
         self._may_stream = status < HTTP_ERROR
 
     def feed(self, chunk: bytes) -> Deltas:
-        """What the frames say that ``chunk`` completes."""
+        """The deltas of the frames that ``chunk`` completes."""
         if not self.streamed:
             self._kept.append(chunk)
             if not (self._may_stream and self._begins_as_stream()):
@@ -69,7 +69,7 @@ class WireReply:
         return self._read(frames)
 
     def finish(self) -> Deltas:
-        """The body has ended: what a last frame without its blank line says."""
+        """The body has ended: the deltas of a last frame that lacks its blank line."""
         return () if self.fault is not None else self._read(self._splitter.finish(), ended=True)
 
     @property

@@ -13,7 +13,7 @@ from streamll.core.events import (
 )
 
 
-class Speaker:
+class RunEvents:
     """One run with any number of calls, each streaming one field."""
 
     def __init__(self, run_id: str = "run") -> None:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of safe streams."""
+"""Fixtures of the tests of streamed questions."""
 
 from stream_fixtures import breaker, lm, programs_have_ended, run
 

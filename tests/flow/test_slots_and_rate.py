@@ -1,0 +1,84 @@
+"""B6, E10: how many at once and how many per second, for threads and tasks alike."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from streamll.core.errors import ConfigurationError
+from streamll.flow.limits import Rate, Slots
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_slots_are_never_more_than_asked_for_threads_and_tasks_alike():
+    slots, most, lock = Slots(), [0], threading.Lock()
+
+    def under_way():
+        with lock:
+            most[0] = max(most[0], slots.taken)
+
+    def thread():
+        for _ in range(50):
+            assert slots.take(3, timeout=10)
+            under_way()
+            slots.give()
+
+    async def task():
+        for _ in range(50):
+            await slots.take_async(3)
+            under_way()
+            await asyncio.sleep(0)
+            slots.give()
+
+    async def main():
+        await asyncio.gather(*(task() for _ in range(5)))
+
+    threads = [threading.Thread(target=thread) for _ in range(3)]
+    threads.append(threading.Thread(target=lambda: asyncio.run(main())))
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(20)
+        assert not each.is_alive()
+    assert 1 <= most[0] <= 3
+    assert slots.taken == 0
+
+
+def test_who_is_cancelled_or_too_late_takes_no_slot():
+    slots = Slots()
+    assert slots.take(1)
+    assert not slots.take(1, timeout=0.01)
+
+    async def main():
+        waiting = asyncio.create_task(slots.take_async(1))
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(main())
+    slots.give()
+    assert slots.taken == 0
+    assert slots.take(1, timeout=0)
+
+
+def test_a_rate_spaces_things_out():
+    clock = Clock()
+    rate = Rate(10, burst=2, clock=clock)
+    assert [round(rate.reserve(), 6) for _ in range(4)] == [0.0, 0.0, 0.1, 0.2]
+    clock.now = 10.0
+    assert [round(rate.reserve(), 6) for _ in range(3)] == [0.0, 0.0, 0.1]
+
+
+@pytest.mark.parametrize("wrong", [lambda: Rate(0), lambda: Slots().take(0)])
+def test_limits_that_cannot_be(wrong):
+    with pytest.raises(ConfigurationError):
+        wrong()
