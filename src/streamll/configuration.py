@@ -1,6 +1,6 @@
-"""Process-wide choices: who hears every run, what may leave the process, what is cut.
+"""Process-wide options: sinks of every run, what may leave the process, what is truncated.
 
-``configure`` works at once and for good, or as a ``with`` block for a while. There is one
+``configure`` takes effect at once, for good or, as a ``with`` block, for a while. There is one
 configuration per process; a run reads it when it starts.
 """
 
@@ -32,7 +32,7 @@ class Receiver(Protocol):
 
 
 class Configuration(msgspec.Struct, kw_only=True):
-    """What ``configure`` sets. See there."""
+    """The options of ``configure``."""
 
     sinks: tuple[Receiver, ...] = ()
     redact: Redact | None = None
@@ -52,7 +52,7 @@ class Configuration(msgspec.Struct, kw_only=True):
             if not _redact_failed:
                 _redact_failed = True
                 logger.warning(
-                    "redact raised %s on a %s event; such events are withheld (said once)",
+                    "redact raised %s on a %s event; such events are withheld (logged once)",
                     type(error).__name__,
                     event.event_type,
                 )
@@ -71,13 +71,13 @@ configuration = Configuration()
 
 
 class Configured:
-    """What ``configure`` returns: usable as a ``with`` block that restores what was before."""
+    """What ``configure`` returns. Leaving it as a ``with`` block restores the former options."""
 
     def __init__(self, before: dict[str, Any]) -> None:
         self._before = before
 
     def __enter__(self) -> None:
-        """The options hold already; leaving restores what was before."""
+        """The options are in effect already."""
 
     def __exit__(
         self,
@@ -98,16 +98,16 @@ def configure(
     cached_tokens: bool | None = None,
     tokens_in_evaluate: bool | None = None,
 ) -> Configured:
-    """Set process-wide options; those not named stay as they are.
+    """Set process-wide options; those not given stay as they are.
 
     Args:
-        sinks: hear every captured run, besides the run's own sinks.
+        sinks: get the events of every captured run, besides the run's own sinks.
         redact: called with each event before any sink or stream sees it; returns the event,
             a changed one (``msgspec.structs.replace``), or ``None`` to withhold it. If it
             raises, the event is withheld. ``None`` removes it.
         include: content that events may carry beyond the named fields, of ``"inputs"``,
             ``"outputs"``, ``"prompts"``, ``"tools"`` (arguments and results) and ``"errors"``
-            (exception messages, which can quote any of them). Default: nothing.
+            (exception messages, which may quote any of them). Default: none.
         include_limit: characters of included content per value (default 10,000).
         cached_tokens: deliver text from DSPy's cache, as one token per field (default true).
         tokens_in_evaluate: capture tokens inside ``dspy.Evaluate`` and optimizers too
@@ -147,7 +147,7 @@ def _checked_content(include: Iterable[str]) -> frozenset[str]:
 
 
 def checked_sinks(sinks: Any) -> tuple[Receiver, ...]:
-    """``sinks`` as a tuple, each once; a clear error for what is not a sink."""
+    """``sinks`` as a tuple without duplicates. Raises ``ConfigurationError`` for what is no sink."""
     if isinstance(sinks, (str, bytes)) or not isinstance(sinks, Iterable):
         raise ConfigurationError(f"sinks must be a list of sinks, not {type(sinks).__name__}")
     unique: list[Receiver] = []

@@ -35,13 +35,14 @@ from streamll.core.events import (
 )
 
 RESERVED_NAMES = frozenset({*SHARED_FIELDS, "run_id", "event_type", "data"})
-"""What an event needs for itself, so that no context may hide it."""
+"""Names of an event's own fields, which a context must not hide."""
+
 RESERVED_TYPES = frozenset(KINDS) - {"status"}
-"""Event types that only a run may use: readers rely on what they mean."""
+"""Event types that only a run may use, since readers rely on their meaning."""
 
 
 class Publisher(Protocol):
-    """Where events go: the innermost captured call, or nobody."""
+    """Where events go: the innermost captured call."""
 
     def publish(self, event: Event) -> None: ...
 
@@ -50,16 +51,12 @@ _context: ContextVar[Mapping[str, Any]] = ContextVar("streamll_context", default
 _trace: ContextVar[str | None] = ContextVar("streamll_trace", default=None)
 
 
-def _nobody() -> Publisher | None:
-    return None
-
-
-# ``capture`` replaces this once dspy is in play; a process that never captures has no run.
-_current_publisher: Callable[[], Publisher | None] = _nobody
+# ``capture`` replaces this when it is imported; a process that never captures has no run.
+_current_publisher: Callable[[], Publisher | None] = lambda: None  # noqa: E731
 
 
 def set_run_finder(finder: Callable[[], Publisher | None]) -> None:
-    """Tell this module how to find the current run (called once, by ``capture``)."""
+    """Set how the current run is found. Called once, by ``capture``."""
     global _current_publisher  # noqa: PLW0603
     _current_publisher = finder
 
@@ -67,12 +64,12 @@ def set_run_finder(finder: Callable[[], Publisher | None]) -> None:
 def set_context(**values: Any) -> None:
     """Attach ``values`` to every later event of this task or thread and its children.
 
-    Adds to what is set already; a value of ``None`` removes its key. Read it as
-    ``event.data["conversation_id"]``. Two requests served at the same time, each in its own
-    task or thread, never see each other's context.
+    Adds to what is set already; a value of ``None`` removes its key. It is read as
+    ``event.data["conversation_id"]``. Requests served at the same time, each in its own task or
+    thread, never see each other's context.
 
     Raises:
-        ConfigurationError: a name that an event needs for itself (``seq``, ``identity``, …).
+        ConfigurationError: a name that events use themselves (``seq``, ``identity``, …).
     """
     taken = sorted(set(values) & RESERVED_NAMES)
     if taken:
@@ -85,7 +82,7 @@ def set_context(**values: Any) -> None:
 
 
 def clear_context() -> None:
-    """Forget what ``set_context`` set in this task or thread."""
+    """Remove what ``set_context`` has set in this task or thread."""
     _context.set(NOTHING)
 
 
@@ -95,7 +92,7 @@ get_context: Callable[[], Mapping[str, Any]] = _context.get
 
 @contextmanager
 def scoped_context(values: Mapping[str, Any]) -> Iterator[None]:
-    """Run a block under ``values``; what the block sets is forgotten after it."""
+    """Run a block with the context ``values``; what the block sets is undone after it."""
     token = _context.set(values)
     try:
         yield
@@ -122,7 +119,7 @@ def _with_context(event: Event) -> Event:
 
 
 def emit_event(event: Event) -> None:
-    """Put ``event`` into the current run's stream; it gets its place and identity there.
+    """Put ``event`` into the current run's stream, where it gets its ``seq`` and identity.
 
     Raises:
         TypeError: not an event.
@@ -136,7 +133,7 @@ def emit_event(event: Event) -> None:
         )
     if not isinstance(event.event_type, str) or not event.event_type:
         raise ConfigurationError(
-            f"an event type is a text, such as 'docs_found', not {event.event_type!r}"
+            f"an event type is a string, such as 'docs_found', not {event.event_type!r}"
         )
     if not isinstance(event, (StreamllEvent, Status)) or event.event_type in RESERVED_TYPES:
         raise ConfigurationError(
@@ -150,26 +147,26 @@ def emit(event_type: str, **data: Any) -> None:
     """Put a custom event into the current run's stream.
 
     ``streamll.emit("docs_found", count=3)`` arrives as a ``StreamllEvent`` with
-    ``event.event_type == "docs_found"`` and ``event.data["count"] == 3``. Types of streamll's
-    own are refused, as by ``emit_event``.
+    ``event.event_type == "docs_found"`` and ``event.data["count"] == 3``. Raises
+    ``ConfigurationError`` for types that only a run may use, as ``emit_event`` does.
     """
     emit_event(StreamllEvent(event_type=event_type, data=data))
 
 
 def status(message: str) -> None:
-    """Tell whoever watches what the program is doing: ``streamll.status("Searching…")``."""
+    """Report what the program is doing, as a ``status`` event: ``status("Searching…")``."""
     _send(Status(message=message))
 
 
 class Trace:
-    """A named step of a program; what ``with streamll.trace(...) as ctx`` gives."""
+    """A named step of a program: what ``with streamll.trace(...) as ctx`` yields."""
 
     def __init__(self, name: str, trace_id: str) -> None:
         self.name = name
         self.trace_id = trace_id
 
     def emit(self, event_type: str, data: Mapping[str, Any] | None = None, **more: Any) -> None:
-        """Put a custom event into the stream, marked with this trace's name and id."""
+        """Put a custom event into the stream, with this trace's name and id in its data."""
         own = {"trace": self.name, "trace_id": self.trace_id, **(data or {}), **more}
         emit_event(StreamllEvent(event_type=event_type, data=own))
 
@@ -178,7 +175,7 @@ class Trace:
 def trace(name: str) -> Iterator[Trace]:
     """Mark a step: ``trace.start`` before, ``trace.end`` after, with duration and error type.
 
-    Traces nest; ``parent_trace_id`` tells how. An exception passes through unchanged.
+    Traces nest; ``parent_trace_id`` is the enclosing one's. Exceptions pass through unchanged.
     """
     parent = _trace.get()
     step = Trace(name, uuid.uuid4().hex)

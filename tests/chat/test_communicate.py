@@ -95,7 +95,7 @@ def test_a_streamed_turn_adds_the_same_messages(session, practice):
         return chunks
 
     assert "".join(run(read())) == TEXT
-    assert not session.branch("main").turns.taken
+    assert not session.branch("main").turns._slots.taken
     assert "".join(communicate_stream(session, "main", {"instruction": "Sync"})) == TEXT
     assert [entry[1:] for entry in kept(session)] == [
         ("Hello", None), (TEXT, "complete"), ("Sync", None), (TEXT, "complete"),
@@ -125,7 +125,7 @@ def test_tool_calls_of_a_reply_are_kept_and_answered(session, practice, way):
 
 @pytest.mark.parametrize("arguments", ["", "[1]", '{"a": '])
 def test_arguments_that_are_not_an_object_are_dropped(arguments):
-    found = tool_request(services.ToolCall(name="price", arguments=arguments))
+    found = tool_request(services.ModelToolCall(name="price", arguments=arguments))
     assert found.arguments == {}
     assert found.request_id
 

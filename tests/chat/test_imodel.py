@@ -13,7 +13,7 @@ from dspy import lm15
 
 import streamll
 from streamll.core.errors import ConfigurationError, StreamllError
-from streamll.services import Chunk, MissingKeyError, Status, StreamConfig, iModel
+from streamll.services import CallStatus, Chunk, MissingKeyError, StreamConfig, iModel
 from streamll.testing import Citation, Fault, OrderCheck, RecordingSink, Reply, ToolCall, Usage
 
 WIRES = ("openai", "responses", "anthropic")
@@ -94,7 +94,7 @@ def test_invoke_gives_the_calling_of_the_notebook(make_model, practice, run, wir
     calling = run(ask())
     execution = calling.execution
     assert execution.response.data == calling.text == TEXT
-    assert execution.status is Status.COMPLETED
+    assert execution.status is CallStatus.COMPLETED
     assert execution.status.value == "completed"
     assert execution.error is None
     assert execution.duration > 0

@@ -9,7 +9,7 @@ import pytest
 from dspy import lm15
 
 from streamll.core.errors import FirstTokenTimeout, IdleTimeout
-from streamll.services import Status, StreamConfig
+from streamll.services import CallStatus, StreamConfig
 from streamll.testing import Fault, RecordingSink, Reply
 
 WIRES = ("openai", "responses", "anthropic")
@@ -81,7 +81,7 @@ def streamed_sync(model, run):
 
 def outcome(calling):
     execution = calling.execution
-    assert (execution.status is Status.COMPLETED) == (execution.error is None)
+    assert (execution.status is CallStatus.COMPLETED) == (execution.error is None)
     assert (execution.response is None) == (execution.error is not None)
     assert execution.duration > 0
     return execution.error, execution.response.data if execution.response else execution.partial

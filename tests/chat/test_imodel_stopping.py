@@ -9,7 +9,7 @@ import time
 import pytest
 
 from streamll.core.errors import StreamCancelled
-from streamll.services import Hooks, Status
+from streamll.services import CallStatus, Hooks
 from streamll.testing import RecordingSink, Reply
 
 WIRES = ("openai", "responses", "anthropic")
@@ -187,7 +187,7 @@ def test_a_cancelled_invoke_keeps_the_partial_text(make_model, practice, run):
 
     async def cancel():
         asked = model.invoke("x")
-        assert asked.calling.execution.status is Status.PENDING
+        assert asked.calling.execution.status is CallStatus.PENDING
         task = asyncio.create_task(asked)
         await asyncio.to_thread(practice.wait_for, lambda: len(seen.tokens) == 2)
         task.cancel()
@@ -196,7 +196,7 @@ def test_a_cancelled_invoke_keeps_the_partial_text(make_model, practice, run):
         return asked.calling.execution
 
     execution = run(cancel())
-    assert execution.status is Status.CANCELLED
+    assert execution.status is CallStatus.CANCELLED
     assert execution.partial == "one two"
     assert execution.duration > 0
 

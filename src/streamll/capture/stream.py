@@ -27,7 +27,7 @@ from streamll.flow.config import StreamConfig
 from streamll.flow.dual import Openable
 
 BATCH_EVENTS = 32
-"""Events taken from the channel at once: in bursts, one by one costs a reader twice as much."""
+"""Events taken from the channel at once: in bursts, taking them one by one costs twice as much."""
 
 JOIN_TIMEOUT_S = 0.1
 """How long ``close`` waits for the program's thread: unwound, it ends at once; a tool may block."""

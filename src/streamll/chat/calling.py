@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from enum import Enum
 from typing import Any
 
+import msgspec
+
 from streamll.chat.question import Question
-from streamll.chat.reply import Reply
+from streamll.chat.reply import ModelReply
 
 
-class Status(str, Enum):
+class CallStatus(str, Enum):
     """How far a call has come."""
 
     PENDING = "pending"
@@ -20,7 +22,7 @@ class Status(str, Enum):
     CANCELLED = "cancelled"
 
 
-class Execution:
+class Execution(msgspec.Struct):
     """The outcome: ``response`` of a completed call, ``error`` of a failed or cancelled one.
 
     ``response.data`` is the text; usage, tool calls and the rest are beside it. ``partial`` is
@@ -28,12 +30,11 @@ class Execution:
     only where a sink listens. ``duration`` is in seconds.
     """
 
-    def __init__(self) -> None:
-        self.status = Status.PENDING
-        self.duration = 0.0
-        self.response: Reply | None = None
-        self.error: BaseException | None = None
-        self.partial = ""
+    status: CallStatus = CallStatus.PENDING
+    duration: float = 0.0
+    response: ModelReply | None = None
+    error: BaseException | None = None
+    partial: str = ""
 
     def __repr__(self) -> str:
         return f"<Execution {self.status.value}, {self.duration:.2f} s>"
@@ -45,7 +46,7 @@ class Calling:
     def __init__(self, call: Any) -> None:
         self.question: Question = call.program.question
         self.execution = Execution()
-        self._reply: Reply = call.program.reply
+        self._reply: ModelReply = call.program.reply
         self._call = call  # what ``streamll.stream(…)()`` gives
 
     @property
@@ -76,13 +77,13 @@ class Calling:
             yield
         except BaseException as error:
             failed = isinstance(error, Exception)
-            execution.status = Status.FAILED if failed else Status.CANCELLED
+            execution.status = CallStatus.FAILED if failed else CallStatus.CANCELLED
             execution.error = error
             execution.partial = reply.text
             if not failed:
                 raise
         else:
-            execution.status = Status.COMPLETED
+            execution.status = CallStatus.COMPLETED
             execution.response = reply
         finally:
             execution.duration = reply.duration

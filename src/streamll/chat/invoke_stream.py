@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from streamll.chat.reply import Reply, Source, ToolCall
+from streamll.chat.reply import CitedSource, ModelReply, ModelToolCall
 from streamll.core.errors import ReplySuperseded, StreamCancelled
 from streamll.core.events import Event, LMSuperseded, TokenEvent
 from streamll.flow.bridge import Derived
@@ -51,7 +51,7 @@ class InvokeStream(ChunkStream):
 
     def __init__(self, call: Any) -> None:
         super().__init__(call)
-        self._reply: Reply = call.program.reply
+        self._reply: ModelReply = call.program.reply
         self._chunks: list[Chunk] = []
 
     def _feed(self, event: Event) -> list[Chunk]:
@@ -95,11 +95,11 @@ class InvokeStream(ChunkStream):
         return self._reply.refusal
 
     @property
-    def tool_calls(self) -> list[ToolCall]:
+    def tool_calls(self) -> list[ModelToolCall]:
         return self._reply.tool_calls
 
     @property
-    def citations(self) -> list[Source]:
+    def citations(self) -> list[CitedSource]:
         return self._reply.citations
 
     @property

@@ -129,7 +129,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
     def events(self, messages: Any = None, **options: Any) -> Any:
         """The reply as events: ``with model.events(…) as events:``, or ``async with``.
 
-        A ``streamll.stream`` like any other; its ``result()`` is the ``Reply``. Unlike plain
+        A ``streamll.stream`` like any other; its ``result()`` is the ``ModelReply``. Unlike plain
         text it can supersede an attempt that fails in the middle. Arguments: ``invoke_stream``'s.
         """
         return self._call("*", messages, **options)

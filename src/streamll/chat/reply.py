@@ -19,7 +19,7 @@ from streamll.core.events import (
 )
 
 
-class ToolCall(msgspec.Struct):
+class ModelToolCall(msgspec.Struct):
     """A tool call; ``arguments`` is a JSON text, empty until the reply is complete."""
 
     id: str | None = None
@@ -27,7 +27,7 @@ class ToolCall(msgspec.Struct):
     arguments: str = ""
 
 
-class Source(msgspec.Struct, frozen=True):
+class CitedSource(msgspec.Struct, frozen=True):
     """Something the reply cites."""
 
     text: str | None = None
@@ -35,7 +35,7 @@ class Source(msgspec.Struct, frozen=True):
     url: str | None = None
 
 
-class Reply:
+class ModelReply:
     """What there is of a reply so far; complete once ``finish_reason`` is set.
 
     Times are seconds. ``usage`` is lm15's (``input_tokens``, ``output_tokens``,
@@ -59,8 +59,8 @@ class Reply:
     def _clear(self) -> None:
         self._text: list[str] = []
         self._texts: dict[str, list[str]] = {"text": self._text, "thinking": [], "refusal": []}
-        self.tool_calls: list[ToolCall] = []
-        self.citations: list[Source] = []
+        self.tool_calls: list[ModelToolCall] = []
+        self.citations: list[CitedSource] = []
 
     @property
     def text(self) -> str:
@@ -94,7 +94,7 @@ class Reply:
         elif isinstance(event, ToolCallDelta):
             self._tool_call(event)
         elif isinstance(event, Citation):
-            self.citations.append(Source(event.text, event.title, event.url))
+            self.citations.append(CitedSource(event.text, event.title, event.url))
         elif isinstance(event, LMStart):
             self.attempts += 1
         elif isinstance(event, LMSuperseded):
@@ -103,7 +103,7 @@ class Reply:
 
     def _tool_call(self, delta: ToolCallDelta) -> None:
         while len(self.tool_calls) <= delta.index:
-            self.tool_calls.append(ToolCall())
+            self.tool_calls.append(ModelToolCall())
         call = self.tool_calls[delta.index]
         call.name = delta.name or call.name
         call.arguments += delta.arguments
@@ -124,9 +124,9 @@ class Reply:
         for kind in self._texts.keys() & parts.keys():
             self._texts[kind][:] = [part.text for part in parts[kind]]
         if citations := parts.get("citation"):
-            self.citations = [Source(part.text, part.title, part.url) for part in citations]
+            self.citations = [CitedSource(part.text, part.title, part.url) for part in citations]
         if calls := parts.get("tool_call"):
             self.tool_calls = [
-                ToolCall(part.id, part.name, msgspec.json.encode(part.input).decode())
+                ModelToolCall(part.id, part.name, msgspec.json.encode(part.input).decode())
                 for part in calls
             ]

@@ -19,7 +19,7 @@ import msgspec
 from dspy import lm15
 
 from streamll.chat.question import Question
-from streamll.chat.reply import Reply
+from streamll.chat.reply import ModelReply
 from streamll.core.errors import CircuitOpen, ConfigurationError
 
 logger = logging.getLogger("streamll")
@@ -37,7 +37,7 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     before: Callable[[Question], Any] | None = None
-    after: Callable[[Question, Reply], Any] | None = None
+    after: Callable[[Question, ModelReply], Any] | None = None
     on_error: Callable[[Question, BaseException], Any] | None = None
 
 
@@ -50,10 +50,10 @@ class PendingCall:
     def __init__(self, runner: ModelRunner, question: Question, name: str) -> None:
         self.__name__ = name
         self.question = question
-        self.reply = Reply()
+        self.reply = ModelReply()
         self._runner = runner
 
-    def __call__(self) -> Reply:
+    def __call__(self) -> ModelReply:
         """Ask.
 
         Raises:
@@ -68,7 +68,7 @@ class PendingCall:
             return self.reply
         raise RuntimeError("a blocking question suspended")
 
-    async def acall(self) -> Reply:
+    async def acall(self) -> ModelReply:
         """The same on an event loop."""
         await self._runner.ask(self.question, self.reply, blocking=False)
         return self.reply
@@ -84,7 +84,7 @@ class ModelRunner:
         self._in_use = [0]
         self._lock = threading.Lock()
 
-    async def ask(self, question: Question, reply: Reply, *, blocking: bool) -> None:
+    async def ask(self, question: Question, reply: ModelReply, *, blocking: bool) -> None:
         """Fill ``reply``. Never suspends if ``blocking``."""
         hooks = self.hooks
         try:

@@ -71,7 +71,7 @@ def chat(
 def _converse(model: iModel, file: Path | None, system: str | None, *, is_default: bool) -> None:
     """Converse until the user quits."""
     session = _session(file, system)
-    screen = Screen()
+    screen = ChatScreen()
     if model.name == PRACTICE and is_default:
         screen.say(
             "No key in the environment, so a practice model on this machine answers; "
@@ -100,7 +100,7 @@ def _session(file: Path | None, system: str | None) -> Session:
     return session
 
 
-class Screen:
+class ChatScreen:
     """The terminal; plain text without colours and prompts if stdout is not one."""
 
     STYLES = {"dim": "2", "user": "1;36", "error": "31", "note": "33"}  # noqa: RUF012
@@ -156,7 +156,7 @@ class WaitingLine:
     As a sink of the reply's run it shows retries. ``put`` is called on the run's thread.
     """
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: ChatScreen) -> None:
         self._screen = screen
         self._lock = threading.Lock()
         self._ended = not (screen.interactive and screen.has_control)
@@ -189,7 +189,9 @@ class WaitingLine:
 class Conversation:
     """One user, one model, the branches of one session."""
 
-    def __init__(self, model: iModel, session: Session, screen: Screen, file: Path | None) -> None:
+    def __init__(
+        self, model: iModel, session: Session, screen: ChatScreen, file: Path | None
+    ) -> None:
         self.model = model
         self.session = session
         self.screen = screen

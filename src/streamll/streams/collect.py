@@ -1,8 +1,8 @@
-"""A whole stream as one value: text per field, usage, times, and what went wrong.
+"""A whole stream as one value: text per field, usage, times, and its error.
 
-``Collector`` is fed with what a stream yields, whatever kind of stream; ``collect`` and
-``acollect`` feed it. An error of the stream is part of the result, with the text until then:
-ask ``ok``, or for the ``result()``, which raises it.
+``Collector`` is fed with the items of any stream; ``collect`` and ``acollect`` feed it. An error of
+the stream is part of the result, with the text until then: see ``ok``, or call ``result()``, which
+raises it.
 """
 
 from __future__ import annotations

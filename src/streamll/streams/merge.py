@@ -1,8 +1,7 @@
 """Several streams as one: items as they come, each with its source.
 
-Every source has a small queue of its own, and waits when that is full; sources that have
-something take turns, so a fast one cannot crowd out a slow one. Leaving the merged stream closes
-all sources.
+Every source has a small queue of its own and waits when that is full; sources with items take
+turns, so a fast one cannot crowd out a slow one. Leaving the merged stream closes all sources.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Text in pieces that a reader takes in one by one: words, or graphemes.
+"""Splitting text into words or graphemes.
 
-A piece is let go only when no further text could change it: a word when the next has begun, a
-grapheme when the next has (``e`` and a combining accent may come in two chunks).
+A piece is released only when no further text could change it: when the next one has begun (``e``
+and a combining accent may come in two chunks).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ WORD = re.compile(r"\s*\S+\s*|\s+")
 
 
 def words(text: str) -> list[str]:
-    """Each word with the blanks around it; joined they are the text."""
+    """Each word with the whitespace around it; joined they are the text."""
     return WORD.findall(text)
 
 
@@ -33,7 +33,7 @@ def splitter(unit: Unit) -> Callable[[str], list[str]]:
 
 
 class Pieces:
-    """Chunks in, whole pieces out; ``rest`` is what may still grow."""
+    """``feed`` takes chunks and returns whole pieces; ``rest`` returns what may still grow."""
 
     def __init__(self, unit: Unit) -> None:
         self._split = splitter(unit)

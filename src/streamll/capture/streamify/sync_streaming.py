@@ -34,8 +34,8 @@ def warn_on_event_loop() -> None:
         return
     _warned.set()
     logger.warning(
-        "a synchronous stream is read on an event loop, which does nothing else while it waits; "
-        "the async form is streamify(program, async_streaming=True) with `async for` (said once)"
+        "a synchronous stream is read on an event loop, which it blocks while it waits; "
+        "the async form is streamify(program, async_streaming=True) with `async for` (logged once)"
     )
 
 
