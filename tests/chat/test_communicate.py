@@ -95,7 +95,7 @@ def test_a_streamed_turn_adds_the_same_messages(session, practice):
         return chunks
 
     assert "".join(run(read())) == TEXT
-    assert not session.branch("main").turns.taken
+    assert not session.branch("main").turns._slots.taken
     assert "".join(communicate_stream(session, "main", {"instruction": "Sync"})) == TEXT
     assert [entry[1:] for entry in kept(session)] == [
         ("Hello", None), (TEXT, "complete"), ("Sync", None), (TEXT, "complete"),

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from enum import Enum
 from typing import Any
 
+import msgspec
+
 from streamll.chat.question import Question
 from streamll.chat.reply import ModelReply
 
@@ -20,7 +22,7 @@ class CallStatus(str, Enum):
     CANCELLED = "cancelled"
 
 
-class Execution:
+class Execution(msgspec.Struct):
     """The outcome: ``response`` of a completed call, ``error`` of a failed or cancelled one.
 
     ``response.data`` is the text; usage, tool calls and the rest are beside it. ``partial`` is
@@ -28,12 +30,11 @@ class Execution:
     only where a sink listens. ``duration`` is in seconds.
     """
 
-    def __init__(self) -> None:
-        self.status = CallStatus.PENDING
-        self.duration = 0.0
-        self.response: ModelReply | None = None
-        self.error: BaseException | None = None
-        self.partial = ""
+    status: CallStatus = CallStatus.PENDING
+    duration: float = 0.0
+    response: ModelReply | None = None
+    error: BaseException | None = None
+    partial: str = ""
 
     def __repr__(self) -> str:
         return f"<Execution {self.status.value}, {self.duration:.2f} s>"

@@ -13,7 +13,7 @@ from streamll.chat.messages import Message, SystemContent, new_id
 from streamll.chat.registry import Registry
 from streamll.chat.saving import SavedBranch, SavedSession, decode, encode, write
 from streamll.core.errors import StreamllError
-from streamll.flow.limits import Slots
+from streamll.flow.limits import Limits
 
 if TYPE_CHECKING:
     from streamll.chat.model import iModel
@@ -38,7 +38,7 @@ class Branch:
         self.name = name
         self.parent = parent
         """The name of the branch it was forked from."""
-        self.turns = Slots()
+        self.turns = Limits(max_concurrent=1)
         self._lock = threading.Lock()
         self._order = list(order)
         self._known = set(self._order)

@@ -29,7 +29,6 @@ from streamll.chat.session import Branch, BranchLike, Session
 from streamll.core.errors import ConfigurationError
 
 Parameters = Mapping[str, Any]
-ONE = 1
 
 
 class Turn:
@@ -140,7 +139,7 @@ async def communicate(
         Exception: the model's errors; the branch then has the partial reply, marked as failed.
     """
     turn = Turn(session, branch, {**parameters, **options})
-    await turn.branch.turns.take_async(ONE)
+    await turn.branch.turns.take_async()
     with turn.asking() as calling:
         await calling.run()
     return calling.text
@@ -151,7 +150,7 @@ def communicate_sync(
 ) -> str:
     """The same, waiting for it in this thread."""
     turn = Turn(session, branch, {**parameters, **options})
-    turn.branch.turns.take(ONE)
+    turn.branch.turns.take()
     with turn.asking() as calling:
         calling.run_sync()
     return calling.text
@@ -170,12 +169,13 @@ def communicate_stream(
 class TurnStream(ChunkStream):
     """The reply's text as it comes; afterwards it is on the branch. See ``InvokeStream``."""
 
+    _holds_turn = False
+
     def __init__(self, turn: Turn) -> None:
         super().__init__(None)
         self.turn = turn
         self.stream: InvokeStream | None = None
         """The model's stream, once it has begun: usage, finish reason, times."""
-        self._holds_turn = False
 
     @property
     def text(self) -> str:
@@ -183,14 +183,14 @@ class TurnStream(ChunkStream):
 
     def _read(self) -> Chunk:
         if self.stream is None:
-            self.turn.branch.turns.take(ONE)
+            self.turn.branch.turns.take()
             self._begin()
         chunk: Chunk = super()._read()
         return chunk
 
     async def _aread(self) -> Chunk:
         if self.stream is None:
-            await self.turn.branch.turns.take_async(ONE)
+            await self.turn.branch.turns.take_async()
             self._begin()
         chunk: Chunk = await super()._aread()
         return chunk

@@ -14,7 +14,7 @@ from streamll.core.events import Event, Identity
 from streamll.core.ordering import FAILURES
 from streamll.core.run_view import RunView
 
-MESSAGE = "still running when its process was lost"
+LOST_MESSAGE = "still running when its process was lost"
 
 
 def closing_events(
@@ -57,6 +57,6 @@ def _own_fields(opened: Event, view: RunView, error_type: str) -> dict[str, Any]
             ids = {"trace_id": opened.trace_id, "parent_trace_id": opened.parent_trace_id}
             return {**common, **ids, "name": opened.name}
         case ev.ToolStart():
-            return {**common, "name": opened.name, "kind": opened.kind, "message": MESSAGE}
+            return {**common, "name": opened.name, "kind": opened.kind, "message": LOST_MESSAGE}
         case _:
-            return {**common, "name": opened.data["name"], "message": MESSAGE}
+            return {**common, "name": opened.data["name"], "message": LOST_MESSAGE}

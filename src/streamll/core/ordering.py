@@ -40,7 +40,7 @@ FAILURES: Mapping[str, type[Event]] = MappingProxyType(
 Key = tuple[str, Any]
 
 
-class Scope(NamedTuple):
+class EventScope(NamedTuple):
     """Something a run opens and closes, and the event types around and inside it."""
 
     name: str
@@ -50,16 +50,16 @@ class Scope(NamedTuple):
     contains: tuple[str, ...]  # event types that only come while it is open
 
 
-def grammar() -> tuple[Scope, ...]:
-    """The order of events as the classes declare it: one ``Scope`` for each thing that opens."""
+def grammar() -> tuple[EventScope, ...]:
+    """The order of events as the classes declare it: one ``EventScope`` for each thing that opens."""
     return tuple(_scope(kind) for kind in KINDS.values() if kind.opens)
 
 
-def _scope(opening: type[Event]) -> Scope:
+def _scope(opening: type[Event]) -> EventScope:
     name = opening.opens
     within = {name, "call"} if name in CALLS else {name}
     kinds = KINDS.values()
-    return Scope(
+    return EventScope(
         name,
         opening.inside,
         opening.event_type,

@@ -47,7 +47,7 @@ from streamll.core.events import (
 )
 from streamll.core.jsonable import plain, render
 
-VERSION = 1
+FORMAT_VERSION = 1
 
 _IDENTITY: Mapping[str, Any] = {
     field.name: field.default for field in msgspec.structs.fields(Identity)
@@ -107,7 +107,7 @@ _decoder = msgspec.json.Decoder()
 
 def to_dict(event: Event) -> dict[str, Any]:
     """The event as one flat mapping, with its values unchanged."""
-    flat = {"v": VERSION, **_flat(event, _identity_keys(event.identity))}
+    flat = {"v": FORMAT_VERSION, **_flat(event, _identity_keys(event.identity))}
     if event.context:
         flat["context"] = dict(event.context)
     return flat
@@ -162,7 +162,7 @@ def _envelopes(
 
 
 def _envelope(run_id: str | None, context: Mapping[str, Any], events: list[Any]) -> dict[str, Any]:
-    envelope: dict[str, Any] = {"v": VERSION}
+    envelope: dict[str, Any] = {"v": FORMAT_VERSION}
     if run_id is not None:
         envelope["run_id"] = run_id
     if context:
@@ -334,10 +334,10 @@ def _check_version(mapping: Mapping[str, Any]) -> None:
     version = mapping.get("v")
     if type(version) is not int or version < 1:
         raise WireError(f"not a streamll event: its version 'v' is {version!r}, not a number")
-    if version > VERSION:
+    if version > FORMAT_VERSION:
         raise WireError(
             f"written in version {version} of the event format; this streamll reads up to "
-            f"version {VERSION}. Upgrade streamll to read it"
+            f"version {FORMAT_VERSION}. Upgrade streamll to read it"
         )
 
 

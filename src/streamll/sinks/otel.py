@@ -23,8 +23,38 @@ from streamll.sinks.base import BaseSink
 MAX_RUNS = 10_000
 """Runs under way that are kept; for one more, the oldest is given up."""
 
-SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+SECOND_BUCKETS = (
+    0.01,
+    0.02,
+    0.04,
+    0.08,
+    0.16,
+    0.32,
+    0.64,
+    1.28,
+    2.56,
+    5.12,
+    10.24,
+    20.48,
+    40.96,
+    81.92,
+)
+TOKEN_BUCKETS = (
+    1,
+    4,
+    16,
+    64,
+    256,
+    1024,
+    4096,
+    16384,
+    65536,
+    262144,
+    1048576,
+    4194304,
+    16777216,
+    67108864,
+)
 
 
 class OTelSink(BaseSink):
@@ -83,7 +113,7 @@ class _Meters:
                 name,
                 unit="s",
                 description=description,
-                explicit_bucket_boundaries_advisory=SECONDS,
+                explicit_bucket_boundaries_advisory=SECOND_BUCKETS,
             )
 
         self.duration = seconds("gen_ai.client.operation.duration", "How long an LM call took.")
@@ -97,7 +127,7 @@ class _Meters:
             "gen_ai.client.token.usage",
             unit="{token}",
             description="Tokens of an LM call.",
-            explicit_bucket_boundaries_advisory=TOKENS,
+            explicit_bucket_boundaries_advisory=TOKEN_BUCKETS,
         )
 
 

@@ -16,13 +16,13 @@ from streamll.terminal.wrap import fold
 
 Line = list[tuple[str, str]]
 
-MAXIMUM_WIDTH = 110
+MAX_WIDTH = 110
 """TextNode wider than this is hard to read; wider terminals keep a margin."""
-LEAST_TEXT = 16
+MIN_TEXT_WIDTH = 16
 """Columns that are left for text, however deep a step is nested."""
-NARROW = 46
+MIN_WIDTH_FOR_LABELS = 46
 """Below this width, a label is above its text instead of beside it."""
-LABEL_LIMIT = 18
+MAX_LABEL_WIDTH = 18
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Drawing:
 
     def __init__(self, run: RunTree, width: int, now: float, glyphs: Glyphs) -> None:
         self.run = run
-        self.width = min(width, MAXIMUM_WIDTH)
+        self.width = min(width, MAX_WIDTH)
         self.now = now
         self.glyphs = glyphs
 
@@ -122,7 +122,9 @@ class Drawing:
 
     def _contents(self, step: StepNode, chain: Sequence[StepNode], guide: str) -> Iterator[Section]:
         items = chain[-1].items
-        guide = guide[: max(0, self.width - LEAST_TEXT)]  # deeper steps are drawn at the same depth
+        guide = guide[
+            : max(0, self.width - MIN_TEXT_WIDTH)
+        ]  # deeper steps are drawn at the same depth
         last_step = max(
             (n for n, item in enumerate(items) if isinstance(item, StepNode)), default=-1
         )
@@ -203,11 +205,11 @@ class Drawing:
 
     def _label_width(self, items: Sequence[StepNode | TextNode | NoteNode], indent: int) -> int:
         """Columns for labels beside their texts; 0 if labels are above them."""
-        if self.width - indent < NARROW:
+        if self.width - indent < MIN_WIDTH_FOR_LABELS:
             return 0
         sizes = [tx.cells(item.label) for item in items if isinstance(item, TextNode)]
         longest = max(sizes, default=0)
-        return longest + 2 if longest <= LABEL_LIMIT else 0
+        return longest + 2 if longest <= MAX_LABEL_WIDTH else 0
 
     def _text(self, text: TextNode, guide: str, labels: int, *, active: bool) -> Section:
         indent = tx.cells(guide) + (labels or 2)

@@ -83,8 +83,8 @@ class LineView(EventVisitor):
         return f"[RUN] {tx.one_line(event.program)} started{inputs}"
 
     def on_run_end(self, event: ev.Totals, run: LineRun) -> str:
-        parts = words.closing(run.view.status, event, run.view)
-        return f"[RUN] {' · '.join(parts)}{' · ' * bool(words.error(event))}{words.error(event)}"
+        parts = [*words.closing(run.view.status, event, run.view), words.error(event)]
+        return f"[RUN] {' · '.join(filter(None, parts))}"
 
     on_run_error = on_run_cancelled = on_run_end
 
@@ -97,23 +97,21 @@ class LineView(EventVisitor):
         inputs = f" {tx.arguments(event.inputs)}" if event.inputs else ""
         return f"[MODULE] {name}{turn}{inputs}"
 
-    def on_module_end(self, event: ev.ModuleEnd, run: LineRun) -> str | None:
+    def on_module_end(self, event: ev.ModuleEnd | ev.ModuleError, run: LineRun) -> str | None:
         name = _module_name(event)
-        return name and f"[MODULE] {name} done in {tx.seconds(event.duration)}"
+        return name and f"[MODULE] {name} {_outcome(event)}"
 
-    def on_module_error(self, event: ev.ModuleError, run: LineRun) -> str | None:
-        name = _module_name(event)
-        return name and f"[MODULE] {name} {_failed(event)}"
+    on_module_error = on_module_end
 
     def on_tool_start(self, event: ev.ToolStart, run: LineRun) -> str:
         return f"{_tool(event)}({words.arguments(event) or '…'})"
 
     def on_tool_end(self, event: ev.ToolEnd, run: LineRun) -> str:
         result = f" → {tx.compact(event.result)}" if event.result is not None else ""
-        return f"{_tool(event)} done in {tx.seconds(event.duration)}{result}"
+        return f"{_tool(event)} {_outcome(event)}{result}"
 
     def on_tool_error(self, event: ev.ToolError, run: LineRun) -> str:
-        return f"{_tool(event)} {_failed(event)}"
+        return f"{_tool(event)} {_outcome(event)}"
 
     def on_trace_start(self, event: ev.TraceStart, run: LineRun) -> str:
         return f"[TRACE] {tx.one_line(event.name)}"
@@ -206,7 +204,9 @@ def _tool(event: ev.ToolStart | ev.ToolEnd | ev.ToolError) -> str:
     return f"[{kind}] {tx.one_line(event.name)}"
 
 
-def _failed(event: ev.ModuleError | ev.ToolError) -> str:
+def _outcome(event: ev.ModuleEnd | ev.ModuleError | ev.ToolEnd | ev.ToolError) -> str:
+    if isinstance(event, (ev.ModuleEnd, ev.ToolEnd)):
+        return f"done in {tx.seconds(event.duration)}"
     return f"failed after {tx.seconds(event.duration)}: {words.error(event)}"
 
 

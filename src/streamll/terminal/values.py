@@ -14,11 +14,11 @@ from streamll.core.jsonable import plain
 from streamll.core.partials import PartialValue
 from streamll.terminal import text as tx
 
-PENDING = "·"
-GAP = "  "
-LEAST_COLUMN = 4
-WIDEST_CELL = 40
-MOST_COLUMNS = 12
+PENDING_CELL = "·"
+COLUMN_GAP = "  "
+MIN_COLUMN = 4
+MAX_CELL = 40
+MAX_COLUMNS = 12
 INDENT = "  "
 DRAWN_ELEMENTS = 200
 """Elements of a long list that are drawn while it grows; no screen is higher."""
@@ -97,7 +97,7 @@ def is_table(value: Any) -> bool:
         return False
     return (
         all(isinstance(row, dict) and _is_flat(row) for row in value)
-        and 0 < len(_columns(value)) <= MOST_COLUMNS
+        and 0 < len(_columns(value)) <= MAX_COLUMNS
     )
 
 
@@ -114,21 +114,21 @@ def table(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
     columns = _columns(rows)
     grid = [[_cell(row.get(name), name in row) for name in columns] for row in rows]
     numeric = [all(isinstance(row.get(name, 0), (int, float)) for row in rows) for name in columns]
-    heads = [tx.one_line(name, WIDEST_CELL) for name in columns]
+    heads = [tx.one_line(name, MAX_CELL) for name in columns]
     sizes = _sizes(heads, grid, width)
     lines = [_row(heads, sizes, numeric), _row(["─" * size for size in sizes], sizes, numeric)]
     return [tx.head(line, width) for line in (*lines, *(_row(r, sizes, numeric) for r in grid))]
 
 
 def _cell(value: Any, is_present: bool) -> str:
-    return _single(value, WIDEST_CELL) if is_present else PENDING
+    return _single(value, MAX_CELL) if is_present else PENDING_CELL
 
 
 def _sizes(heads: list[str], grid: list[list[str]], width: int) -> list[int]:
     """Each column as wide as its widest cell; the widest columns narrowed until all fit."""
     sizes = [max(map(tx.cells, column)) for column in zip(heads, *grid, strict=True)]
-    room = width - len(GAP) * (len(sizes) - 1)
-    while sum(sizes) > room and max(sizes) > LEAST_COLUMN:
+    room = width - len(COLUMN_GAP) * (len(sizes) - 1)
+    while sum(sizes) > room and max(sizes) > MIN_COLUMN:
         sizes[sizes.index(max(sizes))] -= 1
     return sizes
 
@@ -139,7 +139,7 @@ def _row(cells: list[str], sizes: list[int], numeric: list[bool]) -> str:
         shown = tx.head(cell, size)
         blanks = " " * (size - tx.cells(shown))
         padded.append(blanks + shown if right else shown + blanks)
-    return GAP.join(padded).rstrip()
+    return COLUMN_GAP.join(padded).rstrip()
 
 
 # --- trees --------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def tree(value: Any, indent: str = "") -> Iterator[str]:
     """``key: value`` lines, deeper parts indented, list items after a dash."""
     if isinstance(value, dict) and value:
         for key, part in value.items():
-            yield from _branch(f"{indent}{tx.one_line(key, WIDEST_CELL)}:", part, indent + INDENT)
+            yield from _branch(f"{indent}{tx.one_line(key, MAX_CELL)}:", part, indent + INDENT)
     elif isinstance(value, list) and value:
         for part in value:
             yield from _item(part, indent)

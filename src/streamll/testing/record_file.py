@@ -32,7 +32,7 @@ import msgspec
 
 from streamll.core.errors import WireError
 from streamll.core.events import Event
-from streamll.core.wire import VERSION, from_dict
+from streamll.core.wire import FORMAT_VERSION, from_dict
 
 HEADERS_KEPT = frozenset({"content-type", "content-encoding", "retry-after", "retry-after-ms"})
 
@@ -131,7 +131,7 @@ class RecordingWriter:
     def write(self, line: dict[str, Any]) -> None:
         with self._lock:
             if not self._file.closed:
-                self._file.write(msgspec.json.encode({"v": VERSION, **line}) + b"\n")
+                self._file.write(msgspec.json.encode({"v": FORMAT_VERSION, **line}) + b"\n")
 
     def close(self) -> None:
         with self._lock:

@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from .base import Piece, Text
-from .release import Pieces, Trimmer, so_far
+from .release import PieceBuilder, Trimmer, so_far
 from .strings import match_end
 
 _STEPS = (r"\[", r"\[", " ", "#", "#", " ", r"\w+", " ", "#", "#", " ", r"\]", r"\]")
@@ -40,7 +40,7 @@ class ChatParser:
     """Reads one reply line by line; each state method reads a stretch and returns where it stopped."""
 
     def __init__(self, fields: Mapping[str, bool | None]) -> None:
-        self._pieces = Pieces(fields)
+        self._pieces = PieceBuilder(fields)
         self._trimmer = Trimmer()
         self._state: Callable[[ChatParser, str, int], int] = ChatParser._at_line_start
         self._flow: str | None = None  # the field whose text passes unchanged

@@ -31,7 +31,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from .base import Piece, Text
-from .release import Pieces
+from .release import PieceBuilder
 from .strings import decided_end, decode_string, escape_may_follow, match_end
 
 _RAW_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
@@ -45,7 +45,7 @@ class JSONParser:
     """Reads one object; each state method reads a stretch and returns where it stopped."""
 
     def __init__(self, fields: Mapping[str, bool | None]) -> None:
-        self._pieces = Pieces(fields)
+        self._pieces = PieceBuilder(fields)
         self._state: Callable[[JSONParser, str, int], int] = JSONParser._before_object
         self._flow: str | None = None  # the field whose text passes unchanged
         self._held = ""  # an incomplete escape

@@ -60,7 +60,7 @@ class Trimmer:
         self._blanks.clear()
 
 
-class Pieces:
+class PieceBuilder:
     """Gathers what one ``feed`` releases, with one ``Text`` for each stretch of a field.
 
     Each field opens once: after a second opening, or that of a name that is not an output

@@ -30,7 +30,7 @@ from collections.abc import Callable, Mapping, Sequence
 from xml.etree import ElementTree as ET
 
 from .base import Piece, Text
-from .release import Pieces, Trimmer
+from .release import PieceBuilder, Trimmer
 
 _CDATA = "<![CDATA["
 _SECTIONS = {_CDATA: "]]>", "<!--": "-->", "<?": "?>"}
@@ -65,7 +65,7 @@ class XMLParser:
     """Reads one reply; each state method reads a stretch and returns where it stopped."""
 
     def __init__(self, fields: Mapping[str, bool | None]) -> None:
-        self._pieces = Pieces(fields)
+        self._pieces = PieceBuilder(fields)
         self._trimmer = Trimmer()
         self._state: Callable[[XMLParser, str, int], int] = XMLParser._in_content
         self._flow: str | None = None  # the field whose text passes unchanged

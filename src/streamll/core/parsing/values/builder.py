@@ -19,7 +19,7 @@ Pointer = tuple[str | int, ...]
 
 PENDING, PARTIAL, COMPLETE = "pending", "partial", "complete"
 
-DEEPEST = 200
+MAX_NESTING = 200
 """Nesting beyond which a value is not followed; the program's own parser fails there, too."""
 
 
@@ -33,7 +33,7 @@ class Change(NamedTuple):
 
 
 class TooDeep(Exception):
-    """The value is nested deeper than ``DEEPEST``."""
+    """The value is nested deeper than ``MAX_NESTING``."""
 
 
 class _OpenContainer:
@@ -103,7 +103,7 @@ class ValueBuilder:
         if self._is_ignored():
             self._ignored += 1
             return
-        if len(self._open) >= DEEPEST:
+        if len(self._open) >= MAX_NESTING:
             raise TooDeep
         key = self._next_key()
         opened = _OpenContainer(container, key, self._pointer(key), self.schema())
