@@ -169,12 +169,13 @@ def communicate_stream(
 class TurnStream(ChunkStream):
     """The reply's text as it comes; afterwards it is on the branch. See ``InvokeStream``."""
 
+    _holds_turn = False
+
     def __init__(self, turn: Turn) -> None:
         super().__init__(None)
         self.turn = turn
         self.stream: InvokeStream | None = None
         """The model's stream, once it has begun: usage, finish reason, times."""
-        self._holds_turn = False
 
     @property
     def text(self) -> str:

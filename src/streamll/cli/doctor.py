@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Iterator
 from importlib import metadata
-from typing import TYPE_CHECKING, Annotated, Any
+from itertools import groupby
+from typing import Annotated, Any
 
 import typer
 
 from streamll.cli.command import FAILED
 
-if TYPE_CHECKING:
-    from streamll.patching import PatchTable
-
 PACKAGES = (
-    "dspy", "litellm", "openai", "anthropic", "httpx", "httpcore", "httpx2", "httpcore2", "mcp",
-    "anyio", "msgspec", "h11", "pydantic", "rich", "typer", "redis", "aio-pika", "pamqp", "starlette",
-    "uvicorn", "websockets", "opentelemetry-api",
+    "streamll", "dspy", "litellm", "openai", "anthropic", "httpx", "httpcore", "httpx2",
+    "httpcore2", "mcp", "anyio", "msgspec", "h11", "pydantic", "rich", "typer", "redis", "aio-pika",
+    "pamqp", "starlette", "uvicorn", "websockets", "opentelemetry-api",
 )  # fmt: skip
 """Distributions whose version may matter; those that are installed are shown."""
 
@@ -25,7 +24,7 @@ PACKAGES = (
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show versions, what is patched, and what is lost on this DSPy. Exit code 1 if anything is."""
     report = examine()
-    print(in_json(report) if as_json else in_text(report))
+    print(in_json(report) if as_json else "\n".join(in_text(report)))
     if report["missing"]:
         raise typer.Exit(FAILED)
 
@@ -49,55 +48,40 @@ def _missing(report: dict[str, Any]) -> dict[str, str]:
     from streamll.capture.hooks.places import why_not_streamed
 
     reason = why_not_streamed()
-    return {
-        **({"streaming": f"text arrives whole: {reason}"} if reason else {}),
-        **{
-            place["name"]: place["lost"]
-            for place in (*report["sites"], *report["private_names"])
-            if place["state"] == "missing"
-        },
-    }
+    missing = {"streaming": f"text arrives whole: {reason}"} if reason else {}
+    for place in (*report["sites"], *report["private_names"]):
+        if place["state"] == "missing":
+            missing[place["name"]] = place["lost"]
+    return missing
 
 
 def _versions() -> Iterator[tuple[str, str]]:
     yield "python", platform.python_version()
-    for package in ("streamll", *PACKAGES):
-        try:
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             yield package, metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-
-
-def _tables() -> dict[str, PatchTable]:
-    from streamll.capture.hooks.places import TABLES
-    from streamll.testing.record_sites import RECORDING
-
-    return {**TABLES, "Recording and replaying": RECORDING}
 
 
 def _sites() -> Iterator[dict[str, Any]]:
-    """Every site as it is once everything is installed, which it is for a moment."""
-    from streamll.capture.hooks.places import TABLES, install, uninstall, why_not_streamed
+    """Every site in the state it has once everything is installed, which it is meanwhile."""
+    from streamll.capture.hooks.places import TABLES, install, why_not_streamed
+    from streamll.testing.record_sites import RECORDING
 
-    tables = _tables()
+    tables = {**TABLES, "Recording and replaying": RECORDING}
     install()
     if why_not_streamed() is None:
-        for name in tables:
-            tables[name].install()
+        for table in tables.values():
+            table.install()
     try:
         for name, table in tables.items():
             for site, state in table.states():
                 yield {
-                    "table": name,
-                    "name": str(site),
-                    "state": state.value,
-                    "why": site.why,
-                    "lost": site.lost,
-                }
+                    "table": name, "name": str(site), "state": state.value,
+                    "why": site.why, "lost": site.lost,
+                }  # fmt: skip
     finally:
-        uninstall()
-        for name in tables.keys() - TABLES.keys():
-            tables[name].uninstall()
+        for table in tables.values():
+            table.uninstall()
 
 
 def _private_names() -> Iterator[dict[str, Any]]:
@@ -114,27 +98,17 @@ def in_json(report: dict[str, Any]) -> str:
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
 
 
-def in_text(report: dict[str, Any]) -> str:
-    return "\n".join(_lines(report))
-
-
-def _lines(report: dict[str, Any]) -> Iterator[str]:
-    versions = report["versions"]
+def in_text(report: dict[str, Any]) -> Iterator[str]:
+    versions, missing = report["versions"], report["missing"]
     width = max(map(len, versions))
-    for package, version in versions.items():
-        yield f"{package:{width}}  {version}"
-    table = None
-    for site in report["sites"]:
-        if site["table"] != table:
-            table = site["table"]
-            yield f"\n{table}"
-        yield f"  {site['name']}: {site['state']}"
+    yield from (f"{package:{width}}  {version}" for package, version in versions.items())
+    for title, sites in groupby(report["sites"], lambda site: str(site["table"])):
+        yield f"\n{title}"
+        yield from (f"  {site['name']}: {site['state']}" for site in sites)
     yield "\nPrivate names that are read"
-    for private in report["private_names"]:
-        yield f"  {private['name']}: {private['state']}"
-    if not report["missing"]:
+    yield from (f"  {name['name']}: {name['state']}" for name in report["private_names"])
+    if missing:
+        yield "\nMissing here, and what is lost without it"
+        yield from (f"  {name}: {lost}" for name, lost in missing.items())
+    else:
         yield "\nNothing is missing."
-        return
-    yield f"\nMissing here (dspy {versions.get('dspy', 'not installed')}), and lost without it"
-    for name, lost in report["missing"].items():
-        yield f"  {name}: {lost}"

@@ -19,45 +19,33 @@ from streamll.testing import record_litellm, record_tap
 from streamll.testing.record_tap import TAPS, RequestTap
 
 _LM15 = "dspy._vendor.lm15.transports"
-_ENGINES = "dspy.clients.engines.litellm_engine"
-_LOST = "requests through LiteLLM are neither recorded nor replayed"
-_INSIDE = "marks the requests made inside as LiteLLM's"
+_LM15_LOST = "these requests are neither recorded nor replayed"
+_LITELLM_LOST = "requests through LiteLLM are neither recorded nor replayed"
+_HTTPX = "every request of this client; those that LiteLLM makes for DSPy are tapped", _LITELLM_LOST
+_MARKED = "marks the requests made inside as LiteLLM's", _LITELLM_LOST
+_ENGINE_METHODS = ("complete", "complete_legacy", "stream")
 
 RECORDING = PatchTable(
-    PatchSite(
-        f"{_LM15}._sync", "StdlibTransport", "stream", record_tap.lm15_tapped,
-        why="every synchronous request of DSPy's own provider client",
-        lost="these requests are neither recorded nor replayed",
-    ),
-    PatchSite(
-        f"{_LM15}._async", "StdlibAsyncTransport", "_do_stream", record_tap.lm15_async_tapped,
-        why="every asynchronous request of DSPy's own provider client",
-        lost="these requests are neither recorded nor replayed",
-    ),
+    PatchSite(f"{_LM15}._sync", "StdlibTransport", "stream", record_tap.lm15_tapped,
+        "every synchronous request of DSPy's own provider client", _LM15_LOST),
+    PatchSite(f"{_LM15}._async", "StdlibAsyncTransport", "_do_stream", record_tap.lm15_async_tapped,
+        "every asynchronous request of DSPy's own provider client", _LM15_LOST),
     *(
-        PatchSite(
-            library, owner, "_send_single_request", functools.partial(wrapper, library),
-            why="every request of this client; those that LiteLLM makes for DSPy are tapped",
-            lost=_LOST,
-        )
+        PatchSite(library, owner, "_send_single_request", functools.partial(wrap, library), *_HTTPX)
         for library in ("httpx", "httpx2")
-        for owner, wrapper in (
+        for owner, wrap in (
             ("Client", record_litellm.httpx_tapped),
             ("AsyncClient", record_litellm.httpx_async_tapped),
         )
     ),
     *(
-        PatchSite(_ENGINES, engine, name, record_litellm.marked_inside, why=_INSIDE, lost=_LOST)
-        for engine in ("LiteLLMEngine", "AsyncLiteLLMEngine")
-        for name in ("complete", "complete_legacy", "stream")
-    ),
-    *(
-        PatchSite(
-            "dspy.clients.embedding", None, name, record_litellm.marked_inside,
-            why=_INSIDE,
-            lost="embeddings are neither recorded nor replayed",
+        PatchSite(module, owner, name, record_litellm.marked_inside, *_MARKED)
+        for module, owner, names in (
+            ("dspy.clients.engines.litellm_engine", "LiteLLMEngine", _ENGINE_METHODS),
+            ("dspy.clients.engines.litellm_engine", "AsyncLiteLLMEngine", _ENGINE_METHODS),
+            ("dspy.clients.embedding", None, ("_compute_embeddings", "_acompute_embeddings")),
         )
-        for name in ("_compute_embeddings", "_acompute_embeddings")
+        for name in names
     ),
 )  # fmt: skip
 

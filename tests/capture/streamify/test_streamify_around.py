@@ -204,7 +204,7 @@ def perform(practice, monkeypatch):
         replies = iter(row.replies)
         practice.respond(lambda request: next(replies, None))
         with dspy.context(lm=practice.lm(**row.lm), adapter=row.adapter()):
-            return asyncio.run(asyncio.wait_for(way(row, heard), 10))
+            return asyncio.run(asyncio.wait_for(way(row, heard), 60))  # it may import LiteLLM
 
     return run
 

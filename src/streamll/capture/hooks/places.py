@@ -21,86 +21,67 @@ from streamll.configuration import logger
 from streamll.context import set_run_finder
 from streamll.patching import PatchSite, PatchTable
 
+# Each row: where, what replaces it; why it is replaced; what is lost without it.
+
 PROGRAMS = PatchTable(
-    PatchSite(
-        "dspy", "Module", "__call__", wrappers.captured_call,
-        why="a captured call begins here",
-        lost="synchronous programs are not captured",
-    ),
-    PatchSite(
-        "dspy", "Module", "acall", wrappers.captured_acall,
-        why="a captured call begins here",
-        lost="asynchronous programs are not captured",
-    ),
-    PatchSite(
-        "dspy", "BaseLM", "__call__", wrappers.lm_call,
-        why="a bare LM call under `watch` begins here; DSPy must not stream it by itself",
-        lost="bare LM calls are not captured, and inside `streamify` they are not retried",
-    ),
-    PatchSite(
-        "dspy", "BaseLM", "acall", wrappers.lm_acall,
-        why="as `__call__`, for asynchronous calls",
-        lost="as `__call__`, for asynchronous calls",
-    ),
-    PatchSite(
-        "dspy.utils.callback", None, "dspy", wrappers.DSPyOfCallbacks,
-        why="DSPy's callback decorator asks this module's `dspy.settings.get` for the callbacks; "
+    PatchSite("dspy", "Module", "__call__", wrappers.captured_call,
+        "a captured call begins here",
+        "synchronous programs are not captured"),
+    PatchSite("dspy", "Module", "acall", wrappers.captured_acall,
+        "a captured call begins here",
+        "asynchronous programs are not captured"),
+    PatchSite("dspy", "BaseLM", "__call__", wrappers.lm_call,
+        "a bare LM call under `watch` begins here; DSPy must not stream it by itself",
+        "bare LM calls are not captured, and inside `streamify` they are not retried"),
+    PatchSite("dspy", "BaseLM", "acall", wrappers.lm_acall,
+        "as `__call__`, for asynchronous calls",
+        "as `__call__`, for asynchronous calls"),
+    PatchSite("dspy.utils.callback", None, "dspy", wrappers.DSPyOfCallbacks,
+        "DSPy's callback decorator asks this module's `dspy.settings.get` for the callbacks; "
         "inside a captured call ours is among them, also where the program sets its own with "
         "`dspy.context(callbacks=…)`, as `dspy.streamify` does",
-        lost="no events but the run's own",
-    ),
-    PatchSite(
-        "dspy", "Evaluate", "__call__", wrappers.quiet,
-        why="no text is streamed inside an evaluation",
-        lost="evaluations stream the text of every example",
-    ),
-    PatchSite(
-        "dspy.utils.parallelizer", "ParallelExecutor", "execute", wrappers.context_carried,
-        why="its threads get DSPy's settings but no context variables",
-        lost="`set_context` does not reach the threads of `dspy.Parallel` and `Evaluate`",
-    ),
-    PatchSite(
-        "dspy", "Module", "_streamll_stream_fields", lambda _: CallLocalFields(),
-        why="lets a `forward` choose the fields that this call streams",
-        lost="nothing: the attribute is streamll's own",
-        added=True,
-    ),
+        "no events but the run's own"),
+    PatchSite("dspy", "Evaluate", "__call__", wrappers.quiet,
+        "no text is streamed inside an evaluation",
+        "evaluations stream the text of every example"),
+    PatchSite("dspy.utils.parallelizer", "ParallelExecutor", "execute", wrappers.context_carried,
+        "its threads get DSPy's settings but no context variables",
+        "`set_context` does not reach the threads of `dspy.Parallel` and `Evaluate`"),
+    PatchSite("dspy", "Module", "_streamll_stream_fields", lambda _: CallLocalFields(),
+        "lets a `forward` choose the fields that this call streams",
+        "nothing: the attribute is streamll's own", added=True),
 )  # fmt: skip
 """The calls of a program. Installed by ``install``."""
 
 _SYNC = "dspy._vendor.lm15.transports._sync"
 _ASYNC = "dspy._vendor.lm15.transports._async"
+_INTERRUPTED = (
+    "tells which connection a call reads from, so that cancelling can end the read",
+    "cancelling waits until the provider sends something",
+)
+_RELEASED = (
+    "the connection may serve another call: from here on cancelling leaves it alone",
+    "a late cancellation may end another call's read",
+)
+_WAITS = (
+    "announces that a call waits for a free connection",
+    "no `lm.waiting` event for a busy connection pool",
+)
 
 TRANSPORTS = PatchTable(
-    *(
-        site
-        for module, transport, pool in (
-            (_SYNC, "StdlibTransport", "_ConnectionPool"),
-            (_ASYNC, "StdlibAsyncTransport", "_AsyncConnectionPool"),
-        )
-        for site in (
-            PatchSite(
-                module, transport, "_send_request", interrupt.lm15_send_request,
-                why="tells which connection a call reads from, so that cancelling can end the read",
-                lost="cancelling waits until the provider sends something",
-            ),
-            PatchSite(
-                module, transport, "_make_release", interrupt.lm15_make_release,
-                why="the connection goes back to its pool: from here on cancelling leaves it alone",
-                lost="a late cancellation may end another call's read",
-            ),
-            PatchSite(
-                module, pool, "acquire_slot", interrupt.lm15_acquire_slot,
-                why="announces that a call waits for a free connection",
-                lost="no `lm.waiting` event for a busy connection pool",
-            ),
-        )
+    PatchSite(_SYNC, "StdlibTransport", "_send_request", interrupt.lm15_send_request, *_INTERRUPTED),
+    PatchSite(_SYNC, "StdlibTransport", "_make_release", interrupt.lm15_make_release, *_RELEASED),
+    PatchSite(_SYNC, "_ConnectionPool", "acquire_slot", interrupt.lm15_acquire_slot, *_WAITS),
+    PatchSite(
+        _ASYNC, "StdlibAsyncTransport", "_send_request", interrupt.lm15_send_request, *_INTERRUPTED
     ),
     PatchSite(
-        _ASYNC, None, "wait_for", deadlines.lm15_wait_for,
-        why="a time limit without a task for every read (Python 3.11 and later)",
-        lost="asynchronous streams cost more CPU per packet",
+        _ASYNC, "StdlibAsyncTransport", "_make_release", interrupt.lm15_make_release, *_RELEASED
     ),
+    PatchSite(_ASYNC, "_AsyncConnectionPool", "acquire_slot", interrupt.lm15_acquire_slot, *_WAITS),
+    PatchSite(_ASYNC, None, "wait_for", deadlines.lm15_wait_for,
+        "a time limit without a task for every read (Python 3.11 and later)",
+        "asynchronous streams cost more CPU per packet"),
 )  # fmt: skip
 """lm15, DSPy's own provider client. Installed where its engines can be streamed."""
 
@@ -117,57 +98,39 @@ def _async_teed(library: str, original: Any) -> Any:
     return below_litellm.async_teed(library, original)
 
 
+def _http_client(client: str, core: str) -> tuple[PatchSite, ...]:
+    http11 = f"{core}._sync.http11"
+    request, closed = interrupt.httpcore_handle_request, interrupt.httpcore_response_closed
+    return (
+        PatchSite(client, "Client", "send", functools.partial(_teed, client),
+            "LiteLLM's plain request goes out as one for a stream, which is rebuilt into the plain "
+            "response",
+            "through LiteLLM text arrives whole"),
+        PatchSite(client, "AsyncClient", "send", functools.partial(_async_teed, client),
+            "as `Client.send`, for asynchronous calls",
+            "as `Client.send`, for asynchronous calls"),
+        PatchSite(http11, "HTTP11Connection", "handle_request", request, *_INTERRUPTED),
+        PatchSite(http11, "HTTP11Connection", "_response_closed", closed, *_RELEASED),
+    )  # fmt: skip
+
+
 HTTP_CLIENTS = PatchTable(
-    *(
-        site
-        for client, core in (("httpx", "httpcore"), ("httpx2", "httpcore2"))
-        for site in (
-            PatchSite(
-                client, "Client", "send", functools.partial(_teed, client),
-                why="LiteLLM's plain request goes out as one for a stream, which is rebuilt into "
-                "the plain response",
-                lost="through LiteLLM text arrives whole",
-            ),
-            PatchSite(
-                client, "AsyncClient", "send", functools.partial(_async_teed, client),
-                why="as `Client.send`, for asynchronous calls",
-                lost="as `Client.send`, for asynchronous calls",
-            ),
-            PatchSite(
-                f"{core}._sync.http11", "HTTP11Connection", "handle_request",
-                interrupt.httpcore_handle_request,
-                why="tells which connection a call reads from, so that cancelling can end the read",
-                lost="cancelling a synchronous LiteLLM call waits until the provider sends something",
-            ),
-            PatchSite(
-                f"{core}._sync.http11", "HTTP11Connection", "_response_closed",
-                interrupt.httpcore_response_closed,
-                why="the connection may serve another request: from here on cancelling leaves it "
-                "alone",
-                lost="a late cancellation may end another call's read",
-            ),
-        )
-    )
-)  # fmt: skip
+    *_http_client("httpx", "httpcore"),
+    *_http_client("httpx2", "httpcore2"),
+)
 """What LiteLLM sends through. Installed at the first captured call that goes through LiteLLM."""
 
 ENGINES = PatchTable(
-    PatchSite(
-        "dspy.clients.execution", None, "_select_engine",
+    PatchSite("dspy.clients.execution", None, "_select_engine",
         functools.partial(wrappers.tapped_engine, HTTP_CLIENTS.install),
-        why="the engine of one LM call; the tap takes its place",
-        lost="text arrives whole, when a call ends",
-    ),
-    PatchSite(
-        "dspy.clients.execution", None, "finalize", wrappers.result_recorded,
-        why="the one place that has usage, cost and cache hit of an LM call",
-        lost="`lm.end` and `run.end` without usage and cost; cached replies give no tokens",
-    ),
-    PatchSite(
-        "dspy.clients.execution", None, "_retryable", wrappers.retryable_unless_final,
-        why="where a `StreamConfig` decides about attempts, DSPy adds none of its own",
-        lost="DSPy's retries come on top of a `StreamConfig`'s",
-    ),
+        "the engine of one LM call; the tap takes its place",
+        "text arrives whole, when a call ends"),
+    PatchSite("dspy.clients.execution", None, "finalize", wrappers.result_recorded,
+        "the one place that has usage, cost and cache hit of an LM call",
+        "`lm.end` and `run.end` without usage and cost; cached replies give no tokens"),
+    PatchSite("dspy.clients.execution", None, "_retryable", wrappers.retryable_unless_final,
+        "where a `StreamConfig` decides about attempts, DSPy adds none of its own",
+        "DSPy's retries come on top of a `StreamConfig`'s"),
 )  # fmt: skip
 """One LM call. Installed where the engines of this DSPy can be streamed."""
 

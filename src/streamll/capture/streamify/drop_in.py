@@ -13,7 +13,6 @@ import contextlib
 import contextvars
 import functools
 import inspect
-import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -37,6 +36,10 @@ from streamll.capture.streamify.sync_streaming import warn_on_event_loop
 from streamll.configuration import configuration
 from streamll.core.errors import ChannelClosed, StreamCancelled, Unwind
 from streamll.core.events import Identity
+from streamll.flow.bridge import Background
+
+STOP_TIMEOUT_S = 1.0
+"""How long closing an async stream waits for its cancelled program."""
 
 
 class StreamifyOptions(NamedTuple):
@@ -92,7 +95,8 @@ def streamify(
     def streamified(*args: Any, **kwargs: Any) -> Any:
         if not async_streaming:
             warn_on_event_loop()
-        return read(options, contextvars.copy_context(), args, kwargs)
+        context = contextvars.copy_context()
+        return read(functools.partial(StreamifiedCall, options, context, args, kwargs))
 
     return streamified
 
@@ -100,76 +104,66 @@ def streamify(
 # --- reading --------------------------------------------------------------------------------------
 
 
-async def _read_async(
-    options: StreamifyOptions,
-    context: contextvars.Context,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> AsyncGenerator[Any, None]:
-    call = _begin(options, context, args, kwargs)
-    task = context.run(asyncio.create_task, call.run())
+async def _read_async(call: Callable[[], StreamifiedCall]) -> AsyncGenerator[Any, None]:
+    streamified = call()
+    streamified.start_task(streamified.run)
     try:
         with contextlib.suppress(ChannelClosed):
             while True:
-                for value in call.translate(await call.queue.get_async()):
+                for value in streamified.translate(await streamified.queue.get_async()):
                     yield value
-        for value in call.outcome():
+        for value in streamified.outcome():
             yield value
     finally:
-        call.leave()
-        if options.is_async and not task.done():
-            await asyncio.wait({task}, timeout=1.0)
+        streamified.leave()
+        if streamified.options.is_async:
+            await streamified.wait(STOP_TIMEOUT_S)
 
 
-def _read(
-    options: StreamifyOptions,
-    context: contextvars.Context,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Generator[Any, None, None]:
-    call = _begin(options, context, args, kwargs)
-    name = f"streamll {call.scope.run.name}"
-    target = functools.partial(context.run, asyncio.run, call.run())
-    threading.Thread(target=target, name=name, daemon=True).start()
+def _read(call: Callable[[], StreamifiedCall]) -> Generator[Any, None, None]:
+    streamified = call()
+    streamified.start_loop(streamified.run)
     try:
         with contextlib.suppress(ChannelClosed):
             while True:
-                yield from call.translate(call.queue.get())
-        yield from call.outcome()
+                yield from streamified.translate(streamified.queue.get())
+        yield from streamified.outcome()
     finally:
-        call.leave()
-
-
-def _begin(
-    options: StreamifyOptions,
-    context: contextvars.Context,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> StreamifiedCall:
-    """The call, in the context in which it was made.
-
-    DSPy takes its settings from where a stream is first read. That is too late for a stream that is
-    made in ``with dspy.context(…)`` and read elsewhere, as web frameworks do. Only if nothing was
-    set when the call was made, the settings of the reader apply.
-    """
-    if OVERRIDES is not None and not context.run(OVERRIDES.get):
-        context.run(OVERRIDES.set, OVERRIDES.get())
-    return context.run(StreamifiedCall, options, args, kwargs)
+        streamified.leave()
 
 
 # --- one call -------------------------------------------------------------------------------------
 
 
-class StreamifiedCall:
-    """One call of a streamified program: its scope, its program and its end."""
+class StreamifiedCall(Background):
+    """One call of a streamified program: its scope, its program and its end.
+
+    It runs in ``context``, in which it was made. DSPy takes its settings from where a stream is
+    first read. That is too late for a stream that is made in ``with dspy.context(…)`` and read
+    elsewhere, as web frameworks do. Only if nothing was set when the call was made, the settings of
+    the reader apply.
+    """
 
     def __init__(
-        self, options: StreamifyOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        options: StreamifyOptions,
+        context: contextvars.Context,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> None:
-        self._options = options
+        if OVERRIDES is not None and not context.run(OVERRIDES.get):
+            context.run(OVERRIDES.set, OVERRIDES.get())
+        self.options = options
         self._args = args
         self._kwargs = kwargs
-        outer = current_scope()
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._ended = False
+        context.run(self._make_scope)
+        super().__init__(f"streamll {self.scope.run.name}", context)
+
+    def _make_scope(self) -> None:
+        options, outer = self.options, current_scope()
         run = outer.run if outer is not None else Run(options.program)
         index = TargetIndex(run, options.program, options.targets)
         self.translate = EventTranslator(index)
@@ -184,22 +178,13 @@ class StreamifiedCall:
             statuses=options.statuses,
             reader_request=ListenerRequest(index, self.queue, self.send_stream),
         )
-        self._value: Any = None
-        self._error: BaseException | None = None
-        self._ended = self._left = False
-        self._stop: Callable[[], object] | None = None
 
     # --- the program ---
 
     async def run(self) -> None:
         """Run the program to its end, in this task or in a thread beside it."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
-        self._stop = functools.partial(loop.call_soon_threadsafe, task.cancel)
         try:
-            if self._left:
-                return
-            if self._options.is_async:
+            if self.options.is_async:
                 await self._run_async()
             else:
                 await anyio.to_thread.run_sync(
@@ -211,13 +196,13 @@ class StreamifiedCall:
             self.queue.close()
 
     async def _run_async(self) -> None:
-        program = getattr(self._options.program, "acall", self._options.program)
+        program = getattr(self.options.program, "acall", self.options.program)
         with self._captured() as outcome:
             outcome.value = self._value = await program(*self._args, **self._kwargs)
 
     def _run_sync(self) -> None:
         with self._captured() as outcome:
-            outcome.value = self._value = self._options.program(*self._args, **self._kwargs)
+            outcome.value = self._value = self.options.program(*self._args, **self._kwargs)
 
     @contextmanager
     def _captured(self) -> Iterator[Outcome]:
@@ -245,10 +230,10 @@ class StreamifiedCall:
             raise StreamCancelled("the program was stopped before it ended, so there is no result")
         if self._error is not None:
             raise self._error
-        streamed = self.translate.streamed and not self.translate.cached and self._options.targets
+        streamed = self.translate.streamed and not self.translate.cached and self.options.targets
         if (
             streamed
-            and not self._options.always_predict
+            and not self.options.always_predict
             and isinstance(self._value, dspy.Prediction)
         ):
             return ()
@@ -256,14 +241,10 @@ class StreamifiedCall:
 
     def leave(self) -> None:
         """The reader has gone: stop the program unless it has ended. Never waits."""
-        self._left = True
         self.queue.abandon()
-        if self._ended:
-            return
-        self.scope.cancel()
-        if self._stop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and so is the program
-                self._stop()
+        if not self._ended:
+            self.scope.cancel()
+            self.cancel()
 
 
 _NO_PREDICTOR = DSPyStreamListener("")
