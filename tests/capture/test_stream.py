@@ -91,6 +91,16 @@ def test_sync_reading_works_inside_a_running_loop(lm, practice):
     assert asyncio.run(main()).answer == REPLY["answer"]
 
 
+def test_an_async_stream_is_not_read_with_for(lm, practice):
+    async def main():
+        async with streamll.stream(QA())(question="Why?") as events:
+            with pytest.raises(TypeError, match="async for"):
+                next(iter(events))
+
+    practice.script(REPLY)
+    asyncio.run(main())
+
+
 def test_tokens_of_one_field_and_of_all(lm, practice):
     practice.script(REPLY, REPLY, REPLY)
     with streamll.stream(QA())(question="Why?") as events:

@@ -128,7 +128,8 @@ class LMCall:
         if isinstance(delta, ProviderChunk):
             self._chunks.provided(self.identity, delta)
         elif not self._candidate:
-            self._chunks.hear(self.identity, delta)
+            if self._has_chunk_readers:
+                self._chunks.hear(self.identity, delta)
             if isinstance(delta, ThinkingDelta):
                 self._hear_thinking(delta.text)
             elif isinstance(delta, ToolCallFragment):

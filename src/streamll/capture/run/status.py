@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -45,18 +44,14 @@ class Statuses:
         """The message for ``"tool_start"``, ``"lm_end"``, …, if there is one."""
         if moment.startswith("tool") and instance.name == FINISH:
             return None
+        name = f"{moment}_status_message"
         try:
-            message = self._hook(moment)(instance, value)
+            hook = getattr(self._provider, name, None) or getattr(_STANDARD, name)
+            message = _call_with_last(hook, instance, value)
         except Exception as error:  # noqa: BLE001 - a message must not break the program
             self._report(moment, error)
             return None
         return str(message) if message else None
-
-    def _hook(self, moment: str) -> Callable[[Any, Any], Any]:
-        name = f"{moment}_status_message"
-        standard: Callable[..., Any] = getattr(_STANDARD, name)
-        hook: Callable[..., Any] = getattr(self._provider, name, standard)
-        return functools.partial(_call_with_last, hook)
 
     def _report(self, moment: str, error: Exception) -> None:
         if not self._reported:
@@ -73,12 +68,9 @@ _STANDARD = StatusMessageProvider()
 
 def _call_with_last(hook: Callable[..., Any], *arguments: Any) -> Any:
     """Call a hook with as many of the last arguments as it takes."""
-    count = 0
-    for parameter in inspect.signature(hook).parameters.values():
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            return hook(*arguments)
-        count += parameter.kind in (
-            parameter.POSITIONAL_ONLY,
-            parameter.POSITIONAL_OR_KEYWORD,
-        )
+    kinds = [parameter.kind for parameter in inspect.signature(hook).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return hook(*arguments)
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    count = sum(kind in positional for kind in kinds)
     return hook(*arguments[-count:] if count else ())

@@ -34,22 +34,15 @@ from streamll.capture.tap.listener import Guarded, logger
 from streamll.capture.tap.unsupported import StreamingUnsupported
 from streamll.capture.tap.waits import Blocking, Suspending, Waits, run_blocking
 from streamll.capture.tap.whole import deltas_of_chunk
-from streamll.capture.tap.wire.anthropic import AnthropicAssembler
 from streamll.capture.tap.wire.base import CutShort, ErrorFrame, MalformedFrame, UnknownShape
 from streamll.capture.tap.wire.chat import ChatAssembler
+from streamll.capture.tap.wire.exchange import WIRES
 from streamll.capture.tap.wire.gemini import GeminiAssembler
 from streamll.capture.tap.wire.reply import WireReply
-from streamll.capture.tap.wire.responses import ResponsesAssembler
 
 if TYPE_CHECKING:
     import httpx
 
-_WIRES: tuple[tuple[str, type[Any]], ...] = (
-    ("/chat/completions", ChatAssembler),
-    ("/responses", ResponsesAssembler),
-    ("/messages", AnthropicAssembler),
-    (":generateContent", GeminiAssembler),
-)
 _UNSIGNED = frozenset({"", "bearer", "basic"})  # a signature would not fit the changed request
 _BODY_HEADERS = frozenset({b"content-length", b"content-encoding", b"transfer-encoding"})
 _unsupported = StreamingUnsupported()
@@ -172,7 +165,7 @@ _current: ContextVar[Tee | None] = ContextVar("streamll_litellm_tee", default=No
 def _as_stream(library: Any, request: httpx.Request) -> tuple[httpx.Request, Any] | None:
     """The same request for a stream and the assembler of its reply, or None."""
     path = request.url.path
-    assembler = next((each for end, each in _WIRES if path.endswith(end)), None)
+    assembler = next((wire.assembler for wire in WIRES if path.endswith(wire.path)), None)
     scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
     if assembler is None or request.method != "POST" or scheme not in _UNSIGNED:
         return None

@@ -11,7 +11,7 @@ Of this folder only this module and ``events`` know lm15's private parts. It doe
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from dspy import lm15
 from dspy._vendor.lm15.providers.anthropic import AnthropicLM
@@ -44,6 +44,7 @@ from streamll.capture.tap.wire.reply import WireReply
 from streamll.capture.tap.wire.responses import ResponsesAssembler
 
 __all__ = [
+    "WIRES",
     "Exchange",
     "NetworkTransportError",
     "assembler_for",
@@ -52,12 +53,23 @@ __all__ = [
     "transport_error",
 ]
 
-_ASSEMBLERS: tuple[tuple[type, type[Any]], ...] = (
-    (OpenAIChatLM, ChatAssembler),
-    (OpenAILM, ResponsesAssembler),
-    (AnthropicLM, AnthropicAssembler),
-    (GeminiLM, GeminiAssembler),
+
+class Wire(NamedTuple):
+    """One streaming wire: lm15's provider class, the end of its requests' path, its assembler."""
+
+    provider: type
+    path: str
+    assembler: type[Any]
+
+
+WIRES = (
+    Wire(OpenAIChatLM, "/chat/completions", ChatAssembler),
+    Wire(OpenAILM, "/responses", ResponsesAssembler),
+    Wire(AnthropicLM, "/messages", AnthropicAssembler),
+    Wire(GeminiLM, ":generateContent", GeminiAssembler),
 )
+"""A new wire is an assembler and a row here."""
+
 # The implementations that send one request and parse its body. A provider class that completes
 # otherwise (Codex collects a stream of events) is left alone.
 _ORDINARY_COMPLETIONS = frozenset(
@@ -105,11 +117,7 @@ def assembler_for(provider: Any) -> Assembler | None:
     inner = getattr(provider, "_inner", provider)  # an async provider maps through a sync one
     if type(provider).complete not in _ORDINARY_COMPLETIONS or getattr(inner, "_codex", False):
         return None
-    for dialect, assembler in _ASSEMBLERS:
-        if isinstance(inner, dialect):
-            new: Assembler = assembler()
-            return new
-    return None
+    return next((wire.assembler() for wire in WIRES if isinstance(inner, wire.provider)), None)
 
 
 class Exchange:
