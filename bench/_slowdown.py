@@ -19,7 +19,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # no look-up over the netwo
 
 import _paths as paths
 from _provider import FIELDS, pieces, provider
-from runs import make_run
+from sample_runs import make_run
 
 import streamll
 from streamll.sinks import BaseSink, open_sink

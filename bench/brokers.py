@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "brokers"))
 
 import servers
 from _slowdown import apart, of_a_program, of_a_sleeper
-from runs import make_run
+from sample_runs import make_run
 
 from streamll.consumer import EventConsumer
 from streamll.core.events import Status, TokenEvent

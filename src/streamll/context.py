@@ -1,11 +1,11 @@
-"""What a program says itself: context, traces, statuses and custom events.
+"""What a program adds to its events: context, traces, statuses and custom events.
 
 All of it works inside and outside a captured run. Inside, events join the run's stream, in
 order. Outside, they belong to no run and go to the sinks of ``streamll.configure``.
 
-The context lives in a ``contextvars.ContextVar``: tasks and threads started with a copied
-context inherit it, siblings never see each other's. ``dspy.Parallel`` copies no context
-variables, so ``capture.hooks.places`` carries this one into its workers.
+The context is a ``contextvars.ContextVar``: tasks, and threads started with a copied context,
+inherit it; siblings never see each other's. ``dspy.Parallel`` copies no context variables, so
+``capture.hooks.places`` carries this one into its workers.
 """
 
 from __future__ import annotations

@@ -12,11 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from streamll.brokers.opening import default_target, open_sink, open_source
-from streamll.brokers.send_buffer import PendingEntry, original_count
+from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sink import BrokerSink, Transport
 from streamll.brokers.source import Entry, SourceOptions
 from streamll.core.errors import WireError
-from streamll.core.events import NOTHING
 from streamll.core.wire import decode_batch
 
 
@@ -69,7 +68,7 @@ async def append(url: str, target: str, body: bytes) -> None:
     def write() -> None:
         transport = _transport(url, target)
         try:
-            transport.send([PendingEntry(None, NOTHING, None, None, 0, 0, None, body)])
+            transport.send([PendingEntry(body)])
         finally:
             transport.close()
 
@@ -96,14 +95,4 @@ def _pending(entry: Entry, since: float | None, result: CopyResult) -> PendingEn
         return None
     result.entries += 1
     result.events += len(events)
-    first, last = events[0], events[-1]
-    return PendingEntry(
-        first.run_id,
-        first.context,
-        first.seq,
-        last.seq,
-        len(events),
-        original_count(events),
-        None,
-        entry.body,
-    )
+    return PendingEntry.of(events, entry.body)

@@ -57,16 +57,33 @@ class PendingEntry(msgspec.Struct, gc=False):
         heading: the envelope's ``id`` and ``traceparent``, from the first attempt to send it on.
     """
 
-    run_id: str | None
-    context: Mapping[str, Any]
-    first_seq: int | None
-    last_seq: int | None
-    event_count: int
-    original_count: int
-    traceparent: str | None
     rest: bytes
+    run_id: str | None = None
+    context: Mapping[str, Any] = NOTHING
+    first_seq: int | None = None
+    last_seq: int | None = None
+    event_count: int = 0
+    original_count: int = 0
+    traceparent: str | None = None
     events: list[Event] | None = None
     heading: bytes = b""
+
+    @classmethod
+    def of(
+        cls, events: Sequence[Event], rest: bytes, traceparent: str | None = None
+    ) -> PendingEntry:
+        """The entry of these events, encoded as ``rest``."""
+        first, last = events[0], events[-1]
+        return cls(
+            rest,
+            first.run_id,
+            first.context,
+            first.seq,
+            last.seq,
+            len(events),
+            original_count(events),
+            traceparent,
+        )
 
     @property
     def body(self) -> bytes:
@@ -146,31 +163,23 @@ class SendBuffer:
     def _pack(self, events: list[Event], traceparent: str | None) -> None:
         """Encode events as one entry; as several if one would be too large."""
         [envelope] = encode_batch(events)
-        first, last, count = events[0], events[-1], len(events)
+        run_id, count = events[0].run_id, len(events)
         if len(envelope) > self.max_entry_bytes:
             if count > 1:
                 self._pack(events[: count // 2], traceparent)
                 self._pack(events[count // 2 :], traceparent)
             else:
                 self.oversized += 1
-                self._entries.append(self._gap(first.run_id, original_count(events), "oversized"))
-                self._latest.pop(first.run_id, None)
+                self._entries.append(self._gap(run_id, original_count(events), "oversized"))
+                self._latest.pop(run_id, None)
             return
-        entry = PendingEntry(
-            first.identity.run_id,
-            first.context,
-            first.seq,
-            last.seq,
-            count,
-            original_count(events),
-            traceparent,
-            envelope[1:],
-            events if self._may_keep(events) else None,
-        )
+        entry = PendingEntry.of(events, envelope[1:], traceparent)
+        if self._may_keep(events):
+            entry.events = events
         self.event_count += count
-        latest = self._latest.get(entry.run_id)
+        latest = self._latest.get(run_id)
         if latest is None or not self._join(latest, entry):
-            self._latest[entry.run_id] = entry
+            self._latest[run_id] = entry
             self._entries.append(entry)
             self.bytes += entry.size
 
@@ -215,7 +224,7 @@ class SendBuffer:
         identity = NOBODY if run_id is None else Identity(run_id=run_id)
         event = StreamGap(timestamp=time.time(), identity=identity, count=count, reason=reason)
         [envelope] = encode_batch([event])
-        gap = PendingEntry(run_id, NOTHING, None, None, 0, count, None, envelope[1:])
+        gap = PendingEntry(envelope[1:], run_id, original_count=count)
         self.bytes += gap.size
         return gap
 

@@ -37,7 +37,6 @@ from streamll.consumer.handlers import (
     Handler,
     HandlerRunner,
     Subscription,
-    subscription,
 )
 from streamll.consumer.per_key_queue import PerKeyQueue
 from streamll.consumer.session import ReadEntry, ReadSession
@@ -162,15 +161,14 @@ class EventConsumer:
         wants = EventFilter(types, where)
 
         def add(function: H) -> H:
-            self._subscriptions.append(subscription(function, wants))
+            self._subscriptions.append(Subscription(function, wants))
             return function
 
         return add if handler is None else add(handler)
 
     def subscribe(self, handler: H) -> H:
         """Call a function for every event."""
-        self._subscriptions.append(subscription(handler, EventFilter()))
-        return handler
+        return self.on("*", handler)
 
     # --- running --------------------------------------------------------------------------------
 

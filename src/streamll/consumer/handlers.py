@@ -51,19 +51,16 @@ class EventFilter:
         )
 
 
-class Subscription(msgspec.Struct):
+class Subscription:
     """A handler and which events it wants."""
 
-    wants: EventFilter
-    handler: Handler
-    is_async: bool
-
-
-def subscription(handler: Handler, wants: EventFilter) -> Subscription:
-    if not callable(handler):
-        raise TypeError(f"a handler is a function of one event, not {type(handler).__name__}")
-    calls = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
-    return Subscription(wants, handler, inspect.iscoroutinefunction(calls))
+    def __init__(self, handler: Handler, wants: EventFilter) -> None:
+        if not callable(handler):
+            raise TypeError(f"a handler is a function of one event, not {type(handler).__name__}")
+        self.handler = handler
+        self.wants = wants
+        calls = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
+        self.is_async = inspect.iscoroutinefunction(calls)
 
 
 class HandlerFailure(msgspec.Struct):

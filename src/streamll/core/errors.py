@@ -23,9 +23,10 @@
         ├── WireError                (ValueError) bytes that are not a streamll event
         ├── OutOfOrder               (ValueError) events in an order no run can produce
         ├── BrokerError              a broker refuses; trying again would not help
-        ├── LogAway                  a server's log cannot be read at the moment
-        ├── NoSuchRun                a server's log holds no run of that id
-        └── TooManyRuns              a server runs as many programs as it may
+        └── RunUnavailable           a server cannot start or read a run; has an HTTP status
+            ├── LogAway              the log cannot be read at the moment
+            ├── NoSuchRun            the log holds no run with this id
+            └── TooManyRuns          the process runs as many programs as it may
     BaseException
     └── Unwind                       unwinds a cancelled program; never leaves this package
 
@@ -36,6 +37,7 @@ Parallel and Evaluate would otherwise swallow a cancellation and start the next 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 __all__ = [
     "AmbiguousFieldError",
@@ -52,6 +54,7 @@ __all__ = [
     "NoSuchRun",
     "OutOfOrder",
     "ReplySuperseded",
+    "RunUnavailable",
     "SessionFormatError",
     "StreamCancelled",
     "StreamTimeout",
@@ -98,7 +101,7 @@ class OutOfOrder(StreamllError, ValueError):
 
 
 class BrokerError(StreamllError):
-    """A broker refuses to serve, and would again; the message says what has to be changed."""
+    """A broker refuses to serve, and would again; the message names what has to be changed."""
 
 
 class ConfigurationError(StreamllError, ValueError):
@@ -152,13 +155,13 @@ class TotalTimeout(StreamTimeout):
 
 
 class FirstTokenTimeout(StreamTimeout):
-    """``first_token_timeout``: from a request to the first thing the model says."""
+    """``first_token_timeout``: from a request to the model's first output."""
 
     what = "no first token"
 
 
 class IdleTimeout(StreamTimeout):
-    """``idle_timeout``: from one thing the model says to the next."""
+    """``idle_timeout``: between two pieces of the model's output."""
 
     what = "no further token"
 
@@ -194,19 +197,32 @@ class SessionFormatError(StreamllError, ValueError):
     """Not a saved session, or one that only a newer version can read."""
 
 
-class LogAway(StreamllError):
-    """The log of a server cannot be read at the moment, so runs cannot be started or followed."""
+class RunUnavailable(StreamllError):
+    """A server cannot start or read a run. ``status`` is the HTTP status that reports it."""
 
-    def __init__(self, message: str = "the log cannot be read") -> None:
-        super().__init__(message)
-
-
-class NoSuchRun(StreamllError):
-    """The log of a server holds no run of this id."""
+    status: ClassVar[int] = 503
 
 
-class TooManyRuns(StreamllError):
-    """A server runs as many programs as its limits allow."""
+class LogAway(RunUnavailable):
+    """The log of a server cannot be read at the moment."""
+
+    def __init__(self) -> None:
+        super().__init__("the log cannot be read")
+
+
+class NoSuchRun(RunUnavailable):
+    """The log of a server holds no run with this id."""
+
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("there is no such run")
+
+
+class TooManyRuns(RunUnavailable):
+    """A server process runs as many programs as its limits allow."""
+
+    status = 429
 
 
 class Unwind(BaseException):

@@ -35,12 +35,14 @@ T = TypeVar("T")
 CAPACITY = 16
 """Items that may wait between a producer and its reader."""
 
+END = object()
+
 STOP_TIMEOUT_S = 2.0
 """How long ``aclose`` waits for a cancelled task."""
 
 
 class Background:
-    """A thread or a task of its own, in the context it was made in."""
+    """A thread or a task of its own, in ``context``: by default, a copy of the current one."""
 
     def __init__(self, name: str, context: contextvars.Context | None = None) -> None:
         self.name = name
@@ -108,9 +110,8 @@ class Producer(Background):
         capacity: int = CAPACITY,
         name: str = "source",
         notify: Callable[[Producer], None] = lambda _: None,
-        context: contextvars.Context | None = None,
     ) -> None:
-        super().__init__(f"streamll {name}", context)
+        super().__init__(f"streamll {name}")
         self.source = source
         self.channel: Channel[Any] = Channel(capacity, name=name)
         self.error: BaseException | None = None
@@ -118,11 +119,13 @@ class Producer(Background):
         self._reading: DualIterator[Any] | None = None
 
     def start(self, *, on_loop: bool) -> None:
-        """Begin where the source can be read without disturbing its reader.
+        """Begin, unless it has begun, where the source does not disturb its reader.
 
-        ``on_loop``: the reader is on the running event loop. An async source is read there, by a
-        task; a blocking one in a thread. Else every source gets a thread.
+        ``on_loop``: the reader is on the running event loop. An async source is then read there, by
+        a task; every other source in a thread.
         """
+        if self._thread is not None or self._task is not None:
+            return
         if on_loop and is_async(self.source):
             self.start_task(self._aproduce)
         elif is_sync(self.source):
@@ -140,11 +143,9 @@ class Producer(Background):
     def _produce(self) -> None:
         with self._producing(), opened(self.source) as reading:
             self._reading = reading
-            for item in reading:
+            while not self.cancelled and (item := next(reading, END)) is not END:
                 self._put(item)
                 self.channel.wait_for_space()
-                if self.cancelled:
-                    return
 
     async def _aproduce(self) -> None:
         with self._producing():
@@ -175,29 +176,16 @@ class Bridge(DualIterator[Any]):
     raised to the reader. Dropping the bridge stops it.
     """
 
-    def __init__(
-        self,
-        source: Any,
-        *,
-        capacity: int = CAPACITY,
-        name: str = "source",
-        context: contextvars.Context | None = None,
-    ) -> None:
-        self._producer = Producer(source, capacity=capacity, name=name, context=context)
+    def __init__(self, source: Any, *, capacity: int = CAPACITY, name: str = "source") -> None:
+        self._producer = Producer(source, capacity=capacity, name=name)
         self._capacity = capacity
-        self._started = False
-
-    def _start(self, *, on_loop: bool) -> None:
-        if not self._started:
-            self._started = True
-            self._producer.start(on_loop=on_loop)
 
     def _read(self) -> list[Any]:
-        self._start(on_loop=False)
+        self._producer.start(on_loop=False)
         return self._producer.channel.get_batch(self._capacity)
 
     async def _aread(self) -> list[Any]:
-        self._start(on_loop=True)
+        self._producer.start(on_loop=True)
         return await self._producer.channel.get_batch_async(self._capacity)
 
     def _feed(self, read: list[Any]) -> list[Any]:
@@ -316,7 +304,7 @@ async def _entered(source: Any) -> AsyncIterator[AsyncIterator[Any]]:
 
 
 class Derived(DualIterator[T]):
-    """A stream made of another stream: ``_feed`` says what becomes of each of its items.
+    """A stream made of another stream: ``_feed`` maps each of its items to any number of items.
 
     The source is opened with the first read and closed with this stream.
     """

@@ -91,8 +91,9 @@ class DualIterator(Closing, Openable, Generic[T]):
             while True:
                 for item in self._items:
                     return item
-                if not self._advance():
+                if self._over:
                     break
+                self._advance()
         except BaseException:
             if self.closed_by_loop:
                 self.close()
@@ -106,8 +107,9 @@ class DualIterator(Closing, Openable, Generic[T]):
             while True:
                 for item in self._items:
                     return item
-                if not await self._aadvance():
+                if self._over:
                     break
+                await self._aadvance()
         except Exception:  # not a cancellation: the next call reads on
             if self.closed_by_loop:
                 await self.aclose()
@@ -116,10 +118,8 @@ class DualIterator(Closing, Openable, Generic[T]):
             await self.aclose()
         raise StopAsyncIteration
 
-    def _advance(self) -> bool:
-        """Read once; False when there is nothing more to read."""
-        if self._over:
-            return False
+    def _advance(self) -> None:
+        """Read once."""
         try:
             read = self._read()
         except (StopIteration, ChannelClosed):
@@ -128,11 +128,8 @@ class DualIterator(Closing, Openable, Generic[T]):
             self._finish(error)
         else:
             self._accept(read)
-        return True
 
-    async def _aadvance(self) -> bool:
-        if self._over:
-            return False
+    async def _aadvance(self) -> None:
         try:
             read = await self._aread()
         except (StopAsyncIteration, ChannelClosed):
@@ -141,14 +138,13 @@ class DualIterator(Closing, Openable, Generic[T]):
             self._finish(error)
         else:
             self._accept(read)
-        return True
 
     def _accept(self, read: Any) -> None:
         if not self._over:
             self._items = iter(self._feed(read))
 
     def _finish(self, error: Exception | None) -> None:
-        if not self._over:  # else it was left, and what its source says to that is of no interest
+        if not self._over:  # else it was left, and how its source ends does not matter
             self._items = iter(self._end(error))
             self._over = True
 

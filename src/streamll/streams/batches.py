@@ -29,7 +29,7 @@ class Batches(Bridge):
         self._deadline = 0.0
 
     def _read(self) -> list[Any]:
-        self._start(on_loop=False)
+        self._producer.start(on_loop=False)
         channel = self._producer.channel
         while not self._complete():
             timeout = self._remaining() if self._batch else None
@@ -40,7 +40,7 @@ class Batches(Bridge):
         return self._take()
 
     async def _aread(self) -> list[Any]:
-        self._start(on_loop=True)
+        self._producer.start(on_loop=True)
         channel = self._producer.channel
         while not self._complete():
             timeout = self._remaining() if self._batch else None

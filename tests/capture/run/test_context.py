@@ -83,7 +83,7 @@ def test_emit_event_rejects_other_objects():
     with pytest.raises(TypeError, match="emit_event takes a streamll event, not dict"):
         streamll.emit_event({"event_type": "x"})
     for nothing in ("", None, 3):
-        with pytest.raises(ConfigurationError, match="an event type is a text, such as"):
+        with pytest.raises(ConfigurationError, match="an event type is a string, such as"):
             streamll.emit(nothing)
 
 
