@@ -8,6 +8,7 @@ machine can read a command line.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import errno
 import json
 import logging
@@ -209,6 +210,7 @@ def use_model(programs: dict[str, Any], name: str | None, base_url: str | None) 
 
 
 _models = ExitStack()
+atexit.register(_models.close)  # a practice server stops while there still is an interpreter
 
 
 def tokens_given() -> tuple[str, ...]:
