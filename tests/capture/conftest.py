@@ -33,9 +33,9 @@ def nothing_left_behind():
     from streamll.capture.run import enter
 
     deadline = time.monotonic() + 5
-    while enter.active.runs and time.monotonic() < deadline:
+    while enter.active_runs and time.monotonic() < deadline:
         time.sleep(0.005)  # a program that was left unwinds in its own thread
-    assert not enter.active.runs, "a run was not closed"
+    assert not enter.active_runs, "a run was not closed"
     streamll.unwatch()
     assert streamll.configuration.configuration.sinks == before[0]
     streamll.clear_context()

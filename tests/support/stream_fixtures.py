@@ -38,6 +38,6 @@ def programs_have_ended():
     from streamll.capture.run import enter
 
     deadline = time.monotonic() + 5
-    while enter.active.runs and time.monotonic() < deadline:
+    while enter.active_runs and time.monotonic() < deadline:
         time.sleep(0.005)
-    assert not enter.active.runs, "a program goes on after its stream"
+    assert not enter.active_runs, "a program goes on after its stream"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from streamll.capture.run.fields import FieldSelection
@@ -43,7 +44,7 @@ class CallLocalFields:
                 type(instance).__name__,
             )
             return
-        declare_options(instance, options.with_selection(selection))
+        declare_options(instance, replace(options, selection=selection, checked=True))
 
 
 def _scope_of(instance: Any) -> Any:

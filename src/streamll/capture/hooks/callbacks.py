@@ -71,7 +71,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             _publish_error(frame, ModuleError, exception)
             return
         if frame.lm_calls and isinstance(frame.instance, dspy.Predict):
-            frame.lm_calls[-1].settle(outputs)
+            frame.lm_calls[-1].attempt.settle(outputs)
         _publish_end(frame, ModuleEnd, outputs=included("outputs", outputs, as_mapping))
         _publish_status("module_end", frame, outputs)
 
@@ -318,7 +318,7 @@ def _owner(frame: Frame, caller: Frame) -> Frame:
     if _extends(ADAPTER_CALLS.get(), before.adapter_calls):
         before.supersede("fallback")
         return caller
-    return frame if before.has_fields or before.under_way else caller
+    return frame if before.attempt.begun or before.under_way else caller
 
 
 def _extends(later: tuple[Any, ...], earlier: tuple[Any, ...]) -> bool:

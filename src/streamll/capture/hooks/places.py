@@ -16,7 +16,7 @@ import dspy
 from streamll.capture.hooks import wrappers
 from streamll.capture.hooks.call_fields import CallLocalFields
 from streamll.capture.run.scope import current_scope
-from streamll.capture.tap import deadlines, interrupt
+from streamll.capture.tap import interrupt
 from streamll.configuration import logger
 from streamll.context import set_run_finder
 from streamll.patching import PatchSite, PatchTable
@@ -79,7 +79,7 @@ TRANSPORTS = PatchTable(
         _ASYNC, "StdlibAsyncTransport", "_make_release", interrupt.lm15_make_release, *_RELEASED
     ),
     PatchSite(_ASYNC, "_AsyncConnectionPool", "acquire_slot", interrupt.lm15_acquire_slot, *_WAITS),
-    PatchSite(_ASYNC, None, "wait_for", deadlines.lm15_wait_for,
+    PatchSite(_ASYNC, None, "wait_for", interrupt.lm15_wait_for,
         "a time limit without a task for every read (Python 3.11 and later)",
         "asynchronous streams cost more CPU per packet"),
 )  # fmt: skip

@@ -22,13 +22,7 @@ from dspy import lm15
 from streamll.capture.inside_dspy import is_transient, wrapped_error
 from streamll.capture.policy import continuation
 from streamll.capture.policy.call import SupervisedCall
-from streamll.capture.tap.waits import (
-    Blocking,
-    BlockingStandIn,
-    Suspending,
-    SuspendingStandIn,
-    Waits,
-)
+from streamll.capture.tap.waits import Blocking, StandIn, Suspending, Waits
 from streamll.core.errors import CircuitOpen, StreamTimeout, Unwind
 from streamll.flow.breaker import CircuitBreaker
 
@@ -62,9 +56,8 @@ def is_final(error: BaseException) -> bool:
 
 def supervised(tap: Any, call: SupervisedCall, asynchronous: bool) -> Any:
     """What DSPy takes for the engine: the tap's attempts, under the stream's config."""
-    if asynchronous:
-        return SuspendingStandIn(tap, Attempts(tap, call, Suspending()))
-    return BlockingStandIn(tap, Attempts(tap, call, Blocking()))
+    waits = Suspending() if asynchronous else Blocking()
+    return StandIn(tap, Attempts(tap, call, waits), waits)
 
 
 class Attempts:
@@ -186,9 +179,12 @@ class Attempts:
 
     def _continuation(self, request: Any) -> continuation.Continuation | None:
         call = self._call
-        if request is None or call.beyond_text or not continuation.possible(self._tap, request):
+        before = "".join(call.texts)
+        if request is None or call.beyond_text or not before.strip():
             return None
-        return continuation.Continuation.after("".join(call.texts), request)
+        if not continuation.possible(self._tap, request):
+            return None
+        return continuation.Continuation(before, request)
 
 
 def _report(breaker: CircuitBreaker | None, error: BaseException | None) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamll.capture.deltas import Delta, ProviderChunk
 from streamll.capture.policy.continuation import Continuation, StartedOver
@@ -23,18 +23,17 @@ from streamll.flow.config import StreamConfig
 from streamll.flow.timers import timers
 
 
-class CallPolicy:
+class CallPolicy(NamedTuple):
     """One stream's config, for all LM calls inside. ``expire`` ends the stream from outside."""
 
-    def __init__(self, config: StreamConfig, expire: Callable[[StreamTimeout], None]) -> None:
-        self.config = config
-        self.expire = expire
+    config: StreamConfig
+    expire: Callable[[StreamTimeout], None]
 
     def supervise(self, listener: Any, lm: Any, options: Any) -> SupervisedCall:
         """A listener for one LM call of ``lm``, in front of its own ``listener``."""
-        shared = self.config.breaker is True
-        breaker = breaker_of(lm, options) if shared else self.config.breaker
-        return SupervisedCall(self, listener, breaker if breaker is not True else None)
+        breaker = self.config.breaker
+        own = breaker_of(lm, options) if breaker is True else breaker
+        return SupervisedCall(self, listener, own)
 
 
 class SupervisedCall:
@@ -63,8 +62,6 @@ class SupervisedCall:
         self.failure: BaseException | None = None
         self._attempting = False
         self._requested = False
-
-    # --- attempts, as the tap reports them ---
 
     def attempt(self) -> None:
         """The next attempt is about to be made, and its outcome is decided in ``attempts``."""
@@ -118,8 +115,6 @@ class SupervisedCall:
             self.listener.failed(self.failure)
             self.failure = None
 
-    # --- deltas ---
-
     def hear(self, delta: Delta) -> None:
         if isinstance(delta, ProviderChunk):
             self.listener.hear(delta)
@@ -144,8 +139,6 @@ class SupervisedCall:
             self.listener.failed(StartedOver())
             self.listener.begin()
         return new
-
-    # --- flow ---
 
     def must_pause(self) -> bool:
         full: bool = self.listener.must_pause()
@@ -177,8 +170,6 @@ class SupervisedCall:
     def disconnected(self) -> None:
         self._shut_down = None
         self.listener.disconnected()
-
-    # --- time ---
 
     @property
     def timed(self) -> bool:

@@ -56,11 +56,6 @@ class Continuation:
         self.started_over = False
         """The second reply begins like the first: it replaces it."""
 
-    @classmethod
-    def after(cls, before: str, request: Any) -> Continuation | None:
-        """``None`` where nothing but blanks has been received."""
-        return cls(before, request) if before.strip() else None
-
     def feed(self, text: str) -> str:
         """What of the second reply's next piece is new, once it is certain not to be a new start."""
         if self._held is None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamll.capture.reply.call_fields import CallFields
+from streamll.capture.reply.call_fields import CallFields, parser_for
 from streamll.capture.reply.outcome import final_text
-from streamll.capture.reply.parsers import parser_for
 from streamll.capture.run.scope import Scope
 from streamll.capture.typed.field import NativeCalls, TypedField, is_prose, is_text, typed_field
 from streamll.core.events import FieldCorrected, FieldEnd, FieldPartial, FieldStart, Identity
@@ -16,16 +16,14 @@ from streamll.core.parsing.base import Closed, Opened, Piece, Text
 from streamll.core.parsing.values.builder import COMPLETE, Change
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class ReleasedText:
     """What has been released of one field."""
 
-    __slots__ = ("length", "parts", "tokens", "typed")
-
-    def __init__(self, typed: TypedField | None) -> None:
-        self.typed = typed
-        self.parts: list[str] = []
-        self.length = 0
-        self.tokens = 0
+    typed: TypedField | None
+    parts: list[str] = dataclasses.field(default_factory=list)
+    length: int = 0
+    tokens: int = 0
 
     @property
     def text(self) -> str:
@@ -60,8 +58,6 @@ class AttemptFields:
     def texts(self) -> Mapping[str, str]:
         """What has been released so far, by field."""
         return {field: state.text for field, state in list(self._released.items())}
-
-    # --- while the model writes -----------------------------------------------------------------
 
     def emit(self, pieces: Sequence[Piece]) -> None:
         wanted, released = self._fields.wanted, self._released
@@ -140,8 +136,6 @@ class AttemptFields:
 
     def _publish(self, kind: type[Any], **own: Any) -> None:
         self._run.publish(kind, self._scope, self._identity, **own)
-
-    # --- whole values ---------------------------------------------------------------------------
 
     def deliver_cached(self, text: str) -> None:
         """The completion comes from DSPy's cache: one token per field."""

@@ -1,16 +1,22 @@
-"""The output fields of one LM call, and which of them are to be streamed."""
+"""The output fields of one LM call, which of them are to be streamed, and the reply's parser."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
 from dspy.adapters.types.citation import Citations
+from dspy.adapters.xml_adapter import XMLAdapter
 
 from streamll.capture.reply.outcome import annotations_of
-from streamll.capture.reply.parsers import REPLY_FIELD
 from streamll.capture.run.scope import Scope, is_quiet
-from streamll.capture.typed.field import native_fields
+from streamll.capture.typed.field import is_optional, is_text, native_fields
+from streamll.core.parsing import ChatParser, JSONParser, WholeText, XMLParser
+from streamll.core.parsing.base import Closed, FieldParser, Opened, Piece, Text
+
+REPLY_FIELD = "text"
+"""The field name of a bare LM call's text."""
 
 
 class CallFields:
@@ -52,3 +58,40 @@ class CallFields:
         if self.signature is not None:
             return (*self.signature.output_fields, *self._native.values())
         return tuple(own.output_fields) if own is not None else ()
+
+
+class BareReplyParser:
+    """Parser of a bare LM call: all of the text is one field."""
+
+    def __init__(self) -> None:
+        self._opened = False
+
+    def feed(self, chunk: str) -> Sequence[Piece]:
+        if self._opened:
+            return (Text(REPLY_FIELD, chunk),)
+        self._opened = True
+        return (Opened(REPLY_FIELD), Text(REPLY_FIELD, chunk))
+
+    def finish(self) -> Sequence[Piece]:
+        return (Closed(REPLY_FIELD),) if self._opened else ()
+
+
+def parser_for(adapter: Any, signature: Any) -> FieldParser:
+    """A fresh parser for one completion: chosen by the adapter and signature of that very call.
+
+    The order matters: JSON and XML adapters are Chat adapters too. The fields of an unknown kind of
+    adapter arrive whole, from the prediction.
+    """
+    if adapter is None:
+        return BareReplyParser()
+    fields: Mapping[str, bool | None] = {
+        name: is_text(info.annotation) and (None if is_optional(info.annotation) else True)
+        for name, info in signature.output_fields.items()
+    }
+    if isinstance(adapter, dspy.JSONAdapter):
+        return JSONParser(fields)
+    if isinstance(adapter, XMLAdapter):
+        return XMLParser(fields)
+    if isinstance(adapter, dspy.ChatAdapter):
+        return ChatParser(fields)
+    return WholeText(fields)

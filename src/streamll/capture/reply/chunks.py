@@ -13,13 +13,7 @@ from typing import Any
 
 from dspy.adapters.types import Type
 
-from streamll.capture.deltas import (
-    CitationDelta,
-    Delta,
-    ProviderChunk,
-    ThinkingDelta,
-    ToolCallFragment,
-)
+from streamll.capture import deltas
 from streamll.capture.inside_dspy import ENGINE_CHUNK, attributes
 from streamll.capture.run.scope import ReaderRequest
 from streamll.core.events import Identity
@@ -38,12 +32,12 @@ class ChunkFeed:
         self._call_id = call_id
         self._model = model
 
-    def provided(self, identity: Identity, chunk: ProviderChunk) -> None:
+    def provided(self, identity: Identity, chunk: deltas.ProviderChunk) -> None:
         self.from_provider = True
         if chunk.chunk is not None:
             self._send(identity, chunk.chunk)
 
-    def hear(self, identity: Identity, delta: Delta) -> None:
+    def hear(self, identity: Identity, delta: deltas.Delta) -> None:
         if (content := _content_of(delta)) is not None:
             self._make(identity, content, None)
 
@@ -70,13 +64,13 @@ class ChunkFeed:
             reader.chunk(self._predictor, identity, chunk)
 
 
-def _content_of(delta: Delta) -> dict[str, Any] | None:
+def _content_of(delta: deltas.Delta) -> dict[str, Any] | None:
     """A delta as a chunk holds it; ``None`` where chunks have no place for it."""
     if isinstance(delta, str):
         return {"content": delta}
-    if isinstance(delta, ThinkingDelta):
+    if isinstance(delta, deltas.ThinkingDelta):
         return {"reasoning_content": delta.text}
-    if isinstance(delta, ToolCallFragment):
+    if isinstance(delta, deltas.ToolCallFragment):
         function = {"arguments": delta.arguments}
         if delta.name is not None:
             function["name"] = delta.name
@@ -84,7 +78,7 @@ def _content_of(delta: Delta) -> dict[str, Any] | None:
         if delta.id is not None:
             call["id"] = delta.id
         return {"tool_calls": [call]}
-    if isinstance(delta, CitationDelta):
+    if isinstance(delta, deltas.CitationDelta):
         citation = {key: value for key, value in delta._asdict().items() if value is not None}
         return {"provider_specific_fields": {"citation": citation}}
     return None

@@ -15,14 +15,7 @@ from typing import Any
 
 import dspy
 
-from streamll.capture.deltas import (
-    CitationDelta,
-    Delta,
-    ProviderChunk,
-    RefusalDelta,
-    ThinkingDelta,
-    ToolCallFragment,
-)
+from streamll.capture import deltas
 from streamll.capture.reply.attempt_fields import AttemptFields
 from streamll.capture.reply.call_fields import CallFields
 from streamll.capture.reply.chunks import ChunkFeed
@@ -30,16 +23,7 @@ from streamll.capture.reply.outcome import finish_reason_of, other_parts, text_o
 from streamll.capture.run.frames import Frame
 from streamll.capture.run.scope import Scope
 from streamll.configuration import configuration
-from streamll.core.events import (
-    Citation,
-    Event,
-    LMSuperseded,
-    LMWaiting,
-    Refusal,
-    ReplyPart,
-    Thinking,
-    ToolCallDelta,
-)
+from streamll.core import events as ev
 
 
 class LMCall:
@@ -63,7 +47,7 @@ class LMCall:
         self._fields = CallFields(scope, self.predictor, prompt)
         readers = [each for each in scope.reader_requests if each.wants_chunks(self.predictor)]
         self._has_chunk_readers = bool(readers)
-        self._chunks = ChunkFeed(readers, self.predictor, frame.call_id, frame.name)
+        self.chunks = ChunkFeed(readers, self.predictor, frame.call_id, frame.name)
         self.streaming = bool(self._fields.wanted or self._fields.everything or readers)
         self._channels: list[Any] = [o for o in scope.receivers if hasattr(o, "wait_for_space")]
         self._candidate = 0
@@ -71,12 +55,10 @@ class LMCall:
         self._thinking_index = 0
         self._start_attempt()
 
-    # --- attempts ---------------------------------------------------------------------------------
-
     def _start_attempt(self) -> None:
         self.identity = self.owner.identity(self.run.run_id, attempt=self.owner.attempt)
-        self._attempt = AttemptFields(self.scope, self.identity, self._fields)
-        self._parse = self._attempt.parser.feed
+        self.attempt = AttemptFields(self.scope, self.identity, self._fields)
+        self._parse = self.attempt.parser.feed
         self._pieces = 0  # of text, as they came
 
     def begin(self) -> None:
@@ -89,11 +71,11 @@ class LMCall:
 
     def supersede(self, reason: str) -> None:
         """The attempt's text no longer counts: readers drop it."""
-        self._publish(LMSuperseded, reason=reason)
+        self._publish(ev.LMSuperseded, reason=reason)
         self.owner.attempt += 1
 
     def failed(self, error: BaseException) -> None:
-        self._attempt.end_open(complete=False)
+        self.attempt.end_open(complete=False)
         self._failure = type(error).__name__
 
     def done(self, response: object | None) -> None:
@@ -101,18 +83,16 @@ class LMCall:
             if not self._pieces and self.streaming and (text := text_of(response)):
                 self.hear(text)
             self.finish_reason = finish_reason_of(response)
-            self._attempt.emit(self._attempt.parser.finish())
-            self._attempt.end_open(self.finish_reason)
+            self.attempt.emit(self.attempt.parser.finish())
+            self.attempt.end_open(self.finish_reason)
             if self._fields.wanted or self._fields.everything:
                 for part in other_parts(response):
-                    self._publish(ReplyPart, **part)
+                    self._publish(ev.ReplyPart, **part)
             if self._has_chunk_readers:
-                self._chunks.finish(self.identity, self.finish_reason)
+                self.chunks.finish(self.identity, self.finish_reason)
         self._candidate += 1
 
-    # --- deltas -------------------------------------------------------------------------------------
-
-    def hear(self, delta: Delta) -> None:
+    def hear(self, delta: deltas.Delta) -> None:
         if not isinstance(delta, str):
             self._hear_other(delta)
         elif delta and not self._candidate:
@@ -120,68 +100,55 @@ class LMCall:
                 self.first_text = time.monotonic()
             self._pieces += 1
             if self._has_chunk_readers:
-                self._chunks.hear(self.identity, delta)
+                self.chunks.hear(self.identity, delta)
             if pieces := self._parse(delta):
-                self._attempt.emit(pieces)
+                self.attempt.emit(pieces)
 
-    def _hear_other(self, delta: Delta) -> None:
-        if isinstance(delta, ProviderChunk):
-            self._chunks.provided(self.identity, delta)
+    def _hear_other(self, delta: deltas.Delta) -> None:
+        if isinstance(delta, deltas.ProviderChunk):
+            self.chunks.provided(self.identity, delta)
         elif not self._candidate:
             if self._has_chunk_readers:
-                self._chunks.hear(self.identity, delta)
-            if isinstance(delta, ThinkingDelta):
+                self.chunks.hear(self.identity, delta)
+            if isinstance(delta, deltas.ThinkingDelta):
                 self._hear_thinking(delta.text)
-            elif isinstance(delta, ToolCallFragment):
+            elif isinstance(delta, deltas.ToolCallFragment):
                 self._hear_tool_call(delta)
-            elif isinstance(delta, RefusalDelta):
+            elif isinstance(delta, deltas.RefusalDelta):
                 # Not field text: the program finds it in its reply or error.
                 if self._fields.wanted or self._fields.everything:
-                    self._publish(Refusal, text=delta.text)
-            elif isinstance(delta, CitationDelta) and self._fields.wants_citations:
-                self._publish(Citation, **delta._asdict())
+                    self._publish(ev.Refusal, text=delta.text)
+            elif isinstance(delta, deltas.CitationDelta) and self._fields.wants_citations:
+                self._publish(ev.Citation, **delta._asdict())
 
     def _hear_thinking(self, text: str) -> None:
         field = self._fields.thinking
         if field is not None and field in self._fields.wanted:
-            self._attempt.native_text(field, text)
+            self.attempt.native_text(field, text)
         elif self._fields.everything:
-            self._publish(Thinking, text=text, index=self._thinking_index)
+            self._publish(ev.Thinking, text=text, index=self._thinking_index)
             self._thinking_index += 1
 
-    def _hear_tool_call(self, delta: ToolCallFragment) -> None:
+    def _hear_tool_call(self, delta: deltas.ToolCallFragment) -> None:
         number, _, name, arguments = delta
         field = self._fields.tool_calls
         if field is not None and field in self._fields.wanted:
-            self._attempt.native_call(field, number, name, arguments)
+            self.attempt.native_call(field, number, name, arguments)
         shown = arguments if "tools" in configuration.include else ""
         if self._fields.everything and (name or shown):
-            self._publish(ToolCallDelta, index=number, name=name, arguments=shown)
+            self._publish(ev.ToolCallDelta, index=number, name=name, arguments=shown)
 
-    def _publish(self, kind: type[Event], **own: Any) -> None:
+    def _publish(self, kind: type[ev.Event], **own: Any) -> None:
         self.run.publish(kind, self.scope, self.identity, **own)
-
-    # --- what others ask ----------------------------------------------------------------------------
 
     @property
     def under_way(self) -> bool:
         return self.frame.call_id in self.run.frames
 
     @property
-    def has_fields(self) -> bool:
-        """Whether any field of the current attempt has been begun."""
-        return self._attempt.begun
-
-    @property
     def streamed(self) -> bool:
         """Whether the text came in pieces; whole text has no speed."""
         return self._pieces > 1
-
-    @property
-    def has_provider_chunks(self) -> bool:
-        return self._chunks.from_provider
-
-    # --- flow ---------------------------------------------------------------------------------------
 
     def must_pause(self) -> bool:
         if self.run.has_cancelled_calls:
@@ -208,27 +175,21 @@ class LMCall:
         self.run.disconnected(self)
 
     def waiting(self, reason: str, delay: float | None = None) -> None:
-        self._publish(LMWaiting, reason=reason, delay=delay)
-
-    # --- the ends -------------------------------------------------------------------------------------
+        self._publish(ev.LMWaiting, reason=reason, delay=delay)
 
     def deliver_cached(self, text: str) -> None:
         """The reply came from DSPy's cache."""
         if configuration.cached_tokens:
-            self._attempt.deliver_cached(text)
+            self.attempt.deliver_cached(text)
         else:
             self._fields.wanted = frozenset()
 
-    def settle(self, prediction: Any) -> None:
-        """The predictor has its value: deliver what did not stream, correct what differs."""
-        self._attempt.settle(prediction)
-
     def abandon(self, error_type: str) -> None:
         """The run ends while this call is still under way."""
-        self._attempt.end_open(complete=False)
+        self.attempt.end_open(complete=False)
         self._failure = error_type
 
     def partial(self) -> Mapping[str, str]:
         """What has been released so far, by ``predictor.field``."""
         prefix = f"{self.owner.predictor}." if self.owner.predictor else ""
-        return {prefix + field: text for field, text in self._attempt.texts().items()}
+        return {prefix + field: text for field, text in self.attempt.texts().items()}

@@ -7,6 +7,7 @@ to be captured goes straight on.
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -28,15 +29,8 @@ CATCH_UP_TIMEOUT_S = 1.0
 Inputs = dict[str, Any]
 
 
-class _ActiveRuns:
-    """The runs under way in this process."""
-
-    def __init__(self) -> None:
-        self.runs: set[str] = set()
-        self.warned = False
-
-
-active = _ActiveRuns()
+active_runs: set[str] = set()
+"""The ids of the runs under way in this process."""
 
 
 class Outcome:
@@ -54,7 +48,7 @@ def captured(scope: Scope, inputs: Inputs) -> Iterator[Outcome]:
             yield outcome
         return
     run = scope.run
-    active.runs.add(run.run_id)
+    active_runs.add(run.run_id)
     run.start(scope, inputs)
     try:
         with entered(scope):
@@ -71,7 +65,7 @@ def captured(scope: Scope, inputs: Inputs) -> Iterator[Outcome]:
     else:
         run.succeed(scope, outcome.value)
     finally:
-        active.runs.discard(run.run_id)
+        active_runs.discard(run.run_id)
 
 
 def call_captured(
@@ -122,20 +116,24 @@ def _options_for(instance: Any, scope: Scope | None) -> CaptureOptions | None:
         return declared
     if options.watching is not None:
         return options.watching
-    return _orphan_call() if active.runs and not is_module else None
+    return _orphan_call() if active_runs and not is_module else None
 
 
 def _orphan_call() -> CaptureOptions | None:
     """An LM call in a thread that got no context from the captured program it may belong to."""
     if configuration.sinks:
         return CaptureOptions()
-    if threading.current_thread() is not threading.main_thread() and not active.warned:
-        active.warned = True
-        logger.warning(
-            "an LM call ran in a thread without its program's context, so no run can show it; "
-            "start the thread with contextvars.copy_context().run (logged once)"
-        )
+    if threading.current_thread() is not threading.main_thread():
+        _warn_of_lost_context()
     return None
+
+
+@functools.cache
+def _warn_of_lost_context() -> None:
+    logger.warning(
+        "an LM call ran in a thread without its program's context, so no run can show it; "
+        "start the thread with contextvars.copy_context().run (logged once)"
+    )
 
 
 def catch_up(receivers: tuple[Receiver, ...], timeout: float = CATCH_UP_TIMEOUT_S) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -21,38 +22,30 @@ RECORDS = frozenset({"history", "callbacks", "trace", "traces", "train", "demos"
 """Attributes of a module that record what it did rather than hold its parts."""
 
 
+@dataclass(slots=True, eq=False)
 class Frame:
     """One open call. Dropped by the run when the call has ended and its children have."""
 
-    __slots__ = (
-        "attempt", "call_id", "children", "instance", "kind", "lm_calls", "name",
-        "parent", "path", "predictor", "prompts", "scope", "started", "turn",
-    )  # fmt: skip
+    kind: str
+    call_id: str
+    instance: Any
+    name: str
+    parent: Frame | None
+    scope: Any
+    started: float
+    path: tuple[str, ...] = ()
+    predictor: str | None = None
+    turn: int = 0
+    attempt: int = 0
+    children: Counter[str] = field(default_factory=Counter)  # number of calls so far, by name
+    prompts: list[Any] = field(default_factory=list)  # rendered for the LM calls of this frame
+    lm_calls: list[Any] = field(default_factory=list)  # this predictor call's LM calls, in order
 
-    def __init__(
-        self,
-        kind: str,
-        call_id: str,
-        instance: Any,
-        name: str,
-        parent: Frame | None,
-        scope: Any,
-        started: float,
-    ) -> None:
-        self.kind = kind
-        self.call_id = call_id
-        self.instance = instance
-        self.name = name
-        self.parent = parent
-        self.scope = scope
-        self.started = started
-        self.path: tuple[str, ...] = (name,) if parent is None else (*parent.path, name)
-        self.predictor: str | None = None if parent is None else parent.predictor
-        self.turn = 0
-        self.attempt = 0
-        self.children: Counter[str] = Counter()  # number of calls so far, by name
-        self.prompts: list[Any] = []  # what the adapter rendered for the LM calls of this frame
-        self.lm_calls: list[Any] = []  # this predictor call's LM calls, in order
+    def __post_init__(self) -> None:
+        self.path = (self.name,)
+        if self.parent is not None:
+            self.path = (*self.parent.path, self.name)
+            self.predictor = self.parent.predictor
 
     def identity(self, run_id: str, *, attempt: int = 0) -> Identity:
         """The identity that all events of this call share."""

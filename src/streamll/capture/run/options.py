@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,34 +16,21 @@ from streamll.configuration import Receiver, configuration
 from streamll.core.events import Event
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CaptureOptions:
     """How a call is to be captured. ``checked``: an unknown field name is an error."""
 
-    def __init__(
-        self,
-        *,
-        selection: FieldSelection | None = None,
-        sinks: tuple[Receiver, ...] | None = None,
-        on_token: Callable[[Any, Event], None] | None = None,
-        statuses: Statuses | None = None,
-        checked: bool = True,
-    ) -> None:
-        self.selection = selection
-        self.checked = checked
-        self.sinks = sinks
-        self.on_token = on_token
-        self.statuses = statuses
+    selection: FieldSelection | None = None
+    sinks: tuple[Receiver, ...] | None = None
+    on_token: Callable[[Any, Event], None] | None = None
+    statuses: Statuses | None = None
+    checked: bool = True
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # a saved program is saved without its listeners
 
     def __deepcopy__(self, memo: Any) -> CaptureOptions:
         return self
-
-    def with_selection(self, selection: FieldSelection | None) -> CaptureOptions:
-        return CaptureOptions(
-            selection=selection, sinks=self.sinks, on_token=self.on_token, statuses=self.statuses
-        )
 
     def scope(self, run: Run, instance: Any, parent: Scope | None = None) -> Scope:
         if self.selection and self.checked:
@@ -88,8 +76,6 @@ def check_fields(program: Any, selection: FieldSelection) -> None:
         selection.check(type(program).__name__, fields)
 
 
-# --- watch ----------------------------------------------------------------------------------------
-
 watching: CaptureOptions | None = None
 
 
@@ -102,8 +88,6 @@ def watch_with(options: CaptureOptions | None) -> None:
 def watched_sinks() -> tuple[Receiver, ...]:
     return (watching.sinks or ()) if watching is not None else ()
 
-
-# --- instrument -----------------------------------------------------------------------------------
 
 # Not an attribute of the class: where that is pickled by value, unpickling would overwrite it.
 _of_classes: WeakKeyDictionary[type, CaptureOptions] = WeakKeyDictionary()

@@ -6,6 +6,7 @@ all receivers, so that each reader sees the run in the same order. Nothing in he
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import itertools
 import threading
@@ -23,21 +24,8 @@ from streamll.capture.run.frames import Frame, ModuleNames
 from streamll.capture.run.privacy import describe, included
 from streamll.configuration import configuration, logger
 from streamll.context import get_context
-from streamll.core.events import (
-    NOTHING,
-    Event,
-    EventData,
-    Identity,
-    LMEnd,
-    ModuleError,
-    RunCancelled,
-    RunEnd,
-    RunError,
-    RunStart,
-    StreamllEvent,
-    TokenEvent,
-    ToolError,
-)
+from streamll.core import events as ev
+from streamll.core.events import Event, Identity
 
 UNFINISHED = "Unfinished"
 """``error_type`` of a call that was still running when its run ended."""
@@ -64,16 +52,16 @@ class OpenCall(Protocol):
     def partial(self) -> Mapping[str, str]: ...
 
 
+@dataclasses.dataclass
 class RunTotals:
     """What a run has used so far."""
 
-    def __init__(self) -> None:
-        self.started = time.monotonic()
-        self.first_token: float | None = None
-        self.lm_calls = 0
-        self.prompt_tokens = 0
-        self.completion_tokens = 0
-        self.cost: float | None = None
+    started: float = dataclasses.field(default_factory=time.monotonic)
+    first_token: float | None = None
+    lm_calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
 
     def saw_token(self) -> None:
         if self.first_token is None:
@@ -118,10 +106,8 @@ class Run:
         self._next_seq = itertools.count().__next__
         self._open_calls: dict[int, OpenCall] = {}
         self._connections: dict[int, tuple[CapturedCall, Callable[[], None]]] = {}
-        self._failed_partial: Mapping[str, str] = NOTHING
+        self._failed_partial: Mapping[str, str] = ev.NOTHING
         self._failing: list[Callable[[Event], None]] = []  # receivers that raise
-
-    # --- events -------------------------------------------------------------------------------
 
     def publish(
         self, kind: type[Event], scope: CapturedCall, identity: Identity, /, **own: Any
@@ -155,7 +141,7 @@ class Run:
         with self._lock:
             if self.closed:
                 return
-            event = TokenEvent(
+            event = ev.TokenEvent(
                 seq=self._next_seq(),
                 timestamp=now(),
                 identity=identity,
@@ -176,19 +162,11 @@ class Run:
         with self._lock:
             if self.closed:
                 return
-            context = get_context()
-            changes: dict[str, Any] = {}
-            if isinstance(event, StreamllEvent):
-                changes["data"] = EventData(dict(event.data), context)
-            stamped = msgspec.structs.replace(
-                event,
-                seq=self._next_seq(),
-                timestamp=now(),
-                identity=self.current_identity(),
-                context=context,
-                **changes,
-            )
-            self._deliver(stamped, scope)
+            stamp: dict[str, Any] = {"context": get_context(), "identity": self.current_identity()}
+            if isinstance(event, ev.StreamllEvent):
+                stamp["data"] = ev.EventData(dict(event.data), stamp["context"])
+            stamp |= {"seq": self._next_seq(), "timestamp": now()}
+            self._deliver(msgspec.structs.replace(event, **stamp), scope)
 
     def _deliver(self, event: Event, scope: CapturedCall) -> None:
         approved = event if configuration.redact is None else configuration.approve(event)
@@ -217,8 +195,6 @@ class Run:
         frame = self.frames.get(ACTIVE_CALL_ID.get() or "")
         return frame.identity(self.run_id) if frame is not None else self.identity
 
-    # --- LM calls under way ---------------------------------------------------------------------
-
     def opened(self, call: OpenCall) -> None:
         self._open_calls[id(call)] = call
 
@@ -242,23 +218,21 @@ class Run:
             if inner.is_within(scope):
                 shutdown()
 
-    # --- begin and end --------------------------------------------------------------------------
-
     def start(self, scope: CapturedCall, inputs: Any) -> None:
         self.publish(
-            RunStart, scope, self.identity, program=self.name, inputs=included("inputs", inputs)
+            ev.RunStart, scope, self.identity, program=self.name, inputs=included("inputs", inputs)
         )
 
     def succeed(self, scope: CapturedCall, outputs: Any) -> None:
-        self._close(scope, RunEnd, outputs=included("outputs", outputs, as_mapping))
+        self._close(scope, ev.RunEnd, outputs=included("outputs", outputs, as_mapping))
 
     def fail(self, scope: CapturedCall, error: BaseException) -> None:
         name, message = describe(error)
         partial = self.partial()
-        self._close(scope, RunError, error_type=name, message=message, partial=partial)
+        self._close(scope, ev.RunError, error_type=name, message=message, partial=partial)
 
     def cancel(self, scope: CapturedCall) -> None:
-        self._close(scope, RunCancelled, partial=self.partial())
+        self._close(scope, ev.RunCancelled, partial=self.partial())
 
     def partial(self) -> Mapping[str, str]:
         """What has been streamed without being completed, by ``predictor.field``."""
@@ -284,13 +258,13 @@ class Run:
         duration = time.monotonic() - frame.started
         if frame.kind == "lm":
             self.publish(
-                LMEnd, frame.scope, identity,
+                ev.LMEnd, frame.scope, identity,
                 model=frame.name, duration=duration, error_type=UNFINISHED,
             )  # fmt: skip
         elif frame.kind in ("module", "tool", "interpreter"):
             kind = {} if frame.kind == "module" else {"kind": frame.kind}
             self.publish(
-                ToolError if kind else ModuleError, frame.scope, identity,
+                ev.ToolError if kind else ev.ModuleError, frame.scope, identity,
                 name=frame.name, duration=duration, error_type=UNFINISHED,
                 message="still running when the run ended", **kind,
             )  # fmt: skip

@@ -16,8 +16,8 @@ import dspy
 from dspy.streaming import StatusMessage as DSPyStatusMessage
 
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID
+from streamll.capture.reply.call_fields import parser_for
 from streamll.capture.reply.chunks import delta_of, finish_reason_in, is_lm_chunk, reads_chunks
-from streamll.capture.reply.parsers import parser_for
 from streamll.capture.run.scope import Scope
 from streamll.capture.streamify.listeners import Target
 from streamll.capture.streamify.responses import ReaderQueue, StreamResponse
@@ -69,7 +69,7 @@ class SendStream:
         """Whether this chunk belongs to an LM call running here whose tap has its chunks."""
         frames = self.scope.run.frames if self.scope is not None else {}
         frame = frames.get(ACTIVE_CALL_ID.get() or "")
-        return frame is not None and frame.kind == "lm" and frame.lm_calls[0].has_provider_chunks
+        return frame is not None and frame.kind == "lm" and frame.lm_calls[0].chunks.from_provider
 
 
 class UntappedChunks:

@@ -30,9 +30,9 @@ import dspy
 from dspy.clients.engines.litellm_engine import AsyncLiteLLMEngine, LiteLLMEngine
 
 from streamll.capture.run.scope import current_scope
+from streamll.capture.tap import unsupported
 from streamll.capture.tap.listener import Guarded, logger
-from streamll.capture.tap.unsupported import StreamingUnsupported
-from streamll.capture.tap.waits import Blocking, Suspending, Waits, run_blocking
+from streamll.capture.tap.waits import Blocking, Suspending, Waits
 from streamll.capture.tap.whole import deltas_of_chunk
 from streamll.capture.tap.wire.base import CutShort, ErrorFrame, MalformedFrame, UnknownShape
 from streamll.capture.tap.wire.chat import ChatAssembler
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 _UNSIGNED = frozenset({"", "bearer", "basic"})  # a signature would not fit the changed request
 _BODY_HEADERS = frozenset({b"content-length", b"content-encoding", b"transfer-encoding"})
-_unsupported = StreamingUnsupported()
 
 
 def is_litellm(engine: Any) -> bool:
@@ -68,14 +67,15 @@ def send_stream() -> Any:
     return dspy.settings.send_stream or ours
 
 
-def tapped_chunks(
-    listener: Guarded, *, shows_chunks: bool = False
-) -> AbstractContextManager[TappedSendStream]:
+@contextmanager
+def tapped_chunks(listener: Guarded, *, shows_chunks: bool = False) -> Iterator[TappedSendStream]:
     """A context in which chunks sent to DSPy's stream are tapped on their way.
 
     ``shows_chunks``: DSPy's own streaming has chunks of such a reply even if none is sent.
     """
-    return TappedSendStream(send_stream(), listener, shows_chunks=shows_chunks).entered()
+    stream = TappedSendStream(send_stream(), listener, shows_chunks=shows_chunks)
+    with dspy.settings.context(send_stream=stream):
+        yield stream
 
 
 def _is_replaced() -> bool:
@@ -113,7 +113,7 @@ class Tee:
     ) -> httpx.Response:
         """What ``send``, an httpx client's method, would have answered to ``request``."""
         as_stream = _as_stream(library, request)
-        if as_stream is None or _unsupported.knows(self._owner, str(request.url)):
+        if as_stream is None or unsupported.knows(self._owner, str(request.url)):
             plain: httpx.Response = await waits.call(send, request, stream=False)
             return plain
         self._begin_again()
@@ -146,7 +146,7 @@ class Tee:
         if refused:  # where this succeeds, the address is not asked to stream again
             plain = await waits.call(send, request, stream=False)
             if plain.is_success:
-                _unsupported.remember(self._owner, str(request.url))
+                unsupported.remember(self._owner, str(request.url))
             return plain
         self.streamed = reply.streamed
         return _rebuilt(library, response, request, status, body, streamed=reply.streamed)
@@ -220,9 +220,6 @@ def _without(names: AbstractSet[bytes], headers: httpx.Headers) -> list[tuple[by
     return [pair for pair in headers.raw if pair[0].lower() not in names]
 
 
-# --- httpx ----------------------------------------------------------------------------------------
-
-
 def _teed(waits: Waits, library: str, original: Callable[..., Any]) -> Callable[..., Any]:
     """``Client.send`` or ``AsyncClient.send`` of ``library``: httpx or httpx2."""
 
@@ -231,17 +228,13 @@ def _teed(waits: Waits, library: str, original: Callable[..., Any]) -> Callable[
         if tee is None or stream:
             return original(client, request, stream=stream, **options)
         plain = functools.partial(original, client, **options)
-        answer = tee.send(waits, sys.modules[library], plain, request)
-        return run_blocking(answer) if isinstance(waits, Blocking) else answer
+        return waits.run(tee.send(waits, sys.modules[library], plain, request))
 
     return send
 
 
 teed = functools.partial(_teed, Blocking())
 async_teed = functools.partial(_teed, Suspending())
-
-
-# --- inside dspy.streamify --------------------------------------------------------------------------
 
 
 class TappedSendStream:
@@ -252,11 +245,6 @@ class TappedSendStream:
         self.shows_chunks = shows_chunks
         self._stream = stream
         self._listener = listener
-
-    @contextmanager
-    def entered(self) -> Iterator[TappedSendStream]:
-        with dspy.settings.context(send_stream=self):
-            yield self
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -17,39 +17,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from types import TracebackType
+from types import SimpleNamespace
 from typing import Any
 
+from dspy import lm15
+from dspy._vendor.lm15.providers.base import NetworkTransportError
+from dspy.clients.engines.lifecycle import aclosing_stream, closing_stream
+
 from streamll.capture.deltas import ProviderChunk
-from streamll.capture.tap import below_litellm, interrupt
+from streamll.capture.tap import below_litellm, interrupt, unsupported
 from streamll.capture.tap.listener import CallListener, Guarded, logger
-from streamll.capture.tap.unsupported import StreamingUnsupported
-from streamll.capture.tap.waits import (
-    Blocking,
-    BlockingStandIn,
-    Suspending,
-    SuspendingStandIn,
-    Waits,
-)
+from streamll.capture.tap.waits import Blocking, StandIn, Suspending, Waits
 from streamll.capture.tap.whole import deltas_of_outputs, deltas_of_response
+from streamll.capture.tap.wire import exchange
 from streamll.capture.tap.wire.base import Assembler, UnknownShape
-from streamll.capture.tap.wire.events import (
-    CANNOT_STREAM,
-    EventAssembler,
-    aclosing_stream,
-    closing_stream,
-)
-from streamll.capture.tap.wire.exchange import (
-    Exchange,
-    NetworkTransportError,
-    assembler_for,
-    can_stream,
-    engine_is_lm15,
-    transport_error,
-)
+from streamll.capture.tap.wire.events import CANNOT_STREAM, EventAssembler
 from streamll.core.errors import Unwind
 
-_unsupported = StreamingUnsupported()
+_NOT_TAPPED = SimpleNamespace(streamed=False, shows_chunks=False)
+"""Below the engine nothing is tapped."""
 
 
 def tap(backend: Any, request: Any, listener: CallListener, asynchronous: bool) -> Any:
@@ -59,15 +45,14 @@ def tap(backend: Any, request: Any, listener: CallListener, asynchronous: bool) 
     it again with each attempt.
     """
     del request
-    return (AsyncEngineProxy if asynchronous else EngineProxy)(backend, Guarded(listener))
+    if asynchronous:
+        return AsyncEngineProxy(backend, Guarded(listener), Suspending())
+    return EngineProxy(backend, Guarded(listener), Blocking())
 
 
-# --- what DSPy holds --------------------------------------------------------------------------
-
-
-class EngineProxy(BlockingStandIn):
-    def __init__(self, engine: Any, listener: Guarded) -> None:
-        super().__init__(engine, _Attempt(engine, listener, Blocking()))
+class EngineProxy(StandIn):
+    def __init__(self, engine: Any, listener: Guarded, waits: Waits) -> None:
+        super().__init__(engine, _Attempt(engine, listener, waits), waits)
         self._listener = listener
 
     def stream(self, request: Any) -> Iterator[Any]:
@@ -86,12 +71,8 @@ class EngineProxy(BlockingStandIn):
                     yield event
 
 
-class AsyncEngineProxy(SuspendingStandIn):
-    def __init__(self, engine: Any, listener: Guarded) -> None:
-        super().__init__(engine, _Attempt(engine, listener, Suspending()))
-        self._listener = listener
-
-    async def stream(self, request: Any) -> AsyncIterator[Any]:
+class AsyncEngineProxy(EngineProxy):
+    async def stream(self, request: Any) -> AsyncIterator[Any]:  # type: ignore[override]
         attempt = PassThrough(self._listener, request)
         with attempt:
             source = self._engine.stream(request)
@@ -105,9 +86,6 @@ class AsyncEngineProxy(SuspendingStandIn):
                     if attempt.hear(event):
                         await self._listener.pause_async()
                     yield event
-
-
-# --- one attempt --------------------------------------------------------------------------------
 
 
 class AttemptScope:
@@ -125,12 +103,7 @@ class AttemptScope:
     def __enter__(self) -> None:
         self.listener.begin()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self.interruptible.disconnected()
         if isinstance(error, Exception):
             try:
@@ -183,7 +156,7 @@ class _Attempt:
         return response
 
     async def _completed(self, request: Any) -> Any:
-        if isinstance(self._waits, Suspending) and engine_is_lm15(self._engine):
+        if isinstance(self._waits, Suspending) and exchange.engine_is_lm15(self._engine):
             # what its ``complete`` does, without one of the loop's threads
             provider, routed = await self._waits.target(self._engine, request)
             return await provider.complete(routed)
@@ -196,18 +169,18 @@ class _Attempt:
                 return below_litellm.tapped(self._listener, owner)
             if legacy and below_litellm.send_stream() is not None:  # ``forward`` may send to it
                 return below_litellm.tapped_chunks(self._listener)
-        return contextlib.nullcontext(_NotTapped())
+        return contextlib.nullcontext(_NOT_TAPPED)
 
     async def _streamed(self, request: Any) -> Any:
         """The streamed response, or None where that would not be the engine's own."""
         engine = self._engine
-        if request.config.probabilities is not None or _unsupported.knows(engine, request.model):
+        if request.config.probabilities is not None or unsupported.knows(engine, request.model):
             return None
-        if engine_is_lm15(engine):
+        if exchange.engine_is_lm15(engine):
             provider, routed = await self._waits.target(engine, request)
-            if not can_stream(provider, routed):
+            if not exchange.can_stream(provider, routed):
                 return None
-            assembler = assembler_for(provider)
+            assembler = exchange.assembler_for(provider)
             if assembler is not None:
                 return await self._over_the_wire(provider, routed, assembler, request)
         if below_litellm.is_litellm(engine) or not _streams_what_it_completes(engine):
@@ -221,18 +194,18 @@ class _Attempt:
             wire, adaptations = await self._waits.build(provider, routed)
         except CANNOT_STREAM:
             return None
-        exchange = Exchange(provider, routed, adaptations, assembler)
-        reply, listener = exchange.reply, self._listener
+        asked = exchange.Exchange(provider, routed, adaptations, assembler)
+        reply, listener = asked.reply, self._listener
         try:
-            await self._waits.send(provider, wire, exchange.opened, reply, listener)
+            await self._waits.send(provider, wire, asked.opened, reply, listener)
         except NetworkTransportError as error:
             if not reply.complete:
-                raise transport_error(error) from error
+                raise lm15.TransportError(str(error)) from error
         if reply.refused:
             return await self._without_stream(request)
         listener.hear(reply.finish())
         try:
-            response = exchange.response()
+            response = asked.response()
         except UnknownShape as fault:
             fault.report(logger)
             listener.failed(fault)
@@ -245,7 +218,7 @@ class _Attempt:
     async def _without_stream(self, request: Any) -> Any:
         """Ask plainly; where that succeeds, this engine and model are not asked to stream again."""
         response = await self._whole(request)
-        _unsupported.remember(self._engine, request.model)
+        unsupported.remember(self._engine, request.model)
         return response
 
     async def _over_events(self, request: Any) -> Any:
@@ -259,27 +232,15 @@ class _Attempt:
         return assembler.response()
 
 
-class _NotTapped:
-    """Nothing is tapped below the engine."""
-
-    streamed = False
-    shows_chunks = False
-
-
 def _streams_what_it_completes(engine: Any) -> bool:
     """False for a class that redefines ``complete`` and not ``stream``: the two then differ."""
-    for names in (
-        vars(engine) if hasattr(engine, "__dict__") else {},
-        *map(vars, type(engine).__mro__),
-    ):
+    own = vars(engine) if hasattr(engine, "__dict__") else {}
+    for names in (own, *map(vars, type(engine).__mro__)):
         if "stream" in names:
             return True
         if "complete" in names:
             return False
     return False
-
-
-# --- DSPy itself streams ----------------------------------------------------------------------
 
 
 class PassThrough(AttemptScope):
@@ -293,12 +254,7 @@ class PassThrough(AttemptScope):
         """Whether to pause before the event goes on."""
         return self.listener.hear(self._assembler.feed(event))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if not self._assembler.ended or isinstance(error, Exception):
             super().__exit__(kind, error, traceback)
             return

@@ -21,11 +21,13 @@ import functools
 import socket
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, Token
-from typing import Any
+from typing import Any, TypeVar
 
 from streamll.capture.tap.listener import Guarded
+
+T = TypeVar("T")
 
 
 class ReadInterrupt:
@@ -78,11 +80,6 @@ class InterruptScope:
 
 
 _current: ContextVar[InterruptScope | None] = ContextVar("streamll_interrupt_scope", default=None)
-
-
-def in_captured_call() -> bool:
-    """Whether this is inside a call that can be ended from outside."""
-    return _current.get() is not None
 
 
 # --- lm15 -----------------------------------------------------------------------------------
@@ -160,6 +157,35 @@ def _shut_down(connection: socket.socket) -> None:
     # Not connection.shutdown: an SSLSocket's drops its TLS state, which the reader still uses.
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+_time_limit = getattr(asyncio, "timeout", None)  # Python 3.11
+
+
+def lm15_wait_for(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """``wait_for(awaitable, timeout, *, cancel_result=None)`` of lm15's async transport.
+
+    It runs each read in a task of its own, waits for that task, and is woken twice per packet: with
+    one token per packet that is the largest cost of a streamed call (`bench/README.md`). Python
+    3.11's ``asyncio.timeout`` gives the same guarantees (a cancelled caller stays cancelled, the
+    read has ended when the error is raised) with one timer.
+    """
+    if _time_limit is None:
+        return original
+
+    def wait_for(awaitable: Awaitable[T], timeout: float | None, **more: Any) -> Awaitable[T]:
+        # With ``cancel_result`` a connection is waited for: once per call, with cleanup.
+        if more or timeout is None or _current.get() is None:
+            return original(awaitable, timeout, **more)
+        return _within(awaitable, timeout)
+
+    return wait_for
+
+
+async def _within(awaitable: Awaitable[T], seconds: float) -> T:
+    assert _time_limit is not None
+    async with _time_limit(seconds):
+        return await awaitable
 
 
 # --- httpcore ---------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partialmethod
 from typing import Any, Protocol
 
 from streamll.capture.deltas import Delta, ThinkingDelta
@@ -140,33 +141,22 @@ class Guarded:
         self.settle()
         self._guard("done", response)
 
-    def failed(self, error: BaseException) -> None:
-        self._guard("failed", error)
+    def _guard(self, method: str, *arguments: Any) -> None:
+        try:
+            getattr(self._listener, method)(*arguments)
+        except Exception as error:  # noqa: BLE001
+            self._report(error)
 
-    def check(self) -> None:
-        self._guard("check")
-
-    def pause(self) -> None:
-        self._guard("pause")
+    failed = partialmethod(_guard, "failed")
+    check = partialmethod(_guard, "check")
+    pause = partialmethod(_guard, "pause")
+    connected = partialmethod(_guard, "connected")
+    disconnected = partialmethod(_guard, "disconnected")
+    waiting = partialmethod(_guard, "waiting")
 
     async def pause_async(self) -> None:
         try:
             await self._listener.pause_async()
-        except Exception as error:  # noqa: BLE001
-            self._report(error)
-
-    def connected(self, shutdown: Callable[[], None]) -> None:
-        self._guard("connected", shutdown)
-
-    def disconnected(self) -> None:
-        self._guard("disconnected")
-
-    def waiting(self, reason: str) -> None:
-        self._guard("waiting", reason)
-
-    def _guard(self, method: str, *arguments: Any) -> None:
-        try:
-            getattr(self._listener, method)(*arguments)
         except Exception as error:  # noqa: BLE001
             self._report(error)
 

@@ -1,7 +1,7 @@
 """Where an LM call waits, written twice: ``Blocking`` in a thread, ``Suspending`` on an event loop.
 
 Everything else about a call is written once, as coroutines over one of the two. A coroutine over
-``Blocking`` never suspends, so ``run_blocking`` runs it in a plain call.
+``Blocking`` never suspends, so its ``run`` runs it in a plain call.
 """
 
 # ruff: noqa: SLF001 - lm15's engines and providers have no public way to build a request
@@ -11,27 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from dspy import lm15
 
 from streamll.capture.deltas import Deltas
 from streamll.capture.tap.listener import Guarded
-
-T = TypeVar("T")
-
-
-def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that never suspends."""
-    try:
-        coroutine.send(None)
-    except StopIteration as ended:
-        result: T = ended.value
-        return result
-    coroutine.close()
-    raise RuntimeError(f"{coroutine!r} suspended, but nothing here could resume it")
 
 
 class Reader(Protocol):
@@ -64,6 +51,16 @@ class Interruptible(Protocol):
 class Blocking:
     """In a thread of the program's own."""
 
+    @staticmethod
+    def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """What a caller gets for a coroutine over this: its result."""
+        try:
+            coroutine.send(None)
+        except StopIteration as ended:
+            return ended.value
+        coroutine.close()
+        raise RuntimeError(f"{coroutine!r} suspended, but nothing here could resume it")
+
     async def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The result of a function that blocks."""
         return function(*args, **kwargs)
@@ -87,7 +84,8 @@ class Blocking:
 
     async def iterate(self, events: Any, reader: Reader, to: Guarded) -> None:
         """Read an engine's events."""
-        from streamll.capture.tap.wire.events import checked_stream, closing_stream
+        from dspy.clients.engines.lifecycle import closing_stream
+        from dspy.clients.engines.stream_guard import checked_stream
 
         with closing_stream(checked_stream(events)) as checked:
             await self.read(checked, reader, to)
@@ -123,6 +121,10 @@ class Blocking:
 class Suspending:
     """The same on an event loop."""
 
+    @staticmethod
+    def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return coroutine
+
     async def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await function(*args, **kwargs)
 
@@ -148,7 +150,8 @@ class Suspending:
             await self.read(reply, reader, to)
 
     async def iterate(self, events: Any, reader: Reader, to: Guarded) -> None:
-        from streamll.capture.tap.wire.events import achecked_stream, aclosing_stream
+        from dspy.clients.engines.lifecycle import aclosing_stream
+        from dspy.clients.engines.stream_guard import achecked_stream
 
         async with aclosing_stream(achecked_stream(events)) as checked:
             await self.read(checked, reader, to)
@@ -205,41 +208,22 @@ def _is_cancelling() -> bool:
     return cancelling is not None and cancelling() > 0
 
 
-# --- what DSPy holds --------------------------------------------------------------------------
-
-
-class Answers(Protocol):
-    """Both ways in which DSPy asks an engine, as coroutines."""
-
-    def complete(self, request: Any) -> Coroutine[Any, Any, Any]: ...
-
-    def complete_legacy(
-        self, lm: Any, request: Any, context: dict[str, Any]
-    ) -> Coroutine[Any, Any, Any]: ...
-
-
 class StandIn:
-    """An object that DSPy takes for ``engine``. ``answers`` completes; the rest is the engine's."""
+    """An object that DSPy takes for ``engine``. ``answers`` completes; the rest is the engine's.
 
-    def __init__(self, engine: Any, answers: Answers) -> None:
+    ``answers`` has both ways in which DSPy asks an engine, as coroutines over ``waits``.
+    """
+
+    def __init__(self, engine: Any, answers: Any, waits: Waits) -> None:
         self._engine = engine
         self._answers = answers
+        self._run = waits.run
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-
-class BlockingStandIn(StandIn):
     def complete(self, request: Any) -> Any:
-        return run_blocking(self._answers.complete(request))
+        return self._run(self._answers.complete(request))
 
     def complete_legacy(self, lm: Any, request: Any, **context: Any) -> Any:
-        return run_blocking(self._answers.complete_legacy(lm, request, context))
-
-
-class SuspendingStandIn(StandIn):
-    def complete(self, request: Any) -> Awaitable[Any]:
-        return self._answers.complete(request)
-
-    def complete_legacy(self, lm: Any, request: Any, **context: Any) -> Awaitable[Any]:
-        return self._answers.complete_legacy(lm, request, context)
+        return self._run(self._answers.complete_legacy(lm, request, context))

@@ -13,14 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from streamll.capture.deltas import Delta, Deltas, ThinkingDelta, ToolCallFragment
-from streamll.capture.tap.wire.base import (
-    CutShort,
-    ErrorFrame,
-    citation_in,
-    decode_object,
-    index_in,
-    string,
-)
+from streamll.capture.tap.wire import base
+from streamll.capture.tap.wire.base import citation_in, decode_object, index_in, string
 from streamll.capture.tap.wire.template import Template
 
 _CITING = ("citations_delta", "citation_delta")
@@ -56,13 +50,13 @@ class AnthropicAssembler:
             self.complete = True
         elif kind == "error":
             error = event.get("error")
-            raise ErrorFrame(error if type(error) is dict else event, data)
+            raise base.ErrorFrame(error if type(error) is dict else event, data)
         return ()
 
     def body(self) -> dict[str, Any]:
         message = self._message
         if message is None or not (self.complete or message.get("stop_reason")):
-            raise CutShort("the stream ended before the reply did")
+            raise base.CutShort("the stream ended before the reply did")
         content = [self._blocks[index].body() for index in sorted(self._blocks)]
         return {**message, "content": content}
 

@@ -124,26 +124,17 @@ def citation_in(payload: Any) -> Deltas:
 
 
 HTTP_ERROR = 400  # the lowest HTTP status that is an error
-_STATUSES = (  # the first word found in an error's code, type or status decides
-    ("rate_limit", 429),
-    ("too_many_requests", 429),
-    ("no_capacity", 429),
-    ("resource_exhausted", 429),
-    ("quota", 429),
-    ("overloaded", 529),
-    ("unavailable", 503),
-    ("timeout", 504),
-    ("deadline", 504),
-    ("authentication", 401),
-    ("unauthenticated", 401),
-    ("invalid_api_key", 401),
-    ("permission", 403),
-    ("billing", 402),
-    ("not_found", 404),
-    ("invalid", 400),
-    ("context_length", 400),
-    ("bad_request", 400),
-)
+_STATUSES = {  # the first word found in an error's code, type or status decides
+    429: ("rate_limit", "too_many_requests", "no_capacity", "resource_exhausted", "quota"),
+    529: ("overloaded",),
+    503: ("unavailable",),
+    504: ("timeout", "deadline"),
+    401: ("authentication", "unauthenticated", "invalid_api_key"),
+    403: ("permission",),
+    402: ("billing",),
+    404: ("not_found",),
+    400: ("invalid", "context_length", "bad_request"),
+}
 
 
 def _status_of(error: dict[str, Any]) -> int:
@@ -153,4 +144,4 @@ def _status_of(error: dict[str, Any]) -> int:
         if name.isdigit() and HTTP_ERROR <= int(name) < 600:  # noqa: PLR2004
             return int(name)
     words = " ".join(names).lower()
-    return next((status for word, status in _STATUSES if word in words), 500)
+    return next((s for s, known in _STATUSES.items() if any(word in words for word in known)), 500)

@@ -17,14 +17,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from streamll.capture.deltas import Delta, Deltas, RefusalDelta, ThinkingDelta, ToolCallFragment
-from streamll.capture.tap.wire.base import (
-    CutShort,
-    ErrorFrame,
-    citation_in,
-    decode_object,
-    index_in,
-    string,
-)
+from streamll.capture.tap.wire import base
+from streamll.capture.tap.wire.base import citation_in, decode_object, index_in, string
 from streamll.capture.tap.wire.template import Template
 
 _TEXTS: dict[str, type[Any]] = {
@@ -63,7 +57,7 @@ class ChatAssembler:
 
     def body(self) -> dict[str, Any]:
         if not self.complete and not self._first.fields.get("finish_reason"):
-            raise CutShort("the stream ended before the reply did")
+            raise base.CutShort("the stream ended before the reply did")
         choices = [self._choices[index].body() for index in sorted(self._choices)]
         return {**self._top, "choices": choices if self._began else []}
 
@@ -104,7 +98,7 @@ class ChatAssembler:
 
     def _read(self, chunk: dict[str, Any], data: bytes) -> Deltas:
         if type(error := chunk.get("error")) is dict:
-            raise ErrorFrame(error, data)
+            raise base.ErrorFrame(error, data)
         self._read_top(chunk)
         choices = [choice for choice in chunk.get("choices") or () if type(choice) is dict]
         deltas = [delta for choice in choices for delta in self._read_choice(choice)]

@@ -11,17 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from dspy._vendor.lm15.result import StreamAccumulator
-from dspy.clients.engines.lifecycle import aclosing_stream, closing_stream
-from dspy.clients.engines.stream_guard import achecked_stream, checked_stream
 from dspy.lm15 import UnsupportedFeatureError
 from dspy.utils.exceptions import LMUnsupportedFeatureError
 
 from streamll.capture.deltas import CitationDelta, Deltas, ThinkingDelta, ToolCallFragment
-
-__all__ = [
-    "CANNOT_STREAM", "EventAssembler", "achecked_stream", "aclosing_stream", "checked_stream",
-    "closing_stream",
-]  # fmt: skip
 
 CANNOT_STREAM = (NotImplementedError, UnsupportedFeatureError, LMUnsupportedFeatureError)
 """What an engine raises that has no stream for a request."""

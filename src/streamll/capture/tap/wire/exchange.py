@@ -19,7 +19,6 @@ from dspy._vendor.lm15.providers.async_base import AsyncBaseProviderLM, AsyncOpe
 from dspy._vendor.lm15.providers.base import (
     BaseProviderLM,
     HttpResponse,
-    NetworkTransportError,
     _attach_error_metadata,
     _client_side_stop,
 )
@@ -28,30 +27,12 @@ from dspy._vendor.lm15.providers.openai import OpenAILM
 from dspy._vendor.lm15.providers.openai_chat import OpenAIChatLM
 from dspy.clients.engines.lm15_engine import AsyncLM15Engine, LM15Engine
 
+from streamll.capture.tap.wire import base
 from streamll.capture.tap.wire.anthropic import AnthropicAssembler
-from streamll.capture.tap.wire.base import (
-    HTTP_ERROR,
-    Assembler,
-    CutShort,
-    ErrorFrame,
-    MalformedFrame,
-    UnknownShape,
-    WireFault,
-)
 from streamll.capture.tap.wire.chat import ChatAssembler
 from streamll.capture.tap.wire.gemini import GeminiAssembler
 from streamll.capture.tap.wire.reply import WireReply
 from streamll.capture.tap.wire.responses import ResponsesAssembler
-
-__all__ = [
-    "WIRES",
-    "Exchange",
-    "NetworkTransportError",
-    "assembler_for",
-    "can_stream",
-    "engine_is_lm15",
-    "transport_error",
-]
 
 
 class Wire(NamedTuple):
@@ -107,12 +88,7 @@ def can_stream(provider: Any, request: Any) -> bool:
     return not (request.config.stop and _client_side_stop(provider.plan(request)))
 
 
-def transport_error(error: Exception) -> Any:
-    """The public form of an error of lm15's transport."""
-    return lm15.TransportError(str(error))
-
-
-def assembler_for(provider: Any) -> Assembler | None:
+def assembler_for(provider: Any) -> base.Assembler | None:
     """A new assembler for a provider's wire; None for an unknown wire or way of completing."""
     inner = getattr(provider, "_inner", provider)  # an async provider maps through a sync one
     if type(provider).complete not in _ORDINARY_COMPLETIONS or getattr(inner, "_codex", False):
@@ -123,7 +99,9 @@ def assembler_for(provider: Any) -> Assembler | None:
 class Exchange:
     """One request over lm15: ``opened`` with the reply's head, feed ``reply``, ask for ``response``."""
 
-    def __init__(self, provider: Any, request: Any, adaptations: Any, assembler: Assembler) -> None:
+    def __init__(
+        self, provider: Any, request: Any, adaptations: Any, assembler: base.Assembler
+    ) -> None:
         self.reply = WireReply(assembler)
         self._provider = getattr(provider, "_inner", provider)
         self._policy = provider.adaptations
@@ -144,12 +122,12 @@ class Exchange:
         """
         try:
             body = self.reply.body()
-        except UnknownShape:
+        except base.UnknownShape:
             raise
-        except WireFault as fault:
+        except base.WireFault as fault:
             raise self._error(fault) from None
         provider, whole = self._provider, self._whole(body)
-        if whole.status >= HTTP_ERROR:
+        if whole.status >= base.HTTP_ERROR:
             raise provider._http_error(whole)
         try:
             return provider._finish_response(
@@ -174,21 +152,21 @@ class Exchange:
             provider=self._provider.provider,
         )
 
-    def _error(self, fault: WireFault) -> Any:
+    def _error(self, fault: base.WireFault) -> Any:
         """The fault as lm15 would have raised it; its class decides whether DSPy retries.
 
         A cut reply is the transport's error for a body that ends early, an error in the stream the
         provider's for the same error with an HTTP status, and a frame that is not a JSON object
         lm15's for such a body.
         """
-        if isinstance(fault, CutShort):
+        if isinstance(fault, base.CutShort):
             return lm15.TransportError(str(fault))
-        if isinstance(fault, ErrorFrame):
+        if isinstance(fault, base.ErrorFrame):
             body = fault.body.decode("utf-8", "replace")
             error: Any = self._provider.normalize_error(fault.status, body)
             _attach_error_metadata(error, self._head.headers)
             return error
-        assert isinstance(fault, MalformedFrame)
+        assert isinstance(fault, base.MalformedFrame)
         try:
             self._whole(fault.data).json()
         except lm15.ProviderError as error:

@@ -11,14 +11,7 @@ import json
 from collections.abc import Sequence
 
 from streamll.capture.deltas import Delta, Deltas
-from streamll.capture.tap.wire.base import (
-    HTTP_ERROR,
-    Assembler,
-    CutShort,
-    MalformedFrame,
-    UnknownShape,
-    WireFault,
-)
+from streamll.capture.tap.wire import base
 from streamll.capture.tap.wire.sse import FrameSplitter
 
 _REFUSING_STATUSES = frozenset({400, 403, 404, 405, 415, 422, 501})
@@ -36,11 +29,11 @@ class WireReply:
 
     __slots__ = ("_assembler", "_kept", "_may_stream", "_splitter", "fault", "status", "streamed")
 
-    def __init__(self, assembler: Assembler) -> None:
+    def __init__(self, assembler: base.Assembler) -> None:
         self.streamed = False
         """The body is a stream, whose deltas have been returned as they came."""
         self.status = 0
-        self.fault: WireFault | None = None
+        self.fault: base.WireFault | None = None
         self._assembler = assembler
         self._splitter = FrameSplitter()
         self._may_stream = True
@@ -48,7 +41,7 @@ class WireReply:
 
     def opened(self, status: int) -> None:
         self.status = status
-        self._may_stream = status < HTTP_ERROR
+        self._may_stream = status < base.HTTP_ERROR
 
     def feed(self, chunk: bytes) -> Deltas:
         """The deltas of the frames that ``chunk`` completes."""
@@ -90,24 +83,24 @@ class WireReply:
             raise self.fault
         try:
             return json.dumps(self._assembler.body()).encode()
-        except WireFault:
+        except base.WireFault:
             raise
         except Exception as error:
-            raise UnknownShape(error) from error
+            raise base.UnknownShape(error) from error
 
     def _read(self, frames: Sequence[bytes], *, ended: bool = False) -> Deltas:
         deltas: list[Delta] = []
         try:
             for data in frames:
                 deltas += self._assembler.frame(data)
-        except MalformedFrame as fault:
-            self.fault = CutShort("the stream ended inside a frame") if ended else fault
+        except base.MalformedFrame as fault:
+            self.fault = base.CutShort("the stream ended inside a frame") if ended else fault
         except Exception as error:  # noqa: BLE001
             self._fail(error)
         return deltas
 
     def _fail(self, error: Exception) -> None:
-        self.fault = error if isinstance(error, WireFault) else UnknownShape(error)
+        self.fault = error if isinstance(error, base.WireFault) else base.UnknownShape(error)
 
     def _begins_as_stream(self) -> bool:
         begin = b"".join(self._kept).lstrip(_SKIPPED)[:_LONGEST_START]

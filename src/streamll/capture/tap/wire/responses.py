@@ -13,13 +13,7 @@ from typing import Any
 import msgspec
 
 from streamll.capture.deltas import Deltas, RefusalDelta, ThinkingDelta, ToolCallFragment
-from streamll.capture.tap.wire.base import (
-    CutShort,
-    ErrorFrame,
-    citation_in,
-    decode_object,
-    index_in,
-)
+from streamll.capture.tap.wire import base
 
 _FINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _TEXT = "response.output_text.delta"
@@ -61,11 +55,11 @@ class ResponsesAssembler:
                 return self._spoken(event.type, event.delta, event.output_index)
         if data.strip() == b"[DONE]":
             return ()
-        return self._read(decode_object(data))
+        return self._read(base.decode_object(data))
 
     def body(self) -> dict[str, Any]:
         if self._response is None:
-            raise CutShort("the stream ended before the reply did")
+            raise base.CutShort("the stream ended before the reply did")
         if not self._response.get("output") and self._items:
             return {**self._response, "output": [self._items[at] for at in sorted(self._items)]}
         return self._response
@@ -94,14 +88,14 @@ class ResponsesAssembler:
         elif kind == _ITEM:
             return self._open_item(event)
         elif kind == _ITEM_DONE:
-            self._items[index_in(event, "output_index")] = event.get("item")
+            self._items[base.index_in(event, "output_index")] = event.get("item")
         elif kind == _ANNOTATION:
-            return citation_in(event.get("annotation"))
+            return base.citation_in(event.get("annotation"))
         elif kind in ("error", "response.error"):
             error = event.get("error")
             raise _error_frame(error if type(error) is dict else event)
         elif type(delta := event.get("delta")) is str:
-            return self._spoken(str(kind), delta, index_in(event, "output_index"))
+            return self._spoken(str(kind), delta, base.index_in(event, "output_index"))
         return ()
 
     def _open_item(self, event: dict[str, Any]) -> Deltas:
@@ -109,13 +103,13 @@ class ResponsesAssembler:
         if type(item) is not dict or item.get("type") != "function_call":
             return ()
         identity = item.get("call_id") or item.get("id")
-        number = self._call_number(index_in(event, "output_index"))
+        number = self._call_number(base.index_in(event, "output_index"))
         return (ToolCallFragment(number, identity, item.get("name"), item.get("arguments") or ""),)
 
 
-def _error_frame(error: dict[str, Any]) -> ErrorFrame:
+def _error_frame(error: dict[str, Any]) -> base.ErrorFrame:
     """An event of its own while streaming; given the shape of the body of a plain reply."""
     shape = {name: error.get(name) for name in ("message", "type", "param", "code")}
     if shape["type"] in ("error", "response.error"):
         shape["type"] = shape["code"]
-    return ErrorFrame(shape, json.dumps({"error": shape}).encode())
+    return base.ErrorFrame(shape, json.dumps({"error": shape}).encode())
