@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import inspect
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -27,16 +25,11 @@ from streamll.capture.run.options import watched_sinks
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope, current_scope
 from streamll.configuration import Receiver, configuration
-from streamll.core.errors import (
-    ChannelOverflow,
-    StreamCancelled,
-    StreamllError,
-    StreamTimeout,
-    TotalTimeout,
-    Unwind,
-)
+from streamll.core import errors
+from streamll.core.errors import StreamTimeout, Unwind
 from streamll.core.events import Event
 from streamll.core.run_view import RunView
+from streamll.flow.bridge import Background
 from streamll.flow.channel import Channel
 from streamll.flow.config import StreamConfig
 from streamll.flow.timers import Timer, timers
@@ -47,7 +40,7 @@ CANCEL_GRACE_S = 5.0
 """How long the stream of a cancelled program stays open for its last events: a tool may block."""
 
 
-class ProgramRun:
+class ProgramRun(Background):
     """A program, its channel and its outcome."""
 
     def __init__(
@@ -71,10 +64,12 @@ class ProgramRun:
         )
         outer = current_scope()
         run = outer.run if outer is not None else Run(program)
+        super().__init__(f"streamll {run.name}")
         self._names = run.names.of_part(program)
         fields = output_fields(program)
         known = [(self._names.get(name, name), names) for name, names in fields.items()]
         self.view = RunView(known) if keep_text else None
+        reader = _FailingChannel(self) if self.config.overflow == "fail" else self.channel
         receivers = sinks if outer else (*configuration.sinks, *watched_sinks(), *sinks)
         if selection is None:  # the reader wants no tokens; does anyone else?
             others = (*receivers, *(outer.receivers if outer is not None else ()))
@@ -84,7 +79,7 @@ class ProgramRun:
             run,
             program,
             parent=outer,
-            receivers=(*receivers, *self._reader()) if read else receivers,
+            receivers=(*receivers, reader) if read else receivers,
             selection=selection,
             policy=CallPolicy(config, self.expire) if config is not None else None,
         )
@@ -93,7 +88,6 @@ class ProgramRun:
         self.ended = False
         self.timeout: StreamTimeout | None = None
         self._deadline: Timer | None = None
-        self._cancel_task: Callable[[], None] | None = None
         self.error: BaseException | None = None
         self.left = False
 
@@ -134,24 +128,26 @@ class ProgramRun:
                 self._deadline.cancel()
             self.channel.close()
 
-    def _start_clock(self) -> None:
-        limit = self.config.timeout
-        if limit is not None:
+    def start(self, *, on_loop: bool = False) -> None:
+        """Start the program in a thread; an async one as a task, if its reader is on a loop."""
+        if (limit := self.config.timeout) is not None:
             self._deadline = timers.at(time.monotonic() + limit, lambda: self._too_late(limit))
+        if on_loop and self.is_async:
+            self.start_task(self.run_async)
+        else:
+            self.start_thread(self.run)
 
     def _too_late(self, limit: float) -> None:
         partial = self.scope.run.partial()
         received = sum(map(len, partial.values()))
-        self.expire(TotalTimeout(limit, received=received, partial=partial))
+        self.expire(errors.TotalTimeout(limit, received=received, partial=partial))
 
     def expire(self, timeout: StreamTimeout) -> None:
         """End the program; where it does not end (a tool that blocks), end its stream without it."""
         if self.ended:
             return
         self.timeout = timeout
-        self.scope.cancel(timeout)
-        if self._cancel_task is not None:
-            self._cancel_task()
+        self._stop(timeout)
         timers.at(time.monotonic() + grace(timeout.limit), self._end_without_program)
 
     def _end_without_program(self) -> None:
@@ -160,48 +156,23 @@ class ProgramRun:
                 self.scope.run.fail(self.scope, self.timeout)
             self.channel.close()
 
-    def start_task(self) -> asyncio.Task[None]:
-        self._start_clock()
-        loop, task = asyncio.get_running_loop(), asyncio.create_task(self.run_async())
-
-        def cancel() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(task.cancel)
-
-        self._cancel_task = cancel
-        return task
-
-    def start_thread(self) -> threading.Thread:
-        self._start_clock()
-        thread = threading.Thread(
-            target=contextvars.copy_context().run,
-            args=(self.run,),
-            name=f"streamll {self.scope.run.name}",
-            daemon=True,
-        )
-        thread.start()
-        return thread
-
-    def _reader(self) -> tuple[Receiver, ...]:
-        return (_FailingChannel(self) if self.config.overflow == "fail" else self.channel,)
-
     def leave(self) -> None:
         """The reader has gone: stop the program unless it has ended."""
         self.channel.abandon()
         if not self.ended:
+            self.left = True
             self._stop()
 
     def cancel(self) -> None:
         """Stop the program unless it has ended; its last events can still be read."""
         if not self.ended:
+            self.left = True
             self._stop()
             timers.at(time.monotonic() + CANCEL_GRACE_S, self._end_without_program)
 
-    def _stop(self) -> None:
-        self.left = True
-        self.scope.cancel()
-        if self._cancel_task is not None:
-            self._cancel_task()
+    def _stop(self, reason: StreamTimeout | None = None) -> None:
+        self.scope.cancel(reason)
+        super().cancel()
 
     def raise_error(self) -> None:
         """Raise what ended the program, unless it succeeded and was read to its end."""
@@ -212,7 +183,7 @@ class ProgramRun:
         if ours is not None and not self.left:
             raise ours from (None if unwound else self.error)
         if self.left or unwound:
-            raise StreamCancelled(
+            raise errors.StreamCancelled(
                 "the stream was left before the program ended, so there is no result"
             )
         if isinstance(self.error, (StopIteration, StopAsyncIteration)):
@@ -223,7 +194,7 @@ class ProgramRun:
 
     def text(self, field: str) -> str:
         if self.view is None:
-            raise StreamllError("this stream keeps no text (keep_text=False)")
+            raise errors.StreamllError("this stream keeps no text (keep_text=False)")
         return self.view.text(self.qualified_name(field))
 
     def qualified_name(self, field: str) -> str:
@@ -241,5 +212,5 @@ class _FailingChannel:
     def put(self, event: Event) -> None:
         try:
             self._program_run.channel.put(event)
-        except ChannelOverflow as error:
+        except errors.ChannelOverflow as error:
             self._program_run.scope.cancel(error)

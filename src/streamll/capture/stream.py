@@ -204,7 +204,7 @@ class Stream(_EventStream):
         super().__init__(program_run)
         read = program_run.channel.get_batch
         self._read = functools.partial(read, BATCH_EVENTS)  # type: ignore[method-assign]
-        self._thread = program_run.start_thread()
+        program_run.start()
 
     def result(self) -> Any:
         """Read to the end and return the program's ``Prediction``, or raise its error.
@@ -220,7 +220,7 @@ class Stream(_EventStream):
     def close(self) -> None:
         """Stop reading; stops the program if it is still running."""
         self.leave()
-        self._thread.join(JOIN_TIMEOUT_S)
+        self._program_run.join(JOIN_TIMEOUT_S)
         catch_up(self._program_run.scope.receivers)
 
 
@@ -230,11 +230,7 @@ class AsyncStream(_EventStream):
     def __init__(self, program_run: ProgramRun) -> None:
         super().__init__(program_run)
         program_run.channel.read_on(asyncio.get_running_loop())
-        self._task: asyncio.Task[None] | None = None
-        if program_run.is_async:
-            self._task = program_run.start_task()
-        else:
-            program_run.start_thread()
+        program_run.start(on_loop=True)
 
     async def result(self) -> Any:
         """See ``Stream.result``."""
@@ -246,8 +242,7 @@ class AsyncStream(_EventStream):
     async def aclose(self) -> None:
         """Stop reading; stops the program if it is still running."""
         self.leave()
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=CANCEL_TIMEOUT_S)
+        await self._program_run.wait(CANCEL_TIMEOUT_S)
         if not catch_up(self._program_run.scope.receivers, 0):
             await asyncio.to_thread(catch_up, self._program_run.scope.receivers)
 

@@ -14,6 +14,9 @@ for a stream and handles what follows) DSPy's own attempts apply, and only the t
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -93,7 +96,7 @@ class Attempts:
             except Exception as error:  # noqa: BLE001 - what may not be retried is raised
                 delay = self._delay_after(error, request)
             self._call.waiting("retry", delay)
-            await self._waits.sleep(delay, self._call)
+            await self._sleep(delay)
             self._call.check()
 
     async def _once(self, complete: Callable[[], Any]) -> Any:
@@ -117,7 +120,7 @@ class Attempts:
         """One attempt, once the config's limits admit it."""
         call, limits = self._call, self._call.config.limits
         if limits is None:
-            return await self._waits.attempt(complete, call)
+            return await self._attempt(complete)
         if isinstance(self._waits, Suspending):
             await limits.take_async()
         else:
@@ -125,11 +128,46 @@ class Attempts:
         try:
             if delay := limits.delay():
                 call.waiting("limit", delay)
-                await self._waits.sleep(delay, call)
+                await self._sleep(delay)
             call.check()
-            return await self._waits.attempt(complete, call)
+            return await self._attempt(complete)
         finally:
             limits.give()
+
+    async def _attempt(self, complete: Callable[[], Any]) -> Any:
+        """The result of ``complete``, which a timeout may end from outside."""
+        call = self._call
+        if isinstance(self._waits, Blocking) or not call.timer.enabled:
+            return await self._waits.call(complete)
+        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(complete())
+
+        def cancel() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(task.cancel)
+
+        call.cancel = cancel
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if call.expired is not None and task.cancelled() and not _is_cancelling():
+                raise lm15.TimeoutError("the attempt was ended") from None
+            raise
+        finally:
+            call.cancel = None
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait, unless the call is ended meanwhile."""
+        call = self._call
+        if isinstance(self._waits, Blocking):
+            interrupted = threading.Event()
+            call.connected(interrupted.set)
+            interrupted.wait(seconds)
+        else:
+            loop, ended = asyncio.get_running_loop(), asyncio.Event()
+            call.connected(lambda: loop.call_soon_threadsafe(ended.set))
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(ended.wait(), seconds)
+        call.disconnected()
 
     def _ask_permission(self, breaker: CircuitBreaker) -> None:
         """A new call fails fast; a retry already under way waits until the breaker half-opens."""
@@ -185,6 +223,12 @@ class Attempts:
         if not continuation.possible(self._tap, request):
             return None
         return continuation.Continuation(before, request)
+
+
+def _is_cancelling() -> bool:
+    """Whether this task itself is being cancelled (Python 3.10 cannot tell)."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    return cancelling is not None and cancelling() > 0
 
 
 def _report(breaker: CircuitBreaker | None, error: BaseException | None) -> None:

@@ -46,9 +46,9 @@ class SupervisedCall:
         self.streaming: bool = listener.streaming
         self.waiting: Callable[..., None] = listener.waiting
         self._policy = policy
-        self._timer = IdleTimer(policy.config, self._time_is_up)
+        self.timer = IdleTimer(policy.config, self._time_is_up)
         self._shut_down: Callable[[], None] | None = None  # ends a blocked read
-        self._cancel: Callable[[], None] | None = None  # ends an attempt on an event loop
+        self.cancel: Callable[[], None] | None = None  # ends an attempt on an event loop
         self._lock = threading.Lock()
         self.start()
 
@@ -88,10 +88,10 @@ class SupervisedCall:
             self.listener.begin()
         else:
             self.listener.check()
-        self._timer.start()
+        self.timer.start()
 
     def done(self, response: object | None) -> None:
-        self._timer.stop()
+        self.timer.stop()
         if self.continuation is not None and (rest := self.continuation.flush()):
             self.texts.append(rest)
             self.listener.hear(rest)
@@ -99,7 +99,7 @@ class SupervisedCall:
 
     def failed(self, error: BaseException) -> None:
         """The listener learns of it when ``attempts`` has decided what follows."""
-        self._timer.stop()
+        self.timer.stop()
         self.failure = error
 
     def is_cancelled(self) -> bool:
@@ -119,7 +119,7 @@ class SupervisedCall:
         if isinstance(delta, ProviderChunk):
             self.listener.hear(delta)
             return
-        self._timer.reset()
+        self.timer.reset()
         if not isinstance(delta, str):
             self.beyond_text = True
         else:
@@ -152,11 +152,11 @@ class SupervisedCall:
             raise Unwind
 
     def pause(self) -> None:
-        with self._timer.suspended():
+        with self.timer.suspended():
             self.listener.pause()
 
     async def pause_async(self) -> None:
-        with self._timer.suspended():
+        with self.timer.suspended():
             await self.listener.pause_async()
 
     def connected(self, shutdown: Callable[[], Any]) -> None:
@@ -171,17 +171,9 @@ class SupervisedCall:
         self._shut_down = None
         self.listener.disconnected()
 
-    @property
-    def timed(self) -> bool:
-        """Whether an attempt may be ended for taking too long."""
-        return self._timer.enabled
-
-    def cancelled_by(self, cancel: Callable[[], None] | None) -> None:
-        self._cancel = cancel
-
     def settle(self) -> StreamTimeout | None:
         """The attempt is over. Returns the timeout that ended it, if one did."""
-        self._timer.stop()
+        self.timer.stop()
         self._attempting = False
         expired, self.expired = self.expired, None
         return expired
@@ -195,7 +187,7 @@ class SupervisedCall:
             return
         with self._lock:
             self.expired = timeout
-            end = self._cancel or self._shut_down
+            end = self.cancel or self._shut_down
         if end is not None:
             end()
         timers.at(

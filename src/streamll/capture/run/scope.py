@@ -41,13 +41,6 @@ class ReaderRequest(Protocol):
         """A chunk, as DSPy shows it, of an LM call whose events have this ``identity``."""
 
 
-class Supervisor(Protocol):
-    """A ``StreamConfig`` at work (``policy.call.CallPolicy``)."""
-
-    def supervise(self, listener: Any, lm: Any, options: Any) -> Any:
-        """A listener for one LM call of ``lm``, in front of its own ``listener``."""
-
-
 class Scope:
     """One captured call of ``instance``. Immutable but for ``cancelled`` and ``call_selection``."""
 
@@ -62,17 +55,15 @@ class Scope:
         on_token: Callable[[Event], None] | None = None,
         statuses: Statuses | None = None,
         reader_request: ReaderRequest | None = None,
-        policy: Supervisor | None = None,
+        policy: Any = None,  # a ``policy.call.CallPolicy``
     ) -> None:
         self.run = run
         self.instance = instance
         self.parent = parent
         self.receivers = receivers
-        self.token_hooks: tuple[Callable[[Event], None], ...] = (
-            () if on_token is None else (on_token,)
-        )
+        self.token_hooks: tuple[Callable[[Event], None], ...] = (on_token,) if on_token else ()
         self.reader_requests: tuple[ReaderRequest, ...] = (
-            () if reader_request is None else (reader_request,)
+            (reader_request,) if reader_request else ()
         )
         self.statuses = statuses
         self.policy = policy

@@ -16,9 +16,6 @@ from streamll.configuration import logger
 
 StatusMessage = DSPyStatusMessage
 
-FINISH = "finish"
-"""The tool by which ReAct ends its loop; DSPy has no message for it."""
-
 
 class StatusMessageProvider(DSPyStatusMessageProvider):  # type: ignore[misc]
     """DSPy's provider with a hook for tools that fail.
@@ -42,7 +39,7 @@ class Statuses:
 
     def message(self, moment: str, instance: Any, value: Any) -> str | None:
         """The message for ``"tool_start"``, ``"lm_end"``, …, if there is one."""
-        if moment.startswith("tool") and instance.name == FINISH:
+        if moment.startswith("tool") and instance.name == "finish":  # as in DSPy: ReAct's own tool
             return None
         name = f"{moment}_status_message"
         try:

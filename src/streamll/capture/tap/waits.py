@@ -9,13 +9,9 @@ Everything else about a call is written once, as coroutines over one of the two.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
-
-from dspy import lm15
 
 from streamll.capture.deltas import Deltas
 from streamll.capture.tap.listener import Guarded
@@ -29,23 +25,6 @@ class Reader(Protocol):
         """Set when reading on is of no use."""
 
     def feed(self, item: Any, /) -> Deltas: ...
-
-
-class Interruptible(Protocol):
-    """A call that can be ended from outside: while it sleeps, or in an attempt."""
-
-    expired: Any
-    """Why the attempt was ended, if it was."""
-
-    @property
-    def timed(self) -> bool:
-        """Whether attempts are ended at all."""
-
-    def connected(self, shutdown: Callable[[], Any]) -> None: ...
-
-    def disconnected(self) -> None: ...
-
-    def cancelled_by(self, cancel: Callable[[], None] | None) -> None: ...
 
 
 class Blocking:
@@ -106,17 +85,6 @@ class Blocking:
         finally:
             response.close()
 
-    async def attempt(self, complete: Callable[[], Any], call: Interruptible) -> Any:
-        """The result of ``complete``, which ``call`` may end from outside."""
-        return complete()
-
-    async def sleep(self, seconds: float, call: Interruptible) -> None:
-        """Wait, unless ``call`` is ended meanwhile."""
-        interrupted = threading.Event()
-        call.connected(interrupted.set)
-        interrupted.wait(seconds)
-        call.disconnected()
-
 
 class Suspending:
     """The same on an event loop."""
@@ -170,42 +138,8 @@ class Suspending:
         finally:
             await response.aclose()
 
-    async def attempt(self, complete: Callable[[], Any], call: Interruptible) -> Any:
-        if not call.timed:
-            return await complete()
-        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(complete())
-
-        def cancel() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(task.cancel)
-
-        call.cancelled_by(cancel)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            if call.expired is not None and task.cancelled() and not _is_cancelling():
-                raise lm15.TimeoutError("the attempt was ended") from None
-            raise
-        finally:
-            call.cancelled_by(None)
-
-    async def sleep(self, seconds: float, call: Interruptible) -> None:
-        loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
-        call.connected(lambda: loop.call_soon_threadsafe(interrupted.set))
-        try:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(interrupted.wait(), seconds)
-        finally:
-            call.disconnected()
-
 
 Waits = Blocking | Suspending
-
-
-def _is_cancelling() -> bool:
-    """Whether this task itself is being cancelled (Python 3.10 cannot tell)."""
-    cancelling = getattr(asyncio.current_task(), "cancelling", None)
-    return cancelling is not None and cancelling() > 0
 
 
 class StandIn:

@@ -266,18 +266,14 @@ def _spoken_in_block(block: Any) -> Iterator[Delta]:
 
 
 def _append_block(blocks: list[Any], block: Any) -> None:
-    last = blocks[-1] if blocks else None
-    if (
-        type(last) is dict
-        and type(block) is dict
-        and last.get("type") == block.get("type") == "text"
-        and last.keys() == block.keys() == {"type", "text"}
-    ):
-        last["text"] += block["text"]
-    elif type(block) is dict:
-        blocks.append(dict(block))
+    if _is_only_text(block) and blocks and _is_only_text(blocks[-1]):
+        blocks[-1]["text"] += block["text"]
     else:
-        blocks.append(block)
+        blocks.append(dict(block) if type(block) is dict else block)
+
+
+def _is_only_text(block: Any) -> bool:
+    return type(block) is dict and block.keys() == {"type", "text"} and block["type"] == "text"
 
 
 def _merge(known: dict[str, Any], key: str, value: Any) -> None:
