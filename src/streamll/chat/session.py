@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -166,10 +167,8 @@ class Session:
             return self.branches.register(Branch(name, order=order, parent=source.name))
 
     def _free_name(self, stem: str) -> str:
-        number = len(self.branches) + 1
-        while f"{stem}-{number}" in self.branches:
-            number += 1
-        return f"{stem}-{number}"
+        numbers = itertools.count(len(self.branches) + 1)
+        return next(name for n in numbers if (name := f"{stem}-{n}") not in self.branches)
 
     # --- saving -----------------------------------------------------------------------------
 

@@ -200,9 +200,7 @@ class TurnStream(ChunkStream):
             raise error
         return ()
 
-    def leave(self) -> None:
-        """Stop, if it has not ended."""
-        super().leave()
+    def _release(self) -> None:
         self._end_turn(None)
 
     def __del__(self) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,7 +65,7 @@ def chat(
     pace: Pace = PACE_S,
 ) -> None:
     """Talk with a model."""
-    with chat_model(model or AUTO, base_url, pace) as imodel:
+    with chat_model(model or AUTO, base_url, pace) as imodel, imodel:
         _converse(imodel, session, system, is_default=model is None)
 
 
@@ -78,12 +79,8 @@ def _converse(model: iModel, file: Path | None, system: str | None, *, is_defaul
             "streamll chat --model openai/gpt-4o-mini asks a real one.",
             "dim",
         )
-    conversation = Conversation(model, session, screen, file)
     screen.say(f"{clean(model.name)} · /help lists the commands, Ctrl-D quits", "dim")
-    try:
-        conversation.run()
-    finally:
-        model.close()
+    Conversation(model, session, session.branch(MAIN), screen, file).run()
 
 
 def _session(file: Path | None, system: str | None) -> Session:
@@ -156,16 +153,9 @@ class WaitingLine:
         self._lock = threading.Lock()
         self._ended = not (screen.interactive and screen.has_control)
 
-    def __enter__(self) -> WaitingLine:  # noqa: PYI034 - Self needs Python 3.11
-        self._show("…")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
     def put(self, event: Event) -> None:
         if isinstance(event, LMWaiting) and event.reason == "retry" and event.delay is not None:
-            self._show(f"… retrying in {seconds(event.delay)}")
+            self.show(f"… retrying in {seconds(event.delay)}")
 
     def end(self) -> None:
         if self._ended:
@@ -174,24 +164,22 @@ class WaitingLine:
             self._ended = True
             self._screen.write("\r\x1b[K")
 
-    def _show(self, text: str) -> None:
+    def show(self, text: str) -> None:
         with self._lock:
             if not self._ended:
                 line = head(f"{INDENT}{text}", max(MIN_COLUMNS, (self._screen.width() or 80) - 1))
                 self._screen.write(f"\r\x1b[K{self._screen.styled(line, 'dim')}")
 
 
+@dataclass
 class Conversation:
     """One user, one model, the branches of one session."""
 
-    def __init__(
-        self, model: iModel, session: Session, screen: ChatScreen, file: Path | None
-    ) -> None:
-        self.model = model
-        self.session = session
-        self.screen = screen
-        self.file = file
-        self.branch = session.branch(MAIN)
+    model: iModel
+    session: Session
+    branch: Branch
+    screen: ChatScreen
+    file: Path | None
 
     def run(self) -> None:
         """Read and answer until the user quits."""
@@ -244,7 +232,8 @@ class Conversation:
         if screen.interactive:
             screen.write("\n")
         try:
-            with turn, waiting:
+            waiting.show("…")
+            with turn:
                 for chunk in turn:
                     waiting.end()
                     written.add(chunk)
@@ -255,6 +244,8 @@ class Conversation:
             ending, style = f"{type(error).__name__}: {problem}", "error"
         else:
             ending, style = (summary(turn), "dim") if screen.interactive else ("", "")
+        finally:
+            waiting.end()
         written.end()
         if style == "dim":
             screen.write("\n")

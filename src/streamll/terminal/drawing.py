@@ -91,8 +91,7 @@ class Drawing:
 
     def sections(self) -> list[Section]:
         """The run; events outside any run have no first and last line."""
-        root = self.run.root
-        body = list(self._contents(root, self._shown(root), ""))
+        body = list(self._contents(self.run.root, ""))
         if self.run.run_id is None:
             return body
         closing = [_section(FIXED, self._closing())] if self.run.ended else []
@@ -108,18 +107,8 @@ class Drawing:
 
     # --- steps ------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _shown(step: StepNode) -> list[StepNode]:
-        """The step and the single children that are shown as part of it."""
-        chain = [step]
-        while len(items := chain[-1].items) == 1 and isinstance(items[0], StepNode):
-            if not items[0].inline:
-                break
-            chain.append(items[0])
-        return chain
-
-    def _contents(self, step: StepNode, chain: Sequence[StepNode], guide: str) -> Iterator[Section]:
-        items = chain[-1].items
+    def _contents(self, step: StepNode, guide: str) -> Iterator[Section]:
+        items = step.chain[-1].items
         # Beyond this depth, steps are drawn at the same depth.
         guide = guide[: max(0, self.width - MIN_TEXT_WIDTH)]
         steps = [number for number, item in enumerate(items) if isinstance(item, StepNode)]
@@ -142,27 +131,26 @@ class Drawing:
         self, step: StepNode, parent: StepNode, guide: str, is_last: bool
     ) -> Iterator[Section]:
         glyphs = self.glyphs
-        chain = self._shown(step)
         branch = guide + (glyphs.last if is_last else glyphs.branch)
         below = guide + ("   " if is_last else glyphs.through)
         rank = ACTIVE_STEP if step.state == RUNNING else OTHER_STEP
-        yield _section(rank, [self._step_line(step, chain, branch)], below)
-        yield from self._contents(step, chain, below)
+        yield _section(rank, [self._step_line(step, branch)], below)
+        yield from self._contents(step, below)
         if step.error and not (parent.state == FAILED and parent.error == step.error):
             lines = self._folded("failed", step.error, below + "  ")
             yield _section(BESIDE, lines, below)
 
-    def _step_line(self, step: StepNode, chain: Sequence[StepNode], branch: str) -> Line:
+    def _step_line(self, step: StepNode, branch: str) -> Line:
         sign = self.glyphs.state(step, self.now)
         line: Line = [("guide", branch), sign, (step.kind, f" {step.label}")]
         if step.kind == "tool":
             line.append(("detail", f"({step.arguments or '…'})"))
-        details = [each for shown in chain for each in (shown.model, *shown.details) if each]
+        details = [each for shown in step.chain for each in (shown.model, *shown.details) if each]
         if step.state == RUNNING:
             details.append(self._elapsed(step))
         elif step.duration is not None:
             details.append(tx.seconds(step.duration))
-        return self._with_details(line, details, chain)
+        return self._with_details(line, details, step)
 
     def _run_line(self) -> Line:
         root = self.run.root
@@ -172,11 +160,10 @@ class Drawing:
             details.append(self._elapsed(root))
             if self.run.view.token_count:
                 details.append(tx.amount(self.run.view.token_count, "token"))
-        chain = self._shown(root)
-        details += [each for shown in chain for each in (*shown.details, shown.model) if each]
-        return self._with_details(line, details, chain)
+        details += [each for shown in root.chain for each in (*shown.details, shown.model) if each]
+        return self._with_details(line, details, root)
 
-    def _with_details(self, line: Line, details: list[str], chain: Sequence[StepNode]) -> Line:
+    def _with_details(self, line: Line, details: list[str], step: StepNode) -> Line:
         """The line with as many details as fit; its label is cut if that is not enough."""
         dot = self.glyphs.dot
         label_style, label = line[-1]
@@ -188,7 +175,7 @@ class Drawing:
         written = "  " + dot.join(details) if details else ""
         line[-1] = (label_style, tx.head(label, self.width - before - tx.cells(written)))
         line.append(("detail", written))
-        line += [("warning", f"  {shown.waiting}") for shown in chain if shown.waiting][:1]
+        line += [("warning", f"  {shown.waiting}") for shown in step.chain if shown.waiting][:1]
         return fitted(line, self.width)
 
     def _elapsed(self, step: StepNode) -> str:
@@ -217,9 +204,8 @@ class Drawing:
         self, text: TextNode, lines: list[str], guide: str, labels: int, available: int
     ) -> list[Line]:
         """The last ``available`` lines, the label on or above the first of them."""
-        remarks: list[Line] = []
-        if text.remark and available > 1:
-            remarks = [[("guide", guide), ("label", " " * labels), ("retry", text.remark)]]
+        remark: Line = [("guide", guide), ("label", " " * labels), ("retry", text.remark)]
+        remarks = [remark] if text.remark and available > 1 else []
         above = not labels and (available > 1 or not text.content.length)
         count = max(1, available - len(remarks) - above)
         shown = lines[-count:]

@@ -66,14 +66,6 @@ def arguments(values: Mapping[str, Any] | None, limit: int = 200) -> str:
     return one_line(written, limit)
 
 
-def failure(error_type: str, message: str) -> str:
-    """``ValueError: no such city``, also if the message is empty or repeats the type."""
-    error_type, message = one_line(error_type), one_line(message)
-    if not message or message.startswith(error_type):
-        return message or error_type
-    return f"{error_type}: {message}"
-
-
 def seconds(value: float) -> str:
     """A duration for people: ``<1 ms``, ``4 ms``, ``0.31 s``, ``1.2 s``, ``42 s``, ``2 min 05 s``."""
     if value < 0.0995:  # noqa: PLR2004
