@@ -29,8 +29,8 @@ from starlette.types import Scope
 from starlette.websockets import WebSocket
 
 import streamll
+from streamll.core.errors import NoSuchRun, RunUnavailable
 from streamll.serve.formats import RenderOptions, make_format
-from streamll.serve.log.errors import NoSuchRun, RunUnavailable
 from streamll.serve.log.frames import (
     HEADERS,
     FrameWriter,

@@ -9,9 +9,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from streamll.core.errors import StreamllError
+from streamll.core.errors import RunUnavailable, StreamllError
 from streamll.serve.formats import RenderOptions, make_format
-from streamll.serve.log.errors import RunUnavailable
 from streamll.serve.log.frames import HEADERS, FrameWriter, Position
 from streamll.serve.log.streams import sse_of_log
 from streamll.serve.programs import Served

@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
-from streamll.serve.log.errors import RunUnavailable
+from streamll.core.errors import RunUnavailable
 from streamll.serve.log.frames import Position, read_position
 from streamll.serve.web.access import Access, bearer
 from streamll.serve.web.limits import ServerLimits

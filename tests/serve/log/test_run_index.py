@@ -122,7 +122,7 @@ def test_a_list_is_as_long_as_one_wants_and_bounded(practice, lm, serve, log, qa
             assert client.get(f"/runs?limit={bad}").status_code == 400
 
 
-def test_the_list_is_for_who_may_do_everything(practice, lm, serve, log, qa):
+def test_the_list_needs_a_token_that_permits_everything(practice, lm, serve, log, qa):
     practice.script({"answer": "yes"})
     app = create_app(qa, log=log, tokens="a-long-enough-token")
     with serve(app).client() as client:
@@ -166,7 +166,7 @@ def test_a_run_the_log_has_forgotten_leaves_the_list(lm, serve, log, qa):
 # --- what is heard while the log is still being asked ---------------------------------------------
 
 
-def test_what_is_heard_before_the_log_has_told_is_not_lost():
+def test_runs_that_end_before_the_index_is_filled_are_not_forgotten():
     index = RunIndex(lost_s=60)
     events = RUNS["plain"]()
     index.add(events[3:5])
