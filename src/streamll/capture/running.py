@@ -1,8 +1,4 @@
-"""One run of a program for one reader, shared by the sync and the async stream.
-
-It runs the program (in a thread or as a task), holds the channel, the text and the outcome, and ends
-the run when its time is up or its reader has gone. Reading is up to the streams.
-"""
+"""One run of a program for one reader, shared by the sync and the async stream."""
 
 from __future__ import annotations
 

@@ -1,15 +1,14 @@
-"""A stream's ``StreamConfig`` at work: the attempts and timeouts of each LM call made inside.
+"""The attempts and timeouts of each LM call made under a stream's ``StreamConfig``.
 
-``supervised`` stands between DSPy and the tap. DSPy asks it for one completion; it asks the tap,
-again after an error that may be retried, and raises the last one marked as final, so that DSPy does
-not retry on top (``is_final``, which ``hooks.wrappers`` asks in DSPy's place).
+DSPy asks ``supervised`` for one completion; it asks the tap, again after an error that may be
+retried, and raises the last one marked as final, so that DSPy does not retry on top.
 
 An attempt that is silent for too long is ended from outside: in a thread by shutting its socket
 down, on an event loop by cancelling it. Where neither is possible (a thread that is connecting, a
 user's own engine), ``CallPolicy.expire`` ends the stream without waiting for its program.
 
-What is transient is DSPy's own judgement. Inside ``dspy.streamify`` (where DSPy asks the engine
-for a stream and handles what follows) DSPy's own attempts apply, and only the timeouts are ours.
+Inside ``dspy.streamify`` (where DSPy asks the engine for a stream and handles what follows) DSPy's
+own attempts apply, and only the timeouts are ours.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
 """Continuing a cut reply: the request that asks for it, and one text made of two.
 
-The text received so far is put last into the conversation, as the beginning of the assistant's turn;
-a provider that supports this goes on from there. Whether its model really continues, rather than
-repeats or rephrases, is up to the provider. Some refuse an assistant's turn that ends in blanks, so
-those are left out, and dropped from the continuation if it begins with them.
-
-A model that starts over is recognised by how it begins: then the first reply is superseded, without
-another request.
+The text received so far is put last into the conversation, as the beginning of the assistant's turn.
+Whether the model really continues, rather than repeats or rephrases, is up to the provider. Some
+refuse an assistant's turn that ends in blanks, so those are left out, and dropped from the
+continuation if it begins with them. A model that starts over is recognised by how it begins: then
+the first reply is superseded, without another request.
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ class CallFields:
         self.signature = prompt.signature if prompt is not None else None
         own = getattr(predictor, "signature", None)
         self._native = {} if prompt is None else native_fields(own, self.signature)
+        self.thinking = self._native.get(dspy.Reasoning)  # the fields of the provider's reasoning
+        self.tool_calls = self._native.get(dspy.ToolCalls)  # and of its tool calls
         self.annotations = annotations_of(own, self.signature)
         self.names = (REPLY_FIELD,) if prompt is None else self._output_fields(own)
         listened = bool(scope.receivers or scope.token_hooks) and not is_quiet()
@@ -39,16 +41,6 @@ class CallFields:
         wanted = scope.wanted(predictor, self.names) if listened else frozenset()
         requests = scope.reader_requests
         self.wanted = wanted.union(*(each.wanted(predictor, self.names) for each in requests))
-
-    @property
-    def thinking(self) -> str | None:
-        """The field that gets the provider's native reasoning."""
-        return self._native.get(dspy.Reasoning)
-
-    @property
-    def tool_calls(self) -> str | None:
-        """The field that gets the provider's native tool calls."""
-        return self._native.get(dspy.ToolCalls)
 
     @property
     def wants_citations(self) -> bool:

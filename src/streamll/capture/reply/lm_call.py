@@ -1,10 +1,8 @@
-"""One LM call: deltas in from the tap, events out into the run.
+"""One LM call: deltas in from the tap, events out into the run. A ``tap.listener.CallListener``.
 
-Implements ``tap.listener.CallListener``. An LM call makes one request per candidate, and further
-ones where DSPy retries; only candidate 0 is shown. All state of a call lives here.
-
-A plugin's ``forward`` may call ``super().forward()``: then two engines report one call. The inner
-one is done first and makes candidate 0; what the outer one adds is candidate 1, which is ignored.
+An LM call makes one request per candidate, and further ones where DSPy retries; only candidate 0 is
+shown. A plugin's ``forward`` may call ``super().forward()``: then two engines report one call. The
+inner one is done first and makes candidate 0; what the outer one adds is ignored as candidate 1.
 """
 
 from __future__ import annotations

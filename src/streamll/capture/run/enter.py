@@ -16,10 +16,11 @@ from typing import Any
 
 import dspy
 
+from streamll.capture.inside_dspy import overriding
 from streamll.capture.run import options
 from streamll.capture.run.options import CaptureOptions, declared_options
 from streamll.capture.run.run import Run
-from streamll.capture.run.scope import Scope, check_cancelled, current_scope, entered
+from streamll.capture.run.scope import SCOPE_KEY, Scope, check_cancelled, current_scope
 from streamll.configuration import Receiver, configuration, logger
 from streamll.core.errors import Unwind
 
@@ -44,14 +45,14 @@ def captured(scope: Scope, inputs: Inputs) -> Iterator[Outcome]:
     """Run a block as the body of ``scope``; an outermost one opens and closes its run."""
     outcome = Outcome()
     if scope.parent is not None:
-        with entered(scope):
+        with overriding(SCOPE_KEY, scope):
             yield outcome
         return
     run = scope.run
     active_runs.add(run.run_id)
     run.start(scope, inputs)
     try:
-        with entered(scope):
+        with overriding(SCOPE_KEY, scope):
             yield outcome
     except (Unwind, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
         if scope.reason is not None:

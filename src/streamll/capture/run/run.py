@@ -75,16 +75,11 @@ class RunTotals:
             self.cost = (self.cost or 0.0) + cost
 
     def fields(self) -> dict[str, Any]:
-        return {
-            "duration": time.monotonic() - self.started,
-            "time_to_first_token": (
-                None if self.first_token is None else self.first_token - self.started
-            ),
-            "lm_calls": self.lm_calls,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "cost": self.cost,
-        }
+        facts = dataclasses.asdict(self)
+        started, first = facts.pop("started"), facts.pop("first_token")
+        facts["duration"] = time.monotonic() - started
+        facts["time_to_first_token"] = None if first is None else first - started
+        return facts
 
 
 class Run:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
-from streamll.capture.inside_dspy import ACTIVE_COMPILES, overriding, setting
+from streamll.capture.inside_dspy import ACTIVE_COMPILES, setting
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import ModuleNames
 from streamll.capture.run.run import Run
@@ -76,7 +75,8 @@ class Scope:
             self.reader_requests = (*parent.reader_requests, *self.reader_requests)
             self.statuses = statuses or parent.statuses
             self.policy = policy or parent.policy
-        self.receivers = unique(self.receivers)
+        # each once, by identity: sinks may compare equal and need not be hashable
+        self.receivers = tuple({id(each): each for each in self.receivers}.values())
         self.put_methods = tuple(receiver.put for receiver in self.receivers)  # for every event
         self.cancelled = False
         self.reason: BaseException | None = None
@@ -149,11 +149,6 @@ class Scope:
                 receiver.wait_for_room()  # type: ignore[attr-defined]
 
 
-def unique(receivers: Iterable[Receiver]) -> tuple[Receiver, ...]:
-    """Each receiver once, by identity: sinks may compare equal and need not be hashable."""
-    return tuple({id(receiver): receiver for receiver in receivers}.values())
-
-
 def current_scope() -> Scope | None:
     scope: Scope | None = setting(SCOPE_KEY)
     return scope if scope is not None and not scope.run.closed else None
@@ -167,13 +162,6 @@ def check_cancelled() -> None:
     scope: Scope | None = setting(SCOPE_KEY)
     if scope is not None:
         scope.check()
-
-
-@contextmanager
-def entered(scope: Scope) -> Iterator[Scope]:
-    """Run a block inside ``scope``. Unlike ``dspy.context`` this freezes no other setting."""
-    with overriding(SCOPE_KEY, scope):
-        yield scope
 
 
 def is_quiet() -> bool:

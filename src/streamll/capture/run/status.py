@@ -46,18 +46,15 @@ class Statuses:
             hook = getattr(self._provider, name, None) or getattr(_STANDARD, name)
             message = _call_with_last(hook, instance, value)
         except Exception as error:  # noqa: BLE001 - a message must not break the program
-            self._report(moment, error)
+            if not self._reported:
+                self._reported = True
+                logger.error(
+                    "the status message for %s could not be made; the program goes on (logged once)",
+                    moment,
+                    exc_info=error,
+                )
             return None
         return str(message) if message else None
-
-    def _report(self, moment: str, error: Exception) -> None:
-        if not self._reported:
-            self._reported = True
-            logger.error(
-                "the status message for %s could not be made; the program goes on (logged once)",
-                moment,
-                exc_info=error,
-            )
 
 
 _STANDARD = StatusMessageProvider()

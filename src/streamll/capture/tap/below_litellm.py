@@ -2,15 +2,11 @@
 
 LiteLLM's own streaming gives another reply than its plain call: no refusal, another model name,
 other usage, an invented time. So LiteLLM makes its plain call, and the request that leaves it
-through httpx is sent as one for a stream. What comes back is shown and rebuilt into the plain
-reply, which LiteLLM then reads, prices and logs as usual.
+through httpx is sent as one for a stream. What comes back is shown and rebuilt into the plain reply
+(or the HTTP error, or the network error of a cut body), which LiteLLM then reads as usual.
 
-That works for the wires that ``wire`` knows, whichever provider uses them. Requests to other
-addresses, requests that are streams already, signed ones, and servers that refuse to stream pass
-untouched; then nothing is tapped here, and the tap delivers the reply in one piece.
-
-Errors are rebuilt too: an error inside a stream becomes the HTTP error it would have been, a cut
-stream the network error of a cut body, and LiteLLM decides what they mean.
+Requests to addresses of no wire known to ``wire``, requests that are streams already, signed ones,
+and servers that refuse to stream pass untouched; their replies are delivered in one piece.
 
 Inside ``dspy.streamify`` LiteLLM streams by itself: ``TappedSendStream`` reads what DSPy passes on.
 """

@@ -23,11 +23,9 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, Token
-from typing import Any, TypeVar
+from typing import Any
 
 from streamll.capture.tap.listener import Guarded
-
-T = TypeVar("T")
 
 
 class ReadInterrupt:
@@ -159,9 +157,6 @@ def _shut_down(connection: socket.socket) -> None:
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
-_time_limit = getattr(asyncio, "timeout", None)  # Python 3.11
-
-
 def lm15_wait_for(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """``wait_for(awaitable, timeout, *, cancel_result=None)`` of lm15's async transport.
 
@@ -170,22 +165,21 @@ def lm15_wait_for(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awai
     3.11's ``asyncio.timeout`` gives the same guarantees (a cancelled caller stays cancelled, the
     read has ended when the error is raised) with one timer.
     """
-    if _time_limit is None:
+    time_limit: Any = getattr(asyncio, "timeout", None)  # Python 3.11
+    if time_limit is None:
         return original
 
-    def wait_for(awaitable: Awaitable[T], timeout: float | None, **more: Any) -> Awaitable[T]:
+    def wait_for(awaitable: Awaitable[Any], timeout: float | None, **more: Any) -> Awaitable[Any]:
         # With ``cancel_result`` a connection is waited for: once per call, with cleanup.
         if more or timeout is None or _current.get() is None:
             return original(awaitable, timeout, **more)
-        return _within(awaitable, timeout)
+        return within(awaitable, timeout)
+
+    async def within(awaitable: Awaitable[Any], seconds: float) -> Any:
+        async with time_limit(seconds):
+            return await awaitable
 
     return wait_for
-
-
-async def _within(awaitable: Awaitable[T], seconds: float) -> T:
-    assert _time_limit is not None
-    async with _time_limit(seconds):
-        return await awaitable
 
 
 # --- httpcore ---------------------------------------------------------------------------------

@@ -4,8 +4,6 @@ A tap talks to one ``CallListener`` per LM call, however many attempts and candi
 takes. ``Guarded`` stands between them: a listener's exceptions are logged and go no further, because
 capturing must never change a program. The one thing that may pass is ``Unwind``, a
 ``BaseException``.
-
-This module knows nothing of providers, engines or sockets.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """lm15 around a wire: its request builder before, its response parser after.
 
-lm15 builds the request and makes the ``Response``; in between a stream is asked for, read, and
-rebuilt into the body of a reply that was not streamed. So whatever lm15 reads in a body (ids,
-served model, usage, refusals, errors) is the same with and without streaming.
-
-Of this folder only this module and ``events`` know lm15's private parts. It does no I/O.
+In between a stream is asked for, read, and rebuilt into the body of a reply that was not streamed.
+So whatever lm15 reads in a body (ids, served model, usage, refusals, errors) is the same with and
+without streaming. Of this folder only this module and ``events`` know lm15's private parts.
 """
 
 # ruff: noqa: SLF001 - the private parts of lm15 are what this module is for

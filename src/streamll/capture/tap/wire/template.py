@@ -69,11 +69,8 @@ def _around(data: bytes, location: Location, text: str) -> tuple[bytes, bytes] |
         return None
     other = decode_object(prefix + msgspec.json.encode(_PLACEHOLDER) + suffix)
     expected = decode_object(data)
-    _put(expected, location, _PLACEHOLDER)
-    return (prefix, suffix) if other == expected else None
-
-
-def _put(holder: Any, location: Location, value: str) -> None:
+    holder: Any = expected
     for key in location[:-1]:
         holder = holder[key]
-    holder[location[-1]] = value
+    holder[location[-1]] = _PLACEHOLDER
+    return (prefix, suffix) if other == expected else None
