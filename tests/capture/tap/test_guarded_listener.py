@@ -20,7 +20,7 @@ def heard(*deltas, settled=False):
     for delta in deltas:
         guarded.hear([delta])
     if settled:
-        guarded.settle()
+        guarded.done(None)
     return notes.heard
 
 

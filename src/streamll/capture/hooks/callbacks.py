@@ -318,7 +318,8 @@ def _owner(frame: Frame, caller: Frame) -> Frame:
     if _extends(ADAPTER_CALLS.get(), before.adapter_calls):
         before.supersede("fallback")
         return caller
-    return frame if before.attempt.begun or before.under_way else caller
+    under_way = before.frame.call_id in before.run.frames
+    return frame if before.attempt.begun or under_way else caller
 
 
 def _extends(later: tuple[Any, ...], earlier: tuple[Any, ...]) -> bool:

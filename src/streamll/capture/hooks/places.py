@@ -86,27 +86,21 @@ TRANSPORTS = PatchTable(
 """lm15, DSPy's own provider client. Installed where its engines can be streamed."""
 
 
-def _teed(library: str, original: Any) -> Any:
+def _teed(library: str, original: Any, *, asynchronous: bool) -> Any:
     from streamll.capture.tap import below_litellm
 
-    return below_litellm.teed(library, original)
-
-
-def _async_teed(library: str, original: Any) -> Any:
-    from streamll.capture.tap import below_litellm
-
-    return below_litellm.async_teed(library, original)
+    return below_litellm.teed(library, original, asynchronous=asynchronous)
 
 
 def _http_client(client: str, core: str) -> tuple[PatchSite, ...]:
     http11 = f"{core}._sync.http11"
     request, closed = interrupt.httpcore_handle_request, interrupt.httpcore_response_closed
     return (
-        PatchSite(client, "Client", "send", functools.partial(_teed, client),
+        PatchSite(client, "Client", "send", functools.partial(_teed, client, asynchronous=False),
             "LiteLLM's plain request goes out as one for a stream, which is rebuilt into the plain "
             "response",
             "through LiteLLM text arrives whole"),
-        PatchSite(client, "AsyncClient", "send", functools.partial(_async_teed, client),
+        PatchSite(client, "AsyncClient", "send", functools.partial(_teed, client, asynchronous=True),
             "as `Client.send`, for asynchronous calls",
             "as `Client.send`, for asynchronous calls"),
         PatchSite(http11, "HTTP11Connection", "handle_request", request, *_INTERRUPTED),

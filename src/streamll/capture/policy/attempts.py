@@ -217,11 +217,9 @@ class Attempts:
     def _continuation(self, request: Any) -> continuation.Continuation | None:
         call = self._call
         before = "".join(call.texts)
-        if request is None or call.beyond_text or not before.strip():
-            return None
-        if not continuation.possible(self._tap, request):
-            return None
-        return continuation.Continuation(before, request)
+        plain = request is not None and before.strip() and not call.beyond_text
+        possible = plain and continuation.possible(self._tap, request)
+        return continuation.Continuation(before, request) if possible else None
 
 
 def _is_cancelling() -> bool:

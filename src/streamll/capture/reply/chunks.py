@@ -1,8 +1,7 @@
 """A provider's chunks as DSPy's own streaming shows them, for readers that want more than text.
 
-DSPy hands out ``EngineChunk`` for its own engines and LiteLLM's ``ModelResponseStream``. A tap keeps
-no chunks, only deltas; here a delta becomes a chunk again. Chunks that came as such (a mocked
-LiteLLM, a custom LM) are passed on as they are.
+DSPy hands out ``EngineChunk`` for its own engines and LiteLLM's ``ModelResponseStream``. Here a delta
+becomes a chunk again; chunks that came as such (a mocked LiteLLM, a custom LM) are passed on.
 """
 
 from __future__ import annotations

@@ -140,10 +140,6 @@ class LMCall:
         self.run.publish(kind, self.scope, self.identity, **own)
 
     @property
-    def under_way(self) -> bool:
-        return self.frame.call_id in self.run.frames
-
-    @property
     def streamed(self) -> bool:
         """Whether the text came in pieces; whole text has no speed."""
         return self._pieces > 1

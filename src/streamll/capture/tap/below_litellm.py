@@ -216,8 +216,9 @@ def _without(names: AbstractSet[bytes], headers: httpx.Headers) -> list[tuple[by
     return [pair for pair in headers.raw if pair[0].lower() not in names]
 
 
-def _teed(waits: Waits, library: str, original: Callable[..., Any]) -> Callable[..., Any]:
+def teed(library: str, original: Callable[..., Any], *, asynchronous: bool) -> Callable[..., Any]:
     """``Client.send`` or ``AsyncClient.send`` of ``library``: httpx or httpx2."""
+    waits = Suspending() if asynchronous else Blocking()
 
     def send(client: Any, request: httpx.Request, *, stream: bool = False, **options: Any) -> Any:
         tee = _current.get()
@@ -227,10 +228,6 @@ def _teed(waits: Waits, library: str, original: Callable[..., Any]) -> Callable[
         return waits.run(tee.send(waits, sys.modules[library], plain, request))
 
     return send
-
-
-teed = functools.partial(_teed, Blocking())
-async_teed = functools.partial(_teed, Suspending())
 
 
 class TappedSendStream:

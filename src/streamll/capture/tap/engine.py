@@ -2,13 +2,10 @@
 
 DSPy calls ``complete`` (or ``complete_legacy``, or ``stream`` inside ``dspy.streamify``) on the
 object that ``_select_engine`` returned and owns everything around it: cache, retries, candidates,
-history. The proxy answers with what the engine would have answered:
-
-* lm15's engines are asked for a stream on the wire (``wire.exchange``);
-* users' engines, and providers that complete in a way of their own, stream their events;
-* LiteLLM is tapped below LiteLLM (``below_litellm``);
-* everything else, and whatever cannot be streamed faithfully, completes as it would without a
-  tap, and its text is delivered in one piece.
+history. lm15's engines are asked for a stream on the wire (``wire.exchange``); users' engines, and
+providers that complete in a way of their own, stream their events; LiteLLM is tapped below LiteLLM
+(``below_litellm``). Everything else, and whatever cannot be streamed faithfully, completes as it
+would without a tap, and its text is delivered in one piece.
 
 The logic is written once, as coroutines; the few places that wait are in ``waits``.
 """
@@ -57,26 +54,23 @@ class EngineProxy(StandIn):
 
     def stream(self, request: Any) -> Iterator[Any]:
         attempt = PassThrough(self._listener, request)
-        with attempt:
-            source = self._engine.stream(request)
-            with closing_stream(source):
-                events = iter(source)
-                while True:
-                    with attempt.interruptible:
-                        event = next(events, None)
-                    if event is None:
-                        return
-                    if attempt.hear(event):
-                        self._listener.pause()
-                    yield event
+        with attempt, closing_stream(self._engine.stream(request)) as source:
+            events = iter(source)
+            while True:
+                with attempt.interruptible:
+                    event = next(events, None)
+                if event is None:
+                    return
+                if attempt.hear(event):
+                    self._listener.pause()
+                yield event
 
 
 class AsyncEngineProxy(EngineProxy):
     async def stream(self, request: Any) -> AsyncIterator[Any]:  # type: ignore[override]
         attempt = PassThrough(self._listener, request)
         with attempt:
-            source = self._engine.stream(request)
-            async with aclosing_stream(source):
+            async with aclosing_stream(self._engine.stream(request)) as source:
                 events = source.__aiter__()
                 while True:
                     with attempt.interruptible:

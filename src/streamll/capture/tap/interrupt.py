@@ -1,16 +1,15 @@
 """Ends a read that waits for a silent provider, from any thread, within milliseconds.
 
 Closing a socket from another thread does not wake a thread that reads it; shutting it down does.
-So the connection that an LM call reads from must be known. Neither lm15 nor httpcore (under
-LiteLLM) reports it, so a few of their methods are wrapped (``hooks/places.py`` lists them). The
-wrappers look at one context variable: outside a captured call they do nothing.
+So the connection that an LM call reads from must be known: neither lm15 nor httpcore (under LiteLLM)
+reports it, so a few of their methods are wrapped (``hooks/places.py`` lists them). Outside a captured
+call the wrappers do nothing.
 
 When a call is over its connection returns to a pool and may serve another call at once. Before
 that its ``ReadInterrupt`` is disarmed, under a lock, so a late interruption ends no other read.
 
-A shutdown looks like a network error; the tap asks its listener whether the run was cancelled
-(``listener.check``). Out of reach are connecting, the wait for a free connection (which is
-announced), and DSPy's sleep before a retry.
+A shutdown looks like a network error; the tap asks its listener whether the run was cancelled.
+Out of reach are connecting, the wait for a free connection, and DSPy's sleep before a retry.
 """
 
 from __future__ import annotations

@@ -125,18 +125,14 @@ class Guarded:
             return None
         return text if isinstance(delta, str) else ThinkingDelta(text)
 
-    def settle(self) -> None:
-        """The reply is over: pass on a half that stayed alone, as the program will see it."""
-        held, self._held = self._held, {}
-        for kind, half in held.items():
-            self._guard("hear", kind(half))
-
     def begin(self) -> None:
         self._held = {}
         self._guard("begin")
 
     def done(self, response: object | None) -> None:
-        self.settle()
+        held, self._held = self._held, {}
+        for kind, half in held.items():  # a half that stayed alone, as the program will see it
+            self._guard("hear", kind(half))
         self._guard("done", response)
 
     def _guard(self, method: str, *arguments: Any) -> None:

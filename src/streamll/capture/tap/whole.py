@@ -21,12 +21,10 @@ def deltas_of_response(response: Any) -> Iterator[Delta]:
     calls = 0
     for part in response.message.parts:
         kind = part.type
-        if kind == "text":
-            if part.text:
-                yield part.text
-        elif kind == "thinking":
-            if part.text:
-                yield ThinkingDelta(part.text)
+        if kind == "text" and part.text:
+            yield part.text
+        elif kind == "thinking" and part.text:
+            yield ThinkingDelta(part.text)
         elif kind == "refusal":
             yield RefusalDelta(part.text)
         elif kind == "citation":

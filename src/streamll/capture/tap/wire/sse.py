@@ -2,12 +2,10 @@
 
 Follows the WHATWG HTML standard, "Server-sent events": LF, CRLF and CR end lines, also when CR and LF
 arrive in different chunks; comments and unknown fields are skipped; several ``data`` lines of a frame
-are joined by LF; a byte order mark at the start is dropped. Works on bytes, so a character cut in two
-is no matter, and looks at each byte a bounded number of times, however long a line and however small
-the chunks.
+are joined by LF; a byte order mark at the start is dropped. Works on bytes, which are not decoded
+here, and looks at each a bounded number of times, however long a line and however small the chunks.
 
-Event names, ids and retry times are dropped: lm15 reads none of them, and every provider repeats the
-name inside the data. The data is not decoded here.
+Event names, ids and retry times are dropped: every provider repeats the name inside the data.
 """
 
 from __future__ import annotations
