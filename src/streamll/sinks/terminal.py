@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from typing import Any, Literal, Protocol, TextIO, get_args
 
 from streamll.core.errors import ConfigurationError
@@ -122,14 +121,5 @@ def draws(file: TextIO) -> bool:
     return os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
-_default: TerminalSink | None = None
-_making = threading.Lock()
-
-
-def default_terminal() -> TerminalSink:
-    """The process's default terminal sink."""
-    global _default  # noqa: PLW0603
-    with _making:
-        if _default is None:
-            _default = TerminalSink()
-        return _default
+DEFAULT = TerminalSink()
+"""The process's default terminal sink."""
