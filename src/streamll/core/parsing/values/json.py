@@ -23,7 +23,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from streamll.core.parsing.strings import decided_end, decode_string, escape_may_follow, match_end
+from streamll.core.parsing.strings import decode_string, match_end, string_part
 
 from .builder import Change, TooDeep, ValueBuilder
 from .schema import ANYTHING, SchemaView
@@ -224,22 +224,15 @@ class JSONValueReader:
     # --- strings --------------------------------------------------------------------------------------
 
     def _in_string(self, text: str, at: int) -> int:
-        end = decided_end(text, at)
-        self._take(text[at:end])
-        if end == len(text):
+        raw, end, self._held = string_part(text, at)
+        self._take(raw)
+        if text[end : end + 1] != '"':
             return end
-        if text[end] == '"':
-            if self._is_key:
-                self._state = JSONValueReader._before_colon
-            else:
-                self.builder.end_text()
-                self._ended()
-        elif escape_may_follow(text, end):
-            self._held = text[end:]
-            return len(text)
+        if self._is_key:
+            self._state = JSONValueReader._before_colon
         else:
-            self.is_exact = False
-            self._take("\\\\")
+            self.builder.end_text()
+            self._ended()
         return end + 1
 
     def _take(self, raw: str) -> None:
