@@ -136,7 +136,7 @@ class JSONParser(StateParser):
     def _in_string(self, text: str, at: int) -> int:
         raw, end, self._held = string_part(text, at)
         self._pieces.text(decode_string(raw))
-        if text[end : end + 1] == '"':
+        if end < len(text) and text[end] == '"':
             self._end_value()
             return end + 1
         return end

@@ -142,7 +142,8 @@ class StateParser:
         return self._pieces.take()
 
     def _read(self, text: str) -> None:
-        text, self._held = self._held + text, ""
+        if self._held:
+            text, self._held = self._held + text, ""
         at = 0
         while at < len(text):
             at = self._state(self, text, at)

@@ -46,7 +46,7 @@ def string_part(text: str, at: int) -> tuple[str, int, str]:
     That is at its quote or the end of the text. Third is an incomplete escape to be held back.
     """
     end = match_end(_DECIDED, text, at)
-    if text[end : end + 1] != "\\":
+    if end == len(text) or text[end] != "\\":
         return text[at:end], end, ""
     if _ESCAPE_SO_FAR.fullmatch(text, end):
         return text[at:end], len(text), text[end:]

@@ -226,7 +226,7 @@ class JSONValueReader:
     def _in_string(self, text: str, at: int) -> int:
         raw, end, self._held = string_part(text, at)
         self._take(raw)
-        if text[end : end + 1] != '"':
+        if end == len(text) or text[end] != '"':
             return end
         if self._is_key:
             self._state = JSONValueReader._before_colon
