@@ -149,6 +149,26 @@ class BaseSink:
         return {k: v for k, v in self.__dict__.items() if not isinstance(v, Delivery)}
 
 
+class CallbackSink(BaseSink):
+    """Calls ``function(event)`` for every event, in order, on the sink's own thread.
+
+    The function may be ``async def``. Its errors are logged once and never reach the program.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Event], Outcome],
+        *,
+        buffer_size: int = 10_000,
+        overflow: Policy = "coalesce",
+    ) -> None:
+        super().__init__(buffer_size=buffer_size, overflow=overflow)
+        self.function = function
+
+    def handle_event(self, event: Event) -> Outcome:
+        return self.function(event)
+
+
 class Delivery:
     """One sink's worker, and what happens when its handler fails."""
 

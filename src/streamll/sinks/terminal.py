@@ -64,9 +64,6 @@ class TerminalSink(BaseSink):
         self._view: TerminalView | None = None
         self._process = os.getpid()
 
-    def handle_event(self, event: Event) -> None:
-        self._current_view().show([event], id(self))
-
     def handle_batch(self, events: list[Event]) -> None:
         self._current_view().show(events, id(self))
 

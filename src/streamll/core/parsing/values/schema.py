@@ -18,6 +18,7 @@ Schema = Mapping[str, Any]
 Alternative = tuple[Schema, Mapping[str, Any]]
 """A schema without references or unions at its top, and the definitions it may refer to."""
 
+_UNIONS = ("anyOf", "oneOf", "allOf")
 _FIXED = ("enum", "const", "format", "pattern", "contentEncoding", "contentMediaType")
 """Keywords under which the beginning of a valid string may be invalid."""
 
@@ -121,11 +122,7 @@ def _alternatives(schema: Any, definitions: Mapping[str, Any]) -> Iterator[Alter
             if reference not in seen:
                 seen.add(reference)
                 waiting.append(definitions.get(str(reference).rpartition("/")[2], {}))
-        elif inner := (
-            *schema.get("anyOf", ()),
-            *schema.get("oneOf", ()),
-            *schema.get("allOf", ()),
-        ):
+        elif inner := [each for union in _UNIONS for each in schema.get(union, ())]:
             waiting.extend(inner)
         else:
             yield schema, definitions
