@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Exit, Option
 
 from streamll.cli.command import FAILED, BaseURL
 from streamll.cli.models import chat_model
@@ -30,13 +30,11 @@ TEXT_COLUMNS = 2
 def probe(
     models: Annotated[
         list[str],
-        typer.Argument(
-            metavar="MODEL...", help="provider/model, e.g. openai/gpt-4o-mini; or practice."
-        ),
+        Argument(metavar="MODEL...", help="provider/model, e.g. openai/gpt-4o-mini; or practice."),
     ],
     base_url: BaseURL = None,
-    question: Annotated[str | None, typer.Option(help="What to ask instead.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    question: Annotated[str | None, Option(help="What to ask instead.")] = None,
+    as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find out whether models really stream. Exit code 0 if all of them do, 1 if not."""
     from streamll.chat.probe import QUESTION
@@ -49,7 +47,7 @@ def probe(
         probes = asyncio.run(_all(opened, question or QUESTION))
     print(in_json(probes) if as_json else in_table(probes, get_terminal_size().columns))
     if not all(probe.verdict.streams for probe in probes):
-        raise typer.Exit(FAILED)
+        raise Exit(FAILED)
 
 
 async def _all(models: Sequence[iModel], question: str) -> list[Probe]:

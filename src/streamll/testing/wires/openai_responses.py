@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from streamll.testing.prepared import PreparedReply, PreparedToolCall
-from streamll.testing.prompts import PromptMessage, PromptTool
+from streamll.testing.prompts import PromptMessage
 from streamll.testing.replies import Usage
 from streamll.testing.wires.base import PLACEHOLDER, RequestBody, WireFrame, around, encode, text_of
 from streamll.testing.wires.openai_chat import OpenAIWire, url_citation
@@ -39,13 +39,6 @@ class OpenAIResponses(OpenAIWire):
         if isinstance(given, str):
             return [*system, PromptMessage("user", given)]
         return system + [message(item) for item in given or () if isinstance(item, dict)]
-
-    def tools(self, body: RequestBody) -> list[PromptTool]:
-        return [
-            PromptTool(tool["name"], tool.get("description") or "", tool.get("parameters") or {})
-            for tool in body.get("tools") or ()
-            if tool.get("type") == "function"
-        ]
 
     def body(self, reply: PreparedReply) -> dict[str, Any]:
         return finished(reply)
