@@ -134,7 +134,7 @@ def test_view_overrides_the_choice_by_terminal(server):
     ("since", "seconds"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("2d", 172_800)]
 )
 def test_copy_since_takes_a_duration_before_now(since, seconds):
-    from streamll.cli.copy import moment
+    from streamll.cli.tail import moment
 
     assert moment(since) == pytest.approx(time.time() - seconds, abs=5)
 

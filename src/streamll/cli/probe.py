@@ -69,13 +69,13 @@ def in_json(probes: Sequence[Probe]) -> str:
 def in_table(probes: Sequence[Probe], width: int) -> str:
     """One row per model if that fits the width, otherwise a block of lines per model."""
     rows = [HEADINGS, *map(cells_of, probes)]
-    widths = [max(cells(row[i]) for row in rows) for i in range(len(HEADINGS))]
+    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     if sum(widths) + len(GAP) * (len(widths) - 1) <= width:
         lines = [_row(row, widths) for row in rows]
         lines.insert(1, GAP.join("─" * w for w in widths))
     else:
         lines = [line for row in rows[1:] for line in _block(row)]
-    notes = [f"{SIGNS[p.verdict.value]} {p.model}: {_note(p)}" for p in probes]
+    notes = (f"{SIGNS[p.verdict.value]} {p.model}: {one_line(p.error or p.note)}" for p in probes)
     return "\n".join([*lines, "", *(line for note in notes for line in fold(clean(note), width))])
 
 
@@ -91,10 +91,6 @@ def cells_of(probe: Probe) -> tuple[str, ...]:
     )
 
 
-def _note(probe: Probe) -> str:
-    return probe.note if probe.error is None else one_line(probe.error)
-
-
 def _row(row: Sequence[str], widths: Sequence[int]) -> str:
     padded = []
     for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
@@ -105,10 +101,5 @@ def _row(row: Sequence[str], widths: Sequence[int]) -> str:
 
 def _block(row: Sequence[str]) -> list[str]:
     label = max(map(len, HEADINGS))
-    return [
-        row[0],
-        *(
-            f"  {heading:{label}} {cell}"
-            for heading, cell in zip(HEADINGS[1:], row[1:], strict=True)
-        ),
-    ]
+    pairs = zip(HEADINGS[1:], row[1:], strict=True)
+    return [row[0], *(f"  {heading:{label}} {cell}" for heading, cell in pairs)]

@@ -173,13 +173,13 @@ class Reply:
 ReplyLike = Reply | Fault | str | Mapping[str, Any]
 
 
-def as_reply(value: ReplyLike | None) -> Reply:
-    """A reply from its short forms: a text, a mapping of fields, a fault, or ``None``."""
+def as_reply(value: ReplyLike) -> Reply:
+    """A reply from its short forms: a text, a mapping of fields, a fault."""
     if isinstance(value, Reply):
         return value
     if isinstance(value, Fault):
         return Reply(fault=value)
-    if value is None or isinstance(value, (str, Mapping)):
+    if isinstance(value, (str, Mapping)):
         return Reply(value)
     raise TypeError(
         f"a reply is a Reply, a Fault, a text or a mapping of fields, not {type(value).__name__}"

@@ -259,7 +259,8 @@ class PracticeServer:
         with self._changed:
             from_script = bool(self._scripted)
             scripted = self._scripted.popleft() if from_script else self._responder
-        reply = as_reply(scripted(request) if callable(scripted) else scripted)
+        value = scripted(request) if callable(scripted) else scripted
+        reply = Reply() if value is None else as_reply(value)
         if reply.text is None and reply.chunks is None and not (reply.tool_calls or reply.refusal):
             reply = replace(reply, **practise(request))
         options = {name: getattr(self, name) for name in OPTIONS if getattr(reply, name) is None}
