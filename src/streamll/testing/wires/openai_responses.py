@@ -133,7 +133,9 @@ def items(reply: PreparedReply) -> list[dict[str, Any]]:
             "id": f"msg_{reply.key}",
             "type": "message",
             "status": "incomplete" if reply.finish_reason in UNFINISHED else "completed",
-            "content": [text(reply, reply.text), *refused] if reply.text or not refused else refused,
+            "content": [text(reply, reply.text), *refused]
+            if reply.text or not refused
+            else refused,
             "role": "assistant",
         }
         found.append(answer)
