@@ -14,10 +14,10 @@ import pytest
 import websockets.sync.client as ws
 
 import streamll
+from serve.formats.test_wire_formats import READ_VERCEL
 from serve.npm import run_node
 from serve.runs import RUNS
 from serve.serving import events_of, frames, text_of, wait_until
-from serve.test_wire_formats import READ_VERCEL
 from streamll.brokers.opening import open_sink
 from streamll.core.errors import ConfigurationError
 from streamll.serve import ServerLimits, create_app

@@ -8,6 +8,7 @@ machine can read a command line.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import errno
 import json
 import logging
@@ -31,7 +32,7 @@ SECRET = "STREAMLL_SECRET"  # noqa: S105 - the name of a variable
 SETTINGS = "STREAMLL_SERVE"
 BACKLOG_CONNECTIONS = 2048
 DRAIN_TIMEOUT_S = 40
-"""A little more than ``Limits.drain_seconds``; then connections are cut."""
+"""A little more than ``ServerLimits.drain_seconds``; then connections are cut."""
 
 
 def serve(
@@ -205,10 +206,9 @@ def use_model(programs: dict[str, Any], name: str | None, base_url: str | None) 
         return
     import dspy
 
-    dspy.configure(lm=_models.enter_context(language_model(name, base_url)))
-
-
-_models = ExitStack()
+    models = ExitStack()
+    dspy.configure(lm=models.enter_context(language_model(name, base_url)))
+    atexit.register(models.close)  # also keeps it until then
 
 
 def tokens_given() -> tuple[str, ...]:

@@ -15,7 +15,7 @@ Durations and ``time_to_first_token`` are in seconds; ``offset`` and ``length`` 
 
 Each class also states its part in the order of events, as class attributes: what it ``opens`` or
 ``closes``, and what must be open around it (``inside``). ``core.ordering`` checks that order;
-whoever needs to know what is still open reads it from the classes, too.
+``RunView`` and others derive from it what is still open.
 
 This module does not assign ``seq`` (``core.ordering``), does not know JSON (``core.wire``)
 and does not import dspy.

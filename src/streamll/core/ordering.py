@@ -12,7 +12,7 @@
 * tokens of a field are contiguous in ``token_index`` and ``offset``; ``field.end`` has their
   total ``length``; ``field.corrected`` follows it, at most once; a ``field.partial`` comes
   after its ``field.start``, the last one (the program's own value) after ``field.end``;
-* after ``lm.superseded`` the call's fields begin anew, as the next ``attempt``.
+* after ``lm.superseded`` the call's fields start again, as the next ``attempt``.
 
 ``grammar()`` is the same as data, for documentation. Nothing here knows locks or clocks. Events
 outside any run are not checked.

@@ -119,7 +119,7 @@ class RunView(EventVisitor):
     # --- events in ------------------------------------------------------------------------------
 
     def feed(self, event: Event) -> Event:
-        """Take the next event of the run, and give it back, for whoever passes it on."""
+        """Take the next event of the run, and return it, so that it can be passed on."""
         if type(event) is TokenEvent:
             field = self._current
             if event.identity is not field.identity or event.field != field.name:

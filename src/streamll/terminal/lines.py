@@ -121,7 +121,7 @@ class LineView(EventVisitor):
         return f"[TRACE] {tx.one_line(event.name)} {how} in {tx.seconds(event.duration)}"
 
     def on_lm_start(self, event: ev.LMStart, run: LineRun) -> None:
-        """Only counted: where several calls run at once, lines end with whose they are."""
+        """No line: an open call only decides whether lines end with a predictor."""
 
     def on_lm_end(self, event: ev.LMEnd, run: LineRun) -> str | None:
         if event.error_type:

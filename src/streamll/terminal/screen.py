@@ -116,7 +116,7 @@ class Screen:
 
     def _clear(self) -> None:
         if self._lines and self._find():
-            self._frame("", [], self._width, anew=True)
+            self._frame("", [], self._width, redraw=True)
 
     def _ask(self, prompt: object = "", /) -> str:
         """Replaces ``input``: the region is removed until the answer has been given."""
@@ -140,7 +140,7 @@ class Screen:
                 self._begin()
             above, self._kept_back = self._kept_back, []
             if above:
-                self._frame(self._encoded(above), [], self._size()[0], anew=True)
+                self._frame(self._encoded(above), [], self._size()[0], redraw=True)
 
     def _redirect(self, name: str) -> list[Redirected]:
         stream = getattr(sys, name)
@@ -168,7 +168,7 @@ class Screen:
             width, height = self._size()
             partial = [line for stream in self._redirected for line in stream.unfinished(width)]
             region = [*partial, *lines][-max(1, height - 1) :]
-            self._frame(self._encoded(staying), region, width, anew=bool(staying))
+            self._frame(self._encoded(staying), region, width, redraw=bool(staying))
 
     def above(self, text: str) -> None:
         """Write text of the program, in whole lines, above the region.
@@ -182,18 +182,18 @@ class Screen:
             now = time.monotonic()
             region = self._lines if now - self._written_above > QUIET_S else []
             self._written_above = now
-            self._frame(text.replace("\n", END), region, self._size()[0], anew=True)
+            self._frame(text.replace("\n", END), region, self._size()[0], redraw=True)
 
     def _encoded(self, lines: Sequence[Line]) -> str:
         return "".join(f"{self._encode(line)}{END}" for line in lines)
 
-    def _frame(self, above: str, region: list[Line], width: int, *, anew: bool) -> None:
+    def _frame(self, above: str, region: list[Line], width: int, *, redraw: bool) -> None:
         """Overwrite the region from its first row on; the text ``above`` pushes it down."""
         before = self._rows()
-        anew = anew or width != self._width
+        redraw = redraw or width != self._width
         frame = [HOLD, f"\x1b[{before}A\r" if before else "\r", above, WRAP_OFF]
         for number, line in enumerate(region):
-            if not anew and number < len(self._lines) and self._lines[number] == line:
+            if not redraw and number < len(self._lines) and self._lines[number] == line:
                 frame.append("\r\n")
             else:
                 frame.append(f"{self._encode(line)}{END}")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from streamll.testing.prepared import PreparedReply
 from streamll.testing.replies import NO_FAULT, Fault, Reply
-from streamll.testing.wires import Wire, WireFrame
+from streamll.testing.wires import PracticeWire, WireFrame
 from streamll.testing.wires.base import encode
 
 WRITE_BYTES = 16_384  # of one write, unless every frame gets a write of its own
@@ -65,7 +65,7 @@ Step = Head | Write | Hold | Pause | HangUp
 
 
 def plan(
-    reply: Reply, prepared: PreparedReply, wire: Wire, *, pace: float, packets: bool
+    reply: Reply, prepared: PreparedReply, wire: PracticeWire, *, pace: float, packets: bool
 ) -> Iterator[Step]:
     """The steps of one reply, rendered as they are needed."""
     fault = reply.fault or NO_FAULT
@@ -88,7 +88,7 @@ def plan(
     return iter(steps)
 
 
-def failed(status: int, fault: Fault, prepared: PreparedReply, wire: Wire) -> list[Step]:
+def failed(status: int, fault: Fault, prepared: PreparedReply, wire: PracticeWire) -> list[Step]:
     """An HTTP error in the provider's shape."""
     message = fault.message or ERROR_MESSAGES.get(status, DEFAULT_ERROR)
     headers = wire.headers(prepared)
@@ -104,7 +104,9 @@ def json_body(
     return [Head(status, content_type or JSON_TYPE, headers, len(data)), Write(data, 1, 1)]
 
 
-def in_one_piece(reply: Reply, fault: Fault, prepared: PreparedReply, wire: Wire) -> list[Step]:
+def in_one_piece(
+    reply: Reply, fault: Fault, prepared: PreparedReply, wire: PracticeWire
+) -> list[Step]:
     """A reply that is not streamed. Faults that end a stream early leave nothing of it."""
     if fault.disconnect_after is not None:
         return [HangUp(fault.reset)]
@@ -132,7 +134,13 @@ def stops(reply: Reply, fault: Fault) -> frozenset[int]:
 
 
 def streamed(
-    reply: Reply, fault: Fault, prepared: PreparedReply, wire: Wire, *, pace: float, packets: bool
+    reply: Reply,
+    fault: Fault,
+    prepared: PreparedReply,
+    wire: PracticeWire,
+    *,
+    pace: float,
+    packets: bool,
 ) -> Iterable[Step]:
     pace = pace if reply.pace is None else reply.pace
     packets = packets if reply.packets is None else reply.packets
@@ -145,7 +153,7 @@ def streamed(
 
 
 def interrupted(
-    prepared: PreparedReply, wire: Wire, fault: Fault, holds: frozenset[int]
+    prepared: PreparedReply, wire: PracticeWire, fault: Fault, holds: frozenset[int]
 ) -> Iterator[WireFrame | Step]:
     """The wire's frames, with holds and failures in between."""
     chunks = 0

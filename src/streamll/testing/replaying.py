@@ -27,7 +27,7 @@ from streamll.testing.record_sites import tapped_requests
 from streamll.testing.recorded import RecordedRequest
 from streamll.testing.recording import everything_watched, own_cache
 from streamll.testing.server import PracticeServer
-from streamll.testing.wires import Wire
+from streamll.testing.wires import PracticeWire
 from streamll.testing.wires.base import encode
 
 KEYS = (
@@ -126,7 +126,7 @@ class RecordedServer(PracticeServer):
         with self._lock:
             return [exchange for queue in self._unused.values() for exchange in queue]
 
-    def _steps(self, record: RecordedRequest, wire: Wire | None) -> list[Step]:
+    def _steps(self, record: RecordedRequest, wire: PracticeWire | None) -> list[Step]:
         with self._lock:
             queue = self._unused.get(digest(record.path, record.body))
             exchange = queue.popleft() if queue else None

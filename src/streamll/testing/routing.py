@@ -15,13 +15,13 @@ from streamll.testing.plan import Step, json_body
 from streamll.testing.prompts import read_prompt
 from streamll.testing.recorded import HEADERS_KEPT, RecordedRequest
 from streamll.testing.replies import CREATED
-from streamll.testing.wires import WIRES, Wire
+from streamll.testing.wires import WIRES, PracticeWire
 from streamll.testing.wires.base import encode
 
 
 def route(
     request: HTTPRequest, changed: threading.Condition, resume: Callable[[], None]
-) -> tuple[RecordedRequest, Wire | None]:
+) -> tuple[RecordedRequest, PracticeWire | None]:
     """The request's record, and its wire; ``None`` where no wire can read the request."""
     path = urlsplit(request.target).path
     body = json_object(request.body)
@@ -45,7 +45,7 @@ def route(
 NO_CONTENT: dict[str, Any] = {"messages": (), "tools": (), "schema": {}}
 
 
-def read_content(path: str, body: Mapping[str, Any]) -> tuple[Wire | None, dict[str, Any]]:
+def read_content(path: str, body: Mapping[str, Any]) -> tuple[PracticeWire | None, dict[str, Any]]:
     """The wire of this path and what it reads. A client's base URL may end in ``/v1`` or not."""
     for wire in WIRES:
         if path.endswith(wire.path):

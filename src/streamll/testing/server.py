@@ -20,7 +20,7 @@ from streamll.testing.recorded import RecordedRequest
 from streamll.testing.replies import Fault, Reply
 from streamll.testing.routing import route, without_wire
 from streamll.testing.script import Responder, Script, Scripted
-from streamll.testing.wires import WIRES, Wire
+from streamll.testing.wires import WIRES, PracticeWire
 
 if TYPE_CHECKING:
     import dspy
@@ -247,7 +247,7 @@ class PracticeServer:
             self._changed.notify_all()
         return HTTPExchange(record, self._steps(record, wire), permits)
 
-    def _steps(self, record: RecordedRequest, wire: Wire | None) -> Iterable[Step]:
+    def _steps(self, record: RecordedRequest, wire: PracticeWire | None) -> Iterable[Step]:
         if wire is None:
             return without_wire(record)
         options: dict[str, Any] = {"chunk": self.chunk, "count": wire.candidate_count(record.body)}

@@ -15,8 +15,8 @@ from streamll.testing.prompts import PromptMessage, PromptTool
 from streamll.testing.replies import Citation, Usage
 from streamll.testing.wires.base import (
     PLACEHOLDER,
+    PracticeWire,
     RequestBody,
-    Wire,
     WireFrame,
     around,
     encode,
@@ -41,7 +41,7 @@ ERROR_TYPES = {
 PING = WireFrame(b'{"type":"ping"}', b"ping")
 
 
-class AnthropicMessages(Wire):
+class AnthropicMessages(PracticeWire):
     name = "anthropic"
     label = "Anthropic"
     path = "/messages"

@@ -23,7 +23,7 @@ class WireFrame(NamedTuple):
     content: bool = False
 
 
-class Wire(ABC):
+class PracticeWire(ABC):
     """One provider API.
 
     The first methods read a request's body, the others write a reply. ``body`` and ``frames`` of

@@ -15,8 +15,8 @@ from streamll.testing.prompts import PromptMessage, PromptTool
 from streamll.testing.replies import Citation, Usage
 from streamll.testing.wires.base import (
     PLACEHOLDER,
+    PracticeWire,
     RequestBody,
-    Wire,
     WireFrame,
     around,
     encode,
@@ -35,7 +35,7 @@ ERROR_TYPES = {
 ERROR_CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
 
 
-class OpenAIWire(Wire):
+class OpenAIWire(PracticeWire):
     """What both of OpenAI's APIs have in common."""
 
     base_path = "/v1"

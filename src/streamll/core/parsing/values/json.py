@@ -66,7 +66,7 @@ class JSONValueReader:
         text, self._held = self._held + text, ""
         at = 0
         try:
-            while at < len(text):
+            while (at := self._skip_blanks(text, at)) < len(text):
                 at = self._state(self, text, at)
         except TooDeep:
             self._lose()
@@ -85,6 +85,10 @@ class JSONValueReader:
         self._flows = False
         return self.builder.take()
 
+    def _skip_blanks(self, text: str, at: int) -> int:
+        inside = self._state in (JSONValueReader._in_string, JSONValueReader._in_scalar)
+        return at if inside else match_end(_BLANKS, text, at)
+
     def _lose(self) -> None:
         self.is_exact = False
         self.is_lost = True
@@ -93,10 +97,7 @@ class JSONValueReader:
     # --- around the value -----------------------------------------------------------------------
 
     def _before_all(self, text: str, at: int) -> int:
-        """Blanks, prose or a code fence; the first bracket begins the value."""
-        at = match_end(_BLANKS, text, at)
-        if at == len(text):
-            return at
+        """Prose or a code fence; the first bracket begins the value."""
         match = _OPENING.search(text, at)
         if match is None or match.start() > at:
             self.is_exact = False
@@ -106,16 +107,12 @@ class JSONValueReader:
         return match.start()
 
     def _after_all(self, text: str, at: int) -> int:
-        if text[at:].strip(" \t\n\r"):
-            self.is_exact = False
+        self.is_exact = False
         return len(text)
 
     # --- values -----------------------------------------------------------------------------------
 
     def _before_value(self, text: str, at: int) -> int:
-        at = match_end(_BLANKS, text, at)
-        if at == len(text):
-            return at
         sign = text[at]
         if sign == '"':
             self.builder.begin_text()
@@ -137,24 +134,19 @@ class JSONValueReader:
 
     def _before_item(self, text: str, at: int) -> int:
         """In a list, before an item or its end."""
-        at = match_end(_BLANKS, text, at)
-        if at < len(text) and text[at] == "]":
+        if text[at] == "]":
             if self._comma:
                 self.is_exact = False
             self._close()
-            return at + 1
-        if at < len(text) and text[at] == ",":
+        elif text[at] == ",":
             self.is_exact = False
-            return at + 1
-        if at < len(text):
+        else:
             self._state = JSONValueReader._before_value
-        return at
+            return at
+        return at + 1
 
     def _before_key(self, text: str, at: int) -> int:
         """In an object, before a key or its end."""
-        at = match_end(_BLANKS, text, at)
-        if at == len(text):
-            return at
         sign = text[at]
         if sign == "}":
             if self._comma:
@@ -170,9 +162,6 @@ class JSONValueReader:
         return at + 1
 
     def _before_colon(self, text: str, at: int) -> int:
-        at = match_end(_BLANKS, text, at)
-        if at == len(text):
-            return at
         if text[at] != ":":
             self._lose()
             return at
@@ -183,9 +172,6 @@ class JSONValueReader:
 
     def _after_value(self, text: str, at: int) -> int:
         """In a list or object, behind an item or member."""
-        at = match_end(_BLANKS, text, at)
-        if at == len(text):
-            return at
         in_list = self._brackets[-1] == "["
         sign = text[at]
         if sign == ("]" if in_list else "}"):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dspy
 import httpx
 import pytest
+from viewer.conftest import shown_text, wait_text
 
 from serve.runs import RUNS
 from serve.serving import Server, wait_until
 from streamll.brokers.opening import open_sink
 from streamll.serve import ServerLimits, create_app
-from viewer.conftest import shown_text, wait_text
 
 QA = "question -> answer"
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 import time
 
+import msgspec
 import pytest
 
 from serve.runs import Scribe
@@ -16,6 +18,7 @@ from streamll.core.wire import encode
 from streamll.serve.log import buffer as buffers
 from streamll.serve.log import tail
 from streamll.serve.log.frames import Position
+from streamll.serve.log.index import RunIndex
 from streamll.serve.log.run_log import RunLog
 
 BOUND = 30.0
@@ -56,7 +59,7 @@ class Writer:
 async def opened(log):
     run_log = RunLog(log)
     await run_log.start()
-    assert run_log.listens
+    assert run_log.tail.begun.is_set()
     try:
         yield run_log
     finally:
@@ -132,7 +135,7 @@ def test_what_this_process_wrote_is_not_decoded_again(log, monkeypatch):
     async def read():
         async with opened(log) as run_log:
             heard = []
-            run_log.talk.append(heard.append)
+            run_log.on_message = heard.append
             other = open_sink(log)
             with run_log.buffer("r1") as buffer:
                 for event in events:
@@ -167,7 +170,9 @@ def test_what_is_handed_on_at_once_is_what_the_log_has(log):
                 await until(lambda: buffer.ended)
                 at_once = [encode(item.event) for item in buffer.since(buffer.start)]
             logged = [
-                encode(event) async for page in run_log.history(Position("r1")) for event in page
+                encode(item.event)
+                async for page in run_log.history(Position("r1"))
+                for item in page
             ]
             return at_once, logged
 
@@ -177,21 +182,55 @@ def test_what_is_handed_on_at_once_is_what_the_log_has(log):
     assert len(at_once) == len(events)
 
 
-def test_of_a_run_that_nobody_follows_only_its_beginning_and_end_are_read(log):
+@pytest.mark.parametrize("whose", ["own", "another's"])
+def test_readers_get_the_json_that_the_sink_wrote(log, monkeypatch, whose):
+    """An event is encoded once: into its entry of the log, from which frames cut it out."""
+    scribe = Scribe().start()
+    scribe.add(ev.ToolStart, name="search", arguments={"events": [1], "half": float("nan")})
+    events = scribe.text("answer", "one", '"events":[', "🎉").end().events
+    for number, event in enumerate(events):
+        events[number] = msgspec.structs.replace(event, context={"events": [{"id": "c"}]})
+    monkeypatch.setattr("streamll.serve.log.frames.encode", encoded_again)
+    monkeypatch.setattr("streamll.serve.log.entries.encode", encoded_again)
+
+    async def read():
+        async with opened(log) as run_log:
+            with run_log.buffer("r1") as buffer:
+                sink = sink_of(run_log, log, whose)
+                for event in events:
+                    sink.put(event)
+                await until(lambda: buffer.ended)
+                sink.stop()
+                followed = [item.payload for item in buffer.since(buffer.start)]
+            pages = run_log.history(Position("r1"))
+            return followed, [item.payload async for page in pages for item in page]
+
+    followed, logged = run(read())
+    assert followed == logged
+    assert [json.loads(each) for each in logged] == [json.loads(encode(each)) for each in events]
+
+
+def encoded_again(event):
+    raise AssertionError(f"{event} was encoded a second time")
+
+
+def test_of_a_run_that_nobody_follows_only_its_beginning_and_end_are_read(log, monkeypatch):
+    heard, glimpsed = [], []
+    monkeypatch.setattr(
+        RunIndex, "add", lambda _, events: heard.extend(each.event_type for each in events)
+    )
+    monkeypatch.setattr(RunIndex, "glimpse", lambda _, run_id: glimpsed.append(run_id))
+
     async def listen():
         async with opened(log) as run_log:
             run_log.follows_all = False
-            heard, glimpsed = [], []
-            run_log.everything.append(lambda events: heard.extend(e.event_type for e in events))
-            run_log.glimpses.append(glimpsed.append)
             sink = sink_of(run_log, log, "another's")
             writer = Writer(run_log, sink, Scribe().start().text("answer", *TOKENS).end().events)
             await writer.write(1_000)
             await until(lambda: "run.end" in heard)
             sink.stop()
-            return heard, glimpsed
 
-    heard, glimpsed = run(listen())
+    run(listen())
     assert heard == ["run.start", "run.end"]
     assert set(glimpsed) == {"r1"}
     assert len(glimpsed) > len(TOKENS)
@@ -234,7 +273,7 @@ def test_readers_that_stand_still_in_the_log_hold_no_connection_and_no_thread(lo
             for reader, had in zip(readers, pages, strict=True):
                 async for page in reader:
                     had += page
-            return [[event.seq for event in page] for page in pages]
+            return [[item.event.seq for item in page] for page in pages]
 
     assert run(read()) == [list(range(len(TOKENS) + 6))] * 30
 
@@ -290,8 +329,8 @@ def stand_still(condition):
 
 def test_a_loop_that_stands_still_holds_the_sink_back(log, monkeypatch):
     """What the log has confirmed does not pile up behind it; afterwards all of it is heard."""
-    monkeypatch.setattr(tail, "AHEAD", 2)
-    monkeypatch.setattr(tail, "PATIENCE", BOUND)
+    monkeypatch.setattr(tail, "CONFIRMED_BATCHES", 2)
+    monkeypatch.setattr(tail, "SINK_WAIT_S", BOUND)
     events = Scribe().start().text("answer", *TOKENS[:7]).end().events
 
     async def read():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dspy
 import httpx
 import pytest
+from viewer.conftest import shown_text, wait_text
+from viewer.line import Line
 
 from serve.serving import Server
 from streamll.serve import create_app
 from streamll.testing import Reply
-from viewer.conftest import shown_text, wait_text
-from viewer.line import Line
 
 WORDS = " ".join(f"word{number}" for number in range(120))
 FIRST, SECOND = "0123456789abcdef0123", "another-token-of-another-server"

@@ -43,8 +43,8 @@ def broker(tmp_path):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(run_log, "START_SECONDS", 0.2)
-    monkeypatch.setattr(embedded, "AWAY_SECONDS", AWAY_SECONDS)
+    monkeypatch.setattr(run_log, "START_S", 0.2)
+    monkeypatch.setattr(embedded, "AWAY_S", AWAY_SECONDS)
 
 
 def rest_of(socket):
@@ -146,7 +146,7 @@ def test_a_stream_whose_log_goes_away_ends_with_an_error_and_is_resumed(
 
 
 def test_a_log_that_is_away_for_a_moment_is_waited_for(practice, lm, broker, serve, monkeypatch):
-    monkeypatch.setattr(embedded, "AWAY_SECONDS", 30.0)
+    monkeypatch.setattr(embedded, "AWAY_S", 30.0)
     held(practice)
     broker.start()
     had = []

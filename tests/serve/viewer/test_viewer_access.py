@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dspy
 import pytest
+from viewer.conftest import shown_text, wait_text
+from viewer.test_viewer import CONTRAST
 
 from serve.runs import RUNS
 from streamll.serve.viewer.report import report_html
 from streamll.testing import Reply
-from viewer.conftest import shown_text, wait_text
-from viewer.test_viewer import CONTRAST
 
 WORDS = " ".join(f"word{number}" for number in range(120))
 PHONE = {"viewport": {"width": 390, "height": 844}}

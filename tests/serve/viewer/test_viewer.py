@@ -7,6 +7,7 @@ import json
 import dspy
 import httpx
 import pytest
+from viewer.conftest import shown_text, wait_text, wait_until
 
 import streamll
 from streamll.core.events import (
@@ -23,7 +24,6 @@ from streamll.core.events import (
 )
 from streamll.serve.viewer.report import report_html
 from streamll.testing import Fault, Reply
-from viewer.conftest import shown_text, wait_text, wait_until
 
 WORDS = " ".join(f"word{number}" for number in range(120))
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
