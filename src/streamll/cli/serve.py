@@ -32,7 +32,7 @@ SECRET = "STREAMLL_SECRET"  # noqa: S105 - the name of a variable
 SETTINGS = "STREAMLL_SERVE"
 BACKLOG_CONNECTIONS = 2048
 DRAIN_TIMEOUT_S = 40
-"""A little more than ``ServerLimits.drain_seconds``; then connections are cut."""
+"""A little more than ``Limits.drain_seconds``; then connections are cut."""
 
 
 def serve(

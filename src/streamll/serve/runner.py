@@ -23,16 +23,15 @@ from typing import Any
 
 import streamll
 from streamll.core.closing import closing_events
-from streamll.core.errors import StreamCancelled
+from streamll.core.errors import LogAway, NoSuchRun, StreamCancelled, TooManyRuns
 from streamll.core.events import NOBODY, TERMINAL, Event, Identity, StreamllEvent
 from streamll.core.run_view import RunView
 from streamll.serve.log.buffer import RunBuffer
-from streamll.serve.log.errors import LogAway, NoSuchRun, TooManyRuns
 from streamll.serve.log.frames import Position
 from streamll.serve.log.index import RUN_LOST
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import Served
-from streamll.serve.web.limits import ServerLimits
+from streamll.serve.web.limits import Limits
 
 logger = logging.getLogger("streamll")
 
@@ -53,7 +52,7 @@ CANCEL_S = 5.0
 class Runner:
     """Starts and stops programs, and closes runs whose process is gone."""
 
-    def __init__(self, run_log: RunLog, limits: ServerLimits) -> None:
+    def __init__(self, run_log: RunLog, limits: Limits) -> None:
         self.run_log = run_log
         self.limits = limits
         self.running: dict[str, Any] = {}

@@ -13,7 +13,7 @@ from serve.runs import RUNS
 from serve.serving import events_of, wait_until
 from streamll.brokers.opening import open_sink
 from streamll.core.events import RunStart
-from streamll.serve import ServerLimits, create_app
+from streamll.serve import Limits, create_app
 from streamll.serve.log.index import RunIndex
 from streamll.testing import Reply
 
@@ -122,7 +122,7 @@ def test_a_list_is_as_long_as_one_wants_and_bounded(practice, lm, serve, log, qa
             assert client.get(f"/runs?limit={bad}").status_code == 400
 
 
-def test_the_list_is_for_who_may_do_everything(practice, lm, serve, log, qa):
+def test_the_list_needs_a_token_that_permits_everything(practice, lm, serve, log, qa):
     practice.script({"answer": "yes"})
     app = create_app(qa, log=log, tokens="a-long-enough-token")
     with serve(app).client() as client:
@@ -166,7 +166,7 @@ def test_a_run_the_log_has_forgotten_leaves_the_list(lm, serve, log, qa):
 # --- what is heard while the log is still being asked ---------------------------------------------
 
 
-def test_what_is_heard_before_the_log_has_told_is_not_lost():
+def test_runs_that_end_before_the_index_is_filled_are_not_forgotten():
     index = RunIndex(lost_s=60)
     events = RUNS["plain"]()
     index.add(events[3:5])
@@ -187,7 +187,7 @@ def test_the_oldest_are_forgotten_and_not_the_latest():
 
 def test_a_run_is_lost_when_nobody_speaks_of_it_and_not_before():
     start = RUNS["plain"]()[0]
-    index = RunIndex(lost_s=ServerLimits().lost_seconds)
+    index = RunIndex(lost_s=Limits().lost_seconds)
     index.fill([[_replaced(start, timestamp=time.time() - 3600)]])
     assert [run["status"] for run in index.latest()] == ["lost"]
     assert index.unattended_s("r1") is None

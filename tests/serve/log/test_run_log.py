@@ -1,4 +1,4 @@
-"""X10: nothing is missed between the log and the feed, however far a reader is outrun."""
+"""X10: nothing is missed between the log and the buffer, however far a reader falls behind."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def until(condition):
 
 
 class Writer:
-    """Writes a run bit by bit, and waits until the journal has heard it."""
+    """Writes a run bit by bit, and waits until the log has it."""
 
     def __init__(self, run_log, sink, events):
         self.run_log = run_log
@@ -67,7 +67,7 @@ async def opened(log):
 
 
 def sink_of(run_log, log, whose):
-    """The journal's own sink, or one as another process has it; an entry for each event."""
+    """The run log's own sink, or one as another process has it; an entry for each event."""
     sink = run_log.sink if whose == "own" else open_sink(log)
     sink.batch_size = 1
     return sink
@@ -82,8 +82,8 @@ def run(coroutine):
 
 
 @pytest.mark.parametrize("whose", ["own", "another's"])
-def test_a_reader_that_is_outrun_while_it_reads_the_log_reads_it_again(log, whose):
-    """With every page it gets, the feed lets go of more than the log held when it was asked."""
+def test_a_reader_that_falls_behind_while_it_reads_the_log_reads_it_again(log, whose):
+    """With every batch it gets, the buffer drops more than the log had when it was asked."""
     events = Scribe().start().text("answer", *TOKENS).end().events
 
     async def read():
@@ -102,7 +102,7 @@ def test_a_reader_that_is_outrun_while_it_reads_the_log_reads_it_again(log, whos
 
 
 @pytest.mark.parametrize("whose", ["own", "another's"])
-def test_a_reader_that_is_outrun_while_it_sends_goes_on_from_the_log(log, whose):
+def test_a_reader_that_falls_behind_while_it_sends_continues_from_the_log(log, whose):
     """It keeps up, then takes nothing for a while, several times."""
     events = Scribe().start().text("answer", *TOKENS).end().events
 
@@ -151,7 +151,7 @@ def test_what_this_process_wrote_is_not_decoded_again(log, monkeypatch):
     assert b"server.hello" in decoded[0]
 
 
-def test_what_is_handed_on_at_once_is_what_the_log_has(log):
+def test_own_events_are_passed_on_as_the_log_has_them(log):
     """Also where an event holds something that JSON does not, and where the program changes it."""
     seen = {"query": ["a"], "what": object(), "half": float("nan")}
     scribe = Scribe().start()
@@ -214,7 +214,7 @@ def encoded_again(event):
     raise AssertionError(f"{event} was encoded a second time")
 
 
-def test_of_a_run_that_nobody_follows_only_its_beginning_and_end_are_read(log, monkeypatch):
+def test_only_the_first_and_last_entry_of_a_run_nobody_follows_are_decoded(log, monkeypatch):
     heard, glimpsed = [], []
     monkeypatch.setattr(
         RunIndex, "add", lambda _, events: heard.extend(each.event_type for each in events)
@@ -236,7 +236,7 @@ def test_of_a_run_that_nobody_follows_only_its_beginning_and_end_are_read(log, m
     assert len(glimpsed) > len(TOKENS)
 
 
-def test_a_reader_who_comes_to_a_run_nobody_followed_gets_all_of_it(log):
+def test_a_late_reader_of_a_run_nobody_followed_gets_all_of_it(log):
     events = Scribe().start().text("answer", *TOKENS).end().events
 
     async def read():
@@ -256,7 +256,7 @@ def test_a_reader_who_comes_to_a_run_nobody_followed_gets_all_of_it(log):
     assert seqs(run(read())) == list(range(len(events)))
 
 
-def test_readers_that_stand_still_in_the_log_hold_no_connection_and_no_thread(log):
+def test_idle_readers_of_the_log_hold_no_connection_and_no_thread(log):
     """They had a page of it and take no more for now."""
     writer = open_sink(log)
     writer.batch_size = 1
@@ -282,7 +282,7 @@ def threads(name):
     return sum(thread.name.startswith(name) for thread in threading.enumerate())
 
 
-def test_a_thousand_readers_who_have_everything_are_back_at_once(log):
+def test_a_thousand_readers_with_nothing_left_to_read_return_quickly(log):
     """They look into the log a few at a time, so none may wait there for what may come."""
     events = Scribe().start().text("answer", *TOKENS).events
 
@@ -327,7 +327,7 @@ def stand_still(condition):
         time.sleep(0.002)
 
 
-def test_a_loop_that_stands_still_holds_the_sink_back(log, monkeypatch):
+def test_a_blocked_event_loop_holds_the_sink_back(log, monkeypatch):
     """What the log has confirmed does not pile up behind it; afterwards all of it is heard."""
     monkeypatch.setattr(tail, "CONFIRMED_BATCHES", 2)
     monkeypatch.setattr(tail, "SINK_WAIT_S", BOUND)

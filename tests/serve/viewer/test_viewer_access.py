@@ -106,7 +106,7 @@ def test_going_back_leads_to_where_the_keyboard_was(qa, practice, open_page):
     assert page.evaluate("document.activeElement === document.querySelectorAll('#runs button')[1]")
 
 
-def test_a_run_is_said_in_a_few_words_and_not_token_by_token(qa, practice, open_page):
+def test_a_screen_reader_gets_a_short_summary_and_not_each_token(qa, practice, open_page):
     """A screen reader hears that it runs, and how it ended; the text is there to be read."""
     practice.script(Reply({"answer": WORDS}))
     practice.pace = 0.01

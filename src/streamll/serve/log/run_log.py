@@ -22,11 +22,10 @@ from streamll.brokers.opening import create_parent_folder, default_target, open_
 from streamll.brokers.sink import BrokerSink
 from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, SourceOptions
 from streamll.consumer.deduplication import Deduplicator, decode_entry
-from streamll.core.errors import WireError
+from streamll.core.errors import LogAway, WireError
 from streamll.core.events import TERMINAL, Event
 from streamll.serve.log.buffer import RunBuffer
 from streamll.serve.log.entries import EntryJSON
-from streamll.serve.log.errors import LogAway
 from streamll.serve.log.frames import Item, Position, items_of, reached
 from streamll.serve.log.index import LISTED_RUNS, RunIndex
 from streamll.serve.log.tail import RETRY_S, LogTail
@@ -172,14 +171,14 @@ class RunLog:
                             len(entries) < READ_BATCH_ENTRIES and self._ends_short
                         )
                         if complete or self._is_local:
-                            await source.close()
                             connected = False
+                            with contextlib.suppress(Exception):  # the entries are good anyway
+                                await source.close()
                 except Exception as error:
                     connected, failing_since = False, failing_since or time.monotonic()
                     if time.monotonic() - failing_since >= away_s:
                         raise LogAway from error
                     await asyncio.sleep(RETRY_S)
-                    complete = False
                 else:
                     failing_since = None
                     yield entries

@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from streamll.core.errors import StreamCancelled, StreamllError
-from streamll.serve.log.errors import LogAway
+from streamll.core.errors import LogAway, StreamCancelled, StreamllError
 from streamll.serve.log.frames import (
     HEARTBEAT,
     RETRY,

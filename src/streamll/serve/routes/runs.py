@@ -9,10 +9,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket
 
-from streamll.core.errors import ConfigurationError
+from streamll.core.errors import ConfigurationError, NoSuchRun, RunUnavailable
 from streamll.core.run_view import RunView
 from streamll.serve.formats import RenderOptions, make_format
-from streamll.serve.log.errors import NoSuchRun, RunUnavailable
 from streamll.serve.log.frames import AFTER_EVERYTHING, MessageWriter, Position
 from streamll.serve.log.index import LISTED_RUNS
 from streamll.serve.log.snapshot import snapshot

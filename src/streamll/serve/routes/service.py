@@ -9,16 +9,15 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from streamll.core.errors import StreamllError
+from streamll.core.errors import RunUnavailable, StreamllError
 from streamll.serve.formats import RenderOptions, make_format
-from streamll.serve.log.errors import RunUnavailable
 from streamll.serve.log.frames import HEADERS, FrameWriter, Position
 from streamll.serve.log.streams import sse_of_log
 from streamll.serve.programs import Served
 from streamll.serve.runner import Runner
 from streamll.serve.web.access import Access
 from streamll.serve.web.connections import ConnectionLimit
-from streamll.serve.web.limits import ServerLimits
+from streamll.serve.web.limits import Limits
 from streamll.serve.web.requests import HTTPRefusal
 from streamll.serve.web.responses import StreamingBody
 
@@ -29,7 +28,7 @@ class Service:
     """The programs of a server, and what it takes to serve them."""
 
     def __init__(
-        self, programs: dict[str, Served], access: Access, limits: ServerLimits, runner: Runner
+        self, programs: dict[str, Served], access: Access, limits: Limits, runner: Runner
     ) -> None:
         self.programs = programs
         self.access = access

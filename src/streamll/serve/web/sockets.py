@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from streamll.serve.log.errors import LogAway
+from streamll.core.errors import LogAway
 from streamll.serve.web.responses import STALL_S, Raced, StallTimer, race
 
 NORMAL, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1000, 1008, 1012, 1013
