@@ -13,10 +13,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
-
-import msgspec
 
 from streamll.brokers import tracing
 from streamll.brokers.failures import Diagnosis
@@ -74,15 +73,6 @@ class BrokerStatistics(SinkStatistics, frozen=True, kw_only=True):
     last_error: str | None = None
 
 
-class _Counters(msgspec.Struct):
-    handled: int = 0
-    entries: int = 0
-    bytes_sent: int = 0
-    batches: int = 0
-    failures: int = 0
-    last_error: str | None = None
-
-
 class BrokerSink(BaseSink):
     """Ships events to a log. A subclass has a ``destination`` and knows how to ``_connect``.
 
@@ -103,7 +93,8 @@ class BrokerSink(BaseSink):
     local = False
     _transport: Transport | None
     _listener: Confirmed | None
-    _counters: _Counters
+    _counts: Counter[str]
+    _last_error: str | None
     _failures_in_a_row: int
 
     def __init__(
@@ -125,7 +116,6 @@ class BrokerSink(BaseSink):
         self.flush_interval = flush_interval
         self.gather_seconds = min(flush_interval, GATHER_S)
         self._max_bytes = (max_buffer_bytes, max_entry_bytes)
-        self._transport = None
         self._left_to_parent: list[Transport | None] = []
         self._reset()
 
@@ -211,7 +201,8 @@ class BrokerSink(BaseSink):
             dropped=own.dropped + buffer.dropped + buffer.oversized,
             buffered_bytes=buffer.bytes,
             breaker=self._breaker.state,
-            **msgspec.structs.asdict(self._counters),
+            last_error=self._last_error,
+            **self._counts,
         )
 
     def _ship(self) -> None:
@@ -229,12 +220,12 @@ class BrokerSink(BaseSink):
 
     def _confirmed(self, entries: list[PendingEntry], receipt: object) -> None:
         self._buffer.sent(len(entries))
-        counters = self._counters
-        for entry in entries:
-            counters.handled += entry.event_count
-            counters.bytes_sent += entry.size
-        counters.entries += len(entries)
-        counters.batches += 1
+        self._counts.update(
+            handled=sum(entry.event_count for entry in entries),
+            bytes_sent=sum(entry.size for entry in entries),
+            entries=len(entries),
+            batches=1,
+        )
         if self._failures_in_a_row:
             self._breaker.succeeded()
             self._failures_in_a_row = 0
@@ -252,8 +243,8 @@ class BrokerSink(BaseSink):
                 reason,
                 self._buffer.max_bytes,
             )
-        self._counters.failures += 1
-        self._counters.last_error = reason
+        self._counts["failures"] += 1
+        self._last_error = reason
         self._failures_in_a_row += 1
         self._breaker.failed()
         pause = RETRY_BACKOFF.delay(self._failures_in_a_row)
@@ -287,7 +278,8 @@ class BrokerSink(BaseSink):
         self._failures_in_a_row = 0
         self._transport = None
         self._traces: dict[str | None, str | None] = {}
-        self._counters = _Counters()
+        self._counts = Counter()
+        self._last_error = None
 
 
 class _Names(dict[str, Any]):

@@ -63,7 +63,7 @@ class RabbitMQSink(BrokerSink):
         return RabbitMQTransport(self)
 
     def _diagnose(self, error: BaseException) -> Diagnosis:
-        return rabbitmq_client.diagnose(error, self.url, answered=self._counters.handled > 0)
+        return rabbitmq_client.diagnose(error, self.url, answered=self._counts["handled"] > 0)
 
 
 class RabbitMQTransport:

@@ -52,7 +52,9 @@ class RabbitMQSource(Source):
         self._group = None if options.group is None else GroupMember(options)
         self._connected_at: float | None = None
         self._after: int | None = None
-        if options.start not in ("new", "beginning"):
+        if options.start == "beginning":
+            self._after = -1
+        elif options.start != "new":
             self._after = _offset(options.start)
 
     @property
@@ -128,14 +130,11 @@ class RabbitMQSource(Source):
     async def _read(self) -> list[Entry]:
         if self._arrived.empty() and (self._channel is None or self._channel.is_closed):
             raise ConnectionError("RabbitMQ closed the channel")
-        if self._group is not None and self._group.waits_for_history:
-            await self._group.advance()
-            return []
+        if self._group is not None:
+            self._group.check()
         try:
             messages = [await asyncio.wait_for(self._arrived.get(), READ_TIMEOUT_S)]
         except asyncio.TimeoutError:
-            if self._group is not None:
-                await self._group.advance()
             return []
         while not self._arrived.empty() and len(messages) < READ_BATCH_ENTRIES:
             messages.append(self._arrived.get_nowait())
@@ -173,8 +172,6 @@ class RabbitMQSource(Source):
         """Where to start (``x-stream-offset``): behind what has been read, if anything has."""
         if self._after is not None:
             return self._after + 1
-        if self._options.start == "beginning":
-            return "first"
         assert self._connected_at is not None
         if time.time() - self._connected_at < rabbitmq_client.CONNECT_TIMEOUT_S:
             return "next"

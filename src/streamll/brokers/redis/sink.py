@@ -64,7 +64,7 @@ class RedisSink(BrokerSink):
         return RedisTransport(self)
 
     def _diagnose(self, error: BaseException) -> Diagnosis:
-        return redis_client.diagnose(error, self.url, answered=self._counters.handled > 0)
+        return redis_client.diagnose(error, self.url, answered=self._counts["handled"] > 0)
 
 
 class RedisTransport:
