@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -40,7 +40,7 @@ LRU_ITEMS = 20_000
 
 
 class _Heading(msgspec.Struct):
-    """The keys of an envelope that a sink adds when it sends it."""
+    """The keys of an envelope that a sink adds when it sends it: its id and trace context."""
 
     id: str | None = None
     traceparent: str | None = None
@@ -49,12 +49,10 @@ class _Heading(msgspec.Struct):
 _heading = msgspec.json.Decoder(_Heading)
 
 
-class DecodedEntry(msgspec.Struct):
-    """One entry's id, trace context and events."""
+class DecodedEntry(_Heading):
+    """One entry's heading and events."""
 
-    id: str | None
-    traceparent: str | None
-    events: list[Event]
+    events: list[Event] = []
 
 
 def decode_entry(body: bytes) -> DecodedEntry:
@@ -71,27 +69,21 @@ def decode_entry(body: bytes) -> DecodedEntry:
     return DecodedEntry(heading.id, heading.traceparent, events)
 
 
-class LRU(Generic[K, V]):
+class LRU(OrderedDict[K, V]):
     """A bounded mapping that forgets the least recently used item."""
 
-    def __init__(self, size: int = LRU_ITEMS) -> None:
-        self._size = size
-        self._items: OrderedDict[K, V] = OrderedDict()
-
-    def get(self, key: K) -> V | None:
-        value = self._items.get(key)
+    def latest(self, key: K) -> V | None:
+        """The item, which has been used now."""
+        value = self.get(key)
         if value is not None:
-            self._items.move_to_end(key)
+            self.move_to_end(key)
         return value
 
     def put(self, key: K, value: V) -> None:
-        self._items[key] = value
-        self._items.move_to_end(key)
-        if len(self._items) > self._size:
-            self._items.popitem(last=False)
-
-    def __contains__(self, key: K) -> bool:
-        return key in self._items
+        self[key] = value
+        self.move_to_end(key)
+        if len(self) > LRU_ITEMS:
+            self.popitem(last=False)
 
 
 class _RunProgress:
@@ -185,7 +177,7 @@ class Deduplicator:
         if not writer or not number.isdecimal() or not entry.events:
             return False
         key = (writer, entry.events[0].run_id)
-        if int(number) <= (self._writers.get(key) or 0):
+        if int(number) <= (self._writers.latest(key) or 0):
             return True
         self._writers.put(key, int(number))
         return False
@@ -195,7 +187,7 @@ class Deduplicator:
         run_id, seq = event.identity.run_id, event.seq
         if run_id is None or seq is None:  # outside any run, or a gap: only the entry's id tells
             return event
-        run = self._runs.get(run_id)
+        run = self._runs.latest(run_id)
         if run is None:
             run = _RunProgress()
             self._runs.put(run_id, run)

@@ -24,7 +24,7 @@ import msgspec
 
 from streamll.brokers.source import Entry, Source, SourceOptions
 from streamll.consumer.deduplication import LRU, DecodedEntry, Deduplicator, decode_entry
-from streamll.consumer.handlers import HandlerFailure
+from streamll.consumer.handlers import Handler
 from streamll.consumer.state import ConsumerState
 from streamll.core.errors import BrokerError, WireError
 from streamll.core.events import Event
@@ -109,14 +109,11 @@ class ReadSession:
 
     async def entries(self) -> AsyncGenerator[ReadEntry, None]:
         """Every readable entry."""
-        entries = self._raw_entries()
-        try:
+        async with contextlib.aclosing(self._raw_entries()) as entries:
             async for entry in entries:
                 decoded = await self._decode(entry)
                 if decoded is not None:
                     yield ReadEntry(entry, decoded, self._new_events(decoded))
-        finally:
-            await entries.aclose()
 
     async def done_with(self, read: ReadEntry) -> None:
         """All events of the entry have been handled."""
@@ -134,21 +131,21 @@ class ReadSession:
         """
         return self._in_group and entry.deliveries > self._max_deliveries
 
-    async def dead_letter_event(self, failure: HandlerFailure) -> bool:
+    async def dead_letter_event(self, event: Event, handler: Handler, failure: Exception) -> bool:
         """Make a dead letter of an event whose handler failed for good, with the error in it.
 
         False if it could not be written before the consumer stopped.
         """
-        name = getattr(failure.handler, "__qualname__", type(failure.handler).__name__)
-        kind = type(failure.error).__name__
+        name = getattr(handler, "__qualname__", type(handler).__name__)
+        kind = type(failure).__name__
         logger.warning(
             "consumer: handler %s failed on %s (%s); the event becomes a dead letter",
             name,
-            failure.event.event_id or failure.event.event_type,
+            event.event_id or event.event_type,
             kind,
         )
-        error = {"type": kind, "message": str(failure.error), "handler": name}
-        [envelope] = encode_batch([failure.event])
+        error = {"type": kind, "message": str(failure), "handler": name}
+        [envelope] = encode_batch([event])
         body = envelope[:-1] + b',"error":' + msgspec.json.encode(error) + b"}"
         return await self._dead_letter(body)
 

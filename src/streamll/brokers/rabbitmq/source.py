@@ -15,13 +15,7 @@ from streamll.brokers.opening import without_password
 from streamll.brokers.overview import Overview
 from streamll.brokers.rabbitmq import client as rabbitmq_client
 from streamll.brokers.rabbitmq.groups import GroupMember
-from streamll.brokers.source import (
-    READ_BATCH_ENTRIES,
-    READ_TIMEOUT_S,
-    Entry,
-    Source,
-    SourceOptions,
-)
+from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, Source, SourceOptions
 from streamll.core.errors import ConfigurationError
 from streamll.flow.worker import LoopThread
 
@@ -51,11 +45,14 @@ class RabbitMQSource(Source):
         self._arrived: asyncio.Queue[aio_pika.IncomingMessage] = asyncio.Queue()
         self._group = None if options.group is None else GroupMember(options)
         self._connected_at: float | None = None
-        self._after: int | None = None
-        if options.start == "beginning":
-            self._after = -1
-        elif options.start != "new":
-            self._after = _offset(options.start)
+        starts = {"new": None, "beginning": -1}
+        try:
+            self._after = starts[options.start] if options.start in starts else int(options.start)
+        except ValueError:
+            raise ConfigurationError(
+                f"start={options.start!r} is no cursor of a RabbitMQ log; "
+                "members of a group have none, the group itself knows its position"
+            ) from None
 
     @property
     def name(self) -> str:
@@ -206,16 +203,6 @@ class RabbitMQSource(Source):
 
 def _offset_of(message: Any) -> int:
     return int(message.headers["x-stream-offset"])
-
-
-def _offset(cursor: str) -> int:
-    try:
-        return int(cursor)
-    except ValueError:
-        raise ConfigurationError(
-            f"start={cursor!r} is no cursor of a RabbitMQ log; "
-            "members of a group have none, the group itself knows its position"
-        ) from None
 
 
 async def _declare_log(connection: Any, name: str) -> None:

@@ -12,13 +12,7 @@ from streamll.brokers.opening import without_password
 from streamll.brokers.overview import LOOK_BACK_ENTRIES, Overview
 from streamll.brokers.redis import client as redis_client
 from streamll.brokers.redis.client import FIELD
-from streamll.brokers.source import (
-    READ_BATCH_ENTRIES,
-    READ_TIMEOUT_S,
-    Entry,
-    Source,
-    SourceOptions,
-)
+from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, Source, SourceOptions
 from streamll.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
