@@ -110,16 +110,16 @@ class SQLiteSource(ForkSafeConnection, Source):
 
     async def _with_log(self, work: Callable[..., T], *arguments: Any) -> T:
         """Call ``work(connection, *arguments)`` on the source's thread."""
-
-        def locked() -> T:
-            with self._lock:
-                return work(self._log, *arguments)
-
         if self._thread is None:
             raise sqlite3.OperationalError("not connected")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, locked)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._locked, work, *arguments)
 
     # --- on the source's thread -----------------------------------------------------------------
+
+    def _locked(self, work: Callable[..., T], *arguments: Any) -> T:
+        with self._lock:
+            return work(self._log, *arguments)
 
     @property
     def _log(self) -> sqlite3.Connection:
