@@ -34,14 +34,6 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         each = each.__cause__ or each.__context__
 
 
-def describe_os_error(error: BaseException) -> str:
-    """The error's type, with the operating system's message if one caused it."""
-    for each in causes(error):
-        if isinstance(each, OSError) and each.strerror:
-            return f"{type(error).__name__}: {each.strerror}"
-    return type(error).__name__
-
-
 def diagnose_connection(
     error: BaseException,
     url: str,
@@ -73,7 +65,11 @@ def diagnose_connection(
         )
         wants_tls = dropped and url.startswith(plain) and not answered
         hint = f"; does it want TLS, {secure}?" if wants_tls else ""
-        return Diagnosis(describe_os_error(error) + hint)
+        texts = (each.strerror for each in causes(error) if isinstance(each, OSError))
+        text = next(filter(None, texts), None)
+        name = type(error).__name__
+        reason = f"{name}: {text}" if text else name
+        return Diagnosis(reason + hint)
     short = reason.partition("verify failed: ")[2] or reason
     if "is not valid for" in reason:
         advice = f"its certificate is for another host ({short})"

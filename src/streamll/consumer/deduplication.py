@@ -86,17 +86,14 @@ class LRU(OrderedDict[K, V]):
             self.popitem(last=False)
 
 
-class _RunProgress:
+class _RunProgress(msgspec.Struct):
     """How far a run has been read."""
 
-    __slots__ = ("ended", "fields", "floor", "last", "offset")
-
-    def __init__(self, floor: int = -1, offset: int | None = None) -> None:
-        self.floor = floor  # a reader that resumes has had everything up to this seq
-        self.offset = offset  # and this many characters of the field call of the token there
-        self.last = floor
-        self.ended = False
-        self.fields: dict[Any, tuple[int, int]] = {}
+    floor: int = -1  # a reader that resumes has had everything up to this seq
+    offset: int | None = None  # and this many characters of the field call of the token there
+    last: int = -1
+    ended: bool = False
+    fields: dict[Any, tuple[int, int]] = {}
 
     def stopped_at(self, event: Event) -> bool:
         """Whether this is the very event that a resuming reader had last."""
@@ -119,7 +116,6 @@ class Deduplicator:
     """Gives each event once to a reader that reads a log from one position on."""
 
     def __init__(self) -> None:
-        self.duplicates = 0
         self._runs: LRU[str, _RunProgress] = LRU()
         self._writers: LRU[tuple[str, str | None], int] = LRU()
         self._resuming: dict[str, _RunProgress] = {}  # whose last event has not been found yet
@@ -130,7 +126,7 @@ class Deduplicator:
         If that was a token, ``offset`` says where its text ended in the field call; it is needed
         only to cut a merged token of which ``seq`` is not the last part.
         """
-        run = _RunProgress(seq, offset)
+        run = _RunProgress(seq, offset, last=seq)
         self._runs.put(run_id, run)
         if seq >= 0:
             self._resuming[run_id] = run
@@ -142,17 +138,12 @@ class Deduplicator:
 
     def read(self, entry: DecodedEntry) -> list[Event]:
         """The events of the entry that are new."""
-        if self._is_duplicate(entry):
-            self.duplicates += len(entry.events)
-            return []
-        return self.fresh(entry.events)
+        return [] if self._is_duplicate(entry) else self.fresh(entry.events)
 
     def fresh(self, events: list[Event]) -> list[Event]:
         """Those of an entry's events that are new, if the entry itself is no duplicate."""
         candidates = self._after_resuming(events) if self._resuming else events
-        fresh = [new for event in candidates if (new := self._new_part(event)) is not None]
-        self.duplicates += len(candidates) - len(fresh)
-        return fresh
+        return [new for event in candidates if (new := self._new_part(event)) is not None]
 
     def _after_resuming(self, events: list[Event]) -> list[Event]:
         """The events without those that resuming readers had last, and without what precedes them."""
@@ -163,9 +154,7 @@ class Deduplicator:
             if run is not None and run.stopped_at(event):
                 run.resume_behind(event)
                 del self._resuming[run_id]
-                before = len(kept)
                 kept = [each for each in kept if each.run_id != run_id]
-                self.duplicates += before - len(kept) + 1
                 continue
             if run is not None and event.seq is not None and event.seq > run.floor:
                 del self._resuming[run_id]  # this log does not have that very event

@@ -40,9 +40,8 @@ class EventFilter:
         matches = self._types.get(kind)
         if matches is None:
             matches = self._types[kind] = self._pattern.match(kind) is not None
-        return matches and (not self._where or self._has_values(event))
-
-    def _has_values(self, event: Event) -> bool:
+        if not matches or not self._where:
+            return matches
         data = event.data
         return all(
             (event.run_id if key == "run_id" else data.get(key, _MISSING)) == value

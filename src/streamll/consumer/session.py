@@ -111,9 +111,9 @@ class ReadSession:
         """Every readable entry."""
         async with contextlib.aclosing(self._raw_entries()) as entries:
             async for entry in entries:
-                decoded = await self._decode(entry)
-                if decoded is not None:
-                    yield ReadEntry(entry, decoded, self._new_events(decoded))
+                read = await self._accept(entry)
+                if read is not None:
+                    yield read
 
     async def done_with(self, read: ReadEntry) -> None:
         """All events of the entry have been handled."""
@@ -201,29 +201,36 @@ class ReadSession:
 
     def _report_failure(self, error: Exception, failures: int, *, was_connected: bool) -> None:
         """Warn at the first failure; raise if the very first connection cannot succeed."""
-        fatal = self._source.fatal_reason(error)
-        if fatal is not None and not was_connected:
-            raise BrokerError(fatal) from error
+        name, (reason, fatal) = self._source.name, self._source.diagnose(error)
+        if fatal and not was_connected:
+            raise BrokerError(f"{name}: {reason}") from error
         if failures == 1:
-            logger.warning(
-                "consumer: %s cannot be read (%s); retrying",
-                self._source.name,
-                self._source.describe(error),
-            )
+            logger.warning("consumer: %s cannot be read (%s); retrying", name, reason)
 
-    async def _decode(self, entry: Entry) -> DecodedEntry | None:
-        """The entry's events; ``None`` if there is nothing to handle."""
+    async def _accept(self, entry: Entry) -> ReadEntry | None:
+        """The entry with its new events; ``None`` if there is nothing to handle."""
+        counts = self._counts
         if entry.deliveries > 1:
-            self._counts.redelivered += 1
+            counts.redelivered += 1
         try:
             decoded = decode_entry(entry.body)
         except WireError as error:
-            self._counts.malformed += 1
+            counts.malformed += 1
             await self._give_up(entry, str(error))
             return None
+        events = decoded.events
         if self._in_group:
-            return decoded if await self._take(entry, decoded) else None
-        return decoded if decoded.events else None
+            if not await self._take(entry, decoded):
+                return None
+        elif not events:
+            return None
+        else:
+            events = self._deduplicator.read(decoded)
+            counts.duplicates += len(decoded.events) - len(events)
+        if self._run_id is not None:
+            events = [event for event in events if event.run_id == self._run_id]
+        counts.received += len(events)
+        return ReadEntry(entry, decoded, events)
 
     async def _take(self, entry: Entry, decoded: DecodedEntry) -> bool:
         """Whether an entry that the group was given is to be handled here and now."""
@@ -253,18 +260,6 @@ class ReadSession:
             return False
         first, self._suspecting = not self._suspecting, True
         return first and entry.deliveries > self._max_deliveries + 1
-
-    def _new_events(self, decoded: DecodedEntry) -> list[Event]:
-        if self._in_group:
-            events = decoded.events
-        else:
-            before = self._deduplicator.duplicates
-            events = self._deduplicator.read(decoded)
-            self._counts.duplicates += self._deduplicator.duplicates - before
-        if self._run_id is not None:
-            events = [event for event in events if event.run_id == self._run_id]
-        self._counts.received += len(events)
-        return events
 
     # --- dead letters and acknowledgements ------------------------------------------------------
 
@@ -302,7 +297,7 @@ class ReadSession:
                 await self._append_dead_letter(body)
             except Exception as error:  # noqa: BLE001 - brokers fail in their own ways
                 failures += 1
-                reason = self._source.describe(error)
+                reason = self._source.diagnose(error).reason
                 if failures == 1:
                     logger.warning(
                         "consumer: a dead letter of %s cannot be written (%s); retrying",

@@ -44,10 +44,12 @@ CONTROL, DECLARING, PUBLISHING = 0, 1, 2
 class ConfirmingPublisher:
     """A connection that publishes. ``timeout`` (seconds) bounds each wait for RabbitMQ.
 
+    It creates ``log``: its exchange, and its stream queue of at most ``max_bytes``.
+
     Raises what aio-pika would: ``OSError``, ``ssl.SSLError`` and ``aiormq.exceptions``.
     """
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, log: str, max_bytes: int) -> None:
         from pamqp import body, commands, frame, header
 
         self._amqp: Any = commands
@@ -72,11 +74,12 @@ class ConfirmingPublisher:
             self._handshake(url)
             self._request(PUBLISHING, commands.Channel.Open())
             self._request(PUBLISHING, commands.Confirm.Select())
+            self._declare_log(log, max_bytes)
         except BaseException:
             self._socket.close()
             raise
 
-    def declare_log(self, name: str, max_bytes: int) -> None:
+    def _declare_log(self, name: str, max_bytes: int) -> None:
         """Create the exchange and the stream queue of a log, if they do not exist."""
         from aiormq.exceptions import ChannelPreconditionFailed
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.opening import without_password
@@ -21,6 +20,8 @@ from streamll.flow.worker import LoopThread
 
 if TYPE_CHECKING:
     import aio_pika
+
+T = TypeVar("T")
 
 LOOK_BACK_ENTRIES = 20_000
 """The most entries searched for the latest runs: a stream can only be read forwards."""
@@ -68,25 +69,21 @@ class RabbitMQSource(Source):
         await self._loop.run(asyncio.wait_for(self._connect(), timeout))
 
     async def read(self) -> list[Entry]:
-        entries: list[Entry] = await self._on_loop(self._read())
-        return entries
+        return await self._on_loop(self._read)
 
     async def acknowledge(self, entry: Entry) -> None:
         connection, message = entry.receipt
         if self._group and (connection is self._connection or self._connection is None):
-            await self._on_loop(self._group.acknowledge(message))
+            await self._on_loop(self._group.acknowledge, message)
 
     async def overview(self, runs: int) -> list[bytes]:
         overview = Overview(runs)
-        for body in reversed(await self._on_loop(self._latest())):
+        for body in reversed(await self._on_loop(self._latest)):
             overview.add(body)
         return overview.bodies
 
     async def lag(self) -> int | None:
-        if self._group is None:
-            return None
-        lag: int | None = await self._on_loop(self._group.lag())
-        return lag
+        return None if self._group is None else await self._on_loop(self._group.lag)
 
     async def close(self) -> None:
         loop, self._loop = self._loop, None
@@ -96,12 +93,11 @@ class RabbitMQSource(Source):
                 await loop.run(rabbitmq_client.close(connection))
             await asyncio.to_thread(loop.stop, 5.0)
 
-    async def _on_loop(self, coroutine: Awaitable[Any]) -> Any:
+    async def _on_loop(self, call: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         if self._loop is None or self._connection is None:
-            if inspect.iscoroutine(coroutine):
-                coroutine.close()
             raise ConnectionError("not connected")
-        return await self._loop.run(coroutine)
+        result: T = await self._loop.run(call(*arguments))
+        return result
 
     # --- on the connection's loop ---------------------------------------------------------------
 
@@ -135,9 +131,7 @@ class RabbitMQSource(Source):
             return []
         while not self._arrived.empty() and len(messages) < READ_BATCH_ENTRIES:
             messages.append(self._arrived.get_nowait())
-        if self._group is not None:
-            return [self._group_entry(message) for message in messages]
-        return await self._stream_entries(messages)
+        return [entry for message in messages if (entry := await self._entry(message))]
 
     async def _latest(self) -> list[bytes]:
         """The bodies of the latest ``LOOK_BACK_ENTRIES`` entries.
@@ -175,30 +169,25 @@ class RabbitMQSource(Source):
         # The connection broke before anything was read; what was published since is wanted.
         return datetime.fromtimestamp(self._connected_at, timezone.utc)
 
-    async def _stream_entries(self, messages: list[Any]) -> list[Entry]:
-        """Acknowledge and convert messages of the stream.
-
-        Acknowledging only asks for more. It fails if the connection has broken, which the next
-        read reports; these messages have arrived.
-        """
-        entries = []
-        for message in messages:
-            with contextlib.suppress(Exception):
-                await message.ack()
-            offset = _offset_of(message)
-            if self._after is None or offset > self._after:
-                self._after = offset
-                entries.append(Entry(cursor=str(offset), body=message.body))
-        return entries
-
-    def _group_entry(self, message: Any) -> Entry:
-        before = int(message.headers.get("x-delivery-count") or 0)
-        return Entry(
-            cursor=f"{self._connections}.{message.delivery_tag}",
-            body=message.body,
-            deliveries=max(before + 1, 2 if message.redelivered else 1),
-            receipt=(self._connection, message),
-        )
+    async def _entry(self, message: Any) -> Entry | None:
+        """The message as an entry; ``None`` for one of the stream that has been read before."""
+        if self._group is not None:
+            before = int(message.headers.get("x-delivery-count") or 0)
+            return Entry(
+                cursor=f"{self._connections}.{message.delivery_tag}",
+                body=message.body,
+                deliveries=max(before + 1, 2 if message.redelivered else 1),
+                receipt=(self._connection, message),
+            )
+        # Acknowledging a stream's message only asks for more. It fails if the connection has
+        # broken, which the next read reports; this message has arrived.
+        with contextlib.suppress(Exception):
+            await message.ack()
+        offset = _offset_of(message)
+        if self._after is not None and offset <= self._after:
+            return None
+        self._after = offset
+        return Entry(cursor=str(offset), body=message.body)
 
 
 def _offset_of(message: Any) -> int:

@@ -42,6 +42,7 @@ class RedisSource(Source):
         self._after: str | None = starts.get(options.start, options.start)
         if self._after is not None and not _is_entry_id(self._after):
             raise ConfigurationError(f"start={options.start!r} is no cursor of a Redis stream")
+        # What this member was given before the connection broke, it may never have seen.
         self._own_after: str | None = None
         self._claim_at = 0.0
         self._claim_from = FIRST_ID
@@ -58,7 +59,7 @@ class RedisSource(Source):
         self._client = redis_client.client(self._url, "redis.asyncio")
         if self._group is not None:
             await self._create_group()
-            self._own_after = FIRST_ID  # given to this member before the connection broke
+            self._own_after = FIRST_ID
         elif self._after is None:
             newest = await self._redis.xrevrange(self._key, count=1)
             self._after = _text(newest[0][0]) if newest else FIRST_ID
@@ -68,9 +69,16 @@ class RedisSource(Source):
 
     async def read(self) -> list[Entry]:
         if self._group is None:
-            return await self._read_alone()
+            block = _BLOCK_MS if self._options.waits else None
+            streams = {self._key: self._after}
+            entries = _entries(await self._redis.xread(streams, READ_BATCH_ENTRIES, block))
+            if entries:
+                self._after = entries[-1].cursor
+            return entries
         if self._own_after is not None:
-            return await self._read_own()
+            entries = await self._read_as_member(self._own_after)
+            self._own_after = entries[-1].cursor if entries else None
+            return entries
         return await self._claim() or await self._read_as_member(">", _BLOCK_MS)
 
     async def acknowledge(self, entry: Entry) -> None:
@@ -129,14 +137,6 @@ class RedisSource(Source):
             if "BUSYGROUP" not in str(error):  # it exists
                 raise
 
-    async def _read_alone(self) -> list[Entry]:
-        block = _BLOCK_MS if self._options.waits else None
-        streams = {self._key: self._after}
-        entries = _entries(await self._redis.xread(streams, READ_BATCH_ENTRIES, block))
-        if entries:
-            self._after = entries[-1].cursor
-        return entries
-
     async def _read_as_member(self, after: str, block: int | None = None) -> list[Entry]:
         """New entries of the group (``>``), or those pending for this member behind an id."""
         streams = {self._key: after}
@@ -145,13 +145,6 @@ class RedisSource(Source):
                 self._group, self._member, streams, READ_BATCH_ENTRIES, block
             )
         )
-
-    async def _read_own(self) -> list[Entry]:
-        """What this member was given before the connection broke, and may never have seen."""
-        assert self._own_after is not None
-        entries = await self._read_as_member(self._own_after)
-        self._own_after = entries[-1].cursor if entries else None
-        return entries
 
     async def _claim(self) -> list[Entry]:
         """Take over what silent members hold, a page of the group's pending entries at a time."""
