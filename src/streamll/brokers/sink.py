@@ -22,7 +22,6 @@ from streamll.brokers.failures import Diagnosis
 from streamll.brokers.send_buffer import PendingEntry, SendBuffer
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import TERMINAL, Event
-from streamll.flow.breaker import CircuitBreaker
 from streamll.flow.breaker import State as BreakerState
 from streamll.flow.buffer import Policy
 from streamll.flow.retry import Backoff
@@ -193,6 +192,9 @@ class BrokerSink(BaseSink):
         if self._process != os.getpid():
             return BrokerStatistics()
         buffer = self._buffer
+        breaker: BreakerState = "closed"
+        if self._failures_in_a_row > RETRY_BACKOFF.attempts:
+            breaker = "open" if self._retry_in() else "half-open"
         return BrokerStatistics(
             received=own.received,
             failed=own.failed,
@@ -200,7 +202,7 @@ class BrokerSink(BaseSink):
             merged=own.merged,
             dropped=own.dropped + buffer.dropped + buffer.oversized,
             buffered_bytes=buffer.bytes,
-            breaker=self._breaker.state,
+            breaker=breaker,
             last_error=self._last_error,
             **self._counts,
         )
@@ -227,7 +229,6 @@ class BrokerSink(BaseSink):
             batches=1,
         )
         if self._failures_in_a_row:
-            self._breaker.succeeded()
             self._failures_in_a_row = 0
             logger.info("sink %s: %s is back", type(self).__name__, self.destination)
         if self._listener is not None:
@@ -246,7 +247,6 @@ class BrokerSink(BaseSink):
         self._counts["failures"] += 1
         self._last_error = reason
         self._failures_in_a_row += 1
-        self._breaker.failed()
         pause = RETRY_BACKOFF.delay(self._failures_in_a_row)
         self._retry_at = time.monotonic() + (BREAKER_OPEN_S if pause is None else pause)
         self._disconnect()
@@ -273,7 +273,6 @@ class BrokerSink(BaseSink):
         self._process = os.getpid()
         self._buffer = SendBuffer(*self._max_bytes)
         self._listener = None
-        self._breaker = CircuitBreaker(RETRY_BACKOFF.attempts + 1, BREAKER_OPEN_S)
         self._retry_at = 0.0
         self._failures_in_a_row = 0
         self._transport = None

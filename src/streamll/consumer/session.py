@@ -236,13 +236,12 @@ class ReadSession:
         """Whether an entry that the group was given is to be handled here and now."""
         key = decoded.id or entry.cursor
         duplicates = self._in_progress.get(key)
-        if duplicates is not None:  # it came again while its handlers run or wait for their turn
-            duplicates.append(entry)
+        if duplicates is not None or not decoded.events or key in self._handled:
             self._counts.duplicates += len(decoded.events)
-            return False
-        if not decoded.events or key in self._handled:
-            self._counts.duplicates += len(decoded.events)
-            await self._acknowledge(entry)
+            if duplicates is None:
+                await self._acknowledge(entry)
+            else:  # it came again while its handlers run or wait for their turn
+                duplicates.append(entry)
             return False
         if self._is_to_blame(entry):
             await self._give_up(entry, f"delivered {entry.deliveries} times, never acknowledged")

@@ -71,12 +71,12 @@ class GroupMember:
         self._connection, self._channel, self._deliver = connection, channel, deliver
         self._consumers, self._held = {}, {}
         started = asyncio.Event()
-        self._following = asyncio.create_task(self._follow(started))
+        copies = await self._history_is_incomplete()
+        self._following = asyncio.create_task(self._follow(started, copies=copies))
         # Its error is retrieved, so that a task abandoned with its connection logs nothing.
         self._following.add_done_callback(lambda task: task.cancelled() or task.exception())
-        timeout = JOIN_TIMEOUT_S if await self._history_is_incomplete() else None
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(started.wait(), timeout)
+            await asyncio.wait_for(started.wait(), JOIN_TIMEOUT_S if copies else None)
         self.check()
 
     def check(self) -> None:
@@ -98,10 +98,14 @@ class GroupMember:
 
     # --- consuming ------------------------------------------------------------------------------
 
-    async def _follow(self, started: asyncio.Event) -> None:
+    async def _follow(self, started: asyncio.Event, *, copies: bool) -> None:
         """Complete the history, consume it, and then the group's own queue."""
         try:
-            await self._complete_history()
+            if copies:
+                await self._complete_history()
+            async with self._connection.channel() as declaring:
+                await self._declare_live(declaring)
+            self._created = True
             history = await queue_counts(self._connection, self._history)
             if history is not None:
                 await self._consume(self._history)
@@ -171,9 +175,6 @@ class GroupMember:
                     await self._fill(filling)
             await channel.queue_delete(self._lock)
             await channel.close()
-        async with self._connection.channel() as declaring:
-            await self._declare_live(declaring)
-        self._created = True
 
     async def _fill(self, channel: Any) -> None:
         await channel.declare_queue(self._filling, durable=True)
