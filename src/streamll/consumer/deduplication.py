@@ -138,7 +138,13 @@ class Deduplicator:
 
     def read(self, entry: DecodedEntry) -> list[Event]:
         """The events of the entry that are new."""
-        return [] if self._is_duplicate(entry) else self.fresh(entry.events)
+        writer, _, number = (entry.id or "").rpartition(":")
+        if writer and number.isdecimal() and entry.events:
+            key = (writer, entry.events[0].run_id)
+            if int(number) <= (self._writers.latest(key) or 0):
+                return []
+            self._writers.put(key, int(number))
+        return self.fresh(entry.events)
 
     def fresh(self, events: list[Event]) -> list[Event]:
         """Those of an entry's events that are new, if the entry itself is no duplicate."""
@@ -160,16 +166,6 @@ class Deduplicator:
                 del self._resuming[run_id]  # this log does not have that very event
             kept.append(event)
         return kept
-
-    def _is_duplicate(self, entry: DecodedEntry) -> bool:
-        writer, _, number = (entry.id or "").rpartition(":")
-        if not writer or not number.isdecimal() or not entry.events:
-            return False
-        key = (writer, entry.events[0].run_id)
-        if int(number) <= (self._writers.latest(key) or 0):
-            return True
-        self._writers.put(key, int(number))
-        return False
 
     def _new_part(self, event: Event) -> Event | None:
         """The event, or the part of it that is new; ``None`` for a duplicate."""

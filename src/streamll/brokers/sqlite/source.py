@@ -36,6 +36,7 @@ class SQLiteSource(ForkSafeConnection, Source):
         super().__init__()
         self._path = path_of(url)
         self._options = options
+        self._group = options.target, options.group
         self._after: int | None = None  # from what is new on
         self._seen_version = -1
         self._claim_at = 0.0
@@ -126,10 +127,6 @@ class SQLiteSource(ForkSafeConnection, Source):
         if self._connection is None:
             raise sqlite3.OperationalError("not connected")
         return self._connection
-
-    @property
-    def _group(self) -> tuple[str, str | None]:
-        return self._options.target, self._options.group
 
     def _has_news(self) -> bool:
         """Whether entries have been written that were not skipped, or a claim is due."""
