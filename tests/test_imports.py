@@ -117,8 +117,8 @@ RULES = {
 }
 
 
-# what stands on what inside capture: each room on the ones it names, all of them above it
-ROOMS: dict[str, set[str]] = {
+# what stands on what inside a part: each room on the ones it names, all of them above it
+CAPTURE_ROOMS: dict[str, set[str]] = {
     "deltas": set(),
     "inside_dspy": set(),
     "run": {"inside_dspy"},
@@ -131,6 +131,17 @@ ROOMS: dict[str, set[str]] = {
     "running": {"policy", "run"},
     "stream": {"hooks", "running", "run", "typed"},
     "streamify": {"hooks", "inside_dspy", "reply", "run"},
+}
+
+SERVE_ROOMS: dict[str, set[str]] = {
+    "formats": set(),
+    "programs": set(),
+    "log": {"formats"},
+    "web": {"log"},
+    "runner": {"log", "programs", "web"},
+    "routes": {"formats", "log", "programs", "runner", "web"},
+    "app": {"log", "programs", "routes", "runner", "web"},
+    "viewer": {"app", "routes", "web"},
 }
 
 
@@ -249,20 +260,25 @@ def test_a_circle_is_found():
     assert set(cycle_in({"a": {"b"}, "b": {"c"}, "c": {"a"}})) == {"a", "b", "c"}
 
 
-def test_the_rooms_of_capture_stand_on_those_above_them():
-    for place, (room, below) in enumerate(ROOMS.items()):
-        assert below <= set(list(ROOMS)[:place]), room
+@pytest.mark.parametrize(
+    ("part", "rooms"),
+    [("capture", CAPTURE_ROOMS), ("serve", SERVE_ROOMS)],
+    ids=["capture", "serve"],
+)
+def test_the_rooms_of_a_part_stand_on_those_above_them(part, rooms):
+    for place, (room, below) in enumerate(rooms.items()):
+        assert below <= set(list(rooms)[:place]), room
 
-    found: dict[str, set[str]] = {room: set() for room in ROOMS}
-    for module in (SOURCE / "capture").rglob("*.py"):
+    found: dict[str, set[str]] = {room: set() for room in rooms}
+    for module in (SOURCE / part).rglob("*.py"):
         parts = module.relative_to(SOURCE).parts
         room = parts[1].removesuffix(".py")
         for _, imported, _ in imports(
             ast.parse(module.read_text("utf-8")), ".".join(["streamll", *parts[:-1]])
         ):
-            if imported.startswith("streamll.capture."):
+            if imported.startswith(f"streamll.{part}."):
                 found[room].add(imported.split(".")[2])
-    assert {room: below - {room} for room, below in found.items()} == ROOMS
+    assert {room: below - {room} for room, below in found.items()} == rooms
 
 
 def test_the_import_test_sees_what_it_forbids():

@@ -54,7 +54,7 @@ from streamll.core.events import TokenEvent as TokenEvent
 from streamll.flow.breaker import CircuitBreaker as CircuitBreaker
 from streamll.flow.config import StreamConfig as StreamConfig
 from streamll.serve.routes.embedded import sse_response as sse_response
-from streamll.serve.web.sockets import websocket_stream as websocket_stream
+from streamll.serve.routes.embedded import websocket_stream as websocket_stream
 from streamll.streams.collect import acollect_stream as acollect_stream
 from streamll.streams.collect import collect_stream as collect_stream
 from streamll.streams.merge import aggregate_streams as aggregate_streams

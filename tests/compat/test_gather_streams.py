@@ -138,7 +138,7 @@ def test_a_config_for_the_questions(lm, practice, gather):
     assert all(r.ok for r in gather(lambda: gather_streams(["a", "b"], config=config)))
 
 
-def test_the_rust_name(lm, practice, gather):
+def test_the_processor_of_the_rust_example_is_gather_streams(lm, practice, gather):
     practice.respond(echo)
     processor = ConcurrentStreamProcessor(max_concurrent=2)
     assert [r.text for r in gather(lambda: processor.process_batch(["a", "b", "c"]))] == [

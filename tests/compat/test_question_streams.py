@@ -92,7 +92,7 @@ def test_a_timeout_is_an_event(lm, practice, listen):
     assert listen(SafeDSpyStream("?", StreamConfig(idle_timeout=0.2)))[-1] == "<IdleTimeout>"
 
 
-def test_text_that_still_counts_is_said_again_after_a_reset(lm, practice, listen):
+def test_text_that_still_counts_is_repeated_after_a_reset(lm, practice, listen):
     class Two(dspy.Module):
         def __init__(self):
             super().__init__()
@@ -208,7 +208,7 @@ def test_nothing_starts_before_it_is_read(lm, practice):
     assert list(stream) == []
 
 
-def test_a_full_buffer_that_may_not_be_ends_the_stream(lm, practice, listen):
+def test_overflow_fail_ends_the_stream(lm, practice, listen):
     """X9: policy ``fail``."""
     practice.script({"answer": "a " * 500})
     stream = SafeDSpyStream("?", StreamConfig(buffer_size=5, overflow="fail"))
@@ -220,7 +220,7 @@ def test_a_full_buffer_that_may_not_be_ends_the_stream(lm, practice, listen):
 
 
 @pytest.mark.parametrize("overflow", ["coalesce", "drop_oldest"])
-def test_a_full_buffer_merges_or_drops_and_says_so(lm, practice, overflow):
+def test_a_full_buffer_merges_tokens_or_drops_and_counts_them(lm, practice, overflow):
     """X9: ``coalesce`` loses nothing, ``drop_oldest`` says how much it lost."""
     text = " ".join(map(str, range(500)))
     practice.script({"answer": text})
@@ -263,7 +263,7 @@ def test_a_cancelled_read_loses_nothing(lm, practice, kind, direct):
 
 
 @pytest.mark.parametrize("kind", [SafeDSpyStream, DSpyStream])
-def test_what_cannot_be_asked_is_said_at_once(kind):
+def test_impossible_questions_are_refused_at_once(kind):
     with pytest.raises(ConfigurationError, match=f"{kind.__name__} needs a question"):
         kind()
     with pytest.raises(TypeError, match="not int"):

@@ -185,7 +185,7 @@ def test_a_put_from_a_finalizer_inside_the_channel_neither_blocks_nor_gets_lost(
     assert drain(channel) == ["from the finalizer", "afterwards"]
 
 
-def test_looking_wakes_a_reader_for_what_it_has_found():
+def test_statistics_wake_a_reader_for_the_items_they_found():
     channel = Channel[str](10)
     reader = in_thread(channel.get)
     wait_until(lambda: channel.statistics().waiting_readers == 1)
@@ -271,7 +271,7 @@ def test_block_on_an_event_loop_a_thread_wait_returns_at_once():
     asyncio.run(main())
 
 
-def test_block_leaving_wakes_waiting_producers():
+def test_block_abandoning_wakes_waiting_producers():
     channel = Channel(1)
     channel.put(RunEvents().token())
     producer = in_thread(channel.wait_for_space)
@@ -402,7 +402,7 @@ def test_coalesce_costs_the_same_per_token_however_many_merge():
 # --- drop_oldest --------------------------------------------------------------------------------
 
 
-def test_drop_oldest_drops_tokens_first_and_says_how_many_where_they_were():
+def test_drop_oldest_drops_tokens_first_and_announces_their_number_in_their_place():
     run, channel = RunEvents(), Channel(4, "drop_oldest")
     for event in [run.start(), *run.tokens(8), run.end()]:
         channel.put(event)
@@ -414,7 +414,7 @@ def test_drop_oldest_drops_tokens_first_and_says_how_many_where_they_were():
     assert accounted(channel.statistics())
 
 
-def test_drop_oldest_never_drops_what_tells_how_a_run_went():
+def test_drop_oldest_never_drops_lifecycle_events():
     run, channel = RunEvents(), Channel(2, "drop_oldest")
     lifecycle = [run.start(), *(run.module() for _ in range(10)), run.end()]
     for event in lifecycle:
@@ -444,7 +444,7 @@ def test_drop_oldest_holds_its_bound_however_marks_and_lifecycle_alternate():
 # --- fail ---------------------------------------------------------------------------------------
 
 
-def test_fail_tells_both_sides_after_the_reader_got_what_fitted():
+def test_fail_raises_on_both_sides_after_what_was_admitted_is_read():
     run, channel = RunEvents(), Channel(3, "fail", name="strict")
     for event in run.tokens(3):
         channel.put(event)

@@ -53,7 +53,7 @@ def test_an_equal_identity_in_another_object_merges_too():
     ],
     ids=str,
 )
-def test_what_is_not_the_same_text_going_on_does_not_merge(changes):
+def test_only_text_that_follows_directly_merges(changes):
     assert coalesce(pair(**changes)) == pair(**changes)
 
 
@@ -92,7 +92,7 @@ def test_merging_in_two_passes_is_merging_in_one():
     assert [item.joined() for item in twice] == coalesce(events, across_calls=True)
 
 
-def test_what_has_been_handed_out_takes_no_more():
+def test_a_delivered_token_takes_no_more():
     coalescer = Coalescer()
     first, second = pair()
     merging = coalescer.add(first)

@@ -25,7 +25,7 @@ from streamll.core.errors import ConfigurationError
         ({"breaker": "yes"}, "breaker must be True, None or a CircuitBreaker"),
     ],
 )
-def test_a_config_that_cannot_work_says_why(options, message):
+def test_an_impossible_option_is_refused_with_the_reason(options, message):
     with pytest.raises(ConfigurationError, match=message):
         StreamConfig(**options)
 

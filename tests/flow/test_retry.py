@@ -31,6 +31,6 @@ def test_a_delay_is_never_beyond_the_cap_nor_before_the_hint(failures, base, dra
         assert 0 <= delay <= 60
 
 
-def test_a_backoff_that_cannot_be():
+def test_an_impossible_backoff_is_refused():
     with pytest.raises(ConfigurationError):
         Backoff(base=-1)

@@ -52,7 +52,7 @@ def test_slots_are_never_more_than_asked_for_threads_and_tasks_alike():
     assert slots.taken == 0
 
 
-def test_who_is_cancelled_or_too_late_takes_no_slot():
+def test_a_cancelled_or_late_waiter_takes_no_slot():
     slots = Slots()
     assert slots.take(1)
     assert not slots.take(1, timeout=0.01)
@@ -79,6 +79,6 @@ def test_a_rate_spaces_things_out():
 
 
 @pytest.mark.parametrize("wrong", [lambda: Rate(0), lambda: Slots().take(0)])
-def test_limits_that_cannot_be(wrong):
+def test_impossible_slots_and_rates_are_refused(wrong):
     with pytest.raises(ConfigurationError):
         wrong()

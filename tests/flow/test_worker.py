@@ -95,7 +95,7 @@ def test_an_idle_thread_retires_and_the_next_item_starts_another(monkeypatch):
     assert len(handled.threads) == 3
 
 
-def test_nothing_is_left_behind_when_threads_retire_while_others_put(monkeypatch):
+def test_no_item_is_lost_when_a_thread_retires_while_others_put(monkeypatch):
     monkeypatch.setattr(worker_module, "IDLE_TIMEOUT_S", 0.0)
     handled = Handled(capacity=10_000)
     for number in range(2_000):

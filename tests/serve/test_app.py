@@ -14,13 +14,13 @@ import pytest
 import websockets.sync.client as ws
 
 import streamll
+from serve.formats.test_wire_formats import READ_VERCEL
 from serve.npm import run_node
 from serve.runs import RUNS
 from serve.serving import events_of, frames, text_of, wait_until
-from serve.test_wire_formats import READ_VERCEL
 from streamll.brokers.opening import open_sink
 from streamll.core.errors import ConfigurationError
-from streamll.serve import ServerLimits, create_app
+from streamll.serve import Limits, create_app
 from streamll.serve.programs import Served
 from streamll.testing import Reply
 
@@ -129,7 +129,7 @@ def test_any_process_cancels_any_run(practice, lm, serve, log, program):
             assert other.delete(run["url"]).json()["status"] == "over"
 
 
-def test_a_browser_that_had_everything_is_told_to_stay_away(practice, lm, serve, log, qa):
+def test_a_browser_that_had_everything_gets_204(practice, lm, serve, log, qa):
     practice.script({"answer": "yes"})
     with serve(create_app(qa, log=log)).client() as client:
         run = started(client)
@@ -151,7 +151,7 @@ def test_a_process_that_never_saw_the_run_serves_it(practice, lm, serve, log, qa
         assert status_of(client, run) == "ended"
 
 
-def test_a_run_that_was_told_of_is_there_for_every_process(
+def test_a_run_whose_id_was_returned_is_known_to_every_process(
     practice, lm, serve, log, qa, monkeypatch
 ):
     """Also where the log takes longer to have its first event than others wait for news."""
@@ -177,7 +177,7 @@ def test_a_run_whose_process_died_comes_to_an_end(lm, serve, log, qa):
     for event in RUNS["plain"]()[:5]:
         sink.put(event)
     assert sink.stop(10)
-    limits = ServerLimits(lost_seconds=0.5)
+    limits = Limits(lost_seconds=0.5)
     with serve(create_app(qa, log=log, limits=limits)).client() as client:
         *_, end, error, last = events_of(client, "/runs/r1/events")
         assert (end["event_type"], end["seq"]) == ("field.end", 5)
@@ -189,7 +189,7 @@ def test_a_run_whose_process_died_comes_to_an_end(lm, serve, log, qa):
 
 def test_silence_is_filled_and_a_run_that_lives_is_not_given_up(practice, lm, serve, log, qa):
     practice.script(Reply({"answer": "yes"}, hold_after=0))
-    limits = ServerLimits(heartbeat_seconds=0.2, lost_seconds=0.5)
+    limits = Limits(heartbeat_seconds=0.2, lost_seconds=0.5)
     with serve(create_app(qa, log=log, limits=limits)).client() as client:
         run = started(client)
         with client.stream("GET", run["events"]) as response:

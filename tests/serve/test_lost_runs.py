@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
+from serve.formats.test_wire_formats import READ_AGUI, READ_VERCEL
 from serve.npm import run_node
 from serve.process import ServerProcess
 from serve.serving import Frame, events_of, frames, text_of
-from serve.test_wire_formats import READ_AGUI, READ_VERCEL
 from streamll.core.ordering import OrderCheck
 from streamll.core.wire import from_dict
 from streamll.testing import Reply

@@ -108,7 +108,7 @@ def test_collecting_in_synchronous_code_reads_even_if_nobody_looks(tmp_path):
     assert (tmp_path / "out.txt").read_text() == "abc"
 
 
-def test_what_is_no_stream_is_refused():
+def test_only_what_can_be_iterated_over_is_collected():
     for nothing in ("text", 5, None):
         with pytest.raises(TypeError, match="something to iterate over"):
             collect_stream(nothing)

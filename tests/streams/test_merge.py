@@ -172,7 +172,7 @@ def test_a_merged_stream_is_read_once():
         list(merged)
 
 
-def test_text_is_no_source():
+def test_a_string_is_not_a_source():
     with pytest.raises(TypeError):
         aggregate_streams(["a question"])
 
@@ -285,7 +285,7 @@ class MergeModel(RuleBasedStateMachine):
         assert all(tap.closed for tap in self.taps)
 
 
-def test_a_merged_stream_does_what_it_says():
+def test_merged_streams_against_a_model():
     """Nothing lost, nothing doubled, bounds kept, nothing left behind, whenever anyone leaves."""
     settings = hypothesis.settings(max_examples=60, stateful_step_count=20, deadline=None)
     hypothesis.stateful.run_state_machine_as_test(MergeModel, settings=settings)

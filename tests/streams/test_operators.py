@@ -219,7 +219,7 @@ def test_operators_stand_on_one_another(read, source, tmp_path):
     assert (tmp_path / "out.txt").read_text() == "ONE TWO THREE"
 
 
-def test_what_cannot_be_read_or_done_is_refused():
+def test_impossible_sources_and_options_are_refused():
     for wrong in (
         lambda: streams.smooth("text"),
         lambda: streams.throttle(5, 1),

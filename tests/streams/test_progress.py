@@ -24,7 +24,7 @@ def token(count=1):
     return TokenEvent(field="answer", token="x", count=count, identity=Identity(run_id="r"))
 
 
-def test_a_follower_knows_tokens_pace_and_state():
+def test_a_follower_counts_tokens_pace_and_state():
     clock = Clock()
     follower = Follower("Q1", 10, clock)
     assert (follower.state, follower.fraction) == ("waiting", 0.0)

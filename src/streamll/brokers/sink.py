@@ -41,7 +41,7 @@ BREAKER_OPEN_S = 1.0
 """A broker that failed once is retried soon. After the fifth failure in a row the breaker opens for
 this long each time: short enough to find a broker that restarts within ``stop()``."""
 
-Confirmed = Callable[[list[list[Event]], object], None]
+Confirmed = Callable[[list[tuple[list[Event], bytes]], object], None]
 
 
 class Transport(Protocol):
@@ -137,8 +137,8 @@ class BrokerSink(BaseSink):
 
     def confirm_to(self, listener: Confirmed) -> None:
         """Call ``listener`` on the worker's thread with what the log has accepted: each entry's
-        events, in order, and the receipt of ``Transport.send``. Readers in this process then need
-        not read it back. The listener must not raise.
+        events and body, in order, and the receipt of ``Transport.send``. Readers in this process
+        then need not read it back. The listener must not raise.
         """
         self._reset_after_fork()
         self._listener = listener
@@ -232,7 +232,7 @@ class BrokerSink(BaseSink):
             self._failures_in_a_row = 0
             logger.info("sink %s: %s is back", type(self).__name__, self.destination)
         if self._listener is not None:
-            self._listener([entry.events_as_read for entry in entries], receipt)
+            self._listener([(entry.events_as_read, entry.body) for entry in entries], receipt)
 
     def _broker_failed(self, error: Exception) -> None:
         reason = self._diagnose(error).reason

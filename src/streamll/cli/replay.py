@@ -29,7 +29,7 @@ def replay(
     from streamll.sinks.terminal import TerminalSink
 
     if to is not None and web:
-        raise Problem("--to and --web exclude each other")
+        raise Problem("--to and --web exclude each other; choose one")
     events = _events_of(file)
     if web:
         _play_in_viewer(events, speed)

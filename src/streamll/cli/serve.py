@@ -8,6 +8,7 @@ machine can read a command line.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import errno
 import json
 import logging
@@ -205,10 +206,9 @@ def use_model(programs: dict[str, Any], name: str | None, base_url: str | None) 
         return
     import dspy
 
-    dspy.configure(lm=_models.enter_context(language_model(name, base_url)))
-
-
-_models = ExitStack()
+    models = ExitStack()
+    dspy.configure(lm=models.enter_context(language_model(name, base_url)))
+    atexit.register(models.close)  # also keeps it until then
 
 
 def tokens_given() -> tuple[str, ...]:

@@ -101,7 +101,7 @@ class OutOfOrder(StreamllError, ValueError):
 
 
 class BrokerError(StreamllError):
-    """A broker refuses to serve, and would again; the message says what has to be changed."""
+    """A broker refuses to serve, and would again; the message names what has to be changed."""
 
 
 class ConfigurationError(StreamllError, ValueError):
@@ -155,13 +155,13 @@ class TotalTimeout(StreamTimeout):
 
 
 class FirstTokenTimeout(StreamTimeout):
-    """``first_token_timeout``: from a request to the first thing the model says."""
+    """``first_token_timeout``: from a request to the model's first output."""
 
     what = "no first token"
 
 
 class IdleTimeout(StreamTimeout):
-    """``idle_timeout``: from one thing the model says to the next."""
+    """``idle_timeout``: between two pieces of the model's output."""
 
     what = "no further token"
 

@@ -304,7 +304,7 @@ async def _entered(source: Any) -> AsyncIterator[AsyncIterator[Any]]:
 
 
 class Derived(DualIterator[T]):
-    """A stream made of another stream: ``_feed`` says what becomes of each of its items.
+    """A stream made of another stream: ``_feed`` maps each of its items to any number of items.
 
     The source is opened with the first read and closed with this stream.
     """

@@ -9,10 +9,9 @@ from streamll.exports import names_in, resolver
 
 PUBLIC = {
     "serve.app": "create_app",
-    "serve.routes.embedded": "cancel_run sse_response",
+    "serve.routes.embedded": "cancel_run sse_response websocket_stream",
     "serve.web.access": "run_token",
-    "serve.web.limits": "ServerLimits",
-    "serve.web.sockets": "websocket_stream",
+    "serve.web.limits": "Limits",
 }
 
 __getattr__ = resolver(__name__, PUBLIC)

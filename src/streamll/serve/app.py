@@ -13,7 +13,7 @@
     POST   /agui                    AG-UI              /          the viewer
     GET    /healthz, /metrics
 
-The log decides, not the process: what a route needs to know of a run it reads there.
+A process keeps no state of runs but its own: everything about a run is read from the log.
 """
 
 from __future__ import annotations
@@ -23,30 +23,35 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from streamll.serve.log.run_log import LogAway, RunLog
+from streamll.core.errors import RunUnavailable
+from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import served
-from streamll.serve.routes import chat, pages, runs
-from streamll.serve.routes.service import Service, log_away
+from streamll.serve.routes.chat import ChatRoutes
+from streamll.serve.routes.pages import viewer_route
+from streamll.serve.routes.runs import RunRoutes
+from streamll.serve.routes.service import Service
 from streamll.serve.runner import Runner
 from streamll.serve.web import metrics
 from streamll.serve.web.access import Access
-from streamll.serve.web.connections import ConnectionLimit
-from streamll.serve.web.limits import ServerLimits
+from streamll.serve.web.limits import Limits
 from streamll.serve.web.middleware import Middleware
-from streamll.serve.web.requests import HTTPRefusal, authorize
+from streamll.serve.web.requests import HTTPRefusal, authorize, response_to
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 LOG = "sqlite:///streamll.db"
-SAME_SECONDS = 0.5
-"""Signals so close together are one wish to stop: a terminal sends SIGINT to all processes, and the
-one above them sends SIGTERM."""
+SAME_SIGNAL_S = 0.5
+"""Signals so close together count as one: a terminal sends SIGINT to all processes, and their parent
+sends SIGTERM."""
 
 
 def create_app(
@@ -57,7 +62,7 @@ def create_app(
     secret: str | bytes | None = None,
     origins: Iterable[str] = (),
     hosts: Iterable[str] | None = None,
-    limits: ServerLimits | None = None,
+    limits: Limits | None = None,
     viewer: bool = True,
     drain_on_signals: bool = True,
 ) -> App:
@@ -65,29 +70,24 @@ def create_app(
 
     Args:
         log: where runs are kept: ``sqlite:///…``, ``redis://…``, ``amqp://…``.
-        tokens: bearer tokens that may do everything. Without any, the server answers only to
-            clients on its own machine.
-        secret: signs the tokens for single runs; give it where several processes serve.
+        tokens: bearer tokens that permit everything. Without any, only clients on the server's
+            own machine are answered.
+        secret: signs the tokens for single runs; needed where several processes serve.
         origins: other origins whose pages may call (CORS, WebSocket).
-        hosts: the names this server answers to.
-        limits: see ``ServerLimits``.
+        hosts: the host names of this server.
+        limits: see ``Limits``.
         viewer: serve the page at ``/``.
-        drain_on_signals: when the process is told to stop (SIGTERM, SIGINT), send readers away at
-            once and let programs end; the server that runs the application then stops as usual.
-            A second SIGINT (Ctrl-C) cancels the programs.
+        drain_on_signals: on SIGTERM and SIGINT, end the readers' streams at once and let programs
+            end; the server that runs the application then stops as usual. A second SIGINT
+            (Ctrl-C) cancels the programs.
 
     Raises:
-        ConfigurationError: something that cannot work.
+        ConfigurationError: a program, token, log address or limit that cannot work.
     """
-    bounds = limits or ServerLimits()
-    run_log = RunLog(log, bounds.away_seconds)
-    service = Service(
-        programs=served(programs),
-        access=Access(tokens, secret=secret, origins=origins, hosts=hosts),
-        limits=bounds,
-        runner=Runner(run_log, bounds),
-        connections=ConnectionLimit(bounds.readers),
-    )
+    limits = limits or Limits()
+    run_log = RunLog(log, away_s=limits.away_seconds, lost_s=limits.lost_seconds)
+    access = Access(tokens, secret=secret, origins=origins, hosts=hosts)
+    service = Service(served(programs), access, limits, Runner(run_log, limits))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -95,29 +95,67 @@ def create_app(
         with _draining_on_signals(service) if drain_on_signals else contextlib.nullcontext():
             yield
             service.drain()
-            await service.runner.close(bounds.drain_seconds)
+            await service.runner.close(service.limits.drain_seconds)
+
+    inner = Starlette(
+        lifespan=lifespan,
+        exception_handlers={HTTPRefusal: _refused, RunUnavailable: _refused},
+    )
+    middleware = Middleware(inner, access)
+    inner.router.routes += routes_of(service, middleware)
+    if viewer:
+        inner.router.routes.append(viewer_route())
+    return App(middleware, service)
+
+
+def routes_of(service: Service, middleware: Middleware) -> list[BaseRoute]:
+    """The table of routes. All but the first three lines need a token that permits everything;
+    those of one run also accept one for that run.
+    """
+    runs, chats = RunRoutes(service), ChatRoutes(service)
 
     async def healthz(_: Request) -> Response:
         return service.health()
 
-    async def show_metrics(request: Request) -> Response:
-        authorize(request, service.access)
-        text = metrics.render(service.runner, service.connections, middleware, service.draining)
+    async def show_metrics(_: Request) -> Response:
+        text = metrics.render(
+            service.run_log,
+            service.connections,
+            middleware,
+            running=len(service.runner.running),
+            started=service.runner.started,
+            draining=service.draining,
+        )
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
-    inner = Starlette(lifespan=lifespan, exception_handlers={HTTPRefusal: _refused, LogAway: _away})
-    inner.add_route("/healthz", healthz)
-    inner.add_route("/metrics", show_metrics)
-    runs.add_routes(inner, service)
-    chat.add_routes(inner, service)
-    if viewer:
-        pages.add_routes(inner)
-    middleware = Middleware(inner, service.access)
-    return App(middleware, service)
+    def route(method: str, path: str, endpoint: Endpoint, run_id: str = "") -> Route:
+        async def authorized(request: Request) -> Response:
+            authorize(request, service.access, request.path_params.get(run_id))
+            return await endpoint(request)
+
+        return Route(path, authorized, methods=[method])
+
+    return [
+        Route("/healthz", healthz),
+        Route("/v1/chat/completions", chats.openai, methods=["POST"]),  # authorizes by itself
+        WebSocketRoute("/runs/{run_id}/ws", runs.socket),  # so does this
+        route("GET", "/metrics", show_metrics),
+        route("POST", "/runs", runs.start),
+        route("GET", "/runs", runs.list),
+        route("GET", "/runs/{run_id}", runs.look, "run_id"),
+        route("DELETE", "/runs/{run_id}", runs.cancel, "run_id"),
+        route("GET", "/runs/{run_id}/events", runs.events, "run_id"),
+        route("GET", "/programs", runs.programs),
+        route("GET", "/v1/models", chats.models),
+        route("POST", "/ai", chats.vercel),
+        route("GET", "/ai/{chat}/stream", chats.resume),
+        route("DELETE", "/ai/{chat}/stream", chats.stop),
+        route("POST", "/agui", chats.agui),
+    ]
 
 
 class App:
-    """The application. Opens the log with the first request where nobody runs its lifespan."""
+    """The application. Where its lifespan is not run, the first request opens the log."""
 
     def __init__(self, middleware: Middleware, service: Service) -> None:
         self._middleware = middleware
@@ -131,25 +169,19 @@ class App:
         await self._middleware(scope, receive, send)
 
     def drain(self) -> None:
-        """Prepare for the end, from any thread: see ``drain_on_signals`` of ``create_app``."""
+        """Do what ``drain_on_signals`` of ``create_app`` describes. Any thread may call this."""
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # it has ended already
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._service.drain)
 
 
 async def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPRefusal)
-    return error.response
-
-
-async def _away(_: Request, error: Exception) -> Response:
-    assert isinstance(error, LogAway)
-    return log_away(error).response
+    return response_to(error)
 
 
 @contextlib.contextmanager
 def _draining_on_signals(service: Service) -> Any:
-    """Hear of the end when it begins: servers tell an application only after all readers left."""
+    """Drain when a signal arrives: a server informs its application only after all readers left."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -157,12 +189,12 @@ def _draining_on_signals(service: Service) -> Any:
     before: dict[int, Any] = {}
     stopping_since: float | None = None
 
-    def told(number: int, frame: Any) -> None:
+    def on_signal(number: int, frame: Any) -> None:
         nonlocal stopping_since
         if stopping_since is None:
             stopping_since = time.monotonic()
             loop.call_soon_threadsafe(service.drain)
-        elif number == signal.SIGINT and time.monotonic() - stopping_since > SAME_SECONDS:
+        elif number == signal.SIGINT and time.monotonic() - stopping_since > SAME_SIGNAL_S:
             loop.call_soon_threadsafe(service.hurry)
         if callable(before[number]):
             before[number](number, frame)
@@ -170,10 +202,10 @@ def _draining_on_signals(service: Service) -> Any:
     for number in (signal.SIGTERM, signal.SIGINT):
         before[number] = signal.getsignal(number)
         if callable(before[number]):
-            signal.signal(number, told)
+            signal.signal(number, on_signal)
     try:
         yield
     finally:
         for which, handler in before.items():
-            if signal.getsignal(which) is told:
+            if signal.getsignal(which) is on_signal:
                 signal.signal(which, handler)

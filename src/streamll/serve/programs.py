@@ -1,9 +1,9 @@
-"""What a server has to know of a program: its name, its inputs, its reply. No dspy needed."""
+"""What a server knows of a program: its name, its inputs, its reply. Does not import dspy."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ from streamll.core.errors import ConfigurationError
 
 
 class InputField(msgspec.Struct, frozen=True, kw_only=True):
-    """One input of a program, as a form would ask for it."""
+    """One input of a program, for a form."""
 
     name: str
     type: str = "str"
@@ -21,11 +21,13 @@ class InputField(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """A program under its name.
+    """A program and how it is served.
 
-    ``fields`` are streamed; ``reply`` is the field that chat wires give as text. ``from_messages``
-    makes inputs of a chat's messages (``{"role", "content"}``); by default the last user message
-    is the first input.
+    Args:
+        fields: the output fields to stream.
+        reply: the field that the chat formats give as text.
+        from_messages: makes the inputs from a chat's messages (``{"role", "content"}``); by default
+            the last user message is the first input.
     """
 
     name: str
@@ -45,35 +47,32 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.from_messages is not None:
             return dict(self.from_messages(messages))
-        said = [m["content"] for m in messages if m.get("role") == "user" and m.get("content")]
+        texts = [m["content"] for m in messages if m.get("role") == "user" and m.get("content")]
         names = [field.name for field in self.inputs()]
-        if not said:
+        if not texts:
             raise ValueError("no user message with text")
         if not names:
-            raise ValueError(f"{self.name} has no input that a message could be")
-        return {names[0]: said[-1]}
+            raise ValueError(f"{self.name} has no input that could take the message")
+        return {names[0]: texts[-1]}
 
     def check(self, inputs: Mapping[str, Any]) -> None:
-        """Raise ``ValueError`` for an input the program does not have, or one that is missing."""
+        """Raise ``ValueError`` for an unknown or missing input."""
         known = self.inputs()
         if not known:
             return
-        names = {field.name for field in known}
-        unknown = sorted(set(inputs) - names)
-        missing = sorted(
-            field.name for field in known if field.required and field.name not in inputs
-        )
-        if unknown:
-            raise ValueError(f"{self.name} has no input {unknown[0]!r}; it has {_listed(names)}")
-        if missing:
-            raise ValueError(f"{self.name} needs the input {missing[0]!r}")
+        names = sorted(field.name for field in known)
+        for name in sorted(set(inputs).difference(names)):
+            raise ValueError(f"{self.name} has no input {name!r}; it has {', '.join(names)}")
+        for name in sorted(field.name for field in known if field.required):
+            if name not in inputs:
+                raise ValueError(f"{self.name} needs the input {name!r}")
 
 
 def served(programs: Any) -> dict[str, Served]:
-    """Programs by name, from one program, several by name, or ``Served`` ones.
+    """Programs by name, from one program, a mapping of several, or ``Served`` ones.
 
     Raises:
-        ConfigurationError: something else.
+        ConfigurationError: it is something else, or an empty mapping.
     """
     if programs is None:
         return {}  # a server that only shows what others run
@@ -98,7 +97,7 @@ def _name_of(program: Any) -> str:
 
 
 def reply_of(program: Any) -> str | None:
-    """The field that is a program's answer: the last one of its last predictor."""
+    """The field that holds a program's answer: the last one of its last predictor."""
     predictors = list(getattr(program, "named_predictors", list)())
     if not predictors:
         return None
@@ -111,19 +110,21 @@ def reply_of(program: Any) -> str | None:
 
 
 def inputs_of(program: Any) -> tuple[InputField, ...]:
-    """The inputs of a module or function, as far as it says."""
+    """The inputs of a module or function, as far as they are declared."""
     signature = getattr(program, "signature", None)
     if signature is not None and hasattr(signature, "input_fields"):
         return _of_signature(signature)
     predictors = list(getattr(program, "predictors", list)())
     kind = type(program)
-    taker = getattr(kind, "forward", None) or getattr(kind, "aforward", None) or program
+    function = getattr(kind, "forward", None) or getattr(kind, "aforward", None) or program
     try:
-        parameters = [p for p in inspect.signature(taker).parameters.values() if p.name != "self"]
+        parameters = [
+            p for p in inspect.signature(function).parameters.values() if p.name != "self"
+        ]
     except (TypeError, ValueError):
         parameters = []
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    if (named and taker is not program) or (named and not predictors):
+    if (named and function is not program) or (named and not predictors):
         return tuple(_of_parameter(parameter) for parameter in named)
     return _of_signature(predictors[0].signature) if predictors else ()
 
@@ -153,7 +154,3 @@ def _of_parameter(parameter: inspect.Parameter) -> InputField:
         type="str" if annotation is parameter.empty else shown or str(annotation),
         required=parameter.default is parameter.empty,
     )
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "none"

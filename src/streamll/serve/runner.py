@@ -1,103 +1,90 @@
-"""The programs that run in this process, and what its processes tell each other through the log.
+"""The programs that run in this process, and the messages of the server's processes.
 
 A run belongs to no request: it goes on when its readers leave. Its events go to the log, and from
 there to readers, also to those of this very process, so that all see the same.
 
-Said outside any run, for the other processes: ``server.cancel`` (whoever has this run, stop it) and
-``server.alive`` (these runs are still on). Under the name of a chat: ``server.chat`` (its run).
+Messages go through the log, outside any run: ``server.cancel`` (the process that runs this stops
+it) and ``server.alive`` (these runs are under way). ``server.chat`` is kept under a chat's key and
+has the id of its run.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import os
+import sysconfig
 import time
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import streamll
 from streamll.core.closing import closing_events
-from streamll.core.errors import StreamCancelled, StreamllError
-from streamll.core.events import (
-    NOBODY,
-    TERMINAL,
-    Event,
-    Identity,
-    StreamllEvent,
-)
+from streamll.core.errors import LogAway, NoSuchRun, StreamCancelled, TooManyRuns
+from streamll.core.events import NOBODY, TERMINAL, Event, Identity, StreamllEvent
 from streamll.core.run_view import RunView
 from streamll.serve.log.buffer import RunBuffer
-from streamll.serve.log.failures import log_failure
 from streamll.serve.log.frames import Position
-from streamll.serve.log.index import LISTED, RUN_LOST, RunIndex
-from streamll.serve.log.run_log import LogAway, RunLog
-from streamll.serve.log.tail import RETRY_SECONDS
+from streamll.serve.log.index import RUN_LOST
+from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import Served
-from streamll.serve.web.limits import ServerLimits
+from streamll.serve.web.limits import Limits
 
 logger = logging.getLogger("streamll")
 
-CHAT_APPEARS_SECONDS = 0.25
-"""What a chat's run may take to be known elsewhere. Mostly there is none: a page asks whenever it is loaded."""
+CHAT_APPEARS_S = 0.25
+"""How long a chat's run may take to be known elsewhere. Mostly there is none: a page asks whenever
+it is loaded."""
 
-ALIVE_SECONDS = 5.0
-"""How often a process says which runs it has, at least."""
+ALIVE_S = 5.0
+"""The longest between two reports of a process which runs it has."""
 
-WRITTEN_SECONDS = 1.0
-"""How long who started a run waits for the log to have it."""
+LOGGED_S = 1.0
+"""How long the start of a run waits for the log to have it."""
 
-
-class TooManyRuns(StreamllError):
-    """As many programs run here as may."""
-
-
-class NoSuchRun(StreamllError):
-    """The log holds no run of this id."""
+CANCEL_S = 5.0
+"""How long cancelled programs may take to end before the process does."""
 
 
 class Runner:
-    """Starts programs, stops them, and looks after those that nobody runs any more."""
+    """Starts and stops programs, and closes runs whose process is gone."""
 
-    def __init__(self, run_log: RunLog, limits: ServerLimits) -> None:
+    def __init__(self, run_log: RunLog, limits: Limits) -> None:
         self.run_log = run_log
         self.limits = limits
-        self.running: dict[str, asyncio.Task[None]] = {}
-        self.index = RunIndex(limits.lost_seconds)
+        self.running: dict[str, Any] = {}
+        """The ``AsyncStream`` of each run of this process."""
         self.started = 0
-        self._alive_seconds = min(ALIVE_SECONDS, limits.lost_seconds / 3)
-        self._filling: asyncio.Task[None] | None = None
+        self._alive_s = min(ALIVE_S, limits.lost_seconds / 3)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._telling: set[asyncio.Task[None]] = set()
         self._clock: asyncio.Task[None] | None = None
-        self._reported: set[str] = set()
+        self._closed_as_lost: set[str] = set()
 
     async def open(self) -> None:
         if self._clock is None:
-            self.run_log.talk.append(self._hear)
-            self.run_log.everything.append(self.index.hear)
-            self.run_log.glimpses.append(self.index.glimpse)
+            self.run_log.on_message = self._on_message
             self._clock = asyncio.create_task(self._tick(), name="streamll server clock")
-            self._filling = asyncio.create_task(self._fill(), name="streamll runs of the log")
         await self.run_log.start()
 
     async def close(self, seconds: float) -> None:
         """Let runs end by themselves for so long, then cancel them, and write everything down."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
+        await self.wait(seconds)
         for task in list(self._tasks):
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5.0)
-        for helper in (self._clock, self._filling):
-            if helper is not None:
-                helper.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await helper
-        self._clock = self._filling = None
+        await self.wait(CANCEL_S)
+        clock, self._clock = self._clock, None
+        if clock is not None:
+            clock.cancel()
+            await asyncio.wait({clock})
         await self.run_log.close()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for the runs of this process to end, so long at most."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
 
     # --- runs ---------------------------------------------------------------------------------
 
@@ -108,245 +95,200 @@ class Runner:
         *,
         context: Mapping[str, Any] | None = None,
         chat: str | None = None,
-        fields: Any = None,
     ) -> str:
-        """Start a program; returns the id of its run as soon as the log has it.
+        """Start a program; returns the id of its run as soon as the log has it, since whoever
+        knows the id may use it with another process.
 
         Raises:
             TooManyRuns: as many run here as may.
             LogAway: the log cannot be read, so nobody could follow the run.
         """
-        if not self.run_log.reachable:
-            raise LogAway
+        self.run_log.check()
         if len(self._tasks) >= self.limits.runs:
             raise TooManyRuns(f"{self.limits.runs} programs run here already")
         call = streamll.stream(
-            served.program,
-            fields=served.fields if fields is None else fields,
-            sinks=[self.run_log.sink],
-            keep_text=False,
-        )
-        ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        run = self._perform(served.name, call(**inputs), ready, dict(context or {}), chat)
+            served.program, fields=served.fields, sinks=[self.run_log.sink], read=False
+        )(**inputs)
+        started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        run = self._run(served.name, call, dict(context or {}), started)
         task = asyncio.create_task(run, name=f"streamll run of {served.name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return await ready
-
-    async def _perform(
-        self,
-        name: str,
-        call: Any,
-        ready: asyncio.Future[str],
-        context: dict[str, Any],
-        chat: str | None,
-    ) -> None:
-        run_id = None
-        try:
-            if context:
-                streamll.set_context(**context)
-            with contextlib.ExitStack() as held:
-                async with call as events:
-                    async for event in events:
-                        if run_id is None:
-                            run_id = event.run_id
-                            held.enter_context(self.run_log.buffer(run_id))
-                            self._began(run_id, chat, ready)
-        except (StreamCancelled, asyncio.CancelledError):
-            pass
-        except Exception as error:  # noqa: BLE001 - the log tells it as run.error
-            if run_id is not None:
-                log_failure(name, run_id, error)
-            elif not ready.done():
-                ready.set_exception(error)
-        finally:
-            if run_id is None and not ready.done():
-                ready.set_exception(StreamllError("the program ended before its run began"))
-            self.running.pop(run_id or "", None)
-
-    def _began(self, run_id: str, chat: str | None, ready: asyncio.Future[str]) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self.running[run_id] = task
-        self.started += 1
+        run_id = await started
         if chat is not None:
-            self._say("server.chat", chat_key(chat), run_id=run_id)
-        held = contextlib.ExitStack()
-        buffer = held.enter_context(self.run_log.buffer(run_id))
-        telling = asyncio.ensure_future(self._tell(run_id, buffer, held, ready))
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
-
-    async def _tell(
-        self, run_id: str, buffer: RunBuffer, held: contextlib.ExitStack, ready: asyncio.Future[str]
-    ) -> None:
-        """Tell the run's id when the log has it: whoever knows it may ask another process."""
-        with held:
+            self._send_message("server.chat", chat_key(chat), run_id=run_id)
+        with self.run_log.buffer(run_id) as buffer:
             if buffer.last < 0:
-                await asyncio.wait({buffer.news()}, timeout=WRITTEN_SECONDS)
-        if not ready.done():
-            ready.set_result(run_id)
+                await asyncio.wait({buffer.changed()}, timeout=LOGGED_S)
+        return run_id
+
+    async def _run(
+        self, name: str, call: Any, context: dict[str, Any], started: asyncio.Future[str]
+    ) -> None:
+        if context:
+            streamll.set_context(**context)
+        try:
+            async with call as events:
+                run_id = events.run_id
+                with self.run_log.buffer(run_id):
+                    self.running[run_id] = events
+                    self.started += 1
+                    started.set_result(run_id)
+                    try:
+                        await events.result()
+                    except StreamCancelled:
+                        pass
+                    except Exception as error:  # noqa: BLE001 - the run's last event has it
+                        log_failure(name, run_id, error)
+                    finally:
+                        del self.running[run_id]
+        except Exception as error:
+            if started.done():
+                raise
+            started.set_exception(error)
 
     def cancel(self, run_id: str) -> None:
-        """Stop a run, wherever it is."""
-        if run_id in self.running:
-            self.cancel_if_running(run_id)
-        else:
-            self._say("server.cancel", run_id=run_id)
+        """Stop a run, wherever it runs."""
+        if not self.cancel_here(run_id):
+            self._send_message("server.cancel", run_id=run_id)
 
-    def cancel_if_running(self, run_id: str) -> None:
-        """Stop a run of this process, if it has not ended."""
-        task = self.running.get(run_id)
-        if task is not None:
-            task.cancel()
+    def cancel_here(self, run_id: str) -> bool:
+        """Stop a run of this process; False if there is none, or it has ended."""
+        events = self.running.get(run_id)
+        if events is not None:
+            events.cancel()
+        return events is not None
 
     async def run_of(self, chat: str) -> str | None:
         """The latest run of a chat."""
         key = chat_key(chat)
         found = await self._latest_of(key)
-        if found is None and await self.run_log.appears(key, CHAT_APPEARS_SECONDS):
+        if found is None and await self.run_log.appears(key, CHAT_APPEARS_S):
             found = await self._latest_of(key)
         return found
 
     async def _latest_of(self, key: str) -> str | None:
         found = None
-        async for events in self.run_log.history(Position(key)):
-            for event in events:
-                if event.event_type == "server.chat":
-                    found = str(event.data["run_id"])
+        async for items in self.run_log.history(Position(key)):
+            for item in items:
+                if item.event.event_type == "server.chat":
+                    found = str(item.event.data["run_id"])
         return found
 
-    async def wait_until_settled(self, seconds: float) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
-
     async def has_more(self, position: Position) -> bool:
-        """Whether anything comes, or will come, behind ``position``.
+        """Whether the run has events after ``position``, or may get some.
 
         Raises:
-            NoSuchRun: the log holds none.
+            NoSuchRun: the log has no such run.
             LogAway: it cannot be read.
         """
-        if not self.run_log.reachable:
-            raise LogAway
-        run_id = position.run_id
-        buffer = self.run_log.buffers.get(run_id)
-        followed = buffer is not None and buffer.start < buffer.end and not buffer.ended
+        run_log, run_id = self.run_log, position.run_id
+        run_log.check()
+        buffer = run_log.buffers.get(run_id)
+        followed = buffer is not None and not buffer.is_empty and not buffer.ended
         if run_id in self.running or followed:
             return True
-        async for _ in self.run_log.history(position):
+        async for _ in run_log.history(position):
             return True
         known = False
-        async for events in self.run_log.history(Position(run_id)):
-            if events[-1].event_type in TERMINAL:
+        async for items in run_log.history(Position(run_id)):
+            if items[-1].event.event_type in TERMINAL:
                 return False
             known = True
-        if not known and not await self.run_log.appears(run_id):
-            self.index.forget(run_id)
-            raise NoSuchRun("there is no such run")
+        if not known and not await run_log.appears(run_id):
+            run_log.index.forget(run_id)
+            raise NoSuchRun
         return True
 
-    # --- talk ---------------------------------------------------------------------------------
+    # --- messages -------------------------------------------------------------------------------
 
-    def _say(self, kind: str, about: str | None = None, **data: Any) -> None:
+    def _send_message(self, kind: str, about: str | None = None, **data: Any) -> None:
         identity = NOBODY if about is None else Identity(run_id=about)
         event = StreamllEvent(event_type=kind, data=data, timestamp=time.time(), identity=identity)
         self.run_log.sink.put(event)
 
-    def _hear(self, event: Event) -> None:
+    def _on_message(self, event: Event) -> None:
         if event.event_type == "server.cancel":
-            self.cancel_if_running(str(event.data.get("run_id")))
-        elif event.event_type == "server.alive":
-            self.index.alive(event.data.get("runs", ()))
-            for run_id in event.data.get("runs", ()):
-                buffer = self.run_log.buffers.get(run_id)
-                if buffer is not None:
-                    buffer.heard_at = time.monotonic()
-
-    async def _fill(self) -> None:
-        """Learn from the log which runs there were before anybody listened here."""
-        told = False
-        while True:
-            await self.run_log.listening()
-            try:
-                self.index.fill(await self.run_log.overview(LISTED))
-            except Exception as error:  # noqa: BLE001 - the log may be away for a while
-                if not told:
-                    logger.warning("cannot list the runs of the log (%s)", type(error).__name__)
-                told = True
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                self.run_log.follows_all = False
-                return
-
-    async def latest(self, count: int, patience: float = 5.0) -> list[dict[str, Any]]:
-        """The log's latest runs, the newest first.
-
-        Raises:
-            LogAway: the log could not be read yet.
-        """
-        if not self.run_log.listens:
-            raise LogAway
-        if self._filling is not None:
-            await asyncio.wait({self._filling}, timeout=patience)
-        return self.index.latest(count)
+            self.cancel_here(str(event.data.get("run_id")))
 
     async def _tick(self) -> None:
-        """Wake readers for their heartbeats; say what runs here; end what nobody runs."""
-        now = time.monotonic()
-        heartbeat_at, alive_at = now + self.limits.heartbeat_seconds, now + self._alive_seconds
+        """Report which runs are under way here; close those that are lost."""
+        alive_at = time.monotonic() + self._alive_s
         while True:
-            await asyncio.sleep(min(1.0, self.limits.heartbeat_seconds, self._alive_seconds))
+            await asyncio.sleep(min(1.0, self._alive_s))
             now = time.monotonic()
             if self.run_log.is_given_up:
                 self.run_log.wake()
-            if now >= heartbeat_at:
-                heartbeat_at = now + self.limits.heartbeat_seconds
-                self.run_log.wake()
             if now >= alive_at:
-                alive_at = now + self._alive_seconds
+                alive_at = now + self._alive_s
                 if self.running:
-                    self._say("server.alive", process=os.getpid(), runs=list(self.running))
+                    self._send_message("server.alive", process=os.getpid(), runs=list(self.running))
             for buffer in list(self.run_log.buffers.values()):
                 if self._is_lost(buffer, now):
-                    await self._report_lost(buffer)
+                    await self._close_lost(buffer.run_id)
+
+    # --- lost runs ------------------------------------------------------------------------------
 
     def _is_lost(self, buffer: RunBuffer, now: float) -> bool:
-        if buffer.ended or buffer.run_id in self.running or buffer.run_id in self._reported:
+        run_id = buffer.run_id
+        if buffer.ended or run_id in self.running or run_id in self._closed_as_lost:
             return False
-        if not self.run_log.reachable:
+        if not self.run_log.tail.reachable:
             return False
-        silent = self.index.unattended(buffer.run_id)
-        if silent is None or not self._has_heard_all(now):
-            silent = now - buffer.heard_at
-        return silent > self.limits.lost_seconds
+        silent_s = self.run_log.index.unattended_s(run_id)
+        if silent_s is None or not self._has_heard_all(now):
+            silent_s = now - buffer.heard_at
+        return silent_s > self.limits.lost_seconds
 
     def _has_heard_all(self, now: float) -> bool:
-        """Who lives has been heard by now: also those that had to wait for the log themselves."""
-        run_log = self.run_log
-        wait = self.limits.lost_seconds if run_log.interrupted else 2 * self._alive_seconds
-        return now - run_log.since > wait
+        """Every live process has reported by now, also one that had to wait for the log itself."""
+        tail = self.run_log.tail
+        wait_s = self.limits.lost_seconds if tail.interrupted else 2 * self._alive_s
+        return now - tail.since > wait_s
 
-    async def _report_lost(self, buffer: RunBuffer) -> None:
+    async def _close_lost(self, run_id: str) -> None:
         """Close a run in the log whose process is gone, so that every reader comes to an end."""
-        self._reported.add(buffer.run_id)
+        self._closed_as_lost.add(run_id)
         view = RunView(keep_ended=False)
         try:
-            async for events in self.run_log.history(Position(buffer.run_id)):
-                if events[-1].event_type in TERMINAL:
-                    return
-                for event in events:
-                    view.feed(event)
+            async for items in self.run_log.history(Position(run_id)):
+                for item in items:
+                    view.feed(item.event)
         except LogAway:
-            self._reported.discard(buffer.run_id)  # the next look tries again
+            self._closed_as_lost.discard(run_id)  # the next tick tries again
             return
-        if view.seq < 0:
-            return
-        message = "the process that ran it is gone"
-        for event in closing_events(view, buffer.run_id, time.time(), RUN_LOST, message):
-            self.run_log.sink.put(event)
+        if view.seq >= 0 and view.end is None:
+            message = "the process that ran it is gone"
+            for event in closing_events(view, run_id, time.time(), RUN_LOST, message):
+                self.run_log.sink.put(event)
 
 
 def chat_key(chat: str) -> str:
-    """The name under which the log keeps a chat's runs. Chat ids are the clients' own choice."""
+    """The key under which the log keeps a chat's runs. Chat ids are chosen by clients."""
     return "chat-" + hashlib.sha256(chat.encode()).hexdigest()[:32]
+
+
+# --- what is logged of a program that raised ------------------------------------------------------
+
+LIBRARIES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")})
+OWN_FOLDER = str(Path(__file__).parent.parent)
+
+
+def log_failure(program: str, run_id: str, error: BaseException) -> None:
+    """Log an error's type and place, and not its message, which may hold what a user asked.
+
+    At level DEBUG (``streamll serve --debug``) the whole traceback is logged.
+    """
+    traceback_of = error if logger.isEnabledFor(logging.DEBUG) else None
+    what = f"{type(error).__name__}{place_of(error)}"
+    logger.warning("run %s of %s failed: %s", run_id, program, what, exc_info=traceback_of)
+
+
+def place_of(error: BaseException) -> str:
+    """Where the program was: the innermost line of its own code, or of all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [each for each in frames if not each.filename.startswith((*LIBRARIES, OWN_FOLDER))]
+    if not frames:
+        return ""
+    frame = (own or frames)[-1]
+    return f" at {frame.filename}:{frame.lineno} in {frame.name}"

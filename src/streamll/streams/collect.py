@@ -24,7 +24,7 @@ OnItem = Callable[[Any], None]
 
 @dataclass(slots=True)
 class Collected(Later):
-    """What a stream said, whole. Times are seconds. See ``collect_stream`` for ``await``.
+    """A stream, read to its end. Times are seconds. See ``collect_stream`` for ``await``.
 
     ``fields`` is the text of each output field, by its name, or by ``"predictor.field"`` where
     several predictors share it. After an error it is the text until then. ``token_count`` counts

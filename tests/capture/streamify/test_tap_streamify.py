@@ -41,7 +41,7 @@ def streamified(lm, asynchronous):
         return chunks, prediction
 
     with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
-        return asyncio.run(asyncio.wait_for(main(), 10))
+        return asyncio.run(asyncio.wait_for(main(), 60))  # it may import LiteLLM
 
 
 def failure_of(lm, asynchronous):

@@ -77,7 +77,6 @@ class PartialReader(Generic[T]):
     def __init__(self, field: str, annotation: Any, as_type: Any = None) -> None:
         self._field = field
         self._reads_text = is_prose(annotation)
-        self._texts: dict[tuple[str | None, int], PartialValue] = {}
         self._values = Partials()
         self._ended: set[tuple[str | None, int]] = set()  # what follows is the program's value
         self._adapter: pydantic.TypeAdapter[Any] | None = None
@@ -86,34 +85,30 @@ class PartialReader(Generic[T]):
 
     def read(self, event: Event) -> Partial[T] | None:
         """The field's value after this event; ``None`` if the event does not concern it."""
-        if self._reads_text and isinstance(event, (FieldStart, TokenEvent, FieldCorrected)):
-            return self._read_text(event)
         if isinstance(event, FieldEnd) and is_of(event, event.field, self._field):
             self._ended.add((event.call_id, event.attempt))
-        if isinstance(event, FieldPartial) and not is_of(event, event.field, self._field):
+        change = self._change_of_text(event) if self._reads_text else event
+        if isinstance(change, FieldPartial) and not is_of(change, change.field, self._field):
             return None
-        value = self._values.feed(event)
+        value = self._values.feed(change)
         if value is None:
             return None
-        is_final = (event.call_id, event.attempt) in self._ended
+        is_final = self._reads_text or (event.call_id, event.attempt) in self._ended
         return Partial(value, event, None if is_final else self._adapter)
 
-    def _read_text(self, event: FieldStart | TokenEvent | FieldCorrected) -> Partial[T] | None:
+    def _change_of_text(self, event: Event) -> Event:
         """Plain text has no ``field.partial`` events; its tokens are the changes."""
-        if not is_of(event, event.field, self._field):
-            return None
-        key = (event.call_id, event.attempt)
-        value = self._texts.setdefault(key, PartialValue())
+        if not isinstance(event, (FieldStart, TokenEvent, FieldCorrected)):
+            return event
+        text, state, append = "", PARTIAL, False
         if isinstance(event, TokenEvent):
+            text, append = event.token, self._values.of(event, event.field) is not None
             state = PARTIAL if event.finish_reason is None else COMPLETE
-            added, text = value.value is not None, event.token
-        else:
-            added = False
-            text, state = (
-                (event.text, COMPLETE) if isinstance(event, FieldCorrected) else ("", PARTIAL)
-            )
-        value.apply(FieldPartial(field=event.field, value=text, state=state, append=added))
-        return Partial(value, event, None)
+        elif isinstance(event, FieldCorrected):
+            text, state = event.text, COMPLETE
+        return FieldPartial(
+            identity=event.identity, field=event.field, value=text, state=state, append=append
+        )
 
 
 class ItemReader(Generic[T]):

@@ -1,13 +1,13 @@
-"""Events as four wires: data in, payloads out. Nothing here knows HTTP, sockets or clocks.
+"""Events in four wire formats: data in, payloads out. Nothing here knows HTTP, sockets or clocks.
 
-=========  ======================================================================
+=========  =======================================================================
 native     every event as the JSON of ``core.wire``; loses nothing
-vercel     Vercel's UI message stream v1 (``useChat``)
+vercel     UI message stream of Vercel's AI SDK, version 1 (``useChat``)
 agui       AG-UI events (CopilotKit and other agent front ends)
-openai     ``chat.completion.chunk``: the text of one field
-=========  ======================================================================
+openai     ``chat.completion.chunk`` of OpenAI's Chat Completions API
+=========  =======================================================================
 
-The last three tell a run as messages; ``story`` turns events into that, once for all of them.
+The last three show a run as a chat message; ``message`` builds that from events, for all of them.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from streamll.serve.formats.openai import OpenAIFormat
 from streamll.serve.formats.vercel import VercelFormat
 
 FORMATS: dict[str, type[OutputFormat]] = {
-    "native": NativeFormat,
-    "vercel": VercelFormat,
-    "agui": AGUIFormat,
-    "openai": OpenAIFormat,
+    form.name: form for form in (NativeFormat, VercelFormat, AGUIFormat, OpenAIFormat)
 }
 
 __all__ = ["FORMATS", "OutputFormat", "RenderOptions", "make_format"]
 
 
 def make_format(name: str, options: RenderOptions | None = None) -> OutputFormat:
-    """A fresh format of this name, for one reader of one run."""
+    """A new format of this name, for one reader of one run.
+
+    Raises:
+        ConfigurationError: there is none of this name.
+    """
     try:
         return FORMATS[name](options or RenderOptions())
     except KeyError:

@@ -1,12 +1,15 @@
 """AG-UI: what CopilotKit and other agent front ends read.
 
+The events of protocol 0.x, as ``@ag-ui/client`` and ``ag-ui-protocol`` 1.0.0 read them; the keys
+that protocol 1.0 adds (``protocolVersion``, ``outcome``, ``usage``) are not sent.
+
 ============================  ====================================================================
 a run                         ``RUN_STARTED`` first, ``RUN_FINISHED`` or ``RUN_ERROR`` last
 a module, a trace             ``STEP_STARTED``, ``STEP_FINISHED``
 a reply field                 ``TEXT_MESSAGE_START``, ``…CONTENT``, ``…END``: a message of its own
 another field, thinking       ``REASONING_…``
 a typed field                 ``STATE_SNAPSHOT`` once, then a ``STATE_DELTA`` with what is new in
-                              ``/fields/<name>``; the value of a call before it is moved to
+                              ``/fields/<name>``; the value of an earlier call is moved to
                               ``/earlier/<name>``
 a superseded attempt,
 a corrected field             ``MESSAGES_SNAPSHOT``: the conversation as it is now; typed fields
@@ -17,12 +20,12 @@ a status, a citation,
 a loss, a custom event        ``CUSTOM`` with its name
 an error                      everything open ends, then ``RUN_ERROR``
 a cancelled run               the same, with code ``cancelled``
-resume                        ``RUN_STARTED``, ``MESSAGES_SNAPSHOT`` and ``STATE_SNAPSHOT``, then what
-                              is open again
+resume                        ``RUN_STARTED``, ``MESSAGES_SNAPSHOT`` and ``STATE_SNAPSHOT``, then
+                              what is open again
 ============================  ====================================================================
 
-Keys are camelCase; what is not set is left out, never null. A snapshot waits until no message is
-open: a client that is replacing its messages must not be in the middle of one. It has the reasoning
+Keys are camelCase; what is not set is omitted, never null. A snapshot waits until no message is
+open: a client that replaces its messages must not be in the middle of one. It has the reasoning
 messages, too: a client keeps those it has where a snapshot has none.
 """
 
@@ -33,9 +36,11 @@ from typing import Any, ClassVar
 
 from streamll.core.events import Event
 from streamll.serve.formats import parts as st
-from streamll.serve.formats.base import OutputFormat, RenderOptions, to_json
+from streamll.serve.formats.base import OutputFormat, RenderOptions, given, to_json
 from streamll.serve.formats.message import MessageBuilder
 from streamll.serve.formats.values import AGUIState
+
+ENDS = (st.MessageFinished, st.MessageFailed, st.MessageCancelled)
 
 
 class AGUIFormat(OutputFormat):
@@ -44,26 +49,22 @@ class AGUIFormat(OutputFormat):
     def __init__(self, options: RenderOptions) -> None:
         super().__init__(options)
         self._builder = MessageBuilder(options)
-        self._said: dict[
-            str, st.TextPart | st.ToolPart
-        ] = {}  # what the client's messages hold, in order
+        self._messages: dict[str, st.TextPart | st.ToolPart] = {}  # the client's, in order
         self._state: AGUIState | None = None
         self._snapshot_due = False
-        self._thought_again = ""  # reasoning that was withdrawn
-        self._busy: set[str] = set()
+        self._withdrawn_reasoning = ""  # id of the last one
+        self._open: set[str] = set()
 
     def feed(self, event: Event) -> list[bytes]:
-        payloads: list[bytes] = []
+        rendered: list[dict[str, Any]] = []
         for step in self._builder.feed(event):
-            self._note(step)
-            if self._snapshot_due and (_is_end(step) or (not self._busy and _begins(step))):
-                self._snapshot_due = False
-                payloads.append(to_json(self._snapshot()))
-            payloads += [to_json(each) for each in self._render(step)]
-        if self._snapshot_due and not self._busy and not self._builder.ended:
-            self._snapshot_due = False
-            payloads.append(to_json(self._snapshot()))
-        return payloads
+            self._track(step)
+            if isinstance(step, ENDS):
+                rendered += self._due_snapshot()
+            rendered += self._render(step)
+        if not self._open and not self._builder.ended:
+            rendered += self._due_snapshot()
+        return [to_json(each) for each in rendered]
 
     def resume(self) -> list[bytes]:
         begun = [tool for tool in self._builder.tools.values() if not tool.ready]
@@ -72,34 +73,30 @@ class AGUIFormat(OutputFormat):
         for part in self._builder.open.values():
             again += _opened(part)
         for tool in begun:
-            again.append(_event("TOOL_CALL_START", toolCallId=tool.id, toolCallName=tool.name))
-            written = "".join(tool.arguments)
-            if written:
-                again.append(_event("TOOL_CALL_ARGS", toolCallId=tool.id, delta=written))
+            again += _render_message(st.ToolOpened(tool))
+            if written := "".join(tool.arguments):
+                again += _render_message(st.ToolInputGrown(tool, written))
         if self._state is not None:
             again.append(_event("STATE_SNAPSHOT", snapshot=self._state.value))
         return [to_json(each) for each in again]
 
-    def _note(self, step: st.MessageStep) -> None:
-        """Remember what the client has."""
+    def _due_snapshot(self) -> list[dict[str, Any]]:
+        due, self._snapshot_due = self._snapshot_due, False
+        return [self._snapshot()] if due else []
+
+    def _track(self, step: st.MessageStep) -> None:
+        """Keep track of the client's messages."""
         match step:
-            case st.PartOpened(part):
-                self._busy.add(part.id)
-                self._said[part.id] = part
-            case st.PartClosed(part):
-                self._busy.discard(part.id)
-            case st.ToolOpened(tool):
-                self._busy.add(tool.id)
-                self._said[tool.id] = tool
-            case st.ToolReady(tool):
-                self._busy.discard(tool.id)
+            case st.PartOpened(message) | st.ToolOpened(message):
+                self._open.add(message.id)
+                self._messages[message.id] = message
+            case st.PartClosed(message) | st.ToolReady(message):
+                self._open.discard(message.id)
             case st.PartsWithdrawn(parts, _, tools):
-                for part in parts:
-                    del self._said[part.id]
-                    if not part.reply:
-                        self._thought_again = part.id
-                for tool in tools:
-                    del self._said[tool.id]
+                for message_id in [part.id for part in parts] + [tool.id for tool in tools]:
+                    del self._messages[message_id]
+                for part in (part for part in parts if not part.reply):
+                    self._withdrawn_reasoning = part.id
                 self._snapshot_due = True
             case st.PartCorrected():
                 self._snapshot_due = True
@@ -123,8 +120,8 @@ class AGUIFormat(OutputFormat):
             case st.DataNote(name, value):
                 yield _event("CUSTOM", name=name, value=value)
             case st.SourceCited(_, text, title, url):
-                source = {"text": text, "title": title, "url": url}
-                yield _event("CUSTOM", name="citation", value=_given(source))
+                source = given(text=text, title=title, url=url)
+                yield _event("CUSTOM", name="citation", value=source)
             case _:
                 yield from _render_message(step)
 
@@ -137,10 +134,10 @@ class AGUIFormat(OutputFormat):
         match step:
             case st.ValueChanged():
                 operations = self._state.change(step)
-            case st.ValueSettled(typed):
-                operations = self._state.settle(typed)
-            case st.ValueWithdrawn(typed):
-                operations = self._state.forget(typed)
+            case st.ValueSettled(part):
+                operations = self._state.settle(part)
+            case st.ValueWithdrawn(part):
+                operations = self._state.withdraw(part)
         if operations:
             yield _event("STATE_DELTA", delta=operations)
 
@@ -150,12 +147,14 @@ class AGUIFormat(OutputFormat):
 
     def _snapshot(self, but: Sequence[st.ToolPart] = ()) -> dict[str, Any]:
         messages: list[Any] = list(self.options.messages)
-        for said in (each for each in self._said.values() if each not in but):
-            messages += (
-                _text_message(said) if isinstance(said, st.TextPart) else _tool_messages(said)
-            )
-        if self._thought_again and not any(m["role"] == "reasoning" for m in messages):
-            messages.append({"id": self._thought_again, "role": "reasoning", "content": ""})
+        for part in (each for each in self._messages.values() if each not in but):
+            if isinstance(part, st.ToolPart):
+                messages += _tool_messages(part)
+            else:
+                role = "assistant" if part.reply else "reasoning"
+                messages.append({"id": part.id, "role": role, "content": part.text})
+        if self._withdrawn_reasoning and not any(m["role"] == "reasoning" for m in messages):
+            messages.append({"id": self._withdrawn_reasoning, "role": "reasoning", "content": ""})
         return _event("MESSAGES_SNAPSHOT", messages=messages)
 
 
@@ -197,11 +196,6 @@ def _opened(part: st.TextPart) -> list[dict[str, Any]]:
     ]
 
 
-def _text_message(part: st.TextPart) -> list[dict[str, Any]]:
-    role = "assistant" if part.reply else "reasoning"
-    return [{"id": part.id, "role": role, "content": part.text}]
-
-
 def _tool_messages(tool: st.ToolPart) -> list[dict[str, Any]]:
     function = {"name": tool.name, "arguments": "".join(tool.arguments)}
     call = {"id": tool.id, "type": "function", "function": function}
@@ -219,15 +213,3 @@ def _as_text(value: Any) -> str:
 
 def _event(kind: str, **keys: Any) -> dict[str, Any]:
     return {"type": kind, **keys}
-
-
-def _given(keys: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in keys.items() if value is not None}
-
-
-def _begins(step: st.MessageStep) -> bool:
-    return isinstance(step, (st.PartOpened, st.ToolOpened))
-
-
-def _is_end(step: st.MessageStep) -> bool:
-    return isinstance(step, (st.MessageFinished, st.MessageFailed, st.MessageCancelled))

@@ -1,4 +1,4 @@
-"""What a format is, and what it may be told about the request."""
+"""What an output format is, and what it may know of the request."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _encoder = msgspec.json.Encoder(enc_hook=render)
 
 
 class RenderOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run is to be told.
+    """How a run is rendered.
 
     ``text`` is the field (``"answer"`` or ``"predictor.answer"``) that is the reply; other fields
-    are told as reasoning. ``None``: every field but ``reasoning`` is the reply. The rest is what
-    the request of the wire in question said.
+    are reasoning. ``None``: every field but ``reasoning`` is the reply. The other options come
+    from the request, as its wire has them.
     """
 
     text: str | None = None
@@ -37,33 +37,38 @@ class RenderOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutputFormat:
-    """One reader's rendering of one run. ``feed`` it the run's events in order.
+    """Renders one run for one reader: ``feed`` it the run's events in order.
 
-    A payload is what one SSE frame or WebSocket message carries. After a run's last event nothing
-    more comes. To go on in the middle, feed what the reader has already had, throw those
-    payloads away, and send what ``resume`` returns first.
+    A payload is what one SSE frame or WebSocket message carries. After a run's last event there
+    are no more. To resume, feed what the reader has had, drop those payloads, and send what
+    ``resume`` returns first.
     """
 
     name: ClassVar[str]
     headers: ClassVar[Mapping[str, str]] = NOTHING
     ids: ClassVar[bool] = True
-    """Whether its readers bear ``id:`` and ``retry:`` lines."""
+    """Whether its readers accept ``id:`` and ``retry:`` lines."""
 
     def __init__(self, options: RenderOptions) -> None:
         self.options = options
 
     def feed(self, event: Event) -> list[bytes]:
-        """The payloads that tell this event; often none."""
-        raise TypeError(f"{type(self).__name__} does not say how to tell an event")
+        """The payloads for this event; often none."""
+        raise NotImplementedError
 
     def resume(self) -> list[bytes]:
-        """What a reader needs that comes back to a run in the middle."""
+        """What a reader needs first that resumes in the middle of a run."""
         return []
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:
-    """A payload; what JSON cannot hold is rendered."""
+    """A payload. Values that JSON cannot hold are rendered as text."""
     try:
         return _encoder.encode(value)
     except Exception:  # noqa: BLE001 - whatever a program's value does, the stream goes on
         return _encoder.encode(plain(value))
+
+
+def given(**keys: Any) -> dict[str, Any]:
+    """The keys that are not ``None``: formats omit what is not set."""
+    return {name: value for name, value in keys.items() if value is not None}

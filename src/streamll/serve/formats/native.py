@@ -1,8 +1,8 @@
-"""Every event as it is: the JSON of ``core.wire``, one object per payload.
+"""Every event as it is: the JSON of ``core.wire``, schema version 1, one object per payload.
 
-A reader puts a token at its ``offset``: ``text = text.slice(0, offset) + token``. Then a token
-that comes twice, or merged with its neighbours, does no harm. ``lm.superseded`` takes back the
-text of its ``call_id`` and ``attempt``; ``field.corrected`` replaces a field's text.
+A reader puts a token at its ``offset``: ``text = text.slice(0, offset) + token``. Then a token that
+arrives twice, or merged with its neighbours, does no harm. ``lm.superseded`` voids the text of its
+``call_id`` and ``attempt``; ``field.corrected`` replaces a field's text.
 """
 
 from __future__ import annotations

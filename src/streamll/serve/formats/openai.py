@@ -1,24 +1,24 @@
-"""OpenAI ``chat.completion.chunk``: the text of the reply, and nothing else.
+"""``chat.completion.chunk`` of OpenAI's Chat Completions API (v1): the text of the reply alone.
 
 ============================  ====================================================================
 the reply field               ``delta.content``
 another field, thinking,
-a tool, a citation, …         nothing: this wire has no place for them
-a typed field                 as the reply: its text as the model writes it (JSON, mostly); no value
-a superseded attempt          its text cannot be taken back. The new attempt goes on behind what it
-                              has in common with the old one; where they part, ``error`` with code
-                              ``superseded``, and the stream ends: wrong text is never continued
+a tool, a citation, …         nothing: this format has no place for them
+a typed field                 as the reply: its text as the model writes it (mostly JSON); no value
+a superseded attempt          its text cannot be taken back. The new attempt goes on after what it
+                              has in common with the old one; where they differ, ``error`` with
+                              code ``superseded`` ends the stream: wrong text is never continued
 a corrected field             the rest, if the right text begins with what was sent; else ``error``
                               with code ``corrected``
 lost text                     ``error`` with code ``gap``
-several reply fields          one behind the other, an empty line between
+several reply fields          one after the other, with an empty line between
 an error, a cancelled run     ``{"error": {"message", "type", "code"}}``
 resume                        a first chunk again, then what is missing. Its frames have no ids:
-                              OpenAI's reader takes a comment behind an id for an empty chunk
+                              OpenAI's reader takes a comment after an id for an empty chunk
 ============================  ====================================================================
 
 A request without ``stream`` gets the program's final text, whatever was superseded; see
-``completion``.
+``ChatCompletion``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from streamll.serve.formats.message import MessageBuilder
 from streamll.serve.formats.vercel import DONE
 
 FINISH_REASONS = {"length": "length", "content_filter": "content_filter"}
-BETWEEN = "\n\n"
+SEPARATOR = "\n\n"
 
 
 class OpenAIFormat(OutputFormat):
@@ -46,26 +46,21 @@ class OpenAIFormat(OutputFormat):
         self._builder = MessageBuilder(options, values=False)
         self._created = 0
         self._over = False
-        self._sent = ""  # of the reply, over all its parts
-        self._before = ""  # what earlier parts of the reply have said
+        self._sent = ""  # of the reply, all its parts together
+        self._before = ""  # the text of the reply's earlier parts
         self._current: st.TextPart | None = None
 
     def feed(self, event: Event) -> list[bytes]:
-        if not self._created:
-            self._created = int(event.timestamp)
+        self._created = self._created or int(event.timestamp)
         payloads: list[bytes] = []
         for step in self._builder.feed(event):
-            payloads += self._payloads(step)
+            if not self._over:
+                payloads += [to_json(each) for each in self._render(step)]
+                payloads += self._done()
         return payloads
 
-    def _payloads(self, step: st.MessageStep) -> list[bytes]:
-        if self._over:
-            return []
-        payloads = [to_json(each) for each in self._render(step)]
-        return [*payloads, DONE] if self._is_over() else payloads
-
-    def _is_over(self) -> bool:
-        return self._over
+    def _done(self) -> list[bytes]:
+        return [DONE] if self._over else []
 
     def resume(self) -> list[bytes]:
         return [to_json(self._chunk({"role": "assistant", "content": ""}))]
@@ -75,19 +70,21 @@ class OpenAIFormat(OutputFormat):
             case st.MessageBegan():
                 yield self._chunk({"role": "assistant", "content": ""})
             case st.PartOpened(part) if part.reply:
-                self._turn_to(part)
+                if self._current is not None:
+                    self._before += self._current.text + SEPARATOR
+                self._current = part
             case st.PartGrown(part, _, missing) if part.reply:
                 if missing:
                     yield self._error("text was lost on the way", "stream_error", "gap")
                 else:
-                    yield from self._show(part, "superseded", whole=False)
+                    yield from self._send(part, "superseded", whole=False)
             case st.PartClosed(part) if part.reply and part is self._current:
-                yield from self._show(part, "superseded", whole=False)
+                yield from self._send(part, "superseded", whole=False)
             case st.PartsWithdrawn(parts) if any(part is self._current for part in parts):
                 self._current = None
             case st.PartCorrected(part) if part.reply:
                 self._current = self._current or part
-                yield from self._show(part, "corrected", whole=True)
+                yield from self._send(part, "corrected", whole=True)
             case _:
                 yield from self._render_end(step)
 
@@ -95,18 +92,12 @@ class OpenAIFormat(OutputFormat):
         match step:
             case st.MessageFinished(reason, totals):
                 yield from self._finish(reason, totals)
-            case st.MessageFailed(message, error_type):
-                yield self._error(message, error_type, "run_failed")
-            case st.MessageCancelled():
-                yield self._error("the run was cancelled", "cancelled", "cancelled")
+            case st.MessageFailed() | st.MessageCancelled():
+                self._over = True
+                yield failure(step)
 
-    def _turn_to(self, part: st.TextPart) -> None:
-        if self._current is not None:
-            self._before += self._current.text + BETWEEN
-        self._current = part
-
-    def _show(self, part: st.TextPart, why: str, *, whole: bool) -> Iterator[dict[str, Any]]:
-        """Send what of the reply has not been sent; fail where it is not what was sent."""
+    def _send(self, part: st.TextPart, code: str, *, whole: bool) -> Iterator[dict[str, Any]]:
+        """Send what of the reply was not sent yet; fail if it is not what was sent."""
         if part is not self._current:
             return
         text = self._before + part.text
@@ -116,11 +107,11 @@ class OpenAIFormat(OutputFormat):
             if new:
                 yield self._chunk({"content": new})
         elif whole or not self._sent.startswith(text):
-            yield self._error(f"the text sent so far was {why}", "stream_error", why)
+            yield self._error(f"the text sent so far was {code}", "stream_error", code)
 
     def _finish(self, reason: str | None, totals: ev.Totals) -> Iterator[dict[str, Any]]:
-        said = self._before + (self._current.text if self._current is not None else "")
-        if said.removesuffix(BETWEEN) != self._sent.removesuffix(BETWEEN):
+        text = self._before + (self._current.text if self._current is not None else "")
+        if text.removesuffix(SEPARATOR) != self._sent.removesuffix(SEPARATOR):
             yield self._error("the text sent so far was superseded", "stream_error", "superseded")
             return
         yield self._chunk({}, FINISH_REASONS.get(reason or "", "stop"))
@@ -129,30 +120,17 @@ class OpenAIFormat(OutputFormat):
         self._over = True
 
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
         return {
             "id": f"chatcmpl-{self._builder.run_id}",
             "object": "chat.completion.chunk",
             "created": self._created,
             "model": self.options.model,
-            "choices": [choice],
+            "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}],
         }
 
     def _error(self, message: str, kind: str, code: str) -> dict[str, Any]:
         self._over = True
-        return error(message, kind, code)
-
-
-def error(message: str, kind: str, code: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
-
-
-def usage(totals: ev.Totals) -> dict[str, int]:
-    return {
-        "prompt_tokens": totals.prompt_tokens,
-        "completion_tokens": totals.completion_tokens,
-        "total_tokens": totals.prompt_tokens + totals.completion_tokens,
-    }
+        return error_body(message, kind, code)
 
 
 class ChatCompletion:
@@ -162,25 +140,25 @@ class ChatCompletion:
         self._options = options
         self._builder = MessageBuilder(options, values=False)
         self._created = 0
-        self.failure: dict[str, Any] | None = None
         self._end: st.MessageFinished | None = None
+        self.failure: dict[str, Any] | None = None
 
     def feed(self, event: Event) -> None:
         self._created = self._created or int(event.timestamp)
         for step in self._builder.feed(event):
-            if isinstance(step, st.MessageFailed):
-                self.failure = error(step.message, step.error_type, "run_failed")
-            elif isinstance(step, st.MessageCancelled):
-                self.failure = error("the run was cancelled", "cancelled", "cancelled")
+            if isinstance(step, (st.MessageFailed, st.MessageCancelled)):
+                self.failure = failure(step)
             elif isinstance(step, st.MessageFinished):
                 self._end = step
 
     def answer(self) -> dict[str, Any]:
-        """The completion; call it when the run has ended well."""
-        text = BETWEEN.join(part.text for part in self._builder.parts.values() if part.reply)
-        reason = self._end.finish_reason if self._end is not None else None
+        """The completion, or the ``failure``; call it when the run has ended."""
+        if self.failure is not None:
+            return self.failure
+        text = SEPARATOR.join(part.text for part in self._builder.parts.values() if part.reply)
+        end = self._end or st.MessageFinished(None, ev.Totals())
         message = {"role": "assistant", "content": text, "refusal": None}
-        finish = FINISH_REASONS.get(reason or "", "stop")
+        finish = FINISH_REASONS.get(end.finish_reason or "", "stop")
         return {
             "id": f"chatcmpl-{self._builder.run_id}",
             "object": "chat.completion",
@@ -189,5 +167,23 @@ class ChatCompletion:
             "choices": [
                 {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
             ],
-            "usage": usage(self._end.totals if self._end is not None else ev.Totals()),
+            "usage": usage(end.totals),
         }
+
+
+def failure(step: st.MessageFailed | st.MessageCancelled) -> dict[str, Any]:
+    if isinstance(step, st.MessageFailed):
+        return error_body(step.message, step.error_type, "run_failed")
+    return error_body("the run was cancelled", "cancelled", "cancelled")
+
+
+def error_body(message: str, kind: str, code: str | None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def usage(totals: ev.Totals) -> dict[str, int]:
+    return {
+        "prompt_tokens": totals.prompt_tokens,
+        "completion_tokens": totals.completion_tokens,
+        "total_tokens": totals.prompt_tokens + totals.completion_tokens,
+    }

@@ -1,6 +1,6 @@
-"""What a run is told in: parts of text that open, grow and close, tool calls, values, notes.
+"""What a chat message is made of: text, tool calls, typed values, and the steps in which they grow.
 
-Plain data. ``story`` makes these of events; each wire says them in its own words.
+Plain data. ``message.MessageBuilder`` makes the steps from events; each format renders them.
 """
 
 from __future__ import annotations
@@ -15,49 +15,38 @@ from streamll.core.jsonable import plain
 from streamll.core.parsing.values.builder import Pointer
 from streamll.core.partials import MISSING, PartialValue, part_of
 
-
-class MessageStep(msgspec.Struct, frozen=True):
-    """Something that a wire can tell."""
+Key = tuple[str | None, int, str]  # call_id, attempt, field
 
 
-class TextPart:
-    """A piece of the message, growing: ``size`` characters so far, in ``pieces``.
+class TextPart(msgspec.Struct, eq=False):
+    """A growing piece of text; ``reply`` parts are the answer, the others reasoning."""
 
-    ``reply`` parts are the answer, the others reasoning.
-    """
-
-    __slots__ = ("field", "id", "key", "pieces", "predictor", "reply", "size")
-
-    def __init__(
-        self, part_id: str, key: Key, predictor: str | None, field: str, *, reply: bool
-    ) -> None:
-        self.id = part_id
-        self.key = key
-        self.predictor = predictor
-        self.field = field
-        self.reply = reply
-        self.pieces: list[str] = []
-        self.size = 0
+    id: str
+    key: Key
+    predictor: str | None
+    field: str
+    reply: bool
+    pieces: list[str] = []
+    size: int = 0
+    """Characters of the field so far, lost ones included."""
 
     @property
     def text(self) -> str:
         return "".join(self.pieces)
 
 
-class ToolPart:
+class ToolPart(msgspec.Struct, eq=False):
     """A tool call. ``input`` is known once it is ``ready``."""
 
-    __slots__ = ("arguments", "attempt", "done", "id", "name", "ready", "result", "taken")
-
-    def __init__(self, tool_id: str, name: str, attempt: tuple[str | None, int]) -> None:
-        self.id = tool_id
-        self.name = name
-        self.attempt = attempt
-        self.arguments: list[str] = []
-        self.taken = False
-        self.ready = False
-        self.done = False
-        self.result: Any = None
+    id: str
+    name: str
+    attempt: tuple[str | None, int]
+    arguments: list[str] = []
+    taken: bool = False
+    """The program runs the tool that the model called."""
+    ready: bool = False
+    done: bool = False
+    result: Any = None
 
     @property
     def input(self) -> Any:
@@ -69,7 +58,7 @@ class ToolPart:
 
 
 class ValuePart:
-    """A typed field's value, growing. Every attempt of a call has the same ``id``."""
+    """A typed field's growing value. Every attempt of a call has the same ``id``."""
 
     __slots__ = ("_partial", "field", "id", "predictor", "size")
 
@@ -78,12 +67,12 @@ class ValuePart:
         self.predictor = predictor
         self.field = field
         self.size = 0
-        """About how many characters were written of it."""
+        """Roughly the number of characters it was written in."""
         self._partial = PartialValue()
 
     @property
     def value(self) -> Any:
-        """All that is certain so far, as plain data. It goes on growing."""
+        """What is certain so far, as plain data. The same object goes on growing."""
         return self._partial.value
 
     @property
@@ -91,22 +80,25 @@ class ValuePart:
         return self._partial.state()
 
     def take(self, event: ev.FieldPartial) -> ValueChanged | None:
-        """What the event changes; nothing where a change before it was lost."""
-        place, value, append = tuple(event.pointer), plain(event.value), event.append
+        """What the event changes; ``None`` where an earlier change was lost."""
+        pointer, value, append = tuple(event.pointer), plain(event.value), event.append
         self.size += len(value) if isinstance(value, str) else 10
-        replaces = not append and part_of(self.value, place, MISSING) is not MISSING
+        replaces = not append and part_of(self.value, pointer, MISSING) is not MISSING
         self._partial.apply(msgspec.structs.replace(event, value=value))
         if self._partial.is_broken:
             return None
-        return ValueChanged(self, place, value, append, replaces, event.timestamp)
+        return ValueChanged(self, pointer, value, append, replaces, event.timestamp)
 
 
-Key = tuple[str | None, int, str]  # call_id, attempt, field
+# --- steps ----------------------------------------------------------------------------------------
+
+
+class MessageStep(msgspec.Struct, frozen=True):
+    """One step in which a message grows."""
 
 
 class MessageBegan(MessageStep, frozen=True):
     run_id: str | None
-    program: str
 
 
 class PartOpened(MessageStep, frozen=True):
@@ -114,11 +106,10 @@ class PartOpened(MessageStep, frozen=True):
 
 
 class PartGrown(MessageStep, frozen=True):
-    """``missing``: characters before this text were lost."""
-
     part: TextPart
     text: str
     missing: bool = False
+    """Characters before ``text`` were lost."""
 
 
 class PartClosed(MessageStep, frozen=True):
@@ -126,7 +117,7 @@ class PartClosed(MessageStep, frozen=True):
 
 
 class PartsWithdrawn(MessageStep, frozen=True):
-    """What counts no more: show neither these parts nor these calls."""
+    """These parts and tool calls no longer belong to the message."""
 
     parts: tuple[TextPart, ...]
     reason: str
@@ -154,19 +145,19 @@ class ToolReady(MessageStep, frozen=True):
 
 class ToolReturned(MessageStep, frozen=True):
     tool: ToolPart
-    result: Any
 
 
 class ToolFailed(MessageStep, frozen=True):
+    """``tool.result`` is the error's message."""
+
     tool: ToolPart
-    message: str
 
 
 class ValueChanged(MessageStep, frozen=True):
-    """``value`` is new at ``place``; with ``append`` it is added to what stands there."""
+    """``value`` is new at ``pointer``, or with ``append`` added to what is there."""
 
-    typed: ValuePart
-    place: Pointer
+    part: ValuePart
+    pointer: Pointer
     value: Any
     append: bool
     replaces: bool
@@ -174,20 +165,20 @@ class ValueChanged(MessageStep, frozen=True):
 
     @property
     def is_structured(self) -> bool:
-        """Whether the value has parts."""
-        return bool(self.place) or isinstance(self.value, (list, dict))
+        """Whether the field's value is a list or an object."""
+        return bool(self.pointer) or isinstance(self.value, (list, dict))
 
 
 class ValueSettled(MessageStep, frozen=True):
-    """Nothing more comes for now: whoever held something back tells it."""
+    """No change comes for now: a format that held some back sends them."""
 
-    typed: ValuePart
+    part: ValuePart
 
 
 class ValueWithdrawn(MessageStep, frozen=True):
-    """Nothing of the value counts any more; another attempt may write it again."""
+    """The value is void; another attempt may write it again."""
 
-    typed: ValuePart
+    part: ValuePart
 
 
 class SourceCited(MessageStep, frozen=True):
@@ -198,7 +189,7 @@ class SourceCited(MessageStep, frozen=True):
 
 
 class StageBegan(MessageStep, frozen=True):
-    """A module or a trace, with a name that no other open one has."""
+    """A module or a trace, by a name that no other open one has."""
 
     name: str
 
@@ -208,11 +199,11 @@ class StageEnded(MessageStep, frozen=True):
 
 
 class DataNote(MessageStep, frozen=True):
-    """A status, a custom event, or a loss."""
+    """A status, a custom event, or a loss. ``transient`` ones are not kept in the message."""
 
     name: str
     value: Any
-    passing: bool = False
+    transient: bool = False
 
 
 class MessageFinished(MessageStep, frozen=True):

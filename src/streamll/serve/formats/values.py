@@ -1,8 +1,9 @@
-"""Typed fields on wires: values that grow, as patches of a state, or whole and not too often.
+"""Typed fields in the formats: growing values as patches of a state, or whole at intervals.
 
-A ``field.partial`` says what is new and where, which is what a JSON patch says; only text that
-grows has no operation of its own there and is told again in whole, but not too often. A wire that knows whole values only tells those at that pace. What was held back is told
-when the field settles.
+A ``field.partial`` says what is new and where, which is what a JSON Patch (RFC 6902) says. Only
+growing text has no operation of its own there: it is sent again as a whole, but not too often. A
+format that knows whole values only sends those at the same pace. What was held back is sent when
+the field settles.
 """
 
 from __future__ import annotations
@@ -14,42 +15,42 @@ from streamll.core.parsing.values.builder import Pointer
 from streamll.core.partials import part_of
 from streamll.serve.formats.parts import ValueChanged, ValuePart
 
-BETWEEN = 0.1
-"""Seconds from one telling of the same text, or of a whole value, to the next …"""
-AT_ONCE = 10_000
-"""… of up to about so many characters; longer ones are told less often in proportion."""
+RESEND_S = 0.1
+"""The shortest time between two messages with the same text or whole value …"""
+RESEND_CHARACTERS = 10_000
+"""… of up to about so many characters; for longer ones it is longer in proportion."""
 
 Operation = dict[str, Any]
 
 
 class ValueThrottle:
-    """Who may be told again already, and who still has something to tell."""
+    """Which values may be sent again already, and which were held back."""
 
     def __init__(self) -> None:
         self._next: dict[str, float] = {}
         self._held: set[str] = set()
 
-    def lets(self, typed: ValuePart, at: float) -> bool:
-        """Whether it is time; if not, the value is held back."""
-        if at < self._next.get(typed.id, at):
-            self._held.add(typed.id)
+    def admits(self, part: ValuePart, at: float) -> bool:
+        """Whether the value may be sent at this time; otherwise it is held back."""
+        if at < self._next.get(part.id, at):
+            self._held.add(part.id)
             return False
-        self._held.discard(typed.id)
-        self._next[typed.id] = at + BETWEEN * max(1.0, typed.size / AT_ONCE)
+        self._held.discard(part.id)
+        self._next[part.id] = at + RESEND_S * max(1.0, part.size / RESEND_CHARACTERS)
         return True
 
-    def settle(self, typed: ValuePart) -> bool:
-        """Whether something was held back; it is told now."""
-        held = typed.id in self._held
-        self._held.discard(typed.id)
+    def release(self, part: ValuePart) -> bool:
+        """Whether the value was held back; it is sent now."""
+        held = part.id in self._held
+        self._held.discard(part.id)
         return held
 
 
 class AGUIState:
-    """AG-UI's state: ``fields`` has the latest value of each name, ``earlier`` those before it.
+    """AG-UI's state: ``fields`` has the latest value of each field, ``earlier`` those before it.
 
-    The latest is that of the call that began last. Another call that still writes to a field of
-    the same name goes on under ``earlier``, so nothing is lost where calls overlap.
+    The latest is that of the call that began last. Another call that still writes a field of the
+    same name goes on under ``earlier``, so that nothing is lost where calls overlap.
     """
 
     def __init__(self, given: Any) -> None:
@@ -58,13 +59,13 @@ class AGUIState:
         self._fields: dict[str, str] = {}  # names to ids of values
         self._earlier: dict[str, list[str]] = {}
         self._values: dict[str, ValuePart | None] = {}
-        self._places: dict[str, Pointer] = {}
-        self._growing: dict[str, Pointer] = {}  # text that was not told to its end
-        self._pace = ValueThrottle()
+        self._places: dict[str, Pointer] = {}  # where each value is in the state
+        self._unsent: dict[str, Pointer] = {}  # text that has grown since it was sent
+        self._throttle = ValueThrottle()
 
     @property
     def value(self) -> dict[str, Any]:
-        """All of it, as of now."""
+        """The whole state."""
         fields = {name: self._value(one) for name, one in self._fields.items()}
         state = {**self._rest, "fields": fields}
         if self._earlier:
@@ -73,86 +74,84 @@ class AGUIState:
             }
         return state
 
-    def _value(self, one: str) -> Any:
-        typed = self._values[one]
-        return None if typed is None else typed.value
+    def _value(self, value_id: str) -> Any:
+        part = self._values[value_id]
+        return None if part is None else part.value
 
     def change(self, step: ValueChanged) -> list[Operation]:
-        """The operations that tell a change, with what was held back before it."""
-        typed, place = step.typed, step.place
-        operations = self._make_room(typed)
-        self._values[typed.id] = typed
+        """The operations of a change, after those that were held back."""
+        part, pointer = step.part, step.pointer
+        operations = self._make_room(part)
+        self._values[part.id] = part
         grows = step.append and isinstance(step.value, str)
-        if not grows or self._growing.get(typed.id, place) != place:
-            operations += self._told(typed)
+        if not grows or self._unsent.get(part.id, pointer) != pointer:
+            operations += self.settle(part)
         if not grows:
-            return operations + self._new(step)
-        self._growing[typed.id] = place
-        if self._pace.lets(typed, step.at):
-            operations += self._told(typed)
+            return operations + self._patch(step)
+        self._unsent[part.id] = pointer
+        if self._throttle.admits(part, step.at):
+            operations += self.settle(part)
         return operations
 
-    def _new(self, step: ValueChanged) -> list[Operation]:
+    def _patch(self, step: ValueChanged) -> list[Operation]:
         if not step.append:
             kind = "replace" if step.replaces else "add"
-            return [self._operation(kind, step.typed, step.place, step.value)]
+            return [self._operation(kind, step.part, step.pointer, step.value)]
         new = step.value.items() if isinstance(step.value, dict) else (("-", v) for v in step.value)
-        return [self._operation("add", step.typed, (*step.place, k), v) for k, v in new]
+        return [self._operation("add", step.part, (*step.pointer, key), v) for key, v in new]
 
-    def settle(self, typed: ValuePart) -> list[Operation]:
+    def settle(self, part: ValuePart) -> list[Operation]:
         """What was held back."""
-        return self._told(typed)
-
-    def forget(self, typed: ValuePart) -> list[Operation]:
-        """Nothing of the value is certain any more."""
-        if typed.id not in self._places:
+        pointer = self._unsent.pop(part.id, None)
+        if pointer is None:
             return []
-        self._growing.pop(typed.id, None)
-        self._values[typed.id] = None
-        return [self._operation("replace", typed, (), None)]
+        self._throttle.release(part)
+        return [self._operation("replace", part, pointer, part_of(part.value, pointer))]
 
-    def _make_room(self, typed: ValuePart) -> list[Operation]:
-        """A value seen for the first time takes its name's place."""
-        name, place = typed.field, ("fields", typed.field)
-        if typed.id in self._places:
+    def withdraw(self, part: ValuePart) -> list[Operation]:
+        """The value becomes null."""
+        if part.id not in self._places:
+            return []
+        self._unsent.pop(part.id, None)
+        self._values[part.id] = None
+        return [self._operation("replace", part, (), None)]
+
+    def _make_room(self, part: ValuePart) -> list[Operation]:
+        """Put a new value into its field's place, and the one there under ``earlier``."""
+        name, place = part.field, ("fields", part.field)
+        if part.id in self._places:
             return []
         before = self._fields.get(name)
-        self._fields[name], self._places[typed.id] = typed.id, place
+        self._fields[name], self._places[part.id] = part.id, place
         operations = [] if before is None else self._move(name, before)
-        return [*operations, {"op": "add", "path": pointer(place), "value": None}]
+        return [*operations, {"op": "add", "path": json_pointer(place), "value": None}]
 
-    def _move(self, name: str, before: str) -> list[Operation]:
+    def _move(self, name: str, value_id: str) -> list[Operation]:
         operations: list[Operation] = []
         if not self._earlier:
             operations.append({"op": "add", "path": "/earlier", "value": {}})
         if name not in self._earlier:
             self._earlier[name] = []
-            operations.append({"op": "add", "path": pointer(("earlier", name)), "value": []})
+            path = json_pointer(("earlier", name))
+            operations.append({"op": "add", "path": path, "value": []})
         place: Pointer = ("earlier", name, len(self._earlier[name]))
-        self._earlier[name].append(before)
-        self._places[before] = place
-        move = {"op": "move", "from": pointer(("fields", name)), "path": pointer(place)}
-        return [*operations, move]
+        self._earlier[name].append(value_id)
+        self._places[value_id] = place
+        origin = json_pointer(("fields", name))
+        return [*operations, {"op": "move", "from": origin, "path": json_pointer(place)}]
 
-    def _told(self, typed: ValuePart) -> list[Operation]:
-        place = self._growing.pop(typed.id, None)
-        if place is None:
-            return []
-        self._pace.settle(typed)
-        return [self._operation("replace", typed, place, part_of(typed.value, place))]
-
-    def _operation(self, kind: str, typed: ValuePart, place: Pointer, value: Any) -> Operation:
-        path = pointer((*self._places[typed.id], *place))
+    def _operation(self, kind: str, part: ValuePart, pointer: Pointer, value: Any) -> Operation:
+        path = json_pointer((*self._places[part.id], *pointer))
         return {"op": kind, "path": path, "value": value}
 
 
-def pointer(place: Pointer) -> str:
-    """A place as JSON pointer."""
-    return "".join(f"/{str(key).replace('~', '~0').replace('/', '~1')}" for key in place)
+def json_pointer(pointer: Pointer) -> str:
+    """RFC 6901."""
+    return "".join(f"/{str(key).replace('~', '~0').replace('/', '~1')}" for key in pointer)
 
 
 def is_json(text: str) -> bool:
-    """Whether a text is a list or an object as JSON writes it, in a code fence or not."""
+    """Whether a text is a JSON list or object, in a code fence or not."""
     text = text.strip()
     if text.startswith("```"):
         text = text.partition("\n")[2].removesuffix("```")

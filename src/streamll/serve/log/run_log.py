@@ -1,173 +1,168 @@
-"""The log as a server sees it: one tail of everything for all readers of this process.
+"""The log as a server sees it: one tail for all readers of this process, and its history.
 
-``Journal`` hears of everything in the log from when it was opened on, once (``tail``), and hands
-each event to the ``Feed`` of its run, if anybody in this process reads it. What came before is read
-for each reader from the log itself. Who falls behind what a feed keeps does that, too: a slow reader
+``RunLog`` gets everything that is appended to the log once (``LogTail``) and puts each event into
+the ``RunBuffer`` of its run, if anybody in this process reads that. Earlier events each reader
+reads from the log itself. So does a reader that falls behind what the buffer keeps: a slow reader
 costs no memory.
 
-Events outside any run whose type begins with ``server.`` are the processes' talk with each other
-(``runner``); they are no reader's business.
+Events outside any run whose type begins with ``server.`` are messages between the server's
+processes; readers do not get them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 
-from streamll.brokers.opening import (
-    create_parent_folder,
-    default_target,
-    open_sink,
-    open_source,
-    without_password,
-)
+from streamll.brokers.opening import create_parent_folder, default_target, open_sink, open_source
 from streamll.brokers.sink import BrokerSink
 from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, SourceOptions
 from streamll.consumer.deduplication import Deduplicator, decode_entry
-from streamll.core.errors import StreamllError, WireError
+from streamll.core.errors import LogAway, WireError
 from streamll.core.events import TERMINAL, Event
 from streamll.serve.log.buffer import RunBuffer
+from streamll.serve.log.entries import EntryJSON
 from streamll.serve.log.frames import Item, Position, items_of, reached
-from streamll.serve.log.tail import RETRY_SECONDS, LogTail
+from streamll.serve.log.index import LISTED_RUNS, RunIndex
+from streamll.serve.log.tail import RETRY_S, LogTail
+
+logger = logging.getLogger("streamll")
 
 SHORT_READ_IS_THE_END = ("sqlite:", "redis:", "rediss:", "unix:")
-CLOCKS_APART = 2.0
-"""Seconds by which the clocks of the machines that write a log may differ."""
+CLOCK_SKEW_S = 2.0
+"""How far the clocks of the machines that write a log may differ."""
 
-TURNS = 8
-"""Readers that look into the log at once."""
+CONCURRENT_READS = 8
+"""Readers that read the log at once."""
 
-START_SECONDS = 5.0
-"""What a start waits for a log that is away; it goes on trying behind that."""
-AWAY_SECONDS = 30.0
-"""How long readers wait in silence for a log that is away, unless told otherwise."""
+START_S = 5.0
+"""How long ``start`` waits for a log that is away; after that it is tried in the background."""
+AWAY_S = 30.0
+"""How long readers wait for a log that is away, by default."""
 
-APPEARS_SECONDS = 0.5
-"""From the beginning of a run to its first entry, at most, unless the log is very slow."""
+APPEARS_S = 0.5
+"""The longest from the start of a run to its first entry, unless the log is very slow."""
 
-TALK = "server."
-
-
-class LogAway(StreamllError):
-    """The log cannot be read at the moment."""
-
-    def __init__(self) -> None:
-        super().__init__("the log cannot be read")
+MESSAGE_PREFIX = "server."
 
 
 class RunLog:
     """One log, written and read by this process's event loop.
 
-    ``patience``: seconds that a log may be away before its readers are told.
+    Args:
+        away_s: seconds for which the log may be away before its readers get ``LogAway``.
+        lost_s: seconds of silence after which a run counts as lost; see ``RunIndex``.
     """
 
-    def __init__(self, url: str, patience: float = AWAY_SECONDS) -> None:
+    def __init__(self, url: str, *, away_s: float = AWAY_S, lost_s: float = 60.0) -> None:
         self.url = url
-        self.patience = patience
-        self.place = without_password(url)
+        self.away_s = away_s
         self.sink = open_sink(url)
         assert isinstance(self.sink, BrokerSink)
+        self.index = RunIndex(lost_s)
+        self.buffers: dict[str, RunBuffer] = {}
+        """Of the runs that are read here."""
+        self.on_message: Callable[[Event], None] = lambda _: None
+        """Gets the messages of the server's processes, this one's included."""
+        self.follows_all = True
+        """Whether the events of runs that nobody reads here are decoded, too."""
+        self.tail = LogTail(
+            url,
+            self.sink,
+            on_events=self._take,
+            on_glimpse=self.index.glimpse,
+            follows=lambda run_id: self.follows_all or run_id in self.buffers,
+        )
         self._target = default_target(url)
         self._ends_short = url.startswith(SHORT_READ_IS_THE_END)
-        self._is_local = url.startswith("sqlite:")  # a page's reader need not keep its connection
-        self._turns = asyncio.Semaphore(TURNS)
-        self._buffers: dict[str, RunBuffer] = {}
-        self._tail = LogTail(
-            url, self.sink, hear=self._hear, glimpse=self._glimpse, follows=self._follows
-        )
-        self.talk: list[Callable[[Event], None]] = []
-        self.everything: list[Callable[[list[Event]], None]] = []
-        self.glimpses: list[Callable[[str], None]] = []
-        self.follows_all = True
-        """Whether also runs that nobody reads here are heard of in full."""
+        self._is_local = url.startswith("sqlite:")  # reconnecting for each batch costs nothing
+        self._turns = asyncio.Semaphore(CONCURRENT_READS)
+        self._indexing: asyncio.Task[None] | None = None
         self._opened_at = math.inf
 
     async def start(self) -> None:
-        """Begin to listen. When it ``listens``, nothing written from then on can be missed."""
+        """Begin to follow the log. Once ``tail.begun`` is set, nothing that is appended is missed."""
         create_parent_folder(self.url)
-        if self._tail.start():
+        if self.tail.start():
             self._opened_at = time.monotonic()
-        patience = self._opened_at + START_SECONDS - time.monotonic()
-        if not self.listens and patience > 0:
+            self._indexing = asyncio.create_task(self._fill_index(), name="streamll run index")
+        left = self._opened_at + START_S - time.monotonic()
+        if not self.tail.begun.is_set() and left > 0:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._tail.listening(), patience)
+                await asyncio.wait_for(self.tail.begun.wait(), left)
 
-    @property
-    def listens(self) -> bool:
-        return self._tail.listens
-
-    async def listening(self) -> None:
-        """Wait until it ``listens``, however long that takes."""
-        await self._tail.listening()
-
-    @property
-    def reachable(self) -> bool:
-        return self._tail.reachable
-
-    @property
-    def since(self) -> float:
-        """Since when it has been reachable, or away."""
-        return self._tail.since
-
-    @property
-    def interrupted(self) -> bool:
-        """It has been reachable and then away, at least once."""
-        return self._tail.interrupted
+    async def close(self) -> None:
+        if self._indexing is not None:
+            self._indexing.cancel()
+            await asyncio.wait({self._indexing})
+        await self.tail.stop()
+        await asyncio.to_thread(self.sink.stop)
 
     @property
     def is_given_up(self) -> bool:
         """The log has been away for longer than its readers wait."""
-        return not self.reachable and time.monotonic() - self.since > self.patience
+        return not self.tail.reachable and time.monotonic() - self.tail.since > self.away_s
 
-    @property
-    def entries_read(self) -> int:
-        return self._tail.entries_read
-
-    async def close(self) -> None:
-        await self._tail.stop()
-        await asyncio.to_thread(self.sink.stop)
+    def check(self) -> None:
+        """Raise ``LogAway`` if the log cannot be read now."""
+        if not self.tail.reachable:
+            raise LogAway
 
     # --- reading ------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def buffer(self, run_id: str) -> Iterator[RunBuffer]:
-        """The feed of a run, from now on, for one more reader."""
-        buffer = self._buffers.get(run_id)
-        if buffer is None:
-            buffer = self._buffers[run_id] = RunBuffer(run_id)
+        """The buffer of a run, filled from now on, for one more reader."""
+        buffer = self.buffers.setdefault(run_id, RunBuffer(run_id))
         buffer.readers += 1
         try:
             yield buffer
         finally:
             buffer.readers -= 1
             if not buffer.readers:
-                self._buffers.pop(run_id, None)
+                self.buffers.pop(run_id, None)
 
     async def history(
-        self, position: Position, patience: float = 0.0
-    ) -> AsyncGenerator[list[Event], None]:
-        """What the log holds of a run behind ``position``, and then no more.
+        self, position: Position, away_s: float = 0.0
+    ) -> AsyncGenerator[list[Item], None]:
+        """What the log has of a run after ``position`` now, in batches.
 
         Raises:
-            LogAway: it cannot be read, for ``patience`` seconds.
+            LogAway: it could not be read for ``away_s`` seconds.
         """
-        options = SourceOptions(
-            target=self._target, start="beginning", run_id=position.run_id, waits=False
-        )
-        source = open_source(self.url, options)
-        reading = Deduplicator()
+        deduplicator = Deduplicator()
         if position.seq >= 0:
-            reading.resume(position.run_id, position.seq, position.offset)
-        latest = time.time() + CLOCKS_APART
-        connected, complete = False, False
+            deduplicator.resume(position.run_id, position.seq, position.offset)
+        latest = time.time() + CLOCK_SKEW_S
+        last = position.seq
+        async with contextlib.aclosing(self._entries(position.run_id, away_s)) as batches:
+            async for entries in batches:
+                batch: list[Item] = []
+                for events, entry in _decoded(entries, deduplicator):
+                    of_run = [event for event in events if event.run_id == position.run_id]
+                    batch += items_of(of_run, last, entry)
+                    last = batch[-1].last if batch else last
+                    if events and events[-1].timestamp > latest:
+                        latest = -math.inf  # a log that is written to all the time has no end
+                if batch:
+                    yield batch
+                if latest < 0 or (batch and batch[-1].event.event_type in TERMINAL):
+                    return
+
+    async def _entries(self, run_id: str, away_s: float) -> AsyncGenerator[list[Entry], None]:
+        """The entries of a run from the log's beginning to its present end, in batches."""
+        options = SourceOptions(target=self._target, start="beginning", run_id=run_id, waits=False)
+        source = open_source(self.url, options)
+        connected = complete = False
         failing_since: float | None = None
         try:
             while not complete:
                 try:
-                    async with self._turns:  # so many connections at once, however many readers
+                    async with self._turns:  # bounds connections, however many readers there are
                         if not connected:
                             await source.connect()
                             connected = True
@@ -176,157 +171,176 @@ class RunLog:
                             len(entries) < READ_BATCH_ENTRIES and self._ends_short
                         )
                         if complete or self._is_local:
-                            await source.close()
                             connected = False
+                            with contextlib.suppress(Exception):  # the entries are good anyway
+                                await source.close()
                 except Exception as error:
                     connected, failing_since = False, failing_since or time.monotonic()
-                    if time.monotonic() - failing_since >= patience:
+                    if time.monotonic() - failing_since >= away_s:
                         raise LogAway from error
-                    await asyncio.sleep(RETRY_SECONDS)
-                    continue
-                failing_since = None
-                letters = read_all(entries, reading)
-                events = [e for each in letters for e in each if e.run_id == position.run_id]
-                if events:
-                    yield events
-                    if events[-1].event_type in TERMINAL:
-                        return
-                if any(each and each[-1].timestamp > latest for each in letters):
-                    return  # a log that is written to all the time has no end to wait for
+                    await asyncio.sleep(RETRY_S)
+                else:
+                    failing_since = None
+                    yield entries
         finally:
             await source.close()
 
-    async def appears(self, run_id: str, seconds: float = APPEARS_SECONDS) -> bool:
-        """Whether the log has something of a run, or gets it soon: it may have begun elsewhere a
-        moment ago.
+    async def appears(self, run_id: str, seconds: float = APPEARS_S) -> bool:
+        """Whether the log has something of a run, or gets it soon: it may have been started
+        elsewhere a moment ago.
         """
         with self.buffer(run_id) as buffer:
-            async with contextlib.aclosing(self.history(Position(run_id))) as pages:
-                async for _ in pages:
+            async with contextlib.aclosing(self.history(Position(run_id))) as batches:
+                async for _ in batches:
                     return True
-            if buffer.start == buffer.end:
-                await asyncio.wait({buffer.news()}, timeout=seconds)
-            return buffer.start < buffer.end
-
-    async def overview(self, runs: int) -> list[list[Event]]:
-        """What the log says of its latest runs: the events of the first and last entry of each."""
-        source = open_source(self.url, SourceOptions(target=self._target))
-        try:
-            await source.connect()
-            bodies = await source.overview(runs)
-        finally:
-            await source.close()
-        letters = []
-        for body in bodies:
-            with contextlib.suppress(WireError):
-                letters.append(decode_entry(body).events)
-        return letters
+            if buffer.is_empty:
+                await asyncio.wait({buffer.changed()}, timeout=seconds)
+            return not buffer.is_empty
 
     async def read(self, position: Position) -> AsyncGenerator[list[Item], None]:
-        """A run's events behind ``position`` to its end, as they come.
+        """A run's events after ``position`` as they happen, up to its end.
 
-        Now and then, when the feed is woken without news, an empty list: time for a heartbeat.
-        Nothing is missed between the log and the feed: what the log did not hold when it was read
-        was written later, and the feed has listened since before.
+        Nothing is missed between the log and the buffer: what the log did not have when it was
+        read was written later, and the buffer was there before.
 
         Raises:
-            LogAway: the log is away for longer than ``patience``.
+            LogAway: the log is away for longer than ``away_s``.
         """
         with self.buffer(position.run_id) as buffer:
-            index = buffer.index_behind(position.seq)
+            index = buffer.index_after(position.seq)
             while True:
                 if index is None:
-                    async with contextlib.aclosing(self._catch_up(position, buffer)) as pages:
-                        async for items in pages:
+                    async with contextlib.aclosing(self._catch_up(position, buffer)) as batches:
+                        async for items in batches:
                             position = reached(items, position)
                             yield items
                             if items[-1].event.event_type in TERMINAL:
                                 return
-                    index = buffer.index_behind(position.seq)
-                index = buffer.start if index is None else index
-                kept = buffer.since(index)
-                if kept is None:
+                    index = buffer.index_after(position.seq)
+                    index = buffer.start if index is None else index
+                buffered = buffer.since(index)
+                if buffered is None:
                     index = None
                     continue
-                items = kept
-                index += len(items)
-                if items and items[0].first <= position.seq:
-                    items = unread(items, position)
+                index += len(buffered)
+                items = unread(buffered, position)
                 position = reached(items, position)
-                yield items
+                if items:
+                    yield items
                 if index >= buffer.end:
                     if buffer.ended:
                         return
-                    await buffer.news()
+                    await buffer.changed()
                     if self.is_given_up:
                         raise LogAway
 
     async def _catch_up(
         self, position: Position, buffer: RunBuffer
     ) -> AsyncGenerator[list[Item], None]:
-        """What the log holds behind ``position``, as far as the feed does not go back.
+        """What the log has after ``position``, up to what the buffer still has.
 
-        A busy feed lets go of more while the log is read, so the log is read again from there,
-        until the feed goes back far enough or the log has no more.
+        Meanwhile the buffer of a busy run drops more, so the log is read again from there, until
+        the buffer reaches back far enough or the log has no more.
         """
         begun: int | None = None
         while begun != position.seq:
             begun = position.seq
-            async with contextlib.aclosing(self.history(position, self.patience)) as pages:
-                async for events in pages:
-                    items = items_of(events, position.seq)
+            async with contextlib.aclosing(self.history(position, self.away_s)) as batches:
+                async for items in batches:
                     position = reached(items, position)
                     yield items
-                    if buffer.index_behind(position.seq) is not None:
+                    if buffer.index_after(position.seq) is not None:
                         return
-            if buffer.start == buffer.end:
+            if buffer.is_empty:
                 return
 
-    # --- listening ----------------------------------------------------------------------------
+    # --- the list of runs -----------------------------------------------------------------------
 
-    def _hear(self, events: list[Event]) -> None:
-        """The events of one entry."""
+    async def latest_runs(self, count: int, wait_s: float = 5.0) -> list[dict[str, object]]:
+        """The log's latest runs, the newest first.
+
+        Raises:
+            LogAway: the log could not be read yet.
+        """
+        if not self.tail.begun.is_set():
+            raise LogAway
+        if self._indexing is not None:
+            await asyncio.wait({self._indexing}, timeout=wait_s)
+        return self.index.latest(count)
+
+    async def _fill_index(self) -> None:
+        """Look up the runs from before this process followed the log."""
+        warned = False
+        while True:
+            await self.tail.begun.wait()
+            try:
+                self.index.fill(await self._overview(LISTED_RUNS))
+            except Exception as error:  # noqa: BLE001 - the log may be away for a while
+                if not warned:
+                    logger.warning("cannot list the runs of the log (%s)", type(error).__name__)
+                warned = True
+                await asyncio.sleep(RETRY_S)
+            else:
+                self.follows_all = False
+                return
+
+    async def _overview(self, runs: int) -> list[list[Event]]:
+        """The events of the first and the last entry of each of the latest runs."""
+        source = open_source(self.url, SourceOptions(target=self._target))
+        try:
+            await source.connect()
+            bodies = await source.overview(runs)
+        finally:
+            await source.close()
+        entries = []
+        for body in bodies:
+            with contextlib.suppress(WireError):
+                entries.append(decode_entry(body).events)
+        return entries
+
+    # --- what is appended -----------------------------------------------------------------------
+
+    def _take(self, events: list[Event], entry: EntryJSON) -> None:
         run_id = events[0].run_id
         if run_id is None:
             for event in events:
-                if event.event_type.startswith(TALK):
-                    for listener in self.talk:
-                        listener(event)
+                self._take_message(event)
             return
-        for hear in self.everything:
-            hear(events)
-        buffer = self._buffers.get(run_id)
+        self.index.add(events)
+        buffer = self.buffers.get(run_id)
         if buffer is not None:
-            buffer.add(events)
+            buffer.add(events, entry)
 
-    def _glimpse(self, run_id: str) -> None:
-        for told in self.glimpses:
-            told(run_id)
-
-    def _follows(self, run_id: str) -> bool:
-        return self.follows_all or run_id in self._buffers
+    def _take_message(self, event: Event) -> None:
+        if not event.event_type.startswith(MESSAGE_PREFIX):
+            return
+        if event.event_type == "server.alive":
+            run_ids = event.data.get("runs", ())
+            self.index.alive(run_ids)
+            for buffer in (self.buffers[each] for each in run_ids if each in self.buffers):
+                buffer.heard_at = time.monotonic()
+        self.on_message(event)
 
     def wake(self) -> None:
-        for buffer in list(self._buffers.values()):
+        """Let every reader of this process look whether the log was given up."""
+        for buffer in list(self.buffers.values()):
             buffer.wake()
-
-    @property
-    def buffers(self) -> dict[str, RunBuffer]:
-        return self._buffers
 
 
 def unread(items: list[Item], position: Position) -> list[Item]:
-    """What of the items a reader at ``position`` has not had: the first may be cut."""
-    reading = Deduplicator()
-    reading.resume(position.run_id, position.seq, position.offset)
-    events = reading.fresh([item.event for item in items])
-    return items_of(events, position.seq)
+    """The items after ``position``, which the first of them may include in part."""
+    if not items or items[0].first > position.seq:
+        return items
+    deduplicator = Deduplicator()
+    deduplicator.resume(position.run_id, position.seq, position.offset)
+    return items_of(deduplicator.fresh([item.event for item in items]), position.seq)
 
 
-def read_all(entries: list[Entry], reading: Deduplicator) -> list[list[Event]]:
-    """The events of each entry, without copies; foreign entries are passed over."""
-    letters = []
+def _decoded(
+    entries: list[Entry], deduplicator: Deduplicator
+) -> Iterator[tuple[list[Event], EntryJSON]]:
+    """The new events of each entry; foreign entries are skipped."""
     for entry in entries:
         with contextlib.suppress(WireError):
-            letters.append(reading.read(decode_entry(entry.body)))
-    return letters
+            decoded = decode_entry(entry.body)
+            yield deduplicator.read(decoded), EntryJSON(entry.body, decoded.events)

@@ -1,93 +1,107 @@
-"""From a run to the bytes of a response, for readers of a log and for readers without one."""
+"""A run as the bytes or messages of a response: read from the log, or from the program itself."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from streamll.core.errors import StreamllError
-from streamll.serve.formats import OutputFormat
-from streamll.serve.log.frames import HEARTBEAT, RETRY, FrameWriter, Item, Position, items_of
-from streamll.serve.log.run_log import LogAway, RunLog
-from streamll.serve.web.responses import with_heartbeats
+from streamll.core.errors import LogAway, StreamCancelled, StreamllError
+from streamll.serve.log.frames import (
+    HEARTBEAT,
+    RETRY,
+    FrameWriter,
+    Item,
+    ItemWriter,
+    Position,
+    items_of,
+)
+from streamll.serve.log.run_log import RunLog
+
+T = TypeVar("T")
 
 
-async def items_of_call(
-    call: Any, entered: Callable[[Any], None] | None = None
-) -> AsyncGenerator[list[Item], None]:
-    """The items of a program that runs for this reader alone: leaving stops it."""
+async def stream_of_events(events: Any, writer: ItemWriter[T]) -> AsyncGenerator[T, None]:
+    """The events of an ``AsyncStream``, rendered.
+
+    What the program raises is not: the reader has ``run.error``.
+    """
     last = -1
-    async with call as events:
-        if entered is not None:
-            entered(events)
-        try:
-            async for event in events:
-                items = items_of([event], last)
-                last = items[-1].last
-                yield items
-        except (GeneratorExit, StreamllError):
-            raise
-        except Exception:  # noqa: BLE001 - the reader has had run.error; the log of the app is not ours
-            return
+    try:
+        async for event in events:
+            items = items_of([event], last)
+            last = items[-1].last
+            if rendered := writer.write(items):
+                yield rendered
+    except StreamCancelled:
+        return
+    except StreamllError:
+        raise
+    except Exception:  # noqa: BLE001
+        return
 
 
-async def stream_of_call(
-    call: Any, form: OutputFormat, heartbeat_seconds: float
-) -> AsyncGenerator[bytes, None]:
-    """An event stream of a program that runs for this reader alone."""
-    frames = FrameWriter(form)
-    items = items_of_call(call)
-    beats: list[Item] = []
-    async with contextlib.aclosing(with_heartbeats(items, heartbeat_seconds, beats)) as batches:
-        async for batch in batches:
-            chunk = frames.of(batch) or (HEARTBEAT if batch is beats else b"")
-            if chunk:
-                yield chunk
+async def sse_of_call(call: Any, writer: FrameWriter) -> AsyncGenerator[bytes, None]:
+    """A program that runs for this reader alone, as an event stream: closing it stops that."""
+    async with call as events, contextlib.aclosing(stream_of_events(events, writer)) as chunks:
+        async for chunk in chunks:
+            yield chunk
 
 
 async def stream_of_log(
+    run_log: RunLog, position: Position, writer: ItemWriter[T]
+) -> AsyncGenerator[T, None]:
+    """A run of the log after ``position``, rendered.
+
+    Raises:
+        LogAway: the log was away for too long; the format's own error is yielded before.
+    """
+    try:
+        if position.seq >= 0 and not writer.is_native:
+            async with contextlib.aclosing(read_up_to(run_log, position)) as batches:
+                async for items in batches:
+                    writer.skip(items)
+            if resumed := writer.resume():
+                yield resumed
+        async with contextlib.aclosing(run_log.read(position)) as batches:
+            async for items in batches:
+                if rendered := writer.write(items):
+                    yield rendered
+    except LogAway as error:
+        if broken := writer.broken(position.run_id, error):
+            yield broken
+        raise
+
+
+async def sse_of_log(
     run_log: RunLog,
     position: Position,
-    form: OutputFormat,
-    *,
-    left: Callable[[], None] | None = None,
+    writer: FrameWriter,
+    on_end: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[bytes, None]:
-    """An event stream of a run in the log, behind ``position``. ``left`` is called at its end."""
-    frames = FrameWriter(form)
+    """The same as an event stream. ``on_end`` is called however it ends."""
     try:
-        yield RETRY if form.ids else HEARTBEAT
-        if position.seq >= 0 and form.name != "native":
-            async with contextlib.aclosing(read_up_to(run_log, position)) as had:
-                async for items in had:
-                    frames.skip(items)
-            yield frames.resume() or HEARTBEAT
-        async with contextlib.aclosing(run_log.read(position)) as batches:
-            silent = False
-            async for items in batches:
-                chunk = frames.of(items) if items else HEARTBEAT if silent else b""
-                silent = not items
-                if chunk:
+        yield RETRY if writer.form.ids else HEARTBEAT
+        async with contextlib.aclosing(stream_of_log(run_log, position, writer)) as chunks:
+            with contextlib.suppress(LogAway):
+                async for chunk in chunks:
                     yield chunk
-    except LogAway as error:
-        yield frames.broken(position.run_id, error)
     finally:
-        if left is not None:
-            left()
+        on_end()
 
 
 async def read_up_to(run_log: RunLog, position: Position) -> AsyncGenerator[list[Item], None]:
-    """What a reader at ``position`` has had, for formats that depend on what came before."""
-    async for events in run_log.history(Position(position.run_id)):
+    """What a reader at ``position`` has had, for formats that depend on it."""
+    async for items in run_log.history(Position(position.run_id)):
         had = []
-        for item in items_of(events):
+        for item in items:
             if item.first > position.seq:
                 break
             had.append(cut_at(item, position) if item.last > position.seq else item)
         yield had
-        if len(had) < len(events):
+        if len(had) < len(items):
             return
 
 

@@ -1,20 +1,18 @@
-"""Hearing of a log as it grows: others' entries by reading it, one's own when they are confirmed.
+"""What is appended to a log, as it happens.
 
-What this process writes is heard as soon as the log has confirmed it and need not be read back:
-these are the log's entries, each once and in their order. A run's entries come from one writer; where
-a second sink writes it as well, ``Deduplicator`` sorts that out, whichever comes first.
+What this process writes itself is taken over as soon as the log has confirmed it, and not read
+back: these are the log's entries, each once and in their order. A run's entries come from one
+writer; where a second sink writes it as well, ``Deduplicator`` keeps the copy that comes first.
 
-Of a run that nobody follows here, an entry is not even decoded, unless it tells how the run begins
-or ends: its first bytes say whose it is.
+An entry of a run that nobody follows here is not even decoded, unless the run begins or ends in it:
+its first bytes have the run's id.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -25,32 +23,27 @@ from streamll.brokers.source import Entry, Source, SourceOptions
 from streamll.consumer.deduplication import Deduplicator, decode_entry
 from streamll.core.errors import WireError
 from streamll.core.events import Event
+from streamll.serve.log.entries import HEADING, EntryJSON
 
 logger = logging.getLogger("streamll")
 
-RETRY_SECONDS = 0.5
+RETRY_S = 0.5
 
-AHEAD = 64
-"""Batches the log has confirmed that may wait for the event loop; the next one's sink waits, too."""
+CONFIRMED_BATCHES = 64
+"""Confirmed batches that may wait for the event loop; with the next one the sink waits as well …"""
 
-PATIENCE = 1.0
-"""How long it does. A loop that stands still may be waiting for this very sink."""
+SINK_WAIT_S = 1.0
+"""… for so long: a blocked event loop may be waiting for this very sink."""
 
-HEAD = re.compile(
-    rb'\{"id":"(?P<writer>[0-9a-f]+):[0-9]+",(?:"traceparent":"[^"\\]*",)?"v":1,'
-    rb'(?:"run_id":"(?P<run>[^"\\]+)",)?'
-)
-"""How the entries begin that sinks of this version write."""
-
-OF_A_RUN = b'"run.'
-"""In every entry that has a run's first or last event."""
+RUN_EVENT = b'"run.'
+"""Stands in every entry with a run's first or last event."""
 
 
 class LogTail:
-    """Tells ``hear`` of the events of each entry, from when it ``listens`` on.
+    """Calls ``on_events`` with the events of each entry that is appended.
 
-    ``follows`` says whether a run's events are wanted; of others ``hear`` gets those entries that
-    have their first or last event, and ``glimpse`` is told that there was something.
+    Of the runs for which ``follows`` is false it gets only the entries with their first or last
+    event; for the others ``on_glimpse`` is called with the run's id.
     """
 
     def __init__(
@@ -58,53 +51,49 @@ class LogTail:
         url: str,
         sink: BrokerSink,
         *,
-        hear: Callable[[list[Event]], None],
-        glimpse: Callable[[str], None],
+        on_events: Callable[[list[Event], EntryJSON], None],
+        on_glimpse: Callable[[str], None],
         follows: Callable[[str], bool],
     ) -> None:
         self.entries_read = 0
         self.reachable = False
         self.since = time.monotonic()
+        """When the log became reachable, or unreachable."""
         self.interrupted = False
+        """The log was reachable and then away, at least once."""
+        self.begun = asyncio.Event()
+        """Set at the log's end: from then on nothing that is appended is missed."""
         self._url = url
         self._sink = sink
-        self._hear = hear
-        self._glimpse = glimpse
+        self._on_events = on_events
+        self._on_glimpse = on_glimpse
         self._follows = follows
-        self._reading = Deduplicator()
+        self._deduplicator = Deduplicator()
         self._source: Source | None = None
         self._task: asyncio.Task[None] | None = None
-        self._at_end = asyncio.Event()
-
-    @property
-    def listens(self) -> bool:
-        return self._at_end.is_set()
-
-    async def listening(self) -> None:
-        await self._at_end.wait()
 
     def start(self) -> bool:
-        """Begin, on this event loop; False: it has begun already."""
+        """Begin, on this event loop; False if that was done before."""
         if self._task is not None:
             return False
-        loop, room = asyncio.get_running_loop(), threading.Semaphore(AHEAD)
+        loop, room = asyncio.get_running_loop(), threading.Semaphore(CONFIRMED_BATCHES)
 
-        def hear(entries: list[list[Event]], receipt: object, *, has_room: bool) -> None:
-            if has_room:
-                room.release()
-            self._hear_own(entries, receipt)
+        def confirmed(entries: list[tuple[list[Event], bytes]], receipt: object) -> None:
+            has_room = room.acquire(timeout=SINK_WAIT_S)
 
-        def confirmed(entries: list[list[Event]], receipt: object) -> None:
-            has_room = room.acquire(timeout=PATIENCE)
-            heard = functools.partial(hear, entries, receipt, has_room=has_room)
+            def take() -> None:
+                if has_room:
+                    room.release()
+                self._take_own(entries, receipt)
+
             try:
-                loop.call_soon_threadsafe(heard)
+                loop.call_soon_threadsafe(take)
             except RuntimeError:  # the loop has ended, and with it all readers
                 if has_room:
                     room.release()
 
         self._sink.confirm_to(confirmed)
-        self._task = asyncio.create_task(self._listen(), name="streamll journal")
+        self._task = asyncio.create_task(self._read(), name="streamll log tail")
         return True
 
     async def stop(self) -> None:
@@ -114,16 +103,16 @@ class LogTail:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    async def _listen(self) -> None:
+    async def _read(self) -> None:
         options = SourceOptions(target=default_target(self._url), start="new")
         source = self._source = open_source(self._url, options)
-        told = False
+        warned = False
         while True:
             try:
                 await source.connect()
                 self._mark(reachable=True)
-                told = False
-                self._at_end.set()
+                warned = False
+                self.begun.set()
                 while True:
                     for entry in await source.read():
                         self._take(entry)
@@ -132,41 +121,42 @@ class LogTail:
                 raise
             except Exception as error:  # noqa: BLE001 - the log may be away for a while
                 self._mark(reachable=False)
-                if not told:
+                if not warned:
                     place = without_password(self._url)
                     logger.warning("cannot read the log %s (%s)", place, type(error).__name__)
-                    told = True
-                await asyncio.sleep(RETRY_SECONDS)
+                    warned = True
+                await asyncio.sleep(RETRY_S)
 
     def _mark(self, *, reachable: bool) -> None:
         if reachable != self.reachable:
             self.interrupted = self.interrupted or self.reachable
             self.reachable, self.since = reachable, time.monotonic()
 
-    def _hear_own(self, entries: list[list[Event]], receipt: object) -> None:
+    def _take_own(self, entries: list[tuple[list[Event], bytes]], receipt: object) -> None:
         if self._source is not None:
             self._source.skip(receipt)
-        for events in entries:
-            self._tell(self._reading.fresh(events))
+        for events, body in entries:
+            self._report(self._deduplicator.fresh(events), EntryJSON(body, events))
 
     def _take(self, entry: Entry) -> None:
         self.entries_read += 1
-        head = HEAD.match(entry.body)
-        if head is not None:
-            if head["writer"].decode() == self._sink.producer:
+        heading = HEADING.match(entry.body)
+        if heading is not None:
+            if heading["writer"].decode() == self._sink.producer:
                 return
-            if head["run"] is not None and OF_A_RUN not in entry.body:
-                run_id = head["run"].decode()
+            if heading["run"] is not None and RUN_EVENT not in entry.body:
+                run_id = heading["run"].decode()
                 if not self._follows(run_id):
-                    self._glimpse(run_id)
+                    self._on_glimpse(run_id)
                     return
         try:
-            letter = decode_entry(entry.body)
+            decoded = decode_entry(entry.body)
         except WireError as error:
-            logger.debug("an entry of the log is none of streamll's: %s", error)
+            logger.debug("skipped an entry of the log that is not streamll's: %s", error)
         else:
-            self._tell(self._reading.read(letter))
+            events = self._deduplicator.read(decoded)
+            self._report(events, EntryJSON(entry.body, decoded.events))
 
-    def _tell(self, events: list[Event]) -> None:
+    def _report(self, events: list[Event], entry: EntryJSON) -> None:
         if events:
-            self._hear(events)
+            self._on_events(events, entry)

@@ -1,7 +1,7 @@
-"""The routes of other people's wires: OpenAI, Vercel, AG-UI. A chat in, a run out.
+"""The routes of other wires: OpenAI, Vercel, AG-UI. A chat in, a run out.
 
-Who leaves an OpenAI or AG-UI stream stops its run: those wires have no way back. A Vercel chat
-goes on and is resumed by ``GET /ai/{chat}/stream``; ``DELETE`` there stops it.
+A client that leaves an OpenAI or AG-UI stream stops its run: those wires cannot resume. A Vercel
+chat goes on and is resumed by ``GET /ai/{chat}/stream``; ``DELETE`` there stops it.
 """
 
 from __future__ import annotations
@@ -10,30 +10,27 @@ import contextlib
 from typing import Any
 
 import msgspec
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from streamll.core.errors import LogAway, RunUnavailable
 from streamll.serve.formats import RenderOptions
-from streamll.serve.formats.openai import ChatCompletion
-from streamll.serve.log.frames import LATE, Position
-from streamll.serve.log.run_log import LogAway
+from streamll.serve.formats.openai import ChatCompletion, error_body
+from streamll.serve.log.frames import AFTER_EVERYTHING, Position
 from streamll.serve.programs import Served
-from streamll.serve.routes.service import Service, log_away
-from streamll.serve.web.requests import HTTPRefusal, authorize, read_json, refuse, text_of
-from streamll.serve.web.responses import until_left
+from streamll.serve.routes.service import Service
+from streamll.serve.web.requests import (
+    HTTPRefusal,
+    authorize,
+    position_in,
+    read_json,
+    response_to,
+    text_of,
+)
+from streamll.serve.web.responses import disconnected, race
 
-LONGEST_ID = 200
-
-
-def add_routes(app: Starlette, service: Service) -> None:
-    routes = ChatRoutes(service)
-    app.add_route("/v1/chat/completions", routes.openai, methods=["POST"])
-    app.add_route("/v1/models", routes.models, methods=["GET"])
-    app.add_route("/ai", routes.vercel, methods=["POST"])
-    app.add_route("/ai/{chat}/stream", routes.resume, methods=["GET"])
-    app.add_route("/ai/{chat}/stream", routes.stop, methods=["DELETE"])
-    app.add_route("/agui", routes.agui, methods=["POST"])
+MAX_ID_CHARACTERS = 200
+CLIENT_CLOSED_REQUEST = 499
 
 
 class ChatRoutes:
@@ -42,30 +39,31 @@ class ChatRoutes:
 
     # --- OpenAI ---------------------------------------------------------------------------------
 
-    async def models(self, request: Request) -> Response:
-        authorize(request, self.service.access)
-        told = [
+    async def models(self, _: Request) -> Response:
+        models = [
             {"id": name, "object": "model", "created": 0, "owned_by": "streamll"}
             for name in self.service.programs
         ]
-        return JSONResponse({"object": "list", "data": told})
+        return JSONResponse({"object": "list", "data": models})
 
     async def openai(self, request: Request) -> Response:
         try:
+            authorize(request, self.service.access)
             return await self._openai(request)
-        except HTTPRefusal as refused:
-            return openai_problem(refused.response)
+        except (HTTPRefusal, RunUnavailable) as error:
+            return openai_problem(response_to(error))
 
     async def _openai(self, request: Request) -> Response:
         service = self.service
-        authorize(request, service.access)
         body = await read_json(request, service.limits)
         name = body.get("model")
         program = service.only or service.program(name if isinstance(name, str) else "")
-        wanted = body.get("stream_options") or {}
-        usage = bool(wanted.get("include_usage")) if isinstance(wanted, dict) else False
+        stream_options = body.get("stream_options")
         options = RenderOptions(
-            text=program.reply, model=str(name or program.name), include_usage=usage
+            text=program.reply,
+            model=str(name or program.name),
+            include_usage=isinstance(stream_options, dict)
+            and bool(stream_options.get("include_usage")),
         )
         if body.get("stream"):
             service.check_readers()
@@ -78,36 +76,35 @@ class ChatRoutes:
         return await self._whole(request, run_id, ChatCompletion(options))
 
     async def _whole(self, request: Request, run_id: str, completion: ChatCompletion) -> Response:
-        """Wait for the run's end; who does not wait stops it."""
+        """Wait for the run's end; a client that does not wait stops the run."""
+        service = self.service
 
         async def collect() -> None:
-            items = self.service.runner.run_log.read(Position(run_id))
-            with self.service.connections.present(can_return=False):
+            items = service.run_log.read(Position(run_id))
+            with service.connections.hold(can_return=False):
                 async with contextlib.aclosing(items) as batches:
                     async for batch in batches:
                         for item in batch:
                             completion.feed(item.event)
 
+        collected = await race(collect(), disconnected(request.receive))
+        if collected.work.cancelled():
+            service.runner.cancel(run_id)
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
         try:
-            stayed = await until_left(request.receive, collect())
-        except LogAway as error:
-            self.service.runner.cancel_if_running(run_id)
-            raise log_away(error) from None
-        if not stayed:
-            self.service.runner.cancel(run_id)
-            return Response(status_code=499)
-        if completion.failure is not None:
-            return JSONResponse(completion.failure, 500)
-        return JSONResponse(completion.answer())
+            collected.raise_error()
+        except LogAway:
+            service.runner.cancel_here(run_id)
+            raise
+        return JSONResponse(completion.answer(), 500 if completion.failure else 200)
 
     # --- Vercel ---------------------------------------------------------------------------------
 
     async def vercel(self, request: Request) -> Response:
         service = self.service
-        authorize(request, service.access)
         body = await read_json(request, service.limits)
         service.check_readers()
-        chat = identifier(body.get("id"), "id")
+        chat = identifier(body, "id")
         program = service.program(body.get("program", request.query_params.get("program")))
         context = {} if chat is None else {"chat_id": chat}
         inputs = inputs_from(program, body)
@@ -116,43 +113,35 @@ class ChatRoutes:
 
     async def resume(self, request: Request) -> Response:
         service = self.service
-        run_id = await self._run_of(request)
+        run_id = await service.runner.run_of(request.path_params["chat"])
         service.check_readers()
-        if run_id is None or not await service.has_more(Position(run_id, LATE)):
-            return Response(status_code=204)  # nothing is active
+        if run_id is None or not await service.runner.has_more(Position(run_id, AFTER_EVERYTHING)):
+            return Response(status_code=204)  # nothing is under way
         program = service.programs.get(request.query_params.get("program", "")) or service.only
         options = RenderOptions(text=None if program is None else program.reply)
-        return service.respond(service.position(request, run_id), "vercel", options)
+        return service.respond(position_in(request, run_id), "vercel", options)
 
     async def stop(self, request: Request) -> Response:
-        run_id = await self._run_of(request)
+        run_id = await self.service.runner.run_of(request.path_params["chat"])
         if run_id is None:
-            raise refuse(404, "this chat has no run")
+            raise HTTPRefusal(404, "this chat has no run")
         self.service.runner.cancel(run_id)
         return JSONResponse({"run_id": run_id, "status": "cancelling"}, 202)
-
-    async def _run_of(self, request: Request) -> str | None:
-        authorize(request, self.service.access)
-        return await self.service.runner.run_of(request.path_params["chat"])
 
     # --- AG-UI ----------------------------------------------------------------------------------
 
     async def agui(self, request: Request) -> Response:
         service = self.service
-        authorize(request, service.access)
         body = await read_json(request, service.limits)
         service.check_readers()
-        thread, asked = (
-            identifier(body.get("threadId"), "threadId"),
-            identifier(body.get("runId"), "runId"),
-        )
+        thread, run = identifier(body, "threadId"), identifier(body, "runId")
         program = service.program(request.query_params.get("program"))
         context = {} if thread is None else {"thread_id": thread}
         run_id = await service.start(program, inputs_from(program, body), context=context)
         options = RenderOptions(
             text=program.reply,
             thread_id=thread,
-            run_id=asked,
+            run_id=run,
             messages=body["messages"],
             state=body.get("state"),
         )
@@ -165,28 +154,28 @@ def inputs_from(program: Served, body: dict[str, Any]) -> dict[str, Any]:
     """The program's inputs from a request's messages.
 
     Raises:
-        Refused: 400.
+        HTTPRefusal: 400.
     """
     messages = body.get("messages")
     if not isinstance(messages, list):
-        raise refuse(400, "messages must be a list")
+        raise HTTPRefusal(400, "messages must be a list")
     try:
         return program.inputs_from([text_of(message) for message in messages])
     except ValueError as error:
-        raise refuse(400, str(error)) from None
+        raise HTTPRefusal(400, str(error)) from None
 
 
-def identifier(value: Any, name: str) -> str | None:
-    if value is not None and (not isinstance(value, str) or len(value) > LONGEST_ID):
-        raise refuse(400, f"{name} is a text of at most {LONGEST_ID} characters")
+def identifier(body: dict[str, Any], name: str) -> str | None:
+    value = body.get(name)
+    if value is not None and (not isinstance(value, str) or len(value) > MAX_ID_CHARACTERS):
+        raise HTTPRefusal(400, f"{name} is a text of at most {MAX_ID_CHARACTERS} characters")
     return value or None
 
 
 def openai_problem(response: Response) -> Response:
     """A refusal in the shape that OpenAI's clients read."""
     message = msgspec.json.decode(bytes(response.body))["error"]
-    told = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
-    headers = {
-        k: v for k, v in response.headers.items() if k in {"retry-after", "www-authenticate"}
-    }
-    return JSONResponse({"error": told}, response.status_code, headers=headers)
+    kept = {"retry-after", "www-authenticate"}
+    headers = {name: value for name, value in response.headers.items() if name in kept}
+    body = error_body(message, "invalid_request_error", None)
+    return JSONResponse(body, response.status_code, headers=headers)

@@ -1,4 +1,4 @@
-"""``sse_response``: a program as an event stream, in a route of your own.
+"""A program as a response in a route of your own: ``sse_response`` and ``websocket_stream``.
 
 ::
 
@@ -6,10 +6,14 @@
     async def ask(q: str):
         return streamll.sse_response(qa, question=q)
 
+    @app.websocket("/ask")
+    async def ask(websocket: WebSocket, q: str):
+        await streamll.websocket_stream(websocket, qa, question=q)
+
 Without a log the program runs for this one reader: when the client leaves, it is stopped, and a
-browser that comes back is told that there is nothing to come back to. With a log
-(``log="sqlite:///runs.db"``) the run goes on, and ``Last-Event-ID`` resumes it, in any process; a
-page that was loaded anew says ``?lastEventId=<run id>:-1`` and gets it from the beginning.
+browser that reconnects gets 204. With a log (``log="sqlite:///runs.db"``) the run goes on, and
+``Last-Event-ID`` resumes it, in any process; a page that was reloaded asks for
+``?lastEventId=<run id>:-1`` and gets it from the beginning.
 """
 
 from __future__ import annotations
@@ -22,32 +26,38 @@ from weakref import WeakKeyDictionary
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 from starlette.types import Scope
+from starlette.websockets import WebSocket
 
 import streamll
+from streamll.core.errors import NoSuchRun, RunUnavailable
 from streamll.serve.formats import RenderOptions, make_format
-from streamll.serve.log.frames import HEADERS, Position, read_position
-from streamll.serve.log.run_log import AWAY_SECONDS, LogAway, RunLog
-from streamll.serve.log.streams import stream_of_call, stream_of_log
+from streamll.serve.log.frames import (
+    HEADERS,
+    FrameWriter,
+    MessageWriter,
+    Position,
+    read_position,
+)
+from streamll.serve.log.run_log import AWAY_S, RunLog
+from streamll.serve.log.streams import sse_of_call, sse_of_log, stream_of_events, stream_of_log
 from streamll.serve.programs import Served, reply_of
-from streamll.serve.runner import NoSuchRun, Runner
-from streamll.serve.web.limits import ServerLimits
-from streamll.serve.web.middleware import problem
-from streamll.serve.web.responses import ResponseBody, StreamingBody
-
-HEARTBEAT_SECONDS = 15.0
-RETRY_AFTER = {"retry-after": "1"}
+from streamll.serve.runner import Runner
+from streamll.serve.web.limits import Limits
+from streamll.serve.web.requests import problem, response_to
+from streamll.serve.web.responses import HEARTBEAT_S, ResponseBody, StreamingBody
+from streamll.serve.web.sockets import POLICY_VIOLATION, TRY_AGAIN_LATER, send_messages
 
 
 def sse_response(
     program: Callable[..., Any],
     /,
     *,
-    format: str = "native",  # noqa: A002 - what it is called on the wire
+    format: str = "native",  # noqa: A002 - its name in queries
     fields: str | Iterable[str] = "*",
     reply: str | None = None,
     log: str | None = None,
     context: Mapping[str, Any] | None = None,
-    heartbeat: float = HEARTBEAT_SECONDS,
+    heartbeat: float = HEARTBEAT_S,
     inputs: Mapping[str, Any] | None = None,
     **program_inputs: Any,
 ) -> Response:
@@ -58,9 +68,9 @@ def sse_response(
         fields: output fields to stream, as ``streamll.stream`` takes them.
         reply: the field that the chat formats give as text; by default the last output field.
         log: keep the run in this log (``"sqlite:///runs.db"``, ``"redis://…"``): it goes on when
-            the client leaves. Whoever knows a run's id can read it here; ids cannot be guessed.
-            While the log cannot be read the answer is 503, with ``Retry-After``.
-        context: what every event of a run in the log carries, see ``set_context``.
+            the client leaves. Anybody who knows a run's id can read it here; ids cannot be
+            guessed. While the log cannot be read the answer is 503, with ``Retry-After``.
+        context: added to every event of a run in the log, see ``set_context``.
         heartbeat: seconds of silence after which a comment keeps the connection alive.
         inputs: inputs whose names are among the above.
 
@@ -69,55 +79,129 @@ def sse_response(
         ConfigurationError: an unknown format or broker.
     """
     given = {**(inputs or {}), **program_inputs}
-    options = RenderOptions(text=reply or reply_of(program), model=type(program).__name__)
-    form = make_format(format, options)
-    wanted = fields if isinstance(fields, str) else tuple(fields)
-    call = streamll.stream(program, fields=wanted, keep_text=False)  # unknown fields fail here
+    own = OwnRoute(program, format, fields, reply, context, given)
 
-    async def open_stream(scope: Scope) -> ResponseBody:
+    async def open_body(scope: Scope) -> ResponseBody:
         query = QueryParams(scope.get("query_string", b""))
-        came_with = Headers(scope=scope).get("last-event-id") or query.get("lastEventId")
+        resume_at = Headers(scope=scope).get("last-event-id") or query.get("lastEventId")
+        writer = FrameWriter(own.form)
         if log is None:
-            if came_with:
+            if resume_at:
                 return Response(status_code=204)  # which ends a browser's attempts
-            return stream_of_call(call(**given), form, heartbeat)
+            return sse_of_call(own.call(), writer)
         try:
-            position = read_position(came_with) if came_with else None
+            position = read_position(resume_at) if resume_at else None
         except ValueError as error:
             return problem(400, str(error))
-        runner = await runner_for(log, heartbeat)
+        runner = await runner_for(log)
         try:
-            if position is None:
-                served = Served(name="program", program=program, fields=wanted)
-                position = Position(await runner.start(served, given, context=context))
-            elif not await runner.has_more(position):
-                return Response(status_code=204)
-        except (NoSuchRun, LogAway) as error:
-            return refusal_of(error)
-        return stream_of_log(runner.run_log, position, form)
+            position = await own.locate(runner, position)
+        except RunUnavailable as error:
+            return response_to(error)
+        if position is None:
+            return Response(status_code=204)
+        return sse_of_log(runner.run_log, position, writer)
 
-    return StreamingBody(open_stream, {**HEADERS, **form.headers})
+    return StreamingBody(open_body, {**HEADERS, **own.form.headers}, heartbeat_s=heartbeat)
 
 
-def refusal_of(error: NoSuchRun | LogAway) -> Response:
-    if isinstance(error, NoSuchRun):
-        return problem(404, str(error))
-    return problem(503, str(error), **RETRY_AFTER)
+async def websocket_stream(
+    websocket: WebSocket,
+    program: Callable[..., Any],
+    /,
+    *,
+    format: str = "native",  # noqa: A002
+    fields: str | Iterable[str] = "*",
+    reply: str | None = None,
+    log: str | None = None,
+    context: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    **program_inputs: Any,
+) -> None:
+    """Accept ``websocket``, run ``program`` with its inputs, stream it, close. See ``sse_response``.
+
+    One message per payload. A message ``{"type": "cancel"}`` from the client stops the program; so
+    does leaving, unless there is a log. With a log a client resumes by ``?after=`` and its last
+    position, which is ``run_id:seq``.
+
+    Browsers let any page open a WebSocket to you: check ``Origin`` before, or use ``create_app``.
+    """
+    given = {**(inputs or {}), **program_inputs}
+    own = OwnRoute(program, format, fields, reply, context, given)
+    writer = MessageWriter(own.form)
+    if log is None:
+        await websocket.accept()
+        async with own.call() as events:
+            await send_messages(websocket, stream_of_events(events, writer), events.cancel)
+        return
+    after = websocket.query_params.get("after")
+    try:
+        position = read_position(after) if after else None
+    except ValueError:
+        await websocket.close(POLICY_VIOLATION)
+        return
+    runner = await runner_for(log)
+    await websocket.accept()
+    try:
+        position = await own.locate(runner, position)
+    except RunUnavailable as error:
+        code = POLICY_VIOLATION if isinstance(error, NoSuchRun) else TRY_AGAIN_LATER
+        await websocket.close(code, str(error))
+        return
+    if position is None:
+        await websocket.close()
+        return
+    run_id, messages = position.run_id, stream_of_log(runner.run_log, position, writer)
+    await send_messages(websocket, messages, lambda: runner.cancel(run_id))
+
+
+class OwnRoute:
+    """One request to a program in a route of your own, in one format."""
+
+    def __init__(
+        self,
+        program: Callable[..., Any],
+        format_name: str,
+        fields: str | Iterable[str],
+        reply: str | None,
+        context: Mapping[str, Any] | None,
+        inputs: Mapping[str, Any],
+    ) -> None:
+        options = RenderOptions(text=reply or reply_of(program), model=type(program).__name__)
+        self.form = make_format(format_name, options)
+        names = fields if isinstance(fields, str) else tuple(fields)
+        self._stream = streamll.stream(program, fields=names, keep_text=False)  # checks the fields
+        self._served = Served(name="program", program=program, fields=names)
+        self._context = context
+        self._inputs = inputs
+
+    def call(self) -> Any:
+        """The call of the program for this reader alone."""
+        return self._stream(**self._inputs)
+
+    async def locate(self, runner: Runner, position: Position | None) -> Position | None:
+        """Where to read: at ``position``, or a run that is started. ``None``: nothing more comes.
+
+        Raises:
+            RunUnavailable: it can be neither read nor started.
+        """
+        if position is None:
+            return Position(await runner.start(self._served, self._inputs, context=self._context))
+        return position if await runner.has_more(position) else None
 
 
 _runners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Runner]] = WeakKeyDictionary()
 
 
-async def runner_for(log: str, heartbeat: float) -> Runner:
+async def runner_for(log: str) -> Runner:
     """The runner of this event loop for a log: one for all responses."""
-    here = _runners.setdefault(asyncio.get_running_loop(), {})
-    if log not in here:
-        limits = ServerLimits(runs=1_000_000, heartbeat_seconds=heartbeat)
-        here[log] = Runner(RunLog(log, AWAY_SECONDS), limits)
-    await here[log].open()
-    return here[log]
+    runners = _runners.setdefault(asyncio.get_running_loop(), {})
+    if log not in runners:
+        runners[log] = Runner(RunLog(log, away_s=AWAY_S), Limits(runs=1_000_000))
+    await runners[log].open()
+    return runners[log]
 
 
 async def cancel_run(log: str, run_id: str) -> None:
     """Stop a run in ``log``, whichever process runs it."""
-    (await runner_for(log, HEARTBEAT_SECONDS)).cancel(run_id)
+    (await runner_for(log)).cancel(run_id)

@@ -5,35 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from streamll.core.errors import ConfigurationError
+from streamll.core.errors import ConfigurationError, NoSuchRun, RunUnavailable
+from streamll.core.run_view import RunView
 from streamll.serve.formats import RenderOptions, make_format
-from streamll.serve.log.frames import LATE, Position
-from streamll.serve.log.index import LISTED
-from streamll.serve.log.snapshot import Snapshot
-from streamll.serve.log.streams import read_up_to
+from streamll.serve.log.frames import AFTER_EVERYTHING, MessageWriter, Position
+from streamll.serve.log.index import LISTED_RUNS
+from streamll.serve.log.snapshot import snapshot
+from streamll.serve.log.streams import stream_of_log
 from streamll.serve.routes.service import Service
-from streamll.serve.web.requests import HTTPRefusal, authorize, read_json, refuse
-from streamll.serve.web.sockets import BAD, LATER, catch_up, send_items
+from streamll.serve.web.requests import HTTPRefusal, authorize, position_in, read_json
+from streamll.serve.web.sockets import POLICY_VIOLATION, TRY_AGAIN_LATER, send_messages
 
-TOKEN_SECONDS = 24 * 3600.0
-SERVICE_UNAVAILABLE = 503
-
-
-def add_routes(app: Starlette, service: Service) -> None:
-    routes = RunRoutes(service)
-    app.add_route("/runs", routes.start, methods=["POST"])
-    app.add_route("/runs", routes.list, methods=["GET"])
-    app.add_route("/runs/{run_id}", routes.look, methods=["GET"])
-    app.add_route("/runs/{run_id}", routes.cancel, methods=["DELETE"])
-    app.add_route("/runs/{run_id}/events", routes.events, methods=["GET"])
-    app.add_route("/programs", routes.programs, methods=["GET"])
-    app.router.routes.append(WebSocketRoute("/runs/{run_id}/ws", routes.socket))
+TOKEN_S = 24 * 3600.0
+UNAVAILABLE = 503
 
 
 class RunRoutes:
@@ -42,11 +30,10 @@ class RunRoutes:
 
     async def start(self, request: Request) -> Response:
         service = self.service
-        authorize(request, service.access)
         body = await read_json(request, service.limits)
         inputs, context = body.get("inputs", {}), body.get("context")
         if not isinstance(inputs, dict) or not isinstance(context, (dict, type(None))):
-            raise refuse(400, "inputs and context are objects")
+            raise HTTPRefusal(400, "inputs and context are objects")
         run_id = await service.start(service.program(body.get("program")), inputs, context=context)
         path = f"{request.scope.get('root_path', '')}/runs/{run_id}"
         answer: dict[str, Any] = {
@@ -54,103 +41,91 @@ class RunRoutes:
             "url": path,
             "events": f"{path}/events",
             "websocket": f"{path}/ws",
-            "token": service.access.token_for(run_id, TOKEN_SECONDS),
+            "token": service.access.token_for(run_id, TOKEN_S),
         }
         return JSONResponse(answer, 202, headers={"location": path})
 
     async def list(self, request: Request) -> Response:
-        authorize(request, self.service.access)
-        wanted = request.query_params.get("limit", str(LISTED))
-        if not (wanted.isdecimal() and 0 < int(wanted[:9]) <= LISTED):
-            raise refuse(400, f"limit is a number from 1 to {LISTED}")
-        runs = await self.service.latest(int(wanted))
+        limit = request.query_params.get("limit", str(LISTED_RUNS))
+        if not (limit.isdecimal() and 0 < int(limit[:9]) <= LISTED_RUNS):
+            raise HTTPRefusal(400, f"limit is a number from 1 to {LISTED_RUNS}")
+        runs = await self.service.run_log.latest_runs(int(limit))
         return JSONResponse({"runs": runs}, headers={"cache-control": "no-store"})
 
-    async def programs(self, request: Request) -> Response:
-        authorize(request, self.service.access)
-        told = [
+    async def programs(self, _: Request) -> Response:
+        programs = [
             {"name": each.name, "reply": each.reply, "inputs": msgspec.to_builtins(each.inputs())}
             for each in self.service.programs.values()
         ]
-        return JSONResponse({"programs": told})
+        return JSONResponse({"programs": programs})
 
     async def look(self, request: Request) -> Response:
         run_id = request.path_params["run_id"]
-        authorize(request, self.service.access, run_id)
-        snapshot, runner = Snapshot(run_id), self.service.runner
-        known = await self._tell(snapshot) or run_id in runner.running
-        if not known:
-            if not await runner.run_log.appears(run_id):
-                raise self.service.no_such_run(run_id)
-            await self._tell(snapshot)
-        lost = self.service.runner.index.is_lost(run_id)
-        return JSONResponse(snapshot.answer(lost=lost), headers={"cache-control": "no-store"})
+        run_log = self.service.run_log
+        view = await self._view(run_id)
+        if view.started_at is None and run_id not in self.service.runner.running:
+            if not await run_log.appears(run_id):
+                run_log.index.forget(run_id)
+                raise NoSuchRun
+            view = await self._view(run_id)
+        answer = snapshot(run_id, view, lost=run_log.index.is_lost(run_id))
+        return JSONResponse(answer, headers={"cache-control": "no-store"})
 
-    async def _tell(self, snapshot: Snapshot) -> bool:
-        """Tell it what the log has of its run; False: nothing."""
-        known = False
-        async for events in self.service.runner.run_log.history(Position(snapshot.run_id)):
-            known = True
-            snapshot.feed(events)
-        return known
+    async def _view(self, run_id: str) -> RunView:
+        """What the log has of a run."""
+        view = RunView()
+        async for items in self.service.run_log.history(Position(run_id)):
+            for item in items:
+                view.feed(item.event)
+        return view
 
     async def cancel(self, request: Request) -> Response:
         run_id = request.path_params["run_id"]
-        authorize(request, self.service.access, run_id)
-        if not await self.service.has_more(Position(run_id, LATE)):
+        if not await self.service.runner.has_more(Position(run_id, AFTER_EVERYTHING)):
             return JSONResponse({"run_id": run_id, "status": "over"})
         self.service.runner.cancel(run_id)
         return JSONResponse({"run_id": run_id, "status": "cancelling"}, 202)
 
     async def events(self, request: Request) -> Response:
-        service, run_id = self.service, request.path_params["run_id"]
-        authorize(request, service.access, run_id)
+        service, query = self.service, request.query_params
         service.check_readers()
-        position = service.position(request, run_id)
-        form = request.query_params.get("format", "native")
+        position = position_in(request, request.path_params["run_id"])
+        form = query.get("format", "native")
         try:
             make_format(form)
         except ConfigurationError as error:
-            raise refuse(400, str(error)) from None
-        if not await service.has_more(position):
-            return Response(status_code=204)  # a browser stops coming back
-        stop = request.query_params.get("stop_on_leave", "") not in {"", "0", "false"}
-        reply = request.query_params.get("reply")
-        return service.respond(position, form, RenderOptions(text=reply), stop_on_leave=stop)
+            raise HTTPRefusal(400, str(error)) from None
+        if not await service.runner.has_more(position):
+            return Response(status_code=204)  # ends a browser's attempts to reconnect
+        stop = query.get("stop_on_leave", "") not in {"", "0", "false"}
+        options = RenderOptions(text=query.get("reply"))
+        return service.respond(position, form, options, stop_on_leave=stop)
 
     async def socket(self, websocket: WebSocket) -> None:
-        service, run_id = self.service, websocket.path_params["run_id"]
+        service, query = self.service, websocket.query_params
+        run_id, runner = websocket.path_params["run_id"], service.runner
         try:
             authorize(websocket, service.access, run_id)
             service.check_readers()
-            position = service.position(websocket, run_id)
-            form = make_format(
-                websocket.query_params.get("format", "native"),
-                RenderOptions(text=websocket.query_params.get("reply")),
-            )
-            more = await service.has_more(position)
-        except (HTTPRefusal, ConfigurationError) as error:
-            if isinstance(error, HTTPRefusal) and error.response.status_code == SERVICE_UNAVAILABLE:
-                await websocket.accept()  # only so can a browser see the code
-                await websocket.close(LATER, "not now")
+            position = position_in(websocket, run_id)
+            options = RenderOptions(text=query.get("reply"))
+            form = make_format(query.get("format", "native"), options)
+            more = await runner.has_more(position)
+        except (HTTPRefusal, RunUnavailable, ConfigurationError) as error:
+            if getattr(error, "status", None) == UNAVAILABLE:
+                await websocket.accept()  # before that no close code reaches a browser
+                await websocket.close(TRY_AGAIN_LATER, "not now")
             else:
-                await websocket.close(BAD)
+                await websocket.close(POLICY_VIOLATION)
             return
         await websocket.accept()
         if not more:
             await websocket.close()
             return
-        runner = service.runner
-        with service.connections.present(can_return=True):
-            if position.seq >= 0:
-                had = read_up_to(runner.run_log, position)
-                if not await catch_up(websocket, form, had, run_id):
-                    return
-            await send_items(
-                websocket,
-                form,
-                runner.run_log.read(position),
-                lambda: runner.cancel(run_id),
-                run_id=run_id,
-                stall_seconds=service.limits.stall_seconds,
-            )
+        await send_messages(
+            websocket,
+            stream_of_log(service.run_log, position, MessageWriter(form)),
+            lambda: runner.cancel(run_id),
+            stall_s=service.limits.stall_seconds,
+            hold=lambda: service.connections.hold(can_return=True),
+        )

@@ -1,4 +1,4 @@
-"""A report: the viewer and the events of runs in one HTML file, which needs nothing else."""
+"""A report: the viewer and the events of runs in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamll.serve.routes.pages import VIEWER
 
 
 def report_html(events: Iterable[Event]) -> str:
-    """The page. What a model said is data in it, and can neither end its element nor run."""
+    """The page. What a model said is data in it: it can neither close its element nor be executed."""
     page = (VIEWER / "index.html").read_text("utf-8")
     scripts = re.findall(r'<script src="([a-z]+\.js)" defer></script>\n', page)
     program = "\n".join((VIEWER / name).read_text("utf-8") for name in scripts)
@@ -40,5 +40,5 @@ def report_html(events: Iterable[Event]) -> str:
 
 
 def _safe(json: str) -> str:
-    """JSON that may stand inside a script element."""
+    """JSON for inside a script element."""
     return json.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

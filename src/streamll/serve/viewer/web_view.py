@@ -1,7 +1,7 @@
-"""The viewer for this process alone: a server on this machine, in a thread, over a log of its own.
+"""A viewer for this process: a server on this machine, in a thread, with a log of its own.
 
-What ``watch(web=True)`` shows and ``streamll replay --web`` plays goes into ``sink``. The address
-carries a token, so that nobody else on this machine can read along.
+What ``watch(web=True)`` and ``streamll replay --web`` show goes into ``sink``. The address has a
+token, so that no other user of this machine can read it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamll.brokers.opening import open_sink
 from streamll.core.errors import ConfigurationError
 from streamll.serve.app import create_app
-from streamll.serve.web.limits import ServerLimits
+from streamll.serve.web.limits import Limits
 from streamll.sinks.base import BaseSink
 
-START_SECONDS = 15.0
+START_TIMEOUT_S = 15.0
 
 
 class WebView:
@@ -41,12 +41,12 @@ class WebView:
         self._folder = tempfile.mkdtemp(prefix="streamll-watch-")
         log = f"sqlite:///{self._folder}/runs.db"
         token = secrets.token_urlsafe(24)
-        # Nothing here runs in the server, so none of it can be lost with it.
-        app = create_app(None, log=log, tokens=token, limits=ServerLimits(lost_seconds=math.inf))
+        # The programs do not run in the server, so it must not declare their runs lost.
+        app = create_app(None, log=log, tokens=token, limits=Limits(lost_seconds=math.inf))
         self.watched = threading.Event()
-        """A page has been opened: it asks for the list of runs."""
+        """Set when a page was opened, which asks for the list of runs."""
         self.sink: BaseSink = open_sink(log)
-        self.sink.local = True  # a call is written when it returns, though the process may end then
+        self.sink.local = True  # written when a call returns: the process may end then
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/#token={token}"
@@ -59,9 +59,9 @@ class WebView:
             daemon=True,
         )
         self._thread.start()
-        if not started.wait(START_SECONDS):
-            raise ConfigurationError(f"the viewer did not start in {START_SECONDS:g} seconds")
-        # At exit the server's thread ends with the process; it could no longer close in good order.
+        if not started.wait(START_TIMEOUT_S):
+            raise ConfigurationError(f"the viewer did not start in {START_TIMEOUT_S:g} seconds")
+        # At exit the server's thread is gone and cannot close the log itself.
         atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
 
     def _noticing(self, app: ASGIApp) -> ASGIApp:
@@ -77,7 +77,7 @@ class WebView:
         return bool(self._server.should_exit)
 
     def stop(self) -> None:
-        """End the server and forget what was shown. Does nothing the second time."""
+        """Stop the server and delete what was shown. Idempotent."""
         self._server.should_exit = True
         self._thread.join(5.0)
         self.sink.stop()
@@ -96,13 +96,13 @@ def _server(uvicorn: Any, app: Any, started: threading.Event) -> Any:
 
 
 _shared: WebView | None = None
-_making = threading.Lock()
+_lock = threading.Lock()
 
 
 def shared_web_view() -> WebView:
-    """The one view of this process; tells its address the first time, and opens it."""
+    """The one view of this process. The first call prints its address and opens it."""
     global _shared  # noqa: PLW0603
-    with _making:
+    with _lock:
         if _shared is None or _shared.stopped:
             _shared = WebView()
             announce(_shared.url)
@@ -110,7 +110,7 @@ def shared_web_view() -> WebView:
 
 
 def announce(url: str) -> None:
-    """Say where the page is; open it where somebody sits before a screen."""
+    """Print the page's address; open it in a browser if this is an interactive terminal."""
     print(f"streamll: watch at {url}", file=sys.stderr, flush=True)  # noqa: T201
     screen = sys.platform in {"darwin", "win32"} or any(
         os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")

@@ -1,6 +1,6 @@
-"""Who may do what: bearer tokens for everything, signed tokens for one run, origins, hosts.
+"""Access rules: bearer tokens for everything, signed tokens for one run, origins, hosts.
 
-No I/O. Comparisons take the same time whatever is given. Nothing here ends up in a log.
+No I/O. Tokens are compared in constant time and never logged.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from urllib.parse import urlsplit
 
 from streamll.core.errors import ConfigurationError
 
-SHORTEST_TOKEN = 16
+MIN_TOKEN_CHARACTERS = 16
+MAX_EXPIRY_DIGITS = 12
 
 
 def run_token(secret: str | bytes, run_id: str, *, seconds: float = 3600.0) -> str:
-    """A token that lets its holder read and cancel this one run, for so long."""
+    """A token that permits reading and cancelling this one run, for so many seconds."""
     expiry = str(int(time.time() + seconds))
     return f"{run_id}.{expiry}.{_signature(secret, run_id, expiry)}"
 
@@ -35,11 +36,12 @@ class Access:
     """The rules of one server.
 
     Args:
-        tokens: bearer tokens that may do everything. None: everybody may, on this machine only.
+        tokens: bearer tokens that permit everything. Without any, everything is permitted, but
+            only on this machine.
         secret: signs tokens for single runs; all processes of one server need the same.
             By default derived from ``tokens``, or random.
-        origins: pages of these origins may call, besides the server's own.
-        hosts: names the server answers to; by default any with a token, else this machine's.
+        origins: origins whose pages may call, besides the server's own.
+        hosts: the server's host names; by default any if tokens are needed, else this machine's.
     """
 
     def __init__(
@@ -53,8 +55,8 @@ class Access:
         self._tokens = tuple(
             token.encode() for token in ((tokens,) if isinstance(tokens, str) else tokens)
         )
-        if any(len(token) < SHORTEST_TOKEN for token in self._tokens):
-            raise ConfigurationError(f"a token needs at least {SHORTEST_TOKEN} characters")
+        if any(len(token) < MIN_TOKEN_CHARACTERS for token in self._tokens):
+            raise ConfigurationError(f"a token needs at least {MIN_TOKEN_CHARACTERS} characters")
         self.origins = frozenset(origin.rstrip("/").lower() for origin in origins)
         self.hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
         if secret is None and self._tokens:
@@ -63,7 +65,7 @@ class Access:
 
     @property
     def is_open(self) -> bool:
-        """Whether no token is asked for."""
+        """Whether no token is needed."""
         return not self._tokens
 
     def token_for(self, run_id: str, seconds: float) -> str:
@@ -76,21 +78,24 @@ class Access:
         return sum(hmac.compare_digest(given, known) for known in self._tokens) > 0
 
     def may_use(self, token: str | None, run_id: str) -> bool:
-        """Whether the token is for everything, or for this run and still good."""
+        """Whether the token permits everything, or this run and has not expired."""
         if self.may_do_everything(token):
             return True
         parts = (token or "").split(".")
-        if len(parts) != 3 or not parts[1].isdecimal() or len(parts[1]) > 12:  # noqa: PLR2004
+        if len(parts) != 3:  # noqa: PLR2004
             return False
-        right = _signature(self._secret, run_id, parts[1])
-        signed = hmac.compare_digest(parts[2].encode(), right.encode())
-        return signed and parts[0] == run_id and int(parts[1]) >= time.time()
+        run, expiry, signature = parts
+        if not expiry.isdecimal() or len(expiry) > MAX_EXPIRY_DIGITS:
+            return False
+        expected = _signature(self._secret, run_id, expiry)
+        signed = hmac.compare_digest(signature.encode(), expected.encode())
+        return signed and run == run_id and int(expiry) >= time.time()
 
     def is_host(self, host: str | None) -> bool:
-        """Whether the server answers to this ``Host``.
+        """Whether this ``Host`` is the server's.
 
-        Without a token only this machine's names: a page of a foreign name that has been made to
-        point here (DNS rebinding) must not get in.
+        Without tokens only this machine's names are: a page whose own name was made to resolve to
+        this machine (DNS rebinding) must not get in.
         """
         name = (urlsplit(f"//{host or ''}").hostname or "").lower() if _is_plain(host) else ""
         if self.hosts is not None:
@@ -98,7 +103,7 @@ class Access:
         return not self.is_open or name == "localhost" or is_loopback(name)
 
     def is_origin(self, origin: str | None, host: str | None) -> bool:
-        """Whether a page of this origin may call. No origin: no page."""
+        """Whether a page of this origin may call. Requests without an origin are not a page's."""
         if origin is None:
             return True
         given = origin.lower()
@@ -109,7 +114,7 @@ class Access:
 
 def _is_plain(text: str | None) -> bool:
     try:
-        urlsplit(f"//{text}").port  # noqa: B018 - looked at because it raises
+        urlsplit(f"//{text}").port  # noqa: B018 - raises ValueError
     except ValueError:
         return False
     return True

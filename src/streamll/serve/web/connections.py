@@ -1,4 +1,4 @@
-"""Who reads in this process: counted, limited, and sent away when the server is to stop."""
+"""Open readers of this process: counted, capped, closed when the server stops."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ class ConnectionLimit:
         return len(self._tasks) >= self.limit
 
     @contextlib.contextmanager
-    def present(self, *, can_return: bool) -> Iterator[None]:
-        """This task reads. ``can_return``: it may be sent away, its reader knows how to come back."""
+    def hold(self, *, can_return: bool) -> Iterator[None]:
+        """Count this task as a reader.
+
+        ``can_return``: its client knows how to reconnect and resume, so ``dismiss`` may end it.
+        """
         task = asyncio.current_task()
         assert task is not None
         self._tasks[task] = can_return
@@ -33,7 +36,7 @@ class ConnectionLimit:
             self._tasks.pop(task, None)
 
     def dismiss(self) -> None:
-        """End the streams of all who can come back, to this process or another."""
+        """Cancel the tasks of all readers that can resume, here or at another process."""
         for task, can_return in list(self._tasks.items()):
             if can_return:
                 task.cancel()

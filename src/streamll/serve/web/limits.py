@@ -1,36 +1,36 @@
-"""What a server lets its clients use of it."""
+"""How much of a server its clients may use."""
 
 from __future__ import annotations
 
 import msgspec
 
 
-class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of one server process; what exceeds them is refused with a status that says so."""
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of one server process. What exceeds them is refused with a status that says so."""
 
     body_bytes: int = 1_000_000
-    """A larger request body is answered 413."""
+    """A larger request body is answered with 413."""
 
     body_seconds: float = 10.0
-    """A body that is not complete by then is answered 408."""
+    """A body that takes longer to arrive is answered with 408."""
 
     runs: int = 100
-    """Programs running at once; one more is answered 429."""
+    """Programs running at once; one more is answered with 429."""
 
     readers: int = 10_000
-    """Open event streams and WebSockets; one more is answered 503."""
+    """Open event streams and WebSockets; one more is answered with 503."""
 
     stall_seconds: float = 30.0
-    """A reader that takes nothing for so long is disconnected. It may come back and go on."""
+    """A reader that accepts nothing for so long is disconnected. It may reconnect and resume."""
 
     heartbeat_seconds: float = 15.0
-    """Silence after which a comment is sent, so that nobody between takes the line for dead."""
+    """Silence after which a comment is sent, so that no proxy takes the connection for dead."""
 
     drain_seconds: float = 30.0
-    """What running programs get to end by themselves when the server is told to stop."""
+    """How long running programs may take to end when the server is told to stop."""
 
     lost_seconds: float = 60.0
-    """Silence after which a run whose process said nothing of it either counts as failed."""
+    """Silence after which a run counts as failed if no process reports that it runs it."""
 
     away_seconds: float = 30.0
-    """What a log may be away before those who read from it are told, and their streams end."""
+    """How long the log may be away before its readers' streams end with an error."""

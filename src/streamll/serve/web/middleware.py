@@ -1,7 +1,7 @@
-"""What every request passes before any route: host, origin, CORS, drain; counted and logged.
+"""What every request passes before any route: host, origin and CORS checks, counting, access log.
 
-Plain ASGI. The access log has method, path, status, bytes and time, as fields of the record, and
-never a query string, header or body: tokens and questions travel there.
+Plain ASGI. A record of the access log has method, path, status, bytes and time as fields, and never
+a query string, header or body: these contain tokens and questions.
 """
 
 from __future__ import annotations
@@ -12,19 +12,23 @@ from collections import Counter
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamll.serve.web.access import Access, is_loopback
+from streamll.serve.web.requests import problem
+from streamll.serve.web.sockets import POLICY_VIOLATION
 
 access_log = logging.getLogger("streamll.access")
 
-ALLOWED = {
+PREFLIGHT = {
     "access-control-allow-methods": "GET, POST, DELETE",
     "access-control-allow-headers": "authorization, content-type, last-event-id",
     "access-control-max-age": "600",
 }
-ALWAYS = {
+METHODS = frozenset({"GET", "POST", "DELETE", "OPTIONS", "HEAD", "WEBSOCKET"})
+FORBIDDEN = 403
+SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
@@ -42,12 +46,12 @@ class Middleware:
         if scope["type"] not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
-        begun = time.monotonic()
+        started = time.monotonic()
         status, size = 0, 0
         headers = Headers(scope=scope)
         origin = headers.get("origin")
 
-        async def passed(message: Message) -> None:
+        async def send_marked(message: Message) -> None:
             nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -55,7 +59,7 @@ class Middleware:
             elif message["type"] == "http.response.body":
                 size += len(message.get("body", b""))
             elif message["type"] in {"websocket.accept", "websocket.close"} and not status:
-                status = 101 if message["type"] == "websocket.accept" else 403
+                status = 101 if message["type"] == "websocket.accept" else FORBIDDEN
             elif message["type"] == "websocket.send":
                 size += len(message.get("text") or message.get("bytes") or "")
             await send(message)
@@ -63,57 +67,53 @@ class Middleware:
         try:
             refusal = self._refusal(scope, headers, origin)
             if refusal is None:
-                await self.app(scope, receive, passed)
+                await self.app(scope, receive, send_marked)
             elif scope["type"] == "websocket":
-                await passed({"type": "websocket.close", "code": 1008, "reason": ""})
+                await send_marked(
+                    {"type": "websocket.close", "code": POLICY_VIOLATION, "reason": ""}
+                )
             else:
-                await refusal(scope, receive, passed)
+                await refusal(scope, receive, send_marked)
         except BaseException:
             status = status or 500
             raise
         finally:
-            self._count(scope, status, size, time.monotonic() - begun)
+            self._count(scope, status, size, time.monotonic() - started)
 
     def _refusal(self, scope: Scope, headers: Headers, origin: str | None) -> Response | None:
-        """What a request is answered that goes no further."""
+        """The response to a request that no route may answer."""
         server = scope.get("server")
         if self.access.is_open and server and not is_loopback(server[0] or "localhost"):
-            return problem(403, "without tokens this server answers on this machine only")
+            return problem(
+                FORBIDDEN, "without tokens this server only answers requests from its own machine"
+            )
         host = headers.get("host")
         if not self.access.is_host(host):
-            return problem(421, "this server does not answer to that name")
+            return problem(421, "this server does not have that name")
         if not self.access.is_origin(origin, host):
-            return problem(403, "pages of this origin may not call")
+            return problem(FORBIDDEN, "pages of this origin may not call")
         if scope.get("method") == "OPTIONS" and "access-control-request-method" in headers:
-            return Response(status_code=204, headers=ALLOWED)
+            return Response(status_code=204, headers=PREFLIGHT)
         return None
 
     def _mark(self, message: Message, origin: str | None) -> None:
         headers = MutableHeaders(scope=message)
-        for name, value in ALWAYS.items():
+        for name, value in SECURITY_HEADERS.items():
             headers.setdefault(name, value)
         if origin is not None:
             headers.add_vary_header("origin")
-            if message["status"] != 403:  # noqa: PLR2004
+            if message["status"] != FORBIDDEN:
                 headers["access-control-allow-origin"] = origin
 
     def _count(self, scope: Scope, status: int, size: int, seconds: float) -> None:
         method = scope.get("method", "WEBSOCKET")
         self.requests[method if method in METHODS else "OTHER", status] += 1
         self.bytes_sent += size
-        told: dict[str, Any] = {
+        record: dict[str, Any] = {
             "method": method,
             "path": scope["path"][:200],
             "status": status,
             "bytes": size,
             "seconds": round(seconds, 6),
         }
-        access_log.info("%(method)s %(path)s %(status)s", told, extra={"request": told})
-
-
-METHODS = frozenset({"GET", "POST", "DELETE", "OPTIONS", "HEAD", "WEBSOCKET"})
-
-
-def problem(status: int, message: str, **headers: str) -> Response:
-    """A refusal: what was wrong, for people."""
-    return JSONResponse({"error": message}, status, headers=headers)
+        access_log.info("%(method)s %(path)s %(status)s", record, extra={"request": record})

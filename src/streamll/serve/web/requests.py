@@ -1,4 +1,4 @@
-"""Reading requests within limits, and who they come from."""
+"""Reading requests within limits, and answering those that are refused."""
 
 from __future__ import annotations
 
@@ -7,83 +7,116 @@ from typing import Any
 
 import msgspec
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
+from streamll.core.errors import RunUnavailable
+from streamll.serve.log.frames import Position, read_position
 from streamll.serve.web.access import Access, bearer
-from streamll.serve.web.limits import ServerLimits
-from streamll.serve.web.middleware import problem
+from streamll.serve.web.limits import Limits
+
+RETRY_LATER = frozenset({429, 503})
 
 
 class HTTPRefusal(Exception):
-    """The request is answered with ``response`` and goes no further."""
+    """Ends a request with this status and message."""
 
-    def __init__(self, response: Response) -> None:
-        super().__init__(response.status_code)
-        self.response = response
-
-
-def refuse(status: int, message: str, **headers: str) -> HTTPRefusal:
-    return HTTPRefusal(problem(status, message, **headers))
+    def __init__(self, status: int, message: str, **headers: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
 
 
-async def read_json(request: Request, limits: ServerLimits) -> dict[str, Any]:
+def response_to(error: Exception) -> Response:
+    """The response to a request that ended with an ``HTTPRefusal`` or ``RunUnavailable``."""
+    assert isinstance(error, (HTTPRefusal, RunUnavailable))
+    headers = dict(error.headers) if isinstance(error, HTTPRefusal) else {}
+    if error.status in RETRY_LATER:
+        headers["retry-after"] = "1"
+    return problem(error.status, str(error), **headers)
+
+
+def problem(status: int, message: str, **headers: str) -> Response:
+    return JSONResponse({"error": message}, status, headers=headers)
+
+
+async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
     """The JSON object in the body.
 
-    Only ``application/json``: a page of another origin cannot send that without being allowed to.
+    Only ``application/json``: pages of other origins cannot send that without permission (CORS).
 
     Raises:
-        Refused: 400, 408, 413 or 415.
+        HTTPRefusal: 400, 408, 413 or 415.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise refuse(415, "send the body as application/json")
+        raise HTTPRefusal(415, "send the body as application/json")
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limits.body_bytes:
-        raise refuse(413, f"the body may have {limits.body_bytes} bytes", connection="close")
+        raise _too_large(limits.body_bytes)
     try:
         body = await asyncio.wait_for(_body(request, limits.body_bytes), limits.body_seconds)
     except (asyncio.TimeoutError, TimeoutError):
-        raise refuse(408, "the body did not come in time", connection="close") from None
+        raise HTTPRefusal(408, "the body did not arrive in time", connection="close") from None
     try:
         value = msgspec.json.decode(body)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise refuse(400, f"the body is no JSON: {error}") from None
+        raise HTTPRefusal(400, f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise refuse(400, "the body must be a JSON object")
+        raise HTTPRefusal(400, "the body must be a JSON object")
     return value
 
 
-async def _body(request: Request, most: int) -> bytes:
+async def _body(request: Request, max_bytes: int) -> bytes:
     parts, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > most:
-            raise refuse(413, f"the body may have {most} bytes", connection="close")
+        if size > max_bytes:
+            raise _too_large(max_bytes)
         parts.append(chunk)
     return b"".join(parts)
 
 
-def token_of(connection: HTTPConnection) -> str | None:
-    """The token in the header, or in ``?token=``: EventSource and WebSocket send no headers."""
-    return bearer(connection.headers.get("authorization")) or connection.query_params.get("token")
+def _too_large(max_bytes: int) -> HTTPRefusal:
+    return HTTPRefusal(413, f"a body may have at most {max_bytes} bytes", connection="close")
 
 
 def authorize(connection: HTTPConnection, access: Access, run_id: str | None = None) -> None:
-    """Raise ``Refused`` (401) unless the request may do everything, or use this run."""
-    token = token_of(connection)
+    """Check the token: in the header, or in ``?token=`` for EventSource and WebSocket.
+
+    Raises:
+        HTTPRefusal: 401, it permits neither everything nor this run.
+    """
+    token = bearer(connection.headers.get("authorization")) or connection.query_params.get("token")
     allowed = access.may_do_everything(token) if run_id is None else access.may_use(token, run_id)
     if not allowed:
-        raise HTTPRefusal(problem(401, "a valid token is needed", **{"www-authenticate": "Bearer"}))
+        raise HTTPRefusal(401, "a valid token is needed", **{"www-authenticate": "Bearer"})
+
+
+def position_in(connection: HTTPConnection, run_id: str) -> Position:
+    """Where a request resumes the run: by ``Last-Event-ID``, ``?after=`` or ``?lastEventId=``.
+
+    Raises:
+        HTTPRefusal: 400.
+    """
+    query, headers = connection.query_params, connection.headers
+    text = headers.get("last-event-id") or query.get("after") or query.get("lastEventId")
+    try:
+        position = Position(run_id) if not text else read_position(text, run_id)
+    except ValueError as error:
+        raise HTTPRefusal(400, str(error)) from None
+    if position.run_id != run_id:
+        raise HTTPRefusal(400, "this is a position in another run")
+    return position
 
 
 def text_of(message: Any) -> dict[str, Any]:
-    """A chat message as role and text, from any of the wires' ways to write it.
+    """A chat message of any wire, as role and text.
 
     Raises:
-        ValueError: it is no message.
+        ValueError: it is not a message.
     """
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        raise ValueError("a message is an object with a role")  # noqa: TRY004 - of the client's value
+        raise ValueError("a message is an object with a role")  # noqa: TRY004 - a client's value
     content = message.get("parts", message.get("content"))
     if isinstance(content, list):
         parts = [p.get("text") for p in content if isinstance(p, dict) and p.get("type") == "text"]

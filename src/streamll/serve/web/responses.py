@@ -1,7 +1,7 @@
 """A response that streams: headers at once, heartbeats, and an end when the client has gone.
 
-The chunks come from an async iterator that the response closes in every case, at the latest
-``LEAVE`` after the client left: closing it is what stops the program behind it.
+The chunks come from an async generator that the response closes in every case as soon as the
+client has left: closing it stops the program behind it.
 """
 
 from __future__ import annotations
@@ -9,171 +9,172 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-T = TypeVar("T")
-ResponseBody = AsyncIterator[bytes] | Response
+from streamll.serve.log.frames import HEARTBEAT
 
-STALL_SECONDS = 30.0
-"""A client that takes no byte for so long counts as gone."""
+ResponseBody = AsyncGenerator[bytes, None] | Response
+
+STALL_S = 30.0
+"""A client that accepts no byte for so long counts as gone."""
+
+HEARTBEAT_S = 15.0
 
 
 class StreamingBody(Response):
-    """Sends what ``open(scope)`` yields, unless that answers with another ``Response``.
+    """Sends what ``open_body(scope)`` yields, unless that returns another ``Response``.
 
-    What ``open`` awaits comes before the first byte: up to there another status can be sent.
+    ``open_body`` is awaited before the first byte, while another status can still be sent.
+
+    Args:
+        hold: entered by the task that sends, for as long as it does.
     """
 
     def __init__(
         self,
-        open: Callable[[Scope], ResponseBody | Awaitable[ResponseBody]],  # noqa: A002
+        open_body: Callable[[Scope], ResponseBody | Awaitable[ResponseBody]],
         headers: Mapping[str, str],
         *,
-        stall_seconds: float = STALL_SECONDS,
-        present: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        stall_s: float = STALL_S,
+        heartbeat_s: float = HEARTBEAT_S,
+        hold: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
-        """``present`` is entered by the task that sends, as long as it does."""
-        self._open = open
-        self._present = present
-        self._stall_seconds = stall_seconds
-        self._patience: StallTimer | None = None
+        self._open_body = open_body
+        self._hold = hold
+        self._stall_s = stall_s
+        self._heartbeat_s = heartbeat_s
         self.status_code = 200
         self.background = None
         self.body = b""
         self.raw_headers = [(k.lower().encode(), v.encode()) for k, v in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        opened = self._open(scope)
+        opened = self._open_body(scope)
         chunks = await opened if inspect.isawaitable(opened) else opened
         if isinstance(chunks, Response):
             await chunks(scope, receive, send)
             return
-        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        await send(start)
-        sender = asyncio.ensure_future(self._send(chunks, send))
-        listener = asyncio.ensure_future(_gone(receive))
-        try:
-            await asyncio.wait({sender, listener}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            left = listener.done()
-            for task in (listener, sender):
-                task.cancel()
-            await asyncio.wait({sender, listener})
-        stalled = self._patience is not None and self._patience.lost
-        if not (left or stalled):  # also a reader that was dismissed gets a proper end
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        timer = StallTimer(
+            send, self._stall_s, heartbeat=_chunk(HEARTBEAT), heartbeat_s=self._heartbeat_s
+        )
+        sent = await race(self._send(chunks, timer), disconnected(receive))
+        if not (sent.lost or timer.stalled):  # a reader that was dismissed gets a proper end, too
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-        if not sender.cancelled() and (error := sender.exception()) is not None:
-            raise error
+        sent.raise_error()
 
-    async def _send(self, chunks: AsyncIterator[bytes], send: Send) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        with self._present(), StallTimer(self._stall_seconds, task) as patience:
-            self._patience = patience
-            async with contextlib.aclosing(as_generator(chunks)) as body:
-                async for chunk in body:
-                    patience.begin()
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                    patience.end()
+    async def _send(self, chunks: AsyncGenerator[bytes, None], timer: StallTimer) -> None:
+        with self._hold():
+            async with timer, contextlib.aclosing(chunks):
+                async for chunk in chunks:
+                    await timer.send(_chunk(chunk))
+
+
+def _chunk(body: bytes) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": True}
 
 
 class StallTimer:
-    """Cancels a task that sends one thing for too long. Costs one timer now and then, not one
-    per thing that is sent.
+    """Sends for one task, and cancels it when a message is not accepted in ``stall_s``.
+
+    When nothing was sent for ``heartbeat_s``, it sends ``heartbeat``, if there is one. It costs a
+    timer per connection, not one per message.
     """
 
-    def __init__(self, seconds: float, task: asyncio.Task[object]) -> None:
-        self.lost = False
-        self._seconds = seconds
-        self._task = task
+    def __init__(
+        self,
+        send: Send,
+        stall_s: float,
+        *,
+        heartbeat: Message | None = None,
+        heartbeat_s: float = HEARTBEAT_S,
+    ) -> None:
+        self.stalled = False
+        self._send = send
+        self._stall_s = stall_s
+        self._heartbeat = heartbeat
+        self._period_s = min(stall_s / 2, heartbeat_s) if heartbeat else stall_s / 2
+        self._heartbeat_s = heartbeat_s
         self._loop = asyncio.get_running_loop()
-        self._since: float | None = None
+        self._sending_since: float | None = None
+        self._sent_at = self._loop.time()
+        self._beating: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self) -> None:
-        self._since = self._loop.time()
+    async def send(self, message: Message) -> None:
+        if self._beating is not None:
+            await asyncio.wait({self._beating})
+        await self._send_timed(message)
 
-    def end(self) -> None:
-        self._since = None
+    async def _send_timed(self, message: Message) -> None:
+        self._sending_since = self._loop.time()
+        await self._send(message)
+        self._sent_at, self._sending_since = self._sending_since, None
 
-    def __enter__(self) -> StallTimer:  # noqa: PYI034 - Self needs Python 3.11
-        self._look_again()
-        return self
+    async def __aenter__(self) -> None:
+        self._task = asyncio.current_task()
+        self._timer = self._loop.call_later(self._period_s, self._look)
 
-    def __exit__(self, *error: object) -> None:
+    async def __aexit__(self, *error: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
-
-    def _look_again(self) -> None:
-        self._timer = self._loop.call_later(self._seconds / 2, self._look)
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.wait({self._beating})
 
     def _look(self) -> None:
-        if self._since is not None and self._loop.time() - self._since > self._seconds:
-            self.lost = True
-            self._task.cancel()
-        else:
-            self._look_again()
+        now, since = self._loop.time(), self._sending_since
+        delay = self._period_s
+        if since is not None:
+            if now - since > self._stall_s and self._task is not None:
+                self.stalled = True
+                self._task.cancel()
+                return
+        elif self._heartbeat is not None:
+            due = self._sent_at + self._heartbeat_s
+            if now >= due:
+                self._beating = self._loop.create_task(self._beat(self._heartbeat))
+            else:
+                delay = min(delay, due - now)
+        self._timer = self._loop.call_later(delay, self._look)
+
+    async def _beat(self, heartbeat: Message) -> None:
+        with contextlib.suppress(OSError, RuntimeError):  # the client has left
+            await self._send_timed(heartbeat)
+        self._beating = None
 
 
-async def _gone(receive: Receive) -> None:
+class Raced(NamedTuple):
+    """How ``race`` ended. ``lost``: what it raced against came first."""
+
+    work: asyncio.Task[None]
+    lost: bool
+
+    def raise_error(self) -> None:
+        if not self.work.cancelled():
+            self.work.result()
+
+
+async def race(work: Coroutine[Any, Any, None], against: Coroutine[Any, Any, None]) -> Raced:
+    """Do the work, but only until ``against`` is done; both have ended on return."""
+    worker, other = asyncio.ensure_future(work), asyncio.ensure_future(against)
+    try:
+        await asyncio.wait({worker, other}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        lost = other.done()
+        for task in (other, worker):
+            task.cancel()
+        await asyncio.wait({worker, other})
+    return Raced(worker, lost)
+
+
+async def disconnected(receive: Receive) -> None:
+    """Wait until the client has gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def until_left(receive: Receive, work: Coroutine[Any, Any, None]) -> bool:
-    """Do the work; stop when the client leaves, and say whether it stayed."""
-    worker = asyncio.ensure_future(work)
-    listener = asyncio.ensure_future(_gone(receive))
-    try:
-        await asyncio.wait({worker, listener}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        done = worker.done()
-        for task in (worker, listener):
-            task.cancel()
-        await asyncio.wait({worker, listener})
-    if done:
-        worker.result()
-    return done
-
-
-def as_generator(iterator: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-    """What can be closed, from what may not."""
-    return iterator if isinstance(iterator, AsyncGenerator) else _generator(iterator)
-
-
-async def _generator(iterator: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-    async for each in iterator:
-        yield each
-
-
-async def with_heartbeats(
-    iterator: AsyncIterator[T], seconds: float, heartbeat: T
-) -> AsyncGenerator[T, None]:
-    """The items, and ``heartbeat`` whenever none has come for so long."""
-    following: asyncio.Future[T] | None = None
-    try:
-        while True:
-            if following is None:
-                following = asyncio.ensure_future(iterator.__anext__())
-            done, _ = await asyncio.wait({following}, timeout=seconds)
-            if not done:
-                yield heartbeat
-                continue
-            try:
-                item = following.result()
-            except StopAsyncIteration:
-                return
-            following = None
-            yield item
-    finally:
-        if following is not None and not following.done():
-            following.cancel()
-            await asyncio.wait({following})
-        close = getattr(iterator, "aclose", None)
-        if close is not None:
-            await close()

@@ -309,7 +309,7 @@ def test_openai_errors_reach_the_sdk(run, message):
         read_by_openai(told("openai", run))
 
 
-def test_openai_says_when_text_was_lost():
+def test_openai_reports_lost_text():
     events = [
         e for e in RUNS["plain"]() if not (isinstance(e, ev.TokenEvent) and e.token_index == 1)
     ]
@@ -334,7 +334,7 @@ def test_a_whole_completion_is_the_final_text():
 
 
 @pytest.mark.parametrize("name", ["vercel", "agui", "openai"])
-def test_a_token_merged_with_what_was_told_adds_only_the_rest(name):
+def test_a_token_merged_with_earlier_ones_adds_only_the_rest(name):
     """X10: inside a coalesced token."""
     events = RUNS["plain"]()
     first = events.index(next(e for e in events if isinstance(e, ev.TokenEvent)))

@@ -16,11 +16,11 @@ import msgspec
 import pytest
 import websockets.asyncio.client as async_ws
 
+from serve.formats.test_wire_formats import READ_VERCEL
 from serve.npm import run_node
 from serve.process import ServerProcess
 from serve.runs import CALL, SECOND, TOOL, Scribe
 from serve.serving import Frame, Server
-from serve.test_wire_formats import READ_VERCEL
 from streamll.core import events as ev
 from streamll.core.wire import to_dict
 from streamll.serve import create_app

@@ -143,7 +143,7 @@ def test_every_format_can_be_asked_for(practice, lm, serve, form):
     assert "word59" in body
 
 
-def test_the_programs_error_is_told_and_not_hidden(practice, lm, serve):
+def test_the_programs_error_is_reported(practice, lm, serve):
     class Failing(dspy.Module):
         def forward(self, question):
             raise KeyError("no such thing")
@@ -233,7 +233,7 @@ def test_a_websocket_streams_closes_and_resumes(practice, lm, serve, log):
 
 @pytest.mark.parametrize("program", [lambda: dspy.Predict(SIGNATURE), Blocking])
 @pytest.mark.parametrize("silent", [False, True])
-def test_a_websocket_client_that_cancels_is_told_how_the_run_ends(
+def test_a_websocket_client_that_cancels_gets_the_end_of_the_run(
     practice, lm, serve, program, silent
 ):
     """X11: without a log, too; nothing of what was said before is missing."""
@@ -260,7 +260,7 @@ def test_a_websocket_client_that_cancels_is_told_how_the_run_ends(
     ("form", "end"),
     [("vercel", '"abort"'), ("agui", '"code":"cancelled"'), ("openai", "the run was cancelled")],
 )
-def test_a_cancelled_websocket_ends_as_its_format_says(practice, lm, serve, form, end):
+def test_a_cancelled_websocket_ends_in_its_format(practice, lm, serve, form, end):
     practice.pace = 0.02
     practice.script({"answer": WORDS * 10})
     server = serve(app_for(dspy.Predict(SIGNATURE), format=form))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dspy
 import pytest
+from viewer.conftest import shown_text, wait_text
+from viewer.test_viewer import CONTRAST
 
 from serve.runs import RUNS
 from streamll.serve.viewer.report import report_html
 from streamll.testing import Reply
-from viewer.conftest import shown_text, wait_text
-from viewer.test_viewer import CONTRAST
 
 WORDS = " ".join(f"word{number}" for number in range(120))
 PHONE = {"viewport": {"width": 390, "height": 844}}
@@ -106,7 +106,7 @@ def test_going_back_leads_to_where_the_keyboard_was(qa, practice, open_page):
     assert page.evaluate("document.activeElement === document.querySelectorAll('#runs button')[1]")
 
 
-def test_a_run_is_said_in_a_few_words_and_not_token_by_token(qa, practice, open_page):
+def test_a_screen_reader_gets_a_short_summary_and_not_each_token(qa, practice, open_page):
     """A screen reader hears that it runs, and how it ended; the text is there to be read."""
     practice.script(Reply({"answer": WORDS}))
     practice.pace = 0.01

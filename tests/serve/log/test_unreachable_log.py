@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosedError
 import streamll
 from brokers import servers
 from serve.serving import Frame, events_of, frames, text_of, wait_until
-from streamll.serve import ServerLimits, create_app
+from streamll.serve import Limits, create_app
 from streamll.serve.log import run_log
 from streamll.serve.routes import embedded
 from streamll.testing import Reply
@@ -43,8 +43,8 @@ def broker(tmp_path):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(run_log, "START_SECONDS", 0.2)
-    monkeypatch.setattr(embedded, "AWAY_SECONDS", AWAY_SECONDS)
+    monkeypatch.setattr(run_log, "START_S", 0.2)
+    monkeypatch.setattr(embedded, "AWAY_S", AWAY_SECONDS)
 
 
 def rest_of(socket):
@@ -96,7 +96,7 @@ def test_a_log_that_is_down_is_503_and_one_that_came_back_serves(practice, lm, b
         refused(client.get("/ask", headers=again))
 
 
-def test_who_had_everything_and_who_asks_for_nothing_there_is_told(practice, lm, log, serve):
+def test_a_finished_reader_gets_204_and_an_unknown_run_404(practice, lm, log, serve):
     practice.script({"answer": "yes"})
     with serve(routes(log)).client() as client:
         with client.stream("GET", "/ask") as response:
@@ -146,7 +146,7 @@ def test_a_stream_whose_log_goes_away_ends_with_an_error_and_is_resumed(
 
 
 def test_a_log_that_is_away_for_a_moment_is_waited_for(practice, lm, broker, serve, monkeypatch):
-    monkeypatch.setattr(embedded, "AWAY_SECONDS", 30.0)
+    monkeypatch.setattr(embedded, "AWAY_S", 30.0)
     held(practice)
     broker.start()
     had = []
@@ -191,7 +191,7 @@ def test_the_other_wires_close_what_is_open_and_tell_their_error(
     practice.release()
 
 
-def test_a_websockets_reader_is_told_as_well(practice, lm, broker, serve):
+def test_a_websocket_closes_with_try_again_later_while_the_log_is_away(practice, lm, broker, serve):
     held(practice)
     broker.start()
     server = serve(routes(broker.url))
@@ -205,10 +205,10 @@ def test_a_websockets_reader_is_told_as_well(practice, lm, broker, serve):
     practice.release()
 
 
-def test_a_server_of_runs_says_the_same_on_all_its_wires(practice, lm, broker, serve):
+def test_every_route_answers_503_while_the_log_is_away(practice, lm, broker, serve):
     held(practice)
     broker.start()
-    limits = ServerLimits(away_seconds=AWAY_SECONDS, lost_seconds=1.0)
+    limits = Limits(away_seconds=AWAY_SECONDS, lost_seconds=1.0)
     server = serve(create_app(dspy.Predict(SIGNATURE), log=broker.url, limits=limits))
     had = []
     with server.client() as client:

@@ -7,6 +7,7 @@ import json
 import dspy
 import httpx
 import pytest
+from viewer.conftest import shown_text, wait_text, wait_until
 
 import streamll
 from streamll.core.events import (
@@ -23,7 +24,6 @@ from streamll.core.events import (
 )
 from streamll.serve.viewer.report import report_html
 from streamll.testing import Fault, Reply
-from viewer.conftest import shown_text, wait_text, wait_until
 
 WORDS = " ".join(f"word{number}" for number in range(120))
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -163,7 +163,7 @@ def test_everything_of_a_run_is_shown(site, practice, open_page, tmp_path):
     assert page.locator("#timeline .retry").count() == 1
 
 
-def test_a_failed_run_says_why(site, practice, open_page):
+def test_a_failed_run_shows_its_error(site, practice, open_page):
     practice.script(Fault(status=401))
     page = open_page(None)
     server = site(dspy.Predict("question -> answer"))
@@ -190,7 +190,7 @@ def test_twenty_runs_at_once(site, practice, open_page):
     assert len(set(runs)) == 20
 
 
-def test_what_a_model_says_is_text_and_never_runs(site, practice, open_page):
+def test_output_of_a_model_is_text_and_never_executed(site, practice, open_page):
     evil = (
         "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
         "[click](javascript:document.title='owned') **bold** </div></body>"

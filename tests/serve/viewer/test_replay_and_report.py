@@ -11,11 +11,11 @@ from contextlib import contextmanager
 
 import dspy
 import pytest
+from viewer.conftest import shown_text, wait_text
 
 from streamll.cli.main import main
 from streamll.testing import record
 from streamll.testing.record_file import recorded_events
-from viewer.conftest import shown_text, wait_text
 
 WORDS = " ".join(f"word{n}" for n in range(40))
 SCRIPT = "<script>document.title = 'owned'</script>"

@@ -33,10 +33,10 @@ def not_yet_there(tmp_path):
     server.stop()
 
 
-def test_a_log_that_is_away_is_told_and_waited_for(lm, not_yet_there, serve, monkeypatch):
+def test_a_log_that_is_away_is_reported_and_waited_for(lm, not_yet_there, serve, monkeypatch):
     from streamll.serve.log import run_log
 
-    monkeypatch.setattr(run_log, "START_SECONDS", 0.2)
+    monkeypatch.setattr(run_log, "START_S", 0.2)
     app = create_app(dspy.Predict("question -> answer"), log=not_yet_there.url)
     with serve(app).client() as client:
         assert client.get("/healthz").status_code == 503

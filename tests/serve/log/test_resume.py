@@ -66,7 +66,7 @@ def test_a_position_is_read_as_it_was_written():
         assert read_position(str(position)) == position
     assert read_position("12:40", "r") == Position("r", 12, 40)
     for nonsense in ("", "x", "1:2:3:4", "1e3", "9" * 40, ":1", "a:b", "r:-2"):
-        with pytest.raises(ValueError, match="no position"):
+        with pytest.raises(ValueError, match="not a position"):
             read_position(nonsense, "r")
 
 

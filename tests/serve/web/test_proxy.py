@@ -20,7 +20,7 @@ from serve.serving import frames, text_of
 from streamll.serve import create_app
 
 WORDS = " ".join(f"word{n}" for n in range(30))
-DOCS = Path(__file__).parent.parent.parent / "docs" / "proxy.md"
+DOCS = Path(__file__).parents[3] / "docs" / "proxy.md"
 GZIP = "gzip on; gzip_types *; gzip_proxied any; gzip_min_length 0;"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from chromium import launched
 
-EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 WORDS = " ".join(f"word{n}" for n in range(80))
 
 

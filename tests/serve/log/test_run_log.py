@@ -1,12 +1,14 @@
-"""X10: nothing is missed between the log and the feed, however far a reader is outrun."""
+"""X10: nothing is missed between the log and the buffer, however far a reader falls behind."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 import time
 
+import msgspec
 import pytest
 
 from serve.runs import Scribe
@@ -16,6 +18,7 @@ from streamll.core.wire import encode
 from streamll.serve.log import buffer as buffers
 from streamll.serve.log import tail
 from streamll.serve.log.frames import Position
+from streamll.serve.log.index import RunIndex
 from streamll.serve.log.run_log import RunLog
 
 BOUND = 30.0
@@ -34,7 +37,7 @@ async def until(condition):
 
 
 class Writer:
-    """Writes a run bit by bit, and waits until the journal has heard it."""
+    """Writes a run bit by bit, and waits until the log has it."""
 
     def __init__(self, run_log, sink, events):
         self.run_log = run_log
@@ -56,7 +59,7 @@ class Writer:
 async def opened(log):
     run_log = RunLog(log)
     await run_log.start()
-    assert run_log.listens
+    assert run_log.tail.begun.is_set()
     try:
         yield run_log
     finally:
@@ -64,7 +67,7 @@ async def opened(log):
 
 
 def sink_of(run_log, log, whose):
-    """The journal's own sink, or one as another process has it; an entry for each event."""
+    """The run log's own sink, or one as another process has it; an entry for each event."""
     sink = run_log.sink if whose == "own" else open_sink(log)
     sink.batch_size = 1
     return sink
@@ -79,8 +82,8 @@ def run(coroutine):
 
 
 @pytest.mark.parametrize("whose", ["own", "another's"])
-def test_a_reader_that_is_outrun_while_it_reads_the_log_reads_it_again(log, whose):
-    """With every page it gets, the feed lets go of more than the log held when it was asked."""
+def test_a_reader_that_falls_behind_while_it_reads_the_log_reads_it_again(log, whose):
+    """With every batch it gets, the buffer drops more than the log had when it was asked."""
     events = Scribe().start().text("answer", *TOKENS).end().events
 
     async def read():
@@ -99,7 +102,7 @@ def test_a_reader_that_is_outrun_while_it_reads_the_log_reads_it_again(log, whos
 
 
 @pytest.mark.parametrize("whose", ["own", "another's"])
-def test_a_reader_that_is_outrun_while_it_sends_goes_on_from_the_log(log, whose):
+def test_a_reader_that_falls_behind_while_it_sends_continues_from_the_log(log, whose):
     """It keeps up, then takes nothing for a while, several times."""
     events = Scribe().start().text("answer", *TOKENS).end().events
 
@@ -132,7 +135,7 @@ def test_what_this_process_wrote_is_not_decoded_again(log, monkeypatch):
     async def read():
         async with opened(log) as run_log:
             heard = []
-            run_log.talk.append(heard.append)
+            run_log.on_message = heard.append
             other = open_sink(log)
             with run_log.buffer("r1") as buffer:
                 for event in events:
@@ -148,7 +151,7 @@ def test_what_this_process_wrote_is_not_decoded_again(log, monkeypatch):
     assert b"server.hello" in decoded[0]
 
 
-def test_what_is_handed_on_at_once_is_what_the_log_has(log):
+def test_own_events_are_passed_on_as_the_log_has_them(log):
     """Also where an event holds something that JSON does not, and where the program changes it."""
     seen = {"query": ["a"], "what": object(), "half": float("nan")}
     scribe = Scribe().start()
@@ -167,7 +170,9 @@ def test_what_is_handed_on_at_once_is_what_the_log_has(log):
                 await until(lambda: buffer.ended)
                 at_once = [encode(item.event) for item in buffer.since(buffer.start)]
             logged = [
-                encode(event) async for page in run_log.history(Position("r1")) for event in page
+                encode(item.event)
+                async for page in run_log.history(Position("r1"))
+                for item in page
             ]
             return at_once, logged
 
@@ -177,27 +182,61 @@ def test_what_is_handed_on_at_once_is_what_the_log_has(log):
     assert len(at_once) == len(events)
 
 
-def test_of_a_run_that_nobody_follows_only_its_beginning_and_end_are_read(log):
+@pytest.mark.parametrize("whose", ["own", "another's"])
+def test_readers_get_the_json_that_the_sink_wrote(log, monkeypatch, whose):
+    """An event is encoded once: into its entry of the log, from which frames cut it out."""
+    scribe = Scribe().start()
+    scribe.add(ev.ToolStart, name="search", arguments={"events": [1], "half": float("nan")})
+    events = scribe.text("answer", "one", '"events":[', "🎉").end().events
+    for number, event in enumerate(events):
+        events[number] = msgspec.structs.replace(event, context={"events": [{"id": "c"}]})
+    monkeypatch.setattr("streamll.serve.log.frames.encode", encoded_again)
+    monkeypatch.setattr("streamll.serve.log.entries.encode", encoded_again)
+
+    async def read():
+        async with opened(log) as run_log:
+            with run_log.buffer("r1") as buffer:
+                sink = sink_of(run_log, log, whose)
+                for event in events:
+                    sink.put(event)
+                await until(lambda: buffer.ended)
+                sink.stop()
+                followed = [item.payload for item in buffer.since(buffer.start)]
+            pages = run_log.history(Position("r1"))
+            return followed, [item.payload async for page in pages for item in page]
+
+    followed, logged = run(read())
+    assert followed == logged
+    assert [json.loads(each) for each in logged] == [json.loads(encode(each)) for each in events]
+
+
+def encoded_again(event):
+    raise AssertionError(f"{event} was encoded a second time")
+
+
+def test_only_the_first_and_last_entry_of_a_run_nobody_follows_are_decoded(log, monkeypatch):
+    heard, glimpsed = [], []
+    monkeypatch.setattr(
+        RunIndex, "add", lambda _, events: heard.extend(each.event_type for each in events)
+    )
+    monkeypatch.setattr(RunIndex, "glimpse", lambda _, run_id: glimpsed.append(run_id))
+
     async def listen():
         async with opened(log) as run_log:
             run_log.follows_all = False
-            heard, glimpsed = [], []
-            run_log.everything.append(lambda events: heard.extend(e.event_type for e in events))
-            run_log.glimpses.append(glimpsed.append)
             sink = sink_of(run_log, log, "another's")
             writer = Writer(run_log, sink, Scribe().start().text("answer", *TOKENS).end().events)
             await writer.write(1_000)
             await until(lambda: "run.end" in heard)
             sink.stop()
-            return heard, glimpsed
 
-    heard, glimpsed = run(listen())
+    run(listen())
     assert heard == ["run.start", "run.end"]
     assert set(glimpsed) == {"r1"}
     assert len(glimpsed) > len(TOKENS)
 
 
-def test_a_reader_who_comes_to_a_run_nobody_followed_gets_all_of_it(log):
+def test_a_late_reader_of_a_run_nobody_followed_gets_all_of_it(log):
     events = Scribe().start().text("answer", *TOKENS).end().events
 
     async def read():
@@ -217,7 +256,7 @@ def test_a_reader_who_comes_to_a_run_nobody_followed_gets_all_of_it(log):
     assert seqs(run(read())) == list(range(len(events)))
 
 
-def test_readers_that_stand_still_in_the_log_hold_no_connection_and_no_thread(log):
+def test_idle_readers_of_the_log_hold_no_connection_and_no_thread(log):
     """They had a page of it and take no more for now."""
     writer = open_sink(log)
     writer.batch_size = 1
@@ -234,7 +273,7 @@ def test_readers_that_stand_still_in_the_log_hold_no_connection_and_no_thread(lo
             for reader, had in zip(readers, pages, strict=True):
                 async for page in reader:
                     had += page
-            return [[event.seq for event in page] for page in pages]
+            return [[item.event.seq for item in page] for page in pages]
 
     assert run(read()) == [list(range(len(TOKENS) + 6))] * 30
 
@@ -243,7 +282,7 @@ def threads(name):
     return sum(thread.name.startswith(name) for thread in threading.enumerate())
 
 
-def test_a_thousand_readers_who_have_everything_are_back_at_once(log):
+def test_a_thousand_readers_with_nothing_left_to_read_return_quickly(log):
     """They look into the log a few at a time, so none may wait there for what may come."""
     events = Scribe().start().text("answer", *TOKENS).events
 
@@ -288,10 +327,10 @@ def stand_still(condition):
         time.sleep(0.002)
 
 
-def test_a_loop_that_stands_still_holds_the_sink_back(log, monkeypatch):
+def test_a_blocked_event_loop_holds_the_sink_back(log, monkeypatch):
     """What the log has confirmed does not pile up behind it; afterwards all of it is heard."""
-    monkeypatch.setattr(tail, "AHEAD", 2)
-    monkeypatch.setattr(tail, "PATIENCE", BOUND)
+    monkeypatch.setattr(tail, "CONFIRMED_BATCHES", 2)
+    monkeypatch.setattr(tail, "SINK_WAIT_S", BOUND)
     events = Scribe().start().text("answer", *TOKENS[:7]).end().events
 
     async def read():

@@ -5,9 +5,7 @@ from __future__ import annotations
 import openai
 import pytest
 
-from serve.npm import run_node
-from serve.runs import RUNS
-from serve.test_wire_formats import (
+from serve.formats.test_wire_formats import (
     ASKED,
     READ_AGUI,
     READ_VERCEL,
@@ -16,6 +14,8 @@ from serve.test_wire_formats import (
     sse,
     told,
 )
+from serve.npm import run_node
+from serve.runs import RUNS
 
 
 def cuts(run):

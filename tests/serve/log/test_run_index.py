@@ -13,7 +13,7 @@ from serve.runs import RUNS
 from serve.serving import events_of, wait_until
 from streamll.brokers.opening import open_sink
 from streamll.core.events import RunStart
-from streamll.serve import ServerLimits, create_app
+from streamll.serve import Limits, create_app
 from streamll.serve.log.index import RunIndex
 from streamll.testing import Reply
 
@@ -122,7 +122,7 @@ def test_a_list_is_as_long_as_one_wants_and_bounded(practice, lm, serve, log, qa
             assert client.get(f"/runs?limit={bad}").status_code == 400
 
 
-def test_the_list_is_for_who_may_do_everything(practice, lm, serve, log, qa):
+def test_the_list_needs_a_token_that_permits_everything(practice, lm, serve, log, qa):
     practice.script({"answer": "yes"})
     app = create_app(qa, log=log, tokens="a-long-enough-token")
     with serve(app).client() as client:
@@ -136,7 +136,7 @@ def test_the_list_is_for_who_may_do_everything(practice, lm, serve, log, qa):
 def test_a_log_that_is_away_has_no_list(lm, serve, qa, tmp_path, monkeypatch):
     from streamll.serve.log import run_log
 
-    monkeypatch.setattr(run_log, "START_SECONDS", 0.2)
+    monkeypatch.setattr(run_log, "START_S", 0.2)
     server = servers.RedisServer(tmp_path, servers.valkey_binary(), "--appendonly", "no")
     with serve(create_app(qa, log=server.url)).client() as client:
         answer = client.get("/runs")
@@ -166,31 +166,31 @@ def test_a_run_the_log_has_forgotten_leaves_the_list(lm, serve, log, qa):
 # --- what is heard while the log is still being asked ---------------------------------------------
 
 
-def test_what_is_heard_before_the_log_has_told_is_not_lost():
-    recent = RunIndex(lost_seconds=60)
+def test_runs_that_end_before_the_index_is_filled_are_not_forgotten():
+    index = RunIndex(lost_s=60)
     events = RUNS["plain"]()
-    recent.hear(events[3:5])
-    recent.hear(events[5:])
-    recent.fill([events[:3]])
-    assert [run["status"] for run in recent.latest()] == ["ended"]
-    assert recent.ended["run.end"] == 1
+    index.add(events[3:5])
+    index.add(events[5:])
+    index.fill([events[:3]])
+    assert [run["status"] for run in index.latest()] == ["ended"]
+    assert index.ended["run.end"] == 1
 
 
 def test_the_oldest_are_forgotten_and_not_the_latest():
-    recent = RunIndex(lost_seconds=60, limit=3)
+    index = RunIndex(lost_s=60, limit=3)
     for number in range(20):
         identity = _replaced(RUNS["plain"]()[0].identity, run_id=f"r{number}")
-        recent.hear([RunStart(seq=0, timestamp=float(number), identity=identity, program="QA")])
-    assert len(recent) <= 6
-    assert [run["run_id"] for run in recent.latest()] == ["r19", "r18", "r17"]
+        index.add([RunStart(seq=0, timestamp=float(number), identity=identity, program="QA")])
+    assert len(index) <= 6
+    assert [run["run_id"] for run in index.latest()] == ["r19", "r18", "r17"]
 
 
 def test_a_run_is_lost_when_nobody_speaks_of_it_and_not_before():
     start = RUNS["plain"]()[0]
-    recent = RunIndex(lost_seconds=ServerLimits().lost_seconds)
-    recent.fill([[_replaced(start, timestamp=time.time() - 3600)]])
-    assert [run["status"] for run in recent.latest()] == ["lost"]
-    assert recent.unattended("r1") is None
-    recent.alive(["r1"])
-    assert [run["status"] for run in recent.latest()] == ["running"]
-    assert recent.unattended("r1") < 60
+    index = RunIndex(lost_s=Limits().lost_seconds)
+    index.fill([[_replaced(start, timestamp=time.time() - 3600)]])
+    assert [run["status"] for run in index.latest()] == ["lost"]
+    assert index.unattended_s("r1") is None
+    index.alive(["r1"])
+    assert [run["status"] for run in index.latest()] == ["running"]
+    assert index.unattended_s("r1") < 60

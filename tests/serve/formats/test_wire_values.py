@@ -9,9 +9,7 @@ import dspy
 import pytest
 
 import streamll
-from serve.npm import run_node
-from serve.runs import PLAN, RUNS, Scribe, payloads
-from serve.test_wire_formats import (
+from serve.formats.test_wire_formats import (
     ASKED,
     READ_AGUI,
     READ_VERCEL,
@@ -19,6 +17,8 @@ from serve.test_wire_formats import (
     sse,
     texts,
 )
+from serve.npm import run_node
+from serve.runs import PLAN, RUNS, Scribe, payloads
 from streamll.serve.formats import RenderOptions, make_format
 from streamll.serve.formats.openai import ChatCompletion
 from streamll.testing import Fault, Reply

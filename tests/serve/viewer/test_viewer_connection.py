@@ -5,12 +5,12 @@ from __future__ import annotations
 import dspy
 import httpx
 import pytest
+from viewer.conftest import shown_text, wait_text
+from viewer.line import Line
 
 from serve.serving import Server
 from streamll.serve import create_app
 from streamll.testing import Reply
-from viewer.conftest import shown_text, wait_text
-from viewer.line import Line
 
 WORDS = " ".join(f"word{number}" for number in range(120))
 FIRST, SECOND = "0123456789abcdef0123", "another-token-of-another-server"
@@ -83,7 +83,7 @@ def ends_whole(page, practice):
     assert shown_text(page, "answer") == WORDS
 
 
-def test_a_line_that_breaks_is_said_and_the_run_goes_on_where_it_was(
+def test_a_broken_connection_is_shown_and_the_run_resumes_where_it_was(
     servers, practice, line, open_page
 ):
     server = servers()
@@ -167,7 +167,7 @@ def test_a_link_to_one_run_shows_that_run_and_asks_for_nothing(servers, practice
     ends_whole(page, practice)
 
 
-def test_a_run_that_is_not_there_is_said(servers, open_page):
+def test_an_unknown_run_is_reported(servers, open_page):
     page = open_page(f"{servers().url}/#run=0123456789abcdef")
     page.wait_for_function(
         "() => document.querySelector('#connection').textContent === 'this run is not on the server'"

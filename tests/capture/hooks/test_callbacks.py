@@ -1,0 +1,46 @@
+"""Capture's callback: called beside the program's own, and not visible in DSPy's settings."""
+
+from __future__ import annotations
+
+import dspy
+import pytest
+from dspy.utils.callback import BaseCallback
+
+import streamll
+
+
+class Recording(BaseCallback):
+    def __init__(self):
+        self.started = []
+
+    def on_lm_start(self, call_id, instance, inputs):
+        self.started.append(call_id)
+
+
+class Looking(dspy.Module):
+    """Keeps what it finds in the settings while it runs."""
+
+    def __init__(self, callbacks):
+        super().__init__()
+        self.predict = dspy.Predict("question -> answer")
+        self.own = callbacks
+
+    def forward(self, question):
+        with dspy.context(callbacks=self.own):
+            self.found = dspy.settings.get("callbacks"), dspy.settings.callbacks
+            return self.predict(question=question)
+
+
+@pytest.mark.parametrize("own", [[], [Recording()]], ids=["no callbacks", "callbacks of its own"])
+def test_a_program_finds_only_its_own_callbacks(lm, heard, own):
+    program = streamll.instrument(Looking(own), stream_fields=["answer"], sinks=[heard])
+    answer = program(question="Why?").answer
+    assert program.found == (own, own)
+    assert heard.text("answer") == answer
+    assert all(len(callback.started) == 1 for callback in own)
+
+
+def test_settings_are_not_replaced(lm, heard):
+    before = type(dspy.settings).get
+    streamll.instrument(Looking([]), stream_fields="*", sinks=[heard])(question="Why?")
+    assert type(dspy.settings).get is before
