@@ -24,8 +24,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 from streamll.terminal import text as tx
-from streamll.terminal.drawing import Line
-from streamll.terminal.output import Output
+from streamll.terminal.drawing import Line, columns
+from streamll.terminal.output import Output, is_terminal
 
 WRAP_OFF, WRAP_ON = "\x1b[?7l", "\x1b[?7h"
 HOLD, RELEASE = "\x1b[?2026h", "\x1b[?2026l"  # for terminals that can show a frame atomically
@@ -144,11 +144,7 @@ class Screen:
 
     def _redirect(self, name: str) -> list[Redirected]:
         stream = getattr(sys, name)
-        try:
-            is_terminal = stream.isatty()
-        except (AttributeError, ValueError, OSError):
-            return []
-        if not is_terminal or isinstance(stream, Redirected):
+        if isinstance(stream, Redirected) or not is_terminal(stream):
             return []
         redirected = Redirected(name, stream, self)
         setattr(sys, name, redirected)
@@ -159,6 +155,7 @@ class Screen:
     def draw(self, lines: Sequence[Line], staying: Sequence[Line] = ()) -> None:
         """Show ``lines`` in the live region, and ``staying`` above it permanently."""
         with self.lock:
+            self.open()
             if self.is_paused:
                 self._kept_back += staying
                 return
@@ -210,12 +207,8 @@ class Screen:
         width, height = self._size()
         rows = len(self._lines)
         if width < self._width:
-            rows = sum(max(1, -(-_cells(line) // width)) for line in self._lines)
+            rows = sum(max(1, -(-columns(line) // width)) for line in self._lines)
         return min(rows, height - 1)
-
-
-def _cells(line: Line) -> int:
-    return sum(tx.cells(text) for _, text in line)
 
 
 class Redirected:

@@ -55,6 +55,16 @@ class StepNode:
     items: list[StepNode | TextNode | NoteNode] = field(default_factory=list)
     texts: dict[tuple[Any, ...], TextNode] = field(default_factory=dict)
 
+    @property
+    def chain(self) -> list[StepNode]:
+        """The step and the single children that are shown as part of it."""
+        chain = [self]
+        while len(items := chain[-1].items) == 1 and isinstance(items[0], StepNode):
+            if not items[0].inline:
+                break
+            chain.append(items[0])
+        return chain
+
     def note(self, style: str, text: str) -> None:
         self.items.append(NoteNode(style, text))
 
