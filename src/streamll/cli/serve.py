@@ -161,11 +161,11 @@ async def look_at(log: str) -> None:
     try:
         await source.connect()
     except Exception as error:  # noqa: BLE001 - of the broker's client
-        reason = source.fatal_reason(error)
-        if reason is not None:
-            raise Problem(f"the log cannot be used: {reason}") from None
+        reason, fatal = source.diagnose(error)
+        if fatal:
+            raise Problem(f"the log cannot be used: {source.name}: {reason}") from None
         print(
-            f"streamll: the log {source.name} cannot be reached ({source.describe(error)}); "
+            f"streamll: the log {source.name} cannot be reached ({reason}); "
             "until it can, runs are refused",
             file=sys.stderr,
         )
