@@ -12,12 +12,14 @@ import subprocess
 import sys
 import textwrap
 import time
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pytest
 from emulator import TerminalSession
 
+from streamll.cli.command import ViewChoice
 from streamll.cli.main import main
+from streamll.sinks.terminal import Mode
 from streamll.testing import PracticeServer
 
 QA = """
@@ -118,6 +120,10 @@ def test_the_demo_is_live_on_a_terminal_and_ctrl_c_ends_it():
     assert "⊘ cancelled after" in session.emulator.text
     assert session.emulator.cursor_visible
     assert "Traceback" not in session.emulator.text
+
+
+def test_every_mode_of_the_terminal_can_be_chosen_as_a_view():
+    assert [view.value for view in ViewChoice] == list(get_args(Mode))
 
 
 def test_view_overrides_the_choice_by_terminal(server):

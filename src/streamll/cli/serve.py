@@ -32,7 +32,7 @@ SECRET = "STREAMLL_SECRET"  # noqa: S105 - the name of a variable
 SETTINGS = "STREAMLL_SERVE"
 BACKLOG_CONNECTIONS = 2048
 DRAIN_TIMEOUT_S = 40
-"""A little more than ``ServerLimits.drain_seconds``; then connections are cut."""
+"""A little more than ``Limits.drain_seconds``; then connections are cut."""
 
 
 def serve(
@@ -158,11 +158,11 @@ async def look_at(log: str) -> None:
     try:
         await source.connect()
     except Exception as error:  # noqa: BLE001 - of the broker's client
-        reason = source.fatal_reason(error)
-        if reason is not None:
-            raise Problem(f"the log cannot be used: {reason}") from None
+        reason, fatal = source.diagnose(error)
+        if fatal:
+            raise Problem(f"the log cannot be used: {source.name}: {reason}") from None
         print(
-            f"streamll: the log {source.name} cannot be reached ({source.describe(error)}); "
+            f"streamll: the log {source.name} cannot be reached ({reason}); "
             "until it can, runs are refused",
             file=sys.stderr,
         )
