@@ -106,13 +106,13 @@ def bare_app():
 
 
 def streamll_app(log: str, *, elsewhere: bool):
-    from streamll.serve import ServerLimits, create_app, runner
+    from streamll.serve import Limits, create_app, runner
 
     async def always(self, position):  # the readers come before the first event
         return True
 
     runner.Runner.has_more = always
-    app = create_app(print, log=log, limits=ServerLimits(readers=100_000), viewer=False)
+    app = create_app(print, log=log, limits=Limits(readers=100_000), viewer=False)
     put = None if elsewhere else app._service.runner.run_log.sink.put
     return controlled(put, [], app, log)
 

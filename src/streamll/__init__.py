@@ -50,7 +50,16 @@ ALSO = {
 }
 """Not in ``__all__``: other spellings, errors to catch, and the two modules of further names."""
 
-__getattr__ = resolver(__name__, PUBLIC, ALSO)
+MOVED = {
+    "services": "InvokeStream",
+    "session": "Message",
+    "streams": "Collected StreamProgress buffer filter_tokens map_tokens smooth throttle to_file"
+    " with_progress",
+    "typed": "ArgumentsReader Partial PartialValue Partials partial_form",
+}
+"""Found at run time only, for code written before these names moved to the modules named here."""
+
+__getattr__ = resolver(__name__, PUBLIC, ALSO, MOVED)
 __all__ = names_in(PUBLIC)  # noqa: PLE0605
 
 

@@ -54,12 +54,12 @@ def main(log, model_url, lost_seconds):
     import dspy
     import uvicorn
 
-    from streamll.serve import ServerLimits, create_app
+    from streamll.serve import Limits, create_app
 
     lm = dspy.LM("openai/practice", api_base=model_url, api_key="practice", cache=False)
     dspy.configure(lm=lm, adapter=dspy.ChatAdapter())
     program = dspy.Predict("question -> reasoning, answer")
-    app = create_app(program, log=log, limits=ServerLimits(lost_seconds=float(lost_seconds)))
+    app = create_app(program, log=log, limits=Limits(lost_seconds=float(lost_seconds)))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         print(listening.getsockname()[1])

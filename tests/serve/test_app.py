@@ -20,7 +20,7 @@ from serve.runs import RUNS
 from serve.serving import events_of, frames, text_of, wait_until
 from streamll.brokers.opening import open_sink
 from streamll.core.errors import ConfigurationError
-from streamll.serve import ServerLimits, create_app
+from streamll.serve import Limits, create_app
 from streamll.serve.programs import Served
 from streamll.testing import Reply
 
@@ -177,7 +177,7 @@ def test_a_run_whose_process_died_comes_to_an_end(lm, serve, log, qa):
     for event in RUNS["plain"]()[:5]:
         sink.put(event)
     assert sink.stop(10)
-    limits = ServerLimits(lost_seconds=0.5)
+    limits = Limits(lost_seconds=0.5)
     with serve(create_app(qa, log=log, limits=limits)).client() as client:
         *_, end, error, last = events_of(client, "/runs/r1/events")
         assert (end["event_type"], end["seq"]) == ("field.end", 5)
@@ -189,7 +189,7 @@ def test_a_run_whose_process_died_comes_to_an_end(lm, serve, log, qa):
 
 def test_silence_is_filled_and_a_run_that_lives_is_not_given_up(practice, lm, serve, log, qa):
     practice.script(Reply({"answer": "yes"}, hold_after=0))
-    limits = ServerLimits(heartbeat_seconds=0.2, lost_seconds=0.5)
+    limits = Limits(heartbeat_seconds=0.2, lost_seconds=0.5)
     with serve(create_app(qa, log=log, limits=limits)).client() as client:
         run = started(client)
         with client.stream("GET", run["events"]) as response:

@@ -11,7 +11,7 @@ PUBLIC = {
     "serve.app": "create_app",
     "serve.routes.embedded": "cancel_run sse_response websocket_stream",
     "serve.web.access": "run_token",
-    "serve.web.limits": "ServerLimits",
+    "serve.web.limits": "Limits",
 }
 
 __getattr__ = resolver(__name__, PUBLIC)

@@ -42,7 +42,7 @@ from streamll.serve.routes.service import Service
 from streamll.serve.runner import Runner
 from streamll.serve.web import metrics
 from streamll.serve.web.access import Access
-from streamll.serve.web.limits import ServerLimits
+from streamll.serve.web.limits import Limits
 from streamll.serve.web.middleware import Middleware
 from streamll.serve.web.requests import HTTPRefusal, authorize, response_to
 
@@ -62,7 +62,7 @@ def create_app(
     secret: str | bytes | None = None,
     origins: Iterable[str] = (),
     hosts: Iterable[str] | None = None,
-    limits: ServerLimits | None = None,
+    limits: Limits | None = None,
     viewer: bool = True,
     drain_on_signals: bool = True,
 ) -> App:
@@ -75,7 +75,7 @@ def create_app(
         secret: signs the tokens for single runs; needed where several processes serve.
         origins: other origins whose pages may call (CORS, WebSocket).
         hosts: the host names of this server.
-        limits: see ``ServerLimits``.
+        limits: see ``Limits``.
         viewer: serve the page at ``/``.
         drain_on_signals: on SIGTERM and SIGINT, end the readers' streams at once and let programs
             end; the server that runs the application then stops as usual. A second SIGINT
@@ -84,7 +84,7 @@ def create_app(
     Raises:
         ConfigurationError: a program, token, log address or limit that cannot work.
     """
-    limits = limits or ServerLimits()
+    limits = limits or Limits()
     run_log = RunLog(log, away_s=limits.away_seconds, lost_s=limits.lost_seconds)
     access = Access(tokens, secret=secret, origins=origins, hosts=hosts)
     service = Service(served(programs), access, limits, Runner(run_log, limits))

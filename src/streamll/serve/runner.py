@@ -31,7 +31,7 @@ from streamll.serve.log.frames import Position
 from streamll.serve.log.index import RUN_LOST
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import Served
-from streamll.serve.web.limits import ServerLimits
+from streamll.serve.web.limits import Limits
 
 logger = logging.getLogger("streamll")
 
@@ -52,7 +52,7 @@ CANCEL_S = 5.0
 class Runner:
     """Starts and stops programs, and closes runs whose process is gone."""
 
-    def __init__(self, run_log: RunLog, limits: ServerLimits) -> None:
+    def __init__(self, run_log: RunLog, limits: Limits) -> None:
         self.run_log = run_log
         self.limits = limits
         self.running: dict[str, Any] = {}

@@ -13,7 +13,7 @@ from serve.runs import RUNS
 from serve.serving import events_of, wait_until
 from streamll.brokers.opening import open_sink
 from streamll.core.events import RunStart
-from streamll.serve import ServerLimits, create_app
+from streamll.serve import Limits, create_app
 from streamll.serve.log.index import RunIndex
 from streamll.testing import Reply
 
@@ -187,7 +187,7 @@ def test_the_oldest_are_forgotten_and_not_the_latest():
 
 def test_a_run_is_lost_when_nobody_speaks_of_it_and_not_before():
     start = RUNS["plain"]()[0]
-    index = RunIndex(lost_s=ServerLimits().lost_seconds)
+    index = RunIndex(lost_s=Limits().lost_seconds)
     index.fill([[_replaced(start, timestamp=time.time() - 3600)]])
     assert [run["status"] for run in index.latest()] == ["lost"]
     assert index.unattended_s("r1") is None

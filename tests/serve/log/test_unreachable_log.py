@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosedError
 import streamll
 from brokers import servers
 from serve.serving import Frame, events_of, frames, text_of, wait_until
-from streamll.serve import ServerLimits, create_app
+from streamll.serve import Limits, create_app
 from streamll.serve.log import run_log
 from streamll.serve.routes import embedded
 from streamll.testing import Reply
@@ -208,7 +208,7 @@ def test_a_websocket_closes_with_try_again_later_while_the_log_is_away(practice,
 def test_every_route_answers_503_while_the_log_is_away(practice, lm, broker, serve):
     held(practice)
     broker.start()
-    limits = ServerLimits(away_seconds=AWAY_SECONDS, lost_seconds=1.0)
+    limits = Limits(away_seconds=AWAY_SECONDS, lost_seconds=1.0)
     server = serve(create_app(dspy.Predict(SIGNATURE), log=broker.url, limits=limits))
     had = []
     with server.client() as client:

@@ -10,7 +10,7 @@ from viewer.conftest import shown_text, wait_text
 from serve.runs import RUNS
 from serve.serving import Server, wait_until
 from streamll.brokers.opening import open_sink
-from streamll.serve import ServerLimits, create_app
+from streamll.serve import Limits, create_app
 
 QA = "question -> answer"
 
@@ -56,7 +56,7 @@ def test_a_run_whose_process_died_is_lost_and_ends_in_the_page(log, served, open
     for event in RUNS["plain"]()[:5]:
         sink.put(event)
     assert sink.stop(10)
-    page = open_page(served(limits=ServerLimits(lost_seconds=1.0)).url)
+    page = open_page(served(limits=Limits(lost_seconds=1.0)).url)
     page.wait_for_selector('#runs .dot[data-status="lost"]')
     page.wait_for_function(
         "() => ['failed', 'lost'].includes(document.querySelector('#status').dataset.status)"

@@ -19,7 +19,7 @@ from serve.runs import RUNS
 from serve.serving import events_of, frames, text_of, wait_until
 from streamll.brokers.opening import open_sink
 from streamll.core.errors import ConfigurationError
-from streamll.serve import ServerLimits, create_app, run_token
+from streamll.serve import Limits, create_app, run_token
 from streamll.serve.web.access import Access
 from streamll.testing import Reply
 
@@ -199,7 +199,7 @@ def test_short_tokens_are_no_tokens():
 
 
 def test_bodies_are_bounded_in_size_and_time(serve, recorded, qa):
-    limits = ServerLimits(body_bytes=1000, body_seconds=0.5)
+    limits = Limits(body_bytes=1000, body_seconds=0.5)
     server = serve(create_app(qa, log=recorded, limits=limits))
     with server.client() as client:
         big = json.dumps({"inputs": {"question": "x" * 2000}})
@@ -238,7 +238,7 @@ def test_a_flood_of_headers_is_cut_off(serve, recorded, qa):
 
 def test_no_more_runs_and_readers_than_may(practice, lm, serve, recorded, qa):
     practice.respond(lambda _: Reply({"answer": "yes"}, hold_after=0))
-    limits = ServerLimits(runs=2, readers=2)
+    limits = Limits(runs=2, readers=2)
     with serve(create_app(qa, log=recorded, limits=limits)).client() as client:
         asked = {"inputs": {"question": "q"}}
         runs = [client.post("/runs", json=asked).json() for _ in range(2)]
@@ -272,7 +272,7 @@ def long_log(log):
 
 
 def test_a_reader_that_takes_nothing_is_disconnected_and_costs_no_memory(serve, long_log, qa):
-    limits = ServerLimits(stall_seconds=0.5)
+    limits = Limits(stall_seconds=0.5)
     server = serve(create_app(qa, log=long_log, limits=limits))
     with socket.create_connection(("127.0.0.1", server.port)) as raw, server.client() as client:
         raw.sendall(b"GET /runs/r1/events HTTP/1.1\r\nhost: localhost\r\n\r\n")

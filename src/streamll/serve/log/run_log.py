@@ -171,14 +171,14 @@ class RunLog:
                             len(entries) < READ_BATCH_ENTRIES and self._ends_short
                         )
                         if complete or self._is_local:
-                            await source.close()
                             connected = False
+                            with contextlib.suppress(Exception):  # the entries are good anyway
+                                await source.close()
                 except Exception as error:
                     connected, failing_since = False, failing_since or time.monotonic()
                     if time.monotonic() - failing_since >= away_s:
                         raise LogAway from error
                     await asyncio.sleep(RETRY_S)
-                    complete = False
                 else:
                     failing_since = None
                     yield entries

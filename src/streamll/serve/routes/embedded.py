@@ -42,7 +42,7 @@ from streamll.serve.log.run_log import AWAY_S, RunLog
 from streamll.serve.log.streams import sse_of_call, sse_of_log, stream_of_events, stream_of_log
 from streamll.serve.programs import Served, reply_of
 from streamll.serve.runner import Runner
-from streamll.serve.web.limits import ServerLimits
+from streamll.serve.web.limits import Limits
 from streamll.serve.web.requests import problem, response_to
 from streamll.serve.web.responses import HEARTBEAT_S, ResponseBody, StreamingBody
 from streamll.serve.web.sockets import POLICY_VIOLATION, TRY_AGAIN_LATER, send_messages
@@ -197,7 +197,7 @@ async def runner_for(log: str) -> Runner:
     """The runner of this event loop for a log: one for all responses."""
     runners = _runners.setdefault(asyncio.get_running_loop(), {})
     if log not in runners:
-        runners[log] = Runner(RunLog(log, away_s=AWAY_S), ServerLimits(runs=1_000_000))
+        runners[log] = Runner(RunLog(log, away_s=AWAY_S), Limits(runs=1_000_000))
     await runners[log].open()
     return runners[log]
 

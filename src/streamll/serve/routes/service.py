@@ -17,7 +17,7 @@ from streamll.serve.programs import Served
 from streamll.serve.runner import Runner
 from streamll.serve.web.access import Access
 from streamll.serve.web.connections import ConnectionLimit
-from streamll.serve.web.limits import ServerLimits
+from streamll.serve.web.limits import Limits
 from streamll.serve.web.requests import HTTPRefusal
 from streamll.serve.web.responses import StreamingBody
 
@@ -28,7 +28,7 @@ class Service:
     """The programs of a server, and what it takes to serve them."""
 
     def __init__(
-        self, programs: dict[str, Served], access: Access, limits: ServerLimits, runner: Runner
+        self, programs: dict[str, Served], access: Access, limits: Limits, runner: Runner
     ) -> None:
         self.programs = programs
         self.access = access

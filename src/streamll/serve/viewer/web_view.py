@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamll.brokers.opening import open_sink
 from streamll.core.errors import ConfigurationError
 from streamll.serve.app import create_app
-from streamll.serve.web.limits import ServerLimits
+from streamll.serve.web.limits import Limits
 from streamll.sinks.base import BaseSink
 
 START_TIMEOUT_S = 15.0
@@ -42,7 +42,7 @@ class WebView:
         log = f"sqlite:///{self._folder}/runs.db"
         token = secrets.token_urlsafe(24)
         # The programs do not run in the server, so it must not declare their runs lost.
-        app = create_app(None, log=log, tokens=token, limits=ServerLimits(lost_seconds=math.inf))
+        app = create_app(None, log=log, tokens=token, limits=Limits(lost_seconds=math.inf))
         self.watched = threading.Event()
         """Set when a page was opened, which asks for the list of runs."""
         self.sink: BaseSink = open_sink(log)

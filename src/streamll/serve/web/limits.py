@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of one server process. What exceeds them is refused with a status that says so."""
 
     body_bytes: int = 1_000_000

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from streamll.core.errors import RunUnavailable
 from streamll.serve.log.frames import Position, read_position
 from streamll.serve.web.access import Access, bearer
-from streamll.serve.web.limits import ServerLimits
+from streamll.serve.web.limits import Limits
 
 RETRY_LATER = frozenset({429, 503})
 
@@ -39,7 +39,7 @@ def problem(status: int, message: str, **headers: str) -> Response:
     return JSONResponse({"error": message}, status, headers=headers)
 
 
-async def read_json(request: Request, limits: ServerLimits) -> dict[str, Any]:
+async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
     """The JSON object in the body.
 
     Only ``application/json``: pages of other origins cannot send that without permission (CORS).
