@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from streamll.cli.command import BaseURL, Pace, Problem, ViewChoice, ViewOption
 from streamll.cli.demo_modes import MODES, known_answer
@@ -23,7 +23,7 @@ QUESTION = "Why does a streamed answer feel faster?"
 def demo(
     model: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="NAME",
             help="Ask a real model, e.g. openai/gpt-4o-mini; auto takes the provider whose key is "
             "in the environment. Default: a practice model on this machine, no key needed.",
@@ -32,13 +32,13 @@ def demo(
     base_url: BaseURL = None,
     mode: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="MODE",
             help="simple, concurrent, aggregate or recovery. Default: a ChainOfThought program in "
             "the terminal view, then all four.",
         ),
     ] = None,
-    question: Annotated[str | None, typer.Option(help="What to ask.", show_default=False)] = None,
+    question: Annotated[str | None, Option(help="What to ask.", show_default=False)] = None,
     pace: Pace = PACE_S,
     view: ViewOption = ViewChoice.auto,
 ) -> None:

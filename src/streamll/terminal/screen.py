@@ -74,7 +74,11 @@ class Screen:
             if self.is_open:
                 return
             self.is_open = True
-            self._redirected = [*self._redirect("stdout"), *self._redirect("stderr")]
+            for name in ("stdout", "stderr"):
+                stream = getattr(sys, name)
+                if is_terminal(stream) and not isinstance(stream, Redirected):
+                    self._redirected.append(Redirected(name, stream, self))
+                    setattr(sys, name, self._redirected[-1])
             self._input, builtins.input = builtins.input, self._ask
             self._begin()
 
@@ -141,14 +145,6 @@ class Screen:
             above, self._kept_back = self._kept_back, []
             if above:
                 self._frame(self._encoded(above), [], self._size()[0], redraw=True)
-
-    def _redirect(self, name: str) -> list[Redirected]:
-        stream = getattr(sys, name)
-        if isinstance(stream, Redirected) or not is_terminal(stream):
-            return []
-        redirected = Redirected(name, stream, self)
-        setattr(sys, name, redirected)
-        return [redirected]
 
     # --- drawing ----------------------------------------------------------------------------------
 

@@ -162,8 +162,7 @@ class RunTree(EventVisitor):
         is_outermost = event.parent_call_id is None or not self._started
         if is_outermost and self._root_call is None:
             self._root_call = event.call_id  # the run's line also represents its outermost call
-            if event.call_id is not None:
-                self._steps[event.call_id] = self.root
+            self._steps[event.call_id] = self.root
             if not self._started:
                 self.root.label = tx.one_line(event.name, 80)
             return

@@ -51,6 +51,11 @@ class Prompt:
     objective: str = ""
 
 
+CLOSINGS: dict[str, Format] = {
+    "Respond with a JSON object": "json",
+    "wrapped in XML tags `<": "xml",
+    "Respond with the corresponding output fields, starting with the field `[[ ##": "chat",
+}
 OUTPUTS = re.compile(
     r"^Your output fields are:\n(.*?)(?=^All interactions will be structured)",
     re.DOTALL | re.MULTILINE,
@@ -94,13 +99,7 @@ def first(pattern: re.Pattern[str], text: str) -> str:
 
 def format_of(text: str) -> Format | None:
     """The format that the closing instruction of a user message asks for, if it has one."""
-    if "Respond with a JSON object" in text:
-        return "json"
-    if "wrapped in XML tags `<" in text:
-        return "xml"
-    if "Respond with the corresponding output fields, starting with the field `[[ ##" in text:
-        return "chat"
-    return None
+    return next((CLOSINGS[closing] for closing in CLOSINGS if closing in text), None)
 
 
 def read_inputs(text: str) -> dict[str, str]:

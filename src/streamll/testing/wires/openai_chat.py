@@ -11,7 +11,7 @@ from itertools import zip_longest
 from typing import Any
 
 from streamll.testing.prepared import PreparedReply, PreparedToolCall
-from streamll.testing.prompts import PromptMessage, PromptTool
+from streamll.testing.prompts import PromptMessage
 from streamll.testing.replies import Citation, Usage
 from streamll.testing.wires.base import (
     PLACEHOLDER,
@@ -25,13 +25,7 @@ from streamll.testing.wires.base import (
 
 DONE = WireFrame(b"[DONE]")
 FINGERPRINT = "fp_practice"
-ERROR_TYPES = {
-    400: "invalid_request_error",
-    401: "invalid_request_error",
-    403: "invalid_request_error",
-    404: "invalid_request_error",
-    429: "requests",
-}
+ERROR_TYPES = {**dict.fromkeys((400, 401, 403, 404), "invalid_request_error"), 429: "requests"}
 ERROR_CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
 
 
@@ -59,13 +53,6 @@ class OpenAIChat(OpenAIWire):
     def messages(self, body: RequestBody) -> list[PromptMessage]:
         return [
             PromptMessage(m["role"], text_of(m.get("content"))) for m in body.get("messages", ())
-        ]
-
-    def tools(self, body: RequestBody) -> list[PromptTool]:
-        functions = (tool.get("function", {}) for tool in body.get("tools") or ())
-        return [
-            PromptTool(f.get("name", ""), f.get("description") or "", f.get("parameters") or {})
-            for f in functions
         ]
 
     def candidate_count(self, body: RequestBody) -> int:
@@ -115,11 +102,7 @@ class ChoiceChunks:
         self, delta: Any, finish_reason: str | None = None, logprobs: Any = None
     ) -> dict[str, Any]:
         choice = {"index": self.index, "delta": delta, "logprobs": logprobs}
-        return {
-            **self.top,
-            "choices": [{**choice, "finish_reason": finish_reason}],
-            **self.tail,
-        }
+        return {**self.top, "choices": [{**choice, "finish_reason": finish_reason}], **self.tail}
 
     def deltas(self, delta: dict[str, Any], pieces: Sequence[str]) -> Iterator[WireFrame]:
         before, after = around(self.chunk(delta))
