@@ -14,7 +14,7 @@ import dspy
 from streamll.capture.policy.attempts import timeout_behind
 from streamll.capture.policy.call import CallPolicy
 from streamll.capture.policy.idle_timer import grace
-from streamll.capture.run.enter import Outcome, captured, inputs_of
+from streamll.capture.run.enter import captured, inputs_of
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import output_fields
 from streamll.capture.run.options import watched_sinks
@@ -98,23 +98,23 @@ class ProgramRun(Background):
 
     def run(self) -> None:
         """Run the program in this thread."""
-        with self._running() as outcome:
+        with self._running():
             value = self.program(*self.args, **self.kwargs)
             if inspect.iscoroutine(value):  # an async function's, which gets a loop of its own
                 value = asyncio.run(value)
-            outcome.value = self.value = value
+            self.scope.value = self.value = value
 
     async def run_async(self) -> None:
         """Run the program in this task."""
         program: Callable[..., Awaitable[Any]] = getattr(self.program, "acall", self.program)
-        with self._running() as outcome:
-            outcome.value = self.value = await program(*self.args, **self.kwargs)
+        with self._running():
+            self.scope.value = self.value = await program(*self.args, **self.kwargs)
 
     @contextlib.contextmanager
-    def _running(self) -> Iterator[Outcome]:
+    def _running(self) -> Iterator[None]:
         try:
-            with captured(self.scope, inputs_of(self.args, self.kwargs)) as outcome:
-                yield outcome
+            with captured(self.scope, inputs_of(self.args, self.kwargs)):
+                yield
             self.succeeded = True
         except BaseException as error:  # noqa: BLE001 - raised where the stream is read
             self.error = error

@@ -74,9 +74,8 @@ class Attempts:
         call = self._call
 
         def ask() -> Any:
-            return self._tap.complete(
-                request if call.continuation is None else call.continuation.request
-            )
+            again = call.continuation
+            return self._tap.complete(request if again is None else again.request)
 
         response = await self._until_done(ask, request)
         return response if call.continuation is None else call.continuation.joined(response)

@@ -9,7 +9,6 @@ import dspy
 from dspy.adapters.types.citation import Citations
 from dspy.adapters.xml_adapter import XMLAdapter
 
-from streamll.capture.reply.outcome import annotations_of
 from streamll.capture.run.scope import Scope, is_quiet
 from streamll.capture.typed.field import is_optional, is_text, native_fields
 from streamll.core.parsing import ChatParser, JSONParser, WholeText, XMLParser
@@ -32,7 +31,12 @@ class CallFields:
         self._native = {} if prompt is None else native_fields(own, self.signature)
         self.thinking = self._native.get(dspy.Reasoning)  # the fields of the provider's reasoning
         self.tool_calls = self._native.get(dspy.ToolCalls)  # and of its tool calls
-        self.annotations = annotations_of(own, self.signature)
+        self.annotations = {  # what the prompt asks for comes before what was declared
+            name: info.annotation
+            for signature in (own, self.signature)
+            if signature is not None
+            for name, info in signature.output_fields.items()
+        }
         self.names = (REPLY_FIELD,) if prompt is None else self._output_fields(own)
         listened = bool(scope.receivers or scope.token_hooks) and not is_quiet()
         selection = scope.selection

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 OTHER_PARTS = frozenset({"image", "audio", "video", "document", "binary"})
@@ -27,16 +27,6 @@ def _size(data: Any) -> int | None:
     if isinstance(data, str):
         return len(data) * 3 // 4 - data[-2:].count("=")
     return len(data) if isinstance(data, bytes) else None
-
-
-def annotations_of(*signatures: Any) -> Mapping[str, Any]:
-    """The types of output fields; what the prompt asks for comes before what was declared."""
-    return {
-        name: info.annotation
-        for signature in signatures
-        if signature is not None
-        for name, info in signature.output_fields.items()
-    }
 
 
 def final_text(value: Any) -> str:

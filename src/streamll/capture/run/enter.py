@@ -34,26 +34,22 @@ active_runs: set[str] = set()
 """The ids of the runs under way in this process."""
 
 
-class Outcome:
-    """What the captured call returned."""
-
-    value: Any = None
-
-
 @contextmanager
-def captured(scope: Scope, inputs: Inputs) -> Iterator[Outcome]:
-    """Run a block as the body of ``scope``; an outermost one opens and closes its run."""
-    outcome = Outcome()
+def captured(scope: Scope, inputs: Inputs) -> Iterator[None]:
+    """Run a block as the body of ``scope``, which sets ``scope.value``, the call's result.
+
+    An outermost scope opens and closes its run.
+    """
     if scope.parent is not None:
         with overriding(SCOPE_KEY, scope):
-            yield outcome
+            yield
         return
     run = scope.run
     active_runs.add(run.run_id)
     run.start(scope, inputs)
     try:
         with overriding(SCOPE_KEY, scope):
-            yield outcome
+            yield
     except (Unwind, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
         if scope.reason is not None:
             run.fail(scope, scope.reason)
@@ -64,7 +60,7 @@ def captured(scope: Scope, inputs: Inputs) -> Iterator[Outcome]:
         run.fail(scope, error)
         raise
     else:
-        run.succeed(scope, outcome.value)
+        run.succeed(scope, scope.value)
     finally:
         active_runs.discard(run.run_id)
 
@@ -76,12 +72,12 @@ def call_captured(
     if scope is None:
         return original(instance, *args, **kwargs)
     try:
-        with captured(scope, inputs_of(args, kwargs)) as outcome:
-            outcome.value = original(instance, *args, **kwargs)
+        with captured(scope, inputs_of(args, kwargs)):
+            scope.value = original(instance, *args, **kwargs)
     finally:
         if scope.parent is None:
             catch_up(scope.receivers)
-    return outcome.value
+    return scope.value
 
 
 async def acall_captured(
@@ -91,12 +87,12 @@ async def acall_captured(
     if scope is None:
         return await original(instance, *args, **kwargs)
     try:
-        with captured(scope, inputs_of(args, kwargs)) as outcome:
-            outcome.value = await original(instance, *args, **kwargs)
+        with captured(scope, inputs_of(args, kwargs)):
+            scope.value = await original(instance, *args, **kwargs)
     finally:
         if scope.parent is None and not catch_up(scope.receivers, 0):
             await asyncio.to_thread(catch_up, scope.receivers)
-    return outcome.value
+    return scope.value
 
 
 def _scope_of_call(instance: Any) -> Scope | None:

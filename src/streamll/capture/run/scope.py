@@ -41,7 +41,7 @@ class ReaderRequest(Protocol):
 
 
 class Scope:
-    """One captured call of ``instance``. Immutable but for ``cancelled`` and ``call_selection``."""
+    """One captured call of ``instance``. Only ``call_selection`` and its outcome ever change."""
 
     def __init__(
         self,
@@ -78,6 +78,7 @@ class Scope:
         # each once, by identity: sinks may compare equal and need not be hashable
         self.receivers = tuple({id(each): each for each in self.receivers}.values())
         self.put_methods = tuple(receiver.put for receiver in self.receivers)  # for every event
+        self.value: Any = None  # what the call returned
         self.cancelled = False
         self.reason: BaseException | None = None
         """Why it was cancelled, if that is an error rather than the reader's leaving."""

@@ -26,7 +26,7 @@ from dspy.streaming import StreamListener as DSPyStreamListener
 
 from streamll.capture.hooks.places import install
 from streamll.capture.inside_dspy import OVERRIDES, overriding
-from streamll.capture.run.enter import Outcome, captured, inputs_of
+from streamll.capture.run.enter import captured, inputs_of
 from streamll.capture.run.options import watched_sinks
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope, current_scope
@@ -202,15 +202,15 @@ class StreamifiedCall(Background):
 
     async def _run_async(self) -> None:
         program = getattr(self.options.program, "acall", self.options.program)
-        with self._captured() as outcome:
-            outcome.value = self._value = await program(*self._args, **self._kwargs)
+        with self._captured():
+            self.scope.value = self._value = await program(*self._args, **self._kwargs)
 
     def _run_sync(self) -> None:
-        with self._captured() as outcome:
-            outcome.value = self._value = self.options.program(*self._args, **self._kwargs)
+        with self._captured():
+            self.scope.value = self._value = self.options.program(*self._args, **self._kwargs)
 
     @contextmanager
-    def _captured(self) -> Iterator[Outcome]:
+    def _captured(self) -> Iterator[None]:
         """The program's settings and scope.
 
         DSPy shows ``send_stream`` only to the predictors of ``stream_listeners``, which then stream
@@ -218,11 +218,11 @@ class StreamifiedCall(Background):
         """
         try:
             with (
-                captured(self.scope, inputs_of(self._args, self._kwargs)) as outcome,
+                captured(self.scope, inputs_of(self._args, self._kwargs)),
                 overriding("send_stream", self.send_stream),
                 overriding("stream_listeners", [_NO_PREDICTOR]),
             ):
-                yield outcome
+                yield
         finally:
             self.send_stream.end()
             self._ended = True

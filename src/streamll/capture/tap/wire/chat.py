@@ -120,9 +120,7 @@ class ChatAssembler:
     def _read_choice(self, payload: dict[str, Any]) -> Deltas:
         self._began = True
         index = index_in(payload)
-        choice = self._choices.get(index)
-        if choice is None:
-            choice = self._choices[index] = _Choice(index)
+        choice = self._choices.get(index) or self._choices.setdefault(index, _Choice(index))
         return choice.read(payload)
 
 
@@ -230,8 +228,7 @@ class _Choice:
     def _read_logprobs(self, value: Any) -> None:
         known = self.fields.setdefault("logprobs", None)
         if type(value) is dict:
-            if known is None:
-                known = self.fields["logprobs"] = {}
+            known = self.fields["logprobs"] = known or {}
             for key, tokens in value.items():
                 _merge(known, key, tokens)
 

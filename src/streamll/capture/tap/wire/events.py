@@ -51,8 +51,7 @@ class EventAssembler:
         for events in self._calls.values():
             self._accumulator.push(_joined(events))
         self._calls.clear()
-        response = self._accumulator.response()
-        return _repaired(response)
+        return _repaired(self._accumulator.response())
 
     def _spoken(self, delta: Any) -> Deltas:
         kind = delta.type

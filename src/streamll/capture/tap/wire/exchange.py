@@ -78,10 +78,8 @@ def can_stream(provider: Any, request: Any) -> bool:
     if not provider.supports.stream:
         return False
     inner = getattr(provider, "_inner", provider)
-    if (
-        isinstance(inner, OpenAIChatLM)
-        and inner._compat_for(request.model).stream_usage != "include"
-    ):
+    is_chat = isinstance(inner, OpenAIChatLM)
+    if is_chat and inner._compat_for(request.model).stream_usage != "include":
         return False
     return not (request.config.stop and _client_side_stop(provider.plan(request)))
 

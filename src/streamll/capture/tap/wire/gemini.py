@@ -28,9 +28,7 @@ class GeminiAssembler:
         chunk = decode_object(data)
         if type(error := chunk.get("error")) is dict:
             raise ErrorFrame(error, data)
-        for key, value in chunk.items():
-            if key != "candidates":
-                self._top[key] = value
+        self._top.update((key, value) for key, value in chunk.items() if key != "candidates")
         candidates = [each for each in chunk.get("candidates") or () if type(each) is dict]
         deltas = [delta for payload in candidates for delta in self._read(payload)]
         feedback = chunk.get("promptFeedback")
@@ -88,9 +86,7 @@ class _Candidate:
 
     def update(self, payload: dict[str, Any], content: dict[str, Any]) -> None:
         self._content.update((key, value) for key, value in content.items() if key != "parts")
-        for key, value in payload.items():
-            if key != "content":
-                self._fields[key] = value
+        self._fields.update((key, value) for key, value in payload.items() if key != "content")
 
     def body(self) -> dict[str, Any]:
         self._settle()

@@ -16,13 +16,7 @@ from streamll.capture.deltas import Deltas, RefusalDelta, ThinkingDelta, ToolCal
 from streamll.capture.tap.wire import base
 
 _FINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
-_TEXT = "response.output_text.delta"
 _THINKING = frozenset({"response.reasoning_summary_text.delta", "response.reasoning_text.delta"})
-_REFUSAL = "response.refusal.delta"
-_ARGUMENTS = "response.function_call_arguments.delta"
-_ITEM = "response.output_item.added"
-_ITEM_DONE = "response.output_item.done"
-_ANNOTATION = "response.output_text.annotation.added"
 
 
 class _DeltaEvent(msgspec.Struct, gc=False):
@@ -67,13 +61,13 @@ class ResponsesAssembler:
     def _spoken(self, kind: Any, delta: str, output_index: int) -> Deltas:
         if not delta:
             return ()
-        if kind == _TEXT:
+        if kind == "response.output_text.delta":
             return (delta,)
         if kind in _THINKING:
             return (ThinkingDelta(delta),)
-        if kind == _ARGUMENTS:
+        if kind == "response.function_call_arguments.delta":
             return (ToolCallFragment(self._call_number(output_index), None, None, delta),)
-        return (RefusalDelta(delta),) if kind == _REFUSAL else ()
+        return (RefusalDelta(delta),) if kind == "response.refusal.delta" else ()
 
     def _call_number(self, output_index: int) -> int:
         return self._calls.setdefault(output_index, len(self._calls))
@@ -85,11 +79,11 @@ class ResponsesAssembler:
             if type(response) is dict:
                 self._response = response
                 self.complete = True
-        elif kind == _ITEM:
+        elif kind == "response.output_item.added":
             return self._open_item(event)
-        elif kind == _ITEM_DONE:
+        elif kind == "response.output_item.done":
             self._items[base.index_in(event, "output_index")] = event.get("item")
-        elif kind == _ANNOTATION:
+        elif kind == "response.output_text.annotation.added":
             return base.citation_in(event.get("annotation"))
         elif kind in ("error", "response.error"):
             error = event.get("error")
