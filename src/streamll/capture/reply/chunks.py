@@ -13,6 +13,7 @@ from typing import Any
 from dspy.adapters.types import Type
 
 from streamll.capture import deltas
+from streamll.capture.deltas import Delta
 from streamll.capture.inside_dspy import ENGINE_CHUNK, attributes
 from streamll.capture.run.scope import ReaderRequest
 from streamll.core.events import Identity
@@ -36,7 +37,7 @@ class ChunkFeed:
         if chunk.chunk is not None:
             self._send(identity, chunk.chunk)
 
-    def hear(self, identity: Identity, delta: deltas.Delta) -> None:
+    def hear(self, identity: Identity, delta: Delta) -> None:
         if (content := _content_of(delta)) is not None:
             self._make(identity, content, None)
 
@@ -63,7 +64,7 @@ class ChunkFeed:
             reader.chunk(self._predictor, identity, chunk)
 
 
-def _content_of(delta: deltas.Delta) -> dict[str, Any] | None:
+def _content_of(delta: Delta) -> dict[str, Any] | None:
     """A delta as a chunk holds it; ``None`` where chunks have no place for it."""
     if isinstance(delta, str):
         return {"content": delta}

@@ -14,6 +14,7 @@ from typing import Any
 import dspy
 
 from streamll.capture import deltas
+from streamll.capture.deltas import Delta
 from streamll.capture.reply.attempt_fields import AttemptFields
 from streamll.capture.reply.call_fields import CallFields
 from streamll.capture.reply.chunks import ChunkFeed
@@ -90,7 +91,7 @@ class LMCall:
                 self.chunks.finish(self.identity, self.finish_reason)
         self._candidate += 1
 
-    def hear(self, delta: deltas.Delta) -> None:
+    def hear(self, delta: Delta) -> None:
         if not isinstance(delta, str):
             self._hear_other(delta)
         elif delta and not self._candidate:
@@ -102,7 +103,7 @@ class LMCall:
             if pieces := self._parse(delta):
                 self.attempt.emit(pieces)
 
-    def _hear_other(self, delta: deltas.Delta) -> None:
+    def _hear_other(self, delta: Delta) -> None:
         if isinstance(delta, deltas.ProviderChunk):
             self.chunks.provided(self.identity, delta)
         elif not self._candidate:

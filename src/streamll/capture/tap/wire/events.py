@@ -70,14 +70,10 @@ class EventAssembler:
 def _joined(events: list[Any]) -> Any:
     """One event for all fragments of a tool call; as in lm15, the last id and name count."""
     deltas = [event.delta for event in events]
-    named = [delta.name for delta in deltas if delta.name is not None]
-    known = [delta.id for delta in deltas if delta.id is not None]
-    whole = replace(
-        deltas[0],
-        input="".join(delta.input for delta in deltas),
-        id=known[-1] if known else None,
-        name=named[-1] if named else None,
-    )
+    named = [None, *(delta.name for delta in deltas if delta.name is not None)]
+    known = [None, *(delta.id for delta in deltas if delta.id is not None)]
+    arguments = "".join(delta.input for delta in deltas)
+    whole = replace(deltas[0], input=arguments, id=known[-1], name=named[-1])
     return replace(events[0], delta=whole)
 
 
