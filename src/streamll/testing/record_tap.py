@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamll.testing.record_file import ExchangeWriter
 
@@ -25,13 +25,11 @@ if TYPE_CHECKING:
     import httpx
 
 
-class RequestTap(Protocol):
-    def request(self, request: Any) -> tuple[Any, ExchangeWriter | None]:
-        """The request as it is to be sent, and who writes the reply down, if anybody.
+RequestTap = Callable[[Any], tuple[Any, ExchangeWriter | None]]
+"""Takes a request, which has ``url``, ``headers`` (pairs) and ``body``.
 
-        Requests have ``url``, ``headers`` (pairs) and ``body``.
-        """
-
+Returns the request as it is to be sent, and who writes the reply down, if anybody.
+"""
 
 TAPS: list[RequestTap] = []
 """The recordings and replays that are running; the last one sees requests first."""
@@ -82,19 +80,21 @@ class ClientHooks(NamedTuple):
 
 
 def written_down(chunks: Iterator[bytes], writer: ExchangeWriter) -> Iterator[bytes]:
-    with writer.reading():
+    with writer.cut_on_error():
         for chunk in chunks:
             writer.chunk(chunk)
             yield chunk
+        writer.end()
 
 
 async def awritten_down(
     chunks: AsyncIterator[bytes], writer: ExchangeWriter
 ) -> AsyncIterator[bytes]:
-    with writer.reading():
+    with writer.cut_on_error():
         async for chunk in chunks:
             writer.chunk(chunk)
             yield chunk
+        writer.end()
 
 
 # --- DSPy's own client, lm15 ------------------------------------------------------------------
@@ -106,7 +106,7 @@ def _watch_lm15(reply: Any, writer: ExchangeWriter) -> None:
     reply._chunks = watched(reply._chunks, writer)  # noqa: SLF001 - it offers no place to listen
 
 
-LM15 = ClientHooks(lambda tap, request: tap.request(request), _watch_lm15)
+LM15 = ClientHooks(lambda tap, request: tap(request), _watch_lm15)
 
 
 # --- LiteLLM: where DSPy calls it -------------------------------------------------------------
@@ -234,7 +234,7 @@ def _hooks(name: str) -> ClientHooks:
 
     def passed(tap: RequestTap, request: httpx.Request) -> tuple[Any, ExchangeWriter | None]:
         outgoing = OutgoingRequest(str(request.url), request.headers.multi_items(), request.content)
-        wanted, writer = tap.request(outgoing)
+        wanted, writer = tap(outgoing)
         if wanted is not outgoing:
             request = library.Request(
                 request.method,
