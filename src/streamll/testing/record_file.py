@@ -99,10 +99,8 @@ class RecordingWriter:
     def exchange(self, url: str, body: bytes) -> ExchangeWriter | None:
         """Begin an exchange; ``None`` for a request that is not a model's."""
         try:
-            content = msgspec.json.decode(body)
+            content = msgspec.json.decode(body, type=dict)
         except msgspec.DecodeError:
-            return None
-        if not isinstance(content, dict):
             return None
         path = urlsplit(url).path
         number = next(self._numbers)
