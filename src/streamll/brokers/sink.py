@@ -25,8 +25,7 @@ from streamll.core.events import TERMINAL, Event
 from streamll.flow.breaker import State as BreakerState
 from streamll.flow.buffer import Policy
 from streamll.flow.retry import Backoff
-from streamll.sinks.base import BaseSink, SinkStatistics
-from streamll.sinks.delivery import describe, logger
+from streamll.sinks.base import BaseSink, SinkStatistics, describe, logger
 
 GATHER_S = 0.01
 """The longest that events gather after a batch: the median event waits half of it."""

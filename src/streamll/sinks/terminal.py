@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args
 
 from streamll.core.errors import ConfigurationError
@@ -61,9 +60,6 @@ class TerminalSink(BaseSink):
         self._view: LiveView | LineView | None = None
         self._process = os.getpid()
 
-    def handle_event(self, event: Event) -> None:
-        self._current_view().show([event], id(self))
-
     def handle_batch(self, events: list[Event]) -> None:
         self._current_view().show(events, id(self))
 
@@ -108,14 +104,5 @@ def draws(file: TextIO) -> bool:
     return os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
-_default: TerminalSink | None = None
-_making = threading.Lock()
-
-
-def default_terminal() -> TerminalSink:
-    """The process's default terminal sink."""
-    global _default  # noqa: PLW0603
-    with _making:
-        if _default is None:
-            _default = TerminalSink()
-        return _default
+DEFAULT = TerminalSink()
+"""The process's default terminal sink."""
