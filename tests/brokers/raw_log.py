@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sqlite3
 
@@ -20,25 +21,77 @@ FOREIGN = [
 ]
 
 
-def put_raw(backend, target: str, bodies: list[bytes]) -> None:
-    """Write into a log as some other program might."""
-    if backend.name == "sqlite":
-        log = sqlite3.connect(backend.url.removeprefix("sqlite:///"))
-        with log:
+def put_raw(backend, target: str, bodies: list[bytes]) -> int:
+    """Write into a log as some other program might; return how many entries that makes."""
+    return RAW_LOGS[backend.name](backend.url).put(target, bodies)
+
+
+def raw_dead_letters(backend, target: str) -> list[dict]:
+    return [json.loads(body) for body in RAW_LOGS[backend.name](backend.url).dead_letters(target)]
+
+
+class RawLog:
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def put(self, target: str, bodies: list[bytes]) -> int:
+        raise NotImplementedError
+
+    def dead_letters(self, target: str) -> list[bytes]:
+        raise NotImplementedError
+
+
+class RawSQLite(RawLog):
+    def put(self, target: str, bodies: list[bytes]) -> int:
+        with self._open() as log, log:
             log.executemany(
                 "INSERT INTO streamll_entries (target, written_at, body) VALUES (?, 0, ?)",
                 [(target, body) for body in bodies],
             )
-        log.close()
-    elif backend.name == "rabbitmq":
-        asyncio.run(publish(backend.url, target, bodies))
-    else:
-        import redis
+        return len(bodies)
 
-        with redis.Redis.from_url(backend.url) as client:
+    def dead_letters(self, target: str) -> list[bytes]:
+        query = "SELECT body FROM streamll_entries WHERE target = ?"
+        with self._open() as log:
+            return [body for (body,) in log.execute(query, (f"{target}:dead",))]
+
+    def _open(self):
+        return contextlib.closing(sqlite3.connect(self.url.removeprefix("sqlite:///")))
+
+
+class RawRedis(RawLog):
+    def put(self, target: str, bodies: list[bytes]) -> int:
+        with self._connect() as client:
             for body in bodies:
                 client.xadd(target, {"d": body})
-            client.xadd(target, {"colour": "red", "size": "7"})
+            client.xadd(target, {"colour": "red", "size": "7"})  # of another shape
+        return len(bodies) + 1
+
+    def dead_letters(self, target: str) -> list[bytes]:
+        with self._connect() as client:
+            return [fields[b"d"] for _, fields in client.xrange(f"{target}:dead")]
+
+    def _connect(self):
+        import redis
+
+        return redis.Redis.from_url(self.url)
+
+
+class RawRabbitMQ(RawLog):
+    def put(self, target: str, bodies: list[bytes]) -> int:
+        asyncio.run(publish(self.url, target, bodies))
+        return len(bodies)
+
+    def dead_letters(self, target: str) -> list[bytes]:
+        return asyncio.run(consume_dead(self.url, f"{target}.dead.log"))
+
+
+RAW_LOGS: dict[str, type[RawLog]] = {
+    "sqlite": RawSQLite,
+    "redis": RawRedis,
+    "valkey": RawRedis,
+    "rabbitmq": RawRabbitMQ,
+}
 
 
 async def publish(url: str, target: str, bodies: list[bytes]) -> None:
@@ -52,23 +105,7 @@ async def publish(url: str, target: str, bodies: list[bytes]) -> None:
             await exchange.publish(aio_pika.Message(body), "some.key")
 
 
-def raw_dead_letters(backend, target: str) -> list[dict]:
-    if backend.name == "sqlite":
-        log = sqlite3.connect(backend.url.removeprefix("sqlite:///"))
-        rows = log.execute(
-            "SELECT body FROM streamll_entries WHERE target = ?", (f"{target}:dead",)
-        ).fetchall()
-        log.close()
-        return [json.loads(body) for (body,) in rows]
-    if backend.name == "rabbitmq":
-        return asyncio.run(consume_dead(backend.url, f"{target}.dead.log"))
-    import redis
-
-    with redis.Redis.from_url(backend.url) as client:
-        return [json.loads(fields[b"d"]) for _, fields in client.xrange(f"{target}:dead")]
-
-
-async def consume_dead(url: str, queue_name: str) -> list[dict]:
+async def consume_dead(url: str, queue_name: str) -> list[bytes]:
     import aio_pika
 
     connection = await aio_pika.connect(url)
@@ -85,4 +122,4 @@ async def consume_dead(url: str, queue_name: str) -> list[dict]:
             except asyncio.TimeoutError:
                 return dead_letters
             await message.ack()
-            dead_letters.append(json.loads(message.body))
+            dead_letters.append(message.body)

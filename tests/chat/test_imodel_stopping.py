@@ -230,7 +230,7 @@ def test_closing_a_model_closes_its_idle_connections(make_model, practice, run):
 
     assert model.invoke_sync("x").text == "whole"
     assert practice._connections
-    (lm,) = model._runner.lms
+    (lm,) = model._lms.lms
     kept = list(lm._engine_store.values())  # so that they are closed, not just dropped
     model.close()
     assert no_connection_is_open()

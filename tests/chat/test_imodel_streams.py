@@ -103,7 +103,7 @@ def test_nothing_is_kept_in_dspy_s_history(make_model, practice, run):
     run(read(model.invoke_stream("x")))
     model.invoke_sync("x")
     assert len(dspy.clients.base_lm.GLOBAL_HISTORY) == before
-    assert model._runner.lms[0].history == []
+    assert model._lms.lms[0].history == []
 
 
 def test_a_question_inside_streamify_sends_nothing_into_its_output(make_model, practice):
@@ -135,8 +135,8 @@ def test_more_streams_than_one_lm_has_connections(make_model, practice, run, mon
             await stream.aclose()
 
     run(many())
-    assert len(model._runner.lms) == 3
-    assert model._runner._in_use == [0, 0, 0]
+    assert len(model._lms.lms) == 3
+    assert model._lms._in_use == [0, 0, 0]
 
 
 def test_buffer_and_overflow_policy_come_from_the_config(make_model, practice, run):

@@ -12,12 +12,14 @@ import subprocess
 import sys
 import textwrap
 import time
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pytest
 from emulator import TerminalSession
 
+from streamll.cli.command import ViewChoice
 from streamll.cli.main import main
+from streamll.sinks.terminal import Mode
 from streamll.testing import PracticeServer
 
 QA = """
@@ -120,6 +122,10 @@ def test_the_demo_is_live_on_a_terminal_and_ctrl_c_ends_it():
     assert "Traceback" not in session.emulator.text
 
 
+def test_every_mode_of_the_terminal_can_be_chosen_as_a_view():
+    assert [view.value for view in ViewChoice] == list(get_args(Mode))
+
+
 def test_view_overrides_the_choice_by_terminal(server):
     arguments = ["demo", "--model", "openai/practice-model", "--base-url", server.openai_url]
     with TerminalSession(
@@ -134,7 +140,7 @@ def test_view_overrides_the_choice_by_terminal(server):
     ("since", "seconds"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("2d", 172_800)]
 )
 def test_copy_since_takes_a_duration_before_now(since, seconds):
-    from streamll.cli.copy import moment
+    from streamll.cli.tail import moment
 
     assert moment(since) == pytest.approx(time.time() - seconds, abs=5)
 

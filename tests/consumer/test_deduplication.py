@@ -58,9 +58,7 @@ def test_entries_that_are_sent_again_are_read_once(cuts, data):
         wire.append(sent[place])
         back = data.draw(st.integers(0, 3))
         place = max(0, place - back) if len(wire) < 60 and data.draw(st.booleans()) else place + 1
-    reading = Deduplicator()
-    assert read_all(reading, wire) == RUN
-    assert reading.duplicates == sum(len(decoded.events) for decoded in wire) - len(RUN)
+    assert read_all(Deduplicator(), wire) == RUN
 
 
 @given(sizes, sizes)

@@ -88,8 +88,8 @@ def test_a_hanging_handler_delays_exit_only_for_a_while():
     started = time.monotonic()
     done = run_script(
         """
-        import streamll.sinks.delivery as delivery
-        delivery.EXIT_SECONDS = 0.2
+        import streamll.sinks.base as base
+        base.EXIT_SECONDS = 0.2
 
         class Hanging(BaseSink):
             def handle_event(self, event):

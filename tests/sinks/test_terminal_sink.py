@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 from emulator import TerminalSession
 
+from streamll.capture.run.options import CaptureOptions
 from streamll.core import events as ev
 from streamll.core.errors import ConfigurationError
-from streamll.sinks.terminal import TerminalSink, default_terminal, draws
+from streamll.sinks.terminal import DEFAULT, TerminalSink, draws
 
 PRELUDE = """
 import sys, time
@@ -276,7 +277,7 @@ def test_a_mode_that_does_not_exist_is_an_error():
 
 
 def test_the_default_terminal_sink_is_shared():
-    assert default_terminal() is default_terminal()
+    assert CaptureOptions()._receivers(None) == (DEFAULT,)
 
 
 def test_a_closed_file_draws_nothing():

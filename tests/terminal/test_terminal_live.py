@@ -184,7 +184,7 @@ def kernel(monkeypatch):
 
 def test_in_a_notebook_one_output_is_updated_and_stays(kernel):
     assert notebook.in_notebook()
-    view = notebook.notebook_view(width=60)
+    view = live.notebook_view(width=60)
     events = chain_of_thought(answer="<b>Paris</b>")
     view.show(events[:9])
     until(lambda: kernel.outputs and "▌" in kernel.outputs[0]["text/plain"], "the first frame")

@@ -6,8 +6,11 @@ import json
 import socket
 from dataclasses import dataclass, field
 
+from streamll.testing.wires import WIRES as APIS
+
 PROMPT = "What is a practice server?"
-WIRES = ("openai", "responses", "anthropic")
+WIRES = tuple(wire.name for wire in APIS)
+PATHS = {wire.name: f"/v1{wire.path}" for wire in APIS}
 
 
 @dataclass
@@ -48,12 +51,24 @@ class Received:
 
 
 def text_of(wire: str, part: dict) -> str | None:
-    if wire == "openai":
-        choices = part.get("choices") or [{}]
-        return choices[0].get("delta", {}).get("content")
-    if wire == "responses":
-        return part["delta"] if part["type"] == "response.output_text.delta" else None
+    return TEXTS[wire](part)
+
+
+def chat_text(part: dict) -> str | None:
+    choices = part.get("choices") or [{}]
+    return choices[0].get("delta", {}).get("content")
+
+
+def responses_text(part: dict) -> str | None:
+    return part["delta"] if part["type"] == "response.output_text.delta" else None
+
+
+def message_text(part: dict) -> str | None:
     return part["delta"].get("text") if part["type"] == "content_block_delta" else None
+
+
+TEXTS = {"openai": chat_text, "responses": responses_text, "anthropic": message_text}
+"""How the text in a frame of each wire is read."""
 
 
 class RawClient:
@@ -115,8 +130,9 @@ class RawClient:
 def request(wire: str, prompt: str = PROMPT, **options) -> tuple[str, dict]:
     """A path and a body that a client of this wire would send."""
     messages = [{"role": "user", "content": prompt}]
-    if wire == "openai":
-        return "/v1/chat/completions", {"model": "m", "messages": messages, **options}
-    if wire == "responses":
-        return "/v1/responses", {"model": "m", "input": prompt, **options}
-    return "/v1/messages", {"model": "m", "max_tokens": 99, "messages": messages, **options}
+    bodies = {
+        "openai": {"messages": messages},
+        "responses": {"input": prompt},
+        "anthropic": {"max_tokens": 99, "messages": messages},
+    }
+    return PATHS[wire], {"model": "m", **bodies[wire], **options}

@@ -13,9 +13,10 @@ To add a broker, add one package ``<name>/`` and one line per URL scheme in ``op
 * ``<name>/source.py``: ``<Name>Source(Source)``, made of a URL and ``SourceOptions``, with ``name``,
   ``diagnose``, ``connect``, ``read`` and ``close``; ``acknowledge`` and ``extend_claim`` if it has
   groups; ``overview`` if a server shall list the log's runs.
-* one name in ``tests/brokers/backends.py``: the contract, group and fault suites then run on it.
+* its name and how to reach it in ``tests/brokers/backends.py``: the contract, which includes groups
+  and ``overview``, then runs on it.
 
-``tests/brokers/folder`` is a whole broker of the smallest kind.
+``tests/brokers/folder`` is a whole broker of the smallest kind, without these.
 
 Nothing here imports dspy. A broker's client library is imported when one of its sinks or sources
 is created, so that a program needs only the client it uses.

@@ -7,6 +7,7 @@ made twice is read once. Entries that are not streamll's are counted and left ou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -66,11 +67,8 @@ async def append(url: str, target: str, body: bytes) -> None:
     """
 
     def write() -> None:
-        transport = _transport(url, target)
-        try:
+        with contextlib.closing(_transport(url, target)) as transport:
             transport.send([PendingEntry(body)])
-        finally:
-            transport.close()
 
     executor = ThreadPoolExecutor(1, "streamll-append")
     try:

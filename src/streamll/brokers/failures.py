@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,25 +34,42 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         each = each.__cause__ or each.__context__
 
 
-def describe_os_error(error: BaseException) -> str:
-    """The error's type, with the operating system's message if one caused it."""
-    for each in causes(error):
-        if isinstance(each, OSError) and each.strerror:
-            return f"{type(error).__name__}: {each.strerror}"
-    return type(error).__name__
+def diagnose_connection(
+    error: BaseException,
+    url: str,
+    schemes: Sequence[str],
+    *,
+    authority: str,
+    own: str,
+    answered: bool,
+) -> Diagnosis:
+    """What to do about a connection that failed, TLS handshake included.
 
+    Args:
+        error: what the client library raised.
+        url: the broker's.
+        schemes: without TLS, and with it.
+        authority: the URL's option that names the authority of the server's certificate.
+        own: the URL's options for a certificate of one's own.
+        answered: this server has answered before, so it speaks the protocol of the URL.
 
-def diagnose_tls(
-    error: BaseException, *, schemes: str, authority: str, own: str
-) -> Diagnosis | None:
-    """What to do about a failed TLS handshake; ``None`` if something else failed.
-
-    ``authority`` and ``own`` are the URL's options for certificates. A server that just ends the
-    connection (EOF) may be restarting, which is not fatal.
+    A server that just ends a TLS connection (EOF) may be restarting, which is not fatal.
     """
+    plain, secure = (f"{scheme}://" for scheme in schemes)
     reason = _tls_reason(error)
     if reason is None:
-        return None
+        # A TLS server hangs up on a plain command, which it takes for a broken handshake.
+        dropped = any(
+            isinstance(each, ConnectionResetError) or "closed by server" in str(each)
+            for each in causes(error)
+        )
+        wants_tls = dropped and url.startswith(plain) and not answered
+        hint = f"; does it want TLS, {secure}?" if wants_tls else ""
+        texts = (each.strerror for each in causes(error) if isinstance(each, OSError))
+        text = next(filter(None, texts), None)
+        name = type(error).__name__
+        reason = f"{name}: {text}" if text else name
+        return Diagnosis(reason + hint)
     short = reason.partition("verify failed: ")[2] or reason
     if "is not valid for" in reason:
         advice = f"its certificate is for another host ({short})"
@@ -66,7 +83,7 @@ def diagnose_tls(
     elif "certificate" in reason or "EOF" in reason or "unknown ca" in reason:
         advice = f"it ended TLS ({short}); does it want a certificate, {own} in the URL?"
     else:
-        advice = f"the TLS handshake failed ({short}): {schemes}?"
+        advice = f"the TLS handshake failed ({short}): {plain} or {secure}?"
     return Diagnosis(advice, fatal="EOF" not in reason)
 
 
@@ -79,7 +96,7 @@ def _tls_reason(error: BaseException) -> str | None:
     return None
 
 
-def check_files(url: str, files: dict[str, str | None]) -> None:
+def check_files(url: str, files: Mapping[str, str | None]) -> None:
     """Check that the files named by a URL's options exist.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -84,17 +85,21 @@ def only_value(**synonyms: str | None) -> str | None:
     return next(iter(given.values()), None)
 
 
-def split(url: str) -> SplitResult:
+def split(url: str, broker: str, schemes: Sequence[str]) -> SplitResult:
     """The parts of a broker's URL.
 
     Raises:
-        ConfigurationError: it is malformed, or its port is not a number.
+        ConfigurationError: it is malformed, its port is not a number, or its scheme is another.
     """
+    shown = without_password(url)
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - raises for an invalid port
     except ValueError as error:
-        raise ConfigurationError(f"{without_password(url)!r} is no URL: {error}") from None
+        raise ConfigurationError(f"{shown!r} is no URL: {error}") from None
+    if parts.scheme not in schemes:
+        begins = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise ConfigurationError(f"{shown!r} is no {broker} URL; it begins with {begins}")
     return parts
 
 

@@ -13,22 +13,19 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
-
-import msgspec
 
 from streamll.brokers import tracing
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.send_buffer import PendingEntry, SendBuffer
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import TERMINAL, Event
-from streamll.flow.breaker import CircuitBreaker
 from streamll.flow.breaker import State as BreakerState
 from streamll.flow.buffer import Policy
 from streamll.flow.retry import Backoff
-from streamll.sinks.base import BaseSink, SinkStatistics
-from streamll.sinks.delivery import describe, logger
+from streamll.sinks.base import BaseSink, SinkStatistics, describe, logger
 
 GATHER_S = 0.01
 """The longest that events gather after a batch: the median event waits half of it."""
@@ -74,15 +71,6 @@ class BrokerStatistics(SinkStatistics, frozen=True, kw_only=True):
     last_error: str | None = None
 
 
-class _Counters(msgspec.Struct):
-    handled: int = 0
-    entries: int = 0
-    bytes_sent: int = 0
-    batches: int = 0
-    failures: int = 0
-    last_error: str | None = None
-
-
 class BrokerSink(BaseSink):
     """Ships events to a log. A subclass has a ``destination`` and knows how to ``_connect``.
 
@@ -103,7 +91,8 @@ class BrokerSink(BaseSink):
     local = False
     _transport: Transport | None
     _listener: Confirmed | None
-    _counters: _Counters
+    _counts: Counter[str]
+    _last_error: str | None
     _failures_in_a_row: int
 
     def __init__(
@@ -125,7 +114,6 @@ class BrokerSink(BaseSink):
         self.flush_interval = flush_interval
         self.gather_seconds = min(flush_interval, GATHER_S)
         self._max_bytes = (max_buffer_bytes, max_entry_bytes)
-        self._transport = None
         self._left_to_parent: list[Transport | None] = []
         self._reset()
 
@@ -203,6 +191,9 @@ class BrokerSink(BaseSink):
         if self._process != os.getpid():
             return BrokerStatistics()
         buffer = self._buffer
+        breaker: BreakerState = "closed"
+        if self._failures_in_a_row > RETRY_BACKOFF.attempts:
+            breaker = "open" if self._retry_in() else "half-open"
         return BrokerStatistics(
             received=own.received,
             failed=own.failed,
@@ -210,8 +201,9 @@ class BrokerSink(BaseSink):
             merged=own.merged,
             dropped=own.dropped + buffer.dropped + buffer.oversized,
             buffered_bytes=buffer.bytes,
-            breaker=self._breaker.state,
-            **msgspec.structs.asdict(self._counters),
+            breaker=breaker,
+            last_error=self._last_error,
+            **self._counts,
         )
 
     def _ship(self) -> None:
@@ -229,14 +221,13 @@ class BrokerSink(BaseSink):
 
     def _confirmed(self, entries: list[PendingEntry], receipt: object) -> None:
         self._buffer.sent(len(entries))
-        counters = self._counters
-        for entry in entries:
-            counters.handled += entry.event_count
-            counters.bytes_sent += entry.size
-        counters.entries += len(entries)
-        counters.batches += 1
+        self._counts.update(
+            handled=sum(entry.event_count for entry in entries),
+            bytes_sent=sum(entry.size for entry in entries),
+            entries=len(entries),
+            batches=1,
+        )
         if self._failures_in_a_row:
-            self._breaker.succeeded()
             self._failures_in_a_row = 0
             logger.info("sink %s: %s is back", type(self).__name__, self.destination)
         if self._listener is not None:
@@ -252,10 +243,9 @@ class BrokerSink(BaseSink):
                 reason,
                 self._buffer.max_bytes,
             )
-        self._counters.failures += 1
-        self._counters.last_error = reason
+        self._counts["failures"] += 1
+        self._last_error = reason
         self._failures_in_a_row += 1
-        self._breaker.failed()
         pause = RETRY_BACKOFF.delay(self._failures_in_a_row)
         self._retry_at = time.monotonic() + (BREAKER_OPEN_S if pause is None else pause)
         self._disconnect()
@@ -282,12 +272,12 @@ class BrokerSink(BaseSink):
         self._process = os.getpid()
         self._buffer = SendBuffer(*self._max_bytes)
         self._listener = None
-        self._breaker = CircuitBreaker(RETRY_BACKOFF.attempts + 1, BREAKER_OPEN_S)
         self._retry_at = 0.0
         self._failures_in_a_row = 0
         self._transport = None
         self._traces: dict[str | None, str | None] = {}
-        self._counters = _Counters()
+        self._counts = Counter()
+        self._last_error = None
 
 
 class _Names(dict[str, Any]):

@@ -107,12 +107,3 @@ class Source(ABC):
         """The reader already has the entries of this ``Transport.send`` receipt, which a sink of
         this process wrote: if they come next, they need not be read.
         """
-
-    def describe(self, error: BaseException) -> str:
-        """What went wrong, for a log line."""
-        return self.diagnose(error).reason
-
-    def fatal_reason(self, error: BaseException) -> str | None:
-        """What to tell a person about an error that retrying cannot cure; ``None`` for others."""
-        reason, fatal = self.diagnose(error)
-        return f"{self.name}: {reason}" if fatal else None

@@ -18,7 +18,7 @@ from streamll.capture.run.enter import catch_up
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.options import check_fields
 from streamll.capture.running import ProgramRun
-from streamll.capture.typed.reading import TypedReading
+from streamll.capture.typed.partials import TypedReading
 from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import StreamllError
 from streamll.core.events import Event, TokenEvent

@@ -46,7 +46,7 @@ class Calling:
     def __init__(self, call: Any) -> None:
         self.question: Question = call.program.question
         self.execution = Execution()
-        self._reply: ModelReply = call.program.reply
+        self.reply: ModelReply = call.program.reply
         self._call = call  # what ``streamll.stream(…)()`` gives
 
     @property
@@ -72,7 +72,7 @@ class Calling:
     @contextlib.contextmanager
     def _outcome(self) -> Iterator[None]:
         """The outcome of the block is the outcome of the call."""
-        execution, reply = self.execution, self._reply
+        execution, reply = self.execution, self.reply
         try:
             yield
         except BaseException as error:
@@ -102,19 +102,16 @@ class Invocation(Coroutine[Any, Any, Calling]):
         self.calling = calling
         self._running: Generator[Any, Any, Calling] | None = None
 
-    def _steps(self) -> Generator[Any, Any, Calling]:
+    def __await__(self) -> Generator[Any, Any, Calling]:
         if self._running is None:
             self._running = self.calling.run().__await__()
         return self._running
 
-    def __await__(self) -> Generator[Any, Any, Calling]:
-        return self._steps()
-
     def send(self, value: Any) -> Any:
-        return self._steps().send(value)
+        return self.__await__().send(value)
 
     def throw(self, *raised: Any) -> Any:
-        return self._steps().throw(*raised)
+        return self.__await__().throw(*raised)
 
     def close(self) -> None:
         if self._running is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from operator import attrgetter
 from typing import Any
 
 from streamll.chat.reply import CitedSource, ModelReply, ModelToolCall
@@ -39,6 +40,11 @@ class ChunkStream(Derived[Chunk]):
         if self._over and isinstance(error, StreamCancelled):
             raise error
         super()._finish(error)
+
+
+def _of_reply(name: str) -> Any:
+    """A read-only attribute that is one of the reply's."""
+    return property(attrgetter(f"_reply.{name}"))
 
 
 class InvokeStream(ChunkStream):
@@ -86,45 +92,16 @@ class InvokeStream(ChunkStream):
         """How many pieces have been read."""
         return len(self._chunks)
 
-    @property
-    def thinking(self) -> str:
-        return self._reply.thinking
-
-    @property
-    def refusal(self) -> str:
-        return self._reply.refusal
-
-    @property
-    def tool_calls(self) -> list[ModelToolCall]:
-        return self._reply.tool_calls
-
-    @property
-    def citations(self) -> list[CitedSource]:
-        return self._reply.citations
-
-    @property
-    def usage(self) -> Any:
-        """Tokens as the provider counted them (``input_tokens``, ``output_tokens``, …)."""
-        return self._reply.usage
-
-    @property
-    def finish_reason(self) -> str | None:
-        return self._reply.finish_reason
-
-    @property
-    def time_to_first_token(self) -> float | None:
-        return self._reply.time_to_first_token
-
-    @property
-    def duration(self) -> float:
-        return self._reply.duration
-
-    @property
-    def model(self) -> str | None:
-        """The model that answered, as the provider calls it."""
-        return self._reply.model
-
-    @property
-    def response(self) -> Any:
-        """lm15's ``Response``, when the reply is complete."""
-        return self._reply.response
+    thinking: str = _of_reply("thinking")
+    refusal: str = _of_reply("refusal")
+    tool_calls: list[ModelToolCall] = _of_reply("tool_calls")
+    citations: list[CitedSource] = _of_reply("citations")
+    usage: Any = _of_reply("usage")
+    """Tokens as the provider counted them (``input_tokens``, ``output_tokens``, …)."""
+    finish_reason: str | None = _of_reply("finish_reason")
+    time_to_first_token: float | None = _of_reply("time_to_first_token")
+    duration: float = _of_reply("duration")
+    model: str | None = _of_reply("model")
+    """The model that answered, as the provider calls it."""
+    response: Any = _of_reply("response")
+    """lm15's ``Response``, when the reply is complete."""

@@ -13,7 +13,7 @@ from streamll.chat.calling import Calling, Invocation
 from streamll.chat.invoke_stream import InvokeStream
 from streamll.chat.providers import EndpointConfig, endpoint_config
 from streamll.chat.question import Question
-from streamll.chat.runner import Hooks, ModelRunner, PendingCall
+from streamll.chat.runner import Hooks, LMPool, PendingCall
 from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import ConfigurationError
 from streamll.flow.closing import Closing
@@ -93,7 +93,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         self.limits = limits
         self.sinks = checked_sinks(sinks)
         self.hooks = hooks or Hooks()
-        self._runner = ModelRunner(lambda: endpoint_.lm(api_key), self.hooks)
+        self._lms = LMPool(lambda: endpoint_.lm(api_key))
 
     # --- asking -----------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         config = config or self.config
         if config.limits is None:
             config = replace(config, limits=self.limits)
-        pending = PendingCall(self._runner, question, self.name)
+        pending = PendingCall(self._lms, self.hooks, question, self.name)
         receivers = (*self.sinks, *checked_sinks(sinks), pending.reply)
         return stream(pending, fields=fields, config=config, sinks=receivers, keep_text=False)()
 
@@ -173,11 +173,11 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
 
     def close(self) -> None:
         """Close the idle connections of threads. The model may be used again."""
-        self._runner.close()
+        self._lms.close()
 
     async def aclose(self) -> None:
         """Close those, and the ones of this event loop."""
-        await self._runner.aclose()
+        await self._lms.aclose()
 
     def __repr__(self) -> str:
         config = self.backend.config

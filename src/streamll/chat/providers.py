@@ -67,16 +67,13 @@ class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str
     base_url: str | None
     options: dict[str, Any]
-    model_type: str = "chat"
-    key_variables: tuple[str, ...] = ()
-    declared: bool = False
-    """Whether the provider is one that DSPy has to be told about."""
+    info: ProviderInfo
 
     def check_key(self, *, given: bool) -> None:
         """Raise ``MissingKeyError`` where the provider would only refuse the request."""
-        needed = self.key_variables and not given and not self._is_local
-        if needed and not self._key_in_environment():
-            raise MissingKeyError(self.provider, self.key_variables)
+        variables = self.info.key_variables
+        if variables and not (given or self._is_local or self._key_in_environment()):
+            raise MissingKeyError(self.provider, variables)
 
     def lm(self, api_key: Any = None) -> dspy.LM:
         """A ``dspy.LM`` on DSPy's native engine, without DSPy's cache and retries.
@@ -86,10 +83,10 @@ class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True):
         if not api_key and self._is_local and not self._key_in_environment():
             api_key = NO_KEY
         connection = {"api_key": api_key, "api_base": self.base_url}
-        make = _declared_lm if self.declared else dspy.LM
+        make = dspy.LM if self.provider in PROVIDERS else _declared_lm
         return make(
             f"{self.provider}/{self.model}",
-            model_type=self.model_type,
+            model_type=self.info.endpoints[self.endpoint],
             engine="lm15",
             cache=False,
             num_retries=0,
@@ -102,7 +99,7 @@ class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True):
         return host in {"localhost", "::1"} or host.startswith("127.")
 
     def _key_in_environment(self) -> bool:
-        return any(os.environ.get(name) for name in self.key_variables)
+        return any(os.environ.get(name) for name in self.info.key_variables)
 
 
 def endpoint_config(
@@ -126,7 +123,6 @@ def endpoint_config(
             f"{provider!r} is no provider known here ({', '.join(PROVIDERS)}); for a server that "
             f"speaks OpenAI's chat completions pass its base_url.{hint}"
         )
-    declared = info is None
     info = info or ProviderInfo(_CHAT, _own_key(name))
     ending = endpoint.strip("/").removeprefix("v1/") if endpoint else next(iter(info.endpoints))
     if ending not in info.endpoints:
@@ -139,9 +135,7 @@ def endpoint_config(
         endpoint=ending,
         base_url=_address(info, base_url),
         options=options,
-        model_type=info.endpoints[ending],
-        key_variables=info.key_variables,
-        declared=declared,
+        info=info,
     )
 
 

@@ -48,9 +48,7 @@ class Question:
 
 def as_messages(messages: Any) -> list[dict[str, Any]]:
     """A text, a mapping, messages of a session, or a list of any of these."""
-    if isinstance(messages, str):
-        return [{"role": "user", "content": messages}]
-    if isinstance(messages, Mapping) or hasattr(messages, "to_chat"):
+    if isinstance(messages, (str, Mapping)) or hasattr(messages, "to_chat"):
         messages = [messages]
     if not isinstance(messages, Iterable):
         raise ConfigurationError(
@@ -68,6 +66,5 @@ def _as_message(message: Any) -> dict[str, Any]:
     if isinstance(message, Mapping) and "role" in message:
         return dict(message)
     if hasattr(message, "to_chat"):
-        made: dict[str, Any] = message.to_chat()
-        return made
+        return dict(message.to_chat())
     raise ConfigurationError(f"a message has a role and content; this is {type(message).__name__}")

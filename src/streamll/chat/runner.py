@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import dspy
@@ -47,11 +47,12 @@ class PendingCall:
     It holds no reference to the stream that runs it, so that dropping that stream stops it.
     """
 
-    def __init__(self, runner: ModelRunner, question: Question, name: str) -> None:
+    def __init__(self, lms: LMPool, hooks: Hooks, question: Question, name: str) -> None:
         self.__name__ = name
         self.question = question
         self.reply = ModelReply()
-        self._runner = runner
+        self._lms = lms
+        self._hooks = hooks
 
     def __call__(self) -> ModelReply:
         """Ask.
@@ -61,35 +62,20 @@ class PendingCall:
             CircuitOpen: the provider is not asked for the time being.
             Exception: what a ``before`` hook raises.
         """
-        asking = self._runner.ask(self.question, self.reply, blocking=True)
-        try:
-            asking.send(None)
-        except StopIteration:
-            return self.reply
-        raise RuntimeError("a blocking question suspended")
+        with suppress(StopIteration):  # it never suspends
+            self._ask(blocking=True).send(None)
+        return self.reply
 
     async def acall(self) -> ModelReply:
         """The same on an event loop."""
-        await self._runner.ask(self.question, self.reply, blocking=False)
+        await self._ask(blocking=False)
         return self.reply
 
-
-class ModelRunner:
-    """The LMs of one model, and the hooks around each call. Safe to use from any thread."""
-
-    def __init__(self, make_lm: Callable[[], dspy.LM], hooks: Hooks) -> None:
-        self.hooks = hooks
-        self.lms = [make_lm()]
-        self._make_lm = make_lm
-        self._in_use = [0]
-        self._lock = threading.Lock()
-
-    async def ask(self, question: Question, reply: ModelReply, *, blocking: bool) -> None:
-        """Fill ``reply``. Never suspends if ``blocking``."""
-        hooks = self.hooks
+    async def _ask(self, *, blocking: bool) -> None:
+        hooks, question, reply = self._hooks, self.question, self.reply
         try:
             await _call(hooks.before, question, blocking=blocking)
-            reply.complete(await self._response(question, blocking=blocking))
+            reply.complete(await self._response(blocking=blocking))
         except Exception as error:
             await _call_quietly(hooks.on_error, question, error, blocking=blocking)
             raise
@@ -97,29 +83,38 @@ class ModelRunner:
             reply.ended = time.monotonic()
         await _call_quietly(hooks.after, question, reply, blocking=blocking)
 
-    async def _response(self, question: Question, *, blocking: bool) -> lm15.Response:
+    async def _response(self, *, blocking: bool) -> lm15.Response:
         # DSPy's history would keep every message; with its ``send_stream`` the reply would also
         # go into the output of a ``dspy.streamify`` around the caller.
-        with self._free_lm() as free, dspy.context(disable_history=True, send_stream=None):
-            provider, _, model = free.model.partition("/")
-            other = model != question.model
-            lm = free.copy(model=f"{provider}/{question.model}") if other else free
-            request = question.request(lm.model)
+        with self._lms.free() as lm, dspy.context(disable_history=True, send_stream=None):
+            provider, _, model = lm.model.partition("/")
+            if model != self.question.model:
+                lm = lm.copy(model=f"{provider}/{self.question.model}")  # noqa: PLW2901
+            request = self.question.request(lm.model)
             try:
                 return lm(request=request) if blocking else await lm.acall(request=request)
             except dspy.LMError as error:
                 cause = _cause(error)
         raise cause
 
+
+class LMPool:
+    """The LMs of one model. Safe to use from any thread."""
+
+    def __init__(self, make_lm: Callable[[], dspy.LM]) -> None:
+        self.lms = [make_lm()]
+        self._make_lm = make_lm
+        self._in_use = [0]
+        self._lock = threading.Lock()
+
     @contextmanager
-    def _free_lm(self) -> Iterator[dspy.LM]:
+    def free(self) -> Iterator[dspy.LM]:
         """An LM with a free connection; a new one if all connections are in use."""
         with self._lock:
-            free = (i for i, used in enumerate(self._in_use) if used < CONNECTIONS_PER_LM)
-            index = next(free, len(self.lms))
-            if index == len(self.lms):
+            if min(self._in_use) >= CONNECTIONS_PER_LM:
                 self.lms.append(self._make_lm())
                 self._in_use.append(0)
+            index = next(i for i, used in enumerate(self._in_use) if used < CONNECTIONS_PER_LM)
             self._in_use[index] += 1
         try:
             yield self.lms[index]

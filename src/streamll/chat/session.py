@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -39,30 +40,25 @@ class Branch:
         self.parent = parent
         """The name of the branch it was forked from."""
         self.turns = Limits(max_concurrent=1)
-        self._lock = threading.Lock()
-        self._order = list(order)
-        self._known = set(self._order)
+        self._ids = dict.fromkeys(order)  # an ordered set; adding and copying are atomic
 
     @property
     def order(self) -> list[str]:
         """A copy of the ids."""
-        with self._lock:
-            return list(self._order)
+        return list(self._ids)
 
     def append(self, message_id: str) -> None:
         """For the session, which checks that the message exists and is not on the branch."""
-        with self._lock:
-            self._order.append(message_id)
-            self._known.add(message_id)
+        self._ids[message_id] = None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.order)
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._ids)
 
     def __contains__(self, message_id: object) -> bool:
-        return message_id in self._known
+        return message_id in self._ids
 
     def __repr__(self) -> str:
         return f"<Branch {self.name!r}, {len(self)} messages>"
@@ -171,10 +167,8 @@ class Session:
             return self.branches.register(Branch(name, order=order, parent=source.name))
 
     def _free_name(self, stem: str) -> str:
-        number = len(self.branches) + 1
-        while f"{stem}-{number}" in self.branches:
-            number += 1
-        return f"{stem}-{number}"
+        numbers = itertools.count(len(self.branches) + 1)
+        return next(name for n in numbers if (name := f"{stem}-{n}") not in self.branches)
 
     # --- saving -----------------------------------------------------------------------------
 

@@ -33,12 +33,9 @@ class StreamingChat:
         self.model = model
         self.session = session or Session()
         self.session.services.register(model)
-        known = branch in self.session.branches
-        self.branch = (
-            self.session.branch(branch)
-            if known
-            else self.session.create_branch(branch, system=system)
-        )
+        if branch not in self.session.branches:
+            self.session.create_branch(branch, system=system)
+        self.branch = self.session.branch(branch)
 
     async def chat(self, user_input: str, show_stats: bool = True) -> str:
         """Send a message; print the reply as it comes, and return it."""

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from streamll.chat.calling import Calling
-from streamll.chat.invoke_stream import Chunk, ChunkStream, InvokeStream
+from streamll.chat.invoke_stream import ChunkStream, InvokeStream
 from streamll.chat.messages import (
     AssistantResponseContent,
     InstructionContent,
@@ -58,25 +58,20 @@ class Turn:
         """Put the instruction on the branch; what is wrong with it has been raised before."""
         self.session.add_message(self.instruction, branches=self.branch)
 
-    def completed(self, reply: ModelReply | InvokeStream) -> None:
-        """Put the reply on the branch, followed by its tool calls."""
-        self._replied(AssistantResponseContent(reply.text, model=reply.model))
-        for call in reply.tool_calls:
-            self.session.add_message(Message(content=tool_request(call)), branches=self.branch)
-
-    def broke_off(self, text: str, error: BaseException | None) -> None:
-        """Put a partial reply on the branch, marked as failed or cancelled."""
+    def ended(
+        self, reply: ModelReply | InvokeStream, error: BaseException | None, *, complete: bool
+    ) -> None:
+        """Put the reply on the branch: with its tool calls, or marked as failed or cancelled."""
         failed = isinstance(error, Exception)
-        self._replied(
-            AssistantResponseContent(
-                text,
-                ending="failed" if failed else "cancelled",
-                error=type(error).__name__ if failed else None,
-            )
+        content = AssistantResponseContent(
+            reply.text,
+            ending="complete" if complete else "failed" if failed else "cancelled",
+            error=type(error).__name__ if failed else None,
+            model=reply.model if complete else None,
         )
-
-    def _replied(self, content: AssistantResponseContent) -> None:
         self.reply = self.session.add_message(Message(content=content), branches=self.branch)
+        for call in reply.tool_calls if complete else ():
+            self.session.add_message(Message(content=tool_request(call)), branches=self.branch)
 
     @contextmanager
     def asking(self) -> Iterator[Calling]:
@@ -87,11 +82,9 @@ class Turn:
             try:
                 yield calling
             finally:
-                execution = calling.execution
-                if execution.response is not None:
-                    self.completed(execution.response)
-                else:
-                    self.broke_off(execution.partial, execution.error)
+                outcome = calling.execution
+                complete = outcome.response is not None
+                self.ended(calling.reply, outcome.error, complete=complete)
         finally:
             self.branch.turns.give()
 
@@ -181,19 +174,17 @@ class TurnStream(ChunkStream):
     def text(self) -> str:
         return self.stream.text if self.stream is not None else ""
 
-    def _read(self) -> Chunk:
+    def _read(self) -> Any:
         if self.stream is None:
             self.turn.branch.turns.take()
             self._begin()
-        chunk: Chunk = super()._read()
-        return chunk
+        return super()._read()
 
-    async def _aread(self) -> Chunk:
+    async def _aread(self) -> Any:
         if self.stream is None:
             await self.turn.branch.turns.take_async()
             self._begin()
-        chunk: Chunk = await super()._aread()
-        return chunk
+        return await super()._aread()
 
     def _begin(self) -> None:
         self._holds_turn = True
@@ -209,9 +200,7 @@ class TurnStream(ChunkStream):
             raise error
         return ()
 
-    def leave(self) -> None:
-        """Stop, if it has not ended."""
-        super().leave()
+    def _release(self) -> None:
         self._end_turn(None)
 
     def __del__(self) -> None:
@@ -222,8 +211,6 @@ class TurnStream(ChunkStream):
         if not self._holds_turn:
             return
         self._holds_turn = False
-        if self.stream is not None and complete:
-            self.turn.completed(self.stream)
-        elif self.stream is not None:  # else it could not be sent
-            self.turn.broke_off(self.text, error)
+        if self.stream is not None:  # else it could not be sent
+            self.turn.ended(self.stream, error, complete=complete)
         self.turn.branch.turns.give()

@@ -1,5 +1,5 @@
 """The command line: ``streamll demo``, ``streamll run``, ``streamll practice``.
 
-Each command is a function in a file of its name, with its options as annotations; ``main`` lists
+Each command is a function with its options as annotations; ``main`` lists
 them, and ``command`` has what they share. dspy is imported only by a command that runs a program.
 """

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,7 +65,7 @@ def chat(
     pace: Pace = PACE_S,
 ) -> None:
     """Talk with a model."""
-    with chat_model(model or AUTO, base_url, pace) as imodel:
+    with chat_model(model or AUTO, base_url, pace) as imodel, imodel:
         _converse(imodel, session, system, is_default=model is None)
 
 
@@ -78,23 +79,17 @@ def _converse(model: iModel, file: Path | None, system: str | None, *, is_defaul
             "streamll chat --model openai/gpt-4o-mini asks a real one.",
             "dim",
         )
-    conversation = Conversation(model, session, screen, file)
     screen.say(f"{clean(model.name)} · /help lists the commands, Ctrl-D quits", "dim")
-    try:
-        conversation.run()
-    finally:
-        model.close()
+    Conversation(model, session, session.branch(MAIN), screen, file).run()
 
 
 def _session(file: Path | None, system: str | None) -> Session:
     from streamll.chat.session import Session
 
-    session = Session()
-    if file is not None and file.exists():
-        try:
-            session = Session.load(file)
-        except (OSError, StreamllError) as error:
-            raise Problem(f"{file}: {error}") from error
+    try:
+        session = Session.load(file) if file is not None and file.exists() else Session()
+    except (OSError, StreamllError) as error:
+        raise Problem(f"{file}: {error}") from error
     if MAIN not in session.branches:
         session.create_branch(MAIN, system=system)
     return session
@@ -109,13 +104,10 @@ class ChatScreen:
         self.interactive = sys.stdin.isatty() and sys.stdout.isatty()
         self.has_control = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
         self.coloured = self.has_control and not os.environ.get("NO_COLOR")
-        self._output = Output()
+        self.write = Output().write
         if self.interactive:
             with contextlib.suppress(ImportError):
                 import readline  # noqa: F401 - line editing for input()
-
-    def write(self, text: str) -> None:
-        self._output.write(text)
 
     def say(self, text: str, style: str | None = None) -> None:
         """Write lines of our own, wrapped. Text from models and files must be cleaned before."""
@@ -161,16 +153,9 @@ class WaitingLine:
         self._lock = threading.Lock()
         self._ended = not (screen.interactive and screen.has_control)
 
-    def __enter__(self) -> WaitingLine:  # noqa: PYI034 - Self needs Python 3.11
-        self._show("…")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
     def put(self, event: Event) -> None:
         if isinstance(event, LMWaiting) and event.reason == "retry" and event.delay is not None:
-            self._show(f"… retrying in {seconds(event.delay)}")
+            self.show(f"… retrying in {seconds(event.delay)}")
 
     def end(self) -> None:
         if self._ended:
@@ -179,24 +164,22 @@ class WaitingLine:
             self._ended = True
             self._screen.write("\r\x1b[K")
 
-    def _show(self, text: str) -> None:
+    def show(self, text: str) -> None:
         with self._lock:
             if not self._ended:
                 line = head(f"{INDENT}{text}", max(MIN_COLUMNS, (self._screen.width() or 80) - 1))
                 self._screen.write(f"\r\x1b[K{self._screen.styled(line, 'dim')}")
 
 
+@dataclass
 class Conversation:
     """One user, one model, the branches of one session."""
 
-    def __init__(
-        self, model: iModel, session: Session, screen: ChatScreen, file: Path | None
-    ) -> None:
-        self.model = model
-        self.session = session
-        self.screen = screen
-        self.file = file
-        self.branch = session.branch(MAIN)
+    model: iModel
+    session: Session
+    branch: Branch
+    screen: ChatScreen
+    file: Path | None
 
     def run(self) -> None:
         """Read and answer until the user quits."""
@@ -248,27 +231,27 @@ class Conversation:
         written = TypingOut(screen.write, screen.width, INDENT if screen.interactive else "")
         if screen.interactive:
             screen.write("\n")
-        ending = None
         try:
-            with turn, waiting:
+            waiting.show("…")
+            with turn:
                 for chunk in turn:
                     waiting.end()
                     written.add(chunk)
         except KeyboardInterrupt:
-            ending = self._interrupted(written, "stopped; the partial reply is kept", "note")
+            ending, style = "stopped; the partial reply is kept", "note"
         except Exception as error:  # noqa: BLE001 - the conversation continues
-            problem = f"{type(error).__name__}: {one_line(str(error).partition(NEWLINE)[0])}"
-            ending = self._interrupted(written, problem, "error")
+            problem = one_line(str(error).partition(NEWLINE)[0])
+            ending, style = f"{type(error).__name__}: {problem}", "error"
+        else:
+            ending, style = (summary(turn), "dim") if screen.interactive else ("", "")
+        finally:
+            waiting.end()
         written.end()
-        if ending is None and screen.interactive:
+        if style == "dim":
             screen.write("\n")
-            screen.say(f"{INDENT}{summary(turn)}", "dim")
-        self._save(self.file)
-
-    def _interrupted(self, written: TypingOut, text: str, style: str) -> str:
-        written.end()
-        self.screen.say(f"{INDENT}{text}", style)
-        return text
+        if ending:
+            screen.say(f"{INDENT}{ending}", style)
+        self._save()
 
     # --- commands ---------------------------------------------------------------------------
 
@@ -277,9 +260,9 @@ class Conversation:
         commands: dict[str, Any] = {
             "help": lambda _: self.screen.say(HELP),
             "history": lambda _: self._history(),
-            "fork": self._fork,
+            "fork": lambda name: self._switch_to(self.session.fork(self.branch, name or None)),
             "branch": self._branch,
-            "new": self._new,
+            "new": lambda name: self._switch_to(self.session.create_branch(name or None)),
             "save": self._save_as,
         }
         if name in {"quit", "exit", "q"}:
@@ -304,16 +287,10 @@ class Conversation:
             written.add(message.text + mark)
             written.end()
 
-    def _fork(self, name: str) -> None:
-        self._switch_to(self.session.fork(self.branch, name or None))
-
-    def _new(self, name: str) -> None:
-        self._switch_to(self.session.create_branch(name or None))
-
     def _switch_to(self, branch: Branch) -> None:
         self.branch = branch
         self.screen.say(f"on branch {clean(branch.name)}", "dim")
-        self._save(self.file)
+        self._save()
 
     def _branch(self, name: str) -> None:
         if name:
@@ -324,15 +301,15 @@ class Conversation:
             self.screen.say(f"{here} {clean(each)}  {count}", None if here == "*" else "dim")
 
     def _save_as(self, path: str) -> None:
-        if not path and self.file is None:
-            raise StreamllError("/save needs a file name")
         self.file = Path(path) if path else self.file
-        self._save(self.file)
+        if self.file is None:
+            raise StreamllError("/save needs a file name")
+        self._save()
         self.screen.say(f"saved in {self.file}", "dim")
 
-    def _save(self, file: Path | None) -> None:
-        if file is not None:
-            self.session.save(file)
+    def _save(self) -> None:
+        if self.file is not None:
+            self.session.save(self.file)
 
 
 def summary(turn: TurnStream) -> str:

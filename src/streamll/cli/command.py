@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Exit, Option
 
 from streamll.terminal.text import one_line
 
@@ -50,8 +50,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(**options)
         except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
-        except (BrokenPipeError, typer.Exit):
+            raise Exit(INTERRUPTED) from None
+        except (BrokenPipeError, Exit):
             raise
         except Exception as error:  # noqa: BLE001 - the program's: reported, and ends the command
             if debug:
@@ -59,7 +59,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             else:
                 print(f"streamll: {in_one_line(error)}", file=sys.stderr)
             exit_code = error.exit_code if isinstance(error, Problem) else FAILED
-            raise typer.Exit(exit_code) from None
+            raise Exit(exit_code) from None
 
     if not takes_debug:
         parameters = [*signature.parameters.values(), DEBUG_PARAMETER]
@@ -67,21 +67,33 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def key_value(text: str, option: str) -> tuple[str, str]:
+    """The parts of ``key=value``, as ``option`` takes it."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise Problem(f"{option} takes key=value, not {text!r}")
+    return key, value
+
+
+def existing(path: Path) -> Path:
+    if not path.is_file():
+        raise Problem(f"there is no file {str(path)!r} here ({Path.cwd()})")
+    return path
+
+
 # --- options ------------------------------------------------------------------------------------
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Debug = Annotated[bool, Option("--debug", help="Show the traceback of an error.")]
 DEBUG_PARAMETER = inspect.Parameter(
     "debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug
 )
 BaseURL = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="Where the model is served, if not at its provider's own."),
+    Option(metavar="URL", help="Where the model is served, if not at its provider's own."),
 ]
 Pace = Annotated[
     float,
-    typer.Option(
-        min=0, metavar="SECONDS", help="Time from one chunk of the practice model to the next."
-    ),
+    Option(min=0, metavar="SECONDS", help="Time from one chunk of the practice model to the next."),
 ]
 
 
@@ -95,10 +107,10 @@ class ViewChoice(str, Enum):
 
 ViewOption = Annotated[
     ViewChoice,
-    typer.Option(
+    Option(
         "--view",
         help="live draws fields as they grow, plain writes one line per event; auto takes live "
         "where standard output is a terminal.",
     ),
 ]
-EventFile = Annotated[Path, typer.Argument(help="A recording, or a file of a JSONL sink.")]
+EventFile = Annotated[Path, Argument(help="A recording, or a file of a JSONL sink.")]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from streamll.cli.command import BaseURL, Pace, Problem, ViewChoice, ViewOption
 from streamll.cli.demo_modes import MODES, known_answer
@@ -23,7 +22,7 @@ QUESTION = "Why does a streamed answer feel faster?"
 def demo(
     model: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="NAME",
             help="Ask a real model, e.g. openai/gpt-4o-mini; auto takes the provider whose key is "
             "in the environment. Default: a practice model on this machine, no key needed.",
@@ -32,13 +31,13 @@ def demo(
     base_url: BaseURL = None,
     mode: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="MODE",
             help="simple, concurrent, aggregate or recovery. Default: a ChainOfThought program in "
             "the terminal view, then all four.",
         ),
     ] = None,
-    question: Annotated[str | None, typer.Option(help="What to ask.", show_default=False)] = None,
+    question: Annotated[str | None, Option(help="What to ask.", show_default=False)] = None,
     pace: Pace = PACE_S,
     view: ViewOption = ViewChoice.auto,
 ) -> None:
@@ -52,29 +51,22 @@ def demo(
             file=sys.stderr,
             flush=True,
         )
-    with _answering(model or PRACTICE, base_url, pace) as (lm, server):
+    with ExitStack() as stack:
+        server: PracticeServer | None = None
+        if model is None or model == PRACTICE:
+            server = stack.enter_context(practice_server(base_url, pace))
+            server.respond(known_answer)
+            lm = server.lm()
+        else:
+            lm = stack.enter_context(language_model(model, base_url))
         import dspy
 
-        with dspy.context(lm=lm):
-            if mode is not None:
-                MODES[mode](question, server)
-                return
-            program = dspy.ChainOfThought("question -> answer")
-            show_run(program, {"question": question or QUESTION}, ["*"], view.value)
-            for name in MODES:
-                print(f"\n── {name} ".ljust(60, "─"), flush=True)
-                MODES[name](question, server)
-
-
-@contextmanager
-def _answering(
-    model: str, base_url: str | None, pace: float
-) -> Iterator[tuple[Any, PracticeServer | None]]:
-    """The model that answers, and the practice server if it is the practice model."""
-    if model == PRACTICE:
-        with practice_server(base_url, pace) as server:
-            server.respond(known_answer)
-            yield server.lm(), server
-    else:
-        with language_model(model, base_url, pace) as lm:
-            yield lm, None
+        stack.enter_context(dspy.context(lm=lm))
+        if mode is not None:
+            MODES[mode](question, server)
+            return
+        program = dspy.ChainOfThought("question -> answer")
+        show_run(program, {"question": question or QUESTION}, ["*"], view.value)
+        for name in MODES:
+            print(f"\n── {name} ".ljust(60, "─"), flush=True)
+            MODES[name](question, server)

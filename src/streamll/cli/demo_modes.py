@@ -7,11 +7,10 @@ terminal, only final states are printed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from streamll import StreamConfig
     from streamll.streams.progress import Follower
     from streamll.testing import PracticeServer, RecordedRequest
 
@@ -93,11 +92,7 @@ def concurrent(question: str | None, server: PracticeServer | None) -> None:
 def bar(follower: Follower, width: int) -> str:
     """One line: ``Q1: What is Rust? [=====>              ] 35%``."""
     filled = int(follower.fraction * BAR_CELLS)
-    drawn = (
-        "=" * BAR_CELLS
-        if filled == BAR_CELLS
-        else "=" * filled + ">" + " " * (BAR_CELLS - filled - 1)
-    )
+    drawn = ("=" * filled + ">").ljust(BAR_CELLS)[:BAR_CELLS]
     failed = "  failed" if follower.state == "failed" else ""
     return f"{follower.name:<{width}} [{drawn}] {follower.fraction:.0%}{failed}"
 
@@ -130,8 +125,10 @@ def aggregate(question: str | None, server: PracticeServer | None) -> None:
 
 def recovery(question: str | None, server: PracticeServer | None) -> None:
     """A provider that fails: each attempt, and one complete answer in the end."""
-    from streamll import StreamConfig, StreamEvent
-    from streamll.core.events import LMSuperseded, LMWaiting
+    import dspy
+
+    import streamll
+    from streamll.core.events import LMSuperseded, LMWaiting, TokenEvent
 
     question = question or UNLUCKY
     if server is not None:
@@ -143,79 +140,34 @@ def recovery(question: str | None, server: PracticeServer | None) -> None:
         server.script(Fault(status=500), Fault(status=429, retry_after=0.5), cut)
     say(f"Question: {question}\n")
     began = time.monotonic()
-    attempts = AttemptPrinter()
-    config = StreamConfig(max_retries=3, retry_delay=0.5, first_token_timeout=30, idle_timeout=30)
-    for event in attempts.events(question, config):
-        match event:
-            case LMWaiting(reason="retry"):
-                attempts.failed(event.delay or 0.0)
-            case LMSuperseded():
-                attempts.superseded(event.reason)
-            case StreamEvent.Token(text):
-                attempts.token(text)
-            case StreamEvent.Done():
-                attempts.over()
-            case StreamEvent.Error(error):
-                attempts.over()
-                raise error
-    retries = "1 retry" if attempts.count == 1 else f"{attempts.count} retries"
-    say(f"\nRecovered after {retries}" if attempts.count else "\nNo retry was needed")
+    config = streamll.StreamConfig(
+        max_retries=3, retry_delay=0.5, first_token_timeout=30, idle_timeout=30
+    )
+    stream = streamll.stream(dspy.Predict("question -> answer"), config=config)
+    retries = characters = 0
+    delay = 0.0
+    try:
+        with stream(question=question) as events:
+            for event in events:
+                match event:
+                    case TokenEvent(token=text) if text:
+                        say(text if characters else f"Answer: {text}", end="")
+                        characters += len(text)
+                    case LMWaiting(reason="retry"):
+                        delay = event.delay or 0.0
+                    case LMSuperseded(reason=reason):
+                        retries += 1
+                        after = f" after {characters} characters" if characters else ""
+                        if characters:
+                            say()
+                        say(f"[Retry {retries}] {reason}{after}; waited {delay:.1f}s, asking again")
+                        characters = 0
+    finally:
+        if characters:
+            say()
+    times = "1 retry" if retries == 1 else f"{retries} retries"
+    say(f"\nRecovered after {times}" if retries else "\nNo retry was needed")
     say(f"Duration: {time.monotonic() - began:.3f}s")
 
 
-class AttemptPrinter:
-    """Prints the attempts at one answer."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._characters = 0
-        self._delay = 0.0
-
-    def events(self, question: str, config: StreamConfig) -> Iterator[Any]:
-        """The stream's waits and superseded attempts, among the ``StreamEvent``s."""
-        import dspy
-
-        import streamll
-        from streamll.core.events import LMSuperseded, LMWaiting
-        from streamll.streams.stream_events import Translator
-
-        translator = Translator()
-        stream = streamll.stream(dspy.Predict("question -> answer"), config=config)
-        with stream(question=question) as events:
-            try:
-                for event in events:
-                    if isinstance(event, (LMWaiting, LMSuperseded)):
-                        yield event
-                    yield from translator.feed(event)
-            except Exception as error:  # noqa: BLE001 - printed as the last event
-                yield translator.failed(error)
-            else:
-                yield translator.done(events.value)
-
-    def token(self, text: str) -> None:
-        if not self._characters:
-            say("Answer: ", end="")
-        self._characters += len(text)
-        say(text, end="")
-
-    def failed(self, delay: float) -> None:
-        self._delay = delay
-
-    def superseded(self, reason: str) -> None:
-        self.count += 1
-        what = f"{reason} after {self._characters} characters" if self._characters else reason
-        self.over()
-        say(f"[Retry {self.count}] {what}; waited {self._delay:.1f}s, asking again")
-        self._characters = 0
-
-    def over(self) -> None:
-        if self._characters:
-            say()
-
-
-MODES: dict[str, Mode] = {
-    "simple": simple,
-    "concurrent": concurrent,
-    "aggregate": aggregate,
-    "recovery": recovery,
-}
+MODES: dict[str, Mode] = {mode.__name__: mode for mode in (simple, concurrent, aggregate, recovery)}

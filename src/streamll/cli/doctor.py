@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import platform
 from collections.abc import Iterator
 from importlib import metadata
@@ -24,7 +25,9 @@ PACKAGES = (
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show versions, what is patched, and what is lost on this DSPy. Exit code 1 if anything is."""
     report = examine()
-    print(in_json(report) if as_json else "\n".join(in_text(report)))
+    print(
+        json.dumps(report, indent=2, ensure_ascii=False) if as_json else "\n".join(in_text(report))
+    )
     if report["missing"]:
         raise typer.Exit(FAILED)
 
@@ -90,12 +93,6 @@ def _private_names() -> Iterator[dict[str, Any]]:
     for private in PRIVATE_NAMES:
         state = "missing" if private.find() is None else "found"
         yield {"name": str(private), "state": state, "lost": private.lost}
-
-
-def in_json(report: dict[str, Any]) -> str:
-    import msgspec
-
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
 
 
 def in_text(report: dict[str, Any]) -> Iterator[str]:

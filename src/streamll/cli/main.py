@@ -16,7 +16,6 @@ import typer
 
 from streamll.cli.chat import chat
 from streamll.cli.command import INTERRUPTED, USAGE, command, in_one_line
-from streamll.cli.copy import copy
 from streamll.cli.demo import demo
 from streamll.cli.doctor import doctor
 from streamll.cli.practice import practice
@@ -24,13 +23,10 @@ from streamll.cli.probe import probe
 from streamll.cli.replay import replay, report
 from streamll.cli.run import run
 from streamll.cli.serve import serve
-from streamll.cli.tail import tail
+from streamll.cli.tail import copy, tail
 
 app = typer.Typer(
-    name="streamll",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
+    name="streamll", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )
 
 
@@ -69,12 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        return _usage(error.format_message())  # typer's usage errors have no public base class
+        message = in_one_line(error.format_message())  # usage errors have no public base class
+        print(f"streamll: {message} (see streamll --help)", file=sys.stderr)
+        return USAGE
     if not given:
         return USAGE
     return code if isinstance(code, int) else 0
-
-
-def _usage(message: str) -> int:
-    print(f"streamll: {in_one_line(message)} (see streamll --help)", file=sys.stderr)
-    return USAGE

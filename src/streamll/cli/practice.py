@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from streamll.cli.command import FAILED, Pace, Problem
 from streamll.cli.models import PACE_S
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def practice(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free port.")] = 8123,
+    port: Annotated[int, Option(min=0, max=65535, help="0 for a free port.")] = 8123,
     pace: Pace = PACE_S,
     chunk: Annotated[
-        str, typer.Option(help="How replies are cut: token, whole, or a number of characters.")
+        str, Option(help="How replies are cut: token, whole, or a number of characters.")
     ] = "token",
     packets: Annotated[
-        bool, typer.Option("--packets", help="Send every frame in a write of its own.")
+        bool, Option("--packets", help="Send every frame in a write of its own.")
     ] = False,
 ) -> None:
     """Serve a practice model over HTTP; Ctrl-C ends it."""
@@ -53,12 +53,8 @@ def welcome(server: PracticeServer) -> str:
 
     lines = []
     for wire in WIRES:
-        options = {
-            "api_base": server.url + wire.base_path,
-            "api_key": "practice",
-            **wire.lm_options,
-        }
-        shown = ", ".join(f'{name}="{value}"' for name, value in options.items())
+        settings = wire.lm_settings(server.url)
+        shown = ", ".join(f'{name}="{value}"' for name, value in settings.items())
         lines.append(f'{wire.label:17} dspy.LM("{wire.provider}/practice-model", {shown})')
     models = "\n".join(lines)
     return f"""\

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Exit, Option
 
 from streamll.cli.command import FAILED, BaseURL
 from streamll.cli.models import chat_model
@@ -30,13 +30,11 @@ TEXT_COLUMNS = 2
 def probe(
     models: Annotated[
         list[str],
-        typer.Argument(
-            metavar="MODEL...", help="provider/model, e.g. openai/gpt-4o-mini; or practice."
-        ),
+        Argument(metavar="MODEL...", help="provider/model, e.g. openai/gpt-4o-mini; or practice."),
     ],
     base_url: BaseURL = None,
-    question: Annotated[str | None, typer.Option(help="What to ask instead.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    question: Annotated[str | None, Option(help="What to ask instead.")] = None,
+    as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find out whether models really stream. Exit code 0 if all of them do, 1 if not."""
     from streamll.chat.probe import QUESTION
@@ -49,7 +47,7 @@ def probe(
         probes = asyncio.run(_all(opened, question or QUESTION))
     print(in_json(probes) if as_json else in_table(probes, get_terminal_size().columns))
     if not all(probe.verdict.streams for probe in probes):
-        raise typer.Exit(FAILED)
+        raise Exit(FAILED)
 
 
 async def _all(models: Sequence[iModel], question: str) -> list[Probe]:
@@ -71,13 +69,13 @@ def in_json(probes: Sequence[Probe]) -> str:
 def in_table(probes: Sequence[Probe], width: int) -> str:
     """One row per model if that fits the width, otherwise a block of lines per model."""
     rows = [HEADINGS, *map(cells_of, probes)]
-    widths = [max(cells(row[i]) for row in rows) for i in range(len(HEADINGS))]
+    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     if sum(widths) + len(GAP) * (len(widths) - 1) <= width:
         lines = [_row(row, widths) for row in rows]
         lines.insert(1, GAP.join("─" * w for w in widths))
     else:
         lines = [line for row in rows[1:] for line in _block(row)]
-    notes = [f"{SIGNS[p.verdict.value]} {p.model}: {_note(p)}" for p in probes]
+    notes = (f"{SIGNS[p.verdict.value]} {p.model}: {one_line(p.error or p.note)}" for p in probes)
     return "\n".join([*lines, "", *(line for note in notes for line in fold(clean(note), width))])
 
 
@@ -93,10 +91,6 @@ def cells_of(probe: Probe) -> tuple[str, ...]:
     )
 
 
-def _note(probe: Probe) -> str:
-    return probe.note if probe.error is None else one_line(probe.error)
-
-
 def _row(row: Sequence[str], widths: Sequence[int]) -> str:
     padded = []
     for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
@@ -107,10 +101,5 @@ def _row(row: Sequence[str], widths: Sequence[int]) -> str:
 
 def _block(row: Sequence[str]) -> list[str]:
     label = max(map(len, HEADINGS))
-    return [
-        row[0],
-        *(
-            f"  {heading:{label}} {cell}"
-            for heading, cell in zip(HEADINGS[1:], row[1:], strict=True)
-        ),
-    ]
+    pairs = zip(HEADINGS[1:], row[1:], strict=True)
+    return [row[0], *(f"  {heading:{label}} {cell}" for heading, cell in pairs)]

@@ -7,21 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
-from streamll.cli.command import EventFile, Problem, ViewChoice, ViewOption
+from streamll.cli.command import EventFile, Problem, ViewChoice, ViewOption, existing
 from streamll.core.events import Event
 
 
 def replay(
     file: EventFile,
     speed: Annotated[
-        float, typer.Option(min=0, help="2 plays twice as fast as recorded, 0 at once.")
+        float, Option(min=0, help="2 plays twice as fast as recorded, 0 at once.")
     ] = 1.0,
     to: Annotated[
-        str | None, typer.Option(metavar="URL", help="Play into a log: sqlite:///, redis://, …")
+        str | None, Option(metavar="URL", help="Play into a log: sqlite:///, redis://, …")
     ] = None,
-    web: Annotated[bool, typer.Option("--web", help="Play in the viewer.")] = False,
+    web: Annotated[bool, Option("--web", help="Play in the viewer.")] = False,
     view: ViewOption = ViewChoice.auto,
 ) -> None:
     """Play recorded events again. In the terminal, in the viewer, or into a log."""
@@ -44,7 +44,7 @@ def replay(
 def report(
     file: EventFile,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Default: beside it, as .html.")
+        Path | None, Option("--output", "-o", help="Default: beside it, as .html.")
     ] = None,
 ) -> None:
     """Show recorded runs in one HTML file, with their timeline."""
@@ -59,9 +59,7 @@ def _events_of(path: Path) -> list[Event]:
     """The events of a recording or of a JSONL sink's file."""
     from streamll.testing.record_file import recorded_events
 
-    if not path.is_file():
-        raise Problem(f"there is no file {str(path)!r} here ({Path.cwd()})")
-    events = list(recorded_events(path))
+    events = list(recorded_events(existing(path)))
     if not events:
         raise Problem(f"{path} has no events")
     return events

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
-from streamll.cli.command import BaseURL, Problem, ViewChoice, ViewOption
+from streamll.cli.command import BaseURL, Problem, ViewChoice, ViewOption, existing, key_value
 from streamll.cli.models import language_model
 from streamll.core.errors import ConfigurationError, UnknownFieldError
 
@@ -25,26 +25,25 @@ if TYPE_CHECKING:
 def run(
     program: Annotated[
         str,
-        typer.Argument(
+        Argument(
             metavar="MODULE:PROGRAM",
             help="A dspy.Module (class, instance, or a function that makes one) in a module or "
             "a .py file, e.g. app.pipelines:QA or qa.py:QA.",
         ),
     ],
     question: Annotated[
-        str | None, typer.Argument(help="The program's first input.", show_default=False)
+        str | None, Argument(help="The program's first input.", show_default=False)
     ] = None,
     field: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Output field to stream; repeatable. Default: all."),
+        Option(metavar="NAME", help="Output field to stream; repeatable. Default: all."),
     ] = None,
     inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", metavar="KEY=VALUE", help="Another input; repeatable."),
+        list[str] | None, Option("--input", metavar="KEY=VALUE", help="Another input; repeatable.")
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="NAME",
             help="The language model, e.g. openai/gpt-4o-mini; auto takes the provider whose key "
             "is in the environment, practice a practice model on this machine. Default: what the "
@@ -55,7 +54,7 @@ def run(
     view: ViewOption = ViewChoice.auto,
 ) -> None:
     """Run a program of yours and watch it."""
-    values = parse_inputs(inputs or ())
+    values: dict[str, Any] = dict(key_value(pair, "--input") for pair in inputs or ())
     found = find_program(program)
     if question is not None:
         name = first_input(found)
@@ -114,9 +113,7 @@ def load(place: str) -> ModuleType:
 
 
 def _load_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise Problem(f"there is no file {str(path)!r} here ({Path.cwd()})")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(path.stem, existing(path))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -174,23 +171,12 @@ def parameters_of(function: Any) -> list[inspect.Parameter]:
 # --- its inputs -----------------------------------------------------------------------------------
 
 
-def parse_inputs(pairs: Sequence[str]) -> dict[str, Any]:
-    inputs = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not (name and equals):
-            raise Problem(f"--input takes key=value, not {pair!r}")
-        inputs[name] = value
-    return inputs
-
-
 def first_input(program: Any) -> str:
     """The name of the program's first input."""
     signature = getattr(program, "signature", None)
     if names := list(getattr(signature, "input_fields", ())):
         return str(names[0])
-    # DSPy warns on access to ``program.forward``; the class's is the same function.
-    kind = type(program)
+    kind = type(program)  # DSPy warns on access to ``program.forward``; this is the same function
     taker = getattr(kind, "forward", None) or getattr(kind, "aforward", None) or program
     if parameters := parameters_of(taker):
         return parameters[0].name

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from streamll.cli.command import FAILED, BaseURL, Debug, Problem
 from streamll.cli.models import language_model
@@ -38,32 +38,29 @@ DRAIN_TIMEOUT_S = 40
 def serve(
     programs: Annotated[
         list[str],
-        typer.Argument(
+        Argument(
             metavar="MODULE:PROGRAM", help="A program to serve, named as for run; repeatable."
         ),
     ],
     host: Annotated[
-        str, typer.Option(help="Address to listen on. Others than this machine's own need a token.")
+        str, Option(help="Address to listen on. Others than this machine's own need a token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    port: Annotated[int, Option(min=0, max=65535)] = 8000,
     log: Annotated[
         str,
-        typer.Option(
-            metavar="URL", help="The log that keeps the runs: sqlite:///, redis://, amqp://."
-        ),
+        Option(metavar="URL", help="The log that keeps the runs: sqlite:///, redis://, amqp://."),
     ] = "sqlite:///streamll.db",
-    workers: Annotated[int, typer.Option(min=1, help="Number of server processes.")] = 1,
+    workers: Annotated[int, Option(min=1, help="Number of server processes.")] = 1,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The language model, as for run.")
+        str | None, Option(metavar="NAME", help="The language model, as for run.")
     ] = None,
     base_url: BaseURL = None,
     origin: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ORIGIN", help="Allow pages of this origin; repeatable."),
+        list[str] | None, Option(metavar="ORIGIN", help="Allow pages of this origin; repeatable.")
     ] = None,
     server_name: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A host name this server answers to; repeatable."),
+        Option(metavar="NAME", help="A host name this server answers to; repeatable."),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -105,17 +102,14 @@ def serve(
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         print(f"Serving {', '.join(programs)} on {url_of(host, port)}; Ctrl-C ends it", flush=True)
         if workers == 1:
-            run_until_stopped(uvicorn.Server(uvicorn.Config(app, **options)), server_socket)
+            server = uvicorn.Server(uvicorn.Config(app, **options))
+            with suppress(KeyboardInterrupt):
+                server.run(sockets=[server_socket])
+            if not server.started:
+                raise Problem("the server did not start", FAILED)
             return
     place = "streamll.cli.serve:application"  # uvicorn binds for its workers itself
     uvicorn.run(place, factory=True, workers=workers, host=host, port=port, **options)
-
-
-def run_until_stopped(server: Any, server_socket: socket.socket) -> None:
-    with suppress(KeyboardInterrupt):
-        server.run(sockets=[server_socket])
-    if not server.started:
-        raise Problem("the server did not start", FAILED)
 
 
 @contextmanager
@@ -161,11 +155,11 @@ async def look_at(log: str) -> None:
     try:
         await source.connect()
     except Exception as error:  # noqa: BLE001 - of the broker's client
-        reason = source.fatal_reason(error)
-        if reason is not None:
-            raise Problem(f"the log cannot be used: {reason}") from None
+        reason, fatal = source.diagnose(error)
+        if fatal:
+            raise Problem(f"the log cannot be used: {source.name}: {reason}") from None
         print(
-            f"streamll: the log {source.name} cannot be reached ({source.describe(error)}); "
+            f"streamll: the log {source.name} cannot be reached ({reason}); "
             "until it can, runs are refused",
             file=sys.stderr,
         )

@@ -1,73 +1,69 @@
-"""``streamll tail``: the events of a log, as they come."""
+"""``streamll tail`` and ``streamll copy``: a log's events, printed as they come or copied."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import sys
+import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
-from streamll.cli.command import Problem
+from streamll.cli.command import Problem, key_value
 from streamll.core.events import Event
 from streamll.core.wire import encode
 
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
 
 def tail(
-    url: Annotated[
-        str, typer.Argument(metavar="URL", help="sqlite:///, redis://, rediss://, amqp://.")
-    ],
+    url: Annotated[str, Argument(metavar="URL", help="sqlite:///, redis://, rediss://, amqp://.")],
     target: Annotated[
-        str | None, typer.Option(help="Stream, exchange or log. Default: where sinks write.")
+        str | None, Option(help="Stream, exchange or log. Default: where sinks write.")
     ] = None,
     run_id: Annotated[
-        str | None, typer.Option("--run", metavar="ID", help="This run only, from its beginning.")
+        str | None, Option("--run", metavar="ID", help="This run only, from its beginning.")
     ] = None,
     where: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Value in an event's data; repeatable."),
+        list[str] | None, Option(metavar="KEY=VALUE", help="Value in an event's data; repeatable.")
     ] = None,
     types: Annotated[
         list[str] | None,
-        typer.Option("--type", metavar="GLOB", help='Event types, e.g. "tool.*"; repeatable.'),
+        Option("--type", metavar="GLOB", help='Event types, e.g. "tool.*"; repeatable.'),
     ] = None,
     start: Annotated[
-        str, typer.Option("--from", metavar="PLACE", help="new, beginning, or a cursor.")
+        str, Option("--from", metavar="PLACE", help="new, beginning, or a cursor.")
     ] = "new",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+    as_json: Annotated[bool, Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
     """Print what comes through a log, live."""
     from streamll.consumer import EventConsumer
+    from streamll.consumer.handlers import EventFilter
 
     conditions = dict(map(condition, where or ()))
     consumer = EventConsumer(url, target, start=start if run_id is None else (run_id, -1))
     show = _json if as_json else _text()
-    consumer.on(types or "*", show, where=conditions)
+    wants = EventFilter(types or "*", conditions)
+
+    async def show_run() -> None:
+        async for event in consumer:
+            if wants(event):
+                show(event)
+
     if run_id is not None:
-        asyncio.run(_follow_run(consumer, show, types or [], conditions))
+        asyncio.run(show_run())
     else:
+        consumer.on(types or "*", show, where=conditions)
         consumer.run_sync()
-
-
-async def _follow_run(
-    consumer: Any, show: Callable[[Event], None], types: list[str], where: dict[str, Any]
-) -> None:
-    from streamll.consumer.handlers import EventFilter
-
-    wants = EventFilter(types or "*", where)
-    async for event in consumer:
-        if wants(event):
-            show(event)
 
 
 def condition(text: str) -> tuple[str, Any]:
     """``key=value``; a value that is JSON is that (``3``, ``true``), any other a text."""
-    import json
-
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise Problem(f"--where takes key=value, not {text!r}")
+    key, value = key_value(text, "--where")
     try:
         return key, json.loads(value)
     except ValueError:
@@ -85,3 +81,40 @@ def _text() -> Callable[[Event], None]:
 
     view = LineView(Output())
     return lambda event: view.show([event])
+
+
+def copy(
+    source: Annotated[str, Argument(metavar="SOURCE", help="URL of a log.")],
+    sink: Annotated[str, Argument(metavar="DESTINATION", help="URL to copy it to.")],
+    target: Annotated[str | None, Option(help="The log's name.")] = None,
+    to_target: Annotated[str | None, Option(help="The copy's name.")] = None,
+    since: Annotated[
+        str | None, Option(metavar="WHEN", help="30m, 2h, 1d, or a date and time.")
+    ] = None,
+) -> None:
+    """Copy a log to another broker."""
+    from streamll.brokers.copying import copy_log
+
+    copied = asyncio.run(
+        copy_log(
+            source,
+            sink,
+            source_target=target,
+            sink_target=to_target,
+            since=None if since is None else moment(since),
+        )
+    )
+    others = f"; {copied.left} entries are not streamll's and were left out" if copied.left else ""
+    print(f"{copied.events} events in {copied.entries} entries{others}")
+
+
+def moment(text: str) -> float:
+    """``2h`` ago (s, m, h, d), or an ISO date and time, in seconds since the epoch."""
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
+        return time.time() - float(found[1]) * UNITS[found[2]]
+    try:
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except ValueError:
+        raise Problem(
+            f"--since takes 30m, 2h, 1d or a date such as 2026-11-20T09:00, not {text!r}"
+        ) from None

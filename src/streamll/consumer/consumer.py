@@ -1,7 +1,7 @@
 """``EventConsumer``: handlers, or a loop, over the events of a log.
 
 One asynchronous reader; ``run_sync`` and ``start`` run it in this or in a background thread. It reads
-from a ``Source``; ``Deduplicator`` gives what is new of it, and ``HandlerRunner`` calls the handlers.
+from a ``Source``; ``Deduplicator`` gives what is new of it, and ``handlers`` calls the handlers.
 Without a group every consumer gets everything once. The members of a group share: each entry is
 handled by one of them and acknowledged afterwards, or given to another member if that one dies.
 """
@@ -32,12 +32,7 @@ from streamll.brokers.opening import (
     without_password,
 )
 from streamll.brokers.source import SourceOptions
-from streamll.consumer.handlers import (
-    EventFilter,
-    Handler,
-    HandlerRunner,
-    Subscription,
-)
+from streamll.consumer.handlers import EventFilter, Handler, Subscription, call_handlers
 from streamll.consumer.per_key_queue import PerKeyQueue
 from streamll.consumer.session import ReadEntry, ReadSession
 from streamll.consumer.signals import stopping_on_signals
@@ -276,12 +271,16 @@ class EventConsumer:
     async def _run(self) -> None:
         in_order: deque[ReadEntry] = deque()  # the cursor follows its finished beginning
         executor = ThreadPoolExecutor(self._concurrency, "streamll-handler")
-        runner = HandlerRunner(executor, self._backoff, self._state.counts)
 
         async def work(read: ReadEntry) -> None:
             with tracing.restored(read.decoded.traceparent):
-                settled = await runner.call(
-                    read.events, self._subscriptions, session.dead_letter_event
+                settled = await call_handlers(
+                    read.events,
+                    self._subscriptions,
+                    executor=executor,
+                    backoff=self._backoff,
+                    counts=self._state.counts,
+                    on_failure=session.dead_letter_event,
                 )
             if not settled:  # not acknowledged: another member gets it
                 return

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -40,7 +40,7 @@ LRU_ITEMS = 20_000
 
 
 class _Heading(msgspec.Struct):
-    """The keys of an envelope that a sink adds when it sends it."""
+    """The keys of an envelope that a sink adds when it sends it: its id and trace context."""
 
     id: str | None = None
     traceparent: str | None = None
@@ -49,12 +49,10 @@ class _Heading(msgspec.Struct):
 _heading = msgspec.json.Decoder(_Heading)
 
 
-class DecodedEntry(msgspec.Struct):
-    """One entry's id, trace context and events."""
+class DecodedEntry(_Heading):
+    """One entry's heading and events."""
 
-    id: str | None
-    traceparent: str | None
-    events: list[Event]
+    events: list[Event] = []
 
 
 def decode_entry(body: bytes) -> DecodedEntry:
@@ -71,40 +69,31 @@ def decode_entry(body: bytes) -> DecodedEntry:
     return DecodedEntry(heading.id, heading.traceparent, events)
 
 
-class LRU(Generic[K, V]):
+class LRU(OrderedDict[K, V]):
     """A bounded mapping that forgets the least recently used item."""
 
-    def __init__(self, size: int = LRU_ITEMS) -> None:
-        self._size = size
-        self._items: OrderedDict[K, V] = OrderedDict()
-
-    def get(self, key: K) -> V | None:
-        value = self._items.get(key)
+    def latest(self, key: K) -> V | None:
+        """The item, which has been used now."""
+        value = self.get(key)
         if value is not None:
-            self._items.move_to_end(key)
+            self.move_to_end(key)
         return value
 
     def put(self, key: K, value: V) -> None:
-        self._items[key] = value
-        self._items.move_to_end(key)
-        if len(self._items) > self._size:
-            self._items.popitem(last=False)
-
-    def __contains__(self, key: K) -> bool:
-        return key in self._items
+        self[key] = value
+        self.move_to_end(key)
+        if len(self) > LRU_ITEMS:
+            self.popitem(last=False)
 
 
-class _RunProgress:
+class _RunProgress(msgspec.Struct):
     """How far a run has been read."""
 
-    __slots__ = ("ended", "fields", "floor", "last", "offset")
-
-    def __init__(self, floor: int = -1, offset: int | None = None) -> None:
-        self.floor = floor  # a reader that resumes has had everything up to this seq
-        self.offset = offset  # and this many characters of the field call of the token there
-        self.last = floor
-        self.ended = False
-        self.fields: dict[Any, tuple[int, int]] = {}
+    floor: int = -1  # a reader that resumes has had everything up to this seq
+    offset: int | None = None  # and this many characters of the field call of the token there
+    last: int = -1
+    ended: bool = False
+    fields: dict[Any, tuple[int, int]] = {}
 
     def stopped_at(self, event: Event) -> bool:
         """Whether this is the very event that a resuming reader had last."""
@@ -127,7 +116,6 @@ class Deduplicator:
     """Gives each event once to a reader that reads a log from one position on."""
 
     def __init__(self) -> None:
-        self.duplicates = 0
         self._runs: LRU[str, _RunProgress] = LRU()
         self._writers: LRU[tuple[str, str | None], int] = LRU()
         self._resuming: dict[str, _RunProgress] = {}  # whose last event has not been found yet
@@ -138,7 +126,7 @@ class Deduplicator:
         If that was a token, ``offset`` says where its text ended in the field call; it is needed
         only to cut a merged token of which ``seq`` is not the last part.
         """
-        run = _RunProgress(seq, offset)
+        run = _RunProgress(seq, offset, last=seq)
         self._runs.put(run_id, run)
         if seq >= 0:
             self._resuming[run_id] = run
@@ -150,17 +138,18 @@ class Deduplicator:
 
     def read(self, entry: DecodedEntry) -> list[Event]:
         """The events of the entry that are new."""
-        if self._is_duplicate(entry):
-            self.duplicates += len(entry.events)
-            return []
+        writer, _, number = (entry.id or "").rpartition(":")
+        if writer and number.isdecimal() and entry.events:
+            key = (writer, entry.events[0].run_id)
+            if int(number) <= (self._writers.latest(key) or 0):
+                return []
+            self._writers.put(key, int(number))
         return self.fresh(entry.events)
 
     def fresh(self, events: list[Event]) -> list[Event]:
         """Those of an entry's events that are new, if the entry itself is no duplicate."""
         candidates = self._after_resuming(events) if self._resuming else events
-        fresh = [new for event in candidates if (new := self._new_part(event)) is not None]
-        self.duplicates += len(candidates) - len(fresh)
-        return fresh
+        return [new for event in candidates if (new := self._new_part(event)) is not None]
 
     def _after_resuming(self, events: list[Event]) -> list[Event]:
         """The events without those that resuming readers had last, and without what precedes them."""
@@ -171,31 +160,19 @@ class Deduplicator:
             if run is not None and run.stopped_at(event):
                 run.resume_behind(event)
                 del self._resuming[run_id]
-                before = len(kept)
                 kept = [each for each in kept if each.run_id != run_id]
-                self.duplicates += before - len(kept) + 1
                 continue
             if run is not None and event.seq is not None and event.seq > run.floor:
                 del self._resuming[run_id]  # this log does not have that very event
             kept.append(event)
         return kept
 
-    def _is_duplicate(self, entry: DecodedEntry) -> bool:
-        writer, _, number = (entry.id or "").rpartition(":")
-        if not writer or not number.isdecimal() or not entry.events:
-            return False
-        key = (writer, entry.events[0].run_id)
-        if int(number) <= (self._writers.get(key) or 0):
-            return True
-        self._writers.put(key, int(number))
-        return False
-
     def _new_part(self, event: Event) -> Event | None:
         """The event, or the part of it that is new; ``None`` for a duplicate."""
         run_id, seq = event.identity.run_id, event.seq
         if run_id is None or seq is None:  # outside any run, or a gap: only the entry's id tells
             return event
-        run = self._runs.get(run_id)
+        run = self._runs.latest(run_id)
         if run is None:
             run = _RunProgress()
             self._runs.put(run_id, run)

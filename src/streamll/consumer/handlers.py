@@ -11,11 +11,10 @@ import contextvars
 import fnmatch
 import inspect
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
-
-import msgspec
 
 from streamll.consumer.state import ConsumerStatistics
 from streamll.core.events import Event
@@ -41,9 +40,8 @@ class EventFilter:
         matches = self._types.get(kind)
         if matches is None:
             matches = self._types[kind] = self._pattern.match(kind) is not None
-        return matches and (not self._where or self._has_values(event))
-
-    def _has_values(self, event: Event) -> bool:
+        if not matches or not self._where:
+            return matches
         data = event.data
         return all(
             (event.run_id if key == "run_id" else data.get(key, _MISSING)) == value
@@ -63,86 +61,71 @@ class Subscription:
         self.is_async = inspect.iscoroutinefunction(calls)
 
 
-class HandlerFailure(msgspec.Struct):
-    """A handler that still raised after all its retries."""
-
-    event: Event
-    handler: Handler
-    error: Exception
+Calls = deque[tuple[Event, Subscription]]
 
 
-class HandlerRunner:
-    """Calls handlers; a failing one again after a pause, until the backoff gives up."""
+async def call_handlers(
+    events: Sequence[Event],
+    subscriptions: Sequence[Subscription],
+    *,
+    executor: Executor,
+    backoff: Backoff,
+    counts: ConsumerStatistics,
+    on_failure: Callable[[Event, Handler, Exception], Awaitable[bool]],
+) -> bool:
+    """Give every event to every handler that wants it, in order.
 
-    def __init__(self, executor: Executor, backoff: Backoff, counts: ConsumerStatistics) -> None:
-        self._executor = executor
-        self._backoff = backoff
-        self._counts = counts
-
-    async def call(
-        self,
-        events: Sequence[Event],
-        subscriptions: Sequence[Subscription],
-        on_failure: Callable[[HandlerFailure], Awaitable[bool]],
-    ) -> bool:
-        """Give every event to every handler that wants it, in order.
-
-        ``on_failure`` gets those that fail for good. False if it could not settle one of them.
-        """
-        calls = [(event, each) for event in events for each in subscriptions if each.wants(event)]
-        done = failures = 0
-        settled = True
-        while done < len(calls):
-            before = done
-            done, error = await self._advance(calls, done)
-            failures = 0 if done > before else failures
-            if error is None:
-                continue
-            failures += 1
-            pause = self._backoff.delay(failures)
-            if pause is not None:
-                self._counts.retried += 1
-                await asyncio.sleep(pause)
-                continue
-            event, each = calls[done]
-            settled = await on_failure(HandlerFailure(event, each.handler, error)) and settled
-            done, failures = done + 1, 0
-        return settled
-
-    async def _advance(
-        self, calls: list[tuple[Event, Subscription]], start: int
-    ) -> tuple[int, Exception | None]:
-        """Make calls from ``start`` on until one fails; return how many are done, and the error."""
-        event, each = calls[start]
-        awaitable = None
-        if not each.is_async:
-            context = contextvars.copy_context()
-            loop = asyncio.get_running_loop()
-            start, error, awaitable = await loop.run_in_executor(
-                self._executor, context.run, _call_plain, calls, start
-            )
-            if awaitable is None:
-                return start, error
-        try:
-            await (each.handler(event) if awaitable is None else awaitable)
-        except Exception as raised:  # noqa: BLE001 - a handler may fail in any way
-            return start, raised
-        return start + 1, None
+    A handler that fails is called again after a pause, until ``backoff`` gives up; then
+    ``on_failure`` gets its event and error. False if that could not settle one of them.
+    """
+    calls = deque((event, each) for event in events for each in subscriptions if each.wants(event))
+    settled, failures = True, 0
+    while calls:
+        left = len(calls)
+        error = await _advance(calls, executor)
+        if len(calls) < left:
+            failures = 0
+        if error is None:
+            continue
+        failures += 1
+        pause = backoff.delay(failures)
+        if pause is None:
+            event, each = calls.popleft()
+            settled = await on_failure(event, each.handler, error) and settled
+            failures = 0
+        else:
+            counts.retried += 1
+            await asyncio.sleep(pause)
+    return settled
 
 
-def _call_plain(
-    calls: list[tuple[Event, Subscription]], done: int
-) -> tuple[int, Exception | None, Any]:
-    """On a thread: make the plain calls up to the next async one, or one that returns an awaitable."""
-    while done < len(calls):
-        event, each = calls[done]
+async def _advance(calls: Calls, executor: Executor) -> Exception | None:
+    """Make calls, at least one, until one fails; return its error. What is done leaves ``calls``."""
+    event, each = calls[0]
+    try:
         if each.is_async:
-            break
+            await each.handler(event)
+        else:
+            context, loop = contextvars.copy_context(), asyncio.get_running_loop()
+            error, awaitable = await loop.run_in_executor(executor, context.run, _call_plain, calls)
+            if awaitable is None:
+                return error
+            await awaitable
+    except Exception as error:  # noqa: BLE001 - a handler may fail in any way
+        return error
+    calls.popleft()
+    return None
+
+
+def _call_plain(calls: Calls) -> tuple[Exception | None, Any]:
+    """On a thread: make the plain calls up to the next async one, or one that returns an awaitable."""
+    while calls and not calls[0][1].is_async:
+        event, each = calls[0]
         try:
             outcome = each.handler(event)
         except Exception as error:  # noqa: BLE001 - a handler may fail in any way
-            return done, error, None
+            return error, None
         if inspect.isawaitable(outcome):
-            return done, None, outcome
-        done += 1
-    return done, None, None
+            return None, outcome
+        calls.popleft()
+    return None, None

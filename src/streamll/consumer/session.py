@@ -24,7 +24,7 @@ import msgspec
 
 from streamll.brokers.source import Entry, Source, SourceOptions
 from streamll.consumer.deduplication import LRU, DecodedEntry, Deduplicator, decode_entry
-from streamll.consumer.handlers import HandlerFailure
+from streamll.consumer.handlers import Handler
 from streamll.consumer.state import ConsumerState
 from streamll.core.errors import BrokerError, WireError
 from streamll.core.events import Event
@@ -109,14 +109,11 @@ class ReadSession:
 
     async def entries(self) -> AsyncGenerator[ReadEntry, None]:
         """Every readable entry."""
-        entries = self._raw_entries()
-        try:
+        async with contextlib.aclosing(self._raw_entries()) as entries:
             async for entry in entries:
-                decoded = await self._decode(entry)
-                if decoded is not None:
-                    yield ReadEntry(entry, decoded, self._new_events(decoded))
-        finally:
-            await entries.aclose()
+                read = await self._accept(entry)
+                if read is not None:
+                    yield read
 
     async def done_with(self, read: ReadEntry) -> None:
         """All events of the entry have been handled."""
@@ -134,21 +131,21 @@ class ReadSession:
         """
         return self._in_group and entry.deliveries > self._max_deliveries
 
-    async def dead_letter_event(self, failure: HandlerFailure) -> bool:
+    async def dead_letter_event(self, event: Event, handler: Handler, failure: Exception) -> bool:
         """Make a dead letter of an event whose handler failed for good, with the error in it.
 
         False if it could not be written before the consumer stopped.
         """
-        name = getattr(failure.handler, "__qualname__", type(failure.handler).__name__)
-        kind = type(failure.error).__name__
+        name = getattr(handler, "__qualname__", type(handler).__name__)
+        kind = type(failure).__name__
         logger.warning(
             "consumer: handler %s failed on %s (%s); the event becomes a dead letter",
             name,
-            failure.event.event_id or failure.event.event_type,
+            event.event_id or event.event_type,
             kind,
         )
-        error = {"type": kind, "message": str(failure.error), "handler": name}
-        [envelope] = encode_batch([failure.event])
+        error = {"type": kind, "message": str(failure), "handler": name}
+        [envelope] = encode_batch([event])
         body = envelope[:-1] + b',"error":' + msgspec.json.encode(error) + b"}"
         return await self._dead_letter(body)
 
@@ -204,41 +201,47 @@ class ReadSession:
 
     def _report_failure(self, error: Exception, failures: int, *, was_connected: bool) -> None:
         """Warn at the first failure; raise if the very first connection cannot succeed."""
-        fatal = self._source.fatal_reason(error)
-        if fatal is not None and not was_connected:
-            raise BrokerError(fatal) from error
+        name, (reason, fatal) = self._source.name, self._source.diagnose(error)
+        if fatal and not was_connected:
+            raise BrokerError(f"{name}: {reason}") from error
         if failures == 1:
-            logger.warning(
-                "consumer: %s cannot be read (%s); retrying",
-                self._source.name,
-                self._source.describe(error),
-            )
+            logger.warning("consumer: %s cannot be read (%s); retrying", name, reason)
 
-    async def _decode(self, entry: Entry) -> DecodedEntry | None:
-        """The entry's events; ``None`` if there is nothing to handle."""
+    async def _accept(self, entry: Entry) -> ReadEntry | None:
+        """The entry with its new events; ``None`` if there is nothing to handle."""
+        counts = self._counts
         if entry.deliveries > 1:
-            self._counts.redelivered += 1
+            counts.redelivered += 1
         try:
             decoded = decode_entry(entry.body)
         except WireError as error:
-            self._counts.malformed += 1
+            counts.malformed += 1
             await self._give_up(entry, str(error))
             return None
+        events = decoded.events
         if self._in_group:
-            return decoded if await self._take(entry, decoded) else None
-        return decoded if decoded.events else None
+            if not await self._take(entry, decoded):
+                return None
+        elif not events:
+            return None
+        else:
+            events = self._deduplicator.read(decoded)
+            counts.duplicates += len(decoded.events) - len(events)
+        if self._run_id is not None:
+            events = [event for event in events if event.run_id == self._run_id]
+        counts.received += len(events)
+        return ReadEntry(entry, decoded, events)
 
     async def _take(self, entry: Entry, decoded: DecodedEntry) -> bool:
         """Whether an entry that the group was given is to be handled here and now."""
         key = decoded.id or entry.cursor
         duplicates = self._in_progress.get(key)
-        if duplicates is not None:  # it came again while its handlers run or wait for their turn
-            duplicates.append(entry)
+        if duplicates is not None or not decoded.events or key in self._handled:
             self._counts.duplicates += len(decoded.events)
-            return False
-        if not decoded.events or key in self._handled:
-            self._counts.duplicates += len(decoded.events)
-            await self._acknowledge(entry)
+            if duplicates is None:
+                await self._acknowledge(entry)
+            else:  # it came again while its handlers run or wait for their turn
+                duplicates.append(entry)
             return False
         if self._is_to_blame(entry):
             await self._give_up(entry, f"delivered {entry.deliveries} times, never acknowledged")
@@ -256,18 +259,6 @@ class ReadSession:
             return False
         first, self._suspecting = not self._suspecting, True
         return first and entry.deliveries > self._max_deliveries + 1
-
-    def _new_events(self, decoded: DecodedEntry) -> list[Event]:
-        if self._in_group:
-            events = decoded.events
-        else:
-            before = self._deduplicator.duplicates
-            events = self._deduplicator.read(decoded)
-            self._counts.duplicates += self._deduplicator.duplicates - before
-        if self._run_id is not None:
-            events = [event for event in events if event.run_id == self._run_id]
-        self._counts.received += len(events)
-        return events
 
     # --- dead letters and acknowledgements ------------------------------------------------------
 
@@ -305,7 +296,7 @@ class ReadSession:
                 await self._append_dead_letter(body)
             except Exception as error:  # noqa: BLE001 - brokers fail in their own ways
                 failures += 1
-                reason = self._source.describe(error)
+                reason = self._source.diagnose(error).reason
                 if failures == 1:
                     logger.warning(
                         "consumer: a dead letter of %s cannot be written (%s); retrying",

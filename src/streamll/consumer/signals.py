@@ -21,28 +21,20 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
         yield
         return
     loop = asyncio.get_running_loop()
-    before: dict[signal.Signals, Any] = {}
+    with contextlib.ExitStack() as before:
 
-    def restore() -> None:
-        while before:
-            number, handler = before.popitem()
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)
+        def stop_and_restore() -> None:
+            before.close()
+            stop()
 
-    def stop_and_restore() -> None:
-        restore()
-        stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        handler = signal.getsignal(number)
-        if _is_default(handler):
-            with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows
-                loop.add_signal_handler(number, stop_and_restore)
-                before[number] = handler
-    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            handler = signal.getsignal(number)
+            if _is_default(handler):
+                with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows
+                    loop.add_signal_handler(number, stop_and_restore)
+                    before.callback(signal.signal, number, handler)
+                    before.callback(loop.remove_signal_handler, number)
         yield
-    finally:
-        restore()
 
 
 def _is_default(handler: Any) -> bool:

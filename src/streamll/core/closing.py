@@ -44,19 +44,14 @@ def closing_events(
 
 
 def _own_fields(opened: Event, view: RunView, error_type: str) -> dict[str, Any]:
-    """The own fields of the event that closes ``opened``."""
-    if isinstance(opened, ev.FieldStart):
-        field = view.field(opened, opened.field)
-        return {"field": opened.field, "length": field.length if field else 0, "complete": False}
-    duration = max(0.0, (view.latest_at or opened.timestamp) - opened.timestamp)
-    common = {"duration": duration, "error_type": error_type}
-    match opened:
-        case ev.LMStart():
-            return {**common, "model": opened.model}
-        case ev.TraceStart():
-            ids = {"trace_id": opened.trace_id, "parent_trace_id": opened.parent_trace_id}
-            return {**common, **ids, "name": opened.name}
-        case ev.ToolStart():
-            return {**common, "name": opened.name, "kind": opened.kind, "message": LOST_MESSAGE}
-        case _:
-            return {**common, "name": opened.data["name"], "message": LOST_MESSAGE}
+    """The own fields of the event that closes ``opened``: how it ended, and what both have."""
+    field = view.field(opened, opened.field) if isinstance(opened, ev.FieldStart) else None
+    known = {name: getattr(opened, name) for name in ev.own_fields(type(opened))} | {
+        "length": field.length if field else 0,
+        "complete": False,
+        "duration": max(0.0, (view.latest_at or opened.timestamp) - opened.timestamp),
+        "error_type": error_type,
+        "message": LOST_MESSAGE,
+    }
+    names = ev.own_fields(FAILURES[opened.opens])
+    return {name: known[name] for name in names if name in known}

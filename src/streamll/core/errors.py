@@ -1,4 +1,4 @@
-"""Every error of this package, as one tree. Each is in ``__all__``.
+"""Every error of this package, as one tree.
 
 ::
 
@@ -38,34 +38,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import ClassVar
-
-__all__ = [
-    "AmbiguousFieldError",
-    "BrokerError",
-    "ChannelClosed",
-    "ChannelOverflow",
-    "CircuitOpen",
-    "ConfigurationError",
-    "DuplicateNameError",
-    "FirstTokenTimeout",
-    "IdleTimeout",
-    "LogAway",
-    "MissingKeyError",
-    "NoSuchRun",
-    "OutOfOrder",
-    "ReplySuperseded",
-    "RunUnavailable",
-    "SessionFormatError",
-    "StreamCancelled",
-    "StreamTimeout",
-    "StreamllError",
-    "TooManyRuns",
-    "TotalTimeout",
-    "UnknownFieldError",
-    "UnknownNameError",
-    "Unwind",
-    "WireError",
-]
 
 
 class StreamllError(Exception):

@@ -24,12 +24,14 @@ and does not import dspy.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+T = TypeVar("T")
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
@@ -52,6 +54,12 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
 
 
 NOBODY = Identity()
+
+
+def _from_identity(member: T) -> T:
+    """A property of events that reads this member of their identity."""
+    name = member.__name__  # type: ignore[attr-defined]
+    return property(attrgetter(f"identity.{name}"))  # type: ignore[return-value]
 
 
 class EventData(Mapping[str, Any]):
@@ -104,37 +112,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
         """``run_id:seq``, the key readers de-duplicate by; ``None`` outside a run."""
         return None if self.seq is None else f"{self.identity.run_id}:{self.seq}"
 
-    @property
-    def run_id(self) -> str | None:
-        return self.identity.run_id
-
-    @property
-    def path(self) -> tuple[str, ...]:
-        return self.identity.path
-
-    @property
-    def predictor(self) -> str | None:
-        return self.identity.predictor
-
-    @property
-    def call_id(self) -> str | None:
-        return self.identity.call_id
-
-    @property
-    def parent_call_id(self) -> str | None:
-        return self.identity.parent_call_id
-
-    @property
-    def turn(self) -> int:
-        return self.identity.turn
-
-    @property
-    def attempt(self) -> int:
-        return self.identity.attempt
-
-    @property
-    def candidate(self) -> int:
-        return self.identity.candidate
+    run_id = _from_identity(Identity.run_id)
+    path = _from_identity(Identity.path)
+    predictor = _from_identity(Identity.predictor)
+    call_id = _from_identity(Identity.call_id)
+    parent_call_id = _from_identity(Identity.parent_call_id)
+    turn = _from_identity(Identity.turn)
+    attempt = _from_identity(Identity.attempt)
+    candidate = _from_identity(Identity.candidate)
 
 
 SHARED_FIELDS = Event.__struct_fields__

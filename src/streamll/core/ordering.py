@@ -24,6 +24,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import msgspec
+
 from streamll.core.errors import OutOfOrder
 from streamll.core.events import CALLS, KINDS, Event, TokenEvent
 from streamll.core.visitor import EventVisitor
@@ -109,21 +111,19 @@ class OrderCheck:
         return self._runs[run_id]
 
 
-class _OpenField:
+class _OpenField(msgspec.Struct):
     """Tokens and characters of an open field so far."""
 
-    def __init__(self) -> None:
-        self.tokens = 0
-        self.length = 0
+    tokens: int = 0
+    length: int = 0
 
 
-class _CallOrder:
+class _CallOrder(msgspec.Struct):
     """What must be known of a call: its attempt and the fields that have ended."""
 
-    def __init__(self) -> None:
-        self.attempt = 0
-        self.ended: set[tuple[int, int, str]] = set()
-        self.corrected: set[tuple[int, int, str]] = set()
+    attempt: int = 0
+    ended: set[tuple[int, int, str]] = set()
+    corrected: set[tuple[int, int, str]] = set()
 
 
 class _RunOrder(EventVisitor):

@@ -10,6 +10,7 @@ A change costs its own length. Text that grows is joined when the value is read.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -137,15 +138,12 @@ class Partials:
     """The partial values of all fields of any number of runs."""
 
     def __init__(self) -> None:
-        self._values: dict[FieldKey, PartialValue] = {}
+        self._values: defaultdict[FieldKey, PartialValue] = defaultdict(PartialValue)
 
     def feed(self, event: Event) -> PartialValue | None:
         """Take any event; returns the value it changed, if it is a ``field.partial``."""
         if isinstance(event, FieldPartial):
-            key = _key(event, event.field)
-            value = self._values.get(key)
-            if value is None:
-                value = self._values[key] = PartialValue()
+            value = self._values[_key(event, event.field)]
             value.apply(event)
             return value
         if isinstance(event, LMSuperseded):

@@ -14,31 +14,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+import msgspec
+
+from streamll.core import events as ev
 from streamll.core.errors import AmbiguousFieldError, UnknownFieldError
-from streamll.core.events import (
-    CALLS,
-    NOBODY,
-    Event,
-    FieldCorrected,
-    FieldPartial,
-    Identity,
-    LMEnd,
-    LMSuperseded,
-    RunCancelled,
-    RunEnd,
-    RunError,
-    RunStart,
-    StreamGap,
-    TokenEvent,
-    Totals,
-)
+from streamll.core.events import CALLS, NOBODY, Event, Identity, TokenEvent, Totals
 from streamll.core.ordering import Key, key_of
 from streamll.core.partials import PartialValue
 from streamll.core.visitor import EventVisitor
 
 RUNNING, ENDED, FAILED, CANCELLED = "running", "ended", "failed", "cancelled"
 STATUS: Mapping[type[Event], str] = MappingProxyType(
-    {RunEnd: ENDED, RunError: FAILED, RunCancelled: CANCELLED}
+    {ev.RunEnd: ENDED, ev.RunError: FAILED, ev.RunCancelled: CANCELLED}
 )
 """A run's status by its last event."""
 
@@ -46,19 +33,15 @@ FieldKey = tuple[str | None, int, int, str]  # call, attempt, candidate, name
 Owner = tuple[str | None, str]  # predictor and name of a field
 
 
-class FieldView:
+class FieldView(msgspec.Struct, eq=False):
     """One field as one attempt of one call writes it. ``length`` is in characters."""
 
-    __slots__ = ("has_text", "identity", "is_corrected", "length", "name", "parts", "value")
-
-    def __init__(self, identity: Identity, name: str) -> None:
-        self.identity = identity
-        self.name = name
-        self.parts: list[str] = []
-        self.length = 0
-        self.has_text = False  # a token or a correction has come, if only an empty one
-        self.is_corrected = False
-        self.value: PartialValue | None = None  # with ``keep_values``
+    identity: Identity
+    name: str
+    parts: list[str] = []
+    length: int = 0
+    has_text: bool = False  # a token or a correction has come, if only an empty one
+    value: PartialValue | None = None  # with ``keep_values``
 
     @property
     def text(self) -> str:
@@ -174,30 +157,30 @@ class RunView(EventVisitor):
         self.fields.pop((who.call_id, who.attempt, who.candidate, field.name), None)
         self._current = NO_FIELD
 
-    def on_run_start(self, event: RunStart) -> None:
+    def on_run_start(self, event: ev.RunStart) -> None:
         self.run_id, self.program, self.started_at = event.run_id, event.program, event.timestamp
 
-    def on_field_corrected(self, event: FieldCorrected) -> None:
+    def on_field_corrected(self, event: ev.FieldCorrected) -> None:
         field = self._begin(event, event.field)
         field.parts = [event.text] if self._keeps_text else []
         field.length = len(event.text)
-        field.has_text = field.is_corrected = True
+        field.has_text = True
 
-    def on_field_partial(self, event: FieldPartial) -> None:
+    def on_field_partial(self, event: ev.FieldPartial) -> None:
         if self._keeps_values:
             field = self._begin(event, event.field)
             if field.value is None:
                 field.value = PartialValue()
             field.value.apply(event)
 
-    def on_lm_superseded(self, event: LMSuperseded) -> None:
+    def on_lm_superseded(self, event: ev.LMSuperseded) -> None:
         self.retries += 1
         fields = self._unfinished.get(event.call_id, [])
         for field in [each for each in fields if each.identity.attempt == event.attempt]:
             fields.remove(field)
             self._forget(field)
 
-    def on_lm_end(self, event: LMEnd) -> None:
+    def on_lm_end(self, event: ev.LMEnd) -> None:
         self._lm_calls += 1
         self._prompt_tokens += event.prompt_tokens
         self._completion_tokens += event.completion_tokens
@@ -207,7 +190,7 @@ class RunView(EventVisitor):
             self._generated += event.completion_tokens
             self._generating_s += max(0.0, event.duration - event.time_to_first_token)
 
-    def on_stream_gap(self, event: StreamGap) -> None:
+    def on_stream_gap(self, event: ev.StreamGap) -> None:
         self.lost += event.count
 
     def on_run_end(self, event: Totals) -> None:

@@ -30,21 +30,9 @@ from typing import Any
 
 import msgspec
 
+from streamll.core import events as ev
 from streamll.core.errors import WireError
-from streamll.core.events import (
-    KINDS,
-    NOBODY,
-    NOTHING,
-    Event,
-    EventData,
-    Identity,
-    StreamllEvent,
-    Thinking,
-    TokenEvent,
-    ToolCallDelta,
-    UnknownEvent,
-    own_fields,
-)
+from streamll.core.events import KINDS, NOBODY, NOTHING, Event, EventData, Identity, StreamllEvent
 from streamll.core.jsonable import plain, render
 
 FORMAT_VERSION = 1
@@ -59,7 +47,7 @@ class _KindFields:
     """The fields of an event class, as the wire format needs them."""
 
     def __init__(self, cls: type[Event]) -> None:
-        names = own_fields(cls)
+        names = ev.own_fields(cls)
         fields = [field for field in msgspec.structs.fields(cls) if field.name in names]
         self.cls = cls
         self.required = [field.name for field in fields if field.required]
@@ -95,7 +83,7 @@ _CUSTOM = _KindFields(StreamllEvent)
 _KINDS = {name: _KindFields(cls) for name, cls in KINDS.items()}
 _written = {kind.cls: kind for kind in _KINDS.values()}  # and users' own classes, when met
 _STRUCT_WRITERS: dict[type[Event], _StructWriter] = {
-    cls: _StructWriter(cls) for cls in (TokenEvent, Thinking, ToolCallDelta)
+    cls: _StructWriter(cls) for cls in (ev.TokenEvent, ev.Thinking, ev.ToolCallDelta)
 }
 _who = attrgetter(*(name for name in _IDENTITY if name != "run_id"))
 _encoder = msgspec.json.Encoder(enc_hook=render)
@@ -190,7 +178,7 @@ def _flat(event: Event, identity: dict[str, Any]) -> dict[str, Any]:
     flat.update(identity)
     if isinstance(event, StreamllEvent):
         own = event.data.own if isinstance(event.data, EventData) else event.data
-        _add(flat, own if isinstance(event, UnknownEvent) else {"data": dict(own)})
+        _add(flat, own if isinstance(event, ev.UnknownEvent) else {"data": dict(own)})
     else:
         kind = _written.get(type(event)) or _written.setdefault(
             type(event), _KindFields(type(event))
@@ -290,16 +278,13 @@ class _Reader:
             if isinstance(own := parts.get("data"), Mapping):
                 data = own
             else:  # an unknown kind: its keys are its data
-                data, extra, cls = {**extra, **_only(parts, "data")}, {}, UnknownEvent
+                own_data = {"data": own} if "data" in parts else {}
+                data, extra, cls = {**extra, **own_data}, {}, ev.UnknownEvent
             context = parts.get("context")
             parts["data"] = EventData(data, context) if context else data
         if extra:
             parts["extra"] = extra
         return _convert(parts, cls, kind.numbers)
-
-
-def _only(mapping: dict[str, Any], key: str) -> dict[str, Any]:
-    return {key: mapping[key]} if key in mapping else {}
 
 
 def _convert(parts: dict[str, Any], cls: type[Event], numbers: list[str]) -> Event:

@@ -5,8 +5,8 @@ from streamll.brokers.rabbitmq.sink import RabbitMQSink as RabbitMQSink
 from streamll.brokers.redis.sink import RedisSink as RedisSink
 from streamll.brokers.sqlite.sink import SQLiteSink as SQLiteSink
 from streamll.sinks.base import BaseSink as BaseSink
-from streamll.sinks.callback import CallbackSink as CallbackSink
-from streamll.sinks.delivery import SinkStatistics as SinkStatistics
+from streamll.sinks.base import CallbackSink as CallbackSink
+from streamll.sinks.base import SinkStatistics as SinkStatistics
 from streamll.sinks.jsonl import JSONLSink as JSONLSink
 from streamll.sinks.jsonl import read_jsonl as read_jsonl
 from streamll.sinks.memory import MemorySink as MemorySink

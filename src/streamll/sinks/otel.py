@@ -14,6 +14,8 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
+import msgspec
+
 from streamll.core import events as ev
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import TERMINAL, Event
@@ -23,38 +25,9 @@ from streamll.sinks.base import BaseSink
 MAX_RUNS = 10_000
 """Runs under way that are kept; for one more, the oldest is given up."""
 
-SECOND_BUCKETS = (
-    0.01,
-    0.02,
-    0.04,
-    0.08,
-    0.16,
-    0.32,
-    0.64,
-    1.28,
-    2.56,
-    5.12,
-    10.24,
-    20.48,
-    40.96,
-    81.92,
-)
-TOKEN_BUCKETS = (
-    1,
-    4,
-    16,
-    64,
-    256,
-    1024,
-    4096,
-    16384,
-    65536,
-    262144,
-    1048576,
-    4194304,
-    16777216,
-    67108864,
-)
+SECOND_BUCKETS = tuple(0.01 * 2**n for n in range(14))
+TOKEN_BUCKETS = tuple(4**n for n in range(14))
+"""Upper bounds as the conventions advise them."""
 
 
 class OTelSink(BaseSink):
@@ -131,13 +104,12 @@ class _Meters:
         )
 
 
-class _OpenSpan:
+class _OpenSpan(msgspec.Struct):
     """A span that has not ended; for an LM call also the time of its last text."""
 
-    def __init__(self, span: Any, attributes: dict[str, Any]) -> None:
-        self.span = span
-        self.attributes = attributes
-        self.last_text_at: float | None = None
+    span: Any
+    attributes: dict[str, Any]
+    last_text_at: float | None = None
 
 
 class _RunSpans(EventVisitor):
@@ -213,9 +185,9 @@ class _RunSpans(EventVisitor):
         lm = self._open.pop(event.call_id, None)
         if lm is None:
             return
-        attributes = dict(lm.attributes)
+        attributes = lm.attributes
         if event.error_type is not None:
-            attributes["error.type"] = event.error_type
+            attributes = {**attributes, "error.type": event.error_type}
             _failed(lm.span, event.error_type, "")
         lm.span.set_attribute("gen_ai.usage.input_tokens", event.prompt_tokens)
         lm.span.set_attribute("gen_ai.usage.output_tokens", event.completion_tokens)

@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-from typing import Any, Literal, Protocol, TextIO, get_args
+from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args
 
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event
 from streamll.flow.buffer import Policy
 from streamll.sinks.base import BaseSink
+from streamll.terminal.output import Output, is_terminal
+
+if TYPE_CHECKING:
+    from streamll.terminal.lines import LineView
+    from streamll.terminal.live import LiveView
 
 Mode = Literal["auto", "live", "plain"]
-
-
-class TerminalView(Protocol):
-    @property
-    def is_idle(self) -> bool: ...
-
-    def show(self, events: list[Event], source: int = 0) -> None: ...
-
-    def close(self, source: int = 0) -> None: ...
 
 
 class TerminalSink(BaseSink):
@@ -62,11 +57,8 @@ class TerminalSink(BaseSink):
         self.file = file
         self.width = width
         self.height = height
-        self._view: TerminalView | None = None
+        self._view: LiveView | LineView | None = None
         self._process = os.getpid()
-
-    def handle_event(self, event: Event) -> None:
-        self._current_view().show([event], id(self))
 
     def handle_batch(self, events: list[Event]) -> None:
         self._current_view().show(events, id(self))
@@ -81,7 +73,7 @@ class TerminalSink(BaseSink):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_view": None}
 
-    def _current_view(self) -> TerminalView:
+    def _current_view(self) -> LiveView | LineView:
         """The view in use; between runs, the one that fits the present ``sys.stdout``."""
         forked = self._process != os.getpid()
         if self._view is None or self._view.is_idle or forked:
@@ -89,31 +81,21 @@ class TerminalSink(BaseSink):
             self._view = self._choose()
         return self._view
 
-    def _choose(self) -> TerminalView:
-        from streamll.terminal.screen import behind
+    def _choose(self) -> LiveView | LineView:
+        from streamll.terminal import lines, live, notebook, screen
 
-        file = self.file if self.file is not None else behind(sys.stdout)
+        file = self.file if self.file is not None else screen.behind(sys.stdout)
         if self.mode != "plain":
-            from streamll.terminal.notebook import in_notebook, notebook_view
-
-            if self.file is None and in_notebook():
-                return notebook_view(self.width, self.height)
+            if self.file is None and notebook.in_notebook():
+                return live.notebook_view(self.width, self.height)
             if file is not None and (self.mode == "live" or draws(file)):
-                from streamll.terminal.live import terminal_view
-
-                return terminal_view(file, self.width, self.height)
-        from streamll.terminal.lines import LineView
-        from streamll.terminal.output import Output
-
-        return LineView(Output(self.file))
+                return live.terminal_view(file, self.width, self.height)
+        return lines.LineView(Output(self.file))
 
 
 def draws(file: TextIO) -> bool:
     """Whether ``file`` is a terminal that can move its cursor."""
-    try:
-        if not file.isatty():
-            return False
-    except (AttributeError, ValueError, OSError):
+    if not is_terminal(file):
         return False
     if os.name == "nt":
         from rich.console import Console
@@ -122,14 +104,5 @@ def draws(file: TextIO) -> bool:
     return os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
-_default: TerminalSink | None = None
-_making = threading.Lock()
-
-
-def default_terminal() -> TerminalSink:
-    """The process's default terminal sink."""
-    global _default  # noqa: PLW0603
-    with _making:
-        if _default is None:
-            _default = TerminalSink()
-        return _default
+DEFAULT = TerminalSink()
+"""The process's default terminal sink."""

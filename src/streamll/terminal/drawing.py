@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from streamll.core.run_view import ENDED, FAILED, RUNNING
+from streamll.core.run_view import FAILED, RUNNING
 from streamll.terminal import text as tx
 from streamll.terminal.tree import NoteNode, RunTree, StepNode, TextNode
 from streamll.terminal.wrap import fold
@@ -50,10 +51,7 @@ class Glyphs:
     def state(self, step: StepNode, now: float) -> tuple[str, str]:
         if step.state == RUNNING:
             return ("running", self.spinner[int(now * 12.5) % len(self.spinner)])
-        return (
-            step.state,
-            {ENDED: self.ended, FAILED: self.failed}.get(step.state, self.cancelled),
-        )
+        return step.state, getattr(self, step.state)
 
 
 ASCII = Glyphs(
@@ -92,12 +90,12 @@ class Drawing:
         self.glyphs = glyphs
 
     def sections(self) -> list[Section]:
+        """The run; events outside any run have no first and last line."""
+        body = list(self._contents(self.run.root, ""))
+        if self.run.run_id is None:
+            return body
         closing = [_section(FIXED, self._closing())] if self.run.ended else []
-        return [_section(FIXED, [self._run_line()]), *self.body(), *closing]
-
-    def body(self) -> list[Section]:
-        root = self.run.root
-        return list(self._contents(root, self._shown(root), ""))
+        return [_section(FIXED, [self._run_line()]), *body, *closing]
 
     def height(self) -> int:
         return sum(section.height for section in self.sections())
@@ -109,25 +107,12 @@ class Drawing:
 
     # --- steps ------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _shown(step: StepNode) -> list[StepNode]:
-        """The step and the single children that are shown as part of it."""
-        chain = [step]
-        while (
-            len(step.items) == 1 and isinstance(child := step.items[0], StepNode) and child.inline
-        ):
-            chain.append(child)
-            step = child
-        return chain
-
-    def _contents(self, step: StepNode, chain: Sequence[StepNode], guide: str) -> Iterator[Section]:
-        items = chain[-1].items
-        guide = guide[
-            : max(0, self.width - MIN_TEXT_WIDTH)
-        ]  # deeper steps are drawn at the same depth
-        last_step = max(
-            (n for n, item in enumerate(items) if isinstance(item, StepNode)), default=-1
-        )
+    def _contents(self, step: StepNode, guide: str) -> Iterator[Section]:
+        items = step.chain[-1].items
+        # Beyond this depth, steps are drawn at the same depth.
+        guide = guide[: max(0, self.width - MIN_TEXT_WIDTH)]
+        steps = [number for number, item in enumerate(items) if isinstance(item, StepNode)]
+        last_step = steps[-1] if steps else -1
         active = step.state == RUNNING
         inner = self.glyphs.through if last_step >= 0 else "  "
         labels = self._label_width(items, tx.cells(guide) + tx.cells(inner))
@@ -138,36 +123,34 @@ class Drawing:
             elif isinstance(item, TextNode):
                 yield self._text(item, guide + beside, labels, active=active)
             else:
-                lines = self._note(item, guide + beside)
-                rank = BESIDE if active else OTHER
-                yield _section(rank, lines, guide + beside)
+                sign = getattr(self.glyphs, item.style, "")
+                lines = self._folded(item.style, item.text, guide + beside, sign)
+                yield _section(BESIDE if active else OTHER, lines, guide + beside)
 
     def _step(
         self, step: StepNode, parent: StepNode, guide: str, is_last: bool
     ) -> Iterator[Section]:
         glyphs = self.glyphs
-        chain = self._shown(step)
         branch = guide + (glyphs.last if is_last else glyphs.branch)
         below = guide + ("   " if is_last else glyphs.through)
-        active = step.state == RUNNING
-        rank = ACTIVE_STEP if active else OTHER_STEP
-        yield _section(rank, [self._step_line(step, chain, branch)], below)
-        yield from self._contents(step, chain, below)
+        rank = ACTIVE_STEP if step.state == RUNNING else OTHER_STEP
+        yield _section(rank, [self._step_line(step, branch)], below)
+        yield from self._contents(step, below)
         if step.error and not (parent.state == FAILED and parent.error == step.error):
             lines = self._folded("failed", step.error, below + "  ")
             yield _section(BESIDE, lines, below)
 
-    def _step_line(self, step: StepNode, chain: Sequence[StepNode], branch: str) -> Line:
+    def _step_line(self, step: StepNode, branch: str) -> Line:
         sign = self.glyphs.state(step, self.now)
         line: Line = [("guide", branch), sign, (step.kind, f" {step.label}")]
         if step.kind == "tool":
             line.append(("detail", f"({step.arguments or '…'})"))
-        details = [each for shown in chain for each in (shown.model, *shown.details) if each]
+        details = [each for shown in step.chain for each in (shown.model, *shown.details) if each]
         if step.state == RUNNING:
             details.append(self._elapsed(step))
         elif step.duration is not None:
             details.append(tx.seconds(step.duration))
-        return self._with_details(line, details, chain)
+        return self._with_details(line, details, step)
 
     def _run_line(self) -> Line:
         root = self.run.root
@@ -177,15 +160,14 @@ class Drawing:
             details.append(self._elapsed(root))
             if self.run.view.token_count:
                 details.append(tx.amount(self.run.view.token_count, "token"))
-        chain = self._shown(root)
-        details += [each for shown in chain for each in (*shown.details, shown.model) if each]
-        return self._with_details(line, details, chain)
+        details += [each for shown in root.chain for each in (*shown.details, shown.model) if each]
+        return self._with_details(line, details, root)
 
-    def _with_details(self, line: Line, details: list[str], chain: Sequence[StepNode]) -> Line:
+    def _with_details(self, line: Line, details: list[str], step: StepNode) -> Line:
         """The line with as many details as fit; its label is cut if that is not enough."""
         dot = self.glyphs.dot
         label_style, label = line[-1]
-        before = sum(tx.cells(text) for _, text in line[:-1])
+        before = columns(line[:-1])
         while details and before + min(24, tx.cells(label)) + 2 + tx.cells(dot.join(details)) > (
             self.width
         ):
@@ -193,9 +175,7 @@ class Drawing:
         written = "  " + dot.join(details) if details else ""
         line[-1] = (label_style, tx.head(label, self.width - before - tx.cells(written)))
         line.append(("detail", written))
-        waiting = next((shown.waiting for shown in chain if shown.waiting), "")
-        if waiting:
-            line.append(("warning", f"  {waiting}"))
+        line += [("warning", f"  {shown.waiting}") for shown in step.chain if shown.waiting][:1]
         return fitted(line, self.width)
 
     def _elapsed(self, step: StepNode) -> str:
@@ -218,19 +198,14 @@ class Drawing:
         height = len(lines) + (not labels) + bool(text.remark)
         finished = BESIDE if active else OTHER
         rank = GROWING if text.is_open and active else finished
-
-        def draw(available: int) -> list[Line]:
-            return self._text_lines(text, lines, guide, labels, available)
-
-        return Section(rank, height, draw, guide)
+        return Section(rank, height, partial(self._text_lines, text, lines, guide, labels), guide)
 
     def _text_lines(
         self, text: TextNode, lines: list[str], guide: str, labels: int, available: int
     ) -> list[Line]:
         """The last ``available`` lines, the label on or above the first of them."""
-        remarks: list[Line] = []
-        if text.remark and available > 1:
-            remarks = [[("guide", guide), ("label", " " * labels), ("retry", text.remark)]]
+        remark: Line = [("guide", guide), ("label", " " * labels), ("retry", text.remark)]
+        remarks = [remark] if text.remark and available > 1 else []
         above = not labels and (available > 1 or not text.content.length)
         count = max(1, available - len(remarks) - above)
         shown = lines[-count:]
@@ -256,16 +231,14 @@ class Drawing:
             drawn[-1].append(("detail", "(empty)"))
         return [fitted(line, self.width) for line in [*drawn, *remarks]]
 
-    def _note(self, note: NoteNode, guide: str) -> list[Line]:
-        return self._folded(note.style, note.text, guide, getattr(self.glyphs, note.style, ""))
-
     def _folded(self, style: str, content: str, guide: str, sign: str = "") -> list[Line]:
         room = max(8, self.width - tx.cells(guide) - tx.cells(sign))
-        lines: list[Line] = [
-            [("guide", guide), (style, (" " * len(sign) if number else sign) + part.rstrip())]
-            for number, part in enumerate(fold(content, room))
-        ]
-        return [fitted(line, self.width) for line in lines]
+        lines = []
+        for part in fold(content, room):
+            line = [("guide", guide), (style, sign + part.rstrip())]
+            lines.append(fitted(line, self.width))
+            sign = " " * len(sign)
+        return lines
 
     def _closing(self) -> list[Line]:
         """How the run ended, wrapped between its parts."""
@@ -303,7 +276,7 @@ class Drawing:
             return [fitted(line, self.width)]
         if height == 1:
             line.append(("label", f"  {text.label}  "))
-            room = self.width - sum(tx.cells(part) for _, part in line) - 1
+            room = self.width - columns(line) - 1
             if room > 8:  # noqa: PLR2004
                 end = tx.one_line(text.content.ending(4 * room), 4 * room)
                 line += [(text.style, tx.tail(end, room)), ("running", self.glyphs.cursor)]
@@ -322,6 +295,11 @@ def _latest(step: StepNode) -> tuple[StepNode, TextNode | None]:
             inner, text = _latest(item)
             return (step if inner is item and item.inline else inner), text
     return step, None
+
+
+def columns(line: Line) -> int:
+    """Columns that a line takes at most."""
+    return sum(tx.cells(text) for _, text in line)
 
 
 def fitted(line: Line, width: int) -> Line:

@@ -9,16 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streamll.terminal.drawing import (
-    FIXED,
-    GROWING,
-    OTHER,
-    Drawing,
-    Glyphs,
-    Line,
-    Section,
-    fitted,
-)
+from streamll.terminal.drawing import FIXED, GROWING, OTHER, Drawing, Glyphs, Line, Section, fitted
 from streamll.terminal.tree import RunTree
 
 CONDENSED_HEIGHT = 4
@@ -31,12 +22,6 @@ def whole(run: RunTree, width: int, now: float, glyphs: Glyphs) -> list[Line]:
     return [line for section in sections for line in section.draw(section.height)]
 
 
-def notes(run: RunTree, width: int, now: float, glyphs: Glyphs) -> list[Line]:
-    """Events outside any run, without a run's first and last line."""
-    drawing = Drawing(run, width, now, glyphs)
-    return [line for section in drawing.body() for line in section.draw(section.height)]
-
-
 def within(drawing: Drawing, height: int) -> list[Line]:
     """At most ``height`` lines of a run."""
     sections = drawing.sections()
@@ -46,11 +31,10 @@ def within(drawing: Drawing, height: int) -> list[Line]:
     rooms = share(sections, height)
     missing = wanted - sum(rooms)
     lines: list[Line] = []
-    is_counted = not missing
     for section, room in zip(sections, rooms, strict=True):
-        if not is_counted and room < section.height:
+        if missing and room < section.height:
             lines.append(drawing.more(section, missing))
-            is_counted = True
+            missing = 0  # counted once, at the first gap
         if room:
             lines += section.draw(room)[-room:]
     return lines
@@ -64,10 +48,8 @@ def share(sections: Sequence[Section], height: int) -> list[int]:
     rooms = [0] * len(sections)
     for rank in range(FIXED, OTHER + 1):
         ranked = [n for n in reversed(range(len(sections))) if sections[n].rank == rank]
-        if rank == GROWING:
-            granted = level([sections[n].height for n in ranked], left)
-        else:
-            granted = greedy([sections[n].height for n in ranked], left)
+        divide = level if rank == GROWING else greedy
+        granted = divide([sections[n].height for n in ranked], left)
         for n, room in zip(ranked, granted, strict=True):
             rooms[n] = room
         left -= sum(granted)
@@ -97,18 +79,11 @@ def compose(
     runs: Sequence[RunTree], width: int, height: int, now: float, glyphs: Glyphs
 ) -> list[Line]:
     """All running runs, in at most ``height`` lines."""
-    if len(runs) == 1:
-        return within(Drawing(runs[0], width, now, glyphs), height)
-    lines: list[Line] = []
+    drawings = [Drawing(run, width, now, glyphs) for run in runs]
     if len(runs) > height:
-        lines = [
-            line
-            for run in runs[: height - 1]
-            for line in Drawing(run, width, now, glyphs).condensed(1)
-        ]
+        lines = [line for drawing in drawings[: height - 1] for line in drawing.condensed(1)]
         rest = f"{glyphs.more} and {len(runs) - height + 1} more running"
         return [*lines, fitted([("detail", rest)], width)]
-    drawings = [Drawing(run, width, now, glyphs) for run in runs]
     heights = [drawing.height() for drawing in drawings]
     apart = sum(heights) + len(runs) - 1 <= height
     lines = []

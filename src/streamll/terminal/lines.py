@@ -71,9 +71,8 @@ class LineView(EventVisitor):
         if run is None:
             number = max((other.number for other in self._runs.values()), default=0) + 1
             run = self._runs[run_id] = LineRun(number, event.call_id)
-            if len(self._runs) > 1:
-                for other in self._runs.values():
-                    other.is_beside_others = True
+            for other in self._runs.values():
+                other.is_beside_others |= len(self._runs) > 1
         return run
 
     # --- the run ----------------------------------------------------------------------------------
@@ -106,12 +105,12 @@ class LineView(EventVisitor):
     def on_tool_start(self, event: ev.ToolStart, run: LineRun) -> str:
         return f"{_tool(event)}({words.arguments(event) or '…'})"
 
-    def on_tool_end(self, event: ev.ToolEnd, run: LineRun) -> str:
-        result = f" → {tx.compact(event.result)}" if event.result is not None else ""
-        return f"{_tool(event)} {_outcome(event)}{result}"
+    def on_tool_end(self, event: ev.ToolEnd | ev.ToolError, run: LineRun) -> str:
+        result = event.result if isinstance(event, ev.ToolEnd) else None
+        written = f" → {tx.compact(result)}" if result is not None else ""
+        return f"{_tool(event)} {_outcome(event)}{written}"
 
-    def on_tool_error(self, event: ev.ToolError, run: LineRun) -> str:
-        return f"{_tool(event)} {_outcome(event)}"
+    on_tool_error = on_tool_end
 
     def on_trace_start(self, event: ev.TraceStart, run: LineRun) -> str:
         return f"[TRACE] {tx.one_line(event.name)}"
@@ -125,10 +124,12 @@ class LineView(EventVisitor):
 
     def on_lm_end(self, event: ev.LMEnd, run: LineRun) -> str | None:
         if event.error_type:
-            return f"[LM] {tx.one_line(event.model)} failed: {tx.one_line(event.error_type)}"
-        if event.finish_reason == "length":
-            return f"[LM] {tx.one_line(event.model)} was cut off at the token limit"
-        return f"[LM] {tx.one_line(event.model)} answered from the cache" if event.cached else None
+            outcome = f"failed: {tx.one_line(event.error_type)}"
+        elif event.finish_reason == "length":
+            outcome = "was cut off at the token limit"
+        else:
+            outcome = "answered from the cache" if event.cached else ""
+        return f"[LM] {tx.one_line(event.model)} {outcome}" if outcome else None
 
     def on_lm_superseded(self, event: ev.LMSuperseded, run: LineRun) -> str:
         return f"[RETRY] {words.superseded(event.reason)}; the text so far does not count"
@@ -194,9 +195,9 @@ def _module_name(event: ev.ModuleStart | ev.ModuleEnd | ev.ModuleError) -> str |
 
 def _ends(event: ev.Event, run: LineRun) -> bool:
     """Whether the run is over; a sink of an inner module never sees the end of the run itself."""
-    if isinstance(event, (ev.ModuleEnd, ev.ModuleError)) and run.first_call is not None:
-        return event.identity.call_id == run.first_call
-    return isinstance(event, (ev.RunEnd, ev.RunError, ev.RunCancelled))
+    if event.closes == "module" and run.first_call is not None:
+        return event.call_id == run.first_call
+    return run.view.end is not None
 
 
 def _tool(event: ev.ToolStart | ev.ToolEnd | ev.ToolError) -> str:
@@ -211,10 +212,7 @@ def _outcome(event: ev.ModuleEnd | ev.ModuleError | ev.ToolEnd | ev.ToolError) -
 
 
 def _whose(event: ev.Event, run: LineRun) -> str:
-    parts = []
     lm_calls = sum(what == "lm" for what, _ in run.view.open)
-    if lm_calls > 1 and event.predictor:
-        parts.append(f" · {tx.one_line(event.predictor)}")
-    if run.is_beside_others:
-        parts.append(f" · run {run.number}")
-    return "".join(parts)
+    predictor = tx.one_line(event.predictor) if lm_calls > 1 and event.predictor else ""
+    number = f"run {run.number}" if run.is_beside_others else ""
+    return "".join(f" · {part}" for part in (predictor, number) if part)

@@ -13,14 +13,15 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TextIO
+from collections.abc import Callable, Iterable
+from typing import TextIO
 
 from streamll.core.events import Event
-from streamll.terminal import layout, stopped
+from streamll.terminal import layout, notebook, stopped
 from streamll.terminal.drawing import ASCII, Glyphs, Line
+from streamll.terminal.notebook import NotebookCanvas
 from streamll.terminal.output import Output
-from streamll.terminal.palette import Palette
+from streamll.terminal.palette import encoder
 from streamll.terminal.screen import Screen
 from streamll.terminal.tree import RunTree
 
@@ -31,43 +32,21 @@ IDLE_S = 1.0
 """After this silence a run that was joined midway and has nothing open counts as over."""
 
 
-class Canvas(Protocol):
-    """Where frames go: a terminal's bottom rows, or a notebook's output."""
-
-    @property
-    def is_open(self) -> bool: ...
-
-    @property
-    def is_broken(self) -> bool: ...
-
-    def open(self) -> None: ...
-
-    def draw(self, lines: Sequence[Line], staying: Sequence[Line] = ()) -> None:
-        """Show ``lines`` in place of those before, with ``staying`` above them for good."""
-
-    def lose(self) -> None:
-        """The program was stopped: what is on the terminal now is unknown."""
-
-    def close(self) -> None: ...
-
-
 class LiveView:
     """All running runs on one terminal or in one notebook."""
 
     def __init__(
         self,
-        canvas: Canvas,
+        canvas: Screen | NotebookCanvas,
         size: Callable[[], tuple[int, int]],
         *,
         glyphs: Glyphs | None = None,
         frames: float = FRAMES_PER_S,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._canvas = canvas
         self._size = size
         self._glyphs = glyphs or Glyphs()
         self._pause = 1 / frames
-        self._clock = clock
         self._runs: dict[tuple[int, str], RunTree] = {}
         self._ended: list[RunTree] = []
         self._outside = RunTree(None, 0.0)
@@ -85,7 +64,7 @@ class LiveView:
         with self._lock:
             if self._is_over:
                 return
-            now = self._clock()
+            now = time.monotonic()
             for event in events:
                 self._take(event, source, now)
             if self._ended or self._outside.root.items:
@@ -111,13 +90,17 @@ class LiveView:
     def close(self, source: int = 0) -> None:
         """Leave running runs in the scrollback as they are, and restore the terminal."""
         with self._lock:
-            now = self._clock()
-            for key in [key for key in self._runs if key[0] == source]:
-                run = self._runs.pop(key)
-                run.interrupt(now)
-                self._ended.append(run)
+            now = time.monotonic()
+            self._leave([key for key in self._runs if key[0] == source], now)
             if self._ended or self._canvas.is_open:
                 self._draw(now)
+
+    def _leave(self, keys: Iterable[tuple[int, str]], now: float) -> None:
+        """Let go of runs whose end will not be seen."""
+        for key in keys:
+            run = self._runs.pop(key)
+            run.interrupt(now)
+            self._ended.append(run)
 
     # --- frames -----------------------------------------------------------------------------------
 
@@ -129,11 +112,8 @@ class LiveView:
     def _frame(self) -> bool:
         """Draw running runs; False if there are none."""
         with self._lock:
-            now = self._clock()
-            for key, run in list(self._runs.items()):
-                if run.is_adrift(now, IDLE_S):
-                    self._ended.append(self._runs.pop(key))
-                    run.interrupt(now)
+            now = time.monotonic()
+            self._leave([key for key, run in self._runs.items() if run.is_adrift(now, IDLE_S)], now)
             try:
                 if self._runs or self._ended:
                     self._draw(now)
@@ -156,10 +136,9 @@ class LiveView:
             staying += [*layout.whole(run, width, now, self._glyphs), []]
         self._ended.clear()
         if self._outside.root.items:
-            staying += layout.notes(self._outside, width, now, self._glyphs)
+            staying += layout.whole(self._outside, width, now, self._glyphs)
             self._outside = RunTree(None, 0.0)
         runs = list(self._runs.values())
-        self._canvas.open()
         self._canvas.draw(layout.compose(runs, width, height, now, self._glyphs), staying)
         if self._canvas.is_broken:
             self._end()
@@ -178,13 +157,26 @@ def terminal_view(file: TextIO, width: int | None = None, height: int | None = N
         terminal = os.ttyname(file.fileno())
     except (OSError, ValueError, AttributeError):
         terminal = f"file {id(file)}"
-    view = _views.get(terminal)
+    return _shared(terminal, lambda: _terminal_view(file, width, height))
+
+
+def notebook_view(width: int | None = None, height: int | None = None) -> LiveView:
+    """The view of this notebook."""
+    size = (width or notebook.WIDTH, height or notebook.HEIGHT)
+    return _shared(
+        "notebook",
+        lambda: LiveView(NotebookCanvas(), lambda: size, frames=notebook.FRAMES_PER_S),
+    )
+
+
+def _shared(place: str, make: Callable[[], LiveView]) -> LiveView:
+    view = _views.get(place)
     if view is None or view.is_idle:
-        view = _views[terminal] = _new_view(file, width, height)
+        view = _views[place] = make()
     return view
 
 
-def _new_view(file: TextIO, width: int | None, height: int | None) -> LiveView:
+def _terminal_view(file: TextIO, width: int | None, height: int | None) -> LiveView:
     from rich.console import Console
 
     console = Console(file=file, force_terminal=True, legacy_windows=False)
@@ -205,7 +197,7 @@ def _new_view(file: TextIO, width: int | None, height: int | None) -> LiveView:
         return max(columns - 1, 1), max(rows - 1, 1)
 
     return LiveView(
-        Screen(Output(file), Palette(console).encode, size),
+        Screen(Output(file), encoder(console), size),
         room,
         glyphs=Glyphs() if encoding.startswith("utf") else ASCII,
     )

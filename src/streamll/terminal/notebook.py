@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from streamll.terminal.drawing import Line
-from streamll.terminal.live import LiveView
 from streamll.terminal.palette import STYLES
 
 WIDTH, HEIGHT = 100, 40
@@ -63,16 +62,15 @@ class NotebookCanvas:
 
     def __init__(self) -> None:
         self._handle: Any = None
-        self.is_open = False
 
-    def open(self) -> None:
-        self.is_open = True
+    @property
+    def is_open(self) -> bool:
+        return self._handle is not None
 
     def close(self) -> None:
-        if self._handle is not None:
+        if self.is_open:
             self._show([])
         self._handle = None
-        self.is_open = False
 
     def lose(self) -> None:
         """Nothing to do: a cell's output stays in its place."""
@@ -91,15 +89,3 @@ class NotebookCanvas:
             self._handle = display.display(bundle, raw=True, display_id=True)
         else:
             self._handle.update(bundle, raw=True)
-
-
-_view: LiveView | None = None
-
-
-def notebook_view(width: int | None = None, height: int | None = None) -> LiveView:
-    """The view of this notebook."""
-    global _view  # noqa: PLW0603
-    if _view is None or _view.is_idle:
-        size = (width or WIDTH, height or HEIGHT)
-        _view = LiveView(NotebookCanvas(), lambda: size, frames=FRAMES_PER_S)
-    return _view

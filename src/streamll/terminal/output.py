@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 
 class Output:
@@ -54,6 +54,14 @@ class Output:
                 _write_all(descriptor, text.encode(file.encoding or "utf-8", "replace"))
         except (OSError, ValueError):  # hung up, reader gone, or closed
             self.is_broken = True
+
+
+def is_terminal(file: Any) -> bool:
+    """Whether a stream, which may be closed or missing, is a terminal."""
+    try:
+        return bool(file.isatty())
+    except (AttributeError, ValueError, OSError):
+        return False
 
 
 def _descriptor(file: TextIO) -> int | None:

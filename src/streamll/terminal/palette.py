@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from streamll.terminal.drawing import Line
@@ -40,28 +42,20 @@ STYLES = {
 }
 
 
-class Palette:
-    """``STYLES`` as escape sequences for one terminal."""
+def encoder(console: Console) -> Callable[[Line], str]:
+    """What writes a line with the escape sequences of ``STYLES`` on this terminal."""
+    from rich.color import ColorSystem
+    from rich.style import Style
 
-    def __init__(self, console: Console) -> None:
-        from rich.color import ColorSystem
-        from rich.style import Style
+    system = ColorSystem.STANDARD if console.color_system else None
+    templates = {}
+    for name, definition in STYLES.items():
+        style = Style.parse(definition)
+        if console.no_color:
+            style = style.without_color
+        templates[name] = style.render("\0", color_system=system)
 
-        system = ColorSystem.STANDARD if console.color_system else None
-        marked = {}
-        for style, definition in STYLES.items():
-            parsed = Style.parse(definition)
-            if console.no_color:
-                parsed = parsed.without_color
-            rendered = parsed.render("\0", color_system=system)
-            before, _, after = rendered.partition("\0")
-            marked[style] = (before, after)
-        self._marks = marked
+    def encode(line: Line) -> str:
+        return "".join(templates[style].replace("\0", text) for style, text in line)
 
-    def encode(self, line: Line) -> str:
-        """The line as text with escape sequences."""
-        parts = []
-        for style, text in line:
-            before, after = self._marks.get(style, ("", ""))
-            parts.append(f"{before}{text}{after}")
-        return "".join(parts)
+    return encode

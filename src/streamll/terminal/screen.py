@@ -24,8 +24,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 from streamll.terminal import text as tx
-from streamll.terminal.drawing import Line
-from streamll.terminal.output import Output
+from streamll.terminal.drawing import Line, columns
+from streamll.terminal.output import Output, is_terminal
 
 WRAP_OFF, WRAP_ON = "\x1b[?7l", "\x1b[?7h"
 HOLD, RELEASE = "\x1b[?2026h", "\x1b[?2026l"  # for terminals that can show a frame atomically
@@ -74,7 +74,11 @@ class Screen:
             if self.is_open:
                 return
             self.is_open = True
-            self._redirected = [*self._redirect("stdout"), *self._redirect("stderr")]
+            for name in ("stdout", "stderr"):
+                stream = getattr(sys, name)
+                if is_terminal(stream) and not isinstance(stream, Redirected):
+                    self._redirected.append(Redirected(name, stream, self))
+                    setattr(sys, name, self._redirected[-1])
             self._input, builtins.input = builtins.input, self._ask
             self._begin()
 
@@ -142,23 +146,12 @@ class Screen:
             if above:
                 self._frame(self._encoded(above), [], self._size()[0], redraw=True)
 
-    def _redirect(self, name: str) -> list[Redirected]:
-        stream = getattr(sys, name)
-        try:
-            is_terminal = stream.isatty()
-        except (AttributeError, ValueError, OSError):
-            return []
-        if not is_terminal or isinstance(stream, Redirected):
-            return []
-        redirected = Redirected(name, stream, self)
-        setattr(sys, name, redirected)
-        return [redirected]
-
     # --- drawing ----------------------------------------------------------------------------------
 
     def draw(self, lines: Sequence[Line], staying: Sequence[Line] = ()) -> None:
         """Show ``lines`` in the live region, and ``staying`` above it permanently."""
         with self.lock:
+            self.open()
             if self.is_paused:
                 self._kept_back += staying
                 return
@@ -210,12 +203,8 @@ class Screen:
         width, height = self._size()
         rows = len(self._lines)
         if width < self._width:
-            rows = sum(max(1, -(-_cells(line) // width)) for line in self._lines)
+            rows = sum(max(1, -(-columns(line) // width)) for line in self._lines)
         return min(rows, height - 1)
-
-
-def _cells(line: Line) -> int:
-    return sum(tx.cells(text) for _, text in line)
 
 
 class Redirected:

@@ -15,38 +15,30 @@ from typing import Any
 
 TAB = "    "
 
-# C0 without tab and newline, DEL, C1, line and paragraph separators, the bidirectional overrides
-# that make text read differently from its content, and lone surrogates.
+# C0 without newline, DEL, C1, line and paragraph separators, the bidirectional overrides that
+# make text read differently from its content, and lone surrogates.
 _UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-
-
-def _visible(match: re.Match[str]) -> str:
-    character = match[0]
-    code = ord(character)
-    if character == "\r":  # of a CRLF, which may arrive in two pieces
-        return ""
-    if character in "\u2028\u2029":
-        return "\n"
-    if code < 0x20:  # noqa: PLR2004
-        return chr(0x2400 + code)  # ␛ and the other control pictures
-    return "␡" if code == 0x7F else "\ufffd"  # noqa: PLR2004
+_VISIBLE = {
+    **{chr(code): chr(0x2400 + code) for code in range(0x20)},  # ␛ and the other control pictures
+    "\x7f": "␡",
+    "\t": TAB,
+    "\r": "",  # of a CRLF, which may arrive in two pieces
+    "\u2028": "\n",
+    "\u2029": "\n",
+}
 
 
 def clean(text: str) -> str:
     """``text`` without anything a terminal interprets, except newlines."""
-    if _UNSAFE.search(text):
-        text = _UNSAFE.sub(_visible, text)
-    return text.replace("\t", TAB) if "\t" in text else text
+    return _UNSAFE.sub(lambda match: _VISIBLE.get(match[0], "\ufffd"), text)
 
 
 def quote(text: str) -> str:
     """``text`` as a JSON string: one line, Unicode kept, control characters escaped."""
     quoted = json.dumps(text, ensure_ascii=False)
-    if _UNSAFE.search(quoted):
-        quoted = _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
-    return quoted
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
 
 
 def one_line(text: object, limit: int = 500) -> str:
@@ -72,14 +64,6 @@ def arguments(values: Mapping[str, Any] | None, limit: int = 200) -> str:
         return ""
     written = ", ".join(f"{name}={compact(value, limit)}" for name, value in values.items())
     return one_line(written, limit)
-
-
-def failure(error_type: str, message: str) -> str:
-    """``ValueError: no such city``, also if the message is empty or repeats the type."""
-    error_type, message = one_line(error_type), one_line(message)
-    if not message or message.startswith(error_type):
-        return message or error_type
-    return f"{error_type}: {message}"
 
 
 def seconds(value: float) -> str:

@@ -55,6 +55,16 @@ class StepNode:
     items: list[StepNode | TextNode | NoteNode] = field(default_factory=list)
     texts: dict[tuple[Any, ...], TextNode] = field(default_factory=dict)
 
+    @property
+    def chain(self) -> list[StepNode]:
+        """The step and the single children that are shown as part of it."""
+        chain = [self]
+        while len(items := chain[-1].items) == 1 and isinstance(items[0], StepNode):
+            if not items[0].inline:
+                break
+            chain.append(items[0])
+        return chain
+
     def note(self, style: str, text: str) -> None:
         self.items.append(NoteNode(style, text))
 
@@ -152,8 +162,7 @@ class RunTree(EventVisitor):
         is_outermost = event.parent_call_id is None or not self._started
         if is_outermost and self._root_call is None:
             self._root_call = event.call_id  # the run's line also represents its outermost call
-            if event.call_id is not None:
-                self._steps[event.call_id] = self.root
+            self._steps[event.call_id] = self.root
             if not self._started:
                 self.root.label = tx.one_line(event.name, 80)
             return

@@ -83,9 +83,8 @@ def is_structured(value: object) -> bool:
 
 def drawn(value: Any, width: int) -> list[str]:
     """A plain value as lines of at most ``width`` columns."""
-    if is_table(value):
-        return table(value, width)
-    return [tx.head(line, width) for line in tree(value)]
+    lines = table(value, width) if is_table(value) else tree(value)
+    return [tx.head(line, width) for line in lines]
 
 
 # --- tables -------------------------------------------------------------------------------------
@@ -93,16 +92,14 @@ def drawn(value: Any, width: int) -> list[str]:
 
 def is_table(value: Any) -> bool:
     """Whether it is a list of objects with single values only."""
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         return False
-    return (
-        all(isinstance(row, dict) and _is_flat(row) for row in value)
-        and 0 < len(_columns(value)) <= MAX_COLUMNS
-    )
+    is_flat = not any(has_parts(cell) for row in value for cell in row.values())
+    return is_flat and 0 < len(_columns(value)) <= MAX_COLUMNS
 
 
-def _is_flat(row: dict[str, Any]) -> bool:
-    return all(not isinstance(cell, (dict, list)) or not cell for cell in row.values())
+def has_parts(value: Any) -> bool:
+    return isinstance(value, (dict, list)) and bool(value)
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -112,16 +109,15 @@ def _columns(rows: Sequence[dict[str, Any]]) -> list[str]:
 def table(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
     """One line per object; the longest cells are cut if the columns do not fit."""
     columns = _columns(rows)
-    grid = [[_cell(row.get(name), name in row) for name in columns] for row in rows]
+    grid = [
+        [_single(row[name], MAX_CELL) if name in row else PENDING_CELL for name in columns]
+        for row in rows
+    ]
     numeric = [all(isinstance(row.get(name, 0), (int, float)) for row in rows) for name in columns]
     heads = [tx.one_line(name, MAX_CELL) for name in columns]
     sizes = _sizes(heads, grid, width)
-    lines = [_row(heads, sizes, numeric), _row(["─" * size for size in sizes], sizes, numeric)]
-    return [tx.head(line, width) for line in (*lines, *(_row(r, sizes, numeric) for r in grid))]
-
-
-def _cell(value: Any, is_present: bool) -> str:
-    return _single(value, MAX_CELL) if is_present else PENDING_CELL
+    rule = ["─" * size for size in sizes]
+    return [_row(cells, sizes, numeric) for cells in (heads, rule, *grid)]
 
 
 def _sizes(heads: list[str], grid: list[list[str]], width: int) -> list[int]:
@@ -158,7 +154,7 @@ def tree(value: Any, indent: str = "") -> Iterator[str]:
 
 
 def _branch(label: str, part: Any, indent: str) -> Iterator[str]:
-    if not isinstance(part, (dict, list)) or not part:
+    if not has_parts(part):
         yield f"{label} {_single(part)}".rstrip()
     elif isinstance(part, list) and not any(isinstance(each, (dict, list)) for each in part):
         yield f"{label} {', '.join(_single(each) for each in part)}"

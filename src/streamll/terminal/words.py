@@ -30,9 +30,13 @@ def closing(state: str, totals: ev.Totals, view: RunView) -> list[str]:
 
 
 def error(event: ev.Event) -> str:
-    """The error an event reports; empty if it reports none."""
-    error_type = getattr(event, "error_type", None)
-    return tx.failure(error_type, getattr(event, "message", "")) if error_type else ""
+    """``ValueError: no such city``, the error an event reports; empty if it reports none.
+
+    A message that is empty or repeats the type adds nothing to it.
+    """
+    kind = tx.one_line(getattr(event, "error_type", None) or "")
+    message = tx.one_line(getattr(event, "message", "")) if kind else ""
+    return message if message.startswith(kind) else ": ".join(filter(None, (kind, message)))
 
 
 def step_name(name: str, path: tuple[str, ...]) -> str:

@@ -98,14 +98,7 @@ class WrappedText:
 
     def ending(self, length: int) -> str:
         """The last ``length`` characters, as they arrived."""
-        found: list[str] = []
-        missing = length
-        for part in reversed(self._parts):
-            found.append(part)
-            missing -= len(part)
-            if missing <= 0:
-                break
-        return "".join(reversed(found))[-length:]
+        return self.text[-length:]
 
     def lines(self, width: int) -> list[str]:
         """The lines at ``width`` columns, of which the last still grows; not to be modified."""

@@ -7,6 +7,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import h11
@@ -35,25 +36,21 @@ class HTTPExchange(NamedTuple):
 RequestHandler = Callable[[HTTPRequest], HTTPExchange]
 
 
+@dataclass(eq=False)
 class Connection:
     """Answers the requests of one connection one after the other (HTTP/1.1 keep-alive)."""
 
-    def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        handler: RequestHandler,
-        log: Callable[[RecordedRequest], None] | None = None,
-    ) -> None:
-        self.reader = reader
-        self.writer = writer
-        self.handler = handler
-        self.log = log
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    handler: RequestHandler
+    log: Callable[[RecordedRequest], None] | None = None
+    record: RecordedRequest | None = None
+
+    def __post_init__(self) -> None:
         self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=1_048_576)
-        self.record: RecordedRequest | None = None
         # With this, drain() waits until the kernel has everything: one write is one packet, and
         # what is counted as sent has left this process.
-        writer.transport.set_write_buffer_limits(high=0)
+        self.writer.transport.set_write_buffer_limits(high=0)
 
     async def serve(self) -> None:
         try:
@@ -74,7 +71,8 @@ class Connection:
         except ConnectionError:
             pass
         finally:
-            self.closed()
+            if self.record is not None:
+                self.record.update(client_closed_at=time.monotonic())
             self.writer.close()
 
     def abort(self) -> None:
@@ -166,8 +164,7 @@ class Connection:
         data = b""
         if step.data:
             data = self.http.send(h11.Data(data=step.data)) or b""
-            self.note(
-                record,
+            record.update(
                 first_byte_at=record.first_byte_at or time.monotonic(),
                 bytes_sent=record.bytes_sent + len(step.data),
                 frames_sent=record.frames_sent + step.frames,
@@ -175,7 +172,7 @@ class Connection:
             )
         if ending:
             data += self.http.send(h11.EndOfMessage()) or b""
-            self.note(record, finished_at=time.monotonic())
+            record.update(finished_at=time.monotonic())
         if data:
             self.writer.write(data)
             await self.writer.drain()
@@ -183,7 +180,7 @@ class Connection:
             await asyncio.sleep(0)  # lets other connections run, and notices a client that left
 
     async def hold(self, exchange: HTTPExchange, step: Hold) -> None:
-        self.note(exchange.record, held=True)
+        exchange.record.update(held=True)
         while True:
             try:
                 await asyncio.wait_for(exchange.permits.acquire(), step.comment_every)
@@ -191,23 +188,10 @@ class Connection:
                 await self.write(exchange.record, Write(b": keep-alive\n\n"))
             else:
                 break
-        self.note(exchange.record, held=False)
+        exchange.record.update(held=False)
 
     def hang_up(self, *, reset: bool) -> None:
         self.record = None  # not closed by the client
         if reset:  # with this option, closing sends RST
             connection: socket.socket = self.writer.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-    # --- records ----------------------------------------------------------------------------
-
-    def note(self, record: RecordedRequest, **values: object) -> None:
-        """Change a record and notify the threads that wait for it."""
-        with record.changed:
-            for name, value in values.items():
-                setattr(record, name, value)
-            record.changed.notify_all()
-
-    def closed(self) -> None:
-        if self.record is not None:
-            self.note(self.record, client_closed_at=time.monotonic())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Literal
 
@@ -45,16 +45,6 @@ def chunkings(text: str, *, random_cuts: int = 3, seed: int = 0) -> Iterator[lis
     yield from (cut(text, "whole"), cut(text, 1), cut(text, 3), cut(text, "token"))
     generator = random.Random(seed)  # noqa: S311 - repeatable cuts, not secrets
     for _ in range(random_cuts):
-        yield cut_at(text, random_places(len(text), generator))
-
-
-def random_places(length: int, generator: random.Random) -> list[int]:
-    """Between none and all of the places inside a text of ``length`` characters, in order."""
-    inside = range(1, length)
-    return sorted(generator.sample(inside, generator.randint(0, len(inside)))) if inside else []
-
-
-def cut_at(text: str, places: Sequence[int]) -> list[str]:
-    """``text`` cut before each of the character offsets ``places``."""
-    edges = [0, *places, len(text)]
-    return [text[a:b] for a, b in pairwise(edges) if a < b]
+        inside = range(1, len(text))
+        places = sorted(generator.sample(inside, generator.randint(0, len(inside))))
+        yield [text[a:b] for a, b in pairwise([0, *places, len(text)]) if a < b]

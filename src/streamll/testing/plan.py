@@ -64,9 +64,7 @@ class HangUp(NamedTuple):
 Step = Head | Write | Hold | Pause | HangUp
 
 
-def plan(
-    reply: Reply, prepared: PreparedReply, wire: PracticeWire, *, pace: float, packets: bool
-) -> Iterator[Step]:
+def plan(reply: Reply, prepared: PreparedReply, wire: PracticeWire) -> Iterator[Step]:
     """The steps of one reply, rendered as they are needed."""
     fault = reply.fault or NO_FAULT
     steps: Iterable[Step]
@@ -78,7 +76,7 @@ def plan(
     elif not prepared.request_body.get("stream") or fault.plain_json:
         steps = in_one_piece(reply, fault, prepared, wire)
     else:
-        steps = streamed(reply, fault, prepared, wire, pace=pace, packets=packets)
+        steps = streamed(reply, fault, prepared, wire)
     if fault.silent:
         steps = chain([Hold()], steps)
     if fault.disconnect_after_bytes is not None:
@@ -134,22 +132,14 @@ def stops(reply: Reply, fault: Fault) -> frozenset[int]:
 
 
 def streamed(
-    reply: Reply,
-    fault: Fault,
-    prepared: PreparedReply,
-    wire: PracticeWire,
-    *,
-    pace: float,
-    packets: bool,
+    reply: Reply, fault: Fault, prepared: PreparedReply, wire: PracticeWire
 ) -> Iterable[Step]:
-    pace = pace if reply.pace is None else reply.pace
-    packets = packets if reply.packets is None else reply.packets
     parts: Iterable[WireFrame | Step] = interrupted(prepared, wire, fault, stops(reply, fault))
-    if pace:
-        parts = paced(parts, pace)
+    if reply.pace:
+        parts = paced(parts, reply.pace)
     headers = [("cache-control", "no-cache"), *wire.headers(prepared)]
     head = Head(200, fault.content_type or EVENT_STREAM, headers)
-    return chain([head], gathered(parts, EventWriter(fault), 1 if packets else WRITE_BYTES))
+    return chain([head], gathered(parts, EventWriter(fault), 1 if reply.packets else WRITE_BYTES))
 
 
 def interrupted(
@@ -169,16 +159,9 @@ def interrupted(
                 prepared, fault.error_type, fault.message or DEFAULT_ERROR, sent
             )
             return
-        if frame.content:
-            yield halved(frame) if chunks == fault.malformed_after else frame
-            chunks += 1
-        else:
-            yield frame
-
-
-def halved(frame: WireFrame) -> WireFrame:
-    """A frame with half of its JSON."""
-    return frame._replace(data=frame.data[: len(frame.data) // 2])
+        malformed = frame.content and chunks == fault.malformed_after
+        yield frame._replace(data=frame.data[: len(frame.data) // 2]) if malformed else frame
+        chunks += frame.content
 
 
 def paced(parts: Iterable[WireFrame | Step], pace: float) -> Iterator[WireFrame | Step]:

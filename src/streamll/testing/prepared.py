@@ -54,17 +54,14 @@ class PreparedReply:
         return "".join(self.candidates[0])
 
 
-def prepare(
-    reply: Reply, request: RecordedRequest, *, chunk: Chunk = "token", count: int = 1
-) -> PreparedReply:
+def prepare(reply: Reply, request: RecordedRequest, count: int) -> PreparedReply:
     """``reply`` as the answer to this request, with ``count`` candidates."""
-    body, chunk = request.body, reply.chunk or chunk
+    body, chunk = request.body, reply.chunk or "token"
     first = reply.text if reply.chunks is None else "".join(reply.chunks)
     texts = [rendered(text, reply, request.prompt) for text in (first, *reply.candidates)][:count]
     called = as_json([[call.name, call.arguments] for call in reply.tool_calls])
-    key = digest(
-        [texts, reply.thinking, reply.refusal, called, request.messages, body.get("model")]
-    )
+    said = [texts, reply.thinking, reply.refusal, called]
+    key = digest([*said, request.messages, body.get("model")])
     candidates: list[Sequence[str]] = [cut(text, chunk) for text in texts]
     if reply.chunks is not None:
         candidates[0] = [piece for piece in reply.chunks if piece]

@@ -51,6 +51,11 @@ class Prompt:
     objective: str = ""
 
 
+CLOSINGS: dict[str, Format] = {
+    "Respond with a JSON object": "json",
+    "wrapped in XML tags `<": "xml",
+    "Respond with the corresponding output fields, starting with the field `[[ ##": "chat",
+}
 OUTPUTS = re.compile(
     r"^Your output fields are:\n(.*?)(?=^All interactions will be structured)",
     re.DOTALL | re.MULTILINE,
@@ -88,19 +93,12 @@ def read_prompt(messages: Sequence[PromptMessage]) -> Prompt:
 
 
 def first(pattern: re.Pattern[str], text: str) -> str:
-    found = pattern.search(text)
-    return found[1] if found else ""
+    return found[1] if (found := pattern.search(text)) else ""
 
 
 def format_of(text: str) -> Format | None:
     """The format that the closing instruction of a user message asks for, if it has one."""
-    if "Respond with a JSON object" in text:
-        return "json"
-    if "wrapped in XML tags `<" in text:
-        return "xml"
-    if "Respond with the corresponding output fields, starting with the field `[[ ##" in text:
-        return "chat"
-    return None
+    return next((CLOSINGS[closing] for closing in CLOSINGS if closing in text), None)
 
 
 def read_inputs(text: str) -> dict[str, str]:
@@ -125,8 +123,7 @@ def elements(text: str) -> dict[str, str]:
 
 def description(name: str, structure: str) -> str:
     """How the system prompt describes the format of a field's value."""
-    quoted = re.search(rf'^  "{name}": (".*"),?$', structure, re.MULTILINE)
-    if quoted:
+    if quoted := re.search(rf'^  "{name}": (".*"),?$', structure, re.MULTILINE):
         return str(json.loads(quoted[1]))
     section = re.compile(
         rf"^\[\[ ## {name} ## \]\]\n(.*?)(?=^\[\[ ## )|^<{name}>(.*?)</{name}>$",

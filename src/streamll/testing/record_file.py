@@ -66,23 +66,21 @@ class ExchangeWriter:
         except UnicodeDecodeError:  # cut inside a character, or compressed
             self._write("chunk", base64=base64.b64encode(data).decode())
 
-    def end(self) -> None:
+    def end(self, error: BaseException | None = None) -> None:
+        """With an error it ended early: a connection broke, or the program stopped reading."""
         if not self._over:
             self._over = True
-            self._write("end")
-
-    def cut(self, error: BaseException) -> None:
-        """The exchange ended early: a connection broke, or the program stopped reading."""
-        if not self._over:
-            self._over = True
-            self._write("cut", error=type(error).__name__)
+            if error is None:
+                self._write("end")
+            else:
+                self._write("cut", error=type(error).__name__)
 
     @contextmanager
     def cut_on_error(self) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            self.cut(error)
+            self.end(error)
             raise
 
     @contextmanager

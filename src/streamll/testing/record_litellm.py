@@ -7,7 +7,6 @@ them passes the taps, after capture has made a streaming request of it where it 
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -51,15 +50,14 @@ def marked_inside(original: Callable[..., Any]) -> Callable[..., Any]:
     if inspect.isgeneratorfunction(original) or inspect.isasyncgenfunction(original):
         return _marked_generator(original)
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with _marked():
-            return original(*args, **kwargs)
+    if not inspect.iscoroutinefunction(original):
+        return _marked()(original)
 
-    async def acall(*args: Any, **kwargs: Any) -> Any:
+    async def call(*args: Any, **kwargs: Any) -> Any:
         with _marked():
             return await original(*args, **kwargs)
 
-    return acall if inspect.iscoroutinefunction(original) else call
+    return call
 
 
 def _marked_generator(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,13 +89,13 @@ def _marked_generator(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def httpx_tapped(library: str, original: Callable[..., Any]) -> Callable[..., Any]:
     """``Client._send_single_request`` of ``library``: httpx or httpx2."""
-    hooks = _hooks(library)
+    tapped = _hooks(library).tapped(original)
 
     def send(client: Any, request: httpx.Request) -> httpx.Response:
         if not _inside.get():
             return original(client, request)  # type: ignore[no-any-return]
         request.read()
-        response: httpx.Response = hooks.through_taps(functools.partial(original, client))(request)
+        response: httpx.Response = tapped(client, request)
         response.request = request
         return response
 
@@ -106,14 +104,13 @@ def httpx_tapped(library: str, original: Callable[..., Any]) -> Callable[..., An
 
 def httpx_async_tapped(library: str, original: Callable[..., Any]) -> Callable[..., Any]:
     """``AsyncClient._send_single_request`` of ``library``."""
-    hooks = _hooks(library)
+    tapped = _hooks(library).async_tapped(original)
 
     async def send(client: Any, request: httpx.Request) -> httpx.Response:
         if not _inside.get():
             return await original(client, request)  # type: ignore[no-any-return]
         await request.aread()
-        through_taps = hooks.through_taps_async(functools.partial(original, client))
-        response: httpx.Response = await through_taps(request)
+        response: httpx.Response = await tapped(client, request)
         response.request = request
         return response
 
@@ -140,11 +137,11 @@ def _hooks(name: str) -> ClientHooks:
             return getattr(self._stream, name)  # httpx2 reads ``elapsed`` here
 
         def close(self) -> None:
-            self._writer.cut(GeneratorExit())
+            self._writer.end(GeneratorExit())
             self._stream.close()
 
         async def aclose(self) -> None:
-            self._writer.cut(GeneratorExit())
+            self._writer.end(GeneratorExit())
             await self._stream.aclose()
 
     def passed(tap: RequestTap, request: httpx.Request) -> tuple[Any, ExchangeWriter | None]:

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from streamll.patching import PatchSite, PatchTable
-from streamll.testing import record_litellm, record_tap
-from streamll.testing.record_tap import TAPS, RequestTap
+from streamll.testing import record_litellm
+from streamll.testing.record_tap import LM15, TAPS, RequestTap
 
 _LM15 = "dspy._vendor.lm15.transports"
 _LM15_LOST = "these requests are neither recorded nor replayed"
@@ -26,9 +26,9 @@ _MARKED = "marks the requests made inside as LiteLLM's", _LITELLM_LOST
 _ENGINE_METHODS = ("complete", "complete_legacy", "stream")
 
 RECORDING = PatchTable(
-    PatchSite(f"{_LM15}._sync", "StdlibTransport", "stream", record_tap.lm15_tapped,
+    PatchSite(f"{_LM15}._sync", "StdlibTransport", "stream", LM15.tapped,
         "every synchronous request of DSPy's own provider client", _LM15_LOST),
-    PatchSite(f"{_LM15}._async", "StdlibAsyncTransport", "_do_stream", record_tap.lm15_async_tapped,
+    PatchSite(f"{_LM15}._async", "StdlibAsyncTransport", "_do_stream", LM15.async_tapped,
         "every asynchronous request of DSPy's own provider client", _LM15_LOST),
     *(
         PatchSite(library, owner, "_send_single_request", functools.partial(wrap, library), *_HTTPX)

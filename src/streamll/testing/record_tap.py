@@ -7,13 +7,12 @@ what every client has in common, and DSPy's own client; ``record_litellm`` has h
 
 from __future__ import annotations
 
-import functools
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
 from streamll.testing.record_file import ExchangeWriter
-
-Send = Callable[[Any], Any]
 
 
 class RequestTap(Protocol):
@@ -36,33 +35,40 @@ class ClientHooks(NamedTuple):
     watch: Callable[[Any, ExchangeWriter], None]
     """Makes a reply write itself down while it is read."""
 
-    def through_taps(self, send: Send) -> Send:
-        for tap in TAPS:
-            send = functools.partial(self._send, tap, send)
+    def tapped(self, original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """``original(client, request)`` with the taps before it."""
+
+        def send(client: Any, request: Any) -> Any:
+            with self._through_taps(request) as passage:
+                passage.reply = original(client, passage.request)
+            return passage.reply
+
         return send
 
-    def through_taps_async(self, send: Send) -> Send:
-        for tap in TAPS:
-            send = functools.partial(self._send_async, tap, send)
+    def async_tapped(self, original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """As ``tapped``, for a coroutine function."""
+
+        async def send(client: Any, request: Any) -> Any:
+            with self._through_taps(request) as passage:
+                passage.reply = await original(client, passage.request)
+            return passage.reply
+
         return send
 
-    def _send(self, tap: RequestTap, send: Send, request: Any) -> Any:
-        request, writer = self.passed(tap, request)
-        if writer is None:
-            return send(request)
-        with writer.cut_on_error():
-            reply = send(request)
-        self.watch(reply, writer)
-        return reply
-
-    async def _send_async(self, tap: RequestTap, send: Send, request: Any) -> Any:
-        request, writer = self.passed(tap, request)
-        if writer is None:
-            return await send(request)
-        with writer.cut_on_error():
-            reply = await send(request)
-        self.watch(reply, writer)
-        return reply
+    @contextmanager
+    def _through_taps(self, request: Any) -> Iterator[SimpleNamespace]:
+        """The block sends what is the ``request`` then, and sets ``reply``."""
+        passage = SimpleNamespace(request=request)
+        writers: list[ExchangeWriter] = []
+        with ExitStack() as stack:
+            for tap in reversed(TAPS):
+                passage.request, writer = self.passed(tap, passage.request)
+                if writer is not None:
+                    stack.enter_context(writer.cut_on_error())
+                    writers.append(writer)
+            yield passage
+        for writer in reversed(writers):
+            self.watch(passage.reply, writer)
 
 
 def written_down(chunks: Iterator[bytes], writer: ExchangeWriter) -> Iterator[bytes]:
@@ -90,22 +96,4 @@ def _watch_lm15(reply: Any, writer: ExchangeWriter) -> None:
     reply._chunks = watched(reply._chunks, writer)  # noqa: SLF001 - it offers no place to listen
 
 
-_LM15 = ClientHooks(lambda tap, request: tap.request(request), _watch_lm15)
-
-
-def lm15_tapped(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``StdlibTransport.stream``."""
-
-    def stream(transport: Any, request: Any) -> Any:
-        return _LM15.through_taps(functools.partial(original, transport))(request)
-
-    return stream
-
-
-def lm15_async_tapped(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``StdlibAsyncTransport._do_stream``."""
-
-    async def stream(transport: Any, request: Any) -> Any:
-        return await _LM15.through_taps_async(functools.partial(original, transport))(request)
-
-    return stream
+LM15 = ClientHooks(lambda tap, request: tap.request(request), _watch_lm15)

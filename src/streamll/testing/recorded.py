@@ -6,10 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from streamll.testing.prompts import Prompt, PromptMessage, PromptTool
 
+T = TypeVar("T")
 HEADERS_KEPT = frozenset(
     {"accept", "content-type", "user-agent", "anthropic-version", "anthropic-beta", "traceparent"}
 )
@@ -44,7 +45,8 @@ class RecordedRequest:
     schema: Mapping[str, Any]
     streaming: bool
     changed: threading.Condition
-    resume: Callable[[], None]
+    release: Callable[[], None]
+    """Resume a held, stalled or silent reply; one that is not held yet skips its next hold."""
     started_at: float = field(default_factory=time.monotonic)
     status: int | None = None
     frames_sent: int = 0
@@ -74,9 +76,11 @@ class RecordedRequest:
         """Whether the reply is complete or its connection is closed."""
         return self.finished_at is not None or self.client_closed_at is not None
 
-    def release(self) -> None:
-        """Resume a held, stalled or silent reply; one that is not held yet skips its next hold."""
-        self.resume()
+    def update(self, **values: object) -> None:
+        """Change attributes and notify the threads that wait for it."""
+        with self.changed:
+            vars(self).update(values)
+            self.changed.notify_all()
 
     def wait_held(self, timeout: float = 5.0) -> None:
         """Wait until the reply is held (``hold_after``, a stalled or silent fault)."""
@@ -88,18 +92,16 @@ class RecordedRequest:
 
     def wait_finished(self, timeout: float = 5.0) -> float:
         """Wait until the reply has been sent completely; returns when that was."""
-        self.wait(lambda: self.finished_at is not None, timeout, "is not finished")
-        assert self.finished_at is not None
-        return self.finished_at
+        return self.wait(lambda: self.finished_at, timeout, "is not finished")
 
     def wait_closed(self, timeout: float = 5.0) -> float:
         """Wait until the client has closed the connection; returns when that was."""
-        self.wait(lambda: self.client_closed_at is not None, timeout, "is still open")
-        assert self.client_closed_at is not None
-        return self.client_closed_at
+        return self.wait(lambda: self.client_closed_at, timeout, "is still open")
 
-    def wait(self, condition: Callable[[], bool], timeout: float, otherwise: str) -> None:
-        """Wait at most ``timeout`` seconds for a condition on this request."""
+    def wait(self, condition: Callable[[], T | None], timeout: float, otherwise: str) -> T:
+        """Wait at most ``timeout`` seconds for a condition on this request; returns its value."""
         with self.changed:
-            if not self.changed.wait_for(condition, timeout):
-                raise TimeoutError(f"after {timeout:g} s the reply {otherwise}: {self!r}")
+            result = self.changed.wait_for(condition, timeout)
+        if not result:
+            raise TimeoutError(f"after {timeout:g} s the reply {otherwise}: {self!r}")
+        return result

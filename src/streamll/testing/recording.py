@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +72,8 @@ def everything_watched(sink: Any) -> Iterator[None]:
     from streamll.capture.run import options
     from streamll.configuration import configuration, configure
 
-    with configure(sinks=[*configuration.sinks, sink]):
-        if options.watching is not None:
-            yield
-            return
-        with streamll.watch(sinks=[sink]):
-            yield
+    with (
+        configure(sinks=[*configuration.sinks, sink]),
+        streamll.watch(sinks=[sink]) if options.watching is None else nullcontext(),
+    ):
+        yield

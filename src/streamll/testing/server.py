@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamll.flow.bridge import Background
 from streamll.testing.connection import Connection, HTTPExchange, HTTPRequest
 from streamll.testing.cutting import Chunk
-from streamll.testing.model import MODEL
+from streamll.testing.model.answering import MODEL, practise
 from streamll.testing.plan import Step, plan
 from streamll.testing.prepared import prepare
 from streamll.testing.recorded import RecordedRequest
-from streamll.testing.replies import Fault, Reply
+from streamll.testing.replies import Fault, Reply, ReplyLike, as_reply
 from streamll.testing.routing import route, without_wire
-from streamll.testing.script import Responder, Script, Scripted
 from streamll.testing.wires import WIRES, PracticeWire
 
 if TYPE_CHECKING:
@@ -27,9 +28,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Log = Callable[[RecordedRequest], None]
+Responder = Callable[[RecordedRequest], ReplyLike | None]
+Scripted = ReplyLike | Responder
+BACKLOG_CONNECTIONS = 2048
 STOP_TIMEOUT_S = 5.0
+OPTIONS = ("pace", "chunk", "packets", "fault")
+"""The options of a reply for which the server has a default."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class PracticeServer:
     """An LM provider on this machine, for tests, demonstrations and benchmarks.
 
@@ -56,29 +63,20 @@ class PracticeServer:
     The server is meant for loopback. It neither checks nor records credentials.
     """
 
-    def __init__(
-        self,
-        *,
-        pace: float = 0.0,
-        chunk: Chunk = "token",
-        packets: bool = False,
-        fault: Fault | None = None,
-        log: Log | None = None,
-        host: str = "127.0.0.1",
-        port: int = 0,
-    ) -> None:
-        self.pace = pace
-        self.chunk: Chunk = chunk
-        self.packets = packets
-        self.fault = fault
-        self.log = log
-        self.host = host
-        self.port = port
-        self.requests: list[RecordedRequest] = []
-        self._script = Script()
-        self._changed = threading.Condition()
-        self._connections: dict[Connection, asyncio.Task[Any]] = {}
-        self._running: Background | None = None
+    pace: float = 0.0
+    chunk: Chunk = "token"
+    packets: bool = False
+    fault: Fault | None = None
+    log: Log | None = None
+    host: str = "127.0.0.1"
+    port: int = 0
+    requests: list[RecordedRequest] = field(init=False, default_factory=list)
+    _scripted: deque[Scripted] = field(init=False, default_factory=deque)
+    _responder: Responder | None = field(init=False, default=None)
+    _changed: threading.Condition = field(init=False, default_factory=threading.Condition)
+    _connections: dict[Connection, asyncio.Task[Any]] = field(init=False, default_factory=dict)
+    _running: Background | None = field(init=False, default=None)
+    _listening: socket.socket = field(init=False)
 
     # --- where ------------------------------------------------------------------------------
 
@@ -97,12 +95,7 @@ class PracticeServer:
         """The base URL for Anthropic clients and ``dspy.LM("anthropic/…", api_base=…)``."""
         return self.url
 
-    def lm(
-        self,
-        wire: str = "openai",
-        model: str = MODEL,
-        **options: Any,
-    ) -> dspy.LM:
+    def lm(self, wire: str = "openai", model: str = MODEL, **options: Any) -> dspy.LM:
         """A ``dspy.LM`` that asks this server; ``options`` are passed to ``dspy.LM``.
 
         ``wire`` is ``"openai"`` (Chat Completions), ``"responses"`` or ``"anthropic"``.
@@ -110,12 +103,11 @@ class PracticeServer:
         """
         import dspy
 
-        names = [each.name for each in WIRES]
-        if wire not in names:
-            raise ValueError(f"there is no wire {wire!r}, only {', '.join(names)}")
-        api = WIRES[names.index(wire)]
-        settings = {"api_base": self.url + api.base_path, "api_key": "practice", "cache": False}
-        return dspy.LM(f"{api.provider}/{model}", **{**settings, **api.lm_options, **options})
+        wires = {each.name: each for each in WIRES}
+        if wire not in wires:
+            raise ValueError(f"there is no wire {wire!r}, only {', '.join(wires)}")
+        settings = {"cache": False, **wires[wire].lm_settings(self.url), **options}
+        return dspy.LM(f"{wires[wire].provider}/{model}", **settings)
 
     # --- what to answer ---------------------------------------------------------------------
 
@@ -129,14 +121,18 @@ class PracticeServer:
 
         >>> server.script("raw text", {"answer": "42"}, Fault(status=429, retry_after=0), "ok")
         """
-        self._script.extend(replies)
+        for reply in replies:
+            if not callable(reply):
+                as_reply(reply)  # raises in the caller's thread, not in the server's
+        with self._changed:
+            self._scripted.extend(replies)
 
     def respond(self, responder: Responder | None) -> None:
         """Answer every request for which nothing is scripted with a function of the request.
 
         >>> server.respond(lambda request: {"answer": f"re: {request.inputs['question']}"})
         """
-        self._script.responder = responder
+        self._responder = responder
 
     def release(self) -> None:
         """Resume every reply that is held or will be held."""
@@ -178,20 +174,9 @@ class PracticeServer:
         """Start in a thread of its own; returns once connections are accepted."""
         if self._running is not None:
             raise RuntimeError("this practice server is already running")
-        started: Future[None] = Future()
-
-        async def serve() -> None:
-            try:
-                await self._serve(lambda: started.set_result(None))
-            except Exception as error:
-                if started.done():
-                    raise
-                started.set_exception(error)
-
-        running = Background("practice-server", contextvars.Context())
-        running.start_loop(serve)
-        started.result()
-        self._running = running
+        self._listen()
+        self._running = Background("practice-server", contextvars.Context())
+        self._running.start_loop(self._serve)
 
     def stop(self) -> None:
         """Drop all connections and stop; ``requests`` can still be read."""
@@ -199,17 +184,27 @@ class PracticeServer:
             self._running.cancel()
             self._running.join(STOP_TIMEOUT_S)
             self._running = None
+            self._listening.close()  # its loop may not have begun
 
     def serve_forever(self, ready: Callable[[], None] = lambda: None) -> None:
         """Run in this thread until Ctrl-C; ``ready`` is called once connections are accepted."""
+        self._listen()
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(self._serve(ready))
+            ready()
+            asyncio.run(self._serve())
 
-    async def _serve(self, ready: Callable[[], None]) -> None:
+    def _listen(self) -> None:
+        """From now on connections wait in the socket's backlog until the loop runs."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        address = (self.host, self.port)
+        self._listening = socket.create_server(address, family=family, backlog=BACKLOG_CONNECTIONS)
+        self.port = self._listening.getsockname()[1]
+
+    async def _serve(self) -> None:
         """Serve until the task is cancelled."""
-        server = await asyncio.start_server(self._connected, self.host, self.port, backlog=2048)
-        self.port = server.sockets[0].getsockname()[1]
-        ready()
+        server = await asyncio.start_server(
+            self._connected, sock=self._listening, backlog=BACKLOG_CONNECTIONS
+        )
         try:
             await asyncio.Event().wait()
         finally:
@@ -250,12 +245,29 @@ class PracticeServer:
     def _steps(self, record: RecordedRequest, wire: PracticeWire | None) -> Iterable[Step]:
         if wire is None:
             return without_wire(record)
-        options: dict[str, Any] = {"chunk": self.chunk, "count": wire.candidate_count(record.body)}
+        count = wire.candidate_count(record.body)
         try:
-            reply = self._script.reply_to(record, self.fault)
-            prepared = prepare(reply, record, **options)
+            reply = self._reply_to(record)
+            prepared = prepare(reply, record, count)
         except Exception as error:  # noqa: BLE001 - from the test's function or values: reply with it
             message = f"this reply cannot be made: {type(error).__name__}: {error}"
             reply = Reply("", fault=Fault(status=500, message=message))
-            prepared = prepare(reply, record, **options)
-        return plan(reply, prepared, wire, pace=self.pace, packets=self.packets)
+            prepared = prepare(reply, record, count)
+        return plan(reply, prepared, wire)
+
+    def _reply_to(self, request: RecordedRequest) -> Reply:
+        """The next scripted reply, else the responder's, else the model's; with all its options."""
+        with self._changed:
+            from_script = bool(self._scripted)
+            scripted = self._scripted.popleft() if from_script else self._responder
+        value = scripted(request) if callable(scripted) else scripted
+        reply = Reply() if value is None else as_reply(value)
+        if reply.text is None and reply.chunks is None and not (reply.tool_calls or reply.refusal):
+            reply = replace(reply, **practise(request))
+        options = {name: getattr(self, name) for name in OPTIONS if getattr(reply, name) is None}
+        reply = replace(reply, **options)
+        refused = reply.fault is not None and reply.fault.refuses(request.body)
+        if from_script and scripted is not None and refused:
+            with self._changed:
+                self._scripted.appendleft(scripted)  # for the request without stream_options
+        return reply

@@ -39,11 +39,12 @@ def test_a_listener_gets_confirmed_entries_in_order(backend):
         for event in (*parts, odd):
             sink.put(event)
     assert sink.stop(BOUND)
-    told = [[encode(event) for event in events] for events in heard]
+    told = [[encode(event) for event in events] for events, _ in heard]
+    assert [[encode(e) for e in decode_batch(body)] for _, body in heard] == told
     logged = entries(backend, target)
     assert sorted(told) == sorted(logged)  # a broker may store different runs in any order
     for run in runs:
-        events = [event for each in heard for event in each if event.run_id == run[0].run_id]
+        events = [event for each, _ in heard for event in each if event.run_id == run[0].run_id]
         assert [event.seq for event in events] == [event.seq for event in run]
 
 

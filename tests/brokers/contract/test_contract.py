@@ -26,6 +26,7 @@ from brokers.sample_runs import (
     text_of,
 )
 from brokers.servers import wait_until
+from streamll.brokers.opening import dead_letter_target
 from streamll.consumer import EventConsumer, position
 from streamll.consumer.deduplication import DecodedEntry, Deduplicator
 from streamll.core.events import Status, StreamllEvent
@@ -328,8 +329,7 @@ def test_a_failing_handler_is_retried_then_its_event_becomes_a_dead_letter(log):
     assert tries == ["r1:4"] * 3 + ["shaky"] * 2
     statistics = consumer.statistics()
     assert (statistics.dead_lettered, statistics.retried) == (1, 3)
-    target = log.where[1]
-    dead = f"{target}.dead" if log.backend.name == "rabbitmq" else f"{target}:dead"
+    dead = dead_letter_target(*log.where)
     [decoded] = read_log(log.where[0], dead, lambda events: len(events) == 1)
     assert decoded.event_id == "r1:4"
 

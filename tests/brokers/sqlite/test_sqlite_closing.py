@@ -32,7 +32,7 @@ def test_a_source_may_be_closed_during_a_read(tmp_path):
             with contextlib.suppress(sqlite3.OperationalError):  # "not connect" any more
                 while True:
                     source._after = 0
-                    source._read()
+                    source._locked(source._read)
 
         reader = threading.Thread(target=read)
         reader.start()

@@ -341,9 +341,9 @@ def test_a_sync_stream_can_be_read_inside_a_running_loop(
     practice, lm, caplog, monkeypatch, program_is_async
 ):
     """C6: it works, and one warning names the async form."""
-    from streamll.capture.streamify import sync_streaming
+    from streamll.capture.streamify import drop_in
 
-    monkeypatch.setattr(sync_streaming, "_warned", threading.Event())
+    monkeypatch.setattr(drop_in, "_warned", threading.Event())
 
     async def main():
         texts = []
@@ -360,11 +360,11 @@ def test_a_sync_stream_can_be_read_inside_a_running_loop(
 
 def test_in_ipython_nothing_is_said(practice, lm, caplog, monkeypatch):
     """C6: there a loop is always running, and nobody else is on it."""
-    from streamll.capture.streamify import sync_streaming
+    from streamll.capture.streamify import drop_in
 
     ipython = SimpleNamespace(get_ipython=lambda: object())
     monkeypatch.setitem(sys.modules, "IPython", ipython)
-    monkeypatch.setattr(sync_streaming, "_warned", threading.Event())
+    monkeypatch.setattr(drop_in, "_warned", threading.Event())
 
     async def main():
         practice.script(chat(answer="fine"))

@@ -9,16 +9,10 @@ import logging
 from typing import Any
 from urllib.parse import parse_qs
 
-from streamll.brokers.failures import (
-    Diagnosis,
-    causes,
-    check_files,
-    describe_os_error,
-    diagnose_tls,
-)
+from streamll.brokers.failures import Diagnosis, check_files, diagnose_connection
 from streamll.brokers.opening import client_library, split, without_password
-from streamll.core.errors import ConfigurationError
 
+SCHEMES = ("amqp", "amqps")
 URL = "amqp://localhost"
 
 CONFIRM_TIMEOUT_S = 10.0
@@ -44,13 +38,9 @@ def check_url(url: str) -> str:
         ConfigurationError: names the part that makes no sense.
     """
     client_library("aio_pika", "RabbitMQ", "aio-pika", "rabbitmq")
-    parts, shown = split(url), without_password(url)
-    if parts.scheme not in ("amqp", "amqps"):
-        raise ConfigurationError(
-            f"{shown!r} is no RabbitMQ URL; it begins with amqp:// or amqps://"
-        )
-    options = parse_qs(parts.query)
-    check_files(shown, {name: options[name][0] for name in _CERTIFICATE_OPTIONS if name in options})
+    options = parse_qs(split(url, "RabbitMQ", SCHEMES).query)
+    files = {name: options[name][0] for name in _CERTIFICATE_OPTIONS if name in options}
+    check_files(without_password(url), files)
     return url
 
 
@@ -108,21 +98,11 @@ def diagnose(error: BaseException, url: str, *, answered: bool = True) -> Diagno
         reason = "a queue of that name exists and is not one of streamll's"
     elif "Incompatible" in kind:
         reason = "it speaks another protocol; is it amqp:// or amqps://?"
-    else:
-        return _transport_hint(error, url, answered)
-    return Diagnosis(reason, fatal=True)
-
-
-def _transport_hint(error: BaseException, url: str, answered: bool) -> Diagnosis:
-    tls = diagnose_tls(
-        error, schemes="amqp:// or amqps://", authority="cafile", own="certfile and keyfile"
-    )
-    if tls is not None:
-        return tls
-    if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
+    elif isinstance(error, (asyncio.TimeoutError, TimeoutError)):
         return Diagnosis("no answer in time; it may be down or have an alarm")
-    reason = describe_os_error(error)
-    dropped = any(isinstance(each, ConnectionResetError) for each in causes(error))
-    if dropped and url.startswith("amqp:") and not answered:
-        reason += "; does it want TLS, amqps://?"
-    return Diagnosis(reason)
+    else:
+        own = "certfile and keyfile"
+        return diagnose_connection(
+            error, url, SCHEMES, authority="cafile", own=own, answered=answered
+        )
+    return Diagnosis(reason, fatal=True)

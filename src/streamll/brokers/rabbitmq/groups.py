@@ -21,12 +21,12 @@ is dropped.
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, SourceOptions
+from streamll.brokers.source import READ_BATCH_ENTRIES, SourceOptions
 
 DELIVERY_LIMIT = 100
 """After so many deliveries RabbitMQ itself dead-letters a group's message (x-delivery-limit)."""
@@ -39,7 +39,7 @@ LOCK_POLL_S = 0.1
 JOIN_TIMEOUT_S = 2.0
 """How long joining waits for a copy; a longer one continues while ``read`` returns nothing."""
 
-HISTORY_POLL_S = 0.5
+HISTORY_POLL_S = 0.25
 """How often a member checks whether the history is empty for good."""
 
 MARKER = b'{"v":1,"events":[]}'
@@ -59,47 +59,30 @@ class GroupMember:
         self._connection: Any = None
         self._channel: Any = None
         self._deliver: Callable[[Any], Awaitable[None]]
-        self._copying: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None]
         self._consumers: dict[str, str] = {}  # queue to consumer tag
         self._held: dict[int, str] = {}  # unacknowledged delivery tag to consumer tag
-        self._next_poll = 0.0
-
-    @property
-    def waits_for_history(self) -> bool:
-        """Whether the history is still being copied, so that no messages arrive."""
-        return self._copying is not None
+        self._quiet = False  # nothing has been delivered since the history was checked
 
     async def join(
         self, connection: Any, channel: Any, deliver: Callable[[Any], Awaitable[None]]
     ) -> None:
-        """Have the group's messages delivered: at once, or after ``advance`` says so."""
+        """Have the group's messages delivered: soon, or once its history has been copied."""
         self._connection, self._channel, self._deliver = connection, channel, deliver
         self._consumers, self._held = {}, {}
-        self._copying = None
-        if await self._history_is_incomplete():
-            self._copying = asyncio.create_task(self._complete_history())
-            self._copying.add_done_callback(_retrieve)
-            await self.advance(JOIN_TIMEOUT_S)
-        else:
-            async with connection.channel() as declaring:
-                await self._declare_live(declaring)
-            self._created = True
-            await self._consume_both()
+        started = asyncio.Event()
+        copies = await self._history_is_incomplete()
+        self._following = asyncio.create_task(self._follow(started, copies=copies))
+        # Its error is retrieved, so that a task abandoned with its connection logs nothing.
+        self._following.add_done_callback(lambda task: task.cancelled() or task.exception())
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(started.wait(), JOIN_TIMEOUT_S if copies else None)
+        self.check()
 
-    async def advance(self, timeout: float = READ_TIMEOUT_S) -> None:
-        """Go from copying to the history and from there to the group's own queue, when it is time.
-
-        To be called while no messages arrive.
-        """
-        if self._copying is not None:
-            done, _ = await asyncio.wait([self._copying], timeout=timeout)
-            if done:
-                copying, self._copying = self._copying, None
-                copying.result()
-                await self._consume_both()
-        elif self._history in self._consumers and time.monotonic() >= self._next_poll:
-            self._next_poll = time.monotonic() + HISTORY_POLL_S
-            await self._leave_history()
+    def check(self) -> None:
+        """Raise the error that ended the delivery, if one did."""
+        if self._following.done():
+            self._following.result()
 
     async def acknowledge(self, message: Any) -> None:
         await message.ack()
@@ -108,25 +91,40 @@ class GroupMember:
     async def lag(self) -> int | None:
         """Messages that wait for members, and those this one holds; ``None`` without a queue."""
         live = await queue_counts(self._connection, self._live)
-        if live is None or self._copying is not None:
+        if live is None or not self._consumers:
             return None
         history = await queue_counts(self._connection, self._history)
         return live[0] + (history[0] if history else 0) + len(self._held)
 
     # --- consuming ------------------------------------------------------------------------------
 
-    async def _consume_both(self) -> None:
-        history = await queue_counts(self._connection, self._history)
-        if history is not None:
-            await self._consume(self._history)
-        if history is None or not history[0]:
-            await self._consume(self._live)
+    async def _follow(self, started: asyncio.Event, *, copies: bool) -> None:
+        """Complete the history, consume it, and then the group's own queue."""
+        try:
+            if copies:
+                await self._complete_history()
+            async with self._connection.channel() as declaring:
+                await self._declare_live(declaring)
+            self._created = True
+            history = await queue_counts(self._connection, self._history)
+            if history is not None:
+                await self._consume(self._history)
+            if history is None or not history[0]:
+                await self._consume(self._live)
+        finally:
+            started.set()
+        while self._history in self._consumers:
+            self._quiet = True
+            await asyncio.sleep(HISTORY_POLL_S)
+            if self._quiet:
+                await self._leave_history()
 
     async def _consume(self, name: str) -> None:
         queue = await self._channel.get_queue(name, ensure=False)
         self._consumers[name] = await queue.consume(self._receive)
 
     async def _receive(self, message: Any) -> None:
+        self._quiet = False
         self._held[message.delivery_tag] = message.consumer_tag
         await self._deliver(message)
 
@@ -177,7 +175,6 @@ class GroupMember:
                     await self._fill(filling)
             await channel.queue_delete(self._lock)
             await channel.close()
-        self._created = True
 
     async def _fill(self, channel: Any) -> None:
         await channel.declare_queue(self._filling, durable=True)
@@ -246,12 +243,6 @@ async def queue_counts(connection: Any, name: str) -> tuple[int, int] | None:
     await channel.close()
     result = queue.declaration_result
     return int(result.message_count or 0), int(result.consumer_count or 0)
-
-
-def _retrieve(task: asyncio.Task[None]) -> None:
-    """Retrieve the result, so that a task abandoned with its connection logs nothing."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _persistent(body: bytes, message_id: str | None = None) -> Any:

@@ -12,6 +12,7 @@ been silent for two heartbeat intervals; ``is_closed`` reports it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import ssl
 import time
@@ -43,10 +44,12 @@ CONTROL, DECLARING, PUBLISHING = 0, 1, 2
 class ConfirmingPublisher:
     """A connection that publishes. ``timeout`` (seconds) bounds each wait for RabbitMQ.
 
+    It creates ``log``: its exchange, and its stream queue of at most ``max_bytes``.
+
     Raises what aio-pika would: ``OSError``, ``ssl.SSLError`` and ``aiormq.exceptions``.
     """
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, log: str, max_bytes: int) -> None:
         from pamqp import body, commands, frame, header
 
         self._amqp: Any = commands
@@ -59,7 +62,7 @@ class ConfirmingPublisher:
         self._properties = frame.marshal(
             header.ContentHeader(body_size=0, properties=persistent), PUBLISHING
         )
-        self._methods: dict[tuple[str, str], bytes] = {}
+        self._cached_method = functools.lru_cache(CACHED_METHODS)(self._method)  # once per run
         self._timeout = timeout
         self._received = bytearray()
         self._frame_bytes = MAX_FRAME_BYTES
@@ -71,11 +74,12 @@ class ConfirmingPublisher:
             self._handshake(url)
             self._request(PUBLISHING, commands.Channel.Open())
             self._request(PUBLISHING, commands.Confirm.Select())
+            self._declare_log(log, max_bytes)
         except BaseException:
             self._socket.close()
             raise
 
-    def declare_log(self, name: str, max_bytes: int) -> None:
+    def _declare_log(self, name: str, max_bytes: int) -> None:
         """Create the exchange and the stream queue of a log, if they do not exist."""
         from aiormq.exceptions import ChannelPreconditionFailed
 
@@ -169,7 +173,7 @@ class ConfirmingPublisher:
         room = self._frame_bytes - FRAME_HEADER_BYTES - FRAME_END_BYTES
         header, at = self._properties, BODY_SIZE_AT
         return [
-            self._method(exchange, key),
+            self._cached_method(exchange, key),
             header[:at] + len(body).to_bytes(8, "big") + header[at + 8 :],
             *(
                 self._marshal(self._body(body[start : start + room]), PUBLISHING)
@@ -178,15 +182,11 @@ class ConfirmingPublisher:
         ]
 
     def _method(self, exchange: str, key: str) -> bytes:
-        """The ``Basic.Publish`` frame, made once per run."""
-        method = self._methods.get((exchange, key))
-        if method is None:
-            if len(self._methods) >= CACHED_METHODS:
-                self._methods.clear()
-            short = key.encode("utf-8", "replace")[:SHORTSTR_BYTES].decode("utf-8", "ignore")
-            publish = self._amqp.Basic.Publish(exchange=exchange, routing_key=short)
-            method = self._methods[exchange, key] = self._marshal(publish, PUBLISHING)
-        return method
+        """The ``Basic.Publish`` frame."""
+        short = key.encode("utf-8", "replace")[:SHORTSTR_BYTES].decode("utf-8", "ignore")
+        publish = self._amqp.Basic.Publish(exchange=exchange, routing_key=short)
+        frame: bytes = self._marshal(publish, PUBLISHING)
+        return frame
 
     def _request(self, channel: int, frame: Any) -> Any:
         self._send(channel, frame)
@@ -203,10 +203,10 @@ class ConfirmingPublisher:
             if isinstance(frame, amqp.Connection.Close):
                 with contextlib.suppress(OSError):
                     self._send(CONTROL, amqp.Connection.CloseOk())
-                raise _connection_error(frame.reply_code, frame.reply_text)
+                raise _error(frame, of_channel=False)
             if isinstance(frame, amqp.Channel.Close):
                 self._send(number, amqp.Channel.CloseOk())
-                raise _channel_error(frame.reply_code, frame.reply_text)
+                raise _error(frame, of_channel=True)
             if number == channel and frame.name != "Heartbeat":
                 return frame
 
@@ -261,21 +261,18 @@ def _tls(query: str) -> ssl.SSLContext:
     return context
 
 
-def _connection_error(code: int, text: str) -> Any:
+def _error(close: Any, *, of_channel: bool) -> Any:
+    """The error for what RabbitMQ closes (reply codes: AMQP 0-9-1, 1.5)."""
     from aiormq import exceptions
 
-    if code == 403:  # noqa: PLR2004 - access refused
-        return exceptions.AuthenticationError(text)
-    return exceptions.ConnectionClosed(code, text)
-
-
-def _channel_error(code: int, text: str) -> Any:
-    """The error for a channel that RabbitMQ closes (reply codes: AMQP 0-9-1, 1.5)."""
-    from aiormq import exceptions
-
-    kinds = {
-        403: exceptions.ChannelAccessRefused,
-        404: exceptions.ChannelNotFoundEntity,
-        406: exceptions.ChannelPreconditionFailed,
-    }
-    return kinds[code](text) if code in kinds else exceptions.ChannelClosed(code, text)
+    kinds = {403: exceptions.AuthenticationError}
+    other = exceptions.ConnectionClosed
+    if of_channel:
+        kinds = {
+            403: exceptions.ChannelAccessRefused,
+            404: exceptions.ChannelNotFoundEntity,
+            406: exceptions.ChannelPreconditionFailed,
+        }
+        other = exceptions.ChannelClosed
+    code, text = close.reply_code, close.reply_text
+    return kinds[code](text) if code in kinds else other(code, text)

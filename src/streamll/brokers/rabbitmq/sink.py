@@ -63,7 +63,7 @@ class RabbitMQSink(BrokerSink):
         return RabbitMQTransport(self)
 
     def _diagnose(self, error: BaseException) -> Diagnosis:
-        return rabbitmq_client.diagnose(error, self.url, answered=self._counters.handled > 0)
+        return rabbitmq_client.diagnose(error, self.url, answered=self._counts["handled"] > 0)
 
 
 class RabbitMQTransport:
@@ -87,13 +87,8 @@ class RabbitMQTransport:
         self._publisher.close()
 
     def _open(self) -> ConfirmingPublisher:
-        publisher = ConfirmingPublisher(self._sink.url, rabbitmq_client.CONFIRM_TIMEOUT_S)
-        try:
-            publisher.declare_log(self._sink.exchange, self._sink.max_bytes)
-        except BaseException:
-            publisher.close()
-            raise
-        return publisher
+        sink, timeout = self._sink, rabbitmq_client.CONFIRM_TIMEOUT_S
+        return ConfirmingPublisher(sink.url, timeout, sink.exchange, sink.max_bytes)
 
 
 def _one_per_run(entries: list[PendingEntry]) -> list[list[PendingEntry]]:

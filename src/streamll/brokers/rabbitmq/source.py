@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.opening import without_password
 from streamll.brokers.overview import Overview
 from streamll.brokers.rabbitmq import client as rabbitmq_client
 from streamll.brokers.rabbitmq.groups import GroupMember
-from streamll.brokers.source import (
-    READ_BATCH_ENTRIES,
-    READ_TIMEOUT_S,
-    Entry,
-    Source,
-    SourceOptions,
-)
+from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, Source, SourceOptions
 from streamll.core.errors import ConfigurationError
 from streamll.flow.worker import LoopThread
 
 if TYPE_CHECKING:
     import aio_pika
+
+T = TypeVar("T")
 
 LOOK_BACK_ENTRIES = 20_000
 """The most entries searched for the latest runs: a stream can only be read forwards."""
@@ -51,9 +46,14 @@ class RabbitMQSource(Source):
         self._arrived: asyncio.Queue[aio_pika.IncomingMessage] = asyncio.Queue()
         self._group = None if options.group is None else GroupMember(options)
         self._connected_at: float | None = None
-        self._after: int | None = None
-        if options.start not in ("new", "beginning"):
-            self._after = _offset(options.start)
+        starts = {"new": None, "beginning": -1}
+        try:
+            self._after = starts[options.start] if options.start in starts else int(options.start)
+        except ValueError:
+            raise ConfigurationError(
+                f"start={options.start!r} is no cursor of a RabbitMQ log; "
+                "members of a group have none, the group itself knows its position"
+            ) from None
 
     @property
     def name(self) -> str:
@@ -69,25 +69,21 @@ class RabbitMQSource(Source):
         await self._loop.run(asyncio.wait_for(self._connect(), timeout))
 
     async def read(self) -> list[Entry]:
-        entries: list[Entry] = await self._on_loop(self._read())
-        return entries
+        return await self._on_loop(self._read)
 
     async def acknowledge(self, entry: Entry) -> None:
         connection, message = entry.receipt
         if self._group and (connection is self._connection or self._connection is None):
-            await self._on_loop(self._group.acknowledge(message))
+            await self._on_loop(self._group.acknowledge, message)
 
     async def overview(self, runs: int) -> list[bytes]:
         overview = Overview(runs)
-        for body in reversed(await self._on_loop(self._latest())):
+        for body in reversed(await self._on_loop(self._latest)):
             overview.add(body)
         return overview.bodies
 
     async def lag(self) -> int | None:
-        if self._group is None:
-            return None
-        lag: int | None = await self._on_loop(self._group.lag())
-        return lag
+        return None if self._group is None else await self._on_loop(self._group.lag)
 
     async def close(self) -> None:
         loop, self._loop = self._loop, None
@@ -97,12 +93,11 @@ class RabbitMQSource(Source):
                 await loop.run(rabbitmq_client.close(connection))
             await asyncio.to_thread(loop.stop, 5.0)
 
-    async def _on_loop(self, coroutine: Awaitable[Any]) -> Any:
+    async def _on_loop(self, call: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         if self._loop is None or self._connection is None:
-            if inspect.iscoroutine(coroutine):
-                coroutine.close()
             raise ConnectionError("not connected")
-        return await self._loop.run(coroutine)
+        result: T = await self._loop.run(call(*arguments))
+        return result
 
     # --- on the connection's loop ---------------------------------------------------------------
 
@@ -128,20 +123,15 @@ class RabbitMQSource(Source):
     async def _read(self) -> list[Entry]:
         if self._arrived.empty() and (self._channel is None or self._channel.is_closed):
             raise ConnectionError("RabbitMQ closed the channel")
-        if self._group is not None and self._group.waits_for_history:
-            await self._group.advance()
-            return []
+        if self._group is not None:
+            self._group.check()
         try:
             messages = [await asyncio.wait_for(self._arrived.get(), READ_TIMEOUT_S)]
         except asyncio.TimeoutError:
-            if self._group is not None:
-                await self._group.advance()
             return []
         while not self._arrived.empty() and len(messages) < READ_BATCH_ENTRIES:
             messages.append(self._arrived.get_nowait())
-        if self._group is not None:
-            return [self._group_entry(message) for message in messages]
-        return await self._stream_entries(messages)
+        return [entry for message in messages if (entry := await self._entry(message))]
 
     async def _latest(self) -> list[bytes]:
         """The bodies of the latest ``LOOK_BACK_ENTRIES`` entries.
@@ -173,52 +163,35 @@ class RabbitMQSource(Source):
         """Where to start (``x-stream-offset``): behind what has been read, if anything has."""
         if self._after is not None:
             return self._after + 1
-        if self._options.start == "beginning":
-            return "first"
         assert self._connected_at is not None
         if time.time() - self._connected_at < rabbitmq_client.CONNECT_TIMEOUT_S:
             return "next"
         # The connection broke before anything was read; what was published since is wanted.
         return datetime.fromtimestamp(self._connected_at, timezone.utc)
 
-    async def _stream_entries(self, messages: list[Any]) -> list[Entry]:
-        """Acknowledge and convert messages of the stream.
-
-        Acknowledging only asks for more. It fails if the connection has broken, which the next
-        read reports; these messages have arrived.
-        """
-        entries = []
-        for message in messages:
-            with contextlib.suppress(Exception):
-                await message.ack()
-            offset = _offset_of(message)
-            if self._after is None or offset > self._after:
-                self._after = offset
-                entries.append(Entry(cursor=str(offset), body=message.body))
-        return entries
-
-    def _group_entry(self, message: Any) -> Entry:
-        before = int(message.headers.get("x-delivery-count") or 0)
-        return Entry(
-            cursor=f"{self._connections}.{message.delivery_tag}",
-            body=message.body,
-            deliveries=max(before + 1, 2 if message.redelivered else 1),
-            receipt=(self._connection, message),
-        )
+    async def _entry(self, message: Any) -> Entry | None:
+        """The message as an entry; ``None`` for one of the stream that has been read before."""
+        if self._group is not None:
+            before = int(message.headers.get("x-delivery-count") or 0)
+            return Entry(
+                cursor=f"{self._connections}.{message.delivery_tag}",
+                body=message.body,
+                deliveries=max(before + 1, 2 if message.redelivered else 1),
+                receipt=(self._connection, message),
+            )
+        # Acknowledging a stream's message only asks for more. It fails if the connection has
+        # broken, which the next read reports; this message has arrived.
+        with contextlib.suppress(Exception):
+            await message.ack()
+        offset = _offset_of(message)
+        if self._after is not None and offset <= self._after:
+            return None
+        self._after = offset
+        return Entry(cursor=str(offset), body=message.body)
 
 
 def _offset_of(message: Any) -> int:
     return int(message.headers["x-stream-offset"])
-
-
-def _offset(cursor: str) -> int:
-    try:
-        return int(cursor)
-    except ValueError:
-        raise ConfigurationError(
-            f"start={cursor!r} is no cursor of a RabbitMQ log; "
-            "members of a group have none, the group itself knows its position"
-        ) from None
 
 
 async def _declare_log(connection: Any, name: str) -> None:

@@ -6,10 +6,11 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import unquote
 
-from streamll.brokers.failures import Diagnosis, check_files, describe_os_error, diagnose_tls
+from streamll.brokers.failures import Diagnosis, check_files, diagnose_connection
 from streamll.brokers.opening import client_library, split, without_password
 from streamll.core.errors import ConfigurationError
 
+SCHEMES = ("redis", "rediss", "unix")
 URL = "redis://localhost:6379"
 
 FIELD = b"d"
@@ -47,11 +48,7 @@ def check_url(url: str) -> str:
         ConfigurationError: names the part that it does not understand.
     """
     redis = client_library("redis", "Redis", "redis", "redis")
-    parts, shown = split(url), without_password(url)
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ConfigurationError(
-            f"{shown!r} is no Redis URL; it begins with redis://, rediss:// or unix://"
-        )
+    parts, shown = split(url, "Redis", SCHEMES), without_password(url)
     database = unquote(parts.path).replace("/", "")
     if parts.scheme != "unix" and database and not database.isdigit():
         raise ConfigurationError(
@@ -71,17 +68,11 @@ def check_url(url: str) -> str:
     return url
 
 
-def client(url: str) -> Any:
-    """A client that connects on first use and does not retry by itself."""
-    return _client("redis", url)
+def client(url: str, package: str = "redis") -> Any:
+    """A client that connects on first use and does not retry by itself.
 
-
-def async_client(url: str) -> Any:
-    """``client`` for an event loop."""
-    return _client("redis.asyncio", url)
-
-
-def _client(package: str, url: str) -> Any:
+    ``package="redis.asyncio"``: one for an event loop.
+    """
     from redis.backoff import NoBackoff
 
     retry = import_module(f"{package}.retry").Retry(NoBackoff(), 0)
@@ -104,7 +95,15 @@ def diagnose(error: BaseException, url: str, *, answered: bool = True) -> Diagno
 
     ``answered``: this server has answered before, so it speaks the protocol of the URL.
     """
-    return _server_error(error) or _transport_hint(error, url, answered)
+    known = _server_error(error)
+    if known is not None:
+        return known
+    if "Timeout" in type(error).__name__ and url.startswith("rediss:") and not answered:
+        return Diagnosis("no answer to TLS; is it redis://?")
+    own = "ssl_certfile and ssl_keyfile"
+    return diagnose_connection(
+        error, url, SCHEMES[:2], authority="ssl_ca_certs", own=own, answered=answered
+    )
 
 
 def _server_error(error: BaseException) -> Diagnosis | None:
@@ -119,22 +118,3 @@ def _server_error(error: BaseException) -> Diagnosis | None:
         reason, fatal = _BY_CODE[code]
         return Diagnosis(f"{code}: {reason}", fatal)
     return Diagnosis(code) if code.isupper() and code.isalpha() else None
-
-
-def _transport_hint(error: BaseException, url: str, answered: bool) -> Diagnosis:
-    if "Timeout" in type(error).__name__ and url.startswith("rediss:") and not answered:
-        return Diagnosis("no answer to TLS; is it redis://?")
-    tls = diagnose_tls(
-        error,
-        schemes="redis:// or rediss://",
-        authority="ssl_ca_certs",
-        own="ssl_certfile and ssl_keyfile",
-    )
-    if tls is not None:
-        return tls
-    reason = describe_os_error(error)
-    # A TLS server hangs up on a plain command, which it takes for a broken handshake.
-    dropped = "closed by server" in str(error) or "reset by peer" in str(error)
-    if dropped and url.startswith("redis:") and not answered:
-        reason += "; does it want TLS, rediss://?"
-    return Diagnosis(reason)

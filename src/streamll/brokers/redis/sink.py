@@ -64,7 +64,7 @@ class RedisSink(BrokerSink):
         return RedisTransport(self)
 
     def _diagnose(self, error: BaseException) -> Diagnosis:
-        return redis_client.diagnose(error, self.url, answered=self._counters.handled > 0)
+        return redis_client.diagnose(error, self.url, answered=self._counts["handled"] > 0)
 
 
 class RedisTransport:
@@ -96,7 +96,10 @@ class RedisTransport:
         self._check_idle_connection()
         self._connection.send_packed_command([b"".join(commands)], check_health=False)
         for _ in commands:
-            _raise_errors(self._connection.read_response(disable_decoding=True))
+            reply = self._connection.read_response(disable_decoding=True)
+            for each in reply if isinstance(reply, list) else ():
+                if isinstance(each, Exception):  # inside the reply to EXEC
+                    raise each
 
     def close(self) -> None:
         self._connection.disconnect()
@@ -122,13 +125,6 @@ class RedisTransport:
                 self._connection.disconnect()
                 self._connection.connect()
         self._used_at = now
-
-
-def _raise_errors(reply: Any) -> None:
-    """Raise an error inside the reply to EXEC; redis-py has raised any other."""
-    for each in reply if isinstance(reply, list) else ():
-        if isinstance(each, Exception):
-            raise each
 
 
 def _packed(*parts: bytes) -> bytes:

@@ -12,13 +12,7 @@ from streamll.brokers.opening import without_password
 from streamll.brokers.overview import LOOK_BACK_ENTRIES, Overview
 from streamll.brokers.redis import client as redis_client
 from streamll.brokers.redis.client import FIELD
-from streamll.brokers.source import (
-    READ_BATCH_ENTRIES,
-    READ_TIMEOUT_S,
-    Entry,
-    Source,
-    SourceOptions,
-)
+from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, Source, SourceOptions
 from streamll.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -48,6 +42,7 @@ class RedisSource(Source):
         self._after: str | None = starts.get(options.start, options.start)
         if self._after is not None and not _is_entry_id(self._after):
             raise ConfigurationError(f"start={options.start!r} is no cursor of a Redis stream")
+        # What this member was given before the connection broke, it may never have seen.
         self._own_after: str | None = None
         self._claim_at = 0.0
         self._claim_from = FIRST_ID
@@ -61,10 +56,10 @@ class RedisSource(Source):
 
     async def connect(self) -> None:
         await self.close()
-        self._client = redis_client.async_client(self._url)
+        self._client = redis_client.client(self._url, "redis.asyncio")
         if self._group is not None:
             await self._create_group()
-            self._own_after = FIRST_ID  # given to this member before the connection broke
+            self._own_after = FIRST_ID
         elif self._after is None:
             newest = await self._redis.xrevrange(self._key, count=1)
             self._after = _text(newest[0][0]) if newest else FIRST_ID
@@ -74,21 +69,26 @@ class RedisSource(Source):
 
     async def read(self) -> list[Entry]:
         if self._group is None:
-            return await self._read_alone()
+            block = _BLOCK_MS if self._options.waits else None
+            streams = {self._key: self._after}
+            entries = _entries(await self._redis.xread(streams, READ_BATCH_ENTRIES, block))
+            if entries:
+                self._after = entries[-1].cursor
+            return entries
         if self._own_after is not None:
-            return await self._read_own()
-        return await self._claim() or await self._read_as_member(">", "BLOCK", _BLOCK_MS)
+            entries = await self._read_as_member(self._own_after)
+            self._own_after = entries[-1].cursor if entries else None
+            return entries
+        return await self._claim() or await self._read_as_member(">", _BLOCK_MS)
 
     async def acknowledge(self, entry: Entry) -> None:
-        await self._redis.execute_command("XACK", self._key, self._group, entry.cursor)
+        await self._redis.xack(self._key, self._group, entry.cursor)
 
     async def extend_claim(self, entries: Sequence[Entry]) -> None:
         held = {entry.cursor for entry in entries}
         mine = [entry_id for entry_id in await self._deliveries(held) if entry_id in held]
         if mine:
-            await self._redis.execute_command(
-                "XCLAIM", self._key, self._group, self._member, 0, *mine, "JUSTID"
-            )
+            await self._redis.xclaim(self._key, self._group, self._member, 0, mine, justid=True)
 
     async def overview(self, runs: int) -> list[bytes]:
         overview, before = Overview(runs), "+"
@@ -137,42 +137,24 @@ class RedisSource(Source):
             if "BUSYGROUP" not in str(error):  # it exists
                 raise
 
-    async def _read_alone(self) -> list[Entry]:
-        block = ("BLOCK", _BLOCK_MS) if self._options.waits else ()
-        entries = _entries(
-            await self._redis.execute_command(
-                "XREAD", "COUNT", READ_BATCH_ENTRIES, *block, "STREAMS", self._key, self._after
+    async def _read_as_member(self, after: str, block: int | None = None) -> list[Entry]:
+        """New entries of the group (``>``), or those pending for this member behind an id."""
+        streams = {self._key: after}
+        return _entries(
+            await self._redis.xreadgroup(
+                self._group, self._member, streams, READ_BATCH_ENTRIES, block
             )
         )
-        if entries:
-            self._after = entries[-1].cursor
-        return entries
-
-    async def _read_as_member(self, after: str, *block: str | int) -> list[Entry]:
-        """New entries of the group (``>``), or those pending for this member behind an id."""
-        return _entries(
-            await self._redis.execute_command(
-                "XREADGROUP", "GROUP", self._group, self._member,
-                "COUNT", READ_BATCH_ENTRIES, *block, "STREAMS", self._key, after,
-            )
-        )  # fmt: skip
-
-    async def _read_own(self) -> list[Entry]:
-        """What this member was given before the connection broke, and may never have seen."""
-        assert self._own_after is not None
-        entries = await self._read_as_member(self._own_after)
-        self._own_after = entries[-1].cursor if entries else None
-        return entries
 
     async def _claim(self) -> list[Entry]:
         """Take over what silent members hold, a page of the group's pending entries at a time."""
         if time.monotonic() < self._claim_at:
             return []
         claim_after = self._options.claim_after
-        self._claim_from, found, *_ = await self._redis.execute_command(
-            "XAUTOCLAIM", self._key, self._group, self._member,
-            int(claim_after * 1000), self._claim_from, "COUNT", READ_BATCH_ENTRIES,
-        )  # fmt: skip
+        idle_ms = int(claim_after * 1000)
+        self._claim_from, found, *_ = await self._redis.xautoclaim(
+            self._key, self._group, self._member, idle_ms, self._claim_from, READ_BATCH_ENTRIES
+        )
         if _text(self._claim_from) == FIRST_ID:  # that was the last page
             self._claim_at = time.monotonic() + claim_after / 3
         entries = _entries([(self._key, found)])
@@ -200,9 +182,8 @@ def _entries(reply: Any) -> list[Entry]:
     """The entries in a reply to XREAD, XREADGROUP or XAUTOCLAIM; deleted ones are left out."""
     if not reply:
         return []
-    streams = list(reply.items()) if isinstance(reply, dict) else reply
-    found = streams[0][1]
-    if found and isinstance(found[0], list) and found[0] and isinstance(found[0][0], (list, tuple)):
+    [(_, found)] = reply.items() if isinstance(reply, dict) else reply
+    if found and isinstance(found[0], list):
         found = found[0]  # RESP3 has one more level
     return [
         Entry(cursor=_text(entry_id), body=_body(fields))
@@ -211,13 +192,10 @@ def _entries(reply: Any) -> list[Entry]:
     ]
 
 
-def _body(fields: Any) -> bytes:
+def _body(fields: dict[Any, Any]) -> bytes:
     """An entry's envelope; an entry of another program is shown as it is."""
-    pairs = (
-        fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=False))
-    )
-    body = pairs.get(FIELD)
-    return body if isinstance(body, bytes) else repr(pairs).encode()
+    body = fields.get(FIELD)
+    return body if isinstance(body, bytes) else repr(fields).encode()
 
 
 def _text(value: bytes | str) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
 from typing import ClassVar
 
 from streamll.brokers.failures import Diagnosis
@@ -58,13 +56,8 @@ disk: a quarter as often as SQLite does by default, since a batch waits for it."
 def path_of(place: str | os.PathLike[str]) -> str:
     """The file of ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or a plain path."""
     text = os.fspath(place)
-    if "://" not in text:
-        path = text
-    elif text.startswith(SCHEME):
-        path = text[len(SCHEME) :]
-    else:
-        path = ""
-    if not path or path == ":memory:":
+    path = text.removeprefix(SCHEME)
+    if path in ("", ":memory:") or "://" in path:
         raise ConfigurationError(
             f"{text!r} names no file that other processes could read; use sqlite:///events.db "
             "(relative) or sqlite:////var/lib/events.db"
@@ -91,15 +84,10 @@ def connect(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
     return connection
 
 
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+def transaction(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """For a ``with`` statement: commits at its end, or rolls back after an error."""
     connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield connection
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
+    return connection
 
 
 def diagnose(error: BaseException) -> Diagnosis:

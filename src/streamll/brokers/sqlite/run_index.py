@@ -26,28 +26,21 @@ UNINDEXED_ENTRIES = 2_000
 Row = tuple[int, bytes]
 
 
-class RunIndexWriter:
-    """The writers' side: ``extend`` in a transaction when it ``is_due``."""
+def extend(log: sqlite3.Connection, last: int) -> int:
+    """In a transaction: index the entries up to ``last``, if enough are not indexed.
 
-    def __init__(self) -> None:
-        self._upto = 0
-
-    def is_due(self, last: int) -> bool:
-        """Whether enough entries are not indexed, now that ``last`` is the latest."""
-        return last - self._upto >= UNINDEXED_ENTRIES
-
-    def extend(self, log: sqlite3.Connection, last: int) -> None:
-        """Index the entries up to ``last``."""
-        self._upto = _indexed_upto(log)  # another process may have done it
-        if not self.is_due(last):
-            return
-        log.execute(
-            "INSERT OR IGNORE INTO streamll_places SELECT run_id, id FROM streamll_entries "
-            "WHERE id > ? AND id <= ? AND run_id IS NOT NULL ORDER BY run_id, id",
-            (self._upto, last),
-        )
-        log.execute("UPDATE streamll_placed SET upto = ?", (last,))
-        self._upto = last
+    Returns up to which entry they are now.
+    """
+    upto = _indexed_upto(log)  # another process may have done it
+    if last - upto < UNINDEXED_ENTRIES:
+        return upto
+    log.execute(
+        "INSERT OR IGNORE INTO streamll_places SELECT run_id, id FROM streamll_entries "
+        "WHERE id > ? AND id <= ? AND run_id IS NOT NULL ORDER BY run_id, id",
+        (upto, last),
+    )
+    log.execute("UPDATE streamll_placed SET upto = ?", (last,))
+    return last
 
 
 def entries_of(

@@ -85,7 +85,7 @@ class SQLiteTransport(ForkSafeConnection):
         super().__init__()
         self._sink = sink
         self._next_cleaning = 0.0
-        self._index = run_index.RunIndexWriter()
+        self._indexed_upto = 0
         Path(sink.path).parent.mkdir(parents=True, exist_ok=True)
 
     def send(self, entries: list[PendingEntry]) -> range:
@@ -98,13 +98,13 @@ class SQLiteTransport(ForkSafeConnection):
             if self._connection is None:
                 self._connection = connect(self._sink.path, synchronous=self._sink.synchronous)
             last = self._append(self._connection, rows, now)
-            if self._index.is_due(last):
+            if last - self._indexed_upto >= run_index.UNINDEXED_ENTRIES:
                 # The entries are in the log. If indexing fails, the next batch tries again.
                 with (
                     contextlib.suppress(sqlite3.OperationalError),
                     transaction(self._connection) as log,
                 ):
-                    self._index.extend(log, last)
+                    self._indexed_upto = run_index.extend(log, last)
         return range(last - len(rows) + 1, last + 1)  # one transaction: no other writer's between
 
     def _append(self, log: sqlite3.Connection, rows: list[Any], now: float) -> int:

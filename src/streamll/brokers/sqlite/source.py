@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -12,13 +11,7 @@ from typing import Any, TypeVar
 
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.overview import ENTRIES_OUTSIDE_RUNS
-from streamll.brokers.source import (
-    READ_BATCH_ENTRIES,
-    READ_TIMEOUT_S,
-    Entry,
-    Source,
-    SourceOptions,
-)
+from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, Source, SourceOptions
 from streamll.brokers.sqlite import run_index
 from streamll.brokers.sqlite.file import (
     SCHEME,
@@ -43,14 +36,16 @@ class SQLiteSource(ForkSafeConnection, Source):
         super().__init__()
         self._path = path_of(url)
         self._options = options
-        self._after: int | None = None
+        self._group = options.target, options.group
+        self._after: int | None = None  # from what is new on
         self._seen_version = -1
         self._claim_at = 0.0
         self._thread: ThreadPoolExecutor | None = None
-        if options.start not in ("new", "beginning"):
-            if not options.start.isdecimal():
-                raise ConfigurationError(f"start={options.start!r} is no cursor of an SQLite log")
-            self._after = int(options.start)
+        if options.start != "new":
+            start = "0" if options.start == "beginning" else options.start
+            if not start.isdecimal():
+                raise ConfigurationError(f"start={start!r} is no cursor of an SQLite log")
+            self._after = int(start)
 
     @property
     def name(self) -> str:
@@ -63,14 +58,15 @@ class SQLiteSource(ForkSafeConnection, Source):
         await self.close()
         # Not the event loop's default threads: handlers may occupy all of those for long.
         self._thread = ThreadPoolExecutor(1, "streamll-sqlite")
-        self._connection = await self._on_thread(self._open)
+        loop = asyncio.get_running_loop()
+        self._connection = await loop.run_in_executor(self._thread, self._open)
         self._seen_version = -1
 
     async def read(self) -> list[Entry]:
         take = self._read if self._options.group is None else self._claim
         deadline = time.monotonic() + (READ_TIMEOUT_S if self._options.waits else 0.0)
         while True:
-            entries = await self._on_thread(take) if self._has_news() else []
+            entries = await self._with_log(take) if self._has_news() else []
             if entries or time.monotonic() >= deadline:
                 return entries
             await asyncio.sleep(POLL_S)
@@ -80,24 +76,31 @@ class SQLiteSource(ForkSafeConnection, Source):
             self._after = receipt[-1]
 
     async def acknowledge(self, entry: Entry) -> None:
-        await self._execute(
+        await self._with_log(
+            sqlite3.Connection.execute,
             "DELETE FROM streamll_claims WHERE target = ? AND name = ? AND entry = ?",
-            [(*self._group, int(entry.cursor))],
+            (*self._group, int(entry.cursor)),
         )
 
     async def extend_claim(self, entries: Sequence[Entry]) -> None:
-        now = time.time()
-        await self._execute(
+        now, member = time.time(), self._options.member
+        statement = (
             "UPDATE streamll_claims SET since = ? "
-            "WHERE target = ? AND name = ? AND entry = ? AND member = ?",
-            [(now, *self._group, int(entry.cursor), self._options.member) for entry in entries],
+            "WHERE target = ? AND name = ? AND entry = ? AND member = ?"
         )
+        rows = [(now, *self._group, int(entry.cursor), member) for entry in entries]
+
+        def extend(log: sqlite3.Connection) -> None:
+            with transaction(log):
+                log.executemany(statement, rows)
+
+        await self._with_log(extend)
 
     async def overview(self, runs: int) -> list[bytes]:
-        return await self._on_thread(functools.partial(self._overview, runs))
+        return await self._with_log(self._overview, runs)
 
     async def lag(self) -> int | None:
-        return None if self._options.group is None else await self._on_thread(self._count_lag)
+        return None if self._options.group is None else await self._with_log(self._count_lag)
 
     async def close(self) -> None:
         thread, self._thread = self._thread, None
@@ -106,29 +109,24 @@ class SQLiteSource(ForkSafeConnection, Source):
         with self._lock:
             self._disconnect()
 
-    async def _on_thread(self, work: Callable[[], T]) -> T:
+    async def _with_log(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Call ``work(connection, *arguments)`` on the source's thread."""
         if self._thread is None:
             raise sqlite3.OperationalError("not connected")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-    async def _execute(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        def work() -> None:
-            with self._lock, transaction(self._log) as log:
-                log.executemany(statement, rows)
-
-        await self._on_thread(work)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._locked, work, *arguments)
 
     # --- on the source's thread -----------------------------------------------------------------
+
+    def _locked(self, work: Callable[..., T], *arguments: Any) -> T:
+        with self._lock:
+            return work(self._log, *arguments)
 
     @property
     def _log(self) -> sqlite3.Connection:
         if self._connection is None:
             raise sqlite3.OperationalError("not connected")
         return self._connection
-
-    @property
-    def _group(self) -> tuple[str, str | None]:
-        return self._options.target, self._options.group
 
     def _has_news(self) -> bool:
         """Whether entries have been written that were not skipped, or a claim is due."""
@@ -143,10 +141,7 @@ class SQLiteSource(ForkSafeConnection, Source):
 
     def _open(self) -> sqlite3.Connection:
         log = connect(self._path)
-        if self._after is None:
-            position = 0 if self._options.start == "beginning" else _last_id(log)
-        else:
-            position = self._after
+        position = _last_id(log) if self._after is None else self._after
         if self._options.group is None:
             self._after = position
         else:
@@ -155,27 +150,26 @@ class SQLiteSource(ForkSafeConnection, Source):
             )
         return log
 
-    def _read(self) -> list[Entry]:
+    def _read(self, log: sqlite3.Connection) -> list[Entry]:
         target, run_id, after = self._options.target, self._options.run_id, self._after or 0
-        with self._lock:
-            if run_id is not None:
-                rows = run_index.entries_of(self._log, target, run_id, after, READ_BATCH_ENTRIES)
-            else:
-                rows = self._log.execute(
-                    "SELECT id, body FROM streamll_entries WHERE target = ? AND id > ? "
-                    "ORDER BY id LIMIT ?",
-                    (target, after, READ_BATCH_ENTRIES),
-                ).fetchall()
+        if run_id is not None:
+            rows = run_index.entries_of(log, target, run_id, after, READ_BATCH_ENTRIES)
+        else:
+            rows = log.execute(
+                "SELECT id, body FROM streamll_entries WHERE target = ? AND id > ? "
+                "ORDER BY id LIMIT ?",
+                (target, after, READ_BATCH_ENTRIES),
+            ).fetchall()
         if rows:
             self._after = rows[-1][0]
         if len(rows) == READ_BATCH_ENTRIES:
             self._seen_version = -1  # there may be more
         return [Entry(cursor=str(cursor), body=body) for cursor, body in rows]
 
-    def _claim(self) -> list[Entry]:
+    def _claim(self, log: sqlite3.Connection) -> list[Entry]:
         now = time.time()
         self._claim_at = time.monotonic() + self._options.claim_after / 3
-        with self._lock, transaction(self._log) as log:
+        with transaction(log):
             rows = self._claim_abandoned(log, now) + self._claim_new(log, now)  # oldest first
         if len(rows) >= READ_BATCH_ENTRIES:
             self._seen_version = -1
@@ -221,31 +215,29 @@ class SQLiteSource(ForkSafeConnection, Source):
                 )
         return [row for row in rows if row[1] is not None]
 
-    def _overview(self, runs: int) -> list[bytes]:
+    def _overview(self, log: sqlite3.Connection, runs: int) -> list[bytes]:
         target = self._options.target
-        with self._lock:
-            started = self._log.execute(
-                "SELECT id, body, run_id FROM streamll_entries WHERE target = ? AND first_seq = 0 "
-                "ORDER BY id DESC LIMIT ?",
-                (target, runs),
-            ).fetchall()
-            outside = self._log.execute(
-                "SELECT id, body FROM streamll_entries WHERE target = ? AND run_id IS NULL "
-                "ORDER BY id DESC LIMIT ?",
-                (target, ENTRIES_OUTSIDE_RUNS),
-            ).fetchall()
-            ends = run_index.last_entries(self._log, target, [row[2] for row in started])
-            bodies = {row[0]: row[1] for row in [*started, *ends, *outside]}
+        started = log.execute(
+            "SELECT id, body, run_id FROM streamll_entries WHERE target = ? AND first_seq = 0 "
+            "ORDER BY id DESC LIMIT ?",
+            (target, runs),
+        ).fetchall()
+        outside = log.execute(
+            "SELECT id, body FROM streamll_entries WHERE target = ? AND run_id IS NULL "
+            "ORDER BY id DESC LIMIT ?",
+            (target, ENTRIES_OUTSIDE_RUNS),
+        )
+        ends = run_index.last_entries(log, target, [row[2] for row in started])
+        bodies = {row[0]: row[1] for row in [*started, *ends, *outside]}
         return [bodies[entry] for entry in sorted(bodies)]
 
-    def _count_lag(self) -> int:
-        with self._lock:
-            [count] = self._log.execute(
-                "SELECT (SELECT count(*) FROM streamll_entries WHERE target = ?1 AND id > "
-                "(SELECT position FROM streamll_groups WHERE target = ?1 AND name = ?2)) + "
-                "(SELECT count(*) FROM streamll_claims WHERE target = ?1 AND name = ?2)",
-                self._group,
-            ).fetchone()
+    def _count_lag(self, log: sqlite3.Connection) -> int:
+        [count] = log.execute(
+            "SELECT (SELECT count(*) FROM streamll_entries WHERE target = ?1 AND id > "
+            "(SELECT position FROM streamll_groups WHERE target = ?1 AND name = ?2)) + "
+            "(SELECT count(*) FROM streamll_claims WHERE target = ?1 AND name = ?2)",
+            self._group,
+        ).fetchone()
         return int(count)
 
 

@@ -7,6 +7,7 @@ never raises into the program, except ``Unwind``, which stops a program that was
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import dspy
@@ -20,31 +21,20 @@ from streamll.capture.run.frames import Frame
 from streamll.capture.run.privacy import describe, included
 from streamll.capture.run.run import Run, as_mapping
 from streamll.capture.run.scope import Scope, current_scope
-from streamll.core.events import (
-    Event,
-    LMEnd,
-    LMStart,
-    ModuleEnd,
-    ModuleError,
-    ModuleStart,
-    Status,
-    ToolEnd,
-    ToolError,
-    ToolStart,
-)
+from streamll.core import events as ev
 
 Inputs = dict[str, Any]
 Failure = BaseException | None
 
 
+@dataclass(eq=False)
 class RenderedPrompt:
     """What an adapter rendered for one LM call; the identity of ``messages`` tells for which."""
 
-    def __init__(self, adapter: Any, owner: Frame) -> None:
-        self.adapter = adapter
-        self.owner = owner
-        self.signature: Any = None
-        self.messages: Any = None
+    adapter: Any
+    owner: Frame
+    signature: Any = None
+    messages: Any = None
 
 
 class CaptureCallback(BaseCallback):  # type: ignore[misc]
@@ -58,21 +48,19 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         frame = _open(scope, "module", call_id, instance, scope.run.names.of(instance))
         if (predictor := scope.run.names.predictor(instance)) is not None:
             frame.predictor = predictor
-        scope.run.publish(
-            ModuleStart, scope, frame.identity(scope.run.run_id),
-            name=frame.name, inputs=included("inputs", _arguments(inputs)),
-        )  # fmt: skip
+        shown = included("inputs", _arguments(inputs))
+        _publish(frame, ev.ModuleStart, name=frame.name, inputs=shown)
         _publish_status("module_start", frame, inputs)
 
     def on_module_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
         if (frame := _close(call_id)) is None:
             return
         if exception is not None:
-            _publish_error(frame, ModuleError, exception)
+            _publish_error(frame, ev.ModuleError, exception)
             return
         if frame.lm_calls and isinstance(frame.instance, dspy.Predict):
             frame.lm_calls[-1].settle(outputs)
-        _publish_end(frame, ModuleEnd, outputs=included("outputs", outputs, as_mapping))
+        _publish_end(frame, ev.ModuleEnd, outputs=included("outputs", outputs, as_mapping))
         _publish_status("module_end", frame, outputs)
 
     # --- tools, and the code interpreters of a model's code -----------------------------------------
@@ -81,8 +69,8 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         scope = _checked_scope()
         if scope is None or _is_reported_by_interpreter(scope.run, str(instance.name)):
             return
-        frame = _open(scope, "tool", call_id, instance, str(instance.name))
-        _publish_tool_start(frame, _arguments(inputs))
+        name, arguments = str(instance.name), _arguments(inputs)
+        frame = _start_tool(scope, "tool", call_id, instance, name, arguments)
         _publish_status("tool_start", frame, inputs)
 
     def on_tool_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
@@ -95,14 +83,13 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
 
     def on_interpreter_execute_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
         if (scope := _checked_scope()) is not None:
-            frame = _open(scope, "interpreter", call_id, instance, type(instance).__name__)
-            _publish_tool_start(frame, {"code": inputs.get("code")})
+            name, arguments = type(instance).__name__, {"code": inputs.get("code")}
+            _start_tool(scope, "interpreter", call_id, instance, name, arguments)
 
     def on_interpreter_tool_call_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
         if (scope := _checked_scope()) is not None:
             name = str(inputs.get("tool_name") or inputs.get("name") or "tool")
-            frame = _open(scope, "tool", call_id, instance, name)
-            _publish_tool_start(frame, _arguments(inputs))
+            _start_tool(scope, "tool", call_id, instance, name, _arguments(inputs))
 
     def on_interpreter_execute_end(
         self, call_id: str, outputs: Any, exception: Failure = None
@@ -117,7 +104,6 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
     def on_lm_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
         if (scope := _checked_scope()) is None:
             return
-        run = scope.run
         frame = _open(scope, "lm", call_id, instance, str(getattr(instance, "model", instance)))
         caller, owner = frame.parent, frame
         prompt = _prompt_of(caller, inputs) if caller is not None else None
@@ -129,11 +115,9 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             call.adapter_calls = ADAPTER_CALLS.get()
             caller.lm_calls.append(call)
         frame.lm_calls = [call]
-        run.opened(call)
-        run.publish(
-            LMStart, scope, frame.identity(run.run_id, attempt=owner.attempt),
-            model=frame.name, messages=included("prompts", inputs.get("messages") or inputs.get("prompt")),
-        )  # fmt: skip
+        scope.run.opened(call)
+        messages = included("prompts", inputs.get("messages") or inputs.get("prompt"))
+        _publish(frame, ev.LMStart, owner, model=frame.name, messages=messages)
         _publish_status("lm_start", frame, inputs)
 
     def on_lm_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
@@ -155,8 +139,8 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         completion_tokens = int(usage.get("completion_tokens") or 0)
         cost = None if cached else getattr(result, "cost", None)
         run.totals.add(prompt_tokens, completion_tokens, cost)
-        run.publish(
-            LMEnd, frame.scope, frame.identity(run.run_id, attempt=call.owner.attempt),
+        _publish(
+            frame, ev.LMEnd, call.owner,
             model=frame.name, duration=time.monotonic() - frame.started,
             prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cost=cost,
             cached=cached, streamed=call.streamed and not cached,
@@ -178,9 +162,8 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             return
         nested = parent.kind == "format"
         prompt = parent.prompts[-1] if nested else RenderedPrompt(instance, parent)
-        frame = Frame("format", call_id, instance, "format", parent, scope, time.monotonic())
+        frame = _add(scope, "format", call_id, instance, "format", parent)
         frame.prompts = [prompt]
-        scope.run.frames[call_id] = frame
         if "signature" in inputs:
             prompt.signature = inputs["signature"]
 
@@ -197,8 +180,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
     def on_adapter_parse_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
         # An adapter may ask another model what a reply means: that call is the predictor's, too.
         if (scope := current_scope()) is not None and (caller := _running(scope.run)) is not None:
-            frame = Frame("parse", call_id, instance, "parse", caller, scope, time.monotonic())
-            scope.run.frames[call_id] = frame
+            _add(scope, "parse", call_id, instance, "parse", caller)
 
     def on_adapter_parse_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
         _close(call_id)
@@ -220,7 +202,7 @@ def _publish_status(moment: str, frame: Frame, value: Any) -> None:
     if scope.statuses is not None:
         message = scope.statuses.message(moment, frame.instance, value)
         if message is not None:
-            scope.publish(Status(message=message))
+            scope.publish(ev.Status(message=message))
 
 
 def _running(run: Run) -> Frame | None:
@@ -232,15 +214,21 @@ def _running(run: Run) -> Frame | None:
 
 
 def _open(scope: Scope, kind: str, call_id: str, instance: Any, name: str) -> Frame:
-    run: Run = scope.run
-    parent = _running(run)
+    parent = _running(scope.run)
     while parent is not None and parent.kind == "format":
         parent = parent.parent
-    frame = Frame(kind, call_id, instance, name, parent, scope, time.monotonic())
-    siblings = parent.children if parent is not None else run.roots
+    frame = _add(scope, kind, call_id, instance, name, parent)
+    siblings = parent.children if parent is not None else scope.run.roots
     frame.turn = siblings[name]
     siblings[name] += 1
-    run.frames[call_id] = frame
+    return frame
+
+
+def _add(
+    scope: Scope, kind: str, call_id: str, instance: Any, name: str, parent: Frame | None
+) -> Frame:
+    frame = Frame(kind, call_id, instance, name, parent, scope, time.monotonic())
+    scope.run.frames[call_id] = frame
     return frame
 
 
@@ -255,32 +243,37 @@ def _is_reported_by_interpreter(run: Run, tool: str) -> bool:
     )
 
 
-def _publish_tool_start(frame: Frame, arguments: dict[str, Any]) -> None:
-    run = frame.scope.run
-    run.publish(
-        ToolStart, frame.scope, frame.identity(run.run_id),
-        name=frame.name, kind=frame.kind, arguments=included("tools", arguments),
-    )  # fmt: skip
+def _start_tool(
+    scope: Scope, kind: str, call_id: str, instance: Any, name: str, arguments: Inputs
+) -> Frame:
+    frame = _open(scope, kind, call_id, instance, name)
+    _publish(frame, ev.ToolStart, name=name, kind=kind, arguments=included("tools", arguments))
+    return frame
 
 
 def _publish_tool_end(frame: Frame, outputs: Any, exception: Failure) -> None:
     if exception is None:
-        _publish_end(frame, ToolEnd, kind=frame.kind, result=included("tools", outputs))
+        _publish_end(frame, ev.ToolEnd, kind=frame.kind, result=included("tools", outputs))
     else:
-        _publish_error(frame, ToolError, exception, kind=frame.kind)
+        _publish_error(frame, ev.ToolError, exception, kind=frame.kind)
 
 
-def _publish_end(frame: Frame, event: type[Event], **facts: Any) -> None:
+def _publish(
+    frame: Frame, kind: type[ev.Event], owner: Frame | None = None, /, **facts: Any
+) -> None:
+    """Publish an event of this call; ``owner`` counts the attempts of an LM call."""
+    run, attempt = frame.scope.run, (owner or frame).attempt
+    run.publish(kind, frame.scope, frame.identity(run.run_id, attempt=attempt), **facts)
+
+
+def _publish_end(frame: Frame, event: type[ev.Event], **facts: Any) -> None:
     """Publish that a module or tool has ended."""
-    run = frame.scope.run
-    run.publish(
-        event, frame.scope, frame.identity(run.run_id, attempt=frame.attempt),
-        name=frame.name, duration=time.monotonic() - frame.started, **facts,
-    )  # fmt: skip
+    duration = time.monotonic() - frame.started
+    _publish(frame, event, name=frame.name, duration=duration, **facts)
 
 
 def _publish_error(
-    frame: Frame, event: type[Event], exception: BaseException, **facts: Any
+    frame: Frame, event: type[ev.Event], exception: BaseException, **facts: Any
 ) -> None:
     hide_callback(exception, frame.instance)
     name, message = describe(exception)

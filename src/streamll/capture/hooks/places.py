@@ -14,7 +14,6 @@ from typing import Any
 import dspy
 
 from streamll.capture.hooks import wrappers
-from streamll.capture.hooks.call_fields import CallLocalFields
 from streamll.capture.run.scope import current_scope
 from streamll.capture.tap import deadlines, interrupt
 from streamll.configuration import logger
@@ -36,7 +35,7 @@ PROGRAMS = PatchTable(
     PatchSite("dspy", "BaseLM", "acall", wrappers.lm_acall,
         "as `__call__`, for asynchronous calls",
         "as `__call__`, for asynchronous calls"),
-    PatchSite("dspy.utils.callback", None, "dspy", wrappers.DSPyOfCallbacks,
+    PatchSite("dspy.utils.callback", None, "dspy", wrappers.dspy_of_callbacks,
         "DSPy's callback decorator asks this module's `dspy.settings.get` for the callbacks; "
         "inside a captured call ours is among them, also where the program sets its own with "
         "`dspy.context(callbacks=…)`, as `dspy.streamify` does",
@@ -47,14 +46,13 @@ PROGRAMS = PatchTable(
     PatchSite("dspy.utils.parallelizer", "ParallelExecutor", "execute", wrappers.context_carried,
         "its threads get DSPy's settings but no context variables",
         "`set_context` does not reach the threads of `dspy.Parallel` and `Evaluate`"),
-    PatchSite("dspy", "Module", "_streamll_stream_fields", lambda _: CallLocalFields(),
+    PatchSite("dspy", "Module", "_streamll_stream_fields", lambda _: wrappers.CallLocalFields(),
         "lets a `forward` choose the fields that this call streams",
         "nothing: the attribute is streamll's own", added=True),
 )  # fmt: skip
 """The calls of a program. Installed by ``install``."""
 
-_SYNC = "dspy._vendor.lm15.transports._sync"
-_ASYNC = "dspy._vendor.lm15.transports._async"
+_LM15 = "dspy._vendor.lm15.transports"
 _INTERRUPTED = (
     "tells which connection a call reads from, so that cancelling can end the read",
     "cancelling waits until the provider sends something",
@@ -68,45 +66,40 @@ _WAITS = (
     "no `lm.waiting` event for a busy connection pool",
 )
 
+
+def _transport(module: str, client: str, pool: str) -> tuple[PatchSite, ...]:
+    return (
+        PatchSite(module, client, "_send_request", interrupt.lm15_send_request, *_INTERRUPTED),
+        PatchSite(module, client, "_make_release", interrupt.lm15_make_release, *_RELEASED),
+        PatchSite(module, pool, "acquire_slot", interrupt.lm15_acquire_slot, *_WAITS),
+    )
+
+
 TRANSPORTS = PatchTable(
-    PatchSite(_SYNC, "StdlibTransport", "_send_request", interrupt.lm15_send_request, *_INTERRUPTED),
-    PatchSite(_SYNC, "StdlibTransport", "_make_release", interrupt.lm15_make_release, *_RELEASED),
-    PatchSite(_SYNC, "_ConnectionPool", "acquire_slot", interrupt.lm15_acquire_slot, *_WAITS),
-    PatchSite(
-        _ASYNC, "StdlibAsyncTransport", "_send_request", interrupt.lm15_send_request, *_INTERRUPTED
-    ),
-    PatchSite(
-        _ASYNC, "StdlibAsyncTransport", "_make_release", interrupt.lm15_make_release, *_RELEASED
-    ),
-    PatchSite(_ASYNC, "_AsyncConnectionPool", "acquire_slot", interrupt.lm15_acquire_slot, *_WAITS),
-    PatchSite(_ASYNC, None, "wait_for", deadlines.lm15_wait_for,
+    *_transport(f"{_LM15}._sync", "StdlibTransport", "_ConnectionPool"),
+    *_transport(f"{_LM15}._async", "StdlibAsyncTransport", "_AsyncConnectionPool"),
+    PatchSite(f"{_LM15}._async", None, "wait_for", deadlines.lm15_wait_for,
         "a time limit without a task for every read (Python 3.11 and later)",
         "asynchronous streams cost more CPU per packet"),
 )  # fmt: skip
 """lm15, DSPy's own provider client. Installed where its engines can be streamed."""
 
 
-def _teed(library: str, original: Any) -> Any:
+def _teed(teed: str, library: str, original: Any) -> Any:
     from streamll.capture.tap import below_litellm
 
-    return below_litellm.teed(library, original)
-
-
-def _async_teed(library: str, original: Any) -> Any:
-    from streamll.capture.tap import below_litellm
-
-    return below_litellm.async_teed(library, original)
+    return getattr(below_litellm, teed)(library, original)
 
 
 def _http_client(client: str, core: str) -> tuple[PatchSite, ...]:
     http11 = f"{core}._sync.http11"
     request, closed = interrupt.httpcore_handle_request, interrupt.httpcore_response_closed
     return (
-        PatchSite(client, "Client", "send", functools.partial(_teed, client),
+        PatchSite(client, "Client", "send", functools.partial(_teed, "teed", client),
             "LiteLLM's plain request goes out as one for a stream, which is rebuilt into the plain "
             "response",
             "through LiteLLM text arrives whole"),
-        PatchSite(client, "AsyncClient", "send", functools.partial(_async_teed, client),
+        PatchSite(client, "AsyncClient", "send", functools.partial(_teed, "async_teed", client),
             "as `Client.send`, for asynchronous calls",
             "as `Client.send`, for asynchronous calls"),
         PatchSite(http11, "HTTP11Connection", "handle_request", request, *_INTERRUPTED),

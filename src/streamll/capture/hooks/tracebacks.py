@@ -9,6 +9,7 @@ on; earlier versions re-raise with the traceback they remember.
 from __future__ import annotations
 
 import functools
+from contextlib import AbstractContextManager
 from types import CodeType, TracebackType
 from typing import Any
 
@@ -21,13 +22,20 @@ from streamll.capture.run.scope import SCOPE_KEY
 _CAPTURE = "streamll.capture."
 
 
-def hide_frames(error: BaseException) -> None:
-    """Remove the frames of capture before the program's own."""
-    rest = error.__traceback__
-    while rest is not None and rest.tb_frame.f_globals.get("__name__", "").startswith(_CAPTURE):
-        rest = rest.tb_next
-    if rest is not None:  # else the error is capture's own
-        error.__traceback__ = rest
+class FramesHidden(AbstractContextManager[None]):
+    """``with`` it: errors leave the block without the frames of capture before the program's own."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        rest = traceback
+        while rest is not None and rest.tb_frame.f_globals.get("__name__", "").startswith(_CAPTURE):
+            rest = rest.tb_next
+        if error is not None and rest is not None:  # else the error is capture's own
+            error.__traceback__ = rest
 
 
 def hide_callback(error: BaseException, instance: Any) -> None:

@@ -1,59 +1,25 @@
-"""The wrappers for the sites in ``places``: each takes an original and returns its replacement."""
+"""What stands at the sites in ``places``: wrappers, which make replacements from originals."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from streamll.capture.hooks.callbacks import CALLBACK
-from streamll.capture.hooks.tracebacks import hide_frames
+from streamll.capture.hooks.tracebacks import FramesHidden
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID, overriding, setting
 from streamll.capture.policy import attempts
 from streamll.capture.run.enter import acall_captured, call_captured
+from streamll.capture.run.fields import FieldSelection
+from streamll.capture.run.options import check_fields, declare_options, declared_options
 from streamll.capture.run.scope import QUIET_KEY, SCOPE_KEY, current_scope, is_quiet
+from streamll.configuration import logger
 from streamll.context import get_context, scoped_context
 
 Function = Callable[..., Any]
-
-
-def captured_call(original: Function) -> Function:
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return call_captured(original, self, args, kwargs)
-        except BaseException as error:
-            hide_frames(error)
-            raise
-
-    return call
-
-
-def captured_acall(original: Function) -> Function:
-    async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return await acall_captured(original, self, args, kwargs)
-        except BaseException as error:
-            hide_frames(error)
-            raise
-
-    return acall
-
-
-def lm_call(original: Function) -> Function:
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with without_our_stream():
-            return call_captured(original, self, args, kwargs)
-
-    return call
-
-
-def lm_acall(original: Function) -> Function:
-    async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with without_our_stream():
-            return await acall_captured(original, self, args, kwargs)
-
-    return acall
+Wrapper = Callable[[Function], Function]
 
 
 def without_our_stream() -> AbstractContextManager[None]:
@@ -65,29 +31,51 @@ def without_our_stream() -> AbstractContextManager[None]:
     return overriding("send_stream", None)
 
 
-class DSPyOfCallbacks:
-    """The module ``dspy`` as ``dspy.utils.callback`` sees it, which asks ``dspy.settings.get``."""
+def _entries(within: Callable[[], AbstractContextManager[None]]) -> tuple[Wrapper, Wrapper]:
+    """Wrappers of a ``__call__`` and an ``acall`` where a captured call begins, inside ``within``."""
 
-    def __init__(self, dspy: Any) -> None:
-        self._dspy = dspy
-        self.settings = _SettingsOfCallbacks(dspy)
+    def called(original: Function) -> Function:
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            with within():
+                return call_captured(original, self, args, kwargs)
+
+        return call
+
+    def acalled(original: Function) -> Function:
+        async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
+            with within():
+                return await acall_captured(original, self, args, kwargs)
+
+        return acall
+
+    return called, acalled
+
+
+captured_call, captured_acall = _entries(FramesHidden)
+lm_call, lm_acall = _entries(without_our_stream)
+
+
+class _Overlay:
+    """An object with some attributes in place of its own."""
+
+    def __init__(self, beneath: Any, **attributes: Any) -> None:
+        self._beneath = beneath
+        vars(self).update(attributes)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._dspy, name)
+        return getattr(self._beneath, name)
 
 
-class _SettingsOfCallbacks:
-    def __init__(self, dspy: Any) -> None:
-        self._dspy = dspy
+def dspy_of_callbacks(dspy: Any) -> Any:
+    """The module ``dspy`` as ``dspy.utils.callback`` sees it, which asks ``dspy.settings.get``."""
 
-    def get(self, key: str, default: Any = None) -> Any:
-        value = self._dspy.settings.get(key, default)
+    def get(key: str, default: Any = None) -> Any:
+        value = dspy.settings.get(key, default)
         if key == "callbacks" and setting(SCOPE_KEY) is not None and CALLBACK not in value:
             return [*value, CALLBACK]
         return value
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._dspy.settings, name)
+    return _Overlay(dspy, settings=_Overlay(dspy.settings, get=get))
 
 
 def tapped_engine(before_litellm: Callable[[], object], original: Function) -> Function:
@@ -157,3 +145,45 @@ def context_carried(original: Function) -> Function:
             return original(self, under_context, data)
 
     return execute
+
+
+class CallLocalFields:
+    """``self._streamll_stream_fields``: which fields this very call streams.
+
+    Set inside ``forward`` it holds for that call alone, however many calls of the module run at
+    once; set outside a call it is the instance's own declaration. ``[]`` streams none.
+    """
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        scope = _scope_of(instance)
+        selection = scope.selection if scope is not None else None
+        if selection is None:
+            options = declared_options(instance)
+            selection = options.selection if options is not None else None
+        return selection.listed() if selection is not None else None
+
+    def __set__(self, instance: Any, names: Iterable[str] | None) -> None:
+        selection = None if names is None else FieldSelection(names)
+        if selection:
+            check_fields(instance, selection)
+        scope = _scope_of(instance)
+        if scope is not None:
+            scope.call_selection = selection
+            return
+        options = declared_options(instance)
+        if options is None:
+            logger.warning(
+                "%s is not instrumented, so its _streamll_stream_fields has no effect",
+                type(instance).__name__,
+            )
+            return
+        declare_options(instance, options.with_selection(selection))
+
+
+def _scope_of(instance: Any) -> Any:
+    """The scope of the call of ``instance`` that is running here."""
+    scope = current_scope()
+    enclosing = scope.enclosing() if scope is not None else ()
+    return next((each for each in enclosing if each.instance is instance), None)

@@ -1,7 +1,7 @@
 """Frames: the calls a run is made of, and their names.
 
 A frame is one DSPy call (module, tool, LM, interpreter step). Its ``path`` is the chain of names
-from the run's root; a predictor's name is its ``named_predictors()`` key in the root program.
+from the run's root; a predictor's name is its ``namedpredictors_of()`` key in the root program.
 """
 
 from __future__ import annotations
@@ -116,12 +116,12 @@ class ModuleNames:
         return type(module).__name__ if module is self._root else self._key(module)
 
     def predictor(self, module: Any) -> str | None:
-        """The ``named_predictors()`` key of ``module``; ``None`` if it is not a predictor."""
+        """The ``namedpredictors_of()`` key of ``module``; ``None`` if it is not a predictor."""
         return self._key(module) if isinstance(module, dspy.Predict) else None
 
     def of_part(self, program: Any) -> dict[str, str]:
         """The names here of the predictors of ``program``, a part of this one, by their names there."""
-        return {name: self._key(predictor) for name, predictor in _predictors(program)}
+        return {name: self._key(predictor) for name, predictor in predictors_of(program)}
 
 
 def _stage(module: Any) -> str | None:
@@ -131,7 +131,7 @@ def _stage(module: Any) -> str | None:
 
 
 def modules_of(program: Any) -> Iterator[tuple[str, Any]]:
-    """A program's modules with their paths, as ``named_predictors()`` writes them.
+    """A program's modules with their paths, as ``namedpredictors_of()`` writes them.
 
     DSPy's own ``named_sub_modules`` also walks histories, traces, demos and data, which is too slow
     to do for every call.
@@ -172,10 +172,10 @@ def modules_in(path: str, value: Any, levels: int = 2) -> Iterator[tuple[str, An
 
 def output_fields(program: Any) -> dict[str, tuple[str, ...]]:
     """Output field names by predictor; empty where the program makes its predictors later."""
-    return {name: tuple(p.signature.output_fields) for name, p in _predictors(program)}
+    return {name: tuple(p.signature.output_fields) for name, p in predictors_of(program)}
 
 
-def _predictors(program: Any) -> Iterator[tuple[str, Any]]:
+def predictors_of(program: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(program, dspy.Module):
         for path, module in modules_of(program):
             if isinstance(module, dspy.Predict):

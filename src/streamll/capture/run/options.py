@@ -76,9 +76,9 @@ class CaptureOptions:
             return own
         receivers = (*configuration.sinks, *watched_sinks(), *own)
         if not receivers and self.sinks is None:
-            from streamll.sinks.terminal import default_terminal
+            from streamll.sinks.terminal import DEFAULT
 
-            return (default_terminal(),)
+            return (DEFAULT,)
         return receivers
 
 

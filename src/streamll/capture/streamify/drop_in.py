@@ -13,6 +13,8 @@ import contextlib
 import contextvars
 import functools
 import inspect
+import sys
+import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -32,14 +34,17 @@ from streamll.capture.run.status import Statuses
 from streamll.capture.streamify.listeners import Target, TargetIndex, targets
 from streamll.capture.streamify.responses import EventTranslator, NativeValue, ReaderQueue
 from streamll.capture.streamify.send_stream import SendStream, native_value
-from streamll.capture.streamify.sync_streaming import warn_on_event_loop
-from streamll.configuration import configuration
+from streamll.configuration import configuration, logger
 from streamll.core.errors import ChannelClosed, StreamCancelled, Unwind
 from streamll.core.events import Identity
-from streamll.flow.bridge import Background
+from streamll.flow.bridge import Background, Bridge
+from streamll.flow.waiting import on_event_loop
 
 STOP_TIMEOUT_S = 1.0
 """How long closing an async stream waits for its cancelled program."""
+
+
+_NO_PREDICTOR = DSPyStreamListener("")
 
 
 class StreamifyOptions(NamedTuple):
@@ -165,8 +170,8 @@ class StreamifiedCall(Background):
     def _make_scope(self) -> None:
         options, outer = self.options, current_scope()
         run = outer.run if outer is not None else Run(options.program)
-        index = TargetIndex(run, options.program, options.targets)
-        self.translate = EventTranslator(index)
+        self._index = TargetIndex(run, options.program, options.targets)
+        self.translate = EventTranslator(self._index)
         self.queue = ReaderQueue(self.translate)
         self.send_stream = SendStream(self.queue, options.targets)
         receivers = () if outer is not None else (*configuration.sinks, *watched_sinks())
@@ -176,7 +181,7 @@ class StreamifiedCall(Background):
             parent=outer,
             receivers=(*receivers, self.queue),
             statuses=options.statuses,
-            reader_request=ListenerRequest(index, self.queue, self.send_stream),
+            reader_request=self,
         )
 
     # --- the program ---
@@ -246,17 +251,7 @@ class StreamifiedCall(Background):
             self.scope.cancel()
             self.cancel()
 
-
-_NO_PREDICTOR = DSPyStreamListener("")
-
-
-class ListenerRequest:
-    """What the listeners of a streamified call want, whatever the program declares for itself."""
-
-    def __init__(self, index: TargetIndex, queue: ReaderQueue, send_stream: SendStream) -> None:
-        self.send_stream = send_stream
-        self._index = index
-        self._queue = queue
+    # --- what the listeners want, whatever the program declares for itself (``ReaderRequest``) ---
 
     def wanted(self, predictor: Any, fields: Iterable[str]) -> frozenset[str]:
         """Which ``fields`` of ``predictor`` to stream."""
@@ -270,10 +265,45 @@ class ListenerRequest:
     def chunk(self, predictor: Any, identity: Identity, chunk: Any) -> None:
         """A chunk of an LM call made for ``predictor``."""
         if self._index.is_empty:
-            self._queue.put_item(chunk)
+            self.queue.put_item(chunk)
             return
         for target in self._index.native(predictor):
             value = native_value(target.annotation, chunk)
             if value is not None:
                 native = NativeValue(identity=identity, field=target.field, value=value)
-                self._queue.put_item(native)
+                self.queue.put_item(native)
+
+
+# --- reading without an event loop ----------------------------------------------------------------
+
+
+def apply_sync_streaming(async_generator: AsyncGenerator[Any, None]) -> Generator[Any, None, None]:
+    """An ordinary generator of what an async one yields; leaving it closes the async one.
+
+    The async generator runs on an event loop in a thread of its own, in the context of this call.
+    """
+    warn_on_event_loop()
+    return _bridged(Bridge(async_generator, name="sync streaming"))
+
+
+def _bridged(bridge: Bridge) -> Generator[Any, None, None]:
+    yield from bridge
+
+
+_warned = threading.Event()
+
+
+def warn_on_event_loop() -> None:
+    """Warn once that a synchronous stream blocks the event loop it is read on; not in IPython."""
+    if not on_event_loop() or _warned.is_set() or _in_ipython():
+        return
+    _warned.set()
+    logger.warning(
+        "a synchronous stream is read on an event loop, which it blocks while it waits; "
+        "the async form is streamify(program, async_streaming=True) with `async for` (logged once)"
+    )
+
+
+def _in_ipython() -> bool:
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None

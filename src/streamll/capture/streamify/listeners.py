@@ -14,7 +14,7 @@ from dspy.streaming import StreamListener as DSPyStreamListener
 
 from streamll.capture.reply.chunks import reads_chunks
 from streamll.capture.run.fields import is_within, listing, unknown_field
-from streamll.capture.run.frames import modules_of, output_fields
+from streamll.capture.run.frames import output_fields, predictors_of
 from streamll.capture.run.run import Run
 from streamll.core.errors import AmbiguousFieldError, UnknownFieldError
 
@@ -74,11 +74,7 @@ def targets(program: Any, listeners: Iterable[DSPyStreamListener]) -> tuple[Targ
         UnknownFieldError: the program has no such field; the message lists those it has.
         AmbiguousFieldError: several predictors have it; the message says how to choose.
     """
-    predictors = {
-        path or "self": module
-        for path, module in (modules_of(program) if isinstance(program, dspy.Module) else ())
-        if isinstance(module, dspy.Predict)
-    }
+    predictors = dict(predictors_of(program))
     found = (
         _target(program, predictors, listener)._replace(values=getattr(listener, "values", False))
         for listener in listeners
@@ -87,10 +83,10 @@ def targets(program: Any, listeners: Iterable[DSPyStreamListener]) -> tuple[Targ
 
 
 def _target(program: Any, predictors: dict[str, Any], listener: DSPyStreamListener) -> Target:
-    field, name = listener.signature_field_name, listener.predict_name
-    if listener.predict is None and not predictors:
-        return Target(field, None, name)  # a function, or a program that makes its predictors later
-    if listener.predict is None:
+    field, name, within = listener.signature_field_name, listener.predict_name, listener.predict
+    if within is None:
+        if not predictors:  # a function, or a program that makes its predictors later
+            return Target(field, None, name)
         candidates = {
             key: predictor
             for key, predictor in predictors.items()
@@ -98,21 +94,17 @@ def _target(program: Any, predictors: dict[str, Any], listener: DSPyStreamListen
         }
         key, predictor = _only(candidates, field, program, name)
         return Target(field, predictor, key)
-    inner = {
-        _key(module, name, predictors) or path or name or "self": module
-        for path, module in _predictors_of(listener.predict)
-        if has(module, field)
-    }
-    key, predictor = _only(inner, field, listener.predict, None)
-    return Target(field, predictors.get(key, predictor), name or key)
-
-
-def _predictors_of(module: Any) -> Iterable[tuple[str, Any]]:
-    if not isinstance(module, dspy.Module):
+    if not isinstance(within, dspy.Module):
         raise TypeError(
-            f"predict= takes a predictor or a module with one inside, not {type(module).__name__}"
+            f"predict= takes a predictor or a module with one inside, not {type(within).__name__}"
         )
-    return ((path, inner) for path, inner in modules_of(module) if isinstance(inner, dspy.Predict))
+    inner = {
+        _key(predictor, name, predictors) or (path if path != "self" else name or path): predictor
+        for path, predictor in predictors_of(within)
+        if has(predictor, field)
+    }
+    key, predictor = _only(inner, field, within, None)
+    return Target(field, predictors.get(key, predictor), name or key)
 
 
 def _key(predictor: Any, name: str | None, predictors: dict[str, Any]) -> str | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from dspy.streaming import StreamResponse as DSPyStreamResponse
 
@@ -24,6 +24,7 @@ from streamll.core.events import (
     TokenEvent,
 )
 from streamll.core.partials import Partials
+from streamll.core.visitor import EventVisitor
 from streamll.flow.channel import Channel
 
 READER_BUFFER_ITEMS = 100
@@ -77,11 +78,6 @@ class StreamReset(StreamResponse):
     text: str = ""
     reason: str = ""
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, StreamReset) and _content(self) == _content(other)
-
-    __hash__ = None
-
 
 def _content(chunk: DSPyStreamResponse) -> tuple[Any, ...]:
     kind = chunk.text if isinstance(chunk, StreamReset) else None
@@ -97,7 +93,7 @@ class NativeValue(Event, frozen=True, kw_only=True):
     value: Any
 
 
-class EventTranslator:
+class EventTranslator(EventVisitor):
     """Translates the items of one streamified call, in order, into what ``dspy.streamify`` yields.
 
     Items that are not events of this package, such as the program's own chunks, pass unchanged.
@@ -114,16 +110,19 @@ class EventTranslator:
 
     def concerns(self, event: Event) -> bool:
         """Whether the reader gets anything for this event; asked before it is queued."""
-        kind = type(event)
-        if kind in _FIELD_KINDS:
-            return bool(self._targets(event))
-        if kind is FieldPartial:
-            return any(target.values for target in self._targets(event))
-        return kind in _OTHER_KINDS or isinstance(event, StreamllEvent)
+        if type(event) not in self.handlers:
+            return isinstance(event, StreamllEvent)
+        if not hasattr(event, "field"):
+            return True
+        targets = self._targets(event)
+        if isinstance(event, FieldPartial):
+            return any(target.values for target in targets)
+        return bool(targets)
 
-    def __call__(self, item: Any) -> Iterator[Any]:
-        translate = self._methods.get(type(item))
-        return iter((item,)) if translate is None else translate(self, item)
+    def __call__(self, item: Any) -> Iterable[Any]:
+        if type(item) in self.handlers:
+            return self.visit(item)  # type: ignore[no-any-return]
+        return self._native(item) if isinstance(item, NativeValue) else (item,)
 
     def _targets(self, event: Any) -> Sequence[Target]:
         return self._index.find(event.predictor, event.field)
@@ -152,13 +151,13 @@ class EventTranslator:
     def _first_of(self, event: Any) -> Event:
         return self._first.setdefault(event.call_id, {}).setdefault(event.field, event)
 
-    def _partial(self, event: FieldPartial) -> Iterator[Any]:
+    def on_field_partial(self, event: FieldPartial) -> Iterator[Any]:
         """The token it came with follows and has the value; native tool calls have no tokens."""
         self._partials.feed(event)
         if event.field not in self._first.get(event.call_id, ()):
             yield from self._responses(event, "")
 
-    def _token(self, event: TokenEvent) -> Iterator[Any]:
+    def on_token(self, event: TokenEvent) -> Iterator[Any]:
         first = self._first_of(event)
         if event.cached:
             self.cached = True
@@ -166,18 +165,18 @@ class EventTranslator:
             self.streamed = True
             yield from self._responses(event, event.token)
 
-    def _field_end(self, event: FieldEnd) -> Iterator[Any]:
+    def on_field_end(self, event: FieldEnd) -> Iterator[Any]:
         first = self._first_of(event)
         if event.complete and not isinstance(first, NativeValue) and not _is_cached(first):
             self.streamed = True
             yield from self._responses(event, "", last=True)
 
-    def _corrected(self, event: FieldCorrected) -> Iterator[Any]:
+    def on_field_corrected(self, event: FieldCorrected) -> Iterator[Any]:
         first = self._first.get(event.call_id, {}).get(event.field)
         if first is not None and not _is_cached(first):
             yield from self._resets(event, event.identity, "corrected", event.text)
 
-    def _superseded(self, event: LMSuperseded) -> Iterator[Any]:
+    def on_lm_superseded(self, event: LMSuperseded) -> Iterator[Any]:
         if self._index.is_empty:  # the reader gets raw chunks
             reset = StreamReset(event.predictor, "", "", is_last_chunk=False)
             reset.identity, reset.reason = event.identity, event.reason
@@ -190,31 +189,15 @@ class EventTranslator:
         self.streamed = True
         yield from self._responses(native, native.value)
 
-    def _status(self, event: Status) -> Iterator[Any]:
+    def on_status(self, event: Status) -> Iterator[Any]:
         yield StatusMessage(event.message)
 
-    def _waiting(self, event: LMWaiting) -> Iterator[Any]:
+    def on_lm_waiting(self, event: LMWaiting) -> Iterator[Any]:
         what = "a free connection to" if event.reason == "connection" else "another attempt at"
         yield StatusMessage(f"Waiting for {what} the language model...")
 
-    def _gap(self, event: StreamGap) -> Iterator[Any]:
+    def on_stream_gap(self, event: StreamGap) -> Iterator[Any]:
         yield StatusMessage(f"{event.count} messages were left out: they came too fast to be read.")
-
-    _methods: ClassVar[Mapping[type, Callable[[EventTranslator, Any], Iterator[Any]]]] = {
-        FieldPartial: _partial,
-        TokenEvent: _token,
-        FieldEnd: _field_end,
-        FieldCorrected: _corrected,
-        LMSuperseded: _superseded,
-        NativeValue: _native,
-        Status: _status,
-        LMWaiting: _waiting,
-        StreamGap: _gap,
-    }
-
-
-_FIELD_KINDS = frozenset({TokenEvent, FieldEnd, FieldCorrected})
-_OTHER_KINDS = frozenset({LMSuperseded, LMWaiting, Status, StreamGap})
 
 
 def _is_cached(event: Event) -> bool:

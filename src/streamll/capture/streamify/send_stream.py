@@ -32,7 +32,8 @@ class SendStream:
     def __init__(self, queue: ReaderQueue, targets: tuple[Target, ...]) -> None:
         self.scope: Scope | None = None  # set by the call, which needs this object to make it
         self._queue = queue
-        self._untapped = UntappedChunks(targets)
+        self._targets = targets
+        self._parsers: dict[int | None, list[ChunkParser]] = {}  # by the predictor a chunk names
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # ``dspy.settings.save`` pickles every setting
@@ -44,8 +45,8 @@ class SendStream:
         """Send without waiting for the reader."""
         if is_lm_chunk(item):
             if not self._is_tapped():
-                for response in self._untapped.read(item):
-                    self._queue.put_item(response)
+                for value in self._parsed(item) if self._targets else (item,):
+                    self._queue.put_item(value)
         elif isinstance(item, DSPyStatusMessage) and self.scope is not None:
             self.scope.publish(Status(message=item.message))
         else:
@@ -62,44 +63,30 @@ class SendStream:
 
     def end(self) -> None:
         """The program has ended: close the fields that its chunks left open."""
-        for response in self._untapped.finish():
-            self._queue.put_item(response)
+        for name in list(self._parsers):
+            for response in self._finished(name):
+                self._queue.put_item(response)
+
+    def _parsed(self, chunk: Any) -> Iterator[StreamResponse]:
+        """The responses of an LM chunk from outside any LM call."""
+        name = getattr(chunk, "predict_id", None)
+        if name not in self._parsers:
+            targets = [target for target in self._targets if id(target.predictor) == name]
+            self._parsers[name] = [ChunkParser(target) for target in targets]
+        for parser in self._parsers[name]:
+            yield from parser.read(chunk)
+        if finish_reason_in(chunk):
+            yield from self._finished(name)
+
+    def _finished(self, name: int | None) -> Iterator[StreamResponse]:
+        for parser in self._parsers.pop(name):
+            yield from parser.finish()
 
     def _is_tapped(self) -> bool:
         """Whether this chunk belongs to an LM call running here whose tap has its chunks."""
         frames = self.scope.run.frames if self.scope is not None else {}
         frame = frames.get(ACTIVE_CALL_ID.get() or "")
         return frame is not None and frame.kind == "lm" and frame.lm_calls[0].has_provider_chunks
-
-
-class UntappedChunks:
-    """LM chunks from outside any LM call, by the predictor that they name."""
-
-    def __init__(self, targets: tuple[Target, ...]) -> None:
-        self._targets = targets
-        self._parsers: dict[int | None, list[ChunkParser]] = {}
-
-    def read(self, chunk: Any) -> Iterator[Any]:
-        if not self._targets:
-            yield chunk
-            return
-        name = getattr(chunk, "predict_id", None)
-        parsers = self._parsers.get(name)
-        if parsers is None:
-            parsers = self._parsers[name] = [
-                ChunkParser(target) for target in self._targets if id(target.predictor) == name
-            ]
-        for parser in parsers:
-            yield from parser.read(chunk)
-        if finish_reason_in(chunk):
-            for parser in self._parsers.pop(name, ()):
-                yield from parser.finish()
-
-    def finish(self) -> Iterator[Any]:
-        for parsers in self._parsers.values():
-            for parser in parsers:
-                yield from parser.finish()
-        self._parsers.clear()
 
 
 class ChunkParser:

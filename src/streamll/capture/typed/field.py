@@ -35,7 +35,7 @@ _JSON_TYPES = (dspy.ToolCalls, Citations)
 
 
 class TypedField:
-    """One field of one attempt. The base class shows nothing."""
+    """One field of one attempt. The base class shows nothing until the program has the value."""
 
     def feed(self, text: str) -> Sequence[Change]:
         """The changes that became certain with more of the field's text."""
@@ -48,10 +48,6 @@ class TypedField:
     def agrees(self, text: str) -> bool:
         """Whether the value shown is the one DSPy reads from the field's whole text."""
         return True
-
-
-class OpaqueField(TypedField):
-    """A type with a format of its own: nothing is shown until the program has the value."""
 
 
 class TextField(TypedField):
@@ -139,8 +135,8 @@ def typed_field(adapter: Any, annotation: Any) -> TypedField | None:
     if is_text(annotation):
         return ScalarField(annotation) if is_choice(annotation) else TextField()
     schema = schema_of(annotation)
-    if schema is None:
-        return OpaqueField()
+    if schema is None:  # a type with a format of its own
+        return TypedField()
     if isinstance(adapter, dspy.JSONAdapter):
         return StructuredField(JSONValueReader(schema))
     is_xml = isinstance(adapter, XMLAdapter)
@@ -195,11 +191,12 @@ def _is_fixed_text(annotation: Any) -> bool:
 def schema_of(annotation: Any) -> SchemaView | None:
     """What may stand in a field of this type; ``None`` if the type does not say."""
     try:
-        return _cached_schema(annotation)
-    except TypeError:  # an annotation that cannot be hashed
         return _schema(annotation)
+    except TypeError:  # an annotation that cannot be hashed
+        return _schema.__wrapped__(annotation)
 
 
+@functools.lru_cache(maxsize=256)
 def _schema(annotation: Any) -> SchemaView | None:
     is_dspy_type = isinstance(annotation, type) and issubclass(annotation, dspy.Type)
     if is_dspy_type and not issubclass(annotation, _JSON_TYPES):
@@ -210,9 +207,6 @@ def _schema(annotation: Any) -> SchemaView | None:
     except Exception:  # noqa: BLE001 - a type without a schema
         return None
     return SchemaView.of(aliases) if aliases == names else SchemaView.of(aliases, names)
-
-
-_cached_schema = functools.lru_cache(maxsize=256)(_schema)
 
 
 # --- fields that the provider sends apart from the text -------------------------------------------

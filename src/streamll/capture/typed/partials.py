@@ -1,17 +1,18 @@
 """Reads one typed field from a program's events: its partial values, or its list items.
 
-Synchronous: events in, values out. ``Stream`` and ``AsyncStream`` put their loops around it.
+The readers are synchronous: events in, values out. ``TypedReading`` puts them into a stream.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, TypeVar, get_args, get_origin
+from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin, overload
 
-import dspy
 import pydantic
 
-from streamll.capture.run.frames import modules_of
+from streamll.capture.run.fields import FieldSelection
+from streamll.capture.run.frames import predictors_of
+from streamll.capture.run.options import check_fields
 from streamll.capture.typed.field import is_prose
 from streamll.capture.typed.partial_form import partial_form
 from streamll.core.events import (
@@ -25,6 +26,8 @@ from streamll.core.events import (
 )
 from streamll.core.parsing.values.builder import COMPLETE, PARTIAL, Pointer
 from streamll.core.partials import Partials, PartialValue, part_of
+from streamll.flow.bridge import Mapped
+from streamll.flow.dual import DualIterator
 
 T = TypeVar("T")
 
@@ -162,6 +165,65 @@ class ItemReader(Generic[T]):
         return item  # type: ignore[no-any-return]
 
 
+class Streamed(Protocol):
+    """The parts of a ``ProgramRun`` that are used here."""
+
+    program: Any
+
+    def qualified_name(self, field: str) -> str: ...
+
+
+class TypedReading(DualIterator[Event]):
+    """A stream of events that can be read as typed values; ``async for`` on an ``AsyncStream``."""
+
+    _program_run: Streamed
+
+    @overload
+    def partials(self, field: str) -> Mapped[Partial[Any]]: ...
+    @overload
+    def partials(self, field: str, as_type: type[T]) -> Mapped[Partial[T]]: ...
+    def partials(self, field: str, as_type: Any = None) -> Mapped[Partial[Any]]:
+        """The value of ``field`` each time more of it has become certain.
+
+        Every value is valid in all its parts: lists and objects from their opening on, text as it
+        grows, numbers and literals only when they are complete. The last one is the program's own.
+
+        Args:
+            as_type: the field's type; values are then of its partial form (all members optional),
+                and type checkers know them.
+
+        Raises:
+            UnknownFieldError: no predictor has such a field.
+        """
+        reader: PartialReader[Any] = PartialReader(*self._declared(field), as_type)
+        return Mapped(self, lambda event: () if (p := reader.read(event)) is None else (p,))
+
+    @overload
+    def items(self, field: str, *pointer: str | int) -> Mapped[Any]: ...
+    @overload
+    def items(self, field: str, *pointer: str | int, as_type: type[T]) -> Mapped[T]: ...
+    def items(self, field: str, *pointer: str | int, as_type: Any = None) -> Mapped[Any]:
+        """Each element of a list once, as soon as it is complete, of the field's element type.
+
+        ``items("report", "findings")`` reads a list inside the field; its elements are plain values
+        unless ``as_type`` is given.
+
+        Raises:
+            UnknownFieldError: no predictor has such a field.
+        """
+        name, annotation = self._declared(field)
+        if as_type is None and not pointer:
+            as_type = item_type_of(annotation)
+        reader: ItemReader[Any] = ItemReader(name, pointer, as_type)
+        return Mapped(self, reader.read)
+
+    def _declared(self, field: str) -> tuple[str, Any]:
+        """The field's qualified name, and its type."""
+        run = self._program_run
+        check_fields(run.program, FieldSelection([field]))
+        return run.qualified_name(field), annotation_of(run.program, field)
+
+
 def is_of(event: Event, field: str, asked: str) -> bool:
     """Whether the event is about the field ``asked``, a bare or a qualified name."""
     return asked in (field, f"{event.predictor}.{field}")
@@ -169,15 +231,11 @@ def is_of(event: Event, field: str, asked: str) -> bool:
 
 def annotation_of(program: Any, field: str) -> Any:
     """The declared type of an output field; ``None`` if it is unknown or ambiguous."""
-    if not isinstance(program, dspy.Module):
-        return None
     owner, _, name = field.rpartition(".")
     found = {
         id(info.annotation): info.annotation
-        for path, module in modules_of(program)
-        if isinstance(module, dspy.Predict) and owner in ("", path or "self")
-        for known, info in module.signature.output_fields.items()
-        if known == name
+        for key, predictor in predictors_of(program)
+        if owner in ("", key) and (info := predictor.signature.output_fields.get(name))
     }
     return next(iter(found.values())) if len(found) == 1 else None
 

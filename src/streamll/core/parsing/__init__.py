@@ -6,10 +6,9 @@ other; ``base`` defines their interface. ``values`` reads the values of typed fi
 
 from __future__ import annotations
 
-from .base import Closed, FieldParser, Opened, Piece, Text
+from .base import Closed, FieldParser, Opened, Piece, Text, WholeText
 from .chat import ChatParser
 from .json import JSONParser
-from .whole import WholeText
 from .xml import XMLParser
 
 __all__ = [

@@ -21,10 +21,10 @@ are held back; everything else is released at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from .base import Piece, Text
-from .release import PieceBuilder, Trimmer, so_far
+from .release import LineParser, Trimmer, so_far
 from .strings import match_end
 
 _STEPS = (r"\[", r"\[", " ", "#", "#", " ", r"\w+", " ", "#", "#", " ", r"\]", r"\]")
@@ -33,47 +33,30 @@ _HEADER_SO_FAR = re.compile(so_far(*_STEPS))
 _OPENING = _CLOSING = len("[[ ## ")
 _WORD = re.compile(r"\w+")
 _BLANKS = re.compile(r"\s*")
-_LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
 
-class ChatParser:
-    """Reads one reply line by line; each state method reads a stretch and returns where it stopped."""
+class ChatParser(LineParser):
+    """Reads one reply line by line."""
+
+    line_end = re.compile("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
     def __init__(self, fields: Mapping[str, bool | None]) -> None:
-        self._pieces = PieceBuilder(fields)
-        self._trimmer = Trimmer()
-        self._state: Callable[[ChatParser, str, int], int] = ChatParser._at_line_start
-        self._flow: str | None = None  # the field whose text passes unchanged
-        self._after_return = False  # the last chunk ended in "\r", so "\n" is no line of its own
+        super().__init__(fields, ChatParser._at_line_start)
         self._indent = 0  # blanks before the header
         self._on_header_line = False
-        self._held: list[str] = []  # text that may become a header
+        self._header: list[str] = []  # text that may become a header
         self._probe = ""  # the same, the word in it shortened to one letter
 
     def feed(self, chunk: str) -> Sequence[Piece]:
         field = self._flow
         if field is not None and chunk[-1:] > " " and chunk.isprintable():
             return (Text(field, chunk),)  # no line end, no last blank
-        if not chunk:
-            return ()
-        text = chunk[1:] if self._after_return and chunk[0] == "\n" else chunk
-        self._after_return = chunk[-1] == "\r"
-        self._read(text if text.isprintable() else _LINE_END.sub("\n", text))
-        inside = self._state is ChatParser._in_line and self._trimmer.flowing
-        self._flow = self._pieces.field if inside else None
-        return self._pieces.take()
+        return self._feed(chunk)
 
     def finish(self) -> Sequence[Piece]:
-        self._text("".join(self._held))
-        self._held.clear()
-        self._flow = None
-        self._pieces.close()
-        return self._pieces.take()
-
-    def _read(self, text: str) -> None:
-        at = 0
-        while at < len(text):
-            at = self._state(self, text, at)
+        self._text("".join(self._header))
+        self._header.clear()
+        return super().finish()
 
     def _at_line_start(self, text: str, at: int) -> int:
         """Only blanks in this line so far."""
@@ -94,13 +77,13 @@ class ChatParser:
         probe = self._probe + line
         if match := _HEADER.match(probe):
             length = match.end() - len(self._probe)
-            self._begin("".join(self._held) + line[:length])
+            self._begin("".join(self._header) + line[:length])
             return at + length
         if end < 0 and _HEADER_SO_FAR.fullmatch(probe):
-            self._held.append(line)
+            self._header.append(line)
             self._probe = _WORD.sub("x", probe)
             return len(text)
-        self._text("".join(self._held))
+        self._text("".join(self._header))
         self._leave_header()
         return at
 
@@ -114,7 +97,7 @@ class ChatParser:
         self._text(header[max(0, len(header) - self._indent) :])
 
     def _leave_header(self) -> None:
-        self._held.clear()
+        self._header.clear()
         self._probe = ""
         self._state = ChatParser._in_line
 
@@ -132,6 +115,4 @@ class ChatParser:
         self._state = ChatParser._at_line_start
         return end
 
-    def _text(self, text: str) -> None:
-        if self._pieces.field is not None:
-            self._pieces.text(self._trimmer.push(text))
+    in_text = _in_line

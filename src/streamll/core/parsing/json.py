@@ -28,11 +28,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from .base import Piece, Text
-from .release import PieceBuilder
-from .strings import decided_end, decode_string, escape_may_follow, match_end
+from .release import StateParser
+from .strings import decode_string, match_end, string_part
 
 _RAW_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _BLANKS = re.compile(r"\s*")
@@ -41,14 +41,11 @@ _BRACKET_OR_QUOTE = re.compile(r'["{}\[\]]')
 _SCALAR = re.compile(r"[^\s,}\]]*")
 
 
-class JSONParser:
-    """Reads one object; each state method reads a stretch and returns where it stopped."""
+class JSONParser(StateParser):
+    """Reads one object."""
 
     def __init__(self, fields: Mapping[str, bool | None]) -> None:
-        self._pieces = PieceBuilder(fields)
-        self._state: Callable[[JSONParser, str, int], int] = JSONParser._before_object
-        self._flow: str | None = None  # the field whose text passes unchanged
-        self._held = ""  # an incomplete escape
+        super().__init__(fields, JSONParser._before_object)
         self._escaped = False  # the last character of a raw string was a backslash
         self._depth = 0  # of brackets in a raw value
         self._parts: list[str] = []  # of the key, or of a value to be converted
@@ -59,11 +56,7 @@ class JSONParser:
         field = self._flow
         if field is not None and chunk and '"' not in chunk and "\\" not in chunk:
             return (Text(field, chunk),)
-        text = self._held + chunk if self._held else chunk
-        self._held = ""
-        at = 0
-        while at < len(text):
-            at = self._state(self, text, at)
+        self._read(chunk)
         inside = (self._state is JSONParser._in_string and not self._held) or (
             self._state is JSONParser._in_raw_string and not (self._convert or self._escaped)
         )
@@ -74,8 +67,7 @@ class JSONParser:
         self._end_value()
         self._state = JSONParser._after_object
         self._held = ""
-        self._flow = None
-        return self._pieces.take()
+        return super().finish()
 
     # --- the object ---------------------------------------------------------------------------
 
@@ -142,18 +134,12 @@ class JSONParser:
     # --- the value of a str field ---------------------------------------------------------------
 
     def _in_string(self, text: str, at: int) -> int:
-        end = decided_end(text, at)
-        self._pieces.text(decode_string(text[at:end]))
-        if end == len(text):
-            return end
-        if text[end] == '"':
+        raw, end, self._held = string_part(text, at)
+        self._pieces.text(decode_string(raw))
+        if end < len(text) and text[end] == '"':
             self._end_value()
-        elif escape_may_follow(text, end):
-            self._held = text[end:]
-            return len(text)
-        else:
-            self._pieces.text("\\")  # not an escape
-        return end + 1
+            return end + 1
+        return end
 
     # --- values as the model wrote them ---------------------------------------------------------
 

@@ -1,11 +1,13 @@
 """How text leaves a parser: stripped like ``str.strip`` does it, and gathered into pieces.
 
-Three small tools shared by the parsers, independent of the reply's format.
+What the parsers share, independent of the reply's format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from .base import Closed, Opened, Piece, Text
 
@@ -119,3 +121,56 @@ class PieceBuilder:
         text = self._parts[0] if len(self._parts) == 1 else "".join(self._parts)
         self._parts.clear()
         return Text(self.field, text)
+
+
+State = Callable[[Any, str, int], int]
+"""A parser's method that reads a stretch of the text and returns where it stopped."""
+
+
+class StateParser:
+    """A parser with one method for each state; each reads a stretch of the text."""
+
+    def __init__(self, fields: Mapping[str, bool | None], state: State) -> None:
+        self._pieces = PieceBuilder(fields)
+        self._state = state
+        self._flow: str | None = None  # the field whose text passes unchanged
+        self._held = ""  # text that only means something with what follows
+
+    def finish(self) -> Sequence[Piece]:
+        self._flow = None
+        self._pieces.close()
+        return self._pieces.take()
+
+    def _read(self, text: str) -> None:
+        if self._held:
+            text, self._held = self._held + text, ""
+        at = 0
+        while at < len(text):
+            at = self._state(self, text, at)
+
+
+class LineParser(StateParser):
+    """For formats whose text is stripped, and whose line ends become line feeds."""
+
+    line_end: ClassVar[re.Pattern[str]]
+    in_text: ClassVar[State]
+    """The state in which text belongs to the field unchanged."""
+
+    def __init__(self, fields: Mapping[str, bool | None], state: State) -> None:
+        super().__init__(fields, state)
+        self._trimmer = Trimmer()
+        self._after_return = False  # the last chunk ended in "\r", so "\n" is no line of its own
+
+    def _feed(self, chunk: str) -> Sequence[Piece]:
+        if not chunk:
+            return ()
+        text = chunk[1:] if self._after_return and chunk[0] == "\n" else chunk
+        self._after_return = chunk[-1] == "\r"
+        self._read(text if text.isprintable() else self.line_end.sub("\n", text))
+        inside = self._state is type(self).in_text and self._trimmer.flowing
+        self._flow = self._pieces.field if inside else None
+        return self._pieces.take()
+
+    def _text(self, text: str) -> None:
+        if self._pieces.field is not None:
+            self._pieces.text(self._trimmer.push(text))

@@ -40,14 +40,17 @@ def match_end(pattern: re.Pattern[str], text: str, at: int) -> int:
     return match.end()
 
 
-def decided_end(text: str, at: int) -> int:
-    """Where the decided part of a string's inside ends: at its quote or an incomplete escape."""
-    return match_end(_DECIDED, text, at)
+def string_part(text: str, at: int) -> tuple[str, int, str]:
+    """The decided part of a string's inside, still encoded, and where to read on.
 
-
-def escape_may_follow(text: str, at: int) -> bool:
-    """Whether the rest of ``text`` is the beginning of an escape."""
-    return _ESCAPE_SO_FAR.fullmatch(text, at) is not None
+    That is at its quote or the end of the text. Third is an incomplete escape to be held back.
+    """
+    end = match_end(_DECIDED, text, at)
+    if end == len(text) or text[end] != "\\":
+        return text[at:end], end, ""
+    if _ESCAPE_SO_FAR.fullmatch(text, end):
+        return text[at:end], len(text), text[end:]
+    return text[at : end + 1], end + 1, ""  # the backslash begins no escape
 
 
 def decode_string(raw: str) -> str:

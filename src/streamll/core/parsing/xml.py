@@ -26,11 +26,11 @@ second element is ignored (the adapter makes a list).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
 from .base import Piece, Text
-from .release import PieceBuilder, Trimmer
+from .release import LineParser, Trimmer
 
 _CDATA = "<![CDATA["
 _SECTIONS = {_CDATA: "]]>", "<!--": "-->", "<?": "?>"}
@@ -61,16 +61,13 @@ _BLANK_SO_FAR = {
 }
 
 
-class XMLParser:
-    """Reads one reply; each state method reads a stretch and returns where it stopped."""
+class XMLParser(LineParser):
+    """Reads one reply."""
+
+    line_end = re.compile("\r\n?")
 
     def __init__(self, fields: Mapping[str, bool | None]) -> None:
-        self._pieces = PieceBuilder(fields)
-        self._trimmer = Trimmer()
-        self._state: Callable[[XMLParser, str, int], int] = XMLParser._in_content
-        self._flow: str | None = None  # the field whose text passes unchanged
-        self._after_return = False  # the last chunk ended in "\r", so "\n" is no line of its own
-        self._held = ""  # the beginning of a section's opening or terminator
+        super().__init__(fields, XMLParser._in_content)
         self._depth = 0  # of elements
         self._raw = False  # the open field is released as written
         self._tag: list[str] = []  # the tag so far
@@ -90,25 +87,7 @@ class XMLParser:
             and chunk.isprintable()
         ):
             return (Text(field, chunk),)  # no markup, no line end, no last blank
-        if not chunk:
-            return ()
-        text = chunk[1:] if self._after_return and chunk[0] == "\n" else chunk
-        self._after_return = chunk[-1] == "\r"
-        self._read(self._held + text.replace("\r\n", "\n").replace("\r", "\n"))
-        inside = self._state is XMLParser._in_content and self._trimmer.flowing
-        self._flow = self._pieces.field if inside else None
-        return self._pieces.take()
-
-    def finish(self) -> Sequence[Piece]:
-        self._flow = None
-        self._pieces.close()
-        return self._pieces.take()
-
-    def _read(self, text: str) -> None:
-        self._held = ""
-        at = 0
-        while at < len(text):
-            at = self._state(self, text, at)
+        return self._feed(chunk)
 
     def _in_content(self, text: str, at: int) -> int:
         if self._raw or self._pieces.field is None:
@@ -124,9 +103,7 @@ class XMLParser:
         self._state = XMLParser._in_reference if is_reference else XMLParser._in_opening
         return end
 
-    def _text(self, text: str) -> None:
-        if self._pieces.field is not None:
-            self._pieces.text(self._trimmer.push(text))
+    in_text = _in_content
 
     # --- references, character by character -----------------------------------------------------
 

@@ -35,10 +35,9 @@ class Sampler:
     def sample(self, schema: Schema, name: str = "") -> Any:
         self.definitions |= schema.get("$defs", {})
         self.depth += 1
-        try:
-            return self._sample(schema, name)
-        finally:
-            self.depth -= 1
+        value = self._sample(schema, name)
+        self.depth -= 1
+        return value
 
     def _sample(self, schema: Schema, name: str) -> Any:
         if "$ref" in schema:
@@ -94,9 +93,8 @@ class Sampler:
         return self.text(schema, name) if TEXTUAL.search(name.lower()) else "1"
 
     def array(self, schema: Schema, name: str) -> list[Any]:
-        prefix = [self.sample(each, name) for each in schema.get("prefixItems", ())]
-        if prefix:
-            return prefix
+        if prefix := schema.get("prefixItems"):
+            return [self.sample(each, name) for each in prefix]
         count = 1 if self.depth > 1 else 3
         count = min(max(count, schema.get("minItems", 0)), schema.get("maxItems", count + 1_000))
         if self.depth > MAX_DEPTH:

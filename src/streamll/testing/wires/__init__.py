@@ -1,8 +1,9 @@
 """The providers' wire formats, one file each.
 
-A new wire is one file with a subclass of ``PracticeWire`` (see ``base``) and one entry in ``WIRES``. Its
-tests: a request and a reader of its text in ``tests/testing/raw_client.py``, a fold of its frames in
-``test_practice_wires.py``; the tests with the fixture ``wire`` then run for it as well.
+A new wire is one file with a subclass of ``PracticeWire`` (see ``base``) and one entry in
+``WIRES``. Its tests: a request and a reader of its text in ``tests/testing/raw_client.py``, a fold
+of its frames in ``test_practice_wires.py``, its error frame in ``test_practice_faults.py``; the
+tests with the fixture ``wire`` then run for it.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from streamll.testing.prepared import PreparedReply, PreparedToolCall
-from streamll.testing.prompts import PromptMessage, PromptTool
-from streamll.testing.replies import Citation, Usage
+from streamll.testing.prompts import PromptMessage
+from streamll.testing.replies import Citation
 from streamll.testing.wires.base import (
     PLACEHOLDER,
     PracticeWire,
@@ -56,31 +56,12 @@ class AnthropicMessages(PracticeWire):
             for each in body.get("messages", ())
         ]
 
-    def tools(self, body: RequestBody) -> list[PromptTool]:
-        return [
-            PromptTool(tool["name"], tool.get("description") or "", tool["input_schema"])
-            for tool in body.get("tools") or ()
-            if "input_schema" in tool
-        ]
-
     def body(self, reply: PreparedReply) -> dict[str, Any]:
-        return {
-            **head(reply),
-            "content": [block for block, _ in blocks(reply)],
-            "stop_reason": STOP_REASONS[reply.finish_reason],
-            "stop_sequence": None,
-            "usage": usage(reply.usage, reply.usage.output_tokens),
-        }
+        content = [block for block, _ in blocks(reply)]
+        return message(reply, content, STOP_REASONS[reply.finish_reason], reply.usage.output_tokens)
 
     def frames(self, reply: PreparedReply) -> Iterable[WireFrame]:
-        start = {
-            **head(reply),
-            "content": [],
-            "stop_reason": None,
-            "stop_sequence": None,
-            "usage": usage(reply.usage, 1),
-        }
-        yield frame("message_start", message=start)
+        yield frame("message_start", message=message(reply, [], None, 1))
         for index, (block, pieces) in enumerate(blocks(reply)):
             yield frame("content_block_start", index=index, content_block=opened(block))
             if index == 0:
@@ -113,23 +94,25 @@ def role_of(message: Mapping[str, Any]) -> str:
     return "tool" if is_result else str(message.get("role", "user"))
 
 
-def head(reply: PreparedReply) -> dict[str, Any]:
+def message(
+    reply: PreparedReply, content: list[Any], stop_reason: str | None, output_tokens: int
+) -> dict[str, Any]:
     return {
         "id": reply.id or f"msg_{reply.key}",
         "type": "message",
         "role": "assistant",
         "model": reply.model,
-    }
-
-
-def usage(counted: Usage, output_tokens: int) -> dict[str, Any]:
-    return {
-        "input_tokens": counted.input_tokens - counted.cached_tokens,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": counted.cached_tokens,
-        "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
-        "output_tokens": output_tokens,
-        "service_tier": "standard",
+        "content": content,
+        "stop_reason": stop_reason,
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": reply.usage.input_tokens - reply.usage.cached_tokens,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": reply.usage.cached_tokens,
+            "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+            "output_tokens": output_tokens,
+            "service_tier": "standard",
+        },
     }
 
 

@@ -45,13 +45,29 @@ class PracticeWire(ABC):
     schema_path: ClassVar[tuple[str, ...]]
     """Where in a request's body the JSON schema of a structured output is."""
 
+    def lm_settings(self, url: str) -> dict[str, str]:
+        """The options of a ``dspy.LM`` that asks the practice server at ``url``."""
+        return {"api_base": url + self.base_path, "api_key": "practice", **self.lm_options}
+
     @abstractmethod
     def messages(self, body: RequestBody) -> list[PromptMessage]:
         """The conversation, system prompt first; tool results have the role ``"tool"``."""
 
-    @abstractmethod
     def tools(self, body: RequestBody) -> list[PromptTool]:
-        """The function tools that the request offers."""
+        """The function tools that the request offers; a provider's own tools are left out."""
+        functions = [
+            tool.get("function", tool)  # Chat Completions nests it
+            for tool in body.get("tools") or ()
+            if tool.get("type") == "function" or "input_schema" in tool
+        ]
+        return [
+            PromptTool(
+                each["name"],
+                each.get("description") or "",
+                each.get("parameters") or each.get("input_schema") or {},
+            )
+            for each in functions
+        ]
 
     def schema(self, body: RequestBody) -> Mapping[str, Any]:
         """The JSON schema that the reply's text must follow, or an empty one."""

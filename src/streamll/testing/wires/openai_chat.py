@@ -11,7 +11,7 @@ from itertools import zip_longest
 from typing import Any
 
 from streamll.testing.prepared import PreparedReply, PreparedToolCall
-from streamll.testing.prompts import PromptMessage, PromptTool
+from streamll.testing.prompts import PromptMessage
 from streamll.testing.replies import Citation, Usage
 from streamll.testing.wires.base import (
     PLACEHOLDER,
@@ -25,13 +25,7 @@ from streamll.testing.wires.base import (
 
 DONE = WireFrame(b"[DONE]")
 FINGERPRINT = "fp_practice"
-ERROR_TYPES = {
-    400: "invalid_request_error",
-    401: "invalid_request_error",
-    403: "invalid_request_error",
-    404: "invalid_request_error",
-    429: "requests",
-}
+ERROR_TYPES = {**dict.fromkeys((400, 401, 403, 404), "invalid_request_error"), 429: "requests"}
 ERROR_CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
 
 
@@ -59,13 +53,6 @@ class OpenAIChat(OpenAIWire):
     def messages(self, body: RequestBody) -> list[PromptMessage]:
         return [
             PromptMessage(m["role"], text_of(m.get("content"))) for m in body.get("messages", ())
-        ]
-
-    def tools(self, body: RequestBody) -> list[PromptTool]:
-        functions = (tool.get("function", {}) for tool in body.get("tools") or ())
-        return [
-            PromptTool(f.get("name", ""), f.get("description") or "", f.get("parameters") or {})
-            for f in functions
         ]
 
     def candidate_count(self, body: RequestBody) -> int:
@@ -115,11 +102,7 @@ class ChoiceChunks:
         self, delta: Any, finish_reason: str | None = None, logprobs: Any = None
     ) -> dict[str, Any]:
         choice = {"index": self.index, "delta": delta, "logprobs": logprobs}
-        return {
-            **self.top,
-            "choices": [{**choice, "finish_reason": finish_reason}],
-            **self.tail,
-        }
+        return {**self.top, "choices": [{**choice, "finish_reason": finish_reason}], **self.tail}
 
     def deltas(self, delta: dict[str, Any], pieces: Sequence[str]) -> Iterator[WireFrame]:
         before, after = around(self.chunk(delta))
@@ -149,15 +132,18 @@ class ChoiceChunks:
             yield WireFrame(encode(self.chunk({"content": piece}, logprobs=likely)), content=True)
 
     def call(self, number: int, call: PreparedToolCall) -> Iterator[WireFrame]:
-        function = {"name": call.name, "arguments": ""}
-        first = {"index": number, "id": call_id(call), "type": "function", "function": function}
+        first = {"index": number, **tool_call(call, "")}
         yield WireFrame(encode(self.chunk({"tool_calls": [first]})))
         later = {"index": number, "function": {"arguments": PLACEHOLDER}}
         yield from self.deltas({"tool_calls": [later]}, call.pieces)
 
 
-def call_id(call: PreparedToolCall) -> str:
-    return call.id or f"call_{call.key}"
+def tool_call(call: PreparedToolCall, arguments: str) -> dict[str, Any]:
+    return {
+        "id": call.id or f"call_{call.key}",
+        "type": "function",
+        "function": {"name": call.name, "arguments": arguments},
+    }
 
 
 def head(reply: PreparedReply, kind: str) -> dict[str, Any]:
@@ -181,14 +167,7 @@ def message(reply: PreparedReply, pieces: Sequence[str]) -> dict[str, Any]:
     if reply.thinking:
         content["reasoning_content"] = "".join(reply.thinking)
     if reply.tool_calls:
-        content["tool_calls"] = [
-            {
-                "id": call_id(call),
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in reply.tool_calls
-        ]
+        content["tool_calls"] = [tool_call(call, call.arguments) for call in reply.tool_calls]
     return content
 
 

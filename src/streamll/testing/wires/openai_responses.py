@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from streamll.testing.prepared import PreparedReply, PreparedToolCall
-from streamll.testing.prompts import PromptMessage, PromptTool
+from streamll.testing.prompts import PromptMessage
 from streamll.testing.replies import Usage
 from streamll.testing.wires.base import PLACEHOLDER, RequestBody, WireFrame, around, encode, text_of
 from streamll.testing.wires.openai_chat import OpenAIWire, url_citation
@@ -40,13 +40,6 @@ class OpenAIResponses(OpenAIWire):
             return [*system, PromptMessage("user", given)]
         return system + [message(item) for item in given or () if isinstance(item, dict)]
 
-    def tools(self, body: RequestBody) -> list[PromptTool]:
-        return [
-            PromptTool(tool["name"], tool.get("description") or "", tool.get("parameters") or {})
-            for tool in body.get("tools") or ()
-            if tool.get("type") == "function"
-        ]
-
     def body(self, reply: PreparedReply) -> dict[str, Any]:
         return finished(reply)
 
@@ -58,10 +51,7 @@ class OpenAIResponses(OpenAIWire):
     ) -> Iterable[WireFrame]:
         detail = {"code": kind or "server_error", "message": message}
         failed = {**response(reply, "failed"), "error": detail}
-        ending = [
-            event("error", **detail, param=None),
-            event("response.failed", response=failed),
-        ]
+        ending = [event("error", **detail, param=None), event("response.failed", response=failed)]
         return numbered(ending, sent)
 
 
@@ -116,7 +106,7 @@ def finished(reply: PreparedReply) -> dict[str, Any]:
     return {
         **response(reply, "incomplete" if reason else "completed"),
         "incomplete_details": {"reason": reason} if reason else None,
-        "output": [item(reply, part) for part in parts(reply)],
+        "output": items(reply),
         "usage": usage(reply.usage),
     }
 
@@ -131,38 +121,34 @@ def usage(counted: Usage) -> dict[str, Any]:
     }
 
 
-Part = PreparedToolCall | str
-"""An output item: a function call, ``"reasoning"`` or ``"message"``."""
-
-
-def parts(reply: PreparedReply) -> list[Part]:
-    thought: list[Part] = ["reasoning"] if reply.thinking else []
-    said = reply.text or reply.refusal or not (reply.thinking or reply.tool_calls)
-    return [*thought, *(["message"] if said else []), *reply.tool_calls]
-
-
-def item(reply: PreparedReply, part: Part) -> dict[str, Any]:
-    """An output item, complete."""
-    if part == "reasoning":
+def items(reply: PreparedReply) -> list[dict[str, Any]]:
+    """The output items, complete: reasoning, message, function calls."""
+    found: list[dict[str, Any]] = []
+    if reply.thinking:
         summary = {"type": "summary_text", "text": "".join(reply.thinking)}
-        return {"id": f"rs_{reply.key}", "type": "reasoning", "summary": [summary]}
-    if isinstance(part, PreparedToolCall):
-        return {
-            "id": f"fc_{part.key}",
-            "type": "function_call",
-            "status": "completed",
-            "arguments": part.arguments,
-            "call_id": part.id or f"call_{part.key}",
-            "name": part.name,
-        }
-    said = [text(reply, reply.text)] if reply.text or not reply.refusal else []
+        found.append({"id": f"rs_{reply.key}", "type": "reasoning", "summary": [summary]})
     refused = [refusal("".join(reply.refusal))] if reply.refusal else []
+    said = [text(reply, reply.text)] if reply.text or not refused else []
+    if reply.text or refused or not (reply.thinking or reply.tool_calls):
+        answer = {
+            "id": f"msg_{reply.key}",
+            "type": "message",
+            "status": "incomplete" if reply.finish_reason in UNFINISHED else "completed",
+            "content": [*said, *refused],
+            "role": "assistant",
+        }
+        found.append(answer)
+    return found + [function_call(call) for call in reply.tool_calls]
+
+
+def function_call(call: PreparedToolCall) -> dict[str, Any]:
     return {
-        "id": f"msg_{reply.key}",
-        "type": "message",
-        "status": "incomplete" if reply.finish_reason in UNFINISHED else "completed",
-        "content": [*said, *refused],
-        "role": "assistant",
+        "id": f"fc_{call.key}",
+        "type": "function_call",
+        "status": "completed",
+        "arguments": call.arguments,
+        "call_id": call.id or f"call_{call.key}",
+        "name": call.name,
     }
 
 
@@ -200,13 +186,13 @@ def events(reply: PreparedReply) -> Iterator[UnnumberedEvent]:
     begun = response(reply, "in_progress")
     yield event("response.created", response=begun)
     yield event("response.in_progress", response=begun)
-    for index, part in enumerate(parts(reply)):
-        whole = item(reply, part)
+    calls = iter(reply.tool_calls)
+    for index, whole in enumerate(items(reply)):
         place = {"item_id": whole["id"], "output_index": index}
         yield event("response.output_item.added", output_index=index, item=emptied(whole))
-        if isinstance(part, PreparedToolCall):
-            yield from called(part, place)
-        elif part == "reasoning":
+        if whole["type"] == "function_call":
+            yield from called(next(calls), place)
+        elif whole["type"] == "reasoning":
             yield from reasoned(reply, place, whole["summary"][0])
         else:
             for number, content in enumerate(whole["content"]):
@@ -251,11 +237,7 @@ def said(
         pieces = reply.candidates[0]
         yield from deltas("response.output_text.delta", pieces, **place, logprobs=[])
         for number, note in enumerate(content["annotations"]):
-            yield event(
-                "response.output_text.annotation.added",
-                **place,
-                annotation_index=number,
-                annotation=note,
-            )
+            kind = "response.output_text.annotation.added"
+            yield event(kind, **place, annotation_index=number, annotation=note)
         yield event("response.output_text.done", **place, text=content["text"], logprobs=[])
     yield event("response.content_part.done", **place, part=content)

@@ -13,19 +13,13 @@ from frames import Said, on_the_wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamll.capture.tap.wire.anthropic import AnthropicAssembler
-from streamll.capture.tap.wire.chat import ChatAssembler
+from streamll.capture.tap.wire import exchange
 from streamll.capture.tap.wire.reply import WireReply
-from streamll.capture.tap.wire.responses import ResponsesAssembler
 from streamll.testing.prepared import PreparedReply, PreparedToolCall
 from streamll.testing.replies import Citation, Usage
 from streamll.testing.wires import WIRES
 
-ASSEMBLERS = {
-    "openai": ChatAssembler,
-    "responses": ResponsesAssembler,
-    "anthropic": AnthropicAssembler,
-}
+ASSEMBLERS = {wire.path: wire.assembler for wire in exchange.WIRES}
 TEXTS = st.one_of(
     st.text(min_size=1, max_size=12),
     st.sampled_from(
@@ -71,7 +65,7 @@ def answers(draw, *, candidates=1):
 def streamed(wire, answer, cuts, end=b"\n"):
     """The reply to a stream of the answer, and what it said."""
     said = Said()
-    reply = WireReply(ASSEMBLERS[wire.name]())
+    reply = WireReply(ASSEMBLERS[wire.path]())
     reply.opened(200)
     sent = on_the_wire((frame.data for frame in wire.frames(answer)), end)
     places = sorted({0, len(sent), *(cut % (len(sent) + 1) for cut in cuts)})

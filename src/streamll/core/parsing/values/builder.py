@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from .schema import SchemaView
 
 Pointer = tuple[str | int, ...]
@@ -36,17 +38,14 @@ class TooDeep(Exception):
     """The value is nested deeper than ``MAX_NESTING``."""
 
 
-class _OpenContainer:
+class _OpenContainer(msgspec.Struct):
     """A list or object that has not ended."""
 
-    __slots__ = ("key", "pointer", "reported", "schema", "value")
-
-    def __init__(self, value: Any, key: str | int, pointer: Pointer, schema: SchemaView) -> None:
-        self.value = value
-        self.key = key
-        self.pointer = pointer
-        self.schema = schema
-        self.reported = False
+    value: Any
+    key: str | int
+    pointer: Pointer
+    schema: SchemaView
+    reported: bool = False
 
 
 class ValueBuilder:

@@ -23,7 +23,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from streamll.core.parsing.strings import decided_end, decode_string, escape_may_follow, match_end
+from streamll.core.parsing.strings import decode_string, match_end, string_part
 
 from .builder import Change, TooDeep, ValueBuilder
 from .schema import ANYTHING, SchemaView
@@ -34,8 +34,7 @@ _SCALAR = re.compile(r"[^\s,}\]:\"{\[]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _CONTROL = re.compile("[\0-\x1f]")
 _ODD_ESCAPE = re.compile(r'\\(?:\\|["/bfnrt]|u[0-9a-fA-F]{4}|(.?))', re.DOTALL)
-_WORDS = {"true": True, "false": False, "null": None}
-_PYTHON_WORDS = {"True": True, "False": False, "None": None}
+_WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
 LONGEST_NUMBER = 400
 """Characters of a number; anything longer is not one."""
 
@@ -122,9 +121,7 @@ class JSONValueReader:
             self.builder.begin([] if sign == "[" else {})
             self._brackets.append(sign)
             self._comma = False
-            self._state = (
-                JSONValueReader._before_item if sign == "[" else JSONValueReader._before_key
-            )
+            self._state = JSONValueReader._before_member
         elif sign in ",]}:'/#":
             self._lose()
         else:
@@ -132,31 +129,22 @@ class JSONValueReader:
             return at
         return at + 1
 
-    def _before_item(self, text: str, at: int) -> int:
-        """In a list, before an item or its end."""
-        if text[at] == "]":
+    def _before_member(self, text: str, at: int) -> int:
+        """Before an item, a key, or the end of the list or object."""
+        in_list = self._brackets[-1] == "["
+        sign = text[at]
+        if sign == ("]" if in_list else "}"):
             if self._comma:
                 self.is_exact = False
             self._close()
-        elif text[at] == ",":
+        elif sign == ",":
             self.is_exact = False
-        else:
+        elif in_list:
             self._state = JSONValueReader._before_value
             return at
-        return at + 1
-
-    def _before_key(self, text: str, at: int) -> int:
-        """In an object, before a key or its end."""
-        sign = text[at]
-        if sign == "}":
-            if self._comma:
-                self.is_exact = False
-            self._close()
         elif sign == '"':
             self._is_key = True
             self._state = JSONValueReader._in_string
-        elif sign == ",":
-            self.is_exact = False
         else:
             self._lose()
         return at + 1
@@ -172,9 +160,8 @@ class JSONValueReader:
 
     def _after_value(self, text: str, at: int) -> int:
         """In a list or object, behind an item or member."""
-        in_list = self._brackets[-1] == "["
         sign = text[at]
-        if sign == ("]" if in_list else "}"):
+        if sign == ("]" if self._brackets[-1] == "[" else "}"):
             self._close()
             return at + 1
         if sign in "]}:":
@@ -183,7 +170,7 @@ class JSONValueReader:
         self._comma = sign == ","
         if not self._comma:
             self.is_exact = False
-        self._state = JSONValueReader._before_item if in_list else JSONValueReader._before_key
+        self._state = JSONValueReader._before_member
         return at + self._comma
 
     def _close(self) -> None:
@@ -210,10 +197,8 @@ class JSONValueReader:
         written = "".join(self._scalar)
         self._scalar = []
         if written in _WORDS:
+            self.is_exact = self.is_exact and written.islower()
             self.builder.put(_WORDS[written])
-        elif written in _PYTHON_WORDS:
-            self.is_exact = False
-            self.builder.put(_PYTHON_WORDS[written])
         elif (number := number_of(written)) is not None:
             self.builder.put(number)
         else:
@@ -224,22 +209,15 @@ class JSONValueReader:
     # --- strings --------------------------------------------------------------------------------------
 
     def _in_string(self, text: str, at: int) -> int:
-        end = decided_end(text, at)
-        self._take(text[at:end])
-        if end == len(text):
+        raw, end, self._held = string_part(text, at)
+        self._take(raw)
+        if end == len(text) or text[end] != '"':
             return end
-        if text[end] == '"':
-            if self._is_key:
-                self._state = JSONValueReader._before_colon
-            else:
-                self.builder.end_text()
-                self._ended()
-        elif escape_may_follow(text, end):
-            self._held = text[end:]
-            return len(text)
+        if self._is_key:
+            self._state = JSONValueReader._before_colon
         else:
-            self.is_exact = False
-            self._take("\\\\")
+            self.builder.end_text()
+            self._ended()
         return end + 1
 
     def _take(self, raw: str) -> None:

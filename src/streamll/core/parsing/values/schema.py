@@ -18,6 +18,7 @@ Schema = Mapping[str, Any]
 Alternative = tuple[Schema, Mapping[str, Any]]
 """A schema without references or unions at its top, and the definitions it may refer to."""
 
+_UNIONS = ("anyOf", "oneOf", "allOf")
 _FIXED = ("enum", "const", "format", "pattern", "contentEncoding", "contentMediaType")
 """Keywords under which the beginning of a valid string may be invalid."""
 
@@ -33,19 +34,17 @@ _NUMBER_OR_WORD = re.compile(
 )
 
 CACHED_PARTS = 64
-"""Members and discriminating values cached per part; others are worked out each time."""
+"""Members, items and discriminating values cached per part; others are worked out each time."""
 
 
 class SchemaView:
     """The schema of one part of a value. ``ANYTHING`` allows every value."""
 
-    __slots__ = ("_alternatives", "_items", "_known", "_members", "grows", "kinds")
+    __slots__ = ("_alternatives", "_found", "grows", "kinds")
 
     def __init__(self, alternatives: tuple[Alternative, ...]) -> None:
         self._alternatives = alternatives
-        self._members: dict[str, SchemaView] = {}
-        self._items: dict[int, SchemaView] = {}
-        self._known: dict[tuple[str, type, Any], SchemaView] = {}
+        self._found: dict[str | int | tuple[str, type, Any], SchemaView] = {}
         kinds = [_kinds(schema) for schema, _ in alternatives]
         self.kinds = frozenset(kind for each in kinds for kind in each if all(kinds))
         """The JSON types allowed here; empty for any."""
@@ -62,21 +61,13 @@ class SchemaView:
 
     def member(self, key: str) -> SchemaView:
         """The schema of an object's member."""
-        found = self._members.get(key)
-        if found is None:
-            found = self._find_member(key)
-            if len(self._members) < CACHED_PARTS:
-                self._members[key] = found
-        return found
+        return self._found.get(key) or self._keep(key, self._find_member(key))
 
     def item(self, index: int) -> SchemaView:
         """The schema of a list's item."""
         longest = max((len(s.get("prefixItems", ())) for s, _ in self._alternatives), default=0)
         index = min(index, longest)
-        found = self._items.get(index)
-        if found is None:
-            found = self._items[index] = self._find_item(index)
-        return found
+        return self._found.get(index) or self._keep(index, self._find_item(index))
 
     def knowing(self, key: str, value: object) -> SchemaView:
         """What is still possible here when the object's member ``key`` is ``value``."""
@@ -84,12 +75,15 @@ class SchemaView:
             return self
         kind = type(value)
         fact = (key, kind, value if kind in _TYPES else None)
-        found = self._known.get(fact)
-        if found is None:
-            left = tuple(each for each in self._alternatives if _may_have(each, key, value))
-            found = self if len(left) in (0, len(self._alternatives)) else SchemaView(left)
-            if len(self._known) < CACHED_PARTS:
-                self._known[fact] = found
+        if fact in self._found:
+            return self._found[fact]
+        left = tuple(each for each in self._alternatives if _may_have(each, key, value))
+        unchanged = len(left) in (0, len(self._alternatives))
+        return self._keep(fact, self if unchanged else SchemaView(left))
+
+    def _keep(self, part: str | int | tuple[str, type, Any], found: SchemaView) -> SchemaView:
+        if len(self._found) < CACHED_PARTS:
+            self._found[part] = found
         return found
 
     def _find_member(self, key: str) -> SchemaView:
@@ -128,11 +122,7 @@ def _alternatives(schema: Any, definitions: Mapping[str, Any]) -> Iterator[Alter
             if reference not in seen:
                 seen.add(reference)
                 waiting.append(definitions.get(str(reference).rpartition("/")[2], {}))
-        elif inner := (
-            *schema.get("anyOf", ()),
-            *schema.get("oneOf", ()),
-            *schema.get("allOf", ()),
-        ):
+        elif inner := [each for union in _UNIONS for each in schema.get(union, ())]:
             waiting.extend(inner)
         else:
             yield schema, definitions

@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.parsers import expat
 
+import msgspec
+
 from streamll.core.parsing.release import Trimmer
 
 from .builder import Change, TooDeep, ValueBuilder
@@ -25,16 +27,13 @@ from .schema import SchemaView
 _WORDS: Mapping[str, bool] = {"true": True, "false": False}
 
 
-class _Element:
+class _Element(msgspec.Struct):
     """An open element; ``kind`` is "" until its content decides what it is."""
 
-    __slots__ = ("kind", "parts", "schema", "trimmer")
-
-    def __init__(self, schema: SchemaView) -> None:
-        self.schema = schema
-        self.kind = ""
-        self.parts: list[str] = []
-        self.trimmer = Trimmer()
+    schema: SchemaView
+    kind: str = ""
+    parts: list[str] = []
+    trimmer: Trimmer = msgspec.field(default_factory=Trimmer)
 
 
 class XMLValueReader:
