@@ -34,8 +34,7 @@ _SCALAR = re.compile(r"[^\s,}\]:\"{\[]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _CONTROL = re.compile("[\0-\x1f]")
 _ODD_ESCAPE = re.compile(r'\\(?:\\|["/bfnrt]|u[0-9a-fA-F]{4}|(.?))', re.DOTALL)
-_WORDS = {"true": True, "false": False, "null": None}
-_PYTHON_WORDS = {"True": True, "False": False, "None": None}
+_WORDS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
 LONGEST_NUMBER = 400
 """Characters of a number; anything longer is not one."""
 
@@ -198,10 +197,8 @@ class JSONValueReader:
         written = "".join(self._scalar)
         self._scalar = []
         if written in _WORDS:
+            self.is_exact = self.is_exact and written.islower()
             self.builder.put(_WORDS[written])
-        elif written in _PYTHON_WORDS:
-            self.is_exact = False
-            self.builder.put(_PYTHON_WORDS[written])
         elif (number := number_of(written)) is not None:
             self.builder.put(number)
         else:
