@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
@@ -52,29 +51,22 @@ def demo(
             file=sys.stderr,
             flush=True,
         )
-    with _answering(model or PRACTICE, base_url, pace) as (lm, server):
+    with ExitStack() as stack:
+        server: PracticeServer | None = None
+        if model is None or model == PRACTICE:
+            server = stack.enter_context(practice_server(base_url, pace))
+            server.respond(known_answer)
+            lm = server.lm()
+        else:
+            lm = stack.enter_context(language_model(model, base_url))
         import dspy
 
-        with dspy.context(lm=lm):
-            if mode is not None:
-                MODES[mode](question, server)
-                return
-            program = dspy.ChainOfThought("question -> answer")
-            show_run(program, {"question": question or QUESTION}, ["*"], view.value)
-            for name in MODES:
-                print(f"\n── {name} ".ljust(60, "─"), flush=True)
-                MODES[name](question, server)
-
-
-@contextmanager
-def _answering(
-    model: str, base_url: str | None, pace: float
-) -> Iterator[tuple[Any, PracticeServer | None]]:
-    """The model that answers, and the practice server if it is the practice model."""
-    if model == PRACTICE:
-        with practice_server(base_url, pace) as server:
-            server.respond(known_answer)
-            yield server.lm(), server
-    else:
-        with language_model(model, base_url, pace) as lm:
-            yield lm, None
+        stack.enter_context(dspy.context(lm=lm))
+        if mode is not None:
+            MODES[mode](question, server)
+            return
+        program = dspy.ChainOfThought("question -> answer")
+        show_run(program, {"question": question or QUESTION}, ["*"], view.value)
+        for name in MODES:
+            print(f"\n── {name} ".ljust(60, "─"), flush=True)
+            MODES[name](question, server)

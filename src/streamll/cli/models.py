@@ -31,10 +31,10 @@ DEFAULT_MODELS = {
 
 
 @contextmanager
-def language_model(name: str, base_url: str | None, pace: float = PACE_S) -> Iterator[Any]:
+def language_model(name: str, base_url: str | None) -> Iterator[Any]:
     """A ``dspy.LM`` for ``name``, without DSPy's cache, since a cached answer does not stream."""
     if name == PRACTICE:
-        with practice_server(base_url, pace) as server:
+        with practice_server(base_url, PACE_S) as server:
             yield server.lm()
         return
     import dspy

@@ -176,8 +176,7 @@ def first_input(program: Any) -> str:
     signature = getattr(program, "signature", None)
     if names := list(getattr(signature, "input_fields", ())):
         return str(names[0])
-    # DSPy warns on access to ``program.forward``; the class's is the same function.
-    kind = type(program)
+    kind = type(program)  # DSPy warns on access to ``program.forward``; this is the same function
     taker = getattr(kind, "forward", None) or getattr(kind, "aforward", None) or program
     if parameters := parameters_of(taker):
         return parameters[0].name

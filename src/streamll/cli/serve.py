@@ -102,17 +102,14 @@ def serve(
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         print(f"Serving {', '.join(programs)} on {url_of(host, port)}; Ctrl-C ends it", flush=True)
         if workers == 1:
-            run_until_stopped(uvicorn.Server(uvicorn.Config(app, **options)), server_socket)
+            server = uvicorn.Server(uvicorn.Config(app, **options))
+            with suppress(KeyboardInterrupt):
+                server.run(sockets=[server_socket])
+            if not server.started:
+                raise Problem("the server did not start", FAILED)
             return
     place = "streamll.cli.serve:application"  # uvicorn binds for its workers itself
     uvicorn.run(place, factory=True, workers=workers, host=host, port=port, **options)
-
-
-def run_until_stopped(server: Any, server_socket: socket.socket) -> None:
-    with suppress(KeyboardInterrupt):
-        server.run(sockets=[server_socket])
-    if not server.started:
-        raise Problem("the server did not start", FAILED)
 
 
 @contextmanager

@@ -42,26 +42,23 @@ def tail(
 ) -> None:
     """Print what comes through a log, live."""
     from streamll.consumer import EventConsumer
+    from streamll.consumer.handlers import EventFilter
 
     conditions = dict(map(condition, where or ()))
     consumer = EventConsumer(url, target, start=start if run_id is None else (run_id, -1))
     show = _json if as_json else _text()
-    consumer.on(types or "*", show, where=conditions)
+    wants = EventFilter(types or "*", conditions)
+
+    async def show_run() -> None:
+        async for event in consumer:
+            if wants(event):
+                show(event)
+
     if run_id is not None:
-        asyncio.run(_follow_run(consumer, show, types or [], conditions))
+        asyncio.run(show_run())
     else:
+        consumer.on(types or "*", show, where=conditions)
         consumer.run_sync()
-
-
-async def _follow_run(
-    consumer: Any, show: Callable[[Event], None], types: list[str], where: dict[str, Any]
-) -> None:
-    from streamll.consumer.handlers import EventFilter
-
-    wants = EventFilter(types or "*", where)
-    async for event in consumer:
-        if wants(event):
-            show(event)
 
 
 def condition(text: str) -> tuple[str, Any]:

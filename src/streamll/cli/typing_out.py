@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from streamll.terminal.text import cells, clean
 from streamll.terminal.wrap import fold
@@ -12,6 +13,7 @@ MAX_COLUMNS = 100
 """Longer lines are hard to read, however wide the window."""
 
 
+@dataclass(eq=False)
 class TypingOut:
     """Writes the pieces of text that are added, each at once.
 
@@ -21,30 +23,23 @@ class TypingOut:
     needed where it has escape sequences).
     """
 
-    def __init__(
-        self,
-        write: Callable[[str], None],
-        width: Callable[[], int | None],
-        indent: str,
-        indent_width: int | None = None,
-    ) -> None:
-        self._write = write
-        self._width = width
-        self._indent = indent
-        self._indent_width = cells(indent) if indent_width is None else indent_width
-        self._line: str | None = None
+    write: Callable[[str], None]
+    width: Callable[[], int | None]
+    indent: str
+    indent_width: int | None = None
+    _line: str | None = field(init=False, default=None)
 
     def add(self, text: str) -> None:
         first, *others = clean(text).split("\n")
         self._extend(first)
         for line in others:
-            self._write("\n")
+            self.write("\n")
             self._line = None
             self._extend(line)
 
     def end(self) -> None:
         if self._line is not None:
-            self._write("\n")
+            self.write("\n")
             self._line = None
 
     def _extend(self, text: str) -> None:
@@ -53,20 +48,21 @@ class TypingOut:
         before = self._line
         if before is None:
             before = self._line = ""
-            self._write(self._indent)
-        width = self._width()
+            self.write(self.indent)
+        width = self.width()
         if width is None:
-            self._write(text)
+            self.write(text)
             return
-        room = max(MIN_COLUMNS, min(width - 1, MAX_COLUMNS) - self._indent_width)
+        taken = cells(self.indent) if self.indent_width is None else self.indent_width
+        room = max(MIN_COLUMNS, min(width - 1, MAX_COLUMNS) - taken)
         lines = fold(before + text, room)
         if len(lines) == 1:
-            self._write(text)
+            self.write(text)
         else:
             if lines[0].startswith(before):
-                self._write(lines[0][len(before) :])
+                self.write(lines[0][len(before) :])
             else:
-                self._write(f"\r\x1b[K{self._indent}{lines[0]}")
+                self.write(f"\r\x1b[K{self.indent}{lines[0]}")
             for line in lines[1:]:
-                self._write(f"\n{self._indent}{line}")
+                self.write(f"\n{self.indent}{line}")
         self._line = lines[-1]

@@ -93,8 +93,7 @@ def read_prompt(messages: Sequence[PromptMessage]) -> Prompt:
 
 
 def first(pattern: re.Pattern[str], text: str) -> str:
-    found = pattern.search(text)
-    return found[1] if found else ""
+    return found[1] if (found := pattern.search(text)) else ""
 
 
 def format_of(text: str) -> Format | None:
@@ -124,8 +123,7 @@ def elements(text: str) -> dict[str, str]:
 
 def description(name: str, structure: str) -> str:
     """How the system prompt describes the format of a field's value."""
-    quoted = re.search(rf'^  "{name}": (".*"),?$', structure, re.MULTILINE)
-    if quoted:
+    if quoted := re.search(rf'^  "{name}": (".*"),?$', structure, re.MULTILINE):
         return str(json.loads(quoted[1]))
     section = re.compile(
         rf"^\[\[ ## {name} ## \]\]\n(.*?)(?=^\[\[ ## )|^<{name}>(.*?)</{name}>$",

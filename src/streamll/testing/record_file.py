@@ -83,13 +83,6 @@ class ExchangeWriter:
             self.end(error)
             raise
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """The block reads the reply to its end, unless it raises."""
-        with self.cut_on_error():
-            yield
-            self.end()
-
     def _write(self, kind: str, **values: Any) -> None:
         after = round(time.monotonic() - self._began, 6)
         self._file.write({"record": kind, "id": self._number, "after": after, **values})
@@ -106,10 +99,8 @@ class RecordingWriter:
     def exchange(self, url: str, body: bytes) -> ExchangeWriter | None:
         """Begin an exchange; ``None`` for a request that is not a model's."""
         try:
-            content = msgspec.json.decode(body)
+            content = msgspec.json.decode(body, type=dict)
         except msgspec.DecodeError:
-            return None
-        if not isinstance(content, dict):
             return None
         path = urlsplit(url).path
         number = next(self._numbers)

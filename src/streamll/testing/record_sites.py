@@ -15,8 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from streamll.patching import PatchSite, PatchTable
-from streamll.testing import record_litellm
-from streamll.testing.record_tap import LM15, TAPS, RequestTap
+from streamll.testing.record_tap import (
+    LM15,
+    TAPS,
+    RequestTap,
+    httpx_async_tapped,
+    httpx_tapped,
+    marked_inside,
+)
 
 _LM15 = "dspy._vendor.lm15.transports"
 _LM15_LOST = "these requests are neither recorded nor replayed"
@@ -34,12 +40,12 @@ RECORDING = PatchTable(
         PatchSite(library, owner, "_send_single_request", functools.partial(wrap, library), *_HTTPX)
         for library in ("httpx", "httpx2")
         for owner, wrap in (
-            ("Client", record_litellm.httpx_tapped),
-            ("AsyncClient", record_litellm.httpx_async_tapped),
+            ("Client", httpx_tapped),
+            ("AsyncClient", httpx_async_tapped),
         )
     ),
     *(
-        PatchSite(module, owner, name, record_litellm.marked_inside, *_MARKED)
+        PatchSite(module, owner, name, marked_inside, *_MARKED)
         for module, owner, names in (
             ("dspy.clients.engines.litellm_engine", "LiteLLMEngine", _ENGINE_METHODS),
             ("dspy.clients.engines.litellm_engine", "AsyncLiteLLMEngine", _ENGINE_METHODS),

@@ -31,20 +31,16 @@ def record(path: str | os.PathLike[str]) -> Iterator[Path]:
     file = Path(path)
     sink = JSONLSink(file, append=False)
     writer = RecordingWriter(file)
+
+    def tap(request: Any) -> tuple[Any, ExchangeWriter | None]:
+        return request, writer.exchange(request.url, request.body)
+
     try:
-        with own_cache(), tapped_requests(_RecordingTap(writer)), everything_watched(sink):
+        with own_cache(), tapped_requests(tap), everything_watched(sink):
             yield file
     finally:
         sink.stop()
         writer.close()
-
-
-class _RecordingTap:
-    def __init__(self, writer: RecordingWriter) -> None:
-        self._writer = writer
-
-    def request(self, request: Any) -> tuple[Any, ExchangeWriter | None]:
-        return request, self._writer.exchange(request.url, request.body)
 
 
 @contextmanager

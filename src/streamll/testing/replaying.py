@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
@@ -17,7 +18,6 @@ from streamll.core.events import Event
 from streamll.sinks.memory import MemorySink
 from streamll.testing.plan import HangUp, Head, Pause, Step, Write, json_body
 from streamll.testing.record_file import (
-    ExchangeWriter,
     RecordedExchange,
     digest,
     recorded_events,
@@ -93,22 +93,17 @@ def replay(path: str | os.PathLike[str], *, speed: float = 1.0) -> Iterator[Repl
         server,
         mock.patch.dict(os.environ, keys),
         own_cache(),
-        tapped_requests(_RedirectingTap(server.url)),
+        tapped_requests(partial(_redirected, server.url)),
         everything_watched(sink),
     ):
         yield Replay(server, sink, recorded)
 
 
-class _RedirectingTap:
-    """Sends every request to another server, with its path."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def request(self, request: Any) -> tuple[Any, ExchangeWriter | None]:
-        there = f"{self._url}{urlsplit(request.url).path}"
-        headers = [(name, value) for name, value in request.headers if name.lower() != "host"]
-        return dataclasses.replace(request, url=there, headers=headers), None
+def _redirected(url: str, request: Any) -> tuple[Any, None]:
+    """The tap that sends every request to the server at ``url``, with its path."""
+    there = f"{url}{urlsplit(request.url).path}"
+    headers = [(name, value) for name, value in request.headers if name.lower() != "host"]
+    return dataclasses.replace(request, url=there, headers=headers), None
 
 
 class RecordedServer(PracticeServer):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +30,7 @@ T = TypeVar("T")
 Log = Callable[[RecordedRequest], None]
 Responder = Callable[[RecordedRequest], ReplyLike | None]
 Scripted = ReplyLike | Responder
+BACKLOG_CONNECTIONS = 2048
 STOP_TIMEOUT_S = 5.0
 OPTIONS = ("pace", "chunk", "packets", "fault")
 """The options of a reply for which the server has a default."""
@@ -75,6 +76,7 @@ class PracticeServer:
     _changed: threading.Condition = field(init=False, default_factory=threading.Condition)
     _connections: dict[Connection, asyncio.Task[Any]] = field(init=False, default_factory=dict)
     _running: Background | None = field(init=False, default=None)
+    _listening: socket.socket = field(init=False)
 
     # --- where ------------------------------------------------------------------------------
 
@@ -172,20 +174,9 @@ class PracticeServer:
         """Start in a thread of its own; returns once connections are accepted."""
         if self._running is not None:
             raise RuntimeError("this practice server is already running")
-        started: Future[None] = Future()
-
-        async def serve() -> None:
-            try:
-                await self._serve(lambda: started.set_result(None))
-            except Exception as error:
-                if started.done():
-                    raise
-                started.set_exception(error)
-
-        running = Background("practice-server", contextvars.Context())
-        running.start_loop(serve)
-        started.result()
-        self._running = running
+        self._listen()
+        self._running = Background("practice-server", contextvars.Context())
+        self._running.start_loop(self._serve)
 
     def stop(self) -> None:
         """Drop all connections and stop; ``requests`` can still be read."""
@@ -193,17 +184,27 @@ class PracticeServer:
             self._running.cancel()
             self._running.join(STOP_TIMEOUT_S)
             self._running = None
+            self._listening.close()  # its loop may not have begun
 
     def serve_forever(self, ready: Callable[[], None] = lambda: None) -> None:
         """Run in this thread until Ctrl-C; ``ready`` is called once connections are accepted."""
+        self._listen()
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(self._serve(ready))
+            ready()
+            asyncio.run(self._serve())
 
-    async def _serve(self, ready: Callable[[], None]) -> None:
+    def _listen(self) -> None:
+        """From now on connections wait in the socket's backlog until the loop runs."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        address = (self.host, self.port)
+        self._listening = socket.create_server(address, family=family, backlog=BACKLOG_CONNECTIONS)
+        self.port = self._listening.getsockname()[1]
+
+    async def _serve(self) -> None:
         """Serve until the task is cancelled."""
-        server = await asyncio.start_server(self._connected, self.host, self.port, backlog=2048)
-        self.port = server.sockets[0].getsockname()[1]
-        ready()
+        server = await asyncio.start_server(
+            self._connected, sock=self._listening, backlog=BACKLOG_CONNECTIONS
+        )
         try:
             await asyncio.Event().wait()
         finally:

@@ -8,6 +8,7 @@ Installed on first use, restored by ``uninstall``. ``docs/invisible.md`` prints 
 from __future__ import annotations
 
 import functools
+import importlib
 import threading
 from typing import Any
 
@@ -140,10 +141,10 @@ _lock = threading.Lock()
 def install() -> None:
     """Replace what capturing replaces; does nothing where that is done."""
     with _lock:
-        _install(PROGRAMS)
-        if why_not_streamed() is None:
-            _install(ENGINES)
-            _install(TRANSPORTS)
+        for table in (PROGRAMS, ENGINES, TRANSPORTS):
+            if table is PROGRAMS or why_not_streamed() is None:
+                for site in table.install():
+                    logger.warning("this DSPy has no %s; lost without it: %s", site, site.lost)
         set_run_finder(current_scope)
 
 
@@ -157,30 +158,20 @@ def uninstall() -> None:
             table.uninstall()
 
 
-def _install(table: PatchTable) -> None:
-    for site in table.install():
-        logger.warning("this DSPy has no %s; lost without it: %s", site, site.lost)
-
-
 @functools.cache
 def why_not_streamed() -> str | None:
     """Why the engines of this DSPy cannot be streamed, which is logged once; ``None`` if they can."""
-    selects = ENGINES.sites[0].resolve() is not None
-    reason = _missing_in_engines() if selects else "it selects no engines"
-    if reason is not None:
-        logger.warning(
-            "this DSPy (%s) cannot be streamed: %s; text arrives whole, when a call ends",
-            dspy.__version__,
-            reason,
-        )
+    reason = "it selects no engines"
+    if ENGINES.sites[0].resolve() is not None:
+        try:
+            importlib.import_module("streamll.capture.tap.engine")
+        except (ImportError, AttributeError) as error:
+            reason = f"it differs from the versions known here ({error})"
+        else:
+            return None
+    logger.warning(
+        "this DSPy (%s) cannot be streamed: %s; text arrives whole, when a call ends",
+        dspy.__version__,
+        reason,
+    )
     return reason
-
-
-def _missing_in_engines() -> str | None:
-    try:
-        from streamll.capture.tap import engine
-
-        del engine
-    except (ImportError, AttributeError) as error:
-        return f"it differs from the versions known here ({error})"
-    return None

@@ -157,12 +157,10 @@ class CallLocalFields:
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        scope = _scope_of(instance)
-        selection = scope.selection if scope is not None else None
-        if selection is None:
-            options = declared_options(instance)
-            selection = options.selection if options is not None else None
-        return selection.listed() if selection is not None else None
+        for declared in (_scope_of(instance), declared_options(instance)):
+            if declared is not None and declared.selection is not None:
+                return declared.selection.listed()
+        return None
 
     def __set__(self, instance: Any, names: Iterable[str] | None) -> None:
         selection = None if names is None else FieldSelection(names)

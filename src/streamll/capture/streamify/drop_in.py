@@ -190,7 +190,9 @@ class StreamifiedCall(Background):
         """Run the program to its end, in this task or in a thread beside it."""
         try:
             if self.options.is_async:
-                await self._run_async()
+                program = getattr(self.options.program, "acall", self.options.program)
+                with self._captured() as outcome:
+                    outcome.value = self._value = await program(*self._args, **self._kwargs)
             else:
                 await anyio.to_thread.run_sync(
                     self._run_sync, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
@@ -199,11 +201,6 @@ class StreamifiedCall(Background):
             self._error = error
         finally:
             self.queue.close()
-
-    async def _run_async(self) -> None:
-        program = getattr(self.options.program, "acall", self.options.program)
-        with self._captured() as outcome:
-            outcome.value = self._value = await program(*self._args, **self._kwargs)
 
     def _run_sync(self) -> None:
         with self._captured() as outcome:

@@ -49,11 +49,10 @@ def schema_of(field: PromptField) -> Schema:
     _, found, rest = field.note.partition("adhere to the JSON schema: ")
     if found:
         return json_schema(rest)
-    members = ONE_OF.search(field.note)
-    if members:
+    if members := ONE_OF.search(field.note):
         return {"enum": members[1].split("; ")}
     schema = type_expression(field.type)
-    if is_complete(schema):
+    if '"unknown"' not in json.dumps(schema):
         return schema
     _, found, rest = field.note.partition("should be of type: ")
     if found:
@@ -69,10 +68,6 @@ def json_schema(text: str) -> Schema:
     except ValueError:
         return {}
     return schema if isinstance(schema, dict) else {}
-
-
-def is_complete(schema: Schema) -> bool:
-    return '"unknown"' not in json.dumps(schema)
 
 
 # --- Python's notation and BAML's ---------------------------------------------------------------

@@ -132,15 +132,18 @@ class ChoiceChunks:
             yield WireFrame(encode(self.chunk({"content": piece}, logprobs=likely)), content=True)
 
     def call(self, number: int, call: PreparedToolCall) -> Iterator[WireFrame]:
-        function = {"name": call.name, "arguments": ""}
-        first = {"index": number, "id": call_id(call), "type": "function", "function": function}
+        first = {"index": number, **tool_call(call, "")}
         yield WireFrame(encode(self.chunk({"tool_calls": [first]})))
         later = {"index": number, "function": {"arguments": PLACEHOLDER}}
         yield from self.deltas({"tool_calls": [later]}, call.pieces)
 
 
-def call_id(call: PreparedToolCall) -> str:
-    return call.id or f"call_{call.key}"
+def tool_call(call: PreparedToolCall, arguments: str) -> dict[str, Any]:
+    return {
+        "id": call.id or f"call_{call.key}",
+        "type": "function",
+        "function": {"name": call.name, "arguments": arguments},
+    }
 
 
 def head(reply: PreparedReply, kind: str) -> dict[str, Any]:
@@ -164,14 +167,7 @@ def message(reply: PreparedReply, pieces: Sequence[str]) -> dict[str, Any]:
     if reply.thinking:
         content["reasoning_content"] = "".join(reply.thinking)
     if reply.tool_calls:
-        content["tool_calls"] = [
-            {
-                "id": call_id(call),
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in reply.tool_calls
-        ]
+        content["tool_calls"] = [tool_call(call, call.arguments) for call in reply.tool_calls]
     return content
 
 

@@ -128,14 +128,13 @@ def items(reply: PreparedReply) -> list[dict[str, Any]]:
         summary = {"type": "summary_text", "text": "".join(reply.thinking)}
         found.append({"id": f"rs_{reply.key}", "type": "reasoning", "summary": [summary]})
     refused = [refusal("".join(reply.refusal))] if reply.refusal else []
+    said = [text(reply, reply.text)] if reply.text or not refused else []
     if reply.text or refused or not (reply.thinking or reply.tool_calls):
         answer = {
             "id": f"msg_{reply.key}",
             "type": "message",
             "status": "incomplete" if reply.finish_reason in UNFINISHED else "completed",
-            "content": [text(reply, reply.text), *refused]
-            if reply.text or not refused
-            else refused,
+            "content": [*said, *refused],
             "role": "assistant",
         }
         found.append(answer)
