@@ -41,7 +41,7 @@ class ChatParser(LineParser):
     line_end = re.compile("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
     def __init__(self, fields: Mapping[str, bool | None]) -> None:
-        super().__init__(fields, ChatParser._at_line_start)
+        super().__init__(fields, ChatParser._at_line_start, ChatParser._in_line)
         self._indent = 0  # blanks before the header
         self._on_header_line = False
         self._header: list[str] = []  # text that may become a header
@@ -114,5 +114,3 @@ class ChatParser(LineParser):
         self._indent = 0
         self._state = ChatParser._at_line_start
         return end
-
-    in_text = _in_line

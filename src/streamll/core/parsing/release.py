@@ -153,11 +153,11 @@ class LineParser(StateParser):
     """For formats whose text is stripped, and whose line ends become line feeds."""
 
     line_end: ClassVar[re.Pattern[str]]
-    in_text: ClassVar[State]
-    """The state in which text belongs to the field unchanged."""
 
-    def __init__(self, fields: Mapping[str, bool | None], state: State) -> None:
-        super().__init__(fields, state)
+    def __init__(self, fields: Mapping[str, bool | None], first: State, in_text: State) -> None:
+        """``in_text`` is the state in which text belongs to the field unchanged."""
+        super().__init__(fields, first)
+        self._in_text = in_text
         self._trimmer = Trimmer()
         self._after_return = False  # the last chunk ended in "\r", so "\n" is no line of its own
 
@@ -167,7 +167,7 @@ class LineParser(StateParser):
         text = chunk[1:] if self._after_return and chunk[0] == "\n" else chunk
         self._after_return = chunk[-1] == "\r"
         self._read(text if text.isprintable() else self.line_end.sub("\n", text))
-        inside = self._state is type(self).in_text and self._trimmer.flowing
+        inside = self._state is self._in_text and self._trimmer.flowing
         self._flow = self._pieces.field if inside else None
         return self._pieces.take()
 

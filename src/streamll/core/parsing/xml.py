@@ -67,7 +67,7 @@ class XMLParser(LineParser):
     line_end = re.compile("\r\n?")
 
     def __init__(self, fields: Mapping[str, bool | None]) -> None:
-        super().__init__(fields, XMLParser._in_content)
+        super().__init__(fields, XMLParser._in_content, XMLParser._in_content)
         self._depth = 0  # of elements
         self._raw = False  # the open field is released as written
         self._tag: list[str] = []  # the tag so far
@@ -102,8 +102,6 @@ class XMLParser(LineParser):
         is_reference = text[end] == "&"
         self._state = XMLParser._in_reference if is_reference else XMLParser._in_opening
         return end
-
-    in_text = _in_content
 
     # --- references, character by character -----------------------------------------------------
 
