@@ -6,10 +6,10 @@ other; ``base`` defines their interface. ``values`` reads the values of typed fi
 
 from __future__ import annotations
 
-from .base import Closed, FieldParser, Opened, Piece, Text, WholeText
-from .chat import ChatParser
-from .json import JSONParser
-from .xml import XMLParser
+from streamll.core.parsing.base import Closed, FieldParser, Opened, Piece, Text, WholeText
+from streamll.core.parsing.chat import ChatParser
+from streamll.core.parsing.json import JSONParser
+from streamll.core.parsing.xml import XMLParser
 
 __all__ = [
     "ChatParser",

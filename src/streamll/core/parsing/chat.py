@@ -23,9 +23,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from .base import Piece, Text
-from .release import LineParser, Trimmer, so_far
-from .strings import match_end
+from streamll.core.parsing.base import Piece, Text
+from streamll.core.parsing.release import LineParser, Trimmer, so_far
+from streamll.core.parsing.strings import match_end
 
 _STEPS = (r"\[", r"\[", " ", "#", "#", " ", r"\w+", " ", "#", "#", " ", r"\]", r"\]")
 _HEADER = re.compile("".join(_STEPS))

@@ -30,9 +30,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from .base import Piece, Text
-from .release import StateParser
-from .strings import decode_string, match_end, string_part
+from streamll.core.parsing.base import Piece, Text
+from streamll.core.parsing.release import StateParser
+from streamll.core.parsing.strings import decode_string, match_end, string_part
 
 _RAW_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _BLANKS = re.compile(r"\s*")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from .base import Closed, Opened, Piece, Text
+from streamll.core.parsing.base import Closed, Opened, Piece, Text
 
 
 def so_far(*steps: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 
-from .release import so_far
+from streamll.core.parsing.release import so_far
 
 _HEX = "[0-9a-fA-F]"
 _HIGH = rf"u[dD][89abAB]{_HEX}{{2}}"  # the first half of a surrogate pair, without backslash

@@ -29,8 +29,8 @@ import re
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
-from .base import Piece, Text
-from .release import LineParser, Trimmer
+from streamll.core.parsing.base import Piece, Text
+from streamll.core.parsing.release import LineParser, Trimmer
 
 _CDATA = "<![CDATA["
 _SECTIONS = {_CDATA: "]]>", "<!--": "-->", "<?": "?>"}

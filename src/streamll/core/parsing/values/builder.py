@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from .schema import SchemaView
+from streamll.core.parsing.values.schema import SchemaView
 
 Pointer = tuple[str | int, ...]
 

@@ -24,9 +24,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from streamll.core.parsing.strings import decode_string, match_end, string_part
-
-from .builder import Change, TooDeep, ValueBuilder
-from .schema import ANYTHING, SchemaView
+from streamll.core.parsing.values.builder import Change, TooDeep, ValueBuilder
+from streamll.core.parsing.values.schema import ANYTHING, SchemaView
 
 _BLANKS = re.compile(r"[ \t\n\r]*")
 _OPENING = re.compile(r"[\[{]")

@@ -19,10 +19,9 @@ from xml.parsers import expat
 import msgspec
 
 from streamll.core.parsing.release import Trimmer
-
-from .builder import Change, TooDeep, ValueBuilder
-from .json import JSONValueReader, number_of
-from .schema import SchemaView
+from streamll.core.parsing.values.builder import Change, TooDeep, ValueBuilder
+from streamll.core.parsing.values.json import JSONValueReader, number_of
+from streamll.core.parsing.values.schema import SchemaView
 
 _WORDS: Mapping[str, bool] = {"true": True, "false": False}
 
