@@ -226,7 +226,7 @@ def test_a_full_buffer_merges_tokens_or_drops_and_counts_them(lm, practice, over
     practice.script({"answer": text})
     config = StreamConfig(buffer_size=5, overflow=overflow)
     with streamll.stream(dspy.Predict("question -> answer"), config=config)(question="?") as s:
-        s._thread.join(10)
+        s._program_run.join(10)
         events = list(s)
     got = "".join(event.token for event in events if event.event_type == "token")
     gaps = sum(event.count for event in events if event.event_type == "stream.gap")
