@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from brokers.sample_runs import check_order, make_run, text_of
 from streamll.brokers.send_buffer import SendBuffer
-from streamll.consumer.deduplication import DecodedEntry, Deduplicator, decode_entry, position
+from streamll.consumer.deduplication import Deduplicator
 from streamll.core.errors import WireError
 from streamll.core.events import (
     NOBODY,
@@ -26,6 +26,8 @@ from streamll.core.events import (
     StreamGap,
     TokenEvent,
 )
+from streamll.core.positions import position
+from streamll.core.wire import DecodedEntry, decode_entry
 from streamll.flow.coalesce import coalesce
 
 RUN = make_run("r1", ["ab", "cde", "f", "", "ghij", "k"])

@@ -39,6 +39,7 @@ from streamll.consumer.signals import stopping_on_signals
 from streamll.consumer.state import ConsumerState, ConsumerStatistics
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event
+from streamll.core.positions import Position
 from streamll.flow.retry import Backoff
 
 __all__ = ["ConsumerStatistics", "EventConsumer", "RabbitMQConsumer", "RedisStreamConsumer"]
@@ -107,7 +108,7 @@ class EventConsumer:
         self._position = _run_position(start)
         if self._position is not None and group is not None:
             raise ConfigurationError("a group reads a log, not one run: leave out group or start")
-        run_id = self._position[0] if self._position else None
+        run_id = self._position.run_id if self._position else None
         self._options = SourceOptions(
             target=self.target,
             start="beginning" if run_id is not None else str(start),
@@ -305,16 +306,15 @@ class EventConsumer:
                 executor.shutdown(wait=False)
 
 
-def _run_position(start: Start) -> tuple[str, int, int | None] | None:
-    """A position in a run as a triple; ``None`` for a position in the whole log."""
+def _run_position(start: Start) -> Position | None:
+    """A position in a run; ``None`` for a position in the whole log."""
     if isinstance(start, str):
         return None
     if not isinstance(start, tuple) or len(start) not in (2, 3) or not isinstance(start[0], str):
         raise ConfigurationError(
             f'start is "new", "beginning", a cursor or (run_id, seq), not {start!r}'
         )
-    run_id, seq, *offset = start
-    return run_id, int(seq), offset[0] if offset else None
+    return Position(start[0], int(start[1]), *start[2:])
 
 
 class RedisStreamConsumer(EventConsumer):

@@ -30,43 +30,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from streamll.core.events import TERMINAL, Event, TokenEvent
-from streamll.core.wire import decode_batch
+from streamll.core.positions import Position, position
+from streamll.core.wire import DecodedEntry
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 LRU_ITEMS = 20_000
 """Runs, writers and entry ids that are remembered; the least recently used is forgotten first."""
-
-
-class _Heading(msgspec.Struct):
-    """The keys of an envelope that a sink adds when it sends it: its id and trace context."""
-
-    id: str | None = None
-    traceparent: str | None = None
-
-
-_heading = msgspec.json.Decoder(_Heading)
-
-
-class DecodedEntry(_Heading):
-    """One entry's heading and events."""
-
-    events: list[Event] = []
-
-
-def decode_entry(body: bytes) -> DecodedEntry:
-    """Decode an entry's body.
-
-    Raises:
-        WireError: it is not streamll's, or newer than this version can read.
-    """
-    events = decode_batch(body)
-    try:
-        heading = _heading.decode(body)
-    except msgspec.MsgspecError:  # another program's keys of these names
-        heading = _Heading()
-    return DecodedEntry(heading.id, heading.traceparent, events)
 
 
 class LRU(OrderedDict[K, V]):
@@ -97,10 +68,7 @@ class _RunProgress(msgspec.Struct):
 
     def stopped_at(self, event: Event) -> bool:
         """Whether this is the very event that a resuming reader had last."""
-        if not isinstance(event, TokenEvent):
-            return event.seq == self.floor and self.offset is None
-        last = -1 if event.seq is None else event.seq + event.count - 1
-        return last == self.floor and event.offset + len(event.token) == self.offset
+        return event.seq is not None and position(event)[1:] == (self.floor, self.offset)
 
     def resume_behind(self, event: Event) -> None:
         """What the log has behind this event is new, whatever its ``seq``: tokens that were merged
@@ -115,10 +83,12 @@ class _RunProgress(msgspec.Struct):
 class Deduplicator:
     """Gives each event once to a reader that reads a log from one position on."""
 
-    def __init__(self) -> None:
+    def __init__(self, position: Position | None = None) -> None:
         self._runs: LRU[str, _RunProgress] = LRU()
         self._writers: LRU[tuple[str, str | None], int] = LRU()
         self._resuming: dict[str, _RunProgress] = {}  # whose last event has not been found yet
+        if position is not None:
+            self.resume(*position)
 
     def resume(self, run_id: str, seq: int, offset: int | None = None) -> None:
         """The reader has had the run's events up to ``seq``.
@@ -234,19 +204,6 @@ def _cut(token: TokenEvent, seq: int, index: int, offset: int) -> TokenEvent | N
         offset=max(offset, token.offset),
         count=token.count - known,
     )
-
-
-def position(event: Event) -> tuple[str, int, int | None]:
-    """Where a reader that has had this event of a run resumes: what ``start=`` takes.
-
-    Raises:
-        ValueError: the event belongs to no run, or has no ``seq``.
-    """
-    if event.run_id is None or event.seq is None:
-        raise ValueError(f"a {event.event_type} event without run and seq has no position")
-    if isinstance(event, TokenEvent):
-        return event.run_id, event.seq + event.count - 1, event.offset + len(event.token)
-    return event.run_id, event.seq, None
 
 
 def _field_call(event: Event) -> tuple[Any, ...]:

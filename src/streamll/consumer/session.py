@@ -23,12 +23,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 import msgspec
 
 from streamll.brokers.source import Entry, Source, SourceOptions
-from streamll.consumer.deduplication import LRU, DecodedEntry, Deduplicator, decode_entry
+from streamll.consumer.deduplication import LRU, Deduplicator
 from streamll.consumer.handlers import Handler
+from streamll.consumer.reading import follow
 from streamll.consumer.state import ConsumerState
 from streamll.core.errors import BrokerError, WireError
 from streamll.core.events import Event
-from streamll.core.wire import encode_batch
+from streamll.core.positions import Position
+from streamll.core.wire import DecodedEntry, decode_entry, encode_batch
 from streamll.flow.retry import Backoff
 
 logger = logging.getLogger("streamll")
@@ -63,7 +65,7 @@ class ReadSession:
         self,
         source: Source,
         options: SourceOptions,
-        position: tuple[str, int, int | None] | None,
+        position: Position | None,
         state: ConsumerState,
         *,
         max_deliveries: int,
@@ -77,16 +79,15 @@ class ReadSession:
         self._append_dead_letter = append_dead_letter
         self._state = state
         self._counts = state.counts
-        self._deduplicator = Deduplicator()
+        self._deduplicator = Deduplicator(position)
         self._handled: LRU[str, None] = LRU()  # ids of the entries that are done
         self._held: dict[int, Entry] = {}  # given to this member and not acknowledged yet
         self._in_progress: dict[str, list[Entry]] = {}  # by id: an entry and its duplicates
         self._unacknowledged: deque[Entry] = deque()  # done, but the broker could not be told
         self._suspecting = False  # the first of a series of suspects has been read
+        self._was_connected = False
         self._warned = False
         self._closing = False
-        if position is not None:
-            self._deduplicator.resume(*position)
 
     @property
     def over(self) -> bool:
@@ -108,12 +109,19 @@ class ReadSession:
             await self._source.close()
 
     async def entries(self) -> AsyncGenerator[ReadEntry, None]:
-        """Every readable entry."""
-        async with contextlib.aclosing(self._raw_entries()) as entries:
-            async for entry in entries:
-                read = await self._accept(entry)
-                if read is not None:
-                    yield read
+        """Every readable entry until the consumer stops, across any number of connections."""
+        state = self._state
+        reading = follow(self._source, self._connected, self._failed, lambda: state.stopping)
+        async with contextlib.aclosing(reading) as batches:
+            async for entries in batches:
+                if self._in_group:
+                    self._held.update((id(entry), entry) for entry in entries)
+                for entry in entries:
+                    read = await self._accept(entry)
+                    if read is not None:
+                        yield read
+                if not entries or not all(map(self.is_suspect, entries)):
+                    self._suspecting = False
 
     async def done_with(self, read: ReadEntry) -> None:
         """All events of the entry have been handled."""
@@ -169,43 +177,25 @@ class ReadSession:
 
     # --- reading --------------------------------------------------------------------------------
 
-    async def _raw_entries(self) -> AsyncGenerator[Entry, None]:
-        """Entries until the consumer stops, across any number of connections."""
-        failures = 0
-        was_connected = False
-        state, source = self._state, self._source
-        while not state.stopping:
-            try:
-                await source.connect()
-                if was_connected or failures:
-                    self._counts.reconnects += 1
-                    logger.info("consumer: %s is back", source.name)
-                failures, was_connected = 0, True
-                state.connected.set()
-                while not state.stopping:
-                    entries = await source.read()
-                    if self._in_group:
-                        self._held.update((id(entry), entry) for entry in entries)
-                    for entry in entries:
-                        yield entry
-                    if not entries or not all(map(self.is_suspect, entries)):
-                        self._suspecting = False
-            except Exception as error:  # noqa: BLE001 - brokers fail in their own ways
-                failures += 1
-                state.connected.clear()
-                self._report_failure(error, failures, was_connected=was_connected)
-            pause = (RECONNECT_BACKOFF.delay(failures) or 0.0) if failures else 0.0
-            while pause > 0 and not state.stopping:
-                await asyncio.sleep(min(pause, STOP_CHECK_S))
-                pause -= STOP_CHECK_S
+    def _connected(self, failures: int) -> None:
+        if self._was_connected or failures:
+            self._counts.reconnects += 1
+            logger.info("consumer: %s is back", self._source.name)
+        self._was_connected = True
+        self._state.connected.set()
 
-    def _report_failure(self, error: Exception, failures: int, *, was_connected: bool) -> None:
-        """Warn at the first failure; raise if the very first connection cannot succeed."""
+    async def _failed(self, error: Exception, failures: int) -> None:
+        """Warn at the first failure, and wait; raise if the very first connection cannot succeed."""
+        self._state.connected.clear()
         name, (reason, fatal) = self._source.name, self._source.diagnose(error)
-        if fatal and not was_connected:
+        if fatal and not self._was_connected:
             raise BrokerError(f"{name}: {reason}") from error
         if failures == 1:
             logger.warning("consumer: %s cannot be read (%s); retrying", name, reason)
+        pause = RECONNECT_BACKOFF.delay(failures) or 0.0
+        while pause > 0 and not self._state.stopping:
+            await asyncio.sleep(min(pause, STOP_CHECK_S))
+            pause -= STOP_CHECK_S
 
     async def _accept(self, entry: Entry) -> ReadEntry | None:
         """The entry with its new events; ``None`` if there is nothing to handle."""

@@ -26,7 +26,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from math import nan
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -209,6 +209,14 @@ def _json(value: dict[str, Any]) -> bytes:
 # --- reading ------------------------------------------------------------------------------------
 
 
+class DecodedEntry(NamedTuple):
+    """The events of an envelope, and what a sink adds to it: an id and a trace context."""
+
+    id: str | None
+    traceparent: str | None
+    events: list[Event]
+
+
 def from_dict(mapping: Mapping[str, Any]) -> Event:
     """The event that ``to_dict``, or any writer of this major version, has written."""
     _check_version(mapping)
@@ -222,18 +230,28 @@ def decode(data: bytes | bytearray | memoryview | str) -> Event:
 
 def decode_batch(data: bytes | bytearray | memoryview | str) -> list[Event]:
     """The events of an envelope; a single event counts as an envelope of one."""
+    return decode_entry(data).events
+
+
+def decode_entry(data: bytes | bytearray | memoryview | str) -> DecodedEntry:
+    """An envelope as a sink has written it to a log.
+
+    Raises:
+        WireError: it is not streamll's, or newer than this version can read.
+    """
     envelope = _object(data)
+    values = (envelope.get("id"), envelope.get("traceparent"))
+    entry_id, traceparent = (each if isinstance(each, str) else None for each in values)
     if "events" not in envelope:
-        return [from_dict(envelope)]
+        return DecodedEntry(entry_id, traceparent, [from_dict(envelope)])
     _check_version(envelope)
     events = envelope["events"]
     if not isinstance(events, list):
         raise WireError(f"events is {_kind_of(events)}, not an array")
     reader = _Reader({key: envelope[key] for key in ("run_id", "context") if key in envelope})
     count = len(events)
-    return [
-        reader.read(event, f"event {index} of {count}") for index, event in enumerate(events, 1)
-    ]
+    read = [reader.read(event, f"event {n} of {count}") for n, event in enumerate(events, 1)]
+    return DecodedEntry(entry_id, traceparent, read)
 
 
 class _Reader:

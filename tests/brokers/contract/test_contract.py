@@ -28,8 +28,9 @@ from brokers.sample_runs import (
 from brokers.servers import wait_until
 from streamll.brokers.opening import dead_letter_target
 from streamll.consumer import EventConsumer, position
-from streamll.consumer.deduplication import DecodedEntry, Deduplicator
+from streamll.consumer.deduplication import Deduplicator
 from streamll.core.events import Status, StreamllEvent
+from streamll.core.wire import DecodedEntry
 from streamll.sinks import JSONLSink, MemorySink, open_sink, read_jsonl
 
 BROKERS = [*BACKENDS, *COMPATIBLE_BACKENDS]

@@ -8,8 +8,8 @@ import time
 from collections import deque
 
 from streamll.core.events import TERMINAL, Event
-from streamll.serve.log.entries import EntryJSON
-from streamll.serve.log.frames import Item, items_of
+from streamll.core.positions import Position
+from streamll.serve.log.frames import EntryJSON, Item, items_of
 
 KEPT_EVENTS = 4_000
 """At least so many events of a run are kept for its readers, and at most twice as many."""
@@ -24,8 +24,8 @@ class RunBuffer:
         self.ended = False
         self.heard_at = time.monotonic()
         """When the log last had something of the run."""
-        self.last = -1
-        """The last ``seq`` so far."""
+        self.position = Position(run_id)
+        """The position after the last event so far."""
         self.start = 0
         """Index of the first item that is kept."""
         self._items: deque[Item] = deque()
@@ -33,9 +33,9 @@ class RunBuffer:
 
     def add(self, events: list[Event], entry: EntryJSON | None = None) -> None:
         self.heard_at = time.monotonic()
-        items = items_of(events, self.last, entry)
+        items = items_of(events, self.position, entry)
         self._items += items
-        self.last = items[-1].last
+        self.position = items[-1].position
         self.ended = self.ended or events[-1].event_type in TERMINAL
         if len(self._items) > 2 * KEPT_EVENTS:
             for _ in range(KEPT_EVENTS):
@@ -64,7 +64,7 @@ class RunBuffer:
         """
         if not self._items or self._items[0].first > seq + 1:
             return None
-        following = (index for index, item in enumerate(self._items) if item.last > seq)
+        following = (index for index, item in enumerate(self._items) if item.position.seq > seq)
         return self.start + next(following, len(self._items))
 
     def since(self, index: int) -> list[Item] | None:

@@ -10,9 +10,10 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from streamll.core.errors import RunUnavailable, StreamllError
+from streamll.core.positions import Position
 from streamll.serve.formats import RenderOptions, make_format
-from streamll.serve.log.frames import HEADERS, FrameWriter, Position
-from streamll.serve.log.streams import sse_of_log
+from streamll.serve.log.frames import HEADERS
+from streamll.serve.log.streams import RunWriter, sse_of_log
 from streamll.serve.programs import Served
 from streamll.serve.runner import Runner
 from streamll.serve.web.access import Access
@@ -105,7 +106,7 @@ class Service:
             if stop_on_leave:
                 self.runner.cancel_here(position.run_id)
 
-        chunks = sse_of_log(self.run_log, position, FrameWriter(form), on_end)
+        chunks = sse_of_log(self.run_log, position, RunWriter(form, frames=True), on_end)
         return StreamingBody(
             lambda _: chunks,
             {**HEADERS, **form.headers, "x-streamll-run": position.run_id},
