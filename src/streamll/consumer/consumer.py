@@ -32,17 +32,19 @@ from streamll.brokers.opening import (
     without_password,
 )
 from streamll.brokers.source import SourceOptions
-from streamll.consumer.handlers import EventFilter, Handler, Subscription, call_handlers
-from streamll.consumer.per_key_queue import PerKeyQueue
-from streamll.consumer.session import ReadEntry, ReadSession
+from streamll.consumer.handlers import (
+    EventFilter,
+    Handler,
+    PerKeyQueue,
+    Subscription,
+    call_handlers,
+)
+from streamll.consumer.session import ConsumerState, ConsumerStatistics, ReadEntry, ReadSession
 from streamll.consumer.signals import stopping_on_signals
-from streamll.consumer.state import ConsumerState, ConsumerStatistics
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event
 from streamll.core.positions import Position
 from streamll.flow.retry import Backoff
-
-__all__ = ["ConsumerStatistics", "EventConsumer", "RabbitMQConsumer", "RedisStreamConsumer"]
 
 logger = logging.getLogger("streamll")
 

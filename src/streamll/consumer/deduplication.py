@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from streamll.core.events import TERMINAL, Event, TokenEvent
+from streamll.core.events import TERMINAL, Event, FieldEnd, TokenEvent
 from streamll.core.positions import Position, position
 from streamll.core.wire import DecodedEntry
 
@@ -66,10 +66,6 @@ class _RunProgress(msgspec.Struct):
     ended: bool = False
     fields: dict[Any, tuple[int, int]] = {}
 
-    def stopped_at(self, event: Event) -> bool:
-        """Whether this is the very event that a resuming reader had last."""
-        return event.seq is not None and position(event)[1:] == (self.floor, self.offset)
-
     def resume_behind(self, event: Event) -> None:
         """What the log has behind this event is new, whatever its ``seq``: tokens that were merged
         across calls reach further than others that follow them.
@@ -81,30 +77,29 @@ class _RunProgress(msgspec.Struct):
 
 
 class Deduplicator:
-    """Gives each event once to a reader that reads a log from one position on."""
+    """Gives each event once to a reader that reads a log from one position on.
+
+    With ``position`` it gives the later events of that run only. If that is the position after a
+    token, its ``offset`` is needed to cut a merged token of which ``seq`` is not the last part.
+    """
 
     def __init__(self, position: Position | None = None) -> None:
         self._runs: LRU[str, _RunProgress] = LRU()
         self._writers: LRU[tuple[str, str | None], int] = LRU()
-        self._resuming: dict[str, _RunProgress] = {}  # whose last event has not been found yet
+        self._position = position
+        self._resuming = False  # the reader's last event has not been found yet
+        self._run = _RunProgress()
+        """The run of ``position``."""
         if position is not None:
-            self.resume(*position)
+            run_id, seq, offset = position
+            self._run = _RunProgress(seq, offset, last=seq)
+            self._runs.put(run_id, self._run)
+            self._resuming = seq >= 0
 
-    def resume(self, run_id: str, seq: int, offset: int | None = None) -> None:
-        """The reader has had the run's events up to ``seq``.
-
-        If that was a token, ``offset`` says where its text ended in the field call; it is needed
-        only to cut a merged token of which ``seq`` is not the last part.
-        """
-        run = _RunProgress(seq, offset, last=seq)
-        self._runs.put(run_id, run)
-        if seq >= 0:
-            self._resuming[run_id] = run
-
-    def has_ended(self, run_id: str) -> bool:
-        """Whether the run's last event has been read, now or before."""
-        run = self._runs.get(run_id)
-        return run is not None and run.ended
+    @property
+    def ended(self) -> bool:
+        """Whether the last event of the run of ``position`` has been read, now or before."""
+        return self._run.ended
 
     def read(self, entry: DecodedEntry) -> list[Event]:
         """The events of the entry that are new."""
@@ -118,24 +113,25 @@ class Deduplicator:
 
     def fresh(self, events: list[Event]) -> list[Event]:
         """Those of an entry's events that are new, if the entry itself is no duplicate."""
-        candidates = self._after_resuming(events) if self._resuming else events
-        return [new for event in candidates if (new := self._new_part(event)) is not None]
+        if self._position is not None:
+            events = [event for event in events if event.run_id == self._position.run_id]
+        if self._resuming:
+            events = self._after_resuming(events)
+        return [new for event in events if (new := self._new_part(event)) is not None]
 
     def _after_resuming(self, events: list[Event]) -> list[Event]:
-        """The events without those that resuming readers had last, and without what precedes them."""
-        kept: list[Event] = []
-        for event in events:
-            run_id = event.run_id or ""
-            run = self._resuming.get(run_id)
-            if run is not None and run.stopped_at(event):
-                run.resume_behind(event)
-                del self._resuming[run_id]
-                kept = [each for each in kept if each.run_id != run_id]
+        """The events without the one that the reader had last, and without what precedes it."""
+        for number, event in enumerate(events, 1):
+            if event.seq is None:
                 continue
-            if run is not None and event.seq is not None and event.seq > run.floor:
-                del self._resuming[run_id]  # this log does not have that very event
-            kept.append(event)
-        return kept
+            if position(event) == self._position:
+                self._run.resume_behind(event)
+                self._resuming = False
+                return events[number:]
+            if event.seq > self._run.floor:  # this log does not have that very event
+                self._resuming = False
+                break
+        return events
 
     def _new_part(self, event: Event) -> Event | None:
         """The event, or the part of it that is new; ``None`` for a duplicate."""
@@ -156,7 +152,7 @@ class Deduplicator:
         if seq <= run.last:
             return None
         run.last = seq
-        if event.event_type == "field.end":
+        if isinstance(event, FieldEnd):
             run.fields.pop(_field_call(event), None)
         return event
 
@@ -206,7 +202,6 @@ def _cut(token: TokenEvent, seq: int, index: int, offset: int) -> TokenEvent | N
     )
 
 
-def _field_call(event: Event) -> tuple[Any, ...]:
+def _field_call(event: TokenEvent | FieldEnd) -> tuple[Any, ...]:
     identity = event.identity
-    field = event.data["field"] if not isinstance(event, TokenEvent) else event.field
-    return identity.call_id, identity.attempt, identity.candidate, field
+    return identity.call_id, identity.attempt, identity.candidate, event.field

@@ -16,17 +16,17 @@ import base64
 import contextlib
 import logging
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
 
 import msgspec
 
 from streamll.brokers.source import Entry, Source, SourceOptions
 from streamll.consumer.deduplication import LRU, Deduplicator
-from streamll.consumer.handlers import Handler
 from streamll.consumer.reading import follow
-from streamll.consumer.state import ConsumerState
 from streamll.core.errors import BrokerError, WireError
 from streamll.core.events import Event
 from streamll.core.positions import Position
@@ -44,6 +44,47 @@ STOP_CHECK_S = 0.2
 
 LAST_ATTEMPTS = 3
 """How often a dead letter is tried again once the consumer is stopping."""
+
+
+class ConsumerStatistics(msgspec.Struct, kw_only=True):
+    """Counts since the consumer was created.
+
+    Attributes:
+        received: events read, duplicates left out.
+        handled: events all of whose handlers have returned.
+        duplicates: events that were read again and left out.
+        retried: calls of handlers that were repeated.
+        dead_lettered: events whose handler failed for good, and a group's unreadable entries.
+        malformed: entries that are not streamll's, or damaged.
+        redelivered: entries that were given to a member of the group before.
+        reconnects: connections made after the first one.
+        lag: entries of the group that are not acknowledged yet. ``None`` without a group, or while
+            the broker cannot know; RabbitMQ leaves out what other members hold.
+        connected: whether the log is being read.
+    """
+
+    received: int = 0
+    handled: int = 0
+    duplicates: int = 0
+    retried: int = 0
+    dead_lettered: int = 0
+    malformed: int = 0
+    redelivered: int = 0
+    reconnects: int = 0
+    lag: int | None = None
+    connected: bool = False
+
+
+class ConsumerState:
+    """Shared by a consumer and its sessions, across threads."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self.connected = threading.Event()
+        self.counts = ConsumerStatistics()
+
+    def statistics(self) -> ConsumerStatistics:
+        return msgspec.structs.replace(self.counts, connected=self.connected.is_set())
 
 
 class ReadEntry(msgspec.Struct):
@@ -72,7 +113,6 @@ class ReadSession:
         append_dead_letter: Callable[[bytes], Awaitable[None]],
     ) -> None:
         self._source = source
-        self._run_id = options.run_id
         self._in_group = options.group is not None
         self._claim_after = options.claim_after
         self._max_deliveries = max_deliveries
@@ -92,7 +132,7 @@ class ReadSession:
     @property
     def over(self) -> bool:
         """Whether the one run that is read has ended."""
-        return self._run_id is not None and self._deduplicator.has_ended(self._run_id)
+        return self._deduplicator.ended
 
     async def __aenter__(self) -> ReadSession:  # noqa: PYI034 - Self is not in Python 3.10
         self._keeping_alive = asyncio.create_task(self._keep_alive())
@@ -139,7 +179,7 @@ class ReadSession:
         """
         return self._in_group and entry.deliveries > self._max_deliveries
 
-    async def dead_letter_event(self, event: Event, handler: Handler, failure: Exception) -> bool:
+    async def dead_letter_event(self, event: Event, handler: Any, failure: Exception) -> bool:
         """Make a dead letter of an event whose handler failed for good, with the error in it.
 
         False if it could not be written before the consumer stopped.
@@ -217,8 +257,6 @@ class ReadSession:
         else:
             events = self._deduplicator.read(decoded)
             counts.duplicates += len(decoded.events) - len(events)
-        if self._run_id is not None:
-            events = [event for event in events if event.run_id == self._run_id]
         counts.received += len(events)
         return ReadEntry(entry, decoded, events)
 

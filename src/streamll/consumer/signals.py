@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
 import threading
@@ -15,26 +14,28 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Call ``stop`` at the first SIGTERM or SIGINT; a second one has its previous effect.
 
     Does nothing for a signal that the program handles itself, and outside the main thread, where
-    Python allows no handlers.
+    Python allows no handlers. ``stop`` must be safe in a signal handler.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    with contextlib.ExitStack() as before:
+    before: dict[int, Any] = {}
 
-        def stop_and_restore() -> None:
-            before.close()
-            stop()
+    def restore() -> None:
+        for number, handler in before.items():
+            if signal.getsignal(number) is stop_and_restore:
+                signal.signal(number, handler)
 
+    def stop_and_restore(*_: object) -> None:
+        restore()
+        stop()
+
+    if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
-            handler = signal.getsignal(number)
-            if _is_default(handler):
-                with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows
-                    loop.add_signal_handler(number, stop_and_restore)
-                    before.callback(signal.signal, number, handler)
-                    before.callback(loop.remove_signal_handler, number)
+            before[number] = signal.getsignal(number)
+            if _is_default(before[number]):
+                signal.signal(number, stop_and_restore)
+    try:
         yield
+    finally:
+        restore()
 
 
 def _is_default(handler: Any) -> bool:

@@ -109,13 +109,13 @@ class BaseSink:
         """Hand an event over: never waits, never raises."""
         delivery = self.__delivery or self._delivery
         try:
-            delivery.worker.put(event)
+            delivery.put(event)
         except Exception as error:  # noqa: BLE001 - a sink never breaks the program
             delivery.warn("cannot take", error, event)
 
     def start(self) -> None:
         """Start the worker thread. Not needed: the first event does it. Idempotent."""
-        self._delivery.worker.start()
+        self._delivery.start()
 
     def stop(self, timeout: float = 10.0) -> bool:
         """Handle everything put so far, end the thread, and log how much failed. Idempotent.
@@ -127,7 +127,7 @@ class BaseSink:
 
     def catch_up(self, timeout: float) -> bool:
         """Wait until everything put so far has been handled; False after ``timeout`` seconds."""
-        return self.__delivery is None or self.__delivery.worker.catch_up(timeout)
+        return self.__delivery is None or self.__delivery.catch_up(timeout)
 
     def statistics(self) -> SinkStatistics:
         return SinkStatistics() if self.__delivery is None else self.__delivery.statistics()
@@ -138,7 +138,7 @@ class BaseSink:
         if self.__delivery is None:
             with Delivery.making:
                 if self.__delivery is None:
-                    self.__delivery = Delivery(self, self.buffer_size, self.overflow)
+                    self.__delivery = Delivery(self)
         return self.__delivery
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BaseSink:
@@ -169,29 +169,29 @@ class CallbackSink(BaseSink):
         return self.function(event)
 
 
-class Delivery:
+class Delivery(Worker[Event]):
     """One sink's worker, and what happens when its handler fails."""
 
     making: ClassVar[threading.RLock] = threading.RLock()
     alive: ClassVar[weakref.WeakSet[Delivery]] = weakref.WeakSet()
 
-    def __init__(self, sink: BaseSink, capacity: int, policy: Policy) -> None:
+    def __init__(self, sink: BaseSink) -> None:
         self.sink = sink
-        self.name = type(sink).__name__
-        self.worker: Worker[Event] = Worker(
-            self._handle,
-            name=f"streamll-{self.name}",
-            capacity=capacity,
-            policy=policy,
+        self.kind = type(sink).__name__
+        super().__init__(
+            self._deliver,
+            name=f"streamll-{self.kind}",
+            capacity=sink.buffer_size,
+            policy=sink.overflow,
             batch=sink.batch_size,
             gather=sink.gather_seconds,
             pending=sink.due_in,
         )
-        self.reset_counts()
         Delivery.alive.add(self)
 
-    def reset_counts(self) -> None:
-        """Count from zero: at first, and in a forked child."""
+    def reset(self) -> None:
+        """Begin with nothing: at first, and in a forked child."""
+        super().reset()
         self._loop: LoopThread | None = None
         self._handled = self._failed = 0
         self._reported = 0  # how many failed or dropped events stop() has logged
@@ -199,7 +199,7 @@ class Delivery:
         self.hangs = False
 
     def stop(self, timeout: float) -> bool:
-        done = self.worker.stop(0 if self.hangs else timeout)
+        done = super().stop(0 if self.hangs else timeout)
         if done and self._loop is not None:
             self._loop.stop(timeout)
             self._loop = None
@@ -207,19 +207,19 @@ class Delivery:
         if not done and not self.hangs:
             self.hangs = True
             left = counts.buffered
-            logger.warning("sink %s did not finish in time; %d events are left", self.name, left)
+            logger.warning("sink %s did not finish in time; %d events are left", self.kind, left)
         if counts.failed + counts.dropped > self._reported:
             self._reported = counts.failed + counts.dropped
             logger.warning(
                 "sink %s could not handle %d events, and dropped %d because its buffer was full",
-                self.name,
+                self.kind,
                 counts.failed,
                 counts.dropped,
             )
         return done
 
     def statistics(self) -> SinkStatistics:
-        channel = self.worker.channel.statistics()
+        channel = self.channel.statistics()
         return SinkStatistics(
             received=channel.received,
             handled=self._handled,
@@ -252,14 +252,14 @@ class Delivery:
         position = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
         logger.warning(
             "sink %s %s a %s event: %s%s (only logged once; stop() logs how many)",
-            self.name,
+            self.kind,
             what,
             event.event_type,
             describe(error),
             position,
         )
 
-    def _handle(self, events: list[Event]) -> None:
+    def _deliver(self, events: list[Event]) -> None:
         self.hangs = False
         before = self._failed
         try:
@@ -272,7 +272,7 @@ class Delivery:
         """Run what an async handler returned on the sink's own loop."""
         if inspect.isawaitable(outcome):
             if self._loop is None:
-                self._loop = LoopThread(f"streamll-{self.name}-loop")
+                self._loop = LoopThread(f"{self.name}-loop")
             self._loop.call(outcome)
 
     @classmethod
@@ -281,22 +281,21 @@ class Delivery:
         deadline = time.monotonic() + EXIT_SECONDS
         deliveries = list(cls.alive)
         for delivery in deliveries:
-            if not delivery.worker.catch_up(max(deadline - time.monotonic(), 0.1)):
+            if not delivery.catch_up(max(deadline - time.monotonic(), 0.1)):
                 delivery.hangs = True
-                logger.warning("sink %s did not finish before the exit", delivery.name)
+                logger.warning("sink %s did not finish before the exit", delivery.kind)
         for delivery in deliveries:
             try:
                 delivery.sink.stop()
             except Exception as error:  # noqa: BLE001 - the other sinks must be stopped, too
-                logger.warning("sink %s: %s in stop()", delivery.name, type(error).__name__)
+                logger.warning("sink %s: %s in stop()", delivery.kind, type(error).__name__)
 
     @classmethod
     def after_fork(cls) -> None:
         """In a forked child: the parent delivers what it has, the child begins with nothing."""
         cls.making = threading.RLock()
         for delivery in list(cls.alive):
-            delivery.worker.reset()
-            delivery.reset_counts()
+            delivery.reset()
 
 
 def describe(error: BaseException) -> str:

@@ -116,10 +116,9 @@ class RunLog:
                     with contextlib.suppress(WireError):  # another program's
                         decoded = decode_entry(entry.body)
                         events = deduplicator.read(decoded)
-                        of_run = [event for event in events if event.run_id == position.run_id]
-                        batch += items_of(of_run, position, EntryJSON(entry.body, decoded.events))
+                        batch += items_of(events, position, EntryJSON(entry.body, decoded.events))
                         position = batch[-1].position if batch else position
-                        if events and events[-1].timestamp > latest:
+                        if decoded.events and decoded.events[-1].timestamp > latest:
                             latest = -math.inf  # a log that is written to all the time has no end
                 if batch:
                     yield batch
