@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from collections import deque
 
 from streamll.core.events import TERMINAL, Event
 from streamll.core.positions import Position
@@ -28,7 +26,7 @@ class RunBuffer:
         """The position after the last event so far."""
         self.start = 0
         """Index of the first item that is kept."""
-        self._items: deque[Item] = deque()
+        self._items: list[Item] = []
         self._waiting: list[asyncio.Future[None]] = []
 
     def add(self, events: list[Event], entry: EntryJSON | None = None) -> None:
@@ -38,8 +36,7 @@ class RunBuffer:
         self.position = items[-1].position
         self.ended = self.ended or events[-1].event_type in TERMINAL
         if len(self._items) > 2 * KEPT_EVENTS:
-            for _ in range(KEPT_EVENTS):
-                self._items.popleft()
+            del self._items[:KEPT_EVENTS]
             self.start += KEPT_EVENTS
         self.wake()
 
@@ -69,12 +66,7 @@ class RunBuffer:
 
     def since(self, index: int) -> list[Item] | None:
         """The items from ``index`` on; ``None`` if they are no longer kept."""
-        if index < self.start:
-            return None
-        count = self.end - index
-        if count == 1:  # a reader that keeps up
-            return [self._items[-1]]
-        return list(itertools.islice(reversed(self._items), count))[::-1]
+        return self._items[index - self.start :] if index >= self.start else None
 
     @property
     def end(self) -> int:

@@ -81,7 +81,6 @@ class Item(msgspec.Struct, gc=False):
     event: Event
     position: Position
     entry: EntryJSON | None = None
-    _payload: bytes | None = None
     _frame: bytes | None = None
 
     @property
@@ -97,10 +96,7 @@ class Item(msgspec.Struct, gc=False):
     @property
     def payload(self) -> bytes:
         """The event as JSON, reused from the log's entry where there is one."""
-        if self._payload is None:
-            entry, event = self.entry, self.event
-            self._payload = encode(event) if entry is None else entry.of(event)
-        return self._payload
+        return encode(self.event) if self.entry is None else self.entry.of(self.event)
 
     @property
     def frame(self) -> bytes:

@@ -1,8 +1,8 @@
 """The latest runs of a log, whichever process runs them: what ``GET /runs`` lists. No I/O.
 
 ``add`` takes what is appended while this process lives, ``fill`` what the log has from before. A
-run is known by its ``run.start``; the oldest beyond ``LISTED_RUNS`` are forgotten. Whether a run is
-lost is not stored: it is, when the log has had nothing of it for too long.
+run is listed once its ``run.start`` is known; the oldest beyond ``LISTED_RUNS`` are forgotten.
+Whether a run is lost is not stored: it is, when the log has had nothing of it for too long.
 """
 
 from __future__ import annotations
@@ -55,9 +55,10 @@ def snapshot(run_id: str, view: RunView, *, lost: bool) -> dict[str, Any]:
 
 class RunRecord(msgspec.Struct):
     run_id: str
-    program: str
-    started_at: float
     heard_at: float
+    program: str | None = None
+    """``None`` until its ``run.start`` is read."""
+    started_at: float = 0.0
     status: str = RUNNING
     ended_at: float | None = None
     attended: bool = False
@@ -71,7 +72,6 @@ class RunIndex:
         self._lost_s = lost_s
         self._limit = limit
         self._runs: dict[str, RunRecord] = {}
-        self._unknown: dict[str, list[Event]] | None = {}  # runs seen before ``fill``
         self.ended: dict[str, int] = dict.fromkeys(sorted(TERMINAL), 0)
         """How many runs have ended, by the type of their last event."""
 
@@ -105,24 +105,19 @@ class RunIndex:
             for event in events:
                 if event.event_type == "server.alive":
                     self.alive(event.data.get("runs", ()), min(now, event.timestamp))
-        seen, self._unknown = self._unknown or {}, None
-        for events in seen.values():
-            self._take(events, now)
 
     def _take(self, events: list[Event], heard_at: float) -> None:
         first, last = events[0], events[-1]
         run_id = first.run_id or ""
         run = self._hear(run_id, heard_at)
         if run is None:
-            if not isinstance(first, RunStart):
-                if self._unknown is not None:
-                    self._unknown[run_id] = [last]
-                return
-            run = self._runs[run_id] = RunRecord(run_id, first.program, first.timestamp, heard_at)
-            if len(self._runs) > 2 * self._limit:
-                self._runs = {each.run_id: each for each in self._latest(self._limit)}
+            run = self._runs[run_id] = RunRecord(run_id, heard_at)
+        if isinstance(first, RunStart):
+            run.program, run.started_at = first.program, first.timestamp
         if last.event_type in TERMINAL and run.ended_at is None:
             run.status, run.ended_at = status_of(last), last.timestamp
+        if len(self._runs) > 2 * self._limit:
+            self._runs = {each.run_id: each for each in self._latest(self._limit)}
 
     def _hear(self, run_id: str, at: float) -> RunRecord | None:
         run = self._runs.get(run_id)
@@ -147,7 +142,8 @@ class RunIndex:
 
     def latest(self, count: int = LISTED_RUNS) -> list[dict[str, Any]]:
         """The latest runs, the newest first."""
-        return [self._summary(run) for run in self._latest(min(count, self._limit))]
+        runs = self._latest(min(count, self._limit))
+        return [self._summary(run) for run in runs if run.program is not None]
 
     def _latest(self, count: int) -> list[RunRecord]:
         return sorted(self._runs.values(), key=lambda run: run.started_at, reverse=True)[:count]

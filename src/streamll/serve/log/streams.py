@@ -68,12 +68,9 @@ async def stream_of_events(events: Any, writer: RunWriter) -> AsyncGenerator[lis
             reached = items[-1].position
             if rendered := writer.write(items):
                 yield rendered
-    except StreamCancelled:
-        return
-    except StreamllError:
-        raise
-    except Exception:  # noqa: BLE001
-        return
+    except Exception as error:
+        if isinstance(error, StreamllError) and not isinstance(error, StreamCancelled):
+            raise
 
 
 async def sse_of_call(call: Any, writer: RunWriter) -> AsyncGenerator[bytes, None]:
@@ -124,19 +121,14 @@ async def sse_of_log(
 
 
 async def _replay(run_log: RunLog, position: Position, form: OutputFormat) -> None:
-    """Feed a format what a reader at ``position`` has had, and drop the payloads."""
+    """Feed a format what a reader at ``position`` has had, of a merged token the part it has had."""
     async with contextlib.aclosing(run_log.history(Position(position.run_id))) as batches:
         async for items in batches:
             for item in items:
+                event: Any = item.event
                 if item.first > position.seq:
                     return
-                form.feed(_part_had(item, position))
-
-
-def _part_had(item: Item, position: Position) -> Event:
-    """The event, or the part of a merged token that a reader at ``position`` has had."""
-    event: Any = item.event
-    if item.position.seq <= position.seq or position.offset is None:
-        return item.event
-    text = event.token[: position.offset - event.offset]
-    return msgspec.structs.replace(item.event, token=text, count=position.seq - event.seq + 1)
+                if item.position.seq > position.seq and position.offset is not None:
+                    text, had = event.token[: position.offset - event.offset], position.seq
+                    event = msgspec.structs.replace(event, token=text, count=had - event.seq + 1)
+                form.feed(event)

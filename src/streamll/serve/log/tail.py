@@ -83,17 +83,11 @@ class LogTail:
 
         def confirmed(entries: list[tuple[list[Event], bytes]], receipt: object) -> None:
             has_room = room.acquire(timeout=SINK_WAIT_S)
-
-            def take() -> None:
-                if has_room:
-                    room.release()
-                self._take_own(entries, receipt)
-
+            taken: Callable[[], None] = room.release if has_room else lambda: None
             try:
-                loop.call_soon_threadsafe(take)
+                loop.call_soon_threadsafe(self._take_own, entries, receipt, taken)
             except RuntimeError:  # the loop has ended, and with it all readers
-                if has_room:
-                    room.release()
+                taken()
 
         self._sink.confirm_to(confirmed)
         self._task = asyncio.create_task(self._read(), name="streamll log tail")
@@ -144,7 +138,10 @@ class LogTail:
             self.interrupted = self.interrupted or self.reachable
             self.reachable, self.since = reachable, time.monotonic()
 
-    def _take_own(self, entries: list[tuple[list[Event], bytes]], receipt: object) -> None:
+    def _take_own(
+        self, entries: list[tuple[list[Event], bytes]], receipt: object, taken: Callable[[], None]
+    ) -> None:
+        taken()
         if self._source is not None:
             self._source.skip(receipt)
         for events, body in entries:
@@ -171,23 +168,17 @@ class LogTail:
             logger.exception("cannot use entry %s of the log", entry.cursor)
 
     def _report(self, events: list[Event], entry: EntryJSON) -> None:
-        if not events:
+        if events and events[0].run_id is not None:
+            self._index.add(events)
+            buffer = self.buffers.get(events[0].run_id)
+            if buffer is not None:
+                buffer.add(events, entry)
             return
-        run_id = events[0].run_id
-        if run_id is None:
-            for event in events:
-                if event.event_type.startswith(MESSAGE_PREFIX):
-                    self._take_message(event)
-            return
-        self._index.add(events)
-        buffer = self.buffers.get(run_id)
-        if buffer is not None:
-            buffer.add(events, entry)
-
-    def _take_message(self, event: Event) -> None:
-        if event.event_type == "server.alive":
-            run_ids = event.data.get("runs", ())
-            self._index.alive(run_ids)
-            for buffer in (self.buffers[each] for each in run_ids if each in self.buffers):
-                buffer.heard_at = time.monotonic()
-        self.on_message(event)
+        for event in events:
+            if event.event_type == "server.alive":
+                run_ids = event.data.get("runs", ())
+                self._index.alive(run_ids)
+                for buffer in (self.buffers[each] for each in run_ids if each in self.buffers):
+                    buffer.heard_at = time.monotonic()
+            if event.event_type.startswith(MESSAGE_PREFIX):
+                self.on_message(event)
