@@ -13,11 +13,12 @@ import contextlib
 import functools
 import logging
 import os
+import signal
 import socket
 import threading
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, overload
 
@@ -40,7 +41,6 @@ from streamll.consumer.handlers import (
     call_handlers,
 )
 from streamll.consumer.session import ConsumerState, ConsumerStatistics, ReadEntry, ReadSession
-from streamll.consumer.signals import stopping_on_signals
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event
 from streamll.core.positions import Position
@@ -317,6 +317,43 @@ def _run_position(start: Start) -> Position | None:
             f'start is "new", "beginning", a cursor or (run_id, seq), not {start!r}'
         )
     return Position(start[0], int(start[1]), *start[2:])
+
+
+@contextlib.contextmanager
+def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call ``stop`` at the first SIGTERM or SIGINT; a second one has its previous effect.
+
+    Does nothing for a signal that the program handles itself, and outside the main thread, where
+    Python allows no handlers. ``stop`` must be safe in a signal handler.
+    """
+    before: dict[int, Any] = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            if signal.getsignal(number) is stop_and_restore:
+                signal.signal(number, handler)
+
+    def stop_and_restore(*_: object) -> None:
+        restore()
+        stop()
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.getsignal(number)
+            if _is_default(before[number]):
+                signal.signal(number, stop_and_restore)
+    try:
+        yield
+    finally:
+        restore()
+
+
+def _is_default(handler: Any) -> bool:
+    """Python's own handlers, and the one ``asyncio.run`` sets for Ctrl-C."""
+    if handler in (signal.SIG_DFL, signal.default_int_handler):
+        return True
+    owner = getattr(getattr(handler, "func", handler), "__self__", None)
+    return type(owner).__module__ == "asyncio.runners"
 
 
 class RedisStreamConsumer(EventConsumer):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import fnmatch
+import functools
 import inspect
 import re
 from collections import deque
@@ -31,16 +32,13 @@ class EventFilter:
     def __init__(
         self, types: str | Sequence[str] = "*", where: Mapping[str, Any] | None = None
     ) -> None:
-        patterns = [types] if isinstance(types, str) else list(types)
-        self._pattern = re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))
+        patterns = [types] if isinstance(types, str) else types
+        pattern = re.compile("|".join(map(fnmatch.translate, patterns)))
+        self._matches = functools.cache(pattern.match)
         self._where = dict(where or {})
-        self._types: dict[str, bool] = {}  # event types seen, and whether they match
 
     def __call__(self, event: Event) -> bool:
-        kind = event.event_type
-        matches = self._types.get(kind)
-        if matches is None:
-            matches = self._types[kind] = self._pattern.match(kind) is not None
+        matches = self._matches(event.event_type) is not None
         if not matches or not self._where:
             return matches
         data = event.data

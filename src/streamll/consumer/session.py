@@ -185,13 +185,9 @@ class ReadSession:
         False if it could not be written before the consumer stopped.
         """
         name = getattr(handler, "__qualname__", type(handler).__name__)
-        kind = type(failure).__name__
-        logger.warning(
-            "consumer: handler %s failed on %s (%s); the event becomes a dead letter",
-            name,
-            event.event_id or event.event_type,
-            kind,
-        )
+        kind, which = type(failure).__name__, event.event_id or event.event_type
+        text = "consumer: handler %s failed on %s (%s); the event becomes a dead letter"
+        logger.warning(text, name, which, kind)
         error = {"type": kind, "message": str(failure), "handler": name}
         [envelope] = encode_batch([event])
         body = envelope[:-1] + b',"error":' + msgspec.json.encode(error) + b"}"
@@ -240,8 +236,7 @@ class ReadSession:
     async def _accept(self, entry: Entry) -> ReadEntry | None:
         """The entry with its new events; ``None`` if there is nothing to handle."""
         counts = self._counts
-        if entry.deliveries > 1:
-            counts.redelivered += 1
+        counts.redelivered += entry.deliveries > 1
         try:
             decoded = decode_entry(entry.body)
         except WireError as error:
@@ -271,22 +266,16 @@ class ReadSession:
             else:  # it came again while its handlers run or wait for their turn
                 duplicates.append(entry)
             return False
-        if self._is_to_blame(entry):
-            await self._give_up(entry, f"delivered {entry.deliveries} times, never acknowledged")
-            return False
+        if self.is_suspect(entry):
+            # Suspects are handled in order, with nothing beside them, so it was the first of those
+            # that were handled alone that ended the process; that one only held the others.
+            first, self._suspecting = not self._suspecting, True
+            if first and entry.deliveries > self._max_deliveries + 1:
+                times = entry.deliveries
+                await self._give_up(entry, f"delivered {times} times, never acknowledged")
+                return False
         self._in_progress[key] = [entry]
         return True
-
-    def _is_to_blame(self, entry: Entry) -> bool:
-        """Whether the entry ended the process that handled it last.
-
-        Suspects are handled in order, with nothing beside them, so it is the first of those that
-        were handled alone; the others were only held by the same process.
-        """
-        if not self.is_suspect(entry):
-            return False
-        first, self._suspecting = not self._suspecting, True
-        return first and entry.deliveries > self._max_deliveries + 1
 
     # --- dead letters and acknowledgements ------------------------------------------------------
 
@@ -296,13 +285,10 @@ class ReadSession:
         """
         if not self._warned:
             self._warned = True
-            logger.warning(
-                "consumer: entry %s of %s is passed over: %s "
-                "(logged once; see statistics() for how many)",
-                entry.cursor,
-                self._source.name,
-                reason,
+            text = (
+                "consumer: entry %s of %s is passed over: %s (see statistics() for how many more)"
             )
+            logger.warning(text, entry.cursor, self._source.name, reason)
         if not self._in_group:
             return
         error = {"type": "Unreadable", "message": reason, "entry": entry.cursor}
@@ -326,11 +312,8 @@ class ReadSession:
                 failures += 1
                 reason = self._source.diagnose(error).reason
                 if failures == 1:
-                    logger.warning(
-                        "consumer: a dead letter of %s cannot be written (%s); retrying",
-                        self._source.name,
-                        reason,
-                    )
+                    text = "consumer: a dead letter of %s cannot be written (%s); retrying"
+                    logger.warning(text, self._source.name, reason)
                 if self._state.stopping and failures > LAST_ATTEMPTS:
                     logger.error("consumer: a dead letter could not be written (%s)", reason)  # noqa: TRY400
                     return False

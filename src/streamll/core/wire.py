@@ -178,7 +178,8 @@ def _flat(event: Event, identity: dict[str, Any]) -> dict[str, Any]:
     flat.update(identity)
     if isinstance(event, StreamllEvent):
         own = event.data.own if isinstance(event.data, EventData) else event.data
-        _add(flat, own if isinstance(event, ev.UnknownEvent) else {"data": dict(own)})
+        more = own if isinstance(event, ev.UnknownEvent) else {"data": dict(own)}
+        flat.update((key, value) for key, value in more.items() if key not in flat)
     else:
         kind = _written.get(type(event)) or _written.setdefault(
             type(event), _KindFields(type(event))
@@ -190,13 +191,8 @@ def _flat(event: Event, identity: dict[str, Any]) -> dict[str, Any]:
             if value is not default and (default is None or value != default):
                 flat[name] = value
     if event.extra:
-        _add(flat, event.extra)
+        flat.update((key, value) for key, value in event.extra.items() if key not in flat)
     return flat
-
-
-def _add(flat: dict[str, Any], more: Mapping[str, Any]) -> None:
-    for key, value in more.items():
-        flat.setdefault(key, value)
 
 
 def _json(value: dict[str, Any]) -> bytes:
@@ -302,35 +298,26 @@ class _Reader:
             parts["data"] = EventData(data, context) if context else data
         if extra:
             parts["extra"] = extra
-        return _convert(parts, cls, kind.numbers)
-
-
-def _convert(parts: dict[str, Any], cls: type[Event], numbers: list[str]) -> Event:
-    try:
-        return msgspec.convert(parts, cls)
-    except msgspec.ValidationError:
-        missing = {name: nan for name in numbers if parts.get(name, nan) is None}
-        if not missing:
-            raise
-        return msgspec.convert({**parts, **missing}, cls)  # null stands for NaN and infinities
+        try:
+            return msgspec.convert(parts, cls)
+        except msgspec.ValidationError:
+            missing = {name: nan for name in kind.numbers if parts.get(name, nan) is None}
+            if not missing:
+                raise
+            return msgspec.convert({**parts, **missing}, cls)  # null stands for NaN and infinities
 
 
 def _object(data: bytes | bytearray | memoryview | str) -> dict[str, Any]:
     try:
         value = _decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError):
-        value = _decode_leniently(data)
+        try:  # some writers emit lone surrogate escapes, NaN, huge numbers
+            value = json.loads(data if isinstance(data, str) else bytes(data))
+        except (ValueError, RecursionError) as error:
+            raise WireError(f"not JSON: {error}") from error
     if not isinstance(value, dict):
         raise WireError(f"an event is an object, not {_kind_of(value)}")
     return value
-
-
-def _decode_leniently(data: bytes | bytearray | memoryview | str) -> Any:
-    """Accepts what some writers emit: lone surrogate escapes, NaN, huge numbers."""
-    try:
-        return json.loads(data if isinstance(data, str) else bytes(data))
-    except (ValueError, RecursionError) as error:
-        raise WireError(f"not JSON: {error}") from error
 
 
 def _check_version(mapping: Mapping[str, Any]) -> None:

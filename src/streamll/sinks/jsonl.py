@@ -47,11 +47,13 @@ class JSONLSink(BaseSink):
         lines = [encode(event) + b"\n" for event in events]
         whole, written = b"".join(lines), 0
         try:
-            if self._path is None:
-                self._write_to_callers(whole)
-                return
             if self._file is None:
+                assert self._path is not None
                 self._file = _open(self._path)
+            if self._path is None:  # the caller's, of text or bytes
+                self._file.write(whole.decode() if hasattr(self._file, "encoding") else whole)
+                self._file.flush()
+                return
             if self._torn:  # a line was cut off by a full disk: begin a new one
                 self._file.write(b"\n")
                 self._torn = False
@@ -70,13 +72,8 @@ class JSONLSink(BaseSink):
             self._file = None
         return done
 
-    def _write_to_callers(self, whole: bytes) -> None:
-        assert self._file is not None
-        self._file.write(whole.decode() if hasattr(self._file, "encoding") else whole)
-        self._file.flush()
 
-
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> IO[Any]:
     """Unbuffered, and always at the end of the file, whichever process appends to it."""
     return path.open("ab", buffering=0)
 

@@ -33,10 +33,6 @@ class RunWriter:
             return [each for item in items for each in self._render(item.event, item.id)]
         return [item.frame for item in items] if self.frames else [item.payload for item in items]
 
-    def resume(self) -> list[bytes]:
-        """What goes out first, after the format was fed what the reader has had."""
-        return self._packed(self.form.resume())
-
     def broken(self, run_id: str, error: StreamllError) -> list[bytes]:
         """How the format reports that its stream ends before the run does.
 
@@ -47,12 +43,12 @@ class RunWriter:
         base: dict[str, Any] = {"identity": Identity(run_id=run_id), "timestamp": time.time()}
         if not self.is_native:
             return self._render(RunError(**what, **base))
-        return self._packed([encode(StreamllEvent(event_type="stream.error", data=what, **base))])
+        return self.packed([encode(StreamllEvent(event_type="stream.error", data=what, **base))])
 
     def _render(self, event: Event, position: str | None = None) -> list[bytes]:
-        return self._packed(self.form.feed(event), position if self.form.ids else None)
+        return self.packed(self.form.feed(event), position if self.form.ids else None)
 
-    def _packed(self, payloads: list[bytes], position: str | None = None) -> list[bytes]:
+    def packed(self, payloads: list[bytes], position: str | None = None) -> list[bytes]:
         return [frame(payloads, position)] if self.frames and payloads else payloads
 
 
@@ -91,7 +87,7 @@ async def stream_of_log(
     try:
         if position.seq >= 0 and not writer.is_native:
             await _replay(run_log, position, writer.form)
-            if resumed := writer.resume():
+            if resumed := writer.packed(writer.form.resume()):
                 yield resumed
         async with contextlib.aclosing(run_log.read(position)) as batches:
             async for items in batches:
