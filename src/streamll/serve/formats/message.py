@@ -48,7 +48,7 @@ class ChatFormat(EventVisitor, OutputFormat):
         self.finish_reason: str | None = None
         self.message: dict[str, TextPart | ToolPart] = {}
         """What is shown, by id, in the order in which it began."""
-        self._parts: dict[Key, TextPart] = {}
+        self._latest: dict[Key, TextPart] = {}  # a call may think several times
         self.open: dict[Key, TextPart] = {}
         self.values: dict[Key, ValuePart] = {}
         self._tools: dict[str, ToolPart] = {}  # by the model's call and by the program's
@@ -80,6 +80,10 @@ class ChatFormat(EventVisitor, OutputFormat):
         """What was sent since this was called last."""
         sent, self._sent = self._sent, []
         return sent
+
+    @property
+    def texts(self) -> list[TextPart]:
+        return [part for part in self.message.values() if isinstance(part, TextPart)]
 
     @property
     def tools(self) -> list[ToolPart]:
@@ -123,7 +127,7 @@ class ChatFormat(EventVisitor, OutputFormat):
             field = key[-1]
             reply = field != THINKING and self.options.is_reply(event.predictor, field)
             part = TextPart(self._next_id(), key, field or "thinking", reply)
-            self.message[part.id] = self._parts[key] = self.open[key] = part
+            self.message[part.id] = self._latest[key] = self.open[key] = part
             self.part_opened(part)
         return part
 
@@ -145,7 +149,7 @@ class ChatFormat(EventVisitor, OutputFormat):
 
     def on_field_corrected(self, event: ev.FieldCorrected) -> None:
         key, text, value = key_of(event, event.field), event.text, event.value
-        part = self._parts.get(key)
+        part = self._latest.get(key)
         if part is not None:
             if part.text != text:
                 self._close(key)
@@ -172,10 +176,11 @@ class ChatFormat(EventVisitor, OutputFormat):
 
     def on_lm_superseded(self, event: ev.LMSuperseded) -> None:
         attempt = (event.call_id, event.attempt)
-        gone: list[TextPart | ToolPart] = []
-        for key in [key for key in self._parts if key[:2] == attempt]:
-            self._close(key)
-            gone.append(self._parts.pop(key))
+        texts = [p for p in self.texts if p.key[:2] == attempt]
+        for part in texts:
+            self._close(part.key)
+            self._latest.pop(part.key, None)
+        gone: list[TextPart | ToolPart] = [*texts]
         for key in [key for key in self.values if key[:2] == attempt]:
             self.value_withdrawn(self.values.pop(key))
         for call, tool in list(self._tools.items()):
@@ -213,13 +218,13 @@ class ChatFormat(EventVisitor, OutputFormat):
         A type with a notation of its own (``dspy.Code``) has a value only at the field's end. What
         was shown of it until then is text.
         """
-        part = self._parts.get(key)
+        part = self._latest.get(key)
         if part is not None and key not in self.open and not is_json(part.text):
             return
         self._structured.add(key)
         if part is not None:
             self._close(key)
-            self._withdraw([self._parts.pop(key)], "typed")
+            self._withdraw([self._latest.pop(key)], "typed")
 
     # --- tools --------------------------------------------------------------------------------
 

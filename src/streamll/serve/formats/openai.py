@@ -136,8 +136,7 @@ class ChatCompletion(ChatFormat):
         """The completion, or the ``failure``; call it when the run has ended."""
         if self.failure is not None:
             return self.failure
-        parts = [part for part in self._parts.values() if part.reply]
-        text = SEPARATOR.join(part.text for part in parts)
+        text = SEPARATOR.join(part.text for part in self.texts if part.reply)
         choice = {
             "index": 0,
             "message": {"role": "assistant", "content": text, "refusal": None},
