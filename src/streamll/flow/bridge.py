@@ -86,7 +86,7 @@ class Background:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and the task with it
                 loop.call_soon_threadsafe(task.cancel)
 
-    def join(self, timeout: float) -> None:
+    def join(self, timeout: float | None) -> None:
         """Wait for the thread, if there is one, and if this is not it."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
