@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from streamll.brokers.sink import BrokerSink, fill
+from streamll.brokers.sink import BrokerSink, Transport, fill
 
 SCHEME = "folder://"
 TARGET = "events"
@@ -25,7 +25,7 @@ class FolderSink(BrokerSink):
         return FolderTransport(self)
 
 
-class FolderTransport:
+class FolderTransport(Transport):
     def __init__(self, sink: FolderSink) -> None:
         self._sink = sink
 

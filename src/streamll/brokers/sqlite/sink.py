@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.send_buffer import PendingEntry
-from streamll.brokers.sink import BrokerSink, fill
+from streamll.brokers.sink import BrokerSink, Transport, fill
 from streamll.brokers.sqlite import run_index
 from streamll.brokers.sqlite.file import (
     SCHEME,
@@ -78,7 +78,7 @@ class SQLiteSink(BrokerSink):
         return diagnose(error)
 
 
-class SQLiteTransport(ForkSafeConnection):
+class SQLiteTransport(ForkSafeConnection, Transport):
     """A sink's connection. The receipt of ``send`` is the range of the entries' ids."""
 
     def __init__(self, sink: SQLiteSink) -> None:
