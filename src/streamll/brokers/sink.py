@@ -98,6 +98,8 @@ class BrokerSink(BaseSink):
     """
 
     local = False
+    destination: str
+    """Where events go, for people: without credentials."""
 
     def __init__(
         self,
@@ -141,11 +143,6 @@ class BrokerSink(BaseSink):
             self._reset()
 
     # --- to override ----------------------------------------------------------------------------
-
-    @property
-    def destination(self) -> str:
-        """Where events go, for people: without credentials."""
-        raise NotImplementedError
 
     def _connect(self) -> Transport:
         """Open a connection. Raises what the client library raises."""

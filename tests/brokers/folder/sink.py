@@ -16,10 +16,7 @@ class FolderSink(BrokerSink):
         super().__init__(**options)
         self.root = Path(url.removeprefix(SCHEME))
         self.target = target
-
-    @property
-    def destination(self) -> str:
-        return f"{SCHEME}{self.root}"
+        self.destination = f"{SCHEME}{self.root}"
 
     def _connect(self) -> FolderTransport:
         return FolderTransport(self)

@@ -55,10 +55,7 @@ class RabbitMQSink(BrokerSink):
         self.routing_key = routing_key
         self.max_bytes = max_bytes
         self.prefetch_count = prefetch_count
-
-    @property
-    def destination(self) -> str:
-        return f"{without_password(self.url)} {self.exchange}"
+        self.destination = f"{without_password(self.url)} {self.exchange}"
 
     def _connect(self) -> RabbitMQTransport:
         return RabbitMQTransport(self)

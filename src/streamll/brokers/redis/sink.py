@@ -51,10 +51,7 @@ class RedisSink(BrokerSink):
         self.stream_key = only_value(stream_key=stream_key, target=target) or TARGET
         self.maxlen = maxlen
         self.ttl = DAY_S if ttl is None and "{" in self.stream_key else ttl
-
-    @property
-    def destination(self) -> str:
-        return f"{without_password(self.url)} {self.stream_key}"
+        self.destination = f"{without_password(self.url)} {self.stream_key}"
 
     def _connect(self) -> RedisTransport:
         return RedisTransport(self)
