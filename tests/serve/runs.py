@@ -182,7 +182,9 @@ def superseded_thinking():
 
 def superseded_thoughts():
     """An attempt that thinks, writes, thinks again and breaks off."""
-    scribe = Scribe().start().add(ev.Thinking, text="first thought").text("answer", "wro", end=False)
+    scribe = (
+        Scribe().start().add(ev.Thinking, text="first thought").text("answer", "wro", end=False)
+    )
     scribe.add(ev.Thinking, text="second thought").add(ev.LMSuperseded, reason="LMServerError")
     return scribe.text("answer", "right", identity=SECOND).end().events
 
