@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
 import msgspec
@@ -76,20 +76,14 @@ async def stream_of_log(
 
 
 async def sse_of_log(
-    run_log: RunLog,
-    position: Position,
-    writer: FrameWriter,
-    on_end: Callable[[], None] = lambda: None,
+    run_log: RunLog, position: Position, writer: FrameWriter
 ) -> AsyncGenerator[bytes, None]:
-    """The same as an event stream. ``on_end`` is called however it ends."""
-    try:
-        yield RETRY if writer.form.ids else HEARTBEAT
-        async with contextlib.aclosing(stream_of_log(run_log, position, writer)) as chunks:
-            with contextlib.suppress(LogAway):
-                async for chunk in chunks:
-                    yield chunk
-    finally:
-        on_end()
+    """The same as an event stream."""
+    yield RETRY if writer.form.ids else HEARTBEAT
+    async with contextlib.aclosing(stream_of_log(run_log, position, writer)) as chunks:
+        with contextlib.suppress(LogAway):
+            async for chunk in chunks:
+                yield chunk
 
 
 async def read_up_to(run_log: RunLog, position: Position) -> AsyncGenerator[list[Item], None]:
