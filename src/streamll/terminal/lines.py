@@ -145,9 +145,7 @@ class LineView(EventVisitor):
             return None
         return f"[TOKEN] {tx.one_line(event.field)}: {tx.quote(event.token)}"
 
-    on_field_corrected = _line(
-        "CORRECTED", lambda e: f"{tx.one_line(e.field)}: {tx.quote(e.text)}"
-    )
+    on_field_corrected = _line("CORRECTED", lambda e: f"{tx.one_line(e.field)}: {tx.quote(e.text)}")
 
     def on_field_partial(self, event: ev.FieldPartial, run: LineRun) -> str | None:
         """Of a list, each item once, when it is complete; other values are shown as tokens."""
