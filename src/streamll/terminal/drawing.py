@@ -135,8 +135,6 @@ class Drawing:
         text = f"{self.glyphs.more} {tx.amount(missing, 'more line')}"
         return fitted([("guide", section.guide), ("detail", text)], self.width)
 
-    # --- steps ------------------------------------------------------------------------------------
-
     def _contents(self, step: StepNode, guide: str) -> Iterator[Section]:
         items = step.chain[-1].items
         guide = guide[: max(0, self.width - MIN_TEXT_WIDTH)]  # deeper steps are drawn at this depth
@@ -208,8 +206,6 @@ class Drawing:
 
     def _elapsed(self, step: StepNode) -> str:
         return f"{max(0.0, self.now - step.started):.1f} s"
-
-    # --- text and notes -----------------------------------------------------------------------------
 
     def _label_width(self, items: Sequence[StepNode | TextNode | NoteNode], indent: int) -> int:
         """Columns for labels beside their texts; 0 if labels are above them."""

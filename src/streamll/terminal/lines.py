@@ -82,8 +82,6 @@ class LineView(EventVisitor):
                 other.is_beside_others |= len(self._runs) > 1
         return run
 
-    # --- the run ----------------------------------------------------------------------------------
-
     on_run_start = _line("RUN", lambda e: f"{tx.one_line(e.program)} started{_inputs(e)}")
 
     def on_run_end(self, event: ev.Totals, run: LineRun) -> str:
@@ -91,8 +89,6 @@ class LineView(EventVisitor):
         return f"[RUN] {' · '.join(filter(None, parts))}"
 
     on_run_error = on_run_cancelled = on_run_end
-
-    # --- modules, tools, models ---------------------------------------------------------------------
 
     def on_module_start(self, event: ev.ModuleStart, run: LineRun) -> str | None:
         turn = f" · turn {event.turn + 1}" if event.turn else ""
@@ -137,8 +133,6 @@ class LineView(EventVisitor):
         return f"[RETRY] {words.superseded(event.reason)}; the text so far does not count"
 
     on_lm_waiting = _line("WAITING", words.waiting)
-
-    # --- what the model and the program say -----------------------------------------------------------
 
     def on_token(self, event: ev.TokenEvent, run: LineRun) -> str | None:
         if not event.token:  # the closing token only carries the finish reason

@@ -245,9 +245,7 @@ class RunTree(EventVisitor):
         self._text(event, event.field)
 
     def on_token(self, event: ev.TokenEvent) -> None:
-        text = self._text(event, event.field)
-        if event.token:
-            text.content.append(event.token)
+        self._text(event, event.field).content.append(event.token)
 
     def on_field_end(self, event: ev.FieldEnd) -> None:
         self._text(event, event.field).is_open = False
@@ -271,19 +269,13 @@ class RunTree(EventVisitor):
         self._text(event, "thinking", "thinking").content.append(event.text)
 
     def on_tool_call_delta(self, event: ev.ToolCallDelta) -> None:
-        if self._shows_tool_calls(event):
-            return
+        contents = [
+            t.content for key, t in self.step_of(event).texts.items() if key[0] == event.call_id
+        ]
+        if any("tool_calls" in (c.value or ()) for c in contents if isinstance(c, DrawnValue)):
+            return  # a typed field shows them already
         text = self._text(event, f"call {event.index + 1}", "call")
         text.content.append(f"{event.name} {event.arguments}" if event.name else event.arguments)
-
-    def _shows_tool_calls(self, event: ev.Event) -> bool:
-        """Whether a typed field shows the tool calls of this call already."""
-        return any(
-            key[0] == event.call_id
-            and isinstance(text.content, DrawnValue)
-            and "tool_calls" in (text.content.value or ())
-            for key, text in self.step_of(event).texts.items()
-        )
 
     def on_refusal(self, event: ev.Refusal) -> None:
         self._text(event, "refusal", "warning").content.append(event.text)
