@@ -195,10 +195,31 @@ class Runner:
             if items[-1].event.event_type in TERMINAL:
                 return False
             known = True
-        if not known and not await run_log.appears(run_id):
-            run_log.index.forget(run_id)
-            raise NoSuchRun
+        if not known:
+            await self.expect(run_id)
         return True
+
+    async def expect(self, run_id: str) -> None:
+        """Wait for the first events of a run that was started a moment ago.
+
+        Raises:
+            NoSuchRun: none come.
+        """
+        if not await self.run_log.appears(run_id):
+            self.run_log.index.forget(run_id)
+            raise NoSuchRun
+
+    async def view(self, run_id: str, *, keep_ended: bool = True) -> RunView:
+        """What the log has of a run.
+
+        Raises:
+            LogAway: it cannot be read.
+        """
+        view = RunView(keep_ended=keep_ended)
+        async for items in self.run_log.history(Position(run_id)):
+            for item in items:
+                view.feed(item.event)
+        return view
 
     # --- messages -------------------------------------------------------------------------------
 
@@ -249,11 +270,8 @@ class Runner:
     async def _close_lost(self, run_id: str) -> None:
         """Close a run in the log whose process is gone, so that every reader comes to an end."""
         self._closed_as_lost.add(run_id)
-        view = RunView(keep_ended=False)
         try:
-            async for items in self.run_log.history(Position(run_id)):
-                for item in items:
-                    view.feed(item.event)
+            view = await self.view(run_id, keep_ended=False)
         except LogAway:
             self._closed_as_lost.discard(run_id)  # the next tick tries again
             return

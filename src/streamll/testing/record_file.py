@@ -47,14 +47,14 @@ def digest(path: str, body: Mapping[str, Any]) -> str:
 # --- writing ------------------------------------------------------------------------------------
 
 
+@dataclass(eq=False)
 class ExchangeWriter:
     """Writes down one exchange while it happens; from any thread."""
 
-    def __init__(self, file: RecordingWriter, number: int) -> None:
-        self._file = file
-        self._number = number
-        self._began = time.monotonic()
-        self._over = False
+    _file: RecordingWriter
+    _number: int
+    _began: float = field(default_factory=time.monotonic)
+    _over: bool = False
 
     def opened(self, status: int, headers: list[tuple[str, str]]) -> None:
         kept = {name.lower(): value for name, value in headers if name.lower() in HEADERS_KEPT}
@@ -68,12 +68,13 @@ class ExchangeWriter:
 
     def end(self, error: BaseException | None = None) -> None:
         """With an error it ended early: a connection broke, or the program stopped reading."""
-        if not self._over:
-            self._over = True
-            if error is None:
-                self._write("end")
-            else:
-                self._write("cut", error=type(error).__name__)
+        if self._over:
+            return
+        self._over = True
+        if error is None:
+            self._write("end")
+        else:
+            self._write("cut", error=type(error).__name__)
 
     @contextmanager
     def cut_on_error(self) -> Iterator[None]:
@@ -102,19 +103,10 @@ class RecordingWriter:
             content = msgspec.json.decode(body, type=dict)
         except msgspec.DecodeError:
             return None
-        path = urlsplit(url).path
-        number = next(self._numbers)
+        path, number = urlsplit(url).path, next(self._numbers)
         writer = ExchangeWriter(self, number)
-        self.write(
-            {
-                "record": "request",
-                "id": number,
-                "timestamp": time.time(),
-                "path": path,
-                "model": content.get("model"),
-                "digest": digest(path, content),
-            }
-        )
+        request = {"path": path, "model": content.get("model"), "digest": digest(path, content)}
+        self.write({"record": "request", "id": number, "timestamp": time.time(), **request})
         return writer
 
     def write(self, line: dict[str, Any]) -> None:

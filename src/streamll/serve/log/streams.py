@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any
 
 import msgspec
@@ -100,20 +100,14 @@ async def stream_of_log(
 
 
 async def sse_of_log(
-    run_log: RunLog,
-    position: Position,
-    writer: RunWriter,
-    on_end: Callable[[], None] = lambda: None,
+    run_log: RunLog, position: Position, writer: RunWriter
 ) -> AsyncGenerator[bytes, None]:
-    """The same as an event stream. ``on_end`` is called however it ends."""
-    try:
-        yield RETRY if writer.form.ids else HEARTBEAT
-        async with contextlib.aclosing(stream_of_log(run_log, position, writer)) as chunks:
-            with contextlib.suppress(LogAway):
-                async for chunk in chunks:
-                    yield b"".join(chunk)
-    finally:
-        on_end()
+    """The same as an event stream."""
+    yield RETRY if writer.form.ids else HEARTBEAT
+    async with contextlib.aclosing(stream_of_log(run_log, position, writer)) as chunks:
+        with contextlib.suppress(LogAway):
+            async for chunk in chunks:
+                yield b"".join(chunk)
 
 
 async def _replay(run_log: RunLog, position: Position, form: OutputFormat) -> None:

@@ -22,7 +22,7 @@ async def send_messages(
     cancel: Callable[[], None],
     *,
     stall_s: float = STALL_S,
-    hold: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    hold: AbstractContextManager[None] | None = None,
 ) -> None:
     """Send messages until they end, the client leaves, or it accepts nothing any more. Closes.
 
@@ -33,7 +33,7 @@ async def send_messages(
     timer = StallTimer(websocket.send, stall_s)
 
     async def send() -> None:
-        with hold():
+        with hold or contextlib.nullcontext():
             async with timer, contextlib.aclosing(batches):
                 async for batch in batches:
                     for payload in batch:
