@@ -66,15 +66,6 @@ class _RunProgress(msgspec.Struct):
     ended: bool = False
     fields: dict[Any, tuple[int, int]] = {}
 
-    def resume_behind(self, event: Event) -> None:
-        """What the log has behind this event is new, whatever its ``seq``: tokens that were merged
-        across calls reach further than others that follow them.
-        """
-        self.floor = self.last = event.seq or 0
-        self.ended = event.event_type in TERMINAL
-        if isinstance(event, TokenEvent):
-            self.fields[_field_call(event)] = _end_of(event)
-
 
 class Deduplicator:
     """Gives each event once to a reader that reads a log from one position on.
@@ -121,14 +112,20 @@ class Deduplicator:
 
     def _after_resuming(self, events: list[Event]) -> list[Event]:
         """The events without the one that the reader had last, and without what precedes it."""
+        run = self._run
         for number, event in enumerate(events, 1):
             if event.seq is None:
                 continue
             if position(event) == self._position:
-                self._run.resume_behind(event)
+                # What the log has behind it is new, whatever its ``seq``: tokens that were merged
+                # across calls reach further than others that follow them.
                 self._resuming = False
+                run.floor = run.last = event.seq
+                run.ended = event.event_type in TERMINAL
+                if isinstance(event, TokenEvent):
+                    run.fields[_field_call(event)] = _end_of(event)
                 return events[number:]
-            if event.seq > self._run.floor:  # this log does not have that very event
+            if event.seq > run.floor:  # this log does not have that very event
                 self._resuming = False
                 break
         return events
