@@ -45,8 +45,6 @@ SINK_WAIT_S = 1.0
 RUN_EVENT = b'"run.'
 """Stands in every entry with a run's first or last event."""
 
-MESSAGE_PREFIX = "server."
-
 
 class LogTail:
     """Puts each event that is appended into the ``RunBuffer`` of its run, if anybody here reads
@@ -163,5 +161,5 @@ class LogTail:
                 self._index.alive(run_ids)
                 for buffer in (self.buffers[each] for each in run_ids if each in self.buffers):
                     buffer.heard_at = time.monotonic()
-            if event.event_type.startswith(MESSAGE_PREFIX):
+            if event.event_type.startswith("server."):
                 self.on_message(event)
