@@ -70,18 +70,12 @@ class Staged(Derived[Any]):
     def __init__(self, source: Any, stage: Stage) -> None:
         super().__init__(source)
         self._stage = stage
+        self._feed, self._release = stage.feed, stage.close  # type: ignore[method-assign,assignment]
         self._held: Timed | None = None  # an item and the time to deliver it at
 
-    def _feed(self, read: Any) -> Iterable[Timed]:
-        return self._stage.feed(read)
-
     def _end(self, error: Exception | None) -> Iterable[Timed]:
-        if error is not None:
-            raise error
+        super()._end(error)
         return self._stage.finish()
-
-    def _release(self) -> None:
-        self._stage.close()
 
     def __next__(self) -> Any:
         due, item = self._held or self._hold(super().__next__())
