@@ -175,14 +175,11 @@ def _config(config: StreamConfig | int | None, buffer_size: int | None) -> Strea
     return StreamConfig(buffer_size=buffer_size)
 
 
+@dataclasses.dataclass(slots=True, eq=False, repr=False)
 class Gathered(Later, Sequence[Collected]):
     """The results of many streams, in their order. See ``gather_streams``."""
 
-    __slots__ = ("results",)
     results: list[Collected]
-
-    def _set(self, value: list[Collected]) -> None:
-        self.results = value
 
     @overload
     def __getitem__(self, index: int) -> Collected: ...
@@ -232,7 +229,7 @@ def gather_streams(
     pace = Rate(rate) if rate is not None else None
     suspending = functools.partial(_gather, sources, max_concurrent, pace, on_event)
 
-    def blocking() -> list[Collected]:
+    def blocking() -> Gathered:
         if not on_event_loop():
             return asyncio.run(suspending())
         with ThreadPoolExecutor(1) as executor:  # a loop runs here already
@@ -251,7 +248,7 @@ async def _gather(
     max_concurrent: int,
     pace: Rate | None,
     on_event: Callable[[int, Any], None] | None,
-) -> list[Collected]:
+) -> Gathered:
 
     async def read(index: int, source: Any) -> Collected:
         program = source.program if isinstance(source, (QuestionStream, Call)) else None
@@ -266,7 +263,7 @@ async def _gather(
 
     tasks = [asyncio.create_task(read(index, source)) for index, source in enumerate(sources)]
     try:
-        return list(await asyncio.gather(*tasks))
+        return Gathered(list(await asyncio.gather(*tasks)))
     finally:
         for task in tasks:
             task.cancel()

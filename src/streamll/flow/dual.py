@@ -172,7 +172,7 @@ class DualIterator(Closing, Openable, Generic[T]):
         return Loop(self, self.leave) if self.closed_by_loop else self
 
 
-class Loop(Generic[T]):
+class Loop(Iterator[T], AsyncIterator[T]):
     """The iterator of one loop. Leaving the loop drops it, and that closes the stream."""
 
     def __init__(self, stream: DualIterator[T], drop: Callable[[], None]) -> None:
@@ -181,14 +181,8 @@ class Loop(Generic[T]):
         self.close = stream.close
         self.aclose = stream.aclose
 
-    def __iter__(self) -> Loop[T]:
-        return self
-
     def __next__(self) -> T:
         return next(self._stream)
-
-    def __aiter__(self) -> Loop[T]:
-        return self
 
     def __anext__(self) -> Coroutine[Any, Any, T]:
         return self._stream.__anext__()

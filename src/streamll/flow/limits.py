@@ -73,7 +73,6 @@ _slots: dict[Hashable, Slots] = {}
 
 
 def slots_for(key: Hashable) -> Slots:
-    """The slots of this process for ``key``."""
     return _slots.setdefault(key, Slots())
 
 

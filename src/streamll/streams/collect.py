@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from streamll.core.events import Totals
@@ -69,10 +69,6 @@ class Collected(Later):
         return self.text
 
     __hash__ = Later.__hash__
-
-    def _set(self, value: Collected) -> None:
-        for each in fields(self):
-            setattr(self, each.name, getattr(value, each.name))
 
 
 class Collector:
