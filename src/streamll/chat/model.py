@@ -12,8 +12,7 @@ from streamll import StreamConfig, stream
 from streamll.chat.calling import Calling, Invocation
 from streamll.chat.invoke_stream import InvokeStream
 from streamll.chat.providers import EndpointConfig, endpoint_config
-from streamll.chat.question import Question
-from streamll.chat.runner import Hooks, LMPool, PendingCall
+from streamll.chat.question import Hooks, LMPool, PendingCall, Question
 from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import ConfigurationError
 from streamll.flow.closing import Closing
