@@ -94,8 +94,6 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         self.hooks = hooks or Hooks()
         self._lms = LMPool(lambda: endpoint_.lm(api_key))
 
-    # --- asking -----------------------------------------------------------------------------
-
     def invoke_stream(
         self,
         messages: Any = None,
@@ -167,8 +165,6 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         pending = PendingCall(self._lms, self.hooks, question, self.name)
         receivers = (*self.sinks, *checked_sinks(sinks), pending.reply)
         return stream(pending, fields=fields, config=config, sinks=receivers, keep_text=False)()
-
-    # --- closing ----------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close the idle connections of threads. The model may be used again."""

@@ -140,8 +140,6 @@ class Session:
         self._messages: dict[str, Message] = {}
         self._lock = threading.RLock()
 
-    # --- messages ---------------------------------------------------------------------------
-
     @property
     def messages(self) -> Mapping[str, Message]:
         return MappingProxyType(self._messages)
@@ -173,8 +171,6 @@ class Session:
     def history(self, branch: BranchLike) -> list[Message]:
         """A branch's messages in order. Raises ``UnknownNameError``."""
         return [self._messages[id_] for id_ in self.branch(branch).order]
-
-    # --- branches ---------------------------------------------------------------------------
 
     def branch(self, which: BranchLike) -> Branch:
         """The branch of that name; a branch of this session is returned as it is.
@@ -227,8 +223,6 @@ class Session:
     def _free_name(self, stem: str) -> str:
         numbers = itertools.count(len(self.branches) + 1)
         return next(name for n in numbers if (name := f"{stem}-{n}") not in self.branches)
-
-    # --- saving -----------------------------------------------------------------------------
 
     def to_json(self) -> bytes:
         """Messages and branches; models are not saved.
