@@ -15,7 +15,7 @@ from streamll.chat.providers import EndpointConfig, endpoint_config
 from streamll.chat.question import Hooks, LMPool, PendingCall, Question
 from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import ConfigurationError
-from streamll.flow.closing import Closing
+from streamll.flow.dual import Closing
 from streamll.flow.limits import Limits
 
 

@@ -6,7 +6,8 @@ import contextlib
 import os
 import sys
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,12 +16,10 @@ import typer
 
 from streamll.cli.command import BaseURL, Pace, Problem, in_one_line
 from streamll.cli.models import AUTO, PACE_S, PRACTICE, chat_model
-from streamll.cli.typing_out import MIN_COLUMNS, TypingOut
 from streamll.core.errors import StreamllError
 from streamll.core.events import Event, LMWaiting
 from streamll.terminal.output import Output
-from streamll.terminal.text import amount, clean, head, one_line, seconds
-from streamll.terminal.wrap import fold
+from streamll.terminal.text import amount, cells, clean, fold, head, one_line, seconds
 
 if TYPE_CHECKING:
     from streamll.chat.model import iModel
@@ -29,7 +28,9 @@ if TYPE_CHECKING:
 
 MAIN = "main"
 INDENT = "  "
-NEWLINE = "\n"
+MIN_COLUMNS = 12
+MAX_COLUMNS = 100
+"""Longer lines are hard to read, however wide the window."""
 FENCE = '"""'
 HELP = f"""\
 {FENCE} begins and ends a message of several lines; \\ at the end of a line continues it.
@@ -66,21 +67,17 @@ def chat(
 ) -> None:
     """Talk with a model."""
     with chat_model(model or AUTO, base_url, pace) as imodel, imodel:
-        _converse(imodel, session, system, is_default=model is None)
-
-
-def _converse(model: iModel, file: Path | None, system: str | None, *, is_default: bool) -> None:
-    """Converse until the user quits."""
-    session = _session(file, system)
-    screen = ChatScreen()
-    if model.name == PRACTICE and is_default:
-        screen.say(
-            "No key in the environment, so a practice model on this machine answers; "
-            "streamll chat --model openai/gpt-4o-mini asks a real one.",
-            "dim",
-        )
-    screen.say(f"{clean(model.name)} · /help lists the commands, Ctrl-D quits", "dim")
-    Conversation(model, session, session.branch(MAIN), screen, file).run()
+        conversed = _session(session, system)
+        screen = ChatScreen()
+        if imodel.name == PRACTICE and model is None:
+            screen.say(
+                "No key in the environment, so a practice model on this machine answers; "
+                "streamll chat --model openai/gpt-4o-mini asks a real one.",
+                "dim",
+            )
+        screen.say(f"{clean(imodel.name)} · /help lists the commands, Ctrl-D quits", "dim")
+        branch = conversed.branch(MAIN)
+        Conversation(imodel, conversed, branch, screen, session).run()
 
 
 def _session(file: Path | None, system: str | None) -> Session:
@@ -140,6 +137,61 @@ class ChatScreen:
         if self.coloured:  # readline must not count what takes no room
             prompt = f"\x01\x1b[{self.STYLES['user']}m\x02{sign}\x01\x1b[0m\x02 "
         return input(prompt)
+
+
+@dataclass(eq=False)
+class TypingOut:
+    """Writes the pieces of text that are added, each at once.
+
+    A word that grows past the margin moves to the next line, for which the last line is rewritten.
+    ``width`` is called for each piece; where it returns ``None``, nothing is wrapped or rewritten.
+    Every line begins with ``indent``, which takes ``indent_width`` columns (default: its length;
+    needed where it has escape sequences).
+    """
+
+    write: Callable[[str], None]
+    width: Callable[[], int | None]
+    indent: str
+    indent_width: int | None = None
+    _line: str | None = field(init=False, default=None)
+
+    def add(self, text: str) -> None:
+        first, *others = clean(text).split("\n")
+        self._extend(first)
+        for line in others:
+            self.write("\n")
+            self._line = None
+            self._extend(line)
+
+    def end(self) -> None:
+        if self._line is not None:
+            self.write("\n")
+            self._line = None
+
+    def _extend(self, text: str) -> None:
+        if not text:
+            return
+        before = self._line
+        if before is None:
+            before = self._line = ""
+            self.write(self.indent)
+        width = self.width()
+        if width is None:
+            self.write(text)
+            return
+        taken = cells(self.indent) if self.indent_width is None else self.indent_width
+        room = max(MIN_COLUMNS, min(width - 1, MAX_COLUMNS) - taken)
+        lines = fold(before + text, room)
+        if len(lines) == 1:
+            self.write(text)
+        else:
+            if lines[0].startswith(before):
+                self.write(lines[0][len(before) :])
+            else:
+                self.write(f"\r\x1b[K{self.indent}{lines[0]}")
+            for line in lines[1:]:
+                self.write(f"\n{self.indent}{line}")
+        self._line = lines[-1]
 
 
 class WaitingLine:
@@ -216,8 +268,6 @@ class Conversation:
             lines.append(self.screen.ask("·"))
         return "\n".join(lines)
 
-    # --- a turn -----------------------------------------------------------------------------
-
     def _turn(self, text: str) -> None:
         from streamll.chat.turns import communicate_stream
 
@@ -240,7 +290,7 @@ class Conversation:
         except KeyboardInterrupt:
             ending, style = "stopped; the partial reply is kept", "note"
         except Exception as error:  # noqa: BLE001 - the conversation continues
-            problem = one_line(str(error).partition(NEWLINE)[0])
+            problem = one_line(str(error).partition("\n")[0])
             ending, style = f"{type(error).__name__}: {problem}", "error"
         else:
             ending, style = (summary(turn), "dim") if screen.interactive else ("", "")

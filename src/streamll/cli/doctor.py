@@ -39,23 +39,22 @@ def examine() -> dict[str, Any]:
     """
     report: dict[str, Any] = {"versions": dict(_versions()), "sites": [], "private_names": []}
     try:
+        from streamll.capture.hooks.places import why_not_streamed
+        from streamll.capture.inside_dspy import PRIVATE_NAMES
+
         report["sites"] = list(_sites())
-        report["private_names"] = list(_private_names())
-        report["missing"] = _missing(report)
+        for private in PRIVATE_NAMES:
+            state = "missing" if private.find() is None else "found"
+            place = {"name": str(private), "state": state, "lost": private.lost}
+            report["private_names"].append(place)
+        reason = why_not_streamed()
+        missing = {"streaming": f"text arrives whole: {reason}"} if reason else {}
+        places = (*report["sites"], *report["private_names"])
+        missing |= {each["name"]: each["lost"] for each in places if each["state"] == "missing"}
+        report["missing"] = missing
     except Exception as error:  # noqa: BLE001 - of a DSPy that differs in any way, or is not there
         report["missing"] = {"dspy": f"capture does not load ({type(error).__name__}: {error})"}
     return report
-
-
-def _missing(report: dict[str, Any]) -> dict[str, str]:
-    from streamll.capture.hooks.places import why_not_streamed
-
-    reason = why_not_streamed()
-    missing = {"streaming": f"text arrives whole: {reason}"} if reason else {}
-    for place in (*report["sites"], *report["private_names"]):
-        if place["state"] == "missing":
-            missing[place["name"]] = place["lost"]
-    return missing
 
 
 def _versions() -> Iterator[tuple[str, str]]:
@@ -85,14 +84,6 @@ def _sites() -> Iterator[dict[str, Any]]:
     finally:
         for table in tables.values():
             table.uninstall()
-
-
-def _private_names() -> Iterator[dict[str, Any]]:
-    from streamll.capture.inside_dspy import PRIVATE_NAMES
-
-    for private in PRIVATE_NAMES:
-        state = "missing" if private.find() is None else "found"
-        yield {"name": str(private), "state": state, "lost": private.lost}
 
 
 def in_text(report: dict[str, Any]) -> Iterator[str]:

@@ -87,16 +87,14 @@ def resolve(name: str) -> str:
         if "/" not in name:
             raise Problem(f"a model is named provider/model, such as openai/{name}, not {name!r}")
         return name
-    model = _model_with_key()
-    if model is None:
-        keys = ", ".join(DEFAULT_MODELS)
-        raise Problem(f"--model auto found no key in the environment: set one of {keys}")
-    return model
+    if (model := _model_with_key()) is not None:
+        return model
+    keys = ", ".join(DEFAULT_MODELS)
+    raise Problem(f"--model auto found no key in the environment: set one of {keys}")
 
 
 def _model_with_key(providers: Any = None) -> str | None:
     for variable, model in DEFAULT_MODELS.items():
-        known = providers is None or model.partition("/")[0] in providers
-        if known and os.environ.get(variable):
+        if os.environ.get(variable) and (not providers or model.partition("/")[0] in providers):
             return model
     return None

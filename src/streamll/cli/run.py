@@ -80,9 +80,6 @@ def show_run(program: Any, inputs: dict[str, Any], fields: Sequence[str], view: 
         events.result()
 
 
-# --- the program ----------------------------------------------------------------------------------
-
-
 def find_program(target: str) -> Any:
     """The program that ``module:Program`` names, ready to be called with inputs."""
     place, colon, name = target.partition(":")
@@ -168,9 +165,6 @@ def parameters_of(function: Any) -> list[inspect.Parameter]:
     ]
 
 
-# --- its inputs -----------------------------------------------------------------------------------
-
-
 def first_input(program: Any) -> str:
     """The name of the program's first input."""
     signature = getattr(program, "signature", None)
@@ -183,9 +177,6 @@ def first_input(program: Any) -> str:
     for predictor in getattr(program, "predictors", list)():
         return str(next(iter(predictor.signature.input_fields)))
     raise Problem("cannot tell the name of the program's first input; use --input key=value")
-
-
-# --- its model --------------------------------------------------------------------------------------
 
 
 @contextmanager

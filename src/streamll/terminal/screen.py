@@ -67,8 +67,6 @@ class Screen:
     def is_broken(self) -> bool:
         return self._output.is_broken
 
-    # --- open and closed ------------------------------------------------------------------------
-
     def open(self) -> None:
         with self.lock:
             if self.is_open:
@@ -97,7 +95,7 @@ class Screen:
 
     def _begin(self) -> None:
         """Move to the beginning of a row: these blanks wrap unless the cursor is at one."""
-        self._width, _ = self._size()
+        self._width = self._size()[0]
         self._is_lost = False
         if not self._output.is_behind:
             self._output.write(f"{' ' * (self._width - 1)}\r{ERASE_RIGHT}")
@@ -105,7 +103,7 @@ class Screen:
     def lose(self) -> None:
         """Rows drawn before must not be overwritten any more: the next frame begins below."""
         with self.lock:
-            if self._output.has_jobs:
+            if self._output.foreground is not None:
                 self._lines = []
                 self._is_lost = True
 
@@ -142,11 +140,9 @@ class Screen:
             self.is_paused = False
             if self.is_open:
                 self._begin()
-            above, self._kept_back = self._kept_back, []
-            if above:
-                self._frame(self._encoded(above), [], self._size()[0], redraw=True)
-
-    # --- drawing ----------------------------------------------------------------------------------
+            if self._kept_back:
+                self._frame(self._encoded(self._kept_back), [], self._size()[0], redraw=True)
+            self._kept_back = []
 
     def draw(self, lines: Sequence[Line], staying: Sequence[Line] = ()) -> None:
         """Show ``lines`` in the live region, and ``staying`` above it permanently."""
@@ -168,14 +164,14 @@ class Screen:
 
         If a program prints a lot, the region is not redrawn each time, but with the next frame.
         """
+        text = text.replace("\n", END)
         with self.lock:
             if not self._find():
-                self._output.write(text.replace("\n", END))
+                self._output.write(text)
                 return
-            now = time.monotonic()
-            region = self._lines if now - self._written_above > QUIET_S else []
-            self._written_above = now
-            self._frame(text.replace("\n", END), region, self._size()[0], redraw=True)
+            before, self._written_above = self._written_above, time.monotonic()
+            region = self._lines if self._written_above - before > QUIET_S else []
+            self._frame(text, region, self._size()[0], redraw=True)
 
     def _encoded(self, lines: Sequence[Line]) -> str:
         return "".join(f"{self._encode(line)}{END}" for line in lines)
