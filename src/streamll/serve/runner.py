@@ -25,9 +25,9 @@ import streamll
 from streamll.core.closing import closing_events
 from streamll.core.errors import LogAway, NoSuchRun, StreamCancelled, TooManyRuns
 from streamll.core.events import NOBODY, TERMINAL, Event, Identity, StreamllEvent
+from streamll.core.positions import Position
 from streamll.core.run_view import RunView
 from streamll.serve.log.buffer import RunBuffer
-from streamll.serve.log.frames import Position
 from streamll.serve.log.index import RUN_LOST
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import Served
@@ -65,7 +65,7 @@ class Runner:
 
     async def open(self) -> None:
         if self._clock is None:
-            self.run_log.on_message = self._on_message
+            self.run_log.tail.on_message = self._on_message
             self._clock = asyncio.create_task(self._tick(), name="streamll server clock")
         await self.run_log.start()
 
@@ -118,7 +118,7 @@ class Runner:
         if chat is not None:
             self._send_message("server.chat", chat_key(chat), run_id=run_id)
         with self.run_log.buffer(run_id) as buffer:
-            if buffer.last < 0:
+            if buffer.is_empty:
                 await asyncio.wait({buffer.changed()}, timeout=LOGGED_S)
         return run_id
 
@@ -238,13 +238,13 @@ class Runner:
         while True:
             await asyncio.sleep(min(1.0, self._alive_s))
             now = time.monotonic()
-            if self.run_log.is_given_up:
-                self.run_log.wake()
             if now >= alive_at:
                 alive_at = now + self._alive_s
                 if self.running:
                     self._send_message("server.alive", process=os.getpid(), runs=list(self.running))
             for buffer in list(self.run_log.buffers.values()):
+                if self.run_log.is_given_up:
+                    buffer.wake()  # its readers end
                 if self._is_lost(buffer, now):
                     await self._close_lost(buffer.run_id)
 

@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from streamll.core.errors import LogAway, RunUnavailable
+from streamll.core.positions import AFTER_EVERYTHING, Position
 from streamll.serve.formats import RenderOptions, make_format
 from streamll.serve.formats.openai import ChatCompletion, error_body
-from streamll.serve.log.frames import AFTER_EVERYTHING, Position
 from streamll.serve.programs import Served
 from streamll.serve.routes.service import Service
 from streamll.serve.web.requests import (

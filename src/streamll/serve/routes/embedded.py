@@ -30,16 +30,17 @@ from starlette.websockets import WebSocket
 
 import streamll
 from streamll.core.errors import NoSuchRun, RunUnavailable
+from streamll.core.positions import Position, read_position
 from streamll.serve.formats import RenderOptions, make_format
-from streamll.serve.log.frames import (
-    HEADERS,
-    FrameWriter,
-    MessageWriter,
-    Position,
-    read_position,
-)
+from streamll.serve.log.frames import HEADERS
 from streamll.serve.log.run_log import AWAY_S, RunLog
-from streamll.serve.log.streams import sse_of_call, sse_of_log, stream_of_events, stream_of_log
+from streamll.serve.log.streams import (
+    RunWriter,
+    sse_of_call,
+    sse_of_log,
+    stream_of_events,
+    stream_of_log,
+)
 from streamll.serve.programs import Served, reply_of
 from streamll.serve.runner import Runner
 from streamll.serve.web.limits import Limits
@@ -87,7 +88,7 @@ def sse_response(
     async def open_body(scope: Scope) -> ResponseBody:
         query = QueryParams(scope.get("query_string", b""))
         resume_at = Headers(scope=scope).get("last-event-id") or query.get("lastEventId")
-        writer = FrameWriter(own.form)
+        writer = RunWriter(own.form, frames=True)
         if log is None:
             if resume_at:
                 return Response(status_code=204)  # which ends a browser's attempts
@@ -131,7 +132,7 @@ async def websocket_stream(
     """
     given = {**(inputs or {}), **program_inputs}
     own = OwnRoute(program, format, fields, reply)
-    writer = MessageWriter(own.form)
+    writer = RunWriter(own.form, frames=False)
     if log is None:
         await websocket.accept()
         async with own.stream(**given) as events:

@@ -8,11 +8,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket
 
 from streamll.core.errors import ConfigurationError, RunUnavailable
+from streamll.core.positions import AFTER_EVERYTHING, Position
 from streamll.serve.formats import OutputFormat, RenderOptions, make_format
-from streamll.serve.log.frames import AFTER_EVERYTHING, MessageWriter, Position
-from streamll.serve.log.index import LISTED_RUNS
-from streamll.serve.log.snapshot import snapshot
-from streamll.serve.log.streams import stream_of_log
+from streamll.serve.log.index import LISTED_RUNS, snapshot
+from streamll.serve.log.streams import RunWriter, stream_of_log
 from streamll.serve.routes.service import Service
 from streamll.serve.web.requests import HTTPRefusal, authorize, position_in, read_json
 from streamll.serve.web.sockets import POLICY_VIOLATION, TRY_AGAIN_LATER, send_messages
@@ -102,7 +101,7 @@ async def socket(service: Service, websocket: WebSocket) -> None:
         return
     await send_messages(
         websocket,
-        stream_of_log(service.run_log, position, MessageWriter(form)),
+        stream_of_log(service.run_log, position, RunWriter(form, frames=False)),
         lambda: runner.cancel(run_id),
         stall_s=service.limits.stall_seconds,
         hold=service.reader(can_return=True),

@@ -12,9 +12,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
 from streamll.core.errors import RunUnavailable, StreamllError
+from streamll.core.positions import Position
 from streamll.serve.formats import OutputFormat
-from streamll.serve.log.frames import HEADERS, FrameWriter, Position
-from streamll.serve.log.streams import sse_of_log
+from streamll.serve.log.frames import HEADERS
+from streamll.serve.log.streams import RunWriter, sse_of_log
 from streamll.serve.programs import Served
 from streamll.serve.runner import Runner
 from streamll.serve.web.access import Access
@@ -112,7 +113,7 @@ class Service:
         """The run as an event stream."""
 
         async def chunks(_: Scope) -> ResponseBody:
-            return sse_of_log(self.run_log, position, FrameWriter(form))
+            return sse_of_log(self.run_log, position, RunWriter(form, frames=True))
 
         return StreamingBody(
             chunks,

@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
 from streamll.core.errors import RunUnavailable
-from streamll.serve.log.frames import Position, read_position
+from streamll.core.positions import Position, read_position
 from streamll.serve.web.access import Access, bearer
 from streamll.serve.web.limits import Limits
 

@@ -18,7 +18,7 @@ NORMAL, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1000, 1008, 1012, 1
 
 async def send_messages(
     websocket: WebSocket,
-    batches: AsyncGenerator[list[str], None],
+    batches: AsyncGenerator[list[bytes], None],
     cancel: Callable[[], None],
     *,
     stall_s: float = STALL_S,
@@ -36,8 +36,8 @@ async def send_messages(
         with hold or contextlib.nullcontext():
             async with contextlib.aclosing(batches):
                 async for batch in batches:
-                    for text in batch:
-                        await timed.send({"type": "websocket.send", "text": text})
+                    for payload in batch:
+                        await timed.send({"type": "websocket.send", "text": payload.decode()})
 
     sent = await race(send(), _listen(websocket, cancel), timed.watch())
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):
