@@ -51,7 +51,7 @@ STYLES = {
 """The look of each style. Only the sixteen named colours, so that the user's theme applies."""
 
 MAX_WIDTH = 110
-"""TextNode wider than this is hard to read; wider terminals keep a margin."""
+"""Text wider than this is hard to read; wider terminals keep a margin."""
 MIN_TEXT_WIDTH = 16
 """Columns that are left for text, however deep a step is nested."""
 MIN_WIDTH_FOR_LABELS = 46
