@@ -150,11 +150,10 @@ class TypingOut:
     _line: str | None = field(init=False, default=None)
 
     def add(self, text: str) -> None:
-        first, *others = clean(text).split("\n")
-        self._extend(first)
-        for line in others:
-            self.write("\n")
-            self._line = None
+        for number, line in enumerate(clean(text).split("\n")):
+            if number:
+                self.write("\n")
+                self._line = None
             self._extend(line)
 
     def end(self) -> None:
@@ -176,15 +175,12 @@ class TypingOut:
         taken = cells(self.indent) if self.indent_width is None else self.indent_width
         room = max(MIN_COLUMNS, min(width - 1, MAX_COLUMNS) - taken)
         lines = fold(before + text, room)
-        if len(lines) == 1:
-            self.write(text)
+        if lines[0].startswith(before):
+            self.write(lines[0][len(before) :])
         else:
-            if lines[0].startswith(before):
-                self.write(lines[0][len(before) :])
-            else:
-                self.write(f"\r\x1b[K{self.indent}{lines[0]}")
-            for line in lines[1:]:
-                self.write(f"\n{self.indent}{line}")
+            self.write(f"\r\x1b[K{self.indent}{lines[0]}")
+        for line in lines[1:]:
+            self.write(f"\n{self.indent}{line}")
         self._line = lines[-1]
 
 
