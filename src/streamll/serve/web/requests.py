@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
 from streamll.core.errors import RunUnavailable
-from streamll.serve.log.frames import Position, read_position
+from streamll.core.positions import Position, read_position
 from streamll.serve.web.access import Access, bearer
 from streamll.serve.web.limits import Limits
 
@@ -26,17 +26,12 @@ class HTTPRefusal(Exception):
         self.headers = headers
 
 
-def response_to(error: Exception) -> Response:
-    """The response to a request that ended with an ``HTTPRefusal`` or ``RunUnavailable``."""
-    assert isinstance(error, (HTTPRefusal, RunUnavailable))
+def refusal(error: HTTPRefusal | RunUnavailable, body: Any = None) -> Response:
+    """The response to a request that ended with this error, by default ``{"error": message}``."""
     headers = dict(error.headers) if isinstance(error, HTTPRefusal) else {}
     if error.status in RETRY_LATER:
         headers["retry-after"] = "1"
-    return problem(error.status, str(error), **headers)
-
-
-def problem(status: int, message: str, **headers: str) -> Response:
-    return JSONResponse({"error": message}, status, headers=headers)
+    return JSONResponse(body or {"error": str(error)}, error.status, headers=headers)
 
 
 async def read_json(request: Request, limits: Limits) -> dict[str, Any]:

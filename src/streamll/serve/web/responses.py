@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
@@ -27,9 +26,7 @@ HEARTBEAT_S = 15.0
 
 
 class StreamingBody(Response):
-    """Sends what ``open_body(scope)`` yields, unless that returns another ``Response``.
-
-    ``open_body`` is awaited before the first byte, while another status can still be sent.
+    """Sends what ``open_body(scope)`` returns: chunks, or another ``Response`` instead.
 
     Args:
         hold: entered by the task that sends, for as long as it does.
@@ -37,15 +34,15 @@ class StreamingBody(Response):
 
     def __init__(
         self,
-        open_body: Callable[[Scope], ResponseBody | Awaitable[ResponseBody]],
+        open_body: Callable[[Scope], Awaitable[ResponseBody]],
         headers: Mapping[str, str],
         *,
         stall_s: float = STALL_S,
         heartbeat_s: float = HEARTBEAT_S,
-        hold: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        hold: AbstractContextManager[None] | None = None,
     ) -> None:
         self._open_body = open_body
-        self._hold = hold
+        self._hold = hold or contextlib.nullcontext()
         self._stall_s = stall_s
         self._heartbeat_s = heartbeat_s
         self.status_code = 200
@@ -54,8 +51,7 @@ class StreamingBody(Response):
         self.raw_headers = [(k.lower().encode(), v.encode()) for k, v in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        opened = self._open_body(scope)
-        chunks = await opened if inspect.isawaitable(opened) else opened
+        chunks = await self._open_body(scope)
         if isinstance(chunks, Response):
             await chunks(scope, receive, send)
             return
@@ -69,7 +65,7 @@ class StreamingBody(Response):
         sent.raise_error()
 
     async def _send(self, chunks: AsyncGenerator[bytes, None], timer: StallTimer) -> None:
-        with self._hold():
+        with self._hold:
             async with timer, contextlib.aclosing(chunks):
                 async for chunk in chunks:
                     await timer.send(_chunk(chunk))

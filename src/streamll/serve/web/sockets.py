@@ -18,11 +18,11 @@ NORMAL, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1000, 1008, 1012, 1
 
 async def send_messages(
     websocket: WebSocket,
-    batches: AsyncGenerator[list[str], None],
+    batches: AsyncGenerator[list[bytes], None],
     cancel: Callable[[], None],
     *,
     stall_s: float = STALL_S,
-    hold: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    hold: AbstractContextManager[None] | None = None,
 ) -> None:
     """Send messages until they end, the client leaves, or it accepts nothing any more. Closes.
 
@@ -33,11 +33,11 @@ async def send_messages(
     timer = StallTimer(websocket.send, stall_s)
 
     async def send() -> None:
-        with hold():
+        with hold or contextlib.nullcontext():
             async with timer, contextlib.aclosing(batches):
                 async for batch in batches:
-                    for text in batch:
-                        await timer.send({"type": "websocket.send", "text": text})
+                    for payload in batch:
+                        await timer.send({"type": "websocket.send", "text": payload.decode()})
 
     sent = await race(send(), _listen(websocket, cancel))
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):
