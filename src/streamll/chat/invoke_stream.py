@@ -75,8 +75,6 @@ class InvokeStream(ChunkStream):
         state = "ended" if self._over else "open" if self._reply.attempts else "not begun"
         return f"<InvokeStream {state}, {len(self._chunks)} chunks>"
 
-    # --- what is known of the reply ---------------------------------------------------------
-
     @property
     def text(self) -> str:
         """The text that has been read."""
