@@ -279,9 +279,7 @@ class ReadSession:
         """
         if not self._warned:
             self._warned = True
-            text = (
-                "consumer: entry %s of %s is passed over: %s (see statistics() for how many more)"
-            )
+            text = "consumer: entry %s of %s is passed over: %s (logged once; statistics() counts them)"
             logger.warning(text, entry.cursor, self.source.name, reason)
         if not self._in_group:
             return
