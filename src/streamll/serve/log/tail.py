@@ -105,20 +105,16 @@ class LogTail:
                 self.buffers.pop(run_id, None)
 
     def _connected(self, _failures: int) -> None:
-        self._mark(reachable=True)
+        self.reachable, self.since = True, time.monotonic()
         self.begun.set()
 
     async def _failed(self, error: Exception, failures: int) -> None:
-        self._mark(reachable=False)
+        if self.reachable:
+            self.reachable, self.since, self.interrupted = False, time.monotonic(), True
         if failures == 1:
             place = without_password(self._url)
             logger.warning("cannot read the log %s (%s)", place, type(error).__name__)
         await asyncio.sleep(RETRY_S)
-
-    def _mark(self, *, reachable: bool) -> None:
-        if reachable != self.reachable:
-            self.interrupted = self.interrupted or self.reachable
-            self.reachable, self.since = reachable, time.monotonic()
 
     def _take_own(
         self, entries: list[tuple[list[Event], bytes]], receipt: object, taken: Callable[[], None]
