@@ -237,17 +237,12 @@ class ReadSession:
             counts.malformed += 1
             await self._give_up(entry, str(error))
             return None
-        events = decoded.events
-        if self._in_group:
-            if not await self._take(entry, decoded):
-                return None
-        elif not events:
+        if self._in_group and not await self._take(entry, decoded):
             return None
-        else:
-            events = self._deduplicator.read(decoded)
-            counts.duplicates += len(decoded.events) - len(events)
+        events = decoded.events if self._in_group else self._deduplicator.read(decoded)
+        counts.duplicates += len(decoded.events) - len(events)
         counts.received += len(events)
-        return ReadEntry(entry, decoded, events)
+        return ReadEntry(entry, decoded, events) if decoded.events else None
 
     async def _take(self, entry: Entry, decoded: DecodedEntry) -> bool:
         """Whether an entry that the group was given is to be handled here and now."""
