@@ -22,8 +22,6 @@ OnToken = str | Callable[..., Any]
 
 
 @overload
-def instrument(target: Target, /) -> Target: ...
-@overload
 def instrument(
     target: Target,
     /,

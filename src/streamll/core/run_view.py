@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
 from streamll.core import events as ev
 from streamll.core.errors import AmbiguousFieldError, UnknownFieldError
 from streamll.core.events import CALLS, NOBODY, Event, Identity, TokenEvent, Totals
-from streamll.core.ordering import Key, key_of
+from streamll.core.ordering import FAILURES, Key, key_of
 from streamll.core.partials import PartialValue
 from streamll.core.visitor import EventVisitor
 
@@ -301,3 +302,45 @@ NO_FIELD = FieldView(NOBODY, "")
 def qualified(predictor: str | None, field: str) -> str:
     """``"predictor.field"``; outside any predictor just ``"field"``."""
     return f"{predictor}.{field}" if predictor else field
+
+
+def closing_events(
+    view: RunView, run_id: str, now: float, error_type: str, message: str
+) -> list[Event]:
+    """The events by which a run ends whose process is gone; ``run.error`` is the last one.
+
+    They close what is open, innermost first: fields with the text they have, calls as failed.
+
+    Args:
+        view: the run so far. ``RunView(keep_ended=False)`` keeps what is needed here.
+        run_id: the run, whose first event may be missing in ``view``.
+        now: the events' timestamp.
+        error_type, message: how the run failed.
+    """
+    events: list[Event] = []
+
+    def add(kind: type[Event], who: Identity, /, **own: Any) -> None:
+        seq = view.seq + 1 + len(events)
+        events.append(kind(seq=seq, timestamp=now, identity=who, **own))
+
+    for opened in reversed(view.open.values()):
+        own = _own_fields(opened, view, error_type)
+        add(FAILURES[opened.opens], opened.identity, **own)
+    failed = {"error_type": error_type, "message": message, "partial": view.partial_texts()}
+    totals = {name: getattr(view.totals, name) for name in ev.own_fields(ev.Totals)}
+    add(ev.RunError, Identity(run_id=run_id), **failed, **totals)
+    return events
+
+
+def _own_fields(opened: Event, view: RunView, error_type: str) -> dict[str, Any]:
+    """The own fields of the event that closes ``opened``: how it ended, and what both have."""
+    field = view.field(opened, opened.field) if isinstance(opened, ev.FieldStart) else None
+    known = {name: getattr(opened, name) for name in ev.own_fields(type(opened))} | {
+        "length": field.length if field else 0,
+        "complete": False,
+        "duration": max(0.0, (view.latest_at or opened.timestamp) - opened.timestamp),
+        "error_type": error_type,
+        "message": "still running when its process was lost",
+    }
+    names = ev.own_fields(FAILURES[opened.opens])
+    return {name: known[name] for name in names if name in known}
