@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import TracebackType
 
 from streamll.capture.hooks.places import install
 from streamll.capture.run import options
@@ -26,12 +25,7 @@ class Watching:
         """Watching has begun already."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         watch_with(self._before)
 
 

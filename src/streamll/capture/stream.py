@@ -106,7 +106,7 @@ class Call(Openable):
         assert isinstance(stream, Stream)
         return stream
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._stream is not None:
             self._stream.close()
 
@@ -115,7 +115,7 @@ class Call(Openable):
         assert isinstance(stream, AsyncStream)
         return stream
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *error: object) -> None:
         if self._stream is not None:
             await self._stream.aclose()
 

@@ -16,7 +16,7 @@ from streamll.chat.question import Question
 from streamll.chat.runner import Hooks, LMPool, PendingCall
 from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import ConfigurationError
-from streamll.flow.closing import Closing
+from streamll.flow.dual import Closing
 from streamll.flow.limits import Limits
 
 

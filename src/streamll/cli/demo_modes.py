@@ -69,13 +69,13 @@ def simple(question: str | None, server: PracticeServer | None) -> None:
 def concurrent(question: str | None, server: PracticeServer | None) -> None:
     """Several questions at once, a bar for each."""
     from streamll import gather_streams
-    from streamll.streams.progress import Follower, LiveLines
+    from streamll.streams.progress import Follower, live_lines
 
     say(f"Processing {len(QUESTIONS)} questions concurrently...\n")
     followers = [Follower(f"Q{n}: {question}") for n, question in enumerate(QUESTIONS, 1)]
     width = max(len(follower.name) for follower in followers)
     began = time.monotonic()
-    with LiveLines(lambda: [bar(follower, width) for follower in followers]):
+    with live_lines(lambda: [bar(follower, width) for follower in followers]):
         results = gather_streams(
             QUESTIONS, on_event=lambda place, event: followers[place].feed(event)
         )
@@ -100,14 +100,14 @@ def bar(follower: Follower, width: int) -> str:
 def aggregate(question: str | None, server: PracticeServer | None) -> None:
     """Several streams merged into one, each text with its source."""
     from streamll import SafeDSpyStream, StreamEvent, aggregate_streams
-    from streamll.streams.progress import LiveLines
+    from streamll.streams.progress import live_lines
 
     say(f"Merging {len(QUESTIONS)} streams...\n")
     texts = [""] * len(QUESTIONS)
     complete = 0
     began = time.monotonic()
     merged = aggregate_streams([SafeDSpyStream(question) for question in QUESTIONS])
-    with LiveLines(lambda: [f"[Stream {n}] {text}" for n, text in enumerate(texts, 1)]):
+    with live_lines(lambda: [f"[Stream {n}] {text}" for n, text in enumerate(texts, 1)]):
         for source, event in merged:
             assert isinstance(source, int)
             match event:

@@ -52,6 +52,10 @@ class Background:
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    @property
+    def has_begun(self) -> bool:
+        return self._thread is not None or self._task is not None
+
     def start_thread(self, function: Callable[[], object]) -> None:
         """Run ``function`` in a daemon thread. ``cancel`` can only set ``cancelled`` for it."""
         self._thread = threading.Thread(
@@ -86,7 +90,7 @@ class Background:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and the task with it
                 loop.call_soon_threadsafe(task.cancel)
 
-    def join(self, timeout: float) -> None:
+    def join(self, timeout: float | None) -> None:
         """Wait for the thread, if there is one, and if this is not it."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
@@ -124,7 +128,7 @@ class Producer(Background):
         ``on_loop``: the reader is on the running event loop. An async source is then read there, by
         a task; every other source in a thread.
         """
-        if self._thread is not None or self._task is not None:
+        if self.has_begun:
             return
         if on_loop and is_async(self.source):
             self.start_task(self._aproduce)
@@ -188,7 +192,7 @@ class Bridge(DualIterator[Any]):
         self._producer.start(on_loop=True)
         return await self._producer.channel.get_batch_async(self._capacity)
 
-    def _feed(self, read: list[Any]) -> list[Any]:
+    def _feed(self, read: list[Any]) -> Iterable[Any]:
         return read
 
     def _end(self, error: Exception | None) -> Iterable[Any]:

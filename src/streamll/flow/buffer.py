@@ -49,17 +49,9 @@ class LossMark:
     def __init__(self) -> None:
         self.runs: dict[str | None, tuple[int, float]] = {}
 
-    def add(self, item: object) -> None:
-        run_id, timestamp = None, 0.0
-        if isinstance(item, Event):
-            run_id, timestamp = item.identity.run_id, item.timestamp
-        count, since = self.runs.get(run_id, (0, timestamp))
-        self.runs[run_id] = (count + 1, since)
-
-    def absorb(self, other: LossMark) -> None:
-        for run_id, (count, since) in other.runs.items():
-            own, earlier = self.runs.get(run_id, (0, since))
-            self.runs[run_id] = (own + count, earlier)
+    def add(self, run_id: str | None, count: int, since: float) -> None:
+        before, earliest = self.runs.get(run_id, (0, since))
+        self.runs[run_id] = (before + count, earliest)
 
     def pop(self) -> StreamGap:
         """The gap of the next run; the mark is used up when ``runs`` is empty."""
@@ -184,7 +176,8 @@ class Buffer:
 
     def _settle_mark(self, mark: LossMark) -> None:
         if self.settled and type(self.settled[-1]) is LossMark:
-            self.settled[-1].absorb(mark)
+            for run_id, lost in mark.runs.items():
+                self.settled[-1].add(run_id, *lost)
             self.markers -= 1
         else:
             self.settled.append(mark)
@@ -194,7 +187,10 @@ class Buffer:
         if not queue or type(queue[-1]) is not LossMark:
             queue.append(LossMark())
             self.markers += 1
-        queue[-1].add(item)
+        if isinstance(item, Event):
+            queue[-1].add(item.identity.run_id, 1, item.timestamp)
+        else:
+            queue[-1].add(None, 1, 0.0)
         self.dropped += 1
 
 

@@ -130,18 +130,18 @@ class Channel(Generic[T]):
         Returns at once on the thread of an event loop, where nothing may block, and soon when the
         reader's event loop is blocked: it may be waiting for this very thread.
         """
-        return not self.full or on_event_loop() or self._wait_while("full", timeout)
+        return not self.full or self._wait_while("full", timeout)
 
     async def wait_for_space_async(self) -> None:
         """Wait while ``full``."""
         while self.full:
             waiter = LoopWaiter()
             if self._add_producer(waiter, "full"):
-                await self._wait_async(waiter)
+                await waiter.wait(self._nudge)
 
     def wait_for_room(self, timeout: float | None = None) -> bool:
         """Block this thread while ``overfull``, if the policy is ``block``; as ``wait_for_space``."""
-        return not self.overfull or not self._may_wait() or self._wait_while("overfull", timeout)
+        return not self.overfull or self._wait_while("overfull", timeout)
 
     def close(self) -> None:
         """End the channel; readers still get what is buffered. Idempotent."""
@@ -181,7 +181,7 @@ class Channel(Generic[T]):
             waiter = LoopWaiter()
             self.read_on(waiter.loop)
             if self._add_reader(waiter):
-                await self._wait_async(waiter)
+                await waiter.wait(self._nudge)
         return items
 
     # --- looking --------------------------------------------------------------------------------
@@ -240,7 +240,8 @@ class Channel(Generic[T]):
             yield
         self._settle()
 
-    def _nudge(self) -> None:
+    def _nudge(self, gone: Waiter | None = None) -> None:
+        """Have a look. A waiter that stopped waiting may have been woken: then another must be."""
         self._nudged = True
         self._settle()
 
@@ -335,7 +336,7 @@ class Channel(Generic[T]):
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             waiter = ThreadWaiter()
-            late = self._add_reader(waiter) and not self._wait(waiter, deadline)
+            late = self._add_reader(waiter) and not waiter.wait(_until(deadline), self._nudge)
             items = self._take(limit)
             if items:
                 return items
@@ -344,7 +345,7 @@ class Channel(Generic[T]):
 
     def _wait_while(self, state: str, timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
-        while getattr(self, state):
+        while getattr(self, state) and self._may_wait():
             pulse, until = self._reader_pulse, deadline
             if pulse is not None:
                 if pulse.is_blocked():
@@ -352,32 +353,11 @@ class Channel(Generic[T]):
                 soon = time.monotonic() + LOOP_CHECK_S
                 until = soon if deadline is None else min(soon, deadline)
             waiter = ThreadWaiter()
-            if self._add_producer(waiter, state) and not self._wait(waiter, until):
+            if self._add_producer(waiter, state) and not waiter.wait(_until(until), self._nudge):
                 if pulse is None or until == deadline:
                     return not getattr(self, state)
                 pulse.check()
         return True
-
-    def _wait(self, waiter: ThreadWaiter, deadline: float | None) -> bool:
-        woken = False
-        try:
-            woken = waiter.wait(None if deadline is None else deadline - time.monotonic())
-        finally:
-            if not woken:
-                self._leave(waiter)
-        return woken
-
-    async def _wait_async(self, waiter: LoopWaiter) -> None:
-        try:
-            await waiter.woken
-        except BaseException:
-            self._leave(waiter)
-            raise
-
-    def _leave(self, waiter: Waiter) -> None:
-        """The waiter stopped waiting; if it had been woken, another must be."""
-        waiter.gone = True
-        self._nudge()
 
     def _add_reader(self, waiter: Waiter) -> bool:
         """Register a reader, unless there is something to take or the channel has ended."""
@@ -409,3 +389,7 @@ class Channel(Generic[T]):
             f"the reader of channel {self.name!r} is too slow: more than {self.capacity} items "
             "are waiting"
         )
+
+
+def _until(deadline: float | None) -> float | None:
+    return None if deadline is None else deadline - time.monotonic()

@@ -21,9 +21,31 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from typing import Any, ClassVar, Generic, TypeVar
 
 from streamll.core.errors import ChannelClosed
-from streamll.flow.closing import Closing
 
 T = TypeVar("T")
+C = TypeVar("C", bound="Closing")  # typing.Self needs Python 3.11
+
+
+class Closing(ABC):
+    """Leaving a ``with`` or ``async with`` block closes it. Entering starts nothing."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    @abstractmethod
+    async def aclose(self) -> None: ...
+
+    def __enter__(self: C) -> C:  # noqa: PYI019
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    async def __aenter__(self: C) -> C:  # noqa: PYI019
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
 
 
 class Openable(ABC):

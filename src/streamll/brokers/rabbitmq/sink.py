@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from typing import Any
 
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.opening import only_value, without_password
 from streamll.brokers.rabbitmq import client as rabbitmq_client
-from streamll.brokers.rabbitmq.client import LOG_MAX_BYTES, URL
+from streamll.brokers.rabbitmq.client import CONFIRM_TIMEOUT_S, LOG_MAX_BYTES, URL
 from streamll.brokers.rabbitmq.publisher import ConfirmingPublisher
 from streamll.brokers.send_buffer import PendingEntry
-from streamll.brokers.sink import BrokerSink, fill
+from streamll.brokers.sink import BrokerSink, Transport, fill
 
 TARGET = "streamll"
 DEAD_LETTERS = ".dead"
@@ -54,10 +55,7 @@ class RabbitMQSink(BrokerSink):
         self.routing_key = routing_key
         self.max_bytes = max_bytes
         self.prefetch_count = prefetch_count
-
-    @property
-    def destination(self) -> str:
-        return f"{without_password(self.url)} {self.exchange}"
+        self.destination = f"{without_password(self.url)} {self.exchange}"
 
     def _connect(self) -> RabbitMQTransport:
         return RabbitMQTransport(self)
@@ -66,39 +64,23 @@ class RabbitMQSink(BrokerSink):
         return rabbitmq_client.diagnose(error, self.url, answered=self._counts["handled"] > 0)
 
 
-class RabbitMQTransport:
-    """A sink's connection, replaced when RabbitMQ has closed it because it was idle."""
+class RabbitMQTransport(ConfirmingPublisher, Transport):
+    """A sink's connection."""
 
     def __init__(self, sink: RabbitMQSink) -> None:
-        self._sink = sink
-        self._publisher = self._open()
+        super().__init__(sink.url, CONFIRM_TIMEOUT_S, sink.exchange, sink.max_bytes)
+        self._routing_key = sink.routing_key
 
     def send(self, entries: list[PendingEntry]) -> None:
-        if self._publisher.is_closed():
-            self._publisher.close()
-            self._publisher = self._open()
         for batch in _one_per_run(entries):
-            self._publisher.publish(
-                self._sink.exchange,
-                [(fill(self._sink.routing_key, entry), entry.body) for entry in batch],
-            )
-
-    def close(self) -> None:
-        self._publisher.close()
-
-    def _open(self) -> ConfirmingPublisher:
-        sink, timeout = self._sink, rabbitmq_client.CONFIRM_TIMEOUT_S
-        return ConfirmingPublisher(sink.url, timeout, sink.exchange, sink.max_bytes)
+            self.publish((fill(self._routing_key, entry), entry.body) for entry in batch)
 
 
 def _one_per_run(entries: list[PendingEntry]) -> list[list[PendingEntry]]:
     """The entries in batches that hold at most one of each run, each run's in order."""
-    batches: list[list[PendingEntry]] = []
-    counts: dict[str | None, int] = {}
+    batches: defaultdict[int, list[PendingEntry]] = defaultdict(list)
+    counts: Counter[str | None] = Counter()
     for entry in entries:
-        number = counts.get(entry.run_id, 0)
-        counts[entry.run_id] = number + 1
-        if number == len(batches):
-            batches.append([])
-        batches[number].append(entry)
-    return batches
+        batches[counts[entry.run_id]].append(entry)
+        counts[entry.run_id] += 1
+    return list(batches.values())

@@ -36,6 +36,7 @@ class RabbitMQSource(Source):
 
     def __init__(self, url: str, options: SourceOptions) -> None:
         self._url = rabbitmq_client.check_url(url)
+        self.name = f"{without_password(url)} {options.target}"
         self._answered = False
         self._options = options
         self._queue = f"{options.target}.log"
@@ -54,10 +55,6 @@ class RabbitMQSource(Source):
                 f"start={options.start!r} is no cursor of a RabbitMQ log; "
                 "members of a group have none, the group itself knows its position"
             ) from None
-
-    @property
-    def name(self) -> str:
-        return f"{without_password(self._url)} {self._options.target}"
 
     def diagnose(self, error: BaseException) -> Diagnosis:
         return rabbitmq_client.diagnose(error, self._url, answered=self._answered)

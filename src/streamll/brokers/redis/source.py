@@ -34,6 +34,7 @@ class RedisSource(Source):
 
     def __init__(self, url: str, options: SourceOptions) -> None:
         self._url = redis_client.check_url(url)
+        self.name = f"{without_password(url)} {options.target}"
         self._answered = False
         self._options = options
         self._key, self._group, self._member = options.target, options.group, options.member
@@ -46,10 +47,6 @@ class RedisSource(Source):
         self._own_after: str | None = None
         self._claim_at = 0.0
         self._claim_from = FIRST_ID
-
-    @property
-    def name(self) -> str:
-        return f"{without_password(self._url)} {self._key}"
 
     def diagnose(self, error: BaseException) -> Diagnosis:
         return redis_client.diagnose(error, self._url, answered=self._answered)

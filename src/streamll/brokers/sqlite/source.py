@@ -12,15 +12,7 @@ from typing import Any, TypeVar
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.overview import ENTRIES_OUTSIDE_RUNS
 from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, Source, SourceOptions
-from streamll.brokers.sqlite import run_index
-from streamll.brokers.sqlite.file import (
-    SCHEME,
-    ForkSafeConnection,
-    connect,
-    diagnose,
-    path_of,
-    transaction,
-)
+from streamll.brokers.sqlite import file, run_index
 from streamll.core.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -29,12 +21,13 @@ POLL_S = 0.004
 """How often a reader looks for new entries."""
 
 
-class SQLiteSource(ForkSafeConnection, Source):
+class SQLiteSource(file.ForkSafeConnection, Source):
     """Reads a log in an SQLite file. For one event loop; not thread-safe."""
 
     def __init__(self, url: str, options: SourceOptions) -> None:
         super().__init__()
-        self._path = path_of(url)
+        self._path = file.path_of(url)
+        self.name = f"{file.SCHEME}{self._path}"
         self._options = options
         self._group = options.target, options.group
         self._after: int | None = None  # from what is new on
@@ -47,12 +40,8 @@ class SQLiteSource(ForkSafeConnection, Source):
                 raise ConfigurationError(f"start={start!r} is no cursor of an SQLite log")
             self._after = int(start)
 
-    @property
-    def name(self) -> str:
-        return f"{SCHEME}{self._path}"
-
     def diagnose(self, error: BaseException) -> Diagnosis:
-        return diagnose(error)
+        return file.diagnose(error)
 
     async def connect(self) -> None:
         await self.close()
@@ -66,9 +55,11 @@ class SQLiteSource(ForkSafeConnection, Source):
         take = self._read if self._options.group is None else self._claim
         deadline = time.monotonic() + (READ_TIMEOUT_S if self._options.waits else 0.0)
         while True:
-            entries = await self._with_log(take) if self._has_news() else []
-            if entries or time.monotonic() >= deadline:
-                return entries
+            rows = await self._with_log(take) if self._has_news() else []
+            if len(rows) >= READ_BATCH_ENTRIES:
+                self._seen_version = -1  # there may be more
+            if rows or time.monotonic() >= deadline:
+                return [Entry(cursor=str(row[0]), body=row[1], deliveries=row[2]) for row in rows]
             await asyncio.sleep(POLL_S)
 
     def skip(self, receipt: object) -> None:
@@ -76,8 +67,7 @@ class SQLiteSource(ForkSafeConnection, Source):
             self._after = receipt[-1]
 
     async def acknowledge(self, entry: Entry) -> None:
-        await self._with_log(
-            sqlite3.Connection.execute,
+        await self._execute(
             "DELETE FROM streamll_claims WHERE target = ? AND name = ? AND entry = ?",
             (*self._group, int(entry.cursor)),
         )
@@ -91,16 +81,25 @@ class SQLiteSource(ForkSafeConnection, Source):
         rows = [(now, *self._group, int(entry.cursor), member) for entry in entries]
 
         def extend(log: sqlite3.Connection) -> None:
-            with transaction(log):
+            with file.transaction(log):
                 log.executemany(statement, rows)
 
         await self._with_log(extend)
 
     async def overview(self, runs: int) -> list[bytes]:
-        return await self._with_log(self._overview, runs)
+        target = self._options.target
+        return await self._with_log(run_index.overview, target, runs, ENTRIES_OUTSIDE_RUNS)
 
     async def lag(self) -> int | None:
-        return None if self._options.group is None else await self._with_log(self._count_lag)
+        if self._options.group is None:
+            return None
+        [[count]] = await self._execute(
+            "SELECT (SELECT count(*) FROM streamll_entries WHERE target = ?1 AND id > "
+            "(SELECT position FROM streamll_groups WHERE target = ?1 AND name = ?2)) + "
+            "(SELECT count(*) FROM streamll_claims WHERE target = ?1 AND name = ?2)",
+            self._group,
+        )
+        return int(count)
 
     async def close(self) -> None:
         thread, self._thread = self._thread, None
@@ -108,6 +107,9 @@ class SQLiteSource(ForkSafeConnection, Source):
             thread.shutdown(wait=False)
         with self._lock:
             self._disconnect()
+
+    async def _execute(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
+        return await self._with_log(lambda log: log.execute(statement, parameters).fetchall())
 
     async def _with_log(self, work: Callable[..., T], *arguments: Any) -> T:
         """Call ``work(connection, *arguments)`` on the source's thread."""
@@ -140,7 +142,7 @@ class SQLiteSource(ForkSafeConnection, Source):
             return self._after is None or self._after != _last_id(self._log)
 
     def _open(self) -> sqlite3.Connection:
-        log = connect(self._path)
+        log = file.connect(self._path)
         position = _last_id(log) if self._after is None else self._after
         if self._options.group is None:
             self._after = position
@@ -150,7 +152,7 @@ class SQLiteSource(ForkSafeConnection, Source):
             )
         return log
 
-    def _read(self, log: sqlite3.Connection) -> list[Entry]:
+    def _read(self, log: sqlite3.Connection) -> list[Any]:
         target, run_id, after = self._options.target, self._options.run_id, self._after or 0
         if run_id is not None:
             rows = run_index.entries_of(log, target, run_id, after, READ_BATCH_ENTRIES)
@@ -162,21 +164,13 @@ class SQLiteSource(ForkSafeConnection, Source):
             ).fetchall()
         if rows:
             self._after = rows[-1][0]
-        if len(rows) == READ_BATCH_ENTRIES:
-            self._seen_version = -1  # there may be more
-        return [Entry(cursor=str(cursor), body=body) for cursor, body in rows]
+        return [(*row, 1) for row in rows]
 
-    def _claim(self, log: sqlite3.Connection) -> list[Entry]:
+    def _claim(self, log: sqlite3.Connection) -> list[Any]:
         now = time.time()
         self._claim_at = time.monotonic() + self._options.claim_after / 3
-        with transaction(log):
-            rows = self._claim_abandoned(log, now) + self._claim_new(log, now)  # oldest first
-        if len(rows) >= READ_BATCH_ENTRIES:
-            self._seen_version = -1
-        return [
-            Entry(cursor=str(cursor), body=body, deliveries=deliveries)
-            for cursor, body, deliveries in rows
-        ]
+        with file.transaction(log):
+            return self._claim_abandoned(log, now) + self._claim_new(log, now)  # oldest first
 
     def _claim_new(self, log: sqlite3.Connection, now: float) -> list[Any]:
         rows = log.execute(
@@ -214,31 +208,6 @@ class SQLiteSource(ForkSafeConnection, Source):
                     (member, now, deliveries, *self._group, cursor),
                 )
         return [row for row in rows if row[1] is not None]
-
-    def _overview(self, log: sqlite3.Connection, runs: int) -> list[bytes]:
-        target = self._options.target
-        started = log.execute(
-            "SELECT id, body, run_id FROM streamll_entries WHERE target = ? AND first_seq = 0 "
-            "ORDER BY id DESC LIMIT ?",
-            (target, runs),
-        ).fetchall()
-        outside = log.execute(
-            "SELECT id, body FROM streamll_entries WHERE target = ? AND run_id IS NULL "
-            "ORDER BY id DESC LIMIT ?",
-            (target, ENTRIES_OUTSIDE_RUNS),
-        )
-        ends = run_index.last_entries(log, target, [row[2] for row in started])
-        bodies = {row[0]: row[1] for row in [*started, *ends, *outside]}
-        return [bodies[entry] for entry in sorted(bodies)]
-
-    def _count_lag(self, log: sqlite3.Connection) -> int:
-        [count] = log.execute(
-            "SELECT (SELECT count(*) FROM streamll_entries WHERE target = ?1 AND id > "
-            "(SELECT position FROM streamll_groups WHERE target = ?1 AND name = ?2)) + "
-            "(SELECT count(*) FROM streamll_claims WHERE target = ?1 AND name = ?2)",
-            self._group,
-        ).fetchone()
-        return int(count)
 
 
 def _last_id(log: sqlite3.Connection) -> int:
