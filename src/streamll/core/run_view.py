@@ -53,6 +53,22 @@ class FieldView(msgspec.Struct, eq=False):
         return self.identity.predictor, self.name
 
 
+class Usage(msgspec.Struct):
+    """What the LM calls of a run have used, superseded attempts included; as in ``Totals``."""
+
+    lm_calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+
+    def add(self, call: ev.LMEnd) -> None:
+        self.lm_calls += 1
+        self.prompt_tokens += call.prompt_tokens
+        self.completion_tokens += call.completion_tokens
+        if call.cost is not None:
+            self.cost = (self.cost or 0.0) + call.cost
+
+
 class RunView(EventVisitor):
     """The state of one run.
 
@@ -95,8 +111,7 @@ class RunView(EventVisitor):
         self._unfinished: dict[str | None, list[FieldView]] = {}  # fields of calls under way
         self._current = NO_FIELD  # the field of the last token
         self._last: Event | None = None
-        self._lm_calls = self._prompt_tokens = self._completion_tokens = 0
-        self._cost: float | None = None
+        self._usage = Usage()
         self._generated = 0  # completion tokens of streamed calls …
         self._generating_s = 0.0  # … and the time from their first token to their end
 
@@ -182,11 +197,7 @@ class RunView(EventVisitor):
             self._forget(field)
 
     def on_lm_end(self, event: ev.LMEnd) -> None:
-        self._lm_calls += 1
-        self._prompt_tokens += event.prompt_tokens
-        self._completion_tokens += event.completion_tokens
-        if event.cost is not None:
-            self._cost = (self._cost or 0.0) + event.cost
+        self._usage.add(event)
         if event.streamed and event.time_to_first_token is not None and event.completion_tokens:
             self._generated += event.completion_tokens
             self._generating_s += max(0.0, event.duration - event.time_to_first_token)
@@ -228,10 +239,7 @@ class RunView(EventVisitor):
         return Totals(
             duration=max(0.0, (self.latest_at or started) - started),
             time_to_first_token=None if first is None else max(0.0, first - started),
-            lm_calls=self._lm_calls,
-            prompt_tokens=self._prompt_tokens,
-            completion_tokens=self._completion_tokens,
-            cost=self._cost,
+            **msgspec.structs.asdict(self._usage),
         )
 
     @property
