@@ -78,9 +78,9 @@ def stream(
     own = checked_sinks(sinks)
 
     def call(*args: Any, **kwargs: Any) -> Call:
-        def start() -> ProgramRun:
-            return ProgramRun(program, selection, config, own, keep_text, args, kwargs, read=read)
-
+        start = functools.partial(
+            ProgramRun, program, selection, config, own, keep_text, args, kwargs, read=read
+        )
         return Call(start, program)
 
     return call

@@ -112,8 +112,8 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             frame.path, frame.predictor = caller.path, caller.predictor
             owner = _owner(frame, caller)
         call = LMCall(scope, frame, owner, prompt)
+        call.adapter_calls = ADAPTER_CALLS.get()
         if caller is not None and prompt is not None:
-            call.adapter_calls = ADAPTER_CALLS.get()
             caller.lm_calls.append(call)
         frame.lm_calls = [call]
         scope.run.opened(call)
@@ -130,7 +130,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         result = call.result
         cached = bool(getattr(result, "cache_hit", False))
         if exception is None and cached:
-            call.deliver_cached(_output_text(outputs))
+            call.deliver_cached(text_of(outputs))
         if exception is not None:
             hide_callback(exception, frame.instance)
             call.abandon(type(exception).__name__)
@@ -334,10 +334,3 @@ def _arguments(inputs: Inputs) -> dict[str, Any]:
     """A call's arguments as one mapping; positional ones are keyed by their index."""
     named = inputs.get("kwargs")
     return inputs_of(inputs.get("args") or (), named) if isinstance(named, dict) else inputs
-
-
-def _output_text(outputs: Any) -> str:
-    if isinstance(outputs, list) and outputs:
-        first = outputs[0]
-        return (first if isinstance(first, str) else first.get("text")) or ""
-    return text_of(outputs)
