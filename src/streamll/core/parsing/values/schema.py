@@ -34,22 +34,21 @@ _NUMBER_OR_WORD = re.compile(
     r"\s*[-+]?(?:[\d.,_eE+-]+|(?i:true|false|yes|no|on|off|nan|-?inf(?:inity)?))\s*"
 )
 
-CACHED_PARTS = 64
-"""Members, items and discriminating values cached per part."""
+CACHED_VALUES = 64
+"""Values of members whose consequences are cached, for each part."""
 
 
 class SchemaView:
     """The schema of one part of a value. ``ANYTHING`` allows every value."""
 
-    __slots__ = ("_alternatives", "_item", "_knowing", "grows", "kinds", "member")
+    __slots__ = ("_alternatives", "_item", "_knowing", "_member", "_names", "grows", "kinds")
 
     def __init__(self, alternatives: tuple[Alternative, ...]) -> None:
         self._alternatives = alternatives
-        cached = functools.lru_cache(CACHED_PARTS, typed=True)
-        self.member = cached(self._find_member)
-        """The schema of an object's member, by its key."""
-        self._item = cached(self._find_item)
-        self._knowing = cached(self._find_knowing)
+        self._names = {name for schema, _ in alternatives for name in schema.get("properties", ())}
+        self._member = functools.cache(self._find_member)
+        self._item = functools.cache(self._find_item)
+        self._knowing = functools.lru_cache(CACHED_VALUES, typed=True)(self._find_knowing)
         kinds = [_kinds(schema) for schema, _ in alternatives]
         self.kinds = frozenset(kind for each in kinds for kind in each if all(kinds))
         """The JSON types allowed here; empty for any."""
@@ -63,6 +62,10 @@ class SchemaView:
 
     def allows(self, kind: str) -> bool:
         return not self.kinds or kind in self.kinds
+
+    def member(self, key: str) -> SchemaView:
+        """The schema of an object's member."""
+        return self._member(key if key in self._names else None)
 
     def item(self, index: int) -> SchemaView:
         """The schema of a list's item."""
@@ -79,7 +82,7 @@ class SchemaView:
         left = tuple(each for each in self._alternatives if _may_have(each, key, value))
         return self if len(left) in (0, len(self._alternatives)) else SchemaView(left)
 
-    def _find_member(self, key: str) -> SchemaView:
+    def _find_member(self, key: str | None) -> SchemaView:
         named, others = [], []
         for schema, definitions in self._alternatives:
             if key in (properties := schema.get("properties", {})):
