@@ -18,7 +18,6 @@ from streamll.capture.policy.continuation import Continuation, StartedOver
 from streamll.capture.policy.providers import breaker_of
 from streamll.capture.tap.wire.base import UnknownShape
 from streamll.core.errors import FirstTokenTimeout, IdleTimeout, StreamTimeout, Unwind
-from streamll.flow.breaker import CircuitBreaker
 from streamll.flow.config import StreamConfig
 from streamll.flow.timers import Timer, timers
 
@@ -29,19 +28,14 @@ class CallPolicy(NamedTuple):
     config: StreamConfig
     expire: Callable[[StreamTimeout], None]
 
-    def supervise(self, listener: Any, lm: Any, options: Any) -> SupervisedCall:
-        """A listener for one LM call of ``lm``, in front of its own ``listener``."""
-        breaker = self.config.breaker
-        own = breaker_of(lm, options) if breaker is True else breaker
-        return SupervisedCall(self, listener, own)
-
 
 class SupervisedCall:
-    """The tap's listener of one LM call, in front of the call's own (``LMCall``)."""
+    """The tap's listener of one call of ``lm``, in front of the call's own (``LMCall``)."""
 
-    def __init__(self, policy: CallPolicy, listener: Any, breaker: CircuitBreaker | None) -> None:
+    def __init__(self, policy: CallPolicy, listener: Any, lm: Any, options: Any) -> None:
         self.config = policy.config
-        self.breaker = breaker
+        breaker = policy.config.breaker
+        self.breaker = breaker_of(lm, options) if breaker is True else breaker
         self.listener = listener
         self.streaming: bool = listener.streaming
         self.waiting: Callable[..., None] = listener.waiting

@@ -182,7 +182,10 @@ class ValueBuilder:
 
     def take(self) -> Sequence[Change]:
         """The changes since the last time, in the order of the reply."""
-        for container in self._open[self._first_unreported() :]:
+        first_new = len(self._open)  # the reported containers are the outer ones
+        while first_new and not self._open[first_new - 1].reported:
+            first_new -= 1
+        for container in self._open[first_new:]:
             container.reported = True
             self._changes.append(Change(container.pointer, container.value.copy(), PARTIAL))
         if self._text_grows and self._reported < len(self._parts):
@@ -194,10 +197,3 @@ class ValueBuilder:
             return ()
         changes, self._changes = self._changes, []
         return changes
-
-    def _first_unreported(self) -> int:
-        """The reported containers are the outer ones."""
-        at = len(self._open)
-        while at and not self._open[at - 1].reported:
-            at -= 1
-        return at
