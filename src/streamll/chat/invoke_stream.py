@@ -36,7 +36,7 @@ class ChunkStream(Derived[Chunk]):
             await self.aclose()
             raise
 
-    def _finish(self, error: Exception | None) -> None:
+    def _finish(self, error: Exception) -> None:
         if self._over and isinstance(error, StreamCancelled):
             raise error
         super()._finish(error)
@@ -74,8 +74,6 @@ class InvokeStream(ChunkStream):
     def __repr__(self) -> str:
         state = "ended" if self._over else "open" if self._reply.attempts else "not begun"
         return f"<InvokeStream {state}, {len(self._chunks)} chunks>"
-
-    # --- what is known of the reply ---------------------------------------------------------
 
     @property
     def text(self) -> str:

@@ -18,9 +18,6 @@ import msgspec
 Ending = Literal["complete", "cancelled", "failed"]
 
 
-# --- contents: one class per kind ---------------------------------------------------------------
-
-
 class SystemContent(msgspec.Struct, frozen=True, tag="system", tag_field="kind"):
     """How the model is to behave."""
 
@@ -105,9 +102,6 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-# --- messages -----------------------------------------------------------------------------------
-
-
 class Role(str, Enum):
     """Who speaks, in the providers' words."""
 
@@ -174,9 +168,6 @@ def _tool_call(content: ToolRequestContent) -> dict[str, Any]:
         "type": "function",
         "function": {"name": content.function, "arguments": arguments},
     }
-
-
-# --- a conversation as a provider takes it --------------------------------------------------------
 
 
 def prepare_messages_for_chat(

@@ -166,31 +166,25 @@ def _declared_lm(model: str, *, api_base: str, **options: Any) -> dspy.LM:
     name, _, rest = model.partition("/")
     with _declaring:
         for provider in (name, f"own-{name}"):  # the name itself may be taken
-            if not _registered(provider, name, api_base):
+            if any(provider == other.id for other in lm15.registered_providers()):
+                continue
+            access = lm15.AccessPolicy(
+                provider=provider,
+                supports=lm15.EndpointSupport(complete=True, stream=True),
+                auth_modes=("bearer",),
+                env_keys=_own_key(name),
+                base_url=api_base,
+            )
+            chat = lm15.ProviderDefinition.chat(access, compat=lm15.OpenAIChatCompat())
+            try:
+                lm15.register_provider(chat)
+            except (ValueError, lm15.LM15Error):
                 continue
             try:
                 return dspy.LM(f"{provider}/{rest}", api_base=api_base, **options)
             finally:
                 lm15.unregister_provider(provider)
     raise ConfigurationError(f"{name!r} cannot be the name of a provider")
-
-
-def _registered(provider: str, name: str, base_url: str) -> bool:
-    """Register a provider of OpenAI's chat completions; false if its name is taken."""
-    if any(provider == other.id for other in lm15.registered_providers()):
-        return False
-    access = lm15.AccessPolicy(
-        provider=provider,
-        supports=lm15.EndpointSupport(complete=True, stream=True),
-        auth_modes=("bearer",),
-        env_keys=_own_key(name),
-        base_url=base_url,
-    )
-    try:
-        lm15.register_provider(lm15.ProviderDefinition.chat(access, compat=lm15.OpenAIChatCompat()))
-    except (ValueError, lm15.LM15Error):
-        return False
-    return True
 
 
 def _own_key(name: str) -> tuple[str, ...]:

@@ -54,10 +54,6 @@ class Turn:
         history = self.session.history(self.branch)
         return prepare_messages_for_chat(history, new_instruction=self.instruction)
 
-    def begun(self) -> None:
-        """Put the instruction on the branch; what is wrong with it has been raised before."""
-        self.session.add_message(self.instruction, branches=self.branch)
-
     def ended(
         self, reply: ModelReply | InvokeStream, error: BaseException | None, *, complete: bool
     ) -> None:
@@ -78,7 +74,7 @@ class Turn:
         """The call to run while this turn has the branch; its outcome is put on the branch."""
         try:
             calling = self.model.invoke(messages=self.messages(), **self.options).calling
-            self.begun()
+            self.session.add_message(self.instruction, branches=self.branch)
             try:
                 yield calling
             finally:
@@ -192,7 +188,7 @@ class TurnStream(ChunkStream):
         self._source = self.stream = turn.model.invoke_stream(
             messages=turn.messages(), **turn.options
         )
-        turn.begun()
+        turn.session.add_message(turn.instruction, branches=turn.branch)
 
     def _end(self, error: Exception | None) -> tuple[()]:
         self._end_turn(error, complete=error is None)

@@ -30,6 +30,11 @@ from streamll.core.errors import ConfigurationError
 TOKENS = "STREAMLL_TOKENS"
 SECRET = "STREAMLL_SECRET"  # noqa: S105 - the name of a variable
 SETTINGS = "STREAMLL_SERVE"
+HINTS = {
+    errno.EADDRINUSE: "the port is in use; choose another with --port, or 0 for any",
+    errno.EACCES: "this user may not use that port; choose one above 1023 with --port",
+    errno.EADDRNOTAVAIL: "this machine does not have that address",
+}
 BACKLOG_CONNECTIONS = 2048
 DRAIN_TIMEOUT_S = 40
 """A little more than ``Limits.drain_seconds``; then connections are cut."""
@@ -91,11 +96,8 @@ def serve(
         asyncio.run(look_at(log))
     except ConfigurationError as error:
         raise Problem(str(error)) from None
-    options: dict[str, Any] = {
-        "access_log": False,
-        "log_level": "warning",
-        "timeout_graceful_shutdown": DRAIN_TIMEOUT_S,
-    }
+    options: dict[str, Any] = {"access_log": False, "log_level": "warning"}
+    options["timeout_graceful_shutdown"] = DRAIN_TIMEOUT_S
     with listening(host, port) as server_socket:
         port = server_socket.getsockname()[1]
         # uvicorn raises the signal again when it has ended.
@@ -116,9 +118,8 @@ def serve(
 def listening(host: str, port: int) -> Iterator[socket.socket]:
     """A listening socket; connections wait in its backlog until the server is ready."""
     try:
-        [(family, *_, place), *_] = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
+        [(family, *_, place), *_] = socket.getaddrinfo(host, port, type=kind, flags=flags)
         server_socket = socket.socket(family)
     except OSError as error:
         raise Problem(f"{host!r} is not an address to listen on: {error.strerror}") from None
@@ -128,17 +129,9 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
             server_socket.bind(place)
             server_socket.listen(BACKLOG_CONNECTIONS)
         except OSError as error:
-            raise Problem(f"cannot listen on {url_of(host, port)}: {_error_hint(error)}") from None
+            hint = HINTS.get(error.errno or 0, error.strerror or str(error))
+            raise Problem(f"cannot listen on {url_of(host, port)}: {hint}") from None
         yield server_socket
-
-
-def _error_hint(error: OSError) -> str:
-    hints = {
-        errno.EADDRINUSE: "the port is in use; choose another with --port, or 0 for any",
-        errno.EACCES: "this user may not use that port; choose one above 1023 with --port",
-        errno.EADDRNOTAVAIL: "this machine does not have that address",
-    }
-    return hints.get(error.errno or 0, error.strerror or str(error))
 
 
 def url_of(host: str, port: int) -> str:
@@ -177,9 +170,10 @@ def application() -> Any:
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - what ``python -m`` does
     programs: dict[str, Any] = {}
     for target in settings["targets"]:
-        if name_of(target) in programs:
-            raise Problem(f"two programs are called {name_of(target)!r}: give one another name")
-        programs[name_of(target)] = find_program(target)
+        name = target.partition(":")[2].rpartition(".")[2]  # over HTTP
+        if name in programs:
+            raise Problem(f"two programs are called {name!r}: give one another name")
+        programs[name] = find_program(target)
     use_model(programs, settings["model"], settings["base_url"])
     return create_app(
         programs,
@@ -207,8 +201,3 @@ def use_model(programs: dict[str, Any], name: str | None, base_url: str | None) 
 
 def tokens_given() -> tuple[str, ...]:
     return tuple(os.environ.get(TOKENS, "").split())
-
-
-def name_of(target: str) -> str:
-    """The program's name over HTTP: the part after the colon."""
-    return target.partition(":")[2].rpartition(".")[2]

@@ -24,9 +24,9 @@ from typing import Any
 import streamll
 from streamll.core.errors import LogAway, NoSuchRun, StreamCancelled, TooManyRuns
 from streamll.core.events import NOBODY, TERMINAL, Event, Identity, StreamllEvent
+from streamll.core.positions import Position
 from streamll.core.run_view import RunView, closing_events
 from streamll.serve.log.buffer import RunBuffer
-from streamll.serve.log.frames import Position
 from streamll.serve.log.index import RUN_LOST
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import Served
@@ -64,7 +64,7 @@ class Runner:
 
     async def open(self) -> None:
         if self._clock is None:
-            self.run_log.on_message = self._on_message
+            self.run_log.tail.on_message = self._on_message
             self._clock = asyncio.create_task(self._tick(), name="streamll server clock")
         await self.run_log.start()
 
@@ -117,7 +117,7 @@ class Runner:
         if chat is not None:
             self._send_message("server.chat", chat_key(chat), run_id=run_id)
         with self.run_log.buffer(run_id) as buffer:
-            if buffer.last < 0:
+            if buffer.is_empty:
                 await asyncio.wait({buffer.changed()}, timeout=LOGGED_S)
         return run_id
 
@@ -194,10 +194,31 @@ class Runner:
             if items[-1].event.event_type in TERMINAL:
                 return False
             known = True
-        if not known and not await run_log.appears(run_id):
-            run_log.index.forget(run_id)
-            raise NoSuchRun
+        if not known:
+            await self.expect(run_id)
         return True
+
+    async def expect(self, run_id: str) -> None:
+        """Wait for the first events of a run that was started a moment ago.
+
+        Raises:
+            NoSuchRun: none come.
+        """
+        if not await self.run_log.appears(run_id):
+            self.run_log.index.forget(run_id)
+            raise NoSuchRun
+
+    async def view(self, run_id: str, *, keep_ended: bool = True) -> RunView:
+        """What the log has of a run.
+
+        Raises:
+            LogAway: it cannot be read.
+        """
+        view = RunView(keep_ended=keep_ended)
+        async for items in self.run_log.history(Position(run_id)):
+            for item in items:
+                view.feed(item.event)
+        return view
 
     # --- messages -------------------------------------------------------------------------------
 
@@ -216,13 +237,13 @@ class Runner:
         while True:
             await asyncio.sleep(min(1.0, self._alive_s))
             now = time.monotonic()
-            if self.run_log.is_given_up:
-                self.run_log.wake()
             if now >= alive_at:
                 alive_at = now + self._alive_s
                 if self.running:
                     self._send_message("server.alive", process=os.getpid(), runs=list(self.running))
             for buffer in list(self.run_log.buffers.values()):
+                if self.run_log.is_given_up:
+                    buffer.wake()  # its readers end
                 if self._is_lost(buffer, now):
                     await self._close_lost(buffer.run_id)
 
@@ -248,11 +269,8 @@ class Runner:
     async def _close_lost(self, run_id: str) -> None:
         """Close a run in the log whose process is gone, so that every reader comes to an end."""
         self._closed_as_lost.add(run_id)
-        view = RunView(keep_ended=False)
         try:
-            async for items in self.run_log.history(Position(run_id)):
-                for item in items:
-                    view.feed(item.event)
+            view = await self.view(run_id, keep_ended=False)
         except LogAway:
             self._closed_as_lost.discard(run_id)  # the next tick tries again
             return

@@ -6,10 +6,10 @@ from streamll.chat.calling import Execution as Execution
 from streamll.chat.invoke_stream import Chunk as Chunk
 from streamll.chat.invoke_stream import InvokeStream as InvokeStream
 from streamll.chat.model import iModel as iModel
+from streamll.chat.question import Hooks as Hooks
 from streamll.chat.question import Question as Question
 from streamll.chat.reply import ModelReply as ModelReply
 from streamll.chat.reply import ModelToolCall as ModelToolCall
-from streamll.chat.runner import Hooks as Hooks
 from streamll.core.errors import CircuitOpen as CircuitOpen
 from streamll.core.errors import MissingKeyError as MissingKeyError
 from streamll.core.errors import ReplySuperseded as ReplySuperseded

@@ -61,7 +61,6 @@ class ConfirmingPublisher:
             header.ContentHeader(body_size=0, properties=persistent), PUBLISHING
         )
         self._cached_method = functools.lru_cache(CACHED_METHODS)(self._method)  # once per run
-        self._timeout = timeout
         self._frame_bytes = MAX_FRAME_BYTES
         self._published = 0
         self._received = bytearray()
@@ -224,17 +223,12 @@ def connect(url: str) -> socket.socket:
     """A socket to the URL's server; with TLS if it begins with ``amqps``."""
     parts = urlsplit(url)
     host = parts.hostname or "localhost"
+    context = _tls(parts.query) if parts.scheme == "amqps" else None
     address = (host, parts.port or PORTS[parts.scheme])
     plain = socket.create_connection(address, rabbitmq_client.CONNECT_TIMEOUT_S)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if parts.scheme == "amqp":
-        return plain
-    try:
-        return _tls(parts.query).wrap_socket(plain, server_hostname=host)
-    except BaseException:
-        plain.close()
-        raise
+    return context.wrap_socket(plain, server_hostname=host) if context else plain
 
 
 def _tls(query: str) -> ssl.SSLContext:

@@ -8,7 +8,7 @@ from typing import Any
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.opening import only_value, without_password
 from streamll.brokers.rabbitmq import client as rabbitmq_client
-from streamll.brokers.rabbitmq.client import CONFIRM_TIMEOUT_S, LOG_MAX_BYTES, URL
+from streamll.brokers.rabbitmq.client import LOG_MAX_BYTES, URL
 from streamll.brokers.rabbitmq.publisher import ConfirmingPublisher
 from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sink import BrokerSink, Transport, fill
@@ -68,7 +68,8 @@ class RabbitMQTransport(ConfirmingPublisher, Transport):
     """A sink's connection."""
 
     def __init__(self, sink: RabbitMQSink) -> None:
-        super().__init__(sink.url, CONFIRM_TIMEOUT_S, sink.exchange, sink.max_bytes)
+        timeout = rabbitmq_client.CONFIRM_TIMEOUT_S
+        super().__init__(sink.url, timeout, sink.exchange, sink.max_bytes)
         self._routing_key = sink.routing_key
 
     def send(self, entries: list[PendingEntry]) -> None:

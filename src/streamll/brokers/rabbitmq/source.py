@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.opening import without_password
@@ -17,9 +17,6 @@ from streamll.brokers.rabbitmq.groups import GroupMember
 from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, Source, SourceOptions
 from streamll.core.errors import ConfigurationError
 from streamll.flow.worker import LoopThread
-
-if TYPE_CHECKING:
-    import aio_pika
 
 T = TypeVar("T")
 
@@ -44,7 +41,7 @@ class RabbitMQSource(Source):
         self._connections = 0
         self._channel: Any = None
         self._loop: LoopThread | None = None
-        self._arrived: asyncio.Queue[aio_pika.IncomingMessage] = asyncio.Queue()
+        self._arrived: asyncio.Queue[Any] = asyncio.Queue()
         self._group = None if options.group is None else GroupMember(options)
         self._connected_at: float | None = None
         starts = {"new": None, "beginning": -1}
@@ -143,7 +140,7 @@ class RabbitMQSource(Source):
 
     async def _scan(self, start: Any, last: int | None = None) -> list[tuple[int, bytes]]:
         """Offset and body of the entries from ``start`` on, to ``last`` or until none arrives."""
-        arrived: asyncio.Queue[aio_pika.IncomingMessage] = asyncio.Queue()
+        arrived: asyncio.Queue[Any] = asyncio.Queue()
         found: list[tuple[int, bytes]] = []
         async with self._connection.channel() as channel:
             await channel.set_qos(prefetch_count=READ_BATCH_ENTRIES)

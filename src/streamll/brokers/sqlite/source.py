@@ -55,7 +55,7 @@ class SQLiteSource(file.ForkSafeConnection, Source):
         take = self._read if self._options.group is None else self._claim
         deadline = time.monotonic() + (READ_TIMEOUT_S if self._options.waits else 0.0)
         while True:
-            rows = await self._with_log(take) if self._has_news() else []
+            rows = await self._with_log(take) if self._locked(self._has_news) else []
             if len(rows) >= READ_BATCH_ENTRIES:
                 self._seen_version = -1  # there may be more
             if rows or time.monotonic() >= deadline:
@@ -122,24 +122,19 @@ class SQLiteSource(file.ForkSafeConnection, Source):
 
     def _locked(self, work: Callable[..., T], *arguments: Any) -> T:
         with self._lock:
-            return work(self._log, *arguments)
+            if self._connection is None:
+                raise sqlite3.OperationalError("not connected")
+            return work(self._connection, *arguments)
 
-    @property
-    def _log(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise sqlite3.OperationalError("not connected")
-        return self._connection
-
-    def _has_news(self) -> bool:
+    def _has_news(self, log: sqlite3.Connection) -> bool:
         """Whether entries have been written that were not skipped, or a claim is due."""
         if self._options.group is not None and time.monotonic() >= self._claim_at:
             return True
-        with self._lock:
-            [version] = self._log.execute("PRAGMA data_version").fetchone()
-            if version == self._seen_version:
-                return False
-            self._seen_version = version
-            return self._after is None or self._after != _last_id(self._log)
+        [version] = log.execute("PRAGMA data_version").fetchone()
+        if version == self._seen_version:
+            return False
+        self._seen_version = version
+        return self._after is None or self._after != _last_id(log)
 
     def _open(self) -> sqlite3.Connection:
         log = file.connect(self._path)

@@ -1,8 +1,8 @@
 """The latest runs of a log, whichever process runs them: what ``GET /runs`` lists. No I/O.
 
 ``add`` takes what is appended while this process lives, ``fill`` what the log has from before. A
-run is known by its ``run.start``; the oldest beyond ``LISTED_RUNS`` are forgotten. Whether a run is
-lost is not stored: it is, when the log has had nothing of it for too long.
+run is listed once its ``run.start`` is known; the oldest beyond ``LISTED_RUNS`` are forgotten.
+Whether a run is lost is not stored: it is, when the log has had nothing of it for too long.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from typing import Any
 import msgspec
 
 from streamll.core.events import TERMINAL, Event, RunError, RunStart
-from streamll.core.run_view import RUNNING, STATUS
+from streamll.core.run_view import RUNNING, STATUS, RunView
 
 LISTED_RUNS = 200
 
 LOST = "lost"
 RUN_LOST = "RunLost"
 """``error_type`` of a run whose process is gone."""
+
+TOTALS = ("duration", "lm_calls", "prompt_tokens", "completion_tokens", "cost")
 
 
 def status_of(end: Event) -> str:
@@ -30,20 +32,37 @@ def status_of(end: Event) -> str:
     return STATUS[type(end)]
 
 
+def snapshot(run_id: str, view: RunView, *, lost: bool) -> dict[str, Any]:
+    """A run in one object, as far as it has come: the body of ``GET /runs/{id}``.
+
+    ``lost``: the process of the run has been silent for too long.
+    """
+    end = view.end
+    fields: dict[str, Any] = {
+        "run_id": run_id,
+        "program": view.program,
+        "status": LOST if lost and end is None else RUNNING,
+    }
+    if view.program is not None:
+        fields["started_at"] = view.started_at
+    if end is not None:
+        fields.update(status=status_of(end), ended_at=end.timestamp)
+        fields.update({name: getattr(end, name) for name in TOTALS})
+    if isinstance(end, RunError):
+        fields.update(error_type=end.error_type, error=end.message)
+    return {**fields, "seq": view.seq, "fields": view.named_texts()}
+
+
 class RunRecord(msgspec.Struct):
     run_id: str
-    program: str
-    started_at: float
     heard_at: float
+    program: str | None = None
+    """``None`` until its ``run.start`` is read."""
+    started_at: float = 0.0
     status: str = RUNNING
     ended_at: float | None = None
     attended: bool = False
     """A server process has reported that it runs this, and goes on reporting so."""
-
-    def summary(self) -> dict[str, Any]:
-        names = ("run_id", "program", "status", "started_at", "ended_at")
-        values = ((name, getattr(self, name)) for name in names)
-        return {name: value for name, value in values if value is not None}
 
 
 class RunIndex:
@@ -53,7 +72,6 @@ class RunIndex:
         self._lost_s = lost_s
         self._limit = limit
         self._runs: dict[str, RunRecord] = {}
-        self._unknown: dict[str, list[Event]] | None = {}  # runs seen before ``fill``
         self.ended: dict[str, int] = dict.fromkeys(sorted(TERMINAL), 0)
         """How many runs have ended, by the type of their last event."""
 
@@ -69,17 +87,14 @@ class RunIndex:
 
     def glimpse(self, run_id: str) -> None:
         """An entry of the run was appended that has neither its first event nor its last."""
-        run = self._runs.get(run_id)
-        if run is not None:
-            run.heard_at = max(run.heard_at, time.time())
+        self._hear(run_id, time.time())
 
     def alive(self, run_ids: Iterable[str], at: float | None = None) -> None:
         """A process reports that it runs these."""
         for run_id in run_ids:
-            run = self._runs.get(run_id)
+            run = self._hear(run_id, time.time() if at is None else at)
             if run is not None:
                 run.attended = True
-                run.heard_at = max(run.heard_at, time.time() if at is None else at)
 
     def fill(self, entries: Iterable[list[Event]]) -> None:
         """What the log has from before, entry by entry in its order."""
@@ -90,25 +105,25 @@ class RunIndex:
             for event in events:
                 if event.event_type == "server.alive":
                     self.alive(event.data.get("runs", ()), min(now, event.timestamp))
-        seen, self._unknown = self._unknown or {}, None
-        for events in seen.values():
-            self._take(events, now)
 
     def _take(self, events: list[Event], heard_at: float) -> None:
         first, last = events[0], events[-1]
         run_id = first.run_id or ""
-        run = self._runs.get(run_id)
+        run = self._hear(run_id, heard_at)
         if run is None:
-            if not isinstance(first, RunStart):
-                if self._unknown is not None:
-                    self._unknown[run_id] = [last]
-                return
-            run = self._runs[run_id] = RunRecord(run_id, first.program, first.timestamp, heard_at)
-            if len(self._runs) > 2 * self._limit:
-                self._runs = {each.run_id: each for each in self._latest(self._limit)}
-        run.heard_at = max(run.heard_at, heard_at)
+            run = self._runs[run_id] = RunRecord(run_id, heard_at)
+        if isinstance(first, RunStart):
+            run.program, run.started_at = first.program, first.timestamp
         if last.event_type in TERMINAL and run.ended_at is None:
             run.status, run.ended_at = status_of(last), last.timestamp
+        if len(self._runs) > 2 * self._limit:
+            self._runs = {each.run_id: each for each in self._latest(self._limit)}
+
+    def _hear(self, run_id: str, at: float) -> RunRecord | None:
+        run = self._runs.get(run_id)
+        if run is not None:
+            run.heard_at = max(run.heard_at, at)
+        return run
 
     def forget(self, run_id: str) -> None:
         """The log does not have this run any more."""
@@ -121,15 +136,20 @@ class RunIndex:
 
     def is_lost(self, run_id: str) -> bool:
         run = self._runs.get(run_id)
-        silent = run is not None and time.time() - run.heard_at > self._lost_s
-        return run is not None and run.ended_at is None and silent
+        if run is None or run.ended_at is not None:
+            return False
+        return time.time() - run.heard_at > self._lost_s
 
     def latest(self, count: int = LISTED_RUNS) -> list[dict[str, Any]]:
         """The latest runs, the newest first."""
-        return [
-            run.summary() | ({"status": LOST} if self.is_lost(run.run_id) else {})
-            for run in self._latest(min(count, self._limit))
-        ]
+        runs = self._latest(min(count, self._limit))
+        return [self._summary(run) for run in runs if run.program is not None]
 
     def _latest(self, count: int) -> list[RunRecord]:
         return sorted(self._runs.values(), key=lambda run: run.started_at, reverse=True)[:count]
+
+    def _summary(self, run: RunRecord) -> dict[str, Any]:
+        status = LOST if self.is_lost(run.run_id) else run.status
+        shown = {"run_id": run.run_id, "program": run.program, "status": status}
+        ended = {} if run.ended_at is None else {"ended_at": run.ended_at}
+        return {**shown, "started_at": run.started_at, **ended}
