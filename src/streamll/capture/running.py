@@ -97,7 +97,6 @@ class ProgramRun(Background):
         return inspect.iscoroutinefunction(acall or self.program)
 
     def run(self) -> None:
-        """Run the program in this thread."""
         with self._running():
             value = self.program(*self.args, **self.kwargs)
             if inspect.iscoroutine(value):  # an async function's, which gets a loop of its own
@@ -105,7 +104,6 @@ class ProgramRun(Background):
             self.scope.value = self.value = value
 
     async def run_async(self) -> None:
-        """Run the program in this task."""
         program: Callable[..., Awaitable[Any]] = getattr(self.program, "acall", self.program)
         with self._running():
             self.scope.value = self.value = await program(*self.args, **self.kwargs)

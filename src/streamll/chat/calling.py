@@ -42,7 +42,7 @@ class ChunkStream(Derived[Chunk]):
             await self.aclose()
             raise
 
-    def _finish(self, error: Exception | None) -> None:
+    def _finish(self, error: Exception) -> None:
         if self._over and isinstance(error, StreamCancelled):
             raise error
         super()._finish(error)

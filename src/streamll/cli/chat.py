@@ -12,7 +12,7 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from streamll.cli.command import BaseURL, Pace, Problem, in_one_line
 from streamll.cli.models import AUTO, PACE_S, PRACTICE, chat_model
@@ -47,7 +47,7 @@ Ctrl-C stops a reply and keeps the partial text; Ctrl-D quits.
 def chat(
     model: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="NAME",
             help="provider/model, e.g. openai/gpt-4o-mini, or practice. Default: the provider "
             "whose key is in the environment, else a practice model on this machine.",
@@ -55,13 +55,11 @@ def chat(
     ] = None,
     base_url: BaseURL = None,
     system: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="How the model is to behave.")
+        str | None, Option(metavar="TEXT", help="How the model is to behave.")
     ] = None,
     session: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", dir_okay=False, help="Go on where this file ends, and keep it so."
-        ),
+        Option(metavar="FILE", dir_okay=False, help="Go on where this file ends, and keep it so."),
     ] = None,
     pace: Pace = PACE_S,
 ) -> None:
@@ -108,13 +106,10 @@ class ChatScreen:
 
     def say(self, text: str, style: str | None = None) -> None:
         """Write lines of our own, wrapped. Text from models and files must be cleaned before."""
-        width = self.width()
-        if width is None:
-            self.write(f"{text}\n")
-            return
+        width = self.width() or sys.maxsize
         for line in text.split("\n"):
             indent = INDENT if line.startswith(INDENT) else ""
-            for part in fold(line.strip(" "), max(MIN_COLUMNS, width - 1 - len(indent))):
+            for part in fold(line[len(indent) :], max(MIN_COLUMNS, width - 1 - len(indent))):
                 self.write(f"{indent}{self.styled(part, style)}\n")
 
     def styled(self, text: str, style: str | None) -> str:
@@ -129,8 +124,7 @@ class ChatScreen:
     def ask(self, sign: str) -> str:
         """One line from the user. Raises ``EOFError`` and ``KeyboardInterrupt``."""
         if not self.interactive:
-            line = sys.stdin.readline()
-            if not line:
+            if not (line := sys.stdin.readline()):
                 raise EOFError
             return line.removesuffix("\n")
         prompt = f"{sign} "
@@ -156,11 +150,10 @@ class TypingOut:
     _line: str | None = field(init=False, default=None)
 
     def add(self, text: str) -> None:
-        first, *others = clean(text).split("\n")
-        self._extend(first)
-        for line in others:
-            self.write("\n")
-            self._line = None
+        for number, line in enumerate(clean(text).split("\n")):
+            if number:
+                self.write("\n")
+                self._line = None
             self._extend(line)
 
     def end(self) -> None:
@@ -182,15 +175,12 @@ class TypingOut:
         taken = cells(self.indent) if self.indent_width is None else self.indent_width
         room = max(MIN_COLUMNS, min(width - 1, MAX_COLUMNS) - taken)
         lines = fold(before + text, room)
-        if len(lines) == 1:
-            self.write(text)
+        if lines[0].startswith(before):
+            self.write(lines[0][len(before) :])
         else:
-            if lines[0].startswith(before):
-                self.write(lines[0][len(before) :])
-            else:
-                self.write(f"\r\x1b[K{self.indent}{lines[0]}")
-            for line in lines[1:]:
-                self.write(f"\n{self.indent}{line}")
+            self.write(f"\r\x1b[K{self.indent}{lines[0]}")
+        for line in lines[1:]:
+            self.write(f"\n{self.indent}{line}")
         self._line = lines[-1]
 
 
@@ -210,11 +200,10 @@ class WaitingLine:
             self.show(f"… retrying in {seconds(event.delay)}")
 
     def end(self) -> None:
-        if self._ended:
-            return
         with self._lock:
+            if not self._ended:
+                self._screen.write("\r\x1b[K")
             self._ended = True
-            self._screen.write("\r\x1b[K")
 
     def show(self, text: str) -> None:
         with self._lock:
@@ -273,11 +262,8 @@ class Conversation:
 
         screen = self.screen
         waiting = WaitingLine(screen)
-        turn = communicate_stream(
-            self.session,
-            self.branch,
-            {"instruction": text, "imodel": self.model, "sinks": [waiting]},
-        )
+        request = {"instruction": text, "imodel": self.model, "sinks": [waiting]}
+        turn = communicate_stream(self.session, self.branch, request)
         written = TypingOut(screen.write, screen.width, INDENT if screen.interactive else "")
         if screen.interactive:
             screen.write("\n")
@@ -303,8 +289,6 @@ class Conversation:
             screen.say(f"{INDENT}{ending}", style)
         self._save()
 
-    # --- commands ---------------------------------------------------------------------------
-
     def _command(self, name: str = "", argument: str = "") -> bool:
         """Run a ``/`` command. False: quit."""
         commands: dict[str, Any] = {
@@ -315,13 +299,14 @@ class Conversation:
             "new": lambda name: self._switch_to(self.session.create_branch(name or None)),
             "save": self._save_as,
         }
-        if name in {"quit", "exit", "q"}:
-            return False
-        if name not in commands:
-            self.screen.say(f"unknown command /{one_line(name)}; /help lists the commands", "error")
-            return True
         try:
-            commands[name](argument.strip())
+            if name in commands:
+                commands[name](argument.strip())
+            elif name in {"quit", "exit", "q"}:
+                return False
+            else:
+                problem = f"unknown command /{one_line(name)}; /help lists the commands"
+                self.screen.say(problem, "error")
         except (StreamllError, OSError) as error:
             self.screen.say(in_one_line(str(error)), "error")
         return True

@@ -75,12 +75,8 @@ def demo(
     if mode is not None and mode not in MODES:
         raise Problem(f"--mode takes {', '.join(MODES)}, not {mode!r}")
     if model is None:
-        print(
-            "A practice model on this machine answers; "
-            "streamll demo --model openai/gpt-4o-mini asks a real one.\n",
-            file=sys.stderr,
-            flush=True,
-        )
+        other = "streamll demo --model openai/gpt-4o-mini asks a real one"
+        print(f"A practice model on this machine answers; {other}.\n", file=sys.stderr, flush=True)
     with ExitStack() as stack:
         server: PracticeServer | None = None
         if model is None or model == PRACTICE:
@@ -139,9 +135,7 @@ def concurrent(question: str | None, server: PracticeServer | None) -> None:
     width = max(len(follower.name) for follower in followers)
     began = time.monotonic()
     with live_lines(lambda: [bar(follower, width) for follower in followers]):
-        results = gather_streams(
-            QUESTIONS, on_event=lambda place, event: followers[place].feed(event)
-        )
+        results = gather_streams(QUESTIONS, on_event=lambda n, event: followers[n].feed(event))
     elapsed = time.monotonic() - began
     tokens = sum(result.completion_tokens or result.token_count for result in results)
     say(f"\nAll streams completed in {elapsed:.3f}s")

@@ -25,9 +25,8 @@ PACKAGES = (
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show versions, what is patched, and what is lost on this DSPy. Exit code 1 if anything is."""
     report = examine()
-    print(
-        json.dumps(report, indent=2, ensure_ascii=False) if as_json else "\n".join(in_text(report))
-    )
+    in_json = json.dumps(report, indent=2, ensure_ascii=False)
+    print(in_json if as_json else "\n".join(in_text(report)))
     if report["missing"]:
         raise typer.Exit(FAILED)
 
@@ -77,10 +76,8 @@ def _sites() -> Iterator[dict[str, Any]]:
     try:
         for name, table in tables.items():
             for site, state in table.states():
-                yield {
-                    "table": name, "name": str(site), "state": state.value,
-                    "why": site.why, "lost": site.lost,
-                }  # fmt: skip
+                place = {"table": name, "name": str(site), "state": state.value}
+                yield {**place, "why": site.why, "lost": site.lost}
     finally:
         for table in tables.values():
             table.uninstall()

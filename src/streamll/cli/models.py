@@ -42,8 +42,7 @@ def language_model(name: str, base_url: str | None) -> Iterator[Any]:
     options: dict[str, Any] = {"cache": False}
     if base_url is not None:
         options["api_base"] = base_url
-        provider = name.partition("/")[0]
-        if not os.environ.get(f"{provider.upper()}_API_KEY"):
+        if not os.environ.get(f"{name.partition('/')[0].upper()}_API_KEY"):
             options["api_key"] = "none"  # a server of one's own rarely needs one
     yield dspy.LM(resolve(name), **options)
 
@@ -83,9 +82,9 @@ def practice_server(base_url: str | None, pace: float) -> Iterator[PracticeServe
 
 def resolve(name: str) -> str:
     """``name``; for ``auto`` a model of the provider whose key is in the environment."""
+    if name != AUTO and "/" not in name:
+        raise Problem(f"a model is named provider/model, such as openai/{name}, not {name!r}")
     if name != AUTO:
-        if "/" not in name:
-            raise Problem(f"a model is named provider/model, such as openai/{name}, not {name!r}")
         return name
     if (model := _model_with_key()) is not None:
         return model

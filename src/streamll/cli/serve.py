@@ -96,11 +96,8 @@ def serve(
         asyncio.run(look_at(log))
     except ConfigurationError as error:
         raise Problem(str(error)) from None
-    options: dict[str, Any] = {
-        "access_log": False,
-        "log_level": "warning",
-        "timeout_graceful_shutdown": DRAIN_TIMEOUT_S,
-    }
+    options: dict[str, Any] = {"access_log": False, "log_level": "warning"}
+    options["timeout_graceful_shutdown"] = DRAIN_TIMEOUT_S
     with listening(host, port) as server_socket:
         port = server_socket.getsockname()[1]
         # uvicorn raises the signal again when it has ended.
@@ -121,9 +118,8 @@ def serve(
 def listening(host: str, port: int) -> Iterator[socket.socket]:
     """A listening socket; connections wait in its backlog until the server is ready."""
     try:
-        [(family, *_, place), *_] = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
+        [(family, *_, place), *_] = socket.getaddrinfo(host, port, type=kind, flags=flags)
         server_socket = socket.socket(family)
     except OSError as error:
         raise Problem(f"{host!r} is not an address to listen on: {error.strerror}") from None

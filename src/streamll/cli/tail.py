@@ -89,15 +89,9 @@ def copy(
     """Copy a log to another broker."""
     from streamll.brokers.copying import copy_log
 
-    copied = asyncio.run(
-        copy_log(
-            source,
-            sink,
-            source_target=target,
-            sink_target=to_target,
-            since=None if since is None else moment(since),
-        )
-    )
+    after = None if since is None else moment(since)
+    copying = copy_log(source, sink, source_target=target, sink_target=to_target, since=after)
+    copied = asyncio.run(copying)
     others = f"; {copied.left} entries are not streamll's and were left out" if copied.left else ""
     print(f"{copied.events} events in {copied.entries} entries{others}")
 

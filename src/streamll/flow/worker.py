@@ -86,13 +86,11 @@ class Worker(Generic[T]):
         self._barriers: list[Barrier] = []
 
     def put(self, item: T) -> None:
-        """Hand the item over. Never waits."""
         self.channel.put(item)
         if self._thread is None:
             self.start()
 
     def start(self) -> None:
-        """Start the thread unless it runs."""
         with self._lock:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name=self.name, daemon=True)
@@ -123,7 +121,6 @@ class Worker(Generic[T]):
 
     @property
     def idle(self) -> bool:
-        """Whether everything put so far has been handled."""
         if self._pending() is not None:
             return False
         return self.channel.idle or (self._thread is None and self.channel.empty)
@@ -139,7 +136,6 @@ class Worker(Generic[T]):
         return barrier.event.wait(timeout)
 
     def _hurry(self) -> None:
-        """Do not let items gather."""
         with contextlib.suppress(RuntimeError):  # it is woken already
             self._gathering.wake()
 

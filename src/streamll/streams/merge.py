@@ -134,7 +134,6 @@ class MergedStream(DualIterator[Tagged]):
             producer.join(JOIN_TIMEOUT_S)
 
     async def aclose(self) -> None:
-        """The same on an event loop."""
         self.leave()
         await asyncio.gather(*(producer.wait(STOP_TIMEOUT_S) for producer in self._producers))
 

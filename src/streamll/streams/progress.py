@@ -163,7 +163,6 @@ class StreamProgress:
         return Piped(source, lambda: _Following(self, self.add(name, expected)))
 
     def _usual(self) -> int:
-        """The mean length of the streams that have ended."""
         lengths = [f.token_count for f in self.followers if f.state == "done" and f.token_count]
         return max(1, sum(lengths) // len(lengths)) if lengths else EXPECTED_TOKENS
 

@@ -51,7 +51,7 @@ STYLES = {
 """The look of each style. Only the sixteen named colours, so that the user's theme applies."""
 
 MAX_WIDTH = 110
-"""TextNode wider than this is hard to read; wider terminals keep a margin."""
+"""Text wider than this is hard to read; wider terminals keep a margin."""
 MIN_TEXT_WIDTH = 16
 """Columns that are left for text, however deep a step is nested."""
 MIN_WIDTH_FOR_LABELS = 46
@@ -220,8 +220,7 @@ class Drawing:
         room = max(8, self.width - indent - 1)  # one column for the cursor
         lines = text.content.lines(room)
         height = len(lines) + (not labels) + bool(text.remark)
-        finished = BESIDE if active else OTHER
-        rank = GROWING if text.is_open and active else finished
+        rank = OTHER if not active else GROWING if text.is_open else BESIDE
         return Section(rank, height, partial(self._text_lines, text, lines, guide, labels), guide)
 
     def _text_lines(
@@ -239,7 +238,7 @@ class Drawing:
         drawn: list[Line] = []
         if above:
             label = tx.head(text.label, self.width - tx.cells(guide) - 1)
-            drawn.append([("guide", guide), ("label", label + mark)])
+            drawn = [[("guide", guide), ("label", label + mark)]]
             if available == 1:
                 return drawn
         for number, content in enumerate(shown):
@@ -266,21 +265,15 @@ class Drawing:
         """How the run ended, wrapped between its parts."""
         root, dot = self.run.root, self.glyphs.dot
         sign = self.glyphs.state(root, self.now)
-        first = self.run.closing[0]
-        lines: list[Line] = []
-        if root.error:
-            lines += self._folded("failed", root.error, "  ")
-        line: Line = [sign, (f"{root.state} closing", f" {first}")]
-        used = 2 + tx.cells(first)
-        for part in self.run.closing[1:]:
-            size = len(dot) + tx.cells(part)
-            if used + size > self.width:
-                lines.append(line)
-                line, used = [("detail", f"  {part}")], 2 + tx.cells(part)
+        first, *others = self.run.closing
+        lines = self._folded("failed", root.error, "  ") if root.error else []
+        lines.append([sign, (f"{root.state} closing", f" {first}")])
+        for part in others:
+            if columns(lines[-1]) + tx.cells(dot + part) <= self.width:
+                lines[-1].append(("detail", dot + part))
             else:
-                line.append(("detail", dot + part))
-                used += size
-        return [*lines, line]
+                lines.append([("detail", f"  {part}")])
+        return lines
 
     # --- little room --------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -32,27 +33,20 @@ IDLE_S = 1.0
 """After this silence a run that was joined midway and has nothing open counts as over."""
 
 
+@dataclass(eq=False)
 class LiveView:
     """All running runs on one terminal or in one notebook."""
 
-    def __init__(
-        self,
-        canvas: Screen | NotebookCanvas,
-        size: Callable[[], tuple[int, int]],
-        *,
-        glyphs: Glyphs | None = None,
-        frames: float = FRAMES_PER_S,
-    ) -> None:
-        self._canvas = canvas
-        self._size = size
-        self._glyphs = glyphs or Glyphs()
-        self._pause = 1 / frames
-        self._runs: dict[tuple[int, str], RunTree] = {}
-        self._ended: list[RunTree] = []
-        self._outside = RunTree(None, 0.0)
-        self._lock = threading.RLock()
-        self._ticker: threading.Thread | None = None
-        self._is_over = False  # the terminal is gone
+    _canvas: Screen | NotebookCanvas
+    _size: Callable[[], tuple[int, int]]
+    _glyphs: Glyphs = field(default_factory=Glyphs)
+    _pause_s: float = 1 / FRAMES_PER_S
+    _runs: dict[tuple[int, str], RunTree] = field(default_factory=dict)
+    _ended: list[RunTree] = field(default_factory=list)
+    _outside: RunTree = field(default_factory=lambda: RunTree(None, 0.0))
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _ticker: threading.Thread | None = None
+    _is_over: bool = False  # the terminal is gone
 
     @property
     def is_idle(self) -> bool:
@@ -103,7 +97,7 @@ class LiveView:
 
     def _tick(self) -> None:
         while self._frame():
-            if was_stopped_in(self._pause):
+            if was_stopped_in(self._pause_s):
                 self._canvas.lose()
 
     def _frame(self) -> bool:
@@ -159,8 +153,8 @@ def terminal_view(file: TextIO, width: int | None = None, height: int | None = N
 
 def notebook_view(width: int | None = None, height: int | None = None) -> LiveView:
     """The view of this notebook."""
-    size, frames = (width or notebook.WIDTH, height or notebook.HEIGHT), notebook.FRAMES_PER_S
-    return _shared("notebook", lambda: LiveView(NotebookCanvas(), lambda: size, frames=frames))
+    size, pause_s = (width or notebook.WIDTH, height or notebook.HEIGHT), 1 / notebook.FRAMES_PER_S
+    return _shared("notebook", lambda: LiveView(NotebookCanvas(), lambda: size, _pause_s=pause_s))
 
 
 def _shared(place: str, make: Callable[[], LiveView]) -> LiveView:
@@ -189,7 +183,7 @@ def _terminal_view(file: TextIO, width: int | None, height: int | None) -> LiveV
         return max(columns - 1, 1), max(rows - 1, 1)
 
     screen = Screen(Output(file), encoder(console), size)
-    return LiveView(screen, room, glyphs=Glyphs() if encoding.startswith("utf") else ASCII)
+    return LiveView(screen, room, Glyphs() if encoding.startswith("utf") else ASCII)
 
 
 # --- Ctrl-Z ---------------------------------------------------------------------------------------

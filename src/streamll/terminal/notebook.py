@@ -57,9 +57,7 @@ class NotebookCanvas:
     """Shows frames as outputs of the cell that is running."""
 
     is_broken = False
-
-    def __init__(self) -> None:
-        self._handle: Any = None
+    _handle: Any = None
 
     @property
     def is_open(self) -> bool:

@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from streamll.terminal import text as tx
@@ -40,28 +41,23 @@ _MOVING = re.compile(r"\x1b\[[0-?]*[ -/]*[@-ln-~]|\x1b[78cDEHM]")
 _ANY_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.")
 
 
+@dataclass(eq=False)
 class Screen:
     """The live region of one terminal."""
 
-    def __init__(
-        self,
-        output: Output,
-        encode: Callable[[Line], str],
-        size: Callable[[], tuple[int, int]],
-    ) -> None:
-        self._output = output
-        self._encode = encode
-        self._size = size
-        self.lock = threading.RLock()  # serializes all writes to the terminal
-        self._lines: list[Line] = []
-        self._width = 0
-        self._written_above = 0.0
-        self._redirected: list[Redirected] = []
-        self._input = builtins.input
-        self._kept_back: list[Line] = []
-        self._is_lost = False  # something else has written to the terminal
-        self.is_open = False
-        self.is_paused = False
+    _output: Output
+    _encode: Callable[[Line], str]
+    _size: Callable[[], tuple[int, int]]
+    lock: threading.RLock = field(default_factory=threading.RLock)  # for writes to the terminal
+    is_open: bool = False
+    is_paused: bool = False
+    _lines: list[Line] = field(default_factory=list)
+    _width: int = 0
+    _written_above: float = 0.0
+    _redirected: list[Redirected] = field(default_factory=list)
+    _input: Callable[..., str] = builtins.input
+    _kept_back: list[Line] = field(default_factory=list)
+    _is_lost: bool = False  # something else has written to the terminal
 
     @property
     def is_broken(self) -> bool:
@@ -203,6 +199,7 @@ class Screen:
         return min(rows, height - 1)
 
 
+@dataclass(eq=False)
 class Redirected:
     """Replaces ``sys.stdout`` or ``sys.stderr`` while a screen is open.
 
@@ -210,12 +207,11 @@ class Redirected:
     and in a forked child, everything is passed through unchanged.
     """
 
-    def __init__(self, name: str, stream: TextIO, screen: Screen) -> None:
-        self._name = name
-        self._stream = stream
-        self._screen = screen
-        self._process = os.getpid()
-        self._unfinished = ""
+    _name: str
+    _stream: TextIO
+    _screen: Screen
+    _process: int = field(default_factory=os.getpid)
+    _unfinished: str = ""
 
     def write(self, text: str) -> int:
         if not isinstance(text, str):

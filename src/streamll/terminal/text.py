@@ -182,8 +182,6 @@ def fold(line: str, width: int) -> list[str]:
 
 def cut(word: str, width: int) -> list[str]:
     """A word in pieces of at most ``width`` columns."""
-    if word.isascii():
-        return [word[start : start + width] for start in range(0, len(word), width)] or [""]
     pieces, current, used = [], "", 0
     for character in word:
         size = character_cells(character)

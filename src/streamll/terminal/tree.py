@@ -172,7 +172,10 @@ class RunTree(EventVisitor):
         step.inline = step.label == "predict"
         if event.turn:
             step.details.append(f"turn {event.turn + 1}")
-            _mark_first_turn(parent, step)
+            peers = (item for item in parent.items if isinstance(item, StepNode))
+            first = next(each for each in peers if each.label == step.label)
+            if not any(detail.startswith("turn ") for detail in first.details):
+                first.details.insert(0, "turn 1")  # which is not said of a single one
         if event.inputs:
             step.details.append(tx.arguments(event.inputs))
 
@@ -291,12 +294,3 @@ class RunTree(EventVisitor):
 
     def on_stream_gap(self, event: ev.StreamGap) -> None:
         self.root.note("warning", words.gap(event))
-
-
-def _mark_first_turn(parent: StepNode, later: StepNode) -> None:
-    """Mark the first of several turns as such; a single one is not marked."""
-    for item in parent.items:
-        if isinstance(item, StepNode) and item is not later and item.label == later.label:
-            if not any(detail.startswith("turn ") for detail in item.details):
-                item.details.insert(0, "turn 1")
-            return

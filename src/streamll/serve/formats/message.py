@@ -208,7 +208,9 @@ class ChatFormat(EventVisitor, OutputFormat):
         change = self.values[key].take(event)
         if change is None:
             return
-        if key not in self._structured and change.is_structured:
+        if key not in self._structured and (
+            change.pointer or isinstance(change.value, (list, dict))
+        ):
             self._become_structured(key)
         self.value_changed(change)
 

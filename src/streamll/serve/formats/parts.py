@@ -90,8 +90,3 @@ class Change(NamedTuple):
     replaces: bool
     at: float
     """Seconds since the epoch."""
-
-    @property
-    def is_structured(self) -> bool:
-        """Whether the field's value is a list or an object."""
-        return bool(self.pointer) or isinstance(self.value, (list, dict))

@@ -24,26 +24,17 @@ Operation = dict[str, Any]
 
 
 class ValueThrottle:
-    """Which values may be sent again already, and which were held back."""
+    """Which values may be sent again already."""
 
     def __init__(self) -> None:
         self._next: dict[str, float] = {}
-        self._held: set[str] = set()
 
     def admits(self, part: ValuePart, at: float) -> bool:
-        """Whether the value may be sent at this time; otherwise it is held back."""
+        """Whether the value may be sent at this time; if so, it is."""
         if at < self._next.get(part.id, at):
-            self._held.add(part.id)
             return False
-        self._held.discard(part.id)
         self._next[part.id] = at + RESEND_S * max(1.0, part.size / RESEND_CHARACTERS)
         return True
-
-    def release(self, part: ValuePart) -> bool:
-        """Whether the value was held back; it is sent now."""
-        held = part.id in self._held
-        self._held.discard(part.id)
-        return held
 
 
 class AGUIState:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamll.core.errors import LogAway
-from streamll.serve.web.responses import STALL_S, Raced, StallTimer, race
+from streamll.serve.web.responses import STALL_S, Raced, TimedSend, race
 
 NORMAL, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1000, 1008, 1012, 1013
 """Close codes of the WebSocket Close Code Number Registry (RFC 6455)."""
@@ -30,26 +30,26 @@ async def send_messages(
         cancel: called when the client asks to stop the run; its end comes among the messages.
         hold: see ``StreamingBody``.
     """
-    timer = StallTimer(websocket.send, stall_s)
+    timed = TimedSend(websocket.send, stall_s)
 
     async def send() -> None:
         with hold or contextlib.nullcontext():
-            async with timer, contextlib.aclosing(batches):
+            async with contextlib.aclosing(batches):
                 async for batch in batches:
                     for payload in batch:
-                        await timer.send({"type": "websocket.send", "text": payload.decode()})
+                        await timed.send({"type": "websocket.send", "text": payload.decode()})
 
-    sent = await race(send(), _listen(websocket, cancel))
+    sent = await race(send(), _listen(websocket, cancel), timed.watch())
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-        await websocket.close(_close_code(sent, timer))
+        await websocket.close(_close_code(sent))
     with contextlib.suppress(LogAway, WebSocketDisconnect):
         sent.raise_error()
 
 
-def _close_code(sent: Raced, timer: StallTimer) -> int:
+def _close_code(sent: Raced) -> int:
     if not sent.work.cancelled():
         return NORMAL if sent.work.exception() is None else TRY_AGAIN_LATER
-    return TRY_AGAIN_LATER if sent.lost or timer.stalled else SERVICE_RESTART
+    return TRY_AGAIN_LATER if sent.lost else SERVICE_RESTART
 
 
 async def _listen(websocket: WebSocket, cancel: Callable[[], None]) -> None:
