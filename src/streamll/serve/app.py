@@ -37,9 +37,9 @@ from streamll.core.errors import RunUnavailable
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import served
 from streamll.serve.routes import chat, metrics, runs
+from streamll.serve.routes.pages import viewer_route
 from streamll.serve.routes.service import Service
 from streamll.serve.runner import Runner
-from streamll.serve.viewer import viewer_route
 from streamll.serve.web.access import Access
 from streamll.serve.web.limits import Limits
 from streamll.serve.web.middleware import Middleware

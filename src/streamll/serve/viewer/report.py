@@ -9,15 +9,15 @@ from collections.abc import Iterable
 
 from streamll.core.events import Event
 from streamll.core.wire import encode
-from streamll.serve.viewer import STATIC
+from streamll.serve.routes.pages import VIEWER
 
 
 def report_html(events: Iterable[Event]) -> str:
     """The page. What a model said is data in it: it can neither close its element nor be executed."""
-    page = (STATIC / "index.html").read_text("utf-8")
+    page = (VIEWER / "index.html").read_text("utf-8")
     scripts = re.findall(r'<script src="([a-z]+\.js)" defer></script>\n', page)
-    program = "\n".join((STATIC / name).read_text("utf-8") for name in scripts)
-    style = (STATIC / "viewer.css").read_text("utf-8")
+    program = "\n".join((VIEWER / name).read_text("utf-8") for name in scripts)
+    style = (VIEWER / "viewer.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(program.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
