@@ -82,9 +82,7 @@ class ProgramRun(Background):
             policy=CallPolicy(config, self.expire) if config is not None else None,
         )
         self.value: Any = None
-        self.succeeded = False
         self.ended = False
-        self.timeout: StreamTimeout | None = None
         self._deadline: Timer | None = None
         self.error: BaseException | None = None
         self.left = False
@@ -115,7 +113,6 @@ class ProgramRun(Background):
         try:
             with captured(self.scope, inputs_of(self.args, self.kwargs)):
                 yield
-            self.succeeded = True
         except BaseException as error:  # noqa: BLE001 - raised where the stream is read
             self.error = error
         finally:
@@ -142,14 +139,13 @@ class ProgramRun(Background):
         """End the program; where it does not end (a tool that blocks), end its stream without it."""
         if self.ended:
             return
-        self.timeout = timeout
         self._stop(timeout)
         timers.at(time.monotonic() + grace(timeout.limit), self._end_without_program)
 
     def _end_without_program(self) -> None:
         if not self.ended:
-            if self.scope.parent is None and self.timeout is not None:
-                self.scope.run.fail(self.scope, self.timeout)
+            if self.scope.parent is None and self.scope.reason is not None:
+                self.scope.run.fail(self.scope, self.scope.reason)
             self.channel.close()
 
     def leave(self) -> None:
@@ -172,7 +168,7 @@ class ProgramRun(Background):
 
     def raise_error(self) -> None:
         """Raise what ended the program, unless it succeeded and was read to its end."""
-        if self.succeeded and not self.left:
+        if self.ended and self.error is None and not self.left:
             return
         unwound = isinstance(self.error, (Unwind, asyncio.CancelledError))
         ours = self.scope.reason or timeout_behind(self.error)
