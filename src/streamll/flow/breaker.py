@@ -99,5 +99,4 @@ _breakers: dict[Hashable, CircuitBreaker] = {}
 
 
 def breaker_for(key: Hashable, name: str) -> CircuitBreaker:
-    """The one breaker of this process for ``key``."""
     return _breakers.setdefault(key, CircuitBreaker(name=name))

@@ -96,7 +96,6 @@ class Background:
             self._thread.join(timeout)
 
     async def wait(self, timeout: float) -> None:
-        """Wait for the task, if there is one."""
         if self._task is not None and self._task is not asyncio.current_task():
             await asyncio.wait({self._task}, timeout=timeout)
 

@@ -14,19 +14,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Literal
 
-from streamll.core.events import (
-    NOBODY,
-    Citation,
-    Event,
-    FieldPartial,
-    Identity,
-    Status,
-    StreamGap,
-    StreamllEvent,
-    Thinking,
-    TokenEvent,
-    ToolCallDelta,
-)
+from streamll.core import events as ev
+from streamll.core.events import NOBODY, Event, FieldPartial, Identity, StreamGap
 from streamll.flow.coalesce import Coalescer, Merging
 
 Policy = Literal["block", "coalesce", "drop_oldest", "fail"]
@@ -34,10 +23,10 @@ Policy = Literal["block", "coalesce", "drop_oldest", "fail"]
 HARD_LIMIT = 10
 """Lifecycle and custom events are admitted up to this many times the capacity."""
 
-EMITTED = (Status, StreamllEvent)
+EMITTED = (ev.Status, ev.StreamllEvent)
 """Kinds a program emits, perhaps from places that cannot wait (an event loop)."""
 
-DROPPABLE = (TokenEvent, Thinking, ToolCallDelta, Citation, FieldPartial, *EMITTED)
+DROPPABLE = (ev.TokenEvent, ev.Thinking, ev.ToolCallDelta, ev.Citation, FieldPartial, *EMITTED)
 """Kinds a policy may drop. All others are lifecycle events and are never dropped."""
 
 
@@ -154,7 +143,6 @@ class Buffer:
         return [fresh.popleft() for _ in range(count)]
 
     def clear(self) -> None:
-        """Forget everything."""
         self.cleared += self.size
         self.settled.clear()
         self.fresh.clear()

@@ -130,10 +130,13 @@ class Channel(Generic[T]):
         Returns at once on the thread of an event loop, where nothing may block, and soon when the
         reader's event loop is blocked: it may be waiting for this very thread.
         """
+        if len(self._inbox) >= self._slack:
+            self._keep_up()
         return not self.full or self._wait_while("full", timeout)
 
     async def wait_for_space_async(self) -> None:
-        """Wait while ``full``."""
+        if len(self._inbox) >= self._slack:
+            self._keep_up()
         while self.full:
             waiter = LoopWaiter()
             if self._add_producer(waiter, "full"):
@@ -176,7 +179,6 @@ class Channel(Generic[T]):
         return (await self.get_batch_async(1))[0]
 
     async def get_batch_async(self, limit: int) -> list[T]:
-        """At least one and at most ``limit`` items, as many as there are."""
         while not (items := self._take(limit)):
             waiter = LoopWaiter()
             self.read_on(waiter.loop)
@@ -188,7 +190,6 @@ class Channel(Generic[T]):
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to take."""
         with self._looking():
             return not self._buffer
 
@@ -231,6 +232,11 @@ class Channel(Generic[T]):
                 self._receive()
             finally:
                 self._lock.release()
+
+    def _keep_up(self) -> None:
+        """Wait for the lock's holder: it was interrupted, and has not seen that this is full."""
+        with self._looking():
+            pass
 
     @contextmanager
     def _looking(self) -> Iterator[None]:

@@ -8,7 +8,6 @@ There are no limits across processes, or by tokens.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import sys
 import threading
@@ -74,7 +73,6 @@ _slots: dict[Hashable, Slots] = {}
 
 
 def slots_for(key: Hashable) -> Slots:
-    """The slots of this process for ``key``."""
     return _slots.setdefault(key, Slots())
 
 
@@ -99,11 +97,6 @@ class Rate:
             start = max(self._next, now - self._slack)
             self._next = start + self._interval
             return max(0.0, start - now)
-
-    async def wait_async(self) -> None:
-        """Wait until the next start."""
-        if delay := self.reserve():
-            await asyncio.sleep(delay)
 
 
 class Limits:

@@ -3,30 +3,20 @@
 The events of protocol 0.x, as ``@ag-ui/client`` and ``ag-ui-protocol`` 1.0.0 read them; the keys
 that protocol 1.0 adds (``protocolVersion``, ``outcome``, ``usage``) are not sent.
 
-============================  ====================================================================
-a run                         ``RUN_STARTED`` first, ``RUN_FINISHED`` or ``RUN_ERROR`` last
-a module, a trace             ``STEP_STARTED``, ``STEP_FINISHED``
-a reply field                 ``TEXT_MESSAGE_START``, ``…CONTENT``, ``…END``: a message of its own
-another field, thinking       ``REASONING_…``
-a typed field                 ``STATE_SNAPSHOT`` once, then a ``STATE_DELTA`` with what is new in
-                              ``/fields/<name>``; the value of an earlier call is moved to
-                              ``/earlier/<name>``
-a superseded attempt,
-a corrected field             ``MESSAGES_SNAPSHOT``: the conversation as it is now; typed fields
-                              become null until the next attempt writes them
-a tool call                   ``TOOL_CALL_START``, ``…ARGS``, ``…END``, ``…RESULT``
-a failed tool                 ``TOOL_CALL_RESULT`` with the error
-a status, a citation,
-a loss, a custom event        ``CUSTOM`` with its name
-an error                      everything open ends, then ``RUN_ERROR``
-a cancelled run               the same, with code ``cancelled``
-resume                        ``RUN_STARTED``, ``MESSAGES_SNAPSHOT`` and ``STATE_SNAPSHOT``, then
-                              what is open again
-============================  ====================================================================
+* A reply field is a message of its own; other fields and thinking are reasoning.
+* A typed field is in the state: ``STATE_SNAPSHOT`` once, then a ``STATE_DELTA`` with what is new in
+  ``/fields/<name>``; the value of an earlier call is moved to ``/earlier/<name>``. A superseded
+  value is null until the next attempt writes it.
+* After a superseded attempt or a corrected field comes a ``MESSAGES_SNAPSHOT``, the conversation as
+  it is now. It waits until no message is open: a client that replaces its messages must not be in
+  the middle of one. It has the reasoning messages, too: a client keeps those it has where a
+  snapshot has none.
+* A module or a trace is a step; a status, a citation, a loss or a custom event is ``CUSTOM``.
+* Everything open ends before ``RUN_FINISHED`` or ``RUN_ERROR``, also of a cancelled run (code
+  ``cancelled``).
+* To resume: ``RUN_STARTED``, ``MESSAGES_SNAPSHOT``, what is open again, ``STATE_SNAPSHOT``.
 
-Keys are camelCase; what is not set is omitted, never null. A snapshot waits until no message is
-open: a client that replaces its messages must not be in the middle of one. It has the reasoning
-messages, too: a client keeps those it has where a snapshot has none.
+Keys are camelCase; what is not set is omitted, never null.
 """
 
 from __future__ import annotations
@@ -39,7 +29,7 @@ from streamll.core import events as ev
 from streamll.core.events import Event
 from streamll.serve.formats.base import RenderOptions, given, to_json
 from streamll.serve.formats.message import ChatFormat
-from streamll.serve.formats.parts import Change, TextPart, ToolPart, ValuePart
+from streamll.serve.formats.parts import TextPart, ToolPart, ValuePart
 from streamll.serve.formats.values import AGUIState, Operation
 
 
@@ -189,8 +179,8 @@ class AGUIFormat(ChatFormat):
 
     # --- the state --------------------------------------------------------------------------------
 
-    def value_changed(self, change: Change) -> None:
-        self._patch(self._known_state().change(change))
+    def value_changed(self, part: ValuePart, change: ev.FieldPartial, replaces: bool) -> None:
+        self._patch(self._known_state().change(part, change, replaces=replaces))
 
     def value_settled(self, part: ValuePart) -> None:
         self._patch(self._known_state().settle(part))

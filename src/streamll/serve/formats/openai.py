@@ -1,21 +1,14 @@
 """``chat.completion.chunk`` of OpenAI's Chat Completions API (v1): the text of the reply alone.
 
-============================  ====================================================================
-the reply field               ``delta.content``
-another field, thinking,
-a tool, a citation, …         nothing: this format has no place for them
-a typed field                 as the reply: its text as the model writes it (mostly JSON); no value
-a superseded attempt          its text cannot be taken back. The new attempt goes on after what it
-                              has in common with the old one; where they differ, ``error`` with
-                              code ``superseded`` ends the stream: wrong text is never continued
-a corrected field             the rest, if the right text begins with what was sent; else ``error``
-                              with code ``corrected``
-lost text                     ``error`` with code ``gap``
-several reply fields          one after the other, with an empty line between
-an error, a cancelled run     ``{"error": {"message", "type", "code"}}``
-resume                        a first chunk again, then what is missing. Its frames have no ids:
-                              OpenAI's reader takes a comment after an id for an empty chunk
-============================  ====================================================================
+* Only reply fields have a place here, one after the other with an empty line between. A typed one
+  is the text that the model writes (mostly JSON), not a value.
+* The text of a superseded attempt cannot be taken back. The new attempt goes on after what it has
+  in common with the old one; where they differ, an ``error`` with code ``superseded`` ends the
+  stream: wrong text is never continued. Neither are a field that is corrected to something else
+  (code ``corrected``) and one of which text was lost (``gap``).
+* A failed or cancelled run is ``{"error": {"message", "type", "code"}}``.
+* Who resumes gets a first chunk again, then what is missing. Frames have no ids: OpenAI's reader
+  takes a comment after an id for an empty chunk.
 
 A request without ``stream`` gets the program's final text, whatever was superseded; see
 ``ChatCompletion``.

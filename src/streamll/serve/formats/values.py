@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from streamll.core import events as ev
 from streamll.core.parsing.values.builder import Pointer
 from streamll.core.partials import part_of
-from streamll.serve.formats.parts import Change, ValuePart
+from streamll.serve.formats.parts import ValuePart
 
 RESEND_S = 0.1
 """The shortest time between two messages with the same text or whole value …"""
@@ -24,26 +25,17 @@ Operation = dict[str, Any]
 
 
 class ValueThrottle:
-    """Which values may be sent again already, and which were held back."""
+    """Which values may be sent again already."""
 
     def __init__(self) -> None:
         self._next: dict[str, float] = {}
-        self._held: set[str] = set()
 
     def admits(self, part: ValuePart, at: float) -> bool:
-        """Whether the value may be sent at this time; otherwise it is held back."""
+        """Whether the value may be sent at this time; if so, it is."""
         if at < self._next.get(part.id, at):
-            self._held.add(part.id)
             return False
-        self._held.discard(part.id)
         self._next[part.id] = at + RESEND_S * max(1.0, part.size / RESEND_CHARACTERS)
         return True
-
-    def release(self, part: ValuePart) -> bool:
-        """Whether the value was held back; it is sent now."""
-        held = part.id in self._held
-        self._held.discard(part.id)
-        return held
 
 
 class AGUIState:
@@ -78,27 +70,24 @@ class AGUIState:
         part = self._values[value_id]
         return None if part is None else part.value
 
-    def change(self, step: Change) -> list[Operation]:
+    def change(
+        self, part: ValuePart, change: ev.FieldPartial, *, replaces: bool
+    ) -> list[Operation]:
         """The operations of a change, after those that were held back."""
-        part, pointer = step.part, step.pointer
         operations = self._make_room(part)
         self._values[part.id] = part
-        grows = step.append and isinstance(step.value, str)
-        if not grows or self._unsent.get(part.id, pointer) != pointer:
+        grows = change.append and isinstance(change.value, str)
+        if not grows or self._unsent.get(part.id, change.pointer) != change.pointer:
             operations += self.settle(part)
-        if not grows:
-            return operations + self._patch(step)
-        self._unsent[part.id] = pointer
-        if self._throttle.admits(part, step.at):
-            operations += self.settle(part)
-        return operations
-
-    def _patch(self, step: Change) -> list[Operation]:
-        place = (*self._places[step.part.id], *step.pointer)
-        if not step.append:
-            return [operation("replace" if step.replaces else "add", place, step.value)]
-        new = step.value.items() if isinstance(step.value, dict) else (("-", v) for v in step.value)
-        return [operation("add", (*place, key), value) for key, value in new]
+        if grows:
+            self._unsent[part.id] = change.pointer
+            due = self._throttle.admits(part, change.timestamp)
+            return operations + (self.settle(part) if due else [])
+        place, value = (*self._places[part.id], *change.pointer), change.value
+        if not change.append:
+            return [*operations, operation("replace" if replaces else "add", place, value)]
+        new = value.items() if isinstance(value, dict) else (("-", each) for each in value)
+        return operations + [operation("add", (*place, key), each) for key, each in new]
 
     def settle(self, part: ValuePart) -> list[Operation]:
         """What was held back."""

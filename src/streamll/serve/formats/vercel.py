@@ -1,28 +1,19 @@
 """UI message stream of Vercel's AI SDK, version 1: what ``useChat`` of the ``ai`` package reads.
 
-============================  ====================================================================
-a reply field                 ``text-start``, ``text-delta``…, ``text-end``
-another field, thinking       ``reasoning-start``, ``reasoning-delta``…, ``reasoning-end``
-a typed field                 ``data-<field>`` with one ``id``: each replaces the one before. Its
-                              ``data`` is ``{field, predictor, value, state}``
-a superseded attempt          its parts end; ``data-superseded`` lists those not to be shown. Each
-                              text part has its name in ``providerMetadata.streamll.part``, a tool
-                              call's name is its id. Values are null until the next attempt
-a corrected field             ``data-corrected`` with the right text for the part it names
-a tool call                   ``tool-input-start/-delta/-available``, ``tool-output-available``
-a failed tool                 ``tool-output-error``
-a citation with a URL         ``source-url``; without one ``data-citation``
-a status                      ``data-status``, transient
-a loss, a custom event        ``data-gap``, ``data-<type>``
-an error                      everything open ends, then ``error``
-a cancelled run               everything open ends, then ``abort``
-resume                        from the beginning: the client rebuilds the message. In the middle:
-                              what is open is opened again, with its id
-============================  ====================================================================
+* A reply field is text; other fields and thinking are reasoning.
+* A typed field is ``data-<field>`` with one ``id``: each replaces the one before. Its ``data`` is
+  ``{field, predictor, value, state}``. A field with the name of a data part of this format
+  (``status``, ``gap``, …) is ``data-field-<field>``.
+* The parts of a superseded attempt end; ``data-superseded`` lists those not to be shown. Each text
+  part has its name in ``providerMetadata.streamll.part``, a tool call's name is its id. Values are
+  null until the next attempt.
+* ``data-corrected`` has the right text for the part it names; ``data-status`` is transient.
+* Everything open ends before ``finish``, ``error`` or, for a cancelled run, ``abort``.
+* Who resumes gets it from the beginning: the client rebuilds the message. In the middle: what is
+  open is opened again, with its id.
 
 Only keys that every client since ``ai`` 5 knows are sent. One step spans the run: a client forgets
-its open parts at ``finish-step``, and calls of one run may overlap. A field with the name of a data
-part of this format (``status``, ``gap``, …) is ``data-field-<field>``.
+its open parts at ``finish-step``, and calls of one run may overlap.
 """
 
 from __future__ import annotations
@@ -35,7 +26,7 @@ from typing import Any, ClassVar
 from streamll.core import events as ev
 from streamll.serve.formats.base import RenderOptions, given
 from streamll.serve.formats.message import ChatFormat
-from streamll.serve.formats.parts import Change, TextPart, ToolPart, ValuePart
+from streamll.serve.formats.parts import TextPart, ToolPart, ValuePart
 from streamll.serve.formats.values import ValueThrottle
 
 DONE = b"[DONE]"
@@ -50,6 +41,7 @@ class VercelFormat(ChatFormat):
     def __init__(self, options: RenderOptions) -> None:
         super().__init__(options)
         self._throttle = ValueThrottle()
+        self._held: set[str] = set()  # values that have changed since they were sent
 
     def resume(self) -> list[bytes]:
         for part in self.open.values():
@@ -101,15 +93,14 @@ class VercelFormat(ChatFormat):
         else:
             self.say("tool-output-available", toolCallId=tool.id, output=tool.result)
 
-    def value_changed(self, change: Change) -> None:
-        part = change.part
-        if self._throttle.admits(part, change.at):  # values are sent whole, so not at every change
-            self._send_value(part, part.value, part.state())
-        elif part.state() == "complete":
+    def value_changed(self, part: ValuePart, change: ev.FieldPartial, replaces: bool) -> None:
+        self._held.add(part.id)  # values are sent whole, and therefore not at every change
+        if self._throttle.admits(part, change.timestamp) or part.state() == "complete":
             self.value_settled(part)
 
     def value_settled(self, part: ValuePart) -> None:
-        if self._throttle.release(part):
+        if part.id in self._held:
+            self._held.remove(part.id)
             self._send_value(part, part.value, part.state())
 
     def value_withdrawn(self, part: ValuePart) -> None:
