@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 
 from streamll import StreamConfig, stream
-from streamll.chat.calling import Calling, Invocation
-from streamll.chat.invoke_stream import InvokeStream
+from streamll.chat.calling import Calling, Invocation, InvokeStream
 from streamll.chat.providers import EndpointConfig, endpoint_config
 from streamll.chat.question import Hooks, LMPool, PendingCall, Question
 from streamll.configuration import Receiver, checked_sinks

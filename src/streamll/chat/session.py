@@ -138,11 +138,8 @@ class Session:
         self.services: Registry[iModel] = Registry("model")
         self.branches: Registry[Branch] = Registry("branch")
         self._messages: dict[str, Message] = {}
+        self.messages: Mapping[str, Message] = MappingProxyType(self._messages)
         self._lock = threading.RLock()
-
-    @property
-    def messages(self) -> Mapping[str, Message]:
-        return MappingProxyType(self._messages)
 
     def add_message(
         self, message: Message, branches: BranchLike | Iterable[BranchLike] | None = None

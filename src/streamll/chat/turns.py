@@ -13,8 +13,7 @@ from typing import Any
 
 import msgspec
 
-from streamll.chat.calling import Calling
-from streamll.chat.invoke_stream import ChunkStream, InvokeStream
+from streamll.chat.calling import Calling, ChunkStream, InvokeStream
 from streamll.chat.messages import (
     AssistantResponseContent,
     InstructionContent,

@@ -2,9 +2,9 @@
 
 from streamll.chat.calling import Calling as Calling
 from streamll.chat.calling import CallStatus as CallStatus
+from streamll.chat.calling import Chunk as Chunk
 from streamll.chat.calling import Execution as Execution
-from streamll.chat.invoke_stream import Chunk as Chunk
-from streamll.chat.invoke_stream import InvokeStream as InvokeStream
+from streamll.chat.calling import InvokeStream as InvokeStream
 from streamll.chat.model import iModel as iModel
 from streamll.chat.question import Hooks as Hooks
 from streamll.chat.question import Question as Question

@@ -16,11 +16,13 @@ import functools
 import selectors
 import socket
 import ssl
-from collections.abc import Iterable
+from collections import Counter, defaultdict
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from streamll.brokers.rabbitmq import client as rabbitmq_client
+from streamll.brokers.send_buffer import PendingEntry
+from streamll.brokers.sink import Transport, fill
 
 HEARTBEAT_S = 60
 
@@ -39,15 +41,17 @@ CONTROL, DECLARING, PUBLISHING = 0, 1, 2
 """Channels: RabbitMQ closes one whose request it refuses, so publishing has its own."""
 
 
-class ConfirmingPublisher:
-    """A connection that publishes. ``timeout`` (seconds) bounds each wait for RabbitMQ.
+class ConfirmingPublisher(Transport):
+    """A sink's connection. ``timeout`` (seconds) bounds each wait for RabbitMQ.
 
     It creates ``log``: its exchange, and its stream queue of at most ``max_bytes``.
 
     Raises what aio-pika would: ``OSError``, ``ssl.SSLError`` and ``aiormq.exceptions``.
     """
 
-    def __init__(self, url: str, timeout: float, log: str, max_bytes: int) -> None:
+    def __init__(
+        self, url: str, timeout: float, log: str, max_bytes: int, routing_key: str
+    ) -> None:
         from pamqp import body, commands, frame, header
 
         self._amqp: Any = commands
@@ -65,6 +69,7 @@ class ConfirmingPublisher:
         self._published = 0
         self._received = bytearray()
         self._log = log
+        self._routing_key = routing_key
         self._socket = connect(url)
         try:
             self._socket.settimeout(timeout)
@@ -94,15 +99,19 @@ class ConfirmingPublisher:
         self._request(DECLARING, amqp.Queue.Bind(queue=queue, exchange=name, routing_key="#"))
         self._request(DECLARING, amqp.Channel.Close(200, "", 0, 0))
 
-    def publish(self, messages: Iterable[tuple[str, bytes]]) -> None:
-        """Publish ``(routing key, body)`` pairs; return when all of them are confirmed."""
+    def send(self, entries: list[PendingEntry]) -> None:
+        for batch in _one_per_run(entries):
+            self._publish(batch)
+
+    def _publish(self, entries: list[PendingEntry]) -> None:
+        """Publish and return when all of them are confirmed."""
         amqp = self._amqp
         frames: list[bytes] = []
         unconfirmed: set[int] = set()
-        for key, body in messages:
+        for entry in entries:
             self._published += 1
             unconfirmed.add(self._published)
-            frames += self._message(key, body)
+            frames += self._message(fill(self._routing_key, entry), entry.body)
         self._socket.sendall(b"".join(frames))
         while unconfirmed:
             reply = self._reply(PUBLISHING)
@@ -243,3 +252,13 @@ def _tls(query: str) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _one_per_run(entries: list[PendingEntry]) -> list[list[PendingEntry]]:
+    """The entries in batches that hold at most one of each run, each run's in order."""
+    batches: defaultdict[int, list[PendingEntry]] = defaultdict(list)
+    counts: Counter[str | None] = Counter()
+    for entry in entries:
+        batches[counts[entry.run_id]].append(entry)
+        counts[entry.run_id] += 1
+    return list(batches.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from typing import Any
 
 from streamll.brokers.failures import Diagnosis
@@ -10,8 +9,7 @@ from streamll.brokers.opening import only_value, without_password
 from streamll.brokers.rabbitmq import client as rabbitmq_client
 from streamll.brokers.rabbitmq.client import LOG_MAX_BYTES, URL
 from streamll.brokers.rabbitmq.publisher import ConfirmingPublisher
-from streamll.brokers.send_buffer import PendingEntry
-from streamll.brokers.sink import BrokerSink, Transport, fill
+from streamll.brokers.sink import BrokerSink
 
 TARGET = "streamll"
 DEAD_LETTERS = ".dead"
@@ -57,31 +55,11 @@ class RabbitMQSink(BrokerSink):
         self.prefetch_count = prefetch_count
         self.destination = f"{without_password(self.url)} {self.exchange}"
 
-    def _connect(self) -> RabbitMQTransport:
-        return RabbitMQTransport(self)
+    def _connect(self) -> ConfirmingPublisher:
+        timeout = rabbitmq_client.CONFIRM_TIMEOUT_S
+        return ConfirmingPublisher(
+            self.url, timeout, self.exchange, self.max_bytes, self.routing_key
+        )
 
     def _diagnose(self, error: BaseException) -> Diagnosis:
         return rabbitmq_client.diagnose(error, self.url, answered=self._counts["handled"] > 0)
-
-
-class RabbitMQTransport(ConfirmingPublisher, Transport):
-    """A sink's connection."""
-
-    def __init__(self, sink: RabbitMQSink) -> None:
-        timeout = rabbitmq_client.CONFIRM_TIMEOUT_S
-        super().__init__(sink.url, timeout, sink.exchange, sink.max_bytes)
-        self._routing_key = sink.routing_key
-
-    def send(self, entries: list[PendingEntry]) -> None:
-        for batch in _one_per_run(entries):
-            self.publish((fill(self._routing_key, entry), entry.body) for entry in batch)
-
-
-def _one_per_run(entries: list[PendingEntry]) -> list[list[PendingEntry]]:
-    """The entries in batches that hold at most one of each run, each run's in order."""
-    batches: defaultdict[int, list[PendingEntry]] = defaultdict(list)
-    counts: Counter[str | None] = Counter()
-    for entry in entries:
-        batches[counts[entry.run_id]].append(entry)
-        counts[entry.run_id] += 1
-    return list(batches.values())

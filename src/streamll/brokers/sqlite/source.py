@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from msgspec.structs import asdict
+
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.overview import ENTRIES_OUTSIDE_RUNS
 from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, Source, SourceOptions
@@ -19,6 +21,33 @@ T = TypeVar("T")
 
 POLL_S = 0.004
 """How often a reader looks for new entries."""
+
+
+CLAIM = """
+DELETE FROM streamll_claims WHERE target = :target AND name = :group AND since < :now - :claim_after
+    AND entry NOT IN (SELECT id FROM streamll_entries);
+UPDATE streamll_claims
+    SET member = :member, since = :now, deliveries = deliveries + (member != :member)
+    WHERE target = :target AND name = :group AND entry IN (SELECT entry FROM streamll_claims
+        WHERE target = :target AND name = :group AND since < :now - :claim_after ORDER BY entry LIMIT :limit);
+INSERT INTO streamll_claims SELECT :target, :group, id, :member, :now, 1 FROM streamll_entries
+    WHERE target = :target AND id > (SELECT position FROM streamll_groups
+        WHERE target = :target AND name = :group) ORDER BY id LIMIT :limit;
+UPDATE streamll_groups
+    SET position = (SELECT max(entry) FROM streamll_claims
+        WHERE target = :target AND name = :group)
+    WHERE target = :target AND name = :group AND position < (SELECT max(entry) FROM streamll_claims
+        WHERE target = :target AND name = :group)
+"""
+"""Takes over what members have abandoned, except what was deleted for its age; and what is new.
+
+Where there is neither, nothing is written: a write wakes all readers.
+"""
+CLAIMED = """
+SELECT id, body, deliveries FROM streamll_claims JOIN streamll_entries ON id = entry
+    WHERE streamll_claims.target = :target AND name = :group AND member = :member AND since = :now
+    ORDER BY id
+"""
 
 
 class SQLiteSource(file.ForkSafeConnection, Source):
@@ -162,47 +191,14 @@ class SQLiteSource(file.ForkSafeConnection, Source):
         return [(*row, 1) for row in rows]
 
     def _claim(self, log: sqlite3.Connection) -> list[Any]:
-        now = time.time()
-        self._claim_at = time.monotonic() + self._options.claim_after / 3
+        """Claim what other members have abandoned, and what is new; oldest first."""
+        options, now = self._options, time.time()
+        self._claim_at = time.monotonic() + options.claim_after / 3
+        values = asdict(options) | {"now": now, "limit": READ_BATCH_ENTRIES}
         with file.transaction(log):
-            return self._claim_abandoned(log, now) + self._claim_new(log, now)  # oldest first
-
-    def _claim_new(self, log: sqlite3.Connection, now: float) -> list[Any]:
-        rows = log.execute(
-            "SELECT id, body, 1 FROM streamll_entries WHERE target = ?1 AND id > "
-            "(SELECT position FROM streamll_groups WHERE target = ?1 AND name = ?2) "
-            "ORDER BY id LIMIT ?3",
-            (*self._group, READ_BATCH_ENTRIES),
-        ).fetchall()
-        if rows:
-            log.execute(
-                "UPDATE streamll_groups SET position = ? WHERE target = ? AND name = ?",
-                (rows[-1][0], *self._group),
-            )
-            log.executemany(
-                "INSERT INTO streamll_claims VALUES (?, ?, ?, ?, ?, 1)",
-                [(*self._group, row[0], self._options.member, now) for row in rows],
-            )
-        return rows
-
-    def _claim_abandoned(self, log: sqlite3.Connection, now: float) -> list[Any]:
-        member, claim_after = self._options.member, self._options.claim_after
-        rows = log.execute(
-            "SELECT entry, body, deliveries + (member != ?) FROM streamll_claims "
-            "LEFT JOIN streamll_entries ON id = entry "
-            "WHERE streamll_claims.target = ? AND name = ? AND since < ? ORDER BY entry LIMIT ?",
-            (member, *self._group, now - claim_after, READ_BATCH_ENTRIES),
-        ).fetchall()
-        for cursor, body, deliveries in rows:
-            if body is None:  # deleted because of its age
-                log.execute("DELETE FROM streamll_claims WHERE entry = ?", (cursor,))
-            else:
-                log.execute(
-                    "UPDATE streamll_claims SET member = ?, since = ?, deliveries = ? "
-                    "WHERE target = ? AND name = ? AND entry = ?",
-                    (member, now, deliveries, *self._group, cursor),
-                )
-        return [row for row in rows if row[1] is not None]
+            for statement in CLAIM.split(";"):
+                log.execute(statement, values)
+            return log.execute(CLAIMED, values).fetchall()
 
 
 def _last_id(log: sqlite3.Connection) -> int:
