@@ -77,11 +77,10 @@ def stream(
         check_fields(program, selection)
     own = checked_sinks(sinks)
 
-    def call(*args: Any, **kwargs: Any) -> Call:
-        def start() -> ProgramRun:
-            return ProgramRun(program, selection, config, own, keep_text, args, kwargs, read=read)
+    make = functools.partial(ProgramRun, program, selection, config, own, keep_text, read=read)
 
-        return Call(start, program)
+    def call(*args: Any, **kwargs: Any) -> Call:
+        return Call(functools.partial(make, args, kwargs), program)
 
     return call
 
