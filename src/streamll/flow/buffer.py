@@ -131,7 +131,6 @@ class Buffer:
         return self._joined(item) if type(item) is Merging else item
 
     def take(self, limit: int) -> list[Any]:
-        """Up to ``limit`` items, oldest first."""
         if self.settled or self.markers:
             items: list[Any] = []
             while self and len(items) < limit:
