@@ -71,16 +71,16 @@ def stream(
     if not callable(program):
         raise TypeError(f"stream takes a dspy.Module or a function, not {type(program).__name__}")
     install()
-    selection = None
-    if fields is not None:
-        selection = FieldSelection([fields] if isinstance(fields, str) else fields)
+    selection = None if fields is None else FieldSelection(fields)
+    if selection is not None:
         check_fields(program, selection)
     own = checked_sinks(sinks)
 
-    make = functools.partial(ProgramRun, program, selection, config, own, keep_text, read=read)
-
     def call(*args: Any, **kwargs: Any) -> Call:
-        return Call(functools.partial(make, args, kwargs), program)
+        start = functools.partial(
+            ProgramRun, program, selection, config, own, keep_text, args, kwargs, read=read
+        )
+        return Call(start, program)
 
     return call
 

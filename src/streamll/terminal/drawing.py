@@ -106,7 +106,7 @@ class Section:
 
 def _section(rank: int, lines: list[Line], guide: str = "") -> Section:
     """A section whose lines do not depend on the room."""
-    return Section(rank, len(lines), lambda room: lines[-room:], guide)
+    return Section(rank, len(lines), lambda _: lines, guide)
 
 
 # Ranks, highest priority first.

@@ -18,7 +18,6 @@ from streamll.sinks.jsonl import JSONLSink
 from streamll.sinks.memory import MemorySink
 from streamll.testing.plan import HangUp, Head, Pause, Step, Write
 from streamll.testing.record_file import (
-    ExchangeWriter,
     RecordedExchange,
     RecordingWriter,
     digest,
@@ -57,12 +56,8 @@ def record(path: str | os.PathLike[str]) -> Iterator[Path]:
     file = Path(path)
     sink = JSONLSink(file, append=False)
     writer = RecordingWriter(file)
-
-    def tap(request: Any) -> tuple[Any, ExchangeWriter | None]:
-        return request, writer.exchange(request.url, request.body)
-
     try:
-        with own_cache(), tapped_requests(tap), everything_watched(sink):
+        with own_cache(), tapped_requests(writer.tap), everything_watched(sink):
             yield file
     finally:
         sink.stop()

@@ -146,7 +146,7 @@ class StreamifiedCall(Background):
             parent=outer,
             receivers=(*receivers, self.channel),
             statuses=options.statuses,
-            reader_request=self,
+            reader_requests=(self,),
         )
         return self.send_stream.scope
 
