@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, overload
 
@@ -47,26 +47,20 @@ class QuestionStream(Derived[T]):
         fields: str | Iterable[str],
         inputs: dict[str, Any],
     ) -> None:
-        if program is None and "question" in inputs:
-            program = inputs.pop("question")
+        if program is None:
+            program = inputs.pop("question", None)
         if program is None:
             raise ConfigurationError(
                 f'{type(self).__name__} needs a question, such as "What is Rust?", or a program '
                 "with its inputs"
             )
         if isinstance(program, str):
-            if inputs.get("question", program) != program:
+            if inputs.setdefault("question", program) != program:
                 raise TypeError(f"{type(self).__name__} got two different questions")
-            inputs = {"question": program, **inputs}
             program = dspy.Predict("question -> answer")
         self.config = config
         self.program = program
         super().__init__(stream(program, fields=fields, config=config)(**inputs))
-
-    @property
-    def key(self) -> Hashable:
-        """What streams that use the same provider and API key have in common."""
-        return key_of_program(self.program)
 
 
 class SafeDSpyStream(QuestionStream[StreamEvent]):

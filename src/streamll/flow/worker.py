@@ -127,49 +127,31 @@ class Worker(Generic[T]):
 
     def _barrier(self, timeout: float, *, last: bool) -> bool:
         barrier = Barrier(last=last)
-        try:
+        with contextlib.suppress(ChannelOverflow):  # policy "fail": a barrier is admitted even so
             self.channel.put(barrier)
-        except ChannelOverflow:  # policy "fail": the thread handles what was admitted, and ends
-            return self._ended(timeout)
-        self._hurry()
-        self.start()
-        return barrier.event.wait(timeout)
-
-    def _hurry(self) -> None:
         with contextlib.suppress(RuntimeError):  # it is woken already
             self._gathering.wake()
-
-    def _ended(self, timeout: float) -> bool:
-        self._hurry()
-        thread = self._thread
-        if thread is not None:
-            thread.join(timeout)
-        return thread is None or not thread.is_alive()
+        self.start()
+        return barrier.event.wait(timeout)
 
     def _run(self) -> None:
         channel = self.channel
         while True:
             again = self._pending()
+            batch: list[Any] = []
             try:
                 self._gathering = ThreadWaiter()
                 batch = channel.get_batch(self._batch, IDLE_TIMEOUT_S if again is None else again)
             except TimeoutError:
-                if again is None and self._retire():
-                    return
-                batch = []
-            except ChannelOverflow:
-                self._finish()
+                pass
+            except ChannelOverflow:  # nothing new will come, only what was kept for later is left
+                time.sleep(again or 0)
+            if not batch and again is None and self._retire():
                 return
             if self._take(batch, again=again is not None) and self._retire():
                 return
             if 0 < len(batch) < self._batch:
                 self._gathering.wait(self._gather)
-
-    def _finish(self) -> None:
-        """The channel has failed: nothing new will come, only what was kept for later is left."""
-        while (again := self._pending()) is not None:
-            time.sleep(again)
-            self._handle([])
 
     def _take(self, batch: list[Any], *, again: bool) -> bool:
         """Handle a batch; True if the end was asked for and everything is handled."""

@@ -178,7 +178,8 @@ def _draining_on_signals(service: Service) -> Any:
         yield
         return
     loop = asyncio.get_running_loop()
-    before: dict[int, Any] = {}
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {n: h for n in numbers if callable(h := signal.getsignal(n))}
     stopping_since: float | None = None
 
     def on_signal(number: int, frame: Any) -> None:
@@ -188,16 +189,13 @@ def _draining_on_signals(service: Service) -> Any:
             loop.call_soon_threadsafe(service.drain)
         elif number == signal.SIGINT and time.monotonic() - stopping_since > SAME_SIGNAL_S:
             loop.call_soon_threadsafe(service.hurry)
-        if callable(before[number]):
-            before[number](number, frame)
+        before[signal.Signals(number)](number, frame)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        before[number] = signal.getsignal(number)
-        if callable(before[number]):
-            signal.signal(number, on_signal)
+    for number in before:
+        signal.signal(number, on_signal)
     try:
         yield
     finally:
-        for which, handler in before.items():
-            if signal.getsignal(which) is on_signal:
-                signal.signal(which, handler)
+        for number, handler in before.items():
+            if signal.getsignal(number) is on_signal:
+                signal.signal(number, handler)

@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import streamll
-from streamll.core.closing import closing_events
 from streamll.core.errors import LogAway, NoSuchRun, StreamCancelled, TooManyRuns
 from streamll.core.events import NOBODY, TERMINAL, Event, Identity, StreamllEvent
 from streamll.core.positions import Position
-from streamll.core.run_view import RunView
+from streamll.core.run_view import RunView, closing_events
 from streamll.serve.log.buffer import RunBuffer
 from streamll.serve.log.index import RUN_LOST
 from streamll.serve.log.run_log import RunLog
@@ -161,18 +160,10 @@ class Runner:
 
     async def run_of(self, chat: str) -> str | None:
         """The latest run of a chat."""
-        key = chat_key(chat)
-        found = await self._latest_of(key)
-        if found is None and await self.run_log.appears(key, CHAT_APPEARS_S):
-            found = await self._latest_of(key)
-        return found
-
-    async def _latest_of(self, key: str) -> str | None:
-        found = None
-        async for items in self.run_log.history(Position(key)):
-            for item in items:
-                if item.event.event_type == "server.chat":
-                    found = str(item.event.data["run_id"])
+        key, found = chat_key(chat), None
+        if await self.run_log.appears(key, CHAT_APPEARS_S):
+            async for items in self.run_log.history(Position(key)):
+                found = str(items[-1].event.data["run_id"])
         return found
 
     async def has_more(self, position: Position) -> bool:
@@ -188,16 +179,14 @@ class Runner:
         followed = buffer is not None and not buffer.is_empty and not buffer.ended
         if run_id in self.running or followed:
             return True
-        async for _ in run_log.history(position):
-            return True
-        known = False
+        last = None
         async for items in run_log.history(Position(run_id)):
-            if items[-1].event.event_type in TERMINAL:
-                return False
-            known = True
-        if not known:
+            last = items[-1]
+            if last.position.seq > position.seq:
+                return True
+        if last is None:
             await self.expect(run_id)
-        return True
+        return last is None or last.event.event_type not in TERMINAL
 
     async def expect(self, run_id: str) -> None:
         """Wait for the first events of a run that was started a moment ago.
@@ -288,8 +277,11 @@ def chat_key(chat: str) -> str:
 
 # --- what is logged of a program that raised ------------------------------------------------------
 
-LIBRARIES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")})
-OWN_FOLDER = str(Path(__file__).parent.parent)
+NOT_OWN = (
+    *{sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")},
+    str(Path(__file__).parent.parent),
+)
+"""Where code is that is not the program's."""
 
 
 def log_failure(program: str, run_id: str, error: BaseException) -> None:
@@ -297,16 +289,10 @@ def log_failure(program: str, run_id: str, error: BaseException) -> None:
 
     At level DEBUG (``streamll serve --debug``) the whole traceback is logged.
     """
-    traceback_of = error if logger.isEnabledFor(logging.DEBUG) else None
-    what = f"{type(error).__name__}{place_of(error)}"
-    logger.warning("run %s of %s failed: %s", run_id, program, what, exc_info=traceback_of)
-
-
-def place_of(error: BaseException) -> str:
-    """Where the program was: the innermost line of its own code, or of all."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [each for each in frames if not each.filename.startswith((*LIBRARIES, OWN_FOLDER))]
-    if not frames:
-        return ""
-    frame = (own or frames)[-1]
-    return f" at {frame.filename}:{frame.lineno} in {frame.name}"
+    own = [each for each in frames if not each.filename.startswith(NOT_OWN)]
+    what = type(error).__name__
+    for frame in (own or frames)[-1:]:
+        what += f" at {frame.filename}:{frame.lineno} in {frame.name}"
+    shown = error if logger.isEnabledFor(logging.DEBUG) else None
+    logger.warning("run %s of %s failed: %s", run_id, program, what, exc_info=shown)

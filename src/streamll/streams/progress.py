@@ -160,7 +160,7 @@ class StreamProgress:
 
     def follow(self, source: Any, name: str = "stream", expected: int | None = None) -> Piped:
         """The same stream, and a line that shows its progress."""
-        return Piped(source, lambda: _Following(self, self.add(name, expected)))
+        return Piped(source, lambda: _Following(self, name, expected))
 
     def _usual(self) -> int:
         lengths = [f.token_count for f in self.followers if f.state == "done" and f.token_count]
@@ -210,9 +210,16 @@ def live_lines(
 
 
 class _Following(Stage):
-    def __init__(self, progress: StreamProgress, follower: Follower) -> None:
+    """``drawn``: the display is this stream's alone, and shows for as long as it is read."""
+
+    def __init__(
+        self, progress: StreamProgress, name: str, expected: int | None, *, drawn: bool = False
+    ) -> None:
         self._progress = progress
-        self._follower = follower
+        self._follower = progress.add(name, expected)
+        self._drawn = ExitStack()
+        if drawn:
+            self._drawn.enter_context(progress)
 
     def feed(self, item: Any) -> Iterable[Timed]:
         self._progress.feed(self._follower, item)
@@ -224,18 +231,7 @@ class _Following(Stage):
 
     def close(self) -> None:
         self._follower.end("left")  # unless it has ended
-
-
-class _Alone(_Following):
-    """A progress display of one stream, for as long as it is read."""
-
-    def __init__(self, name: str, expected: int | None, console: Console | None) -> None:
-        progress = StreamProgress(console=console).__enter__()
-        super().__init__(progress, progress.add(name, expected))
-
-    def close(self) -> None:
-        super().close()
-        self._progress.__exit__(None, None, None)
+        self._drawn.close()
 
 
 def with_progress(
@@ -249,7 +245,11 @@ def with_progress(
 
     For several at once see ``StreamProgress``.
     """
-    return Piped(source, lambda: _Alone(name, expected, console))
+
+    def alone() -> Stage:
+        return _Following(StreamProgress(console=console), name, expected, drawn=True)
+
+    return Piped(source, alone)
 
 
 def _figures(follower: Follower) -> tuple[str, str, str]:

@@ -29,7 +29,7 @@ from streamll.core import events as ev
 from streamll.core.events import Event
 from streamll.serve.formats.base import RenderOptions, given, to_json
 from streamll.serve.formats.message import ChatFormat
-from streamll.serve.formats.parts import Change, TextPart, ToolPart, ValuePart
+from streamll.serve.formats.parts import TextPart, ToolPart, ValuePart
 from streamll.serve.formats.values import AGUIState, Operation
 
 
@@ -179,8 +179,8 @@ class AGUIFormat(ChatFormat):
 
     # --- the state --------------------------------------------------------------------------------
 
-    def value_changed(self, change: Change) -> None:
-        self._patch(self._known_state().change(change))
+    def value_changed(self, part: ValuePart, change: ev.FieldPartial, replaces: bool) -> None:
+        self._patch(self._known_state().change(part, change, replaces=replaces))
 
     def value_settled(self, part: ValuePart) -> None:
         self._patch(self._known_state().settle(part))

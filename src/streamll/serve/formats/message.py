@@ -18,11 +18,15 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import msgspec
+
 from streamll.core import events as ev
 from streamll.core.events import Event
+from streamll.core.jsonable import plain
+from streamll.core.partials import MISSING, part_of
 from streamll.core.visitor import EventVisitor
 from streamll.serve.formats.base import OutputFormat, RenderOptions, to_json
-from streamll.serve.formats.parts import Change, Key, TextPart, ToolPart, ValuePart
+from streamll.serve.formats.parts import Key, TextPart, ToolPart, ValuePart
 from streamll.serve.formats.values import is_json
 
 THINKING = ""  # the field name of thinking: no field can have it
@@ -205,14 +209,16 @@ class ChatFormat(EventVisitor, OutputFormat):
         key = key_of(event, event.field)
         if key not in self.values:
             self.values[key] = ValuePart(event)
-        change = self.values[key].take(event)
-        if change is None:
+        part, value = self.values[key], plain(event.value)
+        change = msgspec.structs.replace(event, value=value, pointer=tuple(event.pointer))
+        replaces = not change.append and part_of(part.value, change.pointer, MISSING) is not MISSING
+        part.size += len(value) if isinstance(value, str) else 10
+        part.apply(change)
+        if part.is_broken:  # an earlier change was lost
             return
-        if key not in self._structured and (
-            change.pointer or isinstance(change.value, (list, dict))
-        ):
+        if key not in self._structured and (change.pointer or isinstance(value, (list, dict))):
             self._become_structured(key)
-        self.value_changed(change)
+        self.value_changed(part, change, replaces)
 
     def _become_structured(self, key: Key) -> None:
         """The field turns out to hold a list or an object: its JSON was shown as text by mistake.
@@ -308,37 +314,31 @@ class ChatFormat(EventVisitor, OutputFormat):
 
     on_run_error = on_run_cancelled = on_run_end
 
-    # --- what a format tells of it ----------------------------------------------------------------
+    # --- what a format makes of it: nothing, where its wire has no place for that ----------------
 
-    def run_began(self) -> None:
-        """The first event has come."""
-
+    def run_began(self) -> None: ...
     def part_opened(self, part: TextPart) -> None: ...
-    def part_grown(self, part: TextPart, text: str, missing: bool) -> None:
-        """``missing``: characters before ``text`` were lost."""
-
+    # ``missing``: characters before ``text`` were lost
+    def part_grown(self, part: TextPart, text: str, missing: bool) -> None: ...
     def part_closed(self, part: TextPart) -> None: ...
     def part_corrected(self, part: TextPart, text: str, value: Any) -> None: ...
-    def parts_withdrawn(self, gone: Sequence[TextPart | ToolPart], reason: str) -> None:
-        """These no longer belong to the message."""
-
+    # they no longer belong to the message
+    def parts_withdrawn(self, gone: Sequence[TextPart | ToolPart], reason: str) -> None: ...
     def tool_opened(self, tool: ToolPart) -> None: ...
     def tool_input_grown(self, tool: ToolPart, text: str) -> None: ...
     def tool_ready(self, tool: ToolPart) -> None: ...
     def tool_done(self, tool: ToolPart) -> None: ...
-    def value_changed(self, change: Change) -> None: ...
-    def value_settled(self, part: ValuePart) -> None:
-        """No change comes for now: a format that held some back sends them."""
-
-    def value_withdrawn(self, part: ValuePart) -> None:
-        """The value is void; another attempt may write it again."""
-
+    # ``replaces``: there was a value at ``change.pointer``
+    def value_changed(self, part: ValuePart, change: ev.FieldPartial, replaces: bool) -> None: ...
+    # no change comes for now: a format that held some back sends them
+    def value_settled(self, part: ValuePart) -> None: ...
+    # another attempt may write it again
+    def value_withdrawn(self, part: ValuePart) -> None: ...
     def cited(self, source_id: str, source: ev.Citation) -> None: ...
-    def noted(self, name: str, value: Any, *, transient: bool = False) -> None:
-        """A status, a custom event, or a loss. ``transient`` ones are not kept in the message."""
-
-    def run_ended(self, end: ev.Totals) -> None:
-        """The run has ended, failed or was cancelled; nothing is open any more."""
+    # a status, a custom event, or a loss; ``transient`` ones are not kept in the message
+    def noted(self, name: str, value: Any, *, transient: bool = False) -> None: ...
+    # nothing is open any more
+    def run_ended(self, end: ev.Totals) -> None: ...
 
 
 UNFINISHED: Mapping[type[Event], str] = MappingProxyType(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from streamll.core import events as ev
-from streamll.core.jsonable import plain
-from streamll.core.parsing.values.builder import Pointer
-from streamll.core.partials import MISSING, PartialValue, part_of
+from streamll.core.partials import PartialValue
 
 Key = tuple[str | None, int, str]  # call_id, attempt, field
 
@@ -68,25 +66,3 @@ class ValuePart(PartialValue):
         self.field = event.field
         self.size = 0
         """Roughly the number of characters it was written in."""
-
-    def take(self, event: ev.FieldPartial) -> Change | None:
-        """What the event changes; ``None`` where an earlier change was lost."""
-        pointer, value, append = tuple(event.pointer), plain(event.value), event.append
-        self.size += len(value) if isinstance(value, str) else 10
-        replaces = not append and part_of(self.value, pointer, MISSING) is not MISSING
-        self.apply(msgspec.structs.replace(event, value=value))
-        if self.is_broken:
-            return None
-        return Change(self, pointer, value, append, replaces, event.timestamp)
-
-
-class Change(NamedTuple):
-    """``value`` is new at ``pointer``, or with ``append`` added to what is there."""
-
-    part: ValuePart
-    pointer: Pointer
-    value: Any
-    append: bool
-    replaces: bool
-    at: float
-    """Seconds since the epoch."""

@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from streamll.core import events as ev
 from streamll.core.parsing.values.builder import Pointer
 from streamll.core.partials import part_of
-from streamll.serve.formats.parts import Change, ValuePart
+from streamll.serve.formats.parts import ValuePart
 
 RESEND_S = 0.1
 """The shortest time between two messages with the same text or whole value …"""
@@ -69,27 +70,24 @@ class AGUIState:
         part = self._values[value_id]
         return None if part is None else part.value
 
-    def change(self, step: Change) -> list[Operation]:
+    def change(
+        self, part: ValuePart, change: ev.FieldPartial, *, replaces: bool
+    ) -> list[Operation]:
         """The operations of a change, after those that were held back."""
-        part, pointer = step.part, step.pointer
         operations = self._make_room(part)
         self._values[part.id] = part
-        grows = step.append and isinstance(step.value, str)
-        if not grows or self._unsent.get(part.id, pointer) != pointer:
+        grows = change.append and isinstance(change.value, str)
+        if not grows or self._unsent.get(part.id, change.pointer) != change.pointer:
             operations += self.settle(part)
-        if not grows:
-            return operations + self._patch(step)
-        self._unsent[part.id] = pointer
-        if self._throttle.admits(part, step.at):
-            operations += self.settle(part)
-        return operations
-
-    def _patch(self, step: Change) -> list[Operation]:
-        place = (*self._places[step.part.id], *step.pointer)
-        if not step.append:
-            return [operation("replace" if step.replaces else "add", place, step.value)]
-        new = step.value.items() if isinstance(step.value, dict) else (("-", v) for v in step.value)
-        return [operation("add", (*place, key), value) for key, value in new]
+        if grows:
+            self._unsent[part.id] = change.pointer
+            due = self._throttle.admits(part, change.timestamp)
+            return operations + (self.settle(part) if due else [])
+        place, value = (*self._places[part.id], *change.pointer), change.value
+        if not change.append:
+            return [*operations, operation("replace" if replaces else "add", place, value)]
+        new = value.items() if isinstance(value, dict) else (("-", each) for each in value)
+        return operations + [operation("add", (*place, key), each) for key, each in new]
 
     def settle(self, part: ValuePart) -> list[Operation]:
         """What was held back."""

@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 from streamll.core import events as ev
 from streamll.serve.formats.base import RenderOptions, given
 from streamll.serve.formats.message import ChatFormat
-from streamll.serve.formats.parts import Change, TextPart, ToolPart, ValuePart
+from streamll.serve.formats.parts import TextPart, ToolPart, ValuePart
 from streamll.serve.formats.values import ValueThrottle
 
 DONE = b"[DONE]"
@@ -93,10 +93,9 @@ class VercelFormat(ChatFormat):
         else:
             self.say("tool-output-available", toolCallId=tool.id, output=tool.result)
 
-    def value_changed(self, change: Change) -> None:
-        part = change.part
+    def value_changed(self, part: ValuePart, change: ev.FieldPartial, replaces: bool) -> None:
         self._held.add(part.id)  # values are sent whole, and therefore not at every change
-        if self._throttle.admits(part, change.at) or part.state() == "complete":
+        if self._throttle.admits(part, change.timestamp) or part.state() == "complete":
             self.value_settled(part)
 
     def value_settled(self, part: ValuePart) -> None:

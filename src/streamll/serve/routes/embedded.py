@@ -45,8 +45,14 @@ from streamll.serve.programs import Served, reply_of
 from streamll.serve.runner import Runner
 from streamll.serve.web.limits import Limits
 from streamll.serve.web.requests import HTTPRefusal, refusal
-from streamll.serve.web.responses import HEARTBEAT_S, ResponseBody, StreamingBody
-from streamll.serve.web.sockets import POLICY_VIOLATION, TRY_AGAIN_LATER, send_messages
+from streamll.serve.web.responses import (
+    HEARTBEAT_S,
+    POLICY_VIOLATION,
+    TRY_AGAIN_LATER,
+    ResponseBody,
+    StreamingBody,
+    send_messages,
+)
 
 Fields = str | Iterable[str]
 Inputs = Mapping[str, Any]

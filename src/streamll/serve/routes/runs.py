@@ -14,7 +14,7 @@ from streamll.serve.log.index import LISTED_RUNS, snapshot
 from streamll.serve.log.streams import RunWriter, stream_of_log
 from streamll.serve.routes.service import Service
 from streamll.serve.web.requests import HTTPRefusal, authorize, position_in, read_json
-from streamll.serve.web.sockets import POLICY_VIOLATION, TRY_AGAIN_LATER, send_messages
+from streamll.serve.web.responses import POLICY_VIOLATION, TRY_AGAIN_LATER, send_messages
 
 TOKEN_S = 24 * 3600.0
 UNAVAILABLE = 503

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamll.serve.web.access import Access, is_loopback
 from streamll.serve.web.requests import HTTPRefusal, refusal
-from streamll.serve.web.sockets import POLICY_VIOLATION
+from streamll.serve.web.responses import POLICY_VIOLATION
 
 access_log = logging.getLogger("streamll.access")
 

@@ -74,8 +74,7 @@ def authorize(connection: HTTPConnection, access: Access, run_id: str | None = N
         HTTPRefusal: 401, it permits neither everything nor this run.
     """
     token = bearer(connection.headers.get("authorization")) or connection.query_params.get("token")
-    allowed = access.may_do_everything(token) if run_id is None else access.may_use(token, run_id)
-    if not allowed:
+    if not access.may_use(token, run_id):
         raise HTTPRefusal(401, "a valid token is needed", **{"www-authenticate": "Bearer"})
 
 

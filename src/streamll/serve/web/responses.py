@@ -1,13 +1,14 @@
-"""A response that streams: headers at once, heartbeats, and an end when the client has gone.
+"""Streams over HTTP and WebSockets: headers at once, heartbeats, an end when the client has gone.
 
-The chunks come from an async generator that the response closes in every case as soon as the
-client has left: closing it stops the program behind it.
+The chunks come from an async generator that is closed in every case as soon as the client has left:
+closing it stops the program behind it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
@@ -15,7 +16,9 @@ from typing import Any, NamedTuple
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from streamll.core.errors import LogAway
 from streamll.serve.log.frames import HEARTBEAT
 
 ResponseBody = AsyncGenerator[bytes, None] | Response
@@ -24,6 +27,9 @@ STALL_S = 30.0
 """A client that accepts no byte for so long counts as gone."""
 
 HEARTBEAT_S = 15.0
+
+NORMAL, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1000, 1008, 1012, 1013
+"""Close codes of the WebSocket Close Code Number Registry (RFC 6455)."""
 
 
 class StreamingBody(Response):
@@ -148,3 +154,50 @@ async def disconnected(receive: Receive) -> None:
     """Wait until the client has gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def send_messages(
+    websocket: WebSocket,
+    batches: AsyncGenerator[list[bytes], None],
+    cancel: Callable[[], None],
+    *,
+    stall_s: float = STALL_S,
+    hold: AbstractContextManager[None] | None = None,
+) -> None:
+    """Send messages until they end, the client leaves, or it accepts nothing any more. Closes.
+
+    Args:
+        cancel: called when the client asks to stop the run; its end comes among the messages.
+        hold: see ``StreamingBody``.
+    """
+    timed = TimedSend(websocket.send, stall_s)
+
+    async def send() -> None:
+        with hold or contextlib.nullcontext():
+            async with contextlib.aclosing(batches):
+                async for batch in batches:
+                    for payload in batch:
+                        await timed.send({"type": "websocket.send", "text": payload.decode()})
+
+    sent = await race(send(), _listen(websocket, cancel), timed.watch())
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+        await websocket.close(_close_code(sent))
+    with contextlib.suppress(LogAway, WebSocketDisconnect):
+        sent.raise_error()
+
+
+def _close_code(sent: Raced) -> int:
+    if not sent.work.cancelled():
+        return NORMAL if sent.work.exception() is None else TRY_AGAIN_LATER
+    return TRY_AGAIN_LATER if sent.lost else SERVICE_RESTART
+
+
+async def _listen(websocket: WebSocket, cancel: Callable[[], None]) -> None:
+    """Wait for the client to leave; call ``cancel`` when it asks for that."""
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            if json.loads(message.get("text") or "null").get("type") == "cancel":
+                cancel()
