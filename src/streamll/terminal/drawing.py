@@ -220,7 +220,8 @@ class Drawing:
         room = max(8, self.width - indent - 1)  # one column for the cursor
         lines = text.content.lines(room)
         height = len(lines) + (not labels) + bool(text.remark)
-        rank = OTHER if not active else GROWING if text.is_open else BESIDE
+        finished = BESIDE if active else OTHER
+        rank = GROWING if text.is_open and active else finished
         return Section(rank, height, partial(self._text_lines, text, lines, guide, labels), guide)
 
     def _text_lines(

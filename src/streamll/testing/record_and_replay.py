@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -118,7 +119,7 @@ class Replay:
     @property
     def unused(self) -> list[RecordedExchange]:
         """Recorded exchanges that no request has used yet."""
-        return self._server.unused()
+        return list(chain(*map(list, self._server.queues.values())))
 
 
 @contextmanager
@@ -170,27 +171,21 @@ class RecordedServer(PracticeServer):
     def __init__(self, exchanges: list[RecordedExchange], *, speed: float = 1.0) -> None:
         super().__init__()
         self.speed = speed
-        self._unused: dict[str, deque[RecordedExchange]] = {}
+        self.queues: dict[str, deque[RecordedExchange]] = {}  # by the request's digest
         for exchange in exchanges:
-            self._unused.setdefault(exchange.digest, deque()).append(exchange)
-
-    def unused(self) -> list[RecordedExchange]:
-        with self._changed:
-            return [exchange for queue in self._unused.values() for exchange in queue]
+            self.queues.setdefault(exchange.digest, deque()).append(exchange)
 
     def _steps(self, record: RecordedRequest, wire: PracticeWire | None) -> list[Step]:
-        with self._changed:
-            queue = self._unused.get(digest(record.path, record.body))
-            exchange = queue.popleft() if queue else None
-        if exchange is not None:
-            return list(steps_of(exchange, self.speed))
-        if queue is not None:
-            return refused(400, "the recording has no further reply to this request")
-        return refused(
-            400,
-            "the recording has no such request: the program has changed, or requests a "
-            "stream where it did not. Record it again",
-        )
+        queue = self.queues.get(digest(record.path, record.body))
+        if queue:
+            return list(steps_of(queue.popleft(), self.speed))
+        problem = "the recording has no further reply to this request"
+        if queue is None:
+            problem = (
+                "the recording has no such request: the program has changed, or requests a "
+                "stream where it did not. Record it again"
+            )
+        return refused(400, problem)
 
 
 def steps_of(exchange: RecordedExchange, speed: float = 1.0) -> Iterator[Step]:
