@@ -75,14 +75,17 @@ class RunIndex:
             self.ended[last.event_type] += 1
         self._take(events, time.time())
 
-    def glimpse(self, run_id: str) -> None:
-        """An entry of the run was appended that has neither its first event nor its last."""
-        self._hear(run_id, time.time())
+    def hear(self, run_id: str, at: float | None = None) -> RunRecord | None:
+        """Something of the run was appended; its record, if there is one."""
+        run = self._runs.get(run_id)
+        if run is not None:
+            run.heard_at = max(run.heard_at, time.time() if at is None else at)
+        return run
 
     def alive(self, run_ids: Iterable[str], at: float | None = None) -> None:
         """A process reports that it runs these."""
         for run_id in run_ids:
-            run = self._hear(run_id, time.time() if at is None else at)
+            run = self.hear(run_id, at)
             if run is not None:
                 run.attended = True
 
@@ -98,7 +101,7 @@ class RunIndex:
 
     def _take(self, events: list[Event], heard_at: float) -> None:
         run_id = events[0].run_id or ""
-        run = self._hear(run_id, heard_at)
+        run = self.hear(run_id, heard_at)
         if run is None:
             run = self._runs[run_id] = RunRecord(heard_at, RunView(keep_text=False))
         for event in (events[0], events[-1]):
@@ -107,12 +110,6 @@ class RunIndex:
                 run.view.feed(event)
         if len(self._runs) > 2 * self._limit:
             self._runs = dict(self._latest(self._limit))
-
-    def _hear(self, run_id: str, at: float) -> RunRecord | None:
-        run = self._runs.get(run_id)
-        if run is not None:
-            run.heard_at = max(run.heard_at, at)
-        return run
 
     def forget(self, run_id: str) -> None:
         """The log does not have this run any more."""
