@@ -14,7 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from time import time as now
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -30,26 +30,8 @@ from streamll.core.run_view import Usage
 UNFINISHED = "Unfinished"
 """``error_type`` of a call that was still running when its run ended."""
 
-
-class CapturedCall(Protocol):
-    """What a run needs of a captured call (``run.scope.Scope``)."""
-
-    put_methods: tuple[Callable[[Event], None], ...]
-    token_hooks: tuple[Callable[[Event], None], ...]
-
-    @property
-    def is_cancelled(self) -> bool: ...
-    def is_within(self, other: Any) -> bool: ...
-
-
-class OpenCall(Protocol):
-    """What a run needs of an LM call that is under way (``reply.lm_call.LMCall``)."""
-
-    @property
-    def scope(self) -> CapturedCall: ...
-
-    def abandon(self, error_type: str) -> None: ...
-    def partial(self) -> Mapping[str, str]: ...
+CapturedCall = Any  # a ``run.scope.Scope``
+OpenCall = Any  # a ``reply.lm_call.LMCall``; both stand on this module
 
 
 class Run:
