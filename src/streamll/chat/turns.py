@@ -42,9 +42,7 @@ class Turn:
         self.branch: Branch = session.branch(branch)
         self.model = model_of(session, given.pop("imodel", None))
         context = given.pop("context", None)
-        self.instruction = Message(
-            content=InstructionContent(instruction=instruction, context=context)
-        )
+        self.instruction = Message(content=InstructionContent(instruction, context))
         self.options = given
         self.reply: Message | None = None
 

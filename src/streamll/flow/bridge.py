@@ -64,7 +64,6 @@ class Background:
         self._thread.start()
 
     def start_task(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run ``function`` as a task of the running loop."""
         self._loop = asyncio.get_running_loop()
         self._task = self._context.run(self._loop.create_task, function())
 

@@ -112,10 +112,7 @@ def amount(number: int, noun: str) -> str:
 
 @lru_cache(maxsize=8192)
 def character_cells(character: str) -> int:
-    """Columns one character takes, at most.
-
-    A variation selector may widen the character before it, so it counts as one column.
-    """
+    """Columns one character takes, at most: a variation selector may widen the one before it."""
     from rich.cells import get_character_cell_size
 
     return 1 if character == "\ufe0f" else get_character_cell_size(character)

@@ -134,8 +134,7 @@ class SQLiteSource(file.ForkSafeConnection, Source):
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.shutdown(wait=False)
-        with self._lock:
-            self._disconnect()
+        self.disconnect()
 
     async def _execute(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
         return await self._with_log(lambda log: log.execute(statement, parameters).fetchall())
@@ -150,7 +149,7 @@ class SQLiteSource(file.ForkSafeConnection, Source):
     # --- on the source's thread -----------------------------------------------------------------
 
     def _locked(self, work: Callable[..., T], *arguments: Any) -> T:
-        with self._lock:
+        with self.lock:
             if self._connection is None:
                 raise sqlite3.OperationalError("not connected")
             return work(self._connection, *arguments)

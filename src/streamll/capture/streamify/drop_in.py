@@ -215,16 +215,13 @@ class StreamifiedCall(Background):
     # --- what the listeners want, whatever the program declares for itself (``ReaderRequest``) ---
 
     def wanted(self, predictor: Any, fields: Iterable[str]) -> frozenset[str]:
-        """Which ``fields`` of ``predictor`` to stream."""
         name = self._index.name_of(predictor)
         return frozenset(field for field in fields if self._index.find(name, field))
 
     def wants_chunks(self, predictor: Any) -> bool:
-        """Whether the reader wants raw chunks of this predictor, or values read from them."""
         return self._index.is_empty or bool(self._index.native(predictor))
 
     def chunk(self, predictor: Any, identity: Identity, chunk: Any) -> None:
-        """A chunk of an LM call made for ``predictor``."""
         if self._index.is_empty:
             self.channel.put_item(chunk)
             return

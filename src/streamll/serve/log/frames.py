@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 
 import msgspec
 
@@ -15,13 +14,11 @@ from streamll.core.events import Event
 from streamll.core.positions import Position, position
 from streamll.core.wire import encode, opening
 
-HEADERS: Mapping[str, str] = MappingProxyType(
-    {
-        "content-type": "text/event-stream; charset=utf-8",
-        "cache-control": "no-cache, no-transform",
-        "x-accel-buffering": "no",
-    }
-)
+HEADERS: Mapping[str, str] = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache, no-transform",
+    "x-accel-buffering": "no",
+}
 HEARTBEAT = b": \n\n"
 RETRY = b"retry: 1000\n\n"
 """Milliseconds until a browser reconnects."""
