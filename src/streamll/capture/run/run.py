@@ -24,7 +24,8 @@ from streamll.capture.run.privacy import describe, included
 from streamll.configuration import configuration, logger
 from streamll.context import get_context
 from streamll.core import events as ev
-from streamll.core.events import Event, Identity
+from streamll.core.events import CALLS, Event, Identity
+from streamll.core.ordering import failure_of
 from streamll.core.run_view import Usage
 
 UNFINISHED = "Unfinished"
@@ -213,20 +214,14 @@ class Run:
 
     def _close_frame(self, frame: Frame) -> None:
         """Close a call that outlived the program (``dspy.Parallel`` leaves stragglers behind)."""
-        identity = frame.identity(self.run_id)
-        duration = time.monotonic() - frame.started
-        if frame.kind == "lm":
-            self.publish(
-                ev.LMEnd, frame.scope, identity,
-                model=frame.name, duration=duration, error_type=UNFINISHED,
+        what = "tool" if frame.kind == "interpreter" else frame.kind
+        if what in CALLS:
+            kind, own = failure_of(
+                what, name=frame.name, model=frame.name, kind=frame.kind,
+                duration=time.monotonic() - frame.started, error_type=UNFINISHED,
+                message="still running when the run ended",
             )  # fmt: skip
-        elif frame.kind in ("module", "tool", "interpreter"):
-            kind = {} if frame.kind == "module" else {"kind": frame.kind}
-            self.publish(
-                ev.ToolError if kind else ev.ModuleError, frame.scope, identity,
-                name=frame.name, duration=duration, error_type=UNFINISHED,
-                message="still running when the run ended", **kind,
-            )  # fmt: skip
+            self.publish(kind, frame.scope, frame.identity(self.run_id), **own)
 
 
 def as_mapping(outputs: Any) -> Any:
