@@ -11,6 +11,7 @@ has the id of its run.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import os
@@ -135,9 +136,8 @@ class Runner:
                     self.started += 1
                     started.set_result(run_id)
                     try:
-                        await events.result()
-                    except StreamCancelled:
-                        pass
+                        with contextlib.suppress(StreamCancelled):
+                            await events.result()
                     except Exception as error:  # noqa: BLE001 - the run's last event has it
                         log_failure(name, run_id, error)
                     finally:

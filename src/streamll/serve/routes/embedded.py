@@ -44,6 +44,8 @@ from streamll.serve.web.requests import HTTPRefusal, refusal
 Fields = str | Iterable[str]
 Inputs = Mapping[str, Any]
 
+LIMITS = Limits(runs=1_000_000)
+
 
 def sse_response(
     program: Callable[..., Any],
@@ -54,7 +56,7 @@ def sse_response(
     reply: str | None = None,
     log: str | None = None,
     context: Inputs | None = None,
-    heartbeat: float = responses.HEARTBEAT_S,
+    heartbeat: float = 15.0,
     inputs: Inputs | None = None,
     **program_inputs: Any,
 ) -> Response:
@@ -94,9 +96,8 @@ def sse_response(
             return Response(status_code=204)
         return streams.sse_of_log(runner.run_log, position, writer)
 
-    return responses.StreamingBody(
-        open_body, {**HEADERS, **own.form.headers}, heartbeat_s=heartbeat
-    )
+    limits = Limits(heartbeat_seconds=heartbeat)
+    return responses.StreamingBody(open_body, {**HEADERS, **own.form.headers}, limits)
 
 
 async def websocket_stream(
@@ -126,9 +127,8 @@ async def websocket_stream(
     if log is None:
         await websocket.accept()
         async with own.stream(**given) as events:
-            await responses.send_messages(
-                websocket, streams.stream_of_events(events, writer), events.cancel
-            )
+            messages = streams.stream_of_events(events, writer)
+            await responses.send_messages(websocket, messages, events.cancel, LIMITS)
         return
     try:
         after = websocket.query_params.get("after")
@@ -137,11 +137,8 @@ async def websocket_stream(
         await websocket.close(responses.POLICY_VIOLATION)
         return
     except RunUnavailable as error:
-        code = (
-            responses.POLICY_VIOLATION
-            if isinstance(error, NoSuchRun)
-            else responses.TRY_AGAIN_LATER
-        )
+        never = isinstance(error, NoSuchRun)
+        code = responses.POLICY_VIOLATION if never else responses.TRY_AGAIN_LATER
         await websocket.accept()  # before that no close code reaches a browser
         await websocket.close(code, str(error))
         return
@@ -150,7 +147,7 @@ async def websocket_stream(
         await websocket.close()
         return
     run_id, messages = position.run_id, streams.stream_of_log(runner.run_log, position, writer)
-    await responses.send_messages(websocket, messages, lambda: runner.cancel(run_id))
+    await responses.send_messages(websocket, messages, lambda: runner.cancel(run_id), LIMITS)
 
 
 class OwnRoute:
@@ -192,7 +189,7 @@ async def runner_for(log: str) -> Runner:
     """The runner of this event loop for a log: one for all responses."""
     runners = _runners.setdefault(asyncio.get_running_loop(), {})
     if log not in runners:
-        runners[log] = Runner(RunLog(log, away_s=AWAY_S), Limits(runs=1_000_000))
+        runners[log] = Runner(RunLog(log, away_s=AWAY_S), LIMITS)
     await runners[log].open()
     return runners[log]
 

@@ -109,11 +109,8 @@ class Service:
         return StreamingBody(
             chunks,
             {**HEADERS, **form.headers, "x-streamll-run": position.run_id},
-            stall_s=self.limits.stall_seconds,
-            heartbeat_s=self.limits.heartbeat_seconds,
-            hold=self.reader(
-                can_return=can_return, stops=position.run_id if stop_on_leave else None
-            ),
+            self.limits,
+            self.reader(can_return=can_return, stops=position.run_id if stop_on_leave else None),
         )
 
     def cancel(self, run_id: str) -> Response:

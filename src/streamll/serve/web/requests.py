@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from streamll.core.errors import RunUnavailable
 from streamll.core.positions import Position, read_position
-from streamll.serve.web.access import Access, bearer
+from streamll.serve.web.access import Access
 from streamll.serve.web.limits import Limits
 
 RETRY_LATER = frozenset({429, 503})
@@ -69,8 +69,9 @@ def authorize(connection: HTTPConnection, access: Access, run_id: str | None = N
 
     It is in the header, or in ``?token=`` for EventSource and WebSocket.
     """
-    token = bearer(connection.headers.get("authorization")) or connection.query_params.get("token")
-    if not access.may_use(token, run_id):
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    given = token.strip() if scheme.lower() == "bearer" else ""
+    if not access.may_use(given or connection.query_params.get("token"), run_id):
         raise HTTPRefusal(401, "a valid token is needed", **{"www-authenticate": "Bearer"})
 
 
