@@ -7,13 +7,13 @@ import contextlib
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import dspy
 
 from streamll.capture.policy.attempts import timeout_behind
-from streamll.capture.policy.call import CallPolicy
-from streamll.capture.policy.idle_timer import grace
+from streamll.capture.policy.call import CallPolicy, grace
 from streamll.capture.run.enter import captured, inputs_of
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import output_fields
@@ -65,7 +65,9 @@ class ProgramRun(Background):
         fields = output_fields(program)
         known = [(self._names.get(name, name), names) for name, names in fields.items()]
         self.view = RunView(known) if keep_text else None
-        reader = _FailingChannel(self) if self.config.overflow == "fail" else self.channel
+        reader: Any = self.channel
+        if self.config.overflow == "fail":
+            reader = SimpleNamespace(put=self._put_or_fail)
         receivers = sinks if outer else (*configuration.sinks, *watched_sinks(), *sinks)
         if selection is None:  # the reader wants no tokens; does anyone else?
             others = (*receivers, *(outer.receivers if outer is not None else ()))
@@ -76,7 +78,7 @@ class ProgramRun(Background):
             program,
             parent=outer,
             receivers=(*receivers, reader) if read else receivers,
-            selection=selection,
+            declared=selection,
             policy=CallPolicy(config, self.expire) if config is not None else None,
         )
         self.value: Any = None
@@ -182,6 +184,13 @@ class ProgramRun(Background):
         if self.error is not None:
             raise self.error
 
+    def _put_or_fail(self, event: Event) -> None:
+        """With ``overflow="fail"`` a reader that is too slow ends the program."""
+        try:
+            self.channel.put(event)
+        except errors.ChannelOverflow as error:
+            self.scope.cancel(error)
+
     def text(self, field: str) -> str:
         if self.view is None:
             raise errors.StreamllError("this stream keeps no text (keep_text=False)")
@@ -191,16 +200,3 @@ class ProgramRun(Background):
         """``field`` with its predictor's name in the run, which is longer for inner programs."""
         predictor, dot, name = field.rpartition(".")
         return f"{self._names.get(predictor, predictor)}{dot}{name}"
-
-
-class _FailingChannel:
-    """The channel of a stream with ``overflow="fail"``: a reader that is too slow ends it."""
-
-    def __init__(self, program_run: ProgramRun) -> None:
-        self._program_run = program_run
-
-    def put(self, event: Event) -> None:
-        try:
-            self._program_run.channel.put(event)
-        except errors.ChannelOverflow as error:
-            self._program_run.scope.cancel(error)

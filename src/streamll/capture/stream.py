@@ -71,16 +71,15 @@ def stream(
     if not callable(program):
         raise TypeError(f"stream takes a dspy.Module or a function, not {type(program).__name__}")
     install()
-    selection = None
-    if fields is not None:
-        selection = FieldSelection([fields] if isinstance(fields, str) else fields)
+    selection = None if fields is None else FieldSelection(fields)
+    if selection is not None:
         check_fields(program, selection)
     own = checked_sinks(sinks)
 
     def call(*args: Any, **kwargs: Any) -> Call:
-        def start() -> ProgramRun:
-            return ProgramRun(program, selection, config, own, keep_text, args, kwargs, read=read)
-
+        start = functools.partial(
+            ProgramRun, program, selection, config, own, keep_text, args, kwargs, read=read
+        )
         return Call(start, program)
 
     return call

@@ -103,11 +103,7 @@ class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def endpoint_config(
-    provider: str,
-    model: str,
-    endpoint: str | None,
-    base_url: str | None,
-    options: dict[str, Any],
+    provider: str, model: str, endpoint: str | None, base_url: str | None, options: dict[str, Any]
 ) -> EndpointConfig:
     """The config of ``model`` at ``provider``; without ``base_url`` at the environment's address.
 
@@ -129,13 +125,9 @@ def endpoint_config(
         raise ConfigurationError(
             f"{name} has no endpoint {endpoint!r}; it has {', '.join(info.endpoints)}"
         )
+    address = _address(info, base_url)
     return EndpointConfig(
-        provider=name,
-        model=model,
-        endpoint=ending,
-        base_url=_address(info, base_url),
-        options=options,
-        info=info,
+        provider=name, model=model, endpoint=ending, base_url=address, options=options, info=info
     )
 
 

@@ -7,16 +7,7 @@ from typing import Any
 
 import msgspec
 
-from streamll.core.events import (
-    Citation,
-    Event,
-    LMStart,
-    LMSuperseded,
-    Refusal,
-    Thinking,
-    TokenEvent,
-    ToolCallDelta,
-)
+from streamll.core import events as ev
 
 
 class ModelToolCall(msgspec.Struct):
@@ -76,25 +67,25 @@ class ModelReply:
     def duration(self) -> float:
         return (self.ended or time.monotonic()) - self.started
 
-    def put(self, event: Event) -> None:
+    def put(self, event: ev.Event) -> None:
         """Add what an event of the reply's run says."""
-        if isinstance(event, TokenEvent):
+        if isinstance(event, ev.TokenEvent):
             if self.time_to_first_token is None:
                 self.time_to_first_token = time.monotonic() - self.started
             self._texts["text"].append(event.token)
-        elif isinstance(event, (Thinking, Refusal)):
+        elif isinstance(event, (ev.Thinking, ev.Refusal)):
             self._texts[event.event_type].append(event.text)
-        elif isinstance(event, ToolCallDelta):
+        elif isinstance(event, ev.ToolCallDelta):
             while len(self.tool_calls) <= event.index:
                 self.tool_calls.append(ModelToolCall())
             call = self.tool_calls[event.index]
             call.name = event.name or call.name
             call.arguments += event.arguments
-        elif isinstance(event, Citation):
+        elif isinstance(event, ev.Citation):
             self.citations.append(CitedSource(event.text, event.title, event.url))
-        elif isinstance(event, (LMStart, LMSuperseded)):
+        elif isinstance(event, (ev.LMStart, ev.LMSuperseded)):
             self.attempts += 1
-            if isinstance(event, LMSuperseded):
+            if isinstance(event, ev.LMSuperseded):
                 self._clear()
 
     def complete(self, response: Any) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
@@ -68,11 +68,8 @@ def chat(
         conversed = _session(session, system)
         screen = ChatScreen()
         if imodel.name == PRACTICE and model is None:
-            screen.say(
-                "No key in the environment, so a practice model on this machine answers; "
-                "streamll chat --model openai/gpt-4o-mini asks a real one.",
-                "dim",
-            )
+            why = "No key in the environment, so a practice model on this machine answers"
+            screen.say(f"{why}; streamll chat --model openai/gpt-4o-mini asks a real one.", "dim")
         screen.say(f"{clean(imodel.name)} · /help lists the commands, Ctrl-D quits", "dim")
         branch = conversed.branch(MAIN)
         Conversation(imodel, conversed, branch, screen, session).run()
@@ -291,7 +288,7 @@ class Conversation:
 
     def _command(self, name: str = "", argument: str = "") -> bool:
         """Run a ``/`` command. False: quit."""
-        commands: dict[str, Any] = {
+        commands: dict[str, Callable[[str], None]] = {
             "help": lambda _: self.screen.say(HELP),
             "history": lambda _: self._history(),
             "fork": lambda name: self._switch_to(self.session.fork(self.branch, name or None)),

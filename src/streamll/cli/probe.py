@@ -14,6 +14,7 @@ from typer import Argument, Exit, Option
 from streamll.cli.command import FAILED, BaseURL
 from streamll.cli.models import chat_model
 from streamll.terminal.text import cells, clean, fold, one_line, seconds
+from streamll.terminal.values import COLUMN_GAP, table_row
 
 if TYPE_CHECKING:
     from streamll.chat.model import iModel
@@ -65,8 +66,6 @@ async def _all(models: Sequence[iModel], question: str) -> list[Probe]:
 
 def in_table(probes: Sequence[Probe], width: int) -> str:
     """One row per model if that fits the width, otherwise a block of lines per model."""
-    from streamll.terminal.values import COLUMN_GAP, table_row
-
     rows = [HEADINGS, *map(cells_of, probes)]
     widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     if sum(widths) + len(COLUMN_GAP) * (len(widths) - 1) <= width:

@@ -86,10 +86,9 @@ def find_program(target: str) -> Any:
         raise Problem(f"the program is named module:Program, such as app.qa:QA, not {target!r}")
     found: Any = load(place)
     for part in name.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            raise Problem(f"{place} has no {name!r}{_instead(found)}") from None
+        if not hasattr(found, part):
+            raise Problem(f"{place} has no {name!r}{_instead(found)}")
+        found = getattr(found, part)
     return instantiate(found, target)
 
 

@@ -81,16 +81,9 @@ def serve(
             f"{host} can be reached from elsewhere, and no token is set: put one or more, "
             f"separated by blanks, into the environment variable {TOKENS}"
         )
-    settings = {
-        "targets": programs,
-        "log": log,
-        "model": model,
-        "base_url": base_url,
-        "origins": origin or [],
-        "hosts": server_name or None,
-        "debug": debug,
-    }
-    os.environ[SETTINGS] = json.dumps(settings)
+    served = {"log": log, "origins": origin or [], "hosts": server_name or None}
+    settings = {"model": model, "base_url": base_url, "debug": debug, "app": served}
+    os.environ[SETTINGS] = json.dumps({"targets": programs, **settings})
     try:
         app = application()  # its errors are reported here, once, and not by every worker
         asyncio.run(look_at(log))
@@ -151,11 +144,8 @@ async def look_at(log: str) -> None:
         reason, fatal = source.diagnose(error)
         if fatal:
             raise Problem(f"the log cannot be used: {source.name}: {reason}") from None
-        print(
-            f"streamll: the log {source.name} cannot be reached ({reason}); "
-            "until it can, runs are refused",
-            file=sys.stderr,
-        )
+        what = f"the log {source.name} cannot be reached ({reason}); until it can, runs are refused"
+        print(f"streamll: {what}", file=sys.stderr)
     finally:
         await source.close()
 
@@ -175,14 +165,8 @@ def application() -> Any:
             raise Problem(f"two programs are called {name!r}: give one another name")
         programs[name] = find_program(target)
     use_model(programs, settings["model"], settings["base_url"])
-    return create_app(
-        programs,
-        log=settings["log"],
-        tokens=tokens_given(),
-        secret=os.environ.get(SECRET) or None,
-        origins=settings["origins"],
-        hosts=settings["hosts"],
-    )
+    secret = os.environ.get(SECRET) or None
+    return create_app(programs, tokens=tokens_given(), secret=secret, **settings["app"])
 
 
 def use_model(programs: dict[str, Any], name: str | None, base_url: str | None) -> None:

@@ -247,7 +247,8 @@ class EventConsumer:
         return self._cursor
 
     def statistics(self) -> ConsumerStatistics:
-        return self._state.statistics()
+        connected = self._state.connected.is_set()
+        return msgspec.structs.replace(self._state.counts, connected=connected)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -326,7 +327,9 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     Does nothing for a signal that the program handles itself, and outside the main thread, where
     Python allows no handlers. ``stop`` must be safe in a signal handler.
     """
-    before: dict[int, Any] = {}
+    in_main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGTERM, signal.SIGINT) if in_main else ()
+    before = {n: handler for n in numbers if _is_default(handler := signal.getsignal(n))}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -337,11 +340,8 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
         restore()
         stop()
 
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            before[number] = signal.getsignal(number)
-            if _is_default(before[number]):
-                signal.signal(number, stop_and_restore)
+    for number in before:
+        signal.signal(number, stop_and_restore)
     try:
         yield
     finally:
@@ -350,10 +350,8 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 def _is_default(handler: Any) -> bool:
     """Python's own handlers, and the one ``asyncio.run`` sets for Ctrl-C."""
-    if handler in (signal.SIG_DFL, signal.default_int_handler):
-        return True
-    owner = getattr(getattr(handler, "func", handler), "__self__", None)
-    return type(owner).__module__ == "asyncio.runners"
+    module = getattr(getattr(handler, "func", handler), "__module__", None)
+    return handler in (signal.SIG_DFL, signal.default_int_handler) or module == "asyncio.runners"
 
 
 class RedisStreamConsumer(EventConsumer):

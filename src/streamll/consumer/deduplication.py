@@ -50,11 +50,12 @@ class LRU(OrderedDict[K, V]):
             self.move_to_end(key)
         return value
 
-    def put(self, key: K, value: V) -> None:
+    def put(self, key: K, value: V) -> V:
         self[key] = value
         self.move_to_end(key)
         if len(self) > LRU_ITEMS:
             self.popitem(last=False)
+        return value
 
 
 class _RunProgress(msgspec.Struct):
@@ -65,15 +66,6 @@ class _RunProgress(msgspec.Struct):
     last: int = -1
     ended: bool = False
     fields: dict[Any, tuple[int, int]] = {}
-
-    def resume_behind(self, event: Event) -> None:
-        """What the log has behind this event is new, whatever its ``seq``: tokens that were merged
-        across calls reach further than others that follow them.
-        """
-        self.floor = self.last = event.seq or 0
-        self.ended = event.event_type in TERMINAL
-        if isinstance(event, TokenEvent):
-            self.fields[_field_call(event)] = _end_of(event)
 
 
 class Deduplicator:
@@ -92,8 +84,7 @@ class Deduplicator:
         """The run of ``position``."""
         if position is not None:
             run_id, seq, offset = position
-            self._run = _RunProgress(seq, offset, last=seq)
-            self._runs.put(run_id, self._run)
+            self._run = self._runs.put(run_id, _RunProgress(seq, offset, last=seq))
             self._resuming = seq >= 0
 
     @property
@@ -121,14 +112,20 @@ class Deduplicator:
 
     def _after_resuming(self, events: list[Event]) -> list[Event]:
         """The events without the one that the reader had last, and without what precedes it."""
+        run = self._run
         for number, event in enumerate(events, 1):
             if event.seq is None:
                 continue
             if position(event) == self._position:
-                self._run.resume_behind(event)
+                # What the log has behind it is new, whatever its ``seq``: tokens that were merged
+                # across calls reach further than others that follow them.
                 self._resuming = False
+                run.floor = run.last = event.seq
+                run.ended = event.event_type in TERMINAL
+                if isinstance(event, TokenEvent):
+                    run.fields[_field_call(event)] = _end_of(event)
                 return events[number:]
-            if event.seq > self._run.floor:  # this log does not have that very event
+            if event.seq > run.floor:  # this log does not have that very event
                 self._resuming = False
                 break
         return events
@@ -138,10 +135,7 @@ class Deduplicator:
         run_id, seq = event.identity.run_id, event.seq
         if run_id is None or seq is None:  # outside any run, or a gap: only the entry's id tells
             return event
-        run = self._runs.latest(run_id)
-        if run is None:
-            run = _RunProgress()
-            self._runs.put(run_id, run)
+        run = self._runs.latest(run_id) or self._runs.put(run_id, _RunProgress())
         if run.ended:
             return None
         if isinstance(event, TokenEvent):
@@ -159,47 +153,39 @@ class Deduplicator:
 
 def _new_part_of_token(run: _RunProgress, token: TokenEvent, seq: int) -> TokenEvent | None:
     key = _field_call(token)
-    seen = run.fields.get(key)
-    if seen is None:
+    known = run.fields.get(key)
+    if known is None:
+        known = (token.token_index, token.offset)
         if seq <= run.floor:
             had = run.floor - seq + 1
             if had >= token.count or run.last > run.floor:
                 return None
-            seen = (token.token_index, token.offset)  # whole: nobody knows where to cut
-            if run.offset is not None:
+            if run.offset is not None:  # else it is given whole: nobody knows where to cut
                 if not token.offset <= run.offset <= token.offset + len(token.token):
                     return None  # the reader was in another call: this was merged across calls
-                seen = (token.token_index + had, run.offset)
+                known = (token.token_index + had, run.offset)
         elif seq <= run.last:
             return None  # its field has ended
-        else:
-            seen = (token.token_index, token.offset)
-    new = _cut(token, seq, *seen)
-    if new is not None:
-        run.fields[key] = _end_of(token)
-    return new
+    index, offset = known
+    had = index - token.token_index
+    if had >= token.count:
+        return None
+    run.fields[key] = _end_of(token)
+    if had <= 0:
+        return token
+    return msgspec.structs.replace(
+        token,
+        seq=seq + had,
+        token=token.token[max(offset - token.offset, 0) :],
+        token_index=index,
+        offset=max(offset, token.offset),
+        count=token.count - had,
+    )
 
 
 def _end_of(token: TokenEvent) -> tuple[int, int]:
     """How many tokens and characters of its field call have come with this token."""
     return token.token_index + token.count, token.offset + len(token.token)
-
-
-def _cut(token: TokenEvent, seq: int, index: int, offset: int) -> TokenEvent | None:
-    """What follows after ``index`` tokens and ``offset`` characters of the field call."""
-    known = index - token.token_index
-    if known <= 0:
-        return token
-    if known >= token.count:
-        return None
-    return msgspec.structs.replace(
-        token,
-        seq=seq + known,
-        token=token.token[max(offset - token.offset, 0) :],
-        token_index=index,
-        offset=max(offset, token.offset),
-        count=token.count - known,
-    )
 
 
 def _field_call(event: TokenEvent | FieldEnd) -> tuple[Any, ...]:

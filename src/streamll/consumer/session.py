@@ -20,6 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -83,9 +84,6 @@ class ConsumerState:
         self.connected = threading.Event()
         self.counts = ConsumerStatistics()
 
-    def statistics(self) -> ConsumerStatistics:
-        return msgspec.structs.replace(self.counts, connected=self.connected.is_set())
-
 
 class ReadEntry(msgspec.Struct):
     """An entry that was read, and its events that are new."""
@@ -96,30 +94,24 @@ class ReadEntry(msgspec.Struct):
     done: bool = False
 
 
+@dataclass(eq=False)
 class ReadSession:
-    """Reads through one ``Source``. Counts into ``state``, and ends when that is stopping.
+    """Reads through one ``source``. Counts into ``state``, and ends when that is stopping.
 
     As an asynchronous context manager it extends this member's claims, and disconnects at the end.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        options: SourceOptions,
-        position: Position | None,
-        state: ConsumerState,
-        *,
-        max_deliveries: int,
-        append_dead_letter: Callable[[bytes], Awaitable[None]],
-    ) -> None:
-        self._source = source
-        self._in_group = options.group is not None
-        self._claim_after = options.claim_after
-        self._max_deliveries = max_deliveries
-        self._append_dead_letter = append_dead_letter
-        self._state = state
-        self._counts = state.counts
-        self._deduplicator = Deduplicator(position)
+    source: Source
+    options: SourceOptions
+    position: Position | None
+    state: ConsumerState
+    max_deliveries: int
+    append_dead_letter: Callable[[bytes], Awaitable[None]]
+
+    def __post_init__(self) -> None:
+        self._in_group = self.options.group is not None
+        self._counts = self.state.counts
+        self._deduplicator = Deduplicator(self.position)
         self._handled: LRU[str, None] = LRU()  # ids of the entries that are done
         self._held: dict[int, Entry] = {}  # given to this member and not acknowledged yet
         self._in_progress: dict[str, list[Entry]] = {}  # by id: an entry and its duplicates
@@ -142,16 +134,15 @@ class ReadSession:
         self._closing = True
         self._keeping_alive.cancel()
         await asyncio.wait([self._keeping_alive])
-        self._state.connected.clear()
+        self.state.connected.clear()
         with contextlib.suppress(Exception):
             await self._acknowledge_late()
         with contextlib.suppress(Exception):
-            await self._source.close()
+            await self.source.close()
 
     async def entries(self) -> AsyncGenerator[ReadEntry, None]:
         """Every readable entry until the consumer stops, across any number of connections."""
-        state = self._state
-        reading = follow(self._source, self._connected, self._failed, lambda: state.stopping)
+        reading = follow(self.source, self._connected, self._failed, lambda: self.state.stopping)
         async with contextlib.aclosing(reading) as batches:
             async for entries in batches:
                 if self._in_group:
@@ -177,7 +168,7 @@ class ReadSession:
 
         Then nothing must be handled beside it, so that it alone is to blame the next time.
         """
-        return self._in_group and entry.deliveries > self._max_deliveries
+        return self._in_group and entry.deliveries > self.max_deliveries
 
     async def dead_letter_event(self, event: Event, handler: Any, failure: Exception) -> bool:
         """Make a dead letter of an event whose handler failed for good, with the error in it.
@@ -195,7 +186,7 @@ class ReadSession:
 
     async def _keep_alive(self) -> None:
         """Extend this member's claims and look up the lag. Runs until it is cancelled."""
-        third = self._claim_after / 3
+        third = self.options.claim_after / 3
         interval = min(LAG_INTERVAL_S, third)
         extend_at = 0.0
         while not self._closing:
@@ -203,11 +194,11 @@ class ReadSession:
             if self._held and time.monotonic() >= extend_at:
                 extend_at = time.monotonic() + third - interval / 2
                 with contextlib.suppress(Exception):
-                    await self._source.extend_claim(list(self._held.values()))
+                    await self.source.extend_claim(list(self._held.values()))
             with contextlib.suppress(Exception):
                 await self._acknowledge_late()
             with contextlib.suppress(Exception):
-                self._counts.lag = await self._source.lag()
+                self._counts.lag = await self.source.lag()
             if not self._closing:  # a client library may swallow a cancellation
                 await asyncio.sleep(interval)
 
@@ -216,20 +207,20 @@ class ReadSession:
     def _connected(self, failures: int) -> None:
         if self._was_connected or failures:
             self._counts.reconnects += 1
-            logger.info("consumer: %s is back", self._source.name)
+            logger.info("consumer: %s is back", self.source.name)
         self._was_connected = True
-        self._state.connected.set()
+        self.state.connected.set()
 
     async def _failed(self, error: Exception, failures: int) -> None:
         """Warn at the first failure, and wait; raise if the very first connection cannot succeed."""
-        self._state.connected.clear()
-        name, (reason, fatal) = self._source.name, self._source.diagnose(error)
+        self.state.connected.clear()
+        name, (reason, fatal) = self.source.name, self.source.diagnose(error)
         if fatal and not self._was_connected:
             raise BrokerError(f"{name}: {reason}") from error
         if failures == 1:
             logger.warning("consumer: %s cannot be read (%s); retrying", name, reason)
         pause = RECONNECT_BACKOFF.delay(failures) or 0.0
-        while pause > 0 and not self._state.stopping:
+        while pause > 0 and not self.state.stopping:
             await asyncio.sleep(min(pause, STOP_CHECK_S))
             pause -= STOP_CHECK_S
 
@@ -243,17 +234,12 @@ class ReadSession:
             counts.malformed += 1
             await self._give_up(entry, str(error))
             return None
-        events = decoded.events
-        if self._in_group:
-            if not await self._take(entry, decoded):
-                return None
-        elif not events:
+        if self._in_group and not await self._take(entry, decoded):
             return None
-        else:
-            events = self._deduplicator.read(decoded)
-            counts.duplicates += len(decoded.events) - len(events)
+        events = decoded.events if self._in_group else self._deduplicator.read(decoded)
+        counts.duplicates += len(decoded.events) - len(events)
         counts.received += len(events)
-        return ReadEntry(entry, decoded, events)
+        return ReadEntry(entry, decoded, events) if decoded.events else None
 
     async def _take(self, entry: Entry, decoded: DecodedEntry) -> bool:
         """Whether an entry that the group was given is to be handled here and now."""
@@ -270,7 +256,7 @@ class ReadSession:
             # Suspects are handled in order, with nothing beside them, so it was the first of those
             # that were handled alone that ended the process; that one only held the others.
             first, self._suspecting = not self._suspecting, True
-            if first and entry.deliveries > self._max_deliveries + 1:
+            if first and entry.deliveries > self.max_deliveries + 1:
                 times = entry.deliveries
                 await self._give_up(entry, f"delivered {times} times, never acknowledged")
                 return False
@@ -285,10 +271,8 @@ class ReadSession:
         """
         if not self._warned:
             self._warned = True
-            text = (
-                "consumer: entry %s of %s is passed over: %s (see statistics() for how many more)"
-            )
-            logger.warning(text, entry.cursor, self._source.name, reason)
+            text = "consumer: entry %s of %s is passed over: %s (logged once; statistics() counts them)"
+            logger.warning(text, entry.cursor, self.source.name, reason)
         if not self._in_group:
             return
         error = {"type": "Unreadable", "message": reason, "entry": entry.cursor}
@@ -307,14 +291,14 @@ class ReadSession:
         failures = 0
         while True:
             try:
-                await self._append_dead_letter(body)
+                await self.append_dead_letter(body)
             except Exception as error:  # noqa: BLE001 - brokers fail in their own ways
                 failures += 1
-                reason = self._source.diagnose(error).reason
+                reason = self.source.diagnose(error).reason
                 if failures == 1:
                     text = "consumer: a dead letter of %s cannot be written (%s); retrying"
-                    logger.warning(text, self._source.name, reason)
-                if self._state.stopping and failures > LAST_ATTEMPTS:
+                    logger.warning(text, self.source.name, reason)
+                if self.state.stopping and failures > LAST_ATTEMPTS:
                     logger.error("consumer: a dead letter could not be written (%s)", reason)  # noqa: TRY400
                     return False
                 await asyncio.sleep(RECONNECT_BACKOFF.delay(failures) or 0.0)
@@ -327,7 +311,7 @@ class ReadSession:
         if not self._in_group:
             return
         try:
-            await self._source.acknowledge(entry)
+            await self.source.acknowledge(entry)
         except Exception as error:  # noqa: BLE001 - brokers fail in their own ways
             logger.debug("consumer: to be acknowledged later (%s)", type(error).__name__)
             self._unacknowledged.append(entry)
@@ -336,5 +320,5 @@ class ReadSession:
 
     async def _acknowledge_late(self) -> None:
         while self._unacknowledged:
-            await self._source.acknowledge(self._unacknowledged[0])
+            await self.source.acknowledge(self._unacknowledged[0])
             self._held.pop(id(self._unacknowledged.popleft()), None)

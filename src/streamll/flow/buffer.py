@@ -131,7 +131,6 @@ class Buffer:
         return self._joined(item) if type(item) is Merging else item
 
     def take(self, limit: int) -> list[Any]:
-        """Up to ``limit`` items, oldest first."""
         if self.settled or self.markers:
             items: list[Any] = []
             while self and len(items) < limit:
@@ -196,33 +195,26 @@ class CoalescingBuffer(Buffer):
 
     def _relieve(self) -> None:
         self._settle(self.fresh)
-        if self.size >= self._shed_at:
-            self._shed()
-        if self.size >= self.capacity * HARD_LIMIT and not self._coalescer.across_calls:
-            self._coalescer = Coalescer(across_calls=True)
-            again, self.settled = self.settled, deque()
-            self._settle(again)
+        across_calls = self._coalescer.across_calls
+        if self.size >= self._shed_at:  # without partial values more tokens are adjacent
+            self._settle_again(across_calls=across_calls, sheds=True)
+            self._shed_at = max(self.capacity * HARD_LIMIT, 2 * self.size)
+        if self.size >= self.capacity * HARD_LIMIT and not across_calls:
+            self._settle_again(across_calls=True)
 
-    def _shed(self) -> None:
-        """Drop partial values; tokens that only they kept apart merge."""
+    def _settle_again(self, *, across_calls: bool, sheds: bool = False) -> None:
         again, self.settled = self.settled, deque()
-        self._coalescer = Coalescer(across_calls=self._coalescer.across_calls)
-        while again:
-            item = again.popleft()
-            if isinstance(item, FieldPartial):
-                self._lose(item, self.settled)
-            else:
-                self._settle(deque((item,)))
-        self._shed_at = max(self.capacity * HARD_LIMIT, 2 * self.size)
+        self._coalescer = Coalescer(across_calls=across_calls)
+        self._settle(again, sheds=sheds)
 
-    def _settle(self, items: deque[Any]) -> None:
+    def _settle(self, items: deque[Any], *, sheds: bool = False) -> None:
         while items:
             item = items.popleft()
             if type(item) is LossMark:
                 self._settle_mark(item)
-                continue
-            kept = self._coalescer.add(item)
-            if kept is None:
+            elif sheds and isinstance(item, FieldPartial):
+                self._lose(item, self.settled)
+            elif (kept := self._coalescer.add(item)) is None:
                 self.merged += 1
             else:
                 self.settled.append(kept)

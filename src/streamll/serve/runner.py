@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import streamll
-from streamll.core.closing import closing_events
 from streamll.core.errors import LogAway, NoSuchRun, StreamCancelled, TooManyRuns
 from streamll.core.events import NOBODY, TERMINAL, Event, Identity, StreamllEvent
 from streamll.core.positions import Position
-from streamll.core.run_view import RunView
+from streamll.core.run_view import RunView, closing_events
 from streamll.serve.log.buffer import RunBuffer
 from streamll.serve.log.index import RUN_LOST
 from streamll.serve.log.run_log import RunLog

@@ -10,7 +10,6 @@ of spans that instrumented clients create inside a call.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from typing import Any
 
@@ -68,16 +67,14 @@ class OTelSink(BaseSink):
             for name, (unit, what, buckets) in METRICS.items()
         }
         self._runs: OrderedDict[str, _RunSpans] = OrderedDict()
-        self._parents: dict[str, Any] = {}
-        self._lock = threading.Lock()
+        self._parents: dict[str, Any] = {}  # set on the programs' threads, taken on the sink's
 
     def put(self, event: Event) -> None:
         """Called in the program's own thread, where its current span is known."""
         if isinstance(event, ev.RunStart) and event.run_id is not None:
             from opentelemetry import context
 
-            with self._lock:
-                self._parents[event.run_id] = context.get_current()
+            self._parents[event.run_id] = context.get_current()
         super().put(event)
 
     def handle_event(self, event: Event) -> None:
@@ -85,8 +82,7 @@ class OTelSink(BaseSink):
         if run_id is None:
             return
         if isinstance(event, ev.RunStart):
-            with self._lock:
-                parent = self._parents.pop(run_id, None)
+            parent = self._parents.pop(run_id, None)
             self._runs[run_id] = _RunSpans(self._tracer, self._meters, event, parent)
             if len(self._runs) > MAX_RUNS:
                 _, oldest = self._runs.popitem(last=False)
@@ -161,17 +157,14 @@ class _RunSpans(EventVisitor):
 
     def on_token(self, event: ev.TokenEvent) -> None:
         if event.token and not event.cached:
-            self._text(event, event.count)
+            self.on_thinking(event, max(1, event.count))
 
-    def on_thinking(self, event: ev.Thinking) -> None:
-        self._text(event, 1)
-
-    def _text(self, event: Event, count: int) -> None:
+    def on_thinking(self, event: Event, count: int = 1) -> None:
         lm = self._speaking.get(event.call_id)
         if lm is None:
             return
         if lm.last_text_at is not None:
-            gap = max(0.0, event.timestamp - lm.last_text_at) / max(1, count)
+            gap = max(0.0, event.timestamp - lm.last_text_at) / count
             self._meters[PER_CHUNK].record(gap, lm.attributes)
         lm.last_text_at = event.timestamp
 

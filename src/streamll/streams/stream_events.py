@@ -10,14 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from streamll.core.events import (
-    Event,
-    FieldCorrected,
-    LMSuperseded,
-    RunEnd,
-    RunError,
-    TokenEvent,
-)
+from streamll.core import events as ev
+from streamll.core.events import Event, TokenEvent
 from streamll.core.run_view import RunView
 
 
@@ -57,7 +51,7 @@ class Done(StreamEvent):
     """The program has succeeded; ``prediction`` is what it returned."""
 
     prediction: Any = field(default=None, compare=False)
-    event: RunEnd | None = field(default=None, compare=False)
+    event: ev.RunEnd | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True, unsafe_hash=True, repr=False)
@@ -66,7 +60,7 @@ class Error(StreamEvent):
 
     error: BaseException
     partial: Mapping[str, str] = field(default_factory=dict, compare=False)
-    event: RunError | None = field(default=None, compare=False)
+    event: ev.RunError | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True, unsafe_hash=True, repr=False)
@@ -94,30 +88,30 @@ class Translator:
         self._view = RunView()
 
     def feed(self, event: Event) -> list[StreamEvent]:
-        if isinstance(event, (LMSuperseded, FieldCorrected)):
+        if isinstance(event, (ev.LMSuperseded, ev.FieldCorrected)):
             return self._changed(event)
         self._view.feed(event)
         if isinstance(event, TokenEvent) and event.token:
             return [Token(event.token, event)]
         return []
 
-    def _changed(self, event: LMSuperseded | FieldCorrected) -> list[StreamEvent]:
+    def _changed(self, event: ev.LMSuperseded | ev.FieldCorrected) -> list[StreamEvent]:
         before = self._view.whole_text()
         self._view.feed(event)
         kept = self._view.whole_text()
         if kept == before:
             return []
-        reason = event.reason if isinstance(event, LMSuperseded) else "corrected"
+        reason = event.reason if isinstance(event, ev.LMSuperseded) else "corrected"
         reset = Reset(reason, event)
         return [reset, Token(kept)] if kept else [reset]
 
     def done(self, prediction: Any) -> Done:
         end = self._view.end
-        return Done(prediction, end if isinstance(end, RunEnd) else None)
+        return Done(prediction, end if isinstance(end, ev.RunEnd) else None)
 
     def failed(self, error: BaseException) -> Error:
         end = self._view.end
-        return Error(error, self._view.named_texts(), end if isinstance(end, RunError) else None)
+        return Error(error, self._view.named_texts(), end if isinstance(end, ev.RunError) else None)
 
 
 def text_of(item: Any) -> str | None:

@@ -106,7 +106,7 @@ class Section:
 
 def _section(rank: int, lines: list[Line], guide: str = "") -> Section:
     """A section whose lines do not depend on the room."""
-    return Section(rank, len(lines), lambda room: lines[-room:], guide)
+    return Section(rank, len(lines), lambda _: lines, guide)
 
 
 # Ranks, highest priority first.
@@ -220,7 +220,8 @@ class Drawing:
         room = max(8, self.width - indent - 1)  # one column for the cursor
         lines = text.content.lines(room)
         height = len(lines) + (not labels) + bool(text.remark)
-        rank = OTHER if not active else GROWING if text.is_open else BESIDE
+        finished = BESIDE if active else OTHER
+        rank = GROWING if text.is_open and active else finished
         return Section(rank, height, partial(self._text_lines, text, lines, guide, labels), guide)
 
     def _text_lines(

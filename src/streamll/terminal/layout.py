@@ -42,9 +42,8 @@ def within(drawing: Drawing, height: int) -> list[Line]:
 
 def share(sections: Sequence[Section], height: int) -> list[int]:
     """The lines each section gets: all, or by rank and, within a rank, the last section first."""
-    if sum(section.height for section in sections) <= height:
-        return [section.height for section in sections]
-    left = height - 1  # one line for the count of missing lines
+    is_cut = sum(section.height for section in sections) > height
+    left = height - is_cut  # one line for the count of missing lines
     rooms = [0] * len(sections)
     for rank in range(FIXED, OTHER + 1):
         ranked = [n for n in reversed(range(len(sections))) if sections[n].rank == rank]

@@ -112,10 +112,7 @@ def amount(number: int, noun: str) -> str:
 
 @lru_cache(maxsize=8192)
 def character_cells(character: str) -> int:
-    """Columns one character takes, at most.
-
-    A variation selector may widen the character before it, so it counts as one column.
-    """
+    """Columns one character takes, at most: a variation selector may widen the one before it."""
     from rich.cells import get_character_cell_size
 
     return 1 if character == "\ufe0f" else get_character_cell_size(character)
@@ -140,15 +137,8 @@ def head(text: str, width: int) -> str:
 
 def tail(text: str, width: int) -> str:
     """The end of a line, at most ``width`` columns, with ``…`` if it is cut."""
-    if len(text) > 4 * width:  # every character but a few combining ones takes a column
-        text = text[-4 * width :]
-    elif cells(text) <= width:
-        return text
-    used, start = 1, len(text)
-    while start and used + character_cells(text[start - 1]) <= width:
-        start -= 1
-        used += character_cells(text[start])
-    return "…" + text[start:] if width > 0 else ""
+    end = text[-4 * width :]  # every character but a few combining ones takes a column
+    return head(end[::-1], width)[::-1]
 
 
 def fold(line: str, width: int) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,7 +19,6 @@ from streamll.sinks.jsonl import JSONLSink
 from streamll.sinks.memory import MemorySink
 from streamll.testing.plan import HangUp, Head, Pause, Step, Write
 from streamll.testing.record_file import (
-    ExchangeWriter,
     RecordedExchange,
     RecordingWriter,
     digest,
@@ -57,12 +57,8 @@ def record(path: str | os.PathLike[str]) -> Iterator[Path]:
     file = Path(path)
     sink = JSONLSink(file, append=False)
     writer = RecordingWriter(file)
-
-    def tap(request: Any) -> tuple[Any, ExchangeWriter | None]:
-        return request, writer.exchange(request.url, request.body)
-
     try:
-        with own_cache(), tapped_requests(tap), everything_watched(sink):
+        with own_cache(), tapped_requests(writer.tap), everything_watched(sink):
             yield file
     finally:
         sink.stop()
@@ -123,7 +119,7 @@ class Replay:
     @property
     def unused(self) -> list[RecordedExchange]:
         """Recorded exchanges that no request has used yet."""
-        return self._server.unused()
+        return list(chain(*map(list, self._server.queues.values())))
 
 
 @contextmanager
@@ -175,27 +171,21 @@ class RecordedServer(PracticeServer):
     def __init__(self, exchanges: list[RecordedExchange], *, speed: float = 1.0) -> None:
         super().__init__()
         self.speed = speed
-        self._unused: dict[str, deque[RecordedExchange]] = {}
+        self.queues: dict[str, deque[RecordedExchange]] = {}  # by the request's digest
         for exchange in exchanges:
-            self._unused.setdefault(exchange.digest, deque()).append(exchange)
-
-    def unused(self) -> list[RecordedExchange]:
-        with self._changed:
-            return [exchange for queue in self._unused.values() for exchange in queue]
+            self.queues.setdefault(exchange.digest, deque()).append(exchange)
 
     def _steps(self, record: RecordedRequest, wire: PracticeWire | None) -> list[Step]:
-        with self._changed:
-            queue = self._unused.get(digest(record.path, record.body))
-            exchange = queue.popleft() if queue else None
-        if exchange is not None:
-            return list(steps_of(exchange, self.speed))
-        if queue is not None:
-            return refused(400, "the recording has no further reply to this request")
-        return refused(
-            400,
-            "the recording has no such request: the program has changed, or requests a "
-            "stream where it did not. Record it again",
-        )
+        queue = self.queues.get(digest(record.path, record.body))
+        if queue:
+            return list(steps_of(queue.popleft(), self.speed))
+        problem = "the recording has no further reply to this request"
+        if queue is None:
+            problem = (
+                "the recording has no such request: the program has changed, or requests a "
+                "stream where it did not. Record it again"
+            )
+        return refused(400, problem)
 
 
 def steps_of(exchange: RecordedExchange, speed: float = 1.0) -> Iterator[Step]:

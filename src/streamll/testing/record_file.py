@@ -44,9 +44,6 @@ def digest(path: str, body: Mapping[str, Any]) -> str:
     return hashlib.sha256(path.encode() + b"\n" + _canonical.encode(body)).hexdigest()
 
 
-# --- writing ------------------------------------------------------------------------------------
-
-
 @dataclass(eq=False)
 class ExchangeWriter:
     """Writes down one exchange while it happens; from any thread."""
@@ -97,17 +94,17 @@ class RecordingWriter:
         self._lock = threading.Lock()
         self._numbers = itertools.count()
 
-    def exchange(self, url: str, body: bytes) -> ExchangeWriter | None:
-        """Begin an exchange; ``None`` for a request that is not a model's."""
+    def tap(self, request: Any) -> tuple[Any, ExchangeWriter | None]:
+        """The request as it is, and who writes its reply down: nobody if it is not a model's."""
         try:
-            content = msgspec.json.decode(body, type=dict)
+            content = msgspec.json.decode(request.body, type=dict)
         except msgspec.DecodeError:
-            return None
-        path, number = urlsplit(url).path, next(self._numbers)
+            return request, None
+        path, number = urlsplit(request.url).path, next(self._numbers)
         writer = ExchangeWriter(self, number)
-        request = {"path": path, "model": content.get("model"), "digest": digest(path, content)}
-        self.write({"record": "request", "id": number, "timestamp": time.time(), **request})
-        return writer
+        line = {"path": path, "model": content.get("model"), "digest": digest(path, content)}
+        self.write({"record": "request", "id": number, "timestamp": time.time(), **line})
+        return request, writer
 
     def write(self, line: dict[str, Any]) -> None:
         with self._lock:
@@ -117,9 +114,6 @@ class RecordingWriter:
     def close(self) -> None:
         with self._lock:
             self._file.close()
-
-
-# --- reading ------------------------------------------------------------------------------------
 
 
 @dataclass

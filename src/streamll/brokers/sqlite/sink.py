@@ -83,7 +83,7 @@ class SQLiteTransport(file.ForkSafeConnection, Transport):
             (fill(target, each), each.run_id, each.first_seq, each.last_seq, now, each.body)
             for each in entries
         ]
-        with self._lock:
+        with self.lock:
             if self._connection is None:
                 self._connection = file.connect(self._sink.path, synchronous=self._sink.synchronous)
             last = self._append(self._connection, rows, now)
@@ -112,8 +112,7 @@ class SQLiteTransport(file.ForkSafeConnection, Transport):
         return last
 
     def close(self) -> None:
-        with self._lock:
-            self._disconnect()
+        self.disconnect()
 
 
 def _insert(log: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> int:

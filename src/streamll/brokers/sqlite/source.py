@@ -103,17 +103,12 @@ class SQLiteSource(file.ForkSafeConnection, Source):
 
     async def extend_claim(self, entries: Sequence[Entry]) -> None:
         now, member = time.time(), self._options.member
-        statement = (
+        await self._with_log(
+            sqlite3.Connection.executemany,
             "UPDATE streamll_claims SET since = ? "
-            "WHERE target = ? AND name = ? AND entry = ? AND member = ?"
+            "WHERE target = ? AND name = ? AND entry = ? AND member = ?",
+            [(now, *self._group, int(entry.cursor), member) for entry in entries],
         )
-        rows = [(now, *self._group, int(entry.cursor), member) for entry in entries]
-
-        def extend(log: sqlite3.Connection) -> None:
-            with file.transaction(log):
-                log.executemany(statement, rows)
-
-        await self._with_log(extend)
 
     async def overview(self, runs: int) -> list[bytes]:
         target = self._options.target
@@ -134,8 +129,7 @@ class SQLiteSource(file.ForkSafeConnection, Source):
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.shutdown(wait=False)
-        with self._lock:
-            self._disconnect()
+        self.disconnect()
 
     async def _execute(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
         return await self._with_log(lambda log: log.execute(statement, parameters).fetchall())
@@ -150,7 +144,7 @@ class SQLiteSource(file.ForkSafeConnection, Source):
     # --- on the source's thread -----------------------------------------------------------------
 
     def _locked(self, work: Callable[..., T], *arguments: Any) -> T:
-        with self._lock:
+        with self.lock:
             if self._connection is None:
                 raise sqlite3.OperationalError("not connected")
             return work(self._connection, *arguments)

@@ -117,7 +117,6 @@ class StreamifiedCall(Background):
         self._options = options
         self._args = args
         self._kwargs = kwargs
-        self._value: Any = None
         self._error: BaseException | None = None
         self._ended = False
 
@@ -146,7 +145,7 @@ class StreamifiedCall(Background):
             parent=outer,
             receivers=(*receivers, self.channel),
             statuses=options.statuses,
-            reader_request=self,
+            reader_requests=(self,),
         )
         return self.send_stream.scope
 
@@ -158,7 +157,7 @@ class StreamifiedCall(Background):
             if self._options.is_async:
                 program = getattr(self._options.program, "acall", self._options.program)
                 with self._captured():
-                    self.scope.value = self._value = await program(*self._args, **self._kwargs)
+                    self.scope.value = await program(*self._args, **self._kwargs)
             else:
                 await anyio.to_thread.run_sync(
                     self._run_sync, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
@@ -172,7 +171,7 @@ class StreamifiedCall(Background):
 
     def _run_sync(self) -> None:
         with self._captured():
-            self.scope.value = self._value = self._options.program(*self._args, **self._kwargs)
+            self.scope.value = self._options.program(*self._args, **self._kwargs)
 
     @contextmanager
     def _captured(self) -> Iterator[None]:
@@ -202,7 +201,8 @@ class StreamifiedCall(Background):
             raise self._error
         streamed = self.translate.streamed and not self.translate.cached and self._options.targets
         is_left_out = streamed and not self._options.always_predict
-        return () if is_left_out and isinstance(self._value, dspy.Prediction) else (self._value,)
+        value = self.scope.value
+        return () if is_left_out and isinstance(value, dspy.Prediction) else (value,)
 
     def leave(self) -> None:
         """The reader has gone: stop the program unless it has ended. Never waits."""
@@ -215,16 +215,13 @@ class StreamifiedCall(Background):
     # --- what the listeners want, whatever the program declares for itself (``ReaderRequest``) ---
 
     def wanted(self, predictor: Any, fields: Iterable[str]) -> frozenset[str]:
-        """Which ``fields`` of ``predictor`` to stream."""
         name = self._index.name_of(predictor)
         return frozenset(field for field in fields if self._index.find(name, field))
 
     def wants_chunks(self, predictor: Any) -> bool:
-        """Whether the reader wants raw chunks of this predictor, or values read from them."""
         return self._index.is_empty or bool(self._index.native(predictor))
 
     def chunk(self, predictor: Any, identity: Identity, chunk: Any) -> None:
-        """A chunk of an LM call made for ``predictor``."""
         if self._index.is_empty:
             self.channel.put_item(chunk)
             return

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from streamll.core.events import TERMINAL, Event, RunError, RunStart
-from streamll.core.run_view import RUNNING, STATUS, RunView
+from streamll.core.events import TERMINAL, Event, RunError, RunStart, Totals
+from streamll.core.run_view import RunView
 
 LISTED_RUNS = 200
 
@@ -25,28 +25,21 @@ RUN_LOST = "RunLost"
 TOTALS = ("duration", "lm_calls", "prompt_tokens", "completion_tokens", "cost")
 
 
-def status_of(end: Event) -> str:
-    """A run's status by its last event."""
-    if isinstance(end, RunError) and end.error_type == RUN_LOST:
-        return LOST
-    return STATUS[type(end)]
+def summary(run_id: str, view: RunView, *, lost: bool) -> dict[str, Any]:
+    """A run as ``GET /runs`` lists it. ``lost``: its process has been silent for too long."""
+    end = view.end
+    if end is not None:
+        lost = isinstance(end, RunError) and end.error_type == RUN_LOST
+    known = {"run_id": run_id, "program": view.program, "status": LOST if lost else view.status}
+    started = {} if view.program is None else {"started_at": view.started_at}
+    ended = {} if end is None else {"ended_at": end.timestamp}
+    return known | started | ended
 
 
 def snapshot(run_id: str, view: RunView, *, lost: bool) -> dict[str, Any]:
-    """A run in one object, as far as it has come: the body of ``GET /runs/{id}``.
-
-    ``lost``: the process of the run has been silent for too long.
-    """
-    end = view.end
-    fields: dict[str, Any] = {
-        "run_id": run_id,
-        "program": view.program,
-        "status": LOST if lost and end is None else RUNNING,
-    }
-    if view.program is not None:
-        fields["started_at"] = view.started_at
+    """A run in one object, as far as it has come: the body of ``GET /runs/{id}``."""
+    end, fields = view.end, summary(run_id, view, lost=lost)
     if end is not None:
-        fields.update(status=status_of(end), ended_at=end.timestamp)
         fields.update({name: getattr(end, name) for name in TOTALS})
     if isinstance(end, RunError):
         fields.update(error_type=end.error_type, error=end.message)
@@ -54,13 +47,10 @@ def snapshot(run_id: str, view: RunView, *, lost: bool) -> dict[str, Any]:
 
 
 class RunRecord(msgspec.Struct):
-    run_id: str
+    """A run of the log. ``view`` has seen its first and its last event, if they are known."""
+
     heard_at: float
-    program: str | None = None
-    """``None`` until its ``run.start`` is read."""
-    started_at: float = 0.0
-    status: str = RUNNING
-    ended_at: float | None = None
+    view: RunView
     attended: bool = False
     """A server process has reported that it runs this, and goes on reporting so."""
 
@@ -107,17 +97,16 @@ class RunIndex:
                     self.alive(event.data.get("runs", ()), min(now, event.timestamp))
 
     def _take(self, events: list[Event], heard_at: float) -> None:
-        first, last = events[0], events[-1]
-        run_id = first.run_id or ""
+        run_id = events[0].run_id or ""
         run = self._hear(run_id, heard_at)
         if run is None:
-            run = self._runs[run_id] = RunRecord(run_id, heard_at)
-        if isinstance(first, RunStart):
-            run.program, run.started_at = first.program, first.timestamp
-        if last.event_type in TERMINAL and run.ended_at is None:
-            run.status, run.ended_at = status_of(last), last.timestamp
+            run = self._runs[run_id] = RunRecord(heard_at, RunView(keep_text=False))
+        for event in (events[0], events[-1]):
+            is_end = isinstance(event, Totals) and run.view.end is None
+            if is_end or isinstance(event, RunStart):
+                run.view.feed(event)
         if len(self._runs) > 2 * self._limit:
-            self._runs = {each.run_id: each for each in self._latest(self._limit)}
+            self._runs = dict(self._latest(self._limit))
 
     def _hear(self, run_id: str, at: float) -> RunRecord | None:
         run = self._runs.get(run_id)
@@ -136,20 +125,22 @@ class RunIndex:
 
     def is_lost(self, run_id: str) -> bool:
         run = self._runs.get(run_id)
-        if run is None or run.ended_at is not None:
+        if run is None or run.view.end is not None:
             return False
         return time.time() - run.heard_at > self._lost_s
 
     def latest(self, count: int = LISTED_RUNS) -> list[dict[str, Any]]:
         """The latest runs, the newest first."""
-        runs = self._latest(min(count, self._limit))
-        return [self._summary(run) for run in runs if run.program is not None]
+        return [
+            summary(run_id, run.view, lost=self.is_lost(run_id))
+            for run_id, run in self._latest(min(count, self._limit))
+            if run.view.program is not None
+        ]
 
-    def _latest(self, count: int) -> list[RunRecord]:
-        return sorted(self._runs.values(), key=lambda run: run.started_at, reverse=True)[:count]
+    def _latest(self, count: int) -> list[tuple[str, RunRecord]]:
 
-    def _summary(self, run: RunRecord) -> dict[str, Any]:
-        status = LOST if self.is_lost(run.run_id) else run.status
-        shown = {"run_id": run.run_id, "program": run.program, "status": status}
-        ended = {} if run.ended_at is None else {"ended_at": run.ended_at}
-        return {**shown, "started_at": run.started_at, **ended}
+        def begun(run: tuple[str, RunRecord]) -> float:
+            view = run[1].view
+            return 0.0 if view.program is None else view.started_at or 0.0
+
+        return sorted(self._runs.items(), key=begun, reverse=True)[:count]

@@ -66,25 +66,25 @@ class RunLog:
         self._ends_short = url.startswith(SHORT_READ_IS_THE_END)
         self._is_local = url.startswith("sqlite:")  # reconnecting for each batch costs nothing
         self._turns = asyncio.Semaphore(CONCURRENT_READS)
-        self._indexing: asyncio.Task[None] | None = None
-        self._opened_at = math.inf
+        self._tasks: list[asyncio.Task[None]] = []
+        self._started_at = math.inf
 
     async def start(self) -> None:
         """Begin to follow the log. Once ``tail.begun`` is set, nothing that is appended is missed."""
         create_parent_folder(self.url)
-        if self.tail.start():
-            self._opened_at = time.monotonic()
-            self._indexing = asyncio.create_task(self._fill_index(), name="streamll run index")
-        left = self._opened_at + START_S - time.monotonic()
+        if not self._tasks:
+            self._started_at = time.monotonic()
+            self._tasks = [asyncio.create_task(self.tail.run(), name="streamll log tail")]
+            self._tasks += [asyncio.create_task(self._fill_index(), name="streamll run index")]
+        left = self._started_at + START_S - time.monotonic()
         if not self.tail.begun.is_set() and left > 0:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.tail.begun.wait(), left)
 
     async def close(self) -> None:
-        if self._indexing is not None:
-            self._indexing.cancel()
-            await asyncio.wait({self._indexing})
-        await self.tail.stop()
+        for task in self._tasks:
+            task.cancel()
+            await asyncio.wait({task})
         await asyncio.to_thread(self.sink.stop)
 
     @property
@@ -230,8 +230,7 @@ class RunLog:
         """
         if not self.tail.begun.is_set():
             raise LogAway
-        if self._indexing is not None:
-            await asyncio.wait({self._indexing}, timeout=wait_s)
+        await asyncio.wait({self._tasks[-1]}, timeout=wait_s)
         return self.index.latest(count)
 
     async def _fill_index(self) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 
 from streamll.brokers.opening import default_target, open_source, without_password
 from streamll.brokers.sink import BrokerSink
-from streamll.brokers.source import Entry, Source, SourceOptions
+from streamll.brokers.source import Entry, SourceOptions
 from streamll.consumer.deduplication import Deduplicator
 from streamll.consumer.reading import follow
 from streamll.core.errors import WireError
@@ -44,8 +44,6 @@ SINK_WAIT_S = 1.0
 
 RUN_EVENT = b'"run.'
 """Stands in every entry with a run's first or last event."""
-
-MESSAGE_PREFIX = "server."
 
 
 class LogTail:
@@ -72,13 +70,10 @@ class LogTail:
         self._sink = sink
         self._index = index
         self._deduplicator = Deduplicator()
-        self._source: Source | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._source = open_source(url, SourceOptions(target=default_target(url), start="new"))
 
-    def start(self) -> bool:
-        """Begin, on this event loop; False if that was done before."""
-        if self._task is not None:
-            return False
+    async def run(self) -> None:
+        """Follow the log until cancelled."""
         loop, room = asyncio.get_running_loop(), threading.Semaphore(CONFIRMED_BATCHES)
 
         def confirmed(entries: list[tuple[list[Event], bytes]], receipt: object) -> None:
@@ -90,15 +85,12 @@ class LogTail:
                 taken()
 
         self._sink.confirm_to(confirmed)
-        self._task = asyncio.create_task(self._read(), name="streamll log tail")
-        return True
-
-    async def stop(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        try:
+            async for entries in follow(self._source, self._connected, self._failed):
+                for entry in entries:
+                    self._take(entry)
+        finally:
+            await self._source.close()
 
     @contextlib.contextmanager
     def buffer(self, run_id: str) -> Iterator[RunBuffer]:
@@ -112,38 +104,23 @@ class LogTail:
             if not buffer.readers:
                 self.buffers.pop(run_id, None)
 
-    async def _read(self) -> None:
-        options = SourceOptions(target=default_target(self._url), start="new")
-        source = self._source = open_source(self._url, options)
-        try:
-            async for entries in follow(source, self._connected, self._failed):
-                for entry in entries:
-                    self._take(entry)
-        finally:
-            await source.close()
-
     def _connected(self, _failures: int) -> None:
-        self._mark(reachable=True)
+        self.reachable, self.since = True, time.monotonic()
         self.begun.set()
 
     async def _failed(self, error: Exception, failures: int) -> None:
-        self._mark(reachable=False)
+        if self.reachable:
+            self.reachable, self.since, self.interrupted = False, time.monotonic(), True
         if failures == 1:
             place = without_password(self._url)
             logger.warning("cannot read the log %s (%s)", place, type(error).__name__)
         await asyncio.sleep(RETRY_S)
 
-    def _mark(self, *, reachable: bool) -> None:
-        if reachable != self.reachable:
-            self.interrupted = self.interrupted or self.reachable
-            self.reachable, self.since = reachable, time.monotonic()
-
     def _take_own(
         self, entries: list[tuple[list[Event], bytes]], receipt: object, taken: Callable[[], None]
     ) -> None:
         taken()
-        if self._source is not None:
-            self._source.skip(receipt)
+        self._source.skip(receipt)
         for events, body in entries:
             self._report(self._deduplicator.fresh(events), EntryJSON(body, events))
 
@@ -180,5 +157,5 @@ class LogTail:
                 self._index.alive(run_ids)
                 for buffer in (self.buffers[each] for each in run_ids if each in self.buffers):
                     buffer.heard_at = time.monotonic()
-            if event.event_type.startswith(MESSAGE_PREFIX):
+            if event.event_type.startswith("server."):
                 self.on_message(event)
