@@ -291,9 +291,7 @@ class _Here(DualIterator[Any]):
 async def _entered(source: Any) -> AsyncIterator[AsyncIterator[Any]]:
     """An async source, to be read by this task alone; entered first, if it can be."""
     if isinstance(source, Openable):
-        async with source.opened(on_loop=True) as reading:
-            yield reading
-        return
+        source = source.opened(on_loop=True)
     async with contextlib.AsyncExitStack() as stack:
         if hasattr(source, "__aenter__") and not hasattr(source, "__anext__"):
             source = await stack.enter_async_context(source)

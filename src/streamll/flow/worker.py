@@ -72,14 +72,8 @@ class Worker(Generic[T]):
         self._handle = handle
         self._gather = gather
         self._pending = pending
-        self._capacity = capacity
-        self._policy: Policy = policy
         self._batch = batch
-        self.reset()
-
-    def reset(self) -> None:
-        """Start over, as in a forked child: what was put before is the parent's to deliver."""
-        self.channel: Channel[Any] = Channel(self._capacity, self._policy, name=self.name)
+        self.channel: Channel[Any] = Channel(capacity, policy, name=name)
         self._lock = threading.RLock()  # a finalizer may put while this thread starts one
         self._gathering = ThreadWaiter()  # woken early when somebody waits for what was put
         self._thread: threading.Thread | None = None

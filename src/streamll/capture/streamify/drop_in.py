@@ -117,7 +117,6 @@ class StreamifiedCall(Background):
         self._options = options
         self._args = args
         self._kwargs = kwargs
-        self._value: Any = None
         self._error: BaseException | None = None
         self._ended = False
 
@@ -158,7 +157,7 @@ class StreamifiedCall(Background):
             if self._options.is_async:
                 program = getattr(self._options.program, "acall", self._options.program)
                 with self._captured():
-                    self.scope.value = self._value = await program(*self._args, **self._kwargs)
+                    self.scope.value = await program(*self._args, **self._kwargs)
             else:
                 await anyio.to_thread.run_sync(
                     self._run_sync, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
@@ -172,7 +171,7 @@ class StreamifiedCall(Background):
 
     def _run_sync(self) -> None:
         with self._captured():
-            self.scope.value = self._value = self._options.program(*self._args, **self._kwargs)
+            self.scope.value = self._options.program(*self._args, **self._kwargs)
 
     @contextmanager
     def _captured(self) -> Iterator[None]:
@@ -202,7 +201,8 @@ class StreamifiedCall(Background):
             raise self._error
         streamed = self.translate.streamed and not self.translate.cached and self._options.targets
         is_left_out = streamed and not self._options.always_predict
-        return () if is_left_out and isinstance(self._value, dspy.Prediction) else (self._value,)
+        value = self.scope.value
+        return () if is_left_out and isinstance(value, dspy.Prediction) else (value,)
 
     def leave(self) -> None:
         """The reader has gone: stop the program unless it has ended. Never waits."""
