@@ -196,8 +196,7 @@ class TurnStream(ChunkStream):
     def _release(self) -> None:
         self._end_turn(None)
 
-    def __del__(self) -> None:
-        self._end_turn(None)  # dropping the model's stream stops it
+    __del__ = _release  # dropping the model's stream stops it
 
     def _end_turn(self, error: Exception | None, *, complete: bool = False) -> None:
         """Put the reply on the branch and release the branch, once."""

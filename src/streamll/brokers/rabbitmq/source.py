@@ -72,8 +72,11 @@ class RabbitMQSource(Source):
 
     async def overview(self, runs: int) -> list[bytes]:
         overview = Overview(runs)
-        for body in reversed(await self._on_loop(self._latest)):
-            overview.add(body)
+        # A stream is only read forwards, so its end is looked up first.
+        if found := await self._on_loop(self._scan, "last"):
+            first, last = max(0, found[0][0] - LOOK_BACK_ENTRIES), found[-1][0]
+            for _, body in reversed(await self._on_loop(self._scan, first, last)):
+                overview.add(body)
         return overview.bodies
 
     async def lag(self) -> int | None:
@@ -126,17 +129,6 @@ class RabbitMQSource(Source):
         while not self._arrived.empty() and len(messages) < READ_BATCH_ENTRIES:
             messages.append(self._arrived.get_nowait())
         return [entry for message in messages if (entry := await self._entry(message))]
-
-    async def _latest(self) -> list[bytes]:
-        """The bodies of the latest ``LOOK_BACK_ENTRIES`` entries.
-
-        A stream is only read forwards, so its end is looked up first.
-        """
-        found = await self._scan("last")
-        if not found:
-            return []
-        first, last = max(0, found[0][0] - LOOK_BACK_ENTRIES), found[-1][0]
-        return [body for _, body in await self._scan(first, last)]
 
     async def _scan(self, start: Any, last: int | None = None) -> list[tuple[int, bytes]]:
         """Offset and body of the entries from ``start`` on, to ``last`` or until none arrives."""

@@ -103,17 +103,12 @@ class SQLiteSource(file.ForkSafeConnection, Source):
 
     async def extend_claim(self, entries: Sequence[Entry]) -> None:
         now, member = time.time(), self._options.member
-        statement = (
+        await self._with_log(
+            sqlite3.Connection.executemany,
             "UPDATE streamll_claims SET since = ? "
-            "WHERE target = ? AND name = ? AND entry = ? AND member = ?"
+            "WHERE target = ? AND name = ? AND entry = ? AND member = ?",
+            [(now, *self._group, int(entry.cursor), member) for entry in entries],
         )
-        rows = [(now, *self._group, int(entry.cursor), member) for entry in entries]
-
-        def extend(log: sqlite3.Connection) -> None:
-            with file.transaction(log):
-                log.executemany(statement, rows)
-
-        await self._with_log(extend)
 
     async def overview(self, runs: int) -> list[bytes]:
         target = self._options.target
