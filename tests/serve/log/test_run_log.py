@@ -213,6 +213,24 @@ def encoded_again(event):
     raise AssertionError(f"{event} was encoded a second time")
 
 
+def test_a_message_that_makes_no_sense_is_passed_over(log, caplog):
+    """What comes behind it in the same batch is read, and the log does not count as away."""
+    nonsense = ev.StreamllEvent(event_type="server.alive", data={"runs": [[1]]}, timestamp=1.0)
+
+    async def read():
+        async with opened(log) as run_log:
+            other = open_sink(log)
+            with run_log.buffer("r1") as buffer:
+                for event in [nonsense, *Scribe().start().text("answer", "a").end().events]:
+                    other.put(event)
+                await until(lambda: buffer.ended)
+            other.stop()
+            return run_log.tail.reachable, run_log.tail.interrupted
+
+    assert run(read()) == (True, False)
+    assert "cannot use entry" in caplog.text
+
+
 def test_only_the_first_and_last_entry_of_a_run_nobody_follows_are_decoded(log, monkeypatch):
     heard, glimpsed = [], []
     monkeypatch.setattr(

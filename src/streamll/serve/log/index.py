@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from streamll.core.events import TERMINAL, Event, RunError, RunStart, Totals
-from streamll.core.run_view import RUNNING, STATUS, RunView
+from streamll.core.run_view import RunView
 
 LISTED_RUNS = 200
 
@@ -25,18 +25,12 @@ RUN_LOST = "RunLost"
 TOTALS = ("duration", "lm_calls", "prompt_tokens", "completion_tokens", "cost")
 
 
-def status_of(end: Event) -> str:
-    """A run's status by its last event."""
-    if isinstance(end, RunError) and end.error_type == RUN_LOST:
-        return LOST
-    return STATUS[type(end)]
-
-
 def summary(run_id: str, view: RunView, *, lost: bool) -> dict[str, Any]:
     """A run as ``GET /runs`` lists it. ``lost``: its process has been silent for too long."""
     end = view.end
-    status = status_of(end) if end is not None else LOST if lost else RUNNING
-    known = {"run_id": run_id, "program": view.program, "status": status}
+    if end is not None:
+        lost = isinstance(end, RunError) and end.error_type == RUN_LOST
+    known = {"run_id": run_id, "program": view.program, "status": LOST if lost else view.status}
     started = {} if view.program is None else {"started_at": view.started_at}
     ended = {} if end is None else {"ended_at": end.timestamp}
     return known | started | ended
