@@ -59,7 +59,8 @@ class ValueBuilder:
         """A key occurred twice in one object; the first one counts."""
         self._root = schema
         self._open: list[_OpenContainer] = []
-        self._key = ""  # of the next member
+        self.key = ""
+        """The key of the next member."""
         self._ignored = 0  # containers open inside a value that does not count, itself included
         self._changes: list[Change] = []
         self._parts: list[str] = []  # of the string that is open
@@ -76,13 +77,13 @@ class ValueBuilder:
         top = self._open[-1]
         if type(top.value) is list:
             return top.schema.item(len(top.value))
-        return top.schema.member(self._key)
+        return top.schema.member(self.key)
 
     def _next_key(self) -> str | int:
         if not self._open:
             return ""
         value = self._open[-1].value
-        return len(value) if type(value) is list else self._key
+        return len(value) if type(value) is list else self.key
 
     def _pointer(self, key: str | int) -> Pointer:
         return (*self._open[-1].pointer, key) if self._open else ()
@@ -91,10 +92,6 @@ class ValueBuilder:
         return not self._open or self._open[-1].reported
 
     # --- what is written -----------------------------------------------------------------------
-
-    def key(self, key: str) -> None:
-        """The key of the next member."""
-        self._key = key
 
     def begin(self, container: list[Any] | dict[str, Any]) -> None:
         """A list or an object, given empty, opens."""
@@ -161,7 +158,7 @@ class ValueBuilder:
         """Whether the next value does not count: a key's second value, and all inside it."""
         if self._ignored:
             return True
-        if self._open and type(self._open[-1].value) is dict and self._key in self._open[-1].value:
+        if self._open and type(self._open[-1].value) is dict and self.key in self._open[-1].value:
             self.repeats = True
             return True
         return False

@@ -159,7 +159,7 @@ class JSONValueReader:
         if text[at] != ":":
             self._lose()
             return at
-        self.builder.key("".join(self._key))
+        self.builder.key = "".join(self._key)
         self._key.clear()
         self._state = JSONValueReader._before_value
         return at + 1

@@ -90,7 +90,7 @@ class XMLValueReader:
             if not outer.kind:
                 self._open(outer, tag)
             if outer.kind == "object":
-                self.builder.key(attributes.get("key", tag) if tag == "entry" else tag)
+                self.builder.key = attributes.get("key", tag) if tag == "entry" else tag
             elif outer.kind != "list" or tag != "item":
                 raise _Lost
         self._elements.append(_Element(self.builder.schema()))
