@@ -50,7 +50,7 @@ class Configuration(msgspec.Struct, kw_only=True):
         """
         if self.redact is None:
             return event
-        approved: object
+        approved: Any
         try:
             approved = self.redact(event)
             if approved is None or isinstance(approved, Event):

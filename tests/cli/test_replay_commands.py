@@ -67,7 +67,9 @@ def test_a_file_of_the_jsonl_sink_can_be_played(recording, tmp_path, capsys):
     assert "Paris" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("cut", [b'{"v":1,"event_type":"tok', b'{"v":1,"event_type":"token","seq":"\xc3'])
+@pytest.mark.parametrize(
+    "cut", [b'{"v":1,"event_type":"tok', b'{"v":1,"event_type":"token","seq":"\xc3']
+)
 def test_a_file_whose_last_line_is_cut_plays_up_to_there(recording, tmp_path, capsys, cut):
     with recording.open("ab") as file:
         file.write(cut)
@@ -83,7 +85,9 @@ def test_a_file_whose_last_line_is_cut_plays_up_to_there(recording, tmp_path, ca
 
 def test_damaged_lines_are_left_out_and_counted(recording, capsys):
     first, *others = recording.read_bytes().splitlines(keepends=True)
-    recording.write_bytes(b"".join([first, b'{"v":1,"even{"v":1}\n', b"[]\n", *others, b'{"v":2}\n']))
+    recording.write_bytes(
+        b"".join([first, b'{"v":1,"even{"v":1}\n', b"[]\n", *others, b'{"v":2}\n'])
+    )
     assert main(["replay", str(recording), "--speed", "0"]) == 0
     shown = capsys.readouterr()
     assert "[TOKEN] answer" in shown.out
