@@ -41,7 +41,7 @@ class LMCall:
         made_for = frame if frame.parent is None or prompt is None else frame.parent
         self.predictor = made_for.instance if isinstance(made_for.instance, dspy.Predict) else None
         self.result: Any = None  # DSPy's CallResult: usage, cost, cache hit
-        self.first_text: float | None = None
+        self._first_text: float | None = None
         self.finish_reason: str | None = None
         self._fields = CallFields(scope, self.predictor, prompt)
         readers = [each for each in scope.reader_requests if each.wants_chunks(self.predictor)]
@@ -52,12 +52,14 @@ class LMCall:
         self._candidate = 0
         self._failure: str | None = None
         self._thinking_index = 0
+        self._sent = frame.started  # where the request is not seen to leave
         self._start_attempt()
 
     def _start_attempt(self) -> None:
         self.identity = self.owner.identity(self.run.run_id, attempt=self.owner.attempt)
         self.attempt = AttemptFields(self.scope, self.identity, self._fields)
         self._parse = self.attempt.parser.feed
+        self.counts = True  # not superseded
         self._pieces = 0  # of text, as they came
 
     def begin(self) -> None:
@@ -68,10 +70,15 @@ class LMCall:
                 self._start_attempt()
             self._failure = None
 
+    def sent(self) -> None:
+        self._sent = time.monotonic()
+
     def supersede(self, reason: str) -> None:
-        """The attempt's text no longer counts: readers drop it."""
+        """The attempt's text no longer counts: readers drop it, and all of its owner's."""
         self._publish(ev.LMSuperseded, reason=reason)
         self.owner.attempt += 1
+        for call in self.owner.lm_calls:
+            call.counts = False
 
     def failed(self, error: BaseException) -> None:
         self.attempt.end_open(complete=False)
@@ -96,7 +103,7 @@ class LMCall:
             self._hear_other(delta)
         elif delta and not self._candidate:
             if not self._pieces:
-                self.first_text = time.monotonic()
+                self._first_text = time.monotonic()
             self._pieces += 1
             if self._has_chunk_readers:
                 self.chunks.hear(self.identity, delta)
@@ -139,6 +146,11 @@ class LMCall:
 
     def _publish(self, kind: type[ev.Event], **own: Any) -> None:
         self.run.publish(kind, self.scope, self.identity, **own)
+
+    @property
+    def time_to_first_token(self) -> float | None:
+        """Seconds from the request, the last attempt's, to the first text of its reply."""
+        return None if self._first_text is None else self._first_text - self._sent
 
     @property
     def streamed(self) -> bool:
