@@ -14,7 +14,7 @@ import dspy
 from dspy.utils.callback import BaseCallback
 
 from streamll.capture.hooks.tracebacks import hide_callback
-from streamll.capture.inside_dspy import ACTIVE_CALL_ID, ADAPTER_CALLS
+from streamll.capture.inside_dspy import ACTIVE_CALL_ID, ADAPTER_CALLS, running_forward
 from streamll.capture.reply.attempt_fields import AttemptFields
 from streamll.capture.reply.call_fields import CallFields
 from streamll.capture.reply.lm_call import LMCall
@@ -112,10 +112,16 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         frame = _open(scope, "lm", call_id, instance, str(getattr(instance, "model", instance)))
         caller, owner = frame.parent, frame
         prompt = _prompt_of(caller, inputs) if caller is not None else None
+        made_for = frame.instance
         if caller is not None and prompt is not None:
             frame.path, frame.predictor = caller.path, caller.predictor
             owner = _owner(frame, caller, prompt)
-        call = LMCall(scope, frame, owner, prompt)
+            made_for = caller.instance
+            if not isinstance(made_for, dspy.Predict) and (made_for := running_forward()):
+                frame.predictor = scope.run.names.of(made_for, caller.name)
+                frame.path = (*caller.path, frame.predictor)
+        predictor = made_for if isinstance(made_for, dspy.Predict) else None
+        call = LMCall(scope, frame, owner, predictor, prompt)
         call.adapter_calls = ADAPTER_CALLS.get()
         if caller is not None and prompt is not None:
             caller.lm_calls.append(call)

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import dspy
-
 from streamll.capture import deltas
 from streamll.capture.deltas import Delta
 from streamll.capture.reply.attempt_fields import AttemptFields
@@ -31,15 +29,16 @@ class LMCall:
     ``prompt`` holds the adapter and signature of the call; without it the call is a bare one.
     """
 
-    def __init__(self, scope: Scope, frame: Frame, owner: Frame, prompt: Any) -> None:
+    def __init__(
+        self, scope: Scope, frame: Frame, owner: Frame, predictor: Any, prompt: Any
+    ) -> None:
         self.scope = scope
         self.run = scope.run
         self.check = scope.check
         self.frame = frame
         self.owner = owner
         self.adapter_calls: tuple[Any, ...] = ()  # DSPy's adapter calls around this one
-        made_for = frame if frame.parent is None or prompt is None else frame.parent
-        self.predictor = made_for.instance if isinstance(made_for.instance, dspy.Predict) else None
+        self.predictor = predictor
         self.result: Any = None  # DSPy's CallResult: usage, cost, cache hit
         self._first_text: float | None = None
         self.finish_reason: str | None = None
