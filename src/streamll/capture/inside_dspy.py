@@ -62,6 +62,16 @@ def _private(module: str, name: str, otherwise: Any, *, lost: str) -> Any:
     return private.find(otherwise)
 
 
+class _WithoutLM15:
+    """Stands in for a missing ``dspy.lm15``: nothing ever raises its errors."""
+
+    def __getattr__(self, name: str) -> type[Exception]:
+        return type(name, (Exception,), {})
+
+
+lm15: Any = PrivateName("dspy.lm15", None, _WHOLE_TEXT).find(_WithoutLM15())
+
+
 class AttributeDict(dict[str, Any]):
     """A dict whose keys are attributes."""
 

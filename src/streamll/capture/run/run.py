@@ -58,7 +58,7 @@ class Run:
         self._open_traces: dict[str, tuple[ev.TraceStart, CapturedCall]] = {}
         self._connections: dict[int, tuple[CapturedCall, Callable[[], None]]] = {}
         self._failed_partial: Mapping[str, str] = ev.NOTHING
-        self._failing: list[Callable[[Event], None]] = []  # receivers that raise
+        self._failing: list[Callable[[Event], None]] = []  # receivers and token hooks that raise
 
     def publish(
         self, kind: type[Event], scope: CapturedCall, identity: Identity, /, **own: Any
@@ -144,7 +144,9 @@ class Run:
             try:
                 hook(event)
             except Exception:  # noqa: BLE001 - as above
-                logger.exception("on_token raised; the program goes on")
+                if hook not in self._failing:
+                    self._failing.append(hook)
+                    logger.exception("on_token raised; the program goes on (logged once)")
 
     def saw_token(self) -> None:
         """A field's first token has come."""
