@@ -7,7 +7,7 @@ failures between the wire's frames, ``paced`` adds pauses, ``gathered`` joins fr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
@@ -28,6 +28,9 @@ ERROR_MESSAGES = {
 }
 AFTER_LEAD_BYTE = re.compile(rb"(?<=[\xc0-\xff])")  # of a character of several bytes
 DEFAULT_ERROR = "The server had an error while processing your request."
+
+
+END_OF_ARRAY = WireFrame(b"]")
 
 
 class Head(NamedTuple):
@@ -73,7 +76,7 @@ def plan(reply: Reply, prepared: PreparedReply, wire: PracticeWire) -> Iterator[
     elif fault.refuses(prepared.request_body):
         message = "Unrecognized request argument supplied: stream_options"
         steps = json_body(400, encode(wire.error(400, None, message)), wire.headers(prepared))
-    elif not prepared.request_body.get("stream") or fault.plain_json:
+    elif not prepared.asked.streaming or fault.plain_json:
         steps = in_one_piece(reply, fault, prepared, wire)
     else:
         steps = streamed(reply, fault, prepared, wire)
@@ -137,9 +140,13 @@ def streamed(
     parts: Iterable[WireFrame | Step] = interrupted(prepared, wire, fault, stops(reply, fault))
     if reply.pace:
         parts = paced(parts, reply.pace)
+    kind = EVENT_STREAM
+    written: Callable[[WireFrame], bytes] = EventWriter(fault, wire.line_end)
+    if prepared.asked.as_array:
+        kind, written, parts = JSON_TYPE, ArrayWriter(), chain(parts, [END_OF_ARRAY])
     headers = [("cache-control", "no-cache"), *wire.headers(prepared)]
-    head = Head(200, fault.content_type or EVENT_STREAM, headers)
-    return chain([head], gathered(parts, EventWriter(fault), 1 if reply.packets else WRITE_BYTES))
+    head = Head(200, fault.content_type or kind, headers)
+    return chain([head], gathered(parts, written, 1 if reply.packets else WRITE_BYTES))
 
 
 def interrupted(
@@ -176,7 +183,7 @@ def paced(parts: Iterable[WireFrame | Step], pace: float) -> Iterator[WireFrame 
 
 
 def gathered(
-    parts: Iterable[WireFrame | Step], written: EventWriter, write_bytes: int
+    parts: Iterable[WireFrame | Step], written: Callable[[WireFrame], bytes], write_bytes: int
 ) -> Iterator[Step]:
     """Frames joined into writes of about ``write_bytes`` bytes; any other step ends a write."""
     pending: list[bytes] = []
@@ -201,8 +208,8 @@ def gathered(
 class EventWriter:
     """Writes a frame as a server-sent event, with the line ends and lengths that a fault asks for."""
 
-    def __init__(self, fault: Fault) -> None:
-        end = b"\r\n" if fault.crlf else b"\n"
+    def __init__(self, fault: Fault, line_end: bytes = b"\n") -> None:
+        end = b"\r\n" if fault.crlf else line_end
         self.named = b"event: %b" + end + b"data: %b" + end + end
         self.unnamed = b"data: %b" + end + end
         self.length = fault.line_length
@@ -212,6 +219,19 @@ class EventWriter:
         if len(data) < self.length and data.startswith(b"{"):
             data = b"{" + b" " * (self.length - len(data)) + data[1:]
         return self.named % (frame.event, data) if frame.event else self.unnamed % data
+
+
+class ArrayWriter:
+    """Writes frames as the elements of one JSON array."""
+
+    def __init__(self) -> None:
+        self.before = b"["
+
+    def __call__(self, frame: WireFrame) -> bytes:
+        if frame is END_OF_ARRAY:
+            return b"[]" if self.before == b"[" else b"\n]\n"
+        before, self.before = self.before, b"\n,\r\n"
+        return before + frame.data
 
 
 # --- bytes --------------------------------------------------------------------------------------

@@ -40,8 +40,8 @@ OPTIONS = ("pace", "chunk", "packets", "fault")
 class PracticeServer:
     """An LM provider on this machine, for tests, demonstrations and benchmarks.
 
-    It speaks OpenAI Chat Completions, OpenAI Responses and Anthropic Messages, streamed or not,
-    over real HTTP in a thread of its own. Replies come from ``script`` and ``respond``; where
+    It speaks OpenAI Chat Completions, OpenAI Responses, Anthropic Messages and Gemini, streamed or
+    not, over real HTTP in a thread of its own. Replies come from ``script`` and ``respond``; where
     these give none, a small built-in model answers whatever output fields the prompt asks for.
 
     >>> with PracticeServer() as server:
@@ -95,10 +95,16 @@ class PracticeServer:
         """The base URL for Anthropic clients and ``dspy.LM("anthropic/…", api_base=…)``."""
         return self.url
 
+    @property
+    def gemini_url(self) -> str:
+        """The base URL for Google's clients, which add the API's version."""
+        return self.url
+
     def lm(self, wire: str = "openai", model: str = MODEL, **options: Any) -> dspy.LM:
         """A ``dspy.LM`` that asks this server; ``options`` are passed to ``dspy.LM``.
 
-        ``wire`` is ``"openai"`` (Chat Completions), ``"responses"`` or ``"anthropic"``.
+        ``wire`` is ``"openai"`` (Chat Completions), ``"responses"``, ``"anthropic"`` or
+        ``"gemini"``.
         DSPy's cache is off unless ``cache=True``, since tests would answer one another.
         """
         import dspy
@@ -245,14 +251,13 @@ class PracticeServer:
     def _steps(self, record: RecordedRequest, wire: PracticeWire | None) -> Iterable[Step]:
         if wire is None:
             return without_wire(record)
-        count = wire.candidate_count(record.body)
         try:
             reply = self._reply_to(record)
-            prepared = prepare(reply, record, count)
+            prepared = prepare(reply, record)
         except Exception as error:  # noqa: BLE001 - from the test's function or values: reply with it
             message = f"this reply cannot be made: {type(error).__name__}: {error}"
             reply = Reply("", fault=Fault(status=500, message=message))
-            prepared = prepare(reply, record, count)
+            prepared = prepare(reply, record)
         return plan(reply, prepared, wire)
 
     def _reply_to(self, request: RecordedRequest) -> Reply:

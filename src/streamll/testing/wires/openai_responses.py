@@ -30,6 +30,7 @@ class OpenAIResponses(OpenAIWire):
     name = "responses"
     label = "OpenAI Responses"
     path = "/responses"
+    address = "/v1/responses"
     lm_options = {"model_type": "responses"}  # noqa: RUF012
     schema_path = ("text", "format", "schema")
 
