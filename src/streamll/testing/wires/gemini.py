@@ -205,8 +205,8 @@ def call_part(call: PreparedToolCall) -> Part:
         arguments = json.loads(call.arguments)
     except ValueError:
         arguments = {}  # the API has no place for arguments that are not JSON
-    named = {"id": call.id} if call.id else {}
-    part = {"functionCall": {**named, "name": call.name, "args": arguments}}
+    called = {"name": call.name, "args": arguments, "id": call.id or call.key}
+    part = {"functionCall": called}
     return Part(part, [dict(part)])
 
 
