@@ -30,7 +30,13 @@ from streamll.capture.tap import unsupported
 from streamll.capture.tap.listener import Guarded, logger
 from streamll.capture.tap.waits import Blocking, Suspending, Waits
 from streamll.capture.tap.whole import deltas_of_chunk
-from streamll.capture.tap.wire.base import CutShort, ErrorFrame, MalformedFrame, UnknownShape
+from streamll.capture.tap.wire.base import (
+    AskAgain,
+    CutShort,
+    ErrorFrame,
+    MalformedFrame,
+    UnknownShape,
+)
 from streamll.capture.tap.wire.chat import ChatAssembler
 from streamll.capture.tap.wire.exchange import WIRES
 from streamll.capture.tap.wire.gemini import GeminiAssembler
@@ -124,14 +130,14 @@ class Tee:
                 self._cut = error
                 raise
         self._listener.hear(reply.finish())
-        refused = reply.refused
+        refused, again = reply.refused, None
         try:
             status, body = reply.status, reply.body()
-        except UnknownShape as fault:
+        except AskAgain as fault:
             fault.report(logger)
             self._listener.failed(fault)
             self._listener.begin()
-            refused = True
+            refused, again = isinstance(fault, UnknownShape), fault
         except ErrorFrame as fault:
             status, body = fault.status, fault.body
         except MalformedFrame as fault:
@@ -139,9 +145,9 @@ class Tee:
         except CutShort as fault:
             self._cut = library.RemoteProtocolError(str(fault), request=request)
             raise self._cut from None
-        if refused:  # where this succeeds, the address is not asked to stream again
+        if refused or again:
             plain = await waits.call(send, request, stream=False)
-            if plain.is_success:
+            if refused and plain.is_success:  # the address is not asked to stream again
                 unsupported.remember(self._owner, str(request.url))
             return plain
         self.streamed = reply.streamed

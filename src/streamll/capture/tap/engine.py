@@ -27,7 +27,7 @@ from streamll.capture.tap.listener import CallListener, Guarded, logger
 from streamll.capture.tap.waits import Blocking, StandIn, Suspending, Waits
 from streamll.capture.tap.whole import deltas_of_outputs, deltas_of_response
 from streamll.capture.tap.wire import exchange
-from streamll.capture.tap.wire.base import Assembler, UnknownShape
+from streamll.capture.tap.wire.base import AskAgain, Assembler, UnknownShape
 from streamll.capture.tap.wire.events import CANNOT_STREAM, EventAssembler
 from streamll.core.errors import Unwind
 
@@ -200,11 +200,13 @@ class _Attempt:
         listener.hear(reply.finish())
         try:
             response = asked.response()
-        except UnknownShape as fault:
+        except AskAgain as fault:
             fault.report(logger)
             listener.failed(fault)
             listener.begin()
-            return await self._without_stream(request)
+            if isinstance(fault, UnknownShape):
+                return await self._without_stream(request)
+            return await self._whole(request)
         if not reply.streamed:
             listener.hear(deltas_of_response(response))
         return response

@@ -32,11 +32,27 @@ class MalformedFrame(WireFault):
         self.data = data
 
 
-class UnknownShape(WireFault):
-    """A frame on which its assembler failed, since it has an unexpected shape.
+class AskAgain(WireFault):
+    """A stream that the tap cannot read as its plain reply: it asks again, without streaming.
 
-    Never the program's error: the tap asks again without streaming.
+    Never the program's error.
     """
+
+    def report(self, logger: logging.Logger) -> None:
+        """Say once what happened, without the reply's text."""
+
+
+class Confused(AskAgain):
+    """What came can be read in more than one way, so that a plain reply has to tell."""
+
+    def report(self, logger: logging.Logger) -> None:
+        logger.warning(
+            "A stream that can be read in two ways (%s): asking for the plain reply.", self
+        )
+
+
+class UnknownShape(AskAgain):
+    """A frame on which its assembler failed, since it has an unexpected shape."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(f"{type(error).__name__} while reading a stream")
