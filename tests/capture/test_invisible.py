@@ -20,7 +20,12 @@ from tapping import tapped
 # DSPy announces that messages= will go; until then programs use it, and it is the legacy path.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing OpenAI-style:DeprecationWarning")
 
-MODELS = {"openai": "gpt-4o-mini", "responses": "gpt-4o-mini", "anthropic": "claude-sonnet-4-5", "gemini": "gemini-2.5-flash"}
+MODELS = {
+    "openai": "gpt-4o-mini",
+    "responses": "gpt-4o-mini",
+    "anthropic": "claude-sonnet-4-5",
+    "gemini": "gemini-2.5-flash",
+}
 ASKED = [{"role": "user", "content": "Say something — ünïcode 🎉."}]
 HAS_MCP = importlib.util.find_spec("mcp") is not None
 

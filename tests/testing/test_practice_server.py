@@ -55,7 +55,9 @@ def test_an_invalid_reply_raises_where_it_is_scripted(practice):
 
 
 def test_an_unknown_wire_is_rejected_with_the_list_of_wires(practice):
-    with pytest.raises(ValueError, match="no wire 'gopher', only openai, responses, anthropic, gemini"):
+    with pytest.raises(
+        ValueError, match="no wire 'gopher', only openai, responses, anthropic, gemini"
+    ):
         practice.lm("gopher")
 
 

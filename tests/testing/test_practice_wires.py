@@ -289,9 +289,7 @@ def test_gemini_frames_are_byte_for_byte_as_google_sends_them(practice, ask):
     counted = (
         '"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":%d,"totalTokenCount":%d,'
     )
-    said = (
-        'data: {"candidates":[{"content":{"parts":[{"text":"%s"}],"role":"model"},%s"index":0}],'
-    )
+    said = 'data: {"candidates":[{"content":{"parts":[{"text":"%s"}],"role":"model"},%s"index":0}],'
     assert received.body.decode().split("\r\n\r\n") == [
         said % ("Hello", "") + counted % (1, 10) + details + top,
         said % (" there", "") + counted % (2, 11) + details + top,
