@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamll.flow.bridge import Background
+from streamll.testing import dialects
 from streamll.testing.connection import Connection, HTTPExchange, HTTPRequest
 from streamll.testing.cutting import Chunk
 from streamll.testing.model.answering import MODEL, practise
@@ -58,6 +59,8 @@ class PracticeServer:
     * ``packets``: send every frame in a write of its own, as providers do at their pace; the
       default joins the frames that are ready.
     * ``fault``: applies to every reply that has none of its own.
+    * ``dialect``: ``"groq"``, ``"ollama"``, …: as that server speaks its wire (``DIALECTS`` of
+      ``streamll.testing.dialects``). Raises ``ValueError`` for an unknown one, with the list.
     * ``log``: called on the server's thread with each request whose reply is over.
 
     The server is meant for loopback. It neither checks nor records credentials.
@@ -67,6 +70,7 @@ class PracticeServer:
     chunk: Chunk = "token"
     packets: bool = False
     fault: Fault | None = None
+    dialect: str | None = None
     log: Log | None = None
     host: str = "127.0.0.1"
     port: int = 0
@@ -77,6 +81,9 @@ class PracticeServer:
     _connections: dict[Connection, asyncio.Task[Any]] = field(init=False, default_factory=dict)
     _running: Background | None = field(init=False, default=None)
     _listening: socket.socket = field(init=False)
+
+    def __post_init__(self) -> None:
+        dialects.find(self.dialect)
 
     # --- where ------------------------------------------------------------------------------
 
@@ -254,11 +261,12 @@ class PracticeServer:
         try:
             reply = self._reply_to(record)
             prepared = prepare(reply, record)
+            dialect = dialects.find(self.dialect, wire.name)
         except Exception as error:  # noqa: BLE001 - from the test's function or values: reply with it
             message = f"this reply cannot be made: {type(error).__name__}: {error}"
             reply = Reply("", fault=Fault(status=500, message=message))
-            prepared = prepare(reply, record)
-        return plan(reply, prepared, wire)
+            prepared, dialect = prepare(reply, record), dialects.ORDINARY
+        return plan(reply, prepared, wire, dialect)
 
     def _reply_to(self, request: RecordedRequest) -> Reply:
         """The next scripted reply, else the responder's, else the model's; with all its options."""

@@ -18,11 +18,15 @@ RequestBody = Mapping[str, Any]
 
 
 class WireFrame(NamedTuple):
-    """One server-sent event: its one line of data, its name, and whether it carries content."""
+    """One server-sent event: its one line of data, its name, and whether it carries content.
+
+    With ``comment`` it is no event: ``data`` is a line that readers of events ignore.
+    """
 
     data: bytes
     event: bytes = b""
     content: bool = False
+    comment: bool = False
 
 
 class PracticeWire(ABC):
