@@ -131,9 +131,7 @@ def test_a_recording_has_no_keys_and_is_replayed_by_a_test(
     options += ["--without-texts"] if without_texts else []
     code, _ = command("openai/m", *options, capsys=capsys)
     assert code == 0
-    kept = "".join(
-        line.get("text", "") for line in map(json.loads, file.read_text().splitlines())
-    )
+    kept = "".join(line.get("text", "") for line in map(json.loads, file.read_text().splitlines()))
     said = "".join(
         choice["delta"].get("content") or ""
         for data in kept.split("data: ")[1:]
