@@ -149,7 +149,8 @@ def test_a_recording_has_no_keys_and_is_replayed_by_a_test(
         model.close()
     assert reply == said
     assert len(played.requests) == 1
-    assert [oddities(each) for each in recorded_exchanges(file)][0][0] == "comments: 3"
+    [exchange] = recorded_exchanges(file)
+    assert oddities(exchange)[0] == "comments: 3"
 
 
 def test_a_file_that_cannot_be_written_is_one_line(practice, capsys, tmp_path):
