@@ -24,7 +24,7 @@ class AnthropicAssembler:
     """One reply."""
 
     def __init__(self) -> None:
-        self.complete = False
+        self.complete = self.finished = False
         self._message: dict[str, Any] | None = None
         self._blocks: dict[int, _Block] = {}
         self._calls = 0

@@ -19,7 +19,7 @@ class GeminiAssembler:
     """One reply. Candidates beyond the first are rebuilt but not shown."""
 
     def __init__(self) -> None:
-        self.complete = False
+        self.complete = self.finished = False
         self._top: dict[str, Any] = {}
         self._candidates: dict[int, _Candidate] = {}
         self._calls = 0
@@ -33,11 +33,11 @@ class GeminiAssembler:
         deltas = [delta for payload in candidates for delta in self._read(payload)]
         feedback = chunk.get("promptFeedback")
         if type(feedback) is dict and feedback.get("blockReason"):
-            self.complete = True
+            self.finished = True
         return deltas
 
     def body(self) -> dict[str, Any]:
-        if not self.complete:
+        if not self.finished:
             raise CutShort("the stream ended before the reply did")
         candidates = [self._candidates[index].body() for index in sorted(self._candidates)]
         return {**self._top, "candidates": candidates} if candidates else self._top
@@ -53,7 +53,7 @@ class GeminiAssembler:
                 yield from self._spoken(part)
         candidate.update(payload, content)
         if index == 0 and payload.get("finishReason"):
-            self.complete = True
+            self.finished = True
 
     def _spoken(self, part: dict[str, Any]) -> Deltas:
         if text := string(part.get("text")):
