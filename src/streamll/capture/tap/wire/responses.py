@@ -205,6 +205,7 @@ class _Item:
         self.call: int | None = None  # its number among the tool calls
         self.thoughts = False
         self._is_done = False
+        self._is_named = False
         self._parts: dict[tuple[str, str, int], list[str]] = {}
 
     @property
@@ -255,8 +256,9 @@ class _Item:
     def name(self, payload: dict[str, Any]) -> Deltas:
         """The name of a function call, once."""
         name = string(payload.get("name"))
-        if self.call is not None or not name:
+        if self._is_named or not name:
             return ()
+        self._is_named = True
         identity = payload.get("call_id") or payload.get("id") or payload.get("item_id")
         return (ToolCallFragment(self._number(), identity, name, ""),)
 
