@@ -23,6 +23,8 @@ TOOLS = [
 ]
 ASK_TOOLS: dict[str, Any] = {"ask": None, "options": {"tools": TOOLS}}
 ASK_PLAINLY: dict[str, Any] = {"ask": None}
+FAITHFUL = ("native sync", "native async", "imodel sync", "imodel async")
+"""LiteLLM drops a text that was blocked, and joins ratings of its own."""
 
 
 def chunk(*parts: Any, top: Any = None, **more: Any) -> dict[str, Any]:
@@ -135,7 +137,7 @@ KIND_4 = [
     case("blocked without content", chunk(finishReason="SAFETY"),
          plain=chunk(finishReason="SAFETY"), **ASK_PLAINLY),
     case("blocked after text", *said()[:2], chunk(finishReason="SAFETY"),
-         plain=reply({"text": "".join(PIECES[:2])}, reason="SAFETY"), **ASK_PLAINLY),
+         plain=reply({"text": "".join(PIECES[:2])}, reason="SAFETY"), ways=FAITHFUL, **ASK_PLAINLY),
     case("a blocked prompt", {"promptFeedback": {"blockReason": "SAFETY"}, **TOP},
          plain={"promptFeedback": {"blockReason": "SAFETY"}, **TOP}, **ASK_PLAINLY),
     case("ratings of a prompt that is not blocked",
@@ -168,7 +170,7 @@ KIND_5 = [
          plain=reply(groundingMetadata={"webSearchQueries": ["x"]})),
     case("ratings in every chunk", *(chunk({"text": piece}, safetyRatings=[number])
          for number, piece in enumerate(PIECES)), LAST, plain=reply(safetyRatings=[3]),
-         ways=("native sync", "native async", "imodel sync", "imodel async")),
+         ways=FAITHFUL),
 ]  # fmt: skip
 
 SIGN = {"thoughtSignature": "sig"}

@@ -81,7 +81,7 @@ def check_events(case, captured):
 
 
 def check_text(case, captured):
-    attempt = max((event.attempt for event in captured.of("token")), default=0)
+    attempt = len(captured.of("lm.superseded"))
     tokens = [event for event in captured.of("token") if event.attempt == attempt]
     said = {}
     for token in tokens:
@@ -105,8 +105,7 @@ def returned_text(case, captured):
 
 
 def check_tool_calls(captured):
-    attempt = max((event.attempt for event in captured.of("tool_call.delta")), default=0)
-    said = {}
+    attempt, said = len(captured.of("lm.superseded")), {}
     for event in captured.of("tool_call.delta"):
         if event.attempt == attempt:
             name, arguments = said.get(event.index, (None, ""))

@@ -41,6 +41,7 @@ from streamll.capture.tap.wire.chat import ChatAssembler
 from streamll.capture.tap.wire.exchange import WIRES
 from streamll.capture.tap.wire.gemini import GeminiAssembler
 from streamll.capture.tap.wire.reply import WireReply
+from streamll.capture.tap.wire.responses import ResponsesAssembler
 
 if TYPE_CHECKING:
     import httpx
@@ -126,7 +127,7 @@ class Tee:
             reply.opened(response.status_code)
             await waits.read_http(response, reply, self._listener)
         except library.TransportError as error:
-            if not reply.complete:
+            if not reply.whole:
                 self._cut = error
                 raise
         self._listener.hear(reply.finish())
@@ -185,12 +186,21 @@ def _as_stream(library: Any, request: httpx.Request) -> tuple[httpx.Request, Any
         body["stream"] = True
     if assembler is ChatAssembler:
         body["stream_options"] = {"include_usage": True}
+    made = _assembler(assembler, body)
     headers = _without(_BODY_HEADERS, request.headers)
     content = json.dumps(body).encode()
     streaming_request = library.Request(
         request.method, url, headers=headers, content=content, extensions=request.extensions
     )
-    return streaming_request, assembler()
+    return streaming_request, made
+
+
+def _assembler(kind: type[Any], body: dict[str, Any]) -> Any:
+    """A new assembler, as LiteLLM reads the reply: several choices, summaries without a break."""
+    if kind is ChatAssembler:
+        choices = body.get("n")
+        return ChatAssembler(choices if type(choices) is int else 1)
+    return ResponsesAssembler(thought_break="") if kind is ResponsesAssembler else kind()
 
 
 def _rebuilt(

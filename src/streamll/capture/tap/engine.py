@@ -193,7 +193,7 @@ class _Attempt:
         try:
             await self._waits.send(provider, wire, asked.opened, reply, listener)
         except NetworkTransportError as error:
-            if not reply.complete:
+            if not reply.whole:
                 raise lm15.TransportError(str(error)) from error
         if reply.refused:
             return await self._without_stream(request)

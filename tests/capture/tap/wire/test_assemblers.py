@@ -141,7 +141,12 @@ def test_a_stream_without_any_end_is_cut_short():
 def test_a_finish_reason_or_done_completes_a_reply():
     assert read(ChatAssembler(), chunk({}, finish_reason="stop")).body()
     assert read(ChatAssembler(), chunk({"content": "Hi"}), DONE).body()
-    assert read(ChatAssembler(), DONE).body()["choices"] == []
+
+
+@pytest.mark.parametrize("frames", [[DONE], [chunk({"role": "assistant", "content": ""}), DONE]])
+def test_a_reply_that_says_nothing_is_cut_short(frames):
+    with pytest.raises(CutShort):
+        read(ChatAssembler(), *frames).body()
 
 
 # --- errors ---------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def streamed(wire, answer, cuts, end=b"\n"):
         said.deltas += reply.feed(sent[begin:stop])
     said.deltas += reply.finish()
     assert reply.streamed
-    assert reply.complete
+    assert reply.whole
     return json.loads(reply.body()), said
 
 

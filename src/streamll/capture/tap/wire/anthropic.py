@@ -66,8 +66,9 @@ class AnthropicAssembler:
             return self._read_delta(event, data)
         if type(kind) is str and kind in self._readers:
             return self._readers[kind](event)
-        if error := base.error_in(event, data):
-            raise error
+        if base.error_in(event, data):  # with its kind, as a plain reply has it
+            typed = {"type": "error", **event}
+            raise base.error_in(typed, json.dumps(typed).encode())
         return ()
 
     def body(self) -> dict[str, Any]:
