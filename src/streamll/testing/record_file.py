@@ -51,8 +51,8 @@ class ExchangeWriter:
     """Writes down one exchange while it happens; from any thread."""
 
     def __init__(self, file: RecordingWriter, number: int) -> None:
+        self.number = number
         self._file = file
-        self._number = number
         self._began = time.monotonic()
         self._over = False
 
@@ -85,7 +85,7 @@ class ExchangeWriter:
 
     def _write(self, kind: str, **values: Any) -> None:
         after = round(time.monotonic() - self._began, 6)
-        self._file.write({"record": kind, "id": self._number, "after": after, **values})
+        self._file.write({"record": kind, "id": self.number, "after": after, **values})
 
 
 class RecordingWriter:

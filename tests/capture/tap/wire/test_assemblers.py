@@ -325,7 +325,6 @@ def test_gemini_text_thinking_and_tools():
         {"text": "Hello"},
         first,
         second,
-        {"text": ""},
     ]
     assert only["finishReason"] == "STOP"
     assert only["groundingMetadata"] == {"g": 1}
@@ -345,6 +344,11 @@ def test_a_gemini_signature_closes_a_text():
         {"text": "ab", "thoughtSignature": "s"},
         {"text": "c"},
     ]
+
+
+def test_a_gemini_reply_of_empty_text_alone_keeps_it():
+    body = read(GeminiAssembler(), candidate({"text": ""}, finishReason="STOP")).body()
+    assert body["candidates"][0]["content"]["parts"] == [{"text": ""}]
 
 
 def test_a_blocked_gemini_prompt_is_a_complete_reply():

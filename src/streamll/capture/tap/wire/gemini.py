@@ -65,6 +65,10 @@ class GeminiAssembler:
         return (ToolCallFragment(number, call.get("id"), call.get("name"), arguments),)
 
 
+_EMPTY = ({"text": ""}, {"text": "", "thought": True})
+"""Parts that streams end with, beside a finish reason, and plain replies do not have."""
+
+
 class _Candidate:
     """One candidate: its parts, and its other fields."""
 
@@ -90,7 +94,8 @@ class _Candidate:
 
     def body(self) -> dict[str, Any]:
         self._settle()
-        content = {**self._content, "parts": self._parts} if self._parts else self._content
+        parts = [part for part in self._parts if part not in _EMPTY] or self._parts[:1]
+        content = {**self._content, "parts": parts} if parts else self._content
         return {**self._fields, "content": content} if content else self._fields
 
     def _continues(self, part: Any) -> bool:
