@@ -581,6 +581,17 @@ CALLS = [
     ),
 ]  # fmt: skip
 
+# --- 9: what only plain replies have ----------------------------------------------------------------
+
+ONLY_PLAIN = [
+    case("Groq's service tier", chunk({"role": "assistant", "content": ""}, x_groq={"id": "r"}),
+         *CHAT, {**FIN, "x_groq": {"id": "r", "usage": USAGE}, "usage": USAGE}, DONE,
+         provider="groq", exact=False,
+         plain=completion(x_groq={"id": "r"}, service_tier="on_demand", usage_breakdown=None)),
+    case("Groq's service tier without x_groq", *CHAT, FIN, USE, DONE, provider="groq", exact=False,
+         plain=completion(service_tier="on_demand")),
+]  # fmt: skip
+
 CASES: list[Case] = [
     case("an ordinary reply", *CHAT, FIN, USE, DONE),
     *(each for name, odd in NO_FRAMES.items() for each in anywhere(name, odd)),
@@ -593,4 +604,5 @@ CASES: list[Case] = [
     *THINKING,
     *MISTRAL,
     *CALLS,
+    *ONLY_PLAIN,
 ]

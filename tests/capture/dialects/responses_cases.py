@@ -13,10 +13,8 @@ USAGE = {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12}
 
 def message(text: str = TEXT, **more: Any) -> dict[str, Any]:
     content = [{"type": "output_text", "text": text, "annotations": []}]
-    return {
-        "type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
-        **{"content": content, **more},
-    }  # fmt: skip
+    made = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"}
+    return {**made, "content": content, **more}
 
 
 def response(*output: Any, **more: Any) -> dict[str, Any]:

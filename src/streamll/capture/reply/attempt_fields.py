@@ -47,6 +47,7 @@ class AttemptFields:
         self._fields = fields
         self._released: dict[str, ReleasedText] = {}
         self._open: str | None = None  # the field whose end has not been announced
+        self._calls_open: str | None = None  # that of native tool calls, beside it
         self._native_calls = NativeCalls()
         self._cached = False
 
@@ -70,7 +71,7 @@ class AttemptFields:
                         self._change(field, so_far.typed.feed(piece.text))
                     self._token(so_far, field, piece.text)
             elif isinstance(piece, Opened):
-                self.end_open()
+                self._end_text()
                 if field in wanted:
                     self._start(field)
             elif field in released and (typed := released[field].typed) is not None:
@@ -82,38 +83,53 @@ class AttemptFields:
             self._token(self._released[field], field, text)
 
     def native_call(self, field: str, number: int, name: str | None, arguments: str) -> None:
-        """A fragment of a native tool call."""
-        if self._continues(field):
+        """A fragment of a native tool call; text may go on after it."""
+        if field not in self._released:
+            self._begin(field)
+            self._calls_open = field
+        if self._calls_open == field:
             self._change(field, self._native_calls.add(number, name, arguments))
 
     def _continues(self, field: str) -> bool:
         """Begin a native field on first use; false once another field has begun after it."""
         if field not in self._released:
-            self.end_open()
+            self._end_text()
             self._start(field)
         return self._open == field
 
     def end_open(self, finish_reason: str | None = None, *, complete: bool = True) -> None:
-        """Announce the end of the open field: when the next one opens or the reply ends.
+        """Announce the end of what is open: the reply is over.
 
         Not already at its closing mark, so that the empty closing token, which carries the finish
         reason, still lies inside the last field.
         """
+        calls, self._calls_open = self._calls_open, None
+        self._end_text(finish_reason if calls is None else None, complete=complete)
+        if calls is not None:
+            if complete:
+                self._change(calls, self._native_calls.finish())
+            self._end(calls, finish_reason, complete=complete)
+
+    def _end_text(self, finish_reason: str | None = None, *, complete: bool = True) -> None:
+        """The end of the open field of text: the next one opens, or the reply is over."""
         field, self._open = self._open, None
-        if field is None:
-            return
-        if complete and field == self._fields.tool_calls:
-            self._change(field, self._native_calls.finish())
+        if field is not None:
+            self._end(field, finish_reason, complete=complete)
+
+    def _end(self, field: str, finish_reason: str | None, *, complete: bool) -> None:
         if finish_reason is not None:
             self._token(self._released[field], field, "", finish_reason)
         length = self._released[field].length
         self._publish(FieldEnd, field=field, length=length, complete=complete)
 
-    def _start(self, field: str) -> None:
+    def _begin(self, field: str) -> None:
         typed = typed_field(self._fields.adapter, self._fields.annotations.get(field, str))
         self._released[field] = ReleasedText(typed)
-        self._open = field
         self._publish(FieldStart, field=field)
+
+    def _start(self, field: str) -> None:
+        self._begin(field)
+        self._open = field
 
     def _token(
         self, so_far: ReleasedText, field: str, token: str, finish_reason: str | None = None

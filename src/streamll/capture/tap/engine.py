@@ -131,7 +131,7 @@ class _Attempt:
     async def complete_legacy(self, lm: Any, request: Any, context: dict[str, Any]) -> Any:
         scope = AttemptScope(self._listener)
         with scope, scope.interruptible:
-            with self._tapped_below(lm, legacy=True) as below:
+            with self._tapped_below(lm, lm.model, legacy=True) as below:
                 complete = self._engine.complete_legacy
                 result = await self._waits.call(complete, lm, request, **context)
             if self._listener.streaming and not below.streamed:
@@ -143,7 +143,7 @@ class _Attempt:
 
     async def _whole(self, request: Any) -> Any:
         """The engine's own completion, in one piece unless it was tapped on its way."""
-        with self._tapped_below(self._engine) as below:
+        with self._tapped_below(self._engine, request.model) as below:
             response = await self._completed(request)
         if self._listener.streaming and not below.streamed:
             self._listener.hear(deltas_of_response(response))
@@ -156,11 +156,11 @@ class _Attempt:
             return await provider.complete(routed)
         return await self._waits.call(self._engine.complete, request)
 
-    def _tapped_below(self, owner: Any, *, legacy: bool = False) -> Any:
+    def _tapped_below(self, owner: Any, model: str, *, legacy: bool = False) -> Any:
         """The context to complete in, so that requests and chunks below the engine are tapped."""
         if self._listener.streaming:
             if below_litellm.is_litellm(self._engine):
-                return below_litellm.tapped(self._listener, owner)
+                return below_litellm.tapped(self._listener, owner, model)
             if legacy and below_litellm.send_stream() is not None:  # ``forward`` may send to it
                 return below_litellm.tapped_chunks(self._listener)
         return contextlib.nullcontext(_NOT_TAPPED)

@@ -16,7 +16,7 @@ Which tool call a fragment belongs to is known by ``tool_calls``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from streamll.capture.deltas import Delta, Deltas, RefusalDelta, ThinkingDelta
@@ -36,16 +36,23 @@ _OF_THE_FIRST = frozenset({"id", "created", "model"})
 """Fields of which the first value counts."""
 _PADDING = ("obfuscation", "p")
 """OpenAI's and Mistral's, which differ in every chunk."""
+ONLY_PLAIN: Mapping[str, Mapping[str, Any]] = {"groq": {"service_tier": None}}
+"""By provider: what LiteLLM reads off a reply without asking whether it is there."""
 _OF_A_CHUNK = frozenset({"index", "token_id"})
 """Fields of a delta that are not the message's."""
 
 
 class ChatAssembler:
-    """One reply. Choices beyond the first are rebuilt but not shown: a call has one candidate."""
+    """One reply. Choices beyond the first are rebuilt but not shown: a call has one candidate.
 
-    def __init__(self, choices: int = 1) -> None:
+    ``choices`` are expected. ``only_plain``: keys that the reader of the body needs, with what to
+    give it, since this server has them in plain replies alone.
+    """
+
+    def __init__(self, choices: int = 1, only_plain: Mapping[str, Any] | None = None) -> None:
         self.complete = False
         self._expected = choices
+        self._only_plain = only_plain or {}
         self._top: dict[str, Any] = {}
         self._first = _Choice(0)
         self._choices = {0: self._first}
@@ -77,7 +84,8 @@ class ChatAssembler:
         if not (self._began and (first.reason or (self.complete and first.spoken))):
             raise base.CutShort("the stream ended before the reply did")
         choices = [self._choices[index].body() for index in sorted(self._choices)]
-        return {**self._top, "choices": choices}
+        only_plain = {**self._only_plain, **(ONLY_PLAIN["groq"] if "x_groq" in self._top else {})}
+        return {**only_plain, **self._top, "choices": choices}
 
     def _only_text(self, chunk: dict[str, Any], data: bytes) -> Deltas:
         """The text of a chunk in which nothing else is new, as in nearly all chunks of a reply.
