@@ -9,12 +9,16 @@ from hypothesis import strategies as st
 from streamll.capture.tap.wire.base import Confused
 from streamll.capture.tap.wire.partial_arguments import PartialCall
 
-NAMES = st.one_of(st.text("abc_", min_size=1, max_size=3), st.sampled_from(["odd name", "a.b", "x[0]"]))
+NAMES = st.one_of(
+    st.text("abc_", min_size=1, max_size=3), st.sampled_from(["odd name", "a.b", "x[0]"])
+)
 LEAVES = st.one_of(st.text(max_size=6), st.integers(), st.booleans(), st.none())
 VALUES = st.recursive(
     LEAVES,
-    lambda inner: st.lists(inner, min_size=1, max_size=3)
-    | st.dictionaries(NAMES, inner, min_size=1, max_size=3),
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=3)
+        | st.dictionaries(NAMES, inner, min_size=1, max_size=3)
+    ),
     max_leaves=8,
 )
 KINDS = {str: "stringValue", bool: "boolValue", type(None): "nullValue", int: "numberValue"}
@@ -38,7 +42,9 @@ def pieces(value, path="$"):
 
 
 def arguments(*given_pieces):
-    call = PartialCall({"functionCall": {"name": "f", "willContinue": True}, "thoughtSignature": "s"})
+    call = PartialCall(
+        {"functionCall": {"name": "f", "willContinue": True}, "thoughtSignature": "s"}
+    )
     for piece in given_pieces:
         call.add({"partialArgs": [piece]})
     return call.part()

@@ -66,9 +66,12 @@ class AnthropicAssembler:
             return self._read_delta(event, data)
         if type(kind) is str and kind in self._readers:
             return self._readers[kind](event)
-        if base.error_in(event, data):  # with its kind, as a plain reply has it
+        error = base.error_in(event, data)
+        if error is not None and kind is None:  # a plain reply has its kind
             typed = {"type": "error", **event}
-            raise base.error_in(typed, json.dumps(typed).encode())
+            error = base.error_in(typed, json.dumps(typed).encode())
+        if error is not None:
+            raise error
         return ()
 
     def body(self) -> dict[str, Any]:
