@@ -50,6 +50,8 @@ class Case:
 
     confused: bool = False
     """The assembler cannot be sure: it asks once more, plainly, and says so."""
+    corrected: bool = False
+    """What was streamed is not what the program has, and ``field.corrected`` says so."""
     whole: bool = False
     """The text may come in one piece."""
     same_words: bool = True

@@ -250,6 +250,26 @@ NOTHING = [
          for each in rest(EMPTY))),
 ]  # fmt: skip
 
+FIRST = message("", id="msg_0", content=[{"type": "output_text", "text": "So.\n",
+                                          "annotations": []}])  # fmt: skip
+ODD_ITEMS = [
+    case("a gap between the places of the items",
+         *(each for text, at, item in (("So.\n", 0, FIRST), (TEXT, 2, message()))
+           for each in (
+               {"type": "response.output_item.added", "output_index": at,
+                "item": {**item, "content": []}},
+               delta(text, output_index=at, item_id=item["id"]),
+               {"type": "response.output_item.done", "output_index": at, "item": item})),
+         completed(FIRST, message()), plain=response(FIRST, message()), whole=True),
+    case("an id for every event (Copilot)",
+         *({**each, **({"item_id": f"x{n}"} if "item_id" in each else {}),
+            **({"item": {**each["item"], "id": f"y{n}"}} if "item" in each else {})}
+           for n, each in enumerate(rest())),
+         completed()),
+    case("text that is not in the last event", *DELTAS[:-1], delta(" or ten"), DELTAS[-1],
+         completed(), corrected=True),
+]  # fmt: skip
+
 THINKING = [
     case("summaries in parts", *SUMMARIES, *AFTER, completed(THOUGHT, message()),
          plain=response(THOUGHT, message())),
@@ -356,6 +376,7 @@ CASES: list[Case] = [
     *FAILING,
     *ENDINGS,
     *NOTHING,
+    *ODD_ITEMS,
     *THINKING,
     *CALLS,
 ]

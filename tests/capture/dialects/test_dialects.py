@@ -74,7 +74,7 @@ def check_events(case, captured):
     assert superseded == (["Confused"] if case.confused else [])
     if captured.error is not None:
         return
-    assert not captured.of("field.corrected")
+    assert bool(captured.of("field.corrected")) is case.corrected
     check_text(case, captured)
     check_tool_calls(captured)
     check_counts(captured)
@@ -86,6 +86,7 @@ def check_text(case, captured):
     said = {}
     for token in tokens:
         said[token.field] = said.get(token.field, "") + token.token
+    said.update((event.field, event.text) for event in captured.of("field.corrected"))
     assert said == returned_text(case, captured)
     if not (case.whole or case.confused):
         assert not said or len([token for token in tokens if token.token]) > 1

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamll.capture.reply.call_fields import CallFields, parser_for
+from streamll.capture.reply.call_fields import REPLY_FIELD, CallFields, parser_for
 from streamll.capture.reply.outcome import final_text
 from streamll.capture.run.scope import Scope
 from streamll.capture.typed.field import NativeCalls, TypedField, is_prose, is_text, typed_field
@@ -171,6 +171,12 @@ class AttemptFields:
         if text or self._cached:
             self._token(self._released[field], field, text)
         self.end_open()
+
+    def correct_reply(self, text: str) -> None:
+        """The text of a bare call is known, which no predictor settles."""
+        released = self._released.get(REPLY_FIELD)
+        if released is not None and text not in ("", released.text):
+            self._publish(FieldCorrected, field=REPLY_FIELD, text=text, value=text)
 
     def settle(self, prediction: Any) -> None:
         """The predictor has its value: deliver what did not stream, correct what differs."""

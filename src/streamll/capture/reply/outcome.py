@@ -46,6 +46,23 @@ def text_of(response: Any) -> str:
     return (first.get("text") if isinstance(first, dict) else first) or ""
 
 
+def whole_text_of(response: Any) -> str:
+    """All the text of a reply, beside whatever else is in it; empty where it cannot be compared.
+
+    It cannot with halves of surrogate pairs, of which streamed text has none.
+    """
+    parts = getattr(getattr(response, "message", None), "parts", None)
+    if parts is None:
+        text = text_of(response)
+    else:
+        text = "".join(part.text for part in parts if part.type == "text")
+    try:
+        str(text).encode()
+    except UnicodeEncodeError:
+        return ""
+    return str(text)
+
+
 def finish_reason_of(response: Any) -> str | None:
     """Why the model stopped, in the provider's or lm15's word."""
     raw = getattr(response, "raw", None)

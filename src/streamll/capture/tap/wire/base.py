@@ -87,7 +87,8 @@ def error_in(payload: dict[str, Any], data: bytes) -> ErrorFrame | None:
     if error := payload.get("error"):
         if type(error) is dict:
             known = {name: payload[name] for name in _STATUS_NAMES if payload.get(name)}
-            return ErrorFrame({**known, **error}, data)
+            alone = len(payload) == 1
+            return ErrorFrame({**known, **error}, data if alone else _encoded({"error": error}))
         return ErrorFrame({**payload, "message": _words(error)}, data)
     said = payload.get("type") in _ERROR_TYPES or payload.get("object") == "error"
     return _flat(payload) if said or _is_flat(payload) else None
@@ -113,7 +114,11 @@ def _flat(payload: dict[str, Any]) -> ErrorFrame:
         "param": payload.get("param"),
         "code": code,
     }
-    return ErrorFrame(error, json.dumps({"error": error}).encode())
+    return ErrorFrame(error, _encoded({"error": error}))
+
+
+def _encoded(value: Any) -> bytes:
+    return json.dumps(value).encode()
 
 
 _ERROR_TYPES = ("error", "response.error")

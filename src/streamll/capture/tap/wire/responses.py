@@ -152,15 +152,25 @@ class ResponsesAssembler:
         if self._failed and type(given.get("error")) is not dict:
             error = {"message": "the response failed", "code": "server_error"}
             raise base.ErrorFrame(error, msgspec.json.encode({"error": error}))
-        return [delta for at, payload in _items_of(given) for delta in self._last(at, payload)]
+        return self._last_items(list(_items_of(given)))
 
-    def _last(self, at: int, payload: dict[str, Any]) -> Deltas:
-        """An item of the last event: what has not been shown of it."""
-        identity = payload.get("id")
-        known = self._items.get(at) or self._items.get(str(identity))
-        if known is None and not all(type(key) is int for key in self._items):
-            return ()  # which of the items this is cannot be known
-        return (known or self._item(at, identity)).done(payload)
+    def _last_items(self, items: list[dict[str, Any]]) -> Deltas:
+        """The items of the last event: what has not been shown of them.
+
+        An item is known by its id, or by its place where none is missing. What cannot be told from
+        what was shown is not shown.
+        """
+        by_id = {item.payload.get("id"): item for item in self._items.values()}
+        in_order = [self._items[key] for key in sorted(self._items, key=_place)]
+        deltas: list[Any] = []
+        for at, payload in enumerate(items):
+            known = by_id.get(payload.get("id") or "")
+            if known is None and len(in_order) == len(items):
+                known = in_order[at]
+            if known is None and not any(item.spoken for item in in_order):
+                known = self._item(at, None)
+            deltas += known.done(payload) if known is not None else ()
+        return deltas
 
     # --- items ----------------------------------------------------------------------------------
 
@@ -307,11 +317,14 @@ class _Item:
         return self.call
 
 
-def _items_of(response: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _place(key: int | str) -> tuple[int, str]:
+    """For sorting: items with a place in the output in their order, others as they came."""
+    return (key, "") if isinstance(key, int) else (0, "")
+
+
+def _items_of(response: dict[str, Any]) -> Iterator[dict[str, Any]]:
     output = response.get("output")
-    for at, item in enumerate(output if type(output) is list else ()):
-        if type(item) is dict:
-            yield at, item
+    return (item for item in (output if type(output) is list else ()) if type(item) is dict)
 
 
 def _parts_of(item: dict[str, Any]) -> Iterator[tuple[str, int, dict[str, Any]]]:
