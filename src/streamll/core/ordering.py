@@ -14,15 +14,14 @@
   after its ``field.start``, the last one (the program's own value) after ``field.end``;
 * after ``lm.superseded`` the call's fields start again, as the next ``attempt``.
 
-``grammar()`` is the same as data, for documentation. Nothing here knows locks or clocks. Events
-outside any run are not checked.
+Nothing here knows locks or clocks. Events outside any run are not checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -40,34 +39,6 @@ FAILURES: Mapping[str, type[Event]] = MappingProxyType(
 """What was opened → the kind that closes it as failed."""
 
 Key = tuple[str, Any]
-
-
-class EventScope(NamedTuple):
-    """Something a run opens and closes, and the event types around and inside it."""
-
-    name: str
-    inside: str  # the scope that must be open around it: "run", "call"; "" for the run itself
-    opened_by: str
-    closed_by: tuple[str, ...]
-    contains: tuple[str, ...]  # event types that only come while it is open
-
-
-def grammar() -> tuple[EventScope, ...]:
-    """The order of events as the classes declare it: one ``EventScope`` for each thing that opens."""
-    return tuple(_scope(kind) for kind in KINDS.values() if kind.opens)
-
-
-def _scope(opening: type[Event]) -> EventScope:
-    name = opening.opens
-    within = {name, "call"} if name in CALLS else {name}
-    kinds = KINDS.values()
-    return EventScope(
-        name,
-        opening.inside,
-        opening.event_type,
-        tuple(k.event_type for k in kinds if k.closes == name),
-        tuple(k.event_type for k in kinds if k.inside in within and not (k.opens or k.closes)),
-    )
 
 
 class OrderCheck:

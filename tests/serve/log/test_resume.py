@@ -23,8 +23,8 @@ from serve.runs import Scribe
 from serve.serving import Frame, events_of, text_of, wait_until
 from streamll.brokers.opening import open_sink
 from streamll.core import events as ev
+from streamll.core.positions import Position, read_position
 from streamll.serve import create_app
-from streamll.serve.log.frames import Position, read_position
 
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 CUTS = 1_000 if IN_CI else 300

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -81,9 +82,7 @@ class Attempts:
         return response if call.continuation is None else call.continuation.joined(response)
 
     async def complete_legacy(self, lm: Any, request: Any, context: dict[str, Any]) -> Any:
-        def ask() -> Any:
-            return self._tap.complete_legacy(lm, request, **context)
-
+        ask = functools.partial(self._tap.complete_legacy, lm, request, **context)
         return await self._until_done(ask, None)
 
     async def _until_done(self, ask: Callable[[], Any], request: Any) -> Any:

@@ -135,7 +135,7 @@ class AttemptFields:
         self, so_far: ReleasedText, field: str, token: str, finish_reason: str | None = None
     ) -> None:
         if not so_far.tokens:
-            self._run.totals.saw_token()
+            self._run.saw_token()
         self._run.publish_token(
             self._scope, self._identity, field, token,
             so_far.tokens, so_far.length, finish_reason, self._cached,

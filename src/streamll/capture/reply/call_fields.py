@@ -11,7 +11,7 @@ from dspy.adapters.xml_adapter import XMLAdapter
 
 from streamll.capture.run.scope import Scope, is_quiet
 from streamll.capture.typed.field import is_optional, is_text, native_fields
-from streamll.core.parsing import ChatParser, JSONParser, WholeText, XMLParser
+from streamll.core.parsing import ChatParser, JSONParser, SilentParser, XMLParser
 from streamll.core.parsing.base import Closed, FieldParser, Opened, Piece, Text
 
 REPLY_FIELD = "text"
@@ -90,4 +90,4 @@ def parser_for(adapter: Any, signature: Any) -> FieldParser:
         return XMLParser(fields)
     if isinstance(adapter, dspy.ChatAdapter):
         return ChatParser(fields)
-    return WholeText(fields)
+    return SilentParser()

@@ -6,7 +6,6 @@ all receivers, so that each reader sees the run in the same order. Nothing in he
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import itertools
 import threading
@@ -26,6 +25,7 @@ from streamll.configuration import configuration, logger
 from streamll.context import get_context
 from streamll.core import events as ev
 from streamll.core.events import Event, Identity
+from streamll.core.run_view import Usage
 
 UNFINISHED = "Unfinished"
 """``error_type`` of a call that was still running when its run ended."""
@@ -52,36 +52,6 @@ class OpenCall(Protocol):
     def partial(self) -> Mapping[str, str]: ...
 
 
-@dataclasses.dataclass
-class RunTotals:
-    """What a run has used so far."""
-
-    started: float = dataclasses.field(default_factory=time.monotonic)
-    first_token: float | None = None
-    lm_calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost: float | None = None
-
-    def saw_token(self) -> None:
-        if self.first_token is None:
-            self.first_token = time.monotonic()
-
-    def add(self, prompt_tokens: int, completion_tokens: int, cost: float | None) -> None:
-        self.lm_calls += 1
-        self.prompt_tokens += prompt_tokens
-        self.completion_tokens += completion_tokens
-        if cost is not None:
-            self.cost = (self.cost or 0.0) + cost
-
-    def fields(self) -> dict[str, Any]:
-        facts = dataclasses.asdict(self)
-        started, first = facts.pop("started"), facts.pop("first_token")
-        facts["duration"] = time.monotonic() - started
-        facts["time_to_first_token"] = None if first is None else first - started
-        return facts
-
-
 class Run:
     """Order, identity and totals of one outermost captured call of ``program``."""
 
@@ -93,7 +63,9 @@ class Run:
         self.name: str = own_name or kind.__name__
         self.frames: dict[str, Frame] = {}
         self.roots: Counter[str] = Counter()  # calls without a parent so far, by name
-        self.totals = RunTotals()
+        self.usage = Usage()
+        self._started = time.monotonic()
+        self._time_to_first_token: float | None = None
         self.closed = False
         self.has_cancelled_calls = False  # spares every token a look at all enclosing calls
         self.identity = Identity(run_id=self.run_id)
@@ -185,6 +157,11 @@ class Run:
             except Exception:  # noqa: BLE001 - as above
                 logger.exception("on_token raised; the program goes on")
 
+    def saw_token(self) -> None:
+        """A field's first token has come."""
+        if self._time_to_first_token is None:
+            self._time_to_first_token = time.monotonic() - self._started
+
     def current_identity(self) -> Identity:
         """The identity of the call that is running in this context."""
         frame = self.frames.get(ACTIVE_CALL_ID.get() or "")
@@ -242,7 +219,12 @@ class Run:
                 call.abandon(UNFINISHED)
             for frame in reversed(list(self.frames.values())):
                 self._close_frame(frame)
-            self.publish(kind, scope, self.identity, **own, **self.totals.fields())
+            totals = {
+                "duration": time.monotonic() - self._started,
+                "time_to_first_token": self._time_to_first_token,
+                **msgspec.structs.asdict(self.usage),
+            }
+            self.publish(kind, scope, self.identity, **own, **totals)
             self.closed = True
             self.frames.clear()
             self._connections.clear()

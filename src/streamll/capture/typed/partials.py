@@ -5,8 +5,8 @@ The readers are synchronous: events in, values out. ``TypedReading`` puts them i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin, overload
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar, get_args, get_origin, overload
 
 import pydantic
 
@@ -57,9 +57,7 @@ class Partial(Generic[T]):
         program's own.
         """
         value: Any = self._value.value
-        if self._adapter is not None:
-            value = self._adapter.validate_python(value)
-        return value  # type: ignore[no-any-return]
+        return value if self._adapter is None else self._adapter.validate_python(value)  # type: ignore[no-any-return]
 
     @property
     def state(self) -> str:
@@ -82,9 +80,8 @@ class PartialReader(Generic[T]):
         self._reads_text = is_prose(annotation)
         self._values = Partials()
         self._ended: set[tuple[str | None, int]] = set()  # what follows is the program's value
-        self._adapter: pydantic.TypeAdapter[Any] | None = None
-        if as_type is not None:
-            self._adapter = pydantic.TypeAdapter(partial_form(as_type))
+        adapter = None if as_type is None else pydantic.TypeAdapter(partial_form(as_type))
+        self._adapter: pydantic.TypeAdapter[Any] | None = adapter
 
     def read(self, event: Event) -> Partial[T] | None:
         """The field's value after this event; ``None`` if the event does not concern it."""
@@ -125,7 +122,9 @@ class ItemReader(Generic[T]):
         self._field = field
         self._pointer = pointer
         self._partials: PartialReader[Any] = PartialReader(field, None)
-        self._adapter = pydantic.TypeAdapter(item_type) if item_type is not None else None
+        self._typed: Callable[[Any], T] = pydantic.TypeAdapter(
+            Any if item_type is None else item_type
+        ).validate_python
         self._call: str | None = None
         self._given: list[Any] = []  # of this call, as they were written
         self._next = 0  # the index in this attempt
@@ -159,24 +158,11 @@ class ItemReader(Generic[T]):
                 self._given.append(item)
             yield self._typed(item)
 
-    def _typed(self, item: Any) -> T:
-        if self._adapter is not None:
-            item = self._adapter.validate_python(item)
-        return item  # type: ignore[no-any-return]
-
-
-class Streamed(Protocol):
-    """The parts of a ``ProgramRun`` that are used here."""
-
-    program: Any
-
-    def qualified_name(self, field: str) -> str: ...
-
 
 class TypedReading(DualIterator[Event]):
     """A stream of events that can be read as typed values; ``async for`` on an ``AsyncStream``."""
 
-    _program_run: Streamed
+    _program_run: Any  # a ``ProgramRun``
 
     @overload
     def partials(self, field: str) -> Mapped[Partial[Any]]: ...

@@ -6,7 +6,7 @@ other; ``base`` defines their interface. ``values`` reads the values of typed fi
 
 from __future__ import annotations
 
-from streamll.core.parsing.base import Closed, FieldParser, Opened, Piece, Text, WholeText
+from streamll.core.parsing.base import Closed, FieldParser, Opened, Piece, SilentParser, Text
 from streamll.core.parsing.chat import ChatParser
 from streamll.core.parsing.json import JSONParser
 from streamll.core.parsing.xml import XMLParser
@@ -18,7 +18,7 @@ __all__ = [
     "JSONParser",
     "Opened",
     "Piece",
+    "SilentParser",
     "Text",
-    "WholeText",
     "XMLParser",
 ]

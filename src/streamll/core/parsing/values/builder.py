@@ -62,11 +62,10 @@ class ValueBuilder:
         self._key = ""  # of the next member
         self._ignored = 0  # containers open inside a value that does not count, itself included
         self._changes: list[Change] = []
-        self._parts: list[str] | None = None  # of the string that is open
+        self._parts: list[str] = []  # of the string that is open
         self._reported = 0  # how many of its parts are reported
-        self._text_reported = False
         self._text_grows = False
-        self._text_pointer: Pointer = ()
+        self._text_pointer: Pointer | None = None  # once any of it is reported
 
     # --- where we are -------------------------------------------------------------------------
 
@@ -133,29 +132,25 @@ class ValueBuilder:
         """A string opens."""
         self._parts = []
         self._reported = 0
-        self._text_reported = False
+        self._text_pointer = None
         self._text_grows = not self._is_ignored() and self.schema().grows
 
     def text(self, text: str) -> None:
         """More of the string."""
-        assert self._parts is not None
         self._parts.append(text)
 
     def more_text(self, text: str) -> Sequence[Change]:
         """``text`` and ``take`` in one, for a chunk that is nothing but more text."""
-        if not self._text_reported:
-            self.text(text)
-            return self.take()
-        assert self._parts is not None
         self._parts.append(text)
+        if self._text_pointer is None:
+            return self.take()
         self._reported += 1
         return (Change(self._text_pointer, text, PARTIAL, True),)  # noqa: FBT003
 
     def end_text(self) -> None:
         """The string closes."""
-        assert self._parts is not None
-        parts, self._parts = self._parts, None
-        if not self._text_reported:
+        parts, self._parts = self._parts, []
+        if self._text_pointer is None:
             self.put("".join(parts))
             return
         rest = "".join(parts[self._reported :])
@@ -187,24 +182,18 @@ class ValueBuilder:
 
     def take(self) -> Sequence[Change]:
         """The changes since the last time, in the order of the reply."""
-        for container in self._open[self._first_unreported() :]:
+        first_new = len(self._open)  # the reported containers are the outer ones
+        while first_new and not self._open[first_new - 1].reported:
+            first_new -= 1
+        for container in self._open[first_new:]:
             container.reported = True
             self._changes.append(Change(container.pointer, container.value.copy(), PARTIAL))
-        if self._parts is not None and self._text_grows and self._reported < len(self._parts):
-            text = "".join(self._parts[self._reported :])
-            if not self._text_reported:
-                self._text_pointer = self._pointer(self._next_key())
-            self._changes.append(Change(self._text_pointer, text, PARTIAL, self._text_reported))
-            self._reported = len(self._parts)
-            self._text_reported = True
+        if self._text_grows and self._reported < len(self._parts):
+            text, append = "".join(self._parts[self._reported :]), self._text_pointer is not None
+            pointer = self._text_pointer or self._pointer(self._next_key())
+            self._changes.append(Change(pointer, text, PARTIAL, append))
+            self._reported, self._text_pointer = len(self._parts), pointer
         if not self._changes:
             return ()
         changes, self._changes = self._changes, []
         return changes
-
-    def _first_unreported(self) -> int:
-        """The reported containers are the outer ones."""
-        at = len(self._open)
-        while at and not self._open[at - 1].reported:
-            at -= 1
-        return at

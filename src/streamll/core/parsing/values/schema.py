@@ -10,6 +10,7 @@ A schema only decides what may be *shown* early. Nothing is validated here.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -33,18 +34,21 @@ _NUMBER_OR_WORD = re.compile(
     r"\s*[-+]?(?:[\d.,_eE+-]+|(?i:true|false|yes|no|on|off|nan|-?inf(?:inity)?))\s*"
 )
 
-CACHED_PARTS = 64
-"""Members, items and discriminating values cached per part; others are worked out each time."""
+CACHED_VALUES = 64
+"""Values of members whose consequences are cached, for each part."""
 
 
 class SchemaView:
     """The schema of one part of a value. ``ANYTHING`` allows every value."""
 
-    __slots__ = ("_alternatives", "_found", "grows", "kinds")
+    __slots__ = ("_alternatives", "_item", "_knowing", "_member", "_names", "grows", "kinds")
 
     def __init__(self, alternatives: tuple[Alternative, ...]) -> None:
         self._alternatives = alternatives
-        self._found: dict[str | int | tuple[str, type, Any], SchemaView] = {}
+        self._names = {name for schema, _ in alternatives for name in schema.get("properties", ())}
+        self._member = functools.cache(self._find_member)
+        self._item = functools.cache(self._find_item)
+        self._knowing = functools.lru_cache(CACHED_VALUES, typed=True)(self._find_knowing)
         kinds = [_kinds(schema) for schema, _ in alternatives]
         self.kinds = frozenset(kind for each in kinds for kind in each if all(kinds))
         """The JSON types allowed here; empty for any."""
@@ -61,32 +65,24 @@ class SchemaView:
 
     def member(self, key: str) -> SchemaView:
         """The schema of an object's member."""
-        return self._found.get(key) or self._keep(key, self._find_member(key))
+        return self._member(key if key in self._names else None)
 
     def item(self, index: int) -> SchemaView:
         """The schema of a list's item."""
         longest = max((len(s.get("prefixItems", ())) for s, _ in self._alternatives), default=0)
-        index = min(index, longest)
-        return self._found.get(index) or self._keep(index, self._find_item(index))
+        return self._item(min(index, longest))
 
     def knowing(self, key: str, value: object) -> SchemaView:
         """What is still possible here when the object's member ``key`` is ``value``."""
         if len(self._alternatives) < 2:  # noqa: PLR2004
             return self
-        kind = type(value)
-        fact = (key, kind, value if kind in _TYPES else None)
-        if fact in self._found:
-            return self._found[fact]
+        return self._knowing(key, value if type(value) in _TYPES else ())
+
+    def _find_knowing(self, key: str, value: object) -> SchemaView:
         left = tuple(each for each in self._alternatives if _may_have(each, key, value))
-        unchanged = len(left) in (0, len(self._alternatives))
-        return self._keep(fact, self if unchanged else SchemaView(left))
+        return self if len(left) in (0, len(self._alternatives)) else SchemaView(left)
 
-    def _keep(self, part: str | int | tuple[str, type, Any], found: SchemaView) -> SchemaView:
-        if len(self._found) < CACHED_PARTS:
-            self._found[part] = found
-        return found
-
-    def _find_member(self, key: str) -> SchemaView:
+    def _find_member(self, key: str | None) -> SchemaView:
         named, others = [], []
         for schema, definitions in self._alternatives:
             if key in (properties := schema.get("properties", {})):
