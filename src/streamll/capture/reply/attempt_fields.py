@@ -33,7 +33,7 @@ class ReleasedText:
         """Whether what was released is what the program has."""
         if is_text(annotation):
             return self.text == final_text(value)
-        return self.typed is None or self.typed.agrees(self.text)
+        return self.typed is None or self.typed.agrees(value)
 
 
 class AttemptFields:
