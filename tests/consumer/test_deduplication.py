@@ -14,7 +14,6 @@ from streamll.brokers.send_buffer import SendBuffer
 from streamll.consumer.deduplication import Deduplicator
 from streamll.core.errors import WireError
 from streamll.core.events import (
-    NOBODY,
     FieldEnd,
     FieldStart,
     Identity,
@@ -174,11 +173,6 @@ def test_nothing_is_new_after_a_runs_last_event():
     reading = Deduplicator()
     read_all(reading, decoded_entries(RUN, [20]))
     assert reading.read(DecodedEntry(None, None, RUN)) == []
-
-
-def test_events_outside_runs_have_no_position():
-    with pytest.raises(ValueError, match="no position"):
-        position(Status(message="x", identity=NOBODY))
 
 
 def test_id_and_traceparent_of_other_types_are_ignored():

@@ -101,18 +101,14 @@ class Call(Openable):
         return self._stream
 
     def __enter__(self) -> Stream:
-        stream = self.opened(on_loop=False)
-        assert isinstance(stream, Stream)
-        return stream
+        return self.opened(on_loop=False)  # type: ignore[return-value]
 
     def __exit__(self, *error: object) -> None:
         if self._stream is not None:
             self._stream.close()
 
     async def __aenter__(self) -> AsyncStream:
-        stream = self.opened(on_loop=True)
-        assert isinstance(stream, AsyncStream)
-        return stream
+        return self.opened(on_loop=True)  # type: ignore[return-value]
 
     async def __aexit__(self, *error: object) -> None:
         if self._stream is not None:

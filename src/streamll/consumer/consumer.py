@@ -247,7 +247,8 @@ class EventConsumer:
         return self._cursor
 
     def statistics(self) -> ConsumerStatistics:
-        return self._state.statistics()
+        connected = self._state.connected.is_set()
+        return msgspec.structs.replace(self._state.counts, connected=connected)
 
     # --- inside ---------------------------------------------------------------------------------
 

@@ -84,9 +84,6 @@ class ConsumerState:
         self.connected = threading.Event()
         self.counts = ConsumerStatistics()
 
-    def statistics(self) -> ConsumerStatistics:
-        return msgspec.structs.replace(self.counts, connected=self.connected.is_set())
-
 
 class ReadEntry(msgspec.Struct):
     """An entry that was read, and its events that are new."""

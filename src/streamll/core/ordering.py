@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 
 from streamll.core.errors import OutOfOrder
-from streamll.core.events import CALLS, KINDS, Event, TokenEvent
+from streamll.core.events import CALLS, KINDS, Event, TokenEvent, own_fields
 from streamll.core.visitor import EventVisitor
 
 FAILURES: Mapping[str, type[Event]] = MappingProxyType(
@@ -37,6 +37,13 @@ FAILURES: Mapping[str, type[Event]] = MappingProxyType(
     }
 )
 """What was opened → the kind that closes it as failed."""
+
+
+def failure_of(what: str, /, **known: Any) -> tuple[type[Event], dict[str, Any]]:
+    """The kind of event that closes ``what`` as failed, and those of the known facts it has."""
+    kind = FAILURES[what]
+    return kind, {name: known[name] for name in own_fields(kind) if name in known}
+
 
 Key = tuple[str, Any]
 

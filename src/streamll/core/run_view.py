@@ -20,7 +20,7 @@ import msgspec
 from streamll.core import events as ev
 from streamll.core.errors import AmbiguousFieldError, UnknownFieldError
 from streamll.core.events import CALLS, NOBODY, Event, Identity, TokenEvent, Totals
-from streamll.core.ordering import FAILURES, Key, key_of
+from streamll.core.ordering import Key, failure_of, key_of
 from streamll.core.partials import PartialValue
 from streamll.core.visitor import EventVisitor
 
@@ -332,23 +332,17 @@ def closing_events(
         events.append(kind(seq=seq, timestamp=now, identity=who, **own))
 
     for opened in reversed(view.open.values()):
-        own = _own_fields(opened, view, error_type)
-        add(FAILURES[opened.opens], opened.identity, **own)
+        field = view.field(opened, opened.field) if isinstance(opened, ev.FieldStart) else None
+        facts = {name: getattr(opened, name) for name in ev.own_fields(type(opened))} | {
+            "length": field.length if field else 0,
+            "complete": False,
+            "duration": max(0.0, (view.latest_at or opened.timestamp) - opened.timestamp),
+            "error_type": error_type,
+            "message": "still running when its process was lost",
+        }
+        kind, own = failure_of(opened.opens, **facts)
+        add(kind, opened.identity, **own)
     failed = {"error_type": error_type, "message": message, "partial": view.partial_texts()}
     totals = {name: getattr(view.totals, name) for name in ev.own_fields(ev.Totals)}
     add(ev.RunError, Identity(run_id=run_id), **failed, **totals)
     return events
-
-
-def _own_fields(opened: Event, view: RunView, error_type: str) -> dict[str, Any]:
-    """The own fields of the event that closes ``opened``: how it ended, and what both have."""
-    field = view.field(opened, opened.field) if isinstance(opened, ev.FieldStart) else None
-    known = {name: getattr(opened, name) for name in ev.own_fields(type(opened))} | {
-        "length": field.length if field else 0,
-        "complete": False,
-        "duration": max(0.0, (view.latest_at or opened.timestamp) - opened.timestamp),
-        "error_type": error_type,
-        "message": "still running when its process was lost",
-    }
-    names = ev.own_fields(FAILURES[opened.opens])
-    return {name: known[name] for name in names if name in known}

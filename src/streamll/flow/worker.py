@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import functools
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -74,12 +73,7 @@ class Worker(Generic[T]):
         self._gather = gather
         self._pending = pending
         self._batch = batch
-        self._make_channel = functools.partial(Channel[Any], capacity, policy, name=name)
-        self.reset()
-
-    def reset(self) -> None:
-        """Start over, as in a forked child: what was put before is the parent's to deliver."""
-        self.channel = self._make_channel()
+        self.channel: Channel[Any] = Channel(capacity, policy, name=name)
         self._lock = threading.RLock()  # a finalizer may put while this thread starts one
         self._gathering = ThreadWaiter()  # woken early when somebody waits for what was put
         self._thread: threading.Thread | None = None

@@ -53,14 +53,12 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self, inputs: Mapping[str, Any]) -> None:
         """Raise ``ValueError`` for an unknown or missing input."""
-        known = self.inputs()
-        if not known:
-            return
-        names = sorted(field.name for field in known)
-        for name in sorted(set(inputs).difference(names)):
-            raise ValueError(f"{self.name} has no input {name!r}; it has {', '.join(names)}")
-        for name in sorted(field.name for field in known if field.required):
-            if name not in inputs:
+        required = {field.name: field.required for field in self.inputs()}
+        for name in sorted(inputs.keys() - required.keys()) if required else ():
+            known = ", ".join(sorted(required))
+            raise ValueError(f"{self.name} has no input {name!r}; it has {known}")
+        for name in sorted(required.keys() - inputs.keys()):
+            if required[name]:
                 raise ValueError(f"{self.name} needs the input {name!r}")
 
 

@@ -11,6 +11,7 @@ has the id of its run.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import os
@@ -134,9 +135,8 @@ class Runner:
                     self.started += 1
                     started.set_result(run_id)
                     try:
-                        await events.result()
-                    except StreamCancelled:
-                        pass
+                        with contextlib.suppress(StreamCancelled):
+                            await events.result()
                     except Exception as error:  # noqa: BLE001 - the run's last event has it
                         log_failure(name, run_id, error)
                     finally:
@@ -169,9 +169,7 @@ class Runner:
     async def has_more(self, position: Position) -> bool:
         """Whether the run has events after ``position``, or may get some.
 
-        Raises:
-            NoSuchRun: the log has no such run.
-            LogAway: it cannot be read.
+        Raises ``NoSuchRun`` where the log has none, ``LogAway`` where it cannot be read.
         """
         run_log, run_id = self.run_log, position.run_id
         run_log.check()
@@ -189,21 +187,13 @@ class Runner:
         return last is None or last.event.event_type not in TERMINAL
 
     async def expect(self, run_id: str) -> None:
-        """Wait for the first events of a run that was started a moment ago.
-
-        Raises:
-            NoSuchRun: none come.
-        """
+        """Wait for a run that may have been started a moment ago; ``NoSuchRun`` if none comes."""
         if not await self.run_log.appears(run_id):
             self.run_log.index.forget(run_id)
             raise NoSuchRun
 
     async def view(self, run_id: str, *, keep_ended: bool = True) -> RunView:
-        """What the log has of a run.
-
-        Raises:
-            LogAway: it cannot be read.
-        """
+        """What the log has of a run; ``LogAway`` if it cannot be read."""
         view = RunView(keep_ended=keep_ended)
         async for items in self.run_log.history(Position(run_id)):
             for item in items:

@@ -137,15 +137,8 @@ def head(text: str, width: int) -> str:
 
 def tail(text: str, width: int) -> str:
     """The end of a line, at most ``width`` columns, with ``…`` if it is cut."""
-    if len(text) > 4 * width:  # every character but a few combining ones takes a column
-        text = text[-4 * width :]
-    elif cells(text) <= width:
-        return text
-    used, start = 1, len(text)
-    while start and used + character_cells(text[start - 1]) <= width:
-        start -= 1
-        used += character_cells(text[start])
-    return "…" + text[start:] if width > 0 else ""
+    end = text[-4 * width :]  # every character but a few combining ones takes a column
+    return head(end[::-1], width)[::-1]
 
 
 def fold(line: str, width: int) -> list[str]:

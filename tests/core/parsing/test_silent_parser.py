@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamll.core.parsing import SilentParser
+from streamll.core.parsing.base import SilentParser
 
 
 def test_nothing_is_released():

@@ -213,12 +213,30 @@ def encoded_again(event):
     raise AssertionError(f"{event} was encoded a second time")
 
 
+def test_a_message_that_makes_no_sense_is_passed_over(log, caplog):
+    """What comes behind it in the same batch is read, and the log does not count as away."""
+    nonsense = ev.StreamllEvent(event_type="server.alive", data={"runs": [[1]]}, timestamp=1.0)
+
+    async def read():
+        async with opened(log) as run_log:
+            other = open_sink(log)
+            with run_log.buffer("r1") as buffer:
+                for event in [nonsense, *Scribe().start().text("answer", "a").end().events]:
+                    other.put(event)
+                await until(lambda: buffer.ended)
+            other.stop()
+            return run_log.tail.reachable, run_log.tail.interrupted
+
+    assert run(read()) == (True, False)
+    assert "cannot use entry" in caplog.text
+
+
 def test_only_the_first_and_last_entry_of_a_run_nobody_follows_are_decoded(log, monkeypatch):
-    heard, glimpsed = [], []
+    decoded, heard = [], []
     monkeypatch.setattr(
-        RunIndex, "add", lambda _, events: heard.extend(each.event_type for each in events)
+        RunIndex, "add", lambda _, events: decoded.extend(each.event_type for each in events)
     )
-    monkeypatch.setattr(RunIndex, "glimpse", lambda _, run_id: glimpsed.append(run_id))
+    monkeypatch.setattr(RunIndex, "hear", lambda _, run_id: heard.append(run_id))
 
     async def listen():
         async with opened(log) as run_log:
@@ -226,13 +244,13 @@ def test_only_the_first_and_last_entry_of_a_run_nobody_follows_are_decoded(log, 
             sink = sink_of(run_log, log, "another's")
             writer = Writer(run_log, sink, Scribe().start().text("answer", *TOKENS).end().events)
             await writer.write(1_000)
-            await until(lambda: "run.end" in heard)
+            await until(lambda: "run.end" in decoded)
             sink.stop()
 
     run(listen())
-    assert heard == ["run.start", "run.end"]
-    assert set(glimpsed) == {"r1"}
-    assert len(glimpsed) > len(TOKENS)
+    assert decoded == ["run.start", "run.end"]
+    assert set(heard) == {"r1"}
+    assert len(heard) > len(TOKENS)
 
 
 def test_a_late_reader_of_a_run_nobody_followed_gets_all_of_it(log):

@@ -190,19 +190,20 @@ class ConfirmingPublisher(Transport):
 
     def _reply(self, channel: int) -> Any:
         """The next frame of a channel. Raises the error that closes channel or connection."""
-        from aiormq import channel as channels
-        from aiormq import connection
-
         amqp = self._amqp
         while True:
             number, frame = self._frame()
             if isinstance(frame, amqp.Connection.Close):
+                from aiormq.connection import exception_by_code as connection_error
+
                 with contextlib.suppress(OSError):
                     self._send(CONTROL, amqp.Connection.CloseOk())
-                raise connection.exception_by_code(frame)
+                raise connection_error(frame)
             if isinstance(frame, amqp.Channel.Close):
+                from aiormq.channel import exception_by_code as channel_error
+
                 self._send(number, amqp.Channel.CloseOk())
-                raise channels.exception_by_code(frame)
+                raise channel_error(frame)
             if number == channel and frame.name != "Heartbeat":
                 return frame
 

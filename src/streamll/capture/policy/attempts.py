@@ -232,12 +232,11 @@ def _report(breaker: CircuitBreaker | None, error: BaseException | None) -> None
         return
     if error is None or isinstance(error, (lm15.InvalidRequestError, lm15.AuthError)):
         breaker.succeeded()
-    elif isinstance(error, Exception) and is_transient(error) and not _is_rate_limit(error):
-        breaker.failed()
-    else:
+    elif (
+        isinstance(error, lm15.RateLimitError)
+        or getattr(error, "status", None) == HTTP_TOO_MANY_REQUESTS
+        or not (isinstance(error, Exception) and is_transient(error))
+    ):
         breaker.left()
-
-
-def _is_rate_limit(error: Exception) -> bool:
-    status = getattr(error, "status", None)
-    return isinstance(error, lm15.RateLimitError) or status == HTTP_TOO_MANY_REQUESTS
+    else:
+        breaker.failed()

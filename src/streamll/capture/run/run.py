@@ -14,7 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from time import time as now
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -24,32 +24,15 @@ from streamll.capture.run.privacy import describe, included
 from streamll.configuration import configuration, logger
 from streamll.context import get_context
 from streamll.core import events as ev
-from streamll.core.events import Event, Identity
+from streamll.core.events import CALLS, Event, Identity
+from streamll.core.ordering import failure_of
 from streamll.core.run_view import Usage
 
 UNFINISHED = "Unfinished"
 """``error_type`` of a call that was still running when its run ended."""
 
-
-class CapturedCall(Protocol):
-    """What a run needs of a captured call (``run.scope.Scope``)."""
-
-    put_methods: tuple[Callable[[Event], None], ...]
-    token_hooks: tuple[Callable[[Event], None], ...]
-
-    @property
-    def is_cancelled(self) -> bool: ...
-    def is_within(self, other: Any) -> bool: ...
-
-
-class OpenCall(Protocol):
-    """What a run needs of an LM call that is under way (``reply.lm_call.LMCall``)."""
-
-    @property
-    def scope(self) -> CapturedCall: ...
-
-    def abandon(self, error_type: str) -> None: ...
-    def partial(self) -> Mapping[str, str]: ...
+CapturedCall = Any  # a ``run.scope.Scope``
+OpenCall = Any  # a ``reply.lm_call.LMCall``; both stand on this module
 
 
 class Run:
@@ -231,20 +214,14 @@ class Run:
 
     def _close_frame(self, frame: Frame) -> None:
         """Close a call that outlived the program (``dspy.Parallel`` leaves stragglers behind)."""
-        identity = frame.identity(self.run_id)
-        duration = time.monotonic() - frame.started
-        if frame.kind == "lm":
-            self.publish(
-                ev.LMEnd, frame.scope, identity,
-                model=frame.name, duration=duration, error_type=UNFINISHED,
+        what = "tool" if frame.kind == "interpreter" else frame.kind
+        if what in CALLS:
+            kind, own = failure_of(
+                what, name=frame.name, model=frame.name, kind=frame.kind,
+                duration=time.monotonic() - frame.started, error_type=UNFINISHED,
+                message="still running when the run ended",
             )  # fmt: skip
-        elif frame.kind in ("module", "tool", "interpreter"):
-            kind = {} if frame.kind == "module" else {"kind": frame.kind}
-            self.publish(
-                ev.ToolError if kind else ev.ModuleError, frame.scope, identity,
-                name=frame.name, duration=duration, error_type=UNFINISHED,
-                message="still running when the run ended", **kind,
-            )  # fmt: skip
+            self.publish(kind, frame.scope, frame.identity(self.run_id), **own)
 
 
 def as_mapping(outputs: Any) -> Any:

@@ -201,7 +201,7 @@ class AGUIFormat(ChatFormat):
 
 
 def _tool_messages(tool: ToolPart) -> list[dict[str, Any]]:
-    function = {"name": tool.name, "arguments": "".join(tool.pieces)}
+    function = {"name": tool.name, "arguments": tool.text}
     call = {"id": tool.id, "type": "function", "function": function}
     messages: list[dict[str, Any]] = [{"id": tool.id, "role": "assistant", "toolCalls": [call]}]
     if tool.done:

@@ -97,7 +97,7 @@ class ChatFormat(EventVisitor, OutputFormat):
         """Tell how far a tool call has come, to a reader that knows nothing of it."""
         self.tool_opened(tool)
         if tool.pieces:
-            self.tool_input_grown(tool, "".join(tool.pieces))
+            self.tool_input_grown(tool, tool.text)
         if tool.ready:
             self.tool_ready(tool)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
@@ -30,7 +29,7 @@ class TextPart(msgspec.Struct, eq=False):
 
 
 class ToolPart(msgspec.Struct, eq=False):
-    """A tool call. ``input`` is known once it is ``ready``."""
+    """A tool call. All of its arguments are known once it is ``ready``."""
 
     id: str
     name: str
@@ -46,12 +45,8 @@ class ToolPart(msgspec.Struct, eq=False):
     """What it returned, or the message of the error that it ``failed`` with."""
 
     @property
-    def input(self) -> Any:
-        text = "".join(self.pieces)
-        try:
-            return json.loads(text) if text else {}
-        except ValueError:
-            return {"text": text}
+    def text(self) -> str:
+        return "".join(self.pieces)
 
 
 class ValuePart(PartialValue):

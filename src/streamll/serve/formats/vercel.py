@@ -18,6 +18,7 @@ its open parts at ``finish-step``, and calls of one run may overlap.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -84,8 +85,12 @@ class VercelFormat(ChatFormat):
         self.say("tool-input-delta", toolCallId=tool.id, inputTextDelta=text)
 
     def tool_ready(self, tool: ToolPart) -> None:
+        try:
+            arguments = json.loads(tool.text or "{}")
+        except ValueError:
+            arguments = {"text": tool.text}
         names = {"toolCallId": tool.id, "toolName": tool.name}
-        self.say("tool-input-available", **names, input=tool.input)
+        self.say("tool-input-available", **names, input=arguments)
 
     def tool_done(self, tool: ToolPart) -> None:
         if tool.failed:

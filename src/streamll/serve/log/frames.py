@@ -55,18 +55,13 @@ class EntryJSON:
     def of(self, event: Event) -> bytes:
         """The JSON of ``event``; encoded anew if it is only a part of what the entry has."""
         if self._json is None:
-            self._json = self._cut() if HEADING.match(self._body) else {}
+            pieces = _decoder.decode(self._body).events if HEADING.match(self._body) else []
+            first = self._events[0]
+            shared = opening(first.run_id, first.context).removesuffix(b'"events":[')
+            json = (shared + bytes(piece)[1:] for piece in pieces)
+            self._json = dict(zip(map(id, self._events), json, strict=False))
             self._body = b""
         return self._json.get(id(event)) or encode(event)
-
-    def _cut(self) -> dict[int, bytes]:
-        first = self._events[0]
-        shared = opening(first.run_id, first.context).removesuffix(b'"events":[')
-        pieces = _decoder.decode(self._body).events
-        return {
-            id(event): shared + bytes(piece)[1:]
-            for event, piece in zip(self._events, pieces, strict=True)
-        }
 
 
 class Item(msgspec.Struct, gc=False):

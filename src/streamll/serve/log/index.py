@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from streamll.core.events import TERMINAL, Event, RunError, RunStart, Totals
-from streamll.core.run_view import RUNNING, STATUS, RunView
+from streamll.core.run_view import RunView
 
 LISTED_RUNS = 200
 
@@ -25,18 +25,12 @@ RUN_LOST = "RunLost"
 TOTALS = ("duration", "lm_calls", "prompt_tokens", "completion_tokens", "cost")
 
 
-def status_of(end: Event) -> str:
-    """A run's status by its last event."""
-    if isinstance(end, RunError) and end.error_type == RUN_LOST:
-        return LOST
-    return STATUS[type(end)]
-
-
 def summary(run_id: str, view: RunView, *, lost: bool) -> dict[str, Any]:
     """A run as ``GET /runs`` lists it. ``lost``: its process has been silent for too long."""
     end = view.end
-    status = status_of(end) if end is not None else LOST if lost else RUNNING
-    known = {"run_id": run_id, "program": view.program, "status": status}
+    if end is not None:
+        lost = isinstance(end, RunError) and end.error_type == RUN_LOST
+    known = {"run_id": run_id, "program": view.program, "status": LOST if lost else view.status}
     started = {} if view.program is None else {"started_at": view.started_at}
     ended = {} if end is None else {"ended_at": end.timestamp}
     return known | started | ended
@@ -81,14 +75,17 @@ class RunIndex:
             self.ended[last.event_type] += 1
         self._take(events, time.time())
 
-    def glimpse(self, run_id: str) -> None:
-        """An entry of the run was appended that has neither its first event nor its last."""
-        self._hear(run_id, time.time())
+    def hear(self, run_id: str, at: float | None = None) -> RunRecord | None:
+        """Something of the run was appended; its record, if there is one."""
+        run = self._runs.get(run_id)
+        if run is not None:
+            run.heard_at = max(run.heard_at, time.time() if at is None else at)
+        return run
 
     def alive(self, run_ids: Iterable[str], at: float | None = None) -> None:
         """A process reports that it runs these."""
         for run_id in run_ids:
-            run = self._hear(run_id, time.time() if at is None else at)
+            run = self.hear(run_id, at)
             if run is not None:
                 run.attended = True
 
@@ -104,7 +101,7 @@ class RunIndex:
 
     def _take(self, events: list[Event], heard_at: float) -> None:
         run_id = events[0].run_id or ""
-        run = self._hear(run_id, heard_at)
+        run = self.hear(run_id, heard_at)
         if run is None:
             run = self._runs[run_id] = RunRecord(heard_at, RunView(keep_text=False))
         for event in (events[0], events[-1]):
@@ -113,12 +110,6 @@ class RunIndex:
                 run.view.feed(event)
         if len(self._runs) > 2 * self._limit:
             self._runs = dict(self._latest(self._limit))
-
-    def _hear(self, run_id: str, at: float) -> RunRecord | None:
-        run = self._runs.get(run_id)
-        if run is not None:
-            run.heard_at = max(run.heard_at, at)
-        return run
 
     def forget(self, run_id: str) -> None:
         """The log does not have this run any more."""

@@ -139,9 +139,8 @@ class RunLog:
                             await source.connect()
                             connected = True
                         entries = await source.read()
-                        complete = not entries or (
-                            len(entries) < READ_BATCH_ENTRIES and self._ends_short
-                        )
+                        is_short = len(entries) < READ_BATCH_ENTRIES
+                        complete = not entries or (is_short and self._ends_short)
                         if complete or self._is_local:
                             connected = False
                             with contextlib.suppress(Exception):  # the entries are good anyway

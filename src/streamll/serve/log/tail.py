@@ -133,7 +133,7 @@ class LogTail:
             if heading["run"] is not None and RUN_EVENT not in entry.body:
                 run_id = heading["run"].decode()
                 if not self.follows_all and run_id not in self.buffers:
-                    self._index.glimpse(run_id)
+                    self._index.hear(run_id)
                     return
         try:
             decoded = decode_entry(entry.body)

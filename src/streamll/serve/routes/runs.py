@@ -103,8 +103,8 @@ async def socket(service: Service, websocket: WebSocket) -> None:
         websocket,
         stream_of_log(service.run_log, position, RunWriter(form, frames=False)),
         lambda: runner.cancel(run_id),
-        stall_s=service.limits.stall_seconds,
-        hold=service.reader(can_return=True),
+        service.limits,
+        service.reader(can_return=True),
     )
 
 

@@ -46,11 +46,7 @@ class Service:
         return next(iter(self.programs.values())) if len(self.programs) == 1 else None
 
     def program(self, name: Any) -> Served:
-        """The program of this name; where there is exactly one, the name may be omitted.
-
-        Raises:
-            HTTPRefusal: 404.
-        """
+        """The program of this name, or the ``only`` one for ``None``; else ``HTTPRefusal`` (404)."""
         found = self.programs.get(name) if isinstance(name, str) else None
         found = self.only if name is None else found
         if found is None:
@@ -59,12 +55,7 @@ class Service:
         return found
 
     async def start(self, program: Served, inputs: Mapping[str, Any], **options: Any) -> str:
-        """Start a program, see ``Runner.start``, and return its run's id.
-
-        Raises:
-            HTTPRefusal: 400, 500 or 503.
-            TooManyRuns, LogAway: it cannot be started now.
-        """
+        """Start a program as ``Runner.start`` does; ``HTTPRefusal`` (400, 500, 503) if it cannot be."""
         if self.draining:
             raise HTTPRefusal(503, "this server is about to stop")
         try:
@@ -118,11 +109,8 @@ class Service:
         return StreamingBody(
             chunks,
             {**HEADERS, **form.headers, "x-streamll-run": position.run_id},
-            stall_s=self.limits.stall_seconds,
-            heartbeat_s=self.limits.heartbeat_seconds,
-            hold=self.reader(
-                can_return=can_return, stops=position.run_id if stop_on_leave else None
-            ),
+            self.limits,
+            self.reader(can_return=can_return, stops=position.run_id if stop_on_leave else None),
         )
 
     def cancel(self, run_id: str) -> Response:

@@ -106,11 +106,6 @@ class Middleware:
         method = scope.get("method", "WEBSOCKET")
         self.requests[method if method in METHODS else "OTHER", status] += 1
         self.bytes_sent += size
-        record: dict[str, Any] = {
-            "method": method,
-            "path": scope["path"][:200],
-            "status": status,
-            "bytes": size,
-            "seconds": round(seconds, 6),
-        }
+        seen = {"method": method, "path": scope["path"][:200], "status": status, "bytes": size}
+        record: dict[str, Any] = {**seen, "seconds": round(seconds, 6)}
         access_log.info("%(method)s %(path)s %(status)s", record, extra={"request": record})

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from streamll.core.errors import RunUnavailable
 from streamll.core.positions import Position, read_position
-from streamll.serve.web.access import Access, bearer
+from streamll.serve.web.access import Access
 from streamll.serve.web.limits import Limits
 
 RETRY_LATER = frozenset({429, 503})
@@ -35,12 +35,9 @@ def refusal(error: HTTPRefusal | RunUnavailable, body: Any = None) -> Response:
 
 
 async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
-    """The JSON object in the body.
+    """The JSON object in the body; ``HTTPRefusal`` (400, 408, 413, 415) where there is none.
 
     Only ``application/json``: pages of other origins cannot send that without permission (CORS).
-
-    Raises:
-        HTTPRefusal: 400, 408, 413 or 415.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -68,21 +65,20 @@ async def _body(request: Request, max_bytes: int) -> bytes:
 
 
 def authorize(connection: HTTPConnection, access: Access, run_id: str | None = None) -> None:
-    """Check the token: in the header, or in ``?token=`` for EventSource and WebSocket.
+    """Raise ``HTTPRefusal`` (401) unless the token permits everything, or this run.
 
-    Raises:
-        HTTPRefusal: 401, it permits neither everything nor this run.
+    It is in the header, or in ``?token=`` for EventSource and WebSocket.
     """
-    token = bearer(connection.headers.get("authorization")) or connection.query_params.get("token")
-    if not access.may_use(token, run_id):
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    given = token.strip() if scheme.lower() == "bearer" else ""
+    if not access.may_use(given or connection.query_params.get("token"), run_id):
         raise HTTPRefusal(401, "a valid token is needed", **{"www-authenticate": "Bearer"})
 
 
 def position_in(connection: HTTPConnection, run_id: str) -> Position:
     """Where a request resumes the run: by ``Last-Event-ID``, ``?after=`` or ``?lastEventId=``.
 
-    Raises:
-        HTTPRefusal: 400.
+    ``HTTPRefusal`` (400) if that is no position in this run.
     """
     query, headers = connection.query_params, connection.headers
     text = headers.get("last-event-id") or query.get("after") or query.get("lastEventId")
@@ -96,11 +92,7 @@ def position_in(connection: HTTPConnection, run_id: str) -> Position:
 
 
 def text_of(message: Any) -> dict[str, Any]:
-    """A chat message of any wire, as role and text.
-
-    Raises:
-        ValueError: it is not a message.
-    """
+    """A chat message of any wire, as role and text; ``ValueError`` if it is none."""
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise ValueError("a message is an object with a role")  # noqa: TRY004 - a client's value
     content = message.get("parts", message.get("content"))

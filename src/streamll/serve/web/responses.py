@@ -20,13 +20,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamll.core.errors import LogAway
 from streamll.serve.log.frames import HEARTBEAT
+from streamll.serve.web.limits import Limits
 
 ResponseBody = AsyncGenerator[bytes, None] | Response
-
-STALL_S = 30.0
-"""A client that accepts no byte for so long counts as gone."""
-
-HEARTBEAT_S = 15.0
 
 NORMAL, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1000, 1008, 1012, 1013
 """Close codes of the WebSocket Close Code Number Registry (RFC 6455)."""
@@ -43,15 +39,12 @@ class StreamingBody(Response):
         self,
         open_body: Callable[[Scope], Awaitable[ResponseBody]],
         headers: Mapping[str, str],
-        *,
-        stall_s: float = STALL_S,
-        heartbeat_s: float = HEARTBEAT_S,
+        limits: Limits,
         hold: AbstractContextManager[None] | None = None,
     ) -> None:
         self._open_body = open_body
         self._hold = hold or contextlib.nullcontext()
-        self._stall_s = stall_s
-        self._heartbeat_s = heartbeat_s
+        self._limits = limits
         self.status_code = 200
         self.background = None
         self.init_headers(headers)
@@ -62,7 +55,7 @@ class StreamingBody(Response):
             await chunks(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        timed = TimedSend(send, self._stall_s, _chunk(HEARTBEAT), self._heartbeat_s)
+        timed = TimedSend(send, self._limits, heartbeat=_chunk(HEARTBEAT))
         sent = await race(self._send(chunks, timed), disconnected(receive), timed.watch())
         if not sent.lost:  # a reader that was dismissed gets a proper end, too
             await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -80,23 +73,17 @@ def _chunk(body: bytes) -> Message:
 
 
 class TimedSend:
-    """Sends messages one after the other. ``watch`` ends when one is not accepted in ``stall_s``.
+    """Sends messages one after the other. ``watch`` ends when one is not accepted in time.
 
-    When nothing was sent for ``heartbeat_s``, it sends ``heartbeat``, if there is one. It costs a
-    timer per connection, not one per message.
+    After a silence it sends ``heartbeat``, if there is one. It costs a timer per connection, not
+    one per message.
     """
 
-    def __init__(
-        self,
-        send: Send,
-        stall_s: float,
-        heartbeat: Message | None = None,
-        heartbeat_s: float = math.inf,
-    ) -> None:
+    def __init__(self, send: Send, limits: Limits, heartbeat: Message | None = None) -> None:
         self._send = send
-        self._stall_s = stall_s
+        self._stall_s = limits.stall_seconds
         self._heartbeat = heartbeat
-        self._heartbeat_s = heartbeat_s
+        self._heartbeat_s = math.inf if heartbeat is None else limits.heartbeat_seconds
         self._turn = asyncio.Lock()
         self._time = asyncio.get_running_loop().time
         self._sending_since: float | None = None
@@ -160,8 +147,7 @@ async def send_messages(
     websocket: WebSocket,
     batches: AsyncGenerator[list[bytes], None],
     cancel: Callable[[], None],
-    *,
-    stall_s: float = STALL_S,
+    limits: Limits,
     hold: AbstractContextManager[None] | None = None,
 ) -> None:
     """Send messages until they end, the client leaves, or it accepts nothing any more. Closes.
@@ -170,7 +156,7 @@ async def send_messages(
         cancel: called when the client asks to stop the run; its end comes among the messages.
         hold: see ``StreamingBody``.
     """
-    timed = TimedSend(websocket.send, stall_s)
+    timed = TimedSend(websocket.send, limits)
 
     async def send() -> None:
         with hold or contextlib.nullcontext():
