@@ -57,12 +57,16 @@ class Partial(Generic[T]):
     ``event.value``), or the whole value.
     """
 
-    __slots__ = ("_form", "_value", "event")
+    __slots__ = ("_form", "_value", "event", "is_final")
 
-    def __init__(self, value: PartialValue, event: Event, form: TypedForm | None) -> None:
+    def __init__(
+        self, value: PartialValue, event: Event, form: TypedForm | None, *, is_final: bool
+    ) -> None:
         self._value = value
-        self._form = form  # none for the program's own value, which is of its type
+        self._form = None if is_final else form
         self.event = event
+        self.is_final = is_final
+        """Whether this is the program's own value, which is of its type."""
 
     @property
     def value(self) -> T:
@@ -110,7 +114,7 @@ class PartialReader(Generic[T]):
         if value is None:
             return None
         is_final = self._reads_text or (event.call_id, event.attempt) in self._ended
-        return Partial(value, event, None if is_final else self._form)
+        return Partial(value, event, self._form, is_final=is_final)
 
     def _change_of_text(self, event: Event) -> Event:
         """Plain text has no ``field.partial`` events; its tokens are the changes."""
@@ -163,7 +167,7 @@ class ItemReader(Generic[T]):
             items = list(items)
         if not isinstance(items, (list, tuple)):
             return
-        is_final = partial.state == COMPLETE
+        is_final = partial.is_final
         while self._next < len(items):
             if not is_final and partial.state_of(*self._pointer, self._next) != COMPLETE:
                 return
