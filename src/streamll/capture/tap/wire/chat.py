@@ -112,7 +112,8 @@ class ChatAssembler:
         delta = choice.get("delta")
         self._known = None
         self._template.forget()
-        if type(delta) is not dict or not delta or choice.get("index", 0) != 0:
+        is_first = self._choices.get(index_in(choice)) is self._first
+        if not is_first or type(delta) is not dict or not delta:
             return
         last = next(reversed(delta))
         other_values = [value for key, value in delta.items() if key not in (last, "role")]
@@ -155,9 +156,17 @@ class ChatAssembler:
             self._top["usage"] = usage
 
     def _read_choice(self, payload: dict[str, Any]) -> Deltas:
-        self._began = True
         index = index_in(payload)
-        choice = self._choices.get(index) or self._choices.setdefault(index, _Choice(index))
+        if not self._began:
+            self._began = True
+            if self._expected == 1:  # whatever its index
+                self._choices = {index: self._first}
+                self._first.fields["index"] = index
+        choice = self._choices.get(index)
+        if choice is None:
+            if not 0 <= index < self._expected:
+                raise base.Confused("a choice that was not asked for")
+            choice = self._choices[index] = _Choice(index)
         self._read_usage(payload.pop("usage", None))
         return choice.read(payload)
 
@@ -253,7 +262,7 @@ class _Choice:
         for key, value in delta.items():
             if key in _PIECEWISE:
                 self._read_piece(key, value)
-            elif key == "tool_calls" and type(value) is list and value:
+            elif key == "tool_calls" and value:
                 fragments += self.calls.add(value)
             elif key == "function_call" and value:
                 raise base.Confused("a function call of the old kind")
