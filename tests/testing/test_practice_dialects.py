@@ -32,6 +32,7 @@ ENGINES = ("lm15", "litellm", "imodel")
 PROVIDERS = {  # a provider's own name, where the engine has one that takes an address
     "lm15": {"groq", "deepseek", "xai", "openrouter", "ollama"},
     "litellm": {
+        "groq",
         "mistral",
         "deepseek",
         "perplexity",

@@ -287,7 +287,7 @@ def test_arguments_cut_off_by_max_tokens_are_empty():
         begin(),
         block(0, type="tool_use", id="t", name="f", input={}),
         delta(0, type="input_json_delta", partial_json='{"q": "cu'),
-        STOP,
+        {**STOP, "delta": {"stop_reason": "max_tokens"}},
     )
     assert said.body()["content"][0]["input"] == {}
 

@@ -91,7 +91,7 @@ class WireReply:
 
     def body(self) -> bytes:
         """What the same request would have got without streaming. Raises a ``WireFault``."""
-        if not self.streamed:
+        if not (self.streamed or self._is_array_of_frames()):
             return b"".join(self._kept)
         if self.fault is not None:
             raise self.fault
@@ -101,6 +101,20 @@ class WireReply:
             raise
         except Exception as error:
             raise base.UnknownShape(error) from error
+
+    def _is_array_of_frames(self) -> bool:
+        """Whether the body is a stream in one JSON array. Its frames have then been read."""
+        body = b"".join(self._kept)
+        if self.status >= base.HTTP_ERROR or body.lstrip()[:1] != b"[":
+            return False
+        try:
+            frames = json.loads(body)
+        except ValueError:
+            return False
+        if not frames or any(type(frame) is not dict for frame in frames):
+            return False
+        self._read([json.dumps(frame).encode() for frame in frames])
+        return True
 
     def _read(self, frames: Sequence[bytes], *, ended: bool = False) -> Deltas:
         deltas: list[Delta] = []
