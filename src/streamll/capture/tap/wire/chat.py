@@ -170,7 +170,7 @@ class ChatAssembler:
                 self._first.fields["index"] = index
         choice = self._choices.get(index)
         if choice is None:
-            if not 0 <= index < self._expected:
+            if self._expected == 1 or not 0 <= index < self._expected:
                 raise base.Confused("a choice that was not asked for")
             choice = self._choices[index] = _Choice(index)
         self._read_usage(payload.pop("usage", None))
