@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from case import LOST, Case, Failed, sse
@@ -245,6 +246,19 @@ FAILING = [
              same_words=False),
     )
 ] + [
+    case("Groq's over capacity", *CHAT[:2], chunk({}, x_groq={"id": "r", "error": MEMORY}),
+         plain=Failed(500, {"error": MEMORY}), same_words=False),
+    case("TGI's validation", {"error": MEMORY, "error_type": "validation"}, same_words=False,
+         plain=Failed(422, {"error": MEMORY, "error_type": "validation"})),
+    case("a message alone", {"message": MEMORY}, same_words=False, plain=failed(500, MEMORY)),
+    case("a statusCode", *CHAT[:2], {"statusCode": 429, "message": MEMORY}, same_words=False,
+         plain=failed(429, MEMORY, code=429)),
+    case("an HTTP error written as a stream", {"error": {"message": MEMORY, "code": 400}},
+         status=400, plain=failed(400, MEMORY, code=400)),
+    case("an HTTP error written as a stream, with its name",
+         b'event: error\ndata: {"error": {"message": "%b", "code": 503}}\n\n' % MEMORY.encode(),
+         status=503, plain=failed(503, MEMORY, code=503)),
+    case("a finish reason of error", *CHAT[:3], chunk({}, "error"), USE, DONE, confused=True),
     case("error after DONE", *CHAT, FIN, USE, DONE, {"error": MEMORY}),
     case("a null error in every chunk", *({**each, "error": None} for each in CHAT), FIN, USE,
          DONE, exact=False),
@@ -258,6 +272,11 @@ FAILING = [
 
 LATE = {"plain": LOST, "same_words": False}
 ENDINGS = [
+    case("no header announces the end", *CHAT, FIN, USE, DONE, end="eof", exact=False),
+    case("no header announces the end, no DONE", *CHAT, FIN, USE, end="eof", exact=False),
+    case("no header announces the end in the middle of text", *CHAT[:3], end="eof", **LATE),
+    case("no header announces the end in a frame", *CHAT, FIN, USE, b"data: [DO", end="eof",
+         exact=False),
     case("DONE alone", DONE, **LATE),
     case("usage and DONE alone", USE, DONE, **LATE),
     case("a role and DONE alone", chunk({"role": "assistant", "content": ""}), DONE, **LATE),
@@ -315,7 +334,7 @@ VALUES = [
          USE, DONE),
     case("usage under x_groq", chunk({"role": "assistant", "content": ""}, x_groq={"id": "r"}),
          *CHAT, {**FIN, "x_groq": {"id": "r", "usage": USAGE}}, DONE,
-         plain=completion(x_groq={"id": "r"})),
+         plain=completion(x_groq={"id": "r"}, service_tier=None)),
     case("timings of llama.cpp", *({**each, "timings": {"n": n}} for n, each in enumerate(CHAT)),
          {**FIN, "timings": {"n": 9}}, USE, DONE, plain=completion(timings={"n": 9})),
     case("Perplexity's citations",
@@ -355,6 +374,24 @@ VALUES = [
          {**TOP, "object": "chat.completion.chunk", "choices": [
              {"index": 0, "delta": {}, "finish_reason": "stop", "content_filter_results": {}}]},
          USE, DONE, exact=False),
+    case("Azure's filter results after the end", *CHAT, FIN, USE,
+         {**TOP, "object": "", "choices": [
+             {"index": 0, "finish_reason": None, "content_filter_results": {"hate": {}},
+              "content_filter_offsets": {"check_offset": 5}}]}, DONE, exact=False),
+    case("every delta has all of the text so far", FIN,
+         *(chunk({"content": "".join(PIECES[:n + 1])}) for n in range(len(PIECES))), USE, DONE,
+         confused=True),
+    case("the last delta repeats all of the text", *CHAT, chunk({"content": TEXT}, "stop"), USE,
+         DONE, confused=True),
+    case("the index of the only choice is 1",
+         *({**TOP, "choices": [{"index": 1, "delta": {"content": each}}]} for each in PIECES),
+         {**TOP, "choices": [{"index": 1, "delta": {}, "finish_reason": "stop"}]}, USE, DONE,
+         exact=False),
+    case("a second choice", *CHAT,
+         {**TOP, "choices": [{"index": 1, "delta": {"content": "Ten"}}]}, FIN, USE, DONE,
+         confused=True),
+    case("lines of JSON in place of a stream",
+         *(json.dumps(each).encode() + b"\n" for each in (*CHAT, FIN, USE)), confused=True),
     case("an empty model and id in later chunks", CHAT[0],
          *({**each, "id": "", "model": ""} for each in CHAT[1:]), FIN, USE, DONE),
     case("a role in every chunk",

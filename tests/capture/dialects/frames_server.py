@@ -26,6 +26,7 @@ class Sent:
     """What is sent: ``pieces`` of a body, and then ``end``.
 
     * ``"close"``: the body ends as it should.
+    * ``"eof"``: the end of the connection is that of the body, which no header announces.
     * ``"cut"``: the connection is lost.
     * ``"open"``: nothing more comes, and the line stays open.
     """
@@ -128,10 +129,14 @@ class _Handler(socketserver.StreamRequestHandler):
         return self._send(play, play.plain)
 
     def _send(self, play: Play, sent: Sent) -> bool:
-        headers = {"content-type": sent.content_type, "transfer-encoding": "chunked"}
+        chunked = sent.end != "eof"
+        framing = {"transfer-encoding": "chunked"} if chunked else {"connection": "close"}
+        headers = {"content-type": sent.content_type, **framing}
         lines = [f"{name}: {value}" for name, value in {**headers, **sent.headers}.items()]
         head = "\r\n".join([f"HTTP/1.1 {sent.status} X", *lines, "", ""]).encode()
-        chunks = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in sent.pieces]
+        chunks = list(sent.pieces)
+        if chunked:
+            chunks = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in sent.pieces]
         if sent.end == "close":
             chunks.append(b"0\r\n\r\n")
         self.wfile.write(head + b"".join(chunks))

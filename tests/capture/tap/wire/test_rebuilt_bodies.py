@@ -62,10 +62,10 @@ def answers(draw, *, candidates=1):
     )
 
 
-def streamed(wire, answer, cuts, end=b"\n"):
+def streamed(wire, answer, cuts, end=b"\n", **expected):
     """The reply to a stream of the answer, and what it said."""
     said = Said()
-    reply = WireReply(ASSEMBLERS[wire.path]())
+    reply = WireReply(ASSEMBLERS[wire.path](**expected))
     reply.opened(200)
     sent = on_the_wire((frame.data for frame in wire.frames(answer)), end)
     places = sorted({0, len(sent), *(cut % (len(sent) + 1) for cut in cuts)})
@@ -118,6 +118,6 @@ def test_the_stream_becomes_the_plain_reply(wire, data):
 @given(answers(candidates=3), CUTS)
 def test_several_choices_are_rebuilt_and_the_first_is_shown(answer, cuts):
     wire = WIRES[0]
-    body, said = streamed(wire, answer, cuts)
+    body, said = streamed(wire, answer, cuts, choices=3)
     assert body == sent_whole(wire, answer)
     assert said.joined("text") == answer.text

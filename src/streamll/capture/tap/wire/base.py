@@ -89,7 +89,7 @@ def error_in(payload: dict[str, Any], data: bytes) -> ErrorFrame | None:
             known = {name: payload[name] for name in _STATUS_NAMES if payload.get(name)}
             alone = len(payload) == 1
             return ErrorFrame({**known, **error}, data if alone else _encoded({"error": error}))
-        return ErrorFrame({**payload, "message": _words(error)}, data)
+        return ErrorFrame({**payload, "message": _words(error)}, data)  # as Ollama and TGI have it
     said = payload.get("type") in _ERROR_TYPES or payload.get("object") == "error"
     return _flat(payload) if said or _is_flat(payload) else None
 
@@ -106,7 +106,7 @@ def error_under_its_name(data: bytes) -> ErrorFrame:
 
 def _flat(payload: dict[str, Any]) -> ErrorFrame:
     words = next((payload[name] for name in _WORDS if payload.get(name)), payload)
-    code = payload.get("code") or payload.get("status_code") or payload.get("status")
+    code = next((payload[name] for name in ("code", *_STATUS_NAMES) if payload.get(name)), None)
     kind = payload.get("type")
     error = {
         "message": _words(words),
@@ -123,14 +123,15 @@ def _encoded(value: Any) -> bytes:
 
 _ERROR_TYPES = ("error", "response.error")
 _WORDS = ("message", "detail", "errors", "msg")
-_STATUS_NAMES = ("status", "status_code")
+_STATUS_NAMES = ("status", "status_code", "statusCode", "error_type")
 
 
 def _is_flat(payload: dict[str, Any]) -> bool:
     """Whether a frame has an error's words, and nothing that a reply has."""
     told = payload.get("detail") or payload.get("errors")
-    if not told:
-        told = payload.get("message") and (payload.get("code") or payload.get("status_code"))
+    if not told and type(payload.get("message")) is str:
+        told = payload["message"] and not {"id", "object", "type"}.intersection(payload)
+        told = told or any(payload.get(name) for name in ("code", *_STATUS_NAMES))
     return bool(told) and not _OF_A_REPLY.intersection(payload)
 
 
@@ -215,14 +216,14 @@ _STATUSES = {  # the first word found in an error's code, type or status decides
     403: ("permission", "forbidden"),
     402: ("billing", "paymentrequired"),
     404: ("notfound",),
-    422: ("unprocessable",),
+    422: ("unprocessable", "validation"),
     400: ("invalid", "contextlength", "badrequest"),
 }
 
 
 def _status_of(error: dict[str, Any]) -> int:
     """The HTTP status of an error; 500 (the provider's fault) for an unknown kind."""
-    keys = ("code", "status", "status_code", "type")
+    keys = ("code", *_STATUS_NAMES, "type")
     names = [str(error[key]) for key in keys if error.get(key)]
     for name in names:
         if name.isdigit() and HTTP_ERROR <= int(name) < 600:  # noqa: PLR2004

@@ -38,6 +38,8 @@ _PADDING = ("obfuscation", "p")
 """OpenAI's and Mistral's, which differ in every chunk."""
 ONLY_PLAIN: Mapping[str, Mapping[str, Any]] = {"groq": {"service_tier": None}}
 """By provider: what LiteLLM reads off a reply without asking whether it is there."""
+_REPEATING = 3
+"""Pieces from which on it is no accident that they repeat one another."""
 _OF_A_CHUNK = frozenset({"index", "token_id"})
 """Fields of a delta that are not the message's."""
 
@@ -63,6 +65,8 @@ class ChatAssembler:
 
     @property
     def finished(self) -> bool:
+        if not self._first.finished:
+            return False
         choices = self._choices.values()
         return len(choices) >= self._expected and all(choice.finished for choice in choices)
 
@@ -112,7 +116,8 @@ class ChatAssembler:
         delta = choice.get("delta")
         self._known = None
         self._template.forget()
-        if type(delta) is not dict or not delta or choice.get("index", 0) != 0:
+        is_first = self._choices.get(index_in(choice)) is self._first
+        if not is_first or type(delta) is not dict or not delta:
             return
         last = next(reversed(delta))
         other_values = [value for key, value in delta.items() if key not in (last, "role")]
@@ -127,14 +132,14 @@ class ChatAssembler:
             raise error
         self._known = None
         self._template.forget()
-        self._read_top(chunk)
+        self._read_top(chunk, data)
         choices = [choice for choice in chunk.get("choices") or () if type(choice) is dict]
         deltas = [delta for choice in choices for delta in self._read_choice(choice)]
         if len(choices) == 1 and not chunk.get("usage"):
             self._remember(chunk, choices[0])
         return deltas
 
-    def _read_top(self, chunk: dict[str, Any]) -> None:
+    def _read_top(self, chunk: dict[str, Any], data: bytes) -> None:
         top = self._top
         for key, value in chunk.items():
             if key == "usage":
@@ -142,6 +147,8 @@ class ChatAssembler:
             elif key == "object":
                 top[key] = "chat.completion"
             elif key == "x_groq" and type(value) is dict:
+                if error := base.error_in({"error": value.get("error")}, data):
+                    raise error
                 self._read_usage(value.get("usage"))
                 told = {name: value[name] for name in value if name != "usage"}
                 top[key] = {**(top.get(key) or {}), **told}
@@ -155,9 +162,17 @@ class ChatAssembler:
             self._top["usage"] = usage
 
     def _read_choice(self, payload: dict[str, Any]) -> Deltas:
-        self._began = True
         index = index_in(payload)
-        choice = self._choices.get(index) or self._choices.setdefault(index, _Choice(index))
+        if not self._began:
+            self._began = True
+            if self._expected == 1:  # whatever its index
+                self._choices = {index: self._first}
+                self._first.fields["index"] = index
+        choice = self._choices.get(index)
+        if choice is None:
+            if self._expected == 1 or not 0 <= index < self._expected:
+                raise base.Confused("a choice that was not asked for")
+            choice = self._choices[index] = _Choice(index)
         self._read_usage(payload.pop("usage", None))
         return choice.read(payload)
 
@@ -208,12 +223,11 @@ class _Choice:
         return deltas if self._shown else []
 
     def body(self) -> dict[str, Any]:
+        self._check()
         message = dict(self.message)
         for name, pieces in self.pieces.items():
             if pieces:
                 message[name] = "".join(pieces)
-        if self._told not in (None, message.get("content") or ""):
-            raise base.Confused("a message that differs from its pieces")
         if self.blocks:
             message["content"] = self.blocks
         if self.calls:
@@ -224,6 +238,16 @@ class _Choice:
         if "refusal" in message:
             message.setdefault("annotations", [])
         return {**self.fields, "message": message}
+
+    def _check(self) -> None:
+        """Raise ``Confused`` where what was said may be said twice, or be no reply at all."""
+        if self.reason == "error":
+            raise base.Confused("a reply that ends with an error without words")
+        texts = [piece for piece in self.pieces["content"] if piece]
+        if self._told is not None and self._told != "".join(texts):
+            raise base.Confused("a message that differs from its pieces")
+        if len(texts) >= _REPEATING and _is_repeated(texts):
+            raise base.Confused("pieces that repeat what was said before")
 
     def _read_message(self, value: Any) -> list[Delta]:
         """A delta: what it says, in the order of the reply."""
@@ -253,7 +277,7 @@ class _Choice:
         for key, value in delta.items():
             if key in _PIECEWISE:
                 self._read_piece(key, value)
-            elif key == "tool_calls" and type(value) is list and value:
+            elif key == "tool_calls" and value:
                 fragments += self.calls.add(value)
             elif key == "function_call" and value:
                 raise base.Confused("a function call of the old kind")
@@ -283,6 +307,14 @@ class _Choice:
             known = self.fields["logprobs"] = known or {}
             for key, tokens in value.items():
                 _merge(known, key, tokens)
+
+
+def _is_repeated(texts: list[str]) -> bool:
+    """Whether each piece begins with the one before, or the last is all of them together."""
+    if len(texts[-1]) > len(texts[0]) and all(map(str.startswith, texts[1:], texts)):
+        return True
+    before = texts[:-1]
+    return len(texts[-1]) == sum(map(len, before)) and texts[-1] == "".join(before)
 
 
 def _spoken(delta: dict[str, Any]) -> Iterator[Delta]:

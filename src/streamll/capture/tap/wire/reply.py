@@ -92,7 +92,7 @@ class WireReply:
     def body(self) -> bytes:
         """What the same request would have got without streaming. Raises a ``WireFault``."""
         if not (self.streamed or self._is_array_of_frames()):
-            return b"".join(self._kept)
+            return self._plain_body()
         if self.fault is not None:
             raise self.fault
         try:
@@ -101,6 +101,14 @@ class WireReply:
             raise
         except Exception as error:
             raise base.UnknownShape(error) from error
+
+    def _plain_body(self) -> bytes:
+        body = b"".join(self._kept)
+        if self.status >= base.HTTP_ERROR:
+            return _error_in_a_frame(body)
+        if body.lstrip()[:1] == b"{" and _is_lines_of_json(body):
+            raise base.Confused("lines of JSON in place of a stream")
+        return body
 
     def _is_array_of_frames(self) -> bool:
         """Whether the body is a stream in one JSON array. Its frames have then been read."""
@@ -143,3 +151,24 @@ class WireReply:
             return True
         self._may_stream = len(begin) < _LONGEST_START
         return False
+
+
+def _error_in_a_frame(body: bytes) -> bytes:
+    """The body of an HTTP error; of one that is written as a stream, its first frame."""
+    if not body.lstrip(_SKIPPED).startswith(_STREAM_STARTS):
+        return body
+    splitter = FrameSplitter()
+    frames = [*splitter.feed(body), *splitter.finish()]
+    return bytes(frames[0]) if frames else body
+
+
+def _is_lines_of_json(body: bytes) -> bool:
+    """Whether a body is not one JSON object but several, one a line."""
+    first, _, rest = body.strip().partition(b"\n")
+    if rest.lstrip()[:1] != b"{":
+        return False
+    try:
+        base.decode_object(first)
+    except base.MalformedFrame:
+        return False
+    return True

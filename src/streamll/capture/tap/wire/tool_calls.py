@@ -30,6 +30,8 @@ class ToolCalls:
 
     def add(self, fragments: Any) -> Deltas:
         """The fragments of one delta."""
+        if type(fragments) is not list:
+            raise Confused("tool calls that are no list")
         given = [each for each in fragments if type(each) is dict]
         unnumbered = [each for each in given if type(each.get("index")) is not int]
         if len(unnumbered) > 1 and any(
