@@ -17,7 +17,9 @@ import os
 import time
 from xml.sax.saxutils import escape
 
-from streamll.core.parsing import ChatParser, JSONParser, XMLParser
+from streamll.core.parsing.chat import ChatParser
+from streamll.core.parsing.json import JSONParser
+from streamll.core.parsing.xml import XMLParser
 
 SIZES = (1_000, 10_000, 100_000)
 CHUNK = 4

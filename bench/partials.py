@@ -25,8 +25,8 @@ from dspy.streaming.streaming_listener import StreamListener
 
 from streamll.capture.typed.partial_form import partial_form
 from streamll.core.events import FieldPartial
-from streamll.core.parsing import JSONParser
 from streamll.core.parsing.base import Text
+from streamll.core.parsing.json import JSONParser
 from streamll.core.parsing.values.json import JSONValueReader
 from streamll.core.parsing.values.schema import SchemaView
 from streamll.core.partials import PartialValue

@@ -113,7 +113,7 @@ def streamll_app(log: str, *, elsewhere: bool):
 
     runner.Runner.has_more = always
     app = create_app(print, log=log, limits=Limits(readers=100_000), viewer=False)
-    put = None if elsewhere else app._service.runner.run_log.sink.put
+    put = None if elsewhere else app.service.runner.run_log.sink.put
     return controlled(put, [], app, log)
 
 

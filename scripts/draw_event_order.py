@@ -1,4 +1,4 @@
-"""Draw the legal order of events as nested boxes, from the tables that the code itself runs.
+"""Draw the legal order of events as nested boxes, from the declarations that the code itself runs.
 
     python scripts/draw_event_order.py > docs/event-order.svg
 
@@ -11,10 +11,37 @@ from __future__ import annotations
 from html import escape
 from typing import NamedTuple
 
-from streamll.core.events import CALLS
-from streamll.core.ordering import grammar
+from streamll.core.events import CALLS, KINDS, Event
 
 LINE, PAD, CHARACTER = 20, 14, 7.9  # pixels: line height, padding, width of a character
+
+
+class EventScope(NamedTuple):
+    """Something a run opens and closes, and the event types around and inside it."""
+
+    name: str
+    inside: str  # the scope that must be open around it: "run", "call"; "" for the run itself
+    opened_by: str
+    closed_by: tuple[str, ...]
+    contains: tuple[str, ...]  # event types that only come while it is open
+
+
+def grammar() -> tuple[EventScope, ...]:
+    """The order of events as the classes declare it: one ``EventScope`` for each thing that opens."""
+    return tuple(_scope(kind) for kind in KINDS.values() if kind.opens)
+
+
+def _scope(opening: type[Event]) -> EventScope:
+    name = opening.opens
+    within = {name, "call"} if name in CALLS else {name}
+    kinds = KINDS.values()
+    return EventScope(
+        name,
+        opening.inside,
+        opening.event_type,
+        tuple(k.event_type for k in kinds if k.closes == name),
+        tuple(k.event_type for k in kinds if k.inside in within and not (k.opens or k.closes)),
+    )
 
 
 class Box(NamedTuple):

@@ -40,6 +40,7 @@ class Configuration(msgspec.Struct, kw_only=True):
     include_limit: int = 10_000
     cached_tokens: bool = True
     tokens_in_evaluate: bool = False
+    redact_failed: bool = False  # and that has been logged
 
     def approve(self, event: Event) -> Event | None:
         """The event as it may leave the run, or ``None``. A failing ``redact`` lets nothing out."""
@@ -48,9 +49,8 @@ class Configuration(msgspec.Struct, kw_only=True):
         try:
             return self.redact(event)
         except Exception as error:  # noqa: BLE001 - whatever it raises, the event must not leave
-            global _redact_failed  # noqa: PLW0603
-            if not _redact_failed:
-                _redact_failed = True
+            if not self.redact_failed:
+                self.redact_failed = True
                 logger.warning(
                     "redact raised %s on a %s event; such events are withheld (logged once)",
                     type(error).__name__,
@@ -66,7 +66,6 @@ class Configuration(msgspec.Struct, kw_only=True):
                 sink.put(approved)
 
 
-_redact_failed = False
 configuration = Configuration()
 
 

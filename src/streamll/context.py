@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -32,21 +32,16 @@ RESERVED_TYPES = frozenset(KINDS) - {"status"}
 """Event types that only a run may use, since readers rely on their meaning."""
 
 
-class Publisher(Protocol):
-    """Where events go: the innermost captured call."""
-
-    def publish(self, event: Event) -> None: ...
-
-
 _context: ContextVar[Mapping[str, Any]] = ContextVar("streamll_context", default=NOTHING)
 _trace: ContextVar[str | None] = ContextVar("streamll_trace", default=None)
 
 
-# ``capture`` replaces this when it is imported; a process that never captures has no run.
-_current_publisher: Callable[[], Publisher | None] = lambda: None  # noqa: E731
+# The innermost captured call, whose ``publish(event)`` is for its run. ``capture`` replaces this
+# when it is imported; a process that never captures has no run.
+_current_publisher: Callable[[], Any] = lambda: None  # noqa: E731
 
 
-def set_run_finder(finder: Callable[[], Publisher | None]) -> None:
+def set_run_finder(finder: Callable[[], Any]) -> None:
     """Set how the current run is found. Called once, by ``capture``."""
     global _current_publisher  # noqa: PLW0603
     _current_publisher = finder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import TracebackType
+from contextlib import ExitStack
 
 from streamll.capture.hooks.places import install
 from streamll.capture.run import options
@@ -12,27 +12,13 @@ from streamll.capture.run.options import CaptureOptions, watch_with
 from streamll.configuration import Receiver, checked_sinks
 
 
-class Watching:
+class Watching(ExitStack):
     """What ``watch`` returns. Leaving it as a ``with`` block restores what was watched before.
 
     ``url`` is the address of the page, with ``web=True``.
     """
 
-    def __init__(self, before: CaptureOptions | None, url: str | None = None) -> None:
-        self._before = before
-        self.url = url
-
-    def __enter__(self) -> Watching:  # noqa: PYI034 - Self needs Python 3.11
-        """Watching has begun already."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        watch_with(self._before)
+    url: str | None = None
 
 
 def watch(
@@ -56,16 +42,16 @@ def watch(
     from streamll.sinks.terminal import DEFAULT
 
     shown = () if sinks is None else checked_sinks(sinks)
-    url = None
+    watching = Watching()
     if web:
         from streamll.serve.viewer.web_view import shared_web_view
 
         view = shared_web_view()
-        shown, url = (*shown, view.sink), view.url
+        shown, watching.url = (*shown, view.sink), view.url
     elif sinks is None:
         shown = (DEFAULT,)
     install()
-    before = options.watching
+    watching.callback(watch_with, options.watching)
     watch_with(
         CaptureOptions(
             selection=FieldSelection([fields] if isinstance(fields, str) else fields),
@@ -73,7 +59,7 @@ def watch(
             checked=False,
         )
     )
-    return Watching(before, url)
+    return watching
 
 
 def unwatch() -> None:

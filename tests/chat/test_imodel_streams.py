@@ -123,7 +123,7 @@ def test_a_question_inside_streamify_sends_nothing_into_its_output(make_model, p
 
 
 def test_more_streams_than_one_lm_has_connections(make_model, practice, run, monkeypatch):
-    monkeypatch.setattr("streamll.chat.runner.CONNECTIONS_PER_LM", 2)
+    monkeypatch.setattr("streamll.chat.question.CONNECTIONS_PER_LM", 2)
     practice.respond(lambda _: Reply(TEXT, hold_after=1))
     model = make_model()
 

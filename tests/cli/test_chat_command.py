@@ -13,8 +13,8 @@ from typing import NamedTuple
 import pytest
 from emulator import Emulator, TerminalSession
 
+from streamll.cli.chat import TypingOut
 from streamll.cli.main import main
-from streamll.cli.typing_out import TypingOut
 from streamll.testing import Fault, PracticeServer, Reply, chunkings
 
 CHAT = [sys.executable, "-m", "streamll", "chat"]

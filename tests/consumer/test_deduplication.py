@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from brokers.sample_runs import check_order, make_run, text_of
 from streamll.brokers.send_buffer import SendBuffer
-from streamll.consumer.deduplication import DecodedEntry, Deduplicator, decode_entry, position
+from streamll.consumer.deduplication import Deduplicator
 from streamll.core.errors import WireError
 from streamll.core.events import (
-    NOBODY,
     FieldEnd,
     FieldStart,
     Identity,
@@ -26,6 +25,8 @@ from streamll.core.events import (
     StreamGap,
     TokenEvent,
 )
+from streamll.core.positions import Position, position
+from streamll.core.wire import DecodedEntry, decode_entry
 from streamll.flow.coalesce import coalesce
 
 RUN = make_run("r1", ["ab", "cde", "f", "", "ghij", "k"])
@@ -81,8 +82,7 @@ def test_two_writers_that_merge_differently_are_read_once(one, two):
 @given(st.integers(0, len(RUN) - 1), st.booleans())
 def test_resuming_continues_exactly_at_a_position(k, merge):
     """X10: also where the log holds one merged token for what the reader had in parts."""
-    reading = Deduplicator()
-    reading.resume(*position(RUN[k]))
+    reading = Deduplicator(position(RUN[k]))
     read = read_all(reading, decoded_entries(coalesce(RUN) if merge else RUN, [3] * 9))
     assert text_of(RUN[: k + 1]) + text_of(read) == text_of(RUN)
     check_order([*RUN[: k + 1], *read])
@@ -135,16 +135,14 @@ def test_a_position_is_where_its_event_is_in_the_log(merging, across_calls):
             entries.append(DecodedEntry(f"w:{number + 1}", None, part))
     log = [event for decoded in entries for event in decoded.events]
     for k, event in enumerate(log):
-        reading = Deduplicator()
-        reading.resume(*position(event))
+        reading = Deduplicator(position(event))
         assert read_all(reading, entries) == log[k + 1 :]
-        assert reading.has_ended("r1")
+        assert reading.ended
 
 
 def test_without_an_offset_a_merged_token_is_given_whole():
     """It cannot be cut, so that nothing is lost; its own offset tells the reader where to."""
-    reading = Deduplicator()
-    reading.resume("r1", 4)
+    reading = Deduplicator(Position("r1", 4))
     read = read_all(reading, decoded_entries(coalesce(RUN), [9]))
     assert (read[0].offset, read[0].token) == (0, "abcdefghijk")
 
@@ -175,11 +173,6 @@ def test_nothing_is_new_after_a_runs_last_event():
     reading = Deduplicator()
     read_all(reading, decoded_entries(RUN, [20]))
     assert reading.read(DecodedEntry(None, None, RUN)) == []
-
-
-def test_events_outside_runs_have_no_position():
-    with pytest.raises(ValueError, match="no position"):
-        position(Status(message="x", identity=NOBODY))
 
 
 def test_id_and_traceparent_of_other_types_are_ignored():

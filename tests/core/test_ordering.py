@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from draw_event_order import grammar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,7 +38,7 @@ from streamll.core.events import (
     TraceEnd,
     TraceStart,
 )
-from streamll.core.ordering import FAILURES, OrderCheck, grammar
+from streamll.core.ordering import FAILURES, OrderCheck
 
 RUN = "run"
 

@@ -180,6 +180,15 @@ def superseded_thinking():
     return scribe.text("answer", "right", identity=SECOND).end().events
 
 
+def superseded_thoughts():
+    """An attempt that thinks, writes, thinks again and breaks off."""
+    scribe = (
+        Scribe().start().add(ev.Thinking, text="first thought").text("answer", "wro", end=False)
+    )
+    scribe.add(ev.Thinking, text="second thought").add(ev.LMSuperseded, reason="LMServerError")
+    return scribe.text("answer", "right", identity=SECOND).end().events
+
+
 def superseded_tools():
     """A native tool call that breaks off, and is made again."""
     scribe = Scribe().start().add(ev.ToolCallDelta, index=0, name="search", arguments='{"q": "wr')
@@ -243,7 +252,7 @@ def cancelled():
 
 RUNS = {
     make.__name__: make
-    for make in (plain, reasoned, superseded, superseded_in_the_middle, superseded_thinking, superseded_tools, corrected, tools, everything,
+    for make in (plain, reasoned, superseded, superseded_in_the_middle, superseded_thinking, superseded_thoughts, superseded_tools, corrected, tools, everything,
                  typed, typed_superseded, typed_overlapping, typed_at_last, typed_repaired, candidates, failed, cancelled)
 }  # fmt: skip
 

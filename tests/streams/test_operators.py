@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from streamll import streams
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import FieldEnd, Identity, LMSuperseded, TokenEvent
-from streamll.streams.operators import _Smooth
-from streamll.streams.split import Pieces
+from streamll.streams.operators import Pieces, _Smooth
 from streamll.streams.stream_events import Done, Reset, Token
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from streamll import streams
 from streamll.core.events import Identity, LMSuperseded, LMWaiting, RunEnd, RunError, TokenEvent
-from streamll.streams.progress import Follower, LiveLines, StreamProgress
+from streamll.streams.progress import Follower, StreamProgress, live_lines
 from streamll.streams.stream_events import Done, Error, Reset, Token
 
 
@@ -138,6 +138,6 @@ def test_the_terminal_is_restored_when_the_reader_leaves():
 def test_live_lines_are_printed_once_where_they_cannot_be_redrawn():
     lines = ["first"]
     console = Console(file=io.StringIO())
-    with LiveLines(lambda: lines, console=console):
+    with live_lines(lambda: lines, console=console):
         lines[0] = "last"
     assert shown(console) == "last\n"

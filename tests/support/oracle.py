@@ -22,7 +22,10 @@ from dspy.adapters import Adapter, ChatAdapter, JSONAdapter, XMLAdapter
 from dspy.adapters.baml_adapter import BAMLAdapter
 from dspy.utils.exceptions import AdapterParseError
 
-from streamll.core.parsing import ChatParser, FieldParser, JSONParser, XMLParser
+from streamll.core.parsing.base import FieldParser
+from streamll.core.parsing.chat import ChatParser
+from streamll.core.parsing.json import JSONParser
+from streamll.core.parsing.xml import XMLParser
 
 
 class Reply(dspy.Signature):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from emulator import TerminalSession
 
-from streamll.terminal import stopped
+from streamll.terminal import live
 
 PROGRAM = """
 import sys, time
@@ -93,7 +93,7 @@ def test_after_ctrl_z_and_fg_the_view_is_drawn_below_the_shells_output(tmp_path,
     shell.type("\x1a")
     shell.wait_for(lambda terminal: "Stopped" in terminal.text)
     assert shell.emulator.cursor_visible
-    time.sleep(stopped.STOP_S + 0.3)
+    time.sleep(live.STOP_S + 0.3)
     shell.type("echo in between\n")
     shell.wait_for(lambda terminal: terminal.text.count("in between") == 2)
     shell.type("fg\n")
@@ -120,10 +120,10 @@ def test_a_background_job_does_not_draw_but_prints_its_result(tmp_path, shell):
 
 
 def test_a_long_sleep_counts_as_a_stop_only_without_load(monkeypatch):
-    assert not stopped.sleep(0.0)
+    assert not live.was_stopped_in(0.0)
     clock = iter([0.0, 9.0, 0.0, 9.0])
     busy = iter([0.0, 0.1, 0.0, 8.0])
-    monkeypatch.setattr(stopped.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(stopped, "_busy", lambda: next(busy))
-    assert stopped.sleep(0.0)
-    assert not stopped.sleep(0.0)
+    monkeypatch.setattr(live.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(live, "_busy", lambda: next(busy))
+    assert live.was_stopped_in(0.0)
+    assert not live.was_stopped_in(0.0)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamll.terminal import text as tx
-from streamll.terminal.wrap import WrappedText, fold
+from streamll.terminal.text import WrappedText, fold
 
 CONTROLS = [chr(code) for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))]
 
@@ -119,6 +119,12 @@ PIECES = st.sampled_from(
 )
 
 
+def wrapped(text: str) -> WrappedText:
+    whole = WrappedText()
+    whole.append(text)
+    return whole
+
+
 @given(st.lists(PIECES, max_size=40), st.integers(8, 24), st.data())
 def test_growing_text_is_wrapped_like_whole_text(pieces, width, data):
     growing = WrappedText()
@@ -127,7 +133,7 @@ def test_growing_text_is_wrapped_like_whole_text(pieces, width, data):
         if data.draw(st.booleans()):
             growing.lines(width)
     lines = growing.lines(width)
-    assert lines == WrappedText("".join(pieces)).lines(width)
+    assert lines == wrapped("".join(pieces)).lines(width)
     assert all(tx.cells(line.rstrip(" \u3000")) <= width for line in lines)
     assert "".join("".join(lines).split()) == "".join("".join(pieces).split())
 
@@ -137,4 +143,4 @@ def test_the_ending_of_a_text():
     for number in range(100):
         growing.append(f"{number} ")
     assert growing.ending(9) == "97 98 99 "
-    assert WrappedText("short").ending(100) == "short"
+    assert wrapped("short").ending(100) == "short"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import dspy
 import httpx
 import pytest
 from dspy.clients import embedding
+from dspy.clients.engines.litellm_engine import AsyncLiteLLMEngine, LiteLLMEngine
 
 from streamll.testing import Fault, Reply, record, replay
 from streamll.testing.record_file import recorded_exchanges
@@ -117,6 +119,37 @@ def test_inside_dspys_own_streamify(practice, through_litellm, tmp_path):
     with replay(path, speed=math.inf):
         assert ask() == chunks
     assert "".join(chunk for chunk in chunks if chunk) == "one two three"
+
+
+def test_an_engines_events_are_kept_while_they_are_read(practice, tmp_path, monkeypatch):
+    """An engine's ``stream`` is a generator: what its reader does between two events is not LiteLLM's."""
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    practice.respond(lambda _: "one two three")
+    request = dspy.lm15.Request(
+        model="openai/practice-model", messages=(dspy.lm15.Message.user(QUESTION),)
+    )
+    options = {"api_base": practice.openai_url, "api_key": "sk-secret"}
+
+    def text(events):
+        return "".join(event.delta.text for event in events if event.type == "delta")
+
+    def ask():
+        asked = []
+        for event in LiteLLMEngine(**options).stream(request):
+            asked.append(event)
+            httpx.post(f"{practice.openai_url}/chat/completions", json={"messages": []})
+        return text(asked)
+
+    async def ask_async():
+        events = AsyncLiteLLMEngine(**options).stream(request)
+        async with contextlib.aclosing(events):
+            return text([event async for event in events])
+
+    with record(tmp_path / "run.jsonl") as path:
+        assert (ask(), asyncio.run(ask_async())) == ("one two three", "one two three")
+    exchanges = recorded_exchanges(path)
+    assert [exchange.path for exchange in exchanges] == ["/v1/chat/completions"] * 2
+    assert all(exchange.chunks for exchange in exchanges)
 
 
 def test_the_programs_own_requests_are_nobodys_business(practice, through_litellm, tmp_path):

@@ -9,7 +9,8 @@ To add a broker, add one package ``<name>/`` and one line per URL scheme in ``op
 * ``<name>/sink.py``: ``TARGET``, the default log name; ``DEAD_LETTERS``, the suffix of the log for
   dead letters; and ``<Name>Sink(BrokerSink)`` with ``destination``, ``_connect()`` and, to explain
   failures, ``_diagnose(error)``. ``_connect()`` returns a ``sink.Transport``: ``send(entries)``,
-  which returns when the broker has confirmed them, and ``close()``.
+  which returns when the broker has confirmed them, ``close()``, and ``is_lost(idle)`` where a
+  broker may close an idle connection.
 * ``<name>/source.py``: ``<Name>Source(Source)``, made of a URL and ``SourceOptions``, with ``name``,
   ``diagnose``, ``connect``, ``read`` and ``close``; ``acknowledge`` and ``extend_claim`` if it has
   groups; ``overview`` if a server shall list the log's runs.

@@ -43,8 +43,7 @@ def open_source(url: str, options: SourceOptions) -> Source:
 
 def default_target(url: str) -> str:
     """The name of the log that a sink for ``url`` writes to by default."""
-    target: str = _member(url, "sink", "TARGET")
-    return target
+    return str(_member(url, "sink", "TARGET"))
 
 
 def dead_letter_target(url: str, target: str) -> str:

@@ -19,17 +19,7 @@ from typing import Any
 import msgspec
 
 from streamll.brokers import tracing
-from streamll.core.events import (
-    NOBODY,
-    NOTHING,
-    Event,
-    FieldEnd,
-    FieldStart,
-    Identity,
-    StreamGap,
-    Thinking,
-    TokenEvent,
-)
+from streamll.core import events as ev
 from streamll.core.wire import decode_batch, encode_batch, opening
 
 HEADING_BYTES = 128
@@ -42,7 +32,7 @@ JOIN_BYTES = 2**14
 """Up to this size, waiting entries of one run are joined: after an outage a broker takes a few
 large entries in a fraction of the time."""
 
-PLAIN_KINDS = frozenset({TokenEvent, FieldStart, FieldEnd, Thinking})
+PLAIN_KINDS = frozenset({ev.TokenEvent, ev.FieldStart, ev.FieldEnd, ev.Thinking})
 """Kinds that hold only text and numbers: decoding their encoding gives an equal event."""
 
 
@@ -59,38 +49,30 @@ class PendingEntry(msgspec.Struct, gc=False):
 
     rest: bytes
     run_id: str | None = None
-    context: Mapping[str, Any] = NOTHING
+    context: Mapping[str, Any] = ev.NOTHING
     first_seq: int | None = None
     last_seq: int | None = None
     event_count: int = 0
     original_count: int = 0
     traceparent: str | None = None
-    events: list[Event] | None = None
+    events: list[ev.Event] | None = None
     heading: bytes = b""
 
     @classmethod
     def of(
-        cls, events: Sequence[Event], rest: bytes, traceparent: str | None = None
+        cls, events: Sequence[ev.Event], rest: bytes, traceparent: str | None = None
     ) -> PendingEntry:
         """The entry of these events, encoded as ``rest``."""
         first, last = events[0], events[-1]
-        return cls(
-            rest,
-            first.run_id,
-            first.context,
-            first.seq,
-            last.seq,
-            len(events),
-            original_count(events),
-            traceparent,
-        )
+        shared = first.run_id, first.context, first.seq, last.seq
+        return cls(rest, *shared, len(events), original_count(events), traceparent)
 
     @property
     def body(self) -> bytes:
         return self.heading + self.rest
 
     @property
-    def events_as_read(self) -> list[Event]:
+    def events_as_read(self) -> list[ev.Event]:
         """The events as a reader of the log gets them."""
         return decode_batch(self.body) if self.events is None else self.events
 
@@ -124,7 +106,9 @@ class SendBuffer:
     def __bool__(self) -> bool:
         return bool(self._entries or self._lost)
 
-    def add(self, events: Iterable[Event], traceparent: Callable[[str | None], str | None]) -> None:
+    def add(
+        self, events: Iterable[ev.Event], traceparent: Callable[[str | None], str | None]
+    ) -> None:
         """Pack events into entries behind those that wait. ``traceparent`` maps run to trace."""
         for group in grouped(events):
             self._pack(group, traceparent(group[0].identity.run_id))
@@ -160,7 +144,7 @@ class SendBuffer:
             self._forget(self._entries.popleft())
         self._tried -= count
 
-    def _pack(self, events: list[Event], traceparent: str | None) -> None:
+    def _pack(self, events: list[ev.Event], traceparent: str | None) -> None:
         """Encode events as one entry; as several if one would be too large."""
         [envelope] = encode_batch(events)
         run_id, count = events[0].run_id, len(events)
@@ -205,7 +189,7 @@ class SendBuffer:
         self.bytes += earlier.size
         return True
 
-    def _may_keep(self, events: list[Event]) -> bool:
+    def _may_keep(self, events: list[ev.Event]) -> bool:
         """Whether the event objects equal what decoding their entry would give."""
         return (
             self.keeps_events
@@ -221,18 +205,18 @@ class SendBuffer:
             del self._latest[entry.run_id]
 
     def _gap(self, run_id: str | None, count: int, reason: str) -> PendingEntry:
-        identity = NOBODY if run_id is None else Identity(run_id=run_id)
-        event = StreamGap(timestamp=time.time(), identity=identity, count=count, reason=reason)
+        identity = ev.NOBODY if run_id is None else ev.Identity(run_id=run_id)
+        event = ev.StreamGap(timestamp=time.time(), identity=identity, count=count, reason=reason)
         [envelope] = encode_batch([event])
         gap = PendingEntry(envelope[1:], run_id, original_count=count)
         self.bytes += gap.size
         return gap
 
 
-def grouped(events: Iterable[Event]) -> list[list[Event]]:
+def grouped(events: Iterable[ev.Event]) -> list[list[ev.Event]]:
     """The events by run, each run's in order; a new group begins where the context changes."""
-    groups: list[list[Event]] = []
-    latest: dict[str | None, list[Event]] = {}
+    groups: list[list[ev.Event]] = []
+    latest: dict[str | None, list[ev.Event]] = {}
     for event in events:
         group = latest.get(event.identity.run_id)
         if group is not None:
@@ -245,7 +229,7 @@ def grouped(events: Iterable[Event]) -> list[list[Event]]:
     return groups
 
 
-def original_count(events: Sequence[Event]) -> int:
+def original_count(events: Sequence[ev.Event]) -> int:
     """How many events these stand for: a merged token for its parts, a gap for what it lost."""
-    counts = [event.count for event in events if isinstance(event, (TokenEvent, StreamGap))]
+    counts = [event.count for event in events if isinstance(event, (ev.TokenEvent, ev.StreamGap))]
     return len(events) - len(counts) + sum(counts)

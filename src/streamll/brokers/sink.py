@@ -13,9 +13,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections import Counter
+from abc import ABC, abstractmethod
+from collections import Counter, defaultdict
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from streamll.brokers import tracing
 from streamll.brokers.failures import Diagnosis
@@ -35,6 +35,9 @@ SEND_BATCH_BYTES = 4 * 2**20
 
 SEND_BATCH_ENTRIES = 256
 
+IDLE_CHECK_S = 1.0
+"""A connection that was idle for longer is checked before it is used."""
+
 RETRY_BACKOFF = Backoff(attempts=4, base=0.05, cap=1.0)
 BREAKER_OPEN_S = 1.0
 """A broker that failed once is retried soon. After the fifth failure in a row the breaker opens for
@@ -43,9 +46,10 @@ this long each time: short enough to find a broker that restarts within ``stop()
 Confirmed = Callable[[list[tuple[list[Event], bytes]], object], None]
 
 
-class Transport(Protocol):
+class Transport(ABC):
     """A connection to a broker that appends entries to a log."""
 
+    @abstractmethod
     def send(self, entries: list[PendingEntry]) -> object:
         """Send in order; return when the broker has confirmed all of them, raise otherwise.
 
@@ -53,7 +57,12 @@ class Transport(Protocol):
         ``Source.skip``.
         """
 
+    @abstractmethod
     def close(self) -> None: ...
+
+    def is_lost(self, idle: float) -> bool:
+        """Whether the broker has closed the connection, unused for ``idle`` seconds, meanwhile."""
+        return False
 
 
 class BrokerStatistics(SinkStatistics, frozen=True, kw_only=True):
@@ -89,11 +98,8 @@ class BrokerSink(BaseSink):
     """
 
     local = False
-    _transport: Transport | None
-    _listener: Confirmed | None
-    _counts: Counter[str]
-    _last_error: str | None
-    _failures_in_a_row: int
+    destination: str
+    """Where events go, for people: without credentials."""
 
     def __init__(
         self,
@@ -117,12 +123,26 @@ class BrokerSink(BaseSink):
         self._left_to_parent: list[Transport | None] = []
         self._reset()
 
-    # --- to override ----------------------------------------------------------------------------
+    def _reset(self) -> None:
+        self._process = os.getpid()
+        self._buffer = SendBuffer(*self._max_bytes)
+        self._listener: Confirmed | None = None
+        self._transport: Transport | None = None
+        self._used_at = self._retry_at = 0.0
+        self._failures_in_a_row = 0
+        self._traces: dict[str | None, str | None] = {}
+        self._counts: Counter[str] = Counter()
+        self._last_error: str | None = None
 
-    @property
-    def destination(self) -> str:
-        """Where events go, for people: without credentials."""
-        raise NotImplementedError
+    def _reset_after_fork(self) -> None:
+        """In a forked child: start empty. The parent ships what it had through its own connection,
+        and its listener stays the parent's.
+        """
+        if self._process != os.getpid():
+            self._left_to_parent.append(self._transport)  # never closed here: the parent uses it
+            self._reset()
+
+    # --- to override ----------------------------------------------------------------------------
 
     def _connect(self) -> Transport:
         """Open a connection. Raises what the client library raises."""
@@ -187,10 +207,9 @@ class BrokerSink(BaseSink):
         return done
 
     def statistics(self) -> BrokerStatistics:
-        own = super().statistics()
         if self._process != os.getpid():
             return BrokerStatistics()
-        buffer = self._buffer
+        own, buffer = super().statistics(), self._buffer
         breaker: BreakerState = "closed"
         if self._failures_in_a_row > RETRY_BACKOFF.attempts:
             breaker = "open" if self._retry_in() else "half-open"
@@ -211,13 +230,22 @@ class BrokerSink(BaseSink):
         while self._buffer and not self._retry_in():
             entries = self._buffer.head(SEND_BATCH_ENTRIES, SEND_BATCH_BYTES)
             try:
-                if self._transport is None:
+                if self._transport is None or self._is_lost(self._transport):
+                    self._disconnect()
                     self._transport = self._connect()
                 receipt = self._transport.send(entries)
+                self._used_at = time.monotonic()
             except Exception as error:  # noqa: BLE001 - whatever it is, the events are kept
                 self._broker_failed(error)
             else:
                 self._confirmed(entries, receipt)
+
+    def _is_lost(self, transport: Transport) -> bool:
+        idle = time.monotonic() - self._used_at
+        try:
+            return idle > IDLE_CHECK_S and transport.is_lost(idle)
+        except Exception:  # noqa: BLE001 - a broken connection fails in its own way
+            return True
 
     def _confirmed(self, entries: list[PendingEntry], receipt: object) -> None:
         self._buffer.sent(len(entries))
@@ -260,30 +288,6 @@ class BrokerSink(BaseSink):
             with contextlib.suppress(Exception):
                 transport.close()
 
-    def _reset_after_fork(self) -> None:
-        """In a forked child: start empty. The parent ships what it had through its own connection,
-        and its listener stays the parent's.
-        """
-        if self._process != os.getpid():
-            self._left_to_parent.append(self._transport)  # never closed here: the parent uses it
-            self._reset()
-
-    def _reset(self) -> None:
-        self._process = os.getpid()
-        self._buffer = SendBuffer(*self._max_bytes)
-        self._listener = None
-        self._retry_at = 0.0
-        self._failures_in_a_row = 0
-        self._transport = None
-        self._traces: dict[str | None, str | None] = {}
-        self._counts = Counter()
-        self._last_error = None
-
-
-class _Names(dict[str, Any]):
-    def __missing__(self, name: str) -> str:
-        return "-"
-
 
 def fill(template: str, entry: PendingEntry) -> str:
     """A key such as ``run:{conversation_id}`` with the run's id and context filled in.
@@ -292,4 +296,5 @@ def fill(template: str, entry: PendingEntry) -> str:
     """
     if "{" not in template:
         return template
-    return template.format_map(_Names(entry.context, run_id=entry.run_id or "-"))
+    names = defaultdict(lambda: "-", entry.context, run_id=entry.run_id or "-")
+    return template.format_map(names)

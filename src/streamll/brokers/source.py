@@ -62,10 +62,8 @@ class Source(ABC):
     expire, if the broker has groups; the others where it can do better than the defaults here.
     """
 
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """Where it reads from, for people: without credentials."""
+    name: str
+    """Where it reads from, for people: without credentials."""
 
     @abstractmethod
     def diagnose(self, error: BaseException) -> Diagnosis:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, overload
+from typing import Any, TypedDict, TypeVar, overload
 
 import dspy
 from dspy.streaming import StatusMessageProvider
+from typing_extensions import Unpack
 
 from streamll.capture.hooks.places import install
 from streamll.capture.run.fields import FieldSelection
@@ -21,28 +22,20 @@ Target = TypeVar("Target")
 OnToken = str | Callable[..., Any]
 
 
+class _Options(TypedDict, total=False):
+    """The options of ``instrument``; see there."""
+
+    fields: Iterable[str] | None
+    stream_fields: Iterable[str] | None
+    sinks: Iterable[Receiver] | None
+    on_token: OnToken | None
+    status: StatusMessageProvider | None
+
+
 @overload
-def instrument(target: Target, /) -> Target: ...
+def instrument(target: Target, /, **options: Unpack[_Options]) -> Target: ...
 @overload
-def instrument(
-    target: Target,
-    /,
-    *,
-    fields: Iterable[str] | None = None,
-    stream_fields: Iterable[str] | None = None,
-    sinks: Iterable[Receiver] | None = None,
-    on_token: OnToken | None = None,
-    status: StatusMessageProvider | None = None,
-) -> Target: ...
-@overload
-def instrument(
-    *,
-    fields: Iterable[str] | None = None,
-    stream_fields: Iterable[str] | None = None,
-    sinks: Iterable[Receiver] | None = None,
-    on_token: OnToken | None = None,
-    status: StatusMessageProvider | None = None,
-) -> Callable[[Target], Target]: ...
+def instrument(**options: Unpack[_Options]) -> Callable[[Target], Target]: ...
 
 
 def instrument(

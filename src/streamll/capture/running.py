@@ -7,13 +7,13 @@ import contextlib
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import dspy
 
 from streamll.capture.policy.attempts import timeout_behind
-from streamll.capture.policy.call import CallPolicy
-from streamll.capture.policy.idle_timer import grace
+from streamll.capture.policy.call import CallPolicy, grace
 from streamll.capture.run.enter import captured, inputs_of
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import output_fields
@@ -65,7 +65,9 @@ class ProgramRun(Background):
         fields = output_fields(program)
         known = [(self._names.get(name, name), names) for name, names in fields.items()]
         self.view = RunView(known) if keep_text else None
-        reader = _FailingChannel(self) if self.config.overflow == "fail" else self.channel
+        reader: Any = self.channel
+        if self.config.overflow == "fail":
+            reader = SimpleNamespace(put=self._put_or_fail)
         receivers = sinks if outer else (*configuration.sinks, *watched_sinks(), *sinks)
         if selection is None:  # the reader wants no tokens; does anyone else?
             others = (*receivers, *(outer.receivers if outer is not None else ()))
@@ -76,13 +78,11 @@ class ProgramRun(Background):
             program,
             parent=outer,
             receivers=(*receivers, reader) if read else receivers,
-            selection=selection,
+            declared=selection,
             policy=CallPolicy(config, self.expire) if config is not None else None,
         )
         self.value: Any = None
-        self.succeeded = False
         self.ended = False
-        self.timeout: StreamTimeout | None = None
         self._deadline: Timer | None = None
         self.error: BaseException | None = None
         self.left = False
@@ -97,7 +97,6 @@ class ProgramRun(Background):
         return inspect.iscoroutinefunction(acall or self.program)
 
     def run(self) -> None:
-        """Run the program in this thread."""
         with self._running():
             value = self.program(*self.args, **self.kwargs)
             if inspect.iscoroutine(value):  # an async function's, which gets a loop of its own
@@ -105,7 +104,6 @@ class ProgramRun(Background):
             self.scope.value = self.value = value
 
     async def run_async(self) -> None:
-        """Run the program in this task."""
         program: Callable[..., Awaitable[Any]] = getattr(self.program, "acall", self.program)
         with self._running():
             self.scope.value = self.value = await program(*self.args, **self.kwargs)
@@ -115,7 +113,6 @@ class ProgramRun(Background):
         try:
             with captured(self.scope, inputs_of(self.args, self.kwargs)):
                 yield
-            self.succeeded = True
         except BaseException as error:  # noqa: BLE001 - raised where the stream is read
             self.error = error
         finally:
@@ -142,14 +139,13 @@ class ProgramRun(Background):
         """End the program; where it does not end (a tool that blocks), end its stream without it."""
         if self.ended:
             return
-        self.timeout = timeout
         self._stop(timeout)
         timers.at(time.monotonic() + grace(timeout.limit), self._end_without_program)
 
     def _end_without_program(self) -> None:
         if not self.ended:
-            if self.scope.parent is None and self.timeout is not None:
-                self.scope.run.fail(self.scope, self.timeout)
+            if self.scope.parent is None and self.scope.reason is not None:
+                self.scope.run.fail(self.scope, self.scope.reason)
             self.channel.close()
 
     def leave(self) -> None:
@@ -172,7 +168,7 @@ class ProgramRun(Background):
 
     def raise_error(self) -> None:
         """Raise what ended the program, unless it succeeded and was read to its end."""
-        if self.succeeded and not self.left:
+        if self.ended and self.error is None and not self.left:
             return
         unwound = isinstance(self.error, (Unwind, asyncio.CancelledError))
         ours = self.scope.reason or timeout_behind(self.error)
@@ -188,6 +184,13 @@ class ProgramRun(Background):
         if self.error is not None:
             raise self.error
 
+    def _put_or_fail(self, event: Event) -> None:
+        """With ``overflow="fail"`` a reader that is too slow ends the program."""
+        try:
+            self.channel.put(event)
+        except errors.ChannelOverflow as error:
+            self.scope.cancel(error)
+
     def text(self, field: str) -> str:
         if self.view is None:
             raise errors.StreamllError("this stream keeps no text (keep_text=False)")
@@ -197,16 +200,3 @@ class ProgramRun(Background):
         """``field`` with its predictor's name in the run, which is longer for inner programs."""
         predictor, dot, name = field.rpartition(".")
         return f"{self._names.get(predictor, predictor)}{dot}{name}"
-
-
-class _FailingChannel:
-    """The channel of a stream with ``overflow="fail"``: a reader that is too slow ends it."""
-
-    def __init__(self, program_run: ProgramRun) -> None:
-        self._program_run = program_run
-
-    def put(self, event: Event) -> None:
-        try:
-            self._program_run.channel.put(event)
-        except errors.ChannelOverflow as error:
-            self._program_run.scope.cancel(error)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 from typing import Any
 
 from streamll.capture.hooks.places import install
@@ -72,16 +71,15 @@ def stream(
     if not callable(program):
         raise TypeError(f"stream takes a dspy.Module or a function, not {type(program).__name__}")
     install()
-    selection = None
-    if fields is not None:
-        selection = FieldSelection([fields] if isinstance(fields, str) else fields)
+    selection = None if fields is None else FieldSelection(fields)
+    if selection is not None:
         check_fields(program, selection)
     own = checked_sinks(sinks)
 
     def call(*args: Any, **kwargs: Any) -> Call:
-        def start() -> ProgramRun:
-            return ProgramRun(program, selection, config, own, keep_text, args, kwargs, read=read)
-
+        start = functools.partial(
+            ProgramRun, program, selection, config, own, keep_text, args, kwargs, read=read
+        )
         return Call(start, program)
 
     return call
@@ -103,30 +101,16 @@ class Call(Openable):
         return self._stream
 
     def __enter__(self) -> Stream:
-        stream = self.opened(on_loop=False)
-        assert isinstance(stream, Stream)
-        return stream
+        return self.opened(on_loop=False)  # type: ignore[return-value]
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._stream is not None:
             self._stream.close()
 
     async def __aenter__(self) -> AsyncStream:
-        stream = self.opened(on_loop=True)
-        assert isinstance(stream, AsyncStream)
-        return stream
+        return self.opened(on_loop=True)  # type: ignore[return-value]
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         if self._stream is not None:
             await self._stream.aclose()
 

@@ -18,9 +18,6 @@ import msgspec
 Ending = Literal["complete", "cancelled", "failed"]
 
 
-# --- contents: one class per kind ---------------------------------------------------------------
-
-
 class SystemContent(msgspec.Struct, frozen=True, tag="system", tag_field="kind"):
     """How the model is to behave."""
 
@@ -105,9 +102,6 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-# --- messages -----------------------------------------------------------------------------------
-
-
 class Role(str, Enum):
     """Who speaks, in the providers' words."""
 
@@ -176,9 +170,6 @@ def _tool_call(content: ToolRequestContent) -> dict[str, Any]:
     }
 
 
-# --- a conversation as a provider takes it --------------------------------------------------------
-
-
 def prepare_messages_for_chat(
     messages: Iterable[Message],
     progression: Iterable[str] | None = None,
@@ -196,48 +187,42 @@ def prepare_messages_for_chat(
         by_id = {message.id: message for message in chosen}
         chosen = [by_id[id_] for id_ in progression if id_ in by_id]
     if new_instruction is not None:
-        chosen.append(_as_message(new_instruction))
+        if isinstance(new_instruction, str):
+            new_instruction = InstructionContent(instruction=new_instruction)
+        if not isinstance(new_instruction, Message):
+            new_instruction = Message(content=new_instruction)
+        chosen.append(new_instruction)
+    return _as_chat(chosen)
+
+
+def _as_chat(messages: list[Message]) -> list[dict[str, Any]]:
     unread_responses = Counter(
         message.content.request_id
-        for message in chosen
+        for message in messages
         if isinstance(message.content, ToolResponseContent)
     )
     open_requests: set[str] = set()
     system: list[dict[str, Any]] = []
     chat: list[dict[str, Any]] = []
-    for message in chosen:
+    for message in messages:
         content = message.content
         if isinstance(content, ToolRequestContent):
             id_ = content.request_id
-            if unread_responses[id_] and id_ not in open_requests:
-                open_requests.add(id_)
-                _add_tool_call(chat, message, content)
+            if not unread_responses[id_] or id_ in open_requests:
+                continue
+            open_requests.add(id_)
+            if chat and chat[-1]["role"] == "assistant":
+                chat[-1].setdefault("tool_calls", []).append(_tool_call(content))
+                continue
         elif isinstance(content, ToolResponseContent):
             unread_responses[content.request_id] -= 1
-            if content.request_id in open_requests:
-                open_requests.remove(content.request_id)
-                chat.append(message.to_chat())
+            if content.request_id not in open_requests:
+                continue
+            open_requests.remove(content.request_id)
         elif not content.text:
             continue
-        elif isinstance(content, SystemContent):
+        if isinstance(content, SystemContent):
             system = [message.to_chat()]
         else:
             chat.append(message.to_chat())
     return system + chat
-
-
-def _add_tool_call(
-    chat: list[dict[str, Any]], message: Message, content: ToolRequestContent
-) -> None:
-    if chat and chat[-1]["role"] == "assistant":
-        chat[-1].setdefault("tool_calls", []).append(_tool_call(content))
-    else:
-        chat.append(message.to_chat())
-
-
-def _as_message(instruction: Message | InstructionContent | str) -> Message:
-    if isinstance(instruction, Message):
-        return instruction
-    if isinstance(instruction, str):
-        instruction = InstructionContent(instruction=instruction)
-    return Message(content=instruction)

@@ -9,14 +9,12 @@ from typing import Any
 import msgspec
 
 from streamll import StreamConfig, stream
-from streamll.chat.calling import Calling, Invocation
-from streamll.chat.invoke_stream import InvokeStream
+from streamll.chat.calling import Calling, Invocation, InvokeStream
 from streamll.chat.providers import EndpointConfig, endpoint_config
-from streamll.chat.question import Question
-from streamll.chat.runner import Hooks, LMPool, PendingCall
+from streamll.chat.question import Hooks, LMPool, PendingCall, Question
 from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import ConfigurationError
-from streamll.flow.closing import Closing
+from streamll.flow.dual import Closing
 from streamll.flow.limits import Limits
 
 
@@ -95,8 +93,6 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         self.hooks = hooks or Hooks()
         self._lms = LMPool(lambda: endpoint_.lm(api_key))
 
-    # --- asking -----------------------------------------------------------------------------
-
     def invoke_stream(
         self,
         messages: Any = None,
@@ -168,8 +164,6 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         pending = PendingCall(self._lms, self.hooks, question, self.name)
         receivers = (*self.sinks, *checked_sinks(sinks), pending.reply)
         return stream(pending, fields=fields, config=config, sinks=receivers, keep_text=False)()
-
-    # --- closing ----------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close the idle connections of threads. The model may be used again."""

@@ -103,11 +103,7 @@ class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def endpoint_config(
-    provider: str,
-    model: str,
-    endpoint: str | None,
-    base_url: str | None,
-    options: dict[str, Any],
+    provider: str, model: str, endpoint: str | None, base_url: str | None, options: dict[str, Any]
 ) -> EndpointConfig:
     """The config of ``model`` at ``provider``; without ``base_url`` at the environment's address.
 
@@ -129,13 +125,9 @@ def endpoint_config(
         raise ConfigurationError(
             f"{name} has no endpoint {endpoint!r}; it has {', '.join(info.endpoints)}"
         )
+    address = _address(info, base_url)
     return EndpointConfig(
-        provider=name,
-        model=model,
-        endpoint=ending,
-        base_url=_address(info, base_url),
-        options=options,
-        info=info,
+        provider=name, model=model, endpoint=ending, base_url=address, options=options, info=info
     )
 
 
@@ -166,31 +158,25 @@ def _declared_lm(model: str, *, api_base: str, **options: Any) -> dspy.LM:
     name, _, rest = model.partition("/")
     with _declaring:
         for provider in (name, f"own-{name}"):  # the name itself may be taken
-            if not _registered(provider, name, api_base):
+            if any(provider == other.id for other in lm15.registered_providers()):
+                continue
+            access = lm15.AccessPolicy(
+                provider=provider,
+                supports=lm15.EndpointSupport(complete=True, stream=True),
+                auth_modes=("bearer",),
+                env_keys=_own_key(name),
+                base_url=api_base,
+            )
+            chat = lm15.ProviderDefinition.chat(access, compat=lm15.OpenAIChatCompat())
+            try:
+                lm15.register_provider(chat)
+            except (ValueError, lm15.LM15Error):
                 continue
             try:
                 return dspy.LM(f"{provider}/{rest}", api_base=api_base, **options)
             finally:
                 lm15.unregister_provider(provider)
     raise ConfigurationError(f"{name!r} cannot be the name of a provider")
-
-
-def _registered(provider: str, name: str, base_url: str) -> bool:
-    """Register a provider of OpenAI's chat completions; false if its name is taken."""
-    if any(provider == other.id for other in lm15.registered_providers()):
-        return False
-    access = lm15.AccessPolicy(
-        provider=provider,
-        supports=lm15.EndpointSupport(complete=True, stream=True),
-        auth_modes=("bearer",),
-        env_keys=_own_key(name),
-        base_url=base_url,
-    )
-    try:
-        lm15.register_provider(lm15.ProviderDefinition.chat(access, compat=lm15.OpenAIChatCompat()))
-    except (ValueError, lm15.LM15Error):
-        return False
-    return True
 
 
 def _own_key(name: str) -> tuple[str, ...]:

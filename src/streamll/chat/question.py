@@ -1,13 +1,30 @@
-"""One question to a model: as its caller puts it, and as lm15's ``Request``."""
+"""One question to a model: as its caller puts it, its hooks, the call of a ``dspy.LM``, the reply.
+
+``PendingCall`` is the program of the ``streamll.stream`` that every question is: the stream's
+config governs attempts, timeouts and limits, and its sinks receive the events.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import dspy
+import msgspec
 from dspy import lm15
 
-from streamll.core.errors import ConfigurationError
+from streamll.chat.reply import ModelReply
+from streamll.core.errors import CircuitOpen, ConfigurationError
+
+logger = logging.getLogger("streamll")
+
+CONNECTIONS_PER_LM = 100
+"""What DSPy's native engine opens at most; a further request waits for one to be free."""
 
 CLIENT_OPTIONS = frozenset(
     {"api_key", "api_base", "base_url", "timeout", "headers", "extra_headers", "max_retries"}
@@ -23,7 +40,7 @@ class Question:
 
     def __init__(self, model: str, messages: Any, options: Mapping[str, Any]) -> None:
         self.model = model
-        self.messages = as_messages(messages)
+        self.messages = _messages(messages)
         self.options = dict(options)
         self.state: dict[str, Any] = {}
         for name in CLIENT_OPTIONS & self.options.keys():
@@ -46,7 +63,136 @@ class Question:
             raise ConfigurationError(f"this cannot be sent: {error}") from error
 
 
-def as_messages(messages: Any) -> list[dict[str, Any]]:
+class Hooks(msgspec.Struct, frozen=True, kw_only=True):
+    """Functions of the caller's own, called once per question, streamed or not; also ``async``.
+
+    ``before(question)`` may change the question, and prevents it by raising. ``after(question,
+    reply)`` and ``on_error(question, error)`` run at its end; what they raise is logged and does
+    not reach the caller.
+    """
+
+    before: Callable[[Question], Any] | None = None
+    after: Callable[[Question, ModelReply], Any] | None = None
+    on_error: Callable[[Question, BaseException], Any] | None = None
+
+
+class PendingCall:
+    """One question, called from a thread or awaited on an event loop; fills ``reply``.
+
+    It holds no reference to the stream that runs it, so that dropping that stream stops it.
+    """
+
+    def __init__(self, lms: LMPool, hooks: Hooks, question: Question, name: str) -> None:
+        self.__name__ = name
+        self.question = question
+        self.reply = ModelReply()
+        self._lms = lms
+        self._hooks = hooks
+
+    def __call__(self) -> ModelReply:
+        """Ask.
+
+        Raises:
+            LM15Error: what the provider or the connection failed with.
+            CircuitOpen: the provider is not asked for the time being.
+            Exception: what a ``before`` hook raises.
+        """
+        with suppress(StopIteration):  # it never suspends
+            self._ask(blocking=True).send(None)
+        return self.reply
+
+    async def acall(self) -> ModelReply:
+        """The same on an event loop."""
+        await self._ask(blocking=False)
+        return self.reply
+
+    async def _ask(self, *, blocking: bool) -> None:
+        hooks, question, reply = self._hooks, self.question, self.reply
+        try:
+            await _call(hooks.before, question, blocking=blocking)
+            reply.complete(await self._response(blocking=blocking))
+        except Exception as error:
+            await _call_quietly(hooks.on_error, question, error, blocking=blocking)
+            raise
+        finally:
+            reply.ended = time.monotonic()
+        await _call_quietly(hooks.after, question, reply, blocking=blocking)
+
+    async def _response(self, *, blocking: bool) -> lm15.Response:
+        # DSPy's history would keep every message; with its ``send_stream`` the reply would also
+        # go into the output of a ``dspy.streamify`` around the caller.
+        with self._lms.free() as lm, dspy.context(disable_history=True, send_stream=None):
+            provider, _, model = lm.model.partition("/")
+            if model != self.question.model:
+                lm = lm.copy(model=f"{provider}/{self.question.model}")  # noqa: PLW2901
+            request = self.question.request(lm.model)
+            try:
+                return lm(request=request) if blocking else await lm.acall(request=request)
+            except dspy.LMError as error:
+                cause = _cause(error)
+        raise cause
+
+
+class LMPool:
+    """The LMs of one model. Safe to use from any thread."""
+
+    def __init__(self, make_lm: Callable[[], dspy.LM]) -> None:
+        self.lms = [make_lm()]
+        self._make_lm = make_lm
+        self._in_use = [0]
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def free(self) -> Iterator[dspy.LM]:
+        """An LM with a free connection; a new one if all connections are in use."""
+        with self._lock:
+            if min(self._in_use) >= CONNECTIONS_PER_LM:
+                self.lms.append(self._make_lm())
+                self._in_use.append(0)
+            index = next(i for i, used in enumerate(self._in_use) if used < CONNECTIONS_PER_LM)
+            self._in_use[index] += 1
+        try:
+            yield self.lms[index]
+        finally:
+            with self._lock:
+                self._in_use[index] -= 1
+
+    def close(self) -> None:
+        """Close the idle connections of threads."""
+        for lm in self.lms:
+            lm.close()
+
+    async def aclose(self) -> None:
+        """Close those, and the ones of this event loop."""
+        for lm in self.lms:
+            await lm.aclose()
+
+
+def _cause(error: dspy.LMError) -> BaseException:
+    """What DSPy's error stands for: lm15's, or the open breaker that kept the request back."""
+    cause = error.__cause__ or error
+    return cause.__cause__ if isinstance(cause.__cause__, CircuitOpen) else cause
+
+
+async def _call(hook: Callable[..., Any] | None, *arguments: Any, blocking: bool) -> None:
+    result = hook(*arguments) if hook is not None else None
+    if inspect.isawaitable(result):
+        if blocking:
+            if inspect.iscoroutine(result):
+                result.close()
+            raise ConfigurationError("an async hook needs the async form of the call")
+        await result
+
+
+async def _call_quietly(hook: Callable[..., Any] | None, *arguments: Any, blocking: bool) -> None:
+    """The same; an exception is logged, since the question has its own outcome already."""
+    try:
+        await _call(hook, *arguments, blocking=blocking)
+    except Exception:
+        logger.exception("the hook %s raised", getattr(hook, "__name__", hook))
+
+
+def _messages(messages: Any) -> list[dict[str, Any]]:
     """A text, a mapping, messages of a session, or a list of any of these."""
     if isinstance(messages, (str, Mapping)) or hasattr(messages, "to_chat"):
         messages = [messages]

@@ -7,16 +7,7 @@ from typing import Any
 
 import msgspec
 
-from streamll.core.events import (
-    Citation,
-    Event,
-    LMStart,
-    LMSuperseded,
-    Refusal,
-    Thinking,
-    TokenEvent,
-    ToolCallDelta,
-)
+from streamll.core import events as ev
 
 
 class ModelToolCall(msgspec.Struct):
@@ -33,6 +24,11 @@ class CitedSource(msgspec.Struct, frozen=True):
     text: str | None = None
     title: str | None = None
     url: str | None = None
+
+
+def _joined(kind: str) -> Any:
+    """A read-only attribute: the pieces of one kind of text, joined."""
+    return property(lambda reply: "".join(reply._texts[kind]))  # noqa: SLF001
 
 
 class ModelReply:
@@ -57,56 +53,40 @@ class ModelReply:
         self._clear()
 
     def _clear(self) -> None:
-        self._text: list[str] = []
-        self._texts: dict[str, list[str]] = {"text": self._text, "thinking": [], "refusal": []}
+        self._texts: dict[str, list[str]] = {"text": [], "thinking": [], "refusal": []}
         self.tool_calls: list[ModelToolCall] = []
         self.citations: list[CitedSource] = []
 
-    @property
-    def text(self) -> str:
-        return "".join(self._text)
-
-    @property
-    def data(self) -> str:
-        """The text, as the notebook's ``calling.execution.response.data``."""
-        return self.text
-
-    @property
-    def thinking(self) -> str:
-        return "".join(self._texts["thinking"])
-
-    @property
-    def refusal(self) -> str:
-        return "".join(self._texts["refusal"])
+    text: str = _joined("text")
+    data: str = _joined("text")
+    """The text, as the notebook's ``calling.execution.response.data``."""
+    thinking: str = _joined("thinking")
+    refusal: str = _joined("refusal")
 
     @property
     def duration(self) -> float:
         return (self.ended or time.monotonic()) - self.started
 
-    def put(self, event: Event) -> None:
+    def put(self, event: ev.Event) -> None:
         """Add what an event of the reply's run says."""
-        if isinstance(event, TokenEvent):
+        if isinstance(event, ev.TokenEvent):
             if self.time_to_first_token is None:
                 self.time_to_first_token = time.monotonic() - self.started
-            self._text.append(event.token)
-        elif isinstance(event, (Thinking, Refusal)):
+            self._texts["text"].append(event.token)
+        elif isinstance(event, (ev.Thinking, ev.Refusal)):
             self._texts[event.event_type].append(event.text)
-        elif isinstance(event, ToolCallDelta):
-            self._tool_call(event)
-        elif isinstance(event, Citation):
+        elif isinstance(event, ev.ToolCallDelta):
+            while len(self.tool_calls) <= event.index:
+                self.tool_calls.append(ModelToolCall())
+            call = self.tool_calls[event.index]
+            call.name = event.name or call.name
+            call.arguments += event.arguments
+        elif isinstance(event, ev.Citation):
             self.citations.append(CitedSource(event.text, event.title, event.url))
-        elif isinstance(event, LMStart):
+        elif isinstance(event, (ev.LMStart, ev.LMSuperseded)):
             self.attempts += 1
-        elif isinstance(event, LMSuperseded):
-            self.attempts += 1
-            self._clear()
-
-    def _tool_call(self, delta: ToolCallDelta) -> None:
-        while len(self.tool_calls) <= delta.index:
-            self.tool_calls.append(ModelToolCall())
-        call = self.tool_calls[delta.index]
-        call.name = delta.name or call.name
-        call.arguments += delta.arguments
+            if isinstance(event, ev.LMSuperseded):
+                self._clear()
 
     def complete(self, response: Any) -> None:
         """Take everything from lm15's ``Response``.

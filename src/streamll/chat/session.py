@@ -1,4 +1,4 @@
-"""Sessions: messages, branches that order them, and models to talk to."""
+"""Sessions: messages, branches that order them, and models to talk to, by name."""
 
 from __future__ import annotations
 
@@ -6,18 +6,76 @@ import itertools
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamll.chat.messages import Message, SystemContent, new_id
-from streamll.chat.registry import Registry
 from streamll.chat.saving import SavedBranch, SavedSession, decode, encode, write
-from streamll.core.errors import StreamllError
+from streamll.core.errors import DuplicateNameError, StreamllError, UnknownNameError
 from streamll.flow.limits import Limits
 
 if TYPE_CHECKING:
     from streamll.chat.model import iModel
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T]):
+    """Things of one kind by name, in the order in which they were registered."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind  # as error messages call it
+        self._things: dict[str, T] = {}
+
+    def register(self, thing: T, name: str | None = None, *, replace: bool = False) -> T:
+        """Keep ``thing`` under ``name`` (default: its own). Registering it again does nothing.
+
+        Raises:
+            DuplicateNameError: something else has that name; ``replace=True`` replaces it.
+        """
+        key: Any = name or getattr(thing, "name", None)
+        if not isinstance(key, str) or not key:
+            raise StreamllError(f"{thing!r} has no name; pass one: register(…, name=…)")
+        known = self._things.get(key)
+        if known is not None and known is not thing and not replace:
+            raise DuplicateNameError(
+                f"there is a {self._kind} named {key!r} already ({known!r}); "
+                "give this one another name, or pass replace=True"
+            )
+        self._things[key] = thing
+        return thing
+
+    def unregister(self, name: str) -> T:
+        """Remove the thing of that name and return it. Raises ``UnknownNameError``."""
+        thing = self[name]
+        del self._things[name]
+        return thing
+
+    def list_names(self) -> list[str]:
+        return list(self._things)
+
+    def __getitem__(self, name: str) -> T:
+        try:
+            return self._things[name]
+        except KeyError:
+            names = list(self._things)
+            others = f"; there are {', '.join(names)}" if names else ", and no other"
+            close = get_close_matches(str(name), names, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise UnknownNameError(
+                f"there is no {self._kind} named {name!r}{others}{hint}"
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._things))
+
+    def __len__(self) -> int:
+        return len(self._things)
+
+    def __repr__(self) -> str:
+        return f"<Registry of {self._kind}s: {', '.join(self._things) or 'empty'}>"
 
 
 class Branch:
@@ -80,13 +138,8 @@ class Session:
         self.services: Registry[iModel] = Registry("model")
         self.branches: Registry[Branch] = Registry("branch")
         self._messages: dict[str, Message] = {}
+        self.messages: Mapping[str, Message] = MappingProxyType(self._messages)
         self._lock = threading.RLock()
-
-    # --- messages ---------------------------------------------------------------------------
-
-    @property
-    def messages(self) -> Mapping[str, Message]:
-        return MappingProxyType(self._messages)
 
     def add_message(
         self, message: Message, branches: BranchLike | Iterable[BranchLike] | None = None
@@ -115,8 +168,6 @@ class Session:
     def history(self, branch: BranchLike) -> list[Message]:
         """A branch's messages in order. Raises ``UnknownNameError``."""
         return [self._messages[id_] for id_ in self.branch(branch).order]
-
-    # --- branches ---------------------------------------------------------------------------
 
     def branch(self, which: BranchLike) -> Branch:
         """The branch of that name; a branch of this session is returned as it is.
@@ -169,8 +220,6 @@ class Session:
     def _free_name(self, stem: str) -> str:
         numbers = itertools.count(len(self.branches) + 1)
         return next(name for n in numbers if (name := f"{stem}-{n}") not in self.branches)
-
-    # --- saving -----------------------------------------------------------------------------
 
     def to_json(self) -> bytes:
         """Messages and branches; models are not saved.

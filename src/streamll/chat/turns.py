@@ -13,8 +13,7 @@ from typing import Any
 
 import msgspec
 
-from streamll.chat.calling import Calling
-from streamll.chat.invoke_stream import ChunkStream, InvokeStream
+from streamll.chat.calling import Calling, ChunkStream, InvokeStream
 from streamll.chat.messages import (
     AssistantResponseContent,
     InstructionContent,
@@ -43,9 +42,7 @@ class Turn:
         self.branch: Branch = session.branch(branch)
         self.model = model_of(session, given.pop("imodel", None))
         context = given.pop("context", None)
-        self.instruction = Message(
-            content=InstructionContent(instruction=instruction, context=context)
-        )
+        self.instruction = Message(content=InstructionContent(instruction, context))
         self.options = given
         self.reply: Message | None = None
 
@@ -53,10 +50,6 @@ class Turn:
         """The conversation to send."""
         history = self.session.history(self.branch)
         return prepare_messages_for_chat(history, new_instruction=self.instruction)
-
-    def begun(self) -> None:
-        """Put the instruction on the branch; what is wrong with it has been raised before."""
-        self.session.add_message(self.instruction, branches=self.branch)
 
     def ended(
         self, reply: ModelReply | InvokeStream, error: BaseException | None, *, complete: bool
@@ -78,7 +71,7 @@ class Turn:
         """The call to run while this turn has the branch; its outcome is put on the branch."""
         try:
             calling = self.model.invoke(messages=self.messages(), **self.options).calling
-            self.begun()
+            self.session.add_message(self.instruction, branches=self.branch)
             try:
                 yield calling
             finally:
@@ -192,7 +185,7 @@ class TurnStream(ChunkStream):
         self._source = self.stream = turn.model.invoke_stream(
             messages=turn.messages(), **turn.options
         )
-        turn.begun()
+        turn.session.add_message(turn.instruction, branches=turn.branch)
 
     def _end(self, error: Exception | None) -> tuple[()]:
         self._end_turn(error, complete=error is None)
@@ -203,8 +196,7 @@ class TurnStream(ChunkStream):
     def _release(self) -> None:
         self._end_turn(None)
 
-    def __del__(self) -> None:
-        self._end_turn(None)  # dropping the model's stream stops it
+    __del__ = _release  # dropping the model's stream stops it
 
     def _end_turn(self, error: Exception | None, *, complete: bool = False) -> None:
         """Put the reply on the branch and release the branch, once."""

@@ -6,21 +6,20 @@ import contextlib
 import os
 import sys
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from streamll.cli.command import BaseURL, Pace, Problem, in_one_line
 from streamll.cli.models import AUTO, PACE_S, PRACTICE, chat_model
-from streamll.cli.typing_out import MIN_COLUMNS, TypingOut
 from streamll.core.errors import StreamllError
 from streamll.core.events import Event, LMWaiting
 from streamll.terminal.output import Output
-from streamll.terminal.text import amount, clean, head, one_line, seconds
-from streamll.terminal.wrap import fold
+from streamll.terminal.text import amount, cells, clean, fold, head, one_line, seconds
 
 if TYPE_CHECKING:
     from streamll.chat.model import iModel
@@ -29,7 +28,9 @@ if TYPE_CHECKING:
 
 MAIN = "main"
 INDENT = "  "
-NEWLINE = "\n"
+MIN_COLUMNS = 12
+MAX_COLUMNS = 100
+"""Longer lines are hard to read, however wide the window."""
 FENCE = '"""'
 HELP = f"""\
 {FENCE} begins and ends a message of several lines; \\ at the end of a line continues it.
@@ -46,7 +47,7 @@ Ctrl-C stops a reply and keeps the partial text; Ctrl-D quits.
 def chat(
     model: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="NAME",
             help="provider/model, e.g. openai/gpt-4o-mini, or practice. Default: the provider "
             "whose key is in the environment, else a practice model on this machine.",
@@ -54,33 +55,24 @@ def chat(
     ] = None,
     base_url: BaseURL = None,
     system: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="How the model is to behave.")
+        str | None, Option(metavar="TEXT", help="How the model is to behave.")
     ] = None,
     session: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", dir_okay=False, help="Go on where this file ends, and keep it so."
-        ),
+        Option(metavar="FILE", dir_okay=False, help="Go on where this file ends, and keep it so."),
     ] = None,
     pace: Pace = PACE_S,
 ) -> None:
     """Talk with a model."""
     with chat_model(model or AUTO, base_url, pace) as imodel, imodel:
-        _converse(imodel, session, system, is_default=model is None)
-
-
-def _converse(model: iModel, file: Path | None, system: str | None, *, is_default: bool) -> None:
-    """Converse until the user quits."""
-    session = _session(file, system)
-    screen = ChatScreen()
-    if model.name == PRACTICE and is_default:
-        screen.say(
-            "No key in the environment, so a practice model on this machine answers; "
-            "streamll chat --model openai/gpt-4o-mini asks a real one.",
-            "dim",
-        )
-    screen.say(f"{clean(model.name)} · /help lists the commands, Ctrl-D quits", "dim")
-    Conversation(model, session, session.branch(MAIN), screen, file).run()
+        conversed = _session(session, system)
+        screen = ChatScreen()
+        if imodel.name == PRACTICE and model is None:
+            why = "No key in the environment, so a practice model on this machine answers"
+            screen.say(f"{why}; streamll chat --model openai/gpt-4o-mini asks a real one.", "dim")
+        screen.say(f"{clean(imodel.name)} · /help lists the commands, Ctrl-D quits", "dim")
+        branch = conversed.branch(MAIN)
+        Conversation(imodel, conversed, branch, screen, session).run()
 
 
 def _session(file: Path | None, system: str | None) -> Session:
@@ -111,13 +103,10 @@ class ChatScreen:
 
     def say(self, text: str, style: str | None = None) -> None:
         """Write lines of our own, wrapped. Text from models and files must be cleaned before."""
-        width = self.width()
-        if width is None:
-            self.write(f"{text}\n")
-            return
+        width = self.width() or sys.maxsize
         for line in text.split("\n"):
             indent = INDENT if line.startswith(INDENT) else ""
-            for part in fold(line.strip(" "), max(MIN_COLUMNS, width - 1 - len(indent))):
+            for part in fold(line[len(indent) :], max(MIN_COLUMNS, width - 1 - len(indent))):
                 self.write(f"{indent}{self.styled(part, style)}\n")
 
     def styled(self, text: str, style: str | None) -> str:
@@ -132,14 +121,64 @@ class ChatScreen:
     def ask(self, sign: str) -> str:
         """One line from the user. Raises ``EOFError`` and ``KeyboardInterrupt``."""
         if not self.interactive:
-            line = sys.stdin.readline()
-            if not line:
+            if not (line := sys.stdin.readline()):
                 raise EOFError
             return line.removesuffix("\n")
         prompt = f"{sign} "
         if self.coloured:  # readline must not count what takes no room
             prompt = f"\x01\x1b[{self.STYLES['user']}m\x02{sign}\x01\x1b[0m\x02 "
         return input(prompt)
+
+
+@dataclass(eq=False)
+class TypingOut:
+    """Writes the pieces of text that are added, each at once.
+
+    A word that grows past the margin moves to the next line, for which the last line is rewritten.
+    ``width`` is called for each piece; where it returns ``None``, nothing is wrapped or rewritten.
+    Every line begins with ``indent``, which takes ``indent_width`` columns (default: its length;
+    needed where it has escape sequences).
+    """
+
+    write: Callable[[str], None]
+    width: Callable[[], int | None]
+    indent: str
+    indent_width: int | None = None
+    _line: str | None = field(init=False, default=None)
+
+    def add(self, text: str) -> None:
+        for number, line in enumerate(clean(text).split("\n")):
+            if number:
+                self.write("\n")
+                self._line = None
+            self._extend(line)
+
+    def end(self) -> None:
+        if self._line is not None:
+            self.write("\n")
+            self._line = None
+
+    def _extend(self, text: str) -> None:
+        if not text:
+            return
+        before = self._line
+        if before is None:
+            before = self._line = ""
+            self.write(self.indent)
+        width = self.width()
+        if width is None:
+            self.write(text)
+            return
+        taken = cells(self.indent) if self.indent_width is None else self.indent_width
+        room = max(MIN_COLUMNS, min(width - 1, MAX_COLUMNS) - taken)
+        lines = fold(before + text, room)
+        if lines[0].startswith(before):
+            self.write(lines[0][len(before) :])
+        else:
+            self.write(f"\r\x1b[K{self.indent}{lines[0]}")
+        for line in lines[1:]:
+            self.write(f"\n{self.indent}{line}")
+        self._line = lines[-1]
 
 
 class WaitingLine:
@@ -158,11 +197,10 @@ class WaitingLine:
             self.show(f"… retrying in {seconds(event.delay)}")
 
     def end(self) -> None:
-        if self._ended:
-            return
         with self._lock:
+            if not self._ended:
+                self._screen.write("\r\x1b[K")
             self._ended = True
-            self._screen.write("\r\x1b[K")
 
     def show(self, text: str) -> None:
         with self._lock:
@@ -216,18 +254,13 @@ class Conversation:
             lines.append(self.screen.ask("·"))
         return "\n".join(lines)
 
-    # --- a turn -----------------------------------------------------------------------------
-
     def _turn(self, text: str) -> None:
         from streamll.chat.turns import communicate_stream
 
         screen = self.screen
         waiting = WaitingLine(screen)
-        turn = communicate_stream(
-            self.session,
-            self.branch,
-            {"instruction": text, "imodel": self.model, "sinks": [waiting]},
-        )
+        request = {"instruction": text, "imodel": self.model, "sinks": [waiting]}
+        turn = communicate_stream(self.session, self.branch, request)
         written = TypingOut(screen.write, screen.width, INDENT if screen.interactive else "")
         if screen.interactive:
             screen.write("\n")
@@ -240,7 +273,7 @@ class Conversation:
         except KeyboardInterrupt:
             ending, style = "stopped; the partial reply is kept", "note"
         except Exception as error:  # noqa: BLE001 - the conversation continues
-            problem = one_line(str(error).partition(NEWLINE)[0])
+            problem = one_line(str(error).partition("\n")[0])
             ending, style = f"{type(error).__name__}: {problem}", "error"
         else:
             ending, style = (summary(turn), "dim") if screen.interactive else ("", "")
@@ -253,11 +286,9 @@ class Conversation:
             screen.say(f"{INDENT}{ending}", style)
         self._save()
 
-    # --- commands ---------------------------------------------------------------------------
-
     def _command(self, name: str = "", argument: str = "") -> bool:
         """Run a ``/`` command. False: quit."""
-        commands: dict[str, Any] = {
+        commands: dict[str, Callable[[str], None]] = {
             "help": lambda _: self.screen.say(HELP),
             "history": lambda _: self._history(),
             "fork": lambda name: self._switch_to(self.session.fork(self.branch, name or None)),
@@ -265,13 +296,14 @@ class Conversation:
             "new": lambda name: self._switch_to(self.session.create_branch(name or None)),
             "save": self._save_as,
         }
-        if name in {"quit", "exit", "q"}:
-            return False
-        if name not in commands:
-            self.screen.say(f"unknown command /{one_line(name)}; /help lists the commands", "error")
-            return True
         try:
-            commands[name](argument.strip())
+            if name in commands:
+                commands[name](argument.strip())
+            elif name in {"quit", "exit", "q"}:
+                return False
+            else:
+                problem = f"unknown command /{one_line(name)}; /help lists the commands"
+                self.screen.say(problem, "error")
         except (StreamllError, OSError) as error:
             self.screen.say(in_one_line(str(error)), "error")
         return True

@@ -62,7 +62,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             raise Exit(exit_code) from None
 
     if not takes_debug:
-        parameters = [*signature.parameters.values(), DEBUG_PARAMETER]
+        added = inspect.Parameter(
+            "debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug
+        )
+        parameters = [*signature.parameters.values(), added]
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return run
 
@@ -84,9 +87,6 @@ def existing(path: Path) -> Path:
 # --- options ------------------------------------------------------------------------------------
 
 Debug = Annotated[bool, Option("--debug", help="Show the traceback of an error.")]
-DEBUG_PARAMETER = inspect.Parameter(
-    "debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug
-)
 BaseURL = Annotated[
     str | None,
     Option(metavar="URL", help="Where the model is served, if not at its provider's own."),

@@ -1,22 +1,52 @@
-"""``streamll demo``: programs streamed live, from a practice model or a real one."""
+"""``streamll demo``: programs streamed live, from a practice model or a real one.
+
+After a program in the terminal view come four modes: one stream, several at once, several merged,
+and one with provider errors. Each is written as a user of ``SafeDSpyStream`` would write it. Where
+standard output is no terminal, only final states are printed.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from streamll.cli.command import BaseURL, Pace, Problem, ViewChoice, ViewOption
-from streamll.cli.demo_modes import MODES, known_answer
 from streamll.cli.models import PACE_S, PRACTICE, language_model, practice_server
 from streamll.cli.run import show_run
 
 if TYPE_CHECKING:
-    from streamll.testing import PracticeServer
+    from streamll.streams.progress import Follower
+    from streamll.testing import PracticeServer, RecordedRequest
 
 QUESTION = "Why does a streamed answer feel faster?"
+SIMPLE = "Explain async programming"
+QUESTIONS = ("What is Rust?", "What is Python?", "What is DSPy?")
+UNLUCKY = "Why should retries wait?"
+ANSWERS = {
+    SIMPLE: "Async programming lets one thread take care of many things that "
+    "wait. A function that would block says await instead, hands the thread back, and goes on when "
+    "its data is there. So ten thousand open connections need an event loop, not ten thousand "
+    "threads.",
+    "What is Rust?": "Rust is a systems programming language. Its compiler checks who owns each "
+    "value and for how long, so programs are free of data races and of use after free without a "
+    "garbage collector.",
+    "What is Python?": "Python is a high-level interpreted language that reads almost like the "
+    "sentence you would have said. It is at home in scripts, in data science and in the web.",
+    "What is DSPy?": "DSPy is a framework for programming language models: you declare what goes in "
+    "and what comes out, and optimizers find the prompts.",
+    UNLUCKY: "A service in trouble is not helped by everybody asking again at "
+    "once. Waiting twice as long each time gives it room, and a little chance in each wait keeps "
+    "the clients from coming back all together.",
+}
+BAR_CELLS = 20
+
+Mode = Callable[[str | None, "PracticeServer | None"], None]
+"""Shows something with the user's question, and the practice server if that answers."""
 
 
 def demo(
@@ -45,12 +75,8 @@ def demo(
     if mode is not None and mode not in MODES:
         raise Problem(f"--mode takes {', '.join(MODES)}, not {mode!r}")
     if model is None:
-        print(
-            "A practice model on this machine answers; "
-            "streamll demo --model openai/gpt-4o-mini asks a real one.\n",
-            file=sys.stderr,
-            flush=True,
-        )
+        other = "streamll demo --model openai/gpt-4o-mini asks a real one"
+        print(f"A practice model on this machine answers; {other}.\n", file=sys.stderr, flush=True)
     with ExitStack() as stack:
         server: PracticeServer | None = None
         if model is None or model == PRACTICE:
@@ -67,6 +93,138 @@ def demo(
             return
         program = dspy.ChainOfThought("question -> answer")
         show_run(program, {"question": question or QUESTION}, ["*"], view.value)
-        for name in MODES:
+        for name, show in MODES.items():
             print(f"\n── {name} ".ljust(60, "─"), flush=True)
-            MODES[name](question, server)
+            show(question, server)
+
+
+def known_answer(request: RecordedRequest) -> dict[str, str] | None:
+    """One of the answers above, where the prompt asks for nothing but an answer."""
+    known = ANSWERS.get(request.inputs.get("question", ""))
+    fields = [field.name for field in request.prompt.fields]
+    return {"answer": known} if known is not None and fields == ["answer"] else None
+
+
+def say(text: str = "", end: str = "\n") -> None:
+    print(text, end=end, flush=True)
+
+
+def simple(question: str | None, server: PracticeServer | None) -> None:
+    """One question, its text as it arrives."""
+    from streamll import DSpyStream
+
+    question = question or SIMPLE
+    say(f"Question: {question}\n")
+    say("Answer: ", end="")
+    began = time.monotonic()
+    try:
+        for text in DSpyStream(question):
+            say(text, end="")
+    finally:
+        say("\n")
+    say(f"Duration: {time.monotonic() - began:.3f}s")
+
+
+def concurrent(question: str | None, server: PracticeServer | None) -> None:
+    """Several questions at once, a bar for each."""
+    from streamll import gather_streams
+    from streamll.streams.progress import Follower, live_lines
+
+    say(f"Processing {len(QUESTIONS)} questions concurrently...\n")
+    followers = [Follower(f"Q{n}: {question}") for n, question in enumerate(QUESTIONS, 1)]
+    width = max(len(follower.name) for follower in followers)
+    began = time.monotonic()
+    with live_lines(lambda: [bar(follower, width) for follower in followers]):
+        results = gather_streams(QUESTIONS, on_event=lambda n, event: followers[n].feed(event))
+    elapsed = time.monotonic() - began
+    tokens = sum(result.completion_tokens or result.token_count for result in results)
+    say(f"\nAll streams completed in {elapsed:.3f}s")
+    say(f"Total tokens: {tokens}")
+    say(f"Average: {tokens / elapsed:.0f} tokens/s")
+    for result in results:
+        if result.error is not None:
+            raise result.error
+
+
+def bar(follower: Follower, width: int) -> str:
+    """One line: ``Q1: What is Rust? [=====>              ] 35%``."""
+    filled = int(follower.fraction * BAR_CELLS)
+    drawn = ("=" * filled + ">").ljust(BAR_CELLS)[:BAR_CELLS]
+    failed = "  failed" if follower.state == "failed" else ""
+    return f"{follower.name:<{width}} [{drawn}] {follower.fraction:.0%}{failed}"
+
+
+def aggregate(question: str | None, server: PracticeServer | None) -> None:
+    """Several streams merged into one, each text with its source."""
+    from streamll import SafeDSpyStream, StreamEvent, aggregate_streams
+    from streamll.streams.progress import live_lines
+
+    say(f"Merging {len(QUESTIONS)} streams...\n")
+    texts = [""] * len(QUESTIONS)
+    complete = 0
+    began = time.monotonic()
+    merged = aggregate_streams([SafeDSpyStream(question) for question in QUESTIONS])
+    with live_lines(lambda: [f"[Stream {n}] {text}" for n, text in enumerate(texts, 1)]):
+        for source, event in merged:
+            assert isinstance(source, int)
+            match event:
+                case StreamEvent.Token(text):
+                    texts[source] += text
+                case StreamEvent.Reset():
+                    texts[source] = ""
+                case StreamEvent.Done():
+                    complete += 1
+                case StreamEvent.Error(error):
+                    texts[source] += f" [Error: {type(error).__name__}]"
+    elapsed = time.monotonic() - began
+    say(f"\nAggregation complete: {complete} responses, {elapsed:.3f}s")
+
+
+def recovery(question: str | None, server: PracticeServer | None) -> None:
+    """A provider that fails: each attempt, and one complete answer in the end."""
+    import dspy
+
+    import streamll
+    from streamll.core.events import LMSuperseded, LMWaiting, TokenEvent
+
+    question = question or UNLUCKY
+    if server is not None:
+        from streamll.testing import Fault, Reply
+
+        def cut(request: RecordedRequest) -> Reply:
+            return Reply(known_answer(request), fault=Fault(disconnect_after=24))
+
+        server.script(Fault(status=500), Fault(status=429, retry_after=0.5), cut)
+    say(f"Question: {question}\n")
+    began = time.monotonic()
+    config = streamll.StreamConfig(
+        max_retries=3, retry_delay=0.5, first_token_timeout=30, idle_timeout=30
+    )
+    stream = streamll.stream(dspy.Predict("question -> answer"), config=config)
+    retries = characters = 0
+    delay = 0.0
+    try:
+        with stream(question=question) as events:
+            for event in events:
+                match event:
+                    case TokenEvent(token=text) if text:
+                        say(text if characters else f"Answer: {text}", end="")
+                        characters += len(text)
+                    case LMWaiting(reason="retry"):
+                        delay = event.delay or 0.0
+                    case LMSuperseded(reason=reason):
+                        retries += 1
+                        after = f" after {characters} characters" if characters else ""
+                        if characters:
+                            say()
+                        say(f"[Retry {retries}] {reason}{after}; waited {delay:.1f}s, asking again")
+                        characters = 0
+    finally:
+        if characters:
+            say()
+    times = "1 retry" if retries == 1 else f"{retries} retries"
+    say(f"\nRecovered after {times}" if retries else "\nNo retry was needed")
+    say(f"Duration: {time.monotonic() - began:.3f}s")
+
+
+MODES: dict[str, Mode] = {mode.__name__: mode for mode in (simple, concurrent, aggregate, recovery)}

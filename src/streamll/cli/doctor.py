@@ -25,9 +25,8 @@ PACKAGES = (
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show versions, what is patched, and what is lost on this DSPy. Exit code 1 if anything is."""
     report = examine()
-    print(
-        json.dumps(report, indent=2, ensure_ascii=False) if as_json else "\n".join(in_text(report))
-    )
+    in_json = json.dumps(report, indent=2, ensure_ascii=False)
+    print(in_json if as_json else "\n".join(in_text(report)))
     if report["missing"]:
         raise typer.Exit(FAILED)
 
@@ -39,23 +38,22 @@ def examine() -> dict[str, Any]:
     """
     report: dict[str, Any] = {"versions": dict(_versions()), "sites": [], "private_names": []}
     try:
+        from streamll.capture.hooks.places import why_not_streamed
+        from streamll.capture.inside_dspy import PRIVATE_NAMES
+
         report["sites"] = list(_sites())
-        report["private_names"] = list(_private_names())
-        report["missing"] = _missing(report)
+        for private in PRIVATE_NAMES:
+            state = "missing" if private.find() is None else "found"
+            place = {"name": str(private), "state": state, "lost": private.lost}
+            report["private_names"].append(place)
+        reason = why_not_streamed()
+        missing = {"streaming": f"text arrives whole: {reason}"} if reason else {}
+        places = (*report["sites"], *report["private_names"])
+        missing |= {each["name"]: each["lost"] for each in places if each["state"] == "missing"}
+        report["missing"] = missing
     except Exception as error:  # noqa: BLE001 - of a DSPy that differs in any way, or is not there
         report["missing"] = {"dspy": f"capture does not load ({type(error).__name__}: {error})"}
     return report
-
-
-def _missing(report: dict[str, Any]) -> dict[str, str]:
-    from streamll.capture.hooks.places import why_not_streamed
-
-    reason = why_not_streamed()
-    missing = {"streaming": f"text arrives whole: {reason}"} if reason else {}
-    for place in (*report["sites"], *report["private_names"]):
-        if place["state"] == "missing":
-            missing[place["name"]] = place["lost"]
-    return missing
 
 
 def _versions() -> Iterator[tuple[str, str]]:
@@ -78,21 +76,11 @@ def _sites() -> Iterator[dict[str, Any]]:
     try:
         for name, table in tables.items():
             for site, state in table.states():
-                yield {
-                    "table": name, "name": str(site), "state": state.value,
-                    "why": site.why, "lost": site.lost,
-                }  # fmt: skip
+                place = {"table": name, "name": str(site), "state": state.value}
+                yield {**place, "why": site.why, "lost": site.lost}
     finally:
         for table in tables.values():
             table.uninstall()
-
-
-def _private_names() -> Iterator[dict[str, Any]]:
-    from streamll.capture.inside_dspy import PRIVATE_NAMES
-
-    for private in PRIVATE_NAMES:
-        state = "missing" if private.find() is None else "found"
-        yield {"name": str(private), "state": state, "lost": private.lost}
 
 
 def in_text(report: dict[str, Any]) -> Iterator[str]:

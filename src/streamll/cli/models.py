@@ -42,8 +42,7 @@ def language_model(name: str, base_url: str | None) -> Iterator[Any]:
     options: dict[str, Any] = {"cache": False}
     if base_url is not None:
         options["api_base"] = base_url
-        provider = name.partition("/")[0]
-        if not os.environ.get(f"{provider.upper()}_API_KEY"):
+        if not os.environ.get(f"{name.partition('/')[0].upper()}_API_KEY"):
             options["api_key"] = "none"  # a server of one's own rarely needs one
     yield dspy.LM(resolve(name), **options)
 
@@ -83,20 +82,18 @@ def practice_server(base_url: str | None, pace: float) -> Iterator[PracticeServe
 
 def resolve(name: str) -> str:
     """``name``; for ``auto`` a model of the provider whose key is in the environment."""
+    if name != AUTO and "/" not in name:
+        raise Problem(f"a model is named provider/model, such as openai/{name}, not {name!r}")
     if name != AUTO:
-        if "/" not in name:
-            raise Problem(f"a model is named provider/model, such as openai/{name}, not {name!r}")
         return name
-    model = _model_with_key()
-    if model is None:
-        keys = ", ".join(DEFAULT_MODELS)
-        raise Problem(f"--model auto found no key in the environment: set one of {keys}")
-    return model
+    if (model := _model_with_key()) is not None:
+        return model
+    keys = ", ".join(DEFAULT_MODELS)
+    raise Problem(f"--model auto found no key in the environment: set one of {keys}")
 
 
 def _model_with_key(providers: Any = None) -> str | None:
     for variable, model in DEFAULT_MODELS.items():
-        known = providers is None or model.partition("/")[0] in providers
-        if known and os.environ.get(variable):
+        if os.environ.get(variable) and (not providers or model.partition("/")[0] in providers):
             return model
     return None

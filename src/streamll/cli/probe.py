@@ -14,8 +14,8 @@ from typer import Argument, Exit, Option
 
 from streamll.cli.command import FAILED, BaseURL, Problem
 from streamll.cli.models import chat_model
-from streamll.terminal.text import cells, clean, one_line, seconds
-from streamll.terminal.wrap import fold
+from streamll.terminal.text import cells, clean, fold, one_line, seconds
+from streamll.terminal.values import COLUMN_GAP, table_row
 
 if TYPE_CHECKING:
     from streamll.chat.model import iModel
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
 HEADINGS = ("Model", "Verdict", "Chunks", "First token", "Tokens/s", "Mean chunk", "Total")
 SIGNS = {"excellent": "✅", "good": "✅", "partial": "⚠️ ", "limited": "⚠️ ", "failed": "❌"}
-GAP = "  "
-TEXT_COLUMNS = 2
-"""The first columns are texts, aligned left; the others are numbers."""
+ARE_NUMBERS = [heading not in ("Model", "Verdict") for heading in HEADINGS]
+"""Which columns are aligned right."""
 
 
 def probe(
@@ -46,6 +45,8 @@ def probe(
     ] = False,
 ) -> None:
     """Find out whether models really stream. Exit code 0 if all of them do, 1 if not."""
+    import msgspec
+
     from streamll.chat.probe import QUESTION
     from streamll.testing.probing import listening
 
@@ -58,7 +59,10 @@ def probe(
         probes = asyncio.run(_all(opened, question or QUESTION, heard))
         if record is not None:
             _keep(heard, record, without_texts=without_texts)
-    print(in_json(probes) if as_json else in_table(probes, get_terminal_size().columns))
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(probes), indent=2).decode())
+    else:
+        print(in_table(probes, get_terminal_size().columns))
     if not all(probe.verdict.streams for probe in probes):
         raise Exit(FAILED)
 
@@ -88,19 +92,13 @@ async def _one(model: iModel, question: str, heard: Listening) -> Probe:
     return msgspec.structs.replace(found, oddities=tuple(heard.oddities(numbers)))
 
 
-def in_json(probes: Sequence[Probe]) -> str:
-    import msgspec
-
-    return msgspec.json.format(msgspec.json.encode(probes), indent=2).decode()
-
-
 def in_table(probes: Sequence[Probe], width: int) -> str:
     """One row per model if that fits the width, otherwise a block of lines per model."""
     rows = [HEADINGS, *map(cells_of, probes)]
     widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
-    if sum(widths) + len(GAP) * (len(widths) - 1) <= width:
-        lines = [_row(row, widths) for row in rows]
-        lines.insert(1, GAP.join("─" * w for w in widths))
+    if sum(widths) + len(COLUMN_GAP) * (len(widths) - 1) <= width:
+        rows.insert(1, tuple("─" * width for width in widths))
+        lines = [table_row(row, widths, ARE_NUMBERS) for row in rows]
     else:
         lines = [line for row in rows[1:] for line in _block(row)]
     notes = [note for probe in probes for note in _notes(probe)]
@@ -125,14 +123,6 @@ def cells_of(probe: Probe) -> tuple[str, ...]:
         "–" if probe.mean_chunk is None else f"{probe.mean_chunk:.1f} chars",
         seconds(probe.duration),
     )
-
-
-def _row(row: Sequence[str], widths: Sequence[int]) -> str:
-    padded = []
-    for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
-        padding = " " * (width - cells(cell))
-        padded.append(cell + padding if column < TEXT_COLUMNS else padding + cell)
-    return GAP.join(padded).rstrip()
 
 
 def _block(row: Sequence[str]) -> list[str]:

@@ -71,16 +71,12 @@ def show_run(program: Any, inputs: dict[str, Any], fields: Sequence[str], view: 
     from streamll.sinks.terminal import TerminalSink
 
     try:
-        streamed = streamll.stream(
-            program, fields=fields, sinks=[TerminalSink(view)], keep_text=False
-        )
+        sinks = [TerminalSink(view)]
+        streamed = streamll.stream(program, fields=fields, sinks=sinks, keep_text=False)
     except (UnknownFieldError, ConfigurationError) as error:
         raise Problem(str(error)) from error
     with streamed(**inputs) as events:
         events.result()
-
-
-# --- the program ----------------------------------------------------------------------------------
 
 
 def find_program(target: str) -> Any:
@@ -90,19 +86,19 @@ def find_program(target: str) -> Any:
         raise Problem(f"the program is named module:Program, such as app.qa:QA, not {target!r}")
     found: Any = load(place)
     for part in name.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            raise Problem(f"{place} has no {name!r}{_instead(found)}") from None
+        if not hasattr(found, part):
+            raise Problem(f"{place} has no {name!r}{_instead(found)}")
+        found = getattr(found, part)
     return instantiate(found, target)
 
 
 def load(place: str) -> ModuleType:
     """Import a module by its name or its file, as ``python -m`` would from this directory."""
-    directory = Path.cwd() if not place.endswith(".py") else Path(place).resolve().parent
-    if str(directory) not in sys.path:
-        sys.path.insert(0, str(directory))
-    if place.endswith(".py"):
+    is_file = place.endswith(".py")
+    directory = str(Path(place).resolve().parent if is_file else Path.cwd())
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    if is_file:
         return _load_file(Path(place))
     try:
         return importlib.import_module(place)
@@ -125,13 +121,13 @@ def _load_file(path: Path) -> ModuleType:
 def _instead(module: Any) -> str:
     import dspy
 
-    def is_program(value: Any) -> bool:
-        if not inspect.isclass(value):
-            return isinstance(value, dspy.Module)
-        own = value.__module__ == getattr(module, "__name__", "")
-        return own and issubclass(value, dspy.Module)
-
-    names = [name for name, value in vars(module).items() if is_program(value)]
+    own = getattr(module, "__name__", "")
+    names = [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, dspy.Module)
+        or (inspect.isclass(value) and value.__module__ == own and issubclass(value, dspy.Module))
+    ]
     return f"; its programs are: {', '.join(names)}" if names else ""
 
 
@@ -160,15 +156,9 @@ def instantiate(found: Any, target: str) -> Any:
 
 def parameters_of(function: Any) -> list[inspect.Parameter]:
     """The parameters that can be passed by name, without ``self``."""
-    return [
-        parameter
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        and parameter.name != "self"
-    ]
-
-
-# --- its inputs -----------------------------------------------------------------------------------
+    named = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    parameters = inspect.signature(function).parameters.values()
+    return [each for each in parameters if each.kind in named and each.name != "self"]
 
 
 def first_input(program: Any) -> str:
@@ -183,9 +173,6 @@ def first_input(program: Any) -> str:
     for predictor in getattr(program, "predictors", list)():
         return str(next(iter(predictor.signature.input_fields)))
     raise Problem("cannot tell the name of the program's first input; use --input key=value")
-
-
-# --- its model --------------------------------------------------------------------------------------
 
 
 @contextmanager

@@ -30,6 +30,11 @@ from streamll.core.errors import ConfigurationError
 TOKENS = "STREAMLL_TOKENS"
 SECRET = "STREAMLL_SECRET"  # noqa: S105 - the name of a variable
 SETTINGS = "STREAMLL_SERVE"
+HINTS = {
+    errno.EADDRINUSE: "the port is in use; choose another with --port, or 0 for any",
+    errno.EACCES: "this user may not use that port; choose one above 1023 with --port",
+    errno.EADDRNOTAVAIL: "this machine does not have that address",
+}
 BACKLOG_CONNECTIONS = 2048
 DRAIN_TIMEOUT_S = 40
 """A little more than ``Limits.drain_seconds``; then connections are cut."""
@@ -76,26 +81,16 @@ def serve(
             f"{host} can be reached from elsewhere, and no token is set: put one or more, "
             f"separated by blanks, into the environment variable {TOKENS}"
         )
-    settings = {
-        "targets": programs,
-        "log": log,
-        "model": model,
-        "base_url": base_url,
-        "origins": origin or [],
-        "hosts": server_name or None,
-        "debug": debug,
-    }
-    os.environ[SETTINGS] = json.dumps(settings)
+    served = {"log": log, "origins": origin or [], "hosts": server_name or None}
+    settings = {"model": model, "base_url": base_url, "debug": debug, "app": served}
+    os.environ[SETTINGS] = json.dumps({"targets": programs, **settings})
     try:
         app = application()  # its errors are reported here, once, and not by every worker
         asyncio.run(look_at(log))
     except ConfigurationError as error:
         raise Problem(str(error)) from None
-    options: dict[str, Any] = {
-        "access_log": False,
-        "log_level": "warning",
-        "timeout_graceful_shutdown": DRAIN_TIMEOUT_S,
-    }
+    options: dict[str, Any] = {"access_log": False, "log_level": "warning"}
+    options["timeout_graceful_shutdown"] = DRAIN_TIMEOUT_S
     with listening(host, port) as server_socket:
         port = server_socket.getsockname()[1]
         # uvicorn raises the signal again when it has ended.
@@ -116,9 +111,8 @@ def serve(
 def listening(host: str, port: int) -> Iterator[socket.socket]:
     """A listening socket; connections wait in its backlog until the server is ready."""
     try:
-        [(family, *_, place), *_] = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
+        [(family, *_, place), *_] = socket.getaddrinfo(host, port, type=kind, flags=flags)
         server_socket = socket.socket(family)
     except OSError as error:
         raise Problem(f"{host!r} is not an address to listen on: {error.strerror}") from None
@@ -128,17 +122,9 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
             server_socket.bind(place)
             server_socket.listen(BACKLOG_CONNECTIONS)
         except OSError as error:
-            raise Problem(f"cannot listen on {url_of(host, port)}: {_error_hint(error)}") from None
+            hint = HINTS.get(error.errno or 0, error.strerror or str(error))
+            raise Problem(f"cannot listen on {url_of(host, port)}: {hint}") from None
         yield server_socket
-
-
-def _error_hint(error: OSError) -> str:
-    hints = {
-        errno.EADDRINUSE: "the port is in use; choose another with --port, or 0 for any",
-        errno.EACCES: "this user may not use that port; choose one above 1023 with --port",
-        errno.EADDRNOTAVAIL: "this machine does not have that address",
-    }
-    return hints.get(error.errno or 0, error.strerror or str(error))
 
 
 def url_of(host: str, port: int) -> str:
@@ -158,11 +144,8 @@ async def look_at(log: str) -> None:
         reason, fatal = source.diagnose(error)
         if fatal:
             raise Problem(f"the log cannot be used: {source.name}: {reason}") from None
-        print(
-            f"streamll: the log {source.name} cannot be reached ({reason}); "
-            "until it can, runs are refused",
-            file=sys.stderr,
-        )
+        what = f"the log {source.name} cannot be reached ({reason}); until it can, runs are refused"
+        print(f"streamll: {what}", file=sys.stderr)
     finally:
         await source.close()
 
@@ -177,18 +160,13 @@ def application() -> Any:
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - what ``python -m`` does
     programs: dict[str, Any] = {}
     for target in settings["targets"]:
-        if name_of(target) in programs:
-            raise Problem(f"two programs are called {name_of(target)!r}: give one another name")
-        programs[name_of(target)] = find_program(target)
+        name = target.partition(":")[2].rpartition(".")[2]  # over HTTP
+        if name in programs:
+            raise Problem(f"two programs are called {name!r}: give one another name")
+        programs[name] = find_program(target)
     use_model(programs, settings["model"], settings["base_url"])
-    return create_app(
-        programs,
-        log=settings["log"],
-        tokens=tokens_given(),
-        secret=os.environ.get(SECRET) or None,
-        origins=settings["origins"],
-        hosts=settings["hosts"],
-    )
+    secret = os.environ.get(SECRET) or None
+    return create_app(programs, tokens=tokens_given(), secret=secret, **settings["app"])
 
 
 def use_model(programs: dict[str, Any], name: str | None, base_url: str | None) -> None:
@@ -207,8 +185,3 @@ def use_model(programs: dict[str, Any], name: str | None, base_url: str | None) 
 
 def tokens_given() -> tuple[str, ...]:
     return tuple(os.environ.get(TOKENS, "").split())
-
-
-def name_of(target: str) -> str:
-    """The program's name over HTTP: the part after the colon."""
-    return target.partition(":")[2].rpartition(".")[2]

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import sys
 import time
-from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -43,10 +41,19 @@ def tail(
     """Print what comes through a log, live."""
     from streamll.consumer import EventConsumer
     from streamll.consumer.handlers import EventFilter
+    from streamll.terminal.lines import LineView
+    from streamll.terminal.output import Output
 
     conditions = dict(map(condition, where or ()))
     consumer = EventConsumer(url, target, start=start if run_id is None else (run_id, -1))
-    show = _json if as_json else _text()
+    view = LineView(Output())
+
+    def show(event: Event) -> None:
+        if as_json:
+            print(encode(event).decode(), flush=True)
+        else:
+            view.show([event])
+
     wants = EventFilter(types or "*", conditions)
 
     async def show_run() -> None:
@@ -70,19 +77,6 @@ def condition(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _json(event: Event) -> None:
-    sys.stdout.write(encode(event).decode() + "\n")
-    sys.stdout.flush()
-
-
-def _text() -> Callable[[Event], None]:
-    from streamll.terminal.lines import LineView
-    from streamll.terminal.output import Output
-
-    view = LineView(Output())
-    return lambda event: view.show([event])
-
-
 def copy(
     source: Annotated[str, Argument(metavar="SOURCE", help="URL of a log.")],
     sink: Annotated[str, Argument(metavar="DESTINATION", help="URL to copy it to.")],
@@ -95,15 +89,9 @@ def copy(
     """Copy a log to another broker."""
     from streamll.brokers.copying import copy_log
 
-    copied = asyncio.run(
-        copy_log(
-            source,
-            sink,
-            source_target=target,
-            sink_target=to_target,
-            since=None if since is None else moment(since),
-        )
-    )
+    after = None if since is None else moment(since)
+    copying = copy_log(source, sink, source_target=target, sink_target=to_target, since=after)
+    copied = asyncio.run(copying)
     others = f"; {copied.left} entries are not streamll's and were left out" if copied.left else ""
     print(f"{copied.events} events in {copied.entries} entries{others}")
 

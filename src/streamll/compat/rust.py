@@ -7,9 +7,12 @@ read once, with ``for`` or ``async for``, and stop the program when they are lef
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import Callable, Hashable, Iterable
-from typing import Any, TypeVar
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, overload
 
 import dspy
 
@@ -17,12 +20,21 @@ from streamll.capture.policy.providers import key_of_program
 from streamll.capture.stream import Call, stream
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event, TokenEvent
-from streamll.flow.bridge import Derived
+from streamll.flow.bridge import Derived, checked
 from streamll.flow.config import StreamConfig
-from streamll.streams.many import MAX_CONCURRENT, Gathered, gather
+from streamll.flow.limits import Rate, slots_for
+from streamll.flow.waiting import on_event_loop
+from streamll.streams.collect import Collected, acollect
+from streamll.streams.later import Later
 from streamll.streams.stream_events import StreamEvent, Translator
 
 T = TypeVar("T")
+
+MAX_CONCURRENT = 8
+"""Streams under way at once per key."""
+
+CANCEL_TIMEOUT_S = 2.0
+"""How long cancelled readers may take to close their streams."""
 
 
 class QuestionStream(Derived[T]):
@@ -35,26 +47,20 @@ class QuestionStream(Derived[T]):
         fields: str | Iterable[str],
         inputs: dict[str, Any],
     ) -> None:
-        if program is None and "question" in inputs:
-            program = inputs.pop("question")
+        if program is None:
+            program = inputs.pop("question", None)
         if program is None:
             raise ConfigurationError(
                 f'{type(self).__name__} needs a question, such as "What is Rust?", or a program '
                 "with its inputs"
             )
         if isinstance(program, str):
-            if inputs.get("question", program) != program:
+            if inputs.setdefault("question", program) != program:
                 raise TypeError(f"{type(self).__name__} got two different questions")
-            inputs = {"question": program, **inputs}
             program = dspy.Predict("question -> answer")
         self.config = config
         self.program = program
         super().__init__(stream(program, fields=fields, config=config)(**inputs))
-
-    @property
-    def key(self) -> Hashable:
-        """What streams that use the same provider and API key have in common."""
-        return key_of_program(self.program)
 
 
 class SafeDSpyStream(QuestionStream[StreamEvent]):
@@ -163,6 +169,31 @@ def _config(config: StreamConfig | int | None, buffer_size: int | None) -> Strea
     return StreamConfig(buffer_size=buffer_size)
 
 
+@dataclasses.dataclass(slots=True, eq=False, repr=False)
+class Gathered(Later, Sequence[Collected]):
+    """The results of many streams, in their order. See ``gather_streams``."""
+
+    results: list[Collected]
+
+    @overload
+    def __getitem__(self, index: int) -> Collected: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Collected]: ...
+    def __getitem__(self, index: int | slice) -> Collected | list[Collected]:
+        return self.results[index]
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __eq__(self, other: object) -> bool:
+        return self.results == (other.results if isinstance(other, Gathered) else other)
+
+    __hash__ = Later.__hash__
+
+    def __repr__(self) -> str:
+        return repr(self.results)
+
+
 def gather_streams(
     streams: Iterable[Any],
     *,
@@ -188,9 +219,17 @@ def gather_streams(
         on_event: called with the index of a stream and each of its items.
     """
     asked = [SafeDSpyStream(each, config) if isinstance(each, str) else each for each in streams]
-    return gather(
-        asked, max_concurrent=max_concurrent, rate=rate, on_event=on_event, key_of=_key_of
-    )
+    sources = [checked(source) for source in asked]
+    pace = Rate(rate) if rate is not None else None
+    suspending = functools.partial(_gather, sources, max_concurrent, pace, on_event)
+
+    def blocking() -> Gathered:
+        if not on_event_loop():
+            return asyncio.run(suspending())
+        with ThreadPoolExecutor(1) as executor:  # a loop runs here already
+            return executor.submit(asyncio.run, suspending()).result()
+
+    return Gathered.later(blocking, suspending)
 
 
 async def agather_streams(streams: Iterable[Any], **options: Any) -> Gathered:
@@ -198,9 +237,32 @@ async def agather_streams(streams: Iterable[Any], **options: Any) -> Gathered:
     return await gather_streams(streams, **options)
 
 
-def _key_of(source: Any) -> Hashable:
-    program = source.program if isinstance(source, (QuestionStream, Call)) else None
-    return key_of_program(program)
+async def _gather(
+    sources: list[Any],
+    max_concurrent: int,
+    pace: Rate | None,
+    on_event: Callable[[int, Any], None] | None,
+) -> Gathered:
+
+    async def read(index: int, source: Any) -> Collected:
+        program = source.program if isinstance(source, (QuestionStream, Call)) else None
+        slots = slots_for(key_of_program(program))
+        await slots.take_async(max_concurrent)
+        try:
+            if pace is not None:
+                await asyncio.sleep(pace.reserve())
+            return await acollect(source, on_event and functools.partial(on_event, index))
+        finally:
+            slots.give()
+
+    tasks = [asyncio.create_task(read(index, source)) for index, source in enumerate(sources)]
+    try:
+        return Gathered(list(await asyncio.gather(*tasks)))
+    finally:
+        for task in tasks:
+            task.cancel()
+        if pending := [task for task in tasks if not task.done()]:
+            await asyncio.wait(pending, timeout=CANCEL_TIMEOUT_S)
 
 
 class ConcurrentStreamProcessor:

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from streamll.consumer.consumer import EventConsumer, RabbitMQConsumer, RedisStreamConsumer
-from streamll.consumer.deduplication import position
-from streamll.consumer.state import ConsumerStatistics
+from streamll.consumer.session import ConsumerStatistics
+from streamll.core.positions import position
 
 __all__ = [
     "ConsumerStatistics",

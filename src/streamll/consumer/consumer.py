@@ -13,11 +13,12 @@ import contextlib
 import functools
 import logging
 import os
+import signal
 import socket
 import threading
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, overload
 
@@ -32,16 +33,18 @@ from streamll.brokers.opening import (
     without_password,
 )
 from streamll.brokers.source import SourceOptions
-from streamll.consumer.handlers import EventFilter, Handler, Subscription, call_handlers
-from streamll.consumer.per_key_queue import PerKeyQueue
-from streamll.consumer.session import ReadEntry, ReadSession
-from streamll.consumer.signals import stopping_on_signals
-from streamll.consumer.state import ConsumerState, ConsumerStatistics
+from streamll.consumer.handlers import (
+    EventFilter,
+    Handler,
+    PerKeyQueue,
+    Subscription,
+    call_handlers,
+)
+from streamll.consumer.session import ConsumerState, ConsumerStatistics, ReadEntry, ReadSession
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event
+from streamll.core.positions import Position
 from streamll.flow.retry import Backoff
-
-__all__ = ["ConsumerStatistics", "EventConsumer", "RabbitMQConsumer", "RedisStreamConsumer"]
 
 logger = logging.getLogger("streamll")
 
@@ -107,7 +110,7 @@ class EventConsumer:
         self._position = _run_position(start)
         if self._position is not None and group is not None:
             raise ConfigurationError("a group reads a log, not one run: leave out group or start")
-        run_id = self._position[0] if self._position else None
+        run_id = self._position.run_id if self._position else None
         self._options = SourceOptions(
             target=self.target,
             start="beginning" if run_id is not None else str(start),
@@ -244,7 +247,8 @@ class EventConsumer:
         return self._cursor
 
     def statistics(self) -> ConsumerStatistics:
-        return self._state.statistics()
+        connected = self._state.connected.is_set()
+        return msgspec.structs.replace(self._state.counts, connected=connected)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -305,16 +309,49 @@ class EventConsumer:
                 executor.shutdown(wait=False)
 
 
-def _run_position(start: Start) -> tuple[str, int, int | None] | None:
-    """A position in a run as a triple; ``None`` for a position in the whole log."""
+def _run_position(start: Start) -> Position | None:
+    """A position in a run; ``None`` for a position in the whole log."""
     if isinstance(start, str):
         return None
     if not isinstance(start, tuple) or len(start) not in (2, 3) or not isinstance(start[0], str):
         raise ConfigurationError(
             f'start is "new", "beginning", a cursor or (run_id, seq), not {start!r}'
         )
-    run_id, seq, *offset = start
-    return run_id, int(seq), offset[0] if offset else None
+    return Position(start[0], int(start[1]), *start[2:])
+
+
+@contextlib.contextmanager
+def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call ``stop`` at the first SIGTERM or SIGINT; a second one has its previous effect.
+
+    Does nothing for a signal that the program handles itself, and outside the main thread, where
+    Python allows no handlers. ``stop`` must be safe in a signal handler.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGTERM, signal.SIGINT) if in_main else ()
+    before = {n: handler for n in numbers if _is_default(handler := signal.getsignal(n))}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            if signal.getsignal(number) is stop_and_restore:
+                signal.signal(number, handler)
+
+    def stop_and_restore(*_: object) -> None:
+        restore()
+        stop()
+
+    for number in before:
+        signal.signal(number, stop_and_restore)
+    try:
+        yield
+    finally:
+        restore()
+
+
+def _is_default(handler: Any) -> bool:
+    """Python's own handlers, and the one ``asyncio.run`` sets for Ctrl-C."""
+    module = getattr(getattr(handler, "func", handler), "__module__", None)
+    return handler in (signal.SIG_DFL, signal.default_int_handler) or module == "asyncio.runners"
 
 
 class RedisStreamConsumer(EventConsumer):

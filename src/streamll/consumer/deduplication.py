@@ -29,44 +29,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from streamll.core.events import TERMINAL, Event, TokenEvent
-from streamll.core.wire import decode_batch
+from streamll.core.events import TERMINAL, Event, FieldEnd, TokenEvent
+from streamll.core.positions import Position, position
+from streamll.core.wire import DecodedEntry
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 LRU_ITEMS = 20_000
 """Runs, writers and entry ids that are remembered; the least recently used is forgotten first."""
-
-
-class _Heading(msgspec.Struct):
-    """The keys of an envelope that a sink adds when it sends it: its id and trace context."""
-
-    id: str | None = None
-    traceparent: str | None = None
-
-
-_heading = msgspec.json.Decoder(_Heading)
-
-
-class DecodedEntry(_Heading):
-    """One entry's heading and events."""
-
-    events: list[Event] = []
-
-
-def decode_entry(body: bytes) -> DecodedEntry:
-    """Decode an entry's body.
-
-    Raises:
-        WireError: it is not streamll's, or newer than this version can read.
-    """
-    events = decode_batch(body)
-    try:
-        heading = _heading.decode(body)
-    except msgspec.MsgspecError:  # another program's keys of these names
-        heading = _Heading()
-    return DecodedEntry(heading.id, heading.traceparent, events)
 
 
 class LRU(OrderedDict[K, V]):
@@ -79,11 +50,12 @@ class LRU(OrderedDict[K, V]):
             self.move_to_end(key)
         return value
 
-    def put(self, key: K, value: V) -> None:
+    def put(self, key: K, value: V) -> V:
         self[key] = value
         self.move_to_end(key)
         if len(self) > LRU_ITEMS:
             self.popitem(last=False)
+        return value
 
 
 class _RunProgress(msgspec.Struct):
@@ -95,46 +67,30 @@ class _RunProgress(msgspec.Struct):
     ended: bool = False
     fields: dict[Any, tuple[int, int]] = {}
 
-    def stopped_at(self, event: Event) -> bool:
-        """Whether this is the very event that a resuming reader had last."""
-        if not isinstance(event, TokenEvent):
-            return event.seq == self.floor and self.offset is None
-        last = -1 if event.seq is None else event.seq + event.count - 1
-        return last == self.floor and event.offset + len(event.token) == self.offset
-
-    def resume_behind(self, event: Event) -> None:
-        """What the log has behind this event is new, whatever its ``seq``: tokens that were merged
-        across calls reach further than others that follow them.
-        """
-        self.floor = self.last = event.seq or 0
-        self.ended = event.event_type in TERMINAL
-        if isinstance(event, TokenEvent):
-            self.fields[_field_call(event)] = _end_of(event)
-
 
 class Deduplicator:
-    """Gives each event once to a reader that reads a log from one position on."""
+    """Gives each event once to a reader that reads a log from one position on.
 
-    def __init__(self) -> None:
+    With ``position`` it gives the later events of that run only. If that is the position after a
+    token, its ``offset`` is needed to cut a merged token of which ``seq`` is not the last part.
+    """
+
+    def __init__(self, position: Position | None = None) -> None:
         self._runs: LRU[str, _RunProgress] = LRU()
         self._writers: LRU[tuple[str, str | None], int] = LRU()
-        self._resuming: dict[str, _RunProgress] = {}  # whose last event has not been found yet
+        self._position = position
+        self._resuming = False  # the reader's last event has not been found yet
+        self._run = _RunProgress()
+        """The run of ``position``."""
+        if position is not None:
+            run_id, seq, offset = position
+            self._run = self._runs.put(run_id, _RunProgress(seq, offset, last=seq))
+            self._resuming = seq >= 0
 
-    def resume(self, run_id: str, seq: int, offset: int | None = None) -> None:
-        """The reader has had the run's events up to ``seq``.
-
-        If that was a token, ``offset`` says where its text ended in the field call; it is needed
-        only to cut a merged token of which ``seq`` is not the last part.
-        """
-        run = _RunProgress(seq, offset, last=seq)
-        self._runs.put(run_id, run)
-        if seq >= 0:
-            self._resuming[run_id] = run
-
-    def has_ended(self, run_id: str) -> bool:
-        """Whether the run's last event has been read, now or before."""
-        run = self._runs.get(run_id)
-        return run is not None and run.ended
+    @property
+    def ended(self) -> bool:
+        """Whether the last event of the run of ``position`` has been read, now or before."""
+        return self._run.ended
 
     def read(self, entry: DecodedEntry) -> list[Event]:
         """The events of the entry that are new."""
@@ -148,34 +104,38 @@ class Deduplicator:
 
     def fresh(self, events: list[Event]) -> list[Event]:
         """Those of an entry's events that are new, if the entry itself is no duplicate."""
-        candidates = self._after_resuming(events) if self._resuming else events
-        return [new for event in candidates if (new := self._new_part(event)) is not None]
+        if self._position is not None:
+            events = [event for event in events if event.run_id == self._position.run_id]
+        if self._resuming:
+            events = self._after_resuming(events)
+        return [new for event in events if (new := self._new_part(event)) is not None]
 
     def _after_resuming(self, events: list[Event]) -> list[Event]:
-        """The events without those that resuming readers had last, and without what precedes them."""
-        kept: list[Event] = []
-        for event in events:
-            run_id = event.run_id or ""
-            run = self._resuming.get(run_id)
-            if run is not None and run.stopped_at(event):
-                run.resume_behind(event)
-                del self._resuming[run_id]
-                kept = [each for each in kept if each.run_id != run_id]
+        """The events without the one that the reader had last, and without what precedes it."""
+        run = self._run
+        for number, event in enumerate(events, 1):
+            if event.seq is None:
                 continue
-            if run is not None and event.seq is not None and event.seq > run.floor:
-                del self._resuming[run_id]  # this log does not have that very event
-            kept.append(event)
-        return kept
+            if position(event) == self._position:
+                # What the log has behind it is new, whatever its ``seq``: tokens that were merged
+                # across calls reach further than others that follow them.
+                self._resuming = False
+                run.floor = run.last = event.seq
+                run.ended = event.event_type in TERMINAL
+                if isinstance(event, TokenEvent):
+                    run.fields[_field_call(event)] = _end_of(event)
+                return events[number:]
+            if event.seq > run.floor:  # this log does not have that very event
+                self._resuming = False
+                break
+        return events
 
     def _new_part(self, event: Event) -> Event | None:
         """The event, or the part of it that is new; ``None`` for a duplicate."""
         run_id, seq = event.identity.run_id, event.seq
         if run_id is None or seq is None:  # outside any run, or a gap: only the entry's id tells
             return event
-        run = self._runs.latest(run_id)
-        if run is None:
-            run = _RunProgress()
-            self._runs.put(run_id, run)
+        run = self._runs.latest(run_id) or self._runs.put(run_id, _RunProgress())
         if run.ended:
             return None
         if isinstance(event, TokenEvent):
@@ -186,32 +146,41 @@ class Deduplicator:
         if seq <= run.last:
             return None
         run.last = seq
-        if event.event_type == "field.end":
+        if isinstance(event, FieldEnd):
             run.fields.pop(_field_call(event), None)
         return event
 
 
 def _new_part_of_token(run: _RunProgress, token: TokenEvent, seq: int) -> TokenEvent | None:
     key = _field_call(token)
-    seen = run.fields.get(key)
-    if seen is None:
+    known = run.fields.get(key)
+    if known is None:
+        known = (token.token_index, token.offset)
         if seq <= run.floor:
             had = run.floor - seq + 1
             if had >= token.count or run.last > run.floor:
                 return None
-            seen = (token.token_index, token.offset)  # whole: nobody knows where to cut
-            if run.offset is not None:
+            if run.offset is not None:  # else it is given whole: nobody knows where to cut
                 if not token.offset <= run.offset <= token.offset + len(token.token):
                     return None  # the reader was in another call: this was merged across calls
-                seen = (token.token_index + had, run.offset)
+                known = (token.token_index + had, run.offset)
         elif seq <= run.last:
             return None  # its field has ended
-        else:
-            seen = (token.token_index, token.offset)
-    new = _cut(token, seq, *seen)
-    if new is not None:
-        run.fields[key] = _end_of(token)
-    return new
+    index, offset = known
+    had = index - token.token_index
+    if had >= token.count:
+        return None
+    run.fields[key] = _end_of(token)
+    if had <= 0:
+        return token
+    return msgspec.structs.replace(
+        token,
+        seq=seq + had,
+        token=token.token[max(offset - token.offset, 0) :],
+        token_index=index,
+        offset=max(offset, token.offset),
+        count=token.count - had,
+    )
 
 
 def _end_of(token: TokenEvent) -> tuple[int, int]:
@@ -219,37 +188,6 @@ def _end_of(token: TokenEvent) -> tuple[int, int]:
     return token.token_index + token.count, token.offset + len(token.token)
 
 
-def _cut(token: TokenEvent, seq: int, index: int, offset: int) -> TokenEvent | None:
-    """What follows after ``index`` tokens and ``offset`` characters of the field call."""
-    known = index - token.token_index
-    if known <= 0:
-        return token
-    if known >= token.count:
-        return None
-    return msgspec.structs.replace(
-        token,
-        seq=seq + known,
-        token=token.token[max(offset - token.offset, 0) :],
-        token_index=index,
-        offset=max(offset, token.offset),
-        count=token.count - known,
-    )
-
-
-def position(event: Event) -> tuple[str, int, int | None]:
-    """Where a reader that has had this event of a run resumes: what ``start=`` takes.
-
-    Raises:
-        ValueError: the event belongs to no run, or has no ``seq``.
-    """
-    if event.run_id is None or event.seq is None:
-        raise ValueError(f"a {event.event_type} event without run and seq has no position")
-    if isinstance(event, TokenEvent):
-        return event.run_id, event.seq + event.count - 1, event.offset + len(event.token)
-    return event.run_id, event.seq, None
-
-
-def _field_call(event: Event) -> tuple[Any, ...]:
+def _field_call(event: TokenEvent | FieldEnd) -> tuple[Any, ...]:
     identity = event.identity
-    field = event.data["field"] if not isinstance(event, TokenEvent) else event.field
-    return identity.call_id, identity.attempt, identity.candidate, field
+    return identity.call_id, identity.attempt, identity.candidate, event.field

@@ -1,7 +1,7 @@
 """Which handler wants which event, and calling it until it succeeds or retries are used up.
 
 ``async`` handlers run on the consumer's event loop, others on threads. The calls for one entry are
-made one after the other; what may run beside them is up to the caller (``per_key_queue``).
+made one after the other; ``PerKeyQueue`` says what may run beside them.
 """
 
 from __future__ import annotations
@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import fnmatch
+import functools
 import inspect
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from streamll.consumer.state import ConsumerStatistics
+from streamll.consumer.session import ConsumerStatistics
 from streamll.core.events import Event
 from streamll.flow.retry import Backoff
 
+T = TypeVar("T")
 Handler = Callable[[Event], Any]
 _MISSING = object()
 
@@ -30,16 +32,13 @@ class EventFilter:
     def __init__(
         self, types: str | Sequence[str] = "*", where: Mapping[str, Any] | None = None
     ) -> None:
-        patterns = [types] if isinstance(types, str) else list(types)
-        self._pattern = re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))
+        patterns = [types] if isinstance(types, str) else types
+        pattern = re.compile("|".join(map(fnmatch.translate, patterns)))
+        self._matches = functools.cache(pattern.match)
         self._where = dict(where or {})
-        self._types: dict[str, bool] = {}  # event types seen, and whether they match
 
     def __call__(self, event: Event) -> bool:
-        kind = event.event_type
-        matches = self._types.get(kind)
-        if matches is None:
-            matches = self._types[kind] = self._pattern.match(kind) is not None
+        matches = self._matches(event.event_type) is not None
         if not matches or not self._where:
             return matches
         data = event.data
@@ -129,3 +128,54 @@ def _call_plain(calls: Calls) -> tuple[Exception | None, Any]:
             return None, outcome
         calls.popleft()
     return None, None
+
+
+class PerKeyQueue(Generic[T]):
+    """A bounded queue whose items are worked on in order per key, and concurrently across keys.
+
+    Works on up to ``concurrency`` keys at a time. ``work`` must not raise. ``capacity`` bounds the weight of the items that wait or are worked on.
+    """
+
+    def __init__(
+        self, work: Callable[[T], Awaitable[None]], *, concurrency: int, capacity: int
+    ) -> None:
+        self._work = work
+        self._slots = asyncio.Semaphore(concurrency)
+        self._capacity = capacity
+        self._load = 0
+        self._queues: dict[Hashable, deque[tuple[T, int]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._freed = asyncio.Event()
+
+    async def add(self, key: Hashable, item: T, weight: int) -> None:
+        """Queue an item; waits while the capacity is used up, unless the queue is empty."""
+        while self._load and self._load + weight > self._capacity:
+            self._freed.clear()
+            await self._freed.wait()
+        self._load += weight
+        queue = self._queues.setdefault(key, deque())
+        queue.append((item, weight))
+        if len(queue) == 1:
+            task = asyncio.create_task(self._drain(key))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def join(self) -> None:
+        """Wait until all items are done."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def _drain(self, key: Hashable) -> None:
+        queue = self._queues[key]
+        while queue:
+            item, weight = queue[0]
+            async with self._slots:
+                await self._work(item)
+            queue.popleft()
+            self._load -= weight
+            self._freed.set()
+        del self._queues[key]

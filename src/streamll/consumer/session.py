@@ -16,19 +16,22 @@ import base64
 import contextlib
 import logging
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from streamll.brokers.source import Entry, Source, SourceOptions
-from streamll.consumer.deduplication import LRU, DecodedEntry, Deduplicator, decode_entry
-from streamll.consumer.handlers import Handler
-from streamll.consumer.state import ConsumerState
+from streamll.consumer.deduplication import LRU, Deduplicator
+from streamll.consumer.reading import follow
 from streamll.core.errors import BrokerError, WireError
 from streamll.core.events import Event
-from streamll.core.wire import encode_batch
+from streamll.core.positions import Position
+from streamll.core.wire import DecodedEntry, decode_entry, encode_batch
 from streamll.flow.retry import Backoff
 
 logger = logging.getLogger("streamll")
@@ -44,6 +47,44 @@ LAST_ATTEMPTS = 3
 """How often a dead letter is tried again once the consumer is stopping."""
 
 
+class ConsumerStatistics(msgspec.Struct, kw_only=True):
+    """Counts since the consumer was created.
+
+    Attributes:
+        received: events read, duplicates left out.
+        handled: events all of whose handlers have returned.
+        duplicates: events that were read again and left out.
+        retried: calls of handlers that were repeated.
+        dead_lettered: events whose handler failed for good, and a group's unreadable entries.
+        malformed: entries that are not streamll's, or damaged.
+        redelivered: entries that were given to a member of the group before.
+        reconnects: connections made after the first one.
+        lag: entries of the group that are not acknowledged yet. ``None`` without a group, or while
+            the broker cannot know; RabbitMQ leaves out what other members hold.
+        connected: whether the log is being read.
+    """
+
+    received: int = 0
+    handled: int = 0
+    duplicates: int = 0
+    retried: int = 0
+    dead_lettered: int = 0
+    malformed: int = 0
+    redelivered: int = 0
+    reconnects: int = 0
+    lag: int | None = None
+    connected: bool = False
+
+
+class ConsumerState:
+    """Shared by a consumer and its sessions, across threads."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self.connected = threading.Event()
+        self.counts = ConsumerStatistics()
+
+
 class ReadEntry(msgspec.Struct):
     """An entry that was read, and its events that are new."""
 
@@ -53,45 +94,37 @@ class ReadEntry(msgspec.Struct):
     done: bool = False
 
 
+@dataclass(eq=False)
 class ReadSession:
-    """Reads through one ``Source``. Counts into ``state``, and ends when that is stopping.
+    """Reads through one ``source``. Counts into ``state``, and ends when that is stopping.
 
     As an asynchronous context manager it extends this member's claims, and disconnects at the end.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        options: SourceOptions,
-        position: tuple[str, int, int | None] | None,
-        state: ConsumerState,
-        *,
-        max_deliveries: int,
-        append_dead_letter: Callable[[bytes], Awaitable[None]],
-    ) -> None:
-        self._source = source
-        self._run_id = options.run_id
-        self._in_group = options.group is not None
-        self._claim_after = options.claim_after
-        self._max_deliveries = max_deliveries
-        self._append_dead_letter = append_dead_letter
-        self._state = state
-        self._counts = state.counts
-        self._deduplicator = Deduplicator()
+    source: Source
+    options: SourceOptions
+    position: Position | None
+    state: ConsumerState
+    max_deliveries: int
+    append_dead_letter: Callable[[bytes], Awaitable[None]]
+
+    def __post_init__(self) -> None:
+        self._in_group = self.options.group is not None
+        self._counts = self.state.counts
+        self._deduplicator = Deduplicator(self.position)
         self._handled: LRU[str, None] = LRU()  # ids of the entries that are done
         self._held: dict[int, Entry] = {}  # given to this member and not acknowledged yet
         self._in_progress: dict[str, list[Entry]] = {}  # by id: an entry and its duplicates
         self._unacknowledged: deque[Entry] = deque()  # done, but the broker could not be told
         self._suspecting = False  # the first of a series of suspects has been read
+        self._was_connected = False
         self._warned = False
         self._closing = False
-        if position is not None:
-            self._deduplicator.resume(*position)
 
     @property
     def over(self) -> bool:
         """Whether the one run that is read has ended."""
-        return self._run_id is not None and self._deduplicator.has_ended(self._run_id)
+        return self._deduplicator.ended
 
     async def __aenter__(self) -> ReadSession:  # noqa: PYI034 - Self is not in Python 3.10
         self._keeping_alive = asyncio.create_task(self._keep_alive())
@@ -101,19 +134,25 @@ class ReadSession:
         self._closing = True
         self._keeping_alive.cancel()
         await asyncio.wait([self._keeping_alive])
-        self._state.connected.clear()
+        self.state.connected.clear()
         with contextlib.suppress(Exception):
             await self._acknowledge_late()
         with contextlib.suppress(Exception):
-            await self._source.close()
+            await self.source.close()
 
     async def entries(self) -> AsyncGenerator[ReadEntry, None]:
-        """Every readable entry."""
-        async with contextlib.aclosing(self._raw_entries()) as entries:
-            async for entry in entries:
-                read = await self._accept(entry)
-                if read is not None:
-                    yield read
+        """Every readable entry until the consumer stops, across any number of connections."""
+        reading = follow(self.source, self._connected, self._failed, lambda: self.state.stopping)
+        async with contextlib.aclosing(reading) as batches:
+            async for entries in batches:
+                if self._in_group:
+                    self._held.update((id(entry), entry) for entry in entries)
+                for entry in entries:
+                    read = await self._accept(entry)
+                    if read is not None:
+                        yield read
+                if not entries or not all(map(self.is_suspect, entries)):
+                    self._suspecting = False
 
     async def done_with(self, read: ReadEntry) -> None:
         """All events of the entry have been handled."""
@@ -129,21 +168,17 @@ class ReadSession:
 
         Then nothing must be handled beside it, so that it alone is to blame the next time.
         """
-        return self._in_group and entry.deliveries > self._max_deliveries
+        return self._in_group and entry.deliveries > self.max_deliveries
 
-    async def dead_letter_event(self, event: Event, handler: Handler, failure: Exception) -> bool:
+    async def dead_letter_event(self, event: Event, handler: Any, failure: Exception) -> bool:
         """Make a dead letter of an event whose handler failed for good, with the error in it.
 
         False if it could not be written before the consumer stopped.
         """
         name = getattr(handler, "__qualname__", type(handler).__name__)
-        kind = type(failure).__name__
-        logger.warning(
-            "consumer: handler %s failed on %s (%s); the event becomes a dead letter",
-            name,
-            event.event_id or event.event_type,
-            kind,
-        )
+        kind, which = type(failure).__name__, event.event_id or event.event_type
+        text = "consumer: handler %s failed on %s (%s); the event becomes a dead letter"
+        logger.warning(text, name, which, kind)
         error = {"type": kind, "message": str(failure), "handler": name}
         [envelope] = encode_batch([event])
         body = envelope[:-1] + b',"error":' + msgspec.json.encode(error) + b"}"
@@ -151,7 +186,7 @@ class ReadSession:
 
     async def _keep_alive(self) -> None:
         """Extend this member's claims and look up the lag. Runs until it is cancelled."""
-        third = self._claim_after / 3
+        third = self.options.claim_after / 3
         interval = min(LAG_INTERVAL_S, third)
         extend_at = 0.0
         while not self._closing:
@@ -159,78 +194,52 @@ class ReadSession:
             if self._held and time.monotonic() >= extend_at:
                 extend_at = time.monotonic() + third - interval / 2
                 with contextlib.suppress(Exception):
-                    await self._source.extend_claim(list(self._held.values()))
+                    await self.source.extend_claim(list(self._held.values()))
             with contextlib.suppress(Exception):
                 await self._acknowledge_late()
             with contextlib.suppress(Exception):
-                self._counts.lag = await self._source.lag()
+                self._counts.lag = await self.source.lag()
             if not self._closing:  # a client library may swallow a cancellation
                 await asyncio.sleep(interval)
 
     # --- reading --------------------------------------------------------------------------------
 
-    async def _raw_entries(self) -> AsyncGenerator[Entry, None]:
-        """Entries until the consumer stops, across any number of connections."""
-        failures = 0
-        was_connected = False
-        state, source = self._state, self._source
-        while not state.stopping:
-            try:
-                await source.connect()
-                if was_connected or failures:
-                    self._counts.reconnects += 1
-                    logger.info("consumer: %s is back", source.name)
-                failures, was_connected = 0, True
-                state.connected.set()
-                while not state.stopping:
-                    entries = await source.read()
-                    if self._in_group:
-                        self._held.update((id(entry), entry) for entry in entries)
-                    for entry in entries:
-                        yield entry
-                    if not entries or not all(map(self.is_suspect, entries)):
-                        self._suspecting = False
-            except Exception as error:  # noqa: BLE001 - brokers fail in their own ways
-                failures += 1
-                state.connected.clear()
-                self._report_failure(error, failures, was_connected=was_connected)
-            pause = (RECONNECT_BACKOFF.delay(failures) or 0.0) if failures else 0.0
-            while pause > 0 and not state.stopping:
-                await asyncio.sleep(min(pause, STOP_CHECK_S))
-                pause -= STOP_CHECK_S
+    def _connected(self, failures: int) -> None:
+        if self._was_connected or failures:
+            self._counts.reconnects += 1
+            logger.info("consumer: %s is back", self.source.name)
+        self._was_connected = True
+        self.state.connected.set()
 
-    def _report_failure(self, error: Exception, failures: int, *, was_connected: bool) -> None:
-        """Warn at the first failure; raise if the very first connection cannot succeed."""
-        name, (reason, fatal) = self._source.name, self._source.diagnose(error)
-        if fatal and not was_connected:
+    async def _failed(self, error: Exception, failures: int) -> None:
+        """Warn at the first failure, and wait; raise if the very first connection cannot succeed."""
+        self.state.connected.clear()
+        name, (reason, fatal) = self.source.name, self.source.diagnose(error)
+        if fatal and not self._was_connected:
             raise BrokerError(f"{name}: {reason}") from error
         if failures == 1:
             logger.warning("consumer: %s cannot be read (%s); retrying", name, reason)
+        pause = RECONNECT_BACKOFF.delay(failures) or 0.0
+        while pause > 0 and not self.state.stopping:
+            await asyncio.sleep(min(pause, STOP_CHECK_S))
+            pause -= STOP_CHECK_S
 
     async def _accept(self, entry: Entry) -> ReadEntry | None:
         """The entry with its new events; ``None`` if there is nothing to handle."""
         counts = self._counts
-        if entry.deliveries > 1:
-            counts.redelivered += 1
+        counts.redelivered += entry.deliveries > 1
         try:
             decoded = decode_entry(entry.body)
         except WireError as error:
             counts.malformed += 1
             await self._give_up(entry, str(error))
             return None
-        events = decoded.events
-        if self._in_group:
-            if not await self._take(entry, decoded):
-                return None
-        elif not events:
+        if self._in_group and not await self._take(entry, decoded):
             return None
-        else:
-            events = self._deduplicator.read(decoded)
-            counts.duplicates += len(decoded.events) - len(events)
-        if self._run_id is not None:
-            events = [event for event in events if event.run_id == self._run_id]
+        events = decoded.events if self._in_group else self._deduplicator.read(decoded)
+        counts.duplicates += len(decoded.events) - len(events)
         counts.received += len(events)
-        return ReadEntry(entry, decoded, events)
+        return ReadEntry(entry, decoded, events) if decoded.events else None
 
     async def _take(self, entry: Entry, decoded: DecodedEntry) -> bool:
         """Whether an entry that the group was given is to be handled here and now."""
@@ -243,22 +252,16 @@ class ReadSession:
             else:  # it came again while its handlers run or wait for their turn
                 duplicates.append(entry)
             return False
-        if self._is_to_blame(entry):
-            await self._give_up(entry, f"delivered {entry.deliveries} times, never acknowledged")
-            return False
+        if self.is_suspect(entry):
+            # Suspects are handled in order, with nothing beside them, so it was the first of those
+            # that were handled alone that ended the process; that one only held the others.
+            first, self._suspecting = not self._suspecting, True
+            if first and entry.deliveries > self.max_deliveries + 1:
+                times = entry.deliveries
+                await self._give_up(entry, f"delivered {times} times, never acknowledged")
+                return False
         self._in_progress[key] = [entry]
         return True
-
-    def _is_to_blame(self, entry: Entry) -> bool:
-        """Whether the entry ended the process that handled it last.
-
-        Suspects are handled in order, with nothing beside them, so it is the first of those that
-        were handled alone; the others were only held by the same process.
-        """
-        if not self.is_suspect(entry):
-            return False
-        first, self._suspecting = not self._suspecting, True
-        return first and entry.deliveries > self._max_deliveries + 1
 
     # --- dead letters and acknowledgements ------------------------------------------------------
 
@@ -268,13 +271,8 @@ class ReadSession:
         """
         if not self._warned:
             self._warned = True
-            logger.warning(
-                "consumer: entry %s of %s is passed over: %s "
-                "(logged once; see statistics() for how many)",
-                entry.cursor,
-                self._source.name,
-                reason,
-            )
+            text = "consumer: entry %s of %s is passed over: %s (logged once; statistics() counts them)"
+            logger.warning(text, entry.cursor, self.source.name, reason)
         if not self._in_group:
             return
         error = {"type": "Unreadable", "message": reason, "entry": entry.cursor}
@@ -293,17 +291,14 @@ class ReadSession:
         failures = 0
         while True:
             try:
-                await self._append_dead_letter(body)
+                await self.append_dead_letter(body)
             except Exception as error:  # noqa: BLE001 - brokers fail in their own ways
                 failures += 1
-                reason = self._source.diagnose(error).reason
+                reason = self.source.diagnose(error).reason
                 if failures == 1:
-                    logger.warning(
-                        "consumer: a dead letter of %s cannot be written (%s); retrying",
-                        self._source.name,
-                        reason,
-                    )
-                if self._state.stopping and failures > LAST_ATTEMPTS:
+                    text = "consumer: a dead letter of %s cannot be written (%s); retrying"
+                    logger.warning(text, self.source.name, reason)
+                if self.state.stopping and failures > LAST_ATTEMPTS:
                     logger.error("consumer: a dead letter could not be written (%s)", reason)  # noqa: TRY400
                     return False
                 await asyncio.sleep(RECONNECT_BACKOFF.delay(failures) or 0.0)
@@ -316,7 +311,7 @@ class ReadSession:
         if not self._in_group:
             return
         try:
-            await self._source.acknowledge(entry)
+            await self.source.acknowledge(entry)
         except Exception as error:  # noqa: BLE001 - brokers fail in their own ways
             logger.debug("consumer: to be acknowledged later (%s)", type(error).__name__)
             self._unacknowledged.append(entry)
@@ -325,5 +320,5 @@ class ReadSession:
 
     async def _acknowledge_late(self) -> None:
         while self._unacknowledged:
-            await self._source.acknowledge(self._unacknowledged[0])
+            await self.source.acknowledge(self._unacknowledged[0])
             self._held.pop(id(self._unacknowledged.popleft()), None)

@@ -326,8 +326,8 @@ class FieldPartial(Event, frozen=True, kw_only=True):
     """A change to the value of a field that is not plain text (``core.partials`` applies it).
 
     ``value`` replaces what is at ``pointer``, keys and indices from the top: the whole value if it
-    is empty. With
-    ``append`` it is added to what is there: text to text, items to a list, members to an object.
+    is empty. With ``append`` it is added to what is there: text to text, items to a list, members
+    to an object.
     Everything inside ``value`` is complete; the place itself is in ``state`` (``"partial"`` or
     ``"complete"``), everything above it is partial, and what has not arrived is pending. The
     last one of a call has the whole value as the program returns it.

@@ -14,20 +14,19 @@
   after its ``field.start``, the last one (the program's own value) after ``field.end``;
 * after ``lm.superseded`` the call's fields start again, as the next ``attempt``.
 
-``grammar()`` is the same as data, for documentation. Nothing here knows locks or clocks. Events
-outside any run are not checked.
+Nothing here knows locks or clocks. Events outside any run are not checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from streamll.core.errors import OutOfOrder
-from streamll.core.events import CALLS, KINDS, Event, TokenEvent
+from streamll.core.events import CALLS, KINDS, Event, TokenEvent, own_fields
 from streamll.core.visitor import EventVisitor
 
 FAILURES: Mapping[str, type[Event]] = MappingProxyType(
@@ -39,35 +38,14 @@ FAILURES: Mapping[str, type[Event]] = MappingProxyType(
 )
 """What was opened → the kind that closes it as failed."""
 
+
+def failure_of(what: str, /, **known: Any) -> tuple[type[Event], dict[str, Any]]:
+    """The kind of event that closes ``what`` as failed, and those of the known facts it has."""
+    kind = FAILURES[what]
+    return kind, {name: known[name] for name in own_fields(kind) if name in known}
+
+
 Key = tuple[str, Any]
-
-
-class EventScope(NamedTuple):
-    """Something a run opens and closes, and the event types around and inside it."""
-
-    name: str
-    inside: str  # the scope that must be open around it: "run", "call"; "" for the run itself
-    opened_by: str
-    closed_by: tuple[str, ...]
-    contains: tuple[str, ...]  # event types that only come while it is open
-
-
-def grammar() -> tuple[EventScope, ...]:
-    """The order of events as the classes declare it: one ``EventScope`` for each thing that opens."""
-    return tuple(_scope(kind) for kind in KINDS.values() if kind.opens)
-
-
-def _scope(opening: type[Event]) -> EventScope:
-    name = opening.opens
-    within = {name, "call"} if name in CALLS else {name}
-    kinds = KINDS.values()
-    return EventScope(
-        name,
-        opening.inside,
-        opening.event_type,
-        tuple(k.event_type for k in kinds if k.closes == name),
-        tuple(k.event_type for k in kinds if k.inside in within and not (k.opens or k.closes)),
-    )
 
 
 class OrderCheck:

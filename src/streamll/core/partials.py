@@ -10,6 +10,8 @@ A change costs its own length. Text that grows is joined when the value is read.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -47,13 +49,12 @@ class PartialValue:
 
     def state(self, *pointer: str | int) -> str:
         """``"pending"``, ``"partial"`` or ``"complete"``: the state of the value, or of a part."""
-        if self.is_complete:
-            return COMPLETE if self._has(pointer) else PENDING
-        if self._open is None:
-            return PENDING
-        if self._open[: len(pointer)] == pointer:
-            return PARTIAL
-        return COMPLETE if self._has(pointer) else PENDING
+        if not self.is_complete:
+            if self._open is None:
+                return PENDING
+            if self._open[: len(pointer)] == pointer:
+                return PARTIAL
+        return PENDING if part_of(self.value, pointer, MISSING) is MISSING else COMPLETE
 
     def apply(self, event: FieldPartial) -> None:
         """Apply the next change of this field; the caller filters out those of others."""
@@ -101,21 +102,12 @@ class PartialValue:
             parent[key] = value
 
     def _join(self) -> None:
-        text, pointer = "".join(self._text), self._text_pointer
+        pointer = self._text_pointer
+        self._set(pointer, self._at(pointer) + "".join(self._text))
         self._text = []
-        if not pointer:
-            self._value += text
-            return
-        self._at(pointer[:-1])[pointer[-1]] += text
 
     def _at(self, pointer: Pointer) -> Any:
-        value = self._value
-        for key in pointer:
-            value = value[key]
-        return value
-
-    def _has(self, pointer: Pointer) -> bool:
-        return part_of(self.value, pointer, MISSING) is not MISSING
+        return functools.reduce(operator.getitem, pointer, self._value)
 
 
 MISSING = object()
@@ -176,8 +168,6 @@ def _key(event: Event, field: str) -> FieldKey:
 class ToolArguments:
     """One native tool call, as far as it has been written."""
 
-    __slots__ = ("_reader", "_value", "index", "name", "text")
-
     def __init__(self, index: int) -> None:
         self.index = index
         self.name: str | None = None
@@ -194,10 +184,12 @@ class ToolArguments:
     def state(self) -> str:
         return self._value.state()
 
-    def add(self, fragment: str) -> None:
-        self.text.append(fragment)
-        for change in self._reader.feed(fragment):
-            self._value.apply(FieldPartial(field="", **change._asdict()))
+    def feed(self, event: ToolCallDelta) -> None:
+        self.name = event.name or self.name
+        if event.arguments:
+            self.text.append(event.arguments)
+            for change in self._reader.feed(event.arguments):
+                self._value.apply(FieldPartial(field="", **change._asdict()))
 
 
 class ArgumentsReader:
@@ -211,13 +203,10 @@ class ArgumentsReader:
         if not isinstance(event, ToolCallDelta):
             return None
         key = (event.call_id, event.attempt, event.index)
-        call = self._calls.get(key)
-        if call is None:
-            call = self._calls[key] = ToolArguments(event.index)
-        call.name = event.name or call.name
-        if event.arguments:
-            call.add(event.arguments)
-        return call
+        if key not in self._calls:
+            self._calls[key] = ToolArguments(event.index)
+        self._calls[key].feed(event)
+        return self._calls[key]
 
     def __iter__(self) -> Iterator[ToolArguments]:
         return iter(self._calls.values())

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
 from streamll.core import events as ev
 from streamll.core.errors import AmbiguousFieldError, UnknownFieldError
 from streamll.core.events import CALLS, NOBODY, Event, Identity, TokenEvent, Totals
-from streamll.core.ordering import Key, key_of
+from streamll.core.ordering import Key, failure_of, key_of
 from streamll.core.partials import PartialValue
 from streamll.core.visitor import EventVisitor
 
@@ -50,6 +51,22 @@ class FieldView(msgspec.Struct, eq=False):
     @property
     def owner(self) -> Owner:
         return self.identity.predictor, self.name
+
+
+class Usage(msgspec.Struct):
+    """What the LM calls of a run have used, superseded attempts included; as in ``Totals``."""
+
+    lm_calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+
+    def add(self, call: ev.LMEnd) -> None:
+        self.lm_calls += 1
+        self.prompt_tokens += call.prompt_tokens
+        self.completion_tokens += call.completion_tokens
+        if call.cost is not None:
+            self.cost = (self.cost or 0.0) + call.cost
 
 
 class RunView(EventVisitor):
@@ -94,8 +111,7 @@ class RunView(EventVisitor):
         self._unfinished: dict[str | None, list[FieldView]] = {}  # fields of calls under way
         self._current = NO_FIELD  # the field of the last token
         self._last: Event | None = None
-        self._lm_calls = self._prompt_tokens = self._completion_tokens = 0
-        self._cost: float | None = None
+        self._usage = Usage()
         self._generated = 0  # completion tokens of streamed calls …
         self._generating_s = 0.0  # … and the time from their first token to their end
 
@@ -181,11 +197,7 @@ class RunView(EventVisitor):
             self._forget(field)
 
     def on_lm_end(self, event: ev.LMEnd) -> None:
-        self._lm_calls += 1
-        self._prompt_tokens += event.prompt_tokens
-        self._completion_tokens += event.completion_tokens
-        if event.cost is not None:
-            self._cost = (self._cost or 0.0) + event.cost
+        self._usage.add(event)
         if event.streamed and event.time_to_first_token is not None and event.completion_tokens:
             self._generated += event.completion_tokens
             self._generating_s += max(0.0, event.duration - event.time_to_first_token)
@@ -227,10 +239,7 @@ class RunView(EventVisitor):
         return Totals(
             duration=max(0.0, (self.latest_at or started) - started),
             time_to_first_token=None if first is None else max(0.0, first - started),
-            lm_calls=self._lm_calls,
-            prompt_tokens=self._prompt_tokens,
-            completion_tokens=self._completion_tokens,
-            cost=self._cost,
+            **msgspec.structs.asdict(self._usage),
         )
 
     @property
@@ -301,3 +310,39 @@ NO_FIELD = FieldView(NOBODY, "")
 def qualified(predictor: str | None, field: str) -> str:
     """``"predictor.field"``; outside any predictor just ``"field"``."""
     return f"{predictor}.{field}" if predictor else field
+
+
+def closing_events(
+    view: RunView, run_id: str, now: float, error_type: str, message: str
+) -> list[Event]:
+    """The events by which a run ends whose process is gone; ``run.error`` is the last one.
+
+    They close what is open, innermost first: fields with the text they have, calls as failed.
+
+    Args:
+        view: the run so far. ``RunView(keep_ended=False)`` keeps what is needed here.
+        run_id: the run, whose first event may be missing in ``view``.
+        now: the events' timestamp.
+        error_type, message: how the run failed.
+    """
+    events: list[Event] = []
+
+    def add(kind: type[Event], who: Identity, /, **own: Any) -> None:
+        seq = view.seq + 1 + len(events)
+        events.append(kind(seq=seq, timestamp=now, identity=who, **own))
+
+    for opened in reversed(view.open.values()):
+        field = view.field(opened, opened.field) if isinstance(opened, ev.FieldStart) else None
+        facts = {name: getattr(opened, name) for name in ev.own_fields(type(opened))} | {
+            "length": field.length if field else 0,
+            "complete": False,
+            "duration": max(0.0, (view.latest_at or opened.timestamp) - opened.timestamp),
+            "error_type": error_type,
+            "message": "still running when its process was lost",
+        }
+        kind, own = failure_of(opened.opens, **facts)
+        add(kind, opened.identity, **own)
+    failed = {"error_type": error_type, "message": message, "partial": view.partial_texts()}
+    totals = {name: getattr(view.totals, name) for name in ev.own_fields(ev.Totals)}
+    add(ev.RunError, Identity(run_id=run_id), **failed, **totals)
+    return events

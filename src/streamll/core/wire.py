@@ -26,7 +26,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from math import nan
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -178,7 +178,8 @@ def _flat(event: Event, identity: dict[str, Any]) -> dict[str, Any]:
     flat.update(identity)
     if isinstance(event, StreamllEvent):
         own = event.data.own if isinstance(event.data, EventData) else event.data
-        _add(flat, own if isinstance(event, ev.UnknownEvent) else {"data": dict(own)})
+        more = own if isinstance(event, ev.UnknownEvent) else {"data": dict(own)}
+        flat.update((key, value) for key, value in more.items() if key not in flat)
     else:
         kind = _written.get(type(event)) or _written.setdefault(
             type(event), _KindFields(type(event))
@@ -190,13 +191,8 @@ def _flat(event: Event, identity: dict[str, Any]) -> dict[str, Any]:
             if value is not default and (default is None or value != default):
                 flat[name] = value
     if event.extra:
-        _add(flat, event.extra)
+        flat.update((key, value) for key, value in event.extra.items() if key not in flat)
     return flat
-
-
-def _add(flat: dict[str, Any], more: Mapping[str, Any]) -> None:
-    for key, value in more.items():
-        flat.setdefault(key, value)
 
 
 def _json(value: dict[str, Any]) -> bytes:
@@ -207,6 +203,14 @@ def _json(value: dict[str, Any]) -> bytes:
 
 
 # --- reading ------------------------------------------------------------------------------------
+
+
+class DecodedEntry(NamedTuple):
+    """The events of an envelope, and what a sink adds to it: an id and a trace context."""
+
+    id: str | None
+    traceparent: str | None
+    events: list[Event]
 
 
 def from_dict(mapping: Mapping[str, Any]) -> Event:
@@ -222,18 +226,28 @@ def decode(data: bytes | bytearray | memoryview | str) -> Event:
 
 def decode_batch(data: bytes | bytearray | memoryview | str) -> list[Event]:
     """The events of an envelope; a single event counts as an envelope of one."""
+    return decode_entry(data).events
+
+
+def decode_entry(data: bytes | bytearray | memoryview | str) -> DecodedEntry:
+    """An envelope as a sink has written it to a log.
+
+    Raises:
+        WireError: it is not streamll's, or newer than this version can read.
+    """
     envelope = _object(data)
+    values = (envelope.get("id"), envelope.get("traceparent"))
+    entry_id, traceparent = (each if isinstance(each, str) else None for each in values)
     if "events" not in envelope:
-        return [from_dict(envelope)]
+        return DecodedEntry(entry_id, traceparent, [from_dict(envelope)])
     _check_version(envelope)
     events = envelope["events"]
     if not isinstance(events, list):
         raise WireError(f"events is {_kind_of(events)}, not an array")
     reader = _Reader({key: envelope[key] for key in ("run_id", "context") if key in envelope})
     count = len(events)
-    return [
-        reader.read(event, f"event {index} of {count}") for index, event in enumerate(events, 1)
-    ]
+    read = [reader.read(event, f"event {n} of {count}") for n, event in enumerate(events, 1)]
+    return DecodedEntry(entry_id, traceparent, read)
 
 
 class _Reader:
@@ -284,35 +298,26 @@ class _Reader:
             parts["data"] = EventData(data, context) if context else data
         if extra:
             parts["extra"] = extra
-        return _convert(parts, cls, kind.numbers)
-
-
-def _convert(parts: dict[str, Any], cls: type[Event], numbers: list[str]) -> Event:
-    try:
-        return msgspec.convert(parts, cls)
-    except msgspec.ValidationError:
-        missing = {name: nan for name in numbers if parts.get(name, nan) is None}
-        if not missing:
-            raise
-        return msgspec.convert({**parts, **missing}, cls)  # null stands for NaN and infinities
+        try:
+            return msgspec.convert(parts, cls)
+        except msgspec.ValidationError:
+            missing = {name: nan for name in kind.numbers if parts.get(name, nan) is None}
+            if not missing:
+                raise
+            return msgspec.convert({**parts, **missing}, cls)  # null stands for NaN and infinities
 
 
 def _object(data: bytes | bytearray | memoryview | str) -> dict[str, Any]:
     try:
         value = _decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError):
-        value = _decode_leniently(data)
+        try:  # some writers emit lone surrogate escapes, NaN, huge numbers
+            value = json.loads(data if isinstance(data, str) else bytes(data))
+        except (ValueError, RecursionError) as error:
+            raise WireError(f"not JSON: {error}") from error
     if not isinstance(value, dict):
         raise WireError(f"an event is an object, not {_kind_of(value)}")
     return value
-
-
-def _decode_leniently(data: bytes | bytearray | memoryview | str) -> Any:
-    """Accepts what some writers emit: lone surrogate escapes, NaN, huge numbers."""
-    try:
-        return json.loads(data if isinstance(data, str) else bytes(data))
-    except (ValueError, RecursionError) as error:
-        raise WireError(f"not JSON: {error}") from error
 
 
 def _check_version(mapping: Mapping[str, Any]) -> None:

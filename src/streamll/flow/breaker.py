@@ -96,13 +96,7 @@ class CircuitBreaker:
 
 
 _breakers: dict[Hashable, CircuitBreaker] = {}
-_lock = threading.Lock()
 
 
 def breaker_for(key: Hashable, name: str) -> CircuitBreaker:
-    """The one breaker of this process for ``key``."""
-    with _lock:
-        breaker = _breakers.get(key)
-        if breaker is None:
-            breaker = _breakers[key] = CircuitBreaker(name=name)
-        return breaker
+    return _breakers.setdefault(key, CircuitBreaker(name=name))

@@ -52,6 +52,10 @@ class Background:
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    @property
+    def has_begun(self) -> bool:
+        return self._thread is not None or self._task is not None
+
     def start_thread(self, function: Callable[[], object]) -> None:
         """Run ``function`` in a daemon thread. ``cancel`` can only set ``cancelled`` for it."""
         self._thread = threading.Thread(
@@ -60,7 +64,6 @@ class Background:
         self._thread.start()
 
     def start_task(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run ``function`` as a task of the running loop."""
         self._loop = asyncio.get_running_loop()
         self._task = self._context.run(self._loop.create_task, function())
 
@@ -86,13 +89,12 @@ class Background:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and the task with it
                 loop.call_soon_threadsafe(task.cancel)
 
-    def join(self, timeout: float) -> None:
+    def join(self, timeout: float | None) -> None:
         """Wait for the thread, if there is one, and if this is not it."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
     async def wait(self, timeout: float) -> None:
-        """Wait for the task, if there is one."""
         if self._task is not None and self._task is not asyncio.current_task():
             await asyncio.wait({self._task}, timeout=timeout)
 
@@ -124,7 +126,7 @@ class Producer(Background):
         ``on_loop``: the reader is on the running event loop. An async source is then read there, by
         a task; every other source in a thread.
         """
-        if self._thread is not None or self._task is not None:
+        if self.has_begun:
             return
         if on_loop and is_async(self.source):
             self.start_task(self._aproduce)
@@ -188,7 +190,7 @@ class Bridge(DualIterator[Any]):
         self._producer.start(on_loop=True)
         return await self._producer.channel.get_batch_async(self._capacity)
 
-    def _feed(self, read: list[Any]) -> list[Any]:
+    def _feed(self, read: list[Any]) -> Iterable[Any]:
         return read
 
     def _end(self, error: Exception | None) -> Iterable[Any]:
@@ -289,9 +291,7 @@ class _Here(DualIterator[Any]):
 async def _entered(source: Any) -> AsyncIterator[AsyncIterator[Any]]:
     """An async source, to be read by this task alone; entered first, if it can be."""
     if isinstance(source, Openable):
-        async with source.opened(on_loop=True) as reading:
-            yield reading
-        return
+        source = source.opened(on_loop=True)
     async with contextlib.AsyncExitStack() as stack:
         if hasattr(source, "__aenter__") and not hasattr(source, "__anext__"):
             source = await stack.enter_async_context(source)

@@ -14,19 +14,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Literal
 
-from streamll.core.events import (
-    NOBODY,
-    Citation,
-    Event,
-    FieldPartial,
-    Identity,
-    Status,
-    StreamGap,
-    StreamllEvent,
-    Thinking,
-    TokenEvent,
-    ToolCallDelta,
-)
+from streamll.core import events as ev
+from streamll.core.events import NOBODY, Event, FieldPartial, Identity, StreamGap
 from streamll.flow.coalesce import Coalescer, Merging
 
 Policy = Literal["block", "coalesce", "drop_oldest", "fail"]
@@ -34,10 +23,10 @@ Policy = Literal["block", "coalesce", "drop_oldest", "fail"]
 HARD_LIMIT = 10
 """Lifecycle and custom events are admitted up to this many times the capacity."""
 
-EMITTED = (Status, StreamllEvent)
+EMITTED = (ev.Status, ev.StreamllEvent)
 """Kinds a program emits, perhaps from places that cannot wait (an event loop)."""
 
-DROPPABLE = (TokenEvent, Thinking, ToolCallDelta, Citation, FieldPartial, *EMITTED)
+DROPPABLE = (ev.TokenEvent, ev.Thinking, ev.ToolCallDelta, ev.Citation, FieldPartial, *EMITTED)
 """Kinds a policy may drop. All others are lifecycle events and are never dropped."""
 
 
@@ -49,17 +38,9 @@ class LossMark:
     def __init__(self) -> None:
         self.runs: dict[str | None, tuple[int, float]] = {}
 
-    def add(self, item: object) -> None:
-        run_id, timestamp = None, 0.0
-        if isinstance(item, Event):
-            run_id, timestamp = item.identity.run_id, item.timestamp
-        count, since = self.runs.get(run_id, (0, timestamp))
-        self.runs[run_id] = (count + 1, since)
-
-    def absorb(self, other: LossMark) -> None:
-        for run_id, (count, since) in other.runs.items():
-            own, earlier = self.runs.get(run_id, (0, since))
-            self.runs[run_id] = (own + count, earlier)
+    def add(self, run_id: str | None, count: int, since: float) -> None:
+        before, earliest = self.runs.get(run_id, (0, since))
+        self.runs[run_id] = (before + count, earliest)
 
     def pop(self) -> StreamGap:
         """The gap of the next run; the mark is used up when ``runs`` is empty."""
@@ -150,7 +131,6 @@ class Buffer:
         return self._joined(item) if type(item) is Merging else item
 
     def take(self, limit: int) -> list[Any]:
-        """Up to ``limit`` items, oldest first."""
         if self.settled or self.markers:
             items: list[Any] = []
             while self and len(items) < limit:
@@ -162,7 +142,6 @@ class Buffer:
         return [fresh.popleft() for _ in range(count)]
 
     def clear(self) -> None:
-        """Forget everything."""
         self.cleared += self.size
         self.settled.clear()
         self.fresh.clear()
@@ -184,7 +163,8 @@ class Buffer:
 
     def _settle_mark(self, mark: LossMark) -> None:
         if self.settled and type(self.settled[-1]) is LossMark:
-            self.settled[-1].absorb(mark)
+            for run_id, lost in mark.runs.items():
+                self.settled[-1].add(run_id, *lost)
             self.markers -= 1
         else:
             self.settled.append(mark)
@@ -194,7 +174,10 @@ class Buffer:
         if not queue or type(queue[-1]) is not LossMark:
             queue.append(LossMark())
             self.markers += 1
-        queue[-1].add(item)
+        if isinstance(item, Event):
+            queue[-1].add(item.identity.run_id, 1, item.timestamp)
+        else:
+            queue[-1].add(None, 1, 0.0)
         self.dropped += 1
 
 
@@ -212,33 +195,26 @@ class CoalescingBuffer(Buffer):
 
     def _relieve(self) -> None:
         self._settle(self.fresh)
-        if self.size >= self._shed_at:
-            self._shed()
-        if self.size >= self.capacity * HARD_LIMIT and not self._coalescer.across_calls:
-            self._coalescer = Coalescer(across_calls=True)
-            again, self.settled = self.settled, deque()
-            self._settle(again)
+        across_calls = self._coalescer.across_calls
+        if self.size >= self._shed_at:  # without partial values more tokens are adjacent
+            self._settle_again(across_calls=across_calls, sheds=True)
+            self._shed_at = max(self.capacity * HARD_LIMIT, 2 * self.size)
+        if self.size >= self.capacity * HARD_LIMIT and not across_calls:
+            self._settle_again(across_calls=True)
 
-    def _shed(self) -> None:
-        """Drop partial values; tokens that only they kept apart merge."""
+    def _settle_again(self, *, across_calls: bool, sheds: bool = False) -> None:
         again, self.settled = self.settled, deque()
-        self._coalescer = Coalescer(across_calls=self._coalescer.across_calls)
-        while again:
-            item = again.popleft()
-            if isinstance(item, FieldPartial):
-                self._lose(item, self.settled)
-            else:
-                self._settle(deque((item,)))
-        self._shed_at = max(self.capacity * HARD_LIMIT, 2 * self.size)
+        self._coalescer = Coalescer(across_calls=across_calls)
+        self._settle(again, sheds=sheds)
 
-    def _settle(self, items: deque[Any]) -> None:
+    def _settle(self, items: deque[Any], *, sheds: bool = False) -> None:
         while items:
             item = items.popleft()
             if type(item) is LossMark:
                 self._settle_mark(item)
-                continue
-            kept = self._coalescer.add(item)
-            if kept is None:
+            elif sheds and isinstance(item, FieldPartial):
+                self._lose(item, self.settled)
+            elif (kept := self._coalescer.add(item)) is None:
                 self.merged += 1
             else:
                 self.settled.append(kept)

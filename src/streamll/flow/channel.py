@@ -21,7 +21,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
@@ -39,6 +39,7 @@ from streamll.flow.waiting import (
 )
 
 T = TypeVar("T")
+W = TypeVar("W", bound=Waiter)
 
 END = Marker()
 """Put into the inbox by ``close``: what comes after it is discarded."""
@@ -130,18 +131,21 @@ class Channel(Generic[T]):
         Returns at once on the thread of an event loop, where nothing may block, and soon when the
         reader's event loop is blocked: it may be waiting for this very thread.
         """
-        return not self.full or on_event_loop() or self._wait_while("full", timeout)
+        if len(self._inbox) >= self._slack:
+            self._keep_up()
+        return not self.full or self._wait_while("full", timeout)
 
     async def wait_for_space_async(self) -> None:
-        """Wait while ``full``."""
+        if len(self._inbox) >= self._slack:
+            self._keep_up()
         while self.full:
             waiter = LoopWaiter()
             if self._add_producer(waiter, "full"):
-                await self._wait_async(waiter)
+                await waiter.wait(self._nudge)
 
     def wait_for_room(self, timeout: float | None = None) -> bool:
         """Block this thread while ``overfull``, if the policy is ``block``; as ``wait_for_space``."""
-        return not self.overfull or not self._may_wait() or self._wait_while("overfull", timeout)
+        return not self.overfull or self._wait_while("overfull", timeout)
 
     def close(self) -> None:
         """End the channel; readers still get what is buffered. Idempotent."""
@@ -160,11 +164,16 @@ class Channel(Generic[T]):
 
     def get(self, timeout: float | None = None) -> T:
         """The next item. Blocks this thread. Raises ``ChannelClosed`` at the end, ``TimeoutError``."""
-        return (self._take(1) or self._wait_and_take(1, timeout))[0]
+        return self.get_batch(1, timeout)[0]
 
     def get_batch(self, limit: int, timeout: float | None = None) -> list[T]:
         """At least one and at most ``limit`` items, as many as there are."""
-        return self._take(limit) or self._wait_and_take(limit, timeout)
+        taken = self._take(limit, ThreadWaiter)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not isinstance(taken, list):
+            woken = taken.wait(_until(deadline), self._nudge)
+            taken = self._take(limit, ThreadWaiter if woken else None)
+        return taken
 
     def read_on(self, loop: asyncio.AbstractEventLoop) -> None:
         """Declare the reader's event loop before it first waits there."""
@@ -176,19 +185,15 @@ class Channel(Generic[T]):
         return (await self.get_batch_async(1))[0]
 
     async def get_batch_async(self, limit: int) -> list[T]:
-        """At least one and at most ``limit`` items, as many as there are."""
-        while not (items := self._take(limit)):
-            waiter = LoopWaiter()
-            self.read_on(waiter.loop)
-            if self._add_reader(waiter):
-                await self._wait_async(waiter)
-        return items
+        while not isinstance(taken := self._take(limit, LoopWaiter), list):
+            self.read_on(taken.loop)
+            await taken.wait(self._nudge)
+        return taken
 
     # --- looking --------------------------------------------------------------------------------
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to take."""
         with self._looking():
             return not self._buffer
 
@@ -232,6 +237,11 @@ class Channel(Generic[T]):
             finally:
                 self._lock.release()
 
+    def _keep_up(self) -> None:
+        """Wait for the lock's holder: it was interrupted, and has not seen that this is full."""
+        with self._looking():
+            pass
+
     @contextmanager
     def _looking(self) -> Iterator[None]:
         """Hold the lock, with everything put so far in the buffer."""
@@ -240,16 +250,13 @@ class Channel(Generic[T]):
             yield
         self._settle()
 
-    def _nudge(self) -> None:
+    def _nudge(self, gone: Waiter | None = None) -> None:
+        """Have a look. A waiter that stopped waiting may have been woken: then another must be."""
         self._nudged = True
         self._settle()
 
     def _receive(self) -> None:
-        """Move the inbox into the buffer and wake those who waited for it."""
-        self._admit()
-        self._wake()
-
-    def _admit(self) -> None:
+        """Move the inbox into the buffer."""
         inbox, buffer = self._inbox, self._buffer
         items = [inbox.popleft() for _ in range(len(inbox))]
         if self._closed or self._abandoned or not buffer.add_plain(items):
@@ -262,35 +269,25 @@ class Channel(Generic[T]):
                     buffer.add(item)
         if self._abandoned and buffer:
             buffer.clear()
+        self._update()
+
+    def _update(self) -> None:
+        """After adding or taking: note whether there is space, and wake those who waited for it."""
+        buffer, was_full, was_overfull = self._buffer, self.full, self.overfull
         size = buffer.size
-        if self._closed or self._abandoned or buffer.overflowed:
+        ended = self._closed or self._abandoned or buffer.overflowed
+        if ended or size >= self.capacity:
             self._slack = 1
-        elif size < self.capacity:
-            self._slack = min(INBOX_ITEMS, self.capacity - size)
+            self.full = self._blocks and not ended
         else:
-            self._slack = 1
-            self.full = self._blocks
-            self.overfull = self._limited and size >= self._limit
-
-    def _wake(self) -> None:
-        """Wake a reader if there is something to take, and everybody at the end."""
-        if self._closed or self._abandoned or self._buffer.overflowed:
-            self.full = self.overfull = False
+            self._slack = min(INBOX_ITEMS, self.capacity - size)
+            self.full = self.full and size > self._low
+        self.overfull = self._limited and size >= self._limit and not ended
+        if (was_full and not self.full) or (was_overfull and not self.overfull):
+            self._wake_all(self._producers)
+        if ended:
             self._wake_all(self._readers)
-            self._wake_all(self._producers)
-        elif self._readers and (self._buffer.fresh or self._buffer.settled):
-            self._wake_one(self._readers)
-
-    def _make_space(self) -> None:
-        """After taking: wake producers at half the capacity."""
-        size = self._buffer.size
-        if self.overfull and size < self._limit:
-            self.overfull = False
-            self._wake_all(self._producers)
-        if self.full and size <= self._low:
-            self.full = False
-            self._wake_all(self._producers)
-        if self._readers and (self._buffer.fresh or self._buffer.settled):
+        elif self._readers and (buffer.fresh or buffer.settled):
             self._wake_one(self._readers)
 
     def _wake_one(self, waiters: deque[Waiter]) -> None:
@@ -309,42 +306,39 @@ class Channel(Generic[T]):
 
     # --- waiting; called without the lock -------------------------------------------------------
 
-    def _take(self, limit: int) -> list[T]:
-        """Up to ``limit`` items, none if there are none yet. Raises at the end."""
-        items: list[T] = []
-        ended = False
+    def _take(self, limit: int, waiter: Callable[[], W] | None) -> list[T] | W:
+        """Up to ``limit`` items. If there are none yet, a waiter that is in the readers' queue now.
+
+        Raises at the end, and ``TimeoutError`` without ``waiter``.
+        """
+        taken: list[T] | W = []
+        end: Exception | None = None
         with self._lock:
             if self._inbox:
                 self._receive()
             buffer = self._buffer
             if (buffer.fresh or buffer.settled) and not self._abandoned:
-                items = buffer.take(limit)
+                taken = buffer.take(limit)
                 if self.full or self.overfull or self._readers:
-                    self._make_space()
+                    self._update()
+            elif self._closed or self._abandoned:
+                end = ChannelClosed(f"channel {self.name!r} has ended")
+            elif buffer.overflowed:
+                end = self._overflow()
+            elif waiter is None:
+                end = TimeoutError(f"no item of channel {self.name!r} in time")
             else:
-                ended = self._closed or self._abandoned
+                taken = waiter()
+                self._readers.append(taken)
         if self._inbox or self._nudged:
             self._settle()
-        if ended:
-            raise ChannelClosed(f"channel {self.name!r} has ended")
-        if not items and self._buffer.overflowed:
-            raise self._overflow()
-        return items
-
-    def _wait_and_take(self, limit: int, timeout: float | None) -> list[T]:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            waiter = ThreadWaiter()
-            late = self._add_reader(waiter) and not self._wait(waiter, deadline)
-            items = self._take(limit)
-            if items:
-                return items
-            if late:
-                raise TimeoutError(f"no item of channel {self.name!r} within {timeout} s")
+        if end is not None:
+            raise end
+        return taken
 
     def _wait_while(self, state: str, timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
-        while getattr(self, state):
+        while getattr(self, state) and self._may_wait():
             pulse, until = self._reader_pulse, deadline
             if pulse is not None:
                 if pulse.is_blocked():
@@ -352,45 +346,11 @@ class Channel(Generic[T]):
                 soon = time.monotonic() + LOOP_CHECK_S
                 until = soon if deadline is None else min(soon, deadline)
             waiter = ThreadWaiter()
-            if self._add_producer(waiter, state) and not self._wait(waiter, until):
+            if self._add_producer(waiter, state) and not waiter.wait(_until(until), self._nudge):
                 if pulse is None or until == deadline:
                     return not getattr(self, state)
                 pulse.check()
         return True
-
-    def _wait(self, waiter: ThreadWaiter, deadline: float | None) -> bool:
-        woken = False
-        try:
-            woken = waiter.wait(None if deadline is None else deadline - time.monotonic())
-        finally:
-            if not woken:
-                self._leave(waiter)
-        return woken
-
-    async def _wait_async(self, waiter: LoopWaiter) -> None:
-        try:
-            await waiter.woken
-        except BaseException:
-            self._leave(waiter)
-            raise
-
-    def _leave(self, waiter: Waiter) -> None:
-        """The waiter stopped waiting; if it had been woken, another must be."""
-        waiter.gone = True
-        self._nudge()
-
-    def _add_reader(self, waiter: Waiter) -> bool:
-        """Register a reader, unless there is something to take or the channel has ended."""
-        with self._lock:
-            if self._inbox:
-                self._receive()
-            ended = self._closed or self._abandoned or self._buffer.overflowed
-            ready = bool(ended or self._buffer.fresh or self._buffer.settled)
-            if not ready:
-                self._readers.append(waiter)
-        if self._inbox or self._nudged:
-            self._settle()
-        return not ready
 
     def _add_producer(self, waiter: Waiter, state: str) -> bool:
         """Register a producer while ``state`` (``full``, ``overfull``) is true."""
@@ -409,3 +369,7 @@ class Channel(Generic[T]):
             f"the reader of channel {self.name!r} is too slow: more than {self.capacity} items "
             "are waiting"
         )
+
+
+def _until(deadline: float | None) -> float | None:
+    return None if deadline is None else deadline - time.monotonic()

@@ -21,9 +21,31 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from typing import Any, ClassVar, Generic, TypeVar
 
 from streamll.core.errors import ChannelClosed
-from streamll.flow.closing import Closing
 
 T = TypeVar("T")
+C = TypeVar("C", bound="Closing")  # typing.Self needs Python 3.11
+
+
+class Closing(ABC):
+    """Leaving a ``with`` or ``async with`` block closes it. Entering starts nothing."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    @abstractmethod
+    async def aclose(self) -> None: ...
+
+    def __enter__(self: C) -> C:  # noqa: PYI019
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    async def __aenter__(self: C) -> C:  # noqa: PYI019
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
 
 
 class Openable(ABC):
@@ -93,7 +115,12 @@ class DualIterator(Closing, Openable, Generic[T]):
                     return item
                 if self._over:
                     break
-                self._advance()
+                try:
+                    read = self._read()
+                except Exception as error:  # noqa: BLE001 - the subclass decides
+                    self._finish(error)
+                else:
+                    self._accept(read)
         except BaseException:
             if self.closed_by_loop:
                 self.close()
@@ -109,7 +136,12 @@ class DualIterator(Closing, Openable, Generic[T]):
                     return item
                 if self._over:
                     break
-                await self._aadvance()
+                try:
+                    read = await self._aread()
+                except Exception as error:  # noqa: BLE001
+                    self._finish(error)
+                else:
+                    self._accept(read)
         except Exception:  # not a cancellation: the next call reads on
             if self.closed_by_loop:
                 await self.aclose()
@@ -118,34 +150,14 @@ class DualIterator(Closing, Openable, Generic[T]):
             await self.aclose()
         raise StopAsyncIteration
 
-    def _advance(self) -> None:
-        """Read once."""
-        try:
-            read = self._read()
-        except (StopIteration, ChannelClosed):
-            self._finish(None)
-        except Exception as error:  # noqa: BLE001 - the subclass decides
-            self._finish(error)
-        else:
-            self._accept(read)
-
-    async def _aadvance(self) -> None:
-        try:
-            read = await self._aread()
-        except (StopAsyncIteration, ChannelClosed):
-            self._finish(None)
-        except Exception as error:  # noqa: BLE001
-            self._finish(error)
-        else:
-            self._accept(read)
-
     def _accept(self, read: Any) -> None:
         if not self._over:
             self._items = iter(self._feed(read))
 
-    def _finish(self, error: Exception | None) -> None:
+    def _finish(self, error: Exception) -> None:
         if not self._over:  # else it was left, and how its source ends does not matter
-            self._items = iter(self._end(error))
+            has_ended = isinstance(error, (StopIteration, StopAsyncIteration, ChannelClosed))
+            self._items = iter(self._end(None if has_ended else error))
             self._over = True
 
     # --- loops --------------------------------------------------------------------------------
@@ -160,7 +172,7 @@ class DualIterator(Closing, Openable, Generic[T]):
         return Loop(self, self.leave) if self.closed_by_loop else self
 
 
-class Loop(Generic[T]):
+class Loop(Iterator[T], AsyncIterator[T]):
     """The iterator of one loop. Leaving the loop drops it, and that closes the stream."""
 
     def __init__(self, stream: DualIterator[T], drop: Callable[[], None]) -> None:
@@ -169,14 +181,8 @@ class Loop(Generic[T]):
         self.close = stream.close
         self.aclose = stream.aclose
 
-    def __iter__(self) -> Loop[T]:
-        return self
-
     def __next__(self) -> T:
         return next(self._stream)
-
-    def __aiter__(self) -> Loop[T]:
-        return self
 
     def __anext__(self) -> Coroutine[Any, Any, T]:
         return self._stream.__anext__()

@@ -8,7 +8,8 @@ There are no limits across processes, or by tokens.
 
 from __future__ import annotations
 
-import asyncio
+import math
+import sys
 import threading
 import time
 from collections import deque
@@ -29,27 +30,13 @@ class Slots:
     def take(self, cap: int, timeout: float | None = None) -> bool:
         """Wait until fewer than ``cap`` are taken, and take one; False after ``timeout`` seconds."""
         waiter = ThreadWaiter()
-        if self._taken_at_once(waiter, cap):
-            return True
-        woken = False
-        try:
-            woken = waiter.wait(timeout)
-        finally:
-            if not woken:
-                woken = not self._withdrawn(waiter)
-        return woken
+        return not self._must_wait(waiter, cap) or waiter.wait(timeout, self._withdraw)
 
     async def take_async(self, cap: int) -> None:
         """The same on an event loop. Being cancelled takes nothing."""
         waiter = LoopWaiter()
-        if self._taken_at_once(waiter, cap):
-            return
-        try:
-            await waiter.woken
-        except BaseException:
-            if not self._withdrawn(waiter):
-                self.give()
-            raise
+        if self._must_wait(waiter, cap):
+            await waiter.wait(self._withdraw)
 
     def give(self) -> None:
         """Give one back; the one that has waited longest gets it."""
@@ -57,43 +44,36 @@ class Slots:
             self.taken -= 1
             self._admit()
 
-    def _taken_at_once(self, waiter: Waiter, cap: int) -> bool:
+    def _must_wait(self, waiter: Waiter, cap: int) -> bool:
         if cap < 1:
             raise ConfigurationError(f"at least 1 must be allowed at once, not {cap}")
         with self._lock:
             if not self._waiting and self.taken < cap:
                 self.taken += 1
-                return True
+                return False
             self._waiting.append((waiter, cap))
-            self._admit()
-            return False
+            return True
 
     def _admit(self) -> None:
         while self._waiting and self.taken < self._waiting[0][1]:
             waiter, _ = self._waiting.popleft()
-            if not waiter.gone:
+            if waiter.wake():
                 self.taken += 1
-                if not waiter.wake():
-                    self.taken -= 1
 
-    def _withdrawn(self, waiter: Waiter) -> bool:
-        """Leave the queue; False if the waiter had been given a slot already."""
+    def _withdraw(self, waiter: Waiter) -> None:
+        """Leave the queue, or give the slot back that this waiter has got already."""
         with self._lock:
-            waiter.gone = True
-            waiting = len(self._waiting)
-            self._waiting = deque(each for each in self._waiting if each[0] is not waiter)
+            left = deque(each for each in self._waiting if each[0] is not waiter)
+            self.taken -= len(left) == len(self._waiting)
+            self._waiting = left
             self._admit()
-            return len(self._waiting) < waiting
 
 
 _slots: dict[Hashable, Slots] = {}
-_lock = threading.Lock()
 
 
 def slots_for(key: Hashable) -> Slots:
-    """The slots of this process for ``key``."""
-    with _lock:
-        return _slots.setdefault(key, Slots())
+    return _slots.setdefault(key, Slots())
 
 
 class Rate:
@@ -118,11 +98,6 @@ class Rate:
             self._next = start + self._interval
             return max(0.0, start - now)
 
-    async def wait_async(self) -> None:
-        """Wait until the next start."""
-        if delay := self.reserve():
-            await asyncio.sleep(delay)
-
 
 class Limits:
     """At most ``max_concurrent`` LM requests at once and ``requests_per_minute``, evenly spaced.
@@ -146,26 +121,17 @@ class Limits:
                 f"max_concurrent={max_concurrent} lets no request through; it is at least 1, "
                 "or None for any number"
             )
-        self._cap = max_concurrent or 0
-        self._slots = Slots() if max_concurrent is not None else None
-        self._rate = (
-            Rate(requests_per_minute / 60.0, burst) if requests_per_minute is not None else None
-        )
+        self._cap = max_concurrent or sys.maxsize
+        self._slots = Slots()
+        per_minute = math.inf if requests_per_minute is None else requests_per_minute
+        self._rate = Rate(per_minute / 60.0, burst)
+        self.delay = self._rate.reserve  # reserve the next start; seconds until then
+        self.give = self._slots.give
 
     def take(self) -> None:
         """Wait in this thread until a further request may be under way; ``give`` ends it."""
-        if self._slots is not None:
-            self._slots.take(self._cap)
+        self._slots.take(self._cap)
 
     async def take_async(self) -> None:
         """The same on an event loop. Being cancelled takes nothing."""
-        if self._slots is not None:
-            await self._slots.take_async(self._cap)
-
-    def give(self) -> None:
-        if self._slots is not None:
-            self._slots.give()
-
-    def delay(self) -> float:
-        """Reserve the next start; seconds until then."""
-        return self._rate.reserve() if self._rate is not None else 0.0
+        await self._slots.take_async(self._cap)

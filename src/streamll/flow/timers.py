@@ -23,15 +23,10 @@ IDLE_TIMEOUT_S = 1.0
 class Timer:
     """A call to come. ``cancel`` drops it, unless it is being made already."""
 
-    __slots__ = ("_callback", "when")
+    __slots__ = ("_callback",)
 
-    def __init__(self, when: float, callback: Callable[[], None]) -> None:
-        self.when = when
+    def __init__(self, callback: Callable[[], None]) -> None:
         self._callback: Callable[[], None] | None = callback
-
-    @property
-    def cancelled(self) -> bool:
-        return self._callback is None
 
     def cancel(self) -> None:
         self._callback = None
@@ -56,48 +51,34 @@ class Timers:
 
     def at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` at ``when`` (``time.monotonic()``)."""
-        timer = Timer(when, callback)
+        timer = Timer(callback)
         with self._changed:
             heapq.heappush(self._heap, (when, next(self._order), timer))
+            self._changed.notify()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._run, name="streamll timers", daemon=True
                 )
                 self._thread.start()
-            elif self._heap[0][2] is timer:
-                self._changed.notify()
         return timer
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                timer = self._next_due()
-                if timer is None:
-                    self._thread = None
-                    return
+        while (timer := self._next_due()) is not None:
             timer.fire()
 
     def _next_due(self) -> Timer | None:
-        """Wait until a timer is due; None after ``IDLE_TIMEOUT_S`` without any."""
-        while True:
-            while self._heap and self._heap[0][2].cancelled:
-                heapq.heappop(self._heap)
-            if not self._heap:
-                if not self._changed.wait(IDLE_TIMEOUT_S) and not self._heap:
+        """Wait until a timer is due; None, which ends the thread, when there is none to wait for."""
+        with self._changed:
+            while True:
+                remaining = self._heap[0][0] - time.monotonic() if self._heap else IDLE_TIMEOUT_S
+                if remaining <= 0:
+                    return heapq.heappop(self._heap)[2]
+                if not self._changed.wait(remaining) and not self._heap:
+                    self._thread = None
                     return None
-                continue
-            remaining = self._heap[0][0] - time.monotonic()
-            if remaining <= 0:
-                return heapq.heappop(self._heap)[2]
-            self._changed.wait(remaining)
 
 
 timers = Timers()
 
-
-def _reset_in_child() -> None:
-    timers.__init__()  # type: ignore[misc]  # its thread and its lock stayed in the parent
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_in_child)
+if hasattr(os, "register_at_fork"):  # the thread and the lock stay in the parent
+    os.register_at_fork(after_in_child=timers.__init__)  # type: ignore[misc]

@@ -2,7 +2,7 @@
 
 ``wake`` never blocks. It returns False when the waiter cannot be woken any more (its loop is
 closed), so that the caller can wake another. A waiter that stops waiting for another reason
-(timeout, cancellation) sets ``gone``.
+(timeout, cancellation) sets ``gone`` and is passed to ``leave``.
 """
 
 from __future__ import annotations
@@ -10,46 +10,67 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 
-class Waiter(Protocol):
+class Waiter(ABC):
     """One wait of one reader or producer."""
 
+    __slots__ = ("gone",)
     gone: bool
 
+    @abstractmethod
     def wake(self) -> bool: ...
 
 
-class ThreadWaiter:
+Leave = Callable[[Waiter], object]
+
+
+class ThreadWaiter(Waiter):
     """A thread blocked on a lock of its own, which ``wake`` releases."""
 
-    __slots__ = ("_gate", "gone")
+    __slots__ = ("_gate",)
 
     def __init__(self) -> None:
         self._gate = threading.Lock()
         self._gate.acquire()
         self.gone = False
 
-    def wait(self, timeout: float | None) -> bool:
+    def wait(self, timeout: float | None, leave: Leave = lambda _: None) -> bool:
         """True when woken, False after ``timeout`` seconds."""
-        return self._gate.acquire(timeout=-1 if timeout is None else max(timeout, 0))
+        woken = False
+        try:
+            woken = self._gate.acquire(timeout=-1 if timeout is None else max(timeout, 0))
+        finally:
+            if not woken:
+                self.gone = True
+                leave(self)
+        return woken
 
     def wake(self) -> bool:
         self._gate.release()
         return True
 
 
-class LoopWaiter:
+class LoopWaiter(Waiter):
     """A task awaiting a future of its own, which ``wake`` resolves on the task's loop."""
 
-    __slots__ = ("_thread", "gone", "loop", "woken")
+    __slots__ = ("_thread", "_woken", "loop")
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.woken: asyncio.Future[None] = self.loop.create_future()
+        self._woken: asyncio.Future[None] = self.loop.create_future()
         self._thread = threading.get_ident()
         self.gone = False
+
+    async def wait(self, leave: Leave) -> None:
+        try:
+            await self._woken
+        except BaseException:
+            self.gone = True
+            leave(self)
+            raise
 
     def wake(self) -> bool:
         try:
@@ -62,8 +83,8 @@ class LoopWaiter:
         return True
 
     def _resolve(self) -> None:
-        if not self.woken.done():
-            self.woken.set_result(None)
+        if not self._woken.done():
+            self._woken.set_result(None)
 
 
 LOOP_CHECK_S = 0.2

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -19,8 +20,10 @@ from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
 from streamll.core.errors import ChannelOverflow
+from streamll.flow.bridge import Background
 from streamll.flow.buffer import Marker, Policy
 from streamll.flow.channel import Channel
+from streamll.flow.waiting import ThreadWaiter
 
 T = TypeVar("T")
 
@@ -36,26 +39,6 @@ BATCH_ITEMS = 256
 
 CANCEL_ROUNDS = 20
 """How often a loop that ends cancels what is left: a cancelled task may start others."""
-
-
-class WakeUp:
-    """Ends one wait, present or future. A lock, because ``threading.Event`` is fifty lines of
-    Python, which a thread that waits again and again runs with cold caches each time.
-    """
-
-    def __init__(self) -> None:
-        self._gate = threading.Lock()
-        self._gate.acquire()
-
-    def set(self) -> None:
-        with contextlib.suppress(RuntimeError):  # it is set already
-            self._gate.release()
-
-    def clear(self) -> None:
-        self._gate.acquire(blocking=False)
-
-    def wait(self, timeout: float) -> None:
-        self._gate.acquire(timeout=timeout)
 
 
 class Barrier(Marker):
@@ -89,27 +72,19 @@ class Worker(Generic[T]):
         self._handle = handle
         self._gather = gather
         self._pending = pending
-        self._capacity = capacity
-        self._policy: Policy = policy
         self._batch = batch
-        self.reset()
-
-    def reset(self) -> None:
-        """Start over, as in a forked child: what was put before is the parent's to deliver."""
-        self.channel: Channel[Any] = Channel(self._capacity, self._policy, name=self.name)
+        self.channel: Channel[Any] = Channel(capacity, policy, name=name)
         self._lock = threading.RLock()  # a finalizer may put while this thread starts one
-        self._hurry = WakeUp()  # somebody waits: do not let items gather
+        self._gathering = ThreadWaiter()  # woken early when somebody waits for what was put
         self._thread: threading.Thread | None = None
         self._barriers: list[Barrier] = []
 
     def put(self, item: T) -> None:
-        """Hand the item over. Never waits."""
         self.channel.put(item)
         if self._thread is None:
             self.start()
 
     def start(self) -> None:
-        """Start the thread unless it runs."""
         with self._lock:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name=self.name, daemon=True)
@@ -140,75 +115,52 @@ class Worker(Generic[T]):
 
     @property
     def idle(self) -> bool:
-        """Whether everything put so far has been handled."""
         if self._pending() is not None:
             return False
         return self.channel.idle or (self._thread is None and self.channel.empty)
 
     def _barrier(self, timeout: float, *, last: bool) -> bool:
         barrier = Barrier(last=last)
-        try:
+        with contextlib.suppress(ChannelOverflow):  # policy "fail": a barrier is admitted even so
             self.channel.put(barrier)
-        except ChannelOverflow:  # policy "fail": the thread handles what was admitted, and ends
-            return self._ended(timeout)
-        self._hurry.set()
+        with contextlib.suppress(RuntimeError):  # it is woken already
+            self._gathering.wake()
         self.start()
         return barrier.event.wait(timeout)
-
-    def _ended(self, timeout: float) -> bool:
-        self._hurry.set()
-        thread = self._thread
-        if thread is not None:
-            thread.join(timeout)
-        return thread is None or not thread.is_alive()
 
     def _run(self) -> None:
         channel = self.channel
         while True:
             again = self._pending()
+            batch: list[Any] = []
             try:
-                self._hurry.clear()
+                self._gathering = ThreadWaiter()
                 batch = channel.get_batch(self._batch, IDLE_TIMEOUT_S if again is None else again)
             except TimeoutError:
-                if again is None and self._retire():
-                    return
-                batch = []
-            except ChannelOverflow:
-                self._finish()
+                pass
+            except ChannelOverflow:  # nothing new will come, only what was kept for later is left
+                time.sleep(again or 0)
+            if not batch and again is None and self._retire():
                 return
             if self._take(batch, again=again is not None) and self._retire():
                 return
             if 0 < len(batch) < self._batch:
-                self._hurry.wait(self._gather)
-
-    def _finish(self) -> None:
-        """The channel has failed: nothing new will come, only what was kept for later is left."""
-        while (again := self._pending()) is not None:
-            time.sleep(again)
-            self._handle([])
+                self._gathering.wait(self._gather)
 
     def _take(self, batch: list[Any], *, again: bool) -> bool:
         """Handle a batch; True if the end was asked for and everything is handled."""
         items = batch
         if Barrier in map(type, batch):
-            items = []
-            for item in batch:
-                if not isinstance(item, Barrier):
-                    items.append(item)
-                    continue
-                if items:
-                    self._handle(items)
-                    items = []
-                self._barriers.append(item)
+            items = [item for item in batch if not isinstance(item, Barrier)]
+            self._barriers += [item for item in batch if isinstance(item, Barrier)]
         if items or again:
             self._handle(items)
-        last = False
-        if self._barriers and self._pending() is None:
-            passed, self._barriers = self._barriers, []
-            for barrier in passed:
-                last = last or barrier.last
-                barrier.event.set()
-        return last
+        if not self._barriers or self._pending() is not None:
+            return False
+        passed, self._barriers = self._barriers, []
+        for barrier in passed:
+            barrier.event.set()
+        return any(barrier.last for barrier in passed)
 
     def _retire(self) -> bool:
         """End this thread, unless something has been put in the meantime."""
@@ -220,13 +172,16 @@ class Worker(Generic[T]):
             return False
 
 
-class LoopThread:
+class LoopThread(Background):
     """An event loop on a daemon thread, for running awaitables from another thread."""
 
+    _loop: asyncio.AbstractEventLoop
+
     def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        super().__init__(name, contextvars.Context())
+        self._begun = threading.Event()
+        self.start_loop(self._run)
+        self._begun.wait()
 
     def call(self, awaitable: Awaitable[Any]) -> Any:
         """Run the awaitable on the loop; block until it has a result."""
@@ -244,25 +199,16 @@ class LoopThread:
 
     def stop(self, timeout: float | None) -> None:
         """Cancel what still runs and close the loop."""
-        with contextlib.suppress(RuntimeError):  # closed already
-            self._loop.call_soon_threadsafe(self._loop.stop)
-        if self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+        self.cancel()
+        self.join(timeout)
 
-    def _run(self) -> None:
+    async def _run(self) -> None:
+        self._begun.set()
         try:
-            self._loop.run_forever()
-            self._loop.run_until_complete(self._cancel_tasks())
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            await asyncio.Event().wait()
         finally:
-            self._loop.close()
-
-    async def _cancel_tasks(self) -> None:
-        """Cancel all tasks, and those they start when they are cancelled."""
-        for _ in range(CANCEL_ROUNDS):
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            if not tasks:
-                return
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=0.5)
+            for _ in range(CANCEL_ROUNDS):
+                if tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.wait(tasks, timeout=0.5)

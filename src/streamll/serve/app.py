@@ -24,29 +24,28 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamll.core.errors import RunUnavailable
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import served
-from streamll.serve.routes.chat import ChatRoutes
+from streamll.serve.routes import chat, metrics, runs
 from streamll.serve.routes.pages import viewer_route
-from streamll.serve.routes.runs import RunRoutes
 from streamll.serve.routes.service import Service
 from streamll.serve.runner import Runner
-from streamll.serve.web import metrics
 from streamll.serve.web.access import Access
 from streamll.serve.web.limits import Limits
 from streamll.serve.web.middleware import Middleware
-from streamll.serve.web.requests import HTTPRefusal, authorize, response_to
+from streamll.serve.web.requests import HTTPRefusal, authorize, refusal
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+Endpoint = Callable[[Service, Request], Awaitable[Response]]
 
 LOG = "sqlite:///streamll.db"
 SAME_SIGNAL_S = 0.5
@@ -87,7 +86,7 @@ def create_app(
     limits = limits or Limits()
     run_log = RunLog(log, away_s=limits.away_seconds, lost_s=limits.lost_seconds)
     access = Access(tokens, secret=secret, origins=origins, hosts=hosts)
-    service = Service(served(programs), access, limits, Runner(run_log, limits))
+    service = Service(served(programs), access, Runner(run_log, limits))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -97,86 +96,79 @@ def create_app(
             service.drain()
             await service.runner.close(service.limits.drain_seconds)
 
-    inner = Starlette(
-        lifespan=lifespan,
-        exception_handlers={HTTPRefusal: _refused, RunUnavailable: _refused},
-    )
-    middleware = Middleware(inner, access)
-    inner.router.routes += routes_of(service, middleware)
+    refusals = {HTTPRefusal: _refused, RunUnavailable: _refused}
+    inner = Starlette(lifespan=lifespan, exception_handlers=refusals)
+    app = App(inner, service)
+    inner.router.routes += routes_of(app)
     if viewer:
         inner.router.routes.append(viewer_route())
-    return App(middleware, service)
+    return app
 
 
-def routes_of(service: Service, middleware: Middleware) -> list[BaseRoute]:
-    """The table of routes. All but the first three lines need a token that permits everything;
-    those of one run also accept one for that run.
-    """
-    runs, chats = RunRoutes(service), ChatRoutes(service)
-
-    async def healthz(_: Request) -> Response:
-        return service.health()
-
-    async def show_metrics(_: Request) -> Response:
-        text = metrics.render(
-            service.run_log,
-            service.connections,
-            middleware,
-            running=len(service.runner.running),
-            started=service.runner.started,
-            draining=service.draining,
-        )
-        return Response(text, media_type=metrics.CONTENT_TYPE)
-
-    def route(method: str, path: str, endpoint: Endpoint, run_id: str = "") -> Route:
-        async def authorized(request: Request) -> Response:
-            authorize(request, service.access, request.path_params.get(run_id))
-            return await endpoint(request)
-
-        return Route(path, authorized, methods=[method])
-
-    return [
-        Route("/healthz", healthz),
-        Route("/v1/chat/completions", chats.openai, methods=["POST"]),  # authorizes by itself
-        WebSocketRoute("/runs/{run_id}/ws", runs.socket),  # so does this
-        route("GET", "/metrics", show_metrics),
-        route("POST", "/runs", runs.start),
-        route("GET", "/runs", runs.list),
-        route("GET", "/runs/{run_id}", runs.look, "run_id"),
-        route("DELETE", "/runs/{run_id}", runs.cancel, "run_id"),
-        route("GET", "/runs/{run_id}/events", runs.events, "run_id"),
-        route("GET", "/programs", runs.programs),
-        route("GET", "/v1/models", chats.models),
-        route("POST", "/ai", chats.vercel),
-        route("GET", "/ai/{chat}/stream", chats.resume),
-        route("DELETE", "/ai/{chat}/stream", chats.stop),
-        route("POST", "/agui", chats.agui),
-    ]
-
-
-class App:
+class App(Middleware):
     """The application. Where its lifespan is not run, the first request opens the log."""
 
-    def __init__(self, middleware: Middleware, service: Service) -> None:
-        self._middleware = middleware
-        self._service = service
+    def __init__(self, inner: ASGIApp, service: Service) -> None:
+        super().__init__(inner, service.access)
+        self.service = service
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._loop = asyncio.get_running_loop()
         if scope["type"] != "lifespan":
-            await self._service.runner.open()
-        await self._middleware(scope, receive, send)
+            await self.service.runner.open()
+        await super().__call__(scope, receive, send)
 
     def drain(self) -> None:
         """Do what ``drain_on_signals`` of ``create_app`` describes. Any thread may call this."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._service.drain)
+                self._loop.call_soon_threadsafe(self.service.drain)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
-    return response_to(error)
+def routes_of(app: App) -> list[BaseRoute]:
+    """The table of routes. All but the first three lines need a token that permits everything;
+    those of one run also accept one for that run.
+    """
+    service = app.service
+
+    async def healthz(_: Request) -> Response:
+        reachable = service.run_log.tail.reachable
+        status = "ok" if reachable else "the log cannot be read"
+        status = "draining" if service.draining else status
+        return JSONResponse({"status": status}, 200 if status == "ok" else 503)
+
+    async def show_metrics(_: Service, request: Request) -> Response:
+        return Response(metrics.render(service, app), media_type=metrics.CONTENT_TYPE)
+
+    def route(method: str, path: str, endpoint: Endpoint, run_id: str = "") -> Route:
+        async def authorized(request: Request) -> Response:
+            authorize(request, service.access, request.path_params.get(run_id))
+            return await endpoint(service, request)
+
+        return Route(path, authorized, methods=[method])
+
+    return [
+        Route("/healthz", healthz),
+        Route("/v1/chat/completions", partial(chat.openai, service), methods=["POST"]),
+        WebSocketRoute("/runs/{run_id}/ws", partial(runs.socket, service)),
+        route("GET", "/metrics", show_metrics),
+        route("POST", "/runs", runs.start),
+        route("GET", "/runs", runs.list_runs),
+        route("GET", "/runs/{run_id}", runs.look, "run_id"),
+        route("DELETE", "/runs/{run_id}", runs.cancel, "run_id"),
+        route("GET", "/runs/{run_id}/events", runs.events, "run_id"),
+        route("GET", "/programs", runs.list_programs),
+        route("GET", "/v1/models", chat.openai_models),
+        route("POST", "/ai", chat.vercel),
+        route("GET", "/ai/{chat}/stream", chat.vercel_resume),
+        route("DELETE", "/ai/{chat}/stream", chat.vercel_stop),
+        route("POST", "/agui", chat.agui),
+    ]
+
+
+async def _refused(_: Request, error: Any) -> Response:
+    return refusal(error)
 
 
 @contextlib.contextmanager
@@ -186,7 +178,8 @@ def _draining_on_signals(service: Service) -> Any:
         yield
         return
     loop = asyncio.get_running_loop()
-    before: dict[int, Any] = {}
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {n: h for n in numbers if callable(h := signal.getsignal(n))}
     stopping_since: float | None = None
 
     def on_signal(number: int, frame: Any) -> None:
@@ -196,16 +189,13 @@ def _draining_on_signals(service: Service) -> Any:
             loop.call_soon_threadsafe(service.drain)
         elif number == signal.SIGINT and time.monotonic() - stopping_since > SAME_SIGNAL_S:
             loop.call_soon_threadsafe(service.hurry)
-        if callable(before[number]):
-            before[number](number, frame)
+        before[signal.Signals(number)](number, frame)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        before[number] = signal.getsignal(number)
-        if callable(before[number]):
-            signal.signal(number, on_signal)
+    for number in before:
+        signal.signal(number, on_signal)
     try:
         yield
     finally:
-        for which, handler in before.items():
-            if signal.getsignal(which) is on_signal:
-                signal.signal(which, handler)
+        for number, handler in before.items():
+            if signal.getsignal(number) is on_signal:
+                signal.signal(number, handler)

@@ -40,11 +40,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
         return inputs_of(self.program)
 
     def inputs_from(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
-        """Inputs for a chat's messages.
-
-        Raises:
-            ValueError: there is no user message, or the program has no input.
-        """
+        """Inputs for a chat's messages; ``ValueError`` if there is no user message or no input."""
         if self.from_messages is not None:
             return dict(self.from_messages(messages))
         texts = [m["content"] for m in messages if m.get("role") == "user" and m.get("content")]
@@ -57,14 +53,12 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self, inputs: Mapping[str, Any]) -> None:
         """Raise ``ValueError`` for an unknown or missing input."""
-        known = self.inputs()
-        if not known:
-            return
-        names = sorted(field.name for field in known)
-        for name in sorted(set(inputs).difference(names)):
-            raise ValueError(f"{self.name} has no input {name!r}; it has {', '.join(names)}")
-        for name in sorted(field.name for field in known if field.required):
-            if name not in inputs:
+        required = {field.name: field.required for field in self.inputs()}
+        for name in sorted(inputs.keys() - required.keys()) if required else ():
+            known = ", ".join(sorted(required))
+            raise ValueError(f"{self.name} has no input {name!r}; it has {known}")
+        for name in sorted(required.keys() - inputs.keys()):
+            if required[name]:
                 raise ValueError(f"{self.name} needs the input {name!r}")
 
 
@@ -76,9 +70,12 @@ def served(programs: Any) -> dict[str, Served]:
     """
     if programs is None:
         return {}  # a server that only shows what others run
-    given = programs if isinstance(programs, Mapping) else {_name_of(programs): programs}
+    if isinstance(programs, Served):
+        programs = {programs.name: programs}
+    elif not isinstance(programs, Mapping):
+        programs = {getattr(programs, "__name__", type(programs).__name__): programs}
     made = {}
-    for name, program in given.items():
+    for name, program in programs.items():
         each = program if isinstance(program, Served) else Served(name=name, program=program)
         if not callable(each.program):
             raise ConfigurationError(f"{name!r} is {type(each.program).__name__}, not a program")
@@ -88,12 +85,6 @@ def served(programs: Any) -> dict[str, Served]:
     if not made:
         raise ConfigurationError("create_app needs a program to serve")
     return made
-
-
-def _name_of(program: Any) -> str:
-    if isinstance(program, Served):
-        return program.name
-    return str(getattr(program, "__name__", type(program).__name__))
 
 
 def reply_of(program: Any) -> str | None:
@@ -112,45 +103,37 @@ def reply_of(program: Any) -> str | None:
 def inputs_of(program: Any) -> tuple[InputField, ...]:
     """The inputs of a module or function, as far as they are declared."""
     signature = getattr(program, "signature", None)
-    if signature is not None and hasattr(signature, "input_fields"):
+    if hasattr(signature, "input_fields"):
         return _of_signature(signature)
     predictors = list(getattr(program, "predictors", list)())
-    kind = type(program)
+    kind = type(program)  # DSPy warns on access to ``program.forward``; this is the same function
     function = getattr(kind, "forward", None) or getattr(kind, "aforward", None) or program
     try:
-        parameters = [
-            p for p in inspect.signature(function).parameters.values() if p.name != "self"
-        ]
+        parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         parameters = []
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    if (named and function is not program) or (named and not predictors):
-        return tuple(_of_parameter(parameter) for parameter in named)
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    named = [p for p in parameters if p.kind in by_name and p.name != "self"]
+    if named and (function is not program or not predictors):
+        return tuple(
+            InputField(name=p.name, type=_type_name(p.annotation), required=p.default is p.empty)
+            for p in named
+        )
     return _of_signature(predictors[0].signature) if predictors else ()
 
 
 def _of_signature(signature: Any) -> tuple[InputField, ...]:
-    return tuple(
-        InputField(
-            name=name,
-            type=getattr(field.annotation, "__name__", str(field.annotation)),
-            description=_description(name, field),
-        )
-        for name, field in signature.input_fields.items()
-    )
+    inputs = []
+    for name, field in signature.input_fields.items():
+        description = str((field.json_schema_extra or {}).get("desc") or "")
+        if description == f"${{{name}}}":  # what DSPy puts where none was given
+            description = ""
+        kind = _type_name(field.annotation)
+        inputs.append(InputField(name=name, type=kind, description=description))
+    return tuple(inputs)
 
 
-def _description(name: str, field: Any) -> str:
-    extra = getattr(field, "json_schema_extra", None) or {}
-    text = str(extra.get("desc") or "")
-    return "" if text == f"${{{name}}}" else text
-
-
-def _of_parameter(parameter: inspect.Parameter) -> InputField:
-    annotation = parameter.annotation
-    shown = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    return InputField(
-        name=parameter.name,
-        type="str" if annotation is parameter.empty else shown or str(annotation),
-        required=parameter.default is parameter.empty,
-    )
+def _type_name(annotation: Any) -> str:
+    if annotation is inspect.Parameter.empty:
+        return "str"
+    return getattr(annotation, "__name__", None) or str(annotation)

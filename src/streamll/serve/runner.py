@@ -11,6 +11,7 @@ has the id of its run.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import os
@@ -22,12 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import streamll
-from streamll.core.closing import closing_events
 from streamll.core.errors import LogAway, NoSuchRun, StreamCancelled, TooManyRuns
 from streamll.core.events import NOBODY, TERMINAL, Event, Identity, StreamllEvent
-from streamll.core.run_view import RunView
+from streamll.core.positions import Position
+from streamll.core.run_view import RunView, closing_events
 from streamll.serve.log.buffer import RunBuffer
-from streamll.serve.log.frames import Position
 from streamll.serve.log.index import RUN_LOST
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import Served
@@ -65,7 +65,7 @@ class Runner:
 
     async def open(self) -> None:
         if self._clock is None:
-            self.run_log.on_message = self._on_message
+            self.run_log.tail.on_message = self._on_message
             self._clock = asyncio.create_task(self._tick(), name="streamll server clock")
         await self.run_log.start()
 
@@ -118,7 +118,7 @@ class Runner:
         if chat is not None:
             self._send_message("server.chat", chat_key(chat), run_id=run_id)
         with self.run_log.buffer(run_id) as buffer:
-            if buffer.last < 0:
+            if buffer.is_empty:
                 await asyncio.wait({buffer.changed()}, timeout=LOGGED_S)
         return run_id
 
@@ -135,9 +135,8 @@ class Runner:
                     self.started += 1
                     started.set_result(run_id)
                     try:
-                        await events.result()
-                    except StreamCancelled:
-                        pass
+                        with contextlib.suppress(StreamCancelled):
+                            await events.result()
                     except Exception as error:  # noqa: BLE001 - the run's last event has it
                         log_failure(name, run_id, error)
                     finally:
@@ -161,26 +160,16 @@ class Runner:
 
     async def run_of(self, chat: str) -> str | None:
         """The latest run of a chat."""
-        key = chat_key(chat)
-        found = await self._latest_of(key)
-        if found is None and await self.run_log.appears(key, CHAT_APPEARS_S):
-            found = await self._latest_of(key)
-        return found
-
-    async def _latest_of(self, key: str) -> str | None:
-        found = None
-        async for items in self.run_log.history(Position(key)):
-            for item in items:
-                if item.event.event_type == "server.chat":
-                    found = str(item.event.data["run_id"])
+        key, found = chat_key(chat), None
+        if await self.run_log.appears(key, CHAT_APPEARS_S):
+            async for items in self.run_log.history(Position(key)):
+                found = str(items[-1].event.data["run_id"])
         return found
 
     async def has_more(self, position: Position) -> bool:
         """Whether the run has events after ``position``, or may get some.
 
-        Raises:
-            NoSuchRun: the log has no such run.
-            LogAway: it cannot be read.
+        Raises ``NoSuchRun`` where the log has none, ``LogAway`` where it cannot be read.
         """
         run_log, run_id = self.run_log, position.run_id
         run_log.check()
@@ -188,17 +177,28 @@ class Runner:
         followed = buffer is not None and not buffer.is_empty and not buffer.ended
         if run_id in self.running or followed:
             return True
-        async for _ in run_log.history(position):
-            return True
-        known = False
+        last = None
         async for items in run_log.history(Position(run_id)):
-            if items[-1].event.event_type in TERMINAL:
-                return False
-            known = True
-        if not known and not await run_log.appears(run_id):
-            run_log.index.forget(run_id)
+            last = items[-1]
+            if last.position.seq > position.seq:
+                return True
+        if last is None:
+            await self.expect(run_id)
+        return last is None or last.event.event_type not in TERMINAL
+
+    async def expect(self, run_id: str) -> None:
+        """Wait for a run that may have been started a moment ago; ``NoSuchRun`` if none comes."""
+        if not await self.run_log.appears(run_id):
+            self.run_log.index.forget(run_id)
             raise NoSuchRun
-        return True
+
+    async def view(self, run_id: str, *, keep_ended: bool = True) -> RunView:
+        """What the log has of a run; ``LogAway`` if it cannot be read."""
+        view = RunView(keep_ended=keep_ended)
+        async for items in self.run_log.history(Position(run_id)):
+            for item in items:
+                view.feed(item.event)
+        return view
 
     # --- messages -------------------------------------------------------------------------------
 
@@ -217,13 +217,13 @@ class Runner:
         while True:
             await asyncio.sleep(min(1.0, self._alive_s))
             now = time.monotonic()
-            if self.run_log.is_given_up:
-                self.run_log.wake()
             if now >= alive_at:
                 alive_at = now + self._alive_s
                 if self.running:
                     self._send_message("server.alive", process=os.getpid(), runs=list(self.running))
             for buffer in list(self.run_log.buffers.values()):
+                if self.run_log.is_given_up:
+                    buffer.wake()  # its readers end
                 if self._is_lost(buffer, now):
                     await self._close_lost(buffer.run_id)
 
@@ -249,11 +249,8 @@ class Runner:
     async def _close_lost(self, run_id: str) -> None:
         """Close a run in the log whose process is gone, so that every reader comes to an end."""
         self._closed_as_lost.add(run_id)
-        view = RunView(keep_ended=False)
         try:
-            async for items in self.run_log.history(Position(run_id)):
-                for item in items:
-                    view.feed(item.event)
+            view = await self.view(run_id, keep_ended=False)
         except LogAway:
             self._closed_as_lost.discard(run_id)  # the next tick tries again
             return
@@ -270,8 +267,11 @@ def chat_key(chat: str) -> str:
 
 # --- what is logged of a program that raised ------------------------------------------------------
 
-LIBRARIES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")})
-OWN_FOLDER = str(Path(__file__).parent.parent)
+NOT_OWN = (
+    *{sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")},
+    str(Path(__file__).parent.parent),
+)
+"""Where code is that is not the program's."""
 
 
 def log_failure(program: str, run_id: str, error: BaseException) -> None:
@@ -279,16 +279,10 @@ def log_failure(program: str, run_id: str, error: BaseException) -> None:
 
     At level DEBUG (``streamll serve --debug``) the whole traceback is logged.
     """
-    traceback_of = error if logger.isEnabledFor(logging.DEBUG) else None
-    what = f"{type(error).__name__}{place_of(error)}"
-    logger.warning("run %s of %s failed: %s", run_id, program, what, exc_info=traceback_of)
-
-
-def place_of(error: BaseException) -> str:
-    """Where the program was: the innermost line of its own code, or of all."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [each for each in frames if not each.filename.startswith((*LIBRARIES, OWN_FOLDER))]
-    if not frames:
-        return ""
-    frame = (own or frames)[-1]
-    return f" at {frame.filename}:{frame.lineno} in {frame.name}"
+    own = [each for each in frames if not each.filename.startswith(NOT_OWN)]
+    what = type(error).__name__
+    for frame in (own or frames)[-1:]:
+        what += f" at {frame.filename}:{frame.lineno} in {frame.name}"
+    shown = error if logger.isEnabledFor(logging.DEBUG) else None
+    logger.warning("run %s of %s failed: %s", run_id, program, what, exc_info=shown)

@@ -1,16 +1,9 @@
 """Conversations: the session names of ``streamll.chat`` at the notebook's path."""
 
-from streamll.chat.messages import Message
-from streamll.chat.registry import Registry
-from streamll.chat.session import Branch, Session
-from streamll.core.errors import DuplicateNameError, SessionFormatError, UnknownNameError
-
-__all__ = [
-    "Branch",
-    "DuplicateNameError",
-    "Message",
-    "Registry",
-    "Session",
-    "SessionFormatError",
-    "UnknownNameError",
-]
+from streamll.chat.messages import Message as Message
+from streamll.chat.session import Branch as Branch
+from streamll.chat.session import Registry as Registry
+from streamll.chat.session import Session as Session
+from streamll.core.errors import DuplicateNameError as DuplicateNameError
+from streamll.core.errors import SessionFormatError as SessionFormatError
+from streamll.core.errors import UnknownNameError as UnknownNameError

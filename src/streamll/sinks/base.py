@@ -34,6 +34,9 @@ logger = logging.getLogger("streamll")
 EXIT_SECONDS = 10.0
 """How long all sinks together may delay the end of the process."""
 
+PRIVATE = "_BaseSink__"
+"""What the names of a sink's own attributes begin with."""
+
 Outcome = Awaitable[None] | None
 
 
@@ -68,7 +71,18 @@ class BaseSink:
     gather_seconds: float = GATHER_S
     buffer_size: int = 10_000
     overflow: Policy = "coalesce"
-    __delivery: Delivery | None = None
+
+    # What a sink keeps for itself has its first value here, so that a subclass may omit
+    # ``super().__init__()``, and names of its own class, so that a subclass may use any.
+    __making: ClassVar[threading.RLock] = threading.RLock()
+    __in_use: ClassVar[weakref.WeakValueDictionary[int, BaseSink]] = weakref.WeakValueDictionary()
+    __worker: Worker[Event] | None = None
+    __loop: LoopThread | None = None
+    __handled = 0
+    __failed = 0
+    __reported = 0  # how many failed or dropped events stop() has logged
+    __has_warned = False
+    __hangs = False
 
     def __init__(self, *, buffer_size: int = 10_000, overflow: Policy = "coalesce") -> None:
         if overflow == "block":
@@ -89,7 +103,11 @@ class BaseSink:
 
     def handle_batch(self, events: list[Event]) -> Outcome:
         """Handle several events at once; by default calls ``handle_event`` with each."""
-        self._delivery.handle_each(self.handle_event, events)
+        for event in events:
+            try:
+                self.__wait_for(self.handle_event(event))
+            except BaseException as error:  # noqa: BLE001 - the next event must be delivered
+                self.undelivered(error, [event])
         return None
 
     def due_in(self) -> float | None:
@@ -101,21 +119,23 @@ class BaseSink:
 
     def undelivered(self, error: BaseException, events: list[Event]) -> None:
         """To be called by ``handle_batch``: count ``events`` as failed; logged the first time."""
-        self._delivery.failed(error, events)
+        if events:
+            self.__failed += len(events)
+            self.__warn("failed on", error, events[0])
 
     # --- what a run and its user call -----------------------------------------------------------
 
     def put(self, event: Event) -> None:
         """Hand an event over: never waits, never raises."""
-        delivery = self.__delivery or self._delivery
+        worker = self.__worker or self.__make_worker()
         try:
-            delivery.worker.put(event)
+            worker.put(event)
         except Exception as error:  # noqa: BLE001 - a sink never breaks the program
-            delivery.warn("cannot take", error, event)
+            self.__warn("cannot take", error, event)
 
     def start(self) -> None:
         """Start the worker thread. Not needed: the first event does it. Idempotent."""
-        self._delivery.worker.start()
+        self.__make_worker().start()
 
     def stop(self, timeout: float = 10.0) -> bool:
         """Handle everything put so far, end the thread, and log how much failed. Idempotent.
@@ -123,30 +143,125 @@ class BaseSink:
         Waits up to ``timeout`` seconds; returns False if that was not enough. An event that is
         put later starts the worker again.
         """
-        return self.__delivery is None or self.__delivery.stop(timeout)
+        if self.__worker is None:
+            return True
+        name = type(self).__name__
+        done = self.__worker.stop(0 if self.__hangs else timeout)
+        if done and self.__loop is not None:
+            self.__loop.stop(timeout)
+            self.__loop = None
+        counts = self.statistics()
+        if not done and not self.__hangs:
+            self.__hangs = True
+            left = counts.buffered
+            logger.warning("sink %s did not finish in time; %d events are left", name, left)
+        if counts.failed + counts.dropped > self.__reported:
+            self.__reported = counts.failed + counts.dropped
+            logger.warning(
+                "sink %s could not handle %d events, and dropped %d because its buffer was full",
+                name,
+                counts.failed,
+                counts.dropped,
+            )
+        return done
 
     def catch_up(self, timeout: float) -> bool:
         """Wait until everything put so far has been handled; False after ``timeout`` seconds."""
-        return self.__delivery is None or self.__delivery.worker.catch_up(timeout)
+        return self.__worker is None or self.__worker.catch_up(timeout)
 
     def statistics(self) -> SinkStatistics:
-        return SinkStatistics() if self.__delivery is None else self.__delivery.statistics()
+        if self.__worker is None:
+            return SinkStatistics(failed=self.__failed)
+        channel = self.__worker.channel.statistics()
+        return SinkStatistics(
+            received=channel.received,
+            handled=self.__handled,
+            failed=self.__failed,
+            buffered=channel.buffered,
+            merged=channel.merged,
+            dropped=channel.dropped,
+        )
 
-    @property
-    def _delivery(self) -> Delivery:
-        """Created on first use, so that a subclass may omit ``super().__init__()``."""
-        if self.__delivery is None:
-            with Delivery.making:
-                if self.__delivery is None:
-                    self.__delivery = Delivery(self, self.buffer_size, self.overflow)
-        return self.__delivery
+    # --- its worker -----------------------------------------------------------------------------
+
+    def __make_worker(self) -> Worker[Event]:
+        """The worker, created when the first event comes: ``buffer_size`` may be set until then."""
+        with BaseSink.__making:
+            if self.__worker is None:
+                self.__worker = Worker(
+                    self.__deliver,
+                    name=f"streamll-{type(self).__name__}",
+                    capacity=self.buffer_size,
+                    policy=self.overflow,
+                    batch=self.batch_size,
+                    gather=self.gather_seconds,
+                    pending=self.due_in,
+                )
+                BaseSink.__in_use[id(self)] = self
+        return self.__worker
+
+    def __deliver(self, events: list[Event]) -> None:
+        self.__hangs = False
+        before = self.__failed
+        try:
+            self.__wait_for(self.handle_batch(events))
+        except BaseException as error:  # noqa: BLE001 - the next batch must be delivered
+            self.undelivered(error, events)
+        self.__handled += len(events) - (self.__failed - before)
+
+    def __wait_for(self, outcome: Outcome) -> None:
+        """Run what an async handler returned on the sink's own loop."""
+        if inspect.isawaitable(outcome):
+            if self.__loop is None:
+                self.__loop = LoopThread(f"streamll-{type(self).__name__}-loop")
+            self.__loop.call(outcome)
+
+    def __warn(self, what: str, error: BaseException, event: Event) -> None:
+        """Log a failure; only the first one is logged."""
+        if self.__has_warned:
+            return
+        self.__has_warned = True
+        frames = traceback.extract_tb(error.__traceback__)
+        position = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+        logger.warning(
+            "sink %s %s a %s event: %s%s (only logged once; stop() logs how many)",
+            type(self).__name__,
+            what,
+            event.event_type,
+            describe(error),
+            position,
+        )
+
+    @staticmethod
+    def flush_all() -> None:
+        """At exit: let all sinks finish within one common limit, then stop each."""
+        deadline = time.monotonic() + EXIT_SECONDS
+        sinks = list(BaseSink.__in_use.values())
+        for sink in sinks:
+            if not BaseSink.catch_up(sink, max(deadline - time.monotonic(), 0.1)):
+                sink.__hangs = True  # noqa: SLF001
+                logger.warning("sink %s did not finish before the exit", type(sink).__name__)
+        for sink in sinks:
+            try:
+                sink.stop()
+            except Exception as error:  # noqa: BLE001 - the other sinks must be stopped, too
+                kind, failure = type(sink).__name__, type(error).__name__
+                logger.warning("sink %s: %s in stop()", kind, failure)
+
+    @staticmethod
+    def after_fork() -> None:
+        """In a forked child: the parent delivers what it has, the child begins with nothing."""
+        BaseSink.__making = threading.RLock()
+        for sink in list(BaseSink.__in_use.values()):
+            for name in [name for name in vars(sink) if name.startswith(PRIVATE)]:
+                delattr(sink, name)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BaseSink:
         """A sink is a destination: a copied program reports to the same one."""
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if not isinstance(v, Delivery)}
+        return {k: v for k, v in self.__dict__.items() if not k.startswith(PRIVATE)}
 
 
 class CallbackSink(BaseSink):
@@ -169,142 +284,12 @@ class CallbackSink(BaseSink):
         return self.function(event)
 
 
-class Delivery:
-    """One sink's worker, and what happens when its handler fails."""
-
-    making: ClassVar[threading.RLock] = threading.RLock()
-    alive: ClassVar[weakref.WeakSet[Delivery]] = weakref.WeakSet()
-
-    def __init__(self, sink: BaseSink, capacity: int, policy: Policy) -> None:
-        self.sink = sink
-        self.name = type(sink).__name__
-        self.worker: Worker[Event] = Worker(
-            self._handle,
-            name=f"streamll-{self.name}",
-            capacity=capacity,
-            policy=policy,
-            batch=sink.batch_size,
-            gather=sink.gather_seconds,
-            pending=sink.due_in,
-        )
-        self.reset_counts()
-        Delivery.alive.add(self)
-
-    def reset_counts(self) -> None:
-        """Count from zero: at first, and in a forked child."""
-        self._loop: LoopThread | None = None
-        self._handled = self._failed = 0
-        self._reported = 0  # how many failed or dropped events stop() has logged
-        self._has_warned = False
-        self.hangs = False
-
-    def stop(self, timeout: float) -> bool:
-        done = self.worker.stop(0 if self.hangs else timeout)
-        if done and self._loop is not None:
-            self._loop.stop(timeout)
-            self._loop = None
-        counts = self.sink.statistics()
-        if not done and not self.hangs:
-            self.hangs = True
-            left = counts.buffered
-            logger.warning("sink %s did not finish in time; %d events are left", self.name, left)
-        if counts.failed + counts.dropped > self._reported:
-            self._reported = counts.failed + counts.dropped
-            logger.warning(
-                "sink %s could not handle %d events, and dropped %d because its buffer was full",
-                self.name,
-                counts.failed,
-                counts.dropped,
-            )
-        return done
-
-    def statistics(self) -> SinkStatistics:
-        channel = self.worker.channel.statistics()
-        return SinkStatistics(
-            received=channel.received,
-            handled=self._handled,
-            failed=self._failed,
-            buffered=channel.buffered,
-            merged=channel.merged,
-            dropped=channel.dropped,
-        )
-
-    def handle_each(self, handle_event: Callable[[Event], Outcome], events: list[Event]) -> None:
-        """Handle events one by one; a failing one does not affect the others."""
-        for event in events:
-            try:
-                self._wait_for(handle_event(event))
-            except BaseException as error:  # noqa: BLE001 - the next event must be delivered
-                self.failed(error, [event])
-
-    def failed(self, error: BaseException, events: list[Event]) -> None:
-        """Count ``events`` as not handled; log the first failure."""
-        if events:
-            self._failed += len(events)
-            self.warn("failed on", error, events[0])
-
-    def warn(self, what: str, error: BaseException, event: Event) -> None:
-        """Log a failure; only the first one is logged."""
-        if self._has_warned:
-            return
-        self._has_warned = True
-        frames = traceback.extract_tb(error.__traceback__)
-        position = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-        logger.warning(
-            "sink %s %s a %s event: %s%s (only logged once; stop() logs how many)",
-            self.name,
-            what,
-            event.event_type,
-            describe(error),
-            position,
-        )
-
-    def _handle(self, events: list[Event]) -> None:
-        self.hangs = False
-        before = self._failed
-        try:
-            self._wait_for(self.sink.handle_batch(events))
-        except BaseException as error:  # noqa: BLE001 - the next batch must be delivered
-            self.failed(error, events)
-        self._handled += len(events) - (self._failed - before)
-
-    def _wait_for(self, outcome: Outcome) -> None:
-        """Run what an async handler returned on the sink's own loop."""
-        if inspect.isawaitable(outcome):
-            if self._loop is None:
-                self._loop = LoopThread(f"streamll-{self.name}-loop")
-            self._loop.call(outcome)
-
-    @classmethod
-    def flush_all(cls) -> None:
-        """At exit: let all sinks finish within one common limit, then stop each."""
-        deadline = time.monotonic() + EXIT_SECONDS
-        deliveries = list(cls.alive)
-        for delivery in deliveries:
-            if not delivery.worker.catch_up(max(deadline - time.monotonic(), 0.1)):
-                delivery.hangs = True
-                logger.warning("sink %s did not finish before the exit", delivery.name)
-        for delivery in deliveries:
-            try:
-                delivery.sink.stop()
-            except Exception as error:  # noqa: BLE001 - the other sinks must be stopped, too
-                logger.warning("sink %s: %s in stop()", delivery.name, type(error).__name__)
-
-    @classmethod
-    def after_fork(cls) -> None:
-        """In a forked child: the parent delivers what it has, the child begins with nothing."""
-        cls.making = threading.RLock()
-        for delivery in list(cls.alive):
-            delivery.worker.reset()
-            delivery.reset_counts()
-
-
 def describe(error: BaseException) -> str:
     """The error's type and the operating system's reason, without the error's own message."""
     reason = error.strerror if isinstance(error, OSError) else None
     return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
 
 
-atexit.register(Delivery.flush_all)
+atexit.register(BaseSink.flush_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=Delivery.after_fork)
+    os.register_at_fork(after_in_child=BaseSink.after_fork)

@@ -32,25 +32,37 @@ class JSONLSink(BaseSink):
         overflow: Policy = "coalesce",
     ) -> None:
         super().__init__(buffer_size=buffer_size, overflow=overflow)
-        self._path = Path(target) if isinstance(target, (str, os.PathLike)) else None
-        self._file: IO[Any] | None = None if isinstance(target, (str, os.PathLike)) else target
         self._torn = False
-        if self._path is not None:
-            self._file = _open(self._path, truncate=not append)
+        self._path: Path | None = None
+        self._file: IO[Any] | None
+        if isinstance(target, (str, os.PathLike)):
+            self._path = Path(target)
+            if not append:
+                self._path.write_bytes(b"")
+            self._file = _open(self._path)
+        else:
+            self._file = target
 
     def handle_batch(self, events: list[Event]) -> None:
         lines = [encode(event) + b"\n" for event in events]
-        written = 0
+        whole, written = b"".join(lines), 0
         try:
-            if self._file is None and self._path is not None:
+            if self._file is None:
+                assert self._path is not None
                 self._file = _open(self._path)
-            for count in self._write(lines):
-                written = count
+            if self._path is None:  # the caller's, of text or bytes
+                self._file.write(whole.decode() if hasattr(self._file, "encoding") else whole)
+                self._file.flush()
+                return
+            if self._torn:  # a line was cut off by a full disk: begin a new one
+                self._file.write(b"\n")
+                self._torn = False
+            while written < len(whole):
+                written += self._file.write(memoryview(whole)[written:])
         except (OSError, ValueError) as error:
             ends = list(accumulate(map(len, lines)))
-            whole = sum(end <= written for end in ends)
             self._torn = self._torn or written not in (0, *ends)
-            self.undelivered(error, events[whole:])
+            self.undelivered(error, events[sum(end <= written for end in ends) :])
 
     def stop(self, timeout: float = 10.0) -> bool:
         """Write everything put so far and close the file if the sink opened it."""
@@ -60,29 +72,9 @@ class JSONLSink(BaseSink):
             self._file = None
         return done
 
-    def _write(self, lines: list[bytes]) -> Iterator[int]:
-        """Write the lines; yields the number of bytes written so far."""
-        file = self._file
-        assert file is not None
-        if self._path is None:
-            whole = b"".join(lines)
-            file.write(whole.decode() if hasattr(file, "encoding") else whole)
-            file.flush()
-            return
-        if self._torn:  # a line was cut off by a full disk: begin a new one
-            file.write(b"\n")
-            self._torn = False
-        rest = memoryview(b"".join(lines))
-        size = len(rest)
-        while rest:
-            rest = rest[file.write(rest) :]
-            yield size - len(rest)
 
-
-def _open(path: Path, *, truncate: bool = False) -> IO[bytes]:
+def _open(path: Path) -> IO[Any]:
     """Unbuffered, and always at the end of the file, whichever process appends to it."""
-    if truncate:
-        path.write_bytes(b"")
     return path.open("ab", buffering=0)
 
 

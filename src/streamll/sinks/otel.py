@@ -10,7 +10,6 @@ of spans that instrumented clients create inside a call.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from typing import Any
 
@@ -28,6 +27,18 @@ MAX_RUNS = 10_000
 SECOND_BUCKETS = tuple(0.01 * 2**n for n in range(14))
 TOKEN_BUCKETS = tuple(4**n for n in range(14))
 """Upper bounds as the conventions advise them."""
+
+DURATION = "gen_ai.client.operation.duration"
+FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"
+PER_CHUNK = "gen_ai.client.operation.time_per_output_chunk"
+TOKENS = "gen_ai.client.token.usage"
+METRICS = {
+    DURATION: ("s", "How long an LM call took.", SECOND_BUCKETS),
+    FIRST_CHUNK: ("s", "From the request to its first text.", SECOND_BUCKETS),
+    PER_CHUNK: ("s", "From one piece of text to the next.", SECOND_BUCKETS),
+    TOKENS: ("{token}", "Tokens of an LM call.", TOKEN_BUCKETS),
+}
+"""Histograms by name: unit, description, buckets."""
 
 
 class OTelSink(BaseSink):
@@ -48,18 +59,22 @@ class OTelSink(BaseSink):
                 "OTelSink needs an extra: pip install 'streamll[otel]'"
             ) from None
         self._tracer = trace.get_tracer("streamll", tracer_provider=tracer_provider)
-        self._meters = _Meters(metrics.get_meter("streamll", meter_provider=meter_provider))
+        meter = metrics.get_meter("streamll", meter_provider=meter_provider)
+        self._meters = {
+            name: meter.create_histogram(
+                name, unit=unit, description=what, explicit_bucket_boundaries_advisory=buckets
+            )
+            for name, (unit, what, buckets) in METRICS.items()
+        }
         self._runs: OrderedDict[str, _RunSpans] = OrderedDict()
-        self._parents: dict[str, Any] = {}
-        self._lock = threading.Lock()
+        self._parents: dict[str, Any] = {}  # set on the programs' threads, taken on the sink's
 
     def put(self, event: Event) -> None:
         """Called in the program's own thread, where its current span is known."""
         if isinstance(event, ev.RunStart) and event.run_id is not None:
             from opentelemetry import context
 
-            with self._lock:
-                self._parents[event.run_id] = context.get_current()
+            self._parents[event.run_id] = context.get_current()
         super().put(event)
 
     def handle_event(self, event: Event) -> None:
@@ -67,8 +82,7 @@ class OTelSink(BaseSink):
         if run_id is None:
             return
         if isinstance(event, ev.RunStart):
-            with self._lock:
-                parent = self._parents.pop(run_id, None)
+            parent = self._parents.pop(run_id, None)
             self._runs[run_id] = _RunSpans(self._tracer, self._meters, event, parent)
             if len(self._runs) > MAX_RUNS:
                 _, oldest = self._runs.popitem(last=False)
@@ -77,31 +91,6 @@ class OTelSink(BaseSink):
             run.visit(event)
             if event.event_type in TERMINAL:
                 del self._runs[run_id]
-
-
-class _Meters:
-    def __init__(self, meter: Any) -> None:
-        def seconds(name: str, description: str) -> Any:
-            return meter.create_histogram(
-                name,
-                unit="s",
-                description=description,
-                explicit_bucket_boundaries_advisory=SECOND_BUCKETS,
-            )
-
-        self.duration = seconds("gen_ai.client.operation.duration", "How long an LM call took.")
-        self.first_chunk = seconds(
-            "gen_ai.client.operation.time_to_first_chunk", "From the request to its first text."
-        )
-        self.per_chunk = seconds(
-            "gen_ai.client.operation.time_per_output_chunk", "From one piece of text to the next."
-        )
-        self.tokens = meter.create_histogram(
-            "gen_ai.client.token.usage",
-            unit="{token}",
-            description="Tokens of an LM call.",
-            explicit_bucket_boundaries_advisory=TOKEN_BUCKETS,
-        )
 
 
 class _OpenSpan(msgspec.Struct):
@@ -115,7 +104,9 @@ class _OpenSpan(msgspec.Struct):
 class _RunSpans(EventVisitor):
     """The spans of one run."""
 
-    def __init__(self, tracer: Any, meters: _Meters, start: ev.RunStart, parent: Any) -> None:
+    def __init__(
+        self, tracer: Any, meters: dict[str, Any], start: ev.RunStart, parent: Any
+    ) -> None:
         self._tracer = tracer
         self._meters = meters
         self._open: dict[str | None, _OpenSpan] = {}
@@ -166,18 +157,15 @@ class _RunSpans(EventVisitor):
 
     def on_token(self, event: ev.TokenEvent) -> None:
         if event.token and not event.cached:
-            self._text(event, event.count)
+            self.on_thinking(event, max(1, event.count))
 
-    def on_thinking(self, event: ev.Thinking) -> None:
-        self._text(event, 1)
-
-    def _text(self, event: Event, count: int) -> None:
+    def on_thinking(self, event: Event, count: int = 1) -> None:
         lm = self._speaking.get(event.call_id)
         if lm is None:
             return
         if lm.last_text_at is not None:
-            gap = max(0.0, event.timestamp - lm.last_text_at) / max(1, count)
-            self._meters.per_chunk.record(gap, lm.attributes)
+            gap = max(0.0, event.timestamp - lm.last_text_at) / count
+            self._meters[PER_CHUNK].record(gap, lm.attributes)
         lm.last_text_at = event.timestamp
 
     def on_lm_end(self, event: ev.LMEnd) -> None:
@@ -189,22 +177,19 @@ class _RunSpans(EventVisitor):
         if event.error_type is not None:
             attributes = {**attributes, "error.type": event.error_type}
             _failed(lm.span, event.error_type, "")
-        lm.span.set_attribute("gen_ai.usage.input_tokens", event.prompt_tokens)
-        lm.span.set_attribute("gen_ai.usage.output_tokens", event.completion_tokens)
+        _set_usage(lm.span, event)
         lm.span.set_attribute("streamll.lm.cached", event.cached)
         if event.finish_reason is not None:
             lm.span.set_attribute("gen_ai.response.finish_reasons", (event.finish_reason,))
-        if event.cost is not None:
-            lm.span.set_attribute("streamll.lm.cost", event.cost)
         lm.span.end(_ns(event.timestamp))
         if event.cached:
             return  # no request was made
-        self._meters.duration.record(event.duration, attributes)
+        self._meters[DURATION].record(event.duration, attributes)
         if event.time_to_first_token is not None:
-            self._meters.first_chunk.record(event.time_to_first_token, attributes)
+            self._meters[FIRST_CHUNK].record(event.time_to_first_token, attributes)
         for kind, count in (("input", event.prompt_tokens), ("output", event.completion_tokens)):
             if count:
-                self._meters.tokens.record(count, {**lm.attributes, "gen_ai.token.type": kind})
+                self._meters[TOKENS].record(count, {**lm.attributes, "gen_ai.token.type": kind})
 
     def on_module_end(self, event: Event) -> None:
         ended = self._open.pop(event.call_id, None)
@@ -227,11 +212,8 @@ class _RunSpans(EventVisitor):
             )
 
     def on_run_end(self, event: ev.Totals) -> None:
-        self._root.set_attribute("gen_ai.usage.input_tokens", event.prompt_tokens)
-        self._root.set_attribute("gen_ai.usage.output_tokens", event.completion_tokens)
+        _set_usage(self._root, event)
         self._root.set_attribute("streamll.lm.calls", event.lm_calls)
-        if event.cost is not None:
-            self._root.set_attribute("streamll.lm.cost", event.cost)
         if isinstance(event, ev.RunError):
             _failed(self._root, event.error_type, event.message)
         elif isinstance(event, ev.RunCancelled):
@@ -239,6 +221,13 @@ class _RunSpans(EventVisitor):
         self.end_all(event.timestamp)
 
     on_run_error = on_run_cancelled = on_run_end
+
+
+def _set_usage(span: Any, event: ev.LMEnd | ev.Totals) -> None:
+    span.set_attribute("gen_ai.usage.input_tokens", event.prompt_tokens)
+    span.set_attribute("gen_ai.usage.output_tokens", event.completion_tokens)
+    if event.cost is not None:
+        span.set_attribute("streamll.lm.cost", event.cost)
 
 
 def _failed(span: Any, error_type: str, message: str) -> None:

@@ -75,10 +75,8 @@ class TerminalSink(BaseSink):
 
     def _current_view(self) -> LiveView | LineView:
         """The view in use; between runs, the one that fits the present ``sys.stdout``."""
-        forked = self._process != os.getpid()
-        if self._view is None or self._view.is_idle or forked:
-            self._process = os.getpid()
-            self._view = self._choose()
+        if self._view is None or self._view.is_idle or self._process != os.getpid():
+            self._process, self._view = os.getpid(), self._choose()
         return self._view
 
     def _choose(self) -> LiveView | LineView:

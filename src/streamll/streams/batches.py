@@ -7,11 +7,11 @@ at most one batch ahead.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
 
-from streamll.core.errors import ChannelClosed
 from streamll.flow.bridge import Bridge
 
 MAX_BATCH_ITEMS = 1_000
@@ -30,43 +30,36 @@ class Batches(Bridge):
 
     def _read(self) -> list[Any]:
         self._producer.start(on_loop=False)
-        channel = self._producer.channel
-        while not self._complete():
-            timeout = self._remaining() if self._batch else None
-            try:
-                self._add(channel.get_batch(self._most - len(self._batch), timeout))
-            except (TimeoutError, ChannelClosed):
-                break
-        return self._take()
+        try:
+            return self._producer.channel.get_batch(self._room, self._remaining())
+        except TimeoutError:
+            return []
 
     async def _aread(self) -> list[Any]:
         self._producer.start(on_loop=True)
-        channel = self._producer.channel
-        while not self._complete():
-            timeout = self._remaining() if self._batch else None
-            try:
-                with anyio.fail_after(timeout):
-                    self._add(await channel.get_batch_async(self._most - len(self._batch)))
-            except (TimeoutError, ChannelClosed):
-                break
-        return self._take()
+        try:
+            with anyio.fail_after(self._remaining()):
+                return await self._producer.channel.get_batch_async(self._room)
+        except TimeoutError:
+            return []
+
+    @property
+    def _room(self) -> int:
+        return self._most - len(self._batch)
+
+    def _remaining(self) -> float | None:
+        return self._deadline - time.monotonic() if self._batch else None
 
     def _feed(self, read: list[Any]) -> list[list[Any]]:
-        return [read]
-
-    def _complete(self) -> bool:
-        return len(self._batch) >= self._most or (bool(self._batch) and self._remaining() <= 0)
-
-    def _remaining(self) -> float:
-        return self._deadline - time.monotonic()
-
-    def _add(self, items: list[Any]) -> None:
         if not self._batch:
             self._deadline = time.monotonic() + self._seconds
-        self._batch += items
+        self._batch += read
+        return self._take() if not self._room or time.monotonic() >= self._deadline else []
 
-    def _take(self) -> list[Any]:
+    def _end(self, error: Exception | None) -> Iterator[list[Any]]:
+        yield from self._take()
+        yield from super()._end(error)
+
+    def _take(self) -> list[list[Any]]:
         batch, self._batch = self._batch, []
-        if not batch:
-            raise ChannelClosed("the source has ended")
-        return batch
+        return [batch] if batch else []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from streamll.core.events import Totals
@@ -70,17 +70,13 @@ class Collected(Later):
 
     __hash__ = Later.__hash__
 
-    def _set(self, value: Collected) -> None:
-        for each in fields(self):
-            setattr(self, each.name, getattr(value, each.name))
-
 
 class Collector:
-    """Fed with items; ``ended`` gives what they make."""
+    """Fed with items inside a ``with`` block, whose error it keeps; ``ended`` is what they make."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._started = clock()
+    def __init__(self, on_item: OnItem | None = None) -> None:
+        self._on_item = on_item
+        self._started = time.monotonic()
         self._first: float | None = None
         self._view = RunView()  # of a stream of events …
         self._plain: list[str] = []  # … or of texts
@@ -88,30 +84,43 @@ class Collector:
         self._prediction: Any = None
         self.error: BaseException | None = None
 
+    def __enter__(self) -> Collector:  # noqa: PYI034 - Self needs Python 3.11
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        self.error = error or self.error
+        return isinstance(error, Exception)
+
     def feed(self, item: Any) -> None:
-        event = event_of(item)
+        event, text = event_of(item), text_of(item)
         if event is not None:
             self._view.feed(event)
-        elif not isinstance(item, StreamEvent) and (text := text_of(item)):
+        elif text and not isinstance(item, StreamEvent):
             self._plain.append(text)
-        if (event is not None or self._plain) and text_of(item):
+        if text and (event is not None or self._plain):
             self._texts += event is None
             if self._first is None:
-                self._first = self._clock()
+                self._first = time.monotonic() - self._started
         if isinstance(item, Done):
             self._prediction = item.prediction
         elif isinstance(item, Error):
             self.error = item.error
+        if self._on_item is not None:
+            self._on_item(item)
 
-    def ended(self, prediction: Any = None, error: BaseException | None = None) -> Collected:
+    def returned(self, items: Any) -> None:
+        """The items are over, and their program has returned."""
+        if (value := getattr(items, "value", None)) is not None:
+            self._prediction = value
+
+    def ended(self) -> Collected:
         """The whole, once nothing more will come."""
-        duration = self._clock() - self._started
-        first = None if self._first is None else self._first - self._started
-        totals = self._view.end or Totals(duration=duration, time_to_first_token=first)
+        duration = time.monotonic() - self._started
+        totals = self._view.end or Totals(duration=duration, time_to_first_token=self._first)
         return Collected(
             fields=self._fields(),
-            error=error or self.error,
-            prediction=prediction if prediction is not None else self._prediction,
+            error=self.error,
+            prediction=self._prediction,
             prompt_tokens=totals.prompt_tokens,
             completion_tokens=totals.completion_tokens,
             cost=totals.cost,
@@ -132,32 +141,23 @@ class Collector:
         return {**fields, "text": "".join(self._plain)} if self._plain else fields
 
 
-def collect(source: Any, on_item: OnItem | None = None) -> Collected:
-    """Read a stream to its end, in this thread. ``on_item`` gets each item."""
-    collector = Collector()
-    try:
-        with opened(source) as items:
-            for item in items:
-                collector.feed(item)
-                if on_item is not None:
-                    on_item(item)
-            return collector.ended(getattr(items, "value", None))
-    except Exception as error:  # noqa: BLE001 - part of the result
-        return collector.ended(error=error)
+def collect(source: Any) -> Collected:
+    """Read a stream to its end, in this thread."""
+    with Collector() as collector, opened(source) as items:
+        for item in items:
+            collector.feed(item)
+        collector.returned(items)
+    return collector.ended()
 
 
 async def acollect(source: Any, on_item: OnItem | None = None) -> Collected:
-    """The same on an event loop."""
-    collector = Collector()
-    try:
+    """The same on an event loop. ``on_item`` gets each item."""
+    with Collector(on_item) as collector:
         async with aopened(source) as items:
             async for item in items:
                 collector.feed(item)
-                if on_item is not None:
-                    on_item(item)
-            return collector.ended(getattr(items, "value", None))
-    except Exception as error:  # noqa: BLE001
-        return collector.ended(error=error)
+            collector.returned(items)
+    return collector.ended()
 
 
 def collect_stream(stream: Any) -> Collected:

@@ -29,16 +29,16 @@ class Later(Coroutine[Any, Any, Any]):
         blocking: Callable[[], Any],
         suspending: Callable[[], Coroutine[Any, Any, Any]],
     ) -> L:
-        """A result made by either function; both give what ``_set`` takes."""
+        """A result made by either function; both give a complete one of this class."""
         self = cls.__new__(cls)
         self._blocking, self._suspending, self._steps = blocking, suspending, self.__await__()
         if not on_event_loop():
             self._complete()
         return self
 
-    def _set(self, value: Any) -> None:
-        """Set all attributes to those of the finished work."""
-        raise NotImplementedError
+    def _set(self, result: L) -> None:
+        for name in type(self).__slots__:
+            setattr(self, name, getattr(result, name))
 
     def _complete(self) -> None:
         blocking, self._blocking = self._blocking, None

@@ -7,6 +7,7 @@ turns, so a fast one cannot crowd out a slow one. Leaving the merged stream clos
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -61,7 +62,7 @@ class MergedStream(DualIterator[Tagged]):
             )
             self._producers[producer] = name
         self._stop_on_error = stop_on_error
-        self._turns: dict[Producer, int] = {}  # what each has ready, in the order of their turns
+        self._turns: Counter[Producer] = Counter()  # what each has ready, in order of their turns
         self._open = len(named)
         self._started = False
 
@@ -70,21 +71,17 @@ class MergedStream(DualIterator[Tagged]):
     def _read(self) -> None:
         self._start(on_loop=False)
         if self._must_wait():
-            self._note(self._ready.get_batch(READY_BATCH))
+            self._turns.update(self._ready.get_batch(READY_BATCH))
 
     async def _aread(self) -> None:
         self._start(on_loop=True)
         if self._must_wait():
-            self._note(await self._ready.get_batch_async(READY_BATCH))
+            self._turns.update(await self._ready.get_batch_async(READY_BATCH))
 
     def _must_wait(self) -> bool:
         if not self._open:
             raise ChannelClosed("all sources have ended")
         return not self._turns or not self._ready.empty
-
-    def _note(self, ready: list[Producer]) -> None:
-        for producer in ready:
-            self._turns[producer] = self._turns.get(producer, 0) + 1
 
     def _feed(self, _: None) -> Iterator[Tagged]:
         """One item of the source whose turn it is; then it is the next one's."""
@@ -134,7 +131,6 @@ class MergedStream(DualIterator[Tagged]):
             producer.join(JOIN_TIMEOUT_S)
 
     async def aclose(self) -> None:
-        """The same on an event loop."""
         self.leave()
         await asyncio.gather(*(producer.wait(STOP_TIMEOUT_S) for producer in self._producers))
 

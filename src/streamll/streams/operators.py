@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import msgspec
 
@@ -26,7 +27,6 @@ from streamll.flow.bridge import Derived, checked
 from streamll.flow.dual import Openable
 from streamll.flow.limits import Rate
 from streamll.streams.batches import Batches
-from streamll.streams.split import Pieces, Unit
 from streamll.streams.stream_events import Reset, Token, Translator, event_of, text_of
 
 Timed = tuple[float, Any]
@@ -70,18 +70,12 @@ class Staged(Derived[Any]):
     def __init__(self, source: Any, stage: Stage) -> None:
         super().__init__(source)
         self._stage = stage
+        self._feed, self._release = stage.feed, stage.close  # type: ignore[method-assign,assignment]
         self._held: Timed | None = None  # an item and the time to deliver it at
 
-    def _feed(self, read: Any) -> Iterable[Timed]:
-        return self._stage.feed(read)
-
     def _end(self, error: Exception | None) -> Iterable[Timed]:
-        if error is not None:
-            raise error
+        super()._end(error)
         return self._stage.finish()
-
-    def _release(self) -> None:
-        self._stage.close()
 
     def __next__(self) -> Any:
         due, item = self._held or self._hold(super().__next__())
@@ -114,6 +108,38 @@ def with_text(item: Any, text: str, **changes: int) -> Any:
 
 
 # --- smooth -------------------------------------------------------------------------------------
+
+
+Unit = Literal["word", "grapheme"]
+WORD = re.compile(r"\s*\S+\s*|\s+")
+"""A word with the whitespace around it."""
+
+
+class Pieces:
+    """``feed`` takes chunks and returns whole pieces; ``rest`` returns what may still grow.
+
+    A piece is whole when the next one has begun: ``e`` and a combining accent may come apart.
+    """
+
+    def __init__(self, unit: Unit) -> None:
+        if unit == "word":
+            self._split: Callable[[str], list[str]] = WORD.findall
+        elif unit == "grapheme":
+            import regex  # type: ignore[import-untyped,unused-ignore]
+
+            self._split = regex.compile(r"\X").findall
+        else:
+            raise ConfigurationError(f'a unit is "word" or "grapheme", not {unit!r}')
+        self._kept = ""
+
+    def feed(self, text: str) -> list[str]:
+        pieces = self._split(self._kept + text)
+        self._kept = pieces.pop() if pieces else ""
+        return pieces
+
+    def rest(self) -> list[str]:
+        kept, self._kept = self._kept, ""
+        return [kept] if kept else []
 
 
 def smooth(source: Any, unit: Unit = "word", *, interval: float = 0.03) -> Piped:

@@ -9,10 +9,9 @@ On a terminal and in a notebook the lines redraw themselves. A terminal that can
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from streamll.core.events import LMSuperseded, LMWaiting, RunCancelled, RunEnd, RunError, TokenEvent
 from streamll.streams.operators import Piped, Stage, Timed
@@ -20,8 +19,6 @@ from streamll.streams.stream_events import Done, Error, Reset, event_of, text_of
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-R = TypeVar("R", bound="Redrawn")  # typing.Self needs Python 3.11
 
 EXPECTED_TOKENS = 100
 """Assumed length of a stream of unknown length, until one has ended."""
@@ -35,10 +32,12 @@ class Follower:
         name: str,
         expected: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        usual: int = EXPECTED_TOKENS,
     ) -> None:
         self.name = name
         self.known = expected is not None
-        self.expected = expected or EXPECTED_TOKENS
+        self.expected = expected or usual
         self.token_count = 0
         self.state = "waiting"
         self.started = clock()
@@ -94,48 +93,24 @@ class Follower:
         return self.token_count / streaming if self.token_count and streaming > 0 else 0.0
 
 
-class Redrawn(ABC):
-    """A ``with`` block during which something on the console redraws itself, where that works."""
+@contextmanager
+def _redrawn(console: Console, render: Callable[[], Any], per_second: int) -> Iterator[bool]:
+    """A block during which something redraws itself; yields False where that does not work."""
+    if console.is_dumb_terminal or not _shows(console):
+        yield False
+        return
+    from rich.live import Live
 
-    refresh_per_second = 12
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live: Any = None
-
-    @property
-    def shows(self) -> bool:
-        """Whether this is a terminal or a notebook."""
-        return self._console.is_terminal or self._console.is_jupyter
-
-    @abstractmethod
-    def _render(self) -> Any:
-        """What to draw now."""
-
-    def __enter__(self: R) -> R:  # noqa: PYI019
-        if self.shows and not self._console.is_dumb_terminal:
-            from rich.live import Live
-
-            self._live = Live(
-                console=self._console,
-                get_renderable=self._render,
-                refresh_per_second=self.refresh_per_second,
-            )
-            self._live.start()
-            self._console.show_cursor()  # a process that is killed could not show it again
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+    with Live(console=console, get_renderable=render, refresh_per_second=per_second):
+        console.show_cursor()  # a process that is killed could not show it again
+        yield True
 
 
-class StreamProgress(Redrawn):
+def _shows(console: Console) -> bool:
+    return console.is_terminal or console.is_jupyter
+
+
+class StreamProgress:
     """A ``with`` block that shows the progress of the streams followed inside.
 
     >>> with StreamProgress() as progress:  # doctest: +SKIP
@@ -143,18 +118,30 @@ class StreamProgress(Redrawn):
     ...         ...
     """
 
-    refresh_per_second = 10
-
     def __init__(self, *, console: Console | None = None) -> None:
         from rich.console import Console
 
-        super().__init__(console or Console())
         self.followers: list[Follower] = []
+        self._console = console or Console()
+        self._drawing = ExitStack()
+
+    @property
+    def shows(self) -> bool:
+        """Whether this is a terminal or a notebook."""
+        return _shows(self._console)
+
+    def __enter__(self) -> StreamProgress:  # noqa: PYI034 - Self needs Python 3.11
+        self._drawing.enter_context(_redrawn(self._console, self._render, 10))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        for follower in self.followers:
+            follower.end("done" if kind is None else "left")
+        self._drawing.close()
 
     def add(self, name: str, expected: int | None = None) -> Follower:
         """A line for a stream; ``feed`` it what the stream yields."""
-        follower = Follower(name, expected or self._usual())
-        follower.known = expected is not None
+        follower = Follower(name, expected, usual=self._usual())
         self.followers.append(follower)
         return follower
 
@@ -166,26 +153,16 @@ class StreamProgress(Redrawn):
     def feed(self, follower: Follower, item: Any) -> None:
         had_ended = follower.ended is not None
         follower.feed(item)
-        has_ended = follower.ended is not None and not had_ended
-        if has_ended and self.shows and self._console.is_dumb_terminal:
+        if had_ended or follower.ended is None:
+            return
+        if self.shows and self._console.is_dumb_terminal:
             self._console.print(_line(follower), highlight=False, markup=False)
 
     def follow(self, source: Any, name: str = "stream", expected: int | None = None) -> Piped:
         """The same stream, and a line that shows its progress."""
-        return Piped(source, lambda: _Following(self, self.add(name, expected)))
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for follower in self.followers:
-            follower.end("done" if error is None else "left")
-        super().__exit__(kind, error, traceback)
+        return Piped(source, lambda: _Following(self, name, expected))
 
     def _usual(self) -> int:
-        """The mean length of the streams that have ended."""
         lengths = [f.token_count for f in self.followers if f.state == "done" and f.token_count]
         return max(1, sum(lengths) // len(lengths)) if lengths else EXPECTED_TOKENS
 
@@ -211,41 +188,38 @@ class StreamProgress(Redrawn):
         return table
 
 
-class LiveLines(Redrawn):
-    """A ``with`` block during which a few lines redraw themselves.
+@contextmanager
+def live_lines(
+    lines: Callable[[], Iterable[str]], *, console: Console | None = None
+) -> Iterator[None]:
+    """A block during which a few lines redraw themselves.
 
     Where they cannot (a pipe, a file, a dumb terminal), they are printed once, when it ends.
     """
+    from rich.console import Console
+    from rich.text import Text
 
-    def __init__(
-        self, lines: Callable[[], Iterable[str]], *, console: Console | None = None
-    ) -> None:
-        from rich.console import Console
-
-        super().__init__(console or Console(highlight=False, markup=False, emoji=False))
-        self._lines = lines
-
-    def _render(self) -> Any:
-        from rich.text import Text
-
-        return Text("\n".join(self._lines()))
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, traceback)
-        if self._live is None:
-            for line in self._lines():
-                print(line, file=self._console.file, flush=True)
+    console = console or Console(highlight=False, markup=False, emoji=False)
+    with _redrawn(console, lambda: Text("\n".join(lines())), 12) as redraws:
+        try:
+            yield
+        finally:
+            if not redraws:
+                for line in lines():
+                    print(line, file=console.file, flush=True)
 
 
 class _Following(Stage):
-    def __init__(self, progress: StreamProgress, follower: Follower) -> None:
+    """``drawn``: the display is this stream's alone, and shows for as long as it is read."""
+
+    def __init__(
+        self, progress: StreamProgress, name: str, expected: int | None, *, drawn: bool = False
+    ) -> None:
         self._progress = progress
-        self._follower = follower
+        self._follower = progress.add(name, expected)
+        self._drawn = ExitStack()
+        if drawn:
+            self._drawn.enter_context(progress)
 
     def feed(self, item: Any) -> Iterable[Timed]:
         self._progress.feed(self._follower, item)
@@ -257,18 +231,7 @@ class _Following(Stage):
 
     def close(self) -> None:
         self._follower.end("left")  # unless it has ended
-
-
-class _Alone(_Following):
-    """A progress display of one stream, for as long as it is read."""
-
-    def __init__(self, name: str, expected: int | None, console: Console | None) -> None:
-        progress = StreamProgress(console=console).__enter__()
-        super().__init__(progress, progress.add(name, expected))
-
-    def close(self) -> None:
-        super().close()
-        self._progress.__exit__(None, None, None)
+        self._drawn.close()
 
 
 def with_progress(
@@ -282,7 +245,11 @@ def with_progress(
 
     For several at once see ``StreamProgress``.
     """
-    return Piped(source, lambda: _Alone(name, expected, console))
+
+    def alone() -> Stage:
+        return _Following(StreamProgress(console=console), name, expected, drawn=True)
+
+    return Piped(source, alone)
 
 
 def _figures(follower: Follower) -> tuple[str, str, str]:

@@ -7,17 +7,11 @@ The text that counts is that of all tokens since the last ``Reset``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from streamll.core.events import (
-    NOTHING,
-    Event,
-    FieldCorrected,
-    LMSuperseded,
-    RunEnd,
-    RunError,
-    TokenEvent,
-)
+from streamll.core import events as ev
+from streamll.core.events import Event, TokenEvent
 from streamll.core.run_view import RunView
 
 
@@ -29,69 +23,47 @@ class StreamEvent:
     Error: ClassVar[type[Error]]
     Reset: ClassVar[type[Reset]]
 
-    __slots__ = ("event",)
-    __match_args__: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self, event: Event | None = None) -> None:
-        self.event = event
-
-    def _own(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in self.__match_args__)
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._own() == other._own()
-
-    def __hash__(self) -> int:
-        return hash((type(self), self._own()))
+    __slots__ = ()
+    event: Event | None
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, self._own()))})"
+        """Without what does not count when two are compared."""
+        own = [repr(getattr(self, each.name)) for each in fields(self) if each.compare]  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(own)})"
 
 
+@dataclass(slots=True, unsafe_hash=True, repr=False)
 class Token(StreamEvent):
     """``text`` of one field, ``event.field``. ``event`` is ``None`` for text that is repeated after
     a ``Reset`` because it still counts.
     """
 
-    __slots__ = ("text",)
-    __match_args__ = ("text",)
-
-    def __init__(self, text: str, event: TokenEvent | None = None) -> None:
-        super().__init__(event)
-        self.text = text
+    text: str
+    event: TokenEvent | None = field(default=None, compare=False)
 
     @property
     def field(self) -> str | None:
         return getattr(self.event, "field", None)
 
 
+@dataclass(slots=True, unsafe_hash=True, repr=False)
 class Done(StreamEvent):
     """The program has succeeded; ``prediction`` is what it returned."""
 
-    __slots__ = ("prediction",)
-
-    def __init__(self, prediction: Any = None, event: RunEnd | None = None) -> None:
-        super().__init__(event)
-        self.prediction = prediction
+    prediction: Any = field(default=None, compare=False)
+    event: ev.RunEnd | None = field(default=None, compare=False)
 
 
+@dataclass(slots=True, unsafe_hash=True, repr=False)
 class Error(StreamEvent):
     """``error`` ended the program. ``partial`` is the text until then, by ``predictor.field``."""
 
-    __slots__ = ("error", "partial")
-    __match_args__ = ("error",)
-
-    def __init__(
-        self,
-        error: BaseException,
-        partial: Mapping[str, str] = NOTHING,
-        event: RunError | None = None,
-    ) -> None:
-        super().__init__(event)
-        self.error = error
-        self.partial = partial
+    error: BaseException
+    partial: Mapping[str, str] = field(default_factory=dict, compare=False)
+    event: ev.RunError | None = field(default=None, compare=False)
 
 
+@dataclass(slots=True, unsafe_hash=True, repr=False)
 class Reset(StreamEvent):
     """Discard the text so far: an attempt was superseded, or a field was corrected.
 
@@ -99,11 +71,8 @@ class Reset(StreamEvent):
     the attempt, ``"fallback"``, or ``"corrected"``.
     """
 
-    __slots__ = ("reason",)
-
-    def __init__(self, reason: str = "", event: Event | None = None) -> None:
-        super().__init__(event)
-        self.reason = reason
+    reason: str = field(default="", compare=False)
+    event: Event | None = field(default=None, compare=False)
 
 
 StreamEvent.Token = Token
@@ -119,30 +88,30 @@ class Translator:
         self._view = RunView()
 
     def feed(self, event: Event) -> list[StreamEvent]:
-        if isinstance(event, (LMSuperseded, FieldCorrected)):
+        if isinstance(event, (ev.LMSuperseded, ev.FieldCorrected)):
             return self._changed(event)
         self._view.feed(event)
         if isinstance(event, TokenEvent) and event.token:
             return [Token(event.token, event)]
         return []
 
-    def _changed(self, event: LMSuperseded | FieldCorrected) -> list[StreamEvent]:
+    def _changed(self, event: ev.LMSuperseded | ev.FieldCorrected) -> list[StreamEvent]:
         before = self._view.whole_text()
         self._view.feed(event)
         kept = self._view.whole_text()
         if kept == before:
             return []
-        reason = event.reason if isinstance(event, LMSuperseded) else "corrected"
+        reason = event.reason if isinstance(event, ev.LMSuperseded) else "corrected"
         reset = Reset(reason, event)
         return [reset, Token(kept)] if kept else [reset]
 
     def done(self, prediction: Any) -> Done:
         end = self._view.end
-        return Done(prediction, end if isinstance(end, RunEnd) else None)
+        return Done(prediction, end if isinstance(end, ev.RunEnd) else None)
 
     def failed(self, error: BaseException) -> Error:
         end = self._view.end
-        return Error(error, self._view.named_texts(), end if isinstance(end, RunError) else None)
+        return Error(error, self._view.named_texts(), end if isinstance(end, ev.RunError) else None)
 
 
 def text_of(item: Any) -> str | None:

@@ -1,7 +1,8 @@
 """One run as lines of styled text, at some width and time.
 
 The lines come in sections, so that ``layout`` can assign each the room there is. A line is a
-list of ``(style, text)`` pairs; the texts are sanitized and fit the width.
+list of ``(style, text)`` pairs; the texts are sanitized and fit the width. ``encoder`` writes them
+with the escape sequences of a terminal (ECMA-48 SGR).
 """
 
 from __future__ import annotations
@@ -9,16 +10,48 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, repeat
+from typing import TYPE_CHECKING
 
 from streamll.core.run_view import FAILED, RUNNING
 from streamll.terminal import text as tx
+from streamll.terminal.text import fold
 from streamll.terminal.tree import NoteNode, RunTree, StepNode, TextNode
-from streamll.terminal.wrap import fold
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Line = list[tuple[str, str]]
 
+STYLES = {
+    "run": "bold",
+    "module": "bold",
+    "tool": "magenta",
+    "trace": "blue",
+    "guide": "dim",
+    "detail": "dim",
+    "label": "cyan",
+    "field": "",
+    "thinking": "dim italic",
+    "call": "magenta",
+    "running": "cyan",
+    "ended": "green",
+    "ended closing": "",
+    "failed": "red",
+    "failed closing": "bold red",
+    "cancelled": "yellow",
+    "cancelled closing": "bold yellow",
+    "status": "blue",
+    "retry": "yellow",
+    "warning": "yellow",
+    "custom": "dim",
+    "citation": "dim",
+    "result": "dim",
+}
+"""The look of each style. Only the sixteen named colours, so that the user's theme applies."""
+
 MAX_WIDTH = 110
-"""TextNode wider than this is hard to read; wider terminals keep a margin."""
+"""Text wider than this is hard to read; wider terminals keep a margin."""
 MIN_TEXT_WIDTH = 16
 """Columns that are left for text, however deep a step is nested."""
 MIN_WIDTH_FOR_LABELS = 46
@@ -73,7 +106,7 @@ class Section:
 
 def _section(rank: int, lines: list[Line], guide: str = "") -> Section:
     """A section whose lines do not depend on the room."""
-    return Section(rank, len(lines), lambda room: lines[-room:], guide)
+    return Section(rank, len(lines), lambda _: lines, guide)
 
 
 # Ranks, highest priority first.
@@ -97,22 +130,16 @@ class Drawing:
         closing = [_section(FIXED, self._closing())] if self.run.ended else []
         return [_section(FIXED, [self._run_line()]), *body, *closing]
 
-    def height(self) -> int:
-        return sum(section.height for section in self.sections())
-
     def more(self, section: Section, missing: int) -> Line:
         """The line that replaces, from ``section`` on, the lines that do not fit."""
         text = f"{self.glyphs.more} {tx.amount(missing, 'more line')}"
         return fitted([("guide", section.guide), ("detail", text)], self.width)
 
-    # --- steps ------------------------------------------------------------------------------------
-
     def _contents(self, step: StepNode, guide: str) -> Iterator[Section]:
         items = step.chain[-1].items
-        # Beyond this depth, steps are drawn at the same depth.
-        guide = guide[: max(0, self.width - MIN_TEXT_WIDTH)]
+        guide = guide[: max(0, self.width - MIN_TEXT_WIDTH)]  # deeper steps are drawn at this depth
         steps = [number for number, item in enumerate(items) if isinstance(item, StepNode)]
-        last_step = steps[-1] if steps else -1
+        last_step = max(steps, default=-1)
         active = step.state == RUNNING
         inner = self.glyphs.through if last_step >= 0 else "  "
         labels = self._label_width(items, tx.cells(guide) + tx.cells(inner))
@@ -145,7 +172,7 @@ class Drawing:
         line: Line = [("guide", branch), sign, (step.kind, f" {step.label}")]
         if step.kind == "tool":
             line.append(("detail", f"({step.arguments or '…'})"))
-        details = [each for shown in step.chain for each in (shown.model, *shown.details) if each]
+        details = [each for shown in step.chain for each in (shown.model, *shown.details)]
         if step.state == RUNNING:
             details.append(self._elapsed(step))
         elif step.duration is not None:
@@ -160,19 +187,18 @@ class Drawing:
             details.append(self._elapsed(root))
             if self.run.view.token_count:
                 details.append(tx.amount(self.run.view.token_count, "token"))
-        details += [each for shown in root.chain for each in (*shown.details, shown.model) if each]
+        details += [each for shown in root.chain for each in (*shown.details, shown.model)]
         return self._with_details(line, details, root)
 
     def _with_details(self, line: Line, details: list[str], step: StepNode) -> Line:
         """The line with as many details as fit; its label is cut if that is not enough."""
-        dot = self.glyphs.dot
-        label_style, label = line[-1]
-        before = columns(line[:-1])
-        while details and before + min(24, tx.cells(label)) + 2 + tx.cells(dot.join(details)) > (
-            self.width
-        ):
+        *others, (label_style, label) = line
+        before = columns(others)
+        room = self.width - before - min(24, tx.cells(label))
+        details = list(filter(None, details))
+        while details and 2 + tx.cells(self.glyphs.dot.join(details)) > room:
             details.pop()
-        written = "  " + dot.join(details) if details else ""
+        written = f"  {self.glyphs.dot.join(details)}" if details else ""
         line[-1] = (label_style, tx.head(label, self.width - before - tx.cells(written)))
         line.append(("detail", written))
         line += [("warning", f"  {shown.waiting}") for shown in step.chain if shown.waiting][:1]
@@ -181,14 +207,12 @@ class Drawing:
     def _elapsed(self, step: StepNode) -> str:
         return f"{max(0.0, self.now - step.started):.1f} s"
 
-    # --- text and notes -----------------------------------------------------------------------------
-
     def _label_width(self, items: Sequence[StepNode | TextNode | NoteNode], indent: int) -> int:
         """Columns for labels beside their texts; 0 if labels are above them."""
         if self.width - indent < MIN_WIDTH_FOR_LABELS:
             return 0
-        sizes = [tx.cells(item.label) for item in items if isinstance(item, TextNode)]
-        longest = max(sizes, default=0)
+        labels = [item.label for item in items if isinstance(item, TextNode)]
+        longest = max(map(tx.cells, labels), default=0)
         return longest + 2 if longest <= MAX_LABEL_WIDTH else 0
 
     def _text(self, text: TextNode, guide: str, labels: int, *, active: bool) -> Section:
@@ -209,14 +233,13 @@ class Drawing:
         above = not labels and (available > 1 or not text.content.length)
         count = max(1, available - len(remarks) - above)
         shown = lines[-count:]
-        is_cut = len(shown) < len(lines)
-        while len(shown) > 1 and is_cut and not shown[0].strip():
+        mark = "…" if len(shown) < len(lines) else ""
+        while len(shown) > 1 and mark and not shown[0].strip():
             shown = shown[1:]
         drawn: list[Line] = []
-        mark = "…" if is_cut else ""
         if above:
             label = tx.head(text.label, self.width - tx.cells(guide) - 1)
-            drawn.append([("guide", guide), ("label", label + mark)])
+            drawn = [[("guide", guide), ("label", label + mark)]]
             if available == 1:
                 return drawn
         for number, content in enumerate(shown):
@@ -233,32 +256,25 @@ class Drawing:
 
     def _folded(self, style: str, content: str, guide: str, sign: str = "") -> list[Line]:
         room = max(8, self.width - tx.cells(guide) - tx.cells(sign))
-        lines = []
-        for part in fold(content, room):
-            line = [("guide", guide), (style, sign + part.rstrip())]
-            lines.append(fitted(line, self.width))
-            sign = " " * len(sign)
-        return lines
+        signs = chain([sign], repeat(" " * len(sign)))
+        return [
+            fitted([("guide", guide), (style, before + part.rstrip())], self.width)
+            for before, part in zip(signs, fold(content, room), strict=False)
+        ]
 
     def _closing(self) -> list[Line]:
         """How the run ended, wrapped between its parts."""
         root, dot = self.run.root, self.glyphs.dot
         sign = self.glyphs.state(root, self.now)
-        first = self.run.closing[0]
-        lines: list[Line] = []
-        if root.error:
-            lines += self._folded("failed", root.error, "  ")
-        line: Line = [sign, (f"{root.state} closing", f" {first}")]
-        used = 2 + tx.cells(first)
-        for part in self.run.closing[1:]:
-            size = len(dot) + tx.cells(part)
-            if used + size > self.width:
-                lines.append(line)
-                line, used = [("detail", f"  {part}")], 2 + tx.cells(part)
+        first, *others = self.run.closing
+        lines = self._folded("failed", root.error, "  ") if root.error else []
+        lines.append([sign, (f"{root.state} closing", f" {first}")])
+        for part in others:
+            if columns(lines[-1]) + tx.cells(dot + part) <= self.width:
+                lines[-1].append(("detail", dot + part))
             else:
-                line.append(("detail", dot + part))
-                used += size
-        return [*lines, line]
+                lines.append([("detail", f"  {part}")])
+        return lines
 
     # --- little room --------------------------------------------------------------------------------
 
@@ -272,14 +288,13 @@ class Drawing:
         line.append(("detail", f"  {self._elapsed(root)}"))
         if step.waiting:
             line.append(("warning", f"  {step.waiting}"))
-        if text is None:
-            return [fitted(line, self.width)]
-        if height == 1:
+        if text is not None and height == 1:
             line.append(("label", f"  {text.label}  "))
             room = self.width - columns(line) - 1
             if room > 8:  # noqa: PLR2004
                 end = tx.one_line(text.content.ending(4 * room), 4 * room)
                 line += [(text.style, tx.tail(end, room)), ("running", self.glyphs.cursor)]
+        if text is None or height == 1:
             return [fitted(line, self.width)]
         labels = self._label_width([text], 2)
         section = self._text(text, "  ", labels, active=True)
@@ -311,3 +326,25 @@ def fitted(line: Line, width: int) -> Line:
             return [*line[:number], (style, tx.head(text, width - used))]
         used += size
     return line
+
+
+def encoder(console: Console) -> Callable[[Line], str]:
+    """What writes a line with the escape sequences of ``STYLES`` on this terminal.
+
+    ``NO_COLOR`` leaves bold and italic.
+    """
+    from rich.color import ColorSystem
+    from rich.style import Style
+
+    system = ColorSystem.STANDARD if console.color_system else None
+    templates = {}
+    for name, definition in STYLES.items():
+        style = Style.parse(definition)
+        if console.no_color:
+            style = style.without_color
+        templates[name] = style.render("\0", color_system=system)
+
+    def encode(line: Line) -> str:
+        return "".join(templates[style].replace("\0", text) for style, text in line)
+
+    return encode

@@ -42,26 +42,17 @@ def within(drawing: Drawing, height: int) -> list[Line]:
 
 def share(sections: Sequence[Section], height: int) -> list[int]:
     """The lines each section gets: all, or by rank and, within a rank, the last section first."""
-    if sum(section.height for section in sections) <= height:
-        return [section.height for section in sections]
-    left = height - 1  # one line for the count of missing lines
+    is_cut = sum(section.height for section in sections) > height
+    left = height - is_cut  # one line for the count of missing lines
     rooms = [0] * len(sections)
     for rank in range(FIXED, OTHER + 1):
         ranked = [n for n in reversed(range(len(sections))) if sections[n].rank == rank]
-        divide = level if rank == GROWING else greedy
-        granted = divide([sections[n].height for n in ranked], left)
-        for n, room in zip(ranked, granted, strict=True):
-            rooms[n] = room
-        left -= sum(granted)
-    return rooms
-
-
-def greedy(heights: Sequence[int], available: int) -> list[int]:
-    """Each gets its full height until nothing is left."""
-    rooms = []
-    for height in heights:
-        rooms.append(min(height, available))
-        available -= rooms[-1]
+        most = [left] * len(ranked)
+        if rank == GROWING:
+            most = level([sections[n].height for n in ranked], left)
+        for n, room in zip(ranked, most, strict=True):
+            rooms[n] = min(sections[n].height, room, left)
+            left -= rooms[n]
     return rooms
 
 
@@ -80,13 +71,13 @@ def compose(
 ) -> list[Line]:
     """All running runs, in at most ``height`` lines."""
     drawings = [Drawing(run, width, now, glyphs) for run in runs]
+    lines: list[Line] = []
     if len(runs) > height:
-        lines = [line for drawing in drawings[: height - 1] for line in drawing.condensed(1)]
+        lines += [line for drawing in drawings[: height - 1] for line in drawing.condensed(1)]
         rest = f"{glyphs.more} and {len(runs) - height + 1} more running"
         return [*lines, fitted([("detail", rest)], width)]
-    heights = [drawing.height() for drawing in drawings]
+    heights = [sum(each.height for each in drawing.sections()) for drawing in drawings]
     apart = sum(heights) + len(runs) - 1 <= height
-    lines = []
     for drawing, room in zip(drawings, level(heights, height), strict=True):
         lines += [[], *within(drawing, room)] if apart and lines else within(drawing, room)
     return lines

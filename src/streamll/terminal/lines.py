@@ -8,7 +8,9 @@ with the run or predictor it belongs to.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
 from streamll.core import events as ev
 from streamll.core.run_view import RunView
@@ -22,14 +24,19 @@ LINE_DELAY_S = 0.0005
 often land between the pieces of a tool that prints at the same time."""
 
 
+@dataclass(eq=False)
 class LineRun:
     """What must be known of a run to write its next line."""
 
-    def __init__(self, number: int, first_call: str | None = None) -> None:
-        self.number = number
-        self.is_beside_others = False
-        self.view = RunView(keep_text=False, keep_values=True)
-        self.first_call = first_call  # its end is the end, if the run's own never comes
+    number: int
+    first_call: str | None = None  # its end is the end, if the run's own never comes
+    is_beside_others: bool = False
+    view: RunView = field(default_factory=lambda: RunView(keep_text=False, keep_values=True))
+
+
+def _line(label: str, text: Callable[[Any], str]) -> Callable[..., str]:
+    """A method for a kind whose line needs nothing but the event."""
+    return lambda view, event, run: f"[{label}] {text(event)}"
 
 
 class LineView(EventVisitor):
@@ -75,11 +82,7 @@ class LineView(EventVisitor):
                 other.is_beside_others |= len(self._runs) > 1
         return run
 
-    # --- the run ----------------------------------------------------------------------------------
-
-    def on_run_start(self, event: ev.RunStart, run: LineRun) -> str:
-        inputs = f" {tx.arguments(event.inputs)}" if event.inputs else ""
-        return f"[RUN] {tx.one_line(event.program)} started{inputs}"
+    on_run_start = _line("RUN", lambda e: f"{tx.one_line(e.program)} started{_inputs(e)}")
 
     def on_run_end(self, event: ev.Totals, run: LineRun) -> str:
         parts = [*words.closing(run.view.status, event, run.view), words.error(event)]
@@ -87,14 +90,10 @@ class LineView(EventVisitor):
 
     on_run_error = on_run_cancelled = on_run_end
 
-    # --- modules, tools, models ---------------------------------------------------------------------
-
     def on_module_start(self, event: ev.ModuleStart, run: LineRun) -> str | None:
-        if (name := _module_name(event)) is None:
-            return None
         turn = f" · turn {event.turn + 1}" if event.turn else ""
-        inputs = f" {tx.arguments(event.inputs)}" if event.inputs else ""
-        return f"[MODULE] {name}{turn}{inputs}"
+        name = _module_name(event)
+        return name and f"[MODULE] {name}{turn}{_inputs(event)}"
 
     def on_module_end(self, event: ev.ModuleEnd | ev.ModuleError, run: LineRun) -> str | None:
         name = _module_name(event)
@@ -112,8 +111,7 @@ class LineView(EventVisitor):
 
     on_tool_error = on_tool_end
 
-    def on_trace_start(self, event: ev.TraceStart, run: LineRun) -> str:
-        return f"[TRACE] {tx.one_line(event.name)}"
+    on_trace_start = _line("TRACE", lambda e: tx.one_line(e.name))
 
     def on_trace_end(self, event: ev.TraceEnd, run: LineRun) -> str:
         how = f"failed with {tx.one_line(event.error_type)}" if event.error_type else "done"
@@ -134,18 +132,14 @@ class LineView(EventVisitor):
     def on_lm_superseded(self, event: ev.LMSuperseded, run: LineRun) -> str:
         return f"[RETRY] {words.superseded(event.reason)}; the text so far does not count"
 
-    def on_lm_waiting(self, event: ev.LMWaiting, run: LineRun) -> str:
-        return f"[WAITING] {words.waiting(event)}"
-
-    # --- what the model and the program say -----------------------------------------------------------
+    on_lm_waiting = _line("WAITING", words.waiting)
 
     def on_token(self, event: ev.TokenEvent, run: LineRun) -> str | None:
         if not event.token:  # the closing token only carries the finish reason
             return None
         return f"[TOKEN] {tx.one_line(event.field)}: {tx.quote(event.token)}"
 
-    def on_field_corrected(self, event: ev.FieldCorrected, run: LineRun) -> str:
-        return f"[CORRECTED] {tx.one_line(event.field)}: {tx.quote(event.text)}"
+    on_field_corrected = _line("CORRECTED", lambda e: f"{tx.one_line(e.field)}: {tx.quote(e.text)}")
 
     def on_field_partial(self, event: ev.FieldPartial, run: LineRun) -> str | None:
         """Of a list, each item once, when it is complete; other values are shown as tokens."""
@@ -158,31 +152,22 @@ class LineView(EventVisitor):
             return None
         return f"[ITEM] {tx.one_line(event.field)}[{index}]: {tx.compact(items[index])}"
 
-    def on_refusal(self, event: ev.Refusal, run: LineRun) -> str:
-        return f"[REFUSAL] {tx.quote(event.text)}"
-
-    def on_reply_part(self, event: ev.ReplyPart, run: LineRun) -> str:
-        return f"[PART] {words.part(event)}"
-
-    def on_thinking(self, event: ev.Thinking, run: LineRun) -> str:
-        return f"[THINKING] {tx.quote(event.text)}"
-
     def on_tool_call_delta(self, event: ev.ToolCallDelta, run: LineRun) -> str:
         name = f" {tx.one_line(event.name)}" if event.name else ""
         written = f": {tx.quote(event.arguments)}" if event.arguments else ""
         return f"[CALL] {event.index + 1}{name}{written}"
 
-    def on_citation(self, event: ev.Citation, run: LineRun) -> str:
-        return f"[CITATION] {words.citation(event)}"
+    on_refusal = _line("REFUSAL", lambda e: tx.quote(e.text))
+    on_reply_part = _line("PART", words.part)
+    on_thinking = _line("THINKING", lambda e: tx.quote(e.text))
+    on_citation = _line("CITATION", words.citation)
+    on_status = _line("STATUS", lambda e: tx.one_line(e.message))
+    on_custom = _line("EVENT", words.custom)
+    on_stream_gap = _line("GAP", words.gap)
 
-    def on_status(self, event: ev.Status, run: LineRun) -> str:
-        return f"[STATUS] {tx.one_line(event.message)}"
 
-    def on_custom(self, event: ev.StreamllEvent, run: LineRun) -> str:
-        return f"[EVENT] {words.custom(event)}"
-
-    def on_stream_gap(self, event: ev.StreamGap, run: LineRun) -> str:
-        return f"[GAP] {words.gap(event)}"
+def _inputs(event: ev.RunStart | ev.ModuleStart) -> str:
+    return f" {tx.arguments(event.inputs)}" if event.inputs else ""
 
 
 def _module_name(event: ev.ModuleStart | ev.ModuleEnd | ev.ModuleError) -> str | None:

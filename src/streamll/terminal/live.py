@@ -14,14 +14,15 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TextIO
 
 from streamll.core.events import Event
-from streamll.terminal import layout, notebook, stopped
-from streamll.terminal.drawing import ASCII, Glyphs, Line
+from streamll.terminal import layout, notebook
+from streamll.terminal.drawing import ASCII, Glyphs, Line, encoder
 from streamll.terminal.notebook import NotebookCanvas
 from streamll.terminal.output import Output
-from streamll.terminal.palette import encoder
 from streamll.terminal.screen import Screen
 from streamll.terminal.tree import RunTree
 
@@ -32,27 +33,20 @@ IDLE_S = 1.0
 """After this silence a run that was joined midway and has nothing open counts as over."""
 
 
+@dataclass(eq=False)
 class LiveView:
     """All running runs on one terminal or in one notebook."""
 
-    def __init__(
-        self,
-        canvas: Screen | NotebookCanvas,
-        size: Callable[[], tuple[int, int]],
-        *,
-        glyphs: Glyphs | None = None,
-        frames: float = FRAMES_PER_S,
-    ) -> None:
-        self._canvas = canvas
-        self._size = size
-        self._glyphs = glyphs or Glyphs()
-        self._pause = 1 / frames
-        self._runs: dict[tuple[int, str], RunTree] = {}
-        self._ended: list[RunTree] = []
-        self._outside = RunTree(None, 0.0)
-        self._lock = threading.RLock()
-        self._ticker: threading.Thread | None = None
-        self._is_over = False  # the terminal is gone
+    _canvas: Screen | NotebookCanvas
+    _size: Callable[[], tuple[int, int]]
+    _glyphs: Glyphs = field(default_factory=Glyphs)
+    _pause_s: float = 1 / FRAMES_PER_S
+    _runs: dict[tuple[int, str], RunTree] = field(default_factory=dict)
+    _ended: list[RunTree] = field(default_factory=list)
+    _outside: RunTree = field(default_factory=lambda: RunTree(None, 0.0))
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _ticker: threading.Thread | None = None
+    _is_over: bool = False  # the terminal is gone
 
     @property
     def is_idle(self) -> bool:
@@ -70,10 +64,9 @@ class LiveView:
             if self._ended or self._outside.root.items:
                 self._draw(now)
             if self._ticker is None and self._runs:
-                self._ticker = threading.Thread(
-                    target=self._tick, name="streamll-view", daemon=True
-                )
-                self._ticker.start()
+                ticker = threading.Thread(target=self._tick, name="streamll-view", daemon=True)
+                self._ticker = ticker
+                ticker.start()
 
     def _take(self, event: Event, source: int, now: float) -> None:
         run_id = event.identity.run_id
@@ -102,11 +95,9 @@ class LiveView:
             run.interrupt(now)
             self._ended.append(run)
 
-    # --- frames -----------------------------------------------------------------------------------
-
     def _tick(self) -> None:
         while self._frame():
-            if stopped.sleep(self._pause):
+            if was_stopped_in(self._pause_s):
                 self._canvas.lose()
 
     def _frame(self) -> bool:
@@ -163,10 +154,8 @@ def terminal_view(file: TextIO, width: int | None = None, height: int | None = N
 def notebook_view(width: int | None = None, height: int | None = None) -> LiveView:
     """The view of this notebook."""
     size = (width or notebook.WIDTH, height or notebook.HEIGHT)
-    return _shared(
-        "notebook",
-        lambda: LiveView(NotebookCanvas(), lambda: size, frames=notebook.FRAMES_PER_S),
-    )
+    pause_s = 1 / notebook.FRAMES_PER_S
+    return _shared("notebook", lambda: LiveView(NotebookCanvas(), lambda: size, _pause_s=pause_s))
 
 
 def _shared(place: str, make: Callable[[], LiveView]) -> LiveView:
@@ -183,8 +172,6 @@ def _terminal_view(file: TextIO, width: int | None, height: int | None) -> LiveV
     encoding = (getattr(file, "encoding", None) or "utf-8").lower()
 
     def size() -> tuple[int, int]:
-        if width is not None and height is not None:
-            return width, height
         try:
             actual = os.get_terminal_size(file.fileno())
         except (OSError, ValueError, AttributeError):
@@ -196,8 +183,35 @@ def _terminal_view(file: TextIO, width: int | None, height: int | None) -> LiveV
         columns, rows = size()
         return max(columns - 1, 1), max(rows - 1, 1)
 
-    return LiveView(
-        Screen(Output(file), encoder(console), size),
-        room,
-        glyphs=Glyphs() if encoding.startswith("utf") else ASCII,
-    )
+    screen = Screen(Output(file), encoder(console), size)
+    return LiveView(screen, room, Glyphs() if encoding.startswith("utf") else ASCII)
+
+
+# --- Ctrl-Z ---------------------------------------------------------------------------------------
+
+QUEUED = Path("/proc/thread-self/schedstat")
+STOP_S = 1.0
+"""Excess over the requested time that counts as a stop; nobody types ``fg`` in less."""
+
+
+def was_stopped_in(seconds: float) -> bool:
+    """Sleep; returns whether the program was stopped (Ctrl-Z) meanwhile.
+
+    Signal handlers belong to the program, and only its main thread could set one. If a sleep takes
+    a second longer than requested, while the process computed next to nothing and the thread did
+    not wait for a processor, the program was stopped. A false positive costs little: rows that
+    could have been overwritten are drawn once more below.
+    """
+    began, busy = time.monotonic(), _busy()
+    time.sleep(seconds)
+    beyond = time.monotonic() - began - seconds
+    return beyond > STOP_S and _busy() - busy < beyond / 2
+
+
+def _busy() -> float:
+    """Seconds of CPU time of this process plus those this thread has waited for a processor."""
+    try:
+        waited = int(QUEUED.read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        waited = 0.0
+    return time.process_time() + waited

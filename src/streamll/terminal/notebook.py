@@ -10,8 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from streamll.terminal.drawing import Line
-from streamll.terminal.palette import STYLES
+from streamll.terminal.drawing import STYLES, Line
 
 WIDTH, HEIGHT = 100, 40
 FRAMES_PER_S = 6  # each frame is a message to the browser
@@ -42,12 +41,11 @@ def as_html(lines: Sequence[Line]) -> str:
     """Lines as one block of preformatted text."""
     rows = []
     for line in lines:
-        spans = []
+        row = ""
         for style, text in line:
-            css = ";".join(_CSS[word] for word in STYLES.get(style, "").split())
-            escaped = html.escape(text)
-            spans.append(f'<span style="{css}">{escaped}</span>' if css else escaped)
-        rows.append("".join(spans))
+            css = ";".join(_CSS[word] for word in STYLES[style].split())
+            row += f'<span style="{css}">{html.escape(text)}</span>' if css else html.escape(text)
+        rows.append(row)
     return f'<pre style="{_PRE}">' + "\n".join(rows) + "</pre>"
 
 
@@ -59,9 +57,7 @@ class NotebookCanvas:
     """Shows frames as outputs of the cell that is running."""
 
     is_broken = False
-
-    def __init__(self) -> None:
-        self._handle: Any = None
+    _handle: Any = None
 
     @property
     def is_open(self) -> bool:

@@ -26,15 +26,11 @@ class Output:
     @property
     def is_behind(self) -> bool:
         """Whether it is a terminal with another job in the foreground (after Ctrl-Z or ``&``)."""
-        group = self._foreground()
-        return group is not None and group != os.getpgrp()
+        return self.foreground not in (None, os.getpgrp())
 
     @property
-    def has_jobs(self) -> bool:
-        """Whether it is a terminal on which a shell can stop this program."""
-        return self._foreground() is not None
-
-    def _foreground(self) -> int | None:
+    def foreground(self) -> int | None:
+        """The process group that has the terminal; ``None`` if it is none or has no jobs."""
         try:
             return os.tcgetpgrp(self.file.fileno()) if self.file is not None else None
         except (OSError, ValueError, AttributeError):  # no terminal, or not our controlling one

@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from streamll.terminal import text as tx
@@ -40,34 +41,27 @@ _MOVING = re.compile(r"\x1b\[[0-?]*[ -/]*[@-ln-~]|\x1b[78cDEHM]")
 _ANY_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.")
 
 
+@dataclass(eq=False)
 class Screen:
     """The live region of one terminal."""
 
-    def __init__(
-        self,
-        output: Output,
-        encode: Callable[[Line], str],
-        size: Callable[[], tuple[int, int]],
-    ) -> None:
-        self._output = output
-        self._encode = encode
-        self._size = size
-        self.lock = threading.RLock()  # serializes all writes to the terminal
-        self._lines: list[Line] = []
-        self._width = 0
-        self._written_above = 0.0
-        self._redirected: list[Redirected] = []
-        self._input = builtins.input
-        self._kept_back: list[Line] = []
-        self._is_lost = False  # something else has written to the terminal
-        self.is_open = False
-        self.is_paused = False
+    _output: Output
+    _encode: Callable[[Line], str]
+    _size: Callable[[], tuple[int, int]]
+    lock: threading.RLock = field(default_factory=threading.RLock)  # for writes to the terminal
+    is_open: bool = False
+    is_paused: bool = False
+    _lines: list[Line] = field(default_factory=list)
+    _width: int = 0
+    _written_above: float = 0.0
+    _redirected: list[Redirected] = field(default_factory=list)
+    _input: Callable[..., str] = builtins.input
+    _kept_back: list[Line] = field(default_factory=list)
+    _is_lost: bool = False  # something else has written to the terminal
 
     @property
     def is_broken(self) -> bool:
         return self._output.is_broken
-
-    # --- open and closed ------------------------------------------------------------------------
 
     def open(self) -> None:
         with self.lock:
@@ -97,7 +91,7 @@ class Screen:
 
     def _begin(self) -> None:
         """Move to the beginning of a row: these blanks wrap unless the cursor is at one."""
-        self._width, _ = self._size()
+        self._width = self._size()[0]
         self._is_lost = False
         if not self._output.is_behind:
             self._output.write(f"{' ' * (self._width - 1)}\r{ERASE_RIGHT}")
@@ -105,7 +99,7 @@ class Screen:
     def lose(self) -> None:
         """Rows drawn before must not be overwritten any more: the next frame begins below."""
         with self.lock:
-            if self._output.has_jobs:
+            if self._output.foreground is not None:
                 self._lines = []
                 self._is_lost = True
 
@@ -142,11 +136,9 @@ class Screen:
             self.is_paused = False
             if self.is_open:
                 self._begin()
-            above, self._kept_back = self._kept_back, []
-            if above:
-                self._frame(self._encoded(above), [], self._size()[0], redraw=True)
-
-    # --- drawing ----------------------------------------------------------------------------------
+            if self._kept_back:
+                self._frame(self._encoded(self._kept_back), [], self._size()[0], redraw=True)
+            self._kept_back = []
 
     def draw(self, lines: Sequence[Line], staying: Sequence[Line] = ()) -> None:
         """Show ``lines`` in the live region, and ``staying`` above it permanently."""
@@ -168,14 +160,14 @@ class Screen:
 
         If a program prints a lot, the region is not redrawn each time, but with the next frame.
         """
+        text = text.replace("\n", END)
         with self.lock:
             if not self._find():
-                self._output.write(text.replace("\n", END))
+                self._output.write(text)
                 return
-            now = time.monotonic()
-            region = self._lines if now - self._written_above > QUIET_S else []
-            self._written_above = now
-            self._frame(text.replace("\n", END), region, self._size()[0], redraw=True)
+            before, self._written_above = self._written_above, time.monotonic()
+            region = self._lines if self._written_above - before > QUIET_S else []
+            self._frame(text, region, self._size()[0], redraw=True)
 
     def _encoded(self, lines: Sequence[Line]) -> str:
         return "".join(f"{self._encode(line)}{END}" for line in lines)
@@ -207,6 +199,7 @@ class Screen:
         return min(rows, height - 1)
 
 
+@dataclass(eq=False)
 class Redirected:
     """Replaces ``sys.stdout`` or ``sys.stderr`` while a screen is open.
 
@@ -214,12 +207,11 @@ class Redirected:
     and in a forked child, everything is passed through unchanged.
     """
 
-    def __init__(self, name: str, stream: TextIO, screen: Screen) -> None:
-        self._name = name
-        self._stream = stream
-        self._screen = screen
-        self._process = os.getpid()
-        self._unfinished = ""
+    _name: str
+    _stream: TextIO
+    _screen: Screen
+    _process: int = field(default_factory=os.getpid)
+    _unfinished: str = ""
 
     def write(self, text: str) -> int:
         if not isinstance(text, str):

@@ -7,6 +7,7 @@ colours or files, and the clock is passed in.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +16,8 @@ from streamll.core.run_view import CANCELLED, ENDED, FAILED, RUNNING, RunView
 from streamll.core.visitor import EventVisitor
 from streamll.terminal import text as tx
 from streamll.terminal import words
+from streamll.terminal.text import WrappedText
 from streamll.terminal.values import DrawnValue, is_structured
-from streamll.terminal.wrap import WrappedText
 
 
 @dataclass(slots=True, eq=False)
@@ -78,6 +79,11 @@ class StepNode:
         self.close_texts()
 
 
+def _note(style: str, text: Callable[[Any], str]) -> Callable[[RunTree, ev.Event], None]:
+    """A method that adds a note to the step of the event."""
+    return lambda run, event: run.step_of(event).note(style, text(event))
+
+
 class RunTree(EventVisitor):
     """One run as a tree.
 
@@ -92,9 +98,11 @@ class RunTree(EventVisitor):
         self.closing: list[str] = []
         self.ended = False
         self._steps: dict[str | None, StepNode] = {}  # by call or trace id
-        self._started = False
         self._now = now
-        self._root_call: str | None = None
+
+    @property
+    def _started(self) -> bool:
+        return self.view.run_id is not None
 
     def apply(self, event: ev.Event, now: float) -> None:
         self._now = now
@@ -113,8 +121,6 @@ class RunTree(EventVisitor):
             return False
         return not any(step.state == RUNNING for step in self._steps.values())
 
-    # --- where things belong --------------------------------------------------------------------
-
     def _home(self, *call_ids: str | None) -> StepNode:
         """The step of the first of these calls that is known, else the run's."""
         for call_id in call_ids:
@@ -122,7 +128,7 @@ class RunTree(EventVisitor):
                 return step
         return self.root
 
-    def _step_of(self, event: ev.Event) -> StepNode:
+    def step_of(self, event: ev.Event) -> StepNode:
         """The step an event belongs to: its call's, else its parent call's, else the run's."""
         return self._home(event.call_id, event.parent_call_id)
 
@@ -133,10 +139,7 @@ class RunTree(EventVisitor):
             self._steps[key] = step
         return step
 
-    # --- the run --------------------------------------------------------------------------------
-
     def on_run_start(self, event: ev.RunStart) -> None:
-        self._started = True
         self.root.label = tx.one_line(event.program, 80)
         self.root.started = self._now
         if event.inputs:
@@ -156,13 +159,10 @@ class RunTree(EventVisitor):
         self.root.finish(state, totals.duration, error)
         self.closing = words.closing(state, totals, self.view)
 
-    # --- modules and tools ------------------------------------------------------------------------
-
     def on_module_start(self, event: ev.ModuleStart) -> None:
         is_outermost = event.parent_call_id is None or not self._started
-        if is_outermost and self._root_call is None:
-            self._root_call = event.call_id  # the run's line also represents its outermost call
-            self._steps[event.call_id] = self.root
+        if is_outermost and self.root not in self._steps.values():
+            self._steps[event.call_id] = self.root  # its line also represents the outermost call
             if not self._started:
                 self.root.label = tx.one_line(event.name, 80)
             return
@@ -172,7 +172,10 @@ class RunTree(EventVisitor):
         step.inline = step.label == "predict"
         if event.turn:
             step.details.append(f"turn {event.turn + 1}")
-            _mark_first_turn(parent, step)
+            peers = (item for item in parent.items if isinstance(item, StepNode))
+            first = next(each for each in peers if each.label == step.label)
+            if not any(detail.startswith("turn ") for detail in first.details):
+                first.details.insert(0, "turn 1")  # which is not said of a single one
         if event.inputs:
             step.details.append(tx.arguments(event.inputs))
 
@@ -204,17 +207,15 @@ class RunTree(EventVisitor):
         if (step := self._steps.get(event.trace_id)) is not None:
             step.finish(FAILED if event.error_type else ENDED, event.duration, words.error(event))
 
-    # --- language models --------------------------------------------------------------------------
-
     def on_lm_start(self, event: ev.LMStart) -> None:
         model = tx.one_line(event.model, 80)
         if not self.root.model:
             self.root.model = model
         elif model != self.root.model:
-            self._step_of(event).model = model
+            self.step_of(event).model = model
 
     def on_lm_end(self, event: ev.LMEnd) -> None:
-        step = self._step_of(event)
+        step = self.step_of(event)
         step.waiting = ""
         step.close_texts()
         if event.cached:
@@ -223,20 +224,18 @@ class RunTree(EventVisitor):
             step.note("warning", "cut off at the token limit")
 
     def on_lm_superseded(self, event: ev.LMSuperseded) -> None:
-        step = self._step_of(event)
+        step = self.step_of(event)
         step.waiting = ""
         for key in [key for key, text in step.texts.items() if text.attempt <= event.attempt]:
             step.items.remove(step.texts.pop(key))
         step.note("retry", words.superseded(event.reason))
 
     def on_lm_waiting(self, event: ev.LMWaiting) -> None:
-        self._step_of(event).waiting = f"waiting {words.waiting(event)}"
-
-    # --- output of the model ------------------------------------------------------------------------
+        self.step_of(event).waiting = f"waiting {words.waiting(event)}"
 
     def _text(self, event: ev.Event, name: str, style: str = "field") -> TextNode:
         """The text of this name in this attempt, created when it is first needed."""
-        step = self._step_of(event)
+        step = self.step_of(event)
         key = (event.call_id, event.attempt, style, name)
         text = step.texts.get(key)
         if text is None:
@@ -249,9 +248,7 @@ class RunTree(EventVisitor):
         self._text(event, event.field)
 
     def on_token(self, event: ev.TokenEvent) -> None:
-        text = self._text(event, event.field)
-        if event.token:
-            text.content.append(event.token)
+        self._text(event, event.field).content.append(event.token)
 
     def on_field_end(self, event: ev.FieldEnd) -> None:
         self._text(event, event.field).is_open = False
@@ -275,33 +272,20 @@ class RunTree(EventVisitor):
         self._text(event, "thinking", "thinking").content.append(event.text)
 
     def on_tool_call_delta(self, event: ev.ToolCallDelta) -> None:
-        if self._shows_tool_calls(event):
-            return
+        contents = [
+            t.content for key, t in self.step_of(event).texts.items() if key[0] == event.call_id
+        ]
+        if any("tool_calls" in (c.value or ()) for c in contents if isinstance(c, DrawnValue)):
+            return  # a typed field shows them already
         text = self._text(event, f"call {event.index + 1}", "call")
         text.content.append(f"{event.name} {event.arguments}" if event.name else event.arguments)
-
-    def _shows_tool_calls(self, event: ev.Event) -> bool:
-        """Whether a typed field shows the tool calls of this call already."""
-        return any(
-            key[0] == event.call_id
-            and isinstance(text.content, DrawnValue)
-            and "tool_calls" in (text.content.value or ())
-            for key, text in self._step_of(event).texts.items()
-        )
 
     def on_refusal(self, event: ev.Refusal) -> None:
         self._text(event, "refusal", "warning").content.append(event.text)
 
-    def on_reply_part(self, event: ev.ReplyPart) -> None:
-        self._step_of(event).note("citation", words.part(event))
-
-    def on_citation(self, event: ev.Citation) -> None:
-        self._step_of(event).note("citation", words.citation(event))
-
-    # --- messages of the program --------------------------------------------------------------------
-
-    def on_status(self, event: ev.Status) -> None:
-        self._step_of(event).note("status", tx.one_line(event.message))
+    on_reply_part = _note("citation", words.part)
+    on_citation = _note("citation", words.citation)
+    on_status = _note("status", lambda event: tx.one_line(event.message))
 
     def on_custom(self, event: ev.StreamllEvent) -> None:
         trace_id = words.own_data(event).get("trace_id")
@@ -310,12 +294,3 @@ class RunTree(EventVisitor):
 
     def on_stream_gap(self, event: ev.StreamGap) -> None:
         self.root.note("warning", words.gap(event))
-
-
-def _mark_first_turn(parent: StepNode, later: StepNode) -> None:
-    """Mark the first of several turns as such; a single one is not marked."""
-    for item in parent.items:
-        if isinstance(item, StepNode) and item is not later and item.label == later.label:
-            if not any(detail.startswith("turn ") for detail in item.details):
-                item.details.insert(0, "turn 1")
-            return

@@ -7,6 +7,8 @@ as itself; what has not arrived yet as a dot.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from streamll.core.events import FieldPartial
@@ -24,15 +26,13 @@ DRAWN_ELEMENTS = 200
 """Elements of a long list that are drawn while it grows; no screen is higher."""
 
 
+@dataclass(slots=True, eq=False)
 class DrawnValue:
     """A typed field's value as lines of some width; has the interface of ``WrappedText``."""
 
-    __slots__ = ("_lines", "_value", "_width")
-
-    def __init__(self) -> None:
-        self._value = PartialValue()
-        self._lines: list[str] | None = None
-        self._width = 0
+    _value: PartialValue = field(default_factory=PartialValue)
+    _lines: list[str] | None = None
+    _width: int = 0
 
     def feed(self, event: FieldPartial) -> None:
         """Apply a change; it is drawn when the lines are next read."""
@@ -87,28 +87,21 @@ def drawn(value: Any, width: int) -> list[str]:
     return [tx.head(line, width) for line in lines]
 
 
-# --- tables -------------------------------------------------------------------------------------
-
-
 def is_table(value: Any) -> bool:
     """Whether it is a list of objects with single values only."""
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         return False
     is_flat = not any(has_parts(cell) for row in value for cell in row.values())
-    return is_flat and 0 < len(_columns(value)) <= MAX_COLUMNS
+    return is_flat and 0 < len(dict.fromkeys(chain(*value))) <= MAX_COLUMNS
 
 
 def has_parts(value: Any) -> bool:
     return isinstance(value, (dict, list)) and bool(value)
 
 
-def _columns(rows: Sequence[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row))
-
-
 def table(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
     """One line per object; the longest cells are cut if the columns do not fit."""
-    columns = _columns(rows)
+    columns = list(dict.fromkeys(chain(*rows)))
     grid = [
         [_single(row[name], MAX_CELL) if name in row else PENDING_CELL for name in columns]
         for row in rows
@@ -117,7 +110,7 @@ def table(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
     heads = [tx.one_line(name, MAX_CELL) for name in columns]
     sizes = _sizes(heads, grid, width)
     rule = ["─" * size for size in sizes]
-    return [_row(cells, sizes, numeric) for cells in (heads, rule, *grid)]
+    return [table_row(cells, sizes, numeric) for cells in (heads, rule, *grid)]
 
 
 def _sizes(heads: list[str], grid: list[list[str]], width: int) -> list[int]:
@@ -129,16 +122,14 @@ def _sizes(heads: list[str], grid: list[list[str]], width: int) -> list[int]:
     return sizes
 
 
-def _row(cells: list[str], sizes: list[int], numeric: list[bool]) -> str:
+def table_row(cells: Sequence[str], sizes: Sequence[int], numeric: Sequence[bool]) -> str:
+    """Cells padded to the ``sizes`` of their columns; longer ones are cut."""
     padded = []
     for cell, size, right in zip(cells, sizes, numeric, strict=True):
         shown = tx.head(cell, size)
         blanks = " " * (size - tx.cells(shown))
         padded.append(blanks + shown if right else shown + blanks)
     return COLUMN_GAP.join(padded).rstrip()
-
-
-# --- trees --------------------------------------------------------------------------------------
 
 
 def tree(value: Any, indent: str = "") -> Iterator[str]:
@@ -148,7 +139,9 @@ def tree(value: Any, indent: str = "") -> Iterator[str]:
             yield from _branch(f"{indent}{tx.one_line(key, MAX_CELL)}:", part, indent + INDENT)
     elif isinstance(value, list) and value:
         for part in value:
-            yield from _item(part, indent)
+            first, *others = tree(part, indent + INDENT)
+            yield f"{indent}- {first[len(indent) + len(INDENT) :]}"  # aligned after its dash
+            yield from others
     else:
         yield indent + _single(value)
 
@@ -163,14 +156,5 @@ def _branch(label: str, part: Any, indent: str) -> Iterator[str]:
         yield from tree(part, indent)
 
 
-def _item(part: Any, indent: str) -> Iterator[str]:
-    """An item begins after its dash; its other lines are aligned with that beginning."""
-    first, *others = tree(part, indent + INDENT)
-    yield f"{indent}- {first[len(indent) + len(INDENT) :]}"
-    yield from others
-
-
 def _single(value: Any, limit: int = 500) -> str:
-    if isinstance(value, str):
-        return tx.one_line(value, limit)
-    return tx.compact(value, limit)
+    return tx.one_line(value, limit) if isinstance(value, str) else tx.compact(value, limit)

@@ -24,9 +24,8 @@ from streamll.core.ordering import OrderCheck
 from streamll.sinks.memory import MemorySink as RecordingSink
 from streamll.testing.cutting import chunkings
 from streamll.testing.prompts import Prompt
+from streamll.testing.record_and_replay import Replay, record, replay
 from streamll.testing.recorded import RecordedRequest
-from streamll.testing.recording import record
-from streamll.testing.replaying import Replay, replay
 from streamll.testing.replies import Citation, Fault, Reply, ToolCall, Usage
 from streamll.testing.server import PracticeServer
 

@@ -56,17 +56,9 @@ CLOSINGS: dict[str, Format] = {
     "wrapped in XML tags `<": "xml",
     "Respond with the corresponding output fields, starting with the field `[[ ##": "chat",
 }
-OUTPUTS = re.compile(
-    r"^Your output fields are:\n(.*?)(?=^All interactions will be structured)",
-    re.DOTALL | re.MULTILINE,
-)
-STRUCTURE = re.compile(
-    r"^All interactions will be structured[^\n]*\n(.*?)(?=^In adhering to this structure)",
-    re.DOTALL | re.MULTILINE,
-)
-OBJECTIVE = re.compile(
-    r"^In adhering to this structure, your objective is: *\n(.*)", re.DOTALL | re.MULTILINE
-)
+OUTPUTS = "Your output fields are:"
+STRUCTURE = "All interactions will be structured"
+OBJECTIVE = "In adhering to this structure"
 FIELD_LINE = re.compile(r"^\d+\. `([^`]+)` \((.*?)\):", re.MULTILINE)
 HEADER = re.compile(r"^\[\[ ## (\w+) ## \]\][ \t]*\n?", re.MULTILINE)
 ELEMENT = re.compile(r"^<(\w+)>\n(.*?)\n</\1>[ \t]*$", re.DOTALL | re.MULTILINE)
@@ -78,22 +70,23 @@ def read_prompt(messages: Sequence[PromptMessage]) -> Prompt:
     users = [text for role, text in messages if role == "user"]
     asked = next((text for text in reversed(users) if format_of(text)), None)
     if asked is None:
-        inputs = {"question": users[-1].strip()} if users else {}
-        return Prompt("text", (), inputs)
-    structure = first(STRUCTURE, system)
+        return Prompt("text", (), {"question": users[-1].strip()} if users else {})
+    structure = between(STRUCTURE, OBJECTIVE, system)
     return Prompt(
         format_of(asked) or "text",
         tuple(
             PromptField(name, kind, description(name, structure))
-            for name, kind in FIELD_LINE.findall(first(OUTPUTS, system))
+            for name, kind in FIELD_LINE.findall(between(OUTPUTS, STRUCTURE, system))
         ),
         read_inputs(asked),
-        first(OBJECTIVE, system),
+        between(OBJECTIVE, r"\Z", system),
     )
 
 
-def first(pattern: re.Pattern[str], text: str) -> str:
-    return found[1] if (found := pattern.search(text)) else ""
+def between(begin: str, end: str, text: str) -> str:
+    """What follows the line that begins with ``begin``, up to the line that begins with ``end``."""
+    found = re.search(rf"^{begin}[^\n]*\n(.*?)(?=^{end}|\Z)", text, re.DOTALL | re.MULTILINE)
+    return found[1] if found else ""
 
 
 def format_of(text: str) -> Format | None:
@@ -147,14 +140,14 @@ def render(fields: Mapping[str, Any], format: Format) -> str:  # noqa: A002
     """
     if format == "json":
         return as_json(fields)
-    if format == "xml":
-        return "\n\n".join(
-            f"<{name}>\n{as_xml(value)}\n</{name}>" for name, value in fields.items()
-        )
-    if format == "chat":
-        sections = [f"[[ ## {name} ## ]]\n{as_text(value)}" for name, value in fields.items()]
-        return "\n\n".join([*sections, "[[ ## completed ## ]]"])
-    return "\n\n".join(as_text(value) for value in fields.values())
+    parts: list[str] = []
+    for name, value in fields.items():
+        if format == "xml":
+            parts.append(f"<{name}>\n{as_xml(value)}\n</{name}>")
+        else:
+            header = f"[[ ## {name} ## ]]\n" if format == "chat" else ""
+            parts.append(header + as_text(value))
+    return "\n\n".join([*parts, "[[ ## completed ## ]]"] if format == "chat" else parts)
 
 
 def as_json(value: Any) -> str:

@@ -44,17 +44,14 @@ def digest(path: str, body: Mapping[str, Any]) -> str:
     return hashlib.sha256(path.encode() + b"\n" + _canonical.encode(body)).hexdigest()
 
 
-# --- writing ------------------------------------------------------------------------------------
-
-
+@dataclass(eq=False)
 class ExchangeWriter:
     """Writes down one exchange while it happens; from any thread."""
 
-    def __init__(self, file: RecordingWriter, number: int) -> None:
-        self.number = number
-        self._file = file
-        self._began = time.monotonic()
-        self._over = False
+    _file: RecordingWriter
+    number: int
+    _began: float = field(default_factory=time.monotonic)
+    _over: bool = False
 
     def opened(self, status: int, headers: list[tuple[str, str]]) -> None:
         kept = {name.lower(): value for name, value in headers if name.lower() in HEADERS_KEPT}
@@ -68,12 +65,13 @@ class ExchangeWriter:
 
     def end(self, error: BaseException | None = None) -> None:
         """With an error it ended early: a connection broke, or the program stopped reading."""
-        if not self._over:
-            self._over = True
-            if error is None:
-                self._write("end")
-            else:
-                self._write("cut", error=type(error).__name__)
+        if self._over:
+            return
+        self._over = True
+        if error is None:
+            self._write("end")
+        else:
+            self._write("cut", error=type(error).__name__)
 
     @contextmanager
     def cut_on_error(self) -> Iterator[None]:
@@ -96,26 +94,17 @@ class RecordingWriter:
         self._lock = threading.Lock()
         self._numbers = itertools.count()
 
-    def exchange(self, url: str, body: bytes) -> ExchangeWriter | None:
-        """Begin an exchange; ``None`` for a request that is not a model's."""
+    def tap(self, request: Any) -> tuple[Any, ExchangeWriter | None]:
+        """The request as it is, and who writes its reply down: nobody if it is not a model's."""
         try:
-            content = msgspec.json.decode(body, type=dict)
+            content = msgspec.json.decode(request.body, type=dict)
         except msgspec.DecodeError:
-            return None
-        path = urlsplit(url).path
-        number = next(self._numbers)
+            return request, None
+        path, number = urlsplit(request.url).path, next(self._numbers)
         writer = ExchangeWriter(self, number)
-        self.write(
-            {
-                "record": "request",
-                "id": number,
-                "timestamp": time.time(),
-                "path": path,
-                "model": content.get("model"),
-                "digest": digest(path, content),
-            }
-        )
-        return writer
+        line = {"path": path, "model": content.get("model"), "digest": digest(path, content)}
+        self.write({"record": "request", "id": number, "timestamp": time.time(), **line})
+        return request, writer
 
     def write(self, line: dict[str, Any]) -> None:
         with self._lock:
@@ -125,9 +114,6 @@ class RecordingWriter:
     def close(self) -> None:
         with self._lock:
             self._file.close()
-
-
-# --- reading ------------------------------------------------------------------------------------
 
 
 @dataclass

@@ -65,9 +65,14 @@ def without_wire(record: RecordedRequest) -> list[Step]:
         model = {"id": MODEL, "object": "model", "created": CREATED, "owned_by": "streamll"}
         return json_body(200, encode({"object": "list", "data": [model]}), [])
     if wire_at(record.path) is not None:
-        status, message = 400, f"cannot read this {record.method} {record.path}."
-    else:
-        paths = ", ".join(wire.address for wire in WIRES)
-        status, message = 404, f"has no {record.path}, only {paths} (POST) and /v1/models (GET)."
-    error = {"message": f"The practice server {message}", "type": "invalid_request_error"}
-    return json_body(status, encode({"error": {**error, "param": None, "code": None}}), [])
+        what = f"The practice server cannot read this {record.method} {record.path}."
+        return refused(400, what)
+    paths = ", ".join(wire.address for wire in WIRES)
+    what = f"The practice server has no {record.path}, only {paths} (POST) and /v1/models (GET)."
+    return refused(404, what)
+
+
+def refused(status: int, message: str) -> list[Step]:
+    """An error of the server itself, of no wire."""
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    return json_body(status, encode({"error": error}), [])

@@ -28,8 +28,10 @@ from brokers.sample_runs import (
 from brokers.servers import wait_until
 from streamll.brokers.opening import dead_letter_target
 from streamll.consumer import EventConsumer, position
-from streamll.consumer.deduplication import DecodedEntry, Deduplicator
+from streamll.consumer.deduplication import Deduplicator
 from streamll.core.events import Status, StreamllEvent
+from streamll.core.positions import Position
+from streamll.core.wire import DecodedEntry
 from streamll.sinks import JSONLSink, MemorySink, open_sink, read_jsonl
 
 BROKERS = [*BACKENDS, *COMPATIBLE_BACKENDS]
@@ -65,9 +67,7 @@ class LocalLog:
 
     def read(self, enough, start="beginning"):
         assert self.sink.stop(BOUND)
-        reading, events = Deduplicator(), []
-        if start != "beginning":
-            reading.resume(*start)
+        reading, events = Deduplicator(None if start == "beginning" else Position(*start)), []
         kept = (
             list(self.sink.events) if isinstance(self.sink, MemorySink) else read_jsonl(self.file)
         )

@@ -9,8 +9,8 @@ import pytest
 
 from brokers.sample_runs import BOUND, ends, make_run, plain, read_log
 from brokers.servers import Wire, wait_until
+from streamll.brokers import sink as broker_sink
 from streamll.brokers.rabbitmq import publisher as rabbitmq_publisher
-from streamll.brokers.redis import sink as redis_broker
 from streamll.sinks import RabbitMQSink, RedisSink
 
 
@@ -39,7 +39,7 @@ def client(server):
 def test_an_idle_connection_closed_by_the_server_is_replaced_without_a_failure(
     server, client, monkeypatch, caplog
 ):
-    monkeypatch.setattr(redis_broker, "IDLE_CHECK_S", 0.0)
+    monkeypatch.setattr(broker_sink, "IDLE_CHECK_S", 0.0)
     caplog.set_level(logging.INFO, logger="streamll")
     sink = RedisSink(server.url, target="idle")
     one, two = make_run("r1", ["a"]), make_run("r2", ["b"])
@@ -100,7 +100,7 @@ def on_a_channel(url, do):
 
 
 def test_an_idle_connection_closed_by_rabbitmq_is_replaced(rabbit, monkeypatch, caplog):
-    monkeypatch.setattr(rabbitmq_publisher, "FRESH_S", 0.0)
+    monkeypatch.setattr(broker_sink, "IDLE_CHECK_S", 0.0)
     caplog.set_level(logging.INFO, logger="streamll")
     wire = Wire(rabbit.port)
     sink = RabbitMQSink(rabbit.url.replace(str(rabbit.port), str(wire.port)), target="idle")

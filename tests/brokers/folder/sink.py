@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from streamll.brokers.sink import BrokerSink, fill
+from streamll.brokers.sink import BrokerSink, Transport, fill
 
 SCHEME = "folder://"
 TARGET = "events"
@@ -16,16 +16,13 @@ class FolderSink(BrokerSink):
         super().__init__(**options)
         self.root = Path(url.removeprefix(SCHEME))
         self.target = target
-
-    @property
-    def destination(self) -> str:
-        return f"{SCHEME}{self.root}"
+        self.destination = f"{SCHEME}{self.root}"
 
     def _connect(self) -> FolderTransport:
         return FolderTransport(self)
 
 
-class FolderTransport:
+class FolderTransport(Transport):
     def __init__(self, sink: FolderSink) -> None:
         self._sink = sink
 

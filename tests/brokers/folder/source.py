@@ -15,10 +15,7 @@ class FolderSource(Source):
         self._log = Path(url.removeprefix(SCHEME)) / options.target
         self._start = options.start
         self._after: int | None = None
-
-    @property
-    def name(self) -> str:
-        return str(self._log)
+        self.name = str(self._log)
 
     def diagnose(self, error: BaseException) -> Diagnosis:
         return Diagnosis(f"{type(error).__name__}: {error}")

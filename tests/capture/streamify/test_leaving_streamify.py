@@ -302,3 +302,20 @@ def test_the_readers_loop_may_end_first(endless):
     stream = asyncio.run(main())
     endless.requests[0].wait_closed()
     del stream
+
+
+def test_a_cancelled_anext_loses_nothing(practice, lm, streaming):
+    text = "[[ ## answer ## ]]\none two three\n\n[[ ## completed ## ]]"
+    practice.respond(lambda request: Reply(text, pace=0.02, packets=True))
+
+    async def main():
+        stream, got = streaming(question="?"), []
+        while True:
+            try:
+                got.append(await asyncio.wait_for(anext(stream), 0.005))
+            except asyncio.TimeoutError:
+                continue
+            except StopAsyncIteration:
+                return got
+
+    assert asyncio.run(main())[-1].answer == "one two three"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from oracle import FIELDS, Format
 
-from streamll.core.parsing import Closed, Opened, Piece, Text
+from streamll.core.parsing.base import Closed, Opened, Piece, Text
 
 
 def pieces(form: Format, chunks: Iterable[str], fields=FIELDS) -> list[Piece]:

@@ -6,7 +6,8 @@ import pytest
 from case_table import Row, check
 from oracle import CHAT, FIELDS
 
-from streamll.core.parsing import ChatParser, Closed, Opened, Text
+from streamll.core.parsing.base import Closed, Opened, Text
+from streamll.core.parsing.chat import ChatParser
 
 REASONING, ANSWER = "[[ ## reasoning ## ]]\n", "[[ ## answer ## ]]\n"
 DONE = "\n\n[[ ## completed ## ]]\n"

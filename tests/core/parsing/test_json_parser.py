@@ -8,7 +8,8 @@ import pytest
 from case_table import REFUSED, Row, check, check_typed
 from oracle import FIELDS, JSON
 
-from streamll.core.parsing import Closed, JSONParser, Opened, Text
+from streamll.core.parsing.base import Closed, Opened, Text
+from streamll.core.parsing.json import JSONParser
 
 ROWS = [
     Row("an empty object", "{}", {}),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from oracle import CHAT, FIELDS, JSON, XML, certain, common_prefix, final
 
-from streamll.core.parsing import Text
+from streamll.core.parsing.base import Text
 
 CHAT_REPLIES = [
     "[[ ## reasoning ## ]]\nTwo  words.\n\n[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]\n",

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from oracle import CHAT, FIELDS, FORMATS, JSON, XML, Format, final
 from parser_protocol import cut, read
 
-from streamll.core.parsing import Text
+from streamll.core.parsing.base import Text
 
 
 def released(form: Format, reply: str, sizes: list[int], fields=None) -> dict[str, str]:

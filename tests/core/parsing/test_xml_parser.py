@@ -6,7 +6,8 @@ import pytest
 from case_table import REFUSED, Row, check, check_typed
 from oracle import FIELDS, XML
 
-from streamll.core.parsing import Closed, Opened, Text, XMLParser
+from streamll.core.parsing.base import Closed, Opened, Text
+from streamll.core.parsing.xml import XMLParser
 
 ROWS = [
     Row("nothing", "", {}),

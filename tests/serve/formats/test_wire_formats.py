@@ -118,11 +118,13 @@ def test_a_page_shows_what_the_program_returned(read_by_vercel):
         "superseded": "right",
         "superseded_in_the_middle": "right",
         "superseded_thinking": "right",
+        "superseded_thoughts": "right",
         "corrected": "None",
         "plain": "Machine learning",
     }.items():
         assert texts(read_by_vercel[run], of="shown") == [text]
-    assert texts(read_by_vercel["superseded_thinking"], "reasoning", of="shown") == []
+    for run in ("superseded_thinking", "superseded_thoughts"):
+        assert texts(read_by_vercel[run], "reasoning", of="shown") == []
     calls = [p for p in read_by_vercel["superseded_tools"]["shown"] if "toolCallId" in p]
     assert [(c["state"], c["input"], c["output"]) for c in calls] == [
         ("output-available", {"q": "right"}, "it")
@@ -221,6 +223,7 @@ def test_aguis_client_shows_what_the_program_returned(read_by_agui):
     assert replies(read_by_agui["typed_at_last"]) == ["print(1)"]
     assert replies(read_by_agui["typed_superseded"]) == []
     assert thoughts(read_by_agui["superseded_thinking"]) == ""
+    assert thoughts(read_by_agui["superseded_thoughts"]) == ""
     assert thoughts(read_by_agui["reasoned"]) == "hmm Because so"
     assert replies(read_by_agui["corrected"]) == ["None"]
     assert read_by_agui["superseded"]["messages"][0]["content"] == "hello"

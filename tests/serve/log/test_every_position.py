@@ -71,7 +71,7 @@ def log(tmp_path_factory):
 def here(log):
     app = create_app(dspy.Predict("question -> answer"), log=log)
     server = Server(app)
-    server.sink = app._service.runner.run_log.sink
+    server.sink = app.service.runner.run_log.sink
     yield server
     server.stop()
 

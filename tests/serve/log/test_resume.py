@@ -24,7 +24,6 @@ from serve.serving import Frame, events_of, text_of, wait_until
 from streamll.brokers.opening import open_sink
 from streamll.core import events as ev
 from streamll.serve import create_app
-from streamll.serve.log.frames import Position, read_position
 
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 CUTS = 1_000 if IN_CI else 300
@@ -59,15 +58,6 @@ def put(log, events):
     for event in events:
         sink.put(event)
     assert sink.stop(10)
-
-
-def test_a_position_is_read_as_it_was_written():
-    for position in (Position("a" * 32, 3), Position("a" * 32, 3, 7), Position("1" * 32, -1)):
-        assert read_position(str(position)) == position
-    assert read_position("12:40", "r") == Position("r", 12, 40)
-    for nonsense in ("", "x", "1:2:3:4", "1e3", "9" * 40, ":1", "a:b", "r:-2"):
-        with pytest.raises(ValueError, match="not a position"):
-            read_position(nonsense, "r")
 
 
 async def read_sse(client, path, place, stop_after):

@@ -14,10 +14,10 @@ import pytest
 from serve.runs import Scribe
 from streamll.brokers.opening import open_sink
 from streamll.core import events as ev
+from streamll.core.positions import Position
 from streamll.core.wire import encode
 from streamll.serve.log import buffer as buffers
 from streamll.serve.log import tail
-from streamll.serve.log.frames import Position
 from streamll.serve.log.index import RunIndex
 from streamll.serve.log.run_log import RunLog
 
@@ -52,7 +52,7 @@ class Writer:
         del self.left[:count]
         assert await asyncio.to_thread(self.sink.catch_up, BOUND)
         buffer = self.run_log.buffers.get("r1")
-        await until(lambda: buffer is None or buffer.last >= self.written - 1)
+        await until(lambda: buffer is None or buffer.position.seq >= self.written - 1)
 
 
 @contextlib.asynccontextmanager
@@ -135,7 +135,7 @@ def test_what_this_process_wrote_is_not_decoded_again(log, monkeypatch):
     async def read():
         async with opened(log) as run_log:
             heard = []
-            run_log.on_message = heard.append
+            run_log.tail.on_message = heard.append
             other = open_sink(log)
             with run_log.buffer("r1") as buffer:
                 for event in events:
@@ -144,7 +144,7 @@ def test_what_this_process_wrote_is_not_decoded_again(log, monkeypatch):
                 other.put(ev.StreamllEvent(event_type="server.hello", data={}, timestamp=1.0))
                 await until(lambda: heard)  # behind all of these in the log
                 other.stop()
-                return buffer.last
+                return buffer.position.seq
 
     assert run(read()) == len(events) - 1
     assert len(decoded) == 1
@@ -191,7 +191,6 @@ def test_readers_get_the_json_that_the_sink_wrote(log, monkeypatch, whose):
     for number, event in enumerate(events):
         events[number] = msgspec.structs.replace(event, context={"events": [{"id": "c"}]})
     monkeypatch.setattr("streamll.serve.log.frames.encode", encoded_again)
-    monkeypatch.setattr("streamll.serve.log.entries.encode", encoded_again)
 
     async def read():
         async with opened(log) as run_log:
@@ -214,26 +213,44 @@ def encoded_again(event):
     raise AssertionError(f"{event} was encoded a second time")
 
 
+def test_a_message_that_makes_no_sense_is_passed_over(log, caplog):
+    """What comes behind it in the same batch is read, and the log does not count as away."""
+    nonsense = ev.StreamllEvent(event_type="server.alive", data={"runs": [[1]]}, timestamp=1.0)
+
+    async def read():
+        async with opened(log) as run_log:
+            other = open_sink(log)
+            with run_log.buffer("r1") as buffer:
+                for event in [nonsense, *Scribe().start().text("answer", "a").end().events]:
+                    other.put(event)
+                await until(lambda: buffer.ended)
+            other.stop()
+            return run_log.tail.reachable, run_log.tail.interrupted
+
+    assert run(read()) == (True, False)
+    assert "cannot use entry" in caplog.text
+
+
 def test_only_the_first_and_last_entry_of_a_run_nobody_follows_are_decoded(log, monkeypatch):
-    heard, glimpsed = [], []
+    decoded, heard = [], []
     monkeypatch.setattr(
-        RunIndex, "add", lambda _, events: heard.extend(each.event_type for each in events)
+        RunIndex, "add", lambda _, events: decoded.extend(each.event_type for each in events)
     )
-    monkeypatch.setattr(RunIndex, "glimpse", lambda _, run_id: glimpsed.append(run_id))
+    monkeypatch.setattr(RunIndex, "hear", lambda _, run_id: heard.append(run_id))
 
     async def listen():
         async with opened(log) as run_log:
-            run_log.follows_all = False
+            run_log.tail.follows_all = False
             sink = sink_of(run_log, log, "another's")
             writer = Writer(run_log, sink, Scribe().start().text("answer", *TOKENS).end().events)
             await writer.write(1_000)
-            await until(lambda: "run.end" in heard)
+            await until(lambda: "run.end" in decoded)
             sink.stop()
 
     run(listen())
-    assert heard == ["run.start", "run.end"]
-    assert set(glimpsed) == {"r1"}
-    assert len(glimpsed) > len(TOKENS)
+    assert decoded == ["run.start", "run.end"]
+    assert set(heard) == {"r1"}
+    assert len(heard) > len(TOKENS)
 
 
 def test_a_late_reader_of_a_run_nobody_followed_gets_all_of_it(log):
@@ -241,7 +258,7 @@ def test_a_late_reader_of_a_run_nobody_followed_gets_all_of_it(log):
 
     async def read():
         async with opened(log) as run_log:
-            run_log.follows_all = False
+            run_log.tail.follows_all = False
             writer = Writer(run_log, sink_of(run_log, log, "another's"), events)
             await writer.write(100)
             got, begun = [], False
@@ -348,7 +365,7 @@ def test_a_blocked_event_loop_holds_the_sink_back(log, monkeypatch):
                 writing.start()
                 stand_still(lambda: len(written) >= 4)
                 assert written == [True, True, False, False]
-                await until(lambda: buffer.last == len(events) - 1)
+                await until(lambda: buffer.position.seq == len(events) - 1)
                 writing.join(BOUND)
 
     run(read())

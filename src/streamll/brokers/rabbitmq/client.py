@@ -51,10 +51,7 @@ async def connect(url: str) -> Any:
     # filter that is added again has no effect.)
     logging.getLogger("aiormq.connection").addFilter(_not_from_our_threads)
     return await aio_pika.connect(
-        url,
-        timeout=CONNECT_TIMEOUT_S,
-        connection_class=_connection_class(),
-        heartbeat=HEARTBEAT_S,
+        url, timeout=CONNECT_TIMEOUT_S, connection_class=_connection_class(), heartbeat=HEARTBEAT_S
     )
 
 

@@ -6,25 +6,25 @@ millisecond of CPU per batch, of which a fifth is left here (docs/decisions/0012
 frames are pamqp's and the errors aiormq's, as aio-pika's are.
 
 What this does not do: reconnect, consume, send heartbeats. RabbitMQ closes a connection that has
-been silent for two heartbeat intervals; ``is_closed`` reports it.
+been silent for two heartbeat intervals; ``is_lost`` reports it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import selectors
 import socket
 import ssl
-import time
-from collections.abc import Iterable
+from collections import Counter, defaultdict
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from streamll.brokers.rabbitmq import client as rabbitmq_client
+from streamll.brokers.send_buffer import PendingEntry
+from streamll.brokers.sink import Transport, fill
 
 HEARTBEAT_S = 60
-FRESH_S = 1.0
-"""A connection that was used so recently is used without checking it."""
 
 PORTS = {"amqp": 5672, "amqps": 5671}
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
@@ -41,15 +41,17 @@ CONTROL, DECLARING, PUBLISHING = 0, 1, 2
 """Channels: RabbitMQ closes one whose request it refuses, so publishing has its own."""
 
 
-class ConfirmingPublisher:
-    """A connection that publishes. ``timeout`` (seconds) bounds each wait for RabbitMQ.
+class ConfirmingPublisher(Transport):
+    """A sink's connection. ``timeout`` (seconds) bounds each wait for RabbitMQ.
 
     It creates ``log``: its exchange, and its stream queue of at most ``max_bytes``.
 
     Raises what aio-pika would: ``OSError``, ``ssl.SSLError`` and ``aiormq.exceptions``.
     """
 
-    def __init__(self, url: str, timeout: float, log: str, max_bytes: int) -> None:
+    def __init__(
+        self, url: str, timeout: float, log: str, max_bytes: int, routing_key: str
+    ) -> None:
         from pamqp import body, commands, frame, header
 
         self._amqp: Any = commands
@@ -63,27 +65,27 @@ class ConfirmingPublisher:
             header.ContentHeader(body_size=0, properties=persistent), PUBLISHING
         )
         self._cached_method = functools.lru_cache(CACHED_METHODS)(self._method)  # once per run
-        self._timeout = timeout
-        self._received = bytearray()
         self._frame_bytes = MAX_FRAME_BYTES
         self._published = 0
-        self._used_at = time.monotonic()
+        self._received = bytearray()
+        self._log = log
+        self._routing_key = routing_key
         self._socket = connect(url)
         try:
             self._socket.settimeout(timeout)
             self._handshake(url)
             self._request(PUBLISHING, commands.Channel.Open())
             self._request(PUBLISHING, commands.Confirm.Select())
-            self._declare_log(log, max_bytes)
+            self._declare_log(max_bytes)
         except BaseException:
             self._socket.close()
             raise
 
-    def _declare_log(self, name: str, max_bytes: int) -> None:
+    def _declare_log(self, max_bytes: int) -> None:
         """Create the exchange and the stream queue of a log, if they do not exist."""
         from aiormq.exceptions import ChannelPreconditionFailed
 
-        amqp, queue = self._amqp, f"{name}.log"
+        amqp, name, queue = self._amqp, self._log, f"{self._log}.log"
         arguments = {"x-queue-type": "stream", "x-max-length-bytes": max_bytes}
         self._request(DECLARING, amqp.Channel.Open())
         self._request(
@@ -97,15 +99,19 @@ class ConfirmingPublisher:
         self._request(DECLARING, amqp.Queue.Bind(queue=queue, exchange=name, routing_key="#"))
         self._request(DECLARING, amqp.Channel.Close(200, "", 0, 0))
 
-    def publish(self, exchange: str, messages: Iterable[tuple[str, bytes]]) -> None:
-        """Publish ``(routing key, body)`` pairs; return when all of them are confirmed."""
+    def send(self, entries: list[PendingEntry]) -> None:
+        for batch in _one_per_run(entries):
+            self._publish(batch)
+
+    def _publish(self, entries: list[PendingEntry]) -> None:
+        """Publish and return when all of them are confirmed."""
         amqp = self._amqp
         frames: list[bytes] = []
         unconfirmed: set[int] = set()
-        for key, body in messages:
+        for entry in entries:
             self._published += 1
             unconfirmed.add(self._published)
-            frames += self._message(exchange, key, body)
+            frames += self._message(fill(self._routing_key, entry), entry.body)
         self._socket.sendall(b"".join(frames))
         while unconfirmed:
             reply = self._reply(PUBLISHING)
@@ -117,26 +123,15 @@ class ConfirmingPublisher:
                 unconfirmed = {tag for tag in unconfirmed if tag > reply.delivery_tag}
             else:
                 unconfirmed.discard(reply.delivery_tag)
-        self._used_at = time.monotonic()
 
-    def is_closed(self) -> bool:
-        """Whether RabbitMQ has closed the connection, or will have because it was idle."""
-        idle = time.monotonic() - self._used_at
-        if idle < FRESH_S:
-            return False
-        if idle > HEARTBEAT_S:
-            return True
-        self._socket.settimeout(0)
-        try:
-            while data := self._socket.recv(65536):
-                self._received += data
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return False
-        except OSError:
-            return True
-        finally:
-            self._socket.settimeout(self._timeout)
-        return True
+    def is_lost(self, idle: float) -> bool:
+        """Whether RabbitMQ has closed the connection, or will have because it was ``idle``.
+
+        What it sent unasked is an end, or a heartbeat after half a minute.
+        """
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+            return idle > HEARTBEAT_S or bool(selector.select(0))
 
     def close(self) -> None:
         """Close the connection, with a handshake if RabbitMQ answers."""
@@ -144,8 +139,6 @@ class ConfirmingPublisher:
             self._socket.settimeout(rabbitmq_client.CLOSE_TIMEOUT_S)
             self._request(CONTROL, self._amqp.Connection.Close(200, "", 0, 0))
         self._socket.close()
-
-    # --- inside ---------------------------------------------------------------------------------
 
     def _handshake(self, url: str) -> None:
         """Start, tune and open the connection (AMQP 0-9-1, 2.2.4)."""
@@ -168,12 +161,12 @@ class ConfirmingPublisher:
         self._send(CONTROL, amqp.Connection.TuneOk(tune.channel_max, tune.frame_max, HEARTBEAT_S))
         self._request(CONTROL, amqp.Connection.Open(virtual_host=unquote(parts.path[1:]) or "/"))
 
-    def _message(self, exchange: str, key: str, body: bytes) -> list[bytes]:
+    def _message(self, key: str, body: bytes) -> list[bytes]:
         """Frames: method, content header with the body's size, and the body in pieces."""
         room = self._frame_bytes - FRAME_HEADER_BYTES - FRAME_END_BYTES
         header, at = self._properties, BODY_SIZE_AT
         return [
-            self._cached_method(exchange, key),
+            self._cached_method(key),
             header[:at] + len(body).to_bytes(8, "big") + header[at + 8 :],
             *(
                 self._marshal(self._body(body[start : start + room]), PUBLISHING)
@@ -181,10 +174,10 @@ class ConfirmingPublisher:
             ),
         ]
 
-    def _method(self, exchange: str, key: str) -> bytes:
+    def _method(self, key: str) -> bytes:
         """The ``Basic.Publish`` frame."""
         short = key.encode("utf-8", "replace")[:SHORTSTR_BYTES].decode("utf-8", "ignore")
-        publish = self._amqp.Basic.Publish(exchange=exchange, routing_key=short)
+        publish = self._amqp.Basic.Publish(exchange=self._log, routing_key=short)
         frame: bytes = self._marshal(publish, PUBLISHING)
         return frame
 
@@ -201,50 +194,51 @@ class ConfirmingPublisher:
         while True:
             number, frame = self._frame()
             if isinstance(frame, amqp.Connection.Close):
+                from aiormq.connection import exception_by_code as connection_error
+
                 with contextlib.suppress(OSError):
                     self._send(CONTROL, amqp.Connection.CloseOk())
-                raise _error(frame, of_channel=False)
+                raise connection_error(frame)
             if isinstance(frame, amqp.Channel.Close):
+                from aiormq.channel import exception_by_code as channel_error
+
                 self._send(number, amqp.Channel.CloseOk())
-                raise _error(frame, of_channel=True)
+                raise channel_error(frame)
             if number == channel and frame.name != "Heartbeat":
                 return frame
 
     def _frame(self) -> tuple[int, Any]:
-        received = self._received
-        while True:
-            if len(received) >= FRAME_HEADER_BYTES:
-                if received.startswith(b"AMQP"):  # the server offers another protocol version
-                    from aiormq.exceptions import IncompatibleProtocolError
+        header = self._read(FRAME_HEADER_BYTES)
+        if header.startswith(b"AMQP"):  # the server offers another protocol version
+            from aiormq.exceptions import IncompatibleProtocolError
 
-                    raise IncompatibleProtocolError
-                size = int.from_bytes(received[3:7], "big")
-                end = FRAME_HEADER_BYTES + size + FRAME_END_BYTES
-                if len(received) >= end:
-                    _, channel, frame = self._unmarshal(bytes(received[:end]))
-                    del received[:end]
-                    return channel, frame
+            raise IncompatibleProtocolError
+        size = int.from_bytes(header[3:7], "big")
+        _, channel, frame = self._unmarshal(header + self._read(size + FRAME_END_BYTES))
+        return channel, frame
+
+    def _read(self, size: int) -> bytes:
+        received = self._received
+        while len(received) < size:
             data = self._socket.recv(65536)
             if not data:
                 raise ConnectionResetError("RabbitMQ closed the connection")
             received += data
+        read = bytes(received[:size])
+        del received[:size]
+        return read
 
 
 def connect(url: str) -> socket.socket:
     """A socket to the URL's server; with TLS if it begins with ``amqps``."""
     parts = urlsplit(url)
     host = parts.hostname or "localhost"
+    context = _tls(parts.query) if parts.scheme == "amqps" else None
     address = (host, parts.port or PORTS[parts.scheme])
     plain = socket.create_connection(address, rabbitmq_client.CONNECT_TIMEOUT_S)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if parts.scheme == "amqp":
-        return plain
-    try:
-        return _tls(parts.query).wrap_socket(plain, server_hostname=host)
-    except BaseException:
-        plain.close()
-        raise
+    return context.wrap_socket(plain, server_hostname=host) if context else plain
 
 
 def _tls(query: str) -> ssl.SSLContext:
@@ -261,18 +255,11 @@ def _tls(query: str) -> ssl.SSLContext:
     return context
 
 
-def _error(close: Any, *, of_channel: bool) -> Any:
-    """The error for what RabbitMQ closes (reply codes: AMQP 0-9-1, 1.5)."""
-    from aiormq import exceptions
-
-    kinds = {403: exceptions.AuthenticationError}
-    other = exceptions.ConnectionClosed
-    if of_channel:
-        kinds = {
-            403: exceptions.ChannelAccessRefused,
-            404: exceptions.ChannelNotFoundEntity,
-            406: exceptions.ChannelPreconditionFailed,
-        }
-        other = exceptions.ChannelClosed
-    code, text = close.reply_code, close.reply_text
-    return kinds[code](text) if code in kinds else other(code, text)
+def _one_per_run(entries: list[PendingEntry]) -> list[list[PendingEntry]]:
+    """The entries in batches that hold at most one of each run, each run's in order."""
+    batches: defaultdict[int, list[PendingEntry]] = defaultdict(list)
+    counts: Counter[str | None] = Counter()
+    for entry in entries:
+        batches[counts[entry.run_id]].append(entry)
+        counts[entry.run_id] += 1
+    return list(batches.values())

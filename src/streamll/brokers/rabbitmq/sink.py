@@ -9,8 +9,7 @@ from streamll.brokers.opening import only_value, without_password
 from streamll.brokers.rabbitmq import client as rabbitmq_client
 from streamll.brokers.rabbitmq.client import LOG_MAX_BYTES, URL
 from streamll.brokers.rabbitmq.publisher import ConfirmingPublisher
-from streamll.brokers.send_buffer import PendingEntry
-from streamll.brokers.sink import BrokerSink, fill
+from streamll.brokers.sink import BrokerSink
 
 TARGET = "streamll"
 DEAD_LETTERS = ".dead"
@@ -54,51 +53,13 @@ class RabbitMQSink(BrokerSink):
         self.routing_key = routing_key
         self.max_bytes = max_bytes
         self.prefetch_count = prefetch_count
+        self.destination = f"{without_password(self.url)} {self.exchange}"
 
-    @property
-    def destination(self) -> str:
-        return f"{without_password(self.url)} {self.exchange}"
-
-    def _connect(self) -> RabbitMQTransport:
-        return RabbitMQTransport(self)
+    def _connect(self) -> ConfirmingPublisher:
+        timeout = rabbitmq_client.CONFIRM_TIMEOUT_S
+        return ConfirmingPublisher(
+            self.url, timeout, self.exchange, self.max_bytes, self.routing_key
+        )
 
     def _diagnose(self, error: BaseException) -> Diagnosis:
         return rabbitmq_client.diagnose(error, self.url, answered=self._counts["handled"] > 0)
-
-
-class RabbitMQTransport:
-    """A sink's connection, replaced when RabbitMQ has closed it because it was idle."""
-
-    def __init__(self, sink: RabbitMQSink) -> None:
-        self._sink = sink
-        self._publisher = self._open()
-
-    def send(self, entries: list[PendingEntry]) -> None:
-        if self._publisher.is_closed():
-            self._publisher.close()
-            self._publisher = self._open()
-        for batch in _one_per_run(entries):
-            self._publisher.publish(
-                self._sink.exchange,
-                [(fill(self._sink.routing_key, entry), entry.body) for entry in batch],
-            )
-
-    def close(self) -> None:
-        self._publisher.close()
-
-    def _open(self) -> ConfirmingPublisher:
-        sink, timeout = self._sink, rabbitmq_client.CONFIRM_TIMEOUT_S
-        return ConfirmingPublisher(sink.url, timeout, sink.exchange, sink.max_bytes)
-
-
-def _one_per_run(entries: list[PendingEntry]) -> list[list[PendingEntry]]:
-    """The entries in batches that hold at most one of each run, each run's in order."""
-    batches: list[list[PendingEntry]] = []
-    counts: dict[str | None, int] = {}
-    for entry in entries:
-        number = counts.get(entry.run_id, 0)
-        counts[entry.run_id] = number + 1
-        if number == len(batches):
-            batches.append([])
-        batches[number].append(entry)
-    return batches

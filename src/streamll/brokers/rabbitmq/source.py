@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.opening import without_password
@@ -17,9 +17,6 @@ from streamll.brokers.rabbitmq.groups import GroupMember
 from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, Source, SourceOptions
 from streamll.core.errors import ConfigurationError
 from streamll.flow.worker import LoopThread
-
-if TYPE_CHECKING:
-    import aio_pika
 
 T = TypeVar("T")
 
@@ -36,6 +33,7 @@ class RabbitMQSource(Source):
 
     def __init__(self, url: str, options: SourceOptions) -> None:
         self._url = rabbitmq_client.check_url(url)
+        self.name = f"{without_password(url)} {options.target}"
         self._answered = False
         self._options = options
         self._queue = f"{options.target}.log"
@@ -43,7 +41,7 @@ class RabbitMQSource(Source):
         self._connections = 0
         self._channel: Any = None
         self._loop: LoopThread | None = None
-        self._arrived: asyncio.Queue[aio_pika.IncomingMessage] = asyncio.Queue()
+        self._arrived: asyncio.Queue[Any] = asyncio.Queue()
         self._group = None if options.group is None else GroupMember(options)
         self._connected_at: float | None = None
         starts = {"new": None, "beginning": -1}
@@ -54,10 +52,6 @@ class RabbitMQSource(Source):
                 f"start={options.start!r} is no cursor of a RabbitMQ log; "
                 "members of a group have none, the group itself knows its position"
             ) from None
-
-    @property
-    def name(self) -> str:
-        return f"{without_password(self._url)} {self._options.target}"
 
     def diagnose(self, error: BaseException) -> Diagnosis:
         return rabbitmq_client.diagnose(error, self._url, answered=self._answered)
@@ -78,8 +72,11 @@ class RabbitMQSource(Source):
 
     async def overview(self, runs: int) -> list[bytes]:
         overview = Overview(runs)
-        for body in reversed(await self._on_loop(self._latest)):
-            overview.add(body)
+        # A stream is only read forwards, so its end is looked up first.
+        if found := await self._on_loop(self._scan, "last"):
+            first, last = max(0, found[0][0] - LOOK_BACK_ENTRIES), found[-1][0]
+            for _, body in reversed(await self._on_loop(self._scan, first, last)):
+                overview.add(body)
         return overview.bodies
 
     async def lag(self) -> int | None:
@@ -133,20 +130,9 @@ class RabbitMQSource(Source):
             messages.append(self._arrived.get_nowait())
         return [entry for message in messages if (entry := await self._entry(message))]
 
-    async def _latest(self) -> list[bytes]:
-        """The bodies of the latest ``LOOK_BACK_ENTRIES`` entries.
-
-        A stream is only read forwards, so its end is looked up first.
-        """
-        found = await self._scan("last")
-        if not found:
-            return []
-        first, last = max(0, found[0][0] - LOOK_BACK_ENTRIES), found[-1][0]
-        return [body for _, body in await self._scan(first, last)]
-
     async def _scan(self, start: Any, last: int | None = None) -> list[tuple[int, bytes]]:
         """Offset and body of the entries from ``start`` on, to ``last`` or until none arrives."""
-        arrived: asyncio.Queue[aio_pika.IncomingMessage] = asyncio.Queue()
+        arrived: asyncio.Queue[Any] = asyncio.Queue()
         found: list[tuple[int, bytes]] = []
         async with self._connection.channel() as channel:
             await channel.set_qos(prefetch_count=READ_BATCH_ENTRIES)

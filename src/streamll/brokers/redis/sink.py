@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from streamll.brokers.failures import Diagnosis
@@ -10,15 +9,12 @@ from streamll.brokers.opening import only_value, without_password
 from streamll.brokers.redis import client as redis_client
 from streamll.brokers.redis.client import FIELD, URL
 from streamll.brokers.send_buffer import PendingEntry
-from streamll.brokers.sink import BrokerSink, fill
+from streamll.brokers.sink import BrokerSink, Transport, fill
 
 TARGET = "streamll:events"
 DEAD_LETTERS = ":dead"
 
 DAY_S = 86_400.0
-
-IDLE_CHECK_S = 1.0
-"""A connection that was idle for longer is checked before it is used."""
 
 
 class RedisSink(BrokerSink):
@@ -55,10 +51,7 @@ class RedisSink(BrokerSink):
         self.stream_key = only_value(stream_key=stream_key, target=target) or TARGET
         self.maxlen = maxlen
         self.ttl = DAY_S if ttl is None and "{" in self.stream_key else ttl
-
-    @property
-    def destination(self) -> str:
-        return f"{without_password(self.url)} {self.stream_key}"
+        self.destination = f"{without_password(self.url)} {self.stream_key}"
 
     def _connect(self) -> RedisTransport:
         return RedisTransport(self)
@@ -67,7 +60,7 @@ class RedisSink(BrokerSink):
         return redis_client.diagnose(error, self.url, answered=self._counts["handled"] > 0)
 
 
-class RedisTransport:
+class RedisTransport(Transport):
     """A sink's connection: one write per batch, then its replies.
 
     The commands are packed here (RESP, https://redis.io/docs/latest/develop/reference/protocol-spec/):
@@ -82,7 +75,6 @@ class RedisTransport:
         self._client: Any = redis_client.client(sink.url)
         self._connection: Any = self._client.connection_pool.make_connection()
         self._connection.connect()
-        self._used_at = time.monotonic()
 
     def send(self, entries: list[PendingEntry]) -> None:
         keys: dict[str, list[bytes]] = {}
@@ -93,13 +85,15 @@ class RedisTransport:
             for key, bodies in keys.items()
             for command in self._commands(key.encode("utf-8", "replace"), bodies)
         ]
-        self._check_idle_connection()
         self._connection.send_packed_command([b"".join(commands)], check_health=False)
         for _ in commands:
             reply = self._connection.read_response(disable_decoding=True)
             for each in reply if isinstance(reply, list) else ():
                 if isinstance(each, Exception):  # inside the reply to EXEC
                     raise each
+
+    def is_lost(self, idle: float) -> bool:
+        return bool(self._connection.can_read())
 
     def close(self) -> None:
         self._connection.disconnect()
@@ -112,19 +106,6 @@ class RedisTransport:
         if len(commands) == 1:
             return commands
         return [_packed(b"MULTI"), *commands, _packed(b"EXEC")]
-
-    def _check_idle_connection(self) -> None:
-        """Connect again if the server has closed a connection that was idle."""
-        now = time.monotonic()
-        if now - self._used_at > IDLE_CHECK_S:
-            try:
-                usable = not self._connection.can_read()
-            except Exception:  # noqa: BLE001 - it is not
-                usable = False
-            if not usable:
-                self._connection.disconnect()
-                self._connection.connect()
-        self._used_at = now
 
 
 def _packed(*parts: bytes) -> bytes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.opening import without_password
@@ -14,9 +15,6 @@ from streamll.brokers.redis import client as redis_client
 from streamll.brokers.redis.client import FIELD
 from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, Source, SourceOptions
 from streamll.core.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    import redis.asyncio
 
 FIRST_ID = "0-0"
 
@@ -34,22 +32,19 @@ class RedisSource(Source):
 
     def __init__(self, url: str, options: SourceOptions) -> None:
         self._url = redis_client.check_url(url)
+        self.name = f"{without_password(url)} {options.target}"
         self._answered = False
         self._options = options
         self._key, self._group, self._member = options.target, options.group, options.member
-        self._client: redis.asyncio.Redis | None = None
+        self._client: Any = None
         starts = {"new": None, "beginning": FIRST_ID}
         self._after: str | None = starts.get(options.start, options.start)
-        if self._after is not None and not _is_entry_id(self._after):
+        if self._after is not None and not re.fullmatch(r"[0-9]+(-[0-9]+)?", self._after):
             raise ConfigurationError(f"start={options.start!r} is no cursor of a Redis stream")
         # What this member was given before the connection broke, it may never have seen.
         self._own_after: str | None = None
         self._claim_at = 0.0
         self._claim_from = FIRST_ID
-
-    @property
-    def name(self) -> str:
-        return f"{without_password(self._url)} {self._key}"
 
     def diagnose(self, error: BaseException) -> Diagnosis:
         return redis_client.diagnose(error, self._url, answered=self._answered)
@@ -58,7 +53,13 @@ class RedisSource(Source):
         await self.close()
         self._client = redis_client.client(self._url, "redis.asyncio")
         if self._group is not None:
-            await self._create_group()
+            try:
+                await self._redis.xgroup_create(
+                    self._key, self._group, id=self._after or "$", mkstream=True
+                )
+            except Exception as error:
+                if "BUSYGROUP" not in str(error):  # it exists
+                    raise
             self._own_after = FIRST_ID
         elif self._after is None:
             newest = await self._redis.xrevrange(self._key, count=1)
@@ -85,8 +86,7 @@ class RedisSource(Source):
         await self._redis.xack(self._key, self._group, entry.cursor)
 
     async def extend_claim(self, entries: Sequence[Entry]) -> None:
-        held = {entry.cursor for entry in entries}
-        mine = [entry_id for entry_id in await self._deliveries(held) if entry_id in held]
+        mine = list({entry.cursor for entry in entries} & (await self._deliveries()).keys())
         if mine:
             await self._redis.xclaim(self._key, self._group, self._member, 0, mine, justid=True)
 
@@ -118,24 +118,11 @@ class RedisSource(Source):
             with contextlib.suppress(Exception):
                 await client.aclose()
 
-    # --- inside ---------------------------------------------------------------------------------
-
     @property
     def _redis(self) -> Any:
         if self._client is None:
             raise ConnectionError("not connected")
         return self._client
-
-    async def _create_group(self) -> None:
-        from redis.exceptions import ResponseError
-
-        try:
-            await self._redis.xgroup_create(
-                self._key, self._group, id=self._after or "$", mkstream=True
-            )
-        except ResponseError as error:
-            if "BUSYGROUP" not in str(error):  # it exists
-                raise
 
     async def _read_as_member(self, after: str, block: int | None = None) -> list[Entry]:
         """New entries of the group (``>``), or those pending for this member behind an id."""
@@ -159,21 +146,15 @@ class RedisSource(Source):
             self._claim_at = time.monotonic() + claim_after / 3
         entries = _entries([(self._key, found)])
         if entries:
-            deliveries = await self._deliveries(entry.cursor for entry in entries)
+            deliveries = await self._deliveries()
             for entry in entries:
                 entry.deliveries = deliveries.get(entry.cursor, 2)
         return entries
 
-    async def _deliveries(self, entry_ids: Iterable[str]) -> dict[str, int]:
-        """How often each entry was delivered that is pending for this member between these."""
-        ordered = sorted(entry_ids, key=_sort_key)
+    async def _deliveries(self) -> dict[str, int]:
+        """The entries that are pending for this member, and how often each was delivered."""
         pending = await self._redis.xpending_range(
-            self._key,
-            self._group,
-            min=ordered[0],
-            max=ordered[-1],
-            count=MAX_PENDING,
-            consumername=self._member,
+            self._key, self._group, "-", "+", MAX_PENDING, consumername=self._member
         )
         return {_text(each["message_id"]): each["times_delivered"] for each in pending}
 
@@ -200,12 +181,3 @@ def _body(fields: dict[Any, Any]) -> bytes:
 
 def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _is_entry_id(text: str) -> bool:
-    return all(part.isdecimal() for part in text.split("-", 1))
-
-
-def _sort_key(entry_id: str) -> tuple[int, int]:
-    milliseconds, _, number = entry_id.partition("-")
-    return int(milliseconds), int(number or 0)

@@ -6,7 +6,6 @@ import os
 import sqlite3
 import threading
 import weakref
-from typing import ClassVar
 
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.sqlite import run_index
@@ -107,38 +106,37 @@ class ForkSafeConnection:
     would believe to hold the parent's locks.
     """
 
-    owners: ClassVar[weakref.WeakSet[ForkSafeConnection]] = weakref.WeakSet()
-    forking: ClassVar[list[ForkSafeConnection]] = []
-
     def __init__(self) -> None:
         # Held around every use of the connection: closing one while another thread reads from it
         # crashes the process.
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
-        ForkSafeConnection.owners.add(self)
+        _owners.add(self)
 
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+    def disconnect(self) -> None:
+        with self.lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
 
-    @classmethod
-    def before_fork(cls) -> None:
-        cls.forking = list(cls.owners)
-        for owner in cls.forking:
-            owner._lock.acquire()  # noqa: SLF001 - until after the fork, in both processes
-            owner._disconnect()  # noqa: SLF001
 
-    @classmethod
-    def after_fork(cls) -> None:
-        forking, cls.forking = cls.forking, []
-        for owner in forking:
-            owner._lock.release()  # noqa: SLF001
+_owners: weakref.WeakSet[ForkSafeConnection] = weakref.WeakSet()
+_forking: list[ForkSafeConnection] = []
+
+
+def _before_fork() -> None:
+    for owner in list(_owners):
+        owner.lock.acquire()  # until after the fork, in both processes
+        owner.disconnect()
+        _forking.append(owner)
+
+
+def _after_fork() -> None:
+    while _forking:
+        _forking.pop().lock.release()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=ForkSafeConnection.before_fork,
-        after_in_parent=ForkSafeConnection.after_fork,
-        after_in_child=ForkSafeConnection.after_fork,
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
     )

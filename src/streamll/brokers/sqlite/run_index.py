@@ -8,7 +8,6 @@ thousand, and the few that are younger than that are searched.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS streamll_places (
@@ -31,9 +30,9 @@ def extend(log: sqlite3.Connection, last: int) -> int:
 
     Returns up to which entry they are now.
     """
-    upto = _indexed_upto(log)  # another process may have done it
-    if last - upto < UNINDEXED_ENTRIES:
-        return upto
+    [upto] = log.execute("SELECT upto FROM streamll_placed").fetchone()
+    if last - upto < UNINDEXED_ENTRIES:  # another process has done it
+        return int(upto)
     log.execute(
         "INSERT OR IGNORE INTO streamll_places SELECT run_id, id FROM streamll_entries "
         "WHERE id > ? AND id <= ? AND run_id IS NOT NULL ORDER BY run_id, id",
@@ -47,40 +46,32 @@ def entries_of(
     log: sqlite3.Connection, target: str, run_id: str, after: int, limit: int
 ) -> list[Row]:
     """Entries of a run behind ``after``, in order."""
-    upto = _indexed_upto(log)  # first: what is indexed from now on is found both ways
-    rows: list[Row] = log.execute(
+    return log.execute(
         "SELECT id, body FROM streamll_places CROSS JOIN streamll_entries ON id = entry "
-        "WHERE streamll_places.run_id = ? AND entry > ? AND target = ? ORDER BY entry LIMIT ?",
+        "WHERE streamll_places.run_id = ?1 AND entry > ?2 AND target = ?3 "
+        "UNION ALL SELECT id, body FROM streamll_entries WHERE "
+        "id > max(?2, (SELECT upto FROM streamll_placed)) AND +target = ?3 AND +run_id = ?1 "
+        "ORDER BY id LIMIT ?4",
         (run_id, after, target, limit),
     ).fetchall()
-    if len(rows) < limit:
-        after = max(after, upto, rows[-1][0] if rows else 0)
-        rows += log.execute(
-            "SELECT id, body FROM streamll_entries "
-            "WHERE id > ? AND +target = ? AND +run_id = ? ORDER BY id LIMIT ?",
-            (after, target, run_id, limit - len(rows)),
-        )
-    return rows
 
 
-def last_entries(log: sqlite3.Connection, target: str, run_ids: Iterable[str]) -> list[Row]:
-    """The last entry of each of the runs."""
-    last = dict(
-        log.execute(
-            "SELECT run_id, max(id) FROM streamll_entries "
-            "WHERE id > ? AND +target = ? AND run_id IS NOT NULL GROUP BY run_id",
-            (_indexed_upto(log), target),
-        )
+def overview(log: sqlite3.Connection, target: str, runs: int, outside: int) -> list[bytes]:
+    """The first and the last entry of the latest ``runs`` runs, and the latest ``outside`` any."""
+    rows = log.execute(
+        "WITH started AS (SELECT id, run_id FROM streamll_entries "
+        "WHERE target = ?1 AND first_seq = 0 ORDER BY id DESC LIMIT ?2), "
+        "unindexed AS (SELECT run_id, max(id) AS last FROM streamll_entries "
+        "WHERE id > (SELECT upto FROM streamll_placed) AND +target = ?1 GROUP BY run_id) "
+        "SELECT body FROM streamll_entries WHERE id IN ("
+        "SELECT id FROM started "
+        "UNION SELECT coalesce(last, (SELECT max(entry) FROM streamll_places AS place "
+        "WHERE place.run_id = started.run_id)) FROM started LEFT JOIN unindexed USING (run_id) "
+        "UNION SELECT * FROM (SELECT id FROM streamll_entries "
+        "WHERE target = ?1 AND run_id IS NULL ORDER BY id DESC LIMIT ?3)) ORDER BY id",
+        (target, runs, outside),
     )
-    rows: list[Row] = []
-    for run_id in run_ids:
-        entry = last.get(run_id)
-        if entry is None:
-            [entry] = log.execute(
-                "SELECT max(entry) FROM streamll_places WHERE run_id = ?", (run_id,)
-            ).fetchone()
-        rows += log.execute("SELECT id, body FROM streamll_entries WHERE id = ?", (entry,))
-    return rows
+    return [body for (body,) in rows]
 
 
 def forget_before(log: sqlite3.Connection, when: float) -> None:
@@ -90,8 +81,3 @@ def forget_before(log: sqlite3.Connection, when: float) -> None:
         "(SELECT run_id, id FROM streamll_entries WHERE written_at < ?)",
         (when,),
     )
-
-
-def _indexed_upto(log: sqlite3.Connection) -> int:
-    [upto] = log.execute("SELECT upto FROM streamll_placed").fetchone()
-    return int(upto)

@@ -12,16 +12,8 @@ from typing import Any, Literal
 
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.send_buffer import PendingEntry
-from streamll.brokers.sink import BrokerSink, fill
-from streamll.brokers.sqlite import run_index
-from streamll.brokers.sqlite.file import (
-    SCHEME,
-    ForkSafeConnection,
-    connect,
-    diagnose,
-    path_of,
-    transaction,
-)
+from streamll.brokers.sink import BrokerSink, Transport, fill
+from streamll.brokers.sqlite import file, run_index
 
 TARGET = "streamll:events"
 DEAD_LETTERS = ":dead"
@@ -62,23 +54,20 @@ class SQLiteSink(BrokerSink):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.path = path_of(path)
+        self.path = file.path_of(path)
         self.target = target
         self.keep_seconds = keep_seconds
         self.synchronous = synchronous
-
-    @property
-    def destination(self) -> str:
-        return f"{SCHEME}{self.path}"
+        self.destination = f"{file.SCHEME}{self.path}"
 
     def _connect(self) -> SQLiteTransport:
         return SQLiteTransport(self)
 
     def _diagnose(self, error: BaseException) -> Diagnosis:
-        return diagnose(error)
+        return file.diagnose(error)
 
 
-class SQLiteTransport(ForkSafeConnection):
+class SQLiteTransport(file.ForkSafeConnection, Transport):
     """A sink's connection. The receipt of ``send`` is the range of the entries' ids."""
 
     def __init__(self, sink: SQLiteSink) -> None:
@@ -94,15 +83,15 @@ class SQLiteTransport(ForkSafeConnection):
             (fill(target, each), each.run_id, each.first_seq, each.last_seq, now, each.body)
             for each in entries
         ]
-        with self._lock:
+        with self.lock:
             if self._connection is None:
-                self._connection = connect(self._sink.path, synchronous=self._sink.synchronous)
+                self._connection = file.connect(self._sink.path, synchronous=self._sink.synchronous)
             last = self._append(self._connection, rows, now)
             if last - self._indexed_upto >= run_index.UNINDEXED_ENTRIES:
                 # The entries are in the log. If indexing fails, the next batch tries again.
                 with (
                     contextlib.suppress(sqlite3.OperationalError),
-                    transaction(self._connection) as log,
+                    file.transaction(self._connection) as log,
                 ):
                     self._indexed_upto = run_index.extend(log, last)
         return range(last - len(rows) + 1, last + 1)  # one transaction: no other writer's between
@@ -113,7 +102,7 @@ class SQLiteTransport(ForkSafeConnection):
         cleans = keep is not None and now >= self._next_cleaning
         if len(rows) == 1 and not cleans:
             return _insert(log, rows)  # a transaction by itself
-        with transaction(log):
+        with file.transaction(log):
             last = _insert(log, rows)
             if keep is not None and cleans:
                 self._next_cleaning = now + min(keep / 10, CLEANING_INTERVAL_S)
@@ -123,8 +112,7 @@ class SQLiteTransport(ForkSafeConnection):
         return last
 
     def close(self) -> None:
-        with self._lock:
-            self._disconnect()
+        self.disconnect()
 
 
 def _insert(log: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> int:

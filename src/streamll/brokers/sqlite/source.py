@@ -9,18 +9,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from msgspec.structs import asdict
+
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.overview import ENTRIES_OUTSIDE_RUNS
 from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, Source, SourceOptions
-from streamll.brokers.sqlite import run_index
-from streamll.brokers.sqlite.file import (
-    SCHEME,
-    ForkSafeConnection,
-    connect,
-    diagnose,
-    path_of,
-    transaction,
-)
+from streamll.brokers.sqlite import file, run_index
 from streamll.core.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -29,12 +23,40 @@ POLL_S = 0.004
 """How often a reader looks for new entries."""
 
 
-class SQLiteSource(ForkSafeConnection, Source):
+CLAIM = """
+DELETE FROM streamll_claims WHERE target = :target AND name = :group AND since < :now - :claim_after
+    AND entry NOT IN (SELECT id FROM streamll_entries);
+UPDATE streamll_claims
+    SET member = :member, since = :now, deliveries = deliveries + (member != :member)
+    WHERE target = :target AND name = :group AND entry IN (SELECT entry FROM streamll_claims
+        WHERE target = :target AND name = :group AND since < :now - :claim_after ORDER BY entry LIMIT :limit);
+INSERT INTO streamll_claims SELECT :target, :group, id, :member, :now, 1 FROM streamll_entries
+    WHERE target = :target AND id > (SELECT position FROM streamll_groups
+        WHERE target = :target AND name = :group) ORDER BY id LIMIT :limit;
+UPDATE streamll_groups
+    SET position = (SELECT max(entry) FROM streamll_claims
+        WHERE target = :target AND name = :group)
+    WHERE target = :target AND name = :group AND position < (SELECT max(entry) FROM streamll_claims
+        WHERE target = :target AND name = :group)
+"""
+"""Takes over what members have abandoned, except what was deleted for its age; and what is new.
+
+Where there is neither, nothing is written: a write wakes all readers.
+"""
+CLAIMED = """
+SELECT id, body, deliveries FROM streamll_claims JOIN streamll_entries ON id = entry
+    WHERE streamll_claims.target = :target AND name = :group AND member = :member AND since = :now
+    ORDER BY id
+"""
+
+
+class SQLiteSource(file.ForkSafeConnection, Source):
     """Reads a log in an SQLite file. For one event loop; not thread-safe."""
 
     def __init__(self, url: str, options: SourceOptions) -> None:
         super().__init__()
-        self._path = path_of(url)
+        self._path = file.path_of(url)
+        self.name = f"{file.SCHEME}{self._path}"
         self._options = options
         self._group = options.target, options.group
         self._after: int | None = None  # from what is new on
@@ -47,12 +69,8 @@ class SQLiteSource(ForkSafeConnection, Source):
                 raise ConfigurationError(f"start={start!r} is no cursor of an SQLite log")
             self._after = int(start)
 
-    @property
-    def name(self) -> str:
-        return f"{SCHEME}{self._path}"
-
     def diagnose(self, error: BaseException) -> Diagnosis:
-        return diagnose(error)
+        return file.diagnose(error)
 
     async def connect(self) -> None:
         await self.close()
@@ -66,9 +84,11 @@ class SQLiteSource(ForkSafeConnection, Source):
         take = self._read if self._options.group is None else self._claim
         deadline = time.monotonic() + (READ_TIMEOUT_S if self._options.waits else 0.0)
         while True:
-            entries = await self._with_log(take) if self._has_news() else []
-            if entries or time.monotonic() >= deadline:
-                return entries
+            rows = await self._with_log(take) if self._locked(self._has_news) else []
+            if len(rows) >= READ_BATCH_ENTRIES:
+                self._seen_version = -1  # there may be more
+            if rows or time.monotonic() >= deadline:
+                return [Entry(cursor=str(row[0]), body=row[1], deliveries=row[2]) for row in rows]
             await asyncio.sleep(POLL_S)
 
     def skip(self, receipt: object) -> None:
@@ -76,38 +96,43 @@ class SQLiteSource(ForkSafeConnection, Source):
             self._after = receipt[-1]
 
     async def acknowledge(self, entry: Entry) -> None:
-        await self._with_log(
-            sqlite3.Connection.execute,
+        await self._execute(
             "DELETE FROM streamll_claims WHERE target = ? AND name = ? AND entry = ?",
             (*self._group, int(entry.cursor)),
         )
 
     async def extend_claim(self, entries: Sequence[Entry]) -> None:
         now, member = time.time(), self._options.member
-        statement = (
+        await self._with_log(
+            sqlite3.Connection.executemany,
             "UPDATE streamll_claims SET since = ? "
-            "WHERE target = ? AND name = ? AND entry = ? AND member = ?"
+            "WHERE target = ? AND name = ? AND entry = ? AND member = ?",
+            [(now, *self._group, int(entry.cursor), member) for entry in entries],
         )
-        rows = [(now, *self._group, int(entry.cursor), member) for entry in entries]
-
-        def extend(log: sqlite3.Connection) -> None:
-            with transaction(log):
-                log.executemany(statement, rows)
-
-        await self._with_log(extend)
 
     async def overview(self, runs: int) -> list[bytes]:
-        return await self._with_log(self._overview, runs)
+        target = self._options.target
+        return await self._with_log(run_index.overview, target, runs, ENTRIES_OUTSIDE_RUNS)
 
     async def lag(self) -> int | None:
-        return None if self._options.group is None else await self._with_log(self._count_lag)
+        if self._options.group is None:
+            return None
+        [[count]] = await self._execute(
+            "SELECT (SELECT count(*) FROM streamll_entries WHERE target = ?1 AND id > "
+            "(SELECT position FROM streamll_groups WHERE target = ?1 AND name = ?2)) + "
+            "(SELECT count(*) FROM streamll_claims WHERE target = ?1 AND name = ?2)",
+            self._group,
+        )
+        return int(count)
 
     async def close(self) -> None:
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.shutdown(wait=False)
-        with self._lock:
-            self._disconnect()
+        self.disconnect()
+
+    async def _execute(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
+        return await self._with_log(lambda log: log.execute(statement, parameters).fetchall())
 
     async def _with_log(self, work: Callable[..., T], *arguments: Any) -> T:
         """Call ``work(connection, *arguments)`` on the source's thread."""
@@ -119,28 +144,23 @@ class SQLiteSource(ForkSafeConnection, Source):
     # --- on the source's thread -----------------------------------------------------------------
 
     def _locked(self, work: Callable[..., T], *arguments: Any) -> T:
-        with self._lock:
-            return work(self._log, *arguments)
+        with self.lock:
+            if self._connection is None:
+                raise sqlite3.OperationalError("not connected")
+            return work(self._connection, *arguments)
 
-    @property
-    def _log(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise sqlite3.OperationalError("not connected")
-        return self._connection
-
-    def _has_news(self) -> bool:
+    def _has_news(self, log: sqlite3.Connection) -> bool:
         """Whether entries have been written that were not skipped, or a claim is due."""
         if self._options.group is not None and time.monotonic() >= self._claim_at:
             return True
-        with self._lock:
-            [version] = self._log.execute("PRAGMA data_version").fetchone()
-            if version == self._seen_version:
-                return False
-            self._seen_version = version
-            return self._after is None or self._after != _last_id(self._log)
+        [version] = log.execute("PRAGMA data_version").fetchone()
+        if version == self._seen_version:
+            return False
+        self._seen_version = version
+        return self._after is None or self._after != _last_id(log)
 
     def _open(self) -> sqlite3.Connection:
-        log = connect(self._path)
+        log = file.connect(self._path)
         position = _last_id(log) if self._after is None else self._after
         if self._options.group is None:
             self._after = position
@@ -150,7 +170,7 @@ class SQLiteSource(ForkSafeConnection, Source):
             )
         return log
 
-    def _read(self, log: sqlite3.Connection) -> list[Entry]:
+    def _read(self, log: sqlite3.Connection) -> list[Any]:
         target, run_id, after = self._options.target, self._options.run_id, self._after or 0
         if run_id is not None:
             rows = run_index.entries_of(log, target, run_id, after, READ_BATCH_ENTRIES)
@@ -162,83 +182,17 @@ class SQLiteSource(ForkSafeConnection, Source):
             ).fetchall()
         if rows:
             self._after = rows[-1][0]
-        if len(rows) == READ_BATCH_ENTRIES:
-            self._seen_version = -1  # there may be more
-        return [Entry(cursor=str(cursor), body=body) for cursor, body in rows]
+        return [(*row, 1) for row in rows]
 
-    def _claim(self, log: sqlite3.Connection) -> list[Entry]:
-        now = time.time()
-        self._claim_at = time.monotonic() + self._options.claim_after / 3
-        with transaction(log):
-            rows = self._claim_abandoned(log, now) + self._claim_new(log, now)  # oldest first
-        if len(rows) >= READ_BATCH_ENTRIES:
-            self._seen_version = -1
-        return [
-            Entry(cursor=str(cursor), body=body, deliveries=deliveries)
-            for cursor, body, deliveries in rows
-        ]
-
-    def _claim_new(self, log: sqlite3.Connection, now: float) -> list[Any]:
-        rows = log.execute(
-            "SELECT id, body, 1 FROM streamll_entries WHERE target = ?1 AND id > "
-            "(SELECT position FROM streamll_groups WHERE target = ?1 AND name = ?2) "
-            "ORDER BY id LIMIT ?3",
-            (*self._group, READ_BATCH_ENTRIES),
-        ).fetchall()
-        if rows:
-            log.execute(
-                "UPDATE streamll_groups SET position = ? WHERE target = ? AND name = ?",
-                (rows[-1][0], *self._group),
-            )
-            log.executemany(
-                "INSERT INTO streamll_claims VALUES (?, ?, ?, ?, ?, 1)",
-                [(*self._group, row[0], self._options.member, now) for row in rows],
-            )
-        return rows
-
-    def _claim_abandoned(self, log: sqlite3.Connection, now: float) -> list[Any]:
-        member, claim_after = self._options.member, self._options.claim_after
-        rows = log.execute(
-            "SELECT entry, body, deliveries + (member != ?) FROM streamll_claims "
-            "LEFT JOIN streamll_entries ON id = entry "
-            "WHERE streamll_claims.target = ? AND name = ? AND since < ? ORDER BY entry LIMIT ?",
-            (member, *self._group, now - claim_after, READ_BATCH_ENTRIES),
-        ).fetchall()
-        for cursor, body, deliveries in rows:
-            if body is None:  # deleted because of its age
-                log.execute("DELETE FROM streamll_claims WHERE entry = ?", (cursor,))
-            else:
-                log.execute(
-                    "UPDATE streamll_claims SET member = ?, since = ?, deliveries = ? "
-                    "WHERE target = ? AND name = ? AND entry = ?",
-                    (member, now, deliveries, *self._group, cursor),
-                )
-        return [row for row in rows if row[1] is not None]
-
-    def _overview(self, log: sqlite3.Connection, runs: int) -> list[bytes]:
-        target = self._options.target
-        started = log.execute(
-            "SELECT id, body, run_id FROM streamll_entries WHERE target = ? AND first_seq = 0 "
-            "ORDER BY id DESC LIMIT ?",
-            (target, runs),
-        ).fetchall()
-        outside = log.execute(
-            "SELECT id, body FROM streamll_entries WHERE target = ? AND run_id IS NULL "
-            "ORDER BY id DESC LIMIT ?",
-            (target, ENTRIES_OUTSIDE_RUNS),
-        )
-        ends = run_index.last_entries(log, target, [row[2] for row in started])
-        bodies = {row[0]: row[1] for row in [*started, *ends, *outside]}
-        return [bodies[entry] for entry in sorted(bodies)]
-
-    def _count_lag(self, log: sqlite3.Connection) -> int:
-        [count] = log.execute(
-            "SELECT (SELECT count(*) FROM streamll_entries WHERE target = ?1 AND id > "
-            "(SELECT position FROM streamll_groups WHERE target = ?1 AND name = ?2)) + "
-            "(SELECT count(*) FROM streamll_claims WHERE target = ?1 AND name = ?2)",
-            self._group,
-        ).fetchone()
-        return int(count)
+    def _claim(self, log: sqlite3.Connection) -> list[Any]:
+        """Claim what other members have abandoned, and what is new; oldest first."""
+        options, now = self._options, time.time()
+        self._claim_at = time.monotonic() + options.claim_after / 3
+        values = asdict(options) | {"now": now, "limit": READ_BATCH_ENTRIES}
+        with file.transaction(log):
+            for statement in CLAIM.split(";"):
+                log.execute(statement, values)
+            return log.execute(CLAIMED, values).fetchall()
 
 
 def _last_id(log: sqlite3.Connection) -> int:

@@ -17,6 +17,7 @@ from streamll.capture.hooks.tracebacks import hide_callback
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID, ADAPTER_CALLS
 from streamll.capture.reply.lm_call import LMCall
 from streamll.capture.reply.outcome import text_of, tokens_of
+from streamll.capture.run.enter import inputs_of
 from streamll.capture.run.frames import Frame
 from streamll.capture.run.privacy import describe, included
 from streamll.capture.run.run import Run, as_mapping
@@ -111,8 +112,8 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             frame.path, frame.predictor = caller.path, caller.predictor
             owner = _owner(frame, caller)
         call = LMCall(scope, frame, owner, prompt)
+        call.adapter_calls = ADAPTER_CALLS.get()
         if caller is not None and prompt is not None:
-            call.adapter_calls = ADAPTER_CALLS.get()
             caller.lm_calls.append(call)
         frame.lm_calls = [call]
         scope.run.opened(call)
@@ -129,18 +130,17 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         result = call.result
         cached = bool(getattr(result, "cache_hit", False))
         if exception is None and cached:
-            call.deliver_cached(_output_text(outputs))
+            call.deliver_cached(text_of(outputs))
         if exception is not None:
             hide_callback(exception, frame.instance)
             call.abandon(type(exception).__name__)
         run.ended(call, failed=exception is not None)
         prompt_tokens, completion_tokens = tokens_of(getattr(result, "usage", None))
-        cost = None if cached else getattr(result, "cost", None)
-        run.totals.add(prompt_tokens, completion_tokens, cost)
-        _publish(
+        event = _publish(
             frame, ev.LMEnd, call.owner,
             model=frame.name, duration=time.monotonic() - frame.started,
-            prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cost=cost,
+            prompt_tokens=prompt_tokens, completion_tokens=completion_tokens,
+            cost=None if cached else getattr(result, "cost", None),
             cached=cached, streamed=call.streamed and not cached,
             time_to_first_token=(
                 None if call.first_text is None else call.first_text - frame.started
@@ -148,6 +148,8 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             finish_reason=call.finish_reason,
             error_type=type(exception).__name__ if exception is not None else None,
         )  # fmt: skip
+        if isinstance(event, ev.LMEnd):
+            run.usage.add(event)
         if exception is None:
             _publish_status("lm_end", frame, outputs)
 
@@ -258,10 +260,11 @@ def _publish_tool_end(frame: Frame, outputs: Any, exception: Failure) -> None:
 
 def _publish(
     frame: Frame, kind: type[ev.Event], owner: Frame | None = None, /, **facts: Any
-) -> None:
+) -> ev.Event | None:
     """Publish an event of this call; ``owner`` counts the attempts of an LM call."""
-    run, attempt = frame.scope.run, (owner or frame).attempt
-    run.publish(kind, frame.scope, frame.identity(run.run_id, attempt=attempt), **facts)
+    run: Run = frame.scope.run
+    attempt = (owner or frame).attempt
+    return run.publish(kind, frame.scope, frame.identity(run.run_id, attempt=attempt), **facts)
 
 
 def _publish_end(frame: Frame, event: type[ev.Event], **facts: Any) -> None:
@@ -329,14 +332,4 @@ def _extends(later: tuple[Any, ...], earlier: tuple[Any, ...]) -> bool:
 def _arguments(inputs: Inputs) -> dict[str, Any]:
     """A call's arguments as one mapping; positional ones are keyed by their index."""
     named = inputs.get("kwargs")
-    positional = inputs.get("args") or ()
-    if not isinstance(named, dict):
-        return inputs
-    return {**{str(i): value for i, value in enumerate(positional)}, **named}
-
-
-def _output_text(outputs: Any) -> str:
-    if isinstance(outputs, list) and outputs:
-        first = outputs[0]
-        return (first if isinstance(first, str) else first.get("text")) or ""
-    return text_of(outputs)
+    return inputs_of(inputs.get("args") or (), named) if isinstance(named, dict) else inputs

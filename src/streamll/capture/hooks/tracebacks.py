@@ -25,13 +25,7 @@ _CAPTURE = "streamll.capture."
 class FramesHidden(AbstractContextManager[None]):
     """``with`` it: errors leave the block without the frames of capture before the program's own."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        rest = traceback
+    def __exit__(self, _: object, error: BaseException | None, rest: TracebackType | None) -> None:
         while rest is not None and rest.tb_frame.f_globals.get("__name__", "").startswith(_CAPTURE):
             rest = rest.tb_next
         if error is not None and rest is not None:  # else the error is capture's own

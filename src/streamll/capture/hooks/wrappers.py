@@ -12,6 +12,7 @@ from streamll.capture.hooks.callbacks import CALLBACK
 from streamll.capture.hooks.tracebacks import FramesHidden
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID, overriding, setting
 from streamll.capture.policy import attempts
+from streamll.capture.policy.call import SupervisedCall
 from streamll.capture.run.enter import acall_captured, call_captured
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.options import check_fields, declare_options, declared_options
@@ -93,7 +94,7 @@ def tapped_engine(before_litellm: Callable[[], object], original: Function) -> F
             before_litellm()
         if (policy := listener.scope.policy) is None:
             return engine.tap(backend, request, listener, asynchronous), request, provider
-        supervised = policy.supervise(listener, lm, call.legacy)
+        supervised = SupervisedCall(policy, listener, lm, call.legacy)
         tap = engine.tap(backend, request, supervised, asynchronous)
         return attempts.supervised(tap, supervised, asynchronous), request, provider
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -81,9 +82,7 @@ class Attempts:
         return response if call.continuation is None else call.continuation.joined(response)
 
     async def complete_legacy(self, lm: Any, request: Any, context: dict[str, Any]) -> Any:
-        def ask() -> Any:
-            return self._tap.complete_legacy(lm, request, **context)
-
+        ask = functools.partial(self._tap.complete_legacy, lm, request, **context)
         return await self._until_done(ask, None)
 
     async def _until_done(self, ask: Callable[[], Any], request: Any) -> Any:
@@ -233,12 +232,11 @@ def _report(breaker: CircuitBreaker | None, error: BaseException | None) -> None
         return
     if error is None or isinstance(error, (lm15.InvalidRequestError, lm15.AuthError)):
         breaker.succeeded()
-    elif isinstance(error, Exception) and is_transient(error) and not _is_rate_limit(error):
-        breaker.failed()
-    else:
+    elif (
+        isinstance(error, lm15.RateLimitError)
+        or getattr(error, "status", None) == HTTP_TOO_MANY_REQUESTS
+        or not (isinstance(error, Exception) and is_transient(error))
+    ):
         breaker.left()
-
-
-def _is_rate_limit(error: Exception) -> bool:
-    status = getattr(error, "status", None)
-    return isinstance(error, lm15.RateLimitError) or status == HTTP_TOO_MANY_REQUESTS
+    else:
+        breaker.failed()

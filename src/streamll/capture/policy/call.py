@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from streamll.capture.deltas import Delta, ProviderChunk
 from streamll.capture.policy.continuation import Continuation, StartedOver
-from streamll.capture.policy.idle_timer import IdleTimer, grace
 from streamll.capture.policy.providers import breaker_of
 from streamll.capture.tap.wire.base import AskAgain
-from streamll.core.errors import StreamTimeout, Unwind
-from streamll.flow.breaker import CircuitBreaker
+from streamll.core.errors import FirstTokenTimeout, IdleTimeout, StreamTimeout, Unwind
 from streamll.flow.config import StreamConfig
-from streamll.flow.timers import timers
+from streamll.flow.timers import Timer, timers
 
 
 class CallPolicy(NamedTuple):
@@ -29,19 +28,14 @@ class CallPolicy(NamedTuple):
     config: StreamConfig
     expire: Callable[[StreamTimeout], None]
 
-    def supervise(self, listener: Any, lm: Any, options: Any) -> SupervisedCall:
-        """A listener for one LM call of ``lm``, in front of its own ``listener``."""
-        breaker = self.config.breaker
-        own = breaker_of(lm, options) if breaker is True else breaker
-        return SupervisedCall(self, listener, own)
-
 
 class SupervisedCall:
-    """The tap's listener of one LM call, in front of the call's own (``LMCall``)."""
+    """The tap's listener of one call of ``lm``, in front of the call's own (``LMCall``)."""
 
-    def __init__(self, policy: CallPolicy, listener: Any, breaker: CircuitBreaker | None) -> None:
+    def __init__(self, policy: CallPolicy, listener: Any, lm: Any, options: Any) -> None:
         self.config = policy.config
-        self.breaker = breaker
+        breaker = policy.config.breaker
+        self.breaker = breaker_of(lm, options) if breaker is True else breaker
         self.listener = listener
         self.streaming: bool = listener.streaming
         self.waiting: Callable[..., None] = listener.waiting
@@ -194,3 +188,81 @@ class SupervisedCall:
             time.monotonic() + grace(timeout.limit),
             lambda: self._policy.expire(timeout) if self.expired is timeout else None,
         )
+
+
+def grace(limit: float) -> float:
+    """Seconds that a program may take to end after its timeout."""
+    return min(0.2, max(0.05, limit / 10))
+
+
+class IdleTimer:
+    """The clock behind first-token and idle timeouts: measures a model's silences.
+
+    ``reset`` is called for every token and only notes the time; a timer checks how long ago that
+    is. The time in which the reader makes the model wait is not the model's silence.
+    ``time_is_up`` is called on the timers' thread, and never after ``stop`` has returned.
+    """
+
+    def __init__(self, config: StreamConfig, time_is_up: Callable[[StreamTimeout], None]) -> None:
+        self._first = config.first_token_timeout
+        self._idle = config.idle_timeout
+        self.enabled = self._first is not None or self._idle is not None
+        self._time_is_up = time_is_up
+        self._lock = threading.Lock()
+        self._timer: Timer | None = None
+        self._since = 0.0
+        self._begun = False
+        self._held = False
+
+    def start(self) -> None:
+        if self.enabled:
+            self._begun = self._held = False
+            self._since = time.monotonic()
+            self._arm(self._first)
+
+    def reset(self) -> None:
+        if not self.enabled:
+            return
+        self._since = time.monotonic()
+        if not self._begun:
+            self._begun = True
+            self._arm(self._idle)
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """While entered, the reader makes the model wait."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._since = time.monotonic()
+            self._held = False
+
+    def stop(self) -> None:
+        """Stop measuring. A check that is under way is completed first."""
+        if self.enabled:
+            self._arm(None)
+
+    def _arm(self, limit: float | None) -> None:
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if limit is not None:
+                self._check_at(self._since + limit, limit)
+
+    def _check_at(self, when: float, limit: float) -> None:
+        timer = self._timer = timers.at(when, lambda: self._check(timer, limit))
+
+    def _check(self, timer: Timer, limit: float) -> None:
+        with self._lock:
+            if self._timer is not timer:
+                return
+            now = time.monotonic()
+            silent = 0.0 if self._held else now - self._since
+            if silent < limit:
+                self._check_at(now + limit - silent, limit)
+                return
+            self._timer = None
+            kind = IdleTimeout if self._begun else FirstTokenTimeout
+            self._time_is_up(kind(limit, elapsed=silent))

@@ -33,7 +33,7 @@ class ReleasedText:
         """Whether what was released is what the program has."""
         if is_text(annotation):
             return self.text == final_text(value)
-        return self.typed is None or self.typed.agrees(self.text)
+        return self.typed is None or self.typed.agrees(value)
 
 
 class AttemptFields:
@@ -135,7 +135,7 @@ class AttemptFields:
         self, so_far: ReleasedText, field: str, token: str, finish_reason: str | None = None
     ) -> None:
         if not so_far.tokens:
-            self._run.totals.saw_token()
+            self._run.saw_token()
         self._run.publish_token(
             self._scope, self._identity, field, token,
             so_far.tokens, so_far.length, finish_reason, self._cached,

@@ -11,8 +11,10 @@ from dspy.adapters.xml_adapter import XMLAdapter
 
 from streamll.capture.run.scope import Scope, is_quiet
 from streamll.capture.typed.field import is_optional, is_text, native_fields
-from streamll.core.parsing import ChatParser, JSONParser, WholeText, XMLParser
-from streamll.core.parsing.base import Closed, FieldParser, Opened, Piece, Text
+from streamll.core.parsing.base import Closed, FieldParser, Opened, Piece, SilentParser, Text
+from streamll.core.parsing.chat import ChatParser
+from streamll.core.parsing.json import JSONParser
+from streamll.core.parsing.xml import XMLParser
 
 REPLY_FIELD = "text"
 """The field name of a bare LM call's text."""
@@ -90,4 +92,4 @@ def parser_for(adapter: Any, signature: Any) -> FieldParser:
         return XMLParser(fields)
     if isinstance(adapter, dspy.ChatAdapter):
         return ChatParser(fields)
-    return WholeText(fields)
+    return SilentParser()

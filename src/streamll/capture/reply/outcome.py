@@ -37,12 +37,12 @@ def final_text(value: Any) -> str:
 
 
 def text_of(response: Any) -> str:
-    """The text of a reply, whichever engine it came from."""
+    """The text of a reply, whichever engine it came from; a list is of completions."""
     message = getattr(response, "message", None)
     if message is not None:
         return getattr(message, "text", None) or ""
-    outputs = getattr(response, "outputs", None) or [""]
-    first = outputs[0]
+    outputs = response if isinstance(response, list) else getattr(response, "outputs", None)
+    first = outputs[0] if outputs else ""
     return (first.get("text") if isinstance(first, dict) else first) or ""
 
 

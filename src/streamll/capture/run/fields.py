@@ -17,7 +17,7 @@ OutputFields = Mapping[str, tuple[str, ...]]
 class FieldSelection:
     """A checked declaration. ``FieldSelection(())`` selects nothing."""
 
-    __slots__ = ("everything", "names", "qualified")
+    __slots__ = ("_asked", "everything")
 
     def __init__(self, names: Iterable[str]) -> None:
         listed = [names] if isinstance(names, str) else list(names)
@@ -27,35 +27,34 @@ class FieldSelection:
                     f"fields are names of output fields, not {name!r}; for all fields use '*'"
                 )
         self.everything = "*" in listed
-        self.names = frozenset(name for name in listed if "." not in name and name != "*")
-        self.qualified = frozenset(
-            (name.rpartition(".")[0], name.rpartition(".")[2]) for name in listed if "." in name
-        )
+        self._asked = sorted({name for name in listed if name != "*"})
 
     def __bool__(self) -> bool:
-        return self.everything or bool(self.names or self.qualified)
+        return self.everything or bool(self._asked)
+
+    @property
+    def qualified(self) -> bool:
+        """Whether predictors are named."""
+        return any("." in name for name in self._asked)
 
     def wants(self, predictor: str | None, field: str) -> bool:
-        if self.everything or field in self.names:
-            return True
-        return any(
-            field == name and predictor is not None and is_within(predictor, owner)
-            for owner, name in self.qualified
-        )
+        return self.everything or any(_is_asked(each, predictor, field) for each in self._asked)
 
     def listed(self) -> list[str]:
         """The names as they were given, sorted."""
-        qualified = [".".join(pair) for pair in self.qualified]
-        return ["*"] if self.everything else sorted([*self.names, *qualified])
+        return ["*"] if self.everything else self._asked.copy()
 
     def check(self, program: str, fields: OutputFields) -> None:
         """Raise ``UnknownFieldError`` for a name that no predictor of ``program`` has."""
-        known = {name for names in fields.values() for name in names}
-        for name in sorted(self.names - known):
-            raise UnknownFieldError(unknown_field(name, program, fields))
-        for owner, name in sorted(self.qualified):
-            if not any(is_within(p, owner) and name in names for p, names in fields.items()):
-                raise UnknownFieldError(unknown_field(f"{owner}.{name}", program, fields))
+        known = [(predictor, name) for predictor, names in fields.items() for name in names]
+        for asked in self._asked:
+            if not any(_is_asked(asked, predictor, name) for predictor, name in known):
+                raise UnknownFieldError(unknown_field(asked, program, fields))
+
+
+def _is_asked(asked: str, predictor: str | None, field: str) -> bool:
+    owner, dot, name = asked.rpartition(".")
+    return field == name and (not dot or (predictor is not None and is_within(predictor, owner)))
 
 
 def is_within(predictor: str, owner: str) -> bool:

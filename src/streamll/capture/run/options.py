@@ -41,8 +41,8 @@ class CaptureOptions:
             instance,
             parent=parent,
             receivers=self._receivers(parent),
-            selection=self._selection(instance, parent),
-            on_token=None if hook is None else lambda event: hook(instance, event),
+            declared=self._selection(instance, parent),
+            token_hooks=() if hook is None else (lambda event: hook(instance, event),),
             statuses=self.statuses,
         )
 

@@ -6,7 +6,6 @@ all receivers, so that each reader sees the run in the same order. Nothing in he
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import itertools
 import threading
@@ -15,7 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from time import time as now
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -25,61 +24,15 @@ from streamll.capture.run.privacy import describe, included
 from streamll.configuration import configuration, logger
 from streamll.context import get_context
 from streamll.core import events as ev
-from streamll.core.events import Event, Identity
+from streamll.core.events import CALLS, Event, Identity
+from streamll.core.ordering import failure_of
+from streamll.core.run_view import Usage
 
 UNFINISHED = "Unfinished"
 """``error_type`` of a call that was still running when its run ended."""
 
-
-class CapturedCall(Protocol):
-    """What a run needs of a captured call (``run.scope.Scope``)."""
-
-    put_methods: tuple[Callable[[Event], None], ...]
-    token_hooks: tuple[Callable[[Event], None], ...]
-
-    @property
-    def is_cancelled(self) -> bool: ...
-    def is_within(self, other: Any) -> bool: ...
-
-
-class OpenCall(Protocol):
-    """What a run needs of an LM call that is under way (``reply.lm_call.LMCall``)."""
-
-    @property
-    def scope(self) -> CapturedCall: ...
-
-    def abandon(self, error_type: str) -> None: ...
-    def partial(self) -> Mapping[str, str]: ...
-
-
-@dataclasses.dataclass
-class RunTotals:
-    """What a run has used so far."""
-
-    started: float = dataclasses.field(default_factory=time.monotonic)
-    first_token: float | None = None
-    lm_calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost: float | None = None
-
-    def saw_token(self) -> None:
-        if self.first_token is None:
-            self.first_token = time.monotonic()
-
-    def add(self, prompt_tokens: int, completion_tokens: int, cost: float | None) -> None:
-        self.lm_calls += 1
-        self.prompt_tokens += prompt_tokens
-        self.completion_tokens += completion_tokens
-        if cost is not None:
-            self.cost = (self.cost or 0.0) + cost
-
-    def fields(self) -> dict[str, Any]:
-        facts = dataclasses.asdict(self)
-        started, first = facts.pop("started"), facts.pop("first_token")
-        facts["duration"] = time.monotonic() - started
-        facts["time_to_first_token"] = None if first is None else first - started
-        return facts
+CapturedCall = Any  # a ``run.scope.Scope``
+OpenCall = Any  # a ``reply.lm_call.LMCall``; both stand on this module
 
 
 class Run:
@@ -93,7 +46,9 @@ class Run:
         self.name: str = own_name or kind.__name__
         self.frames: dict[str, Frame] = {}
         self.roots: Counter[str] = Counter()  # calls without a parent so far, by name
-        self.totals = RunTotals()
+        self.usage = Usage()
+        self._started = time.monotonic()
+        self._time_to_first_token: float | None = None
         self.closed = False
         self.has_cancelled_calls = False  # spares every token a look at all enclosing calls
         self.identity = Identity(run_id=self.run_id)
@@ -185,6 +140,11 @@ class Run:
             except Exception:  # noqa: BLE001 - as above
                 logger.exception("on_token raised; the program goes on")
 
+    def saw_token(self) -> None:
+        """A field's first token has come."""
+        if self._time_to_first_token is None:
+            self._time_to_first_token = time.monotonic() - self._started
+
     def current_identity(self) -> Identity:
         """The identity of the call that is running in this context."""
         frame = self.frames.get(ACTIVE_CALL_ID.get() or "")
@@ -242,27 +202,26 @@ class Run:
                 call.abandon(UNFINISHED)
             for frame in reversed(list(self.frames.values())):
                 self._close_frame(frame)
-            self.publish(kind, scope, self.identity, **own, **self.totals.fields())
+            totals = {
+                "duration": time.monotonic() - self._started,
+                "time_to_first_token": self._time_to_first_token,
+                **msgspec.structs.asdict(self.usage),
+            }
+            self.publish(kind, scope, self.identity, **own, **totals)
             self.closed = True
             self.frames.clear()
             self._connections.clear()
 
     def _close_frame(self, frame: Frame) -> None:
         """Close a call that outlived the program (``dspy.Parallel`` leaves stragglers behind)."""
-        identity = frame.identity(self.run_id)
-        duration = time.monotonic() - frame.started
-        if frame.kind == "lm":
-            self.publish(
-                ev.LMEnd, frame.scope, identity,
-                model=frame.name, duration=duration, error_type=UNFINISHED,
+        what = "tool" if frame.kind == "interpreter" else frame.kind
+        if what in CALLS:
+            kind, own = failure_of(
+                what, name=frame.name, model=frame.name, kind=frame.kind,
+                duration=time.monotonic() - frame.started, error_type=UNFINISHED,
+                message="still running when the run ended",
             )  # fmt: skip
-        elif frame.kind in ("module", "tool", "interpreter"):
-            kind = {} if frame.kind == "module" else {"kind": frame.kind}
-            self.publish(
-                ev.ToolError if kind else ev.ModuleError, frame.scope, identity,
-                name=frame.name, duration=duration, error_type=UNFINISHED,
-                message="still running when the run ended", **kind,
-            )  # fmt: skip
+            self.publish(kind, frame.scope, frame.identity(self.run_id), **own)
 
 
 def as_mapping(outputs: Any) -> Any:

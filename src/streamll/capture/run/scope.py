@@ -7,6 +7,7 @@ parent, so that an inner stream can be left without stopping the outer program.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
@@ -40,48 +41,40 @@ class ReaderRequest(Protocol):
         """A chunk, as DSPy shows it, of an LM call whose events have this ``identity``."""
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class Scope:
-    """One captured call of ``instance``. Only ``call_selection`` and its outcome ever change."""
+    """One captured call of ``instance``. Only ``call_selection`` and its outcome ever change.
 
-    def __init__(
-        self,
-        run: Run,
-        instance: Any,
-        *,
-        parent: Scope | None = None,
-        receivers: tuple[Receiver, ...] = (),
-        selection: FieldSelection | None = None,
-        on_token: Callable[[Event], None] | None = None,
-        statuses: Statuses | None = None,
-        reader_request: ReaderRequest | None = None,
-        policy: Any = None,  # a ``policy.call.CallPolicy``
-    ) -> None:
-        self.run = run
-        self.instance = instance
-        self.parent = parent
-        self.receivers = receivers
-        self.token_hooks: tuple[Callable[[Event], None], ...] = (on_token,) if on_token else ()
-        self.reader_requests: tuple[ReaderRequest, ...] = (
-            (reader_request,) if reader_request else ()
-        )
-        self.statuses = statuses
-        self.policy = policy
-        self._selection = selection
-        self.call_selection: FieldSelection | None = None
-        """Set by ``self._streamll_stream_fields = …`` inside the call."""
-        if parent is not None:
-            self.receivers = (*parent.receivers, *receivers)
+    It is given what is its own, and has what enclosing scopes have as well.
+    """
+
+    run: Run
+    instance: Any
+    _: dataclasses.KW_ONLY
+    parent: Scope | None = None
+    receivers: tuple[Receiver, ...] = ()
+    declared: FieldSelection | None = None
+    token_hooks: tuple[Callable[[Event], None], ...] = ()
+    statuses: Statuses | None = None
+    reader_requests: tuple[ReaderRequest, ...] = ()
+    policy: Any = None  # a ``policy.call.CallPolicy``
+    call_selection: FieldSelection | None = None
+    """Set by ``self._streamll_stream_fields = …`` inside the call."""
+    value: Any = None  # what the call returned
+    cancelled: bool = False
+    reason: BaseException | None = None
+    """Why it was cancelled, if that is an error rather than the reader's leaving."""
+
+    def __post_init__(self) -> None:
+        if (parent := self.parent) is not None:
+            self.receivers = (*parent.receivers, *self.receivers)
             self.token_hooks = (*parent.token_hooks, *self.token_hooks)
             self.reader_requests = (*parent.reader_requests, *self.reader_requests)
-            self.statuses = statuses or parent.statuses
-            self.policy = policy or parent.policy
+            self.statuses = self.statuses or parent.statuses
+            self.policy = self.policy or parent.policy
         # each once, by identity: sinks may compare equal and need not be hashable
         self.receivers = tuple({id(each): each for each in self.receivers}.values())
         self.put_methods = tuple(receiver.put for receiver in self.receivers)  # for every event
-        self.value: Any = None  # what the call returned
-        self.cancelled = False
-        self.reason: BaseException | None = None
-        """Why it was cancelled, if that is an error rather than the reader's leaving."""
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # ``dspy.settings.save`` pickles every setting
@@ -99,7 +92,7 @@ class Scope:
         return self._declaration()[1]
 
     def _declaration(self) -> tuple[Scope, FieldSelection | None]:
-        declared = self._selection if self.call_selection is None else self.call_selection
+        declared = self.declared if self.call_selection is None else self.call_selection
         if declared is not None or self.parent is None:
             return self, declared
         return self.parent._declaration()  # noqa: SLF001 - one of its own kind

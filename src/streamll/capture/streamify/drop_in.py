@@ -9,13 +9,11 @@ of its own, so that paused readers cannot exhaust a shared pool.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
-import functools
 import inspect
+import itertools
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -35,14 +33,10 @@ from streamll.capture.streamify.listeners import Target, TargetIndex, targets
 from streamll.capture.streamify.responses import EventTranslator, NativeValue, ReaderQueue
 from streamll.capture.streamify.send_stream import SendStream, native_value
 from streamll.configuration import configuration, logger
-from streamll.core.errors import ChannelClosed, StreamCancelled, Unwind
+from streamll.core.errors import StreamCancelled, Unwind
 from streamll.core.events import Identity
-from streamll.flow.bridge import Background, Bridge
+from streamll.flow.bridge import CAPACITY, Background, Bridge
 from streamll.flow.waiting import on_event_loop
-
-STOP_TIMEOUT_S = 1.0
-"""How long closing an async stream waits for its cancelled program."""
-
 
 _NO_PREDICTOR = DSPyStreamListener("")
 
@@ -65,14 +59,14 @@ def streamify(
     is_async_program: bool = False,
     async_streaming: bool = True,
 ) -> Callable[..., Any]:
-    """Wrap a program so that a call returns a generator of its output, like ``dspy.streamify``.
+    """Wrap a program so that a call returns an iterator of its output, like ``dspy.streamify``.
 
     The result may be called any number of times, also concurrently. It takes the program's inputs
     and yields, as they arrive: a ``StreamResponse`` for each piece of a field with a listener (the
     provider's raw chunks if there are no listeners), ``StatusMessage``, chunks that the program
     sends itself, ``StreamReset`` where text streamed before no longer counts, and finally the
-    ``Prediction``. The program's own exception is raised where the generator is read. Leaving the
-    generator stops the program and the provider.
+    ``Prediction``. The program's own exception is raised where they are read. Closing or dropping
+    the iterator stops the program and the provider; a cancelled ``anext`` does not.
 
     Args:
         status_message_provider: the messages for starts and ends of modules, tools and LM calls;
@@ -95,104 +89,75 @@ def streamify(
         include_final_prediction_in_output_stream,
         is_async_program or inspect.iscoroutinefunction(program),
     )
-    read = _read_async if async_streaming else _read
 
     def streamified(*args: Any, **kwargs: Any) -> Any:
-        if not async_streaming:
-            warn_on_event_loop()
-        context = contextvars.copy_context()
-        return read(functools.partial(StreamifiedCall, options, context, args, kwargs))
+        stream = Streamified(StreamifiedCall(options, args, kwargs))
+        if async_streaming:
+            return stream
+        warn_on_event_loop()
+        return _generator(stream)
 
     return streamified
-
-
-# --- reading --------------------------------------------------------------------------------------
-
-
-async def _read_async(call: Callable[[], StreamifiedCall]) -> AsyncGenerator[Any, None]:
-    streamified = call()
-    streamified.start_task(streamified.run)
-    try:
-        with contextlib.suppress(ChannelClosed):
-            while True:
-                for value in streamified.translate(await streamified.queue.get_async()):
-                    yield value
-        for value in streamified.outcome():
-            yield value
-    finally:
-        streamified.leave()
-        if streamified.options.is_async:
-            await streamified.wait(STOP_TIMEOUT_S)
-
-
-def _read(call: Callable[[], StreamifiedCall]) -> Generator[Any, None, None]:
-    streamified = call()
-    streamified.start_loop(streamified.run)
-    try:
-        with contextlib.suppress(ChannelClosed):
-            while True:
-                yield from streamified.translate(streamified.queue.get())
-        yield from streamified.outcome()
-    finally:
-        streamified.leave()
-
-
-# --- one call -------------------------------------------------------------------------------------
 
 
 class StreamifiedCall(Background):
     """One call of a streamified program: its scope, its program and its end.
 
-    It runs in ``context``, in which it was made. DSPy takes its settings from where a stream is
+    It runs in the context in which it was made. DSPy takes its settings from where a stream is
     first read. That is too late for a stream that is made in ``with dspy.context(…)`` and read
     elsewhere, as web frameworks do. Only if nothing was set when the call was made, the settings of
     the reader apply.
     """
 
     def __init__(
-        self,
-        options: StreamifyOptions,
-        context: contextvars.Context,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        self, options: StreamifyOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        if OVERRIDES is not None and not context.run(OVERRIDES.get):
-            context.run(OVERRIDES.set, OVERRIDES.get())
-        self.options = options
+        super().__init__("streamll")
+        self.scope: Scope  # from the start on
+        self._options = options
         self._args = args
         self._kwargs = kwargs
-        self._value: Any = None
         self._error: BaseException | None = None
         self._ended = False
-        context.run(self._make_scope)
-        super().__init__(f"streamll {self.scope.run.name}", context)
 
-    def _make_scope(self) -> None:
-        options, outer = self.options, current_scope()
+    def start(self, *, on_loop: bool) -> None:
+        """Begin, unless it has begun; ``on_loop``: as a task of the running loop."""
+        if self.has_begun:
+            return
+        context = self._context
+        if OVERRIDES is not None and not context.run(OVERRIDES.get):
+            context.run(OVERRIDES.set, OVERRIDES.get())
+        self.scope = context.run(self._make_scope)
+        self.name = f"streamll {self.scope.run.name}"
+        (self.start_task if on_loop else self.start_loop)(self.run)
+
+    def _make_scope(self) -> Scope:
+        options, outer = self._options, current_scope()
         run = outer.run if outer is not None else Run(options.program)
         self._index = TargetIndex(run, options.program, options.targets)
         self.translate = EventTranslator(self._index)
-        self.queue = ReaderQueue(self.translate)
-        self.send_stream = SendStream(self.queue, options.targets)
+        self.channel = ReaderQueue(self.translate)
+        self.send_stream = SendStream(self.channel, options.targets)
         receivers = () if outer is not None else (*configuration.sinks, *watched_sinks())
-        self.scope = self.send_stream.scope = Scope(
+        self.send_stream.scope = Scope(
             run,
             options.program,
             parent=outer,
-            receivers=(*receivers, self.queue),
+            receivers=(*receivers, self.channel),
             statuses=options.statuses,
-            reader_request=self,
+            reader_requests=(self,),
         )
+        return self.send_stream.scope
 
     # --- the program ---
 
     async def run(self) -> None:
         """Run the program to its end, in this task or in a thread beside it."""
         try:
-            if self.options.is_async:
-                program = getattr(self.options.program, "acall", self.options.program)
+            if self._options.is_async:
+                program = getattr(self._options.program, "acall", self._options.program)
                 with self._captured():
-                    self.scope.value = self._value = await program(*self._args, **self._kwargs)
+                    self.scope.value = await program(*self._args, **self._kwargs)
             else:
                 await anyio.to_thread.run_sync(
                     self._run_sync, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
@@ -200,11 +165,13 @@ class StreamifiedCall(Background):
         except BaseException as error:  # noqa: BLE001 - it is raised where the stream is read
             self._error = error
         finally:
-            self.queue.close()
+            if not self._ended:  # this task was cancelled; the program's thread goes on
+                self.scope.cancel()
+            self.channel.close()
 
     def _run_sync(self) -> None:
         with self._captured():
-            self.scope.value = self._value = self.options.program(*self._args, **self._kwargs)
+            self.scope.value = self._options.program(*self._args, **self._kwargs)
 
     @contextmanager
     def _captured(self) -> Iterator[None]:
@@ -232,59 +199,76 @@ class StreamifiedCall(Background):
             raise StreamCancelled("the program was stopped before it ended, so there is no result")
         if self._error is not None:
             raise self._error
-        streamed = self.translate.streamed and not self.translate.cached and self.options.targets
-        if (
-            streamed
-            and not self.options.always_predict
-            and isinstance(self._value, dspy.Prediction)
-        ):
-            return ()
-        return (self._value,)
+        streamed = self.translate.streamed and not self.translate.cached and self._options.targets
+        is_left_out = streamed and not self._options.always_predict
+        value = self.scope.value
+        return () if is_left_out and isinstance(value, dspy.Prediction) else (value,)
 
     def leave(self) -> None:
         """The reader has gone: stop the program unless it has ended. Never waits."""
-        self.queue.abandon()
-        if not self._ended:
-            self.scope.cancel()
-            self.cancel()
+        if self.has_begun:
+            self.channel.abandon()
+            if not self._ended:
+                self.scope.cancel()
+                self.cancel()
 
     # --- what the listeners want, whatever the program declares for itself (``ReaderRequest``) ---
 
     def wanted(self, predictor: Any, fields: Iterable[str]) -> frozenset[str]:
-        """Which ``fields`` of ``predictor`` to stream."""
         name = self._index.name_of(predictor)
         return frozenset(field for field in fields if self._index.find(name, field))
 
     def wants_chunks(self, predictor: Any) -> bool:
-        """Whether the reader wants raw chunks of this predictor, or values read from them."""
         return self._index.is_empty or bool(self._index.native(predictor))
 
     def chunk(self, predictor: Any, identity: Identity, chunk: Any) -> None:
-        """A chunk of an LM call made for ``predictor``."""
         if self._index.is_empty:
-            self.queue.put_item(chunk)
+            self.channel.put_item(chunk)
             return
         for target in self._index.native(predictor):
             value = native_value(target.annotation, chunk)
             if value is not None:
                 native = NativeValue(identity=identity, field=target.field, value=value)
-                self.queue.put_item(native)
+                self.channel.put_item(native)
 
 
-# --- reading without an event loop ----------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
-def apply_sync_streaming(async_generator: AsyncGenerator[Any, None]) -> Generator[Any, None, None]:
+class Streamified(Bridge):
+    """What a call returns, to be read with ``async for``. The program starts with the first read.
+
+    As with a generator, a loop that was left can be resumed, and the end or an error closes it.
+    Other than a generator it survives a cancelled ``anext``.
+    """
+
+    _producer: StreamifiedCall  # type: ignore[assignment]
+
+    def __init__(self, call: StreamifiedCall) -> None:
+        self._producer = call
+        self._capacity = CAPACITY
+
+    def _feed(self, read: list[Any]) -> Iterator[Any]:
+        return itertools.chain.from_iterable(map(self._producer.translate, read))
+
+    def _end(self, error: Exception | None) -> Iterable[Any]:
+        return self._producer.outcome()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+
+def _generator(bridge: Bridge) -> Generator[Any, None, None]:
+    yield from bridge
+
+
+def apply_sync_streaming(async_generator: AsyncIterator[Any]) -> Generator[Any, None, None]:
     """An ordinary generator of what an async one yields; leaving it closes the async one.
 
     The async generator runs on an event loop in a thread of its own, in the context of this call.
     """
     warn_on_event_loop()
-    return _bridged(Bridge(async_generator, name="sync streaming"))
-
-
-def _bridged(bridge: Bridge) -> Generator[Any, None, None]:
-    yield from bridge
+    return _generator(Bridge(async_generator, name="sync streaming"))
 
 
 _warned = threading.Event()

@@ -9,20 +9,8 @@ from dspy.streaming import StreamResponse as DSPyStreamResponse
 
 from streamll.capture.run.status import StatusMessage
 from streamll.capture.streamify.listeners import Target, TargetIndex
-from streamll.core.events import (
-    NOBODY,
-    Event,
-    FieldCorrected,
-    FieldEnd,
-    FieldPartial,
-    Identity,
-    LMSuperseded,
-    LMWaiting,
-    Status,
-    StreamGap,
-    StreamllEvent,
-    TokenEvent,
-)
+from streamll.core import events as ev
+from streamll.core.events import NOBODY, Event, Identity
 from streamll.core.partials import Partials
 from streamll.core.visitor import EventVisitor
 from streamll.flow.channel import Channel
@@ -111,11 +99,11 @@ class EventTranslator(EventVisitor):
     def concerns(self, event: Event) -> bool:
         """Whether the reader gets anything for this event; asked before it is queued."""
         if type(event) not in self.handlers:
-            return isinstance(event, StreamllEvent)
+            return isinstance(event, ev.StreamllEvent)
         if not hasattr(event, "field"):
             return True
         targets = self._targets(event)
-        if isinstance(event, FieldPartial):
+        if isinstance(event, ev.FieldPartial):
             return any(target.values for target in targets)
         return bool(targets)
 
@@ -151,13 +139,13 @@ class EventTranslator(EventVisitor):
     def _first_of(self, event: Any) -> Event:
         return self._first.setdefault(event.call_id, {}).setdefault(event.field, event)
 
-    def on_field_partial(self, event: FieldPartial) -> Iterator[Any]:
+    def on_field_partial(self, event: ev.FieldPartial) -> Iterator[Any]:
         """The token it came with follows and has the value; native tool calls have no tokens."""
         self._partials.feed(event)
         if event.field not in self._first.get(event.call_id, ()):
             yield from self._responses(event, "")
 
-    def on_token(self, event: TokenEvent) -> Iterator[Any]:
+    def on_token(self, event: ev.TokenEvent) -> Iterator[Any]:
         first = self._first_of(event)
         if event.cached:
             self.cached = True
@@ -165,18 +153,18 @@ class EventTranslator(EventVisitor):
             self.streamed = True
             yield from self._responses(event, event.token)
 
-    def on_field_end(self, event: FieldEnd) -> Iterator[Any]:
+    def on_field_end(self, event: ev.FieldEnd) -> Iterator[Any]:
         first = self._first_of(event)
         if event.complete and not isinstance(first, NativeValue) and not _is_cached(first):
             self.streamed = True
             yield from self._responses(event, "", last=True)
 
-    def on_field_corrected(self, event: FieldCorrected) -> Iterator[Any]:
+    def on_field_corrected(self, event: ev.FieldCorrected) -> Iterator[Any]:
         first = self._first.get(event.call_id, {}).get(event.field)
         if first is not None and not _is_cached(first):
             yield from self._resets(event, event.identity, "corrected", event.text)
 
-    def on_lm_superseded(self, event: LMSuperseded) -> Iterator[Any]:
+    def on_lm_superseded(self, event: ev.LMSuperseded) -> Iterator[Any]:
         if self._index.is_empty:  # the reader gets raw chunks
             reset = StreamReset(event.predictor, "", "", is_last_chunk=False)
             reset.identity, reset.reason = event.identity, event.reason
@@ -189,14 +177,14 @@ class EventTranslator(EventVisitor):
         self.streamed = True
         yield from self._responses(native, native.value)
 
-    def on_status(self, event: Status) -> Iterator[Any]:
+    def on_status(self, event: ev.Status) -> Iterator[Any]:
         yield StatusMessage(event.message)
 
-    def on_lm_waiting(self, event: LMWaiting) -> Iterator[Any]:
+    def on_lm_waiting(self, event: ev.LMWaiting) -> Iterator[Any]:
         what = "a free connection to" if event.reason == "connection" else "another attempt at"
         yield StatusMessage(f"Waiting for {what} the language model...")
 
-    def on_stream_gap(self, event: StreamGap) -> Iterator[Any]:
+    def on_stream_gap(self, event: ev.StreamGap) -> Iterator[Any]:
         yield StatusMessage(f"{event.count} messages were left out: they came too fast to be read.")
 
 

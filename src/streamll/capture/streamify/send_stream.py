@@ -42,7 +42,6 @@ class SendStream:
         return self
 
     def send_nowait(self, item: Any) -> None:
-        """Send without waiting for the reader."""
         if is_lm_chunk(item):
             if not self._is_tapped():
                 for value in self._parsed(item) if self._targets else (item,):

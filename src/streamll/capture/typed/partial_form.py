@@ -18,59 +18,56 @@ from typing import Annotated, Any, ForwardRef, Union, get_args, get_origin
 import pydantic
 from typing_extensions import get_type_hints, is_typeddict
 
-_LISTS = (list, set, frozenset, tuple, Sequence, MutableSequence, Iterable)
+LISTS = (list, set, frozenset, tuple, Sequence, MutableSequence, Iterable)
 _OBJECTS = (dict, Mapping, MutableMapping)
+
+
+_Models = dict[Any, tuple[str, type[pydantic.BaseModel] | None]]
+"""The forms of one pass, by the original, with their names; recursive types refer to these."""
 
 
 def partial_form(annotation: Any) -> Any:
     """The partial form of ``annotation``, for ``pydantic.TypeAdapter``."""
-    return _Forms().of(annotation)
+    models: _Models = {}
+    form = _form(annotation, models)
+    made = {name: model for name, model in models.values() if model is not None}
+    for model in made.values():
+        model.model_rebuild(_types_namespace=made)
+    return form
 
 
-class _Forms:
-    """One pass over a type; recursive types refer to themselves by name."""
+def _form(annotation: Any, models: _Models) -> Any:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _form(arguments[0], models)
+    if origin in (Union, types.UnionType):
+        return _union(_form(each, models) for each in arguments)
+    if origin in LISTS or annotation in LISTS:
+        items = [_form(each, models) for each in arguments if each is not ...]
+        return types.GenericAlias(list, (_union(items) if items else Any,))
+    if origin in _OBJECTS and len(arguments) == 2:  # noqa: PLR2004
+        return types.GenericAlias(dict, (arguments[0], _form(arguments[1], models)))
+    members = _members(annotation)
+    return annotation if members is None else _model(annotation, members, models)
 
-    def __init__(self) -> None:
-        self._models: dict[Any, tuple[str, type[pydantic.BaseModel] | None]] = {}
 
-    def of(self, annotation: Any) -> Any:
-        form = self._form(annotation)
-        made = {name: model for name, model in self._models.values() if model is not None}
-        for model in made.values():
-            model.model_rebuild(_types_namespace=made)
-        return form
-
-    def _form(self, annotation: Any) -> Any:
-        origin, arguments = get_origin(annotation), get_args(annotation)
-        if origin is Annotated:
-            return self._form(arguments[0])
-        if origin in (Union, types.UnionType):
-            return _union(self._form(each) for each in arguments)
-        if origin in _LISTS or annotation in _LISTS:
-            items = [self._form(each) for each in arguments if each is not ...]
-            return types.GenericAlias(list, (_union(items) if items else Any,))
-        if origin in _OBJECTS and len(arguments) == 2:  # noqa: PLR2004
-            return types.GenericAlias(dict, (arguments[0], self._form(arguments[1])))
-        members = _members(annotation)
-        return annotation if members is None else self._model(annotation, members)
-
-    def _model(self, annotation: Any, members: Mapping[str, tuple[Any, Any]]) -> Any:
-        if annotation in self._models:
-            name, model = self._models[annotation]
-            return model if model is not None else ForwardRef(name)
-        name = f"Partial{getattr(annotation, '__name__', 'Object')}{len(self._models) or ''}"
-        self._models[annotation] = (name, None)
-        fields: dict[str, Any] = {
-            member: (
-                _union((self._form(kind), type(None))),
-                pydantic.Field(default=None, validation_alias=alias),
-            )
-            for member, (kind, alias) in members.items()
-        }
-        config = pydantic.ConfigDict(populate_by_name=True, arbitrary_types_allowed=True)
-        model = pydantic.create_model(name, __config__=config, **fields)
-        self._models[annotation] = (name, model)
-        return model
+def _model(annotation: Any, members: Mapping[str, tuple[Any, Any]], models: _Models) -> Any:
+    if annotation in models:
+        name, model = models[annotation]
+        return model if model is not None else ForwardRef(name)
+    name = f"Partial{getattr(annotation, '__name__', 'Object')}{len(models) or ''}"
+    models[annotation] = (name, None)
+    fields: dict[str, Any] = {
+        member: (
+            _union((_form(kind, models), type(None))),
+            pydantic.Field(default=None, validation_alias=alias),
+        )
+        for member, (kind, alias) in members.items()
+    }
+    config = pydantic.ConfigDict(populate_by_name=True, arbitrary_types_allowed=True)
+    model = pydantic.create_model(name, __config__=config, **fields)
+    models[annotation] = (name, model)
+    return model
 
 
 def _union(forms: Iterable[Any]) -> Any:

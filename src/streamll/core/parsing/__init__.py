@@ -3,22 +3,3 @@
 One module for each reply format of DSPy's adapters (BAML replies are JSON) and one for any
 other; ``base`` defines their interface. ``values`` reads the values of typed fields.
 """
-
-from __future__ import annotations
-
-from streamll.core.parsing.base import Closed, FieldParser, Opened, Piece, Text, WholeText
-from streamll.core.parsing.chat import ChatParser
-from streamll.core.parsing.json import JSONParser
-from streamll.core.parsing.xml import XMLParser
-
-__all__ = [
-    "ChatParser",
-    "Closed",
-    "FieldParser",
-    "JSONParser",
-    "Opened",
-    "Piece",
-    "Text",
-    "WholeText",
-    "XMLParser",
-]

@@ -15,7 +15,7 @@ compares and corrects. The joined text of a field never depends on the chunking.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -53,26 +53,11 @@ class FieldParser(Protocol):
         ...
 
 
-class WholeText:
-    """For replies of an unknown format: releases each text that it is given, at the end."""
-
-    def __init__(self, fields: Mapping[str, bool | None]) -> None:
-        self._fields = fields
-        self._texts: dict[str, str] = {}
+class SilentParser:
+    """For replies of an unknown format: nothing of them is released."""
 
     def feed(self, chunk: str) -> Sequence[Piece]:
         return ()
 
-    def give(self, texts: Mapping[str, str]) -> None:
-        """Set the final text of fields, by name; other names are ignored."""
-        self._texts.update({name: text for name, text in texts.items() if name in self._fields})
-
     def finish(self) -> Sequence[Piece]:
-        pieces: list[Piece] = []
-        for field, text in self._texts.items():
-            pieces.append(Opened(field))
-            if text:
-                pieces.append(Text(field, text))
-            pieces.append(Closed(field))
-        self._texts = {}
-        return pieces
+        return ()

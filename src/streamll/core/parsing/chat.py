@@ -89,8 +89,8 @@ class ChatParser(LineParser):
 
     def _begin(self, header: str) -> None:
         """A section begins and ends the one before."""
-        self._pieces.close()
-        self._pieces.open(header[_OPENING:-_CLOSING])
+        self._close()
+        self._open(header[_OPENING:-_CLOSING])
         self._trimmer = Trimmer()
         self._on_header_line = True
         self._leave_header()

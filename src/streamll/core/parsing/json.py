@@ -60,8 +60,8 @@ class JSONParser(StateParser):
         inside = (self._state is JSONParser._in_string and not self._held) or (
             self._state is JSONParser._in_raw_string and not (self._convert or self._escaped)
         )
-        self._flow = self._pieces.field if inside else None
-        return self._pieces.take()
+        self._flow = self._field if inside else None
+        return self._take()
 
     def finish(self) -> Sequence[Piece]:
         self._end_value()
@@ -94,39 +94,38 @@ class JSONParser(StateParser):
         return at + 1
 
     def _in_key(self, text: str, at: int) -> int:
-        end = self._raw_string_end(text, at)
-        self._parts.append(text[at:end])
-        if end < len(text):
+        raw, end, self._held = string_part(text, at)
+        self._parts.append(decode_string(raw))
+        if text[end : end + 1] == '"':
             self._state = JSONParser._before_colon
-        return end + 1
+            return end + 1
+        return end
 
     def _before_colon(self, text: str, at: int) -> int:
         at = match_end(_BLANKS, text, at)
-        if at == len(text):
-            return at
-        if text[at] != ":":
+        if at < len(text) and text[at] == ":":
+            self._final = self._open("".join(self._parts))
+            self._parts.clear()
+            self._state = JSONParser._before_value
+            return at + 1
+        if at < len(text):
             self._state = JSONParser._after_object
-            return at
-        key = decode_string("".join(self._parts))
-        self._parts.clear()
-        self._final = self._pieces.open(key)
-        self._state = JSONParser._before_value
-        return at + 1
+        return at
 
     def _before_value(self, text: str, at: int) -> int:
         at = match_end(_BLANKS, text, at)
         if at == len(text):
             return at
-        if text[at] == '"' and self._final:
-            self._state = JSONParser._in_string
-            return at + 1
-        self._convert = self._final
-        if text[at] == '"':
-            self._take('"')
-            self._state = JSONParser._in_raw_string
-            return at + 1
-        self._state = JSONParser._in_brackets if text[at] in "{[" else JSONParser._in_scalar
-        return at
+        is_string = text[at] == '"'
+        self._convert = self._final and not is_string
+        if not is_string:
+            is_nested = text[at] in "{["
+            self._state = JSONParser._in_brackets if is_nested else JSONParser._in_scalar
+            return at
+        if not self._final:
+            self._add('"')
+        self._state = JSONParser._in_string if self._final else JSONParser._in_raw_string
+        return at + 1
 
     def _after_object(self, text: str, at: int) -> int:
         return len(text)
@@ -135,8 +134,8 @@ class JSONParser(StateParser):
 
     def _in_string(self, text: str, at: int) -> int:
         raw, end, self._held = string_part(text, at)
-        self._pieces.text(decode_string(raw))
-        if end < len(text) and text[end] == '"':
+        self._release(decode_string(raw))
+        if text[end : end + 1] == '"':
             self._end_value()
             return end + 1
         return end
@@ -145,9 +144,10 @@ class JSONParser(StateParser):
 
     def _in_raw_string(self, text: str, at: int) -> int:
         """A string: the value, or inside its brackets."""
-        end = self._raw_string_end(text, at)
-        self._take(text[at : end + 1])
-        if end < len(text):
+        end = match_end(_RAW_STRING, text, at + self._escaped)
+        self._escaped = text[end : end + 1] == "\\"
+        self._add(text[at : end + 1])
+        if text[end : end + 1] == '"':
             if self._depth:
                 self._state = JSONParser._in_brackets
             else:
@@ -158,45 +158,38 @@ class JSONParser(StateParser):
         """An object or list, outside its strings."""
         match = _BRACKET_OR_QUOTE.search(text, at)
         end = match.end() if match else len(text)
-        self._take(text[at:end])
-        if match:
-            sign = match.group()
-            if sign == '"':
-                self._state = JSONParser._in_raw_string
-            else:
-                self._depth += 1 if sign in "{[" else -1
-                if not self._depth:
-                    self._end_value()
+        self._add(text[at:end])
+        sign = match.group() if match else ""
+        if sign == '"':
+            self._state = JSONParser._in_raw_string
+        elif sign:
+            self._depth += 1 if sign in "{[" else -1
+            if not self._depth:
+                self._end_value()
         return end
 
     def _in_scalar(self, text: str, at: int) -> int:
         """A number, or a word such as ``null``."""
         end = match_end(_SCALAR, text, at)
-        self._take(text[at:end])
+        self._add(text[at:end])
         if end < len(text):
             self._end_value()
         return end
 
-    def _raw_string_end(self, text: str, at: int) -> int:
-        """Where the closing quote is, or the end of the text."""
-        end = match_end(_RAW_STRING, text, at + self._escaped)
-        self._escaped = text[end : end + 1] == "\\"
-        return len(text) if self._escaped else end
-
-    def _take(self, raw: str) -> None:
+    def _add(self, raw: str) -> None:
         if self._convert:
             self._parts.append(raw)
         else:
-            self._pieces.text(raw)
+            self._release(raw)
 
     def _end_value(self) -> None:
-        if self._convert:
+        if self._convert and self._field is not None:
             raw = "".join(self._parts)
-            if raw != "null" or not self._pieces.may_be_nothing:
-                self._pieces.text(_as_str(raw))
-            self._convert = False
+            if raw != "null" or self._fields[self._field] is not None:
+                self._release(_as_str(raw))
+        self._convert = False
         self._parts.clear()
-        self._pieces.close()
+        self._close()
         self._state = JSONParser._before_key
 
 

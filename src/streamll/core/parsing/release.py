@@ -62,84 +62,32 @@ class Trimmer:
         self._blanks.clear()
 
 
-class PieceBuilder:
-    """Gathers what one ``feed`` releases, with one ``Text`` for each stretch of a field.
-
-    Each field opens once: after a second opening, or that of a name that is not an output
-    field, text is dropped.
-    """
-
-    __slots__ = ("_fields", "_parts", "_pieces", "_seen", "field", "may_be_nothing")
-
-    def __init__(self, fields: Mapping[str, bool | None]) -> None:
-        self.field: str | None = None
-        self.may_be_nothing = False
-        self._fields = fields
-        self._seen: set[str] = set()
-        self._parts: list[str] = []
-        self._pieces: list[Piece] = []
-
-    def open(self, name: str) -> bool:
-        """Begin the field; returns whether its text must be the final value."""
-        if name not in self._fields or name in self._seen:
-            return False
-        self._seen.add(name)
-        self.field = name
-        self._pieces.append(Opened(name))
-        self.may_be_nothing = self._fields[name] is None
-        return self._fields[name] is not False
-
-    def text(self, text: str) -> None:
-        """More text of the open field, if there is one."""
-        if text and self.field is not None:
-            self._parts.append(text)
-
-    def close(self) -> None:
-        """End the open field, if there is one."""
-        if self.field is not None:
-            self._join()
-            self._pieces.append(Closed(self.field))
-            self.field = None
-
-    def take(self) -> Sequence[Piece]:
-        """Everything since the last time."""
-        if self._parts:
-            if not self._pieces:
-                return (self._joined(),)
-            self._join()
-        if not self._pieces:
-            return ()
-        pieces, self._pieces = self._pieces, []
-        return pieces
-
-    def _join(self) -> None:
-        if self._parts:
-            self._pieces.append(self._joined())
-
-    def _joined(self) -> Text:
-        assert self.field is not None
-        text = self._parts[0] if len(self._parts) == 1 else "".join(self._parts)
-        self._parts.clear()
-        return Text(self.field, text)
-
-
 State = Callable[[Any, str, int], int]
 """A parser's method that reads a stretch of the text and returns where it stopped."""
 
 
 class StateParser:
-    """A parser with one method for each state; each reads a stretch of the text."""
+    """A parser with one method for each state; each reads a stretch of the text.
+
+    What one ``feed`` releases is gathered, with one ``Text`` for each stretch of a field. Each
+    field opens once: after a second opening, or that of a name that is not an output field,
+    text is dropped.
+    """
 
     def __init__(self, fields: Mapping[str, bool | None], state: State) -> None:
-        self._pieces = PieceBuilder(fields)
+        self._fields = fields
         self._state = state
         self._flow: str | None = None  # the field whose text passes unchanged
         self._held = ""  # text that only means something with what follows
+        self._field: str | None = None  # the open one
+        self._seen: set[str] = set()
+        self._released: list[str] = []  # text of the open field
+        self._pieces: list[Piece] = []  # what precedes it
 
     def finish(self) -> Sequence[Piece]:
         self._flow = None
-        self._pieces.close()
-        return self._pieces.take()
+        self._close()
+        return self._take()
 
     def _read(self, text: str) -> None:
         if self._held:
@@ -147,6 +95,45 @@ class StateParser:
         at = 0
         while at < len(text):
             at = self._state(self, text, at)
+
+    def _open(self, name: str) -> bool:
+        """Begin the field; returns whether its text must be the final value."""
+        if name not in self._fields or name in self._seen:
+            return False
+        self._seen.add(name)
+        self._field = name
+        self._pieces.append(Opened(name))
+        return self._fields[name] is not False
+
+    def _release(self, text: str) -> None:
+        """More text of the open field, if there is one."""
+        if text and self._field is not None:
+            self._released.append(text)
+
+    def _close(self) -> None:
+        """End the open field, if there is one."""
+        if self._field is not None:
+            if self._released:
+                self._pieces.append(self._joined(self._field))
+            self._pieces.append(Closed(self._field))
+            self._field = None
+
+    def _take(self) -> Sequence[Piece]:
+        """Everything since the last time."""
+        if self._released and self._field is not None:
+            if not self._pieces:
+                return (self._joined(self._field),)
+            self._pieces.append(self._joined(self._field))
+        if not self._pieces:
+            return ()
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def _joined(self, field: str) -> Text:
+        parts = self._released
+        text = parts[0] if len(parts) == 1 else "".join(parts)
+        parts.clear()
+        return Text(field, text)
 
 
 class LineParser(StateParser):
@@ -168,9 +155,9 @@ class LineParser(StateParser):
         self._after_return = chunk[-1] == "\r"
         self._read(text if text.isprintable() else self.line_end.sub("\n", text))
         inside = self._state is self._in_text and self._trimmer.flowing
-        self._flow = self._pieces.field if inside else None
-        return self._pieces.take()
+        self._flow = self._field if inside else None
+        return self._take()
 
     def _text(self, text: str) -> None:
-        if self._pieces.field is not None:
-            self._pieces.text(self._trimmer.push(text))
+        if self._field is not None:
+            self._release(self._trimmer.push(text))

@@ -90,7 +90,7 @@ class XMLParser(LineParser):
         return self._feed(chunk)
 
     def _in_content(self, text: str, at: int) -> int:
-        if self._raw or self._pieces.field is None:
+        if self._raw or self._field is None:
             end = text.find("<", at)
         else:
             match = _MARKUP.search(text, at)
@@ -117,7 +117,7 @@ class XMLParser(LineParser):
         character, self._rest = decided
         self._reference = "" if character else reference
         if not (character or _may_be_blank(reference)):
-            self._pieces.text(self._trimmer.keep_blanks())
+            self._release(self._trimmer.keep_blanks())
         if character:
             self._text(character)
             self._state = XMLParser._in_rest if self._rest else XMLParser._in_content
@@ -206,7 +206,7 @@ class XMLParser(LineParser):
             self._raw = True
             self._text(tag)
         else:
-            self._raw = not self._pieces.open(_name(tag))
+            self._raw = not self._open(_name(tag))
             self._trimmer = Trimmer()
         self._depth += 1
         if tag.endswith("/>"):
@@ -217,7 +217,7 @@ class XMLParser(LineParser):
         if self._depth:
             self._text(tag)
         else:
-            self._pieces.close()
+            self._close()
 
 
 def _name(tag: str) -> str:

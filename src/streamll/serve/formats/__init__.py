@@ -7,15 +7,15 @@ agui       AG-UI events (CopilotKit and other agent front ends)
 openai     ``chat.completion.chunk`` of OpenAI's Chat Completions API
 =========  =======================================================================
 
-The last three show a run as a chat message; ``message`` builds that from events, for all of them.
+The last three show a run as a chat message; ``message`` builds that from events,
+for all of them.
 """
 
 from __future__ import annotations
 
 from streamll.core.errors import ConfigurationError
 from streamll.serve.formats.agui import AGUIFormat
-from streamll.serve.formats.base import OutputFormat, RenderOptions
-from streamll.serve.formats.native import NativeFormat
+from streamll.serve.formats.base import NativeFormat, OutputFormat, RenderOptions
 from streamll.serve.formats.openai import OpenAIFormat
 from streamll.serve.formats.vercel import VercelFormat
 

@@ -3,213 +3,212 @@
 The events of protocol 0.x, as ``@ag-ui/client`` and ``ag-ui-protocol`` 1.0.0 read them; the keys
 that protocol 1.0 adds (``protocolVersion``, ``outcome``, ``usage``) are not sent.
 
-============================  ====================================================================
-a run                         ``RUN_STARTED`` first, ``RUN_FINISHED`` or ``RUN_ERROR`` last
-a module, a trace             ``STEP_STARTED``, ``STEP_FINISHED``
-a reply field                 ``TEXT_MESSAGE_START``, ``…CONTENT``, ``…END``: a message of its own
-another field, thinking       ``REASONING_…``
-a typed field                 ``STATE_SNAPSHOT`` once, then a ``STATE_DELTA`` with what is new in
-                              ``/fields/<name>``; the value of an earlier call is moved to
-                              ``/earlier/<name>``
-a superseded attempt,
-a corrected field             ``MESSAGES_SNAPSHOT``: the conversation as it is now; typed fields
-                              become null until the next attempt writes them
-a tool call                   ``TOOL_CALL_START``, ``…ARGS``, ``…END``, ``…RESULT``
-a failed tool                 ``TOOL_CALL_RESULT`` with the error
-a status, a citation,
-a loss, a custom event        ``CUSTOM`` with its name
-an error                      everything open ends, then ``RUN_ERROR``
-a cancelled run               the same, with code ``cancelled``
-resume                        ``RUN_STARTED``, ``MESSAGES_SNAPSHOT`` and ``STATE_SNAPSHOT``, then
-                              what is open again
-============================  ====================================================================
+* A reply field is a message of its own; other fields and thinking are reasoning.
+* A typed field is in the state: ``STATE_SNAPSHOT`` once, then a ``STATE_DELTA`` with what is new in
+  ``/fields/<name>``; the value of an earlier call is moved to ``/earlier/<name>``. A superseded
+  value is null until the next attempt writes it.
+* After a superseded attempt or a corrected field comes a ``MESSAGES_SNAPSHOT``, the conversation as
+  it is now. It waits until no message is open: a client that replaces its messages must not be in
+  the middle of one. It has the reasoning messages, too: a client keeps those it has where a
+  snapshot has none.
+* A module or a trace is a step; a status, a citation, a loss or a custom event is ``CUSTOM``.
+* Everything open ends before ``RUN_FINISHED`` or ``RUN_ERROR``, also of a cancelled run (code
+  ``cancelled``).
+* To resume: ``RUN_STARTED``, ``MESSAGES_SNAPSHOT``, what is open again, ``STATE_SNAPSHOT``.
 
-Keys are camelCase; what is not set is omitted, never null. A snapshot waits until no message is
-open: a client that replaces its messages must not be in the middle of one. It has the reasoning
-messages, too: a client keeps those it has where a snapshot has none.
+Keys are camelCase; what is not set is omitted, never null.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from streamll.core import events as ev
 from streamll.core.events import Event
-from streamll.serve.formats import parts as st
-from streamll.serve.formats.base import OutputFormat, RenderOptions, given, to_json
-from streamll.serve.formats.message import MessageBuilder
-from streamll.serve.formats.values import AGUIState
-
-ENDS = (st.MessageFinished, st.MessageFailed, st.MessageCancelled)
+from streamll.serve.formats.base import RenderOptions, given, to_json
+from streamll.serve.formats.message import ChatFormat
+from streamll.serve.formats.parts import TextPart, ToolPart, ValuePart
+from streamll.serve.formats.values import AGUIState, Operation
 
 
-class AGUIFormat(OutputFormat):
+class AGUIFormat(ChatFormat):
     name: ClassVar[str] = "agui"
 
     def __init__(self, options: RenderOptions) -> None:
         super().__init__(options)
-        self._builder = MessageBuilder(options)
-        self._messages: dict[str, st.TextPart | st.ToolPart] = {}  # the client's, in order
+        self._steps: dict[str, str] = {}  # names of the open modules and traces
         self._state: AGUIState | None = None
         self._snapshot_due = False
         self._withdrawn_reasoning = ""  # id of the last one
-        self._open: set[str] = set()
 
     def feed(self, event: Event) -> list[bytes]:
-        rendered: list[dict[str, Any]] = []
-        for step in self._builder.feed(event):
-            self._track(step)
-            if isinstance(step, ENDS):
-                rendered += self._due_snapshot()
-            rendered += self._render(step)
-        if not self._open and not self._builder.ended:
-            rendered += self._due_snapshot()
-        return [to_json(each) for each in rendered]
+        payloads = super().feed(event)
+        if self._snapshot_due and not (self.open or self._unready()):
+            self._send_due_snapshot()
+        return payloads + self.sent()
 
     def resume(self) -> list[bytes]:
-        begun = [tool for tool in self._builder.tools.values() if not tool.ready]
-        again: list[dict[str, Any]] = [self._run("RUN_STARTED"), self._snapshot(but=begun)]
-        again += [_event("STEP_STARTED", stepName=name) for name in self._builder.stages.values()]
-        for part in self._builder.open.values():
-            again += _opened(part)
+        begun = self._unready()
+        self._say_run("RUN_STARTED")
+        self._send_snapshot(but=begun)
+        for name in self._steps.values():
+            self.say("STEP_STARTED", stepName=name)
+        for part in self.open.values():
+            self.part_opened(part)
         for tool in begun:
-            again += _render_message(st.ToolOpened(tool))
-            if written := "".join(tool.arguments):
-                again += _render_message(st.ToolInputGrown(tool, written))
+            self.tool_again(tool)
         if self._state is not None:
-            again.append(_event("STATE_SNAPSHOT", snapshot=self._state.value))
-        return [to_json(each) for each in again]
+            self.say("STATE_SNAPSHOT", snapshot=self._state.value)
+        return self.sent()
 
-    def _due_snapshot(self) -> list[dict[str, Any]]:
-        due, self._snapshot_due = self._snapshot_due, False
-        return [self._snapshot()] if due else []
+    def _unready(self) -> list[ToolPart]:
+        return [tool for tool in self.tools if not tool.ready]
 
-    def _track(self, step: st.MessageStep) -> None:
-        """Keep track of the client's messages."""
-        match step:
-            case st.PartOpened(message) | st.ToolOpened(message):
-                self._open.add(message.id)
-                self._messages[message.id] = message
-            case st.PartClosed(message) | st.ToolReady(message):
-                self._open.discard(message.id)
-            case st.PartsWithdrawn(parts, _, tools):
-                for message_id in [part.id for part in parts] + [tool.id for tool in tools]:
-                    del self._messages[message_id]
-                for part in (part for part in parts if not part.reply):
-                    self._withdrawn_reasoning = part.id
-                self._snapshot_due = True
-            case st.PartCorrected():
-                self._snapshot_due = True
+    # --- the run ----------------------------------------------------------------------------------
 
-    def _render(self, step: st.MessageStep) -> Iterator[dict[str, Any]]:
-        match step:
-            case st.MessageBegan():
-                yield self._run("RUN_STARTED")
-            case st.StageBegan(name):
-                yield _event("STEP_STARTED", stepName=name)
-            case st.StageEnded(name):
-                yield _event("STEP_FINISHED", stepName=name)
-            case st.MessageFinished():
-                yield self._run("RUN_FINISHED")
-            case st.MessageFailed(message, error_type):
-                yield _event("RUN_ERROR", message=message, code=error_type)
-            case st.MessageCancelled():
-                yield _event("RUN_ERROR", message="the run was cancelled", code="cancelled")
-            case st.ValueChanged() | st.ValueSettled() | st.ValueWithdrawn():
-                yield from self._patch(step)
-            case st.DataNote(name, value):
-                yield _event("CUSTOM", name=name, value=value)
-            case st.SourceCited(_, text, title, url):
-                source = given(text=text, title=title, url=url)
-                yield _event("CUSTOM", name="citation", value=source)
-            case _:
-                yield from _render_message(step)
+    def run_began(self) -> None:
+        self._say_run("RUN_STARTED")
 
-    def _patch(
-        self, step: st.ValueChanged | st.ValueSettled | st.ValueWithdrawn
-    ) -> Iterator[dict[str, Any]]:
-        if self._state is None:
-            self._state = AGUIState(self.options.state)
-            yield _event("STATE_SNAPSHOT", snapshot=self._state.value)
-        match step:
-            case st.ValueChanged():
-                operations = self._state.change(step)
-            case st.ValueSettled(part):
-                operations = self._state.settle(part)
-            case st.ValueWithdrawn(part):
-                operations = self._state.withdraw(part)
-        if operations:
-            yield _event("STATE_DELTA", delta=operations)
+    def run_ended(self, end: ev.Totals) -> None:
+        for step in reversed(list(self._steps)):
+            self._end_step(step)
+        self._send_due_snapshot()
+        if isinstance(end, ev.RunError):
+            self.say("RUN_ERROR", message=end.message or end.error_type, code=end.error_type)
+        elif isinstance(end, ev.RunCancelled):
+            self.say("RUN_ERROR", message="the run was cancelled", code="cancelled")
+        else:
+            self._say_run("RUN_FINISHED")
 
-    def _run(self, kind: str) -> dict[str, Any]:
-        run_id = self.options.run_id or self._builder.run_id or "run"
-        return _event(kind, threadId=self.options.thread_id or run_id, runId=run_id)
+    def _say_run(self, kind: str) -> None:
+        run_id = self.options.run_id or self.run_id or "run"
+        self.say(kind, threadId=self.options.thread_id or run_id, runId=run_id)
 
-    def _snapshot(self, but: Sequence[st.ToolPart] = ()) -> dict[str, Any]:
+    def on_module_start(self, event: ev.ModuleStart) -> None:
+        self._begin_step(f"{event.call_id}", ".".join(event.path) or event.name)
+
+    def on_module_end(self, event: ev.ModuleEnd | ev.ModuleError) -> None:
+        super().on_module_end(event)
+        self._end_step(f"{event.call_id}")
+
+    def on_trace_start(self, event: ev.TraceStart) -> None:
+        self._begin_step(event.trace_id, event.name)
+
+    def on_trace_end(self, event: ev.TraceEnd) -> None:
+        self._end_step(event.trace_id)
+
+    def _begin_step(self, key: str, name: str) -> None:
+        """A step has a name that no other open one has."""
+        taken, numbers, unique = set(self._steps.values()), itertools.count(2), name
+        while unique in taken:
+            unique = f"{name} #{next(numbers)}"
+        self._steps[key] = unique
+        self.say("STEP_STARTED", stepName=unique)
+
+    def _end_step(self, key: str) -> None:
+        if key in self._steps:
+            self.say("STEP_FINISHED", stepName=self._steps.pop(key))
+
+    def cited(self, source_id: str, source: ev.Citation) -> None:
+        value = given(text=source.text, title=source.title, url=source.url)
+        self.say("CUSTOM", name="citation", value=value)
+
+    def noted(self, name: str, value: Any, *, transient: bool = False) -> None:
+        self.say("CUSTOM", name=name, value=value)
+
+    # --- messages ---------------------------------------------------------------------------------
+
+    def part_opened(self, part: TextPart) -> None:
+        if part.reply:
+            self.say("TEXT_MESSAGE_START", messageId=part.id, role="assistant")
+        else:
+            self.say("REASONING_START", messageId=part.id)
+            self.say("REASONING_MESSAGE_START", messageId=part.id, role="reasoning")
+
+    def part_grown(self, part: TextPart, text: str, missing: bool) -> None:
+        kind = "TEXT_MESSAGE_CONTENT" if part.reply else "REASONING_MESSAGE_CONTENT"
+        self.say(kind, messageId=part.id, delta=text)
+
+    def part_closed(self, part: TextPart) -> None:
+        if part.reply:
+            self.say("TEXT_MESSAGE_END", messageId=part.id)
+        else:
+            self.say("REASONING_MESSAGE_END", messageId=part.id)
+            self.say("REASONING_END", messageId=part.id)
+
+    def parts_withdrawn(self, gone: Sequence[TextPart | ToolPart], reason: str) -> None:
+        for part in gone:
+            if isinstance(part, TextPart) and not part.reply:
+                self._withdrawn_reasoning = part.id
+        self._snapshot_due = True
+
+    def part_corrected(self, part: TextPart, text: str, value: Any) -> None:
+        self._snapshot_due = True
+
+    def tool_opened(self, tool: ToolPart) -> None:
+        self.say("TOOL_CALL_START", toolCallId=tool.id, toolCallName=tool.name)
+
+    def tool_input_grown(self, tool: ToolPart, text: str) -> None:
+        self.say("TOOL_CALL_ARGS", toolCallId=tool.id, delta=text)
+
+    def tool_ready(self, tool: ToolPart) -> None:
+        self.say("TOOL_CALL_END", toolCallId=tool.id)
+
+    def tool_done(self, tool: ToolPart) -> None:
+        result = {"messageId": f"{tool.id}-result", "toolCallId": tool.id}
+        self.say("TOOL_CALL_RESULT", **result, content=_as_text(tool.result), role="tool")
+
+    def _send_due_snapshot(self) -> None:
+        if self._snapshot_due:
+            self._snapshot_due = False
+            self._send_snapshot()
+
+    def _send_snapshot(self, but: Sequence[ToolPart] = ()) -> None:
         messages: list[Any] = list(self.options.messages)
-        for part in (each for each in self._messages.values() if each not in but):
-            if isinstance(part, st.ToolPart):
-                messages += _tool_messages(part)
-            else:
+        for part in self.message.values():
+            if isinstance(part, TextPart):
                 role = "assistant" if part.reply else "reasoning"
                 messages.append({"id": part.id, "role": role, "content": part.text})
+            elif part not in but:
+                messages += _tool_messages(part)
         if self._withdrawn_reasoning and not any(m["role"] == "reasoning" for m in messages):
             messages.append({"id": self._withdrawn_reasoning, "role": "reasoning", "content": ""})
-        return _event("MESSAGES_SNAPSHOT", messages=messages)
+        self.say("MESSAGES_SNAPSHOT", messages=messages)
+
+    # --- the state --------------------------------------------------------------------------------
+
+    def value_changed(self, part: ValuePart, change: ev.FieldPartial, replaces: bool) -> None:
+        self._patch(self._known_state().change(part, change, replaces=replaces))
+
+    def value_settled(self, part: ValuePart) -> None:
+        self._patch(self._known_state().settle(part))
+
+    def value_withdrawn(self, part: ValuePart) -> None:
+        self._patch(self._known_state().withdraw(part))
+
+    def _known_state(self) -> AGUIState:
+        """The state, which the client gets before the first change to it."""
+        if self._state is None:
+            self._state = AGUIState(self.options.state)
+            self.say("STATE_SNAPSHOT", snapshot=self._state.value)
+        return self._state
+
+    def _patch(self, operations: list[Operation]) -> None:
+        if operations:
+            self.say("STATE_DELTA", delta=operations)
 
 
-def _render_message(step: st.MessageStep) -> Iterator[dict[str, Any]]:
-    match step:
-        case st.PartOpened(part):
-            yield from _opened(part)
-        case st.PartGrown(part, text) if part.reply:
-            yield _event("TEXT_MESSAGE_CONTENT", messageId=part.id, delta=text)
-        case st.PartGrown(part, text):
-            yield _event("REASONING_MESSAGE_CONTENT", messageId=part.id, delta=text)
-        case st.PartClosed(part) if part.reply:
-            yield _event("TEXT_MESSAGE_END", messageId=part.id)
-        case st.PartClosed(part):
-            yield _event("REASONING_MESSAGE_END", messageId=part.id)
-            yield _event("REASONING_END", messageId=part.id)
-        case st.ToolOpened(tool):
-            yield _event("TOOL_CALL_START", toolCallId=tool.id, toolCallName=tool.name)
-        case st.ToolInputGrown(tool, text):
-            yield _event("TOOL_CALL_ARGS", toolCallId=tool.id, delta=text)
-        case st.ToolReady(tool):
-            yield _event("TOOL_CALL_END", toolCallId=tool.id)
-        case st.ToolReturned(tool) | st.ToolFailed(tool):
-            yield _event(
-                "TOOL_CALL_RESULT",
-                messageId=f"{tool.id}-result",
-                toolCallId=tool.id,
-                content=_as_text(tool.result),
-                role="tool",
-            )
-
-
-def _opened(part: st.TextPart) -> list[dict[str, Any]]:
-    if part.reply:
-        return [_event("TEXT_MESSAGE_START", messageId=part.id, role="assistant")]
-    return [
-        _event("REASONING_START", messageId=part.id),
-        _event("REASONING_MESSAGE_START", messageId=part.id, role="reasoning"),
-    ]
-
-
-def _tool_messages(tool: st.ToolPart) -> list[dict[str, Any]]:
-    function = {"name": tool.name, "arguments": "".join(tool.arguments)}
+def _tool_messages(tool: ToolPart) -> list[dict[str, Any]]:
+    function = {"name": tool.name, "arguments": tool.text}
     call = {"id": tool.id, "type": "function", "function": function}
     messages: list[dict[str, Any]] = [{"id": tool.id, "role": "assistant", "toolCalls": [call]}]
     if tool.done:
-        content = _as_text(tool.result)
         result = {"id": f"{tool.id}-result", "role": "tool", "toolCallId": tool.id}
-        messages.append({**result, "content": content})
+        messages.append({**result, "content": _as_text(tool.result)})
     return messages
 
 
 def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else to_json({"v": value}).decode()[5:-1]
-
-
-def _event(kind: str, **keys: Any) -> dict[str, Any]:
-    return {"type": kind, **keys}

@@ -1,4 +1,4 @@
-"""What an output format is, and what it may know of the request."""
+"""What an output format is, what it may know of the request, and the simplest of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 
 from streamll.core.events import NOTHING, Event
 from streamll.core.jsonable import plain, render
+from streamll.core.wire import encode
 
 _encoder = msgspec.json.Encoder(enc_hook=render)
 
@@ -59,6 +60,20 @@ class OutputFormat:
     def resume(self) -> list[bytes]:
         """What a reader needs first that resumes in the middle of a run."""
         return []
+
+
+class NativeFormat(OutputFormat):
+    """Every event as it is: the JSON of ``core.wire``, schema version 1, one object per payload.
+
+    A reader puts a token at its ``offset``: ``text = text.slice(0, offset) + token``. Then a token
+    that arrives twice, or merged with its neighbours, does no harm. ``lm.superseded`` voids the
+    text of its ``call_id`` and ``attempt``; ``field.corrected`` replaces a field's text.
+    """
+
+    name: ClassVar[str] = "native"
+
+    def feed(self, event: Event) -> list[bytes]:
+        return [encode(event)]
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:

@@ -1,348 +1,358 @@
 """A run as a chat message: what the formats of Vercel, AG-UI and OpenAI have in common.
 
-Events in, ``MessageStep``s out. What the formats differ in (names, ids, what they cannot express)
-is their own business.
-
 * A text part is one field of one attempt of one call, or the thinking of one attempt. It opens
   with its first character.
 * A field that holds a list or an object is a value and not text: the JSON it is written in is not
-  shown. Any other typed field is both. Without ``values`` everything is text.
+  shown. Any other typed field is both. With ``values_are_text`` everything is text.
 * A superseded attempt withdraws its parts and values; a corrected field corrects its part.
 * Of ``n`` completions only the first is shown.
 * A tool that the model called natively and the program then runs is one tool call: the program's
   ``tool.start`` takes the oldest call of that name that none has taken yet.
-* Everything open is closed before the run's last step.
+* Everything open is closed before the run's last event is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import msgspec
+
 from streamll.core import events as ev
 from streamll.core.events import Event
-from streamll.serve.formats import parts as st
-from streamll.serve.formats.base import RenderOptions, to_json
-from streamll.serve.formats.parts import Key, MessageStep, TextPart, ToolPart, ValuePart
+from streamll.core.jsonable import plain
+from streamll.core.partials import MISSING, part_of
+from streamll.core.visitor import EventVisitor
+from streamll.serve.formats.base import OutputFormat, RenderOptions, to_json
+from streamll.serve.formats.parts import Key, TextPart, ToolPart, ValuePart
 from streamll.serve.formats.values import is_json
 
 THINKING = ""  # the field name of thinking: no field can have it
 
-Steps = Iterator[MessageStep]
 
+class ChatFormat(EventVisitor, OutputFormat):
+    """Builds the message of one run. Memory: the run's text, values and tool calls.
 
-class MessageBuilder:
-    """Builds the message of one run. Memory: the run's text, values and tool calls."""
+    Each format overrides the methods at the end, which are told how the message grows, and sends
+    what its wire has for that. Names, ids and what a wire cannot express are its own business.
+    """
 
-    def __init__(self, options: RenderOptions, *, values: bool = True) -> None:
-        self.run_id: str | None = None
+    values_are_text: ClassVar[bool] = False
+
+    def __init__(self, options: RenderOptions) -> None:
+        super().__init__(options)
         self.begun = False
-        self.ended = False
-        self.parts: dict[Key, TextPart] = {}
+        self.run_id: str | None = None
+        self.created = 0
+        """When the run began, in whole seconds since the epoch."""
+        self.end: ev.Totals | None = None
+        """The run's last event."""
+        self.finish_reason: str | None = None
+        self.message: dict[str, TextPart | ToolPart] = {}
+        """What is shown, by id, in the order in which it began."""
+        self._latest: dict[Key, TextPart] = {}  # a call may think several times
         self.open: dict[Key, TextPart] = {}
         self.values: dict[Key, ValuePart] = {}
-        self.tools: dict[str, ToolPart] = {}
-        """By the call of the program and, until it has taken them, by that of the model."""
-        self.stages: dict[str, str] = {}
-        """Names of the open modules and traces."""
-        self._options = options
-        self._with_values = values
+        self._tools: dict[str, ToolPart] = {}  # by the model's call and by the program's
         self._structured: set[Key] = set()  # shown as values and not as text
-        self._finish_reason: str | None = None
-        self._parts_made = 0
+        self._numbers = itertools.count(1)
+        self._sent: list[bytes] = []
 
-    def feed(self, event: Event) -> Steps:
-        """The steps that this event makes."""
-        if self.ended:
-            return
+    def feed(self, event: Event) -> list[bytes]:
+        if self.end is not None:
+            return []
         if not self.begun:
-            self.begun = True
-            self.run_id = event.run_id
-            yield st.MessageBegan(event.run_id)
+            self.begun, self.run_id, self.created = True, event.run_id, int(event.timestamp)
+            self.run_began()
         if event.candidate:
-            return
-        if (handler := self._HANDLERS.get(type(event))) is not None:
-            yield from handler(self, event)
-        elif (note := NOTES.get(type(event))) is not None:
-            yield note(event)
+            pass
         elif isinstance(event, ev.StreamllEvent):
-            yield st.DataNote(event.event_type, own_data(event))
+            self.noted(event.event_type, own_data(event))
+        else:
+            self.visit(event)
+        return self.sent()
+
+    def send(self, payload: Mapping[str, Any]) -> None:
+        self._sent.append(to_json(payload))
+
+    def say(self, kind: str, **keys: Any) -> None:
+        self.send({"type": kind, **keys})
+
+    def sent(self) -> list[bytes]:
+        """What was sent since this was called last."""
+        sent, self._sent = self._sent, []
+        return sent
+
+    @property
+    def texts(self) -> list[TextPart]:
+        return [part for part in self.message.values() if isinstance(part, TextPart)]
+
+    @property
+    def tools(self) -> list[ToolPart]:
+        return [part for part in self.message.values() if isinstance(part, ToolPart)]
+
+    def tool_again(self, tool: ToolPart) -> None:
+        """Tell how far a tool call has come, to a reader that knows nothing of it."""
+        self.tool_opened(tool)
+        if tool.pieces:
+            self.tool_input_grown(tool, tool.text)
+        if tool.ready:
+            self.tool_ready(tool)
 
     def _next_id(self) -> str:
-        self._parts_made += 1
-        return f"{self.run_id or 'run'}-{self._parts_made}"
+        return f"{self.run_id or 'run'}-{next(self._numbers)}"
 
     # --- text ---------------------------------------------------------------------------------
 
-    def _token(self, event: ev.TokenEvent) -> Steps:
+    def on_token(self, event: ev.TokenEvent) -> None:
         if event.finish_reason is not None:
-            self._finish_reason = event.finish_reason
+            self.finish_reason = event.finish_reason
         if not event.token:
             return
-        yield from self._close(key_of(event, THINKING))
+        self._close(key_of(event, THINKING))
         key = key_of(event, event.field)
         if key in self._structured:
             return
-        size = self.open[key].size if key in self.open else 0
-        text = event.token[max(0, size - event.offset) :]  # the rest of a merged token
-        yield from self._write(key, event, text, missing=event.offset > size)
-        self.open[key].size = max(size, event.offset + len(event.token))
+        part = self._part(key, event)
+        new = event.token[max(0, part.size - event.offset) :]  # the rest of a merged token
+        self._grow(part, new, missing=event.offset > part.size)
+        part.size = max(part.size, event.offset + len(event.token))
 
-    def _thinking(self, event: ev.Thinking) -> Steps:
+    def on_thinking(self, event: ev.Thinking) -> None:
         if event.text:
-            yield from self._write(key_of(event, THINKING), event, event.text)
+            self._grow(self._part(key_of(event, THINKING), event), event.text)
 
-    def _write(self, key: Key, event: Event, text: str, *, missing: bool = False) -> Steps:
-        """Add to the open part with this key; open it if there is none."""
+    def _part(self, key: Key, event: Event) -> TextPart:
+        """The open part with this key; a new one if there is none."""
         part = self.open.get(key)
         if part is None:
             field = key[-1]
-            reply = field != THINKING and self._options.is_reply(event.predictor, field)
-            part = TextPart(self._next_id(), key, event.predictor, field or "thinking", reply)
-            self.parts[key] = self.open[key] = part
-            yield st.PartOpened(part)
+            reply = field != THINKING and self.options.is_reply(event.predictor, field)
+            part = TextPart(self._next_id(), key, field or "thinking", reply)
+            self.message[part.id] = self._latest[key] = self.open[key] = part
+            self.part_opened(part)
+        return part
+
+    def _grow(self, part: TextPart, text: str, *, missing: bool = False) -> None:
         if text:
             part.pieces.append(text)
-            yield st.PartGrown(part, text, missing)
+            self.part_grown(part, text, missing)
 
-    def _close(self, key: Key) -> Steps:
+    def _close(self, key: Key) -> None:
         part = self.open.pop(key, None)
         if part is not None:
-            yield st.PartClosed(part)
+            self.part_closed(part)
 
-    def _field_end(self, event: ev.FieldEnd) -> Steps:
+    def on_field_end(self, event: ev.FieldEnd) -> None:
         key = key_of(event, event.field)
-        yield from self._close(key)
+        self._close(key)
         if key in self.values:
-            yield st.ValueSettled(self.values[key])
+            self.value_settled(self.values[key])
 
-    def _field_corrected(self, event: ev.FieldCorrected) -> Steps:
-        key = key_of(event, event.field)
-        part = self.parts.get(key)
-        if self._with_values and isinstance(event.value, (list, dict)) and part is None:
-            yield from self._field_partial(_whole(event))
-        elif part is None:  # nothing was shown of it, so this is all of it
-            yield from self._write(key, event, event.text)
-            yield from self._close(key)
-        elif part.text != event.text:
-            yield from self._close(key)
-            part.pieces = [event.text]
-            yield st.PartCorrected(part, event.text, event.value)
+    def on_field_corrected(self, event: ev.FieldCorrected) -> None:
+        key, text, value = key_of(event, event.field), event.text, event.value
+        part = self._latest.get(key)
+        if part is not None:
+            if part.text != text:
+                self._close(key)
+                part.pieces = [text]
+                self.part_corrected(part, text, value)
+        elif isinstance(value, (list, dict)) and not self.values_are_text:
+            base: dict[str, Any] = {"timestamp": event.timestamp, "identity": event.identity}
+            self.on_field_partial(
+                ev.FieldPartial(field=event.field, value=value, state="complete", **base)
+            )
+        else:  # nothing was shown of it, so this is all of it
+            self._grow(self._part(key, event), text)
+            self._close(key)
 
-    def _superseded(self, event: ev.LMSuperseded) -> Steps:
+    def on_module_end(self, event: ev.ModuleEnd | ev.ModuleError) -> None:
+        for key in [key for key in self.open if key[0] == event.call_id]:
+            self._close(key)
+        for key, part in self.values.items():
+            if key[0] == event.call_id:
+                self.value_settled(part)
+
+    def on_module_error(self, event: ev.ModuleError) -> None:
+        self.on_module_end(event)
+
+    def on_lm_superseded(self, event: ev.LMSuperseded) -> None:
         attempt = (event.call_id, event.attempt)
-        parts = tuple(part for key, part in self.parts.items() if key[:2] == attempt)
-        for part in parts:
-            yield from self._close(part.key)
-            del self.parts[part.key]
+        texts = [p for p in self.texts if p.key[:2] == attempt]
+        for part in texts:
+            self._close(part.key)
+            self._latest.pop(part.key, None)
+        gone: list[TextPart | ToolPart] = [*texts]
         for key in [key for key in self.values if key[:2] == attempt]:
-            yield st.ValueWithdrawn(self.values.pop(key))
-        tools = {call: t for call, t in self.tools.items() if t.attempt == attempt and not t.taken}
-        for call, tool in tools.items():
-            yield from self._make_ready(tool)
-            yield from self._fail(tool, f"superseded: {event.reason}")
-            del self.tools[call]
-        if parts or tools:
-            yield st.PartsWithdrawn(parts, event.reason, tuple(tools.values()))
+            self.value_withdrawn(self.values.pop(key))
+        for call, tool in list(self._tools.items()):
+            if tool.attempt == attempt and not tool.taken:
+                self._make_ready(tool)
+                self._finish_tool(tool, f"superseded: {event.reason}", failed=True)
+                del self._tools[call]
+                gone.append(tool)
+        if gone:
+            self._withdraw(gone, event.reason)
 
-    def _citation(self, event: ev.Citation) -> Steps:
-        yield st.SourceCited(self._next_id(), event.text, event.title, event.url)
+    def _withdraw(self, gone: Sequence[TextPart | ToolPart], reason: str) -> None:
+        for part in gone:
+            del self.message[part.id]
+        self.parts_withdrawn(gone, reason)
 
     # --- values -------------------------------------------------------------------------------
 
-    def _field_partial(self, event: ev.FieldPartial) -> Steps:
-        if not self._with_values:
+    def on_field_partial(self, event: ev.FieldPartial) -> None:
+        if self.values_are_text:
             return
         key = key_of(event, event.field)
-        part = self.values.get(key)
-        if part is None:
-            part = ValuePart(f"{event.call_id}:{event.field}", event.predictor, event.field)
-            self.values[key] = part
-        change = part.take(event)
-        if change is None:
+        if key not in self.values:
+            self.values[key] = ValuePart(event)
+        part, value = self.values[key], plain(event.value)
+        change = msgspec.structs.replace(event, value=value, pointer=tuple(event.pointer))
+        replaces = not change.append and part_of(part.value, change.pointer, MISSING) is not MISSING
+        part.size += len(value) if isinstance(value, str) else 10
+        part.apply(change)
+        if part.is_broken:  # an earlier change was lost
             return
-        if key not in self._structured and change.is_structured:
-            yield from self._become_structured(key)
-        yield change
+        if key not in self._structured and (change.pointer or isinstance(value, (list, dict))):
+            self._become_structured(key)
+        self.value_changed(part, change, replaces)
 
-    def _become_structured(self, key: Key) -> Steps:
+    def _become_structured(self, key: Key) -> None:
         """The field turns out to hold a list or an object: its JSON was shown as text by mistake.
 
         A type with a notation of its own (``dspy.Code``) has a value only at the field's end. What
         was shown of it until then is text.
         """
-        part = self.parts.get(key)
+        part = self._latest.get(key)
         if part is not None and key not in self.open and not is_json(part.text):
             return
         self._structured.add(key)
         if part is not None:
-            yield from self._close(key)
-            del self.parts[key]
-            yield st.PartsWithdrawn((part,), "typed")
+            self._close(key)
+            self._withdraw([self._latest.pop(key)], "typed")
 
     # --- tools --------------------------------------------------------------------------------
 
-    def _tool_call(self, event: ev.ToolCallDelta) -> Steps:
-        key = f"{event.call_id}:{event.attempt}:{event.index}"
-        tool = self.tools.get(key)
+    def on_tool_call_delta(self, event: ev.ToolCallDelta) -> None:
+        call = f"{event.call_id}:{event.attempt}:{event.index}"
+        tool = self._tools.get(call)
         if tool is None:
-            yield from self._close(key_of(event, THINKING))
-            attempt = (event.call_id, event.attempt)
-            tool = self.tools[key] = ToolPart(self._next_id(), event.name or "tool", attempt)
-            yield st.ToolOpened(tool)
+            self._close(key_of(event, THINKING))
+            tool = self._begin_tool(call, event.name or "tool", event)
         if event.arguments:
-            tool.arguments.append(event.arguments)
-            yield st.ToolInputGrown(tool, event.arguments)
+            tool.pieces.append(event.arguments)
+            self.tool_input_grown(tool, event.arguments)
 
-    def _tool_start(self, event: ev.ToolStart) -> Steps:
-        called = (t for t in self.tools.values() if t.name == event.name and not t.taken)
-        tool = next(called, None)
-        if tool is None:
-            tool = ToolPart(self._next_id(), event.name, (event.call_id, event.attempt))
-            yield st.ToolOpened(tool)
+    def on_tool_start(self, event: ev.ToolStart) -> None:
+        called = (t for t in self._tools.values() if t.name == event.name and not t.taken)
+        tool = next(called, None) or self._begin_tool(f"{event.call_id}", event.name, event)
+        self._tools[f"{event.call_id}"] = tool
         tool.taken = True
-        if event.arguments and not tool.arguments:
-            text = to_json(event.arguments).decode()
-            tool.arguments.append(text)
-            yield st.ToolInputGrown(tool, text)
-        self.tools[f"{event.call_id}"] = tool
-        yield from self._make_ready(tool)
+        if event.arguments and not tool.pieces:
+            tool.pieces.append(to_json(event.arguments).decode())
+            self.tool_input_grown(tool, tool.pieces[0])
+        self._make_ready(tool)
 
-    def _tool_end(self, event: ev.ToolEnd) -> Steps:
-        tool = self.tools.get(f"{event.call_id}")
-        if tool is not None and not tool.done:
-            tool.done = True
-            tool.result = event.result
-            yield st.ToolReturned(tool)
+    def _begin_tool(self, call: str, name: str, event: Event) -> ToolPart:
+        tool = ToolPart(self._next_id(), name, (event.call_id, event.attempt))
+        self.message[tool.id] = self._tools[call] = tool
+        self.tool_opened(tool)
+        return tool
 
-    def _tool_error(self, event: ev.ToolError) -> Steps:
-        tool = self.tools.get(f"{event.call_id}")
+    def on_tool_end(self, event: ev.ToolEnd) -> None:
+        tool = self._tools.get(f"{event.call_id}")
         if tool is not None:
-            yield from self._fail(tool, f"{event.error_type}: {event.message}".removesuffix(": "))
+            self._finish_tool(tool, event.result)
 
-    def _make_ready(self, tool: ToolPart) -> Steps:
+    def on_tool_error(self, event: ev.ToolError) -> None:
+        tool = self._tools.get(f"{event.call_id}")
+        if tool is not None:
+            message = f"{event.error_type}: {event.message}".removesuffix(": ")
+            self._finish_tool(tool, message, failed=True)
+
+    def _make_ready(self, tool: ToolPart) -> None:
         if not tool.ready:
             tool.ready = True
-            yield st.ToolReady(tool)
+            self.tool_ready(tool)
 
-    def _fail(self, tool: ToolPart, message: str) -> Steps:
+    def _finish_tool(self, tool: ToolPart, result: Any, *, failed: bool = False) -> None:
         if not tool.done:
-            tool.done = True
-            tool.result = message
-            yield st.ToolFailed(tool)
+            tool.done, tool.failed, tool.result = True, failed, result
+            self.tool_done(tool)
 
-    # --- stages ---------------------------------------------------------------------------------
+    # --- the rest -------------------------------------------------------------------------------
 
-    def _module_start(self, event: ev.ModuleStart) -> Steps:
-        return self._begin_stage(f"{event.call_id}", ".".join(event.path) or event.name)
+    def on_citation(self, event: ev.Citation) -> None:
+        self.cited(self._next_id(), event)
 
-    def _trace_start(self, event: ev.TraceStart) -> Steps:
-        return self._begin_stage(event.trace_id, event.name)
+    def on_refusal(self, event: ev.Refusal) -> None:
+        self.noted("refusal", {"text": event.text})
 
-    def _begin_stage(self, key: str, name: str) -> Steps:
-        taken, number, unique = set(self.stages.values()), 1, name
-        while unique in taken:
-            number += 1
-            unique = f"{name} #{number}"
-        self.stages[key] = unique
-        yield st.StageBegan(unique)
+    def on_reply_part(self, event: ev.ReplyPart) -> None:
+        self.noted("reply-part", own_data(event))
 
-    def _module_end(self, event: ev.ModuleEnd | ev.ModuleError) -> Steps:
-        for key in [key for key in self.open if key[0] == event.call_id]:
-            yield from self._close(key)
-        for key, part in self.values.items():
-            if key[0] == event.call_id:
-                yield st.ValueSettled(part)
-        yield from self._end_stage(f"{event.call_id}")
+    def on_status(self, event: ev.Status) -> None:
+        self.noted("status", {"message": event.message}, transient=True)
 
-    def _trace_end(self, event: ev.TraceEnd) -> Steps:
-        return self._end_stage(event.trace_id)
+    def on_stream_gap(self, event: ev.StreamGap) -> None:
+        self.noted("gap", {"count": event.count, "reason": event.reason})
 
-    def _end_stage(self, key: str) -> Steps:
-        name = self.stages.pop(key, None)
-        if name is not None:
-            yield st.StageEnded(name)
-
-    # --- the end --------------------------------------------------------------------------------
-
-    def _run_end(self, event: ev.RunEnd) -> Steps:
-        yield from self._close_all("never run")
-        yield st.MessageFinished(self._finish_reason, event)
-
-    def _run_error(self, event: ev.RunError) -> Steps:
-        yield from self._close_all("the run failed")
-        yield st.MessageFailed(event.message or event.error_type, event.error_type)
-
-    def _run_cancelled(self, event: ev.RunCancelled) -> Steps:
-        yield from self._close_all("the run was cancelled")
-        yield st.MessageCancelled()
-
-    def _close_all(self, reason: str) -> Steps:
+    def on_run_end(self, event: ev.Totals) -> None:
         for key in list(self.open):
-            yield from self._close(key)
+            self._close(key)
         for part in self.values.values():
-            yield st.ValueSettled(part)
-        for tool in list(self.tools.values()):
-            yield from self._make_ready(tool)
+            self.value_settled(part)
+        for tool in self.tools:
+            self._make_ready(tool)
             if tool.taken:
-                yield from self._fail(tool, reason)
-        for stage in reversed(list(self.stages)):
-            yield from self._end_stage(stage)
-        self.ended = True
+                self._finish_tool(tool, UNFINISHED[type(event)], failed=True)
+        self.end = event
+        self.run_ended(event)
 
-    _HANDLERS: ClassVar[Mapping[type[Event], Callable[[Any, Any], Steps]]] = MappingProxyType(
-        {
-            ev.TokenEvent: _token,
-            ev.Thinking: _thinking,
-            ev.FieldEnd: _field_end,
-            ev.FieldPartial: _field_partial,
-            ev.FieldCorrected: _field_corrected,
-            ev.LMSuperseded: _superseded,
-            ev.Citation: _citation,
-            ev.ToolCallDelta: _tool_call,
-            ev.ToolStart: _tool_start,
-            ev.ToolEnd: _tool_end,
-            ev.ToolError: _tool_error,
-            ev.ModuleStart: _module_start,
-            ev.ModuleEnd: _module_end,
-            ev.ModuleError: _module_end,
-            ev.TraceStart: _trace_start,
-            ev.TraceEnd: _trace_end,
-            ev.RunEnd: _run_end,
-            ev.RunError: _run_error,
-            ev.RunCancelled: _run_cancelled,
-        }
-    )
+    on_run_error = on_run_cancelled = on_run_end
+
+    # --- what a format makes of it: nothing, where its wire has no place for that ----------------
+
+    def run_began(self) -> None: ...
+    def part_opened(self, part: TextPart) -> None: ...
+    # ``missing``: characters before ``text`` were lost
+    def part_grown(self, part: TextPart, text: str, missing: bool) -> None: ...
+    def part_closed(self, part: TextPart) -> None: ...
+    def part_corrected(self, part: TextPart, text: str, value: Any) -> None: ...
+    # they no longer belong to the message
+    def parts_withdrawn(self, gone: Sequence[TextPart | ToolPart], reason: str) -> None: ...
+    def tool_opened(self, tool: ToolPart) -> None: ...
+    def tool_input_grown(self, tool: ToolPart, text: str) -> None: ...
+    def tool_ready(self, tool: ToolPart) -> None: ...
+    def tool_done(self, tool: ToolPart) -> None: ...
+    # ``replaces``: there was a value at ``change.pointer``
+    def value_changed(self, part: ValuePart, change: ev.FieldPartial, replaces: bool) -> None: ...
+    # no change comes for now: a format that held some back sends them
+    def value_settled(self, part: ValuePart) -> None: ...
+    # another attempt may write it again
+    def value_withdrawn(self, part: ValuePart) -> None: ...
+    def cited(self, source_id: str, source: ev.Citation) -> None: ...
+    # a status, a custom event, or a loss; ``transient`` ones are not kept in the message
+    def noted(self, name: str, value: Any, *, transient: bool = False) -> None: ...
+    # nothing is open any more
+    def run_ended(self, end: ev.Totals) -> None: ...
 
 
-NOTES: Mapping[type[Event], Callable[[Any], st.DataNote]] = MappingProxyType(
+UNFINISHED: Mapping[type[Event], str] = MappingProxyType(
     {
-        ev.Refusal: lambda event: st.DataNote("refusal", {"text": event.text}),
-        ev.ReplyPart: lambda event: st.DataNote("reply-part", own_data(event)),
-        ev.Status: lambda event: st.DataNote("status", {"message": event.message}, transient=True),
-        ev.StreamGap: lambda event: st.DataNote(
-            "gap", {"count": event.count, "reason": event.reason}
-        ),
+        ev.RunEnd: "never run",
+        ev.RunError: "the run failed",
+        ev.RunCancelled: "the run was cancelled",
     }
 )
-"""Events that are shown as data of their own."""
+"""The error of a tool call that has no result at the run's end."""
 
 
 def key_of(event: Event, field: str) -> Key:
     return event.call_id, event.attempt, field
-
-
-def _whole(event: ev.FieldCorrected) -> ev.FieldPartial:
-    """A correction as the value's last change."""
-    return ev.FieldPartial(
-        seq=event.seq,
-        timestamp=event.timestamp,
-        identity=event.identity,
-        field=event.field,
-        value=event.value,
-        state="complete",
-    )
 
 
 def own_data(event: Event) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from streamll.core import events as ev
 from streamll.core.parsing.values.builder import Pointer
 from streamll.core.partials import part_of
-from streamll.serve.formats.parts import ValueChanged, ValuePart
+from streamll.serve.formats.parts import ValuePart
 
 RESEND_S = 0.1
 """The shortest time between two messages with the same text or whole value …"""
@@ -24,26 +25,17 @@ Operation = dict[str, Any]
 
 
 class ValueThrottle:
-    """Which values may be sent again already, and which were held back."""
+    """Which values may be sent again already."""
 
     def __init__(self) -> None:
         self._next: dict[str, float] = {}
-        self._held: set[str] = set()
 
     def admits(self, part: ValuePart, at: float) -> bool:
-        """Whether the value may be sent at this time; otherwise it is held back."""
+        """Whether the value may be sent at this time; if so, it is."""
         if at < self._next.get(part.id, at):
-            self._held.add(part.id)
             return False
-        self._held.discard(part.id)
         self._next[part.id] = at + RESEND_S * max(1.0, part.size / RESEND_CHARACTERS)
         return True
-
-    def release(self, part: ValuePart) -> bool:
-        """Whether the value was held back; it is sent now."""
-        held = part.id in self._held
-        self._held.discard(part.id)
-        return held
 
 
 class AGUIState:
@@ -78,35 +70,32 @@ class AGUIState:
         part = self._values[value_id]
         return None if part is None else part.value
 
-    def change(self, step: ValueChanged) -> list[Operation]:
+    def change(
+        self, part: ValuePart, change: ev.FieldPartial, *, replaces: bool
+    ) -> list[Operation]:
         """The operations of a change, after those that were held back."""
-        part, pointer = step.part, step.pointer
         operations = self._make_room(part)
         self._values[part.id] = part
-        grows = step.append and isinstance(step.value, str)
-        if not grows or self._unsent.get(part.id, pointer) != pointer:
+        grows = change.append and isinstance(change.value, str)
+        if not grows or self._unsent.get(part.id, change.pointer) != change.pointer:
             operations += self.settle(part)
-        if not grows:
-            return operations + self._patch(step)
-        self._unsent[part.id] = pointer
-        if self._throttle.admits(part, step.at):
-            operations += self.settle(part)
-        return operations
-
-    def _patch(self, step: ValueChanged) -> list[Operation]:
-        if not step.append:
-            kind = "replace" if step.replaces else "add"
-            return [self._operation(kind, step.part, step.pointer, step.value)]
-        new = step.value.items() if isinstance(step.value, dict) else (("-", v) for v in step.value)
-        return [self._operation("add", step.part, (*step.pointer, key), v) for key, v in new]
+        if grows:
+            self._unsent[part.id] = change.pointer
+            due = self._throttle.admits(part, change.timestamp)
+            return operations + (self.settle(part) if due else [])
+        place, value = (*self._places[part.id], *change.pointer), change.value
+        if not change.append:
+            return [*operations, operation("replace" if replaces else "add", place, value)]
+        new = value.items() if isinstance(value, dict) else (("-", each) for each in value)
+        return operations + [operation("add", (*place, key), each) for key, each in new]
 
     def settle(self, part: ValuePart) -> list[Operation]:
         """What was held back."""
         pointer = self._unsent.pop(part.id, None)
         if pointer is None:
             return []
-        self._throttle.release(part)
-        return [self._operation("replace", part, pointer, part_of(part.value, pointer))]
+        place = (*self._places[part.id], *pointer)
+        return [operation("replace", place, part_of(part.value, pointer))]
 
     def withdraw(self, part: ValuePart) -> list[Operation]:
         """The value becomes null."""
@@ -114,35 +103,29 @@ class AGUIState:
             return []
         self._unsent.pop(part.id, None)
         self._values[part.id] = None
-        return [self._operation("replace", part, (), None)]
+        return [operation("replace", self._places[part.id], None)]
 
     def _make_room(self, part: ValuePart) -> list[Operation]:
         """Put a new value into its field's place, and the one there under ``earlier``."""
-        name, place = part.field, ("fields", part.field)
         if part.id in self._places:
             return []
-        before = self._fields.get(name)
+        name, place, operations = part.field, ("fields", part.field), []
+        if name in self._fields:
+            if not self._earlier:
+                operations.append(operation("add", ("earlier",), {}))
+            if name not in self._earlier:
+                operations.append(operation("add", ("earlier", name), []))
+            before, those = self._fields[name], self._earlier.setdefault(name, [])
+            moved = self._places[before] = ("earlier", name, len(those))
+            those.append(before)
+            move = {"op": "move", "from": json_pointer(place), "path": json_pointer(moved)}
+            operations.append(move)
         self._fields[name], self._places[part.id] = part.id, place
-        operations = [] if before is None else self._move(name, before)
-        return [*operations, {"op": "add", "path": json_pointer(place), "value": None}]
+        return [*operations, operation("add", place, None)]
 
-    def _move(self, name: str, value_id: str) -> list[Operation]:
-        operations: list[Operation] = []
-        if not self._earlier:
-            operations.append({"op": "add", "path": "/earlier", "value": {}})
-        if name not in self._earlier:
-            self._earlier[name] = []
-            path = json_pointer(("earlier", name))
-            operations.append({"op": "add", "path": path, "value": []})
-        place: Pointer = ("earlier", name, len(self._earlier[name]))
-        self._earlier[name].append(value_id)
-        self._places[value_id] = place
-        origin = json_pointer(("fields", name))
-        return [*operations, {"op": "move", "from": origin, "path": json_pointer(place)}]
 
-    def _operation(self, kind: str, part: ValuePart, pointer: Pointer, value: Any) -> Operation:
-        path = json_pointer((*self._places[part.id], *pointer))
-        return {"op": kind, "path": path, "value": value}
+def operation(kind: str, place: Pointer, value: Any) -> Operation:
+    return {"op": kind, "path": json_pointer(place), "value": value}
 
 
 def json_pointer(pointer: Pointer) -> str:

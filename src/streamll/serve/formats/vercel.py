@@ -1,173 +1,147 @@
 """UI message stream of Vercel's AI SDK, version 1: what ``useChat`` of the ``ai`` package reads.
 
-============================  ====================================================================
-a reply field                 ``text-start``, ``text-delta``…, ``text-end``
-another field, thinking       ``reasoning-start``, ``reasoning-delta``…, ``reasoning-end``
-a typed field                 ``data-<field>`` with one ``id``: each replaces the one before. Its
-                              ``data`` is ``{field, predictor, value, state}``
-a superseded attempt          its parts end; ``data-superseded`` lists those not to be shown. Each
-                              text part has its name in ``providerMetadata.streamll.part``, a tool
-                              call's name is its id. Values are null until the next attempt
-a corrected field             ``data-corrected`` with the right text for the part it names
-a tool call                   ``tool-input-start/-delta/-available``, ``tool-output-available``
-a failed tool                 ``tool-output-error``
-a citation with a URL         ``source-url``; without one ``data-citation``
-a status                      ``data-status``, transient
-a loss, a custom event        ``data-gap``, ``data-<type>``
-an error                      everything open ends, then ``error``
-a cancelled run               everything open ends, then ``abort``
-resume                        from the beginning: the client rebuilds the message. In the middle:
-                              what is open is opened again, with its id
-============================  ====================================================================
+* A reply field is text; other fields and thinking are reasoning.
+* A typed field is ``data-<field>`` with one ``id``: each replaces the one before. Its ``data`` is
+  ``{field, predictor, value, state}``. A field with the name of a data part of this format
+  (``status``, ``gap``, …) is ``data-field-<field>``.
+* The parts of a superseded attempt end; ``data-superseded`` lists those not to be shown. Each text
+  part has its name in ``providerMetadata.streamll.part``, a tool call's name is its id. Values are
+  null until the next attempt.
+* ``data-corrected`` has the right text for the part it names; ``data-status`` is transient.
+* Everything open ends before ``finish``, ``error`` or, for a cancelled run, ``abort``.
+* Who resumes gets it from the beginning: the client rebuilds the message. In the middle: what is
+  open is opened again, with its id.
 
 Only keys that every client since ``ai`` 5 knows are sent. One step spans the run: a client forgets
-its open parts at ``finish-step``, and calls of one run may overlap. A field with the name of a data
-part of this format (``status``, ``gap``, …) is ``data-field-<field>``.
+its open parts at ``finish-step``, and calls of one run may overlap.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from streamll.core.events import Event
-from streamll.serve.formats import parts as st
-from streamll.serve.formats.base import OutputFormat, RenderOptions, given, to_json
-from streamll.serve.formats.message import MessageBuilder
+from streamll.core import events as ev
+from streamll.serve.formats.base import RenderOptions, given
+from streamll.serve.formats.message import ChatFormat
+from streamll.serve.formats.parts import TextPart, ToolPart, ValuePart
 from streamll.serve.formats.values import ValueThrottle
 
 DONE = b"[DONE]"
 RESERVED = frozenset({"superseded", "corrected", "citation", "status", "gap", "refusal"})
 """Data parts that are not a field of this name."""
 
-Chunk = dict[str, Any]
 
-
-class VercelFormat(OutputFormat):
+class VercelFormat(ChatFormat):
     name: ClassVar[str] = "vercel"
     headers: ClassVar[Mapping[str, str]] = MappingProxyType({"x-vercel-ai-ui-message-stream": "v1"})
 
     def __init__(self, options: RenderOptions) -> None:
         super().__init__(options)
-        self._builder = MessageBuilder(options)
         self._throttle = ValueThrottle()
-
-    def feed(self, event: Event) -> list[bytes]:
-        payloads = [to_json(o) for step in self._builder.feed(event) for o in self._render(step)]
-        if self._builder.ended and payloads:
-            payloads.append(DONE)
-        return payloads
+        self._held: set[str] = set()  # values that have changed since they were sent
 
     def resume(self) -> list[bytes]:
-        chunks = [_part_start(part) for part in self._builder.open.values()]
-        chunks += [_value(part) for part in self._builder.values.values()]
-        tools = {tool.id: tool for tool in self._builder.tools.values() if not tool.done}
-        for tool in tools.values():
-            chunks += _tool_again(tool)
-        return [to_json(each) for each in chunks]
+        for part in self.open.values():
+            self.part_opened(part)
+        for value in self.values.values():
+            self._send_value(value, value.value, value.state())
+        for tool in self.tools:
+            if not tool.done:
+                self.tool_again(tool)
+        return self.sent()
 
-    def _render(self, step: st.MessageStep) -> Iterator[Chunk]:
-        match step:
-            case st.MessageBegan(run_id):
-                yield chunk("start", messageId=self.options.message_id or run_id or "run")
-                yield chunk("start-step")
-            case st.ValueChanged(part) | st.ValueSettled(part):
-                if self._is_due(step):
-                    yield _value(part)
-            case st.MessageFinished():
-                yield chunk("finish-step")
-                yield chunk("finish")
-            case st.MessageFailed(message):
-                yield chunk("error", errorText=message)
-            case st.MessageCancelled():
-                yield chunk("abort")
-            case _:
-                yield from _render_part(step)
+    def run_began(self) -> None:
+        self.say("start", messageId=self.options.message_id or self.run_id or "run")
+        self.say("start-step")
 
-    def _is_due(self, step: st.ValueChanged | st.ValueSettled) -> bool:
-        """Values are sent whole, and therefore not at every change."""
-        if isinstance(step, st.ValueChanged) and self._throttle.admits(step.part, step.at):
-            return True
-        is_last = isinstance(step, st.ValueSettled) or step.part.state == "complete"
-        return is_last and self._throttle.release(step.part)
+    def part_opened(self, part: TextPart) -> None:
+        # The client keeps ``providerMetadata`` with the part, and no id with text.
+        named = {"part": part.id, "field": part.field}
+        self.say(f"{_kind(part)}-start", id=part.id, providerMetadata={"streamll": named})
 
+    def part_grown(self, part: TextPart, text: str, missing: bool) -> None:
+        self.say(f"{_kind(part)}-delta", id=part.id, delta=text)
 
-def _render_part(step: st.MessageStep) -> Iterator[Chunk]:
-    match step:
-        case st.PartOpened(part):
-            yield _part_start(part)
-        case st.PartGrown(part, text):
-            yield chunk(f"{_kind(part)}-delta", id=part.id, delta=text)
-        case st.PartClosed(part):
-            yield chunk(f"{_kind(part)}-end", id=part.id)
-        case st.PartsWithdrawn(parts, reason, tools):
-            ids = [part.id for part in parts] + [tool.id for tool in tools]
-            yield _data("superseded", {"parts": ids, "reason": reason}, ids[0])
-        case st.PartCorrected(part, text, value):
-            right = {"part": part.id, "field": part.field, "text": text, "value": value}
-            yield _data("corrected", right, part.id)
-        case st.ValueWithdrawn(typed):
-            yield _value(typed, withdrawn=True)
-        case st.SourceCited(source_id, text, title, None):
-            yield _data("citation", {"text": text, "title": title}, source_id)
-        case st.SourceCited(source_id, _, title, url):
-            yield chunk("source-url", sourceId=source_id, url=url, **given(title=title))
-        case st.DataNote(name, value, transient):
-            yield _data(_slug(name), value, transient=transient)
-        case _:
-            yield from _render_tool(step)
+    def part_closed(self, part: TextPart) -> None:
+        self.say(f"{_kind(part)}-end", id=part.id)
 
+    def parts_withdrawn(self, gone: Sequence[TextPart | ToolPart], reason: str) -> None:
+        self._send_data(
+            "superseded", {"parts": [each.id for each in gone], "reason": reason}, gone[0].id
+        )
 
-def _render_tool(step: st.MessageStep) -> Iterator[Chunk]:
-    match step:
-        case st.ToolOpened(tool):
-            yield chunk("tool-input-start", toolCallId=tool.id, toolName=tool.name)
-        case st.ToolInputGrown(tool, text):
-            yield chunk("tool-input-delta", toolCallId=tool.id, inputTextDelta=text)
-        case st.ToolReady(tool):
-            names = {"toolCallId": tool.id, "toolName": tool.name}
-            yield chunk("tool-input-available", **names, input=tool.input)
-        case st.ToolReturned(tool):
-            yield chunk("tool-output-available", toolCallId=tool.id, output=tool.result)
-        case st.ToolFailed(tool):
-            yield chunk("tool-output-error", toolCallId=tool.id, errorText=tool.result)
-        # modules and traces have no place in a message
+    def part_corrected(self, part: TextPart, text: str, value: Any) -> None:
+        right = {"part": part.id, "field": part.field, "text": text, "value": value}
+        self._send_data("corrected", right, part.id)
 
+    def tool_opened(self, tool: ToolPart) -> None:
+        self.say("tool-input-start", toolCallId=tool.id, toolName=tool.name)
 
-def _tool_again(tool: st.ToolPart) -> Iterator[Chunk]:
-    yield from _render_tool(st.ToolOpened(tool))
-    if tool.arguments:
-        yield from _render_tool(st.ToolInputGrown(tool, "".join(tool.arguments)))
-    if tool.ready:
-        yield from _render_tool(st.ToolReady(tool))
+    def tool_input_grown(self, tool: ToolPart, text: str) -> None:
+        self.say("tool-input-delta", toolCallId=tool.id, inputTextDelta=text)
 
+    def tool_ready(self, tool: ToolPart) -> None:
+        try:
+            arguments = json.loads(tool.text or "{}")
+        except ValueError:
+            arguments = {"text": tool.text}
+        names = {"toolCallId": tool.id, "toolName": tool.name}
+        self.say("tool-input-available", **names, input=arguments)
 
-def chunk(kind: str, **keys: Any) -> Chunk:
-    return {"type": kind, **keys}
+    def tool_done(self, tool: ToolPart) -> None:
+        if tool.failed:
+            self.say("tool-output-error", toolCallId=tool.id, errorText=tool.result)
+        else:
+            self.say("tool-output-available", toolCallId=tool.id, output=tool.result)
 
+    def value_changed(self, part: ValuePart, change: ev.FieldPartial, replaces: bool) -> None:
+        self._held.add(part.id)  # values are sent whole, and therefore not at every change
+        if self._throttle.admits(part, change.timestamp) or part.state() == "complete":
+            self.value_settled(part)
 
-def _data(name: str, data: Any, data_id: str | None = None, *, transient: bool = False) -> Chunk:
-    return chunk(f"data-{name}", data=data, **given(id=data_id, transient=transient or None))
+    def value_settled(self, part: ValuePart) -> None:
+        if part.id in self._held:
+            self._held.remove(part.id)
+            self._send_value(part, part.value, part.state())
 
+    def value_withdrawn(self, part: ValuePart) -> None:
+        self._send_value(part, None, "pending")
 
-def _part_start(part: st.TextPart) -> Chunk:
-    """The client keeps ``providerMetadata`` with the part, and no id with text."""
-    named = {"part": part.id, "field": part.field}
-    return chunk(f"{_kind(part)}-start", id=part.id, providerMetadata={"streamll": named})
+    def cited(self, source_id: str, source: ev.Citation) -> None:
+        if source.url is None:
+            self._send_data("citation", {"text": source.text, "title": source.title}, source_id)
+        else:
+            title = given(title=source.title)
+            self.say("source-url", sourceId=source_id, url=source.url, **title)
 
+    def noted(self, name: str, value: Any, *, transient: bool = False) -> None:
+        self._send_data(name, value, transient=transient)
 
-def _value(part: st.ValuePart, *, withdrawn: bool = False) -> Chunk:
-    value, state = (None, "pending") if withdrawn else (part.value, part.state)
-    name = f"field-{part.field}" if part.field in RESERVED else part.field
-    data = {"field": part.field, "predictor": part.predictor, "value": value, "state": state}
-    return _data(_slug(name), data, part.id)
+    def run_ended(self, end: ev.Totals) -> None:
+        if isinstance(end, ev.RunError):
+            self.say("error", errorText=end.message or end.error_type)
+        elif isinstance(end, ev.RunCancelled):
+            self.say("abort")
+        else:
+            self.say("finish-step")
+            self.say("finish")
+        self._sent.append(DONE)
+
+    def _send_value(self, part: ValuePart, value: Any, state: str) -> None:
+        name = f"field-{part.field}" if part.field in RESERVED else part.field
+        data = {"field": part.field, "predictor": part.predictor, "value": value, "state": state}
+        self._send_data(name, data, part.id)
+
+    def _send_data(
+        self, name: str, data: Any, data_id: str | None = None, *, transient: bool = False
+    ) -> None:
+        slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", name) or "event"
+        self.say(f"data-{slug}", data=data, **given(id=data_id, transient=transient or None))
 
 
-def _kind(part: st.TextPart) -> str:
+def _kind(part: TextPart) -> str:
     return "text" if part.reply else "reasoning"
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name) or "event"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from collections import deque
 
 from streamll.core.events import TERMINAL, Event
-from streamll.serve.log.entries import EntryJSON
-from streamll.serve.log.frames import Item, items_of
+from streamll.core.positions import Position
+from streamll.serve.log.frames import EntryJSON, Item, items_of
 
 KEPT_EVENTS = 4_000
 """At least so many events of a run are kept for its readers, and at most twice as many."""
@@ -24,22 +22,21 @@ class RunBuffer:
         self.ended = False
         self.heard_at = time.monotonic()
         """When the log last had something of the run."""
-        self.last = -1
-        """The last ``seq`` so far."""
+        self.position = Position(run_id)
+        """The position after the last event so far."""
         self.start = 0
         """Index of the first item that is kept."""
-        self._items: deque[Item] = deque()
+        self._items: list[Item] = []
         self._waiting: list[asyncio.Future[None]] = []
 
     def add(self, events: list[Event], entry: EntryJSON | None = None) -> None:
         self.heard_at = time.monotonic()
-        items = items_of(events, self.last, entry)
+        items = items_of(events, self.position, entry)
         self._items += items
-        self.last = items[-1].last
+        self.position = items[-1].position
         self.ended = self.ended or events[-1].event_type in TERMINAL
         if len(self._items) > 2 * KEPT_EVENTS:
-            for _ in range(KEPT_EVENTS):
-                self._items.popleft()
+            del self._items[:KEPT_EVENTS]
             self.start += KEPT_EVENTS
         self.wake()
 
@@ -64,17 +61,12 @@ class RunBuffer:
         """
         if not self._items or self._items[0].first > seq + 1:
             return None
-        following = (index for index, item in enumerate(self._items) if item.last > seq)
+        following = (index for index, item in enumerate(self._items) if item.position.seq > seq)
         return self.start + next(following, len(self._items))
 
     def since(self, index: int) -> list[Item] | None:
         """The items from ``index`` on; ``None`` if they are no longer kept."""
-        if index < self.start:
-            return None
-        count = self.end - index
-        if count == 1:  # a reader that keeps up
-            return [self._items[-1]]
-        return list(itertools.islice(reversed(self._items), count))[::-1]
+        return self._items[index - self.start :] if index >= self.start else None
 
     @property
     def end(self) -> int:

@@ -1,8 +1,8 @@
 """The latest runs of a log, whichever process runs them: what ``GET /runs`` lists. No I/O.
 
 ``add`` takes what is appended while this process lives, ``fill`` what the log has from before. A
-run is known by its ``run.start``; the oldest beyond ``LISTED_RUNS`` are forgotten. Whether a run is
-lost is not stored: it is, when the log has had nothing of it for too long.
+run is listed once its ``run.start`` is known; the oldest beyond ``LISTED_RUNS`` are forgotten.
+Whether a run is lost is not stored: it is, when the log has had nothing of it for too long.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from streamll.core.events import TERMINAL, Event, RunError, RunStart
-from streamll.core.run_view import RUNNING, STATUS
+from streamll.core.events import TERMINAL, Event, RunError, RunStart, Totals
+from streamll.core.run_view import RunView
 
 LISTED_RUNS = 200
 
@@ -22,28 +22,37 @@ LOST = "lost"
 RUN_LOST = "RunLost"
 """``error_type`` of a run whose process is gone."""
 
+TOTALS = ("duration", "lm_calls", "prompt_tokens", "completion_tokens", "cost")
 
-def status_of(end: Event) -> str:
-    """A run's status by its last event."""
-    if isinstance(end, RunError) and end.error_type == RUN_LOST:
-        return LOST
-    return STATUS[type(end)]
+
+def summary(run_id: str, view: RunView, *, lost: bool) -> dict[str, Any]:
+    """A run as ``GET /runs`` lists it. ``lost``: its process has been silent for too long."""
+    end = view.end
+    if end is not None:
+        lost = isinstance(end, RunError) and end.error_type == RUN_LOST
+    known = {"run_id": run_id, "program": view.program, "status": LOST if lost else view.status}
+    started = {} if view.program is None else {"started_at": view.started_at}
+    ended = {} if end is None else {"ended_at": end.timestamp}
+    return known | started | ended
+
+
+def snapshot(run_id: str, view: RunView, *, lost: bool) -> dict[str, Any]:
+    """A run in one object, as far as it has come: the body of ``GET /runs/{id}``."""
+    end, fields = view.end, summary(run_id, view, lost=lost)
+    if end is not None:
+        fields.update({name: getattr(end, name) for name in TOTALS})
+    if isinstance(end, RunError):
+        fields.update(error_type=end.error_type, error=end.message)
+    return {**fields, "seq": view.seq, "fields": view.named_texts()}
 
 
 class RunRecord(msgspec.Struct):
-    run_id: str
-    program: str
-    started_at: float
+    """A run of the log. ``view`` has seen its first and its last event, if they are known."""
+
     heard_at: float
-    status: str = RUNNING
-    ended_at: float | None = None
+    view: RunView
     attended: bool = False
     """A server process has reported that it runs this, and goes on reporting so."""
-
-    def summary(self) -> dict[str, Any]:
-        names = ("run_id", "program", "status", "started_at", "ended_at")
-        values = ((name, getattr(self, name)) for name in names)
-        return {name: value for name, value in values if value is not None}
 
 
 class RunIndex:
@@ -53,7 +62,6 @@ class RunIndex:
         self._lost_s = lost_s
         self._limit = limit
         self._runs: dict[str, RunRecord] = {}
-        self._unknown: dict[str, list[Event]] | None = {}  # runs seen before ``fill``
         self.ended: dict[str, int] = dict.fromkeys(sorted(TERMINAL), 0)
         """How many runs have ended, by the type of their last event."""
 
@@ -67,19 +75,19 @@ class RunIndex:
             self.ended[last.event_type] += 1
         self._take(events, time.time())
 
-    def glimpse(self, run_id: str) -> None:
-        """An entry of the run was appended that has neither its first event nor its last."""
+    def hear(self, run_id: str, at: float | None = None) -> RunRecord | None:
+        """Something of the run was appended; its record, if there is one."""
         run = self._runs.get(run_id)
         if run is not None:
-            run.heard_at = max(run.heard_at, time.time())
+            run.heard_at = max(run.heard_at, time.time() if at is None else at)
+        return run
 
     def alive(self, run_ids: Iterable[str], at: float | None = None) -> None:
         """A process reports that it runs these."""
         for run_id in run_ids:
-            run = self._runs.get(run_id)
+            run = self.hear(run_id, at)
             if run is not None:
                 run.attended = True
-                run.heard_at = max(run.heard_at, time.time() if at is None else at)
 
     def fill(self, entries: Iterable[list[Event]]) -> None:
         """What the log has from before, entry by entry in its order."""
@@ -90,25 +98,18 @@ class RunIndex:
             for event in events:
                 if event.event_type == "server.alive":
                     self.alive(event.data.get("runs", ()), min(now, event.timestamp))
-        seen, self._unknown = self._unknown or {}, None
-        for events in seen.values():
-            self._take(events, now)
 
     def _take(self, events: list[Event], heard_at: float) -> None:
-        first, last = events[0], events[-1]
-        run_id = first.run_id or ""
-        run = self._runs.get(run_id)
+        run_id = events[0].run_id or ""
+        run = self.hear(run_id, heard_at)
         if run is None:
-            if not isinstance(first, RunStart):
-                if self._unknown is not None:
-                    self._unknown[run_id] = [last]
-                return
-            run = self._runs[run_id] = RunRecord(run_id, first.program, first.timestamp, heard_at)
-            if len(self._runs) > 2 * self._limit:
-                self._runs = {each.run_id: each for each in self._latest(self._limit)}
-        run.heard_at = max(run.heard_at, heard_at)
-        if last.event_type in TERMINAL and run.ended_at is None:
-            run.status, run.ended_at = status_of(last), last.timestamp
+            run = self._runs[run_id] = RunRecord(heard_at, RunView(keep_text=False))
+        for event in (events[0], events[-1]):
+            is_end = isinstance(event, Totals) and run.view.end is None
+            if is_end or isinstance(event, RunStart):
+                run.view.feed(event)
+        if len(self._runs) > 2 * self._limit:
+            self._runs = dict(self._latest(self._limit))
 
     def forget(self, run_id: str) -> None:
         """The log does not have this run any more."""
@@ -121,15 +122,22 @@ class RunIndex:
 
     def is_lost(self, run_id: str) -> bool:
         run = self._runs.get(run_id)
-        silent = run is not None and time.time() - run.heard_at > self._lost_s
-        return run is not None and run.ended_at is None and silent
+        if run is None or run.view.end is not None:
+            return False
+        return time.time() - run.heard_at > self._lost_s
 
     def latest(self, count: int = LISTED_RUNS) -> list[dict[str, Any]]:
         """The latest runs, the newest first."""
         return [
-            run.summary() | ({"status": LOST} if self.is_lost(run.run_id) else {})
-            for run in self._latest(min(count, self._limit))
+            summary(run_id, run.view, lost=self.is_lost(run_id))
+            for run_id, run in self._latest(min(count, self._limit))
+            if run.view.program is not None
         ]
 
-    def _latest(self, count: int) -> list[RunRecord]:
-        return sorted(self._runs.values(), key=lambda run: run.started_at, reverse=True)[:count]
+    def _latest(self, count: int) -> list[tuple[str, RunRecord]]:
+
+        def begun(run: tuple[str, RunRecord]) -> float:
+            view = run[1].view
+            return 0.0 if view.program is None else view.started_at or 0.0
+
+        return sorted(self._runs.items(), key=begun, reverse=True)[:count]

@@ -1,32 +1,30 @@
 """The log as a server sees it: one tail for all readers of this process, and its history.
 
-``RunLog`` gets everything that is appended to the log once (``LogTail``) and puts each event into
-the ``RunBuffer`` of its run, if anybody in this process reads that. Earlier events each reader
-reads from the log itself. So does a reader that falls behind what the buffer keeps: a slow reader
-costs no memory.
-
-Events outside any run whose type begins with ``server.`` are messages between the server's
-processes; readers do not get them.
+``LogTail`` gets everything that is appended to the log once. Earlier events each reader reads from
+the log itself. So does a reader that falls behind what a ``RunBuffer`` keeps: a slow reader costs
+no memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator
 
 from streamll.brokers.opening import create_parent_folder, default_target, open_sink, open_source
 from streamll.brokers.sink import BrokerSink
 from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, SourceOptions
-from streamll.consumer.deduplication import Deduplicator, decode_entry
+from streamll.consumer.deduplication import Deduplicator
 from streamll.core.errors import LogAway, WireError
-from streamll.core.events import TERMINAL, Event
+from streamll.core.events import TERMINAL
+from streamll.core.positions import Position
+from streamll.core.wire import decode_batch, decode_entry
 from streamll.serve.log.buffer import RunBuffer
-from streamll.serve.log.entries import EntryJSON
-from streamll.serve.log.frames import Item, Position, items_of, reached
+from streamll.serve.log.frames import EntryJSON, Item, items_of
 from streamll.serve.log.index import LISTED_RUNS, RunIndex
 from streamll.serve.log.tail import RETRY_S, LogTail
 
@@ -47,8 +45,6 @@ AWAY_S = 30.0
 APPEARS_S = 0.5
 """The longest from the start of a run to its first entry, unless the log is very slow."""
 
-MESSAGE_PREFIX = "server."
-
 
 class RunLog:
     """One log, written and read by this process's event loop.
@@ -64,42 +60,31 @@ class RunLog:
         self.sink = open_sink(url)
         assert isinstance(self.sink, BrokerSink)
         self.index = RunIndex(lost_s)
-        self.buffers: dict[str, RunBuffer] = {}
-        """Of the runs that are read here."""
-        self.on_message: Callable[[Event], None] = lambda _: None
-        """Gets the messages of the server's processes, this one's included."""
-        self.follows_all = True
-        """Whether the events of runs that nobody reads here are decoded, too."""
-        self.tail = LogTail(
-            url,
-            self.sink,
-            on_events=self._take,
-            on_glimpse=self.index.glimpse,
-            follows=lambda run_id: self.follows_all or run_id in self.buffers,
-        )
+        self.tail = LogTail(url, self.sink, self.index)
+        self.buffer, self.buffers = self.tail.buffer, self.tail.buffers
         self._target = default_target(url)
         self._ends_short = url.startswith(SHORT_READ_IS_THE_END)
         self._is_local = url.startswith("sqlite:")  # reconnecting for each batch costs nothing
         self._turns = asyncio.Semaphore(CONCURRENT_READS)
-        self._indexing: asyncio.Task[None] | None = None
-        self._opened_at = math.inf
+        self._tasks: list[asyncio.Task[None]] = []
+        self._started_at = math.inf
 
     async def start(self) -> None:
         """Begin to follow the log. Once ``tail.begun`` is set, nothing that is appended is missed."""
         create_parent_folder(self.url)
-        if self.tail.start():
-            self._opened_at = time.monotonic()
-            self._indexing = asyncio.create_task(self._fill_index(), name="streamll run index")
-        left = self._opened_at + START_S - time.monotonic()
+        if not self._tasks:
+            self._started_at = time.monotonic()
+            self._tasks = [asyncio.create_task(self.tail.run(), name="streamll log tail")]
+            self._tasks += [asyncio.create_task(self._fill_index(), name="streamll run index")]
+        left = self._started_at + START_S - time.monotonic()
         if not self.tail.begun.is_set() and left > 0:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.tail.begun.wait(), left)
 
     async def close(self) -> None:
-        if self._indexing is not None:
-            self._indexing.cancel()
-            await asyncio.wait({self._indexing})
-        await self.tail.stop()
+        for task in self._tasks:
+            task.cancel()
+            await asyncio.wait({task})
         await asyncio.to_thread(self.sink.stop)
 
     @property
@@ -114,18 +99,6 @@ class RunLog:
 
     # --- reading ------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def buffer(self, run_id: str) -> Iterator[RunBuffer]:
-        """The buffer of a run, filled from now on, for one more reader."""
-        buffer = self.buffers.setdefault(run_id, RunBuffer(run_id))
-        buffer.readers += 1
-        try:
-            yield buffer
-        finally:
-            buffer.readers -= 1
-            if not buffer.readers:
-                self.buffers.pop(run_id, None)
-
     async def history(
         self, position: Position, away_s: float = 0.0
     ) -> AsyncGenerator[list[Item], None]:
@@ -134,20 +107,19 @@ class RunLog:
         Raises:
             LogAway: it could not be read for ``away_s`` seconds.
         """
-        deduplicator = Deduplicator()
-        if position.seq >= 0:
-            deduplicator.resume(position.run_id, position.seq, position.offset)
+        deduplicator = Deduplicator(position)
         latest = time.time() + CLOCK_SKEW_S
-        last = position.seq
         async with contextlib.aclosing(self._entries(position.run_id, away_s)) as batches:
             async for entries in batches:
                 batch: list[Item] = []
-                for events, entry in _decoded(entries, deduplicator):
-                    of_run = [event for event in events if event.run_id == position.run_id]
-                    batch += items_of(of_run, last, entry)
-                    last = batch[-1].last if batch else last
-                    if events and events[-1].timestamp > latest:
-                        latest = -math.inf  # a log that is written to all the time has no end
+                for entry in entries:
+                    with contextlib.suppress(WireError):  # another program's
+                        decoded = decode_entry(entry.body)
+                        events = deduplicator.read(decoded)
+                        batch += items_of(events, position, EntryJSON(entry.body, decoded.events))
+                        position = batch[-1].position if batch else position
+                        if decoded.events and decoded.events[-1].timestamp > latest:
+                            latest = -math.inf  # a log that is written to all the time has no end
                 if batch:
                     yield batch
                 if latest < 0 or (batch and batch[-1].event.event_type in TERMINAL):
@@ -167,9 +139,8 @@ class RunLog:
                             await source.connect()
                             connected = True
                         entries = await source.read()
-                        complete = not entries or (
-                            len(entries) < READ_BATCH_ENTRIES and self._ends_short
-                        )
+                        is_short = len(entries) < READ_BATCH_ENTRIES
+                        complete = not entries or (is_short and self._ends_short)
                         if complete or self._is_local:
                             connected = False
                             with contextlib.suppress(Exception):  # the entries are good anyway
@@ -209,23 +180,19 @@ class RunLog:
         with self.buffer(position.run_id) as buffer:
             index = buffer.index_after(position.seq)
             while True:
-                if index is None:
+                buffered = None if index is None else buffer.since(index)
+                if buffered is None:
                     async with contextlib.aclosing(self._catch_up(position, buffer)) as batches:
                         async for items in batches:
-                            position = reached(items, position)
+                            position = items[-1].position
                             yield items
                             if items[-1].event.event_type in TERMINAL:
                                 return
-                    index = buffer.index_after(position.seq)
-                    index = buffer.start if index is None else index
-                buffered = buffer.since(index)
-                if buffered is None:
-                    index = None
+                    index = buffer.index_after(position.seq) or buffer.start
                     continue
-                index += len(buffered)
-                items = unread(buffered, position)
-                position = reached(items, position)
-                if items:
+                index = buffer.end
+                if items := unread(buffered, position):
+                    position = items[-1].position
                     yield items
                 if index >= buffer.end:
                     if buffer.ended:
@@ -242,17 +209,15 @@ class RunLog:
         Meanwhile the buffer of a busy run drops more, so the log is read again from there, until
         the buffer reaches back far enough or the log has no more.
         """
-        begun: int | None = None
-        while begun != position.seq:
-            begun = position.seq
+        begun = None
+        while begun != position and not (begun and buffer.is_empty):
+            begun = position
             async with contextlib.aclosing(self.history(position, self.away_s)) as batches:
                 async for items in batches:
-                    position = reached(items, position)
+                    position = items[-1].position
                     yield items
                     if buffer.index_after(position.seq) is not None:
                         return
-            if buffer.is_empty:
-                return
 
     # --- the list of runs -----------------------------------------------------------------------
 
@@ -264,83 +229,40 @@ class RunLog:
         """
         if not self.tail.begun.is_set():
             raise LogAway
-        if self._indexing is not None:
-            await asyncio.wait({self._indexing}, timeout=wait_s)
+        await asyncio.wait({self._tasks[-1]}, timeout=wait_s)
         return self.index.latest(count)
 
     async def _fill_index(self) -> None:
         """Look up the runs from before this process followed the log."""
-        warned = False
-        while True:
-            await self.tail.begun.wait()
+        await self.tail.begun.wait()
+        for failures in itertools.count():
             try:
-                self.index.fill(await self._overview(LISTED_RUNS))
+                await self._read_overview()
             except Exception as error:  # noqa: BLE001 - the log may be away for a while
-                if not warned:
+                if not failures:
                     logger.warning("cannot list the runs of the log (%s)", type(error).__name__)
-                warned = True
                 await asyncio.sleep(RETRY_S)
             else:
-                self.follows_all = False
+                self.tail.follows_all = False
                 return
 
-    async def _overview(self, runs: int) -> list[list[Event]]:
-        """The events of the first and the last entry of each of the latest runs."""
+    async def _read_overview(self) -> None:
+        """The first and the last entry of each of the latest runs."""
         source = open_source(self.url, SourceOptions(target=self._target))
         try:
             await source.connect()
-            bodies = await source.overview(runs)
+            bodies = await source.overview(LISTED_RUNS)
         finally:
             await source.close()
         entries = []
         for body in bodies:
             with contextlib.suppress(WireError):
-                entries.append(decode_entry(body).events)
-        return entries
-
-    # --- what is appended -----------------------------------------------------------------------
-
-    def _take(self, events: list[Event], entry: EntryJSON) -> None:
-        run_id = events[0].run_id
-        if run_id is None:
-            for event in events:
-                self._take_message(event)
-            return
-        self.index.add(events)
-        buffer = self.buffers.get(run_id)
-        if buffer is not None:
-            buffer.add(events, entry)
-
-    def _take_message(self, event: Event) -> None:
-        if not event.event_type.startswith(MESSAGE_PREFIX):
-            return
-        if event.event_type == "server.alive":
-            run_ids = event.data.get("runs", ())
-            self.index.alive(run_ids)
-            for buffer in (self.buffers[each] for each in run_ids if each in self.buffers):
-                buffer.heard_at = time.monotonic()
-        self.on_message(event)
-
-    def wake(self) -> None:
-        """Let every reader of this process look whether the log was given up."""
-        for buffer in list(self.buffers.values()):
-            buffer.wake()
+                entries.append(decode_batch(body))
+        self.index.fill(entries)
 
 
 def unread(items: list[Item], position: Position) -> list[Item]:
     """The items after ``position``, which the first of them may include in part."""
     if not items or items[0].first > position.seq:
         return items
-    deduplicator = Deduplicator()
-    deduplicator.resume(position.run_id, position.seq, position.offset)
-    return items_of(deduplicator.fresh([item.event for item in items]), position.seq)
-
-
-def _decoded(
-    entries: list[Entry], deduplicator: Deduplicator
-) -> Iterator[tuple[list[Event], EntryJSON]]:
-    """The new events of each entry; foreign entries are skipped."""
-    for entry in entries:
-        with contextlib.suppress(WireError):
-            decoded = decode_entry(entry.body)
-            yield deduplicator.read(decoded), EntryJSON(entry.body, decoded.events)
+    return items_of(Deduplicator(position).fresh([item.event for item in items]), position)

@@ -1,58 +1,84 @@
-"""A run as the bytes or messages of a response: read from the log, or from the program itself."""
+"""A run as the chunks of a response: read from the log, or from the program itself."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable
-from typing import Any, TypeVar
+import time
+from collections.abc import AsyncGenerator, Iterable
+from typing import Any
 
 import msgspec
 
 from streamll.core.errors import LogAway, StreamCancelled, StreamllError
-from streamll.serve.log.frames import (
-    HEARTBEAT,
-    RETRY,
-    FrameWriter,
-    Item,
-    ItemWriter,
-    Position,
-    items_of,
-)
+from streamll.core.events import Event, Identity, RunError, StreamllEvent
+from streamll.core.positions import Position
+from streamll.core.wire import encode
+from streamll.serve.formats import OutputFormat
+from streamll.serve.log.frames import HEARTBEAT, RETRY, Item, frame, items_of
 from streamll.serve.log.run_log import RunLog
 
-T = TypeVar("T")
+
+class RunWriter:
+    """Renders a run for one reader, in one format: as frames of an event stream (SSE), or as the
+    messages of a WebSocket.
+    """
+
+    def __init__(self, form: OutputFormat, *, frames: bool) -> None:
+        self.form = form
+        self.is_native = form.name == "native"
+        self.frames = frames
+
+    def write(self, items: Iterable[Item]) -> list[bytes]:
+        if not self.is_native:
+            return [each for item in items for each in self._render(item.event, item.id)]
+        return [item.frame for item in items] if self.frames else [item.payload for item in items]
+
+    def broken(self, run_id: str, error: StreamllError) -> list[bytes]:
+        """How the format reports that its stream ends before the run does.
+
+        Native readers get an event of type ``stream.error``, which has no ``seq`` and is in no log;
+        to the others the run has failed.
+        """
+        what: dict[str, Any] = {"error_type": type(error).__name__, "message": str(error)}
+        base: dict[str, Any] = {"identity": Identity(run_id=run_id), "timestamp": time.time()}
+        if not self.is_native:
+            return self._render(RunError(**what, **base))
+        return self.packed([encode(StreamllEvent(event_type="stream.error", data=what, **base))])
+
+    def _render(self, event: Event, position: str | None = None) -> list[bytes]:
+        return self.packed(self.form.feed(event), position if self.form.ids else None)
+
+    def packed(self, payloads: list[bytes], position: str | None = None) -> list[bytes]:
+        return [frame(payloads, position)] if self.frames and payloads else payloads
 
 
-async def stream_of_events(events: Any, writer: ItemWriter[T]) -> AsyncGenerator[T, None]:
+async def stream_of_events(events: Any, writer: RunWriter) -> AsyncGenerator[list[bytes], None]:
     """The events of an ``AsyncStream``, rendered.
 
     What the program raises is not: the reader has ``run.error``.
     """
-    last = -1
+    reached = Position(events.run_id)
     try:
         async for event in events:
-            items = items_of([event], last)
-            last = items[-1].last
+            items = items_of([event], reached)
+            reached = items[-1].position
             if rendered := writer.write(items):
                 yield rendered
-    except StreamCancelled:
-        return
-    except StreamllError:
-        raise
-    except Exception:  # noqa: BLE001
-        return
+    except Exception as error:
+        if isinstance(error, StreamllError) and not isinstance(error, StreamCancelled):
+            raise
 
 
-async def sse_of_call(call: Any, writer: FrameWriter) -> AsyncGenerator[bytes, None]:
+async def sse_of_call(call: Any, writer: RunWriter) -> AsyncGenerator[bytes, None]:
     """A program that runs for this reader alone, as an event stream: closing it stops that."""
     async with call as events, contextlib.aclosing(stream_of_events(events, writer)) as chunks:
         async for chunk in chunks:
-            yield chunk
+            yield b"".join(chunk)
 
 
 async def stream_of_log(
-    run_log: RunLog, position: Position, writer: ItemWriter[T]
-) -> AsyncGenerator[T, None]:
+    run_log: RunLog, position: Position, writer: RunWriter
+) -> AsyncGenerator[list[bytes], None]:
     """A run of the log after ``position``, rendered.
 
     Raises:
@@ -60,10 +86,8 @@ async def stream_of_log(
     """
     try:
         if position.seq >= 0 and not writer.is_native:
-            async with contextlib.aclosing(read_up_to(run_log, position)) as batches:
-                async for items in batches:
-                    writer.skip(items)
-            if resumed := writer.resume():
+            await _replay(run_log, position, writer.form)
+            if resumed := writer.packed(writer.form.resume()):
                 yield resumed
         async with contextlib.aclosing(run_log.read(position)) as batches:
             async for items in batches:
@@ -76,40 +100,25 @@ async def stream_of_log(
 
 
 async def sse_of_log(
-    run_log: RunLog,
-    position: Position,
-    writer: FrameWriter,
-    on_end: Callable[[], None] = lambda: None,
+    run_log: RunLog, position: Position, writer: RunWriter
 ) -> AsyncGenerator[bytes, None]:
-    """The same as an event stream. ``on_end`` is called however it ends."""
-    try:
-        yield RETRY if writer.form.ids else HEARTBEAT
-        async with contextlib.aclosing(stream_of_log(run_log, position, writer)) as chunks:
-            with contextlib.suppress(LogAway):
-                async for chunk in chunks:
-                    yield chunk
-    finally:
-        on_end()
+    """The same as an event stream."""
+    yield RETRY if writer.form.ids else HEARTBEAT
+    async with contextlib.aclosing(stream_of_log(run_log, position, writer)) as chunks:
+        with contextlib.suppress(LogAway):
+            async for chunk in chunks:
+                yield b"".join(chunk)
 
 
-async def read_up_to(run_log: RunLog, position: Position) -> AsyncGenerator[list[Item], None]:
-    """What a reader at ``position`` has had, for formats that depend on it."""
-    async for items in run_log.history(Position(position.run_id)):
-        had = []
-        for item in items:
-            if item.first > position.seq:
-                break
-            had.append(cut_at(item, position) if item.last > position.seq else item)
-        yield had
-        if len(had) < len(items):
-            return
-
-
-def cut_at(item: Item, position: Position) -> Item:
-    """The part of a merged token that a reader at ``position`` has had."""
-    event: Any = item.event
-    if position.offset is None:
-        return item
-    text = event.token[: position.offset - event.offset]
-    cut = msgspec.structs.replace(event, token=text, count=position.seq - event.seq + 1)
-    return Item(cut, position.seq)
+async def _replay(run_log: RunLog, position: Position, form: OutputFormat) -> None:
+    """Feed a format what a reader at ``position`` has had, of a merged token the part it has had."""
+    async with contextlib.aclosing(run_log.history(Position(position.run_id))) as batches:
+        async for items in batches:
+            for item in items:
+                event: Any = item.event
+                if item.first > position.seq:
+                    return
+                if item.position.seq > position.seq and position.offset is not None:
+                    text, had = event.token[: position.offset - event.offset], position.seq
+                    event = msgspec.structs.replace(event, token=text, count=had - event.seq + 1)
+                form.feed(event)

@@ -6,6 +6,9 @@ writer; where a second sink writes it as well, ``Deduplicator`` keeps the copy t
 
 An entry of a run that nobody follows here is not even decoded, unless the run begins or ends in it:
 its first bytes have the run's id.
+
+Events outside any run whose type begins with ``server.`` are messages between the server's
+processes; readers do not get them.
 """
 
 from __future__ import annotations
@@ -15,15 +18,19 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from streamll.brokers.opening import default_target, open_source, without_password
 from streamll.brokers.sink import BrokerSink
-from streamll.brokers.source import Entry, Source, SourceOptions
-from streamll.consumer.deduplication import Deduplicator, decode_entry
+from streamll.brokers.source import Entry, SourceOptions
+from streamll.consumer.deduplication import Deduplicator
+from streamll.consumer.reading import follow
 from streamll.core.errors import WireError
 from streamll.core.events import Event
-from streamll.serve.log.entries import HEADING, EntryJSON
+from streamll.core.wire import decode_entry
+from streamll.serve.log.buffer import RunBuffer
+from streamll.serve.log.frames import HEADING, EntryJSON
+from streamll.serve.log.index import RunIndex
 
 logger = logging.getLogger("streamll")
 
@@ -40,21 +47,17 @@ RUN_EVENT = b'"run.'
 
 
 class LogTail:
-    """Calls ``on_events`` with the events of each entry that is appended.
-
-    Of the runs for which ``follows`` is false it gets only the entries with their first or last
-    event; for the others ``on_glimpse`` is called with the run's id.
+    """Puts each event that is appended into the ``RunBuffer`` of its run, if anybody here reads
+    that, and each run into ``index``.
     """
 
-    def __init__(
-        self,
-        url: str,
-        sink: BrokerSink,
-        *,
-        on_events: Callable[[list[Event], EntryJSON], None],
-        on_glimpse: Callable[[str], None],
-        follows: Callable[[str], bool],
-    ) -> None:
+    def __init__(self, url: str, sink: BrokerSink, index: RunIndex) -> None:
+        self.buffers: dict[str, RunBuffer] = {}
+        """Of the runs that are read here."""
+        self.on_message: Callable[[Event], None] = lambda _: None
+        """Gets the messages of the server's processes, this one's included."""
+        self.follows_all = True
+        """Whether the events of runs that nobody reads here are decoded, too."""
         self.entries_read = 0
         self.reachable = False
         self.since = time.monotonic()
@@ -65,76 +68,59 @@ class LogTail:
         """Set at the log's end: from then on nothing that is appended is missed."""
         self._url = url
         self._sink = sink
-        self._on_events = on_events
-        self._on_glimpse = on_glimpse
-        self._follows = follows
+        self._index = index
         self._deduplicator = Deduplicator()
-        self._source: Source | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._source = open_source(url, SourceOptions(target=default_target(url), start="new"))
 
-    def start(self) -> bool:
-        """Begin, on this event loop; False if that was done before."""
-        if self._task is not None:
-            return False
+    async def run(self) -> None:
+        """Follow the log until cancelled."""
         loop, room = asyncio.get_running_loop(), threading.Semaphore(CONFIRMED_BATCHES)
 
         def confirmed(entries: list[tuple[list[Event], bytes]], receipt: object) -> None:
             has_room = room.acquire(timeout=SINK_WAIT_S)
-
-            def take() -> None:
-                if has_room:
-                    room.release()
-                self._take_own(entries, receipt)
-
+            taken: Callable[[], None] = room.release if has_room else lambda: None
             try:
-                loop.call_soon_threadsafe(take)
+                loop.call_soon_threadsafe(self._take_own, entries, receipt, taken)
             except RuntimeError:  # the loop has ended, and with it all readers
-                if has_room:
-                    room.release()
+                taken()
 
         self._sink.confirm_to(confirmed)
-        self._task = asyncio.create_task(self._read(), name="streamll log tail")
-        return True
+        try:
+            async for entries in follow(self._source, self._connected, self._failed):
+                for entry in entries:
+                    self._take(entry)
+        finally:
+            await self._source.close()
 
-    async def stop(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+    @contextlib.contextmanager
+    def buffer(self, run_id: str) -> Iterator[RunBuffer]:
+        """The buffer of a run, filled from now on, for one more reader."""
+        buffer = self.buffers.setdefault(run_id, RunBuffer(run_id))
+        buffer.readers += 1
+        try:
+            yield buffer
+        finally:
+            buffer.readers -= 1
+            if not buffer.readers:
+                self.buffers.pop(run_id, None)
 
-    async def _read(self) -> None:
-        options = SourceOptions(target=default_target(self._url), start="new")
-        source = self._source = open_source(self._url, options)
-        warned = False
-        while True:
-            try:
-                await source.connect()
-                self._mark(reachable=True)
-                warned = False
-                self.begun.set()
-                while True:
-                    for entry in await source.read():
-                        self._take(entry)
-            except asyncio.CancelledError:
-                await source.close()
-                raise
-            except Exception as error:  # noqa: BLE001 - the log may be away for a while
-                self._mark(reachable=False)
-                if not warned:
-                    place = without_password(self._url)
-                    logger.warning("cannot read the log %s (%s)", place, type(error).__name__)
-                    warned = True
-                await asyncio.sleep(RETRY_S)
+    def _connected(self, _failures: int) -> None:
+        self.reachable, self.since = True, time.monotonic()
+        self.begun.set()
 
-    def _mark(self, *, reachable: bool) -> None:
-        if reachable != self.reachable:
-            self.interrupted = self.interrupted or self.reachable
-            self.reachable, self.since = reachable, time.monotonic()
+    async def _failed(self, error: Exception, failures: int) -> None:
+        if self.reachable:
+            self.reachable, self.since, self.interrupted = False, time.monotonic(), True
+        if failures == 1:
+            place = without_password(self._url)
+            logger.warning("cannot read the log %s (%s)", place, type(error).__name__)
+        await asyncio.sleep(RETRY_S)
 
-    def _take_own(self, entries: list[tuple[list[Event], bytes]], receipt: object) -> None:
-        if self._source is not None:
-            self._source.skip(receipt)
+    def _take_own(
+        self, entries: list[tuple[list[Event], bytes]], receipt: object, taken: Callable[[], None]
+    ) -> None:
+        taken()
+        self._source.skip(receipt)
         for events, body in entries:
             self._report(self._deduplicator.fresh(events), EntryJSON(body, events))
 
@@ -146,17 +132,30 @@ class LogTail:
                 return
             if heading["run"] is not None and RUN_EVENT not in entry.body:
                 run_id = heading["run"].decode()
-                if not self._follows(run_id):
-                    self._on_glimpse(run_id)
+                if not self.follows_all and run_id not in self.buffers:
+                    self._index.hear(run_id)
                     return
         try:
             decoded = decode_entry(entry.body)
-        except WireError as error:
-            logger.debug("skipped an entry of the log that is not streamll's: %s", error)
-        else:
             events = self._deduplicator.read(decoded)
             self._report(events, EntryJSON(entry.body, decoded.events))
+        except WireError as error:
+            logger.debug("skipped an entry of the log that is not streamll's: %s", error)
+        except Exception:  # whatever somebody's entry holds, the log is read on
+            logger.exception("cannot use entry %s of the log", entry.cursor)
 
     def _report(self, events: list[Event], entry: EntryJSON) -> None:
-        if events:
-            self._on_events(events, entry)
+        if events and events[0].run_id is not None:
+            self._index.add(events)
+            buffer = self.buffers.get(events[0].run_id)
+            if buffer is not None:
+                buffer.add(events, entry)
+            return
+        for event in events:
+            if event.event_type == "server.alive":
+                run_ids = event.data.get("runs", ())
+                self._index.alive(run_ids)
+                for buffer in (self.buffers[each] for each in run_ids if each in self.buffers):
+                    buffer.heard_at = time.monotonic()
+            if event.event_type.startswith("server."):
+                self.on_message(event)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from streamll.core.errors import LogAway, RunUnavailable
-from streamll.serve.formats import RenderOptions
+from streamll.core.positions import AFTER_EVERYTHING, Position
+from streamll.serve.formats import RenderOptions, make_format
 from streamll.serve.formats.openai import ChatCompletion, error_body
-from streamll.serve.log.frames import AFTER_EVERYTHING, Position
 from streamll.serve.programs import Served
 from streamll.serve.routes.service import Service
 from streamll.serve.web.requests import (
@@ -24,7 +23,7 @@ from streamll.serve.web.requests import (
     authorize,
     position_in,
     read_json,
-    response_to,
+    refusal,
     text_of,
 )
 from streamll.serve.web.responses import disconnected, race
@@ -33,129 +32,118 @@ MAX_ID_CHARACTERS = 200
 CLIENT_CLOSED_REQUEST = 499
 
 
-class ChatRoutes:
-    def __init__(self, service: Service) -> None:
-        self.service = service
+async def openai_models(service: Service, _: Request) -> Response:
+    models = [
+        {"id": name, "object": "model", "created": 0, "owned_by": "streamll"}
+        for name in service.programs
+    ]
+    return JSONResponse({"object": "list", "data": models})
 
-    # --- OpenAI ---------------------------------------------------------------------------------
 
-    async def models(self, _: Request) -> Response:
-        models = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "streamll"}
-            for name in self.service.programs
-        ]
-        return JSONResponse({"object": "list", "data": models})
+async def openai(service: Service, request: Request) -> Response:
+    """Authorizes by itself: a refusal, too, has the shape that OpenAI's clients read."""
+    try:
+        authorize(request, service.access)
+        return await _openai(service, request)
+    except (HTTPRefusal, RunUnavailable) as error:
+        return refusal(error, error_body(str(error), "invalid_request_error", None))
 
-    async def openai(self, request: Request) -> Response:
-        try:
-            authorize(request, self.service.access)
-            return await self._openai(request)
-        except (HTTPRefusal, RunUnavailable) as error:
-            return openai_problem(response_to(error))
 
-    async def _openai(self, request: Request) -> Response:
-        service = self.service
-        body = await read_json(request, service.limits)
-        name = body.get("model")
-        program = service.only or service.program(name if isinstance(name, str) else "")
-        stream_options = body.get("stream_options")
-        options = RenderOptions(
-            text=program.reply,
-            model=str(name or program.name),
-            include_usage=isinstance(stream_options, dict)
-            and bool(stream_options.get("include_usage")),
-        )
-        if body.get("stream"):
-            service.check_readers()
-        run_id = await service.start(program, inputs_from(program, body))
-        if body.get("stream"):
-            position = Position(run_id)
-            return service.respond(
-                position, "openai", options, stop_on_leave=True, can_return=False
-            )
-        return await self._whole(request, run_id, ChatCompletion(options))
-
-    async def _whole(self, request: Request, run_id: str, completion: ChatCompletion) -> Response:
-        """Wait for the run's end; a client that does not wait stops the run."""
-        service = self.service
-
-        async def collect() -> None:
-            items = service.run_log.read(Position(run_id))
-            with service.connections.hold(can_return=False):
-                async with contextlib.aclosing(items) as batches:
-                    async for batch in batches:
-                        for item in batch:
-                            completion.feed(item.event)
-
-        collected = await race(collect(), disconnected(request.receive))
-        if collected.work.cancelled():
-            service.runner.cancel(run_id)
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
-        try:
-            collected.raise_error()
-        except LogAway:
-            service.runner.cancel_here(run_id)
-            raise
-        return JSONResponse(completion.answer(), 500 if completion.failure else 200)
-
-    # --- Vercel ---------------------------------------------------------------------------------
-
-    async def vercel(self, request: Request) -> Response:
-        service = self.service
-        body = await read_json(request, service.limits)
+async def _openai(service: Service, request: Request) -> Response:
+    body = await read_json(request, service.limits)
+    name, wanted = body.get("model"), body.get("stream_options")
+    program = service.only or service.program(name if isinstance(name, str) else "")
+    options = RenderOptions(
+        text=program.reply,
+        model=str(name or program.name),
+        include_usage=isinstance(wanted, dict) and bool(wanted.get("include_usage")),
+    )
+    if body.get("stream"):
         service.check_readers()
-        chat = identifier(body, "id")
-        program = service.program(body.get("program", request.query_params.get("program")))
-        context = {} if chat is None else {"chat_id": chat}
-        inputs = inputs_from(program, body)
-        run_id = await service.start(program, inputs, context=context, chat=chat)
-        return service.respond(Position(run_id), "vercel", RenderOptions(text=program.reply))
+    run_id = await service.start(program, inputs_from(program, body))
+    if not body.get("stream"):
+        return await _whole(service, request, run_id, ChatCompletion(options))
+    return service.respond(
+        Position(run_id), make_format("openai", options), stop_on_leave=True, can_return=False
+    )
 
-    async def resume(self, request: Request) -> Response:
-        service = self.service
-        run_id = await service.runner.run_of(request.path_params["chat"])
-        service.check_readers()
-        if run_id is None or not await service.runner.has_more(Position(run_id, AFTER_EVERYTHING)):
-            return Response(status_code=204)  # nothing is under way
-        program = service.programs.get(request.query_params.get("program", "")) or service.only
-        options = RenderOptions(text=None if program is None else program.reply)
-        return service.respond(position_in(request, run_id), "vercel", options)
 
-    async def stop(self, request: Request) -> Response:
-        run_id = await self.service.runner.run_of(request.path_params["chat"])
-        if run_id is None:
-            raise HTTPRefusal(404, "this chat has no run")
-        self.service.runner.cancel(run_id)
-        return JSONResponse({"run_id": run_id, "status": "cancelling"}, 202)
+async def _whole(
+    service: Service, request: Request, run_id: str, completion: ChatCompletion
+) -> Response:
+    """Wait for the run's end; a client that does not wait stops the run."""
 
-    # --- AG-UI ----------------------------------------------------------------------------------
+    async def collect() -> None:
+        items = service.run_log.read(Position(run_id))
+        with service.reader(can_return=False):
+            async with contextlib.aclosing(items) as batches:
+                async for batch in batches:
+                    for item in batch:
+                        completion.feed(item.event)
 
-    async def agui(self, request: Request) -> Response:
-        service = self.service
-        body = await read_json(request, service.limits)
-        service.check_readers()
-        thread, run = identifier(body, "threadId"), identifier(body, "runId")
-        program = service.program(request.query_params.get("program"))
-        context = {} if thread is None else {"thread_id": thread}
-        run_id = await service.start(program, inputs_from(program, body), context=context)
-        options = RenderOptions(
-            text=program.reply,
-            thread_id=thread,
-            run_id=run,
-            messages=body["messages"],
-            state=body.get("state"),
-        )
-        return service.respond(
-            Position(run_id), "agui", options, stop_on_leave=True, can_return=False
-        )
+    collected = await race(collect(), disconnected(request.receive))
+    if collected.work.cancelled():
+        service.runner.cancel(run_id)
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    try:
+        collected.raise_error()
+    except LogAway:
+        service.runner.cancel_here(run_id)
+        raise
+    return JSONResponse(completion.answer(), 500 if completion.failure else 200)
+
+
+async def vercel(service: Service, request: Request) -> Response:
+    body = await read_json(request, service.limits)
+    service.check_readers()
+    chat = identifier(body, "id")
+    program = service.program(body.get("program", request.query_params.get("program")))
+    context = {} if chat is None else {"chat_id": chat}
+    inputs = inputs_from(program, body)
+    run_id = await service.start(program, inputs, context=context, chat=chat)
+    return service.respond(
+        Position(run_id), make_format("vercel", RenderOptions(text=program.reply))
+    )
+
+
+async def vercel_resume(service: Service, request: Request) -> Response:
+    run_id = await service.runner.run_of(request.path_params["chat"])
+    service.check_readers()
+    if run_id is None or not await service.runner.has_more(Position(run_id, AFTER_EVERYTHING)):
+        return Response(status_code=204)  # nothing is under way
+    program = service.programs.get(request.query_params.get("program", "")) or service.only
+    options = RenderOptions(text=None if program is None else program.reply)
+    return service.respond(position_in(request, run_id), make_format("vercel", options))
+
+
+async def vercel_stop(service: Service, request: Request) -> Response:
+    run_id = await service.runner.run_of(request.path_params["chat"])
+    if run_id is None:
+        raise HTTPRefusal(404, "this chat has no run")
+    return service.cancel(run_id)
+
+
+async def agui(service: Service, request: Request) -> Response:
+    body = await read_json(request, service.limits)
+    service.check_readers()
+    thread, run = identifier(body, "threadId"), identifier(body, "runId")
+    program = service.program(request.query_params.get("program"))
+    context = {} if thread is None else {"thread_id": thread}
+    run_id = await service.start(program, inputs_from(program, body), context=context)
+    options = RenderOptions(
+        text=program.reply,
+        thread_id=thread,
+        run_id=run,
+        messages=body["messages"],
+        state=body.get("state"),
+    )
+    return service.respond(
+        Position(run_id), make_format("agui", options), stop_on_leave=True, can_return=False
+    )
 
 
 def inputs_from(program: Served, body: dict[str, Any]) -> dict[str, Any]:
-    """The program's inputs from a request's messages.
-
-    Raises:
-        HTTPRefusal: 400.
-    """
+    """The program's inputs from a request's messages."""
     messages = body.get("messages")
     if not isinstance(messages, list):
         raise HTTPRefusal(400, "messages must be a list")
@@ -170,12 +158,3 @@ def identifier(body: dict[str, Any], name: str) -> str | None:
     if value is not None and (not isinstance(value, str) or len(value) > MAX_ID_CHARACTERS):
         raise HTTPRefusal(400, f"{name} is a text of at most {MAX_ID_CHARACTERS} characters")
     return value or None
-
-
-def openai_problem(response: Response) -> Response:
-    """A refusal in the shape that OpenAI's clients read."""
-    message = msgspec.json.decode(bytes(response.body))["error"]
-    kept = {"retry-after", "www-authenticate"}
-    headers = {name: value for name, value in response.headers.items() if name in kept}
-    body = error_body(message, "invalid_request_error", None)
-    return JSONResponse(body, response.status_code, headers=headers)

@@ -30,22 +30,21 @@ from starlette.websockets import WebSocket
 
 import streamll
 from streamll.core.errors import NoSuchRun, RunUnavailable
+from streamll.core.positions import Position, read_position
 from streamll.serve.formats import RenderOptions, make_format
-from streamll.serve.log.frames import (
-    HEADERS,
-    FrameWriter,
-    MessageWriter,
-    Position,
-    read_position,
-)
+from streamll.serve.log import streams
+from streamll.serve.log.frames import HEADERS
 from streamll.serve.log.run_log import AWAY_S, RunLog
-from streamll.serve.log.streams import sse_of_call, sse_of_log, stream_of_events, stream_of_log
 from streamll.serve.programs import Served, reply_of
 from streamll.serve.runner import Runner
+from streamll.serve.web import responses
 from streamll.serve.web.limits import Limits
-from streamll.serve.web.requests import problem, response_to
-from streamll.serve.web.responses import HEARTBEAT_S, ResponseBody, StreamingBody
-from streamll.serve.web.sockets import POLICY_VIOLATION, TRY_AGAIN_LATER, send_messages
+from streamll.serve.web.requests import HTTPRefusal, refusal
+
+Fields = str | Iterable[str]
+Inputs = Mapping[str, Any]
+
+LIMITS = Limits(runs=1_000_000)
 
 
 def sse_response(
@@ -53,12 +52,12 @@ def sse_response(
     /,
     *,
     format: str = "native",  # noqa: A002 - its name in queries
-    fields: str | Iterable[str] = "*",
+    fields: Fields = "*",
     reply: str | None = None,
     log: str | None = None,
-    context: Mapping[str, Any] | None = None,
-    heartbeat: float = HEARTBEAT_S,
-    inputs: Mapping[str, Any] | None = None,
+    context: Inputs | None = None,
+    heartbeat: float = 15.0,
+    inputs: Inputs | None = None,
     **program_inputs: Any,
 ) -> Response:
     """A Starlette response that runs ``program`` with its inputs and streams it.
@@ -79,30 +78,26 @@ def sse_response(
         ConfigurationError: an unknown format or broker.
     """
     given = {**(inputs or {}), **program_inputs}
-    own = OwnRoute(program, format, fields, reply, context, given)
+    own = OwnRoute(program, format, fields, reply)
 
-    async def open_body(scope: Scope) -> ResponseBody:
+    async def open_body(scope: Scope) -> responses.ResponseBody:
         query = QueryParams(scope.get("query_string", b""))
         resume_at = Headers(scope=scope).get("last-event-id") or query.get("lastEventId")
-        writer = FrameWriter(own.form)
+        writer = streams.RunWriter(own.form, frames=True)
         if log is None:
             if resume_at:
                 return Response(status_code=204)  # which ends a browser's attempts
-            return sse_of_call(own.call(), writer)
+            return streams.sse_of_call(own.stream(**given), writer)
         try:
-            position = read_position(resume_at) if resume_at else None
-        except ValueError as error:
-            return problem(400, str(error))
-        runner = await runner_for(log)
-        try:
-            position = await own.locate(runner, position)
-        except RunUnavailable as error:
-            return response_to(error)
+            runner, position = await own.locate(log, resume_at, given, context)
+        except (HTTPRefusal, RunUnavailable) as error:
+            return refusal(error)
         if position is None:
             return Response(status_code=204)
-        return sse_of_log(runner.run_log, position, writer)
+        return streams.sse_of_log(runner.run_log, position, writer)
 
-    return StreamingBody(open_body, {**HEADERS, **own.form.headers}, heartbeat_s=heartbeat)
+    limits = Limits(heartbeat_seconds=heartbeat)
+    return responses.StreamingBody(open_body, {**HEADERS, **own.form.headers}, limits)
 
 
 async def websocket_stream(
@@ -111,11 +106,11 @@ async def websocket_stream(
     /,
     *,
     format: str = "native",  # noqa: A002
-    fields: str | Iterable[str] = "*",
+    fields: Fields = "*",
     reply: str | None = None,
     log: str | None = None,
-    context: Mapping[str, Any] | None = None,
-    inputs: Mapping[str, Any] | None = None,
+    context: Inputs | None = None,
+    inputs: Inputs | None = None,
     **program_inputs: Any,
 ) -> None:
     """Accept ``websocket``, run ``program`` with its inputs, stream it, close. See ``sse_response``.
@@ -127,67 +122,64 @@ async def websocket_stream(
     Browsers let any page open a WebSocket to you: check ``Origin`` before, or use ``create_app``.
     """
     given = {**(inputs or {}), **program_inputs}
-    own = OwnRoute(program, format, fields, reply, context, given)
-    writer = MessageWriter(own.form)
+    own = OwnRoute(program, format, fields, reply)
+    writer = streams.RunWriter(own.form, frames=False)
     if log is None:
         await websocket.accept()
-        async with own.call() as events:
-            await send_messages(websocket, stream_of_events(events, writer), events.cancel)
+        async with own.stream(**given) as events:
+            messages = streams.stream_of_events(events, writer)
+            await responses.send_messages(websocket, messages, events.cancel, LIMITS)
         return
-    after = websocket.query_params.get("after")
     try:
-        position = read_position(after) if after else None
-    except ValueError:
-        await websocket.close(POLICY_VIOLATION)
+        after = websocket.query_params.get("after")
+        runner, position = await own.locate(log, after, given, context)
+    except HTTPRefusal:
+        await websocket.close(responses.POLICY_VIOLATION)
         return
-    runner = await runner_for(log)
-    await websocket.accept()
-    try:
-        position = await own.locate(runner, position)
     except RunUnavailable as error:
-        code = POLICY_VIOLATION if isinstance(error, NoSuchRun) else TRY_AGAIN_LATER
+        never = isinstance(error, NoSuchRun)
+        code = responses.POLICY_VIOLATION if never else responses.TRY_AGAIN_LATER
+        await websocket.accept()  # before that no close code reaches a browser
         await websocket.close(code, str(error))
         return
+    await websocket.accept()
     if position is None:
         await websocket.close()
         return
-    run_id, messages = position.run_id, stream_of_log(runner.run_log, position, writer)
-    await send_messages(websocket, messages, lambda: runner.cancel(run_id))
+    run_id, messages = position.run_id, streams.stream_of_log(runner.run_log, position, writer)
+    await responses.send_messages(websocket, messages, lambda: runner.cancel(run_id), LIMITS)
 
 
 class OwnRoute:
-    """One request to a program in a route of your own, in one format."""
+    """A program in a route of your own, for one reader in one format."""
 
     def __init__(
-        self,
-        program: Callable[..., Any],
-        format_name: str,
-        fields: str | Iterable[str],
-        reply: str | None,
-        context: Mapping[str, Any] | None,
-        inputs: Mapping[str, Any],
+        self, program: Callable[..., Any], form: str, fields: Fields, reply: str | None
     ) -> None:
         options = RenderOptions(text=reply or reply_of(program), model=type(program).__name__)
-        self.form = make_format(format_name, options)
+        self.form = make_format(form, options)
         names = fields if isinstance(fields, str) else tuple(fields)
-        self._stream = streamll.stream(program, fields=names, keep_text=False)  # checks the fields
+        self.stream = streamll.stream(program, fields=names, keep_text=False)  # checks the fields
         self._served = Served(name="program", program=program, fields=names)
-        self._context = context
-        self._inputs = inputs
 
-    def call(self) -> Any:
-        """The call of the program for this reader alone."""
-        return self._stream(**self._inputs)
-
-    async def locate(self, runner: Runner, position: Position | None) -> Position | None:
-        """Where to read: at ``position``, or a run that is started. ``None``: nothing more comes.
+    async def locate(
+        self, log: str, resume_at: str | None, inputs: Inputs, context: Inputs | None
+    ) -> tuple[Runner, Position | None]:
+        """Where to read: at ``resume_at``, or a run that is started. ``None``: nothing more comes.
 
         Raises:
-            RunUnavailable: it can be neither read nor started.
+            HTTPRefusal: 400, that is not a position.
+            RunUnavailable: the run can be neither read nor started.
         """
+        try:
+            position = read_position(resume_at) if resume_at else None
+        except ValueError as error:
+            raise HTTPRefusal(400, str(error)) from None
+        runner = await runner_for(log)
         if position is None:
-            return Position(await runner.start(self._served, self._inputs, context=self._context))
-        return position if await runner.has_more(position) else None
+            run_id = await runner.start(self._served, inputs, context=context)
+            return runner, Position(run_id)
+        return runner, position if await runner.has_more(position) else None
 
 
 _runners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Runner]] = WeakKeyDictionary()
@@ -197,7 +189,7 @@ async def runner_for(log: str) -> Runner:
     """The runner of this event loop for a log: one for all responses."""
     runners = _runners.setdefault(asyncio.get_running_loop(), {})
     if log not in runners:
-        runners[log] = Runner(RunLog(log, away_s=AWAY_S), Limits(runs=1_000_000))
+        runners[log] = Runner(RunLog(log, away_s=AWAY_S), LIMITS)
     await runners[log].open()
     return runners[log]
 

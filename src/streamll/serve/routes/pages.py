@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -30,10 +29,4 @@ class ViewerFiles(StaticFiles):
 
 def viewer_route() -> BaseRoute:
     """The viewer at ``/``. It matches every path, so it must be the last route."""
-    if (VIEWER / "index.html").is_file():
-        return Mount("/", ViewerFiles(directory=VIEWER, html=True), name="viewer")
-    return Route("/", _no_viewer)
-
-
-async def _no_viewer(_: Request) -> Response:
-    return PlainTextResponse("streamll serves runs here; POST /runs starts one.\n")
+    return Mount("/", ViewerFiles(directory=VIEWER, html=True), name="viewer")

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from streamll.core.errors import RunUnavailable, StreamllError
-from streamll.serve.formats import RenderOptions, make_format
-from streamll.serve.log.frames import HEADERS, FrameWriter, Position
-from streamll.serve.log.streams import sse_of_log
+from streamll.core.positions import Position
+from streamll.serve.formats import OutputFormat
+from streamll.serve.log.frames import HEADERS
+from streamll.serve.log.streams import RunWriter, sse_of_log
 from streamll.serve.programs import Served
 from streamll.serve.runner import Runner
 from streamll.serve.web.access import Access
-from streamll.serve.web.connections import ConnectionLimit
-from streamll.serve.web.limits import Limits
 from streamll.serve.web.requests import HTTPRefusal
-from streamll.serve.web.responses import StreamingBody
+from streamll.serve.web.responses import ResponseBody, StreamingBody
 
 logger = logging.getLogger("streamll")
 
@@ -27,15 +28,15 @@ logger = logging.getLogger("streamll")
 class Service:
     """The programs of a server, and what it takes to serve them."""
 
-    def __init__(
-        self, programs: dict[str, Served], access: Access, limits: Limits, runner: Runner
-    ) -> None:
+    def __init__(self, programs: dict[str, Served], access: Access, runner: Runner) -> None:
         self.programs = programs
         self.access = access
-        self.limits = limits
         self.runner = runner
         self.run_log = runner.run_log
-        self.connections = ConnectionLimit(limits.readers)
+        self.limits = runner.limits
+        self.readers: dict[asyncio.Task[object], bool] = {}
+        """The tasks that send to readers, and whether these know how to come back and resume."""
+        self.readers_seen = 0
         self.draining = False
         self._ending: asyncio.Task[None] | None = None
 
@@ -45,11 +46,7 @@ class Service:
         return next(iter(self.programs.values())) if len(self.programs) == 1 else None
 
     def program(self, name: Any) -> Served:
-        """The program of this name; where there is exactly one, the name may be omitted.
-
-        Raises:
-            HTTPRefusal: 404.
-        """
+        """The program of this name, or the ``only`` one for ``None``; else ``HTTPRefusal`` (404)."""
         found = self.programs.get(name) if isinstance(name, str) else None
         found = self.only if name is None else found
         if found is None:
@@ -57,25 +54,13 @@ class Service:
             raise HTTPRefusal(404, f"no such program; there are {known}")
         return found
 
-    async def start(
-        self,
-        program: Served,
-        inputs: Mapping[str, Any],
-        *,
-        context: Mapping[str, Any] | None = None,
-        chat: str | None = None,
-    ) -> str:
-        """Start a program and return its run's id.
-
-        Raises:
-            HTTPRefusal: 400, 500 or 503.
-            TooManyRuns, LogAway: it cannot be started now.
-        """
+    async def start(self, program: Served, inputs: Mapping[str, Any], **options: Any) -> str:
+        """Start a program as ``Runner.start`` does; ``HTTPRefusal`` (400, 500, 503) if it cannot be."""
         if self.draining:
             raise HTTPRefusal(503, "this server is about to stop")
         try:
             program.check(inputs)
-            return await self.runner.start(program, inputs, context=context, chat=chat)
+            return await self.runner.start(program, inputs, **options)
         except RunUnavailable:
             raise
         except (ValueError, TypeError) as error:
@@ -86,33 +71,52 @@ class Service:
 
     def check_readers(self) -> None:
         """Raise ``HTTPRefusal`` (503) if no more readers are admitted."""
-        if self.connections.is_full or self.draining:
+        if len(self.readers) >= self.limits.readers or self.draining:
             raise HTTPRefusal(503, "this server has as many readers as it may")
+
+    @contextlib.contextmanager
+    def reader(self, *, can_return: bool, stops: str | None = None) -> Iterator[None]:
+        """Count this task as one that sends to a reader.
+
+        Args:
+            can_return: the client knows how to resume, so ``drain`` may cancel the task.
+            stops: the run that is stopped when the reader leaves.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self.readers[task] = can_return
+        self.readers_seen += 1
+        try:
+            yield
+        finally:
+            del self.readers[task]
+            if stops is not None:
+                self.runner.cancel_here(stops)
 
     def respond(
         self,
         position: Position,
-        format_name: str,
-        options: RenderOptions,
+        form: OutputFormat,
         *,
         stop_on_leave: bool = False,
         can_return: bool = True,
     ) -> Response:
         """The run as an event stream."""
-        form = make_format(format_name, options)
 
-        def on_end() -> None:
-            if stop_on_leave:
-                self.runner.cancel_here(position.run_id)
+        async def chunks(_: Scope) -> ResponseBody:
+            return sse_of_log(self.run_log, position, RunWriter(form, frames=True))
 
-        chunks = sse_of_log(self.run_log, position, FrameWriter(form), on_end)
         return StreamingBody(
-            lambda _: chunks,
+            chunks,
             {**HEADERS, **form.headers, "x-streamll-run": position.run_id},
-            stall_s=self.limits.stall_seconds,
-            heartbeat_s=self.limits.heartbeat_seconds,
-            hold=lambda: self.connections.hold(can_return=can_return),
+            self.limits,
+            self.reader(can_return=can_return, stops=position.run_id if stop_on_leave else None),
         )
+
+    def cancel(self, run_id: str) -> Response:
+        """Stop a run, and say so."""
+        self.runner.cancel(run_id)
+        return JSONResponse({"run_id": run_id, "status": "cancelling"}, 202)
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -121,7 +125,8 @@ class Service:
         if self.draining:
             return
         self.draining = True
-        self.connections.dismiss()
+        for reader in [task for task, can_return in self.readers.items() if can_return]:
+            reader.cancel()
         if running := len(self.runner.running):
             what = "1 program is" if running == 1 else f"{running} programs are"
             text = "stopping: %s still running, with %g s to end; Ctrl-C once more cancels"
@@ -136,8 +141,3 @@ class Service:
         """Cancel what is still running here."""
         for run_id in list(self.runner.running):
             self.runner.cancel_here(run_id)
-
-    def health(self) -> Response:
-        reachable = self.run_log.tail.reachable
-        status = "draining" if self.draining else "ok" if reachable else "the log cannot be read"
-        return JSONResponse({"status": status}, 200 if status == "ok" else 503)

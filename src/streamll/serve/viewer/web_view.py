@@ -15,7 +15,6 @@ import socket
 import sys
 import tempfile
 import threading
-from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -24,8 +23,6 @@ from streamll.core.errors import ConfigurationError
 from streamll.serve.app import create_app
 from streamll.serve.web.limits import Limits
 from streamll.sinks.base import BaseSink
-
-START_TIMEOUT_S = 15.0
 
 
 class WebView:
@@ -50,8 +47,11 @@ class WebView:
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/#token={token}"
-        started = threading.Event()
-        self._server = _server(uvicorn, self._noticing(app), started)
+        self._socket.listen()  # whoever comes before the server is ready waits
+        config = uvicorn.Config(
+            self._noticing(app), log_level="warning", timeout_graceful_shutdown=1
+        )
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run,
             kwargs={"sockets": [self._socket]},
@@ -59,8 +59,6 @@ class WebView:
             daemon=True,
         )
         self._thread.start()
-        if not started.wait(START_TIMEOUT_S):
-            raise ConfigurationError(f"the viewer did not start in {START_TIMEOUT_S:g} seconds")
         # At exit the server's thread is gone and cannot close the log itself.
         atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
 
@@ -74,7 +72,7 @@ class WebView:
 
     @property
     def stopped(self) -> bool:
-        return bool(self._server.should_exit)
+        return self._server.should_exit
 
     def stop(self) -> None:
         """Stop the server and delete what was shown. Idempotent."""
@@ -83,16 +81,6 @@ class WebView:
         self.sink.stop()
         self._socket.close()
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _server(uvicorn: Any, app: Any, started: threading.Event) -> Any:
-    class SignallingServer(uvicorn.Server):  # type: ignore[misc]
-        async def startup(self, sockets: Any = None) -> None:
-            await super().startup(sockets)
-            started.set()
-
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
-    return SignallingServer(config)
 
 
 _shared: WebView | None = None

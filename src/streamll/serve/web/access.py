@@ -52,9 +52,8 @@ class Access:
         origins: Iterable[str] = (),
         hosts: Iterable[str] | None = None,
     ) -> None:
-        self._tokens = tuple(
-            token.encode() for token in ((tokens,) if isinstance(tokens, str) else tokens)
-        )
+        given = (tokens,) if isinstance(tokens, str) else tokens
+        self._tokens = tuple(token.encode() for token in given)
         if any(len(token) < MIN_TOKEN_CHARACTERS for token in self._tokens):
             raise ConfigurationError(f"a token needs at least {MIN_TOKEN_CHARACTERS} characters")
         self.origins = frozenset(origin.rstrip("/").lower() for origin in origins)
@@ -77,19 +76,17 @@ class Access:
         given = (token or "").encode()
         return sum(hmac.compare_digest(given, known) for known in self._tokens) > 0
 
-    def may_use(self, token: str | None, run_id: str) -> bool:
+    def may_use(self, token: str | None, run_id: str | None) -> bool:
         """Whether the token permits everything, or this run and has not expired."""
         if self.may_do_everything(token):
             return True
-        parts = (token or "").split(".")
-        if len(parts) != 3:  # noqa: PLR2004
+        run, _, rest = (token or "").partition(".")
+        expiry, _, signature = rest.partition(".")
+        if run != run_id or not expiry.isdecimal() or len(expiry) > MAX_EXPIRY_DIGITS:
             return False
-        run, expiry, signature = parts
-        if not expiry.isdecimal() or len(expiry) > MAX_EXPIRY_DIGITS:
-            return False
-        expected = _signature(self._secret, run_id, expiry)
+        expected = _signature(self._secret, run, expiry)
         signed = hmac.compare_digest(signature.encode(), expected.encode())
-        return signed and run == run_id and int(expiry) >= time.time()
+        return signed and int(expiry) >= time.time()
 
     def is_host(self, host: str | None) -> bool:
         """Whether this ``Host`` is the server's.
@@ -125,9 +122,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def bearer(authorization: str | None) -> str | None:
-    """The token of an ``Authorization`` header."""
-    scheme, _, token = (authorization or "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" and token.strip() else None

@@ -16,8 +16,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamll.serve.web.access import Access, is_loopback
-from streamll.serve.web.requests import problem
-from streamll.serve.web.sockets import POLICY_VIOLATION
+from streamll.serve.web.requests import HTTPRefusal, refusal
+from streamll.serve.web.responses import POLICY_VIOLATION
 
 access_log = logging.getLogger("streamll.access")
 
@@ -65,15 +65,12 @@ class Middleware:
             await send(message)
 
         try:
-            refusal = self._refusal(scope, headers, origin)
-            if refusal is None:
-                await self.app(scope, receive, send_marked)
-            elif scope["type"] == "websocket":
-                await send_marked(
-                    {"type": "websocket.close", "code": POLICY_VIOLATION, "reason": ""}
-                )
+            answer: ASGIApp = self._refusal(scope, headers, origin) or self.app
+            if scope["type"] == "websocket" and answer is not self.app:
+                close = {"type": "websocket.close", "code": POLICY_VIOLATION, "reason": ""}
+                await send_marked(close)
             else:
-                await refusal(scope, receive, send_marked)
+                await answer(scope, receive, send_marked)
         except BaseException:
             status = status or 500
             raise
@@ -82,19 +79,19 @@ class Middleware:
 
     def _refusal(self, scope: Scope, headers: Headers, origin: str | None) -> Response | None:
         """The response to a request that no route may answer."""
-        server = scope.get("server")
+        server, host = scope.get("server"), headers.get("host")
         if self.access.is_open and server and not is_loopback(server[0] or "localhost"):
-            return problem(
-                FORBIDDEN, "without tokens this server only answers requests from its own machine"
-            )
-        host = headers.get("host")
-        if not self.access.is_host(host):
-            return problem(421, "this server does not have that name")
-        if not self.access.is_origin(origin, host):
-            return problem(FORBIDDEN, "pages of this origin may not call")
-        if scope.get("method") == "OPTIONS" and "access-control-request-method" in headers:
+            status = FORBIDDEN
+            reason = "without tokens this server only answers requests from its own machine"
+        elif not self.access.is_host(host):
+            status, reason = 421, "this server does not have that name"
+        elif not self.access.is_origin(origin, host):
+            status, reason = FORBIDDEN, "pages of this origin may not call"
+        elif scope.get("method") == "OPTIONS" and "access-control-request-method" in headers:
             return Response(status_code=204, headers=PREFLIGHT)
-        return None
+        else:
+            return None
+        return refusal(HTTPRefusal(status, reason))
 
     def _mark(self, message: Message, origin: str | None) -> None:
         headers = MutableHeaders(scope=message)
@@ -109,11 +106,6 @@ class Middleware:
         method = scope.get("method", "WEBSOCKET")
         self.requests[method if method in METHODS else "OTHER", status] += 1
         self.bytes_sent += size
-        record: dict[str, Any] = {
-            "method": method,
-            "path": scope["path"][:200],
-            "status": status,
-            "bytes": size,
-            "seconds": round(seconds, 6),
-        }
+        seen = {"method": method, "path": scope["path"][:200], "status": status, "bytes": size}
+        record: dict[str, Any] = {**seen, "seconds": round(seconds, 6)}
         access_log.info("%(method)s %(path)s %(status)s", record, extra={"request": record})

@@ -10,8 +10,8 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
 from streamll.core.errors import RunUnavailable
-from streamll.serve.log.frames import Position, read_position
-from streamll.serve.web.access import Access, bearer
+from streamll.core.positions import Position, read_position
+from streamll.serve.web.access import Access
 from streamll.serve.web.limits import Limits
 
 RETRY_LATER = frozenset({429, 503})
@@ -26,39 +26,27 @@ class HTTPRefusal(Exception):
         self.headers = headers
 
 
-def response_to(error: Exception) -> Response:
-    """The response to a request that ended with an ``HTTPRefusal`` or ``RunUnavailable``."""
-    assert isinstance(error, (HTTPRefusal, RunUnavailable))
+def refusal(error: HTTPRefusal | RunUnavailable, body: Any = None) -> Response:
+    """The response to a request that ended with this error, by default ``{"error": message}``."""
     headers = dict(error.headers) if isinstance(error, HTTPRefusal) else {}
     if error.status in RETRY_LATER:
         headers["retry-after"] = "1"
-    return problem(error.status, str(error), **headers)
-
-
-def problem(status: int, message: str, **headers: str) -> Response:
-    return JSONResponse({"error": message}, status, headers=headers)
+    return JSONResponse(body or {"error": str(error)}, error.status, headers=headers)
 
 
 async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
-    """The JSON object in the body.
+    """The JSON object in the body; ``HTTPRefusal`` (400, 408, 413, 415) where there is none.
 
     Only ``application/json``: pages of other origins cannot send that without permission (CORS).
-
-    Raises:
-        HTTPRefusal: 400, 408, 413 or 415.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise HTTPRefusal(415, "send the body as application/json")
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > limits.body_bytes:
-        raise _too_large(limits.body_bytes)
     try:
         body = await asyncio.wait_for(_body(request, limits.body_bytes), limits.body_seconds)
-    except (asyncio.TimeoutError, TimeoutError):
-        raise HTTPRefusal(408, "the body did not arrive in time", connection="close") from None
-    try:
         value = msgspec.json.decode(body)
+    except asyncio.TimeoutError:
+        raise HTTPRefusal(408, "the body did not arrive in time", connection="close") from None
     except (msgspec.MsgspecError, RecursionError) as error:
         raise HTTPRefusal(400, f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
@@ -67,36 +55,30 @@ async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
 
 
 async def _body(request: Request, max_bytes: int) -> bytes:
-    parts, size = [], 0
+    body = bytearray()
     async for chunk in request.stream():
-        size += len(chunk)
-        if size > max_bytes:
-            raise _too_large(max_bytes)
-        parts.append(chunk)
-    return b"".join(parts)
-
-
-def _too_large(max_bytes: int) -> HTTPRefusal:
-    return HTTPRefusal(413, f"a body may have at most {max_bytes} bytes", connection="close")
+        body += chunk
+        if len(body) > max_bytes:
+            message = f"a body may have at most {max_bytes} bytes"
+            raise HTTPRefusal(413, message, connection="close")
+    return bytes(body)
 
 
 def authorize(connection: HTTPConnection, access: Access, run_id: str | None = None) -> None:
-    """Check the token: in the header, or in ``?token=`` for EventSource and WebSocket.
+    """Raise ``HTTPRefusal`` (401) unless the token permits everything, or this run.
 
-    Raises:
-        HTTPRefusal: 401, it permits neither everything nor this run.
+    It is in the header, or in ``?token=`` for EventSource and WebSocket.
     """
-    token = bearer(connection.headers.get("authorization")) or connection.query_params.get("token")
-    allowed = access.may_do_everything(token) if run_id is None else access.may_use(token, run_id)
-    if not allowed:
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    given = token.strip() if scheme.lower() == "bearer" else ""
+    if not access.may_use(given or connection.query_params.get("token"), run_id):
         raise HTTPRefusal(401, "a valid token is needed", **{"www-authenticate": "Bearer"})
 
 
 def position_in(connection: HTTPConnection, run_id: str) -> Position:
     """Where a request resumes the run: by ``Last-Event-ID``, ``?after=`` or ``?lastEventId=``.
 
-    Raises:
-        HTTPRefusal: 400.
+    ``HTTPRefusal`` (400) if that is no position in this run.
     """
     query, headers = connection.query_params, connection.headers
     text = headers.get("last-event-id") or query.get("after") or query.get("lastEventId")
@@ -110,11 +92,7 @@ def position_in(connection: HTTPConnection, run_id: str) -> Position:
 
 
 def text_of(message: Any) -> dict[str, Any]:
-    """A chat message of any wire, as role and text.
-
-    Raises:
-        ValueError: it is not a message.
-    """
+    """A chat message of any wire, as role and text; ``ValueError`` if it is none."""
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise ValueError("a message is an object with a role")  # noqa: TRY004 - a client's value
     content = message.get("parts", message.get("content"))

@@ -1,35 +1,35 @@
-"""A response that streams: headers at once, heartbeats, and an end when the client has gone.
+"""Streams over HTTP and WebSockets: headers at once, heartbeats, an end when the client has gone.
 
-The chunks come from an async generator that the response closes in every case as soon as the
-client has left: closing it stops the program behind it.
+The chunks come from an async generator that is closed in every case as soon as the client has left:
+closing it stops the program behind it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
+import json
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from streamll.core.errors import LogAway
 from streamll.serve.log.frames import HEARTBEAT
+from streamll.serve.web.limits import Limits
 
 ResponseBody = AsyncGenerator[bytes, None] | Response
 
-STALL_S = 30.0
-"""A client that accepts no byte for so long counts as gone."""
-
-HEARTBEAT_S = 15.0
+NORMAL, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1000, 1008, 1012, 1013
+"""Close codes of the WebSocket Close Code Number Registry (RFC 6455)."""
 
 
 class StreamingBody(Response):
-    """Sends what ``open_body(scope)`` yields, unless that returns another ``Response``.
-
-    ``open_body`` is awaited before the first byte, while another status can still be sent.
+    """Sends what ``open_body(scope)`` returns: chunks, or another ``Response`` instead.
 
     Args:
         hold: entered by the task that sends, for as long as it does.
@@ -37,121 +37,84 @@ class StreamingBody(Response):
 
     def __init__(
         self,
-        open_body: Callable[[Scope], ResponseBody | Awaitable[ResponseBody]],
+        open_body: Callable[[Scope], Awaitable[ResponseBody]],
         headers: Mapping[str, str],
-        *,
-        stall_s: float = STALL_S,
-        heartbeat_s: float = HEARTBEAT_S,
-        hold: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        limits: Limits,
+        hold: AbstractContextManager[None] | None = None,
     ) -> None:
         self._open_body = open_body
-        self._hold = hold
-        self._stall_s = stall_s
-        self._heartbeat_s = heartbeat_s
+        self._hold = hold or contextlib.nullcontext()
+        self._limits = limits
         self.status_code = 200
         self.background = None
-        self.body = b""
-        self.raw_headers = [(k.lower().encode(), v.encode()) for k, v in headers.items()]
+        self.init_headers(headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        opened = self._open_body(scope)
-        chunks = await opened if inspect.isawaitable(opened) else opened
+        chunks = await self._open_body(scope)
         if isinstance(chunks, Response):
             await chunks(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        timer = StallTimer(
-            send, self._stall_s, heartbeat=_chunk(HEARTBEAT), heartbeat_s=self._heartbeat_s
-        )
-        sent = await race(self._send(chunks, timer), disconnected(receive))
-        if not (sent.lost or timer.stalled):  # a reader that was dismissed gets a proper end, too
+        timed = TimedSend(send, self._limits, heartbeat=_chunk(HEARTBEAT))
+        sent = await race(self._send(chunks, timed), disconnected(receive), timed.watch())
+        if not sent.lost:  # a reader that was dismissed gets a proper end, too
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         sent.raise_error()
 
-    async def _send(self, chunks: AsyncGenerator[bytes, None], timer: StallTimer) -> None:
-        with self._hold():
-            async with timer, contextlib.aclosing(chunks):
+    async def _send(self, chunks: AsyncGenerator[bytes, None], timed: TimedSend) -> None:
+        with self._hold:
+            async with contextlib.aclosing(chunks):
                 async for chunk in chunks:
-                    await timer.send(_chunk(chunk))
+                    await timed.send(_chunk(chunk))
 
 
 def _chunk(body: bytes) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": True}
 
 
-class StallTimer:
-    """Sends for one task, and cancels it when a message is not accepted in ``stall_s``.
+class TimedSend:
+    """Sends messages one after the other. ``watch`` ends when one is not accepted in time.
 
-    When nothing was sent for ``heartbeat_s``, it sends ``heartbeat``, if there is one. It costs a
-    timer per connection, not one per message.
+    After a silence it sends ``heartbeat``, if there is one. It costs a timer per connection, not
+    one per message.
     """
 
-    def __init__(
-        self,
-        send: Send,
-        stall_s: float,
-        *,
-        heartbeat: Message | None = None,
-        heartbeat_s: float = HEARTBEAT_S,
-    ) -> None:
-        self.stalled = False
+    def __init__(self, send: Send, limits: Limits, heartbeat: Message | None = None) -> None:
         self._send = send
-        self._stall_s = stall_s
+        self._stall_s = limits.stall_seconds
         self._heartbeat = heartbeat
-        self._period_s = min(stall_s / 2, heartbeat_s) if heartbeat else stall_s / 2
-        self._heartbeat_s = heartbeat_s
-        self._loop = asyncio.get_running_loop()
+        self._heartbeat_s = math.inf if heartbeat is None else limits.heartbeat_seconds
+        self._turn = asyncio.Lock()
+        self._time = asyncio.get_running_loop().time
         self._sending_since: float | None = None
-        self._sent_at = self._loop.time()
-        self._beating: asyncio.Task[None] | None = None
-        self._task: asyncio.Task[object] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._sent_at = self._time()
 
     async def send(self, message: Message) -> None:
-        if self._beating is not None:
-            await asyncio.wait({self._beating})
-        await self._send_timed(message)
+        async with self._turn:  # a heartbeat may be on its way
+            self._sending_since = self._time()
+            await self._send(message)
+            self._sent_at, self._sending_since = self._sending_since, None
 
-    async def _send_timed(self, message: Message) -> None:
-        self._sending_since = self._loop.time()
-        await self._send(message)
-        self._sent_at, self._sending_since = self._sending_since, None
-
-    async def __aenter__(self) -> None:
-        self._task = asyncio.current_task()
-        self._timer = self._loop.call_later(self._period_s, self._look)
-
-    async def __aexit__(self, *error: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.wait({self._beating})
-
-    def _look(self) -> None:
-        now, since = self._loop.time(), self._sending_since
-        delay = self._period_s
-        if since is not None:
-            if now - since > self._stall_s and self._task is not None:
-                self.stalled = True
-                self._task.cancel()
-                return
-        elif self._heartbeat is not None:
-            due = self._sent_at + self._heartbeat_s
-            if now >= due:
-                self._beating = self._loop.create_task(self._beat(self._heartbeat))
-            else:
-                delay = min(delay, due - now)
-        self._timer = self._loop.call_later(delay, self._look)
-
-    async def _beat(self, heartbeat: Message) -> None:
-        with contextlib.suppress(OSError, RuntimeError):  # the client has left
-            await self._send_timed(heartbeat)
-        self._beating = None
+    async def watch(self) -> None:
+        """Send heartbeats; end when a message is not accepted in time, or cannot be sent."""
+        period_s = delay = min(self._stall_s / 2, self._heartbeat_s)
+        while True:
+            await asyncio.sleep(delay)
+            now, since, delay = self._time(), self._sending_since, period_s
+            if since is not None:
+                if now - since > self._stall_s:
+                    return
+            elif now < (due := self._sent_at + self._heartbeat_s):
+                delay = min(period_s, due - now)
+            elif self._heartbeat is not None:
+                try:
+                    await asyncio.wait_for(self.send(self._heartbeat), self._stall_s)
+                except (asyncio.TimeoutError, OSError, RuntimeError):
+                    return
 
 
 class Raced(NamedTuple):
-    """How ``race`` ended. ``lost``: what it raced against came first."""
+    """How ``race`` ended. ``lost``: something that it raced against came first."""
 
     work: asyncio.Task[None]
     lost: bool
@@ -161,16 +124,16 @@ class Raced(NamedTuple):
             self.work.result()
 
 
-async def race(work: Coroutine[Any, Any, None], against: Coroutine[Any, Any, None]) -> Raced:
-    """Do the work, but only until ``against`` is done; both have ended on return."""
-    worker, other = asyncio.ensure_future(work), asyncio.ensure_future(against)
+async def race(work: Coroutine[Any, Any, None], *against: Coroutine[Any, Any, None]) -> Raced:
+    """Do the work, but only until one of ``against`` is done; all have ended on return."""
+    worker, *others = tasks = [asyncio.ensure_future(each) for each in (work, *against)]
     try:
-        await asyncio.wait({worker, other}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        lost = other.done()
-        for task in (other, worker):
+        lost = any(other.done() for other in others)
+        for task in (*others, worker):
             task.cancel()
-        await asyncio.wait({worker, other})
+        await asyncio.wait(tasks)
     return Raced(worker, lost)
 
 
@@ -178,3 +141,49 @@ async def disconnected(receive: Receive) -> None:
     """Wait until the client has gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def send_messages(
+    websocket: WebSocket,
+    batches: AsyncGenerator[list[bytes], None],
+    cancel: Callable[[], None],
+    limits: Limits,
+    hold: AbstractContextManager[None] | None = None,
+) -> None:
+    """Send messages until they end, the client leaves, or it accepts nothing any more. Closes.
+
+    Args:
+        cancel: called when the client asks to stop the run; its end comes among the messages.
+        hold: see ``StreamingBody``.
+    """
+    timed = TimedSend(websocket.send, limits)
+
+    async def send() -> None:
+        with hold or contextlib.nullcontext():
+            async with contextlib.aclosing(batches):
+                async for batch in batches:
+                    for payload in batch:
+                        await timed.send({"type": "websocket.send", "text": payload.decode()})
+
+    sent = await race(send(), _listen(websocket, cancel), timed.watch())
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+        await websocket.close(_close_code(sent))
+    with contextlib.suppress(LogAway, WebSocketDisconnect):
+        sent.raise_error()
+
+
+def _close_code(sent: Raced) -> int:
+    if not sent.work.cancelled():
+        return NORMAL if sent.work.exception() is None else TRY_AGAIN_LATER
+    return TRY_AGAIN_LATER if sent.lost else SERVICE_RESTART
+
+
+async def _listen(websocket: WebSocket, cancel: Callable[[], None]) -> None:
+    """Wait for the client to leave; call ``cancel`` when it asks for that."""
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            if json.loads(message.get("text") or "null").get("type") == "cancel":
+                cancel()

@@ -55,7 +55,7 @@ class JSONValueReader:
         self._is_key = False
         self._key: list[str] = []
         self._brackets: list[str] = []  # the open ones; the builder may ignore some of them
-        self._comma = False  # one was read since the last value
+        self._comma: bool | None = None  # whether one follows the last value; before any: None
 
     def feed(self, text: str) -> Sequence[Change]:
         """The changes that are certain after ``text``."""
@@ -87,6 +87,9 @@ class JSONValueReader:
         inside = self._state in (JSONValueReader._in_string, JSONValueReader._in_scalar)
         return at if inside else match_end(_BLANKS, text, at)
 
+    def _doubt(self, doubt: bool) -> None:
+        self.is_exact = self.is_exact and not doubt
+
     def _lose(self) -> None:
         self.is_exact = False
         self.is_lost = True
@@ -96,6 +99,9 @@ class JSONValueReader:
 
     def _before_all(self, text: str, at: int) -> int:
         """Prose or a code fence; the first bracket begins the value."""
+        if self.is_exact and text[at] == '"':  # a text, even if it holds a list or an object
+            self._lose()
+            return at
         match = _OPENING.search(text, at)
         if match is None or match.start() > at:
             self.is_exact = False
@@ -119,8 +125,8 @@ class JSONValueReader:
         elif sign in "[{":
             self.builder.begin([] if sign == "[" else {})
             self._brackets.append(sign)
-            self._comma = False
-            self._state = JSONValueReader._before_member
+            self._comma = None
+            self._state = JSONValueReader._between
         elif sign in ",]}:'/#":
             self._lose()
         else:
@@ -128,23 +134,27 @@ class JSONValueReader:
             return at
         return at + 1
 
-    def _before_member(self, text: str, at: int) -> int:
-        """Before an item, a key, or the end of the list or object."""
+    def _between(self, text: str, at: int) -> int:
+        """In a list or object, outside its items or members."""
         in_list = self._brackets[-1] == "["
         sign = text[at]
         if sign == ("]" if in_list else "}"):
-            if self._comma:
-                self.is_exact = False
-            self._close()
-        elif sign == ",":
-            self.is_exact = False
-        elif in_list:
+            self._doubt(self._comma is True)
+            self._brackets.pop()
+            self.builder.end()
+            self._ended()
+            return at + 1
+        if sign == ",":
+            self._doubt(self._comma is not False)
+            self._comma = True
+            return at + 1
+        self._doubt(self._comma is False)
+        if in_list:
             self._state = JSONValueReader._before_value
             return at
-        elif sign == '"':
-            self._is_key = True
-            self._state = JSONValueReader._in_string
-        else:
+        self._is_key = True
+        self._state = JSONValueReader._in_string
+        if sign != '"':
             self._lose()
         return at + 1
 
@@ -157,29 +167,9 @@ class JSONValueReader:
         self._state = JSONValueReader._before_value
         return at + 1
 
-    def _after_value(self, text: str, at: int) -> int:
-        """In a list or object, behind an item or member."""
-        sign = text[at]
-        if sign == ("]" if self._brackets[-1] == "[" else "}"):
-            self._close()
-            return at + 1
-        if sign in "]}:":
-            self._lose()
-            return at
-        self._comma = sign == ","
-        if not self._comma:
-            self.is_exact = False
-        self._state = JSONValueReader._before_member
-        return at + self._comma
-
-    def _close(self) -> None:
-        self._brackets.pop()
-        self.builder.end()
-        self._ended()
-
     def _ended(self) -> None:
         self._comma = False
-        self._state = JSONValueReader._after_value if self._brackets else JSONValueReader._after_all
+        self._state = JSONValueReader._between if self._brackets else JSONValueReader._after_all
 
     # --- numbers and words --------------------------------------------------------------------------
 

@@ -35,14 +35,18 @@ class _Element(msgspec.Struct):
     trimmer: Trimmer = msgspec.field(default_factory=Trimmer)
 
 
+class _Lost(ValueError):
+    """The adapter would read this differently."""
+
+
 class XMLValueReader:
     """Reads the content of one field's element."""
 
     def __init__(self, schema: SchemaView) -> None:
-        self._builder = ValueBuilder(schema)
+        self.builder = ValueBuilder(schema)
+        self.is_lost = False
         self._json: JSONValueReader | None = None
         self._elements: list[_Element] = []
-        self._is_lost = False
         self._parser = expat.ParserCreate()
         if hasattr(self._parser, "SetReparseDeferralEnabled"):
             self._parser.SetReparseDeferralEnabled(False)  # noqa: FBT003
@@ -52,107 +56,91 @@ class XMLValueReader:
         self._parser.Parse("<value>")
 
     @property
-    def builder(self) -> ValueBuilder:
-        return self._json.builder if self._json is not None else self._builder
-
-    @property
-    def is_lost(self) -> bool:
-        return self._is_lost or (self._json is not None and self._json.is_lost)
-
-    @property
     def is_exact(self) -> bool:
-        if self._json is not None and not self._json.is_exact:
+        if self.is_lost or (self._json is not None and not self._json.is_exact):
             return False
-        return not self.is_lost and self.builder.is_complete and not self.builder.repeats
+        return self.builder.is_complete and not self.builder.repeats
 
     def feed(self, text: str, *, is_last: bool = False) -> Sequence[Change]:
         """The changes that are certain after ``text``."""
-        self._changes: list[Change] = []
-        if not self._is_lost:
+        if not self.is_lost:
             try:
                 self._parser.Parse(text, is_last)
             except (expat.ExpatError, TooDeep, ValueError):
-                self._is_lost = True
-        return [*self._changes, *self._builder.take()]
+                self.is_lost = True
+        if self._json is None or not (parts := self._elements[-1].parts):
+            return self.builder.take()
+        changes = self._json.feed("".join(parts))
+        parts.clear()
+        self.is_lost = self.is_lost or self._json.is_lost
+        return changes
 
     def finish(self) -> Sequence[Change]:
         """The element has ended."""
-        return [
-            *self.feed("</value>", is_last=True),
-            *(self._json.finish() if self._json is not None else ()),
-        ]
+        changes = self.feed("</value>", is_last=True)
+        return changes if self._json is None else [*changes, *self._json.finish()]
 
     # --- what expat sees ------------------------------------------------------------------------
 
     def _start(self, tag: str, attributes: Mapping[str, str]) -> None:
-        if self._is_lost or self._json is not None:
-            self._is_lost = True
-            return
+        if self._json is not None:
+            raise _Lost
         if self._elements:
             outer = self._elements[-1]
             if not outer.kind:
                 self._open(outer, tag)
-            if outer.kind == "list" and tag != "item":
-                self._is_lost = True
-            elif outer.kind == "object":
-                self._builder.key(attributes.get("key", tag) if tag == "entry" else tag)
-            elif outer.kind != "list":
-                self._is_lost = True
-            if self._is_lost:
-                return
-        self._elements.append(_Element(self._builder.schema()))
+            if outer.kind == "object":
+                self.builder.key(attributes.get("key", tag) if tag == "entry" else tag)
+            elif outer.kind != "list" or tag != "item":
+                raise _Lost
+        self._elements.append(_Element(self.builder.schema()))
 
     def _open(self, element: _Element, tag: str) -> None:
         """The first child decides whether the element is a list or an object."""
         schema = element.schema
         if schema.allows("array") and (tag == "item" or not schema.allows("object")):
             element.kind = "list"
-            self._builder.begin([])
+            self.builder.begin([])
         elif schema.allows("object"):
             element.kind = "object"
-            self._builder.begin({})
+            self.builder.begin({})
 
     def _characters(self, text: str) -> None:
-        if self._is_lost:
-            return
-        if self._json is not None:
-            self._changes.extend(self._json.feed(text))
-            return
         element = self._elements[-1]
         if not element.kind and text.strip():
             self._begin_text(element, text)
         if element.kind == "text":
             if released := element.trimmer.push(text):
-                self._builder.text(released)
-        elif element.kind == "held":
+                self.builder.text(released)
+        elif element.kind in ("held", "json"):
             element.parts.append(text)
         elif element.kind and text.strip():
-            self._is_lost = True  # text beside elements
+            raise _Lost  # text beside elements
 
     def _begin_text(self, element: _Element, text: str) -> None:
         schema = element.schema
         if schema.grows:
             element.kind = "text"
-            self._builder.begin_text()
+            self.builder.begin_text()
         elif schema.kinds and schema.kinds <= {"array", "object", "null"}:
-            if len(self._elements) == 1 and text.lstrip()[0] in "[{":
-                self._json = JSONValueReader(schema)
-                self._changes.extend(self._json.feed(text))
-            else:
-                self._is_lost = True
+            if len(self._elements) > 1 or text.lstrip()[0] not in "[{":
+                raise _Lost
+            element.kind = "json"
+            self._json = JSONValueReader(schema)
+            self.builder = self._json.builder
         else:
             element.kind = "held"
 
     def _end(self, tag: str) -> None:
-        if self._is_lost or self._json is not None:
+        if self._json is not None:
             return
         element = self._elements.pop()
         if element.kind in ("list", "object"):
-            self._builder.end()
+            self.builder.end()
         elif element.kind == "text":
-            self._builder.end_text()
+            self.builder.end_text()
         else:
-            self._builder.put(_scalar("".join(element.parts).strip(), element.schema))
+            self.builder.put(_scalar("".join(element.parts).strip(), element.schema))
 
 
 def _scalar(text: str, schema: SchemaView) -> object:

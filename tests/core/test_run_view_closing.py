@@ -7,9 +7,8 @@ import pytest
 
 from serve.runs import CALL, RUNS, Scribe
 from streamll.core import events as ev
-from streamll.core.closing import closing_events
 from streamll.core.ordering import OrderCheck
-from streamll.core.run_view import RunView
+from streamll.core.run_view import RunView, closing_events
 
 
 def ended(events):

@@ -1,34 +1,35 @@
-"""``replay``: answers a program's requests from a recording, as the provider did."""
+"""``record`` keeps what a provider sends while a program runs; ``replay`` answers from it."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import os
-import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
+from pathlib import Path
 from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
 from streamll.core.events import Event
+from streamll.sinks.jsonl import JSONLSink
 from streamll.sinks.memory import MemorySink
-from streamll.testing.plan import HangUp, Head, Pause, Step, Write, json_body
+from streamll.testing.plan import HangUp, Head, Pause, Step, Write
 from streamll.testing.record_file import (
     RecordedExchange,
+    RecordingWriter,
     digest,
     recorded_events,
     recorded_exchanges,
 )
 from streamll.testing.record_sites import tapped_requests
 from streamll.testing.recorded import RecordedRequest
-from streamll.testing.recording import everything_watched, own_cache
+from streamll.testing.routing import refused
 from streamll.testing.server import PracticeServer
 from streamll.testing.wires import PracticeWire
-from streamll.testing.wires.base import encode
 
 KEYS = (
     "OPENAI", "ANTHROPIC", "GEMINI", "GROQ", "OPENROUTER", "DEEPSEEK", "XAI", "AZURE", "CEREBRAS",
@@ -38,13 +39,71 @@ KEYS = (
 """Providers whose clients require a key; while replaying, a placeholder is set and never sent."""
 
 
+@contextmanager
+def record(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Record every program that runs inside: its events, and the provider's replies with timing.
+
+    >>> with record("paris.jsonl"):  # doctest: +SKIP
+    ...     qa(question="What is the capital of France?")
+
+    An existing file is replaced. Programs are streamed as under ``watch()``; DSPy's cache is
+    replaced by an empty one, so that every request is made. The file has the provider's replies and
+    what events show; of prompts only a digest, and no credentials. ``streamll.configure(redact=…)``
+    applies to the events, not to the replies.
+
+    Covers language models and embedders that DSPy calls with its own provider client or through
+    LiteLLM.
+    """
+    file = Path(path)
+    sink = JSONLSink(file, append=False)
+    writer = RecordingWriter(file)
+    try:
+        with own_cache(), tapped_requests(writer.tap), everything_watched(sink):
+            yield file
+    finally:
+        sink.stop()
+        writer.close()
+
+
+@contextmanager
+def own_cache() -> Iterator[None]:
+    """Inside, DSPy has an empty cache in memory, so that every request is made again."""
+    import dspy
+    from dspy.clients.cache import Cache
+
+    before = vars(dspy).get("cache")
+    fresh = Cache(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir="")
+    dspy.cache = fresh
+    try:
+        yield
+    finally:
+        if before is not None:
+            dspy.cache = before
+        else:
+            vars(dspy).pop("cache", None)
+
+
+@contextmanager
+def everything_watched(sink: Any) -> Iterator[None]:
+    """Inside, every program is captured, all fields are streamed, and ``sink`` gets the events."""
+    import streamll
+    from streamll.capture.run import options
+    from streamll.configuration import configuration, configure
+
+    with (
+        configure(sinks=[*configuration.sinks, sink]),
+        streamll.watch(sinks=[sink]) if options.watching is None else nullcontext(),
+    ):
+        yield
+
+
+@dataclass(eq=False, repr=False)
 class Replay:
     """The recording that is replayed, and what the program has requested of it so far."""
 
-    def __init__(self, server: RecordedServer, sink: MemorySink, recorded: list[Event]) -> None:
-        self.recorded = recorded
-        self._server = server
-        self._sink = sink
+    recorded: list[Event]
+    _server: RecordedServer
+    _sink: MemorySink
 
     @property
     def events(self) -> list[Event]:
@@ -60,7 +119,7 @@ class Replay:
     @property
     def unused(self) -> list[RecordedExchange]:
         """Recorded exchanges that no request has used yet."""
-        return self._server.unused()
+        return list(chain(*map(list, self._server.queues.values())))
 
 
 @contextmanager
@@ -96,14 +155,14 @@ def replay(path: str | os.PathLike[str], *, speed: float = 1.0) -> Iterator[Repl
         tapped_requests(partial(_redirected, server.url)),
         everything_watched(sink),
     ):
-        yield Replay(server, sink, recorded)
+        yield Replay(recorded, server, sink)
 
 
 def _redirected(url: str, request: Any) -> tuple[Any, None]:
     """The tap that sends every request to the server at ``url``, with its path."""
     there = f"{url}{urlsplit(request.url).path}"
     headers = [(name, value) for name, value in request.headers if name.lower() != "host"]
-    return dataclasses.replace(request, url=there, headers=headers), None
+    return replace(request, url=there, headers=headers), None
 
 
 class RecordedServer(PracticeServer):
@@ -112,52 +171,43 @@ class RecordedServer(PracticeServer):
     def __init__(self, exchanges: list[RecordedExchange], *, speed: float = 1.0) -> None:
         super().__init__()
         self.speed = speed
-        self._lock = threading.Lock()
-        self._unused: dict[str, deque[RecordedExchange]] = {}
+        self.queues: dict[str, deque[RecordedExchange]] = {}  # by the request's digest
         for exchange in exchanges:
-            self._unused.setdefault(exchange.digest, deque()).append(exchange)
-
-    def unused(self) -> list[RecordedExchange]:
-        with self._lock:
-            return [exchange for queue in self._unused.values() for exchange in queue]
+            self.queues.setdefault(exchange.digest, deque()).append(exchange)
 
     def _steps(self, record: RecordedRequest, wire: PracticeWire | None) -> list[Step]:
-        with self._lock:
-            queue = self._unused.get(digest(record.path, record.body))
-            exchange = queue.popleft() if queue else None
-        if exchange is None:
-            message = "the recording has no further reply to this request"
-            if queue is None:
-                message = (
-                    "the recording has no such request: the program has changed, or requests a "
-                    "stream where it did not. Record it again"
-                )
-            error = {"message": message, "type": "invalid_request_error"}
-            return json_body(400, encode({"error": {**error, "param": None, "code": None}}), [])
-        return list(steps_of(exchange, self.speed))
+        queue = self.queues.get(digest(record.path, record.body))
+        if queue:
+            return list(steps_of(queue.popleft(), self.speed))
+        problem = "the recording has no further reply to this request"
+        if queue is None:
+            problem = (
+                "the recording has no such request: the program has changed, or requests a "
+                "stream where it did not. Record it again"
+            )
+        return refused(400, problem)
 
 
 def steps_of(exchange: RecordedExchange, speed: float = 1.0) -> Iterator[Step]:
     """The server's steps for a recorded exchange."""
     now = 0.0
 
-    def pause(until: float) -> Iterator[Step]:
+    def pause(until: float) -> Step:
         nonlocal now
-        if until > now and not math.isinf(speed):
-            yield Pause((until - now) / speed)
-        now = max(now, until)
+        before, now = now, max(now, until)
+        return Pause((now - before) / speed)
 
     if exchange.status is None:
-        yield from pause(exchange.over_after or 0.0)
+        yield pause(exchange.over_after or 0.0)
         yield HangUp()
         return
-    yield from pause(exchange.opened_after)
+    yield pause(exchange.opened_after)
     headers = [(name, value) for name, value in exchange.headers.items() if name != "content-type"]
     kind = exchange.headers.get("content-type", "application/json")
     yield Head(exchange.status, kind, headers)
     for after, data in exchange.chunks:
-        yield from pause(after)
+        yield pause(after)
         yield Write(data, 1, 1)
-    yield from pause(exchange.over_after or now)
+    yield pause(exchange.over_after or now)
     if not exchange.complete:
         yield HangUp()

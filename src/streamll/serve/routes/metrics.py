@@ -1,0 +1,48 @@
+"""``/metrics`` in the OpenMetrics 1.0 text format. No label has a value that a client chooses."""
+
+from __future__ import annotations
+
+import os
+
+from streamll.serve.routes.service import Service
+from streamll.serve.web.middleware import Middleware
+
+CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+def render(service: Service, middleware: Middleware) -> str:
+    """The metrics of this process, and of the log as far as it knows that."""
+    run_log, runner = service.run_log, service.runner
+    sink, tail = run_log.sink.statistics(), run_log.tail
+    ended = {f'how="{kind.partition(".")[2]}"': n for kind, n in run_log.index.ended.items()}
+    requests = {
+        f'method="{method}",status="{status}"': count
+        for (method, status), count in sorted(middleware.requests.items())
+    }
+    lines: list[str] = []
+
+    def add(kind: str, name: str, text: str, value: float | dict[str, int]) -> None:
+        lines.extend((f"# TYPE streamll_{name} {kind}", f"# HELP streamll_{name} {text}"))
+        total = "_total" if kind == "counter" else ""
+        for labels, count in value.items() if isinstance(value, dict) else [("", value)]:
+            shown = f"{{{labels}}}" if labels else ""
+            lines.append(f"streamll_{name}{total}{shown} {count}")
+
+    add("gauge", "runs_active", "Programs that run in this process.", len(runner.running))
+    add("counter", "runs_started", "Programs started in this process.", runner.started)
+    add("counter", "runs_ended", "Runs of all processes that ended, by how.", ended)
+    add("gauge", "readers", "Open event streams and WebSockets.", len(service.readers))
+    add("counter", "readers_seen", "Event streams and WebSockets so far.", service.readers_seen)
+    add("gauge", "feeds", "Runs that are read in this process.", len(run_log.buffers))
+    add("gauge", "log_reachable", "Whether the log can be read.", int(tail.reachable))
+    add("counter", "log_entries_read", "Entries of the log read.", tail.entries_read)
+    add("gauge", "sink_buffered_events", "Events not yet in the log.", sink.buffered)
+    add("counter", "sink_dropped_events", "Events lost before the log.", sink.dropped)
+    sent = middleware.bytes_sent
+    add("counter", "sent_bytes", "Bytes of response bodies and messages.", sent)
+    add("gauge", "draining", "Whether this process is about to stop.", int(service.draining))
+    add("counter", "requests", "Answered requests by method and status.", requests)
+    times = os.times()
+    lines.append("# TYPE process_cpu_seconds counter\n# UNIT process_cpu_seconds seconds")
+    lines.append(f"process_cpu_seconds_total {times.user + times.system}\n# EOF\n")
+    return "\n".join(lines)
