@@ -243,10 +243,8 @@ class _Block:
         self.pieces.setdefault(key, []).append(piece)
         if not piece:
             return ()
-        if key == "text":
-            return (piece,)
-        if key == "thinking":
-            return (ThinkingDelta(piece),)
+        if key == self.fields.get("type") and key in ("text", "thinking"):
+            return (piece,) if key == "text" else (ThinkingDelta(piece),)
         if key == "partial_json" and self.call is not None:
             return (ToolCallFragment(self.call, None, None, piece),)
         return ()
