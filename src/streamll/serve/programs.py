@@ -109,17 +109,22 @@ def inputs_of(program: Any) -> tuple[InputField, ...]:
     kind = type(program)  # DSPy warns on access to ``program.forward``; this is the same function
     function = getattr(kind, "forward", None) or getattr(kind, "aforward", None) or program
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        named = parameters_of(function)
     except (TypeError, ValueError):
-        parameters = []
-    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    named = [p for p in parameters if p.kind in by_name and p.name != "self"]
+        named = []
     if named and (function is not program or not predictors):
         return tuple(
             InputField(name=p.name, type=_type_name(p.annotation), required=p.default is p.empty)
             for p in named
         )
     return _of_signature(predictors[0].signature) if predictors else ()
+
+
+def parameters_of(function: Any) -> list[inspect.Parameter]:
+    """The parameters that can be passed by name, without ``self``."""
+    by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    parameters = inspect.signature(function).parameters.values()
+    return [each for each in parameters if each.kind in by_name and each.name != "self"]
 
 
 def _of_signature(signature: Any) -> tuple[InputField, ...]:
