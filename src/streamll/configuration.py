@@ -6,6 +6,7 @@ configuration per process; a run reads it when it starts.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -43,20 +44,32 @@ class Configuration(msgspec.Struct, kw_only=True):
     redact_failed: bool = False  # and that has been logged
 
     def approve(self, event: Event) -> Event | None:
-        """The event as it may leave the run, or ``None``. A failing ``redact`` lets nothing out."""
+        """The event as it may leave the run, or ``None``.
+
+        A ``redact`` that raises, or returns anything else, lets nothing out.
+        """
         if self.redact is None:
             return event
+        approved: Any
         try:
-            return self.redact(event)
+            approved = self.redact(event)
+            if approved is None or isinstance(approved, Event):
+                return approved
+            if inspect.iscoroutine(approved):
+                approved.close()  # else Python warns that nobody has awaited it
+            failure = f"returned a {type(approved).__name__} instead of an event or None"
         except Exception as error:  # noqa: BLE001 - whatever it raises, the event must not leave
-            if not self.redact_failed:
-                self.redact_failed = True
-                logger.warning(
-                    "redact raised %s on a %s event; such events are withheld (logged once)",
-                    type(error).__name__,
-                    event.event_type,
-                )
-            return None
+            failure = f"raised {type(error).__name__}"
+        if not self.redact_failed:
+            self.redact_failed = True
+            name = getattr(self.redact, "__qualname__", type(self.redact).__name__)
+            logger.warning(
+                "redact function %s %s on a %s event; such events are withheld (logged once)",
+                name,
+                failure,
+                event.event_type,
+            )
+        return None
 
     def deliver(self, event: Event) -> None:
         """Send an event that belongs to no run to the global sinks."""
@@ -86,7 +99,7 @@ def configure(
         sinks: get the events of every captured run, besides the run's own sinks.
         redact: called with each event before any sink or stream sees it; returns the event,
             a changed one (``msgspec.structs.replace``), or ``None`` to withhold it. If it
-            raises, the event is withheld. ``None`` removes it.
+            raises or returns anything else, the event is withheld. ``None`` removes it.
         include: content that events may carry beyond the named fields, of ``"inputs"``,
             ``"outputs"``, ``"prompts"``, ``"tools"`` (arguments and results) and ``"errors"``
             (exception messages, which may quote any of them). Default: none.
@@ -110,7 +123,7 @@ def configure(
     if include_limit is not None and include_limit < 0:
         raise ConfigurationError(f"include_limit is at least 0 characters, not {include_limit}")
     if redact is None or callable(redact):
-        changes["redact"] = redact
+        changes |= {"redact": redact, "redact_failed": False}
     elif redact is not False:
         raise ConfigurationError("redact must be a function of one event, or None")
     undo = ExitStack()

@@ -237,7 +237,7 @@ class ReadSession:
         if self._in_group and not await self._take(entry, decoded):
             return None
         events = decoded.events if self._in_group else self._deduplicator.read(decoded)
-        counts.duplicates += len(decoded.events) - len(events)
+        counts.duplicates += max(len(decoded.events) - len(events), 0)  # events: perhaps with a gap
         counts.received += len(events)
         return ReadEntry(entry, decoded, events) if decoded.events else None
 

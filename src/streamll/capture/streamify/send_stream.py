@@ -35,6 +35,11 @@ class SendStream:
         self._targets = targets
         self._parsers: dict[int | None, list[ChunkParser]] = {}  # by the predictor a chunk names
 
+    @property
+    def innermost(self) -> SendStream:
+        """This stream, also for one that has been put around it (``tap.below_litellm``)."""
+        return self
+
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # ``dspy.settings.save`` pickles every setting
 
