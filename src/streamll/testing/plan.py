@@ -120,6 +120,9 @@ def in_one_piece(
     if fault.malformed_after is not None:
         data = data[: len(data) // 2]
     steps = json_body(200, data, wire.headers(prepared), fault.content_type)
+    if reply.pace:  # as long as the stream of this reply takes
+        chunks = sum(frame.content for frame in wire.frames(prepared))
+        steps.insert(0, Pause(reply.pace * max(0, chunks - 1)))
     return [Hold(), *steps] if stops(reply, fault) else steps
 
 

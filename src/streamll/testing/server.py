@@ -54,7 +54,7 @@ class PracticeServer:
 
     Options, all of them attributes that may be changed while the server runs:
 
-    * ``pace``: seconds from one chunk to the next.
+    * ``pace``: seconds from one chunk to the next; a plain reply takes as long as all of them.
     * ``chunk``: how texts are cut: ``"token"``, a number of characters, or ``"whole"``.
     * ``packets``: send every frame in a write of its own, as providers do at their pace; the
       default joins the frames that are ready.

@@ -16,7 +16,10 @@ from typing import Any
 
 from streamll.capture.deltas import ThinkingDelta, ToolCallFragment
 from streamll.capture.tap.wire import base
+from streamll.capture.tap.wire.anthropic import AnthropicAssembler
+from streamll.capture.tap.wire.base import string
 from streamll.capture.tap.wire.chat import ChatAssembler
+from streamll.capture.tap.wire.gemini import GeminiAssembler
 from streamll.capture.tap.wire.reply import WireReply
 from streamll.capture.tap.wire.responses import ResponsesAssembler
 
@@ -44,8 +47,16 @@ class Reply:
     usage: dict[str, int] | None = None
 
     @property
-    def content(self) -> tuple[str, list[tuple[str, str]]]:
-        return self.text, self.calls
+    def content(self) -> tuple[str, list[tuple[str, Any]]]:
+        return self.text, [(name, _value(arguments)) for name, arguments in self.calls]
+
+
+def _value(arguments: str) -> Any:
+    """Arguments as a value, however they are written; as text where they are no JSON."""
+    try:
+        return json.loads(arguments or "{}")
+    except ValueError:
+        return arguments
 
 
 @dataclass
@@ -308,6 +319,105 @@ def _entries(item: dict[str, Any], key: str) -> list[dict[str, Any]]:
     ]
 
 
+# --- Anthropic --------------------------------------------------------------------------------------
+
+
+def anthropic_stream(rng: random.Random) -> Stream:
+    """A message as some server streams it."""
+    counted = usage_of(rng, "input_tokens", "output_tokens")
+    begun = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": []}
+    begun = {**begun, "stop_reason": None, "usage": {**counted, "output_tokens": 1}}
+    frames: list[Any] = [{"type": "message_start", "message": begun}]
+    reply = Reply(usage=counted)
+    kinds = rng.choices(("text", "text", "thinking", "tool_use"), k=rng.randint(1, 4))
+    for at, kind in enumerate(kinds):
+        begin: dict[str, Any] = {"type": kind}
+        if kind == "tool_use":
+            name, told = rng.choice(NAMES), arguments(rng)
+            reply.calls.append((name, told))
+            begin |= {"id": f"t{at}", "name": name, "input": {}}
+            deltas = [{"type": "input_json_delta", "partial_json": each} for each in cut(rng, told)]
+        else:
+            said = pieces(rng) or ["Hi"]
+            begin[kind] = ""
+            deltas = [{"type": f"{kind}_delta", kind: each} for each in said]
+            setattr(reply, kind, getattr(reply, kind) + "".join(said))
+            if kind == "thinking":
+                begin["signature"] = ""
+                deltas.append({"type": "signature_delta", "signature": "s"})
+        frames.append({"type": "content_block_start", "index": at, "content_block": begin})
+        frames += [{"type": "content_block_delta", "index": at, "delta": each} for each in deltas]
+        frames.append({"type": "content_block_stop", "index": at})
+        if rng.random() < 0.2:
+            frames.append({"type": "ping"})
+    reason = "tool_use" if reply.calls else "end_turn"
+    usage = {"output_tokens": counted["output_tokens"]}
+    frames.append({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": usage})
+    frames.append({"type": "message_stop"})
+    return Stream(frames, reply)
+
+
+def anthropic_reply(body: dict[str, Any]) -> Reply:
+    """What a message says."""
+    reply = Reply(usage=body.get("usage"))
+    for block in (each for each in body.get("content") or () if isinstance(each, dict)):
+        kind = block.get("type")
+        if kind in ("text", "thinking") and isinstance(block.get(kind), str):
+            setattr(reply, kind, getattr(reply, kind) + block[kind])
+        elif kind == "tool_use":
+            reply.calls.append((string(block.get("name")), _text(block.get("input"))))
+    return reply
+
+
+# --- Gemini -----------------------------------------------------------------------------------------
+
+
+def gemini_stream(rng: random.Random) -> Stream:
+    """A reply of ``streamGenerateContent`` as some server streams it."""
+    reply, parts = Reply(), []
+    for kind in rng.choices(("text", "text", "thinking", "call"), k=rng.randint(1, 4)):
+        if kind == "call":
+            name, told = rng.choice(NAMES), arguments(rng)
+            reply.calls.append((name, told))
+            parts.append([{"functionCall": {"name": name, "args": json.loads(told)}}])
+            continue
+        said = pieces(rng) or ["Hi"]
+        setattr(reply, kind, getattr(reply, kind) + "".join(said))
+        thought = {"thought": True} if kind == "thinking" else {}
+        parts += [[{"text": each, **thought}] for each in said]
+    if rng.random() < 0.3:
+        parts = [[part for each in parts for part in each]]
+    counted = usage_of(rng, "promptTokenCount", "candidatesTokenCount", "totalTokenCount")
+    reply.usage = counted
+    frames: list[Any] = []
+    for each in parts:
+        candidate = {"index": 0, "content": {"role": "model", "parts": each}}
+        frames.append({"candidates": [candidate], "modelVersion": "m", "responseId": "r"})
+    last = frames[-1]
+    if rng.random() < 0.5:
+        candidate = {"index": 0, "content": {"role": "model", "parts": [{"text": ""}]}}
+        last = {"candidates": [candidate], "modelVersion": "m", "responseId": "r"}
+        frames.append(last)
+    last["candidates"][0]["finishReason"] = "STOP"
+    last["usageMetadata"] = counted
+    return Stream(frames, reply)
+
+
+def gemini_reply(body: dict[str, Any]) -> Reply:
+    """What a reply of Gemini's says."""
+    reply = Reply(usage=body.get("usageMetadata"))
+    candidates = body.get("candidates") or [{}]
+    content = candidates[0].get("content") if isinstance(candidates[0], dict) else {}
+    parts = content.get("parts") if isinstance(content, dict) else ()
+    for part in (each for each in parts or () if isinstance(each, dict)):
+        if isinstance(part.get("text"), str):
+            kind = "thinking" if part.get("thought") else "text"
+            setattr(reply, kind, getattr(reply, kind) + part["text"])
+        elif isinstance(call := part.get("functionCall"), dict):
+            reply.calls.append((string(call.get("name")), _text(call.get("args"))))
+    return reply
+
+
 # --- every wire -------------------------------------------------------------------------------------
 
 
@@ -321,11 +431,15 @@ class Writer:
     reply_in: Callable[[dict[str, Any]], Reply]
     restates: bool = False
     """The last frame has all of the reply, and counts where others said something else."""
+    reorders: bool = False
+    """What comes late may belong before what came: the reply's text is the same, in another order."""
 
 
 WRITERS = (
     Writer("chat", chat_stream, ChatAssembler, chat_reply),
     Writer("responses", responses_stream, ResponsesAssembler, responses_reply, restates=True),
+    Writer("anthropic", anthropic_stream, AnthropicAssembler, anthropic_reply, reorders=True),
+    Writer("gemini", gemini_stream, GeminiAssembler, gemini_reply),
 )
 
 

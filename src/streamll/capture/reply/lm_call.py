@@ -63,10 +63,10 @@ class LMCall:
     def begin(self) -> None:
         self.scope.check()
         if self._failure is not None:
-            if self._candidate == 0:
+            if self._candidate == 0:  # another candidate's failure takes nothing back
                 self.supersede(self._failure)
+                self._start_attempt()
             self._failure = None
-            self._start_attempt()
 
     def supersede(self, reason: str) -> None:
         """The attempt's text no longer counts: readers drop it."""

@@ -136,7 +136,8 @@ class AnthropicAssembler:
         if block.type == "tool_use":
             block.call = self._calls
             self._calls += 1
-            deltas.append(ToolCallFragment(block.call, payload.get("id"), payload.get("name"), ""))
+            name = string(payload.get("name")) or None
+            deltas.append(ToolCallFragment(block.call, payload.get("id"), name, ""))
         if text := string(payload.get("text")):
             deltas.append(text)
         if thought := string(payload.get("thinking")):
@@ -180,9 +181,9 @@ class AnthropicAssembler:
                 block.cite(value)
                 deltas += citation_in(value)
             elif key == "partial_json" and type(value) in (dict, list):
-                deltas += block.add(kind, key, json.dumps(value))
+                deltas += block.add(key, json.dumps(value))
             elif type(value) is str:
-                deltas += block.add(kind, key, value)
+                deltas += block.add(key, value)
             else:
                 block.fields[key] = value
         self._remember(delta, block, data)
@@ -212,7 +213,7 @@ class AnthropicAssembler:
             (key,) = added
             if type(text := delta[key]) is str and text:
                 self._template.learn(data, ("delta", key), text)
-                self._add = functools.partial(block.add, kind, key)
+                self._add = functools.partial(block.add, key)
 
 
 class _Block:
@@ -235,18 +236,16 @@ class _Block:
     def is_opened_again_by(self, other: _Block) -> bool:
         return not (self.pieces or self.closed) and self.fields == other.fields
 
-    def add(self, kind: Any, key: str, piece: str) -> Deltas:
-        """Add a string of a wire's delta of ``kind``; returns it as one of ours."""
+    def add(self, key: str, piece: str) -> Deltas:
+        """Add a string of a delta; returns it as one of ours."""
         if key == "signature" and piece == string(self.fields.get(key)) + self._joined(key):
             return ()  # sent again
         self.pieces.setdefault(key, []).append(piece)
         if not piece:
             return ()
-        if kind == "text_delta":
-            return (piece,)
-        if kind == "thinking_delta":
-            return (ThinkingDelta(piece),)
-        if kind == "input_json_delta" and self.call is not None:
+        if key == self.fields.get("type") and key in ("text", "thinking"):
+            return (piece,) if key == "text" else (ThinkingDelta(piece),)
+        if key == "partial_json" and self.call is not None:
             return (ToolCallFragment(self.call, None, None, piece),)
         return ()
 

@@ -298,8 +298,10 @@ class _Choice:
                 self.blocks.append({"type": "text", "text": before})
             for block in value:
                 _append_block(self.blocks, block)
+        elif value is None:
+            self.message.setdefault(key, None)
         else:
-            self.message.setdefault(key, value)
+            raise base.Confused("a text that is none")
 
     def _read_logprobs(self, value: Any) -> None:
         known = self.fields.setdefault("logprobs", None)

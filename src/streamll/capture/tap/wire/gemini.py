@@ -48,6 +48,8 @@ class GeminiAssembler:
     def body(self) -> dict[str, Any]:
         if not (self.finished or self._reasons):
             raise CutShort("the stream ended before the reply did")
+        if self._candidates and min(self._candidates) != 0:
+            raise Confused("no candidate is the first")
         candidates = [self._candidates[index].body() for index in sorted(self._candidates)]
         return {**self._top, "candidates": candidates} if candidates else self._top
 
@@ -103,7 +105,9 @@ class GeminiAssembler:
         for call in calls:
             number, self._calls = self._calls, self._calls + 1
             arguments = json.dumps(call.get("args") or {})
-            yield ToolCallFragment(number, call.get("id"), call.get("name"), arguments)
+            yield ToolCallFragment(
+                number, call.get("id"), string(call.get("name")) or None, arguments
+            )
 
 
 class _Candidate:

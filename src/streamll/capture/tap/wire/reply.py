@@ -154,12 +154,20 @@ class WireReply:
 
 
 def _error_in_a_frame(body: bytes) -> bytes:
-    """The body of an HTTP error; of one that is written as a stream, its first frame."""
+    """The body of an HTTP error; of one that is written as a stream, the error in its frame."""
     if not body.lstrip(_SKIPPED).startswith(_STREAM_STARTS):
         return body
     splitter = FrameSplitter()
     frames = [*splitter.feed(body), *splitter.finish()]
-    return bytes(frames[0]) if frames else body
+    try:
+        told = frames and (isinstance(frames[0], ErrorEvent) or _tells_an_error(frames[0]))
+    except base.MalformedFrame:
+        return body
+    return bytes(frames[0]) if told else body
+
+
+def _tells_an_error(data: bytes) -> bool:
+    return base.error_in(base.decode_object(data), data) is not None
 
 
 def _is_lines_of_json(body: bytes) -> bool:

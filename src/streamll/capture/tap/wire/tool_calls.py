@@ -133,6 +133,8 @@ class _Call:
         if not self.name:
             raise Confused("a tool call without a name")
         arguments = self.arguments
+        if self._object is not None and arguments != json.dumps(self._object):
+            raise Confused("arguments of a tool call as text and as an object")
         if _length_of_object(arguments) not in (None, len(arguments)):
             raise Confused("more than one object as the arguments of a tool call")
 
