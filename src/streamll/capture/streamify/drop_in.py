@@ -32,8 +32,7 @@ from streamll.capture.run.status import Statuses
 from streamll.capture.streamify.listeners import Target, TargetIndex, targets
 from streamll.capture.streamify.responses import EventTranslator, NativeValue, ReaderQueue
 from streamll.capture.streamify.send_stream import SendStream, native_value
-from streamll.configuration import logger
-from streamll.core.errors import StreamCancelled, Unwind
+from streamll.core.errors import StreamCancelled, Unwind, logger
 from streamll.core.events import Identity
 from streamll.flow.bridge import CAPACITY, Background, Bridge
 from streamll.flow.waiting import on_event_loop
