@@ -6,19 +6,18 @@ configuration per process; a run reads it when it starts.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any, Protocol
 
 import msgspec
 
-from streamll.core.errors import ConfigurationError
+from streamll.core.errors import ConfigurationError, StreamllError, logger
 from streamll.core.events import Event
 
-logger = logging.getLogger("streamll")
-
 CONTENT = ("inputs", "outputs", "prompts", "tools", "errors")
+ERROR_FACTS = ("status", "provider", "code", "provider_code", "retry_after", "adapter_name")
 Redact = Callable[[Event], "Event | None"]
 
 
@@ -43,20 +42,32 @@ class Configuration(msgspec.Struct, kw_only=True):
     redact_failed: bool = False  # and that has been logged
 
     def approve(self, event: Event) -> Event | None:
-        """The event as it may leave the run, or ``None``. A failing ``redact`` lets nothing out."""
+        """The event as it may leave the run, or ``None``.
+
+        A ``redact`` that raises, or returns anything else, lets nothing out.
+        """
         if self.redact is None:
             return event
+        approved: Any
         try:
-            return self.redact(event)
+            approved = self.redact(event)
+            if approved is None or isinstance(approved, Event):
+                return approved
+            if inspect.iscoroutine(approved):
+                approved.close()  # else Python warns that nobody has awaited it
+            failure = f"returned a {type(approved).__name__} instead of an event or None"
         except Exception as error:  # noqa: BLE001 - whatever it raises, the event must not leave
-            if not self.redact_failed:
-                self.redact_failed = True
-                logger.warning(
-                    "redact raised %s on a %s event; such events are withheld (logged once)",
-                    type(error).__name__,
-                    event.event_type,
-                )
-            return None
+            failure = f"raised {type(error).__name__}"
+        if not self.redact_failed:
+            self.redact_failed = True
+            name = getattr(self.redact, "__qualname__", type(self.redact).__name__)
+            logger.warning(
+                "redact function %s %s on a %s event; such events are withheld (logged once)",
+                name,
+                failure,
+                event.event_type,
+            )
+        return None
 
     def deliver(self, event: Event) -> None:
         """Send an event that belongs to no run to the global sinks."""
@@ -86,7 +97,7 @@ def configure(
         sinks: get the events of every captured run, besides the run's own sinks.
         redact: called with each event before any sink or stream sees it; returns the event,
             a changed one (``msgspec.structs.replace``), or ``None`` to withhold it. If it
-            raises, the event is withheld. ``None`` removes it.
+            raises or returns anything else, the event is withheld. ``None`` removes it.
         include: content that events may carry beyond the named fields, of ``"inputs"``,
             ``"outputs"``, ``"prompts"``, ``"tools"`` (arguments and results) and ``"errors"``
             (exception messages, which may quote any of them). Default: none.
@@ -110,7 +121,7 @@ def configure(
     if include_limit is not None and include_limit < 0:
         raise ConfigurationError(f"include_limit is at least 0 characters, not {include_limit}")
     if redact is None or callable(redact):
-        changes["redact"] = redact
+        changes |= {"redact": redact, "redact_failed": False}
     elif redact is not False:
         raise ConfigurationError("redact must be a function of one event, or None")
     undo = ExitStack()
@@ -142,3 +153,54 @@ def checked_sinks(sinks: Any) -> tuple[Receiver, ...]:
         if not any(sink is other for other in unique):
             unique.append(sink)
     return tuple(unique)
+
+
+# --- what events may contain --------------------------------------------------------------------
+
+
+def included(kind: str, value: Any, shape: Callable[[Any], Any] | None = None) -> Any:
+    """``value``, clipped, if content of this kind was asked for; else ``None``.
+
+    ``shape`` converts the value first. A value that cannot be converted is described instead: the
+    program must not fail because it is observed.
+    """
+    if kind not in configuration.include or value is None:
+        return None
+    try:
+        return clip(value if shape is None else shape(value), configuration.include_limit)
+    except Exception as error:  # noqa: BLE001 - a program's values may raise anything
+        return {"result": f"({type(value).__name__}, not shown: {type(error).__name__})"}
+
+
+def clip(value: Any, limit: int) -> Any:
+    """``value`` with every text cut to ``limit`` characters; objects as their clipped ``str``."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): clip(item, limit) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [clip(item, limit) for item in value]
+    text = value if isinstance(value, str) else str(value)
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+
+
+def describe(error: BaseException) -> tuple[str, str]:
+    """The error's type name, and a message that may leave the process.
+
+    Its own text can quote prompts, replies and keys, so by default an error is described by the
+    facts that DSPy keeps beside the text (status, provider, code).
+    """
+    name = type(error).__name__
+    if isinstance(error, StreamllError):
+        return name, str(error)
+    try:
+        if "errors" in configuration.include:
+            return name, clip(str(error), configuration.include_limit)
+        facts = [
+            f"{fact} {value}"
+            for fact in ERROR_FACTS
+            if isinstance(value := getattr(error, fact, None), (str, int, float)) and value != ""
+        ]
+    except Exception as second:  # noqa: BLE001 - a program's own errors may raise anything
+        return name, f"not shown: {type(second).__name__}"
+    return name, ", ".join(facts)

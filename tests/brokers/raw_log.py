@@ -42,6 +42,15 @@ class RawLog:
 
 
 class RawSQLite(RawLog):
+    def trim(self, target: str, entries: int) -> None:
+        """Delete the oldest entries."""
+        with self._open() as log, log:
+            log.execute(
+                "DELETE FROM streamll_entries WHERE id IN (SELECT id FROM streamll_entries "
+                "WHERE target = ? ORDER BY id LIMIT ?)",
+                (target, entries),
+            )
+
     def put(self, target: str, bodies: list[bytes]) -> int:
         with self._open() as log, log:
             log.executemany(
@@ -60,6 +69,10 @@ class RawSQLite(RawLog):
 
 
 class RawRedis(RawLog):
+    def trim(self, target: str, entries: int) -> None:
+        with self._connect() as client:
+            client.xtrim(target, maxlen=client.xlen(target) - entries, approximate=False)
+
     def put(self, target: str, bodies: list[bytes]) -> int:
         with self._connect() as client:
             for body in bodies:

@@ -13,6 +13,7 @@ from programs import QA, contiguous
 
 import streamll
 from streamll.core.errors import UnknownFieldError
+from streamll.core.ordering import OrderCheck
 
 
 def instrumented(heard, base=QA, **options):
@@ -182,6 +183,54 @@ def test_nested_instrumented_modules_are_one_run_and_the_inner_declaration_gover
     assert len(heard.runs()) == 1
     assert contiguous(heard.events)
     assert {t.field for t in heard.of("token")} == {"reasoning", "polished"}
+
+
+def result_of(call):
+    with call as events:
+        return events.result()
+
+
+async def read_all(stream):
+    return [value async for value in stream]
+
+
+WAYS = {
+    "called": lambda program: program("Why?"),
+    "stream": lambda program: result_of(streamll.stream(program)("Why?")),
+    "result alone": lambda program: result_of(streamll.stream(program, fields=None)("Why?")),
+    "streamify": lambda program: asyncio.run(read_all(streamll.streamify(program)("Why?"))),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("on_instance", [False, True], ids=["class", "instance"])
+def test_the_sinks_of_the_outermost_module_get_the_whole_run(lm, heard, way, on_instance):
+    """However it is run."""
+    options = {"fields": ["answer"], "sinks": [heard]}
+    program = streamll.instrument(QA(), **options) if on_instance else instrumented(heard)()
+    WAYS[way](program)
+    OrderCheck().check_all(heard.events)
+    assert contiguous(heard.events)
+    assert (heard.types[0], heard.types[-1]) == ("run.start", "run.end")
+
+
+def test_a_module_that_is_not_outermost_has_its_own_part_of_the_run(lm, heard):
+    class Outer(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.qa = streamll.instrument(QA(), sinks=[heard])
+
+        def forward(self, question):
+            return self.qa(question=question)
+
+    result_of(streamll.stream(Outer())("Why?"))
+    assert (heard.types[0], heard.types[-1]) == ("module.start", "module.end")
+
+
+def test_the_declared_fields_stream_to_a_modules_sinks_where_the_reader_wants_none(lm, heard):
+    program = streamll.instrument(QA(), fields=["answer"], sinks=[heard])
+    result_of(streamll.stream(program, fields=None)("Why?"))
+    assert {event.field for event in heard.of("token")} == {"answer"}
 
 
 def test_fields_are_switched_for_one_call_only_even_under_concurrency(lm, heard):

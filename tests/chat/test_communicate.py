@@ -102,6 +102,28 @@ def test_a_streamed_turn_adds_the_same_messages(session, practice):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"stream": True}, "invoke_stream and communicate_stream"),
+        ({"context": "text"}, "context is a mapping of names to values, not str"),
+        ({"context": {"when": object()}}, "a message holds what JSON can"),
+        ({"contxt": {"a": 1}}, "'contxt' is no option of a question; did you mean 'context'"),
+    ],
+)
+def test_a_parameter_that_makes_no_sense_is_named(session, practice, parameters, says):
+    parameters = {"instruction": "Hello", **parameters}
+    for way in (communicate_sync, lambda *turn: run(communicate(*turn))):
+        with pytest.raises(ConfigurationError, match=says):
+            way(session, "main", parameters)
+    with pytest.raises(ConfigurationError):
+        list(communicate_stream(session, "main", {"stream": False} | parameters | {"n": 2}))
+    assert practice.requests == []
+    assert kept(session) == []
+    practice.script("still works")
+    assert communicate_sync(session, "main", {"instruction": "Hello"}) == "still works"
+
+
 @pytest.mark.parametrize("way", ["whole", "streamed"])
 def test_tool_calls_of_a_reply_are_kept_and_answered(session, practice, way):
     call = ToolCall("price", {"fruit": "apples"}, id="call_1")
@@ -197,6 +219,36 @@ async def cancel(turn):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize("through", [lambda turn: turn, aiter])
+@pytest.mark.parametrize("what", ["question", "turn"])
+def test_a_stream_survives_cancelled_reads(session, model, practice, what, through):
+    practice.script(Reply(TEXT, hold_after=(0, 2), packets=True))
+    stream = (
+        model.invoke_stream("Hello")
+        if what == "question"
+        else communicate_stream(session, "main", {"instruction": "Hello"})
+    )
+
+    async def read():
+        iterator, words, waited = through(stream), [], 0
+        while True:
+            try:
+                words.append(await asyncio.wait_for(anext(iterator), 0.01))
+            except asyncio.TimeoutError:
+                waited += 1
+                if waited in (2, 4):
+                    await asyncio.to_thread(practice.wait_for_requests, 1)
+                    practice.requests[0].release()
+            except StopAsyncIteration:
+                return words, waited
+
+    words, waited = run(read())
+    assert "".join(words) == stream.text == TEXT
+    assert waited >= 4
+    if what == "turn":
+        assert kept(session)[-1] == ("assistant", TEXT, "complete")
 
 
 @pytest.mark.parametrize("way", [break_out, close, leave_the_block, cancel])

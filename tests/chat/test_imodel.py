@@ -40,7 +40,7 @@ def test_a_stream_yields_text_and_knows_the_rest_afterwards(make_model, practice
     assert (stream.usage.input_tokens, stream.usage.output_tokens) == (7, 9)
     assert 0 < stream.time_to_first_token <= stream.duration
     assert stream.model == "another-model"
-    assert practice.requests[0].body["model"] == "another-model"
+    assert practice.requests[0].model == "another-model"
     assert practice.requests[0].streaming
 
 
@@ -160,8 +160,50 @@ def test_options_of_the_model_and_of_the_question(make_model, practice):
     assert body["temperature"] == 0.1
     assert body["seed"] == 3
     assert 100 in (body.get("max_tokens"), body.get("max_completion_tokens"))
-    model.invoke_sync(ASK, stream=True)  # what is called decides that
-    assert not practice.requests[1].streaming
+
+
+def test_whether_a_reply_is_streamed_is_decided_by_what_is_called(make_model, practice):
+    model = make_model()
+    assert model.invoke_sync(ASK, stream=False).text
+    assert "".join(model.invoke_stream(ASK, stream=True))
+    for ask, stream in ((model.invoke_sync, True), (model.invoke_stream, False)):
+        with pytest.raises(ConfigurationError, match="invoke_stream and communicate_stream"):
+            ask(ASK, stream=stream)
+    assert [request.streaming for request in practice.requests] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"temprature": 1}, "'temprature' is no option of a question; did you mean 'temperature'"),
+        ({"flavour": 1}, "'flavour' is no option of a question$"),
+        ({"n": 2}, "'n' cannot be sent: "),
+        ({"temperature": "hot"}, "temperature must be numeric"),
+    ],
+)
+def test_an_option_that_cannot_be_sent_is_named(make_model, practice, options, says):
+    with pytest.raises(ConfigurationError, match=says) as refusal:
+        make_model().invoke_sync(ASK, **options)
+    assert ".json" not in str(refusal.value)
+    assert practice.requests == []
+
+
+def test_printing_what_invoke_gives_prints_the_text(make_model, practice):
+    practice.script("Four.", Fault(status=401, message="no such key"))
+    model = make_model(config=StreamConfig(max_retries=0))
+    calling = model.invoke_sync(ASK)
+    assert str(calling) == str(calling.execution.response) == "Four."
+    assert repr(calling.execution.response) == "<ModelReply stop, 5 characters>"
+    assert "no such key" in str(model.invoke_sync(ASK))
+    assert "await" in repr(model.invoke(ASK))
+
+
+def test_a_plain_reply_takes_as_long_as_its_stream(make_model, practice):
+    practice.pace = 0.02
+    practice.script(TEXT)
+    calling = make_model().invoke_sync(ASK)
+    assert not practice.requests[0].streaming
+    assert calling.execution.duration >= practice.pace * (len(TEXT.split()) - 1)
 
 
 def test_messages_may_be_a_text_or_whole_conversations(make_model, practice):
@@ -320,11 +362,7 @@ def test_addresses_come_from_the_environment(
     monkeypatch.setenv(variable, address.format(url=url, host=url.removeprefix("http://")))
     practice.respond(lambda _: TEXT)
     stream = iModel(provider=provider, model="m").invoke_stream("x")
-    if provider != "gemini":
-        assert "".join(stream) == TEXT
-    else:  # not a wire of the practice server
-        with pytest.raises(Exception, match="404"):
-            list(stream)
+    assert "".join(stream) == TEXT
     assert practice.requests[0].path.partition("?")[0] == path
 
 

@@ -20,7 +20,10 @@ RETRIES = StreamConfig(max_retries=3, retry_delay=0.0, breaker=None)
 
 
 async def text_of(stream):
-    return "".join([chunk async for chunk in stream])
+    text = ""
+    async for chunk in stream:  # no comprehension: a cancelled task would keep its iterator
+        text += chunk
+    return text
 
 
 async def whole(model, *args, **kwargs):

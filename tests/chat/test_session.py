@@ -283,3 +283,27 @@ def test_many_threads_add_and_fork_at_once():
         assert texts == [f"{branch.name} {n}" for n in range(100)]
     assert len(shared) == len(session.messages) == 400
     assert len(session.branches) == 5 + 40
+
+
+def test_messages_of_a_session_are_taken_as_they_are():
+    session = Session()
+    session.create_branch("main")
+    session.create_branch("other")
+    session.add_message(Message(content=InstructionContent("one")), branches="main")
+    session.add_message(Message(content=InstructionContent("two")), branches="other")
+    branch = session.branch("main")
+    assert [m["content"] for m in prepare_messages_for_chat(session.messages, branch)] == ["one"]
+    chat = prepare_messages_for_chat(messages=session.messages, new_instruction="three")
+    assert [message["content"] for message in chat] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((["an id"],), "messages are Message objects, not str"),
+        (([], "main"), "progression is a branch or ids, not a branch's name"),
+    ],
+)
+def test_what_is_no_message_or_branch_is_said(arguments, says):
+    with pytest.raises(TypeError, match=says):
+        prepare_messages_for_chat(*arguments)

@@ -67,6 +67,41 @@ def test_a_file_of_the_jsonl_sink_can_be_played(recording, tmp_path, capsys):
     assert "Paris" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "cut", [b'{"v":1,"event_type":"tok', b'{"v":1,"event_type":"token","seq":"\xc3']
+)
+def test_a_file_whose_last_line_is_cut_plays_up_to_there(recording, tmp_path, capsys, cut):
+    with recording.open("ab") as file:
+        file.write(cut)
+    assert main(["replay", str(recording), "--speed", "0"]) == 0
+    shown = capsys.readouterr()
+    assert "[TOKEN] answer" in shown.out
+    number = len(recording.read_bytes().splitlines())
+    assert shown.err == f"streamll: left out: {recording}, line {number}: cut off\n"
+    assert main(["report", str(recording)]) == 0
+    assert "cut off" in capsys.readouterr().err
+    assert '"token":"Paris"' in (tmp_path / "run.html").read_text("utf-8")
+
+
+def test_damaged_lines_are_left_out_and_counted(recording, capsys):
+    first, *others = recording.read_bytes().splitlines(keepends=True)
+    recording.write_bytes(
+        b"".join([first, b'{"v":1,"even{"v":1}\n', b"[]\n", *others, b'{"v":2}\n'])
+    )
+    assert main(["replay", str(recording), "--speed", "0"]) == 0
+    shown = capsys.readouterr()
+    assert "[TOKEN] answer" in shown.out
+    assert "line 2: not JSON" in shown.err
+    assert shown.err.endswith(", and 2 more\n")
+
+
+def test_a_file_without_any_event_is_refused(tmp_path, capsys):
+    path = tmp_path / "notes.txt"
+    path.write_text("not\nours\n")
+    assert main(["replay", str(path)]) == 2
+    assert f"{path}, line 1: not JSON" in capsys.readouterr().err
+
+
 def test_report_writes_one_file_beside_the_recording(recording, tmp_path, capsys):
     assert main(["report", str(recording)]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "run.html")

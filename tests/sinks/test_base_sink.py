@@ -11,9 +11,11 @@ import time
 
 import pytest
 
+from brokers.sample_runs import make_run
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Status, TokenEvent
 from streamll.sinks import BaseSink, CallbackSink
+from streamll.sinks.jsonl import JSONLSink, read_jsonl
 
 BOUND = 5.0
 
@@ -230,6 +232,128 @@ def test_fail_ends_the_sink_and_not_the_program(caplog):
     assert sink.events == events[:3]
     assert "cannot take a token event: ChannelOverflow" in caplog.text
     assert "dropped 7 because its buffer was full" in caplog.text
+
+
+def test_fail_tells_of_each_run_what_was_lost_and_how_it_ended():
+    class Strict(Held):
+        def __init__(self):
+            super().__init__()
+            self.buffer_size, self.overflow = 2, "fail"
+
+    sink = Strict()
+    first, *others = make_run("one", "abcdefgh")
+    sink.put(first)
+    assert sink.entered.wait(BOUND)
+    later = make_run("two", "xyz")
+    for event in [*others, *later]:
+        sink.put(event)
+    sink.go_on.set()
+    assert sink.stop(BOUND)
+    told = [(e.run_id, e.event_type, getattr(e, "count", 1)) for e in sink.events[-4:]]
+    lost = len(others) - len(sink.events) + 4
+    assert told == [
+        ("one", "stream.gap", lost),
+        ("one", "run.end", 1),
+        ("two", "stream.gap", len(later) - 1),
+        ("two", "run.end", 1),
+    ]
+    assert sink.statistics().dropped == lost + len(later) - 1
+
+
+class Opening(Collector):
+    """Has what it needs between ``start`` and ``stop`` only, and calls no ``super()`` in start."""
+
+    opened = None
+
+    def start(self):
+        self.opened = []
+        self.starts = [*getattr(self, "starts", ()), threading.current_thread()]
+
+    def handle_event(self, event):
+        self.opened.append(event)
+        super().handle_event(event)
+
+    def stop(self, timeout=BOUND):
+        done = super().stop(timeout)
+        self.opened = None
+        return done
+
+
+class OpeningOnALoop(Opening):
+    async def start(self):
+        Opening.start(self)
+
+
+@pytest.mark.parametrize("kind", [Opening, OpeningOnALoop])
+def test_a_sinks_own_start_is_called_before_its_first_event_and_after_stop(kind):
+    sink = kind()
+    for _ in range(2):
+        for event in tokens(3):
+            sink.put(event)
+        assert sink.stop(BOUND)
+    assert len(sink.events) == 6
+    assert len(sink.starts) == 2
+    assert threading.main_thread() not in sink.starts
+    assert sink.statistics().failed == 0
+
+
+def test_a_start_that_calls_its_base_is_not_called_again():
+    class Careful(Collector):
+        starts = 0
+
+        def start(self):
+            self.starts += 1
+            super().start()
+
+    sink = Careful()
+    sink.start()
+    sink.put(tokens(1)[0])
+    assert sink.stop(BOUND)
+    assert sink.starts == 1
+
+
+def test_a_start_that_fails_is_logged_and_costs_no_event(caplog):
+    class Failing(Collector):
+        def start(self):
+            raise OSError(13, "Permission denied")
+
+    sink = Failing()
+    for event in tokens(3):
+        sink.put(event)
+    assert sink.stop(BOUND)
+    assert len(sink.events) == 3
+    assert "Failing cannot start before a token event: PermissionError" in caplog.text
+
+
+@pytest.mark.parametrize("what", ["a text", True, None, 3])
+def test_a_sinks_worker_survives_what_is_no_event(what, tmp_path, caplog):
+    sink = JSONLSink(tmp_path / "log.jsonl")
+    sink.put(what)
+    assert sink.stop(BOUND)
+    sink.put(Status(message="later"))
+    assert sink.stop(BOUND)
+    assert [event.message for event in read_jsonl(tmp_path / "log.jsonl")] == ["later"]
+    assert f"JSONLSink failed on a {type(what).__name__} event" in caplog.text
+
+
+def test_a_sinks_worker_survives_an_error_in_due_in(monkeypatch):
+    class Due(Collector):
+        def due_in(self):
+            return 1 / (len(self.events) != 1) and None
+
+    died = []
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    sink = Due()
+    sink.put(tokens(1)[0])
+    for _ in range(int(BOUND / 0.01)):
+        if died:
+            break
+        time.sleep(0.01)
+    assert [hooked.exc_type for hooked in died] == [ZeroDivisionError]
+    sink.events.append("one more")
+    sink.put(Status(message="later"))
+    assert sink.stop(BOUND)
+    assert sink.events[-1].message == "later"
 
 
 def test_a_sink_may_not_block_the_program():

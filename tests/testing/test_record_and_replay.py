@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
 
 import dspy
@@ -226,3 +227,25 @@ def test_a_file_that_is_no_recording_is_named_with_its_line(tmp_path, line):
     with pytest.raises(WireError, match=r"broken\.jsonl, line 2"):
         with replay(path):
             pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_a_full_disk_ends_the_recording_and_not_the_program(practice, caplog):
+    practice.script({"answer": "Paris, naturally."})
+    dspy.configure(lm=practice.lm(num_retries=0))
+    with record("/dev/full"):
+        assert dspy.Predict("question -> answer")(question="Where?").answer == "Paris, naturally."
+    assert caplog.text.count("the recording /dev/full ends here: No space left on device") == 1
+
+
+def test_a_recording_that_was_cut_is_replayed_up_to_there(practice, tmp_path, caplog):
+    practice.script({"answer": "Paris, naturally."})
+    dspy.configure(lm=practice.lm(num_retries=0))
+    program = dspy.Predict("question -> answer")
+    with record(tmp_path / "run.jsonl") as path:
+        program(question="Where?")
+    with path.open("ab") as file:
+        file.write(b'{"v":1,"record":"chu')
+    with replay(path, speed=math.inf):
+        assert program(question="Where?").answer == "Paris, naturally."
+    assert "is cut off, and left out" in caplog.text

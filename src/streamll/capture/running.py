@@ -17,10 +17,10 @@ from streamll.capture.policy.call import CallPolicy, grace
 from streamll.capture.run.enter import captured, inputs_of
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import output_fields
-from streamll.capture.run.options import watched_sinks
+from streamll.capture.run.options import own_options, receivers_of_run
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope, current_scope
-from streamll.configuration import Receiver, configuration
+from streamll.configuration import Receiver
 from streamll.core import errors
 from streamll.core.errors import StreamTimeout, Unwind
 from streamll.core.events import Event
@@ -68,11 +68,10 @@ class ProgramRun(Background):
         reader: Any = self.channel
         if self.config.overflow == "fail":
             reader = SimpleNamespace(put=self._put_or_fail)
-        receivers = sinks if outer else (*configuration.sinks, *watched_sinks(), *sinks)
         if selection is None:  # the reader wants no tokens; does anyone else?
-            others = (*receivers, *(outer.receivers if outer is not None else ()))
-            wanted = any(not getattr(receiver, "passive", False) for receiver in others)
-            selection = FieldSelection("*" if wanted else ())
+            others = outer.receivers if outer is not None else receivers_of_run()
+            selection = _selection_of_others(program, (*others, *sinks))
+        receivers = sinks if outer is not None else (*receivers_of_run(program), *sinks)
         self.scope = Scope(
             run,
             program,
@@ -201,3 +200,17 @@ class ProgramRun(Background):
         """``field`` with its predictor's name in the run, which is longer for inner programs."""
         predictor, dot, name = field.rpartition(".")
         return f"{self._names.get(predictor, predictor)}{dot}{name}"
+
+
+def _selection_of_others(program: Any, receivers: tuple[Receiver, ...]) -> FieldSelection:
+    """What to stream for a reader who wants no tokens: all that others want."""
+    if _want_tokens(receivers):
+        return FieldSelection("*")
+    own = own_options(program)
+    if own is not None and own.selection and (own.on_token or _want_tokens(own.sinks or ())):
+        return own.selection
+    return FieldSelection(())
+
+
+def _want_tokens(receivers: tuple[Receiver, ...]) -> bool:
+    return any(not getattr(receiver, "passive", False) for receiver in receivers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from enum import Enum
@@ -29,18 +28,10 @@ class Chunk(str):
 
 
 class ChunkStream(Derived[Chunk]):
-    """Text of a model.
+    """Text of a model. A reader that waits while somebody else closes it gets ``StreamCancelled``.
 
-    Unlike other streams it is closed when a read is cancelled. A reader that waits while somebody
-    else closes it gets ``StreamCancelled``.
+    A cancelled ``anext`` loses nothing: the next one reads on. A cancelled ``async for`` stops it.
     """
-
-    async def __anext__(self) -> Chunk:
-        try:
-            return await super().__anext__()
-        except asyncio.CancelledError:  # the loop's frames may live on in a traceback
-            await self.aclose()
-            raise
 
     def _finish(self, error: Exception) -> None:
         if self._over and isinstance(error, StreamCancelled):
@@ -186,6 +177,11 @@ class Calling:
         finally:
             execution.duration = reply.duration
 
+    def __str__(self) -> str:
+        """The reply's text, of a failed call what came of it and the error."""
+        error = self.execution.error
+        return self.reply.text + (f"[{type(error).__name__}: {error}]" if error is not None else "")
+
     def __repr__(self) -> str:
         return f"<Calling {self.question.model} {self.execution.status.value}>"
 
@@ -214,6 +210,9 @@ class Invocation(Coroutine[Any, Any, Calling]):
     def close(self) -> None:
         if self._running is not None:
             self._running.close()
+
+    def __repr__(self) -> str:
+        return f"<Invocation of {self.calling.question.model}: await it for the Calling>"
 
     def __aiter__(self) -> AsyncIterator[Any]:
         raise TypeError(

@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from streamll.core.errors import ConfigurationError
+
 Ending = Literal["complete", "cancelled", "failed"]
 
 
@@ -33,6 +35,12 @@ class InstructionContent(msgspec.Struct, frozen=True, tag="instruction", tag_fie
 
     instruction: str
     context: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.context, (Mapping, type(None))):
+            raise ConfigurationError(
+                f"context is a mapping of names to values, not {type(self.context).__name__}"
+            )
 
     @property
     def text(self) -> str:
@@ -74,7 +82,7 @@ class ToolRequestContent(msgspec.Struct, frozen=True, tag="tool_request", tag_fi
 
     @property
     def text(self) -> str:
-        return f"{self.function}({json.dumps(dict(self.arguments), ensure_ascii=False)})"
+        return f"{self.function}({_as_text(dict(self.arguments))})"
 
 
 class ToolResponseContent(msgspec.Struct, frozen=True, tag="tool_response", tag_field="kind"):
@@ -99,7 +107,12 @@ Content = (
 
 
 def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"a message holds what JSON can: {error}") from error
 
 
 class Role(str, Enum):
@@ -171,18 +184,23 @@ def _tool_call(content: ToolRequestContent) -> dict[str, Any]:
 
 
 def prepare_messages_for_chat(
-    messages: Iterable[Message],
+    messages: Iterable[Message] | Mapping[str, Message],
     progression: Iterable[str] | None = None,
     new_instruction: Message | InstructionContent | str | None = None,
 ) -> list[dict[str, Any]]:
     """Dictionaries with ``role`` and ``content``, in an order that providers accept.
 
-    ``messages`` are taken in the order of ``progression`` (a branch, or ids) where one is given.
-    The last system message comes first; tool calls join the assistant message before them.
-    Left out is what providers refuse: empty messages (a reply that failed before its first
+    ``messages`` (``session.messages``, or any) are taken in the order of ``progression`` (a
+    branch, or ids) where one is given. The last system message comes first; tool calls join the
+    assistant message before them. Left out is what providers refuse: empty messages (a reply that failed before its first
     token), tool calls without a response and responses without a call.
     """
-    chosen = list(messages)
+    chosen = list(messages.values() if isinstance(messages, Mapping) else messages)
+    for message in chosen:
+        if not isinstance(message, Message):
+            raise TypeError(f"messages are Message objects, not {type(message).__name__}")
+    if isinstance(progression, str):
+        raise TypeError("progression is a branch or ids, not a branch's name")
     if progression is not None:
         by_id = {message.id: message for message in chosen}
         chosen = [by_id[id_] for id_ in progression if id_ in by_id]

@@ -156,7 +156,14 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         """The call of a stream whose program asks this question."""
         own = self.backend.config
         own.check_key(given=self._has_key)
-        question = Question(model or own.model, messages, {**own.options, **options})
+        options = {**own.options, **options}
+        streams = fields is not None
+        if bool(options.pop("stream", streams)) != streams:
+            raise ConfigurationError(
+                "what is called decides whether the reply is streamed, not stream=: invoke_stream "
+                "and communicate_stream stream it, invoke and communicate give it whole"
+            )
+        question = Question(model or own.model, messages, options)
         question.request(question.model)  # raises what is wrong with it before anything is sent
         config = config or self.config
         if config.limits is None:

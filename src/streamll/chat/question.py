@@ -7,11 +7,11 @@ config governs attempts, timeouts and limits, and its sinks receive the events.
 from __future__ import annotations
 
 import inspect
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from typing import Any
 
 import dspy
@@ -19,9 +19,7 @@ import msgspec
 from dspy import lm15
 
 from streamll.chat.reply import ModelReply
-from streamll.core.errors import CircuitOpen, ConfigurationError
-
-logger = logging.getLogger("streamll")
+from streamll.core.errors import CircuitOpen, ConfigurationError, logger
 
 CONNECTIONS_PER_LM = 100
 """What DSPy's native engine opens at most; a further request waits for one to be free."""
@@ -29,6 +27,12 @@ CONNECTIONS_PER_LM = 100
 CLIENT_OPTIONS = frozenset(
     {"api_key", "api_base", "base_url", "timeout", "headers", "extra_headers", "max_retries"}
 )
+USUAL_OPTIONS = (
+    *("instruction", "imodel", "context", "messages", "model", "config", "sinks"),
+    *("temperature", "max_tokens", "top_p", "stop", "seed", "reasoning_effort"),
+    *("tools", "tool_choice", "response_format"),
+)
+"""What a misspelt option may have been meant to be."""
 
 
 class Question:
@@ -47,18 +51,18 @@ class Question:
             raise ConfigurationError(
                 f"{name} belongs to the model, not to one question: iModel(…, {name}=…)"
             )
-        self.options.pop("stream", None)  # the method that is called decides that
 
     def request(self, model: str) -> lm15.Request:
         """The request to ``model``, as ``dspy.LM`` takes it.
 
         Raises:
-            ConfigurationError: a message or option that makes no sense.
-            UnsupportedFeatureError: lm15's, for what no request can carry; names it.
+            ConfigurationError: a message or option that makes no sense or cannot be carried.
         """
         body = {**self.options, "model": model, "messages": self.messages}
         try:
             return lm15.request_from_openai_chat(body)
+        except lm15.UnsupportedFeatureError as error:
+            raise ConfigurationError(_refused(error)) from error
         except (ValueError, TypeError) as error:
             raise ConfigurationError(f"this cannot be sent: {error}") from error
 
@@ -166,6 +170,16 @@ class LMPool:
         """Close those, and the ones of this event loop."""
         for lm in self.lms:
             await lm.aclose()
+
+
+def _refused(error: lm15.UnsupportedFeatureError) -> str:
+    """lm15's reason, without what it says to its own authors."""
+    what, _, why = str(error).removeprefix("openai-chat: ").partition(" cannot be carried ")
+    _, _, why = why.partition(" — ")
+    if "no verdict" not in why:
+        return f"{what} cannot be sent: {why or 'no request carries it'}"
+    close = get_close_matches(what.strip("'"), USUAL_OPTIONS, n=1)
+    return f"{what} is no option of a question" + (f"; did you mean {close[0]!r}?" if close else "")
 
 
 def _cause(error: dspy.LMError) -> BaseException:

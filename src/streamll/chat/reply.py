@@ -63,6 +63,12 @@ class ModelReply:
     thinking: str = _joined("thinking")
     refusal: str = _joined("refusal")
 
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"<ModelReply {self.finish_reason or 'open'}, {len(self.text)} characters>"
+
     @property
     def duration(self) -> float:
         return (self.ended or time.monotonic()) - self.started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated
 from typer import Option
 
 from streamll.cli.command import EventFile, Problem, ViewChoice, ViewOption, existing
+from streamll.core.errors import WireError
 from streamll.core.events import Event
 
 
@@ -56,12 +58,16 @@ def report(
 
 
 def _events_of(path: Path) -> list[Event]:
-    """The events of a recording or of a JSONL sink's file."""
+    """The events of a recording or of a JSONL sink's file; damaged lines are reported."""
     from streamll.testing.record_file import recorded_events
 
-    events = list(recorded_events(existing(path)))
+    damaged: list[WireError] = []
+    events = list(recorded_events(existing(path), damaged))
     if not events:
-        raise Problem(f"{path} has no events")
+        raise Problem(f"{path} has no events" if not damaged else str(damaged[0]))
+    if damaged:
+        more = f", and {len(damaged) - 1} more" if damaged[1:] else ""
+        print(f"streamll: left out: {damaged[0]}{more}", file=sys.stderr)
     return events
 
 

@@ -135,6 +135,8 @@ def instantiate(found: Any, target: str) -> Any:
     """A program from a ``dspy.Module``, a class or a factory of one, or a plain function."""
     import dspy
 
+    from streamll.serve.programs import parameters_of
+
     if isinstance(found, dspy.Module):
         return found
     if not callable(found):
@@ -154,24 +156,12 @@ def instantiate(found: Any, target: str) -> Any:
     return made
 
 
-def parameters_of(function: Any) -> list[inspect.Parameter]:
-    """The parameters that can be passed by name, without ``self``."""
-    named = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    parameters = inspect.signature(function).parameters.values()
-    return [each for each in parameters if each.kind in named and each.name != "self"]
-
-
 def first_input(program: Any) -> str:
     """The name of the program's first input."""
-    signature = getattr(program, "signature", None)
-    if names := list(getattr(signature, "input_fields", ())):
-        return str(names[0])
-    kind = type(program)  # DSPy warns on access to ``program.forward``; this is the same function
-    taker = getattr(kind, "forward", None) or getattr(kind, "aforward", None) or program
-    if parameters := parameters_of(taker):
-        return parameters[0].name
-    for predictor in getattr(program, "predictors", list)():
-        return str(next(iter(predictor.signature.input_fields)))
+    from streamll.serve.programs import inputs_of
+
+    for field in inputs_of(program):
+        return field.name
     raise Problem("cannot tell the name of the program's first input; use --input key=value")
 
 

@@ -12,7 +12,8 @@ once:
 
 A reader that resumes gets what the log has behind the event it had last. If the log does not have
 that very event, because tokens were merged differently, ``seq`` and ``offset`` decide: a merged
-token is cut at ``offset``, or given whole if that is not known. (A token that was merged across
+token is cut at ``offset``, or given whole if that is not known. If the log has nothing up to there
+any more, since it was trimmed, a ``stream.gap`` says how much the reader has missed. (A token that was merged across
 calls is given whole as well, if the reader's last event comes in a later entry: until then it is
 not known that the reader has had all of it.)
 
@@ -29,7 +30,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from streamll.core.events import TERMINAL, Event, FieldEnd, TokenEvent
+from streamll.core.events import TERMINAL, Event, FieldEnd, Identity, StreamGap, TokenEvent
 from streamll.core.positions import Position, position
 from streamll.core.wire import DecodedEntry
 
@@ -80,6 +81,7 @@ class Deduplicator:
         self._writers: LRU[tuple[str, str | None], int] = LRU()
         self._position = position
         self._resuming = False  # the reader's last event has not been found yet
+        self._reaches_back = False  # the log has some event that the reader has had
         self._run = _RunProgress()
         """The run of ``position``."""
         if position is not None:
@@ -127,7 +129,11 @@ class Deduplicator:
                 return events[number:]
             if event.seq > run.floor:  # this log does not have that very event
                 self._resuming = False
+                lost = event.seq - run.floor - 1
+                if lost and not self._reaches_back:
+                    return [_trimmed(event, lost), *events[number - 1 :]]
                 break
+            self._reaches_back = True
         return events
 
     def _new_part(self, event: Event) -> Event | None:
@@ -149,6 +155,13 @@ class Deduplicator:
         if isinstance(event, FieldEnd):
             run.fields.pop(_field_call(event), None)
         return event
+
+
+def _trimmed(first: Event, lost: int) -> StreamGap:
+    who = Identity(run_id=first.run_id)
+    return StreamGap(
+        timestamp=first.timestamp, identity=who, context=first.context, count=lost, reason="trimmed"
+    )
 
 
 def _new_part_of_token(run: _RunProgress, token: TokenEvent, seq: int) -> TokenEvent | None:

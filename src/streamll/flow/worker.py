@@ -49,6 +49,13 @@ class Barrier(Marker):
         self.last = last
 
 
+class Admitted(Marker):
+    """Items that are handled although the channel has failed."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+
 class Worker(Generic[T]):
     """Calls ``handle(batch)`` for what is ``put``, on a thread of its own.
 
@@ -83,6 +90,10 @@ class Worker(Generic[T]):
         self.channel.put(item)
         if self._thread is None:
             self.start()
+
+    def admit(self, items: list[T]) -> None:
+        """Have these handled behind what was put, also after ``ChannelOverflow``."""
+        self._mark(Admitted(items))
 
     def start(self) -> None:
         with self._lock:
@@ -121,14 +132,24 @@ class Worker(Generic[T]):
 
     def _barrier(self, timeout: float, *, last: bool) -> bool:
         barrier = Barrier(last=last)
-        with contextlib.suppress(ChannelOverflow):  # policy "fail": a barrier is admitted even so
-            self.channel.put(barrier)
+        self._mark(barrier)
         with contextlib.suppress(RuntimeError):  # it is woken already
             self._gathering.wake()
-        self.start()
         return barrier.event.wait(timeout)
 
+    def _mark(self, marker: Marker) -> None:
+        with contextlib.suppress(ChannelOverflow):  # policy "fail": a marker is admitted even so
+            self.channel.put(marker)
+        self.start()
+
     def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException:  # an item that nothing here expects: the next one starts a thread
+            self._thread = None
+            raise
+
+    def _work(self) -> None:
         channel = self.channel
         while True:
             again = self._pending()
@@ -150,9 +171,13 @@ class Worker(Generic[T]):
     def _take(self, batch: list[Any], *, again: bool) -> bool:
         """Handle a batch; True if the end was asked for and everything is handled."""
         items = batch
-        if Barrier in map(type, batch):
-            items = [item for item in batch if not isinstance(item, Barrier)]
-            self._barriers += [item for item in batch if isinstance(item, Barrier)]
+        if not {Admitted, Barrier}.isdisjoint(map(type, batch)):
+            items = []
+            for item in batch:
+                if isinstance(item, Barrier):
+                    self._barriers.append(item)
+                else:
+                    items += item.items if isinstance(item, Admitted) else [item]
         if items or again:
             self._handle(items)
         if not self._barriers or self._pending() is not None:

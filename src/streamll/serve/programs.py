@@ -40,13 +40,16 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
         return inputs_of(self.program)
 
     def inputs_from(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
-        """Inputs for a chat's messages; ``ValueError`` if there is no user message or no input."""
+        """Inputs for a chat's messages; ``ValueError`` if there is no input, or no user message,
+        or the last of them has no text.
+        """
         if self.from_messages is not None:
             return dict(self.from_messages(messages))
-        texts = [m["content"] for m in messages if m.get("role") == "user" and m.get("content")]
+        texts = [m["content"] for m in messages if m.get("role") == "user"]
         names = [field.name for field in self.inputs()]
-        if not texts:
-            raise ValueError("no user message with text")
+        if not texts or not texts[-1].strip():
+            what = "the last user message has no text" if texts else "no user message"
+            raise ValueError(f"{what}, which {self.name} would answer")
         if not names:
             raise ValueError(f"{self.name} has no input that could take the message")
         return {names[0]: texts[-1]}
@@ -109,17 +112,22 @@ def inputs_of(program: Any) -> tuple[InputField, ...]:
     kind = type(program)  # DSPy warns on access to ``program.forward``; this is the same function
     function = getattr(kind, "forward", None) or getattr(kind, "aforward", None) or program
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        named = parameters_of(function)
     except (TypeError, ValueError):
-        parameters = []
-    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    named = [p for p in parameters if p.kind in by_name and p.name != "self"]
+        named = []
     if named and (function is not program or not predictors):
         return tuple(
             InputField(name=p.name, type=_type_name(p.annotation), required=p.default is p.empty)
             for p in named
         )
     return _of_signature(predictors[0].signature) if predictors else ()
+
+
+def parameters_of(function: Any) -> list[inspect.Parameter]:
+    """The parameters that can be passed by name, without ``self``."""
+    by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    parameters = inspect.signature(function).parameters.values()
+    return [each for each in parameters if each.kind in by_name and each.name != "self"]
 
 
 def _of_signature(signature: Any) -> tuple[InputField, ...]:

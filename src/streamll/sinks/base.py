@@ -2,7 +2,8 @@
 
 Subclass ``BaseSink`` and override ``handle_event`` (or ``handle_batch``, to handle several at
 once). Nothing else is needed: the worker starts with the first event, is flushed at exit, and
-restarts after a fork. ``super().__init__()`` may be omitted.
+restarts after a fork. ``super().__init__()`` may be omitted. A sink that opens something overrides
+``start``, which the worker calls before the first event, and ``stop``.
 
 If a handler raises, that is logged once (logger ``streamll``), and it gets later events all the
 same. If a handler is slow, up to ``buffer_size`` events wait, then ``overflow`` decides. Log lines
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import atexit
 import inspect
-import logging
 import os
 import threading
 import time
@@ -24,12 +24,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from streamll.core.errors import ConfigurationError
-from streamll.core.events import Event
+from streamll.core.errors import ChannelOverflow, ConfigurationError, logger
+from streamll.core.events import TERMINAL, Event, Identity, StreamGap
 from streamll.flow.buffer import Policy
 from streamll.flow.worker import BATCH_ITEMS, GATHER_S, LoopThread, Worker
-
-logger = logging.getLogger("streamll")
 
 EXIT_SECONDS = 10.0
 """How long all sinks together may delay the end of the process."""
@@ -78,10 +76,13 @@ class BaseSink:
     __in_use: ClassVar[weakref.WeakValueDictionary[int, BaseSink]] = weakref.WeakValueDictionary()
     __worker: Worker[Event] | None = None
     __loop: LoopThread | None = None
+    __lost: dict[str | None, int]  # policy "fail": refused events, by run
+    __ends = 0  # of runs, told although they were refused
     __handled = 0
     __failed = 0
     __reported = 0  # how many failed or dropped events stop() has logged
     __has_warned = False
+    __started = False
     __hangs = False
 
     def __init__(self, *, buffer_size: int = 10_000, overflow: Policy = "coalesce") -> None:
@@ -130,12 +131,21 @@ class BaseSink:
         worker = self.__worker or self.__make_worker()
         try:
             worker.put(event)
+        except ChannelOverflow as error:
+            self.__warn("cannot take", error, event)
+            self.__refuse(worker, event)
         except Exception as error:  # noqa: BLE001 - a sink never breaks the program
             self.__warn("cannot take", error, event)
 
-    def start(self) -> None:
-        """Start the worker thread. Not needed: the first event does it. Idempotent."""
+    def start(self) -> Outcome:
+        """Start the worker thread. Not needed: the first event does it. Idempotent.
+
+        May be overridden, also by ``async def``: the worker calls it before the first event, and
+        again before the first one after ``stop``.
+        """
+        self.__started = True
         self.__make_worker().start()
+        return None
 
     def stop(self, timeout: float = 10.0) -> bool:
         """Handle everything put so far, end the thread, and log how much failed. Idempotent.
@@ -150,6 +160,7 @@ class BaseSink:
         if done and self.__loop is not None:
             self.__loop.stop(timeout)
             self.__loop = None
+        self.__started = self.__started and not done
         counts = self.statistics()
         if not done and not self.__hangs:
             self.__hangs = True
@@ -179,7 +190,7 @@ class BaseSink:
             failed=self.__failed,
             buffered=channel.buffered,
             merged=channel.merged,
-            dropped=channel.dropped,
+            dropped=channel.dropped - self.__ends,
         )
 
     # --- its worker -----------------------------------------------------------------------------
@@ -188,6 +199,7 @@ class BaseSink:
         """The worker, created when the first event comes: ``buffer_size`` may be set until then."""
         with BaseSink.__making:
             if self.__worker is None:
+                self.__lost = {}
                 self.__worker = Worker(
                     self.__deliver,
                     name=f"streamll-{type(self).__name__}",
@@ -204,10 +216,27 @@ class BaseSink:
         self.__hangs = False
         before = self.__failed
         try:
+            if not self.__started:
+                self.__started = True
+                self.__wait_for(self.start())
+        except BaseException as error:  # noqa: BLE001 - its events may be handled all the same
+            self.__warn("cannot start before", error, events[0])
+        try:
             self.__wait_for(self.handle_batch(events))
         except BaseException as error:  # noqa: BLE001 - the next batch must be delivered
             self.undelivered(error, events)
         self.__handled += len(events) - (self.__failed - before)
+
+    def __refuse(self, worker: Worker[Event], event: Event) -> None:
+        """Policy ``fail``: of a run only its end is told, behind the number of lost events."""
+        run_id = event.identity.run_id
+        if event.event_type not in TERMINAL or run_id is None:
+            self.__lost[run_id] = self.__lost.get(run_id, 0) + 1
+            return
+        self.__ends += 1
+        lost, who = self.__lost.pop(run_id, 0), Identity(run_id=run_id)
+        gap = StreamGap(timestamp=event.timestamp, identity=who, count=lost, reason="overflow")
+        worker.admit([gap, event] if lost else [event])
 
     def __wait_for(self, outcome: Outcome) -> None:
         """Run what an async handler returned on the sink's own loop."""
@@ -227,7 +256,7 @@ class BaseSink:
             "sink %s %s a %s event: %s%s (only logged once; stop() logs how many)",
             type(self).__name__,
             what,
-            event.event_type,
+            getattr(event, "event_type", type(event).__name__),
             describe(error),
             position,
         )

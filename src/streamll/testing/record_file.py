@@ -18,6 +18,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+import logging
 import os
 import threading
 import time
@@ -34,6 +35,8 @@ from streamll.core.errors import WireError
 from streamll.core.events import Event
 from streamll.core.wire import FORMAT_VERSION, from_dict
 
+logger = logging.getLogger("streamll")
+
 HEADERS_KEPT = frozenset({"content-type", "content-encoding", "retry-after", "retry-after-ms"})
 
 _canonical = msgspec.json.Encoder(order="deterministic")
@@ -49,7 +52,7 @@ class ExchangeWriter:
     """Writes down one exchange while it happens; from any thread."""
 
     _file: RecordingWriter
-    _number: int
+    number: int
     _began: float = field(default_factory=time.monotonic)
     _over: bool = False
 
@@ -83,13 +86,17 @@ class ExchangeWriter:
 
     def _write(self, kind: str, **values: Any) -> None:
         after = round(time.monotonic() - self._began, 6)
-        self._file.write({"record": kind, "id": self._number, "after": after, **values})
+        self._file.write({"record": kind, "id": self.number, "after": after, **values})
 
 
 class RecordingWriter:
-    """The file that exchanges are written to, each line whole and at once."""
+    """The file that exchanges are written to, each line whole and at once.
+
+    A file that cannot be written (a full disk) is given up with a warning: the program goes on.
+    """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._file = path.open("ab", buffering=0)
         self._lock = threading.Lock()
         self._numbers = itertools.count()
@@ -107,9 +114,14 @@ class RecordingWriter:
         return request, writer
 
     def write(self, line: dict[str, Any]) -> None:
+        text = memoryview(msgspec.json.encode({"v": FORMAT_VERSION, **line}) + b"\n")
         with self._lock:
-            if not self._file.closed:
-                self._file.write(msgspec.json.encode({"v": FORMAT_VERSION, **line}) + b"\n")
+            try:
+                while text and not self._file.closed:
+                    text = text[self._file.write(text) :]
+            except OSError as error:
+                self._file.close()
+                logger.warning("the recording %s ends here: %s", self._path, error.strerror)
 
     def close(self) -> None:
         with self._lock:
@@ -131,18 +143,23 @@ class RecordedExchange:
     complete: bool = False
 
 
-def recorded_events(path: str | os.PathLike[str]) -> Iterator[Event]:
+def recorded_events(
+    path: str | os.PathLike[str], damaged: list[WireError] | None = None
+) -> Iterator[Event]:
     """The events of a recording, or of a file that ``JSONLSink`` wrote.
+
+    Args:
+        damaged: gets an error for each line that is neither, instead of raising it.
 
     Raises:
         WireError: a line that is neither; names file and line.
     """
-    for place, line in _lines(path):
+    for place, line in _lines(path, damaged):
         if "record" not in line:
             try:
                 yield from_dict(line)
             except WireError as error:
-                raise WireError(f"{place}: {error}") from error
+                _refuse(damaged, f"{place}: {error}")
 
 
 def recorded_exchanges(path: str | os.PathLike[str]) -> list[RecordedExchange]:
@@ -177,7 +194,9 @@ def _add(exchanges: dict[int, RecordedExchange], line: dict[str, Any]) -> None:
         exchange.over_after, exchange.complete = after, kind == "end"
 
 
-def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _lines(
+    path: str | os.PathLike[str], damaged: list[WireError] | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     with Path(path).open("rb") as file:
         for number, text in enumerate(file, 1):
             if not text.strip():
@@ -186,7 +205,20 @@ def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]
             try:
                 line = msgspec.json.decode(text)
             except (msgspec.MsgspecError, RecursionError) as error:
-                raise WireError(f"{place}: not JSON: {error}") from None
-            if not isinstance(line, dict):
-                raise WireError(f"{place}: not an object")
-            yield place, line
+                if text.endswith(b"\n"):
+                    _refuse(damaged, f"{place}: not JSON: {error}")
+                elif damaged is not None:
+                    damaged.append(WireError(f"{place}: cut off"))
+                else:  # its writer was killed, or the disk is full
+                    logger.warning("%s is cut off, and left out", place)
+                continue
+            if isinstance(line, dict):
+                yield place, line
+            else:
+                _refuse(damaged, f"{place}: not an object")
+
+
+def _refuse(damaged: list[WireError] | None, message: str) -> None:
+    if damaged is None:
+        raise WireError(message)
+    damaged.append(WireError(message))

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from brokers.backends import BACKENDS, COMPATIBLE_BACKENDS, backend_of
+from brokers.raw_log import RAW_LOGS
 from brokers.sample_runs import collect, make_run, plain, text_of
 from streamll.consumer import EventConsumer, position
 from streamll.core.events import TokenEvent
@@ -79,3 +80,26 @@ def test_resuming_at_every_position_of_a_run_merged_across_calls(backend):
     target = write(backend, merged)
     for k, rest in enumerate(read_from(backend, target, *map(position, merged))):
         assert [plain(event) for event in rest] == [plain(event) for event in merged[k + 1 :]]
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def trimmable(request, server_of, tmp_path):
+    return backend_of(request.param, server_of, tmp_path)
+
+
+def test_resuming_where_the_log_was_trimmed_says_how_much_is_missing(trimmable):
+    """X10. RabbitMQ trims by the gibibyte."""
+    run = make_run("r1", ["ab", "cde", "f", "ghij", "", "k"])
+    target = write(trimmable, *([event] for event in run))
+    RAW_LOGS[trimmable.name](trimmable.url).trim(target, 6)
+    missed, one_less, nothing, later, whole = read_from(
+        trimmable, target, ("r1", 2), ("r1", 4), ("r1", 5), position(run[7]), ("r1", -1)
+    )
+    for rest, count in ((missed, 3), (one_less, 1)):
+        gap, *others = rest
+        assert (gap.event_type, gap.run_id, gap.count, gap.reason) == (
+            "stream.gap", "r1", count, "trimmed",
+        )  # fmt: skip
+        assert others == run[6:]
+    assert nothing == whole == run[6:]
+    assert later == run[8:]

@@ -12,6 +12,9 @@ import pytest
 from programs import QA, contiguous
 
 import streamll
+from streamll.core.ordering import OrderCheck
+from streamll.flow.config import StreamConfig
+from streamll.testing import Fault, Reply
 
 
 class Echo(dspy.Module):
@@ -110,6 +113,29 @@ def test_of_n_completions_candidate_0_streams(lm, practice, heard):
     assert heard.text("answer") == "first"
     assert {t.candidate for t in heard.of("token")} == {0}
     assert heard.of("lm.superseded") == []
+
+
+FAILING = {
+    "500": Fault(status=500),
+    "429": Fault(status=429, retry_after=0),
+    "cut": Reply({"number": "2", "answer": "Rome is"}, fault=Fault(disconnect_after=12)),
+}
+
+
+@pytest.mark.parametrize("config", [None, StreamConfig(retry_delay=0.01)], ids=["dspy", "config"])
+@pytest.mark.parametrize("failing", FAILING)
+def test_a_retry_of_another_candidate_takes_nothing_back(lm, practice, failing, config):
+    practice.script(
+        {"number": "1", "answer": "Paris"}, FAILING[failing], {"number": "2", "answer": "Rome"}
+    )
+    program = dspy.Predict("question -> number: int, answer", n=2, temperature=1.0)
+    with streamll.stream(program, config=config)(question="?") as events:
+        seen = list(events)
+        assert [c.answer for c in events.result().completions] == ["Paris", "Rome"]
+        assert events.text("answer") == "Paris"
+    OrderCheck().check_all(seen)
+    assert [e.field for e in seen if e.event_type == "field.start"] == ["number", "answer"]
+    assert not [e for e in seen if e.event_type in {"lm.superseded", "field.corrected"}]
 
 
 def test_react_shows_turns_tools_and_tokens_in_true_order(lm, practice, heard):

@@ -13,6 +13,7 @@ import streamll
 from streamll.configuration import configuration
 from streamll.core import wire
 from streamll.core.errors import ConfigurationError
+from streamll.sinks.jsonl import JSONLSink, read_jsonl
 from streamll.testing import Fault, Reply
 
 SECRET = "sk-secret-0123456789"
@@ -120,6 +121,42 @@ def test_a_raising_redact_lets_nothing_out_and_the_program_goes_on(lm, heard, ca
     assert result.answer
     assert heard.events == []
     assert "input text" not in caplog.text
+
+
+async def later(event):
+    return event
+
+
+@pytest.mark.parametrize("returned", ["a text", True, 7, {"event": 1}, later])
+def test_a_redact_that_returns_no_event_lets_nothing_out(lm, tmp_path, caplog, returned):
+    """And harms no sink: the next run is heard in full."""
+
+    def careless(event):
+        return returned(event) if returned is later else returned
+
+    sink = JSONLSink(tmp_path / "log.jsonl")
+    program = streamll.instrument(QA(), stream_fields="*", sinks=[sink])
+    with streamll.configure(redact=careless):
+        with streamll.stream(program)(question="input text") as events:
+            assert list(events) == []
+            assert events.result().answer
+    assert program("again").answer
+    assert sink.stop()
+    kinds = [event.event_type for event in read_jsonl(tmp_path / "log.jsonl")]
+    assert (kinds[0], kinds[-1], kinds.count("run.start")) == ("run.start", "run.end", 1)
+    [complaint] = [r.getMessage() for r in caplog.records if "withheld" in r.getMessage()]
+    kind = "coroutine" if returned is later else type(returned).__name__
+    assert "careless" in complaint
+    assert f"returned a {kind} instead of an event or None" in complaint
+    assert "input text" not in caplog.text
+
+
+def test_each_redact_that_fails_is_reported(lm, caplog):
+    for redact in (lambda event: 1, lambda event: 2):
+        streamll.configure(redact=redact)
+        assert streamll.instrument(QA(), stream_fields="*")("q").answer
+    streamll.configure(redact=None)
+    assert caplog.text.count("withheld") == 2
 
 
 def test_configure_as_a_block_restores_what_was_before(heard):

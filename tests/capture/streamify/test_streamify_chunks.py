@@ -342,6 +342,80 @@ def test_a_malformed_reply_falls_back_to_json(practice, lm):
     assert said.text("answer") == said.prediction.answer == "in JSON"
 
 
+class Inheriting(dspy.LM):
+    """A plugin whose calls go on to DSPy's own."""
+
+    def forward(self, prompt=None, messages=None, **options):
+        return super().forward(prompt=prompt, messages=messages, **options)
+
+    async def aforward(self, prompt=None, messages=None, **options):
+        return await super().aforward(prompt=prompt, messages=messages, **options)
+
+
+class Delegating(dspy.LM):
+    """A plugin that asks another LM."""
+
+    def __init__(self, model, **options):
+        super().__init__(model, **options)
+        self.other = dspy.LM(model, **options)
+
+    def forward(self, prompt=None, messages=None, **options):
+        return self.other.forward(prompt=prompt, messages=messages, **options)
+
+    async def aforward(self, prompt=None, messages=None, **options):
+        return await self.other.aforward(prompt=prompt, messages=messages, **options)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("engine", ["lm15", "litellm"])
+@pytest.mark.filterwarnings("ignore:Implementing custom LMs")
+@pytest.mark.parametrize("plugin", [Inheriting, Delegating])
+def test_calls_that_a_plugin_makes_do_not_see_the_stream(
+    practice, plugin, engine, asynchronous, monkeypatch
+):
+    """X3: they are tried again after a cut, fall back to JSON, and leave the same cache records."""
+    made = practice.lm(engine=engine)
+    records = []
+
+    def outcome(call):
+        practice.script(
+            Reply(REPLY, chunk=4, fault=Fault(disconnect_after=7)),
+            "no headers",
+            '{"answer": "yes"}',
+        )
+        dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
+        put = dspy.cache.put
+        records.append([])
+
+        def keep(request, value, *rest, **options):
+            records[-1].append((request, sorted(value)))
+            return put(request, value, *rest, **options)
+
+        monkeypatch.setattr(dspy.cache, "put", keep)
+        lm = plugin(made.model, **made.kwargs, engine=engine, cache=True)
+        with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
+            return call(dspy.Predict("question -> answer"))
+
+    async def streamed(qa):
+        listeners = [streamll.StreamListener("answer")]
+        said = await read(
+            streamll.streamify(qa, stream_listeners=listeners, is_async_program=asynchronous)(
+                question="?"
+            )
+        )
+        assert said.error is None
+        assert said.text("answer") == said.prediction.answer
+        assert sum(isinstance(chunk, streamll.StreamReset) for chunk in said.chunks) == 1
+        return said.prediction.toDict()
+
+    plain = outcome(
+        lambda qa: asyncio.run(qa.acall(question="?")) if asynchronous else qa(question="?")
+    )
+    assert outcome(lambda qa: asyncio.run(streamed(qa))) == plain.toDict() == {"answer": "yes"}
+    assert len(practice.requests) == 6
+    assert records[0] == records[1] != []
+
+
 # --- types that are read from chunks ----------------------------------------------------------------
 
 

@@ -6,9 +6,9 @@ import os
 import sqlite3
 import threading
 import weakref
+from pathlib import Path
 
 from streamll.brokers.failures import Diagnosis
-from streamll.brokers.sqlite import run_index
 from streamll.core.errors import ConfigurationError
 
 SCHEME = "sqlite:///"
@@ -16,36 +16,7 @@ SCHEME = "sqlite:///"
 BUSY_TIMEOUT_S = 5.0
 """How long a file that another process has locked is waited for before that counts as a failure."""
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS streamll_entries (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    target TEXT NOT NULL,
-    run_id TEXT,
-    first_seq INTEGER,
-    last_seq INTEGER,
-    written_at REAL NOT NULL,
-    body BLOB NOT NULL
-);
-CREATE INDEX IF NOT EXISTS streamll_by_target ON streamll_entries (target, id);
-CREATE INDEX IF NOT EXISTS streamll_beginnings ON streamll_entries (target, id) WHERE first_seq = 0;
-CREATE INDEX IF NOT EXISTS streamll_outside ON streamll_entries (target, id) WHERE run_id IS NULL;
-DROP INDEX IF EXISTS streamll_by_run;
-CREATE TABLE IF NOT EXISTS streamll_groups (
-    target TEXT NOT NULL,
-    name TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    PRIMARY KEY (target, name)
-);
-CREATE TABLE IF NOT EXISTS streamll_claims (
-    target TEXT NOT NULL,
-    name TEXT NOT NULL,
-    entry INTEGER NOT NULL,
-    member TEXT NOT NULL,
-    since REAL NOT NULL,
-    deliveries INTEGER NOT NULL,
-    PRIMARY KEY (target, name, entry)
-);
-"""
+SCHEMA = Path(__file__).with_name("schema.sql")
 
 CHECKPOINT_PAGES = 4_000
 """Pages (of 4 KB) after which a writer moves the write-ahead log into the file and waits for the
@@ -76,7 +47,7 @@ def connect(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
         if not connection.execute(
             "SELECT 1 FROM sqlite_master WHERE name = 'streamll_placed'"
         ).fetchone():
-            connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}{run_index.SCHEMA}COMMIT;")
+            connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA.read_text()}COMMIT;")
     except BaseException:
         connection.close()
         raise

@@ -9,16 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS streamll_places (
-    run_id TEXT NOT NULL,
-    entry INTEGER NOT NULL,
-    PRIMARY KEY (run_id, entry)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS streamll_placed (upto INTEGER NOT NULL);
-INSERT INTO streamll_placed SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM streamll_placed);
-"""
-
 UNINDEXED_ENTRIES = 2_000
 """Entries that wait to be indexed together: what a reader has to search."""
 

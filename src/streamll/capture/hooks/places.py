@@ -17,8 +17,8 @@ import dspy
 from streamll.capture.hooks import wrappers
 from streamll.capture.run.scope import current_scope
 from streamll.capture.tap import interrupt
-from streamll.configuration import logger
 from streamll.context import set_run_finder
+from streamll.core.errors import logger
 from streamll.patching import PatchSite, PatchTable
 
 # Each row: where, what replaces it; why it is replaced; what is lost without it.
@@ -31,8 +31,8 @@ PROGRAMS = PatchTable(
         "a captured call begins here",
         "asynchronous programs are not captured"),
     PatchSite("dspy", "BaseLM", "__call__", wrappers.lm_call,
-        "a bare LM call under `watch` begins here; DSPy must not stream it by itself",
-        "bare LM calls are not captured, and inside `streamify` they are not retried"),
+        "a bare LM call under `watch` begins here",
+        "bare LM calls are not captured"),
     PatchSite("dspy", "BaseLM", "acall", wrappers.lm_acall,
         "as `__call__`, for asynchronous calls",
         "as `__call__`, for asynchronous calls"),
@@ -125,6 +125,13 @@ ENGINES = PatchTable(
     PatchSite("dspy.clients.execution", None, "_retryable", wrappers.retryable_unless_final,
         "where a `StreamConfig` decides about attempts, DSPy adds none of its own",
         "DSPy's retries come on top of a `StreamConfig`'s"),
+    PatchSite("dspy.clients.execution", None, "execute", wrappers.executed,
+        "an LM call, also one that a plugin's `forward` makes; inside our `streamify` DSPy must not "
+        "stream it by itself",
+        "inside `streamify` LM calls are not retried"),
+    PatchSite("dspy.clients.execution", None, "aexecute", wrappers.aexecuted,
+        "as `execute`, for asynchronous calls",
+        "as `execute`, for asynchronous calls"),
 )  # fmt: skip
 """One LM call. Installed where the engines of this DSPy can be streamed."""
 

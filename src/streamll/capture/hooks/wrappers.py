@@ -17,18 +17,21 @@ from streamll.capture.run.enter import acall_captured, call_captured
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.options import check_fields, declare_options, declared_options
 from streamll.capture.run.scope import QUIET_KEY, SCOPE_KEY, current_scope, is_quiet
-from streamll.configuration import logger
 from streamll.context import get_context, scoped_context
+from streamll.core.errors import logger
 
 Function = Callable[..., Any]
 Wrapper = Callable[[Function], Function]
 
 
 def without_our_stream() -> AbstractContextManager[None]:
-    """Inside, DSPy does not see our ``send_stream``, for which it would stream by itself."""
+    """Inside, DSPy does not see our ``send_stream``, for which it would stream by itself.
+
+    A plugin's ``forward`` sees it, in a tap, but not the LM calls that it makes.
+    """
     scope = current_scope()
     ours = scope.send_stream if scope is not None else None
-    if ours is None or setting("send_stream") is not ours:
+    if ours is None or getattr(setting("send_stream"), "innermost", None) is not ours:
         return nullcontext()
     return overriding("send_stream", None)
 
@@ -54,7 +57,23 @@ def _entries(within: Callable[[], AbstractContextManager[None]]) -> tuple[Wrappe
 
 
 captured_call, captured_acall = _entries(FramesHidden)
-lm_call, lm_acall = _entries(without_our_stream)
+lm_call, lm_acall = _entries(nullcontext)
+
+
+def executed(original: Function) -> Function:
+    def execute(lm: Any, call: Any) -> Any:
+        with without_our_stream():
+            return original(lm, call)
+
+    return execute
+
+
+def aexecuted(original: Function) -> Function:
+    async def aexecute(lm: Any, call: Any) -> Any:
+        with without_our_stream():
+            return await original(lm, call)
+
+    return aexecute
 
 
 class _Overlay:

@@ -18,11 +18,11 @@ import dspy
 
 from streamll.capture.inside_dspy import overriding
 from streamll.capture.run import options
-from streamll.capture.run.options import CaptureOptions, declared_options
+from streamll.capture.run.options import CaptureOptions, own_options
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import SCOPE_KEY, Scope, check_cancelled, current_scope
-from streamll.configuration import Receiver, configuration, logger
-from streamll.core.errors import Unwind
+from streamll.configuration import Receiver, configuration
+from streamll.core.errors import Unwind, logger
 
 CATCH_UP_TIMEOUT_S = 1.0
 """How long an outermost call waits at its end for local sinks to handle its events."""
@@ -107,13 +107,12 @@ def _scope_of_call(instance: Any) -> Scope | None:
 
 def _options_for(instance: Any, scope: Scope | None) -> CaptureOptions | None:
     """Whether and how this call is captured: as declared, as watched, or as an orphan."""
-    is_module = isinstance(instance, dspy.Module)
-    declared = declared_options(instance) if is_module else None
+    declared = own_options(instance)
     if declared is not None or scope is not None:
         return declared
     if options.watching is not None:
         return options.watching
-    return _orphan_call() if active_runs and not is_module else None
+    return _orphan_call() if active_runs and not isinstance(instance, dspy.Module) else None
 
 
 def _orphan_call() -> CaptureOptions | None:

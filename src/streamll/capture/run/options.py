@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import dspy
+
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import output_fields
 from streamll.capture.run.run import Run
@@ -59,10 +61,9 @@ class CaptureOptions:
         return self.selection
 
     def _receivers(self, parent: Scope | None) -> tuple[Receiver, ...]:
-        own = self.sinks or ()
         if parent is not None:
-            return own
-        receivers = (*configuration.sinks, *watched_sinks(), *own)
+            return self.sinks or ()
+        receivers = (*receivers_of_run(), *(self.sinks or ()))
         if not receivers and self.sinks is None:
             from streamll.sinks.terminal import DEFAULT
 
@@ -85,8 +86,11 @@ def watch_with(options: CaptureOptions | None) -> None:
     watching = options
 
 
-def watched_sinks() -> tuple[Receiver, ...]:
-    return (watching.sinks or ()) if watching is not None else ()
+def receivers_of_run(program: Any = None) -> tuple[Receiver, ...]:
+    """The sinks that get every event of a run, with those of ``program``, if that is outermost."""
+    watched = watching.sinks if watching is not None else None
+    own = own_options(program)
+    return (*configuration.sinks, *(watched or ()), *((own.sinks if own else None) or ()))
 
 
 # Not an attribute of the class: where that is pickled by value, unpickling would overwrite it.
@@ -99,6 +103,10 @@ def declare_options(target: Any, options: CaptureOptions) -> None:
         _of_classes[target] = options
     else:
         target._streamll_capture = options  # noqa: SLF001 - the attribute is ours
+
+
+def own_options(program: Any) -> CaptureOptions | None:
+    return declared_options(program) if isinstance(program, dspy.Module) else None
 
 
 def declared_options(instance: Any) -> CaptureOptions | None:

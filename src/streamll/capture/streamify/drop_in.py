@@ -25,15 +25,14 @@ from dspy.streaming import StreamListener as DSPyStreamListener
 from streamll.capture.hooks.places import install
 from streamll.capture.inside_dspy import OVERRIDES, overriding
 from streamll.capture.run.enter import captured, inputs_of
-from streamll.capture.run.options import watched_sinks
+from streamll.capture.run.options import receivers_of_run
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope, current_scope
 from streamll.capture.run.status import Statuses
 from streamll.capture.streamify.listeners import Target, TargetIndex, targets
 from streamll.capture.streamify.responses import EventTranslator, NativeValue, ReaderQueue
 from streamll.capture.streamify.send_stream import SendStream, native_value
-from streamll.configuration import configuration, logger
-from streamll.core.errors import StreamCancelled, Unwind
+from streamll.core.errors import StreamCancelled, Unwind, logger
 from streamll.core.events import Identity
 from streamll.flow.bridge import CAPACITY, Background, Bridge
 from streamll.flow.waiting import on_event_loop
@@ -139,7 +138,7 @@ class StreamifiedCall(Background):
         self.translate = EventTranslator(self._index)
         self.channel = ReaderQueue(self.translate)
         self.send_stream = SendStream(self.channel, options.targets)
-        receivers = () if outer is not None else (*configuration.sinks, *watched_sinks())
+        receivers = () if outer is not None else receivers_of_run(options.program)
         self.send_stream.scope = Scope(
             run,
             options.program,

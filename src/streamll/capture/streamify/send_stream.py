@@ -21,7 +21,7 @@ from streamll.capture.reply.chunks import delta_of, finish_reason_in, is_lm_chun
 from streamll.capture.run.scope import Scope
 from streamll.capture.streamify.listeners import Target
 from streamll.capture.streamify.responses import ReaderQueue, StreamResponse
-from streamll.configuration import logger
+from streamll.core.errors import logger
 from streamll.core.events import Status
 from streamll.core.parsing.base import Closed, Piece, Text
 
@@ -34,6 +34,11 @@ class SendStream:
         self._queue = queue
         self._targets = targets
         self._parsers: dict[int | None, list[ChunkParser]] = {}  # by the predictor a chunk names
+
+    @property
+    def innermost(self) -> SendStream:
+        """This stream, also for one that has been put around it (``tap.below_litellm``)."""
+        return self
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # ``dspy.settings.save`` pickles every setting

@@ -35,10 +35,6 @@ class _Element(msgspec.Struct):
     trimmer: Trimmer = msgspec.field(default_factory=Trimmer)
 
 
-class _Lost(ValueError):
-    """The adapter would read this differently."""
-
-
 class XMLValueReader:
     """Reads the content of one field's element."""
 
@@ -84,15 +80,15 @@ class XMLValueReader:
 
     def _start(self, tag: str, attributes: Mapping[str, str]) -> None:
         if self._json is not None:
-            raise _Lost
+            raise ValueError("an element in JSON")
         if self._elements:
             outer = self._elements[-1]
             if not outer.kind:
                 self._open(outer, tag)
             if outer.kind == "object":
-                self.builder.key = attributes.get("key", tag) if tag == "entry" else tag
+                self.builder.key(attributes.get("key", tag) if tag == "entry" else tag)
             elif outer.kind != "list" or tag != "item":
-                raise _Lost
+                raise ValueError("an element in a text, or other than <item> in a list")
         self._elements.append(_Element(self.builder.schema()))
 
     def _open(self, element: _Element, tag: str) -> None:
@@ -115,7 +111,7 @@ class XMLValueReader:
         elif element.kind in ("held", "json"):
             element.parts.append(text)
         elif element.kind and text.strip():
-            raise _Lost  # text beside elements
+            raise ValueError("text beside elements")
 
     def _begin_text(self, element: _Element, text: str) -> None:
         schema = element.schema
@@ -124,7 +120,7 @@ class XMLValueReader:
             self.builder.begin_text()
         elif schema.kinds and schema.kinds <= {"array", "object", "null"}:
             if len(self._elements) > 1 or text.lstrip()[0] not in "[{":
-                raise _Lost
+                raise ValueError("text where a list or an object belongs")
             element.kind = "json"
             self._json = JSONValueReader(schema)
             self.builder = self._json.builder
