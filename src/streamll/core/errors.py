@@ -37,8 +37,12 @@ Parallel and Evaluate would otherwise swallow a cancellation and start the next 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import ClassVar
+
+logger = logging.getLogger("streamll")
+"""Where errors are reported that are not raised."""
 
 
 class StreamllError(Exception):

@@ -20,10 +20,10 @@ import msgspec
 
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID
 from streamll.capture.run.frames import Frame, ModuleNames
-from streamll.capture.run.privacy import describe, included
-from streamll.configuration import configuration, logger
+from streamll.configuration import configuration, describe, included
 from streamll.context import get_context
 from streamll.core import events as ev
+from streamll.core.errors import logger
 from streamll.core.events import CALLS, Event, Identity
 from streamll.core.ordering import failure_of
 from streamll.core.run_view import Usage
@@ -55,6 +55,7 @@ class Run:
         self._lock = threading.RLock()
         self._next_seq = itertools.count().__next__
         self._open_calls: dict[int, OpenCall] = {}
+        self._open_traces: dict[str, tuple[ev.TraceStart, CapturedCall]] = {}
         self._connections: dict[int, tuple[CapturedCall, Callable[[], None]]] = {}
         self._failed_partial: Mapping[str, str] = ev.NOTHING
         self._failing: list[Callable[[Event], None]] = []  # receivers that raise
@@ -116,7 +117,12 @@ class Run:
             if isinstance(event, ev.StreamllEvent):
                 stamp["data"] = ev.EventData(dict(event.data), stamp["context"])
             stamp |= {"seq": self._next_seq(), "timestamp": now()}
-            self._deliver(msgspec.structs.replace(event, **stamp), scope)
+            event = msgspec.structs.replace(event, **stamp)
+            if isinstance(event, ev.TraceStart):
+                self._open_traces[event.trace_id] = (event, scope)
+            elif isinstance(event, ev.TraceEnd):
+                self._open_traces.pop(event.trace_id, None)
+            self._deliver(event, scope)
 
     def _deliver(self, event: Event, scope: CapturedCall) -> None:
         approved = event if configuration.redact is None else configuration.approve(event)
@@ -137,7 +143,7 @@ class Run:
         for hook in scope.token_hooks:
             try:
                 hook(event)
-            except Exception:  # noqa: BLE001 - as above
+            except Exception:
                 logger.exception("on_token raised; the program goes on")
 
     def saw_token(self) -> None:
@@ -202,6 +208,12 @@ class Run:
                 call.abandon(UNFINISHED)
             for frame in reversed(list(self.frames.values())):
                 self._close_frame(frame)
+            for start, inner in reversed(list(self._open_traces.values())):
+                self.publish(
+                    ev.TraceEnd, inner, start.identity, name=start.name, trace_id=start.trace_id,
+                    parent_trace_id=start.parent_trace_id,
+                    duration=now() - start.timestamp, error_type=UNFINISHED,
+                )  # fmt: skip
             totals = {
                 "duration": time.monotonic() - self._started,
                 "time_to_first_token": self._time_to_first_token,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import math
 import time
 from collections.abc import AsyncGenerator, Container
@@ -19,7 +18,7 @@ from streamll.brokers.opening import create_parent_folder, default_target, open_
 from streamll.brokers.sink import BrokerSink
 from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, SourceOptions
 from streamll.consumer.deduplication import Deduplicator
-from streamll.core.errors import LogAway, ServerStopping, WireError
+from streamll.core.errors import LogAway, ServerStopping, WireError, logger
 from streamll.core.events import TERMINAL
 from streamll.core.positions import Position
 from streamll.core.wire import decode_batch, decode_entry
@@ -27,8 +26,6 @@ from streamll.serve.log.buffer import RunBuffer
 from streamll.serve.log.frames import EntryJSON, Item, items_of
 from streamll.serve.log.index import LISTED_RUNS, RunIndex
 from streamll.serve.log.tail import RETRY_S, LogTail
-
-logger = logging.getLogger("streamll")
 
 SHORT_READ_IS_THE_END = ("sqlite:", "redis:", "rediss:", "unix:")
 CLOCK_SKEW_S = 2.0
