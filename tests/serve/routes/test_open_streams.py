@@ -40,7 +40,11 @@ def until(lines, what):
 
 @pytest.mark.parametrize(
     ("form", "kept", "process"),
-    [*((form, False, "python") for form in CLOSING), ("vercel", True, "python"), ("agui", False, "loop")],
+    [
+        *((form, False, "python") for form in CLOSING),
+        ("vercel", True, "python"),
+        ("agui", False, "loop"),
+    ],
     indirect=["process"],
 )
 def test_sigterm_ends_streams_in_their_format(practice, process, form, kept):
