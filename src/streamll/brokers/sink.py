@@ -20,12 +20,12 @@ from collections.abc import Callable
 from streamll.brokers import tracing
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.send_buffer import PendingEntry, SendBuffer
-from streamll.core.errors import ConfigurationError
+from streamll.core.errors import ConfigurationError, logger
 from streamll.core.events import TERMINAL, Event
 from streamll.flow.breaker import State as BreakerState
 from streamll.flow.buffer import Policy
 from streamll.flow.retry import Backoff
-from streamll.sinks.base import BaseSink, SinkStatistics, describe, logger
+from streamll.sinks.base import BaseSink, SinkStatistics, describe
 
 GATHER_S = 0.01
 """The longest that events gather after a batch: the median event waits half of it."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import atexit
 import inspect
-import logging
 import os
 import threading
 import time
@@ -25,12 +24,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from streamll.core.errors import ChannelOverflow, ConfigurationError
+from streamll.core.errors import ChannelOverflow, ConfigurationError, logger
 from streamll.core.events import TERMINAL, Event, Identity, StreamGap
 from streamll.flow.buffer import Policy
 from streamll.flow.worker import BATCH_ITEMS, GATHER_S, LoopThread, Worker
-
-logger = logging.getLogger("streamll")
 
 EXIT_SECONDS = 10.0
 """How long all sinks together may delay the end of the process."""

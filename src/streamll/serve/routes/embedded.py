@@ -21,10 +21,10 @@ browser that reconnects gets 204. With a log (``log="sqlite:///runs.db"``) the r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
@@ -32,13 +32,13 @@ from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketState
 
 import streamll
-from streamll.core.errors import NoSuchRun, RunUnavailable
+from streamll.core.errors import NoSuchRun, RunUnavailable, ServerStopping
 from streamll.core.positions import Position, read_position
 from streamll.serve.formats import RenderOptions, make_format
 from streamll.serve.log import streams
 from streamll.serve.log.frames import HEADERS
-from streamll.serve.log.run_log import AWAY_S, RunLog
 from streamll.serve.programs import Served, reply_of
+from streamll.serve.routes.open_streams import LIMITS, open_streams
 from streamll.serve.runner import Runner
 from streamll.serve.web import responses
 from streamll.serve.web.limits import Limits
@@ -46,8 +46,6 @@ from streamll.serve.web.requests import HTTPRefusal, refusal
 
 Fields = str | Iterable[str]
 Inputs = Mapping[str, Any]
-
-LIMITS = Limits(runs=1_000_000)
 
 
 def sse_response(
@@ -183,9 +181,12 @@ class OwnRoute:
         self._context = contextvars.copy_context()
         self._context.run(lambda: streamll.set_context(**(context or {})))
 
-    def opened(self) -> Any:
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[Any]:
         """The events of the program, which starts: for this reader alone."""
-        return self._context.run(self._call.opened, on_loop=True)
+        async with self._context.run(self._call.opened, on_loop=True) as events:
+            with open_streams().holding(events):
+                yield events
 
     async def locate(self, log: str, resume_at: str | None) -> tuple[Runner, Position | None]:
         """Where to read: at ``resume_at``, or a run that is started. ``None``: nothing more comes.
@@ -198,7 +199,10 @@ class OwnRoute:
             position = read_position(resume_at) if resume_at else None
         except ValueError as error:
             raise HTTPRefusal(400, str(error)) from None
-        runner = await runner_for(log)
+        streams = open_streams()
+        if streams.is_stopping:
+            raise ServerStopping
+        runner = await streams.runner(log)
         if position is None:
             starting = runner.start(self._served, self._inputs)
             run_id = await self._context.run(asyncio.ensure_future, starting)
@@ -206,18 +210,6 @@ class OwnRoute:
         return runner, position if await runner.has_more(position) else None
 
 
-_runners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Runner]] = WeakKeyDictionary()
-
-
-async def runner_for(log: str) -> Runner:
-    """The runner of this event loop for a log: one for all responses."""
-    runners = _runners.setdefault(asyncio.get_running_loop(), {})
-    if log not in runners:
-        runners[log] = Runner(RunLog(log, away_s=AWAY_S), LIMITS)
-    await runners[log].open()
-    return runners[log]
-
-
 async def cancel_run(log: str, run_id: str) -> None:
     """Stop a run in ``log``, whichever process runs it."""
-    (await runner_for(log)).cancel(run_id)
+    (await open_streams().runner(log)).cancel(run_id)
