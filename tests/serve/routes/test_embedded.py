@@ -330,7 +330,7 @@ def test_a_socket_may_be_accepted_already_to_read_the_question_from_it(practice,
     app, program = FastAPI(), dspy.Predict(SIGNATURE)
 
     @app.websocket("/ws")
-    async def socket(websocket: WebSocket):
+    async def talk(websocket: WebSocket):
         await websocket.accept()
         asked = await websocket.receive_json()
         options = {"log": log} if asked["kept"] else {}
