@@ -266,6 +266,8 @@ class _Block:
         for key in self.pieces:
             if key != "partial_json":
                 fields[key] = string(fields.get(key)) + self._joined(key)
+        if self.call is not None and not fields.get("name"):
+            raise base.Confused("a tool call without a name")
         if self.type in _TOOLS:
             fields["input"] = self._input(cut_off=cut_off)
         return fields
