@@ -186,6 +186,16 @@ def string(value: Any) -> str:
     return value if type(value) is str else ""
 
 
+def mapping(value: Any) -> dict[str, Any]:
+    """A field that should hold an object; anything else counts as an empty one."""
+    return value if type(value) is dict else {}
+
+
+def listed(value: Any) -> list[Any]:
+    """A field that should hold a list; anything else counts as none."""
+    return value if type(value) is list else []
+
+
 def index_in(payload: dict[str, Any], key: str = "index") -> int:
     """A position among choices, blocks or calls; 0 where there is none."""
     index = payload.get(key)
