@@ -25,6 +25,7 @@
         ├── BrokerError              a broker refuses; trying again would not help
         └── RunUnavailable           a server cannot start or read a run; has an HTTP status
             ├── LogAway              the log cannot be read at the moment
+            ├── ServerStopping       its process is about to end
             ├── NoSuchRun            the log holds no run with this id
             └── TooManyRuns          the process runs as many programs as it may
     BaseException
@@ -184,6 +185,13 @@ class LogAway(RunUnavailable):
 
     def __init__(self) -> None:
         super().__init__("the log cannot be read")
+
+
+class ServerStopping(RunUnavailable):
+    """The server stops; the run can be read on at another process, or at the next one here."""
+
+    def __init__(self) -> None:
+        super().__init__("this server is about to stop")
 
 
 class NoSuchRun(RunUnavailable):
