@@ -290,7 +290,6 @@ def test_the_settings_are_those_of_the_place_where_it_is_made(practice):
     assert "".join(event.text for event in safe[:-1]) == "".join(plain) == "yes"
 
 
-
 def cut_and_then_refused(practice):
     practice.script(Reply(WHOLE, fault=Fault(disconnect_after=8)), Fault(status=500))
     return StreamConfig(max_retries=1, retry_delay=0.01)

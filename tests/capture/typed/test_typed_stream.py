@@ -244,9 +244,7 @@ def test_nobody_asks_for_the_field_nobody_is_told(practice):
 
 @pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter])
 @pytest.mark.parametrize("second", ["second", "second: list[int]"])
-def test_a_text_field_is_complete_wherever_it_stands_and_from_the_cache(
-    practice, adapter, second
-):
+def test_a_text_field_is_complete_wherever_it_stands_and_from_the_cache(practice, adapter, second):
     """X5: the field of the reply that comes first ends before the reply does."""
     practice.script({"first": "one two", "second": [3] if "int" in second else "three"})
     program = dspy.Predict(f"question -> first, {second}")

@@ -17,7 +17,6 @@ from streamll.capture.run.status import Statuses
 from streamll.configuration import Receiver, configuration
 from streamll.core.events import Event
 
-
 TokenHook = Callable[[Any], Callable[[Event], None]]
 """Of a module, what is called with its tokens."""
 
