@@ -264,13 +264,9 @@ class BrokerSink(BaseSink):
     def _broker_failed(self, error: Exception) -> None:
         reason = self._diagnose(error).reason
         if not self._failures_in_a_row:
-            logger.warning(
-                "sink %s cannot deliver to %s (%s); up to %d bytes of events are kept while it retries",
-                type(self).__name__,
-                self.destination,
-                reason,
-                self._buffer.max_bytes,
-            )
+            name, kept = type(self).__name__, self._buffer.max_bytes
+            text = "sink %s cannot deliver to %s (%s); up to %d bytes of events are kept while it retries"
+            logger.warning(text, name, self.destination, reason, kept)
         self._counts["failures"] += 1
         self._last_error = reason
         self._failures_in_a_row += 1
