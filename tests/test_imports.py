@@ -129,7 +129,7 @@ CAPTURE_ROOMS: dict[str, set[str]] = {
     "hooks": {"policy", "inside_dspy", "reply", "run", "tap"},
     "instrument": {"hooks", "run"},
     "running": {"policy", "run"},
-    "stream": {"hooks", "running", "run", "typed"},
+    "stream": {"hooks", "inside_dspy", "running", "run", "typed"},
     "streamify": {"hooks", "inside_dspy", "reply", "run"},
 }
 

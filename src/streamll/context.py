@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
@@ -33,7 +33,7 @@ RESERVED_TYPES = frozenset(KINDS) - {"status"}
 
 
 _context: ContextVar[Mapping[str, Any]] = ContextVar("streamll_context", default=NOTHING)
-_trace: ContextVar[str | None] = ContextVar("streamll_trace", default=None)
+_trace: ContextVar[trace | None] = ContextVar("streamll_trace", default=None)
 
 
 # The innermost captured call, whose ``publish(event)`` is for its run. ``capture`` replaces this
@@ -87,7 +87,11 @@ def scoped_context(values: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _send(event: Event) -> None:
-    if (publisher := _current_publisher()) is not None:
+    _publish(event, _current_publisher())
+
+
+def _publish(event: Event, publisher: Any) -> None:
+    if publisher is not None:
         publisher.publish(event)
     else:
         configuration.deliver(_with_context(event))
@@ -155,31 +159,59 @@ class Trace(msgspec.Struct, frozen=True):
         emit_event(StreamllEvent(event_type=event_type, data=own))
 
 
-@contextmanager
-def trace(name: str) -> Iterator[Trace]:
+class trace(ContextDecorator):  # noqa: N801 - it is called like a function
     """Mark a step: ``trace.start`` before, ``trace.end`` after, with duration and error type.
 
-    Traces nest; ``parent_trace_id`` is the enclosing one's. Exceptions pass through unchanged.
+    ``with streamll.trace("retrieval") as step:``, or ``async with``. Traces nest;
+    ``parent_trace_id`` is the enclosing one's. Exceptions pass through unchanged. The block may
+    ``yield``, and be left in another task or thread: its end goes to the run it began in.
     """
-    parent = _trace.get()
-    step = Trace(name, uuid.uuid4().hex)
-    _send(ev.TraceStart(name=name, trace_id=step.trace_id, parent_trace_id=parent))
-    token = _trace.set(step.trace_id)
-    started = time.monotonic()
-    error_type: str | None = None
-    try:
-        yield step
-    except BaseException as error:
-        error_type = type(error).__name__
-        raise
-    finally:
-        _trace.reset(token)
-        _send(
-            ev.TraceEnd(
-                name=name,
-                trace_id=step.trace_id,
-                parent_trace_id=parent,
-                duration=time.monotonic() - started,
-                error_type=error_type,
-            )
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> Trace:
+        self.step = Trace(self._name, uuid.uuid4().hex)
+        self.parent = _open_trace()
+        self._publisher = _current_publisher()
+        start = ev.TraceStart(
+            name=self._name, trace_id=self.step.trace_id, parent_trace_id=self._parent_id
         )
+        _publish(start, self._publisher)
+        self._started = time.monotonic()
+        self.ended = False
+        _trace.set(self)
+        return self.step
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.ended = True
+        _trace.set(_open_trace())
+        end = ev.TraceEnd(
+            name=self._name,
+            trace_id=self.step.trace_id,
+            duration=time.monotonic() - self._started,
+            parent_trace_id=self._parent_id,
+            error_type=kind.__name__ if kind is not None else None,
+        )
+        _publish(end, self._publisher)
+
+    async def __aenter__(self) -> Trace:
+        return self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.__exit__(kind)
+
+    def _recreate_cm(self) -> trace:  # each call of a decorated function is a trace of its own
+        return trace(self._name)
+
+    @property
+    def _parent_id(self) -> str | None:
+        return self.parent.step.trace_id if self.parent is not None else None
+
+
+def _open_trace() -> trace | None:
+    """The innermost trace here that has not been left, wherever it was."""
+    found = _trace.get()
+    while found is not None and found.ended:
+        found = found.parent
+    return found

@@ -398,3 +398,32 @@ def test_a_call_is_entered_once(lm):
         events.result()
     with pytest.raises(streamll.StreamllError, match="entered already"), call:
         pass
+
+
+@pytest.mark.parametrize("aforward", [False, True])
+@pytest.mark.parametrize("on_loop", [False, True])
+def test_the_settings_are_those_of_the_place_of_the_call(practice, aforward, on_loop):
+    """Made in ``with dspy.context(…)`` and entered after it, as web frameworks do."""
+    practice.script({"answer": "yes"})
+    qa = dspy.Predict("question -> answer")
+    program = qa if aforward else lambda question: qa(question=question)
+    with dspy.context(lm=practice.lm(), adapter=dspy.ChatAdapter()):
+        call = streamll.stream(program)(question="?")
+
+    async def read():
+        async with call as events:
+            return await events.result()
+
+    with dspy.context(lm=None):
+        if on_loop:
+            assert asyncio.run(read()).answer == "yes"
+        else:
+            with call as events:
+                assert events.result().answer == "yes"
+
+
+def test_a_call_made_without_settings_has_those_of_its_reader(practice):
+    practice.script({"answer": "yes"})
+    call = streamll.stream(dspy.Predict("question -> answer"))(question="?")
+    with dspy.context(lm=practice.lm(), adapter=dspy.ChatAdapter()), call as events:
+        assert events.result().answer == "yes"

@@ -279,3 +279,12 @@ def test_a_buffer_size_is_given_once(lm):
     assert SafeDSpyStream("?", 7).config.buffer_size == 7
     with pytest.raises(ConfigurationError):
         SafeDSpyStream("?", StreamConfig(), buffer_size=7)
+
+
+def test_the_settings_are_those_of_the_place_where_it_is_made(practice):
+    practice.script({"answer": "yes"}, {"answer": "yes"})
+    with dspy.context(lm=practice.lm(), adapter=dspy.ChatAdapter()):
+        questions = [kind("Is it?") for kind in (SafeDSpyStream, DSpyStream)]
+    with dspy.context(lm=None):
+        safe, plain = map(list, questions)
+    assert "".join(event.text for event in safe[:-1]) == "".join(plain) == "yes"

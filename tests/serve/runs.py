@@ -131,6 +131,14 @@ def typed():
     )  # fmt: skip
 
 
+NAMES = '{"__proto__": {"admin": ["yes, he", "no"]}, "constructor": {"prototype": {"b": 1}}, "prototype": [2]}'
+
+
+def typed_names():
+    """Keys that would reach the prototypes of a page's objects."""
+    return Scribe(0.01).start().value("plan", NAMES).value("rows", f"[{NAMES}]").end().events
+
+
 def typed_superseded():
     scribe = Scribe(0.01).start().add(ev.Thinking, text="hm").value("plan", PLAN[:30], end=False)
     scribe.add(ev.FieldEnd, field="plan", length=30, complete=False)
@@ -253,7 +261,7 @@ def cancelled():
 RUNS = {
     make.__name__: make
     for make in (plain, reasoned, superseded, superseded_in_the_middle, superseded_thinking, superseded_thoughts, superseded_tools, corrected, tools, everything,
-                 typed, typed_superseded, typed_overlapping, typed_at_last, typed_repaired, candidates, failed, cancelled)
+                 typed, typed_names, typed_superseded, typed_overlapping, typed_at_last, typed_repaired, candidates, failed, cancelled)
 }  # fmt: skip
 
 

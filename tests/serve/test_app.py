@@ -335,6 +335,33 @@ def test_own_inputs_from_messages_and_the_field_that_is_the_reply(practice, lm, 
     assert practice.requests[0].inputs["topic"] == "2 messages"
 
 
+IMAGE = [{"type": "image_url", "image_url": {"url": "https://example.org/i.png"}}]
+
+
+@pytest.mark.parametrize("last", ["", " ", None, IMAGE])
+def test_a_last_message_without_text_is_not_answered_as_the_one_before(
+    practice, serve, log, qa, last
+):
+    messages = [{"role": "user", "content": "first"}, {"role": "user", "content": last}]
+    with serve(create_app(qa, log=log)).client() as client:
+        for path in ("/v1/chat/completions", "/ai", "/agui"):
+            answer = client.post(path, json={"messages": messages})
+            assert answer.status_code == 400
+            assert "the last user message has no text" in answer.text
+    assert practice.requests == []
+
+
+def test_a_switch_that_is_text_is_refused(practice, serve, log, qa):
+    """``"false"`` would be true."""
+    messages = [{"role": "user", "content": "q"}]
+    with serve(create_app(qa, log=log)).client() as client:
+        for wrong in ({"stream": "false"}, {"stream_options": {"include_usage": 0}}):
+            answer = client.post("/v1/chat/completions", json={"messages": messages, **wrong})
+            assert answer.status_code == 400
+            assert "is true or false, not" in answer.json()["error"]["message"]
+    assert practice.requests == []
+
+
 # --- websocket ----------------------------------------------------------------------------------
 
 

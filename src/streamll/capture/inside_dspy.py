@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, NamedTuple
 
 import dspy
@@ -136,6 +136,19 @@ def setting(key: str) -> Any:
     if OVERRIDES is None:
         return dspy.settings.get(key)
     return OVERRIDES.get().get(key)
+
+
+def settings_here() -> Any:
+    """The settings of ``dspy.context`` at this place, for ``context_with``."""
+    return OVERRIDES and OVERRIDES.get()
+
+
+def context_with(settings: Any) -> Context:
+    """A copy of the current context with ``settings``; where none were set, with its own."""
+    context = copy_context()
+    if OVERRIDES is not None and settings:
+        context.run(OVERRIDES.set, settings)
+    return context
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from streamll.capture.hooks.places import install
+from streamll.capture.inside_dspy import context_with, settings_here
 from streamll.capture.run.enter import catch_up
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.options import check_fields
@@ -86,18 +87,24 @@ def stream(
 
 
 class Call(Openable):
-    """One call of a streamed program; starts when it is entered."""
+    """One call of a streamed program; starts when it is entered.
+
+    It runs under DSPy's settings of the place where it was made: web frameworks, and whoever keeps
+    it for later, enter it outside of the ``with dspy.context(…)`` that it was made in.
+    """
 
     def __init__(self, start: Callable[[], ProgramRun], program: Any = None) -> None:
         self.program = program
         self._start = start
+        self._settings = settings_here()
         self._stream: Stream | AsyncStream | None = None
 
     def opened(self, *, on_loop: bool) -> Stream | AsyncStream:
         """Start the program; what ``with`` and ``async with`` do on entering."""
         if self._stream is not None:
             raise StreamllError("this call has been entered already; call the stream once more")
-        self._stream = (AsyncStream if on_loop else Stream)(self._start())
+        kind = AsyncStream if on_loop else Stream
+        self._stream = context_with(self._settings).run(lambda: kind(self._start()))
         return self._stream
 
     def __enter__(self) -> Stream:

@@ -40,13 +40,16 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
         return inputs_of(self.program)
 
     def inputs_from(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
-        """Inputs for a chat's messages; ``ValueError`` if there is no user message or no input."""
+        """Inputs for a chat's messages; ``ValueError`` if there is no input, or no user message,
+        or the last of them has no text.
+        """
         if self.from_messages is not None:
             return dict(self.from_messages(messages))
-        texts = [m["content"] for m in messages if m.get("role") == "user" and m.get("content")]
+        texts = [m["content"] for m in messages if m.get("role") == "user"]
         names = [field.name for field in self.inputs()]
-        if not texts:
-            raise ValueError("no user message with text")
+        if not texts or not texts[-1].strip():
+            what = "the last user message has no text" if texts else "no user message"
+            raise ValueError(f"{what}, which {self.name} would answer")
         if not names:
             raise ValueError(f"{self.name} has no input that could take the message")
         return {names[0]: texts[-1]}

@@ -14,6 +14,7 @@ from programs import QA, contiguous
 import streamll
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import StreamllEvent, TokenEvent
+from streamll.core.ordering import OrderCheck
 
 
 class RAG(QA):
@@ -54,6 +55,119 @@ def test_a_trace_reports_the_error_that_passes_through(lm, heard):
     with pytest.raises(LookupError):
         streamll.instrument(Failing(), sinks=[heard])()
     assert heard.of("trace.end")[0].error_type == "LookupError"
+
+
+async def stepping():
+    with streamll.trace("stepping"):
+        yield 1
+        yield 2
+
+
+async def closed_in_another_task(steps):
+    await anext(steps)
+    await asyncio.create_task(steps.aclose())
+
+
+async def stepped_in_other_tasks(steps):
+    while await asyncio.create_task(anext(steps, None)):
+        pass
+
+
+async def failing_in_another_task(steps):
+    await anext(steps)
+    with pytest.raises(LookupError, match="the user's own"):
+        await asyncio.create_task(steps.athrow(LookupError("the user's own")))
+
+
+async def left_to_the_loop(steps):
+    await anext(steps)  # asyncio closes what is left of it, in a task of its own
+
+
+@pytest.mark.parametrize(
+    ("leave", "error_type"),
+    [
+        (closed_in_another_task, "GeneratorExit"),
+        (stepped_in_other_tasks, None),
+        (failing_in_another_task, "LookupError"),
+        (left_to_the_loop, "GeneratorExit"),
+    ],
+)
+def test_a_trace_around_a_yield_ends_in_its_run_wherever_it_is_left(heard, leave, error_type):
+    class Stepping(dspy.Module):
+        async def aforward(self):
+            await leave(stepping())
+            for _ in range(3):
+                await asyncio.sleep(0)
+            with streamll.trace("afterwards"):
+                pass
+
+    asyncio.run(streamll.instrument(Stepping(), sinks=[heard]).acall())
+    OrderCheck().check_all(heard.events)
+    assert contiguous(heard.events)
+    started = heard.of("trace.start")
+    assert [start.parent_trace_id for start in started] == [None, None]
+    stepping_ended, _ = heard.of("trace.end")
+    assert stepping_ended.name == "stepping"
+    assert stepping_ended.error_type == error_type
+
+
+def test_a_trace_that_outlives_its_run_ends_with_it(heard):
+    class Leaving(dspy.Module):
+        def forward(self):
+            def steps():
+                with streamll.trace("left open"):
+                    yield
+
+            self.steps = steps()
+            next(self.steps)
+
+    program = streamll.instrument(Leaving(), sinks=[])
+    with streamll.configure(sinks=[heard]):
+        program()
+        program.steps.close()
+    OrderCheck().check_all(heard.events)
+    assert contiguous(heard.events)
+    (end,) = heard.of("trace.end")
+    assert (end.name, end.error_type) == ("left open", "Unfinished")
+
+
+def test_traces_of_generators_that_take_turns_are_told_apart(heard):
+    def steps(name):
+        with streamll.trace(name):
+            yield
+        yield
+
+    with streamll.configure(sinks=[heard]):
+        one, two = steps("one"), steps("two")
+        for each in (one, two, one, two):
+            next(each)
+        with streamll.trace("afterwards"):
+            pass
+    assert [(e.event_type, e.name) for e in heard.events] == [
+        ("trace.start", "one"), ("trace.start", "two"), ("trace.end", "one"), ("trace.end", "two"),
+        ("trace.start", "afterwards"), ("trace.end", "afterwards"),
+    ]  # fmt: skip
+    assert heard.events[-1].parent_trace_id is None
+
+
+def test_a_trace_is_an_async_context_manager_and_a_decorator_too(heard):
+    @streamll.trace("decorated")
+    def decorated():
+        pass
+
+    async def main():
+        async with streamll.trace("outer") as step:
+            step.emit("inside")
+            decorated()
+            decorated()
+
+    with streamll.configure(sinks=[heard]):
+        asyncio.run(main())
+    outer, *inner = heard.of("trace.start")
+    assert [each.parent_trace_id for each in inner] == [outer.trace_id] * 2
+    assert len({each.trace_id for each in (outer, *inner)}) == 3
+    assert heard.of("inside")[0].data["trace_id"] == outer.trace_id
+    assert heard.types[-1] == "trace.end"
 
 
 def test_emit_event_takes_its_place_in_the_run(lm, heard):

@@ -291,3 +291,35 @@ def test_many_readers_at_once_each_get_their_own(practice, lm, serve):
 
     asyncio.run(all_of_them())
     wait_until(lambda: len(practice.requests) == 20)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_settings_and_context_are_those_of_the_route(practice, serve, log, kept):
+    """The response is sent when the route has returned."""
+    practice.script({"answer": "yes"})
+    app, program = FastAPI(), dspy.Predict(SIGNATURE)
+
+    @app.get("/ask")
+    async def ask():
+        with dspy.context(lm=practice.lm(), adapter=dspy.ChatAdapter()):
+            return streamll.sse_response(
+                program, question="q", context={"chat": "c1"}, log=log if kept else None
+            )
+
+    with serve(app).client() as client:
+        events = events_of(client, "/ask")
+    assert text_of(events) == "yes"
+    assert {event["context"]["chat"] for event in events} == {"c1"}
+
+
+def test_the_context_of_a_websocket_is_on_its_events(practice, lm, serve):
+    practice.script({"answer": "yes"})
+    server = serve(app_for(dspy.Predict(SIGNATURE), context={"chat": "c1"}))
+    with ws.connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
+        events = [json.loads(message) for message in socket]
+    assert {event["context"]["chat"] for event in events} == {"c1"}
+
+
+def test_a_context_that_cannot_be_is_told_in_the_route(lm):
+    with pytest.raises(streamll.ConfigurationError, match="cannot use the name 'seq'"):
+        streamll.sse_response(dspy.Predict(SIGNATURE), context={"seq": 1}, question="q")

@@ -18,7 +18,7 @@ from streamll.capture.deltas import Delta
 from streamll.capture.reply.attempt_fields import AttemptFields
 from streamll.capture.reply.call_fields import CallFields
 from streamll.capture.reply.chunks import ChunkFeed
-from streamll.capture.reply.outcome import finish_reason_of, other_parts, text_of
+from streamll.capture.reply.outcome import finish_reason_of, other_parts, text_of, whole_text_of
 from streamll.capture.run.frames import Frame
 from streamll.capture.run.scope import Scope
 from streamll.configuration import configuration
@@ -84,6 +84,8 @@ class LMCall:
             self.finish_reason = finish_reason_of(response)
             self.attempt.emit(self.attempt.parser.finish())
             self.attempt.end_open(self.finish_reason)
+            if self._fields.adapter is None and self._pieces:
+                self.attempt.correct_reply(whole_text_of(response))
             if self._fields.wanted or self._fields.everything:
                 for part in other_parts(response):
                     self._publish(ev.ReplyPart, **part)

@@ -55,6 +55,7 @@ class Run:
         self._lock = threading.RLock()
         self._next_seq = itertools.count().__next__
         self._open_calls: dict[int, OpenCall] = {}
+        self._open_traces: dict[str, tuple[ev.TraceStart, CapturedCall]] = {}
         self._connections: dict[int, tuple[CapturedCall, Callable[[], None]]] = {}
         self._failed_partial: Mapping[str, str] = ev.NOTHING
         self._failing: list[Callable[[Event], None]] = []  # receivers that raise
@@ -116,7 +117,12 @@ class Run:
             if isinstance(event, ev.StreamllEvent):
                 stamp["data"] = ev.EventData(dict(event.data), stamp["context"])
             stamp |= {"seq": self._next_seq(), "timestamp": now()}
-            self._deliver(msgspec.structs.replace(event, **stamp), scope)
+            event = msgspec.structs.replace(event, **stamp)
+            if isinstance(event, ev.TraceStart):
+                self._open_traces[event.trace_id] = (event, scope)
+            elif isinstance(event, ev.TraceEnd):
+                self._open_traces.pop(event.trace_id, None)
+            self._deliver(event, scope)
 
     def _deliver(self, event: Event, scope: CapturedCall) -> None:
         approved = event if configuration.redact is None else configuration.approve(event)
@@ -202,6 +208,12 @@ class Run:
                 call.abandon(UNFINISHED)
             for frame in reversed(list(self.frames.values())):
                 self._close_frame(frame)
+            for start, inner in reversed(list(self._open_traces.values())):
+                self.publish(
+                    ev.TraceEnd, inner, start.identity, name=start.name, trace_id=start.trace_id,
+                    parent_trace_id=start.parent_trace_id,
+                    duration=now() - start.timestamp, error_type=UNFINISHED,
+                )  # fmt: skip
             totals = {
                 "duration": time.monotonic() - self._started,
                 "time_to_first_token": self._time_to_first_token,

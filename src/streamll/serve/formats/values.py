@@ -8,6 +8,7 @@ the field settles.
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -83,19 +84,31 @@ class AGUIState:
             self._unsent[part.id] = change.pointer
             due = self._throttle.admits(part, change.timestamp)
             return operations + (self.settle(part) if due else [])
-        place, value = (*self._places[part.id], *change.pointer), change.value
+        place, value = change.pointer, change.value
         if not change.append:
-            return [*operations, operation("replace" if replaces else "add", place, value)]
+            return [
+                *operations,
+                self._operation("replace" if replaces else "add", part, place, value),
+            ]
         new = value.items() if isinstance(value, dict) else (("-", each) for each in value)
-        return operations + [operation("add", (*place, key), each) for key, each in new]
+        return operations + [self._operation("add", part, (*place, key), each) for key, each in new]
 
     def settle(self, part: ValuePart) -> list[Operation]:
         """What was held back."""
         pointer = self._unsent.pop(part.id, None)
         if pointer is None:
             return []
-        place = (*self._places[part.id], *pointer)
-        return [operation("replace", place, part_of(part.value, pointer))]
+        return [self._operation("replace", part, pointer, part_of(part.value, pointer))]
+
+    def _operation(self, kind: str, part: ValuePart, pointer: Pointer, value: Any) -> Operation:
+        """An operation on a part of a value; on what it is in where no client would accept that."""
+        begin = self._places[part.id]
+        place = (*begin, *pointer)
+        for before, key in itertools.pairwise(place):
+            if key == "__proto__" or (before, key) == ("constructor", "prototype"):
+                place = place[: place.index(key, len(begin))]
+                return operation("replace", place, part_of(part.value, place[len(begin) :]))
+        return operation(kind, place, value)
 
     def withdraw(self, part: ValuePart) -> list[Operation]:
         """The value becomes null."""

@@ -12,6 +12,9 @@
 * Who resumes gets it from the beginning: the client rebuilds the message. In the middle: what is
   open is opened again, with its id.
 
+* Keys of a value by which a page's prototypes could be reached (``__proto__``, and ``prototype`` in
+  a ``constructor``) are left out: the client ends a stream that has one.
+
 Only keys that every client since ``ai`` 5 knows are sent. One step spans the run: a client forgets
 its open parts at ``finish-step``, and calls of one run may overlap.
 """
@@ -25,7 +28,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from streamll.core import events as ev
-from streamll.serve.formats.base import RenderOptions, given
+from streamll.serve.formats.base import RenderOptions, given, to_json
 from streamll.serve.formats.message import ChatFormat
 from streamll.serve.formats.parts import TextPart, ToolPart, ValuePart
 from streamll.serve.formats.values import ValueThrottle
@@ -53,6 +56,11 @@ class VercelFormat(ChatFormat):
             if not tool.done:
                 self.tool_again(tool)
         return self.sent()
+
+    def send(self, payload: Mapping[str, Any]) -> None:
+        super().send(payload)
+        if b'"__proto__"' in self._sent[-1] or b'"constructor"' in self._sent[-1]:
+            self._sent[-1] = to_json(_permitted(json.loads(self._sent[-1])))
 
     def run_began(self) -> None:
         self.say("start", messageId=self.options.message_id or self.run_id or "run")
@@ -141,6 +149,18 @@ class VercelFormat(ChatFormat):
     ) -> None:
         slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", name) or "event"
         self.say(f"data-{slug}", data=data, **given(id=data_id, transient=transient or None))
+
+
+def _permitted(value: Any) -> Any:
+    """The value without the keys that the client refuses."""
+    if isinstance(value, list):
+        return [_permitted(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {key: _permitted(each) for key, each in value.items() if key != "__proto__"}
+    if isinstance(kept.get("constructor"), dict):
+        kept["constructor"].pop("prototype", None)
+    return kept
 
 
 def _kind(part: TextPart) -> str:

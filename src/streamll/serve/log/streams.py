@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -69,9 +69,12 @@ async def stream_of_events(events: Any, writer: RunWriter) -> AsyncGenerator[lis
             raise
 
 
-async def sse_of_call(call: Any, writer: RunWriter) -> AsyncGenerator[bytes, None]:
-    """A program that runs for this reader alone, as an event stream: closing it stops that."""
-    async with call as events, contextlib.aclosing(stream_of_events(events, writer)) as chunks:
+async def sse_of_call(opened: Callable[[], Any], writer: RunWriter) -> AsyncGenerator[bytes, None]:
+    """A program that runs for this reader alone, as an event stream: closing it stops that.
+
+    ``opened`` starts it, and gives its ``AsyncStream``.
+    """
+    async with opened() as events, contextlib.aclosing(stream_of_events(events, writer)) as chunks:
         async for chunk in chunks:
             yield b"".join(chunk)
 

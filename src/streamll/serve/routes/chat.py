@@ -51,17 +51,18 @@ async def openai(service: Service, request: Request) -> Response:
 
 async def _openai(service: Service, request: Request) -> Response:
     body = await read_json(request, service.limits)
-    name, wanted = body.get("model"), body.get("stream_options")
+    name, wanted = body.get("model"), body.get("stream_options") or {}
+    streams = flag(body, "stream")
     program = service.only or service.program(name if isinstance(name, str) else "")
     options = RenderOptions(
         text=program.reply,
         model=str(name or program.name),
-        include_usage=isinstance(wanted, dict) and bool(wanted.get("include_usage")),
+        include_usage=isinstance(wanted, dict) and flag(wanted, "include_usage"),
     )
-    if body.get("stream"):
+    if streams:
         service.check_readers()
     run_id = await service.start(program, inputs_from(program, body))
-    if not body.get("stream"):
+    if not streams:
         return await _whole(service, request, run_id, ChatCompletion(options))
     return service.respond(
         Position(run_id), make_format("openai", options), stop_on_leave=True, can_return=False
@@ -151,6 +152,13 @@ def inputs_from(program: Served, body: dict[str, Any]) -> dict[str, Any]:
         return program.inputs_from([text_of(message) for message in messages])
     except ValueError as error:
         raise HTTPRefusal(400, str(error)) from None
+
+
+def flag(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name)
+    if not isinstance(value, (bool, type(None))):
+        raise HTTPRefusal(400, f"{name} is true or false, not {value!r}"[:MAX_ID_CHARACTERS])
+    return bool(value)
 
 
 def identifier(body: dict[str, Any], name: str) -> str | None:

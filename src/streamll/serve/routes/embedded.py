@@ -19,6 +19,7 @@ browser that reconnects gets 204. With a log (``log="sqlite:///runs.db"``) the r
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -69,16 +70,16 @@ def sse_response(
         log: keep the run in this log (``"sqlite:///runs.db"``, ``"redis://…"``): it goes on when
             the client leaves. Anybody who knows a run's id can read it here; ids cannot be
             guessed. While the log cannot be read the answer is 503, with ``Retry-After``.
-        context: added to every event of a run in the log, see ``set_context``.
+        context: added to every event of the run, see ``set_context``.
         heartbeat: seconds of silence after which a comment keeps the connection alive.
         inputs: inputs whose names are among the above.
 
     Raises:
         UnknownFieldError: a field name that no predictor of the program has.
-        ConfigurationError: an unknown format or broker.
+        ConfigurationError: an unknown format, or a name that a context cannot have.
     """
     given = {**(inputs or {}), **program_inputs}
-    own = OwnRoute(program, format, fields, reply)
+    own = OwnRoute(program, format, fields, reply, given, context)
 
     async def open_body(scope: Scope) -> responses.ResponseBody:
         query = QueryParams(scope.get("query_string", b""))
@@ -87,9 +88,9 @@ def sse_response(
         if log is None:
             if resume_at:
                 return Response(status_code=204)  # which ends a browser's attempts
-            return streams.sse_of_call(own.stream(**given), writer)
+            return streams.sse_of_call(own.opened, writer)
         try:
-            runner, position = await own.locate(log, resume_at, given, context)
+            runner, position = await own.locate(log, resume_at)
         except (HTTPRefusal, RunUnavailable) as error:
             return refusal(error)
         if position is None:
@@ -122,17 +123,17 @@ async def websocket_stream(
     Browsers let any page open a WebSocket to you: check ``Origin`` before, or use ``create_app``.
     """
     given = {**(inputs or {}), **program_inputs}
-    own = OwnRoute(program, format, fields, reply)
+    own = OwnRoute(program, format, fields, reply, given, context)
     writer = streams.RunWriter(own.form, frames=False)
     if log is None:
         await websocket.accept()
-        async with own.stream(**given) as events:
+        async with own.opened() as events:
             messages = streams.stream_of_events(events, writer)
             await responses.send_messages(websocket, messages, events.cancel, LIMITS)
         return
     try:
         after = websocket.query_params.get("after")
-        runner, position = await own.locate(log, after, given, context)
+        runner, position = await own.locate(log, after)
     except HTTPRefusal:
         await websocket.close(responses.POLICY_VIOLATION)
         return
@@ -151,20 +152,34 @@ async def websocket_stream(
 
 
 class OwnRoute:
-    """A program in a route of your own, for one reader in one format."""
+    """A call of a program in a route of your own, for one reader in one format.
+
+    It has the settings and context of the place where this was made: a response is sent later.
+    """
 
     def __init__(
-        self, program: Callable[..., Any], form: str, fields: Fields, reply: str | None
+        self,
+        program: Callable[..., Any],
+        form: str,
+        fields: Fields,
+        reply: str | None,
+        inputs: Inputs,
+        context: Inputs | None,
     ) -> None:
         options = RenderOptions(text=reply or reply_of(program), model=type(program).__name__)
         self.form = make_format(form, options)
         names = fields if isinstance(fields, str) else tuple(fields)
-        self.stream = streamll.stream(program, fields=names, keep_text=False)  # checks the fields
+        self._inputs = inputs
+        self._call = streamll.stream(program, fields=names, keep_text=False)(**inputs)
         self._served = Served(name="program", program=program, fields=names)
+        self._context = contextvars.copy_context()
+        self._context.run(lambda: streamll.set_context(**(context or {})))
 
-    async def locate(
-        self, log: str, resume_at: str | None, inputs: Inputs, context: Inputs | None
-    ) -> tuple[Runner, Position | None]:
+    def opened(self) -> Any:
+        """The events of the program, which starts: for this reader alone."""
+        return self._context.run(self._call.opened, on_loop=True)
+
+    async def locate(self, log: str, resume_at: str | None) -> tuple[Runner, Position | None]:
         """Where to read: at ``resume_at``, or a run that is started. ``None``: nothing more comes.
 
         Raises:
@@ -177,7 +192,8 @@ class OwnRoute:
             raise HTTPRefusal(400, str(error)) from None
         runner = await runner_for(log)
         if position is None:
-            run_id = await runner.start(self._served, inputs, context=context)
+            starting = runner.start(self._served, self._inputs)
+            run_id = await self._context.run(asyncio.ensure_future, starting)
             return runner, Position(run_id)
         return runner, position if await runner.has_more(position) else None
 
