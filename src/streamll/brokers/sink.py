@@ -20,12 +20,12 @@ from collections.abc import Callable
 from streamll.brokers import tracing
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.send_buffer import PendingEntry, SendBuffer
-from streamll.core.errors import ConfigurationError
+from streamll.core.errors import ConfigurationError, logger
 from streamll.core.events import TERMINAL, Event
 from streamll.flow.breaker import State as BreakerState
 from streamll.flow.buffer import Policy
 from streamll.flow.retry import Backoff
-from streamll.sinks.base import BaseSink, SinkStatistics, describe, logger
+from streamll.sinks.base import BaseSink, SinkStatistics, describe
 
 GATHER_S = 0.01
 """The longest that events gather after a batch: the median event waits half of it."""
@@ -264,13 +264,9 @@ class BrokerSink(BaseSink):
     def _broker_failed(self, error: Exception) -> None:
         reason = self._diagnose(error).reason
         if not self._failures_in_a_row:
-            logger.warning(
-                "sink %s cannot deliver to %s (%s); up to %d bytes of events are kept while it retries",
-                type(self).__name__,
-                self.destination,
-                reason,
-                self._buffer.max_bytes,
-            )
+            name, kept = type(self).__name__, self._buffer.max_bytes
+            text = "sink %s cannot deliver to %s (%s); up to %d bytes of events are kept while it retries"
+            logger.warning(text, name, self.destination, reason, kept)
         self._counts["failures"] += 1
         self._last_error = reason
         self._failures_in_a_row += 1

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 import os
 import signal
 import socket
@@ -24,14 +23,8 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
-from streamll.brokers import tracing
+from streamll.brokers import opening, tracing
 from streamll.brokers.copying import append
-from streamll.brokers.opening import (
-    dead_letter_target,
-    default_target,
-    open_source,
-    without_password,
-)
 from streamll.brokers.source import SourceOptions
 from streamll.consumer.handlers import (
     EventFilter,
@@ -42,12 +35,10 @@ from streamll.consumer.handlers import (
 )
 from streamll.consumer.iteration import Iteration
 from streamll.consumer.session import ConsumerState, ConsumerStatistics, ReadEntry, ReadSession
-from streamll.core.errors import ConfigurationError
+from streamll.core.errors import ConfigurationError, logger
 from streamll.core.events import Event
 from streamll.core.positions import Position
 from streamll.flow.retry import Backoff
-
-logger = logging.getLogger("streamll")
 
 H = TypeVar("H", bound=Handler)
 Start = str | tuple[str, int] | tuple[str, int, int | None]
@@ -100,11 +91,11 @@ class EventConsumer:
         prefetch: int = 1000,
     ) -> None:
         self.url = url
-        self.target = target or default_target(url)
+        self.target = target or opening.default_target(url)
         if self.schemes and not url.startswith(self.schemes):
             raise ConfigurationError(
                 f"{type(self).__name__} reads {self.schemes[0]}… URLs, not "
-                f"{without_password(url)!r}; EventConsumer reads any"
+                f"{opening.without_password(url)!r}; EventConsumer reads any"
             )
         if concurrency < 1 or prefetch < 1:
             raise ConfigurationError("concurrency and prefetch must be at least 1")
@@ -120,12 +111,12 @@ class EventConsumer:
             member=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
             claim_after=claim_after,
         )
-        self._dead_letter = dead_letter or dead_letter_target(url, self.target)
+        self._dead_letter = dead_letter or opening.dead_letter_target(url, self.target)
         self._max_deliveries = max_deliveries
         self._concurrency = concurrency
         self._prefetch = prefetch
         self._backoff = Backoff(attempts=retries, base=retry_delay, cap=MAX_RETRY_DELAY_S)
-        open_source(url, self._options)  # raises if the URL or start cannot work
+        opening.open_source(url, self._options)  # raises if the URL or start cannot work
         self._subscriptions: list[Subscription] = []
         self._state = ConsumerState()
         self._thread: threading.Thread | None = None
@@ -261,14 +252,14 @@ class EventConsumer:
             asyncio.run(self._run())
         except BaseException as error:  # noqa: BLE001 - raised by stop()
             self._failure = error
-            logger.error("consumer of %s ended: %s", without_password(self.url), error)  # noqa: TRY400
+            logger.error("consumer of %s ended: %s", opening.without_password(self.url), error)  # noqa: TRY400
 
     def _session(self) -> ReadSession:
         options = self._options
         if self._cursor is not None and options.group is None and options.run_id is None:
             options = msgspec.structs.replace(options, start=self._cursor)
         return ReadSession(
-            open_source(self.url, options),
+            opening.open_source(self.url, options),
             options,
             self._position,
             self._state,

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import atexit
 import inspect
-import logging
 import os
 import threading
 import time
@@ -25,12 +24,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from streamll.core.errors import ChannelOverflow, ConfigurationError
+from streamll.core.errors import ChannelOverflow, ConfigurationError, logger
 from streamll.core.events import TERMINAL, Event, Identity, StreamGap
 from streamll.flow.buffer import Policy
 from streamll.flow.worker import BATCH_ITEMS, GATHER_S, LoopThread, Worker
-
-logger = logging.getLogger("streamll")
 
 EXIT_SECONDS = 10.0
 """How long all sinks together may delay the end of the process."""
@@ -171,12 +168,8 @@ class BaseSink:
             logger.warning("sink %s did not finish in time; %d events are left", name, left)
         if counts.failed + counts.dropped > self.__reported:
             self.__reported = counts.failed + counts.dropped
-            logger.warning(
-                "sink %s could not handle %d events, and dropped %d because its buffer was full",
-                name,
-                counts.failed,
-                counts.dropped,
-            )
+            text = "sink %s could not handle %d events, and dropped %d because its buffer was full"
+            logger.warning(text, name, counts.failed, counts.dropped)
         return done
 
     def catch_up(self, timeout: float) -> bool:
@@ -255,14 +248,9 @@ class BaseSink:
         self.__has_warned = True
         frames = traceback.extract_tb(error.__traceback__)
         position = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-        logger.warning(
-            "sink %s %s a %s event: %s%s (only logged once; stop() logs how many)",
-            type(self).__name__,
-            what,
-            getattr(event, "event_type", type(event).__name__),
-            describe(error),
-            position,
-        )
+        name, kind = type(self).__name__, getattr(event, "event_type", type(event).__name__)
+        text = "sink %s %s a %s event: %s%s (only logged once; stop() logs how many)"
+        logger.warning(text, name, what, kind, describe(error), position)
 
     @staticmethod
     def flush_all() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamll.core.events import Totals
+from streamll.core.events import Totals, own_fields
 from streamll.core.run_view import RunView
 from streamll.flow.bridge import aopened, checked, opened
 from streamll.streams.later import Later
@@ -121,14 +121,9 @@ class Collector:
             fields=self._fields(),
             error=self.error,
             prediction=self._prediction,
-            prompt_tokens=totals.prompt_tokens,
-            completion_tokens=totals.completion_tokens,
-            cost=totals.cost,
-            lm_calls=totals.lm_calls,
             token_count=self._view.token_count + self._texts,
             retries=self._view.retries,
-            duration=totals.duration,
-            time_to_first_token=totals.time_to_first_token,
+            **{name: getattr(totals, name) for name in own_fields(Totals)},
         )
 
     def _fields(self) -> dict[str, str]:

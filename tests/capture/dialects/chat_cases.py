@@ -555,6 +555,13 @@ CALLS = [
               *(calls({"id": f"x{n}", "function": {"arguments": each}})
                 for n, each in enumerate((PRICE[2:5], PRICE[5:]))),
               plain=called(("a", "price", PRICE))),
+    tool_case("a new id and the name with every fragment",
+              *(calls(call("price", each, f"x{n}", index=0))
+                for n, each in enumerate(("", PRICE[:5], PRICE[5:]))),
+              plain=called(("x0", "price", PRICE))),
+    tool_case("a new id and the name with every fragment, no index",
+              *(calls(call("price", each, f"x{n}")) for n, each in enumerate((PRICE[:2], PRICE[2:]))),
+              plain=called(("x0", "price", PRICE))),
     tool_case("a name in every fragment",
               *(calls(call("price", each, "a", index=0)) for each in (PRICE[:5], PRICE[5:])),
               calls(call("stock", STOCK, "b", index=1))),
@@ -592,9 +599,11 @@ CALLS = [
     *(
         tool_case(f"uncertain: {name}", *payloads, confused=True, plain=plain)
         for name, payloads, plain in (
-            ("a name comes twice under two ids",
-             [calls(call("price", "", "a", index=0)), calls(call("price", PRICE, "b", index=0))],
-             called(("a", "price", PRICE))),
+            ("two calls of one tool in one another, under two ids",
+             [calls(call("price", PRICE[:5], "a", index=0)), calls(call("price", PRICE, "b", index=0))],
+             called(("a", "price", PRICE), ("b", "price", PRICE))),
+            ("two names, one id", [calls(call("price", "", "a", index=0)),
+                                   calls(call("stock", STOCK, "a", index=0))], TWO),
             ("a call begins in the middle of another",
              [calls(call("price", PRICE[:5], "a")), calls(call("stock", STOCK, "b"))], TWO),
             ("one call twice", [calls(call("price", PRICE, "a")), calls(call("price", PRICE, "a"))],

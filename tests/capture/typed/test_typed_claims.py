@@ -110,6 +110,21 @@ CASES = [  # type, what the model writes, whether it is shown wrong before it is
     (Any, '{"a": [1, "2"]}'),
     (list[Color] | None, '["red"]'),
 ]
+IN_ELEMENTS = [  # the same in XML
+    (list[int], "<item>1</item><item>1.5</item>"),
+    (list[float], "<item>1</item><item>2.5</item>"),
+    (list[bool], "<item>true</item><item>yes</item>"),
+    (list[Color], "<item>red</item><item>BLUE</item>"),
+    (list[decimal.Decimal], "<item>1.5</item>"),
+    (set[int], "<item>3</item><item>1</item>"),
+    (Item, "<name>x</name><more><deep>1</deep></more><size>3</size>"),
+    (Named, "<written>abc</written><inside><name>n</name></inside>"),
+    (Point, "<x>1</x><y>2</y>"),
+    (dict[str, Any], "<a>1</a><a>2</a>"),
+    (dict[str, Any], "<a><item>1</item><item>2</item></a>"),
+    (Any, "<a>1</a><a>2</a>"),
+    (Any, "<item>1</item><item>2</item>"),
+]
 WRONG = [(Loud, '{"word": "quiet"}'), (list[Loud], '[{"word": "a"}]')]
 """What only the user's validators know."""
 ADAPTERS = (dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter)
@@ -181,7 +196,16 @@ def begins(shown, value):
 
 @pytest.mark.parametrize(("annotation", "text"), CASES)
 def test_what_is_shown_is_what_will_be_returned(ask, annotation, text):
-    shown, corrected, value = ask(annotation, text)
+    check(*ask(annotation, text))
+
+
+@pytest.mark.parametrize("ask", [dspy.XMLAdapter], indirect=True)
+@pytest.mark.parametrize(("annotation", "text"), IN_ELEMENTS)
+def test_elements_are_claims_too(ask, annotation, text):
+    check(*ask(annotation, text))
+
+
+def check(shown, corrected, value):
     if isinstance(value, Exception):  # then nothing was called complete
         assert [state for state, _ in shown if state == "complete"] == []
         return

@@ -19,9 +19,9 @@ from streamll.capture.reply.lm_call import LMCall
 from streamll.capture.reply.outcome import text_of, tokens_of
 from streamll.capture.run.enter import inputs_of
 from streamll.capture.run.frames import Frame
-from streamll.capture.run.privacy import describe, included
 from streamll.capture.run.run import Run, as_mapping
 from streamll.capture.run.scope import Scope, current_scope
+from streamll.configuration import describe, included
 from streamll.core import events as ev
 
 Inputs = dict[str, Any]

@@ -20,10 +20,10 @@ import msgspec
 
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID
 from streamll.capture.run.frames import Frame, ModuleNames
-from streamll.capture.run.privacy import describe, included
-from streamll.configuration import configuration, logger
+from streamll.configuration import configuration, describe, included
 from streamll.context import get_context
 from streamll.core import events as ev
+from streamll.core.errors import logger
 from streamll.core.events import CALLS, Event, Identity
 from streamll.core.ordering import failure_of
 from streamll.core.run_view import Usage
@@ -143,7 +143,7 @@ class Run:
         for hook in scope.token_hooks:
             try:
                 hook(event)
-            except Exception:  # noqa: BLE001 - as above
+            except Exception:
                 logger.exception("on_token raised; the program goes on")
 
     def saw_token(self) -> None:

@@ -10,7 +10,7 @@ event: of these the part that has not been shown is shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -63,6 +63,8 @@ class ResponsesAssembler:
         self._failed = False
         self._items: dict[int | str, _Item] = {}
         self._calls = 0
+        self._place: tuple[Any, ...] | None = None  # of the last delta: its event, item and part
+        self._more: Callable[[str], Deltas]  # says more there
 
     def frame(self, data: bytes) -> Deltas:
         if b".delta" in data[:64]:
@@ -71,10 +73,11 @@ class ResponsesAssembler:
             except msgspec.MsgspecError:
                 pass
             else:
-                return self._delta(
-                    event.type, event.delta, event.output_index, event.item_id,
-                    event.summary_index or event.content_index,
-                )  # fmt: skip
+                part = event.summary_index or event.content_index
+                place = (event.type, event.output_index, event.item_id, part)
+                if place == self._place and event.delta:
+                    return self._more(event.delta)
+                return self._delta(event.type, event.delta, *place[1:])
         if data.strip() == b"[DONE]":
             self.complete = True
             return ()
@@ -122,7 +125,10 @@ class ResponsesAssembler:
         said = _SAID.get(kind.removesuffix(".delta"))
         if said is None or not delta:
             return ()
-        return self._item(index, identity).say(*said, part, delta)
+        item = self._item(index, identity)
+        deltas = item.say(*said, part, delta)
+        self._place, self._more = (kind, index, identity, part), item.more(*said, part)
+        return deltas
 
     def _done(self, name: str, event: dict[str, Any]) -> Deltas:
         """A part of an item is done: the whole of it, which may be more than its deltas."""
@@ -239,6 +245,20 @@ class _Item:
         separate = is_new and any(other[0] == where for other in self._parts if other != key)
         self.thoughts = True
         return (ThinkingDelta(self._reply.thought_break + text if separate else text),)
+
+    def more(self, where: str, what: str, part: int) -> Callable[[str], Deltas]:
+        """What says more of a part that has begun."""
+        add, number = self._parts[(where, what, part)].append, self.call or 0
+
+        def say(text: str) -> Deltas:
+            add(text)
+            if where == "content":
+                return (text,) if what == "text" else (RefusalDelta(text),)
+            if where == "arguments":
+                return (ToolCallFragment(number, None, None, text),)
+            return (ThinkingDelta(text),)
+
+        return say
 
     def complete(self, where: str, what: str, part: int, whole: Any) -> Deltas:
         """All of one part: what was not said of it. Nothing where it is not what was said."""

@@ -110,6 +110,8 @@ class _Call:
         self._pieces: list[str] = []
         self._object: Any = None  # arguments given as JSON, not as its text
         self.begun = False
+        self.must_be_whole = False
+        """It was taken for one call although its fragments have several ids."""
 
     @property
     def id(self) -> str:
@@ -135,8 +137,9 @@ class _Call:
         arguments = self.arguments
         if self._object is not None and arguments != json.dumps(self._object):
             raise Confused("arguments of a tool call as text and as an object")
-        if _length_of_object(arguments) not in (None, len(arguments)):
-            raise Confused("more than one object as the arguments of a tool call")
+        length = _length_of_object(arguments)
+        if length not in (None, len(arguments)) or (length is None and self.must_be_whole):
+            raise Confused("arguments of a tool call that are not one object")
 
     def add(self, fragment: dict[str, Any], name: str, arguments: str) -> None:
         self.begun = True
@@ -172,18 +175,19 @@ def _begins_another(
         return _after_whole(call, identity, name, arguments, new_id=new_id)
     if not name or not call.name:
         return False  # more of its arguments, with whichever id
-    if not call.arguments.strip():
-        if new_id if name == call.name else identity == call.id and (identity or index is not None):
-            raise Confused("a tool call's name comes twice")
-        return name != call.name
-    if name != call.name or (new_id and arguments.lstrip()[:1] == "{"):
+    if name == call.name:  # one that every fragment repeats
+        call.must_be_whole |= new_id
+        return False
+    if call.arguments.strip():
         raise Confused("a tool call begins in the middle of another")
-    return False  # a name that every fragment repeats
+    if identity == call.id and (identity or index is not None):
+        raise Confused("two names for one tool call")
+    return True
 
 
 def _after_whole(call: _Call, identity: str, name: str, arguments: str, *, new_id: bool) -> bool:
     if not name:
-        if new_id or arguments.strip():
+        if arguments.strip():
             raise Confused("more of a tool call whose arguments are whole")
         return False
     if new_id or name != call.name:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streamll.core.parsing.values.schema import WITHHELD, SchemaView
+from streamll.core.parsing.values.schema import ANYTHING, WITHHELD, SchemaView
 
 Pointer = tuple[str | int, ...]
 
@@ -74,7 +74,9 @@ class ValueBuilder:
     # --- where we are -------------------------------------------------------------------------
 
     def schema(self) -> SchemaView:
-        """What the next value may be."""
+        """What the next value may be; anything, where it does not count."""
+        if self._ignored or self._withheld:
+            return ANYTHING
         if not self._open:
             return self._root
         top = self._open[-1]

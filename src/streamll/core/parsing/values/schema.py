@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 Schema = Mapping[str, Any]
@@ -37,6 +37,17 @@ OWN_NAMES = "ownNames"
 """A keyword that is no JSON Schema's: the names of members whose properties are aliases."""
 WITHHELD: Any = object()
 """In place of a value that is not to be shown."""
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _withheld(value: Any) -> Any:
+    del value
+    return WITHHELD
+
+
 _NUMBER_OR_WORD = re.compile(
     r"\s*[-+]?(?:[\d.,_eE+-]+|(?i:true|false|yes|no|on|off|nan|-?inf(?:inity)?))\s*"
 )
@@ -49,8 +60,8 @@ class SchemaView:
     """The schema of one part of a value. ``ANYTHING`` allows every value."""
 
     __slots__ = (
-        "_alternatives", "_is_open", "_item", "_knowing", "_member", "_names", "_own_names",
-        "_takes_more", "grows", "kinds",
+        "_alternatives", "_is_fixed", "_is_open", "_item", "_knowing", "_longest", "_makes",
+        "_member", "_names", "_own_names", "_takes_more", "grows", "kinds",
     )  # fmt: skip
 
     def __init__(self, alternatives: tuple[Alternative, ...]) -> None:
@@ -65,8 +76,10 @@ class SchemaView:
         """The JSON types allowed here; empty for any."""
         self.grows = any(_grows(schema) for schema, _ in alternatives)
         """Whether the beginning of a string may be shown before the string has ended."""
-
         self._is_open = any(not (_kinds(schema) or _is_fixed(schema)) for schema in schemas)
+        self._is_fixed = any(map(_is_fixed, schemas))
+        self._makes: dict[type, Callable[[Any], Any]] = {}  # by the type of a value
+        self._longest = max((len(s.get("prefixItems", ())) for s in schemas), default=0)
         self._own_names: dict[str, str] = {}
         for schema in schemas:
             self._own_names |= schema.get(OWN_NAMES, {})
@@ -87,18 +100,25 @@ class SchemaView:
         """
         if self._is_open:
             return value
+        made = self._makes.get(type(value))
+        if made is None or self._is_fixed:
+            made = self._made(value)
+            self._makes[type(value)] = made
+        return made(value)
+
+    def _made(self, value: Any) -> Callable[[Any], Any]:
+        """What becomes of a value: by its type alone, unless values are fixed."""
         if type(value) in (list, dict):
-            return value if self.takes(value) else WITHHELD
-        name, found = _NAMES[type(value)], WITHHELD
+            return _same if self.takes(value) else _withheld
+        name = _NAMES[type(value)]
+        made: Callable[[Any], Any] = _withheld
         for schema, _ in self._alternatives:
-            kinds = _kinds(schema)
-            if not _may_be_fixed(schema, value):
-                continue
+            kinds = _kinds(schema) if _may_be_fixed(schema, value) else ()
             if name in kinds:
-                return value
+                return _same
             if name == "integer" and "number" in kinds:
-                found = float(value)
-        return found
+                made = float
+        return made
 
     def takes(self, container: list[Any] | dict[str, Any]) -> bool:
         """Whether the program will have a list or an object like this, in this order."""
@@ -122,8 +142,7 @@ class SchemaView:
 
     def item(self, index: int) -> SchemaView:
         """The schema of a list's item."""
-        longest = max((len(s.get("prefixItems", ())) for s, _ in self._alternatives), default=0)
-        return self._item(min(index, longest))
+        return self._item(min(index, self._longest))
 
     def knowing(self, key: str, value: object) -> SchemaView:
         """What is still possible here when the object's member ``key`` is ``value``."""
