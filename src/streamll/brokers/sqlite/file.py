@@ -88,7 +88,7 @@ def connect(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
         if not connection.execute(
             "SELECT 1 FROM sqlite_master WHERE name = 'streamll_placed'"
         ).fetchone():
-            connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA.read_text()}COMMIT;")
+            connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA.read_text('utf-8')}COMMIT;")
     except BaseException:
         connection.close()
         raise
