@@ -220,6 +220,11 @@ def test_ctrl_c_stops_run_sync(url):
     assert output == "False\n"
 
 
+async def until(condition):
+    while not condition():  # noqa: ASYNC110 - the state of a thread or a finalizer
+        await asyncio.sleep(0.01)
+
+
 def test_a_read_that_is_given_up_loses_nothing(url):
     """As servers read that send heartbeats: any number of time-outs, then the rest."""
     first, second = make_run("r1", "abc"), make_run("r2", "de")
@@ -253,8 +258,7 @@ def test_iteration_can_be_closed_while_a_read_is_pending(url):
             return [event async for event in events]
 
         reading = asyncio.create_task(read_on())
-        while not consumer.statistics().connected:
-            await asyncio.sleep(0.01)
+        await until(lambda: consumer.statistics().connected)
         await events.aclose()
         assert await reading == []
         assert not consumer.statistics().connected
@@ -276,12 +280,10 @@ def test_leaving_the_loop_disconnects(url, how):
                     break
 
         reading = asyncio.create_task(read())
-        while not consumer.statistics().received:
-            await asyncio.sleep(0.01)
+        await until(lambda: consumer.statistics().received)
         if how == "cancel":
             reading.cancel()
         await asyncio.wait({reading})
-        while consumer.statistics().connected or len(asyncio.all_tasks()) > 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: not consumer.statistics().connected and len(asyncio.all_tasks()) == 2)
 
     asyncio.run(asyncio.wait_for(main(), BOUND))

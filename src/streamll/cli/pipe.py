@@ -33,7 +33,9 @@ def interrupted_without_reader() -> Iterator[threading.Event]:
     """
     gone, over = threading.Event(), threading.Event()
     if _is_pipe() and threading.current_thread() is threading.main_thread():
-        threading.Thread(target=_watch, args=(gone, over), name="streamll-pipe", daemon=True).start()
+        threading.Thread(
+            target=_watch, args=(gone, over), name="streamll-pipe", daemon=True
+        ).start()
     try:
         yield gone
     finally:
