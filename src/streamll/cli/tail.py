@@ -14,7 +14,6 @@ from typer import Argument, Option
 from streamll.brokers.copying import has_run
 from streamll.brokers.opening import check_log
 from streamll.cli.command import FAILED, Problem, key_value
-from streamll.core.events import Event
 from streamll.core.wire import encode
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
