@@ -172,9 +172,11 @@ class BaseSink:
             logger.warning("sink %s did not finish in time; %d events are left", name, counts.left)
         if counts.failed + counts.dropped > self.__reported:
             self.__reported = counts.failed + counts.dropped
-            failed = counts.failed and f"could not handle {counts.failed} events"
-            dropped = counts.dropped and f"dropped {counts.dropped} because its buffer was full"
-            logger.warning("sink %s %s", name, ", and ".join(filter(None, (failed, dropped))))
+            losses = (
+                counts.failed and f"could not handle {counts.failed} events",
+                counts.dropped and f"dropped {counts.dropped} because its buffer was full",
+            )
+            logger.warning("sink %s %s", name, ", and ".join(text for text in losses if text))
         return done
 
     def gives_up(self) -> bool:
