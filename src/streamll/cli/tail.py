@@ -11,8 +11,6 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from streamll.brokers.copying import has_run
-from streamll.brokers.opening import check_log
 from streamll.cli.command import FAILED, Problem, key_value
 from streamll.core.wire import encode
 
@@ -40,6 +38,8 @@ def tail(
     as_json: Annotated[bool, Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
     """Print what comes through a log, live."""
+    from streamll.brokers.copying import has_run
+    from streamll.brokers.opening import check_log
     from streamll.consumer import EventConsumer
     from streamll.consumer.consumer import stopping_on_signals
     from streamll.consumer.handlers import EventFilter
@@ -85,6 +85,7 @@ def copy(
 ) -> None:
     """Copy a log to another broker."""
     from streamll.brokers.copying import copy_log
+    from streamll.brokers.opening import check_log
 
     after = None if since is None else moment(since)
     check_log(source)
