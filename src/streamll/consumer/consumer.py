@@ -26,13 +26,8 @@ import msgspec
 from streamll.brokers import opening, tracing
 from streamll.brokers.copying import append
 from streamll.brokers.source import SourceOptions
-from streamll.consumer.handlers import (
-    EventFilter,
-    Handler,
-    PerKeyQueue,
-    Subscription,
-    call_handlers,
-)
+from streamll.consumer import handlers
+from streamll.consumer.handlers import Handler, Subscription
 from streamll.consumer.iteration import Iteration
 from streamll.consumer.session import ConsumerState, ConsumerStatistics, ReadEntry, ReadSession
 from streamll.core.errors import ConfigurationError, logger
@@ -148,7 +143,7 @@ class EventConsumer:
 
         ``where={"conversation_id": "c1"}`` selects by values of ``event.data`` (or ``run_id``).
         """
-        wants = EventFilter(types, where)
+        wants = handlers.EventFilter(types, where)
 
         def add(function: H) -> H:
             self._subscriptions.append(Subscription(function, wants))
@@ -273,7 +268,7 @@ class EventConsumer:
 
         async def work(read: ReadEntry) -> None:
             with tracing.restored(read.decoded.traceparent):
-                settled = await call_handlers(
+                settled = await handlers.call_handlers(
                     read.events,
                     self._subscriptions,
                     executor=executor,
@@ -287,7 +282,7 @@ class EventConsumer:
             while in_order and in_order[0].done:
                 self._cursor = in_order.popleft().entry.cursor
 
-        queue = PerKeyQueue(work, concurrency=self._concurrency, capacity=self._prefetch)
+        queue = handlers.PerKeyQueue(work, concurrency=self._concurrency, capacity=self._prefetch)
         async with self._session() as session:
             try:
                 async for read in session.entries():
