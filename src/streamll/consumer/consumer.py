@@ -17,7 +17,7 @@ import socket
 import threading
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, overload
 
@@ -33,6 +33,7 @@ from streamll.consumer.handlers import (
     Subscription,
     call_handlers,
 )
+from streamll.consumer.iteration import Iteration
 from streamll.consumer.session import ConsumerState, ConsumerStatistics, ReadEntry, ReadSession
 from streamll.core.errors import ConfigurationError, logger
 from streamll.core.events import Event
@@ -215,16 +216,19 @@ class EventConsumer:
         """Wait until the log is being read: what is emitted after that will be seen."""
         return self._state.connected.wait(timeout)
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> AsyncIterator[Event]:
         """Every event, one by one. In a group an entry is acknowledged when the next is asked for.
 
-        A consumer that reads one run ends with the run's last event.
+        A consumer that reads one run ends with the run's last event. A cancelled ``anext`` loses
+        nothing: after ``asyncio.wait_for(anext(events), 15)`` has timed out, the next one reads on.
         """
+        return aiter(Iteration(self._entries()))
+
+    async def _entries(self) -> AsyncGenerator[list[Event], None]:
         self._state.stopping = False
         async with self._session() as session, contextlib.aclosing(session.entries()) as entries:
             async for read in entries:
-                for event in read.events:
-                    yield event
+                yield read.events
                 await session.done_with(read)
                 self._cursor = read.entry.cursor
                 if session.over:

@@ -27,7 +27,8 @@ class Collected(Later):
     """A stream, read to its end. Times are seconds. See ``collect_stream`` for ``await``.
 
     ``fields`` is the text of each output field, by its name, or by ``"predictor.field"`` where
-    several predictors share it. After an error it is the text until then. ``token_count`` counts
+    several predictors share it. After an error it is the text until then, if need be of the attempt
+    before the last one. ``token_count`` counts
     the pieces of text that came, ``prompt_tokens`` and ``completion_tokens`` are the provider's
     usage. ``retries`` counts the attempts whose text was dropped or never came.
     """
@@ -127,7 +128,7 @@ class Collector:
         )
 
     def _fields(self) -> dict[str, str]:
-        texts = self._view.texts()
+        texts = self._view.texts() if self.error is None else self._view.last_texts()
         names = [name for _, name in texts]
         fields = {
             name if names.count(name) == 1 else f"{predictor}.{name}": text

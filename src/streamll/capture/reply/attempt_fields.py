@@ -176,7 +176,7 @@ class AttemptFields:
         """The text of a bare call is known, which no predictor settles."""
         released = self._released.get(REPLY_FIELD)
         if released is not None and text not in ("", released.text):
-            self._publish(FieldCorrected, field=REPLY_FIELD, text=text, value=text)
+            self._correct(REPLY_FIELD, text, text)
 
     def settle(self, prediction: Any) -> None:
         """The predictor has its value: deliver what did not stream, correct what differs."""
@@ -197,4 +197,8 @@ class AttemptFields:
             self._change(field, (Change((), value, COMPLETE),))
         if released is not None and not released.agrees(annotation, value):
             text = final_text(value) if is_text(annotation) else as_text(value)
-            self._publish(FieldCorrected, field=field, text=text, value=value)
+            self._correct(field, text, value)
+
+    def _correct(self, field: str, text: str, value: Any) -> None:
+        own = {"field": field, "text": text, "value": value}
+        self._run.publish_change(FieldCorrected, self._scope, self._identity, **own)

@@ -52,6 +52,7 @@ class LMCall:
         self._candidate = 0
         self._failure: str | None = None
         self._thinking_index = 0
+        self._shown: Mapping[str, str] = {}  # by the last attempt before this that said something
         self._start_attempt()
 
     def _start_attempt(self) -> None:
@@ -65,12 +66,14 @@ class LMCall:
         if self._failure is not None:
             if self._candidate == 0:  # another candidate's failure takes nothing back
                 self.supersede(self._failure)
+                self._shown = self.attempt.texts() or self._shown
                 self._start_attempt()
             self._failure = None
 
     def supersede(self, reason: str) -> None:
         """The attempt's text no longer counts: readers drop it."""
-        self._publish(ev.LMSuperseded, reason=reason)
+        told = self.run.publish_change if self.attempt.begun else self.run.publish
+        told(ev.LMSuperseded, self.scope, self.identity, reason=reason)
         self.owner.attempt += 1
 
     def failed(self, error: BaseException) -> None:
@@ -187,6 +190,7 @@ class LMCall:
         self._failure = error_type
 
     def partial(self) -> Mapping[str, str]:
-        """What has been released so far, by ``predictor.field``."""
+        """What a reader saw last, by ``predictor.field``: of this attempt, or of one before."""
         prefix = f"{self.owner.predictor}." if self.owner.predictor else ""
-        return {prefix + field: text for field, text in self.attempt.texts().items()}
+        shown = self.attempt.texts() or self._shown
+        return {prefix + field: text for field, text in shown.items()}
