@@ -138,7 +138,7 @@ class AnthropicAssembler:
             self._calls += 1
             name = string(payload.get("name")) or None
             deltas.append(ToolCallFragment(block.call, payload.get("id"), name, ""))
-        if text := string(payload.get("text")):
+        if payload.get("type") == "text" and (text := string(payload.get("text"))):
             deltas.append(text)
         if thought := string(payload.get("thinking")):
             deltas.append(ThinkingDelta(thought))
