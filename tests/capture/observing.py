@@ -13,10 +13,11 @@ from dspy.clients import execution
 from dspy.clients.legacy_outputs import plain
 
 from streamll.testing import PracticeServer
+from streamll.testing.replies import CREATED
 
 ROUTES = [
     (wire, engine, asynchronous)
-    for wire in ("openai", "responses", "anthropic")
+    for wire in ("openai", "responses", "anthropic", "gemini")
     for engine in ("lm15", "litellm")
     for asynchronous in (False, True)
 ]
@@ -134,7 +135,7 @@ def written_out(response: Any) -> Any:
 
 
 def own(value: Any) -> Any:
-    """Without the ids and times that LiteLLM makes up for Anthropic, new with every call."""
+    """Without the ids and times that LiteLLM makes up, new with every call."""
     if isinstance(value, (list, tuple)):
         return [own(item) for item in value]
     if not isinstance(value, dict):
@@ -142,6 +143,8 @@ def own(value: Any) -> Any:
     value = {key: own(item) for key, item in value.items()}
     if str(value.get("id", "")).count("-") > DASHES_OF_AN_ID:
         value["id"] = value["created"] = "made up"
+    if value.get("created", CREATED) != CREATED:  # Gemini's replies have no time
+        value["created"] = "made up"
     return value
 
 

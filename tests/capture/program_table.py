@@ -233,6 +233,7 @@ LIVES = [
 WIRES = [
     Row("Responses", QA, BOTH, lm={"wire": "responses"}),
     Row("Anthropic", QA, BOTH, lm={"wire": "anthropic"}),
+    Row("Gemini", QA, BOTH, lm={"wire": "gemini"}),
     Row("LiteLLM", QA, BOTH, lm={"engine": "litellm"}),
     Row("LiteLLM, a fallback", cot, BOTH, [MALFORMED], lm={"engine": "litellm"}),
     Row("LiteLLM, retries", QA, BOTH, [CUT, *FIVE_HUNDRED], lm={"engine": "litellm"}),

@@ -10,7 +10,7 @@ import dspy
 
 from streamll.testing import Citation, Fault, RecordedRequest, Reply, ToolCall, Usage
 
-EVERY_WIRE = ("openai", "responses", "anthropic")
+EVERY_WIRE = ("openai", "responses", "anthropic", "gemini")
 TEXT = 'Grüße — こんにちは 🎉, arr[[0]] and "quotes"\n\n```py\nx = 1\n```\n'
 TOOLS = [
     {
@@ -92,17 +92,17 @@ SUCCESSES = [
         "n=2",
         [Reply("one", candidates=["two"]), Reply("two")],
         {"n": 2, "temperature": 1.0},
-        wires=("openai", "anthropic"),
+        wires=("openai", "anthropic", "gemini"),
     ),
     Scenario("logprobs", [TEXT], {"logprobs": True}, wires=("openai",)),
     Scenario(
         "JSON mode",
         ['{"answer": "Paris"}'],
         {"response_format": {"type": "json_object"}},
-        wires=("openai", "responses"),
+        wires=("openai", "responses", "gemini"),
     ),
     Scenario("options", [TEXT], {"temperature": 0.3, "max_tokens": 77}),
-    Scenario("a stop sequence", [TEXT], {"stop": ["END"]}, wires=("openai", "anthropic")),
+    Scenario("a stop sequence", [TEXT], {"stop": ["END"]}, wires=("openai", "anthropic", "gemini")),
     Scenario(
         "a stop sequence lm15 cuts at",
         [TEXT],
@@ -121,7 +121,7 @@ SUCCESSES = [
         "a predictor with two completions",
         [Reply(CHAT_REPLY, candidates=[CHAT_REPLY]), Reply(CHAT_REPLY)],
         {"config": {"n": 2, "temperature": 1.0}},
-        wires=("openai", "anthropic"),
+        wires=("openai", "anthropic", "gemini"),
         signature="question -> reasoning, answer",
     ),
     Scenario(
@@ -204,6 +204,12 @@ FAILURES = [
         [broken(Fault(error_after=3, error_type="overloaded_error"))] * 3,
         wires=("anthropic",),
         unequal={"error_details": NO_STATUS},
+    ),
+    Scenario(
+        "unavailable in the middle",
+        [broken(Fault(error_after=3, error_type="UNAVAILABLE"))] * 3,
+        wires=("gemini",),
+        unequal={"error_details": NO_STATUS, "error_message": NO_STATUS},
     ),
     Scenario("an error at once, then success", [broken(Fault(error_after=0)), TEXT]),
     Scenario(

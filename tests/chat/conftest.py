@@ -8,7 +8,7 @@ import pytest
 
 LIMIT = 30
 """Seconds within which anything here ends, or the test fails instead of hanging."""
-WIRES = ("openai", "responses", "anthropic")
+WIRES = ("openai", "responses", "anthropic", "gemini")
 
 
 @pytest.fixture
@@ -21,6 +21,8 @@ def make_model(practice):
     def make(wire="openai", **options):
         if wire == "anthropic":
             places = {"provider": "anthropic", "base_url": practice.anthropic_url}
+        elif wire == "gemini":
+            places = {"provider": "gemini", "base_url": practice.gemini_url}
         else:
             endpoint = "responses" if wire == "responses" else "chat"
             places = {"provider": "openai", "endpoint": endpoint, "base_url": practice.openai_url}

@@ -162,7 +162,7 @@ def test_output_to_a_pipe_is_plain_text(server, chat):
     typed = "one\\\nmore\ntwo\n/new \x1b[2Jodd\n/branch\n/branch \x1b[2Jeven\n"
     done = chat(*model, "--system", "Be brief.", typed=typed)
     assert done.returncode == 0, done.stderr
-    assert f"\n{TEXT}\nAnswer two" in done.stdout
+    assert done.stdout.startswith(f"{TEXT}\nAnswer two")
     assert "\x1b" not in done.stdout  # nobody's words steer the terminal
     first = server.requests[0].body["messages"]
     assert [message["content"] for message in first] == ["Be brief.", "one\nmore"]
@@ -173,7 +173,7 @@ def test_without_a_key_a_practice_model_answers():
         [*CHAT, "--pace", "0"],
         input="What is a stream?\n", capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert "No key in the environment" in done.stdout
+    assert "No key in the environment" in done.stderr
     assert "This is the practice model speaking" in done.stdout
     assert done.returncode == 0
 
@@ -203,6 +203,78 @@ def test_commands_and_a_session_file(server, tmp_path, chat):
     assert "never said" not in file.read_text("utf-8")
     chat(*model, "--session", str(file), typed="/fork later\n")
     assert json.loads(file.read_text("utf-8"))["branches"][-1]["name"] == "later"
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_asked(server, tmp_path, chat):
+    model = ["--model", "openai/practice-model", "--base-url", server.openai_url]
+    file = tmp_path / "no-such-directory" / "chat.json"
+    done = chat(*model, "--session", str(file), typed="Hello\n")
+    assert done.returncode == 2
+    assert done.stderr == f"streamll: {file}: No such file or directory\n"
+    assert server.requests == []
+
+
+def test_a_reply_that_cannot_be_saved_is_told_and_the_conversation_goes_on(server, tmp_path, chat):
+    file = tmp_path / "here" / "chat.json"
+    file.parent.mkdir()
+
+    def vanish(request):
+        file.unlink(missing_ok=True)
+        file.parent.rmdir()
+        return "first"
+
+    server.script(vanish, "second")
+    model = ["--model", "openai/practice-model", "--base-url", server.openai_url]
+    done = chat(*model, "--session", str(file), typed="one\ntwo\n/save elsewhere/x\n/save\n")
+    assert done.stdout.splitlines() == ["first", "second", *["No such file or directory"] * 2]
+    assert done.stderr.count("  not saved: No such file or directory\n") == 2
+    assert done.returncode == 1
+
+
+def test_in_a_pipe_what_is_no_reply_goes_to_standard_error(server, chat):
+    """And the exit code tells that a reply failed."""
+    server.script(Fault(status=429, retry_after=0), "At last.", Fault(status=401), "Fine.")
+    model = ["--model", "openai/practice-model", "--base-url", server.openai_url]
+    done = chat(*model, typed="one\ntwo\nthree\n")
+    assert done.stdout == "At last.\nFine.\n"
+    banner, retry, error = done.stderr.splitlines()
+    assert banner.startswith("openai/practice-model · /help")
+    assert retry.startswith("… retrying in ")
+    assert error.startswith("  AuthError: Incorrect API key provided.")
+    assert done.returncode == 1
+    assert chat(*model, typed="four\n").returncode == 0
+
+
+def test_ctrl_c_in_a_pipe_ends_the_command_and_keeps_the_partial_reply(server, tmp_path):
+    server.script(Reply(TEXT, hold_after=2))
+    file = tmp_path / "chat.json"
+    model = ["--model", "openai/practice-model", "--base-url", server.openai_url]
+    process = subprocess.Popen(
+        [*CHAT, *model, "--session", str(file)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        process.stdin.write("Go\nOn\n")
+        process.stdin.flush()
+        server.wait_for_requests(1, 60)
+        server.requests[0].wait_chunks(2)
+        shown = process.stdout.read(9)
+        process.send_signal(signal.SIGINT)
+        assert shown == "The quick"
+        assert process.wait(60) == 130
+    replies = [message["content"] for message in json.loads(file.read_text("utf-8"))["messages"]]
+    assert replies[-1]["assistant_response"] == "The quick"
+    assert len(server.requests) == 1
+
+
+def test_a_closed_pipe_ends_the_conversation(server):
+    model = f"--model openai/practice-model --base-url {server.openai_url}"
+    command = f"yes again | {' '.join(CHAT)} {model} 2>/dev/null | head -1"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.startswith("This is the practice model")
+    assert len(server.requests) <= 3
 
 
 @pytest.mark.parametrize(

@@ -259,6 +259,7 @@ def test_run_without_a_model_explains_how_to_name_one(app_folder):
         (["demo", "--view", "fancy"], "Invalid value for '--view'"),
         (["practice", "--chunk", "0"], "--chunk takes token, whole or a number of characters"),
         (["practice", "--port", "70000"], "Invalid value for '--port'"),
+        (["practice", "--dialect", "klingon"], "there is no dialect 'klingon', only openai, azure"),
         (["dance"], "No such command 'dance'"),
         (["run"], "Missing argument 'MODULE:PROGRAM'"),
     ],
@@ -322,6 +323,7 @@ def test_version_and_an_empty_command_line(capsys):
 
 def test_practice_prints_its_addresses_and_ends_with_ctrl_c():
     command = [sys.executable, "-m", "streamll", "practice", "--port", "0", "--pace", "0"]
+    command += ["--dialect", "groq"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -337,6 +339,7 @@ def test_practice_prints_its_addresses_and_ends_with_ctrl_c():
             process.kill()
     assert process.returncode == 0
     assert complaints == ""
+    assert f"Practice server on {url}, speaking as groq does;" in told
     assert f'dspy.LM("anthropic/practice-model", api_base="{url}", api_key="practice")' in told
     assert re.search(r"POST /v1/chat/completions 200  \d+ chunks, [\d.]+ s\n", rest)
 

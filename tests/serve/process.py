@@ -17,8 +17,8 @@ BOUND = 60
 class ServerProcess:
     """Serves ``question -> reasoning, answer``; its ``url`` is known once it answers."""
 
-    def __init__(self, log, model_url, lost_seconds=60.0):
-        arguments = [sys.executable, __file__, log, model_url, str(lost_seconds)]
+    def __init__(self, log, model_url, lost_seconds=60.0, script=__file__):
+        arguments = [sys.executable, script, log, model_url, str(lost_seconds)]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
             arguments, stdout=subprocess.PIPE, env=environment, text=True
@@ -30,7 +30,7 @@ class ServerProcess:
             with contextlib.suppress(httpx.TransportError):
                 with self.client() as client:
                     client.get("/healthz")
-                    return
+                    return  # whatever it answers
             assert time.monotonic() < deadline, "the server's process does not answer"
             time.sleep(0.02)
 

@@ -10,7 +10,7 @@ from streamll.testing.wires import WIRES as APIS
 
 PROMPT = "What is a practice server?"
 WIRES = tuple(wire.name for wire in APIS)
-PATHS = {wire.name: f"/v1{wire.path}" for wire in APIS}
+PATHS = {wire.name: wire.address for wire in APIS}
 
 
 @dataclass
@@ -67,7 +67,17 @@ def message_text(part: dict) -> str | None:
     return part["delta"].get("text") if part["type"] == "content_block_delta" else None
 
 
-TEXTS = {"openai": chat_text, "responses": responses_text, "anthropic": message_text}
+def gemini_text(part: dict) -> str | None:
+    parts = part["candidates"][0]["content"]["parts"] if "candidates" in part else []
+    return "".join(each.get("text", "") for each in parts if not each.get("thought"))
+
+
+TEXTS = {
+    "openai": chat_text,
+    "responses": responses_text,
+    "anthropic": message_text,
+    "gemini": gemini_text,
+}
 """How the text in a frame of each wire is read."""
 
 
@@ -129,6 +139,8 @@ class RawClient:
 
 def request(wire: str, prompt: str = PROMPT, **options) -> tuple[str, dict]:
     """A path and a body that a client of this wire would send."""
+    if wire == "gemini":
+        return gemini_request(prompt, **options)
     messages = [{"role": "user", "content": prompt}]
     bodies = {
         "openai": {"messages": messages},
@@ -136,3 +148,11 @@ def request(wire: str, prompt: str = PROMPT, **options) -> tuple[str, dict]:
         "anthropic": {"max_tokens": 99, "messages": messages},
     }
     return PATHS[wire], {"model": "m", **bodies[wire], **options}
+
+
+def gemini_request(prompt: str, *, stream: bool = False, **options) -> tuple[str, dict]:
+    """The address asks for the stream, not the body."""
+    path = PATHS["gemini"].replace("MODEL", "m")
+    if stream:
+        path = path.replace(":generateContent", ":streamGenerateContent?alt=sse")
+    return path, {"contents": [{"role": "user", "parts": [{"text": prompt}]}], **options}

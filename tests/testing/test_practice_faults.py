@@ -22,17 +22,17 @@ def faulty(**fault) -> Reply:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    ("status", "openai_type", "anthropic_type"),
+    ("status", "openai_type", "anthropic_type", "google_status"),
     [
-        (400, "invalid_request_error", "invalid_request_error"),
-        (401, "invalid_request_error", "authentication_error"),
-        (429, "requests", "rate_limit_error"),
-        (500, "server_error", "api_error"),
-        (529, "server_error", "overloaded_error"),
+        (400, "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT"),
+        (401, "invalid_request_error", "authentication_error", "UNAUTHENTICATED"),
+        (429, "requests", "rate_limit_error", "RESOURCE_EXHAUSTED"),
+        (500, "server_error", "api_error", "INTERNAL"),
+        (529, "server_error", "overloaded_error", "UNAVAILABLE"),
     ],
 )
 def test_a_status_comes_with_the_providers_error_body(
-    practice, ask, wire, status, openai_type, anthropic_type, stream
+    practice, ask, wire, status, openai_type, anthropic_type, google_status, stream
 ):
     practice.script(Fault(status=status, retry_after=1.5))
     received = ask(wire, stream=stream)
@@ -40,7 +40,10 @@ def test_a_status_comes_with_the_providers_error_body(
     assert received.headers["retry-after"] == "1.5"
     assert received.headers["content-type"] == "application/json"
     error = received.json["error"]
-    assert error["type"] == (anthropic_type if wire == "anthropic" else openai_type)
+    if wire == "gemini":
+        assert (error["code"], error["status"]) == (status, google_status)
+    else:
+        assert error["type"] == (anthropic_type if wire == "anthropic" else openai_type)
     assert error["message"]
     assert practice.requests[0].status == status
 
@@ -153,6 +156,9 @@ def test_error_after_ends_the_stream_with_the_providers_error_frame(practice, as
         assert [name for name, _ in received.events[-2:]] == ["error", "response.failed"]
         assert received.data[-2]["message"] == "Boom."
         assert received.data[-1]["response"]["error"] == {"code": "bad_day", "message": "Boom."}
+    elif wire == "gemini":
+        error = {"code": 503, "message": "Boom.", "status": "bad_day"}
+        assert json.loads(last) == {"error": error}
     else:
         assert name == "error"
         error = {"type": "bad_day", "message": "Boom."}
@@ -213,6 +219,21 @@ def test_stall_after_stops_after_that_many_chunks_and_notices_a_disconnect_at_on
     client.close()
     assert request.wait_closed() - left < NOTICE_TIMEOUT_S
     assert request.finished_at is None
+
+
+def test_an_open_end_keeps_the_connection_after_the_whole_stream(practice, client, wire):
+    practice.script(faulty(open_end=True))
+    client.send(wire, stream=True)
+    received = client.head()
+    while received.text(wire) != TEXT:
+        client.chunk(received)
+    request = practice.requests[0]
+    request.wait_held()
+    assert request.chunks_sent == 6
+    assert request.finished_at is None
+    left = time.monotonic()
+    client.close()
+    assert request.wait_closed() - left < NOTICE_TIMEOUT_S
 
 
 def test_keepalive_sends_nothing_but_comments(practice, client):

@@ -130,13 +130,13 @@ def test_values_satisfy_the_json_schema_of_the_prompt(practice, lm, adapter):
     assert said.nested[0]
 
 
-@pytest.mark.parametrize("wire", ["openai", "responses"])
+@pytest.mark.parametrize("wire", ["openai", "responses", "gemini"])
 def test_a_structured_output_schema_supplies_what_baml_leaves_out(practice, wire):
     class Colored(dspy.Signature):
         question: str = dspy.InputField()
         color: Color = dspy.OutputField()
 
-    lm = practice.lm(wire, model="gpt-4o-mini")
+    lm = practice.lm(wire, model="gemini-2.5-flash" if wire == "gemini" else "gpt-4o-mini")
     with dspy.context(lm=lm, adapter=BAMLAdapter()):
         assert isinstance(dspy.Predict(Colored)(question=QUESTION).color, Color)
     assert practice.requests[0].schema["properties"]
@@ -167,8 +167,14 @@ def test_the_reply_has_thinking_only_if_the_request_enables_it(practice, ask):
         "openai": {"reasoning_effort": "low"},
         "responses": {"reasoning": {"summary": "auto"}},
         "anthropic": {"thinking": {"type": "enabled", "budget_tokens": 1024}},
+        "gemini": {"generationConfig": {"thinkingConfig": {"includeThoughts": True}}},
     }
-    key = {"openai": "reasoning_content", "responses": "summary_text", "anthropic": "thinking"}
+    key = {
+        "openai": "reasoning_content",
+        "responses": "summary_text",
+        "anthropic": "thinking",
+        "gemini": "thought",
+    }
     for wire, options in on.items():
         assert f'"{key[wire]}"' in ask(wire, **options).body.decode()
         assert f'"{key[wire]}"' not in ask(wire).body.decode()
@@ -245,6 +251,7 @@ def test_an_agent_with_a_tool_that_fails_finishes(practice, lm):
         ("openai", "gpt-4o-mini"),
         ("responses", "gpt-4o-mini"),
         ("anthropic", "claude-sonnet-4-5"),
+        ("gemini", "gemini-2.5-flash"),
         ("openai", "one-without-native-tools"),
     ],
 )

@@ -6,36 +6,21 @@ import json
 
 import openai
 import pytest
+from raw_client import request
+from sample_replies import REPLIES, RICH
 
-from streamll.testing import Citation, Reply, ToolCall, Usage
-
-RICH = Reply(
-    "Hello there, Grüße, 👋!",
-    thinking="Let me think about it.",
-    tool_calls=[
-        ToolCall("search", {"query": "practice servers", "limit": 3}),
-        ToolCall("clock", {}, id="given_id"),
-    ],
-    citations=[Citation("Hello there", "A page", "https://example.com"), Citation("there", "Doc")],
-    usage=Usage(100, 20, cached_tokens=40, reasoning_tokens=5),
-    model="served-model-2025",
-)
-REPLIES = {
-    "plain": Reply("Hello there, Grüße, 👋!"),
-    "rich": RICH,
-    "cut": Reply("Half an ans", finish_reason="length"),
-    "refused": Reply(refusal="I would rather not.", finish_reason="content_filter"),
-    "tools only": Reply(tool_calls=[ToolCall("clock", {})]),
-    "empty": Reply(""),
-    "lone surrogate": Reply("a \ud83d alone"),
-}
+from streamll.testing import Reply, ToolCall, Usage
 
 
 def folded(wire: str, parts: list[dict]) -> dict:
     """The body that a client puts together from a stream."""
-    return {"openai": folded_chat, "responses": folded_response, "anthropic": folded_message}[wire](
-        parts
-    )
+    folds = {
+        "openai": folded_chat,
+        "responses": folded_response,
+        "anthropic": folded_message,
+        "gemini": folded_content,
+    }
+    return folds[wire](parts)
 
 
 def folded_chat(parts: list[dict]) -> dict:
@@ -104,6 +89,19 @@ def folded_message(parts: list[dict]) -> dict:
     return body
 
 
+def folded_content(parts: list[dict]) -> dict:
+    body = {**parts[-1], "candidates": [{**parts[-1]["candidates"][0], "content": None}]}
+    said: list[dict] = []
+    for part in (each for frame in parts for each in frame["candidates"][0]["content"]["parts"]):
+        continues = said and "text" in part and "text" in said[-1]
+        if continues and part.get("thought") == said[-1].get("thought"):
+            said[-1] = {**said[-1], **part, "text": said[-1]["text"] + part["text"]}
+        elif part != {"text": ""} or not said:
+            said.append(part)
+    body["candidates"][0]["content"] = {"parts": said, "role": "model"}
+    return body
+
+
 @pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
 @pytest.mark.parametrize("chunk", ["token", 1, "whole"])
 def test_a_streamed_reply_folds_to_the_unstreamed_one(practice, ask, wire, reply, chunk):
@@ -121,7 +119,8 @@ def test_the_same_reply_to_another_question_has_another_id(practice, ask, wire):
     practice.respond(lambda request: "the same")
     first, again, other = ask(wire), ask(wire), ask(wire, "Another question?")
     assert first.json == again.json
-    assert first.json["id"] != other.json["id"]
+    identity = "responseId" if wire == "gemini" else "id"
+    assert first.json[identity] != other.json[identity]
 
 
 def test_a_reply_may_have_an_id_and_a_time_of_its_own(practice, ask):
@@ -261,6 +260,58 @@ def test_anthropic_input_tokens_exclude_cached_tokens(practice, ask):
     assert (usage["input_tokens"], usage["cache_read_input_tokens"]) == (60, 40)
 
 
+def test_gemini_frames_are_byte_for_byte_as_google_sends_them(practice, ask):
+    practice.script(Reply("Hello there", usage=Usage(9, 2)))
+    received = ask("gemini", stream=True)
+    key = received.data[0]["responseId"]
+    details = '"promptTokensDetails":[{"modality":"TEXT","tokenCount":9}]},'
+    top = f'"modelVersion":"m","responseId":"{key}"}}'
+    counted = (
+        '"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":%d,"totalTokenCount":%d,'
+    )
+    said = 'data: {"candidates":[{"content":{"parts":[{"text":"%s"}],"role":"model"},%s"index":0}],'
+    assert received.body.decode().split("\r\n\r\n") == [
+        said % ("Hello", "") + counted % (1, 10) + details + top,
+        said % (" there", "") + counted % (2, 11) + details + top,
+        said % ("", '"finishReason":"STOP",') + counted % (2, 11) + details + top,
+        "",
+    ]
+
+
+def test_gemini_without_alt_sse_streams_one_json_array(practice, ask, client):
+    practice.respond(lambda request: "one two")
+    path, body = request("gemini", stream=True)
+    client.send_raw("POST", path.removesuffix("?alt=sse"), json.dumps(body).encode())
+    received = client.receive()
+    assert received.headers["content-type"] == "application/json"
+    assert received.json == ask("gemini", stream=True).data
+
+
+def test_a_gemini_signature_is_on_the_first_call_or_at_the_end_of_the_text(practice, ask):
+    practice.script(RICH, Reply("Hi", thinking="Hm.", chunk="whole"))
+    signed = [part for part in parts_of(ask("gemini", stream=True)) if "thoughtSignature" in part]
+    assert [part["functionCall"]["name"] for part in signed] == ["search"]
+    thought, text, end = parts_of(ask("gemini", stream=True))
+    assert (thought, text) == ({"text": "Hm.", "thought": True}, {"text": "Hi"})
+    assert end["text"] == ""
+    assert end["thoughtSignature"]
+
+
+def parts_of(received) -> list[dict]:
+    candidates = [part["candidates"][0] for part in received.data]
+    return [part for each in candidates for part in each["content"]["parts"]]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_blocked_gemini_prompt_has_no_candidates(practice, ask, stream):
+    practice.script(Reply("", finish_reason="content_filter"))
+    received = ask("gemini", stream=stream)
+    body = received.data[0] if stream else received.json
+    assert body["promptFeedback"] == {"blockReason": "SAFETY"}
+    assert "candidates" not in body
+    assert body["usageMetadata"]["promptTokenCount"]
+
+
 def test_tool_arguments_that_are_not_json_are_sent_unchanged_where_the_wire_has_text(practice, ask):
     practice.respond(lambda request: Reply(tool_calls=[ToolCall("clock", '{"zone": ')]))
     message = ask().json["choices"][0]["message"]
@@ -299,8 +350,18 @@ def test_conversations_of_all_wires_are_recorded_alike(practice, ask):
             {"role": "user", "content": [block]},
         ],
     )
+    called = {"functionResponse": {"name": "f", "response": {"result": result}}}
+    ask(
+        "gemini",
+        system_instruction={"parts": [{"text": system}]},
+        contents=[
+            {"role": "user", "parts": [{"text": asked}]},
+            {"role": "model", "parts": [{"text": said}]},
+            {"role": "user", "parts": [called]},
+        ],
+    )
     expected = [("system", system), ("user", asked), ("assistant", said), ("tool", result)]
-    assert [list(request.messages) for request in practice.requests] == [expected] * 3
+    assert [list(request.messages) for request in practice.requests] == [expected] * 4
 
 
 # --- as clients read it -------------------------------------------------------------------------
@@ -363,7 +424,9 @@ ENGINES = [
     ("openai", "lm15"),
     ("responses", "lm15"),
     ("anthropic", "lm15"),
+    ("gemini", "lm15"),
     ("openai", "litellm"),
+    ("gemini", "litellm"),
     ("anthropic", "litellm"),  # LiteLLM's Responses client needs the package `mcp`
 ]
 
@@ -377,8 +440,9 @@ def test_dspys_engines_read_every_part_of_a_reply(practice, wire, engine):
     assert output["text"] == RICH.text
     assert output["reasoning_content"] == RICH.thinking
     assert [(call["function"]["name"]) for call in output["tool_calls"]] == ["search", "clock"]
-    if wire == "anthropic":
+    if wire == "anthropic" or (wire, engine) == ("gemini", "lm15"):
         assert output["citations"]
     usage = entry["usage"]
     assert usage["completion_tokens"] == 20
-    assert entry["response_model"] == "served-model-2025"
+    served = "gpt-4o-mini" if (wire, engine) == ("gemini", "lm15") else "served-model-2025"
+    assert entry["response_model"] == served  # lm15 does not read this wire's ``modelVersion``

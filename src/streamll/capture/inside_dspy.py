@@ -46,13 +46,10 @@ PRIVATE_NAMES = [
     PrivateName("dspy.clients.engines.litellm_engine", None, _WHOLE_TEXT),
     PrivateName("dspy._vendor.lm15.result", None, _WHOLE_TEXT),
     PrivateName("dspy._vendor.lm15.providers", None, _WHOLE_TEXT),
-    PrivateName(
-        "dspy._vendor.lm15.registry",
-        "lookup",
-        "`StreamConfig` starts over where it would continue a reply",
-    ),
+    PrivateName("dspy._vendor.lm15.registry", "lookup",
+        "`StreamConfig` starts over where it would continue a reply"),
     PrivateName("dspy.clients.cache", "Cache", "`record` and `replay` do not work"),
-]
+]  # fmt: skip
 """All of them; those that this module reads itself are added below."""
 
 

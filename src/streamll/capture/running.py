@@ -174,8 +174,9 @@ class ProgramRun(Background):
         if ours is not None and not self.left:
             raise ours from (None if unwound else self.error)
         if self.left or unwound:
+            what = "stream was left" if self.left else "program's task was cancelled"
             raise errors.StreamCancelled(
-                "the stream was left before the program ended, so there is no result"
+                f"the {what} before the program ended, so there is no result"
             )
         if isinstance(self.error, (StopIteration, StopAsyncIteration)):
             message = f"the program raised {type(self.error).__name__}"

@@ -165,6 +165,9 @@ class _EventStream(TypedReading):
         """
         self._program_run.cancel()
 
+    def interrupt(self) -> None:
+        self._program_run.channel.interrupt()
+
     def leave(self) -> None:
         """Stop the program if it is still running, without waiting for that."""
         self._items = iter(())

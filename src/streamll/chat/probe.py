@@ -51,6 +51,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured. Times are seconds; ``tokens`` as the provider counts, else estimated.
 
     ``mean_chunk`` is in characters. ``tokens_per_second`` is measured from the first chunk.
+    ``oddities`` are sentences about what is unusual in the frames, where somebody listened to them.
     """
 
     model: str
@@ -65,6 +66,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     mean_chunk: float | None = None
     longest_gap: float | None = None
     error: str | None = None
+    oddities: tuple[str, ...] = ()
 
 
 async def probe(model: iModel, question: str = QUESTION) -> Probe:

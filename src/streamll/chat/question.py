@@ -7,7 +7,6 @@ config governs attempts, timeouts and limits, and its sinks receive the events.
 from __future__ import annotations
 
 import inspect
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,9 +19,7 @@ import msgspec
 from dspy import lm15
 
 from streamll.chat.reply import ModelReply
-from streamll.core.errors import CircuitOpen, ConfigurationError
-
-logger = logging.getLogger("streamll")
+from streamll.core.errors import CircuitOpen, ConfigurationError, logger
 
 CONNECTIONS_PER_LM = 100
 """What DSPy's native engine opens at most; a further request waits for one to be free."""

@@ -12,9 +12,9 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Option
+from typer import Exit, Option
 
-from streamll.cli.command import BaseURL, Pace, Problem, in_one_line
+from streamll.cli.command import FAILED, BaseURL, Pace, Problem, in_one_line
 from streamll.cli.models import AUTO, PACE_S, PRACTICE, chat_model
 from streamll.core.errors import StreamllError
 from streamll.core.events import Event, LMWaiting
@@ -69,10 +69,12 @@ def chat(
         screen = ChatScreen()
         if imodel.name == PRACTICE and model is None:
             why = "No key in the environment, so a practice model on this machine answers"
-            screen.say(f"{why}; streamll chat --model openai/gpt-4o-mini asks a real one.", "dim")
-        screen.say(f"{clean(imodel.name)} · /help lists the commands, Ctrl-D quits", "dim")
-        branch = conversed.branch(MAIN)
-        Conversation(imodel, conversed, branch, screen, session).run()
+            screen.note(f"{why}; streamll chat --model openai/gpt-4o-mini asks a real one.", "dim")
+        screen.note(f"{clean(imodel.name)} · /help lists the commands, Ctrl-D quits", "dim")
+        conversation = Conversation(imodel, conversed, conversed.branch(MAIN), screen, session)
+        conversation.run()
+    if conversation.failed and not screen.interactive:
+        raise Exit(FAILED)
 
 
 def _session(file: Path | None, system: str | None) -> Session:
@@ -80,11 +82,18 @@ def _session(file: Path | None, system: str | None) -> Session:
 
     try:
         session = Session.load(file) if file is not None and file.exists() else Session()
+        if MAIN not in session.branches:
+            session.create_branch(MAIN, system=system)
+        if file is not None:  # before anything is paid for that could not be kept
+            session.save(file)
     except (OSError, StreamllError) as error:
-        raise Problem(f"{file}: {error}") from error
-    if MAIN not in session.branches:
-        session.create_branch(MAIN, system=system)
+        raise Problem(f"{file}: {reason(error)}") from error
     return session
+
+
+def reason(error: Exception) -> str:
+    """Why a session cannot be read or written; not the name of a temporary file."""
+    return in_one_line(getattr(error, "strerror", None) or str(error))
 
 
 class ChatScreen:
@@ -96,10 +105,15 @@ class ChatScreen:
         self.interactive = sys.stdin.isatty() and sys.stdout.isatty()
         self.has_control = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
         self.coloured = self.has_control and not os.environ.get("NO_COLOR")
-        self.write = Output().write
+        self._output = Output()
         if self.interactive:
             with contextlib.suppress(ImportError):
                 import readline  # noqa: F401 - line editing for input()
+
+    def write(self, text: str) -> None:
+        self._output.write(text)
+        if self._output.is_broken:  # else the model would go on answering nobody
+            raise BrokenPipeError
 
     def say(self, text: str, style: str | None = None) -> None:
         """Write lines of our own, wrapped. Text from models and files must be cleaned before."""
@@ -108,6 +122,13 @@ class ChatScreen:
             indent = INDENT if line.startswith(INDENT) else ""
             for part in fold(line[len(indent) :], max(MIN_COLUMNS, width - 1 - len(indent))):
                 self.write(f"{indent}{self.styled(part, style)}\n")
+
+    def note(self, text: str, style: str | None = None) -> None:
+        """Write a line that is no part of the conversation: beside it, where nobody reads along."""
+        if self.interactive:
+            self.say(text, style)
+        else:
+            print(text, file=sys.stderr, flush=True)
 
     def styled(self, text: str, style: str | None) -> str:
         if style is None or not self.coloured:
@@ -194,7 +215,11 @@ class WaitingLine:
 
     def put(self, event: Event) -> None:
         if isinstance(event, LMWaiting) and event.reason == "retry" and event.delay is not None:
-            self.show(f"… retrying in {seconds(event.delay)}")
+            text = f"… retrying in {seconds(event.delay)}"
+            if self._screen.interactive and self._screen.has_control:
+                self.show(text)
+            else:
+                self._screen.note(text)
 
     def end(self) -> None:
         with self._lock:
@@ -218,6 +243,8 @@ class Conversation:
     branch: Branch
     screen: ChatScreen
     file: Path | None
+    failed: bool = False
+    """A reply failed or could not be saved."""
 
     def run(self) -> None:
         """Read and answer until the user quits."""
@@ -229,6 +256,8 @@ class Conversation:
                     self.screen.write("\n")
                 return
             except KeyboardInterrupt:  # at the prompt: discard the line
+                if not self.screen.interactive:
+                    raise
                 self.screen.write("\n")
                 continue
             if text.startswith("/") and "\n" not in text:
@@ -255,6 +284,17 @@ class Conversation:
         return "\n".join(lines)
 
     def _turn(self, text: str) -> None:
+        """Answer, and keep what came of it. An error is told; the conversation continues."""
+        try:
+            self._answer(text)
+        finally:
+            try:
+                self._save()
+            except (StreamllError, OSError) as error:
+                self.screen.note(f"{INDENT}not saved: {reason(error)}", "error")
+                self.failed = True
+
+    def _answer(self, text: str) -> None:
         from streamll.chat.turns import communicate_stream
 
         screen = self.screen
@@ -271,20 +311,24 @@ class Conversation:
                     waiting.end()
                     written.add(chunk)
         except KeyboardInterrupt:
+            if not screen.interactive:
+                raise
             ending, style = "stopped; the partial reply is kept", "note"
+        except BrokenPipeError:
+            raise
         except Exception as error:  # noqa: BLE001 - the conversation continues
             problem = one_line(str(error).partition("\n")[0])
             ending, style = f"{type(error).__name__}: {problem}", "error"
+            self.failed = True
         else:
             ending, style = (summary(turn), "dim") if screen.interactive else ("", "")
         finally:
             waiting.end()
-        written.end()
+            written.end()
         if style == "dim":
             screen.write("\n")
         if ending:
-            screen.say(f"{INDENT}{ending}", style)
-        self._save()
+            screen.note(f"{INDENT}{ending}", style)
 
     def _command(self, name: str = "", argument: str = "") -> bool:
         """Run a ``/`` command. False: quit."""
@@ -305,7 +349,7 @@ class Conversation:
                 problem = f"unknown command /{one_line(name)}; /help lists the commands"
                 self.screen.say(problem, "error")
         except (StreamllError, OSError) as error:
-            self.screen.say(in_one_line(str(error)), "error")
+            self.screen.say(reason(error), "error")
         return True
 
     def _history(self) -> None:
@@ -333,11 +377,12 @@ class Conversation:
             self.screen.say(f"{here} {clean(each)}  {count}", None if here == "*" else "dim")
 
     def _save_as(self, path: str) -> None:
-        self.file = Path(path) if path else self.file
-        if self.file is None:
+        file = Path(path) if path else self.file
+        if file is None:
             raise StreamllError("/save needs a file name")
-        self._save()
-        self.screen.say(f"saved in {self.file}", "dim")
+        self.session.save(file)
+        self.file = file
+        self.screen.say(f"saved in {file}", "dim")
 
     def _save(self) -> None:
         if self.file is not None:

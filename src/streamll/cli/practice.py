@@ -24,13 +24,25 @@ def practice(
     packets: Annotated[
         bool, Option("--packets", help="Send every frame in a write of its own.")
     ] = False,
+    dialect: Annotated[
+        str | None,
+        Option(help="Speak as this server does: groq, ollama, … (an unknown name lists them)."),
+    ] = None,
 ) -> None:
     """Serve a practice model over HTTP; Ctrl-C ends it."""
     from streamll.testing import PracticeServer
 
-    server = PracticeServer(
-        pace=pace, chunk=chunk_of(chunk), packets=packets, port=port, log=print_request
-    )
+    try:
+        server = PracticeServer(
+            pace=pace,
+            chunk=chunk_of(chunk),
+            packets=packets,
+            dialect=dialect,
+            port=port,
+            log=print_request,
+        )
+    except ValueError as error:
+        raise Problem(f"--dialect: {error}") from error
     try:
         server.serve_forever(lambda: print(welcome(server), flush=True))
     except OSError as error:
@@ -57,8 +69,9 @@ def welcome(server: PracticeServer) -> str:
         shown = ", ".join(f'{name}="{value}"' for name, value in settings.items())
         lines.append(f'{wire.label:17} dspy.LM("{wire.provider}/practice-model", {shown})')
     models = "\n".join(lines)
+    how = f", speaking as {server.dialect} does" if server.dialect else ""
     return f"""\
-Practice server on {server.url}; Ctrl-C ends it.
+Practice server on {server.url}{how}; Ctrl-C ends it.
 
 {models}
 

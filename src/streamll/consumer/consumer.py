@@ -11,42 +11,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 import os
 import signal
 import socket
 import threading
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, overload
 
 import msgspec
 
-from streamll.brokers import tracing
+from streamll.brokers import opening, tracing
 from streamll.brokers.copying import append
-from streamll.brokers.opening import (
-    dead_letter_target,
-    default_target,
-    open_source,
-    without_password,
-)
 from streamll.brokers.source import SourceOptions
-from streamll.consumer.handlers import (
-    EventFilter,
-    Handler,
-    PerKeyQueue,
-    Subscription,
-    call_handlers,
-)
+from streamll.consumer import handlers
+from streamll.consumer.handlers import Handler, Subscription
+from streamll.consumer.iteration import Iteration
 from streamll.consumer.session import ConsumerState, ConsumerStatistics, ReadEntry, ReadSession
-from streamll.core.errors import ConfigurationError
+from streamll.core.errors import ConfigurationError, logger
 from streamll.core.events import Event
 from streamll.core.positions import Position
 from streamll.flow.retry import Backoff
-
-logger = logging.getLogger("streamll")
 
 H = TypeVar("H", bound=Handler)
 Start = str | tuple[str, int] | tuple[str, int, int | None]
@@ -99,11 +86,11 @@ class EventConsumer:
         prefetch: int = 1000,
     ) -> None:
         self.url = url
-        self.target = target or default_target(url)
+        self.target = target or opening.default_target(url)
         if self.schemes and not url.startswith(self.schemes):
             raise ConfigurationError(
                 f"{type(self).__name__} reads {self.schemes[0]}… URLs, not "
-                f"{without_password(url)!r}; EventConsumer reads any"
+                f"{opening.without_password(url)!r}; EventConsumer reads any"
             )
         if concurrency < 1 or prefetch < 1:
             raise ConfigurationError("concurrency and prefetch must be at least 1")
@@ -119,12 +106,12 @@ class EventConsumer:
             member=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
             claim_after=claim_after,
         )
-        self._dead_letter = dead_letter or dead_letter_target(url, self.target)
+        self._dead_letter = dead_letter or opening.dead_letter_target(url, self.target)
         self._max_deliveries = max_deliveries
         self._concurrency = concurrency
         self._prefetch = prefetch
         self._backoff = Backoff(attempts=retries, base=retry_delay, cap=MAX_RETRY_DELAY_S)
-        open_source(url, self._options)  # raises if the URL or start cannot work
+        opening.open_source(url, self._options)  # raises if the URL or start cannot work
         self._subscriptions: list[Subscription] = []
         self._state = ConsumerState()
         self._thread: threading.Thread | None = None
@@ -156,7 +143,7 @@ class EventConsumer:
 
         ``where={"conversation_id": "c1"}`` selects by values of ``event.data`` (or ``run_id``).
         """
-        wants = EventFilter(types, where)
+        wants = handlers.EventFilter(types, where)
 
         def add(function: H) -> H:
             self._subscriptions.append(Subscription(function, wants))
@@ -224,16 +211,19 @@ class EventConsumer:
         """Wait until the log is being read: what is emitted after that will be seen."""
         return self._state.connected.wait(timeout)
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> AsyncIterator[Event]:
         """Every event, one by one. In a group an entry is acknowledged when the next is asked for.
 
-        A consumer that reads one run ends with the run's last event.
+        A consumer that reads one run ends with the run's last event. A cancelled ``anext`` loses
+        nothing: after ``asyncio.wait_for(anext(events), 15)`` has timed out, the next one reads on.
         """
+        return aiter(Iteration(self._entries()))
+
+    async def _entries(self) -> AsyncGenerator[list[Event], None]:
         self._state.stopping = False
         async with self._session() as session, contextlib.aclosing(session.entries()) as entries:
             async for read in entries:
-                for event in read.events:
-                    yield event
+                yield read.events
                 await session.done_with(read)
                 self._cursor = read.entry.cursor
                 if session.over:
@@ -257,14 +247,14 @@ class EventConsumer:
             asyncio.run(self._run())
         except BaseException as error:  # noqa: BLE001 - raised by stop()
             self._failure = error
-            logger.error("consumer of %s ended: %s", without_password(self.url), error)  # noqa: TRY400
+            logger.error("consumer of %s ended: %s", opening.without_password(self.url), error)  # noqa: TRY400
 
     def _session(self) -> ReadSession:
         options = self._options
         if self._cursor is not None and options.group is None and options.run_id is None:
             options = msgspec.structs.replace(options, start=self._cursor)
         return ReadSession(
-            open_source(self.url, options),
+            opening.open_source(self.url, options),
             options,
             self._position,
             self._state,
@@ -278,7 +268,7 @@ class EventConsumer:
 
         async def work(read: ReadEntry) -> None:
             with tracing.restored(read.decoded.traceparent):
-                settled = await call_handlers(
+                settled = await handlers.call_handlers(
                     read.events,
                     self._subscriptions,
                     executor=executor,
@@ -292,7 +282,7 @@ class EventConsumer:
             while in_order and in_order[0].done:
                 self._cursor = in_order.popleft().entry.cursor
 
-        queue = PerKeyQueue(work, concurrency=self._concurrency, capacity=self._prefetch)
+        queue = handlers.PerKeyQueue(work, concurrency=self._concurrency, capacity=self._prefetch)
         async with self._session() as session:
             try:
                 async for read in session.entries():

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import logging
 import sys
 import threading
 import time
@@ -28,13 +27,11 @@ import msgspec
 from streamll.brokers.source import Entry, Source, SourceOptions
 from streamll.consumer.deduplication import LRU, Deduplicator
 from streamll.consumer.reading import follow
-from streamll.core.errors import BrokerError, WireError
+from streamll.core.errors import BrokerError, WireError, logger
 from streamll.core.events import Event
 from streamll.core.positions import Position
 from streamll.core.wire import DecodedEntry, decode_entry, encode_batch
 from streamll.flow.retry import Backoff
-
-logger = logging.getLogger("streamll")
 
 RECONNECT_BACKOFF = Backoff(attempts=sys.maxsize, base=0.1, cap=5.0)
 

@@ -25,6 +25,7 @@
         ├── BrokerError              a broker refuses; trying again would not help
         └── RunUnavailable           a server cannot start or read a run; has an HTTP status
             ├── LogAway              the log cannot be read at the moment
+            ├── ServerStopping       its process is about to end
             ├── NoSuchRun            the log holds no run with this id
             └── TooManyRuns          the process runs as many programs as it may
     BaseException
@@ -36,8 +37,12 @@ Parallel and Evaluate would otherwise swallow a cancellation and start the next 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import ClassVar
+
+logger = logging.getLogger("streamll")
+"""Where errors are reported that are not raised."""
 
 
 class StreamllError(Exception):
@@ -180,6 +185,13 @@ class LogAway(RunUnavailable):
 
     def __init__(self) -> None:
         super().__init__("the log cannot be read")
+
+
+class ServerStopping(RunUnavailable):
+    """The server stops; the run can be read on at another process, or at the next one here."""
+
+    def __init__(self) -> None:
+        super().__init__("this server is about to stop")
 
 
 class NoSuchRun(RunUnavailable):

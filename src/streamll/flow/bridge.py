@@ -27,6 +27,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 
+from streamll.core.errors import ChannelClosed, StreamCancelled
 from streamll.flow.channel import Channel
 from streamll.flow.dual import DualIterator, Openable
 
@@ -95,7 +96,9 @@ class Background:
             self._thread.join(timeout)
 
     async def wait(self, timeout: float) -> None:
-        if self._task is not None and self._task is not asyncio.current_task():
+        """Wait for the task, if it is another one of the running loop."""
+        on_this_loop = self._loop is asyncio.get_running_loop()
+        if self._task is not None and on_this_loop and self._task is not asyncio.current_task():
             await asyncio.wait({self._task}, timeout=timeout)
 
 
@@ -160,6 +163,8 @@ class Producer(Background):
     def _producing(self) -> Iterator[None]:
         try:
             yield
+        except asyncio.CancelledError:
+            self.error = StreamCancelled("the event loop that read the source has ended")
         except BaseException as error:  # noqa: BLE001 - it is raised where the items are read
             self.error = error
         finally:
@@ -346,15 +351,36 @@ class Derived(DualIterator[T]):
             await self._reading.aclose()
 
 
-class Mapped(Derived[T]):
-    """``function`` of each item gives those of this stream. Does not close its source."""
+class Mapped(DualIterator[T]):
+    """``function`` of each item gives those of this stream. Does not close its source.
+
+    It reads the source step by step, so that closing this stream ends a read of it that waits.
+    """
 
     closed_by_loop = False
 
     def __init__(self, source: DualIterator[Any], function: Callable[[Any], Iterable[T]]) -> None:
-        super().__init__(source)
-        self._feed = function  # type: ignore[method-assign,assignment]
+        self._source = source
+        self._function = function
 
-    leave = DualIterator.leave
-    close = DualIterator.close
-    aclose = DualIterator.aclose
+    def _read(self) -> Iterable[T]:
+        for item in self._source.ready():
+            return self._function(item)
+        if self._source.is_over:
+            raise ChannelClosed("the source has ended")
+        self._source.step()
+        return ()
+
+    async def _aread(self) -> Iterable[T]:
+        for item in self._source.ready():
+            return self._function(item)
+        if self._source.is_over:
+            raise ChannelClosed("the source has ended")
+        await self._source.astep()
+        return ()
+
+    def _feed(self, read: Iterable[T]) -> Iterable[T]:
+        return read
+
+    def _release(self) -> None:
+        self._source.interrupt()

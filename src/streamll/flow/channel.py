@@ -106,6 +106,7 @@ class Channel(Generic[T]):
         self._producers: deque[Waiter] = deque()
         self._reader_pulse: Pulse | None = None
         self._late = 0
+        self._interrupts = self._answered = 0
 
     # --- producing ------------------------------------------------------------------------------
 
@@ -160,6 +161,11 @@ class Channel(Generic[T]):
         self._abandoned = True
         self._nudge()
 
+    def interrupt(self) -> None:
+        """Wake the readers that wait now; they get an empty batch, if there is no item."""
+        self._interrupts += 1
+        self._nudge()
+
     # --- reading --------------------------------------------------------------------------------
 
     def get(self, timeout: float | None = None) -> T:
@@ -167,11 +173,14 @@ class Channel(Generic[T]):
         return self.get_batch(1, timeout)[0]
 
     def get_batch(self, limit: int, timeout: float | None = None) -> list[T]:
-        """At least one and at most ``limit`` items, as many as there are."""
+        """At least one and at most ``limit`` items, as many as there are; none if interrupted."""
+        interrupts = self._interrupts
         taken = self._take(limit, ThreadWaiter)
         deadline = None if timeout is None else time.monotonic() + timeout
         while not isinstance(taken, list):
             woken = taken.wait(_until(deadline), self._nudge)
+            if self._interrupts != interrupts:
+                return []
             taken = self._take(limit, ThreadWaiter if woken else None)
         return taken
 
@@ -185,9 +194,12 @@ class Channel(Generic[T]):
         return (await self.get_batch_async(1))[0]
 
     async def get_batch_async(self, limit: int) -> list[T]:
+        interrupts = self._interrupts
         while not isinstance(taken := self._take(limit, LoopWaiter), list):
             self.read_on(taken.loop)
             await taken.wait(self._nudge)
+            if self._interrupts != interrupts:
+                return []
         return taken
 
     # --- looking --------------------------------------------------------------------------------
@@ -233,6 +245,9 @@ class Channel(Generic[T]):
                 if self._nudged:
                     self._nudged = False
                     self._remove_gone()
+                    if self._interrupts != self._answered:
+                        self._answered = self._interrupts
+                        self._wake_all(self._readers)
                 self._receive()
             finally:
                 self._lock.release()

@@ -106,7 +106,36 @@ class DualIterator(Closing, Openable, Generic[T]):
         """The same on an event loop."""
         self.leave()
 
+    def interrupt(self) -> None:
+        """Have a read that waits return, perhaps with nothing, without ending this stream."""
+
     # --- reading ------------------------------------------------------------------------------
+
+    def ready(self) -> Iterator[T]:
+        """The items for which no ``step`` is needed."""
+        return self._items
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no ``step`` gives more."""
+        return self._over
+
+    def step(self) -> None:
+        """Read once."""
+        try:
+            read = self._read()
+        except Exception as error:  # noqa: BLE001 - the subclass decides
+            self._finish(error)
+        else:
+            self._accept(read)
+
+    async def astep(self) -> None:
+        try:
+            read = await self._aread()
+        except Exception as error:  # noqa: BLE001
+            self._finish(error)
+        else:
+            self._accept(read)
 
     def __next__(self) -> T:
         try:
@@ -115,12 +144,7 @@ class DualIterator(Closing, Openable, Generic[T]):
                     return item
                 if self._over:
                     break
-                try:
-                    read = self._read()
-                except Exception as error:  # noqa: BLE001 - the subclass decides
-                    self._finish(error)
-                else:
-                    self._accept(read)
+                self.step()
         except BaseException:
             if self.closed_by_loop:
                 self.close()
@@ -136,12 +160,7 @@ class DualIterator(Closing, Openable, Generic[T]):
                     return item
                 if self._over:
                     break
-                try:
-                    read = await self._aread()
-                except Exception as error:  # noqa: BLE001
-                    self._finish(error)
-                else:
-                    self._accept(read)
+                await self.astep()
         except Exception:  # not a cancellation: the next call reads on
             if self.closed_by_loop:
                 await self.aclose()

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable
 
-logger = logging.getLogger("streamll")
+from streamll.core.errors import logger
 
 IDLE_TIMEOUT_S = 1.0
 """How long the thread stays without a timer."""

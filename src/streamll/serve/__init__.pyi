@@ -4,5 +4,6 @@ from streamll.serve.app import create_app as create_app
 from streamll.serve.routes.embedded import cancel_run as cancel_run
 from streamll.serve.routes.embedded import sse_response as sse_response
 from streamll.serve.routes.embedded import websocket_stream as websocket_stream
+from streamll.serve.routes.open_streams import shutdown as shutdown
 from streamll.serve.web.access import run_token as run_token
 from streamll.serve.web.limits import Limits as Limits

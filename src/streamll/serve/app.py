@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -44,6 +44,7 @@ from streamll.serve.web.access import Access
 from streamll.serve.web.limits import Limits
 from streamll.serve.web.middleware import Middleware
 from streamll.serve.web.requests import HTTPRefusal, authorize, refusal
+from streamll.serve.web.signals import StopSignals
 
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
 
@@ -172,30 +173,20 @@ async def _refused(_: Request, error: Any) -> Response:
 
 
 @contextlib.contextmanager
-def _draining_on_signals(service: Service) -> Any:
-    """Drain when a signal arrives: a server informs its application only after all readers left."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {n: h for n in numbers if callable(h := signal.getsignal(n))}
-    stopping_since: float | None = None
+def _draining_on_signals(service: Service) -> Iterator[None]:
+    loop, stopping_since = asyncio.get_running_loop(), math.inf
 
-    def on_signal(number: int, frame: Any) -> None:
+    def hear(number: int) -> None:
         nonlocal stopping_since
-        if stopping_since is None:
+        if stopping_since == math.inf:
             stopping_since = time.monotonic()
             loop.call_soon_threadsafe(service.drain)
         elif number == signal.SIGINT and time.monotonic() - stopping_since > SAME_SIGNAL_S:
             loop.call_soon_threadsafe(service.hurry)
-        before[signal.Signals(number)](number, frame)
 
-    for number in before:
-        signal.signal(number, on_signal)
+    signals = StopSignals(hear)
+    signals.install()
     try:
         yield
     finally:
-        for number, handler in before.items():
-            if signal.getsignal(number) is on_signal:
-                signal.signal(number, handler)
+        signals.remove()

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import streamll
-from streamll.core.errors import LogAway, NoSuchRun, StreamCancelled, TooManyRuns
+from streamll.core.errors import LogAway, NoSuchRun, StreamCancelled, TooManyRuns, logger
 from streamll.core.events import NOBODY, TERMINAL, Event, Identity, StreamllEvent
 from streamll.core.positions import Position
 from streamll.core.run_view import RunView, closing_events
@@ -32,8 +32,6 @@ from streamll.serve.log.index import RUN_LOST
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import Served
 from streamll.serve.web.limits import Limits
-
-logger = logging.getLogger("streamll")
 
 CHAT_APPEARS_S = 0.25
 """How long a chat's run may take to be known elsewhere. Mostly there is none: a page asks whenever

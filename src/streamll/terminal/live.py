@@ -9,7 +9,6 @@ One terminal has one view, however many sinks write to it.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from streamll.core.errors import logger
 from streamll.core.events import Event
 from streamll.terminal import layout, notebook
 from streamll.terminal.drawing import ASCII, Glyphs, Line, encoder
@@ -25,8 +25,6 @@ from streamll.terminal.notebook import NotebookCanvas
 from streamll.terminal.output import Output
 from streamll.terminal.screen import Screen
 from streamll.terminal.tree import RunTree
-
-logger = logging.getLogger("streamll")
 
 FRAMES_PER_S = 12
 IDLE_S = 1.0
@@ -152,7 +150,6 @@ def terminal_view(file: TextIO, width: int | None = None, height: int | None = N
 
 
 def notebook_view(width: int | None = None, height: int | None = None) -> LiveView:
-    """The view of this notebook."""
     size = (width or notebook.WIDTH, height or notebook.HEIGHT)
     pause_s = 1 / notebook.FRAMES_PER_S
     return _shared("notebook", lambda: LiveView(NotebookCanvas(), lambda: size, _pause_s=pause_s))

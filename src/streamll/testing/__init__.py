@@ -7,7 +7,7 @@ r"""Test your own streaming: a practice LM server, faults on demand, every way t
 ...         Reply("[[ ## answer ## ]]\nParis", hold_after=3),  # exact text, held until released
 ...         Fault(status=429, retry_after=0),
 ...     )
-...     dspy.configure(lm=server.lm())  # or wire="responses", wire="anthropic"
+...     dspy.configure(lm=server.lm())  # or wire="responses", "anthropic", "gemini"
 ...     ...
 ...     [request] = server.wait_for_requests(1)
 ...     request.wait_closed(timeout=1)  # the client has closed the connection

@@ -7,10 +7,11 @@ failures between the wire's frames, ``paced`` adds pauses, ``gathered`` joins fr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
+from streamll.testing.dialects.table import ORDINARY, Dialect
 from streamll.testing.prepared import PreparedReply
 from streamll.testing.replies import NO_FAULT, Fault, Reply
 from streamll.testing.wires import PracticeWire, WireFrame
@@ -28,6 +29,9 @@ ERROR_MESSAGES = {
 }
 AFTER_LEAD_BYTE = re.compile(rb"(?<=[\xc0-\xff])")  # of a character of several bytes
 DEFAULT_ERROR = "The server had an error while processing your request."
+
+
+END_OF_ARRAY = WireFrame(b"]")
 
 
 class Head(NamedTuple):
@@ -64,7 +68,9 @@ class HangUp(NamedTuple):
 Step = Head | Write | Hold | Pause | HangUp
 
 
-def plan(reply: Reply, prepared: PreparedReply, wire: PracticeWire) -> Iterator[Step]:
+def plan(
+    reply: Reply, prepared: PreparedReply, wire: PracticeWire, dialect: Dialect = ORDINARY
+) -> Iterator[Step]:
     """The steps of one reply, rendered as they are needed."""
     fault = reply.fault or NO_FAULT
     steps: Iterable[Step]
@@ -73,10 +79,10 @@ def plan(reply: Reply, prepared: PreparedReply, wire: PracticeWire) -> Iterator[
     elif fault.refuses(prepared.request_body):
         message = "Unrecognized request argument supplied: stream_options"
         steps = json_body(400, encode(wire.error(400, None, message)), wire.headers(prepared))
-    elif not prepared.request_body.get("stream") or fault.plain_json:
-        steps = in_one_piece(reply, fault, prepared, wire)
+    elif not prepared.asked.streaming or fault.plain_json:
+        steps = in_one_piece(reply, fault, prepared, wire, dialect)
     else:
-        steps = streamed(reply, fault, prepared, wire)
+        steps = streamed(reply, fault, prepared, wire, dialect)
     if fault.silent:
         steps = chain([Hold()], steps)
     if fault.disconnect_after_bytes is not None:
@@ -103,14 +109,14 @@ def json_body(
 
 
 def in_one_piece(
-    reply: Reply, fault: Fault, prepared: PreparedReply, wire: PracticeWire
+    reply: Reply, fault: Fault, prepared: PreparedReply, wire: PracticeWire, dialect: Dialect
 ) -> list[Step]:
     """A reply that is not streamed. Faults that end a stream early leave nothing of it."""
     if fault.disconnect_after is not None:
         return [HangUp(fault.reset)]
     if fault.error_after is not None:
         return failed(500, fault, prepared, wire)
-    data = encode(wire.body(prepared))
+    data = dialect.blanks + encode(dialect.body(wire.body(prepared), prepared))
     if fault.malformed_after is not None:
         data = data[: len(data) // 2]
     steps = json_body(200, data, wire.headers(prepared), fault.content_type)
@@ -135,22 +141,34 @@ def stops(reply: Reply, fault: Fault) -> frozenset[int]:
 
 
 def streamed(
-    reply: Reply, fault: Fault, prepared: PreparedReply, wire: PracticeWire
+    reply: Reply, fault: Fault, prepared: PreparedReply, wire: PracticeWire, dialect: Dialect
 ) -> Iterable[Step]:
-    parts: Iterable[WireFrame | Step] = interrupted(prepared, wire, fault, stops(reply, fault))
+    frames = dialect.frames(wire.frames(prepared), prepared)
+    parts: Iterable[WireFrame | Step]
+    parts = interrupted(frames, prepared, wire, fault, stops(reply, fault))
     if reply.pace:
         parts = paced(parts, reply.pace)
+    kind = EVENT_STREAM
+    written: Callable[[WireFrame], bytes] = EventWriter(fault, wire.line_end)
+    if prepared.asked.as_array:
+        kind, written, parts = JSON_TYPE, ArrayWriter(), chain(parts, [END_OF_ARRAY])
+    if fault.open_end:
+        parts = chain(parts, [Hold()])
     headers = [("cache-control", "no-cache"), *wire.headers(prepared)]
-    head = Head(200, fault.content_type or EVENT_STREAM, headers)
-    return chain([head], gathered(parts, EventWriter(fault), 1 if reply.packets else WRITE_BYTES))
+    head = Head(200, fault.content_type or kind, headers)
+    return chain([head], gathered(parts, written, 1 if reply.packets else WRITE_BYTES))
 
 
 def interrupted(
-    prepared: PreparedReply, wire: PracticeWire, fault: Fault, holds: frozenset[int]
+    frames: Iterable[WireFrame],
+    prepared: PreparedReply,
+    wire: PracticeWire,
+    fault: Fault,
+    holds: frozenset[int],
 ) -> Iterator[WireFrame | Step]:
     """The wire's frames, with holds and failures in between."""
     chunks = 0
-    for sent, frame in enumerate(wire.frames(prepared)):
+    for sent, frame in enumerate(frames):
         if chunks in holds:
             holds -= {chunks}
             yield Hold(fault.keepalive)
@@ -179,7 +197,7 @@ def paced(parts: Iterable[WireFrame | Step], pace: float) -> Iterator[WireFrame 
 
 
 def gathered(
-    parts: Iterable[WireFrame | Step], written: EventWriter, write_bytes: int
+    parts: Iterable[WireFrame | Step], written: Callable[[WireFrame], bytes], write_bytes: int
 ) -> Iterator[Step]:
     """Frames joined into writes of about ``write_bytes`` bytes; any other step ends a write."""
     pending: list[bytes] = []
@@ -204,17 +222,34 @@ def gathered(
 class EventWriter:
     """Writes a frame as a server-sent event, with the line ends and lengths that a fault asks for."""
 
-    def __init__(self, fault: Fault) -> None:
-        end = b"\r\n" if fault.crlf else b"\n"
+    def __init__(self, fault: Fault, line_end: bytes = b"\n") -> None:
+        self.end = end = b"\r\n" if fault.crlf else line_end
         self.named = b"event: %b" + end + b"data: %b" + end + end
         self.unnamed = b"data: %b" + end + end
         self.length = fault.line_length
 
     def __call__(self, frame: WireFrame) -> bytes:
         data = frame.data
+        if frame.comment:
+            return data + self.end + self.end
         if len(data) < self.length and data.startswith(b"{"):
             data = b"{" + b" " * (self.length - len(data)) + data[1:]
         return self.named % (frame.event, data) if frame.event else self.unnamed % data
+
+
+class ArrayWriter:
+    """Writes frames as the elements of one JSON array."""
+
+    def __init__(self) -> None:
+        self.before = b"["
+
+    def __call__(self, frame: WireFrame) -> bytes:
+        if frame.comment:
+            return b""
+        if frame is END_OF_ARRAY:
+            return b"[]" if self.before == b"[" else b"\n]\n"
+        before, self.before = self.before, b"\n,\r\n"
+        return before + frame.data
 
 
 # --- bytes --------------------------------------------------------------------------------------

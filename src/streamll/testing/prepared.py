@@ -14,7 +14,7 @@ from typing import Any
 
 from streamll.testing.cutting import Chunk, cut
 from streamll.testing.prompts import Prompt, PromptMessage, as_json, render
-from streamll.testing.recorded import RecordedRequest
+from streamll.testing.recorded import NOTHING_ASKED, Asked, RecordedRequest
 from streamll.testing.replies import Citation, FinishReason, Reply, ToolCall, Usage
 
 
@@ -48,29 +48,32 @@ class PreparedReply:
     finish_reason: FinishReason
     usage: Usage
     request_body: Mapping[str, Any]
+    asked: Asked = NOTHING_ASKED
 
     @property
     def text(self) -> str:
         return "".join(self.candidates[0])
 
 
-def prepare(reply: Reply, request: RecordedRequest, count: int) -> PreparedReply:
-    """``reply`` as the answer to this request, with ``count`` candidates."""
-    body, chunk = request.body, reply.chunk or "token"
+def prepare(reply: Reply, request: RecordedRequest) -> PreparedReply:
+    """``reply`` as the answer to this request."""
+    asked, chunk = request.asked, reply.chunk or "token"
     first = reply.text if reply.chunks is None else "".join(reply.chunks)
-    texts = [rendered(text, reply, request.prompt) for text in (first, *reply.candidates)][:count]
+    texts = [rendered(text, reply, request.prompt) for text in (first, *reply.candidates)][
+        : asked.candidates
+    ]
     called = as_json([[call.name, call.arguments] for call in reply.tool_calls])
     said = [texts, reply.thinking, reply.refusal, called]
-    key = digest([*said, request.messages, body.get("model")])
+    key = digest([*said, request.messages, asked.model or None])
     candidates: list[Sequence[str]] = [cut(text, chunk) for text in texts]
     if reply.chunks is not None:
         candidates[0] = [piece for piece in reply.chunks if piece]
-    candidates += [candidates[0]] * (count - len(candidates))
+    candidates += [candidates[0]] * (asked.candidates - len(candidates))
     calls = [cut_call(call, index, key, chunk) for index, call in enumerate(reply.tool_calls)]
     return PreparedReply(
         key=key,
         id=reply.id,
-        model=reply.model or str(body.get("model") or "practice"),
+        model=reply.model or asked.model or "practice",
         created=reply.created,
         candidates=candidates,
         thinking=cut(reply.thinking, chunk),
@@ -79,7 +82,8 @@ def prepare(reply: Reply, request: RecordedRequest, count: int) -> PreparedReply
         citations=reply.citations,
         finish_reason=reply.finish_reason or ("tool_calls" if calls else "stop"),
         usage=reply.usage or count_tokens(request.messages, texts, reply),
-        request_body=body,
+        request_body=request.body,
+        asked=asked,
     )
 
 

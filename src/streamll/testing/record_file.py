@@ -52,7 +52,7 @@ class ExchangeWriter:
     """Writes down one exchange while it happens; from any thread."""
 
     _file: RecordingWriter
-    _number: int
+    number: int
     _began: float = field(default_factory=time.monotonic)
     _over: bool = False
 
@@ -86,7 +86,7 @@ class ExchangeWriter:
 
     def _write(self, kind: str, **values: Any) -> None:
         after = round(time.monotonic() - self._began, 6)
-        self._file.write({"record": kind, "id": self._number, "after": after, **values})
+        self._file.write({"record": kind, "id": self.number, "after": after, **values})
 
 
 class RecordingWriter:

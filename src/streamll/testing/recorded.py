@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from streamll.testing.prompts import Prompt, PromptMessage, PromptTool
 
@@ -14,6 +14,24 @@ T = TypeVar("T")
 HEADERS_KEPT = frozenset(
     {"accept", "content-type", "user-agent", "anthropic-version", "anthropic-beta", "traceparent"}
 )
+
+
+class Asked(NamedTuple):
+    """What a request asks for, besides its messages.
+
+    ``as_array``: a stream as one JSON array. ``candidates``: how many. ``thinking``: to think
+    aloud. ``calls_tools``: whether the tools that it offers may be called.
+    """
+
+    model: str = ""
+    streaming: bool = False
+    as_array: bool = False
+    candidates: int = 1
+    thinking: bool = False
+    calls_tools: bool = True
+
+
+NOTHING_ASKED = Asked()
 
 
 @dataclass(eq=False, repr=False)
@@ -43,7 +61,7 @@ class RecordedRequest:
     prompt: Prompt
     tools: Sequence[PromptTool]
     schema: Mapping[str, Any]
-    streaming: bool
+    asked: Asked
     changed: threading.Condition
     release: Callable[[], None]
     """Resume a held, stalled or silent reply; one that is not held yet skips its next hold."""
@@ -65,6 +83,16 @@ class RecordedRequest:
             f"<{self.method} {self.path} {self.status}: {how}"
             f"{self.chunks_sent} chunks, {self.bytes_sent} bytes, {state}>"
         )
+
+    @property
+    def streaming(self) -> bool:
+        """Whether a stream is asked for."""
+        return self.asked.streaming
+
+    @property
+    def model(self) -> str:
+        """The model that is asked, as the request names it."""
+        return self.asked.model
 
     @property
     def inputs(self) -> Mapping[str, str]:

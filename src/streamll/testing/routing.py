@@ -13,7 +13,7 @@ from streamll.testing.connection import HTTPRequest
 from streamll.testing.model.answering import MODEL
 from streamll.testing.plan import Step, json_body
 from streamll.testing.prompts import read_prompt
-from streamll.testing.recorded import HEADERS_KEPT, RecordedRequest
+from streamll.testing.recorded import HEADERS_KEPT, NOTHING_ASKED, RecordedRequest
 from streamll.testing.replies import CREATED
 from streamll.testing.wires import WIRES, PracticeWire
 from streamll.testing.wires.base import encode
@@ -28,14 +28,17 @@ def route(
 
     A client's base URL may end in ``/v1`` or not.
     """
-    path = urlsplit(request.target).path
+    url = urlsplit(request.target)
+    path = url.path
     wire = wire_at(path) if request.method == "POST" else None
     body: dict[str, Any] = {}
     content: dict[str, Any] = {"messages": (), "tools": (), "schema": {}}
+    asked = NOTHING_ASKED
     try:
         body = BODY.decode(request.body)
         if wire is not None:
             content = {name: getattr(wire, name)(body) for name in content}
+            asked = wire.asked(url, body)
     except (msgspec.DecodeError, AttributeError, KeyError, TypeError):  # not a body of this wire
         wire = None
     record = RecordedRequest(
@@ -44,7 +47,7 @@ def route(
         body=body,
         headers={name: value for name, value in request.headers.items() if name in HEADERS_KEPT},
         prompt=read_prompt(content["messages"]),
-        streaming=bool(body.get("stream")),
+        asked=asked,
         changed=changed,
         release=release,
         **content,
@@ -53,7 +56,7 @@ def route(
 
 
 def wire_at(path: str) -> PracticeWire | None:
-    return next((wire for wire in WIRES if path.endswith(wire.path)), None)
+    return next((wire for wire in WIRES if wire.answers(path)), None)
 
 
 def without_wire(record: RecordedRequest) -> list[Step]:
@@ -64,7 +67,7 @@ def without_wire(record: RecordedRequest) -> list[Step]:
     if wire_at(record.path) is not None:
         what = f"The practice server cannot read this {record.method} {record.path}."
         return refused(400, what)
-    paths = ", ".join(f"/v1{wire.path}" for wire in WIRES)
+    paths = ", ".join(wire.address for wire in WIRES)
     what = f"The practice server has no {record.path}, only {paths} (POST) and /v1/models (GET)."
     return refused(404, what)
 

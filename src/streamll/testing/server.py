@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamll.flow.bridge import Background
+from streamll.testing import dialects
 from streamll.testing.connection import Connection, HTTPExchange, HTTPRequest
 from streamll.testing.cutting import Chunk
 from streamll.testing.model.answering import MODEL, practise
@@ -40,8 +41,8 @@ OPTIONS = ("pace", "chunk", "packets", "fault")
 class PracticeServer:
     """An LM provider on this machine, for tests, demonstrations and benchmarks.
 
-    It speaks OpenAI Chat Completions, OpenAI Responses and Anthropic Messages, streamed or not,
-    over real HTTP in a thread of its own. Replies come from ``script`` and ``respond``; where
+    It speaks OpenAI Chat Completions, OpenAI Responses, Anthropic Messages and Gemini, streamed or
+    not, over real HTTP in a thread of its own. Replies come from ``script`` and ``respond``; where
     these give none, a small built-in model answers whatever output fields the prompt asks for.
 
     >>> with PracticeServer() as server:
@@ -58,6 +59,8 @@ class PracticeServer:
     * ``packets``: send every frame in a write of its own, as providers do at their pace; the
       default joins the frames that are ready.
     * ``fault``: applies to every reply that has none of its own.
+    * ``dialect``: ``"groq"``, ``"ollama"``, …: as that server speaks its wire (``DIALECTS`` of
+      ``streamll.testing.dialects``). Raises ``ValueError`` for an unknown one, with the list.
     * ``log``: called on the server's thread with each request whose reply is over.
 
     The server is meant for loopback. It neither checks nor records credentials.
@@ -67,6 +70,7 @@ class PracticeServer:
     chunk: Chunk = "token"
     packets: bool = False
     fault: Fault | None = None
+    dialect: str | None = None
     log: Log | None = None
     host: str = "127.0.0.1"
     port: int = 0
@@ -77,6 +81,9 @@ class PracticeServer:
     _connections: dict[Connection, asyncio.Task[Any]] = field(init=False, default_factory=dict)
     _running: Background | None = field(init=False, default=None)
     _listening: socket.socket = field(init=False)
+
+    def __post_init__(self) -> None:
+        dialects.find(self.dialect)
 
     # --- where ------------------------------------------------------------------------------
 
@@ -95,10 +102,16 @@ class PracticeServer:
         """The base URL for Anthropic clients and ``dspy.LM("anthropic/…", api_base=…)``."""
         return self.url
 
+    @property
+    def gemini_url(self) -> str:
+        """The base URL for Google's clients, which add the API's version."""
+        return self.url
+
     def lm(self, wire: str = "openai", model: str = MODEL, **options: Any) -> dspy.LM:
         """A ``dspy.LM`` that asks this server; ``options`` are passed to ``dspy.LM``.
 
-        ``wire`` is ``"openai"`` (Chat Completions), ``"responses"`` or ``"anthropic"``.
+        ``wire`` is ``"openai"`` (Chat Completions), ``"responses"``, ``"anthropic"`` or
+        ``"gemini"``.
         DSPy's cache is off unless ``cache=True``, since tests would answer one another.
         """
         import dspy
@@ -245,15 +258,15 @@ class PracticeServer:
     def _steps(self, record: RecordedRequest, wire: PracticeWire | None) -> Iterable[Step]:
         if wire is None:
             return without_wire(record)
-        count = wire.candidate_count(record.body)
         try:
             reply = self._reply_to(record)
-            prepared = prepare(reply, record, count)
+            prepared = prepare(reply, record)
+            dialect = dialects.find(self.dialect, wire.name)
         except Exception as error:  # noqa: BLE001 - from the test's function or values: reply with it
             message = f"this reply cannot be made: {type(error).__name__}: {error}"
             reply = Reply("", fault=Fault(status=500, message=message))
-            prepared = prepare(reply, record, count)
-        return plan(reply, prepared, wire)
+            prepared, dialect = prepare(reply, record), dialects.ORDINARY
+        return plan(reply, prepared, wire, dialect)
 
     def _reply_to(self, request: RecordedRequest) -> Reply:
         """The next scripted reply, else the responder's, else the model's; with all its options."""

@@ -294,14 +294,11 @@ def test_leaving_does_not_wait_for_a_tool_that_blocks(async_streaming):
 
 
 def test_the_readers_loop_may_end_first(endless):
-    async def main():
-        stream = streamll.streamify(dspy.Predict("question -> answer"))(question="?")
-        await values(stream, 2)
-        return stream  # still open when the loop is closed
-
-    stream = asyncio.run(main())
-    endless.requests[0].wait_closed()
+    stream = streamll.streamify(dspy.Predict("question -> answer"))(question="?")
+    asyncio.run(values(stream, 2))
+    asyncio.run(values(stream, 2))  # another loop reads on
     del stream
+    endless.requests[0].wait_closed()
 
 
 def test_a_cancelled_anext_loses_nothing(practice, lm, streaming):

@@ -29,7 +29,7 @@ def notes(practice):
     """A listener inside whose calls every request through httpx2 is streamed."""
     notes = Notes()
     notes.begin()
-    with tapped(), below_litellm.Tee(Guarded(notes), practice).entered():
+    with tapped(), below_litellm.Tee(Guarded(notes), practice, "openai/m").entered():
         yield notes
 
 
@@ -71,7 +71,7 @@ def test_cancelling_ends_a_blocked_read(practice):
 
     def ask():
         inside = interrupt.InterruptScope(Guarded(notes))
-        with inside, below_litellm.Tee(Guarded(notes), practice).entered():
+        with inside, below_litellm.Tee(Guarded(notes), practice, "openai/m").entered():
             try:
                 httpx2.post(f"{practice.openai_url}/chat/completions", json=QUESTION, timeout=20)
             except (httpx2.TransportError, Unwind) as error:

@@ -456,7 +456,7 @@ def test_litellms_own_retries_are_attempts(practice):
     address = f"{practice.openai_url}/chat/completions"
     practice.script(Reply(TEXT, fault=Fault(disconnect_after=4)), TEXT)
     with tapped():
-        with below_litellm.Tee(Guarded(notes), practice).entered():
+        with below_litellm.Tee(Guarded(notes), practice, "openai/m").entered():
             with pytest.raises(httpx.RemoteProtocolError):
                 httpx.post(address, json=asked)
             reply = httpx.post(address, json=asked)

@@ -134,7 +134,7 @@ def test_litellms_gemini_is_tapped_below_it(gemini):
     gemini.reply = REPLIES["two calls"]
     with tapped():
         address = f"http://127.0.0.1:{gemini.server_port}/v1beta/models/g:generateContent?key=k"
-        with below_litellm.Tee(Guarded(notes), gemini).entered():
+        with below_litellm.Tee(Guarded(notes), gemini, "gemini/g").entered():
             reply = httpx.post(address, json={"contents": []})
     assert reply.json() == gemini.reply
     assert notes.text_so_far == "Wait."

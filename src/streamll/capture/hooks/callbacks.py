@@ -18,12 +18,12 @@ from streamll.capture.inside_dspy import ACTIVE_CALL_ID, ADAPTER_CALLS, running_
 from streamll.capture.reply.attempt_fields import AttemptFields
 from streamll.capture.reply.call_fields import CallFields
 from streamll.capture.reply.lm_call import LMCall
-from streamll.capture.reply.outcome import text_of
+from streamll.capture.reply.outcome import text_of, tokens_of
 from streamll.capture.run.enter import inputs_of
 from streamll.capture.run.frames import Frame
-from streamll.capture.run.privacy import describe, included
 from streamll.capture.run.run import Run, as_mapping
 from streamll.capture.run.scope import Scope, current_scope
+from streamll.configuration import describe, included
 from streamll.core import events as ev
 
 Inputs = dict[str, Any]
@@ -145,12 +145,11 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             hide_callback(exception, frame.instance)
             call.abandon(type(exception).__name__)
         run.ended(call, failed=exception is not None)
-        usage = getattr(result, "usage", None) or {}
+        prompt_tokens, completion_tokens = tokens_of(getattr(result, "usage", None))
         event = _publish(
             frame, ev.LMEnd, call.owner,
             model=frame.name, duration=time.monotonic() - frame.started,
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            completion_tokens=int(usage.get("completion_tokens") or 0),
+            prompt_tokens=prompt_tokens, completion_tokens=completion_tokens,
             cost=None if cached else getattr(result, "cost", None),
             cached=cached, streamed=call.streamed and not cached,
             time_to_first_token=call.time_to_first_token,

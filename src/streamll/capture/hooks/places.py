@@ -17,8 +17,8 @@ import dspy
 from streamll.capture.hooks import wrappers
 from streamll.capture.run.scope import current_scope
 from streamll.capture.tap import interrupt
-from streamll.configuration import logger
 from streamll.context import set_run_finder
+from streamll.core.errors import logger
 from streamll.patching import PatchSite, PatchTable
 
 # Each row: where, what replaces it; why it is replaced; what is lost without it.
@@ -176,9 +176,6 @@ def why_not_streamed() -> str | None:
             reason = f"it differs from the versions known here ({error})"
         else:
             return None
-    logger.warning(
-        "this DSPy (%s) cannot be streamed: %s; text arrives whole, when a call ends",
-        dspy.__version__,
-        reason,
-    )
+    text = "this DSPy (%s) cannot be streamed: %s; text arrives whole, when a call ends"
+    logger.warning(text, dspy.__version__, reason)
     return reason

@@ -17,8 +17,8 @@ from streamll.capture.run.enter import acall_captured, call_captured
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.options import check_fields, declare_options, declared_options
 from streamll.capture.run.scope import QUIET_KEY, SCOPE_KEY, current_scope, is_quiet
-from streamll.configuration import logger
 from streamll.context import get_context, scoped_context
+from streamll.core.errors import logger
 
 Function = Callable[..., Any]
 Wrapper = Callable[[Function], Function]
@@ -194,10 +194,8 @@ class CallLocalFields:
             return
         options = declared_options(instance)
         if options is None:
-            logger.warning(
-                "%s is not instrumented, so its _streamll_stream_fields has no effect",
-                type(instance).__name__,
-            )
+            text = "%s is not instrumented, so its _streamll_stream_fields has no effect"
+            logger.warning(text, type(instance).__name__)
             return
         declare_options(instance, dataclasses.replace(options, selection=selection, checked=True))
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from streamll.capture.deltas import Delta, ProviderChunk
 from streamll.capture.policy.continuation import Continuation, StartedOver
 from streamll.capture.policy.providers import breaker_of
-from streamll.capture.tap.wire.base import UnknownShape
+from streamll.capture.tap.wire.base import AskAgain
 from streamll.core.errors import FirstTokenTimeout, IdleTimeout, StreamTimeout, Unwind
 from streamll.flow.config import StreamConfig
 from streamll.flow.timers import Timer, timers
@@ -69,7 +69,7 @@ class SupervisedCall:
         Libraries beneath LiteLLM would retry by themselves, and attempts are counted here. The
         exception is the plain request after a stream that could not be understood.
         """
-        again = self._requested and not isinstance(self.failure, UnknownShape)
+        again = self._requested and not isinstance(self.failure, AskAgain)
         if self._attempting and (self.expired is not None or again):
             raise Unwind
         self._requested = True

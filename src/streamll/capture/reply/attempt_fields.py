@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from streamll.capture.reply.call_fields import CallFields, parser_for
+from streamll.capture.reply.call_fields import REPLY_FIELD, CallFields, parser_for
 from streamll.capture.reply.outcome import final_text
 from streamll.capture.run.scope import Scope
 from streamll.capture.typed.field import NativeCalls, TypedField, is_prose, is_text, typed_field
@@ -33,7 +33,7 @@ class ReleasedText:
         """Whether what was released is what the program has."""
         if is_text(annotation):
             return self.text == final_text(value)
-        return self.typed is None or self.typed.agrees(self.text)
+        return self.typed is None or self.typed.agrees(value)
 
 
 class AttemptFields:
@@ -47,8 +47,14 @@ class AttemptFields:
         self._fields = fields
         self._released: dict[str, ReleasedText] = {}
         self._open: str | None = None  # the field whose end has not been announced
+        self._calls_open: str | None = None  # that of native tool calls, beside it
         self._native_calls = NativeCalls()
         self._cached = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether any field has been begun."""
+        return bool(self._released)
 
     def has_begun(self, fields: Iterable[str]) -> bool:
         """Whether any of ``fields`` has been begun."""
@@ -69,7 +75,7 @@ class AttemptFields:
                         self._change(field, so_far.typed.feed(piece.text))
                     self._token(so_far, field, piece.text)
             elif isinstance(piece, Opened):
-                self.end_open()
+                self._end_text()
                 if field in wanted:
                     self._start(field)
             elif field in released and (typed := released[field].typed) is not None:
@@ -81,38 +87,53 @@ class AttemptFields:
             self._token(self._released[field], field, text)
 
     def native_call(self, field: str, number: int, name: str | None, arguments: str) -> None:
-        """A fragment of a native tool call."""
-        if self._continues(field):
+        """A fragment of a native tool call; text may go on after it."""
+        if field not in self._released:
+            self._begin(field)
+            self._calls_open = field
+        if self._calls_open == field:
             self._change(field, self._native_calls.add(number, name, arguments))
 
     def _continues(self, field: str) -> bool:
         """Begin a native field on first use; false once another field has begun after it."""
         if field not in self._released:
-            self.end_open()
+            self._end_text()
             self._start(field)
         return self._open == field
 
     def end_open(self, finish_reason: str | None = None, *, complete: bool = True) -> None:
-        """Announce the end of the open field: when the next one opens or the reply ends.
+        """Announce the end of what is open: the reply is over.
 
         Not already at its closing mark, so that the empty closing token, which carries the finish
         reason, still lies inside the last field.
         """
+        calls, self._calls_open = self._calls_open, None
+        self._end_text(finish_reason if calls is None else None, complete=complete)
+        if calls is not None:
+            if complete:
+                self._change(calls, self._native_calls.finish())
+            self._end(calls, finish_reason, complete=complete)
+
+    def _end_text(self, finish_reason: str | None = None, *, complete: bool = True) -> None:
+        """The end of the open field of text: the next one opens, or the reply is over."""
         field, self._open = self._open, None
-        if field is None:
-            return
-        if complete and field == self._fields.tool_calls:
-            self._change(field, self._native_calls.finish())
+        if field is not None:
+            self._end(field, finish_reason, complete=complete)
+
+    def _end(self, field: str, finish_reason: str | None, *, complete: bool) -> None:
         if finish_reason is not None:
             self._token(self._released[field], field, "", finish_reason)
         length = self._released[field].length
         self._publish(FieldEnd, field=field, length=length, complete=complete)
 
-    def _start(self, field: str) -> None:
+    def _begin(self, field: str) -> None:
         typed = typed_field(self._fields.adapter, self._fields.annotations.get(field, str))
         self._released[field] = ReleasedText(typed)
-        self._open = field
         self._publish(FieldStart, field=field)
+
+    def _start(self, field: str) -> None:
+        self._begin(field)
+        self._open = field
 
     def _token(
         self, so_far: ReleasedText, field: str, token: str, finish_reason: str | None = None
@@ -155,6 +176,12 @@ class AttemptFields:
             self._token(self._released[field], field, text)
         self.end_open()
 
+    def correct_reply(self, text: str) -> None:
+        """The text of a bare call is known, which no predictor settles."""
+        released = self._released.get(REPLY_FIELD)
+        if released is not None and text not in ("", released.text):
+            self._correct(REPLY_FIELD, text, text)
+
     def settle(self, prediction: Any, settled: set[str]) -> None:
         """The predictor has its value: deliver what did not stream, correct what differs.
 
@@ -180,4 +207,8 @@ class AttemptFields:
             self._change(field, (Change((), value, COMPLETE),))
         if released is not None and not released.agrees(annotation, value):
             text = final_text(value) if is_text(annotation) else as_text(value)
-            self._publish(FieldCorrected, field=field, text=text, value=value)
+            self._correct(field, text, value)
+
+    def _correct(self, field: str, text: str, value: Any) -> None:
+        own = {"field": field, "text": text, "value": value}
+        self._run.publish_change(FieldCorrected, self._scope, self._identity, **own)

@@ -16,7 +16,7 @@ from streamll.capture.deltas import Delta
 from streamll.capture.reply.attempt_fields import AttemptFields
 from streamll.capture.reply.call_fields import CallFields
 from streamll.capture.reply.chunks import ChunkFeed
-from streamll.capture.reply.outcome import finish_reason_of, other_parts, text_of
+from streamll.capture.reply.outcome import finish_reason_of, other_parts, text_of, whole_text_of
 from streamll.capture.run.frames import Frame
 from streamll.capture.run.scope import Scope
 from streamll.configuration import configuration
@@ -52,6 +52,7 @@ class LMCall:
         self._failure: str | None = None
         self._thinking_index = 0
         self._sent = frame.started  # where the request is not seen to leave
+        self._shown: Mapping[str, str] = {}  # by the last attempt before this that said something
         self._start_attempt()
 
     def _start_attempt(self) -> None:
@@ -66,6 +67,7 @@ class LMCall:
         if self._failure is not None:
             if self._candidate == 0:  # another candidate's failure takes nothing back
                 self.supersede(self._failure)
+                self._shown = self.attempt.texts() or self._shown
                 self._start_attempt()
             self._failure = None
 
@@ -74,7 +76,8 @@ class LMCall:
 
     def supersede(self, reason: str) -> None:
         """The attempt's text no longer counts: readers drop it, and all of its owner's."""
-        self._publish(ev.LMSuperseded, reason=reason)
+        told = self.run.publish_change if self.attempt.begun else self.run.publish
+        told(ev.LMSuperseded, self.scope, self.identity, reason=reason)
         self.owner.attempt += 1
         for call in self.owner.lm_calls:
             call.counts = False
@@ -90,6 +93,8 @@ class LMCall:
             self.finish_reason = finish_reason_of(response)
             self.attempt.emit(self.attempt.parser.finish())
             self.attempt.end_open(self.finish_reason)
+            if self._fields.adapter is None and self._pieces:
+                self.attempt.correct_reply(whole_text_of(response))
             if self._fields.wanted or self._fields.everything:
                 for part in other_parts(response):
                     self._publish(ev.ReplyPart, **part)
@@ -196,6 +201,7 @@ class LMCall:
         self._failure = error_type
 
     def partial(self) -> Mapping[str, str]:
-        """What has been released so far, by ``predictor.field``."""
+        """What a reader saw last, by ``predictor.field``: of this attempt, or of one before."""
         prefix = f"{self.owner.predictor}." if self.owner.predictor else ""
-        return {prefix + field: text for field, text in self.attempt.texts().items()}
+        shown = self.attempt.texts() or self._shown
+        return {prefix + field: text for field, text in shown.items()}

@@ -46,9 +46,53 @@ def text_of(response: Any) -> str:
     return (first.get("text") if isinstance(first, dict) else first) or ""
 
 
+def whole_text_of(response: Any) -> str:
+    """All the text of a reply, beside whatever else is in it; empty where it cannot be compared.
+
+    It cannot with halves of surrogate pairs, of which streamed text has none.
+    """
+    parts = getattr(getattr(response, "message", None), "parts", None)
+    if parts is None:
+        text = text_of(response)
+    else:
+        text = "".join(part.text for part in parts if part.type == "text")
+    try:
+        str(text).encode()
+    except UnicodeEncodeError:
+        return ""
+    return str(text)
+
+
 def finish_reason_of(response: Any) -> str | None:
     """Why the model stopped, in the provider's or lm15's word."""
     raw = getattr(response, "raw", None)
     choices = getattr(raw, "choices", None) or ()
     reasons = (getattr(each, "finish_reason", None) for each in (response, raw, *choices[:1]))
-    return next((str(reason) for reason in reasons if reason is not None), None)
+    told = next((str(reason) for reason in reasons if reason is not None), None)
+    return told or _status_as_reason(raw)
+
+
+def _status_as_reason(raw: Any) -> str | None:
+    """The finish reason of LiteLLM's Responses, which have a status instead, in lm15's word."""
+    status = getattr(raw, "status", None)
+    if status == "completed":
+        calls = any(_get(item, "type") == "function_call" for item in _get(raw, "output") or ())
+        return "tool_call" if calls else "stop"
+    if status == "incomplete":
+        reason = _get(_get(raw, "incomplete_details"), "reason")
+        return "content_filter" if reason == "content_filter" else "length"
+    return None
+
+
+def _get(holder: Any, key: str) -> Any:
+    return holder.get(key) if isinstance(holder, dict) else getattr(holder, key, None)
+
+
+def tokens_of(usage: Any) -> tuple[int, int]:
+    """The tokens of the prompt and of the reply, under either of the names that usage has."""
+
+    def count(*names: str) -> int:
+        counts = (_get(usage, name) for name in names)
+        return int(next((count for count in counts if count), 0))
+
+    return count("prompt_tokens", "input_tokens"), count("completion_tokens", "output_tokens")

@@ -21,8 +21,8 @@ from streamll.capture.run import options
 from streamll.capture.run.options import CaptureOptions, own_options
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import SCOPE_KEY, Scope, check_cancelled, current_scope
-from streamll.configuration import Receiver, configuration, logger
-from streamll.core.errors import Unwind
+from streamll.configuration import Receiver, configuration
+from streamll.core.errors import Unwind, logger
 
 CATCH_UP_TIMEOUT_S = 1.0
 """How long an outermost call waits at its end for local sinks to handle its events."""

@@ -17,6 +17,9 @@ from streamll.capture.run.status import Statuses
 from streamll.configuration import Receiver, configuration
 from streamll.core.events import Event
 
+TokenHook = Callable[[Any], Callable[[Event], None]]
+"""Of a module, what is called with its tokens."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CaptureOptions:
@@ -24,7 +27,7 @@ class CaptureOptions:
 
     selection: FieldSelection | None = None
     sinks: tuple[Receiver, ...] | None = None
-    on_token: Callable[[Any, Event], None] | None = None
+    on_token: TokenHook | None = None
     statuses: Statuses | None = None
     checked: bool = True
 
@@ -37,14 +40,13 @@ class CaptureOptions:
     def scope(self, run: Run, instance: Any, parent: Scope | None = None) -> Scope:
         if self.selection and self.checked:
             check_fields(instance, self.selection)
-        hook = self.on_token
         return Scope(
             run,
             instance,
             parent=parent,
             receivers=self._receivers(parent),
             declared=self._selection(instance, parent),
-            token_hooks=() if hook is None else (lambda event: hook(instance, event),),
+            token_hooks=() if self.on_token is None else (self.on_token(instance),),
             statuses=self.statuses,
         )
 

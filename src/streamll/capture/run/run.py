@@ -20,10 +20,10 @@ import msgspec
 
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID
 from streamll.capture.run.frames import Frame, ModuleNames
-from streamll.capture.run.privacy import describe, included
-from streamll.configuration import configuration, logger
+from streamll.configuration import configuration, describe, included
 from streamll.context import get_context
 from streamll.core import events as ev
+from streamll.core.errors import logger
 from streamll.core.events import CALLS, Event, Identity
 from streamll.core.ordering import failure_of
 from streamll.core.run_view import Usage
@@ -105,7 +105,15 @@ class Run:
                 cached=cached,
             )
             self._deliver(event, scope)
-        if scope.token_hooks:
+        if scope.token_hooks and token:
+            self._call_token_hooks(event, scope)
+
+    def publish_change(
+        self, kind: type[Event], scope: CapturedCall, identity: Identity, /, **own: Any
+    ) -> None:
+        """``publish`` for what takes text back, of which token hooks are told as well."""
+        event = self.publish(kind, scope, identity, **own)
+        if event is not None:
             self._call_token_hooks(event, scope)
 
     def publish_custom(self, event: Event, scope: CapturedCall) -> None:
@@ -143,10 +151,11 @@ class Run:
         for hook in scope.token_hooks:
             try:
                 hook(event)
-            except Exception:  # noqa: BLE001 - as above
-                if hook not in self._failing:
-                    self._failing.append(hook)
-                    logger.exception("on_token raised; the program goes on (logged once)")
+            except Exception:
+                function = getattr(hook, "func", hook)
+                if function not in self._failing:
+                    self._failing.append(function)
+                    logger.exception("on_token raised; the program goes on (logged once per run)")
 
     def saw_token(self) -> None:
         """A field's first token has come."""

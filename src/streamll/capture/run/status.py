@@ -12,7 +12,7 @@ from typing import Any
 from dspy.streaming import StatusMessage as DSPyStatusMessage
 from dspy.streaming import StatusMessageProvider as DSPyStatusMessageProvider
 
-from streamll.configuration import logger
+from streamll.core.errors import logger
 
 StatusMessage = DSPyStatusMessage
 
@@ -45,14 +45,13 @@ class Statuses:
         try:
             hook = getattr(self._provider, name, None) or getattr(_STANDARD, name)
             message = _call_with_last(hook, instance, value)
-        except Exception as error:  # noqa: BLE001 - a message must not break the program
+        except Exception:
             if not self._reported:
                 self._reported = True
-                logger.error(
-                    "the status message for %s could not be made; the program goes on (logged once)",
-                    moment,
-                    exc_info=error,
+                text = (
+                    "the status message for %s could not be made; the program goes on (logged once)"
                 )
+                logger.exception(text, moment)
             return None
         return str(message) if message else None
 

@@ -32,8 +32,7 @@ from streamll.capture.run.status import Statuses
 from streamll.capture.streamify.listeners import Target, TargetIndex, targets
 from streamll.capture.streamify.responses import EventTranslator, NativeValue, ReaderQueue
 from streamll.capture.streamify.send_stream import SendStream, native_value
-from streamll.configuration import logger
-from streamll.core.errors import StreamCancelled, Unwind
+from streamll.core.errors import StreamCancelled, Unwind, logger
 from streamll.core.events import Identity
 from streamll.flow.bridge import CAPACITY, Background, Bridge
 from streamll.flow.waiting import on_event_loop
@@ -118,6 +117,7 @@ class StreamifiedCall(Background):
         self._args = args
         self._kwargs = kwargs
         self._error: BaseException | None = None
+        self._in_thread = False
         self._ended = False
 
     def start(self, *, on_loop: bool) -> None:
@@ -152,7 +152,10 @@ class StreamifiedCall(Background):
     # --- the program ---
 
     async def run(self) -> None:
-        """Run the program to its end, in this task or in a thread beside it."""
+        """Run the program to its end, in this task or in a thread beside it.
+
+        The thread outlives this task: the stream may be read by one loop after another.
+        """
         try:
             if self._options.is_async:
                 program = getattr(self._options.program, "acall", self._options.program)
@@ -163,13 +166,13 @@ class StreamifiedCall(Background):
                     self._run_sync, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
                 )
         except BaseException as error:  # noqa: BLE001 - it is raised where the stream is read
-            self._error = error
-        finally:
-            if not self._ended:  # this task was cancelled; the program's thread goes on
+            if not self._in_thread:
+                self._error = error
                 self.scope.cancel()
-            self.channel.close()
+                self.channel.close()
 
     def _run_sync(self) -> None:
+        self._in_thread = True
         with self._captured():
             self.scope.value = self._options.program(*self._args, **self._kwargs)
 
@@ -187,9 +190,12 @@ class StreamifiedCall(Background):
                 overriding("stream_listeners", [_NO_PREDICTOR]),
             ):
                 yield
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._error = error
         finally:
             self.send_stream.end()
             self._ended = True
+            self.channel.close()
 
     # --- the reader ---
 

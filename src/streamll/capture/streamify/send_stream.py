@@ -21,7 +21,7 @@ from streamll.capture.reply.chunks import delta_of, finish_reason_in, is_lm_chun
 from streamll.capture.run.scope import Scope
 from streamll.capture.streamify.listeners import Target
 from streamll.capture.streamify.responses import ReaderQueue, StreamResponse
-from streamll.configuration import logger
+from streamll.core.errors import logger
 from streamll.core.events import Status
 from streamll.core.parsing.base import Closed, Piece, Text
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import dspy
@@ -16,29 +15,37 @@ from streamll.capture.reply.chunks import is_lm_chunk
 from streamll.capture.streamify.responses import StreamReset
 from streamll.core.events import Event
 from streamll.core.jsonable import plain, render
+from streamll.flow.bridge import Derived, checked
 
 DONE = "data: [DONE]\n\n"
 
 
-async def streaming_response(streamer: AsyncIterator[Any]) -> AsyncGenerator[str, None]:
+class StreamingFrames(Derived[str]):
+    """What ``streaming_response`` returns: read with ``async for``, or ``for``, once."""
+
+    def _feed(self, value: Any) -> Iterable[str]:
+        if not (isinstance(value, str) and value.startswith("data:")):
+            return (f"data: {_json(_named(value))}\n\n",)
+        return () if value == DONE else (value,)  # frames may pass here twice; the end is sent once
+
+    def _end(self, error: Exception | None) -> Iterable[str]:
+        super()._end(error)
+        return (DONE,)
+
+
+def streaming_response(streamer: AsyncIterator[Any]) -> StreamingFrames:
     """Server-sent events for a response, from what a streamified program yields.
 
     ``{"prediction": …}`` and ``{"chunk": …}`` as DSPy writes them, text that begins with ``data:``
     unchanged, finally ``[DONE]``. Where DSPy raises, there is ``{"response": …}`` for a piece of a
-    field, ``{"reset": …}`` and ``{"status": …}``. Closing the generator closes the streamer.
+    field, ``{"reset": …}`` and ``{"status": …}``. Closing it closes the streamer; a cancelled read
+    does not.
 
     Raises:
-        ValueError: for a chunk of the program's own, which has no frame.
+        ValueError: while it is read, for a chunk of the program's own, which has no frame.
+        TypeError: ``streamer`` cannot be iterated over.
     """
-    async with contextlib.AsyncExitStack() as stack:
-        if hasattr(streamer, "aclose"):
-            stack.push_async_callback(streamer.aclose)
-        async for value in streamer:
-            if not (isinstance(value, str) and value.startswith("data:")):
-                yield f"data: {_json(_named(value))}\n\n"
-            elif value != DONE:  # frames may pass through here twice; the end is sent once
-                yield value
-        yield DONE
+    return StreamingFrames(checked(streamer))
 
 
 def _named(value: Any) -> dict[str, Any]:

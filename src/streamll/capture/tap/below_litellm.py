@@ -31,11 +31,18 @@ from streamll.capture.tap import unsupported
 from streamll.capture.tap.listener import Guarded, logger
 from streamll.capture.tap.waits import Blocking, Suspending, Waits
 from streamll.capture.tap.whole import deltas_of_chunk
-from streamll.capture.tap.wire.base import CutShort, ErrorFrame, MalformedFrame, UnknownShape
-from streamll.capture.tap.wire.chat import ChatAssembler
+from streamll.capture.tap.wire.base import (
+    AskAgain,
+    CutShort,
+    ErrorFrame,
+    MalformedFrame,
+    UnknownShape,
+)
+from streamll.capture.tap.wire.chat import ONLY_PLAIN, ChatAssembler
 from streamll.capture.tap.wire.exchange import WIRES
 from streamll.capture.tap.wire.gemini import GeminiAssembler
 from streamll.capture.tap.wire.reply import WireReply
+from streamll.capture.tap.wire.responses import ResponsesAssembler
 
 if TYPE_CHECKING:
     import httpx
@@ -55,12 +62,12 @@ def load_litellm() -> None:
 
 
 def tapped(
-    listener: Guarded, owner: Any
+    listener: Guarded, owner: Any, model: str
 ) -> AbstractContextManager[Tee] | AbstractContextManager[TappedSendStream]:
     """A context to complete in; its ``streamed`` is whether the reply was streamed."""
     if dspy.settings.send_stream is not None or (_is_replaced() and send_stream() is not None):
         return tapped_chunks(listener, shows_chunks=True)
-    return Tee(listener, owner).entered()
+    return Tee(listener, owner, model).entered()
 
 
 def send_stream() -> Any:
@@ -91,15 +98,18 @@ def _is_replaced() -> bool:
 
 
 class Tee:
-    """The requests of one attempt. ``owner`` is the object to remember refusing addresses with."""
+    """The requests of one attempt. ``owner`` is the object to remember refusing addresses with,
+    ``model`` the LM's, with its provider.
+    """
 
     shows_chunks = True
 
-    def __init__(self, listener: Guarded, owner: Any) -> None:
+    def __init__(self, listener: Guarded, owner: Any, model: str) -> None:
         self.streamed = False
         """The reply that LiteLLM got was streamed, and has been shown."""
         self._listener = listener
         self._owner = owner
+        self._provider = model.partition("/")[0]
         self._cut: Exception | None = None
 
     @contextmanager
@@ -115,7 +125,7 @@ class Tee:
         self, waits: Waits, library: Any, send: Callable[..., Any], request: httpx.Request
     ) -> httpx.Response:
         """What ``send``, an httpx client's method, would have answered to ``request``."""
-        as_stream = _as_stream(library, request)
+        as_stream = _as_stream(library, request, self._provider)
         if as_stream is None or unsupported.knows(self._owner, str(request.url)):
             plain: httpx.Response = await waits.call(send, request, stream=False)
             return plain
@@ -128,18 +138,18 @@ class Tee:
             reply.opened(response.status_code)
             await waits.read_http(response, reply, self._listener)
         except library.TransportError as error:
-            if not reply.complete:
+            if not reply.whole:
                 self._cut = error
                 raise
         self._listener.hear(reply.finish())
-        refused = reply.refused
+        refused, again = reply.refused, None
         try:
             status, body = reply.status, reply.body()
-        except UnknownShape as fault:
+        except AskAgain as fault:
             fault.report(logger)
             self._listener.failed(fault)
             self._listener.begin()
-            refused = True
+            refused, again = isinstance(fault, UnknownShape), fault
         except ErrorFrame as fault:
             status, body = fault.status, fault.body
         except MalformedFrame as fault:
@@ -147,9 +157,9 @@ class Tee:
         except CutShort as fault:
             self._cut = library.RemoteProtocolError(str(fault), request=request)
             raise self._cut from None
-        if refused:  # where this succeeds, the address is not asked to stream again
+        if refused or again:
             plain = await waits.call(send, request, stream=False)
-            if plain.is_success:
+            if refused and plain.is_success:  # the address is not asked to stream again
                 unsupported.remember(self._owner, str(request.url))
             return plain
         self.streamed = reply.streamed
@@ -166,7 +176,9 @@ class Tee:
 _current: ContextVar[Tee | None] = ContextVar("streamll_litellm_tee", default=None)
 
 
-def _as_stream(library: Any, request: httpx.Request) -> tuple[httpx.Request, Any] | None:
+def _as_stream(
+    library: Any, request: httpx.Request, provider: str
+) -> tuple[httpx.Request, Any] | None:
     """The same request for a stream and the assembler of its reply, or None."""
     path = request.url.path
     assembler = next((wire.assembler for wire in WIRES if path.endswith(wire.path)), None)
@@ -187,12 +199,21 @@ def _as_stream(library: Any, request: httpx.Request) -> tuple[httpx.Request, Any
         body["stream"] = True
     if assembler is ChatAssembler:
         body["stream_options"] = {"include_usage": True}
+    made = _assembler(assembler, body, provider)
     headers = _without(_BODY_HEADERS, request.headers)
     content = json.dumps(body).encode()
     streaming_request = library.Request(
         request.method, url, headers=headers, content=content, extensions=request.extensions
     )
-    return streaming_request, assembler()
+    return streaming_request, made
+
+
+def _assembler(kind: type[Any], body: dict[str, Any], provider: str) -> Any:
+    """A new assembler, as LiteLLM reads the reply: several choices, summaries without a break."""
+    if kind is ChatAssembler:
+        choices = body.get("n")
+        return ChatAssembler(choices if type(choices) is int else 1, ONLY_PLAIN.get(provider))
+    return ResponsesAssembler(thought_break="") if kind is ResponsesAssembler else kind()
 
 
 def _rebuilt(

@@ -27,7 +27,7 @@ from streamll.capture.tap.listener import CallListener, Guarded, logger
 from streamll.capture.tap.waits import Blocking, StandIn, Suspending, Waits
 from streamll.capture.tap.whole import deltas_of_outputs, deltas_of_response
 from streamll.capture.tap.wire import exchange
-from streamll.capture.tap.wire.base import Assembler, UnknownShape
+from streamll.capture.tap.wire.base import AskAgain, Assembler, UnknownShape
 from streamll.capture.tap.wire.events import CANNOT_STREAM, EventAssembler
 from streamll.core.errors import Unwind
 
@@ -131,7 +131,7 @@ class _Attempt:
     async def complete_legacy(self, lm: Any, request: Any, context: dict[str, Any]) -> Any:
         scope = AttemptScope(self._listener)
         with scope, scope.interruptible:
-            with self._tapped_below(lm, legacy=True) as below:
+            with self._tapped_below(lm, lm.model, legacy=True) as below:
                 complete = self._engine.complete_legacy
                 result = await self._waits.call(complete, lm, request, **context)
             if self._listener.streaming and not below.streamed:
@@ -143,7 +143,7 @@ class _Attempt:
 
     async def _whole(self, request: Any) -> Any:
         """The engine's own completion, in one piece unless it was tapped on its way."""
-        with self._tapped_below(self._engine) as below:
+        with self._tapped_below(self._engine, request.model) as below:
             response = await self._completed(request)
         if self._listener.streaming and not below.streamed:
             self._listener.hear(deltas_of_response(response))
@@ -156,11 +156,11 @@ class _Attempt:
             return await provider.complete(routed)
         return await self._waits.call(self._engine.complete, request)
 
-    def _tapped_below(self, owner: Any, *, legacy: bool = False) -> Any:
+    def _tapped_below(self, owner: Any, model: str, *, legacy: bool = False) -> Any:
         """The context to complete in, so that requests and chunks below the engine are tapped."""
         if self._listener.streaming:
             if below_litellm.is_litellm(self._engine):
-                return below_litellm.tapped(self._listener, owner)
+                return below_litellm.tapped(self._listener, owner, model)
             if legacy and below_litellm.send_stream() is not None:  # ``forward`` may send to it
                 return below_litellm.tapped_chunks(self._listener)
         return contextlib.nullcontext(_NOT_TAPPED)
@@ -194,18 +194,20 @@ class _Attempt:
         try:
             await self._waits.send(provider, wire, asked.opened, reply, listener)
         except NetworkTransportError as error:
-            if not reply.complete:
+            if not reply.whole:
                 raise lm15.TransportError(str(error)) from error
         if reply.refused:
             return await self._without_stream(request)
         listener.hear(reply.finish())
         try:
             response = asked.response()
-        except UnknownShape as fault:
+        except AskAgain as fault:
             fault.report(logger)
             listener.failed(fault)
             listener.begin()
-            return await self._without_stream(request)
+            if isinstance(fault, UnknownShape):
+                return await self._without_stream(request)
+            return await self._whole(request)
         if not reply.streamed:
             listener.hear(deltas_of_response(response))
         return response

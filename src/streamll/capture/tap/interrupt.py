@@ -19,12 +19,16 @@ import contextlib
 import functools
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, Token
-from typing import Any
+from typing import Any, TypeVar
 
 from streamll.capture.tap.listener import Guarded
+from streamll.flow.timers import Timer, timers
+
+T = TypeVar("T")
 
 
 class ReadInterrupt:
@@ -77,6 +81,51 @@ class InterruptScope:
 
 
 _current: ContextVar[InterruptScope | None] = ContextVar("streamll_interrupt_scope", default=None)
+
+
+class Grace:
+    """``with`` it, around reading in a thread: ends the read a while after ``set``.
+
+    For a reply that is whole, on a line that stays open. The connection is lost by it.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: float | None = None
+        self._timer: Timer | None = None
+
+    def set(self, seconds: float | None, *, anew: bool) -> None:
+        """From now on ``seconds``; again only where they differ from the last, or ``anew``."""
+        if seconds == self._seconds and not (anew and seconds):
+            return
+        self._cancel()
+        self._seconds = seconds
+        scope = _current.get()
+        interrupt = scope.interrupt if scope is not None else None
+        if seconds is not None and interrupt is not None:
+            self._timer = timers.at(time.monotonic() + seconds, interrupt)
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def __enter__(self) -> Grace:  # noqa: PYI034 - Self needs Python 3.11
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cancel()
+
+
+async def within(awaitable: Awaitable[T], until: float | None) -> T:
+    """The result of ``awaitable``, which is cancelled at ``until``: ``asyncio.TimeoutError``.
+
+    ``until`` is in the time of ``time.monotonic()``; ``None`` for no limit.
+    """
+    seconds = None if until is None else until - time.monotonic()
+    time_limit: Any = getattr(asyncio, "timeout", None)  # Python 3.11
+    if time_limit is None:
+        return await asyncio.wait_for(awaitable, seconds)
+    async with time_limit(seconds):
+        return await awaitable
 
 
 # --- lm15 -----------------------------------------------------------------------------------
@@ -172,11 +221,7 @@ def lm15_wait_for(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awai
         # With ``cancel_result`` a connection is waited for: once per call, with cleanup.
         if more or timeout is None or _current.get() is None:
             return original(awaitable, timeout, **more)
-        return within(awaitable, timeout)
-
-    async def within(awaitable: Awaitable[Any], seconds: float) -> Any:
-        async with time_limit(seconds):
-            return await awaitable
+        return within(awaitable, time.monotonic() + timeout)
 
     return wait_for
 

@@ -9,11 +9,13 @@ Everything else about a call is written once, as coroutines over one of the two.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from streamll.capture.deltas import Deltas
+from streamll.capture.tap.interrupt import Grace, within
 from streamll.capture.tap.listener import Guarded
 
 
@@ -23,6 +25,10 @@ class Reader(Protocol):
     @property
     def fault(self) -> Exception | None:
         """Set when reading on is of no use."""
+
+    @property
+    def grace(self) -> float | None:
+        """Seconds to wait for what may still come, once nothing has to; None before that."""
 
     def feed(self, item: Any, /) -> Deltas: ...
 
@@ -72,11 +78,14 @@ class Blocking:
     async def read(self, items: Any, reader: Reader, to: Guarded) -> None:
         """Read what a transport brings, at the pace of the listener, until its end or a fault."""
         feed, hear = reader.feed, to.hear
-        for item in items:
-            if hear(feed(item)):
-                to.pause()
-            if reader.fault is not None:
-                return
+        with Grace() as grace:
+            for item in items:
+                paused = hear(feed(item))
+                if paused:
+                    to.pause()
+                if reader.fault is not None:
+                    return
+                grace.set(reader.grace, anew=paused)
 
     async def read_http(self, response: Any, reader: Reader, to: Guarded) -> None:
         """Read the body of an httpx response, and close it."""
@@ -125,12 +134,28 @@ class Suspending:
             await self.read(checked, reader, to)
 
     async def read(self, items: Any, reader: Reader, to: Guarded) -> None:
-        feed, hear = reader.feed, to.hear
-        async for item in items:
+        feed, hear, iterator = reader.feed, to.hear, items.__aiter__()
+        async for item in iterator:
             if hear(feed(item)):
                 await to.pause_async()
-            if reader.fault is not None:
+            if reader.fault is not None or reader.grace is not None:
+                break
+        if reader.grace is not None:
+            await self._read_the_rest(iterator, reader, to)
+
+    async def _read_the_rest(self, iterator: Any, reader: Reader, to: Guarded) -> None:
+        """The reply is whole: read on for its grace, at most. More of it may come nevertheless."""
+        grace, until = None, None
+        while reader.fault is None:
+            if grace != (grace := reader.grace):
+                until = None if grace is None else time.monotonic() + grace
+            try:
+                item = await within(anext(iterator), until)
+            except (StopAsyncIteration, asyncio.TimeoutError):
                 return
+            if to.hear(reader.feed(item)):
+                await to.pause_async()
+                grace = None
 
     async def read_http(self, response: Any, reader: Reader, to: Guarded) -> None:
         try:

@@ -3,33 +3,33 @@
 The field parsers release a field's text; a ``TypedField`` turns it into changes
 (``core.parsing.values``). What may be shown early is decided by the JSON schema that DSPy puts
 into the prompt. The program's own validators are never run: a member that they change is shown as
-the model wrote it until the program has its value.
+the model wrote it until the program has its value, and is then corrected.
 """
 
 from __future__ import annotations
 
 import enum
 import functools
-import json
-import re
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 from xml.etree import ElementTree as ET
 
 import dspy
-import json_repair
 import pydantic
 from dspy.adapters.types.citation import Citations
 from dspy.adapters.xml_adapter import XMLAdapter
+from pydantic.json_schema import GenerateJsonSchema
 
 from streamll.capture.inside_dspy import parse_value
+from streamll.capture.typed.claims import holds
 from streamll.core.parsing.values.builder import COMPLETE, PARTIAL, Change
 from streamll.core.parsing.values.json import JSONValueReader
-from streamll.core.parsing.values.schema import SchemaView
+from streamll.core.parsing.values.schema import OWN_NAMES, SchemaView
 from streamll.core.parsing.values.xml import XMLValueReader
 
-_FENCE = re.compile(r"\s*```(?:json)?\s*([\[{].*[\]}])\s*```\s*", re.DOTALL)
+NOTHING: Any = object()
+"""In place of a value, where none was shown."""
 _JSON_TYPES = (dspy.ToolCalls, Citations)
 """Types of DSPy's own that a model writes as JSON; others (images, code) have their own formats."""
 
@@ -45,8 +45,8 @@ class TypedField:
         """The changes that became certain because the field has ended."""
         return ()
 
-    def agrees(self, text: str) -> bool:
-        """Whether the value shown is the one DSPy reads from the field's whole text."""
+    def agrees(self, value: Any) -> bool:
+        """Whether what was shown is the program's value, or a part of it that came first."""
         return True
 
 
@@ -71,6 +71,7 @@ class ScalarField(TypedField):
         self._annotation = annotation
         self._is_xml = is_xml
         self._parts: list[str] = []
+        self._shown: Any = NOTHING
 
     def feed(self, text: str) -> Sequence[Change]:
         self._parts.append(text)
@@ -82,50 +83,70 @@ class ScalarField(TypedField):
             if self._is_xml:
                 # The parser released it from between two tags, so there is no document type.
                 text = (ET.fromstring(f"<a>{text}</a>").text or "").strip()  # noqa: S314
-            return (Change((), parse_value(text, self._annotation), COMPLETE),)
+            self._shown = parse_value(text, self._annotation)
         except Exception:  # noqa: BLE001 - the program reports what is wrong with it
             return ()
+        return (Change((), self._shown, COMPLETE),)
+
+    def agrees(self, value: Any) -> bool:
+        return self._shown is NOTHING or holds(self._shown, value)
 
 
 class StructuredField(TypedField):
-    """A list or object; ``or_else`` reads the field if it does not begin like one."""
+    """A list or object; ``or_else`` reads the field if it does not begin like one.
+
+    A number or text in its place is shown when it is complete, as DSPy reads it.
+    """
 
     def __init__(
-        self, reader: JSONValueReader | XMLValueReader, or_else: TypedField | None = None
+        self,
+        annotation: Any,
+        reader: JSONValueReader | XMLValueReader,
+        or_else: TypedField | None = None,
     ) -> None:
+        self._annotation = annotation
         self._reader = reader
         self._or_else = or_else
         self._decided = or_else is None
+        self._scalar: Any = NOTHING  # shown in place of a list or object
+        self._begun = False
 
     def feed(self, text: str) -> Sequence[Change]:
+        self._begun = True
         if not self._decided and (sign := text.lstrip()[:1]):
             self._decided = True
             if sign in "[{<":
                 self._or_else = None
-        return (self._or_else or self._reader).feed(text)
+        return self._as_read((self._or_else or self._reader).feed(text))
 
     def finish(self) -> Sequence[Change]:
-        return (self._or_else or self._reader).finish()
+        return self._as_read((self._or_else or self._reader).finish())
 
-    def agrees(self, text: str) -> bool:
+    def agrees(self, value: Any) -> bool:
         if self._or_else is not None:
-            return self._or_else.agrees(text)
-        reader = self._reader
-        if reader.is_exact:
-            return not reader.builder.repeats
-        if not (isinstance(reader, JSONValueReader) and reader.builder.is_complete):
-            return False
-        return bool(_parsed(text) == reader.builder.value)
+            return self._or_else.agrees(value)
+        if not self._begun:  # what it has came apart from the text
+            return True
+        builder = self._reader.builder
+        shown = builder.value
+        if not isinstance(shown, (list, dict)):
+            shown = self._scalar
+        return builder.is_complete and (shown is NOTHING or holds(shown, value))
 
-
-def _parsed(text: str) -> Any:
-    """What DSPy reads from a text; fenced JSON without the cost of a repair."""
-    if fence := _FENCE.fullmatch(text):
+    def _as_read(self, changes: Sequence[Change]) -> Sequence[Change]:
+        """The changes, with a scalar as the whole value in the form in which DSPy reads it."""
+        if self._or_else is not None or not changes:
+            return changes
+        pointer, value, state, _ = changes[-1]
+        if pointer or isinstance(value, (list, dict)):
+            return changes
+        if state != COMPLETE:
+            return ()
         try:
-            return json.loads(fence[1])
-        except ValueError:
-            pass
-    return json_repair.loads(text)
+            self._scalar = parse_value(self._reader.builder.value, self._annotation)
+        except Exception:  # noqa: BLE001 - the program reports what is wrong with it
+            return ()
+        return (Change((), self._scalar, COMPLETE),)
 
 
 def typed_field(adapter: Any, annotation: Any) -> TypedField | None:
@@ -138,12 +159,13 @@ def typed_field(adapter: Any, annotation: Any) -> TypedField | None:
     if schema is None:  # a type with a format of its own
         return TypedField()
     if isinstance(adapter, dspy.JSONAdapter):
-        return StructuredField(JSONValueReader(schema))
+        return StructuredField(annotation, JSONValueReader(schema))
     is_xml = isinstance(adapter, XMLAdapter)
     if not (schema.allows("object") or schema.allows("array")):
         return ScalarField(annotation, is_xml=is_xml)
     only_structure = bool(schema.kinds) and schema.kinds <= {"object", "array", "null"}
     return StructuredField(
+        annotation,
         XMLValueReader(schema) if is_xml else JSONValueReader(schema, prose=only_structure),
         or_else=None if only_structure else ScalarField(annotation, is_xml=is_xml),
     )
@@ -203,10 +225,36 @@ def _schema(annotation: Any) -> SchemaView | None:
         return None
     try:
         adapter = pydantic.TypeAdapter(annotation)
-        aliases, names = adapter.json_schema(), adapter.json_schema(by_alias=False)
+        written, own = (
+            adapter.json_schema(by_alias=by_alias, schema_generator=ShownSchema)
+            for by_alias in (True, False)
+        )
     except Exception:  # noqa: BLE001 - a type without a schema
         return None
-    return SchemaView.of(aliases) if aliases == names else SchemaView.of(aliases, names)
+    return SchemaView.of(written) if written == own else SchemaView.of(_named(written, own), own)
+
+
+class ShownSchema(GenerateJsonSchema):
+    """JSON schemas in which what cannot be shown early has a type that no value has."""
+
+    def decimal_schema(self, schema: Any) -> dict[str, Any]:
+        """JSON has no decimals: a number would lose digits, a text is not of its kind."""
+        del schema
+        return {"type": "decimal"}
+
+
+def _named(written: Any, own: Any) -> Any:
+    """A schema by aliases, with the own names of the members from the same schema by names."""
+    if isinstance(written, list) and isinstance(own, list):
+        return list(map(_named, written, own))
+    if not (isinstance(written, dict) and isinstance(own, dict)):
+        return written
+    named = {key: _named(part, own.get(key)) for key, part in written.items()}
+    if isinstance(written.get("properties"), dict):
+        pairs = list(zip(written["properties"].items(), own["properties"].items(), strict=True))
+        named["properties"] = {key: _named(part, other) for (key, part), (_, other) in pairs}
+        named[OWN_NAMES] = {alias: name for (alias, _), (name, _) in pairs if alias != name}
+    return named
 
 
 # --- fields that the provider sends apart from the text -------------------------------------------

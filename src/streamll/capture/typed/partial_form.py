@@ -18,7 +18,7 @@ from typing import Annotated, Any, ForwardRef, Union, get_args, get_origin
 import pydantic
 from typing_extensions import get_type_hints, is_typeddict
 
-_LISTS = (list, set, frozenset, tuple, Sequence, MutableSequence, Iterable)
+LISTS = (list, set, frozenset, tuple, Sequence, MutableSequence, Iterable)
 _OBJECTS = (dict, Mapping, MutableMapping)
 
 
@@ -42,7 +42,7 @@ def _form(annotation: Any, models: _Models) -> Any:
         return _form(arguments[0], models)
     if origin in (Union, types.UnionType):
         return _union(_form(each, models) for each in arguments)
-    if origin in _LISTS or annotation in _LISTS:
+    if origin in LISTS or annotation in LISTS:
         items = [_form(each, models) for each in arguments if each is not ...]
         return types.GenericAlias(list, (_union(items) if items else Any,))
     if origin in _OBJECTS and len(arguments) == 2:  # noqa: PLR2004

@@ -5,8 +5,10 @@ The readers are synchronous: events in, values out. ``TypedReading`` puts them i
 
 from __future__ import annotations
 
+import contextlib
+import types
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar, get_args, get_origin, overload
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, overload
 
 import pydantic
 
@@ -14,7 +16,7 @@ from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.frames import predictors_of
 from streamll.capture.run.options import check_fields
 from streamll.capture.typed.field import is_prose
-from streamll.capture.typed.partial_form import partial_form
+from streamll.capture.typed.partial_form import LISTS, partial_form
 from streamll.core.events import (
     Event,
     FieldCorrected,
@@ -32,6 +34,22 @@ from streamll.flow.dual import DualIterator
 T = TypeVar("T")
 
 
+class TypedForm:
+    """Makes values of a type; what cannot be made is the last that could, ``None`` before that.
+
+    A value that is still being written is never an error of its own: the program decides.
+    """
+
+    def __init__(self, as_type: Any) -> None:
+        self._validate = pydantic.TypeAdapter(as_type).validate_python
+        self._last: Any = None
+
+    def __call__(self, value: Any) -> Any:
+        with contextlib.suppress(pydantic.ValidationError):
+            self._last = self._validate(value)
+        return self._last
+
+
 class Partial(Generic[T]):
     """A field's value so far. It grows in place: copy what you keep.
 
@@ -39,25 +57,28 @@ class Partial(Generic[T]):
     ``event.value``), or the whole value.
     """
 
-    __slots__ = ("_adapter", "_value", "event")
+    __slots__ = ("_form", "_value", "event", "is_final")
 
     def __init__(
-        self, value: PartialValue, event: Event, adapter: pydantic.TypeAdapter[Any] | None
+        self, value: PartialValue, event: Event, form: TypedForm | None, *, is_final: bool
     ) -> None:
         self._value = value
-        self._adapter = adapter  # none for the program's own value, which is of its type
+        self._form = None if is_final else form
         self.event = event
+        self.is_final = is_final
+        """Whether this is the program's own value, which is of its type."""
 
     @property
     def value(self) -> T:
         """All that is certain so far, as lists, dictionaries and plain values.
 
         With ``as_type`` it is an object of the partial form, in which every member may be ``None``;
-        each access makes a new one, at the cost of the value's length. The last one is the
-        program's own.
+        each access makes a new one, at the cost of the value's length. What is not valid as
+        this type is left out: it is then the last value that was. The last one is the program's
+        own.
         """
         value: Any = self._value.value
-        return value if self._adapter is None else self._adapter.validate_python(value)  # type: ignore[no-any-return]
+        return value if self._form is None else self._form(value)  # type: ignore[no-any-return]
 
     @property
     def state(self) -> str:
@@ -80,8 +101,7 @@ class PartialReader(Generic[T]):
         self._reads_text = is_prose(annotation)
         self._values = Partials()
         self._ended: set[tuple[str | None, int]] = set()  # what follows is the program's value
-        adapter = None if as_type is None else pydantic.TypeAdapter(partial_form(as_type))
-        self._adapter: pydantic.TypeAdapter[Any] | None = adapter
+        self._form = None if as_type is None else TypedForm(partial_form(as_type))
 
     def read(self, event: Event) -> Partial[T] | None:
         """The field's value after this event; ``None`` if the event does not concern it."""
@@ -94,18 +114,25 @@ class PartialReader(Generic[T]):
         if value is None:
             return None
         is_final = self._reads_text or (event.call_id, event.attempt) in self._ended
-        return Partial(value, event, None if is_final else self._adapter)
+        return Partial(value, event, self._form, is_final=is_final)
 
     def _change_of_text(self, event: Event) -> Event:
-        """Plain text has no ``field.partial`` events; its tokens are the changes."""
-        if not isinstance(event, (FieldStart, TokenEvent, FieldCorrected)):
+        """Plain text has no ``field.partial`` events; its tokens and its end are the changes."""
+        if not isinstance(event, (FieldStart, TokenEvent, FieldEnd, FieldCorrected)):
             return event
         text, state, append = "", PARTIAL, False
+        if isinstance(event, (TokenEvent, FieldEnd)):
+            append = self._values.of(event, event.field) is not None
         if isinstance(event, TokenEvent):
-            text, append = event.token, self._values.of(event, event.field) is not None
-            state = PARTIAL if event.finish_reason is None else COMPLETE
+            if append and not event.token:  # the closing one: the field's end follows
+                return event
+            text = event.token
         elif isinstance(event, FieldCorrected):
             text, state = event.text, COMPLETE
+        elif isinstance(event, FieldEnd):
+            if not event.complete:
+                return event
+            state = COMPLETE
         return FieldPartial(
             identity=event.identity, field=event.field, value=text, state=state, append=append
         )
@@ -115,14 +142,15 @@ class ItemReader(Generic[T]):
     """Reads each element of a list once, when it is complete.
 
     A retry that writes the same elements again does not repeat them. Elements that it writes
-    differently are yielded as well, since those yielded before cannot be withdrawn.
+    differently are yielded as well, since those yielded before cannot be withdrawn. From an element
+    on that is not valid as the element type, they wait for the program's value.
     """
 
     def __init__(self, field: str, pointer: Pointer, item_type: Any = None) -> None:
         self._field = field
         self._pointer = pointer
         self._partials: PartialReader[Any] = PartialReader(field, None)
-        self._typed: Callable[[Any], T] = pydantic.TypeAdapter(
+        self._validate: Callable[[Any], T] = pydantic.TypeAdapter(
             Any if item_type is None else item_type
         ).validate_python
         self._call: str | None = None
@@ -142,13 +170,21 @@ class ItemReader(Generic[T]):
 
     def _complete(self, partial: Partial[Any]) -> Iterator[T]:
         items = part_of(partial.value, self._pointer)
+        if isinstance(items, (set, frozenset)):  # the program's; it is not shown before
+            items = list(items)
         if not isinstance(items, (list, tuple)):
             return
-        is_final = partial.state == COMPLETE
+        is_final = partial.is_final
         while self._next < len(items):
             if not is_final and partial.state_of(*self._pointer, self._next) != COMPLETE:
                 return
             item = items[self._next]
+            try:
+                typed = self._validate(item)
+            except pydantic.ValidationError:
+                if not is_final:
+                    return
+                typed = item
             index, self._next = self._next, self._next + 1
             if index < len(self._given):
                 if is_final or self._given[index] == item:
@@ -156,7 +192,7 @@ class ItemReader(Generic[T]):
                 self._given[index] = item
             else:
                 self._given.append(item)
-            yield self._typed(item)
+            yield typed
 
 
 class TypedReading(DualIterator[Event]):
@@ -227,6 +263,12 @@ def annotation_of(program: Any, field: str) -> Any:
 
 
 def item_type_of(annotation: Any) -> Any:
-    """The declared type of a list's elements."""
-    arguments = get_args(annotation)
-    return arguments[0] if get_origin(annotation) is list and arguments else None
+    """The declared type of the elements of a list, also of one that may be ``None``."""
+    if get_origin(annotation) is Annotated:
+        return item_type_of(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        lists = [each for each in get_args(annotation) if each is not type(None)]
+        return item_type_of(lists[0]) if len(lists) == 1 else None
+    arguments = [each for each in get_args(annotation) if each is not ...]
+    is_list = get_origin(annotation) in LISTS
+    return arguments[0] if is_list and len(arguments) == 1 else None

@@ -20,6 +20,8 @@ class RunBuffer:
         self.run_id = run_id
         self.readers = 0
         self.ended = False
+        self.dismissed = False
+        """Its readers are to leave when they have what there is."""
         self.heard_at = time.monotonic()
         """When the log last had something of the run."""
         self.position = Position(run_id)

@@ -10,16 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import math
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Container
 
 from streamll.brokers.opening import create_parent_folder, default_target, open_sink, open_source
 from streamll.brokers.sink import BrokerSink
 from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, SourceOptions
 from streamll.consumer.deduplication import Deduplicator
-from streamll.core.errors import LogAway, WireError
+from streamll.core.errors import LogAway, ServerStopping, WireError, logger
 from streamll.core.events import TERMINAL
 from streamll.core.positions import Position
 from streamll.core.wire import decode_batch, decode_entry
@@ -27,8 +26,6 @@ from streamll.serve.log.buffer import RunBuffer
 from streamll.serve.log.frames import EntryJSON, Item, items_of
 from streamll.serve.log.index import LISTED_RUNS, RunIndex
 from streamll.serve.log.tail import RETRY_S, LogTail
-
-logger = logging.getLogger("streamll")
 
 SHORT_READ_IS_THE_END = ("sqlite:", "redis:", "rediss:", "unix:")
 CLOCK_SKEW_S = 2.0
@@ -176,6 +173,7 @@ class RunLog:
 
         Raises:
             LogAway: the log is away for longer than ``away_s``.
+            ServerStopping: readers were dismissed.
         """
         with self.buffer(position.run_id) as buffer:
             index = buffer.index_after(position.seq)
@@ -198,8 +196,17 @@ class RunLog:
                     if buffer.ended:
                         return
                     await buffer.changed()
+                    if buffer.dismissed:
+                        raise ServerStopping
                     if self.is_given_up:
                         raise LogAway
+
+    def dismiss(self, but: Container[str] = ()) -> None:
+        """Send readers away that wait for news of runs not in ``but``: they can resume elsewhere."""
+        for run_id, buffer in self.buffers.items():
+            if run_id not in but:
+                buffer.dismissed = True
+                buffer.wake()
 
     async def _catch_up(
         self, position: Position, buffer: RunBuffer

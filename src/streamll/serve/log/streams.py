@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgspec
 
-from streamll.core.errors import LogAway, StreamCancelled, StreamllError
-from streamll.core.events import Event, Identity, RunError, StreamllEvent
+from streamll.core.errors import RunUnavailable, StreamCancelled, StreamllError
+from streamll.core.events import TERMINAL, Event, Identity, RunError, StreamllEvent
 from streamll.core.positions import Position
 from streamll.core.wire import encode
 from streamll.serve.formats import OutputFormat
@@ -55,24 +56,31 @@ class RunWriter:
 async def stream_of_events(events: Any, writer: RunWriter) -> AsyncGenerator[list[bytes], None]:
     """The events of an ``AsyncStream``, rendered.
 
-    What the program raises is not: the reader has ``run.error``.
+    What the program raises is not: the reader has ``run.error``. A cancelled program that does not
+    end, because a tool blocks, has no last event; then the format's own error is.
     """
-    reached = Position(events.run_id)
+    reached, last = Position(events.run_id), ""
     try:
         async for event in events:
-            items = items_of([event], reached)
+            items, last = items_of([event], reached), event.event_type
             reached = items[-1].position
             if rendered := writer.write(items):
                 yield rendered
     except Exception as error:
-        if isinstance(error, StreamllError) and not isinstance(error, StreamCancelled):
+        if not isinstance(error, StreamllError):
+            return
+        if not isinstance(error, StreamCancelled):
             raise
+        if last not in TERMINAL and (broken := writer.broken(events.run_id, error)):
+            yield broken
 
 
-async def sse_of_call(opened: Callable[[], Any], writer: RunWriter) -> AsyncGenerator[bytes, None]:
+async def sse_of_call(
+    opened: Callable[[], AbstractAsyncContextManager[Any]], writer: RunWriter
+) -> AsyncGenerator[bytes, None]:
     """A program that runs for this reader alone, as an event stream: closing it stops that.
 
-    ``opened`` starts it, and gives its ``AsyncStream``.
+    ``opened()`` starts it, and gives its ``AsyncStream``.
     """
     async with opened() as events, contextlib.aclosing(stream_of_events(events, writer)) as chunks:
         async for chunk in chunks:
@@ -85,7 +93,7 @@ async def stream_of_log(
     """A run of the log after ``position``, rendered.
 
     Raises:
-        LogAway: the log was away for too long; the format's own error is yielded before.
+        LogAway, ServerStopping: see ``RunLog.read``; the format's own error is yielded before.
     """
     try:
         if position.seq >= 0 and not writer.is_native:
@@ -96,7 +104,7 @@ async def stream_of_log(
             async for items in batches:
                 if rendered := writer.write(items):
                     yield rendered
-    except LogAway as error:
+    except RunUnavailable as error:
         if broken := writer.broken(position.run_id, error):
             yield broken
         raise
@@ -108,7 +116,7 @@ async def sse_of_log(
     """The same as an event stream."""
     yield RETRY if writer.form.ids else HEARTBEAT
     async with contextlib.aclosing(stream_of_log(run_log, position, writer)) as chunks:
-        with contextlib.suppress(LogAway):
+        with contextlib.suppress(RunUnavailable):
             async for chunk in chunks:
                 yield b"".join(chunk)
 

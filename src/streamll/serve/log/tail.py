@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,14 +24,12 @@ from streamll.brokers.sink import BrokerSink
 from streamll.brokers.source import Entry, SourceOptions
 from streamll.consumer.deduplication import Deduplicator
 from streamll.consumer.reading import follow
-from streamll.core.errors import WireError
+from streamll.core.errors import WireError, logger
 from streamll.core.events import Event
 from streamll.core.wire import decode_entry
 from streamll.serve.log.buffer import RunBuffer
 from streamll.serve.log.frames import HEADING, EntryJSON
 from streamll.serve.log.index import RunIndex
-
-logger = logging.getLogger("streamll")
 
 RETRY_S = 0.5
 

@@ -2,13 +2,15 @@
 
 ::
 
-    @app.get("/ask")
-    async def ask(q: str):
-        return streamll.sse_response(qa, question=q)
+    @app.post("/ask")
+    async def ask(question: Annotated[str, Body(embed=True)]):
+        return streamll.sse_response(qa, question=question)
 
     @app.websocket("/ask")
-    async def ask(websocket: WebSocket, q: str):
-        await streamll.websocket_stream(websocket, qa, question=q)
+    async def talk(websocket: WebSocket):
+        await websocket.accept()
+        question = (await websocket.receive_json())["question"]
+        await streamll.websocket_stream(websocket, qa, question=question)
 
 Without a log the program runs for this one reader: when the client leaves, it is stopped, and a
 browser that reconnects gets 204. With a log (``log="sqlite:///runs.db"``) the run goes on, and
@@ -19,24 +21,24 @@ browser that reconnects gets 204. With a log (``log="sqlite:///runs.db"``) the r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 from starlette.types import Scope
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketState
 
 import streamll
-from streamll.core.errors import NoSuchRun, RunUnavailable
+from streamll.core.errors import NoSuchRun, RunUnavailable, ServerStopping
 from streamll.core.positions import Position, read_position
 from streamll.serve.formats import RenderOptions, make_format
 from streamll.serve.log import streams
 from streamll.serve.log.frames import HEADERS
-from streamll.serve.log.run_log import AWAY_S, RunLog
 from streamll.serve.programs import Served, reply_of
+from streamll.serve.routes.open_streams import LIMITS, open_streams
 from streamll.serve.runner import Runner
 from streamll.serve.web import responses
 from streamll.serve.web.limits import Limits
@@ -44,8 +46,6 @@ from streamll.serve.web.requests import HTTPRefusal, refusal
 
 Fields = str | Iterable[str]
 Inputs = Mapping[str, Any]
-
-LIMITS = Limits(runs=1_000_000)
 
 
 def sse_response(
@@ -114,9 +114,9 @@ async def websocket_stream(
     inputs: Inputs | None = None,
     **program_inputs: Any,
 ) -> None:
-    """Accept ``websocket``, run ``program`` with its inputs, stream it, close. See ``sse_response``.
+    """Run ``program`` with its inputs, stream it, and close ``websocket``. See ``sse_response``.
 
-    One message per payload. A message ``{"type": "cancel"}`` from the client stops the program; so
+    A WebSocket that is not accepted yet is accepted. One message per payload. A message ``{"type": "cancel"}`` from the client stops the program; so
     does leaving, unless there is a log. With a log a client resumes by ``?after=`` and its last
     position, which is ``run_id:seq``.
 
@@ -126,7 +126,7 @@ async def websocket_stream(
     own = OwnRoute(program, format, fields, reply, given, context)
     writer = streams.RunWriter(own.form, frames=False)
     if log is None:
-        await websocket.accept()
+        await _accept(websocket)
         async with own.opened() as events:
             messages = streams.stream_of_events(events, writer)
             await responses.send_messages(websocket, messages, events.cancel, LIMITS)
@@ -140,15 +140,21 @@ async def websocket_stream(
     except RunUnavailable as error:
         never = isinstance(error, NoSuchRun)
         code = responses.POLICY_VIOLATION if never else responses.TRY_AGAIN_LATER
-        await websocket.accept()  # before that no close code reaches a browser
+        await _accept(websocket)  # before that no close code reaches a browser
         await websocket.close(code, str(error))
         return
-    await websocket.accept()
+    await _accept(websocket)
     if position is None:
         await websocket.close()
         return
     run_id, messages = position.run_id, streams.stream_of_log(runner.run_log, position, writer)
     await responses.send_messages(websocket, messages, lambda: runner.cancel(run_id), LIMITS)
+
+
+async def _accept(websocket: WebSocket) -> None:
+    """Unless the route has done so, to read the question from it."""
+    if websocket.application_state is WebSocketState.CONNECTING:
+        await websocket.accept()
 
 
 class OwnRoute:
@@ -175,9 +181,12 @@ class OwnRoute:
         self._context = contextvars.copy_context()
         self._context.run(lambda: streamll.set_context(**(context or {})))
 
-    def opened(self) -> Any:
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[Any]:
         """The events of the program, which starts: for this reader alone."""
-        return self._context.run(self._call.opened, on_loop=True)
+        async with self._context.run(self._call.opened, on_loop=True) as events:
+            with open_streams().holding(events):
+                yield events
 
     async def locate(self, log: str, resume_at: str | None) -> tuple[Runner, Position | None]:
         """Where to read: at ``resume_at``, or a run that is started. ``None``: nothing more comes.
@@ -190,7 +199,10 @@ class OwnRoute:
             position = read_position(resume_at) if resume_at else None
         except ValueError as error:
             raise HTTPRefusal(400, str(error)) from None
-        runner = await runner_for(log)
+        streams = open_streams()
+        if streams.is_stopping:
+            raise ServerStopping
+        runner = await streams.runner(log)
         if position is None:
             starting = runner.start(self._served, self._inputs)
             run_id = await self._context.run(asyncio.ensure_future, starting)
@@ -198,18 +210,6 @@ class OwnRoute:
         return runner, position if await runner.has_more(position) else None
 
 
-_runners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Runner]] = WeakKeyDictionary()
-
-
-async def runner_for(log: str) -> Runner:
-    """The runner of this event loop for a log: one for all responses."""
-    runners = _runners.setdefault(asyncio.get_running_loop(), {})
-    if log not in runners:
-        runners[log] = Runner(RunLog(log, away_s=AWAY_S), LIMITS)
-    await runners[log].open()
-    return runners[log]
-
-
 async def cancel_run(log: str, run_id: str) -> None:
     """Stop a run in ``log``, whichever process runs it."""
-    (await runner_for(log)).cancel(run_id)
+    (await open_streams().runner(log)).cancel(run_id)

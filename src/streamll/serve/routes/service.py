@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
-from streamll.core.errors import RunUnavailable, StreamllError
+from streamll.core.errors import RunUnavailable, StreamllError, logger
 from streamll.core.positions import Position
 from streamll.serve.formats import OutputFormat
 from streamll.serve.log.frames import HEADERS
@@ -21,8 +20,6 @@ from streamll.serve.runner import Runner
 from streamll.serve.web.access import Access
 from streamll.serve.web.requests import HTTPRefusal
 from streamll.serve.web.responses import ResponseBody, StreamingBody
-
-logger = logging.getLogger("streamll")
 
 
 class Service:

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from streamll.core.errors import LogAway
+from streamll.core.errors import RunUnavailable
 from streamll.serve.log.frames import HEARTBEAT
 from streamll.serve.web.limits import Limits
 
@@ -168,7 +168,7 @@ async def send_messages(
     sent = await race(send(), _listen(websocket, cancel), timed.watch())
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):
         await websocket.close(_close_code(sent))
-    with contextlib.suppress(LogAway, WebSocketDisconnect):
+    with contextlib.suppress(RunUnavailable, WebSocketDisconnect):
         sent.raise_error()
 
 

@@ -37,28 +37,16 @@ NOT_SUBJECT = re.compile(
 def practise(request: RecordedRequest) -> Mapping[str, Any]:
     """The practice model's reply, as options of ``Reply``."""
     topic = Topic(request)
-    thinking = {"thinking": topic.reasoning()} if wants_thinking(request.body) else {}
-    if request.tools and not topic.observations and request.body.get("tool_choice") != "none":
+    thinking = {"thinking": topic.reasoning()} if request.asked.thinking else {}
+    if request.tools and not topic.observations and request.asked.calls_tools:
         tool, arguments = choose(request.tools, topic.question, topic.words)
         return {"tool_calls": [ToolCall(tool.name, arguments)], "text": "", **thinking}
     fields = react_step(request, topic) or {
         field.name: value(field, request, topic) for field in request.prompt.fields
     }
     text = fields or topic.answer()
-    others = [varied(text, number) for number in range(1, request.body.get("n") or 1)]
+    others = [varied(text, number) for number in range(1, request.asked.candidates)]
     return {"text": text, "candidates": others, **thinking}
-
-
-def wants_thinking(body: Mapping[str, Any]) -> bool:
-    """Whether the request switches reasoning on, in any provider's way."""
-    mode, reasoning = body.get("thinking"), body.get("reasoning")
-    return bool(
-        (isinstance(mode, Mapping) and mode.get("type") in {"enabled", "adaptive"})
-        or (
-            isinstance(reasoning, Mapping) and (reasoning.get("summary") or reasoning.get("effort"))
-        )
-        or body.get("reasoning_effort")
-    )
 
 
 def react_step(request: RecordedRequest, topic: Topic) -> dict[str, Any] | None:

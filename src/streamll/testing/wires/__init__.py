@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from streamll.testing.wires.anthropic import AnthropicMessages
 from streamll.testing.wires.base import PracticeWire, WireFrame
+from streamll.testing.wires.gemini import Gemini
 from streamll.testing.wires.openai_chat import OpenAIChat
 from streamll.testing.wires.openai_responses import OpenAIResponses
 
-WIRES: tuple[PracticeWire, ...] = (OpenAIChat(), OpenAIResponses(), AnthropicMessages())
+WIRES: tuple[PracticeWire, ...] = (OpenAIChat(), OpenAIResponses(), AnthropicMessages(), Gemini())
 
 __all__ = ["WIRES", "PracticeWire", "WireFrame"]

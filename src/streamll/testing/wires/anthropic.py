@@ -45,6 +45,7 @@ class AnthropicMessages(PracticeWire):
     name = "anthropic"
     label = "Anthropic"
     path = "/messages"
+    address = "/v1/messages"
     base_path = ""
     provider = "anthropic"
     schema_path = ("output_config", "format", "schema")

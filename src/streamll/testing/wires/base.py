@@ -6,21 +6,27 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
+from urllib.parse import SplitResult
 
 import msgspec
 
 from streamll.testing.prepared import PreparedReply
 from streamll.testing.prompts import PromptMessage, PromptTool
+from streamll.testing.recorded import Asked
 
 RequestBody = Mapping[str, Any]
 
 
 class WireFrame(NamedTuple):
-    """One server-sent event: its one line of data, its name, and whether it carries content."""
+    """One server-sent event: its one line of data, its name, and whether it carries content.
+
+    With ``comment`` it is no event: ``data`` is a line that readers of events ignore.
+    """
 
     data: bytes
     event: bytes = b""
     content: bool = False
+    comment: bool = False
 
 
 class PracticeWire(ABC):
@@ -35,19 +41,35 @@ class PracticeWire(ABC):
     label: ClassVar[str]
     """What ``streamll practice`` calls it."""
     path: ClassVar[str]
-    """How the URL of its requests ends."""
+    """How the URL of its requests ends, where no stream is asked for."""
+    address: ClassVar[str]
+    """The usual path of its requests, for people."""
     base_path: ClassVar[str]
     """What a client's base URL has after the server's."""
     provider: ClassVar[str]
     """The prefix of ``dspy.LM``'s model names."""
     lm_options: ClassVar[Mapping[str, str]] = {}
     """What ``dspy.LM`` needs to speak this wire, besides the provider and the address."""
-    schema_path: ClassVar[tuple[str, ...]]
+    schema_path: ClassVar[tuple[str, ...]] = ()
     """Where in a request's body the JSON schema of a structured output is."""
+    line_end: ClassVar[bytes] = b"\n"
 
     def lm_settings(self, url: str) -> dict[str, str]:
         """The options of a ``dspy.LM`` that asks the practice server at ``url``."""
         return {"api_base": url + self.base_path, "api_key": "practice", **self.lm_options}
+
+    def answers(self, path: str) -> bool:
+        """Whether requests to this path are of this API."""
+        return path.endswith(self.path)
+
+    def asked(self, url: SplitResult, body: RequestBody) -> Asked:
+        """What the request's address and body ask for."""
+        return Asked(
+            model=str(body.get("model") or ""),
+            streaming=bool(body.get("stream")),
+            thinking=wants_thinking(body),
+            calls_tools=body.get("tool_choice") != "none",
+        )
 
     @abstractmethod
     def messages(self, body: RequestBody) -> list[PromptMessage]:
@@ -76,10 +98,6 @@ class PracticeWire(ABC):
             found = found.get(key) if isinstance(found, Mapping) else None
         return found if isinstance(found, Mapping) else {}
 
-    def candidate_count(self, body: RequestBody) -> int:
-        """How many candidates are asked for."""
-        return 1
-
     @abstractmethod
     def body(self, reply: PreparedReply) -> dict[str, Any]:
         """The reply to a request without ``stream``."""
@@ -101,6 +119,18 @@ class PracticeWire(ABC):
     @abstractmethod
     def headers(self, reply: PreparedReply) -> list[tuple[str, str]]:
         """Headers of every reply, besides the content type."""
+
+
+def wants_thinking(body: RequestBody) -> bool:
+    """Whether the request switches reasoning on, in any of OpenAI's and Anthropic's ways."""
+    mode, reasoning = body.get("thinking"), body.get("reasoning")
+    return bool(
+        (isinstance(mode, Mapping) and mode.get("type") in {"enabled", "adaptive"})
+        or (
+            isinstance(reasoning, Mapping) and (reasoning.get("summary") or reasoning.get("effort"))
+        )
+        or body.get("reasoning_effort")
+    )
 
 
 def encode(value: Any) -> bytes:

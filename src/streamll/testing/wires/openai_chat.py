@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
+from urllib.parse import SplitResult
 
 from streamll.testing.prepared import PreparedReply, PreparedToolCall
 from streamll.testing.prompts import PromptMessage
+from streamll.testing.recorded import Asked
 from streamll.testing.replies import Citation, Usage
 from streamll.testing.wires.base import (
     PLACEHOLDER,
@@ -48,6 +50,7 @@ class OpenAIChat(OpenAIWire):
     name = "openai"
     label = "OpenAI chat"
     path = "/chat/completions"
+    address = "/v1/chat/completions"
     schema_path = ("response_format", "json_schema", "schema")
 
     def messages(self, body: RequestBody) -> list[PromptMessage]:
@@ -55,8 +58,8 @@ class OpenAIChat(OpenAIWire):
             PromptMessage(m["role"], text_of(m.get("content"))) for m in body.get("messages", ())
         ]
 
-    def candidate_count(self, body: RequestBody) -> int:
-        return body.get("n") or 1
+    def asked(self, url: SplitResult, body: RequestBody) -> Asked:
+        return super().asked(url, body)._replace(candidates=body.get("n") or 1)
 
     def body(self, reply: PreparedReply) -> dict[str, Any]:
         return {

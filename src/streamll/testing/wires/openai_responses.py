@@ -30,6 +30,7 @@ class OpenAIResponses(OpenAIWire):
     name = "responses"
     label = "OpenAI Responses"
     path = "/responses"
+    address = "/v1/responses"
     lm_options = {"model_type": "responses"}  # noqa: RUF012
     schema_path = ("text", "format", "schema")
 
@@ -114,7 +115,7 @@ def finished(reply: PreparedReply) -> dict[str, Any]:
 def usage(counted: Usage) -> dict[str, Any]:
     return {
         "input_tokens": counted.input_tokens,
-        "input_tokens_details": {"cached_tokens": counted.cached_tokens},
+        "input_tokens_details": {"cached_tokens": counted.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": counted.output_tokens,
         "output_tokens_details": {"reasoning_tokens": counted.reasoning_tokens},
         "total_tokens": counted.input_tokens + counted.output_tokens,
@@ -211,7 +212,7 @@ def emptied(whole: dict[str, Any]) -> dict[str, Any]:
 def called(call: PreparedToolCall, place: dict[str, Any]) -> Iterator[UnnumberedEvent]:
     kind = "response.function_call_arguments"
     yield from deltas(f"{kind}.delta", call.pieces, **place)
-    yield event(f"{kind}.done", **place, arguments=call.arguments)
+    yield event(f"{kind}.done", **place, name=call.name, arguments=call.arguments)
 
 
 def reasoned(

@@ -141,7 +141,12 @@ def test_a_stream_without_any_end_is_cut_short():
 def test_a_finish_reason_or_done_completes_a_reply():
     assert read(ChatAssembler(), chunk({}, finish_reason="stop")).body()
     assert read(ChatAssembler(), chunk({"content": "Hi"}), DONE).body()
-    assert read(ChatAssembler(), DONE).body()["choices"] == []
+
+
+@pytest.mark.parametrize("frames", [[DONE], [chunk({"role": "assistant", "content": ""}), DONE]])
+def test_a_reply_that_says_nothing_is_cut_short(frames):
+    with pytest.raises(CutShort):
+        read(ChatAssembler(), *frames).body()
 
 
 # --- errors ---------------------------------------------------------------------------------------
@@ -282,7 +287,7 @@ def test_arguments_cut_off_by_max_tokens_are_empty():
         begin(),
         block(0, type="tool_use", id="t", name="f", input={}),
         delta(0, type="input_json_delta", partial_json='{"q": "cu'),
-        STOP,
+        {**STOP, "delta": {"stop_reason": "max_tokens"}},
     )
     assert said.body()["content"][0]["input"] == {}
 
@@ -320,7 +325,6 @@ def test_gemini_text_thinking_and_tools():
         {"text": "Hello"},
         first,
         second,
-        {"text": ""},
     ]
     assert only["finishReason"] == "STOP"
     assert only["groundingMetadata"] == {"g": 1}
@@ -340,6 +344,11 @@ def test_a_gemini_signature_closes_a_text():
         {"text": "ab", "thoughtSignature": "s"},
         {"text": "c"},
     ]
+
+
+def test_a_gemini_reply_of_empty_text_alone_keeps_it():
+    body = read(GeminiAssembler(), candidate({"text": ""}, finishReason="STOP")).body()
+    assert body["candidates"][0]["content"]["parts"] == [{"text": ""}]
 
 
 def test_a_blocked_gemini_prompt_is_a_complete_reply():

@@ -9,8 +9,13 @@ from frames import Said
 
 from streamll.capture.tap.wire.base import CutShort, MalformedFrame, UnknownShape
 from streamll.capture.tap.wire.chat import ChatAssembler
-from streamll.capture.tap.wire.reply import WireReply
+from streamll.capture.tap.wire.reply import (
+    GRACE_AFTER_END_S,
+    GRACE_AFTER_REASON_S,
+    WireReply,
+)
 
+TEXT = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]}\n\n'
 FRAME = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n'
 DONE = b"data: [DONE]\n\n"
 
@@ -77,9 +82,20 @@ def test_a_refusal_to_stream_is_an_error_that_mentions_streams(status, body, ref
 
 
 def test_a_body_that_ends_inside_a_frame_is_cut_short():
-    made, _ = finished(FRAME, FRAME[:30])
+    made, _ = finished(TEXT, TEXT[:30])
     with pytest.raises(CutShort):
         made.body()
+
+
+def test_a_body_that_ends_inside_a_frame_after_the_reason_of_its_end_is_whole():
+    made, _ = finished(FRAME, TEXT[:30])
+    assert json.loads(made.body())["choices"][0]["message"]["content"] == "Hi"
+
+
+def test_nothing_of_what_follows_the_end_counts():
+    made, said = finished(FRAME, DONE, TEXT, b'data: {"error": "late"}\n\ndata: {oops\n\n')
+    assert json.loads(made.body())["choices"][0]["message"]["content"] == "Hi"
+    assert said.joined("text") == "Hi"
 
 
 def test_a_last_frame_without_its_blank_line_is_read_at_the_end():
@@ -104,6 +120,12 @@ def test_a_frame_of_an_unknown_shape_is_a_fault_of_its_own():
         made.body()
 
 
-def test_a_reply_is_complete_when_the_provider_says_so():
-    assert not reply(FRAME)[0].complete
-    assert reply(FRAME, DONE)[0].complete
+def test_a_reply_is_whole_when_the_provider_says_so_and_waits_for_the_rest_for_a_while():
+    for frames, grace in (
+        ((TEXT,), None),
+        ((FRAME,), GRACE_AFTER_REASON_S),
+        ((FRAME, TEXT), None),
+        ((TEXT, DONE), GRACE_AFTER_END_S),
+    ):
+        made, _ = reply(*frames)
+        assert (made.whole, made.grace) == (grace is not None, grace)

@@ -32,11 +32,27 @@ class MalformedFrame(WireFault):
         self.data = data
 
 
-class UnknownShape(WireFault):
-    """A frame on which its assembler failed, since it has an unexpected shape.
+class AskAgain(WireFault):
+    """A stream that the tap cannot read as its plain reply: it asks again, without streaming.
 
-    Never the program's error: the tap asks again without streaming.
+    Never the program's error.
     """
+
+    def report(self, logger: logging.Logger) -> None:
+        """Say once what happened, without the reply's text."""
+
+
+class Confused(AskAgain):
+    """What came can be read in more than one way, so that a plain reply has to tell."""
+
+    def report(self, logger: logging.Logger) -> None:
+        logger.warning(
+            "A stream that can be read in two ways (%s): asking for the plain reply.", self
+        )
+
+
+class UnknownShape(AskAgain):
+    """A frame on which its assembler failed, since it has an unexpected shape."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(f"{type(error).__name__} while reading a stream")
@@ -62,11 +78,80 @@ class ErrorFrame(WireFault):
         self.body = body
 
 
+def error_in(payload: dict[str, Any], data: bytes) -> ErrorFrame | None:
+    """The error that the frame ``data`` reports, in whichever shape its server has for one.
+
+    ``{"error": {…}}``, ``{"error": "words"}``, or the fields of an error by themselves. These are
+    given the first shape, in which readers of a plain reply look for words.
+    """
+    if error := payload.get("error"):
+        if type(error) is dict:
+            known = {name: payload[name] for name in _STATUS_NAMES if payload.get(name)}
+            is_body = payload.keys() <= _OF_AN_ERROR
+            return ErrorFrame({**known, **error}, data if is_body else _encoded({"error": error}))
+        return ErrorFrame({**payload, "message": _words(error)}, data)  # as Ollama and TGI have it
+    said = payload.get("type") in _ERROR_TYPES or payload.get("object") == "error"
+    return _flat(payload) if said or _is_flat(payload) else None
+
+
+def error_under_its_name(data: bytes) -> ErrorFrame:
+    """The error whose frame was an error by the name of its event."""
+    try:
+        payload = decode_object(data)
+    except MalformedFrame:
+        words = data.decode("utf-8", "replace") or "the provider reported an error"
+        return ErrorFrame({"message": words}, data or words.encode())
+    return error_in(payload, data) or _flat(payload)
+
+
+def _flat(payload: dict[str, Any]) -> ErrorFrame:
+    words = next((payload[name] for name in _WORDS if payload.get(name)), payload)
+    code = next((payload[name] for name in ("code", *_STATUS_NAMES) if payload.get(name)), None)
+    kind = payload.get("type")
+    error = {
+        "message": _words(words),
+        "type": code if kind in _ERROR_TYPES else kind,
+        "param": payload.get("param"),
+        "code": code,
+    }
+    return ErrorFrame(error, _encoded({"error": error}))
+
+
+def _encoded(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+_ERROR_TYPES = ("error", "response.error")
+_OF_AN_ERROR = frozenset({"error", "type", "request_id"})
+"""The keys of OpenAI's and Anthropic's plain errors; an event of a stream has more."""
+_WORDS = ("message", "detail", "errors", "msg")
+_STATUS_NAMES = ("status", "status_code", "statusCode", "error_type")
+
+
+def _is_flat(payload: dict[str, Any]) -> bool:
+    """Whether a frame has an error's words, and nothing that a reply has."""
+    told = payload.get("detail") or payload.get("errors")
+    if not told and type(payload.get("message")) is str:
+        told = payload["message"] and not {"id", "object", "type"}.intersection(payload)
+        told = told or any(payload.get(name) for name in ("code", *_STATUS_NAMES))
+    return bool(told) and not _OF_A_REPLY.intersection(payload)
+
+
+_OF_A_REPLY = frozenset({"choices", "candidates", "response", "delta", "content", "usage"})
+
+
+def _words(error: Any) -> str:
+    return error if type(error) is str else json.dumps(error)
+
+
 class Assembler(Protocol):
     """One reply of one wire."""
 
     complete: bool
-    """The provider has announced the end of the reply."""
+    """The provider has announced the end of the stream: whatever follows is no part of it."""
+
+    finished: bool
+    """Nothing of the reply is missing but, perhaps, its usage: the reason of its end came last."""
 
     def frame(self, data: bytes) -> Deltas:
         """The deltas of one frame. Raises a ``WireFault``."""
@@ -101,6 +186,16 @@ def string(value: Any) -> str:
     return value if type(value) is str else ""
 
 
+def mapping(value: Any) -> dict[str, Any]:
+    """A field that should hold an object; anything else counts as an empty one."""
+    return value if type(value) is dict else {}
+
+
+def listed(value: Any) -> list[Any]:
+    """A field that should hold a list; anything else counts as none."""
+    return value if type(value) is list else []
+
+
 def index_in(payload: dict[str, Any], key: str = "index") -> int:
     """A position among choices, blocks or calls; 0 where there is none."""
     index = payload.get(key)
@@ -125,23 +220,25 @@ def citation_in(payload: Any) -> Deltas:
 
 HTTP_ERROR = 400  # the lowest HTTP status that is an error
 _STATUSES = {  # the first word found in an error's code, type or status decides
-    429: ("rate_limit", "too_many_requests", "no_capacity", "resource_exhausted", "quota"),
+    429: ("ratelimit", "toomanyrequests", "nocapacity", "resourceexhausted", "quota"),
     529: ("overloaded",),
     503: ("unavailable",),
     504: ("timeout", "deadline"),
-    401: ("authentication", "unauthenticated", "invalid_api_key"),
-    403: ("permission",),
-    402: ("billing",),
-    404: ("not_found",),
-    400: ("invalid", "context_length", "bad_request"),
+    401: ("authentication", "unauthenticated", "unauthorized", "invalidapikey"),
+    403: ("permission", "forbidden"),
+    402: ("billing", "paymentrequired"),
+    404: ("notfound",),
+    422: ("unprocessable", "validation"),
+    400: ("invalid", "contextlength", "badrequest"),
 }
 
 
 def _status_of(error: dict[str, Any]) -> int:
     """The HTTP status of an error; 500 (the provider's fault) for an unknown kind."""
-    names = [str(error[key]) for key in ("code", "status", "type") if error.get(key)]
+    keys = ("code", *_STATUS_NAMES, "type")
+    names = [str(error[key]) for key in keys if error.get(key)]
     for name in names:
         if name.isdigit() and HTTP_ERROR <= int(name) < 600:  # noqa: PLR2004
             return int(name)
-    words = " ".join(names).lower()
+    words = "".join(sign for sign in " ".join(names).lower() if sign.isalpha() or sign == " ")
     return next((s for s, known in _STATUSES.items() if any(word in words for word in known)), 500)

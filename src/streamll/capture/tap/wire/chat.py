@@ -1,25 +1,29 @@
 """OpenAI Chat Completions, and every server compatible with it: chunks in, a chat completion out.
 
 Follows OpenAI's API reference of Chat Completions (``chat.completion.chunk``), with the extensions
-of other servers: ``reasoning_content`` and ``reasoning``, content as a list of blocks.
+of other servers: ``reasoning_content`` and ``reasoning``, content as a list of blocks, usage inside a
+choice or under ``x_groq``, a whole ``message`` in place of a delta or beside it.
 
 A key that a chunk carries appears in the body even if it is always null: a server that names
-``refusal`` in its chunks names it in its replies. Of unknown fields the reply's own keep their
-first value, the message's their last, and lists grow.
+``refusal`` in its chunks names it in its replies. Of unknown fields the last value counts, and
+lists grow; ``id``, ``created`` and ``model`` keep their first.
 
 Two things are known without being in the chunks: empty content beside tool calls or a refusal is
 null, and servers that send refusals (OpenAI, Azure) list a message's annotations, even if empty.
+
+Which tool call a fragment belongs to is known by ``tool_calls``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from streamll.capture.deltas import Delta, Deltas, RefusalDelta, ThinkingDelta, ToolCallFragment
+from streamll.capture.deltas import Delta, Deltas, RefusalDelta, ThinkingDelta
 from streamll.capture.tap.wire import base
 from streamll.capture.tap.wire.base import citation_in, decode_object, index_in, string
 from streamll.capture.tap.wire.template import Template
+from streamll.capture.tap.wire.tool_calls import ToolCalls
 
 _TEXTS: dict[str, type[Any]] = {
     "content": str,
@@ -28,13 +32,29 @@ _TEXTS: dict[str, type[Any]] = {
 }
 """What a delta's string keys are when nothing else in a chunk is new."""
 _PIECEWISE = frozenset({*_TEXTS, "refusal"})
+_OF_THE_FIRST = frozenset({"id", "created", "model"})
+"""Fields of which the first value counts."""
+_PADDING = ("obfuscation", "p")
+"""OpenAI's and Mistral's, which differ in every chunk."""
+ONLY_PLAIN: Mapping[str, Mapping[str, Any]] = {"groq": {"service_tier": None}}
+"""By provider: what LiteLLM reads off a reply without asking whether it is there."""
+_REPEATING = 3
+"""Pieces from which on it is no accident that they repeat one another."""
+_OF_A_CHUNK = frozenset({"index", "token_id"})
+"""Fields of a delta that are not the message's."""
 
 
 class ChatAssembler:
-    """One reply. Choices beyond the first are rebuilt but not shown: a call has one candidate."""
+    """One reply. Choices beyond the first are rebuilt but not shown: a call has one candidate.
 
-    def __init__(self) -> None:
+    ``choices`` are expected. ``only_plain``: keys that the reader of the body needs, with what to
+    give it, since this server has them in plain replies alone.
+    """
+
+    def __init__(self, choices: int = 1, only_plain: Mapping[str, Any] | None = None) -> None:
         self.complete = False
+        self._expected = choices
+        self._only_plain = only_plain or {}
         self._top: dict[str, Any] = {}
         self._first = _Choice(0)
         self._choices = {0: self._first}
@@ -42,6 +62,13 @@ class ChatAssembler:
         self._known: dict[str, Any] | None = None  # the last ordinary chunk, without its text
         self._known_key = "content"  # the delta's key that held the text
         self._template = Template()  # of frames that are the known chunk
+
+    @property
+    def finished(self) -> bool:
+        if not self._first.finished:
+            return False
+        choices = self._choices.values()
+        return len(choices) >= self._expected and all(choice.finished for choice in choices)
 
     def frame(self, data: bytes) -> Deltas:
         if text := self._template.text_in(data):
@@ -52,14 +79,17 @@ class ChatAssembler:
             self.complete = True
             return ()
         chunk = decode_object(data)
-        chunk.pop("obfuscation", None)  # OpenAI's padding, which differs in every chunk
+        for name in _PADDING:
+            chunk.pop(name, None)
         return self._only_text(chunk, data) or self._read(chunk, data)
 
     def body(self) -> dict[str, Any]:
-        if not self.complete and not self._first.fields.get("finish_reason"):
+        first = self._first
+        if not (self._began and (first.reason or (self.complete and first.spoken))):
             raise base.CutShort("the stream ended before the reply did")
         choices = [self._choices[index].body() for index in sorted(self._choices)]
-        return {**self._top, "choices": choices if self._began else []}
+        only_plain = {**self._only_plain, **(ONLY_PLAIN["groq"] if "x_groq" in self._top else {})}
+        return {**only_plain, **self._top, "choices": choices}
 
     def _only_text(self, chunk: dict[str, Any], data: bytes) -> Deltas:
         """The text of a chunk in which nothing else is new, as in nearly all chunks of a reply.
@@ -86,7 +116,8 @@ class ChatAssembler:
         delta = choice.get("delta")
         self._known = None
         self._template.forget()
-        if type(delta) is not dict or not delta or choice.get("index", 0) != 0:
+        is_first = self._choices.get(index_in(choice)) is self._first
+        if not is_first or type(delta) is not dict or not delta:
             return
         last = next(reversed(delta))
         other_values = [value for key, value in delta.items() if key not in (last, "role")]
@@ -97,30 +128,52 @@ class ChatAssembler:
             self._known = chunk
 
     def _read(self, chunk: dict[str, Any], data: bytes) -> Deltas:
-        if type(error := chunk.get("error")) is dict:
-            raise base.ErrorFrame(error, data)
-        self._read_top(chunk)
+        if error := base.error_in(chunk, data):
+            raise error
+        self._known = None
+        self._template.forget()
+        self._read_top(chunk, data)
         choices = [choice for choice in chunk.get("choices") or () if type(choice) is dict]
         deltas = [delta for choice in choices for delta in self._read_choice(choice)]
         if len(choices) == 1 and not chunk.get("usage"):
             self._remember(chunk, choices[0])
         return deltas
 
-    def _read_top(self, chunk: dict[str, Any]) -> None:
+    def _read_top(self, chunk: dict[str, Any], data: bytes) -> None:
         top = self._top
         for key, value in chunk.items():
             if key == "usage":
-                if type(value) is dict:
-                    top[key] = value
+                self._read_usage(value)
             elif key == "object":
                 top[key] = "chat.completion"
-            elif key != "choices" and not top.get(key):
+            elif key == "x_groq" and type(value) is dict:
+                if error := base.error_in({"error": value.get("error")}, data):
+                    raise error
+                self._read_usage(value.get("usage"))
+                told = {name: value[name] for name in value if name != "usage"}
+                top[key] = {**(top.get(key) or {}), **told}
+            elif key in _OF_THE_FIRST:
+                top[key] = top.get(key) or value
+            elif key != "choices" and (value not in (None, "") or key not in top):
                 top[key] = value
 
+    def _read_usage(self, usage: Any) -> None:
+        if type(usage) is dict and (usage or "usage" not in self._top):
+            self._top["usage"] = usage
+
     def _read_choice(self, payload: dict[str, Any]) -> Deltas:
-        self._began = True
         index = index_in(payload)
-        choice = self._choices.get(index) or self._choices.setdefault(index, _Choice(index))
+        if not self._began:
+            self._began = True
+            if self._expected == 1:  # whatever its index
+                self._choices = {index: self._first}
+                self._first.fields["index"] = index
+        choice = self._choices.get(index)
+        if choice is None:
+            if self._expected == 1 or not 0 <= index < self._expected:
+                raise base.Confused("a choice that was not asked for")
+            choice = self._choices[index] = _Choice(index)
+        self._read_usage(payload.pop("usage", None))
         return choice.read(payload)
 
 
@@ -133,25 +186,44 @@ class _Choice:
         self.message: dict[str, Any] = {"role": "assistant"}
         self.pieces: dict[str, list[str]] = {name: [] for name in _PIECEWISE}
         self.blocks: list[Any] = []  # content given as a list
-        self.calls: list[dict[str, Any]] = []
-        self._call_at: dict[int, int] = {}  # the wire's index → position in calls
+        self.calls = ToolCalls()
+        self.finished = False
+        """The reason of its end came after all that it says."""
+        self._told: str | None = None  # its whole text, where a server repeats it
+
+    @property
+    def reason(self) -> Any:
+        return self.fields.get("finish_reason")
+
+    @property
+    def spoken(self) -> bool:
+        """Whether there is anything of its message."""
+        told = any(value for name, value in self.message.items() if name != "role")
+        return bool(
+            told or self.blocks or self.calls or any(any(each) for each in self.pieces.values())
+        )
 
     def read(self, payload: dict[str, Any]) -> list[Delta]:
         deltas: list[Delta] = []
         for key, value in payload.items():
             if key == "delta":
-                if type(value) is dict:
-                    if self._shown:
-                        deltas += _spoken(value)
-                    fragments = self._read_delta(value)
-                    deltas += fragments if self._shown else ()
+                deltas += self._read_message(value)
+            elif key == "message":
+                deltas += self._read_whole(value, beside=type(payload.get("delta")) is dict)
             elif key == "logprobs":
                 self._read_logprobs(value)
-            elif key != "index":
+            elif key == "finish_reason":
+                self.fields[key] = self.reason if value in (None, "", "null") else value
+            elif key != "index" and not (key == "text" and "delta" in payload):
                 _merge(self.fields, key, value)
-        return deltas
+        if payload.get("finish_reason") and self.reason:
+            self.finished = self.spoken
+        elif deltas:
+            self.finished = False
+        return deltas if self._shown else []
 
     def body(self) -> dict[str, Any]:
+        self._check()
         message = dict(self.message)
         for name, pieces in self.pieces.items():
             if pieces:
@@ -159,13 +231,45 @@ class _Choice:
         if self.blocks:
             message["content"] = self.blocks
         if self.calls:
-            message["tool_calls"] = [_joined_call(call) for call in self.calls]
+            message["tool_calls"] = self.calls.body()
         if not message.get("content") and (self.calls or message.get("refusal")):
             message["content"] = None  # chunks begin with ""
         message.setdefault("content", None)
         if "refusal" in message:
             message.setdefault("annotations", [])
         return {**self.fields, "message": message}
+
+    def _check(self) -> None:
+        """Raise ``Confused`` where what was said may be said twice, or be no reply at all."""
+        if self.reason == "error":
+            raise base.Confused("a reply that ends with an error without words")
+        texts = [piece for piece in self.pieces["content"] if piece]
+        if self._told is not None and self._told != "".join(texts):
+            raise base.Confused("a message that differs from its pieces")
+        if len(texts) >= _REPEATING and _is_repeated(texts):
+            raise base.Confused("pieces that repeat what was said before")
+
+    def _read_message(self, value: Any) -> list[Delta]:
+        """A delta: what it says, in the order of the reply."""
+        if type(value) is not dict:
+            return []
+        return [*_spoken(value), *self._read_delta(value)]
+
+    def _read_whole(self, message: Any, *, beside: bool) -> list[Delta]:
+        """A whole message: all of the reply so far, beside a delta or in place of one."""
+        if type(message) is not dict:
+            return []
+        content = message.get("content")
+        if beside:
+            self._told = content if type(content) is str else None
+            return []
+        before = "".join(self.pieces["content"])
+        if self.blocks or self.calls or not (before == "" or string(content).startswith(before)):
+            raise base.Confused("a whole message after pieces of another")
+        rest = string(content)[len(before) :]
+        new = {**message, "content": rest} if before else message
+        thought = [name for name in _TEXTS if name != "content" and self.pieces[name]]
+        return self._read_message({key: new[key] for key in new if key not in thought})
 
     def _read_delta(self, delta: dict[str, Any]) -> list[Delta]:
         """Add the delta to the message; gives its tool call fragments, which have to be placed."""
@@ -174,56 +278,30 @@ class _Choice:
             if key in _PIECEWISE:
                 self._read_piece(key, value)
             elif key == "tool_calls" and value:
-                for fragment in value:
-                    if type(fragment) is dict:
-                        fragments += self._read_call(fragment)
-            else:
+                fragments += self.calls.add(value)
+            elif key == "function_call" and value:
+                raise base.Confused("a function call of the old kind")
+            elif key not in _OF_A_CHUNK:
                 _merge(self.message, key, value)
         return fragments
 
     def _read_piece(self, key: str, value: Any) -> None:
+        if type(value) is dict and key == "content":  # one block, and no list
+            value = value["text"] if _is_only_text(value) else [value]
         if type(value) is str:
-            if self.blocks:
-                _append_block(self.blocks, {"type": "text", "text": value})
-            else:
+            if not (self.blocks and key == "content"):
                 self.pieces[key].append(value)
-        elif type(value) is list:
+            elif value:
+                _append_block(self.blocks, {"type": "text", "text": value})
+        elif type(value) is list and key == "content":
             if not self.blocks and (before := "".join(self.pieces[key])):
                 self.blocks.append({"type": "text", "text": before})
             for block in value:
                 _append_block(self.blocks, block)
+        elif value is None:
+            self.message.setdefault(key, None)
         else:
-            self.message.setdefault(key, value)
-
-    def _read_call(self, fragment: dict[str, Any]) -> Deltas:
-        function = fragment.get("function")
-        function = function if type(function) is dict else {}
-        identity, name = string(fragment.get("id")), string(function.get("name"))
-        arguments = string(function.get("arguments"))
-        position = self._position(index_in(fragment), identity, name)
-        call = self.calls[position]
-        for key, value in fragment.items():
-            if key not in ("index", "function") and value is not None and value != "":
-                call[key] = value
-        for key, value in function.items():
-            if key == "arguments":
-                call["function"][key].append(arguments)
-            elif value is not None and value != "":
-                call["function"][key] = value
-        if name or identity or arguments:
-            return (ToolCallFragment(position, identity or None, name or None, arguments),)
-        return ()
-
-    def _position(self, index: int, identity: str, name: str) -> int:
-        """Which of ``calls`` a fragment belongs to; a new one where it begins a call."""
-        position = self._call_at.get(index)
-        begins_call = bool(identity and name)
-        if position is not None and begins_call and self.calls[position].get("id") != identity:
-            position = None  # some servers give every call of a reply the same index
-        if position is None:
-            position = self._call_at[index] = len(self.calls)
-            self.calls.append({"type": "function", "function": {"name": "", "arguments": []}})
-        return position
+            raise base.Confused("a text that is none")
 
     def _read_logprobs(self, value: Any) -> None:
         known = self.fields.setdefault("logprobs", None)
@@ -231,6 +309,14 @@ class _Choice:
             known = self.fields["logprobs"] = known or {}
             for key, tokens in value.items():
                 _merge(known, key, tokens)
+
+
+def _is_repeated(texts: list[str]) -> bool:
+    """Whether each piece begins with the one before, or the last is all of them together."""
+    if len(texts[-1]) > len(texts[0]) and all(map(str.startswith, texts[1:], texts)):
+        return True
+    before = texts[:-1]
+    return len(texts[-1]) == sum(map(len, before)) and texts[-1] == "".join(before)
 
 
 def _spoken(delta: dict[str, Any]) -> Iterator[Delta]:
@@ -241,8 +327,8 @@ def _spoken(delta: dict[str, Any]) -> Iterator[Delta]:
     if type(content) is str:
         if content:
             yield content
-    elif type(content) is list:
-        for block in content:
+    else:
+        for block in content if type(content) is list else (content,):
             yield from _spoken_in_block(block)
     if refusal := string(delta.get("refusal")):
         yield RefusalDelta(refusal)
@@ -251,39 +337,82 @@ def _spoken(delta: dict[str, Any]) -> Iterator[Delta]:
             yield from citation_in(annotation.get("url_citation", annotation))
 
 
+_THOUGHTS = {"thinking": "thinking", "reasoning": "summary"}
+"""Blocks of thinking, Mistral's and Databricks', and where their text is."""
+_TEXT_TYPES = frozenset({"text", "summary_text"})
+
+
 def _spoken_in_block(block: Any) -> Iterator[Delta]:
     if type(block) is not dict:
         return
     if block.get("type") == "text" and (text := string(block.get("text"))):
         yield text
-    elif block.get("type") == "thinking":
-        for part in block.get("thinking") or ():
-            if type(part) is dict and (thought := string(part.get("text"))):
-                yield ThinkingDelta(thought)
+    thoughts = _thoughts_in(block)
+    for part in thoughts if type(thoughts) is list else [{"text": thoughts}]:
+        if type(part) is dict and (thought := string(part.get("text"))):
+            yield ThinkingDelta(thought)
+
+
+def _thoughts_in(block: Any) -> Any:
+    return block.get(_THOUGHTS.get(str(block.get("type")), "")) if type(block) is dict else None
 
 
 def _append_block(blocks: list[Any], block: Any) -> None:
-    if _is_only_text(block) and blocks and _is_only_text(blocks[-1]):
-        blocks[-1]["text"] += block["text"]
+    """Texts, and the texts of thinking, come in pieces; other blocks whole."""
+    last: Any = blocks[-1] if blocks else None
+    thought, more = _thoughts_in(last), _thoughts_in(block)
+    if _is_only_text(block) and _is_only_text(last) and last["type"] == block["type"]:
+        blocks[-1] = {**block, "text": last["text"] + block["text"]}
+    elif type(thought) is type(more) in (list, str) and last["type"] == block["type"]:
+        if type(more) is list:
+            parts, more = more, list(thought)
+            for part in parts:
+                _append_block(more, part)
+        else:
+            more = thought + more
+        blocks[-1] = {**last, **block, _THOUGHTS[block["type"]]: more}
     else:
-        blocks.append(dict(block) if type(block) is dict else block)
+        blocks.append(block)
 
 
 def _is_only_text(block: Any) -> bool:
-    return type(block) is dict and block.keys() == {"type", "text"} and block["type"] == "text"
+    return (
+        type(block) is dict
+        and block.keys() == {"type", "text"}
+        and block["type"] in _TEXT_TYPES
+        and type(block["text"]) is str
+    )
 
 
 def _merge(known: dict[str, Any], key: str, value: Any) -> None:
-    """Lists grow, null changes nothing, anything else replaces."""
+    """Lists grow, what is empty changes nothing, anything else replaces."""
     if type(value) is list:
-        if type(known.get(key)) is list:
-            known[key].extend(value)
-        else:
-            known[key] = list(value)
-    elif value is not None or key not in known:
+        had = known.get(key)
+        known[key] = _grown(had, value) if type(had) is list else list(value)
+    elif value not in (None, "", {}) or key not in known:
         known[key] = value
 
 
-def _joined_call(call: dict[str, Any]) -> dict[str, Any]:
-    function = call["function"]
-    return {**call, "function": {**function, "arguments": "".join(function["arguments"])}}
+def _grown(known: list[Any], more: list[Any]) -> list[Any]:
+    """A list with more entries; entries of one kind and number are one, in pieces."""
+    for entry in more:
+        last: Any = known[-1] if known else None
+        if _same_entry(last, entry):
+            known[-1] = {**last, **{key: _joined(last, key, entry[key]) for key in entry}}
+        else:
+            known.append(entry)
+    return known
+
+
+def _same_entry(last: Any, entry: Any) -> bool:
+    return (
+        type(last) is type(entry) is dict
+        and type(entry.get("index")) is int
+        and all(last.get(name) == entry.get(name) for name in ("index", "type", "id"))
+    )
+
+
+def _joined(last: dict[str, Any], key: str, value: Any) -> Any:
+    if key in ("text", "summary", "data") and type(value) is type(last.get(key)) is str:
+        return last[key] + value
+    return last.get(key) if value is None else value

@@ -24,6 +24,7 @@ class EventAssembler:
     """One reply in events: ``feed`` each, then ask for the ``response``."""
 
     fault = None  # an event that does not fit raises, here or in ``response``
+    grace = None  # the engine ends its events
 
     def __init__(self, request: Any) -> None:
         self.begun = False

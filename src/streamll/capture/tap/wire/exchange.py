@@ -114,11 +114,11 @@ class Exchange:
         """The ``Response`` that the provider's ``complete`` would have returned.
 
         Raises what lm15 raises (a provider's error, a transport error where the reply was cut), or
-        ``UnknownShape``.
+        ``AskAgain``.
         """
         try:
             body = self.reply.body()
-        except base.UnknownShape:
+        except base.AskAgain:
             raise
         except base.WireFault as fault:
             raise self._error(fault) from None

@@ -1,8 +1,10 @@
 """Gemini ``streamGenerateContent`` (API v1beta): each frame is a part of the reply, shaped like it.
 
 Consecutive texts belong together, unless only one of them is thinking or a signature closes the
-first. Of everything else about the reply the last value counts. There is no closing mark: a reply is
-over when a candidate has a finish reason or the prompt is blocked.
+first. Of everything else about the reply the last value counts, counts of usage each by itself.
+There is no closing mark: a reply is over when a candidate has a finish reason or the prompt is
+blocked. Some models give a reason with every chunk, so that a reason that was followed by more says
+nothing: only the end of the body does.
 """
 
 from __future__ import annotations
@@ -11,58 +13,102 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from streamll.capture.deltas import Delta, Deltas, ThinkingDelta, ToolCallFragment
-from streamll.capture.tap.wire.base import CutShort, ErrorFrame, decode_object, index_in, string
+from streamll.capture.deltas import CitationDelta, Delta, Deltas, ThinkingDelta, ToolCallFragment
+from streamll.capture.tap.wire.base import (
+    Confused,
+    CutShort,
+    MalformedFrame,
+    decode_object,
+    error_in,
+    listed,
+    mapping,
+    string,
+)
+from streamll.capture.tap.wire.partial_arguments import PartialCall
+
+_EMPTY = ({"text": ""}, {"text": "", "thought": True})
+"""Parts that streams end with, beside a finish reason, and plain replies do not have."""
 
 
 class GeminiAssembler:
     """One reply. Candidates beyond the first are rebuilt but not shown."""
 
     def __init__(self) -> None:
-        self.complete = False
+        self.complete = self.finished = False
         self._top: dict[str, Any] = {}
         self._candidates: dict[int, _Candidate] = {}
         self._calls = 0
+        self._reasons = 0  # how often a reason has come, until now
+        self._cited: list[CitationDelta] = []
 
     def frame(self, data: bytes) -> Deltas:
-        chunk = decode_object(data)
-        if type(error := chunk.get("error")) is dict:
-            raise ErrorFrame(error, data)
-        self._top.update((key, value) for key, value in chunk.items() if key != "candidates")
-        candidates = [each for each in chunk.get("candidates") or () if type(each) is dict]
-        deltas = [delta for payload in candidates for delta in self._read(payload)]
-        feedback = chunk.get("promptFeedback")
-        if type(feedback) is dict and feedback.get("blockReason"):
-            self.complete = True
-        return deltas
+        if data.strip() == b"[DONE]":  # of servers that otherwise speak OpenAI's wire
+            self.complete = self._reasons > 0 or self.finished
+            return ()
+        return [delta for chunk in _chunks(data) for delta in self._read(chunk)]
 
     def body(self) -> dict[str, Any]:
-        if not self.complete:
+        if not (self.finished or self._reasons):
             raise CutShort("the stream ended before the reply did")
+        if self._candidates and min(self._candidates) != 0:
+            raise Confused("no candidate is the first")
         candidates = [self._candidates[index].body() for index in sorted(self._candidates)]
         return {**self._top, "candidates": candidates} if candidates else self._top
 
-    def _read(self, payload: dict[str, Any]) -> Iterator[Delta]:
-        index = index_in(payload)
-        candidate = self._candidates.setdefault(index, _Candidate())
-        content = payload.get("content")
-        content = content if type(content) is dict else {}
-        for part in content.get("parts") or ():
-            candidate.add(part)
-            if index == 0 and type(part) is dict:
-                yield from self._spoken(part)
-        candidate.update(payload, content)
-        if index == 0 and payload.get("finishReason"):
-            self.complete = True
+    def _read(self, chunk: dict[str, Any]) -> Iterator[Delta]:
+        if error := error_in(chunk, json.dumps(chunk).encode()):
+            raise error
+        self._update(chunk)
+        for position, payload in enumerate(listed(chunk.get("candidates"))):
+            if type(payload) is dict:
+                index = payload.get("index")
+                yield from self._read_candidate(payload, index if type(index) is int else position)
+        feedback = chunk.get("promptFeedback")
+        if type(feedback) is dict and feedback.get("blockReason"):
+            self.finished = True
 
-    def _spoken(self, part: dict[str, Any]) -> Deltas:
+    def _update(self, chunk: dict[str, Any]) -> None:
+        for key, value in chunk.items():
+            known = self._top.get(key)
+            if key == "usageMetadata" and type(known) is dict:
+                self._top[key] = {**known, **(value if type(value) is dict else {})}
+            elif key != "candidates":
+                self._top[key] = value
+
+    def _read_candidate(self, payload: dict[str, Any], index: int) -> Iterator[Delta]:
+        candidate = self._candidates.setdefault(index, _Candidate())
+        content = mapping(payload.get("content"))
+        for part in listed(content.get("parts")):
+            if index == 0 and part not in _EMPTY:
+                self.finished = False
+            spoken = candidate.add(part)
+            if index == 0 and type(part) is dict:
+                yield from self._spoken(part, spoken)
+        candidate.update(payload, content)
+        if index:
+            return
+        for citation in _citations(payload.get("groundingMetadata")):
+            if citation not in self._cited:
+                self._cited.append(citation)
+                yield citation
+        if payload.get("finishReason"):
+            yield from self._called(candidate.settle())
+            self.finished = not self._reasons
+            self._reasons += 1
+
+    def _spoken(self, part: dict[str, Any], calls: list[dict[str, Any]]) -> Iterator[Delta]:
         if text := string(part.get("text")):
-            return (ThinkingDelta(text) if part.get("thought") else text,)
-        if type(call := part.get("functionCall")) is not dict:
-            return ()
-        number, self._calls = self._calls, self._calls + 1
-        arguments = json.dumps(call.get("args") or {})
-        return (ToolCallFragment(number, call.get("id"), call.get("name"), arguments),)
+            yield ThinkingDelta(text) if part.get("thought") else text
+        yield from self._called(calls)
+
+    def _called(self, calls: list[dict[str, Any]]) -> Iterator[Delta]:
+        """Calls that are complete."""
+        for call in calls:
+            number, self._calls = self._calls, self._calls + 1
+            arguments = json.dumps(call.get("args") or {})
+            yield ToolCallFragment(
+                number, call.get("id"), string(call.get("name")) or None, arguments
+            )
 
 
 class _Candidate:
@@ -73,25 +119,64 @@ class _Candidate:
         self._content: dict[str, Any] = {}
         self._parts: list[Any] = []
         self._pieces: list[str] = []  # of the last part, while it is text and may go on
+        self._call: PartialCall | None = None  # whose arguments are not complete
 
-    def add(self, part: Any) -> None:
+    def add(self, part: Any) -> list[dict[str, Any]]:
+        """Add a part; returns the calls that are complete by now."""
+        if part in _EMPTY and self._call is not None:
+            return []
+        if type(part) is dict and type(call := part.get("functionCall")) is dict:
+            return self._add_call(part, call)
+        complete = self.settle()
         if self._pieces and self._continues(part):
             self._pieces.append(part["text"])
             self._parts[-1] = {**self._parts[-1], **part}
-            return
-        self._settle()
+            return complete
+        self._end_text()
         self._parts.append(part)
         if type(part) is dict and type(part.get("text")) is str:
             self._pieces = [part["text"]]
+        return complete
+
+    def settle(self) -> list[dict[str, Any]]:
+        """The end of a call whose arguments came in pieces; returns it, if there is one."""
+        if self._call is None:
+            return []
+        part = self._call.part()
+        self._call = None
+        self._parts.append(part)
+        return [part["functionCall"]]
 
     def update(self, payload: dict[str, Any], content: dict[str, Any]) -> None:
         self._content.update((key, value) for key, value in content.items() if key != "parts")
-        self._fields.update((key, value) for key, value in payload.items() if key != "content")
+        for key, value in payload.items():
+            if key == "logprobsResult":
+                self._fields[key] = _joined(self._fields.get(key), value)
+            elif key != "content":
+                self._fields[key] = value
 
     def body(self) -> dict[str, Any]:
-        self._settle()
-        content = {**self._content, "parts": self._parts} if self._parts else self._content
+        self.settle()
+        self._end_text()
+        parts = [part for part in self._parts if part not in _EMPTY] or self._parts[:1]
+        content = {**self._content, "parts": parts} if parts else self._content
         return {**self._fields, "content": content} if content else self._fields
+
+    def _add_call(self, part: dict[str, Any], call: dict[str, Any]) -> list[dict[str, Any]]:
+        complete = self.settle() if call.get("name") else []
+        self._end_text()
+        if self._call is None and not call.get("name"):
+            if call.get("partialArgs") or call.get("args"):
+                raise Confused("arguments of a tool call that has not begun")
+            return complete  # the end of one that is over
+        if self._call is None and not (call.get("willContinue") or call.get("partialArgs")):
+            whole = {**call, "args": call.get("args") or {}}
+            self._parts.append({**part, "functionCall": whole})
+            return [*complete, whole]
+        if self._call is None:
+            self._call = PartialCall(part)
+        self._call.add(call)
+        return complete if call.get("willContinue") else [*complete, *self.settle()]
 
     def _continues(self, part: Any) -> bool:
         last = self._parts[-1]
@@ -102,7 +187,48 @@ class _Candidate:
             and "thoughtSignature" not in last
         )
 
-    def _settle(self) -> None:
+    def _end_text(self) -> None:
         if self._pieces:
             self._parts[-1] = {**self._parts[-1], "text": "".join(self._pieces)}
             self._pieces = []
+
+
+def _chunks(data: bytes) -> list[dict[str, Any]]:
+    """The chunks of a frame: one, or those of an array, in which some servers send errors."""
+    try:
+        return [decode_object(data)]
+    except MalformedFrame:
+        if data.lstrip()[:1] != b"[":
+            raise
+    try:
+        chunks = json.loads(data)
+    except ValueError as error:
+        raise MalformedFrame(data) from error
+    if not chunks or not all(type(chunk) is dict for chunk in chunks):
+        raise MalformedFrame(data)
+    return chunks  # type: ignore[no-any-return]
+
+
+def _joined(known: Any, value: Any) -> Any:
+    """Lists inside, one after the other: each chunk has those of its own tokens."""
+    if type(known) is not dict or type(value) is not dict:
+        return value
+    joined = {**known, **value}
+    for key in known.keys() & value.keys():
+        if type(known[key]) is list and type(value[key]) is list:
+            joined[key] = known[key] + value[key]
+    return joined
+
+
+def _citations(grounding: Any) -> Iterator[CitationDelta]:
+    """What the reply points to, as lm15 reads it out of a plain reply."""
+    grounding = mapping(grounding)
+    chunks = listed(grounding.get("groundingChunks"))
+    for support in map(mapping, listed(grounding.get("groundingSupports"))):
+        text = string(mapping(support.get("segment")).get("text")) or None
+        for index in listed(support.get("groundingChunkIndices")):
+            chunk = mapping(chunks[index]) if type(index) is int and index < len(chunks) else {}
+            source = mapping(chunk.get("web") or chunk.get("retrievedContext"))
+            title, url = string(source.get("title")) or None, string(source.get("uri")) or None
+            if text or title or url:
+                yield CitationDelta(text, title, url)

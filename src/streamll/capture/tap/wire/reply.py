@@ -12,12 +12,17 @@ from collections.abc import Sequence
 
 from streamll.capture.deltas import Delta, Deltas
 from streamll.capture.tap.wire import base
-from streamll.capture.tap.wire.sse import FrameSplitter
+from streamll.capture.tap.wire.sse import ErrorEvent, FrameSplitter
 
 _REFUSING_STATUSES = frozenset({400, 403, 404, 405, 415, 422, 501})
-_STREAM_STARTS = (b"data:", b"event:", b":", b"id:", b"retry:")
+_STREAM_STARTS = (b"data:", b"data\n", b"data\r", b"event:", b":", b"id:", b"retry:", b"error: {")
 _LONGEST_START = max(len(start) for start in _STREAM_STARTS)
-_SKIPPED = b"\xef\xbb\xbf\r\n"  # a byte order mark, empty lines
+_SKIPPED = b"\xef\xbb\xbf\r\n \t"  # a byte order mark, empty lines, blanks before a field
+
+GRACE_AFTER_END_S = 0.1
+"""How long the body may take to end after the stream has, so that the connection can be kept."""
+GRACE_AFTER_REASON_S = 1.0
+"""How long usage and the end may take after the reason why the reply is over."""
 
 
 class WireReply:
@@ -52,8 +57,10 @@ class WireReply:
             self.streamed = True
             chunk = b"".join(self._kept)
             self._kept.clear()
+        if self._assembler.complete:
+            return ()
         frames = self._splitter.feed(chunk)
-        if len(frames) == 1:
+        if len(frames) == 1 and type(frames[0]) is bytes:
             try:
                 return self._assembler.frame(frames[0])
             except Exception as error:  # noqa: BLE001 - a bug here must not end the program
@@ -62,13 +69,20 @@ class WireReply:
         return self._read(frames)
 
     def finish(self) -> Deltas:
-        """The body has ended: the deltas of a last frame that lacks its blank line."""
+        """The body has ended, or will not be read on: the deltas of a frame without its blank line."""
         return () if self.fault is not None else self._read(self._splitter.finish(), ended=True)
 
     @property
-    def complete(self) -> bool:
-        """The provider has announced the end: what goes wrong from now on does no harm."""
-        return self.streamed and self._assembler.complete
+    def whole(self) -> bool:
+        """Nothing of the reply is missing: what goes wrong from now on does no harm."""
+        return self.streamed and (self._assembler.complete or self._assembler.finished)
+
+    @property
+    def grace(self) -> float | None:
+        """How many seconds to wait for what may still come; None while the reply is not whole."""
+        if not self.whole:
+            return None
+        return GRACE_AFTER_END_S if self._assembler.complete else GRACE_AFTER_REASON_S
 
     @property
     def refused(self) -> bool:
@@ -77,8 +91,8 @@ class WireReply:
 
     def body(self) -> bytes:
         """What the same request would have got without streaming. Raises a ``WireFault``."""
-        if not self.streamed:
-            return b"".join(self._kept)
+        if not (self.streamed or self._is_array_of_frames()):
+            return self._plain_body()
         if self.fault is not None:
             raise self.fault
         try:
@@ -88,13 +102,42 @@ class WireReply:
         except Exception as error:
             raise base.UnknownShape(error) from error
 
+    def _plain_body(self) -> bytes:
+        body = b"".join(self._kept)
+        if self.status >= base.HTTP_ERROR:
+            return _error_in_a_frame(body)
+        if body.lstrip()[:1] == b"{" and _is_lines_of_json(body):
+            raise base.Confused("lines of JSON in place of a stream")
+        return body
+
+    def _is_array_of_frames(self) -> bool:
+        """Whether the body is a stream in one JSON array. Its frames have then been read."""
+        body = b"".join(self._kept)
+        if self.status >= base.HTTP_ERROR or body.lstrip()[:1] != b"[":
+            return False
+        try:
+            frames = json.loads(body)
+        except ValueError:
+            return False
+        if not frames or any(type(frame) is not dict for frame in frames):
+            return False
+        self._read([json.dumps(frame).encode() for frame in frames])
+        return True
+
     def _read(self, frames: Sequence[bytes], *, ended: bool = False) -> Deltas:
         deltas: list[Delta] = []
         try:
             for data in frames:
+                if self._assembler.complete:
+                    break
+                if isinstance(data, ErrorEvent):
+                    raise base.error_under_its_name(data)  # noqa: TRY301
                 deltas += self._assembler.frame(data)
         except base.MalformedFrame as fault:
-            self.fault = base.CutShort("the stream ended inside a frame") if ended else fault
+            if not ended:
+                self.fault = fault
+            elif not self.whole:
+                self.fault = base.CutShort("the stream ended inside a frame")
         except Exception as error:  # noqa: BLE001
             self._fail(error)
         return deltas
@@ -108,3 +151,32 @@ class WireReply:
             return True
         self._may_stream = len(begin) < _LONGEST_START
         return False
+
+
+def _error_in_a_frame(body: bytes) -> bytes:
+    """The body of an HTTP error; of one that is written as a stream, the error in its frame."""
+    if not body.lstrip(_SKIPPED).startswith(_STREAM_STARTS):
+        return body
+    splitter = FrameSplitter()
+    frames = [*splitter.feed(body), *splitter.finish()]
+    try:
+        told = frames and (isinstance(frames[0], ErrorEvent) or _tells_an_error(frames[0]))
+    except base.MalformedFrame:
+        return body
+    return bytes(frames[0]) if told else body
+
+
+def _tells_an_error(data: bytes) -> bool:
+    return base.error_in(base.decode_object(data), data) is not None
+
+
+def _is_lines_of_json(body: bytes) -> bool:
+    """Whether a body is not one JSON object but several, one a line."""
+    first, _, rest = body.strip().partition(b"\n")
+    if rest.lstrip()[:1] != b"{":
+        return False
+    try:
+        base.decode_object(first)
+    except base.MalformedFrame:
+        return False
+    return True

@@ -1,22 +1,41 @@
 """OpenAI Responses: events in, the response object out.
 
 Follows OpenAI's API reference of Responses streaming events. The last event carries the whole
-response, so nothing has to be rebuilt: the events before it are only shown. Some servers leave its
-``output`` empty; then it is made of the finished items.
+response, so as a rule nothing has to be rebuilt: the events before it are only shown. Some servers
+leave its ``output`` empty, or its message; then it is made of what the events said.
+
+Some servers send no deltas of an item, but the whole of it when it is done, or only in the last
+event: of these the part that has not been shown is shown.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
 from streamll.capture.deltas import Deltas, RefusalDelta, ThinkingDelta, ToolCallFragment
 from streamll.capture.tap.wire import base
+from streamll.capture.tap.wire.base import string
 
-_FINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
-_THINKING = frozenset({"response.reasoning_summary_text.delta", "response.reasoning_text.delta"})
+_FINAL = {  # the last event → the status of its response
+    "response.completed": "completed",
+    "response.done": "completed",
+    "response.incomplete": "incomplete",
+    "response.failed": "failed",
+    "response.cancelled": "cancelled",
+}
+_SAID = {  # an event, without its ending → which part of an item it adds to, and what it adds
+    "response.output_text": ("content", "text"),
+    "response.refusal": ("content", "refusal"),
+    "response.reasoning_summary_text": ("summary", "text"),
+    "response.reasoning_text": ("reasoning", "text"),
+    "response.function_call_arguments": ("arguments", "arguments"),
+}
+_TYPES = {"content": "output_text", "summary": "summary_text", "reasoning": "reasoning_text"}
+_TEXTS = frozenset(_TYPES.values()) | {"text"}
+_ERROR_TYPES = ("error", "response.error")
 
 
 class _DeltaEvent(msgspec.Struct, gc=False):
@@ -24,20 +43,28 @@ class _DeltaEvent(msgspec.Struct, gc=False):
 
     type: str
     delta: str
-    output_index: int = 0
+    item_id: str | None = None
+    output_index: int | None = None
+    content_index: int = 0
+    summary_index: int = 0
 
 
 _decode_delta = msgspec.json.Decoder(_DeltaEvent).decode
 
 
 class ResponsesAssembler:
-    """One reply."""
+    """One reply. ``thought_break`` is what the reader of the reply puts between two summaries."""
 
-    def __init__(self) -> None:
-        self.complete = False
+    def __init__(self, thought_break: str = "\n") -> None:
+        self.complete = self.finished = False
+        self._thought_break = thought_break
+        self._begun: dict[str, Any] = {}  # the response as its first events have it
         self._response: dict[str, Any] | None = None
-        self._items: dict[int, Any] = {}
-        self._calls: dict[int, int] = {}  # output index → number of function calls before it
+        self._failed = False
+        self._items: dict[int | str, _Item] = {}
+        self._calls = 0
+        self._place: tuple[Any, ...] | None = None  # of the last delta: its event, item and part
+        self._more: Callable[[str], Deltas]  # says more there
 
     def frame(self, data: bytes) -> Deltas:
         if b".delta" in data[:64]:
@@ -46,64 +73,309 @@ class ResponsesAssembler:
             except msgspec.MsgspecError:
                 pass
             else:
-                return self._spoken(event.type, event.delta, event.output_index)
+                part = event.summary_index or event.content_index
+                place = (event.type, event.output_index, event.item_id, part)
+                if place == self._place and event.delta:
+                    return self._more(event.delta)
+                return self._delta(event.type, event.delta, *place[1:])
         if data.strip() == b"[DONE]":
+            self.complete = True
             return ()
         return self._read(base.decode_object(data))
 
     def body(self) -> dict[str, Any]:
-        if self._response is None:
+        response = self._response
+        if response is None:
+            if self.complete and any(item.spoken for item in self._items.values()):
+                raise base.Confused("a response without its last event")
             raise base.CutShort("the stream ended before the reply did")
-        if not self._response.get("output") and self._items:
-            return {**self._response, "output": [self._items[at] for at in sorted(self._items)]}
-        return self._response
+        if self._failed:
+            return response
+        return {**response, "output": self._output(response.get("output"))}
 
-    def _spoken(self, kind: Any, delta: str, output_index: int) -> Deltas:
-        if not delta:
-            return ()
-        if kind == "response.output_text.delta":
-            return (delta,)
-        if kind in _THINKING:
-            return (ThinkingDelta(delta),)
-        if kind == "response.function_call_arguments.delta":
-            return (ToolCallFragment(self._call_number(output_index), None, None, delta),)
-        return (RefusalDelta(delta),) if kind == "response.refusal.delta" else ()
-
-    def _call_number(self, output_index: int) -> int:
-        return self._calls.setdefault(output_index, len(self._calls))
+    # --- events ---------------------------------------------------------------------------------
 
     def _read(self, event: dict[str, Any]) -> Deltas:
         kind = event.get("type")
+        if type(kind) is not str or kind in _ERROR_TYPES or not kind.startswith("response"):
+            if error := base.error_in(event, msgspec.json.encode(event)):
+                raise error
+            return ()
         if kind in _FINAL:
-            response = event.get("response")
-            if type(response) is dict:
-                self._response = response
-                self.complete = True
-        elif kind == "response.output_item.added":
-            return self._open_item(event)
-        elif kind == "response.output_item.done":
-            self._items[base.index_in(event, "output_index")] = event.get("item")
-        elif kind == "response.output_text.annotation.added":
+            return self._finish(event, _FINAL[kind])
+        if type(event.get("response")) is dict:
+            self._begun.update(event["response"])
+            return ()
+        return self._read_part(kind, event)
+
+    def _read_part(self, kind: str, event: dict[str, Any]) -> Deltas:
+        name, _, ending = kind.rpartition(".")
+        if name == "response.output_item":
+            return self._read_item(event, done=ending == "done")
+        if kind == "response.output_text.annotation.added":
             return base.citation_in(event.get("annotation"))
-        elif kind in ("error", "response.error"):
-            error = event.get("error")
-            raise _error_frame(error if type(error) is dict else event)
-        elif type(delta := event.get("delta")) is str:
-            return self._spoken(str(kind), delta, base.index_in(event, "output_index"))
+        if name in _SAID and ending == "done":
+            return self._done(name, event)
+        if type(delta := event.get("delta")) is str:
+            part = base.index_in(event, "summary_index") or base.index_in(event, "content_index")
+            return self._delta(kind, delta, event.get("output_index"), event.get("item_id"), part)
         return ()
 
-    def _open_item(self, event: dict[str, Any]) -> Deltas:
-        item = event.get("item")
-        if type(item) is not dict or item.get("type") != "function_call":
+    def _delta(self, kind: str, delta: str, index: Any, identity: Any, part: int) -> Deltas:
+        said = _SAID.get(kind.removesuffix(".delta"))
+        if said is None or not delta:
             return ()
-        identity = item.get("call_id") or item.get("id")
-        number = self._call_number(base.index_in(event, "output_index"))
-        return (ToolCallFragment(number, identity, item.get("name"), item.get("arguments") or ""),)
+        item = self._item(index, identity)
+        deltas = item.say(*said, part, delta)
+        self._place, self._more = (kind, index, identity, part), item.more(*said, part)
+        return deltas
+
+    def _done(self, name: str, event: dict[str, Any]) -> Deltas:
+        """A part of an item is done: the whole of it, which may be more than its deltas."""
+        where, what = _SAID[name]
+        part = base.index_in(event, "summary_index") or base.index_in(event, "content_index")
+        item = self._item(event.get("output_index"), event.get("item_id"))
+        named = item.name(event) if where == "arguments" else ()
+        return [*named, *item.complete(where, what, part, event.get(what))]
+
+    def _read_item(self, event: dict[str, Any], *, done: bool) -> Deltas:
+        payload = event.get("item")
+        if type(payload) is not dict:
+            return ()
+        item = self._item(event.get("output_index"), payload.get("id"))
+        return item.done(payload) if done else item.open(payload)
+
+    def _finish(self, event: dict[str, Any], status: str) -> Deltas:
+        response = event.get("response")
+        given = response if type(response) is dict else {}
+        if not given and not self._begun:
+            return ()
+        self.complete = True
+        self._response = {**self._begun, **given}
+        if "status" in self._begun and "status" not in given:
+            self._response["status"] = status
+        self._failed = status == "failed"
+        if self._failed and type(given.get("error")) is not dict:
+            error = {"message": "the response failed", "code": "server_error"}
+            raise base.ErrorFrame(error, msgspec.json.encode({"error": error}))
+        return self._last_items(list(_items_of(given)))
+
+    def _last_items(self, items: list[dict[str, Any]]) -> Deltas:
+        """The items of the last event: what has not been shown of them.
+
+        An item is known by its id, or by its place where none is missing. What cannot be told from
+        what was shown is not shown.
+        """
+        by_id = {item.payload.get("id"): item for item in self._items.values()}
+        in_order = [self._items[key] for key in sorted(self._items, key=_place)]
+        deltas: list[Any] = []
+        for at, payload in enumerate(items):
+            known = by_id.get(payload.get("id") or "")
+            if known is None and len(in_order) == len(items):
+                known = in_order[at]
+            if known is None and not any(item.spoken for item in in_order):
+                known = self._item(at, None)
+            deltas += known.done(payload) if known is not None else ()
+        return deltas
+
+    # --- items ----------------------------------------------------------------------------------
+
+    def _item(self, index: Any, identity: Any) -> _Item:
+        """The item of an event, by its place in the output, or by its id."""
+        key: int | str = index if type(index) is int else string(identity)
+        item = self._items.get(key)
+        if item is None:
+            item = self._items[key] = _Item(self)
+        return item
+
+    def next_call(self) -> int:
+        number, self._calls = self._calls, self._calls + 1
+        return number
+
+    @property
+    def thought_break(self) -> str:
+        return self._thought_break
+
+    def _output(self, output: Any) -> list[Any]:
+        """The output of the last event, or what the events said where that has nothing of it."""
+        given = output if type(output) is list else []
+        items = [
+            item for _, item in sorted(self._items.items(), key=lambda each: str(each[0]).zfill(9))
+        ]
+        if not any(item.spoken for item in items) or _says(given):
+            calls = sum(item.call is not None for item in items)
+            if calls > sum(_type_of(each) == "function_call" for each in given):
+                raise base.Confused("a response without the tool calls that were streamed")
+            if any(item.says("content") for item in items) and not _has_text(given):
+                raise base.Confused("a response without the text that was streamed")
+            return given or [item.body() for item in items if item.payload]
+        return [item.body() for item in items]
 
 
-def _error_frame(error: dict[str, Any]) -> base.ErrorFrame:
-    """An event of its own while streaming; given the shape of the body of a plain reply."""
-    shape = {name: error.get(name) for name in ("message", "type", "param", "code")}
-    if shape["type"] in ("error", "response.error"):
-        shape["type"] = shape["code"]
-    return base.ErrorFrame(shape, json.dumps({"error": shape}).encode())
+class _Item:
+    """One item of the output: what its events have said of it."""
+
+    def __init__(self, reply: ResponsesAssembler) -> None:
+        self._reply = reply
+        self.payload: dict[str, Any] = {}  # as it was when it was added, then when it was done
+        self.call: int | None = None  # its number among the tool calls
+        self.thoughts = False
+        self._is_done = False
+        self._is_named = False
+        self._parts: dict[tuple[str, str, int], list[str]] = {}
+
+    @property
+    def spoken(self) -> bool:
+        return bool(self._parts or self.call is not None)
+
+    def says(self, where: str) -> bool:
+        return any(key[0] == where for key in self._parts)
+
+    def say(self, where: str, what: str, part: int, text: str) -> Deltas:
+        """More of one part."""
+        key = (where, what, part)
+        pieces, is_new = self._parts.get(key), key not in self._parts
+        if pieces is None:
+            pieces = self._parts[key] = []
+        pieces.append(text)
+        if where == "arguments":
+            return (ToolCallFragment(self._number(), None, None, text),)
+        if where == "content":
+            return (text,) if what == "text" else (RefusalDelta(text),)
+        separate = is_new and any(other[0] == where for other in self._parts if other != key)
+        self.thoughts = True
+        return (ThinkingDelta(self._reply.thought_break + text if separate else text),)
+
+    def more(self, where: str, what: str, part: int) -> Callable[[str], Deltas]:
+        """What says more of a part that has begun."""
+        add, number = self._parts[(where, what, part)].append, self.call or 0
+
+        def say(text: str) -> Deltas:
+            add(text)
+            if where == "content":
+                return (text,) if what == "text" else (RefusalDelta(text),)
+            if where == "arguments":
+                return (ToolCallFragment(number, None, None, text),)
+            return (ThinkingDelta(text),)
+
+        return say
+
+    def complete(self, where: str, what: str, part: int, whole: Any) -> Deltas:
+        """All of one part: what was not said of it. Nothing where it is not what was said."""
+        said = "".join(self._parts.get((where, what, part), ()))
+        rest = string(whole)[len(said) :]
+        if not rest or not string(whole).startswith(said):
+            return ()
+        return self.say(where, what, part, rest)
+
+    def open(self, payload: dict[str, Any]) -> Deltas:
+        self.payload = {**self.payload, **payload}
+        return self.name(payload) if payload.get("type") == "function_call" else ()
+
+    def done(self, payload: dict[str, Any]) -> Deltas:
+        self._is_done = True
+        deltas = [*self.open(payload)]
+        if payload.get("type") == "function_call":
+            arguments = payload.get("arguments")
+            deltas += self.complete("arguments", "arguments", 0, arguments)
+        for where, part, entry in _parts_of(payload):
+            what = "refusal" if entry.get("type") == "refusal" else "text"
+            deltas += self.complete(where, what, part, entry.get(what))
+        return deltas
+
+    def name(self, payload: dict[str, Any]) -> Deltas:
+        """The name of a function call, once."""
+        name = string(payload.get("name"))
+        if self._is_named or not name:
+            return ()
+        self._is_named = True
+        identity = payload.get("call_id") or payload.get("id") or payload.get("item_id")
+        return (ToolCallFragment(self._number(), identity, name, ""),)
+
+    def body(self) -> dict[str, Any]:
+        """The item as its last event has it, or made of what was said of it."""
+        if self._is_done and (_says([self.payload]) or not self._parts):
+            return self.payload
+        if self.call is not None or self.says("arguments"):
+            return self._function_call()
+        kind = "message" if self.says("content") or not self.thoughts else "reasoning"
+        fields: dict[str, Any] = {"type": kind, "status": "completed", **self.payload}
+        fields["status"] = "completed"
+        for where in ("content", "summary", "reasoning"):
+            if entries := list(self._entries(where)):
+                fields["content" if where == "reasoning" else where] = entries
+        if kind == "message":
+            fields.setdefault("role", "assistant")
+            fields.setdefault("content", [])
+        elif kind == "reasoning":
+            fields.setdefault("summary", [])
+        return fields
+
+    def _entries(self, where: str) -> Iterator[dict[str, Any]]:
+        for kind, what, part in sorted(self._parts, key=lambda key: key[2]):
+            if kind == where:
+                text = "".join(self._parts[(kind, what, part)])
+                if what == "refusal":
+                    yield {"type": "refusal", "refusal": text}
+                elif where == "content":
+                    yield {"type": "output_text", "text": text, "annotations": []}
+                else:
+                    yield {"type": _TYPES[where], "text": text}
+
+    def _function_call(self) -> dict[str, Any]:
+        said = "".join(self._parts.get(("arguments", "arguments", 0), ()))
+        fields = {"type": "function_call", **self.payload}
+        if not fields.get("name"):
+            raise base.Confused("a tool call without a name")
+        fields["arguments"] = fields.get("arguments") or said or "{}"
+        fields["status"] = "completed"
+        return fields
+
+    def _number(self) -> int:
+        if self.call is None:
+            self.call = self._reply.next_call()
+        return self.call
+
+
+def _place(key: int | str) -> tuple[int, str]:
+    """For sorting: items with a place in the output in their order, others as they came."""
+    return (key, "") if isinstance(key, int) else (0, "")
+
+
+def _items_of(response: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    output = response.get("output")
+    return (item for item in (output if type(output) is list else ()) if type(item) is dict)
+
+
+def _parts_of(item: dict[str, Any]) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """The texts of an item: where they are, and which there."""
+    is_reasoning = item.get("type") == "reasoning"
+    for key in ("summary", "content"):
+        entries = item.get(key)
+        for part, entry in enumerate(entries if type(entries) is list else ()):
+            if type(entry) is dict and (string(entry.get("type")) in _TEXTS or "refusal" in entry):
+                yield ("reasoning" if is_reasoning and key == "content" else key), part, entry
+
+
+def _says(output: list[Any]) -> bool:
+    """Whether any item has something in it."""
+    return any(
+        _type_of(item) not in (None, "message", "reasoning", "function_call")
+        or (_type_of(item) == "function_call" and item.get("name") and item.get("arguments"))
+        or any(entry.get("text") or entry.get("refusal") for *_, entry in _parts_of(item))
+        for item in output
+        if type(item) is dict
+    )
+
+
+def _has_text(output: list[Any]) -> bool:
+    messages = (item for item in output if _type_of(item) == "message")
+    return any(
+        entry.get("text") or entry.get("refusal")
+        for item in messages
+        for *_, entry in _parts_of(item)
+    )
+
+
+def _type_of(item: Any) -> Any:
+    return item.get("type") if type(item) is dict else None

@@ -5,12 +5,27 @@ arrive in different chunks; comments and unknown fields are skipped; several ``d
 are joined by LF; a byte order mark at the start is dropped. Works on bytes, which are not decoded
 here, and looks at each a bounded number of times, however long a line and however small the chunks.
 
-Event names, ids and retry times are dropped: every provider repeats the name inside the data.
+Event names, ids and retry times are dropped: every provider repeats the name inside the data. Only
+the name ``error`` counts, since what comes under it need not say that it is one: such data is an
+``ErrorEvent``.
+
+Beyond the standard, as gateways send it: blanks before a field's name; frames of one line each
+without a blank line between them; a JSON object without ``data:``, as a whole block; an error
+under the field name ``error``. Data without content (nothing, blanks, ``null``, a comment, a word
+that keeps the line alive) is no frame.
 """
 
 from __future__ import annotations
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BLANKS = b" \t"
+_ERRORS = frozenset({b"error", b"exception"})
+_PINGS = frozenset({b"ping", b"pong", b"heartbeat", b"keepalive", b"keep-alive", b"keep_alive"})
+_NOTHING = frozenset({b"", b"null", b'""', b"[]"})
+
+
+class ErrorEvent(bytes):
+    """The data of a frame that is an error by its name; any text, or JSON of any shape."""
 
 
 class FrameSplitter:
@@ -36,7 +51,8 @@ class FrameSplitter:
             and chunk.find(b"\n") == len(chunk) - 2
         ):
             self._at_start = False
-            return [chunk[6:-2]]
+            data = chunk[6:-2]
+            return [data] if data[:1] == b"{" or _is_content(data) else []
         if pending := self._pending:
             completes = b"\n\n" in chunk or (chunk[:1] == b"\n" and pending[-1][-1:] == b"\n")
             if not completes:
@@ -52,7 +68,9 @@ class FrameSplitter:
         if self._at_start:
             self._at_start = False
             blocks[0] = blocks[0].removeprefix(_BYTE_ORDER_MARK)
-        return [data for block in blocks if (data := _data(block)) is not None]
+        if len(blocks) == 1:
+            return _frames(blocks[0])
+        return [data for block in blocks for data in _frames(block)]
 
     def finish(self) -> list[bytes]:
         """The stream has ended; a last frame may lack its blank line."""
@@ -60,8 +78,7 @@ class FrameSplitter:
         self._pending.clear()
         if self._at_start:
             rest = rest.removeprefix(_BYTE_ORDER_MARK)
-        data = _data(rest)
-        return [] if data is None else [data]
+        return _frames(rest)
 
     def _with_lf(self, chunk: bytes) -> bytes:
         if self._after_cr and chunk[:1] == b"\n":
@@ -72,13 +89,37 @@ class FrameSplitter:
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-def _data(block: bytes) -> bytes | None:
-    """A frame's data, or None where it has none (comments, a bare event name)."""
-    if block[:6] == b"data: " and b"\n" not in block:
-        return block[6:]
-    lines = []
+def _frames(block: bytes) -> list[bytes]:
+    """The data of a block: mostly one frame; none for comments and a bare event name."""
+    if block[:7] == b"data: {" and b"\n" not in block:
+        return [block[6:]]
+    event, lines = b"", []
     for line in block.split(b"\n"):
         name, _, value = line.partition(b":")
+        name, value = name.strip(_BLANKS), value[1:] if value[:1] == b" " else value
         if name == b"data":
-            lines.append(value[1:] if value[:1] == b" " else value)
-    return b"\n".join(lines) if lines else None
+            lines.append(value)
+        elif name == b"event":
+            event = value.strip().lower()
+        elif name == b"error" and value.strip():
+            return [ErrorEvent(value.strip())]
+    if not lines:
+        bare = block.strip()
+        return [bare] if bare[:1] == b"{" and bare[-1:] == b"}" else []
+    if len(lines) > 1 and all(map(_is_whole, lines)):  # no blank line between them
+        return [line for line in lines if line.strip()]
+    data = b"\n".join(lines)
+    if event in _ERRORS:
+        return [ErrorEvent(data.strip())]
+    return [data] if event not in _PINGS and _is_content(data) else []
+
+
+def _is_content(data: bytes) -> bool:
+    data = data.strip()
+    return data[:1] != b":" and data not in _NOTHING and data.lower() not in _PINGS
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line of a frame's data is a frame of its own: lines of JSON rarely are."""
+    line = line.strip()
+    return not line or line == b"[DONE]" or (line[:1] == b"{" and line[-1:] == b"}")

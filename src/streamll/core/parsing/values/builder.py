@@ -5,7 +5,10 @@ the reply; ``take`` returns the changes since the last time. What is complete in
 never changes again: a change costs what is new, and a value costs its own length in all.
 
 Only what is valid so far is reported: containers as they open, strings as they grow if the
-schema allows any text there, and everything else once it has ended.
+schema allows any text there, and everything else once it has ended. Keys that the program's object
+will not have are left out. Where a value is written that the program will have as something else
+(``WITHHELD``), nothing more is reported: what is open stays partial. The outermost value is not
+looked at, unless it is a list or an object; the caller knows how it will be read.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streamll.core.parsing.values.schema import SchemaView
+from streamll.core.parsing.values.schema import ANYTHING, WITHHELD, SchemaView
 
 Pointer = tuple[str | int, ...]
 
@@ -59,8 +62,8 @@ class ValueBuilder:
         """A key occurred twice in one object; the first one counts."""
         self._root = schema
         self._open: list[_OpenContainer] = []
-        self.key = ""
-        """The key of the next member."""
+        self._key = ""  # of the next member
+        self._withheld = False  # something was; no more is reported
         self._ignored = 0  # containers open inside a value that does not count, itself included
         self._changes: list[Change] = []
         self._parts: list[str] = []  # of the string that is open
@@ -71,19 +74,21 @@ class ValueBuilder:
     # --- where we are -------------------------------------------------------------------------
 
     def schema(self) -> SchemaView:
-        """What the next value may be."""
+        """What the next value may be; anything, where it does not count."""
+        if self._ignored or self._withheld:
+            return ANYTHING
         if not self._open:
             return self._root
         top = self._open[-1]
         if type(top.value) is list:
             return top.schema.item(len(top.value))
-        return top.schema.member(self.key)
+        return top.schema.member(self._key)
 
     def _next_key(self) -> str | int:
         if not self._open:
             return ""
         value = self._open[-1].value
-        return len(value) if type(value) is list else self.key
+        return len(value) if type(value) is list else self._key
 
     def _pointer(self, key: str | int) -> Pointer:
         return (*self._open[-1].pointer, key) if self._open else ()
@@ -93,6 +98,10 @@ class ValueBuilder:
 
     # --- what is written -----------------------------------------------------------------------
 
+    def key(self, key: str) -> None:
+        """The key of the next member."""
+        self._key = key if self._ignored else self._open[-1].schema.own_name(key)
+
     def begin(self, container: list[Any] | dict[str, Any]) -> None:
         """A list or an object, given empty, opens."""
         if self._is_ignored():
@@ -100,16 +109,25 @@ class ValueBuilder:
             return
         if len(self._open) >= MAX_NESTING:
             raise TooDeep
-        key = self._next_key()
-        opened = _OpenContainer(container, key, self._pointer(key), self.schema())
+        key, schema = self._next_key(), self.schema()
+        if not schema.takes(container):
+            self._withhold()
+            self._ignored += 1
+            return
+        opened = _OpenContainer(container, key, self._pointer(key), schema)
         self._open.append(opened)
 
     def end(self) -> None:
         """The innermost list or object closes."""
         if self._ignored:
             self._ignored -= 1
+            self.is_complete = not (self._ignored or self._open)
             return
         done = self._open.pop()
+        if self._withheld:
+            if not self._open:
+                self.value, self.is_complete = done.value, True
+            return
         if done.reported:
             self._changes.append(Change(done.pointer, type(done.value)(), COMPLETE, append=True))
         elif self._parent_reported():
@@ -119,6 +137,9 @@ class ValueBuilder:
     def put(self, value: Any) -> None:
         """A value that is complete at once: a number, a word, a string that was held back."""
         if self._is_ignored():
+            return
+        if self._open and (value := self.schema().claim(value)) is WITHHELD:
+            self._withhold()
             return
         key = self._next_key()
         if self._parent_reported():
@@ -156,12 +177,19 @@ class ValueBuilder:
 
     def _is_ignored(self) -> bool:
         """Whether the next value does not count: a key's second value, and all inside it."""
-        if self._ignored:
+        if self._ignored or self._withheld:
             return True
-        if self._open and type(self._open[-1].value) is dict and self.key in self._open[-1].value:
+        if not self._open or type(self._open[-1].value) is list:
+            return False
+        if self._key in self._open[-1].value:
             self.repeats = True
             return True
-        return False
+        return not self._open[-1].schema.knows(self._key)
+
+    def _withhold(self) -> None:
+        """What comes now is not shown, and so nothing after it: it would be in the wrong place."""
+        self._report_open()
+        self._withheld = True
 
     def _attach(self, key: str | int, value: Any) -> None:
         if not self._open:
@@ -179,12 +207,8 @@ class ValueBuilder:
 
     def take(self) -> Sequence[Change]:
         """The changes since the last time, in the order of the reply."""
-        first_new = len(self._open)  # the reported containers are the outer ones
-        while first_new and not self._open[first_new - 1].reported:
-            first_new -= 1
-        for container in self._open[first_new:]:
-            container.reported = True
-            self._changes.append(Change(container.pointer, container.value.copy(), PARTIAL))
+        if not self._withheld:
+            self._report_open()
         if self._text_grows and self._reported < len(self._parts):
             text, append = "".join(self._parts[self._reported :]), self._text_pointer is not None
             pointer = self._text_pointer or self._pointer(self._next_key())
@@ -194,3 +218,12 @@ class ValueBuilder:
             return ()
         changes, self._changes = self._changes, []
         return changes
+
+    def _report_open(self) -> None:
+        """Report the containers that are new."""
+        first_new = len(self._open)  # the reported containers are the outer ones
+        while first_new and not self._open[first_new - 1].reported:
+            first_new -= 1
+        for container in self._open[first_new:]:
+            container.reported = True
+            self._changes.append(Change(container.pointer, container.value.copy(), PARTIAL))

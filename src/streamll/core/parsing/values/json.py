@@ -99,6 +99,9 @@ class JSONValueReader:
 
     def _before_all(self, text: str, at: int) -> int:
         """Prose or a code fence; the first bracket begins the value."""
+        if self.is_exact and text[at] == '"':  # a text, even if it holds a list or an object
+            self._lose()
+            return at
         match = _OPENING.search(text, at)
         if match is None or match.start() > at:
             self.is_exact = False
@@ -159,7 +162,7 @@ class JSONValueReader:
         if text[at] != ":":
             self._lose()
             return at
-        self.builder.key = "".join(self._key)
+        self.builder.key("".join(self._key))
         self._key.clear()
         self._state = JSONValueReader._before_value
         return at + 1

@@ -5,14 +5,16 @@ a union is all of its alternatives, until a member with a fixed value (a discrim
 ``Literal``) rules some out. References are resolved when they are reached, so schemas may be
 recursive.
 
-A schema only decides what may be *shown* early. Nothing is validated here.
+A schema only decides what may be *shown* early. What is shown is a claim about the value that the
+program will have, so that what it would be converted into (``"1"`` for an integer) is not shown, nor
+what it would be without (a key that a model does not have). Nothing is validated here.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 Schema = Mapping[str, Any]
@@ -30,6 +32,22 @@ _TYPES: Mapping[type, tuple[str, ...]] = {
     float: ("number", "integer"),
     type(None): ("null",),
 }
+_NAMES: Mapping[type, str] = {kind: names[0] for kind, names in _TYPES.items()}
+OWN_NAMES = "ownNames"
+"""A keyword that is no JSON Schema's: the names of members whose properties are aliases."""
+WITHHELD: Any = object()
+"""In place of a value that is not to be shown."""
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _withheld(value: Any) -> Any:
+    del value
+    return WITHHELD
+
+
 _NUMBER_OR_WORD = re.compile(
     r"\s*[-+]?(?:[\d.,_eE+-]+|(?i:true|false|yes|no|on|off|nan|-?inf(?:inity)?))\s*"
 )
@@ -41,7 +59,10 @@ CACHED_VALUES = 64
 class SchemaView:
     """The schema of one part of a value. ``ANYTHING`` allows every value."""
 
-    __slots__ = ("_alternatives", "_item", "_knowing", "_member", "_names", "grows", "kinds")
+    __slots__ = (
+        "_alternatives", "_is_fixed", "_is_open", "_item", "_knowing", "_longest", "_makes",
+        "_member", "_names", "_own_names", "_takes_more", "grows", "kinds",
+    )  # fmt: skip
 
     def __init__(self, alternatives: tuple[Alternative, ...]) -> None:
         self._alternatives = alternatives
@@ -49,11 +70,20 @@ class SchemaView:
         self._member = functools.cache(self._find_member)
         self._item = functools.cache(self._find_item)
         self._knowing = functools.lru_cache(CACHED_VALUES, typed=True)(self._find_knowing)
-        kinds = [_kinds(schema) for schema, _ in alternatives]
+        schemas = [schema for schema, _ in alternatives]
+        kinds = [_kinds(schema) for schema in schemas]
         self.kinds = frozenset(kind for each in kinds for kind in each if all(kinds))
         """The JSON types allowed here; empty for any."""
         self.grows = any(_grows(schema) for schema, _ in alternatives)
         """Whether the beginning of a string may be shown before the string has ended."""
+        self._is_open = any(not (_kinds(schema) or _is_fixed(schema)) for schema in schemas)
+        self._is_fixed = any(map(_is_fixed, schemas))
+        self._makes: dict[type, Callable[[Any], Any]] = {}  # by the type of a value
+        self._longest = max((len(s.get("prefixItems", ())) for s in schemas), default=0)
+        self._own_names: dict[str, str] = {}
+        for schema in schemas:
+            self._own_names |= schema.get(OWN_NAMES, {})
+        self._takes_more = self._is_open or any(map(_takes_more, schemas))
 
     @classmethod
     def of(cls, *schemas: Schema) -> SchemaView:
@@ -63,14 +93,56 @@ class SchemaView:
     def allows(self, kind: str) -> bool:
         return not self.kinds or kind in self.kinds
 
+    def claim(self, value: Any) -> Any:
+        """A value as the program will have it; ``WITHHELD`` where it will be something else.
+
+        Of lists and objects, which are empty here, only the kind is looked at.
+        """
+        if self._is_open:
+            return value
+        made = self._makes.get(type(value))
+        if made is None or self._is_fixed:
+            made = self._made(value)
+            self._makes[type(value)] = made
+        return made(value)
+
+    def _made(self, value: Any) -> Callable[[Any], Any]:
+        """What becomes of a value: by its type alone, unless values are fixed."""
+        if type(value) in (list, dict):
+            return _same if self.takes(value) else _withheld
+        name = _NAMES[type(value)]
+        made: Callable[[Any], Any] = _withheld
+        for schema, _ in self._alternatives:
+            kinds = _kinds(schema) if _may_be_fixed(schema, value) else ()
+            if name in kinds:
+                return _same
+            if name == "integer" and "number" in kinds:
+                made = float
+        return made
+
+    def takes(self, container: list[Any] | dict[str, Any]) -> bool:
+        """Whether the program will have a list or an object like this, in this order."""
+        kind = "array" if type(container) is list else "object"
+        return self._is_open or any(
+            kind in _kinds(schema) and not (kind == "array" and schema.get("uniqueItems"))
+            for schema, _ in self._alternatives
+        )
+
+    def knows(self, key: str) -> bool:
+        """Whether the program's object will have such a key."""
+        return key in self._names or self._takes_more
+
+    def own_name(self, key: str) -> str:
+        """The name of the member that is written as ``key``: another one for an alias."""
+        return self._own_names.get(key, key)
+
     def member(self, key: str) -> SchemaView:
         """The schema of an object's member."""
         return self._member(key if key in self._names else None)
 
     def item(self, index: int) -> SchemaView:
         """The schema of a list's item."""
-        longest = max((len(s.get("prefixItems", ())) for s, _ in self._alternatives), default=0)
-        return self._item(min(index, longest))
+        return self._item(min(index, self._longest))
 
     def knowing(self, key: str, value: object) -> SchemaView:
         """What is still possible here when the object's member ``key`` is ``value``."""
@@ -133,6 +205,23 @@ def _kinds(schema: Schema) -> tuple[str, ...]:
     return tuple(kind) if isinstance(kind, list) else (kind,) if kind else ()
 
 
+def _is_fixed(schema: Schema) -> bool:
+    return "const" in schema or "enum" in schema
+
+
+def _may_be_fixed(schema: Schema, value: object) -> bool:
+    """Whether a fixed value may be this one; true where none is fixed."""
+    if "const" in schema:
+        return bool(value == schema["const"])
+    return "enum" not in schema or value in schema["enum"]
+
+
+def _takes_more(schema: Schema) -> bool:
+    """Whether an object keeps keys that its schema does not name."""
+    more = schema.get("additionalProperties", "properties" not in schema)
+    return "object" in _kinds(schema) and more is not False
+
+
 def _grows(schema: Schema) -> bool:
     kinds = _kinds(schema)
     return (not kinds or "string" in kinds) and not any(key in schema for key in _FIXED)
@@ -149,10 +238,8 @@ def _may_have(alternative: Alternative, key: str, value: object) -> bool:
 
 def _may_be(schema: Schema, value: object) -> bool:
     """By its type and the values it is fixed to; text may be written for a number or word."""
-    if "const" in schema:
-        return bool(value == schema["const"])
-    if "enum" in schema:
-        return value in schema["enum"]
+    if _is_fixed(schema):
+        return _may_be_fixed(schema, value)
     kinds = _kinds(schema)
     if not kinds or type(value) not in _TYPES:
         return True

@@ -86,7 +86,7 @@ class XMLValueReader:
             if not outer.kind:
                 self._open(outer, tag)
             if outer.kind == "object":
-                self.builder.key = attributes.get("key", tag) if tag == "entry" else tag
+                self.builder.key(attributes.get("key", tag) if tag == "entry" else tag)
             elif outer.kind != "list" or tag != "item":
                 raise ValueError("an element in a text, or other than <item> in a list")
         self._elements.append(_Element(self.builder.schema()))

@@ -1,0 +1,62 @@
+"""Whether what was shown of a value is what the program has.
+
+Shown are plain values, as the model wrote them: lists and dictionaries, texts for dates and members
+of an ``Enum``. The program has what pydantic made of them, after its validators.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import pydantic
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def holds(shown: Any, value: Any) -> bool:
+    """Whether ``shown`` is ``value`` or the beginning of it: of its kind, with nothing else in it."""
+    if isinstance(value, enum.Enum):
+        return shown is value or holds(shown, value.value)
+    if isinstance(value, pydantic.RootModel):
+        return holds(shown, value.root)
+    if type(value) in _PLAIN:
+        return type(shown) is type(value) and (shown == value or shown != shown)  # noqa: PLR0124 - NaN
+    if isinstance(shown, dict) and (members := _members(value)) is not None:
+        return all(key in members and holds(part, members[key]) for key, part in shown.items())
+    if isinstance(shown, list) and isinstance(value, (list, tuple)):
+        return len(shown) <= len(value) and all(map(holds, shown, value))
+    return _is_read_as(shown, value)
+
+
+def _members(value: Any) -> Mapping[str, Any] | None:
+    """The members of an object by name; ``None`` if it has none."""
+    if isinstance(value, pydantic.BaseModel):
+        return {**vars(value), **(value.model_extra or {})}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {_name(key): part for key, part in value.items()}
+    return None
+
+
+def _name(key: Any) -> str:
+    """A key of a dictionary as JSON has it."""
+    return str(key.value if isinstance(key, enum.Enum) else key)
+
+
+def _is_read_as(shown: Any, value: Any) -> bool:
+    """A date, a path, an object as DSPy reads it: by what its type makes of what was shown."""
+    kind: Any = type(value)
+    try:
+        return bool(shown == value or _reader(kind)(shown) == value)
+    except Exception:  # noqa: BLE001 - types of the user's own
+        return False
+
+
+@functools.lru_cache(maxsize=64)
+def _reader(kind: Any) -> Any:
+    return pydantic.TypeAdapter(kind).validate_python

@@ -1,0 +1,81 @@
+"""What a case of a dialect is, and the few words in which frames are written by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+LOST = object()
+"""As a plain reply: the connection is lost in its middle."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A plain reply that is an HTTP error."""
+
+    status: int
+    body: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What a server sends to a request for a stream, and its plain reply to the same request.
+
+    The yardstick is the plain reply, asked for without capture: the captured call returns the same,
+    or fails with the same error, after as many requests.
+    """
+
+    name: str
+    wire: str
+    """``"chat"``, ``"responses"``, ``"anthropic"`` or ``"gemini"``."""
+    frames: Sequence[bytes]
+    """The raw bytes of the stream, as the server sends them."""
+    plain: Any
+    """The body of the plain reply (as JSON, or ``bytes``), ``Failed``, or ``LOST``."""
+    end: str = "close"
+    """How the stream ends: ``"close"``, ``"cut"`` or ``"open"`` (see ``frames_server.Sent``)."""
+    status: int = 200
+    content_type: str = "text/event-stream"
+
+    ask: str | None = "question -> answer"
+    """The signature of the program that is called; ``None`` for a bare call of the LM."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of a bare call."""
+    provider: str | None = None
+    """The provider's name before the model's, where it is not the wire's own."""
+    ways: Sequence[str] = ()
+    """The ways to play it, where it cannot be played in all of them."""
+
+    confused: bool = False
+    """The assembler cannot be sure: it asks once more, plainly, and says so."""
+    corrected: bool = False
+    """What was streamed is not what the program has, and ``field.corrected`` says so."""
+    whole: bool = False
+    """The text may come in one piece."""
+    same_words: bool = True
+    """The error's message is that of the plain reply; false where no plain reply says such a thing."""
+    exact: bool = True
+    """The whole reply is that of the plain call, with everything that is provider data."""
+    thinking: str | None = None
+    """The thinking in the events, where it is not in the reply."""
+    fields: Sequence[str] = ("answer",)
+    """The fields whose streamed text is the program's value."""
+
+    def __str__(self) -> str:
+        return f"{self.wire}: {self.name}"
+
+
+def sse(*payloads: Any, event: bool = False) -> list[bytes]:
+    """Frames of JSON values; ``event`` writes each one's ``type`` as the name of the event."""
+    return list(_written(payloads, event))
+
+
+def _written(payloads: Sequence[Any], event: bool) -> Iterator[bytes]:
+    for payload in payloads:
+        if isinstance(payload, bytes):
+            yield payload
+            continue
+        name = f"event: {payload['type']}\n".encode() if event and "type" in payload else b""
+        yield name + b"data: " + json.dumps(payload, ensure_ascii=False).encode() + b"\n\n"

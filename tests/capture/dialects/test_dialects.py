@@ -1,0 +1,151 @@
+"""Every case of every dialect, in every way and cut: what is captured is what is asked for plainly."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+
+import anthropic_cases
+import chat_cases
+import gemini_cases
+import pytest
+import responses_cases
+from frames_server import CUTS, FramesServer
+from ways import WAYS, play
+
+from streamll.core.ordering import OrderCheck
+
+IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+CASES = [
+    *chat_cases.CASES,
+    *responses_cases.CASES,
+    *anthropic_cases.CASES,
+    *gemini_cases.CASES,
+]
+PLAYS = [
+    pytest.param(case, way, id=f"{case} ({way})") for case in CASES for way in (case.ways or WAYS)
+]
+
+
+@pytest.fixture(scope="module")
+def server():
+    with FramesServer() as running:
+        yield running
+
+
+def test_names_are_unique():
+    assert len({str(case) for case in CASES}) == len(CASES)
+
+
+def cuts_of(case, way):
+    """All in CI and on the native engine; otherwise one, which is another for every case."""
+    if IN_CI or way.startswith("native"):
+        return CUTS
+    return (CUTS[zlib.crc32(str(case).encode()) % len(CUTS)],)
+
+
+@pytest.mark.parametrize(("case", "way"), PLAYS)
+def test_a_dialect(case, way, server):
+    """X1, X3: the plain reply, whatever the stream looks like, and events that say the same."""
+    plain = play(server, case, way, "whole", captured=False)
+    for how in cuts_of(case, way):
+        captured = play(server, case, way, how, captured=True)
+        check_outcome(case, how, plain, captured)
+        check_requests(case, plain, captured)
+        check_events(case, captured)
+
+
+def check_outcome(case, how, plain, captured):
+    assert captured.error == plain.error, (how, captured.message)
+    if plain.error is not None:
+        if case.same_words:
+            assert captured.message == plain.message
+        return
+    assert captured.result == plain.result, how
+    assert captured.usage == plain.usage, how
+    assert captured.finish_reason == plain.finish_reason, how
+    if case.exact:
+        assert captured.response == plain.response, how
+
+
+def check_requests(case, plain, captured):
+    seen = (captured.play.streams, captured.play.plains)
+    assert seen == (plain.play.requests, int(case.confused))
+    if case.end == "open":
+        assert captured.play.client_left.wait(5), "the connection was not dropped"
+
+
+def check_events(case, captured):
+    OrderCheck().check_all(captured.events)
+    last = captured.events[-1]
+    assert last.event_type == ("run.end" if captured.error is None else "run.error")
+    superseded = [event.reason for event in captured.of("lm.superseded")]
+    assert superseded == (["Confused"] if case.confused else [])
+    if captured.error is not None:
+        return
+    assert bool(captured.of("field.corrected")) is case.corrected
+    check_text(case, captured)
+    check_tool_calls(captured)
+    check_counts(captured)
+
+
+def check_text(case, captured):
+    attempt = len(captured.of("lm.superseded"))
+    tokens = [event for event in captured.of("token") if event.attempt == attempt]
+    said = {}
+    for token in tokens:
+        said[token.field] = said.get(token.field, "") + token.token
+    said.update((event.field, event.text) for event in captured.of("field.corrected"))
+    assert said == returned_text(case, captured)
+    if not (case.whole or case.confused):
+        assert not said or len([token for token in tokens if token.token]) > 1
+
+
+def returned_text(case, captured):
+    """By field: the text that the program got."""
+    result = captured.result
+    if isinstance(result, dict) and case.ask is not None and "answer" in result:
+        return {name: str(result[name]) for name in case.fields if result.get(name) is not None}
+    if isinstance(result, dict):
+        text = result["text"]
+    else:
+        first = result[0]
+        text = first.get("text") if isinstance(first, dict) else first
+    return {"text": text} if text else {}
+
+
+def check_tool_calls(captured):
+    attempt, said = len(captured.of("lm.superseded")), {}
+    for event in captured.of("tool_call.delta"):
+        if event.attempt == attempt:
+            name, arguments = said.get(event.index, (None, ""))
+            said[event.index] = (event.name or name, arguments + event.arguments)
+    calls = [(name, json.loads(arguments or "{}")) for name, arguments in said.values()]
+    assert calls == returned_calls(captured.result)
+
+
+def returned_calls(result):
+    if isinstance(result, dict) and "tool_calls" not in result:
+        return []
+    if isinstance(result, dict):
+        return [(name, json.loads(arguments)) for name, arguments in result["tool_calls"]]
+    first = result[0]
+    calls = first.get("tool_calls") or () if isinstance(first, dict) else ()
+    return [
+        (call["function"]["name"], json.loads(call["function"]["arguments"] or "{}"))
+        if "function" in call
+        else (call["name"], json.loads(call["arguments"] or "{}"))
+        for call in calls
+    ]
+
+
+def check_counts(captured):
+    end, [call] = captured.events[-1], captured.of("lm.end")
+    usage = captured.usage
+    if isinstance(usage, dict):
+        names = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
+        counted = [next((usage[n] for n in each if usage.get(n) is not None), 0) for each in names]
+        assert [call.prompt_tokens or 0, call.completion_tokens or 0] == counted
+        assert [end.prompt_tokens, end.completion_tokens] == counted
+    assert call.finish_reason is not None

@@ -1,0 +1,30 @@
+"""Random streams of every wire: the reply is right, or it is an error or asked for again.
+
+``bench/fuzz_wires.py`` runs the same checks on a million streams.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from fuzz_checks import CHECKS
+from fuzzing import WRITERS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+SEEDS = st.integers(0, 2**64 - 1)
+STREAMS = 1_250 if IN_CI else 150
+"""For each check and wire: with the wires there are, more than 10,000 in CI."""
+
+
+@pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.name)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_random_streams(check, writer):
+    @settings(max_examples=STREAMS)
+    @given(SEEDS)
+    def run(seed):
+        check(writer, seed)
+
+    run()
