@@ -13,7 +13,7 @@ from streamll.brokers.opening import without_password
 from streamll.brokers.overview import LOOK_BACK_ENTRIES, Overview
 from streamll.brokers.redis import client as redis_client
 from streamll.brokers.redis.client import FIELD
-from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, Source, SourceOptions
+from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, Source, SourceOptions
 from streamll.core.errors import ConfigurationError
 
 FIRST_ID = "0-0"
@@ -24,8 +24,6 @@ MAX_PENDING = 100_000
 PAGE_ENTRIES = 500
 """Entries that are read backwards at once."""
 
-_BLOCK_MS = int(READ_TIMEOUT_S * 1000)
-
 
 class RedisSource(Source):
     """Reads a stream, alone or as a member of a group."""
@@ -35,6 +33,7 @@ class RedisSource(Source):
         self.name = f"{without_password(url)} {options.target}"
         self._answered = False
         self._options = options
+        self._block_ms = int(options.read_timeout * 1000)
         self._key, self._group, self._member = options.target, options.group, options.member
         self._client: Any = None
         starts = {"new": None, "beginning": FIRST_ID}
@@ -70,7 +69,7 @@ class RedisSource(Source):
 
     async def read(self) -> list[Entry]:
         if self._group is None:
-            block = _BLOCK_MS if self._options.waits else None
+            block = self._block_ms if self._options.waits else None
             streams = {self._key: self._after}
             entries = _entries(await self._redis.xread(streams, READ_BATCH_ENTRIES, block))
             if entries:
@@ -80,7 +79,7 @@ class RedisSource(Source):
             entries = await self._read_as_member(self._own_after)
             self._own_after = entries[-1].cursor if entries else None
             return entries
-        return await self._claim() or await self._read_as_member(">", _BLOCK_MS)
+        return await self._claim() or await self._read_as_member(">", self._block_ms)
 
     async def acknowledge(self, entry: Entry) -> None:
         await self._redis.xack(self._key, self._group, entry.cursor)
