@@ -12,11 +12,12 @@ import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import dspy
 import uvicorn
 from _model import language_model
-from fastapi import FastAPI
+from fastapi import Body, FastAPI
 from fastapi.responses import FileResponse
 
 import streamll
@@ -33,9 +34,13 @@ def make_app(log: str) -> FastAPI:
     async def page():
         return FileResponse(PAGE)
 
-    @app.get("/ask")
-    async def ask(question: str):
+    @app.post("/ask")
+    async def ask(question: Annotated[str, Body(embed=True)]):  # an address would be logged
         return streamll.sse_response(qa, question=question, log=log)
+
+    @app.get("/ask")
+    async def come_back(lastEventId: str):  # noqa: N803 - starts nothing: reads a run
+        return streamll.sse_response(qa, log=log)
 
     @app.delete("/ask/{run_id}")
     async def stop(run_id: str):
@@ -67,7 +72,11 @@ def main() -> None:
                 print(f"Open http://127.0.0.1:{port}; Enter ends it")
                 input()
                 return
-            question = f"http://127.0.0.1:{port}/ask?question=Why+is+the+sky+blue%3F"
+            question = urllib.request.Request(
+                f"http://127.0.0.1:{port}/ask",
+                data=json.dumps({"question": "Why is the sky blue?"}).encode(),
+                headers={"Content-Type": "application/json"},
+            )
             with urllib.request.urlopen(question) as answer:
                 lines = answer.read().decode().splitlines()
             events = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]

@@ -1,4 +1,4 @@
-"""A WebSocket route that streams a program, and a client that prints its tokens."""
+"""A WebSocket route that streams a program, and a client that asks and prints its tokens."""
 
 import json
 import threading
@@ -17,7 +17,9 @@ qa = dspy.Predict("question -> answer")
 
 
 @app.websocket("/ws")
-async def ask(websocket: WebSocket, question: str):
+async def ask(websocket: WebSocket):
+    await websocket.accept()
+    question = (await websocket.receive_json())["question"]
     await streamll.websocket_stream(websocket, qa, question=question)
 
 
@@ -30,7 +32,8 @@ with language_model({"answer": "A socket stays open, so every token can travel a
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
 
-    with connect(f"ws://127.0.0.1:{port}/ws?question=Why+WebSockets%3F") as socket:
+    with connect(f"ws://127.0.0.1:{port}/ws") as socket:
+        socket.send(json.dumps({"question": "Why WebSockets?"}))
         for message in socket:
             event = json.loads(message)
             if event["event_type"] == "token":

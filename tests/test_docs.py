@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import pytest
 
+from streamll.configuration import CONTENT
 from streamll.core.events import KINDS, SHARED_FIELDS, Event, own_fields
 
 ROOT = Path(__file__).parent.parent
@@ -79,6 +80,11 @@ def test_what_all_events_share_is_documented():
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     properties = {name for name, value in vars(Event).items() if isinstance(value, property)}
     assert documented == {*SHARED_FIELDS, *properties} - {"identity"}
+
+
+def test_the_table_of_included_content_has_every_name():
+    table = EVENTS.partition("| `include=` |")[2].partition("\n\n")[0]
+    assert tuple(re.findall(r'^\| `"(\w+)"` \|', table, re.MULTILINE)) == CONTENT
 
 
 # --- code ---------------------------------------------------------------------------------------

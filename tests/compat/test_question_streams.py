@@ -288,3 +288,38 @@ def test_the_settings_are_those_of_the_place_where_it_is_made(practice):
     with dspy.context(lm=None):
         safe, plain = map(list, questions)
     assert "".join(event.text for event in safe[:-1]) == "".join(plain) == "yes"
+
+
+def cut_and_then_refused(practice):
+    practice.script(Reply(WHOLE, fault=Fault(disconnect_after=8)), Fault(status=500))
+    return StreamConfig(max_retries=1, retry_delay=0.01)
+
+
+def test_the_text_a_reader_saw_last_is_kept_when_the_retries_fail(lm, practice):
+    """B8: the retry is refused, so it says nothing that could replace the first attempt's text."""
+    *words, reset, error = list(SafeDSpyStream("?", cut_and_then_refused(practice)))
+    assert isinstance(reset, StreamEvent.Reset)
+    seen = "".join(map(said, words))
+    assert seen
+    assert error.partial == error.event.partial == {"self.answer": seen}
+
+
+def test_a_retry_that_says_something_replaces_the_text(lm, practice):
+    practice.script(*(Reply(WHOLE, fault=Fault(disconnect_after=after)) for after in (12, 7)))
+    items = list(SafeDSpyStream("?", StreamConfig(max_retries=1, retry_delay=0.01)))
+    words = [said(item) for item in items[:-1]]
+    last = "".join(words[words.index("<reset>") + 1 :])
+    assert items[-1].partial == items[-1].event.partial == {"self.answer": last}
+
+
+@pytest.mark.parametrize("source", ["question", "events"])
+def test_a_collected_stream_keeps_the_text_seen_last_when_the_retries_fail(lm, practice, source):
+    config = cut_and_then_refused(practice)
+    stream = SafeDSpyStream("?", config)
+    if source == "events":
+        stream = streamll.stream(dspy.Predict("question -> answer"), config=config)(question="?")
+    collected = streamll.collect_stream(stream)
+    assert not collected.ok
+    assert collected.text
+    assert TEXT.startswith(collected.text)
+    assert collected.retries == 1

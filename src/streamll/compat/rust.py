@@ -29,6 +29,7 @@ from streamll.streams.later import Later
 from streamll.streams.stream_events import StreamEvent, Translator
 
 T = TypeVar("T")
+Q = TypeVar("Q", bound="QuestionStream[Any]")  # typing.Self needs Python 3.11
 
 MAX_CONCURRENT = 8
 """Streams under way at once per key."""
@@ -61,6 +62,9 @@ class QuestionStream(Derived[T]):
         self.config = config
         self.program = program
         super().__init__(stream(program, fields=fields, config=config)(**inputs))
+
+    def into_stream(self: Q) -> Q:  # noqa: PYI019
+        return self
 
 
 class SafeDSpyStream(QuestionStream[StreamEvent]):
@@ -114,9 +118,6 @@ class SafeDSpyStream(QuestionStream[StreamEvent]):
         )
         return cls(question, config, **inputs)
 
-    def into_stream(self) -> SafeDSpyStream:
-        return self
-
     def _feed(self, event: Event) -> list[StreamEvent]:
         return self._translator.feed(event)
 
@@ -144,9 +145,6 @@ class DSpyStream(QuestionStream[str]):
     ) -> None:
         config = dataclasses.replace(config or StreamConfig(), on_partial="fail")
         super().__init__(question, config, fields, inputs)
-
-    def into_stream(self) -> DSpyStream:
-        return self
 
     def _feed(self, event: Event) -> tuple[str, ...]:
         return (event.token,) if isinstance(event, TokenEvent) and event.token else ()

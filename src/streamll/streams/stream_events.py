@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from streamll.core import events as ev
 from streamll.core.events import Event, TokenEvent
-from streamll.core.run_view import RunView
+from streamll.core.run_view import RunView, named
 
 
 class StreamEvent:
@@ -56,7 +56,9 @@ class Done(StreamEvent):
 
 @dataclass(slots=True, unsafe_hash=True, repr=False)
 class Error(StreamEvent):
-    """``error`` ended the program. ``partial`` is the text until then, by ``predictor.field``."""
+    """``error`` ended the program. ``partial`` is the text until then, by ``predictor.field``; where
+    the last attempt said nothing, that of the one before, which a ``Reset`` has taken back.
+    """
 
     error: BaseException
     partial: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -111,7 +113,8 @@ class Translator:
 
     def failed(self, error: BaseException) -> Error:
         end = self._view.end
-        return Error(error, self._view.named_texts(), end if isinstance(end, ev.RunError) else None)
+        partial = named(self._view.last_texts())
+        return Error(error, partial, end if isinstance(end, ev.RunError) else None)
 
 
 def text_of(item: Any) -> str | None:

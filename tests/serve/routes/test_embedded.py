@@ -323,3 +323,24 @@ def test_the_context_of_a_websocket_is_on_its_events(practice, lm, serve):
 def test_a_context_that_cannot_be_is_told_in_the_route(lm):
     with pytest.raises(streamll.ConfigurationError, match="cannot use the name 'seq'"):
         streamll.sse_response(dspy.Predict(SIGNATURE), context={"seq": 1}, question="q")
+
+
+def test_a_socket_may_be_accepted_already_to_read_the_question_from_it(practice, lm, serve, log):
+    """What is in an address gets into access logs."""
+    app, program = FastAPI(), dspy.Predict(SIGNATURE)
+
+    @app.websocket("/ws")
+    async def talk(websocket: WebSocket):
+        await websocket.accept()
+        asked = await websocket.receive_json()
+        options = {"log": log} if asked["kept"] else {}
+        await streamll.websocket_stream(websocket, program, question=asked["q"], **options)
+
+    server = serve(app)
+    for kept in (False, True):
+        practice.script({"answer": WORDS})
+        with ws.connect(f"ws://127.0.0.1:{server.port}/ws") as socket:
+            socket.send(json.dumps({"q": "Why?", "kept": kept}))
+            told = [json.loads(message) for message in socket]
+        assert told[-1]["event_type"] == "run.end"
+    assert [request.inputs["question"] for request in practice.requests] == ["Why?", "Why?"]

@@ -2,13 +2,15 @@
 
 ::
 
-    @app.get("/ask")
-    async def ask(q: str):
-        return streamll.sse_response(qa, question=q)
+    @app.post("/ask")
+    async def ask(question: Annotated[str, Body(embed=True)]):
+        return streamll.sse_response(qa, question=question)
 
     @app.websocket("/ask")
-    async def ask(websocket: WebSocket, q: str):
-        await streamll.websocket_stream(websocket, qa, question=q)
+    async def talk(websocket: WebSocket):
+        await websocket.accept()
+        question = (await websocket.receive_json())["question"]
+        await streamll.websocket_stream(websocket, qa, question=question)
 
 Without a log the program runs for this one reader: when the client leaves, it is stopped, and a
 browser that reconnects gets 204. With a log (``log="sqlite:///runs.db"``) the run goes on, and
@@ -27,7 +29,7 @@ from typing import Any
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 from starlette.types import Scope
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketState
 
 import streamll
 from streamll.core.errors import NoSuchRun, RunUnavailable, ServerStopping
@@ -112,9 +114,9 @@ async def websocket_stream(
     inputs: Inputs | None = None,
     **program_inputs: Any,
 ) -> None:
-    """Accept ``websocket``, run ``program`` with its inputs, stream it, close. See ``sse_response``.
+    """Run ``program`` with its inputs, stream it, and close ``websocket``. See ``sse_response``.
 
-    One message per payload. A message ``{"type": "cancel"}`` from the client stops the program; so
+    A WebSocket that is not accepted yet is accepted. One message per payload. A message ``{"type": "cancel"}`` from the client stops the program; so
     does leaving, unless there is a log. With a log a client resumes by ``?after=`` and its last
     position, which is ``run_id:seq``.
 
@@ -124,7 +126,7 @@ async def websocket_stream(
     own = OwnRoute(program, format, fields, reply, given, context)
     writer = streams.RunWriter(own.form, frames=False)
     if log is None:
-        await websocket.accept()
+        await _accept(websocket)
         async with own.opened() as events:
             messages = streams.stream_of_events(events, writer)
             await responses.send_messages(websocket, messages, events.cancel, LIMITS)
@@ -138,15 +140,21 @@ async def websocket_stream(
     except RunUnavailable as error:
         never = isinstance(error, NoSuchRun)
         code = responses.POLICY_VIOLATION if never else responses.TRY_AGAIN_LATER
-        await websocket.accept()  # before that no close code reaches a browser
+        await _accept(websocket)  # before that no close code reaches a browser
         await websocket.close(code, str(error))
         return
-    await websocket.accept()
+    await _accept(websocket)
     if position is None:
         await websocket.close()
         return
     run_id, messages = position.run_id, streams.stream_of_log(runner.run_log, position, writer)
     await responses.send_messages(websocket, messages, lambda: runner.cancel(run_id), LIMITS)
+
+
+async def _accept(websocket: WebSocket) -> None:
+    """Unless the route has done so, to read the question from it."""
+    if websocket.application_state is WebSocketState.CONNECTING:
+        await websocket.accept()
 
 
 class OwnRoute:

@@ -19,7 +19,7 @@ from typing import Any
 
 from streamll.capture.deltas import Delta, Deltas, ThinkingDelta, ToolCallFragment
 from streamll.capture.tap.wire import base
-from streamll.capture.tap.wire.base import citation_in, decode_object, string
+from streamll.capture.tap.wire.base import citation_in, decode_object, listed, string
 from streamll.capture.tap.wire.template import Template
 
 _CITING = ("citations_delta", "citation_delta")
@@ -138,11 +138,11 @@ class AnthropicAssembler:
             self._calls += 1
             name = string(payload.get("name")) or None
             deltas.append(ToolCallFragment(block.call, payload.get("id"), name, ""))
-        if text := string(payload.get("text")):
+        if payload.get("type") == "text" and (text := string(payload.get("text"))):
             deltas.append(text)
         if thought := string(payload.get("thinking")):
             deltas.append(ThinkingDelta(thought))
-        for citation in payload.get("citations") or ():
+        for citation in listed(payload.get("citations")):
             deltas += citation_in(citation)
         return deltas
 
@@ -154,7 +154,7 @@ class AnthropicAssembler:
         """The reply is over: what is only known now. Content that came with the message is said."""
         deltas: list[Delta] = []
         if not self._blocks and self._message:
-            for index, payload in enumerate(self._message.get("content") or ()):
+            for index, payload in enumerate(listed(self._message.get("content"))):
                 deltas += self._open_block({"index": index, "content_block": payload})
             self.finished = True
         for block in self._blocks:
@@ -171,7 +171,7 @@ class AnthropicAssembler:
         if type(delta) is not dict:
             return ()
         self.finished = False
-        kind = delta.get("type")
+        kind = string(delta.get("type"))
         block = self._block_for(kind, _number(event))
         deltas: list[Delta] = []
         for key, value in delta.items():
@@ -208,7 +208,7 @@ class AnthropicAssembler:
     def _remember(self, delta: dict[str, Any], block: _Block, data: bytes) -> None:
         """Keep the shape of a delta that only adds a string to its block."""
         added = [key for key in delta if key != "type"]
-        kind = delta.get("type")
+        kind = string(delta.get("type"))
         if len(added) == 1 and kind not in _CITING:
             (key,) = added
             if type(text := delta[key]) is str and text:
@@ -258,7 +258,7 @@ class _Block:
         return (ToolCallFragment(self.call, None, None, json.dumps(given)),)
 
     def cite(self, citation: Any) -> None:
-        self.fields["citations"] = [*(self.fields.get("citations") or ()), citation]
+        self.fields["citations"] = [*listed(self.fields.get("citations")), citation]
 
     def body(self, *, cut_off: bool) -> dict[str, Any]:
         """The block; with the input of nothing for arguments that the reply's length cut off."""
@@ -266,6 +266,8 @@ class _Block:
         for key in self.pieces:
             if key != "partial_json":
                 fields[key] = string(fields.get(key)) + self._joined(key)
+        if self.call is not None and not fields.get("name"):
+            raise base.Confused("a tool call without a name")
         if self.type in _TOOLS:
             fields["input"] = self._input(cut_off=cut_off)
         return fields

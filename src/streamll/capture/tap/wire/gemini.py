@@ -20,6 +20,8 @@ from streamll.capture.tap.wire.base import (
     MalformedFrame,
     decode_object,
     error_in,
+    listed,
+    mapping,
     string,
 )
 from streamll.capture.tap.wire.partial_arguments import PartialCall
@@ -57,7 +59,7 @@ class GeminiAssembler:
         if error := error_in(chunk, json.dumps(chunk).encode()):
             raise error
         self._update(chunk)
-        for position, payload in enumerate(chunk.get("candidates") or ()):
+        for position, payload in enumerate(listed(chunk.get("candidates"))):
             if type(payload) is dict:
                 index = payload.get("index")
                 yield from self._read_candidate(payload, index if type(index) is int else position)
@@ -75,9 +77,8 @@ class GeminiAssembler:
 
     def _read_candidate(self, payload: dict[str, Any], index: int) -> Iterator[Delta]:
         candidate = self._candidates.setdefault(index, _Candidate())
-        content = payload.get("content")
-        content = content if type(content) is dict else {}
-        for part in content.get("parts") or ():
+        content = mapping(payload.get("content"))
+        for part in listed(content.get("parts")):
             if index == 0 and part not in _EMPTY:
                 self.finished = False
             spoken = candidate.add(part)
@@ -165,7 +166,7 @@ class _Candidate:
         complete = self.settle() if call.get("name") else []
         self._end_text()
         if self._call is None and not call.get("name"):
-            if call.get("partialArgs"):
+            if call.get("partialArgs") or call.get("args"):
                 raise Confused("arguments of a tool call that has not begun")
             return complete  # the end of one that is over
         if self._call is None and not (call.get("willContinue") or call.get("partialArgs")):
@@ -221,13 +222,13 @@ def _joined(known: Any, value: Any) -> Any:
 
 def _citations(grounding: Any) -> Iterator[CitationDelta]:
     """What the reply points to, as lm15 reads it out of a plain reply."""
-    grounding = grounding if type(grounding) is dict else {}
-    chunks = grounding.get("groundingChunks") or ()
-    for support in grounding.get("groundingSupports") or ():
-        text = (support.get("segment") or {}).get("text") or None
-        for index in support.get("groundingChunkIndices") or ():
-            chunk = chunks[index] if type(index) is int and index < len(chunks) else {}
-            source = chunk.get("web") or chunk.get("retrievedContext") or {}
-            title, url = source.get("title") or None, source.get("uri") or None
+    grounding = mapping(grounding)
+    chunks = listed(grounding.get("groundingChunks"))
+    for support in map(mapping, listed(grounding.get("groundingSupports"))):
+        text = string(mapping(support.get("segment")).get("text")) or None
+        for index in listed(support.get("groundingChunkIndices")):
+            chunk = mapping(chunks[index]) if type(index) is int and index < len(chunks) else {}
+            source = mapping(chunk.get("web") or chunk.get("retrievedContext"))
+            title, url = string(source.get("title")) or None, string(source.get("uri")) or None
             if text or title or url:
                 yield CitationDelta(text, title, url)
