@@ -80,13 +80,18 @@ def main() -> None:
         program.write_text("def echo(question: str):\n    return question\n")
         os.environ["PYTHONPATH"] = os.pathsep.join([folder, *sys.path])
         serve = ("-m", "streamll", "serve", "--port", "8123", "--log", log, "idle_program:echo")
-        for name, arguments in (("uvicorn, no application", ("-c", BARE)), ("streamll serve", serve)):
+        for name, arguments in (
+            ("uvicorn, no application", ("-c", BARE)),
+            ("streamll serve", serve),
+        ):
             server = process(*arguments)
             try:
                 print(f"{name:<28}{idle_percent(server, options.seconds):6.2f} % of a core")
                 if server.args[1] == "-m":
                     found = latencies_ms("http://127.0.0.1:8123", log)
-                    print(f"{'latency':<28}{statistics.median(found):6.1f} ms, {max(found):.1f} at most")
+                    print(
+                        f"{'latency':<28}{statistics.median(found):6.1f} ms, {max(found):.1f} at most"
+                    )
             finally:
                 server.terminate()
                 server.wait()

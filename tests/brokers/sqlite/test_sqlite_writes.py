@@ -28,7 +28,6 @@ assert sink.stop()
 """
 
 
-
 @pytest.fixture
 def url(tmp_path):
     url = f"sqlite:///{tmp_path}/log.db"
@@ -70,7 +69,10 @@ def test_a_write_of_another_process_wakes_it(url):
         return decode_batch(entry.body)
 
     with subprocess.Popen(
-        [sys.executable, "-c", WRITER, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITER, url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as writer:
         assert writer.stdout.readline()
         [event] = asyncio.run(read(writer))

@@ -37,10 +37,11 @@ class Writes:
         if self._were_some():
             return True
         loop = asyncio.get_running_loop()
-        readable = loop.create_future()
-        loop.add_reader(self._fd, lambda: readable.done() or readable.set_result(None))
+        readable = asyncio.Event()
+        loop.add_reader(self._fd, readable.set)
         try:
-            await asyncio.wait({readable}, timeout=seconds)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(readable.wait(), seconds)
         finally:
             loop.remove_reader(self._fd)
         return self._were_some()

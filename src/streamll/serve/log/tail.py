@@ -70,7 +70,9 @@ class LogTail:
         self._sink = sink
         self._index = index
         self._deduplicator = Deduplicator()
-        options = SourceOptions(target=default_target(url), start="new", read_timeout=READ_TIMEOUT_S)
+        options = SourceOptions(
+            target=default_target(url), start="new", read_timeout=READ_TIMEOUT_S
+        )
         self._source = open_source(url, options)
 
     async def run(self) -> None:
