@@ -16,10 +16,10 @@ import sys
 import tempfile
 import threading
 
-import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamll.brokers.opening import open_sink
+from streamll.core.errors import ConfigurationError
 from streamll.serve.app import create_app
 from streamll.serve.web.limits import Limits
 from streamll.sinks.base import BaseSink
@@ -29,6 +29,12 @@ class WebView:
     """Runs until ``stop()`` or the end of the process."""
 
     def __init__(self) -> None:
+        try:
+            import uvicorn
+        except ImportError:
+            raise ConfigurationError(
+                "a page to watch needs an extra: pip install 'streamll[serve]'"
+            ) from None
         self._folder = tempfile.mkdtemp(prefix="streamll-watch-")
         log = f"sqlite:///{self._folder}/runs.db"
         token = secrets.token_urlsafe(24)
