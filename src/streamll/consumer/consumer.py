@@ -154,7 +154,7 @@ class EventConsumer:
 
         def add(function: H) -> H:
             if not self._subscriptions:
-                weakref.finalize(self, _warn_unless_begun, self._state, without_password(self.url))
+                weakref.finalize(self, _warn_unless_begun, self._state, self._place)
             self._subscriptions.append(Subscription(function, wants))
             return function
 
