@@ -27,13 +27,8 @@ import msgspec
 from streamll.brokers import opening, tracing
 from streamll.brokers.copying import append
 from streamll.brokers.source import Source, SourceOptions
-from streamll.consumer.handlers import (
-    EventFilter,
-    Handler,
-    PerKeyQueue,
-    Subscription,
-    call_handlers,
-)
+from streamll.consumer import handlers
+from streamll.consumer.handlers import Handler, Subscription
 from streamll.consumer.iteration import Iteration
 from streamll.consumer.session import ConsumerState, ConsumerStatistics, ReadEntry, ReadSession
 from streamll.core.errors import ConfigurationError, logger
@@ -118,7 +113,10 @@ class EventConsumer:
         self._concurrency = concurrency
         self._prefetch = prefetch
         self._backoff = Backoff(attempts=retries, base=retry_delay, cap=MAX_RETRY_DELAY_S)
-        opening.open_source(url, self._options)  # raises if the URL or start cannot work
+        source = opening.open_source(url, self._options)  # raises if URL or start cannot work
+        self._place = source.name
+        if group is not None and type(source).acknowledge is Source.acknowledge:
+            raise ConfigurationError(f"{source.name} has no groups: leave out group={group!r}")
         self._subscriptions: list[Subscription] = []
         self._state = ConsumerState()
         self._thread: threading.Thread | None = None
@@ -150,7 +148,7 @@ class EventConsumer:
 
         ``where={"conversation_id": "c1"}`` selects by values of ``event.data`` (or ``run_id``).
         """
-        wants = EventFilter(types, where)
+        wants = handlers.EventFilter(types, where)
 
         def add(function: H) -> H:
             if not self._subscriptions:
@@ -277,7 +275,7 @@ class EventConsumer:
 
         async def work(read: ReadEntry) -> None:
             with tracing.restored(read.decoded.traceparent):
-                settled = await call_handlers(
+                settled = await handlers.call_handlers(
                     read.events,
                     self._subscriptions,
                     executor=executor,
@@ -291,7 +289,7 @@ class EventConsumer:
             while in_order and in_order[0].done:
                 self._cursor = in_order.popleft().entry.cursor
 
-        queue = PerKeyQueue(work, concurrency=self._concurrency, capacity=self._prefetch)
+        queue = handlers.PerKeyQueue(work, concurrency=self._concurrency, capacity=self._prefetch)
         async with self._session() as session:
             try:
                 async for read in session.entries():

@@ -193,10 +193,8 @@ class CallLocalFields:
             return
         options = declared_options(instance)
         if options is None:
-            logger.warning(
-                "%s is not instrumented, so its _streamll_stream_fields has no effect",
-                type(instance).__name__,
-            )
+            text = "%s is not instrumented, so its _streamll_stream_fields has no effect"
+            logger.warning(text, type(instance).__name__)
             return
         declare_options(instance, dataclasses.replace(options, selection=selection, checked=True))
 
