@@ -323,3 +323,37 @@ def test_a_collected_stream_keeps_the_text_seen_last_when_the_retries_fail(lm, p
     assert collected.text
     assert TEXT.startswith(collected.text)
     assert collected.retries == 1
+
+
+@pytest.mark.parametrize("kind", [SafeDSpyStream, DSpyStream])
+def test_options_may_be_given_by_name(lm, practice, kind):
+    stream = kind("?", timeout=7.0, max_retries=1, keep_text=False, fields="answer")
+    assert (stream.config.timeout, stream.config.max_retries) == (7.0, 1)
+    list(stream)
+    assert practice.requests[-1].inputs == {"question": "?"}
+    assert kind("?", 7, idle_timeout=2.0).config.buffer_size == 7
+    for wrong in ({"timeout": 7.0, "config": StreamConfig()}, {"config": 7, "buffer_size": 7}):
+        with pytest.raises(ConfigurationError, match="beside a config"):
+            kind("?", **wrong)
+    with pytest.raises(TypeError, match="'timout'"):
+        kind("?", timout=7.0)
+
+
+def test_an_input_of_the_program_comes_before_an_option_of_its_name(lm, practice):
+    class Race(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.predict = dspy.Predict("timeout, max_retries -> answer")
+
+        def forward(self, timeout, **inputs):
+            return self.predict(timeout=timeout, **inputs)
+
+    stream = SafeDSpyStream(Race(), timeout="long", max_retries="many", idle_timeout=20.0)
+    assert stream.config == StreamConfig(idle_timeout=20.0)
+    list(stream)
+    assert practice.requests[0].inputs == {"timeout": "long", "max_retries": "many"}
+
+
+def test_text_alone_cannot_begin_anew(lm):
+    with pytest.raises(ConfigurationError, match="on_partial"):
+        DSpyStream("?", on_partial="restart")
