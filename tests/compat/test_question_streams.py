@@ -167,7 +167,26 @@ def test_leaving_a_loop_stops_a_stream_that_is_kept(lm, practice):
     for _ in stream:
         break
     practice.requests[0].wait_closed(2)
-    assert list(stream) == []
+    assert next(stream, "nothing") == "nothing"
+    with pytest.raises(streamll.StreamllError, match="read once"):
+        list(stream)
+
+
+@pytest.mark.parametrize("kind", [SafeDSpyStream, DSpyStream])
+def test_another_loop_over_a_stream_that_was_read_is_an_error(lm, practice, kind):
+    stream = kind("?")
+    assert list(stream)
+
+    async def again(source):
+        return [item async for item in source]
+
+    for source in (stream, streamll.streams.smooth(stream)):
+        with pytest.raises(streamll.StreamllError, match="read once; make another one"):
+            list(source)
+        with pytest.raises(streamll.StreamllError, match="read once; make another one"):
+            asyncio.run(again(source))
+    assert isinstance(streamll.collect_stream(stream).error, streamll.StreamllError)
+    assert len(practice.requests) == 1
 
 
 def test_a_stream_is_closed_from_another_thread(lm, practice):
@@ -205,7 +224,7 @@ def test_nothing_starts_before_it_is_read(lm, practice):
     with stream:
         pass
     assert not practice.requests
-    assert list(stream) == []
+    assert next(stream, "nothing") == "nothing"
 
 
 def test_overflow_fail_ends_the_stream(lm, practice, listen):

@@ -43,6 +43,8 @@ CANCEL_TIMEOUT_S = 2.0
 class QuestionStream(Derived[T]):
     """A question, or a program with its inputs, to be streamed once."""
 
+    read_once = "make another one to ask once more"
+
     def __init__(
         self,
         program: Any,
@@ -177,9 +179,7 @@ STREAM_OPTIONS = frozenset({"keep_text", "sinks"})
 def _input_names(program: Any) -> set[str]:
     """What the program takes by name, as far as that is known."""
     names = {
-        name
-        for _, predictor in predictors_of(program)
-        for name in predictor.signature.input_fields
+        name for _, predictor in predictors_of(program) for name in predictor.signature.input_fields
     }
     function = getattr(program, "forward", program) if isinstance(program, dspy.Module) else program
     with contextlib.suppress(TypeError, ValueError):  # it has no signature
