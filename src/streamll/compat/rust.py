@@ -32,6 +32,7 @@ from streamll.streams.later import Later
 from streamll.streams.stream_events import StreamEvent, Translator
 
 T = TypeVar("T")
+Q = TypeVar("Q", bound="QuestionStream[Any]")  # typing.Self needs Python 3.11
 
 MAX_CONCURRENT = 8
 """Streams under way at once per key."""
@@ -75,6 +76,9 @@ class QuestionStream(Derived[T]):
         self.config = dataclasses.replace(_config(config, options), **forced)
         self.program = program
         super().__init__(stream(program, fields=fields, config=self.config, **of_stream)(**inputs))
+
+    def into_stream(self: Q) -> Q:  # noqa: PYI019
+        return self
 
 
 class SafeDSpyStream(QuestionStream[StreamEvent]):
@@ -132,9 +136,6 @@ class SafeDSpyStream(QuestionStream[StreamEvent]):
             **inputs,
         )
 
-    def into_stream(self) -> SafeDSpyStream:
-        return self
-
     def _feed(self, event: Event) -> list[StreamEvent]:
         return self._translator.feed(event)
 
@@ -161,9 +162,6 @@ class DSpyStream(QuestionStream[str]):
         **inputs: Any,
     ) -> None:
         super().__init__(question, config, fields, inputs, on_partial="fail")
-
-    def into_stream(self) -> DSpyStream:
-        return self
 
     def _feed(self, event: Event) -> tuple[str, ...]:
         return (event.token,) if isinstance(event, TokenEvent) and event.token else ()
