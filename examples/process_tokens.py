@@ -19,7 +19,10 @@ class ProcessingQA(dspy.Module):
         self.predict = dspy.Predict("question -> answer")
 
     def count(self, event):
-        self.token_count += event.count
+        if event.event_type == "token":
+            self.token_count += event.count
+        elif event.event_type == "lm.superseded":  # a retry: the text begins anew
+            self.token_count = 0
 
     def forward(self, question):
         self.token_count = 0

@@ -61,12 +61,8 @@ class Configuration(msgspec.Struct, kw_only=True):
         if not self.redact_failed:
             self.redact_failed = True
             name = getattr(self.redact, "__qualname__", type(self.redact).__name__)
-            logger.warning(
-                "redact function %s %s on a %s event; such events are withheld (logged once)",
-                name,
-                failure,
-                event.event_type,
-            )
+            text = "redact function %s %s on a %s event; such events are withheld (logged once)"
+            logger.warning(text, name, failure, event.event_type)
         return None
 
     def deliver(self, event: Event) -> None:

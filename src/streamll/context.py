@@ -174,10 +174,7 @@ class trace(ContextDecorator):  # noqa: N801 - it is called like a function
         self.step = Trace(self._name, uuid.uuid4().hex)
         self.parent = _open_trace()
         self._publisher = _current_publisher()
-        start = ev.TraceStart(
-            name=self._name, trace_id=self.step.trace_id, parent_trace_id=self._parent_id
-        )
-        _publish(start, self._publisher)
+        _publish(ev.TraceStart(**self._facts()), self._publisher)
         self._started = time.monotonic()
         self.ended = False
         _trace.set(self)
@@ -186,13 +183,9 @@ class trace(ContextDecorator):  # noqa: N801 - it is called like a function
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.ended = True
         _trace.set(_open_trace())
-        end = ev.TraceEnd(
-            name=self._name,
-            trace_id=self.step.trace_id,
-            duration=time.monotonic() - self._started,
-            parent_trace_id=self._parent_id,
-            error_type=kind.__name__ if kind is not None else None,
-        )
+        duration = time.monotonic() - self._started
+        error_type = kind.__name__ if kind is not None else None
+        end = ev.TraceEnd(**self._facts(), duration=duration, error_type=error_type)
         _publish(end, self._publisher)
 
     async def __aenter__(self) -> Trace:
@@ -204,9 +197,9 @@ class trace(ContextDecorator):  # noqa: N801 - it is called like a function
     def _recreate_cm(self) -> trace:  # each call of a decorated function is a trace of its own
         return trace(self._name)
 
-    @property
-    def _parent_id(self) -> str | None:
-        return self.parent.step.trace_id if self.parent is not None else None
+    def _facts(self) -> dict[str, Any]:
+        parent = self.parent.step.trace_id if self.parent is not None else None
+        return {**msgspec.structs.asdict(self.step), "parent_trace_id": parent}
 
 
 def _open_trace() -> trace | None:

@@ -128,7 +128,10 @@ async def consume_dead(url: str, queue_name: str) -> list[bytes]:
         await channel.set_qos(100)
         queue = await channel.get_queue(queue_name, ensure=False)
         arrived = asyncio.Queue()
-        await queue.consume(arrived.put, arguments={"x-stream-offset": "first"})
+        try:
+            await queue.consume(arrived.put, arguments={"x-stream-offset": "first"})
+        except aio_pika.exceptions.ChannelNotFoundEntity:  # nothing has been written to it
+            return []
         while True:
             try:
                 message = await asyncio.wait_for(arrived.get(), 1)

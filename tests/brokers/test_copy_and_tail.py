@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import subprocess
 import sys
 
 import pytest
 
+from brokers.raw_log import raw_dead_letters
 from brokers.sample_runs import BOUND, check_order, ends, make_run, plain, read_log
 from brokers.servers import wait_until
 from streamll.cli.main import main
@@ -36,6 +39,40 @@ def test_tail_prints_a_run_and_exits_at_its_end(log, backend, capsys):
     assert '[TOKEN] answer: "Ma"' in printed
     assert '[TOKEN] answer: "chine"' in printed
     assert '"x"' not in printed
+
+
+def test_tail_says_that_a_log_has_no_such_run(log, backend, capsys):
+    write(log, make_run("r0", ["x"]))
+    assert main(["tail", backend.url, "--target", log.name, "--run", "nosuch"]) == 1
+    assert capsys.readouterr().err == "streamll: the log has no run 'nosuch'\n"
+
+
+@pytest.mark.parametrize("form", [["--json"], []])
+def test_tail_into_a_closed_pipe_ends_and_writes_nothing(log, backend, form):
+    """``tail … | head -2``, with much more to print than the pipe holds."""
+    write(log, *(make_run(f"r{n}", ["some text"] * 500) for n in range(8)))
+    command = ["tail", backend.url, "--target", log.name, "--from", "beginning", *form]
+    with subprocess.Popen(
+        [sys.executable, "-m", "streamll", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline()
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(BOUND) == 1
+        assert process.stderr.read().decode() == ""
+    assert raw_dead_letters(backend, log.name) == []
+
+
+def test_tail_ends_when_nobody_reads_it_although_nothing_comes(log, backend):
+    write(log, make_run("r0", ["x"]))
+    command = ["tail", backend.url, "--target", log.name, "--from", "beginning"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "streamll", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(BOUND) == 1
+        assert process.stderr.read().decode() == ""
 
 
 def test_tail_filters_and_prints_json(log, backend, capsys):
@@ -93,16 +130,28 @@ def test_copy_since(tmp_path, capsys):
         (["tail", "kafka://x"], "no broker has URLs like"),
         (["tail", "sqlite:///x.db", "--where", "novalue"], "--where takes key=value"),
         (["copy", "sqlite:///x.db", "sqlite:///y.db", "--since", "soon"], "--since takes"),
+        (["tail", "sqlite:///x.db"], "there is no file 'x.db'"),
+        (["tail", "sqlite:///x.db", "--run", "r1"], "there is no file 'x.db'"),
+        (["copy", "sqlite:///x.db", "sqlite:///y.db"], "there is no file 'x.db'"),
+        (["tail", "sqlite:///notes.txt"], "'notes.txt' is no log of streamll's"),
+        (["tail", "sqlite:///other.db"], "'other.db' is no log of streamll's"),
+        (["copy", "sqlite:///other.db", "sqlite:///y.db"], "'other.db' is no log of streamll's"),
+        (["tail", "sqlite:///x.db?keep=60"], "has no option 'keep'"),
     ],
 )
 def test_invalid_arguments_are_reported_in_one_line(
     arguments, message, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("not a database, and long enough to be read as one" * 9)
+    with contextlib.closing(sqlite3.connect("other.db")) as other, other:
+        other.execute("CREATE TABLE notes (text)")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert main(arguments) in (1, 2)
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_wait_until_is_bounded():

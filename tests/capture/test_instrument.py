@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,8 +13,9 @@ import pytest
 from programs import QA, contiguous
 
 import streamll
-from streamll.core.errors import UnknownFieldError
+from streamll.core.errors import ConfigurationError, UnknownFieldError
 from streamll.core.ordering import OrderCheck
+from streamll.testing import Fault, Reply
 
 
 def instrumented(heard, base=QA, **options):
@@ -312,7 +314,7 @@ def test_on_token_counts_are_right_when_forward_goes_on(lm, heard):
 
     Counting()("Why?")
     (summary,) = heard.of("token.summary")
-    assert summary.data["total_tokens"] == len(heard.of("token")) > 1
+    assert summary.data["total_tokens"] == len([e for e in heard.of("token") if e.token]) > 1
     assert heard.types.index("token.summary") < heard.types.index("run.end")
 
 
@@ -322,7 +324,7 @@ def test_on_token_takes_the_event_or_the_module_and_the_event(lm, heard, shape):
     hook = seen.append if shape == "event" else lambda module, event: seen.append((module, event))
     program = instrumented(heard, stream_fields=["answer"], on_token=hook)()
     program("Why?")
-    assert len(seen) == len(heard.of("token"))
+    assert len(seen) == len([event for event in heard.of("token") if event.token])
     if shape != "event":
         assert all(module is program for module, _ in seen)
 
@@ -333,7 +335,76 @@ def test_a_raising_on_token_does_not_reach_the_program(lm, heard, caplog):
 
     result = instrumented(heard, stream_fields=["answer"], on_token=broken)()("Why?")
     assert result.answer == heard.text("answer")
-    assert "on_token raised" in caplog.text
+    assert len(heard.of("token")) > 2
+    assert caplog.text.count("on_token raised") == 1
+
+
+def test_on_token_is_told_of_what_no_longer_counts(practice, heard):
+    """A retry after some text, one before any, and a value that is not what was streamed."""
+    seen = []
+    corrected = '{"answer": "one", "answer": "two"}'
+    cut = Reply({"answer": "one two"}, fault=Fault(disconnect_after=8))
+    practice.script(cut, {"answer": "one"}, Fault(status=500), corrected, corrected)
+    with dspy.context(lm=practice.lm(num_retries=1, cache=False), adapter=dspy.ChatAdapter()):
+        qa = dspy.Predict("question -> answer")
+        streamll.instrument(qa, fields=["answer"], sinks=[heard], on_token=seen.append)
+        qa(question="?")
+        with dspy.context(adapter=dspy.JSONAdapter()):
+            assert qa(question="?").answer == "two"
+    told = [event for event in seen if event.event_type != "token"]
+    assert [event.event_type for event in told] == ["lm.superseded", "field.corrected"]
+    assert told[0] in heard.of("lm.superseded")
+    assert len(heard.of("lm.superseded")) == 2
+    first = seen[: seen.index(told[0])]
+    assert {event.attempt for event in first} == {0}
+    assert "".join(event.token for event in first)
+    assert all(event.token for event in seen if event.event_type == "token")
+
+
+@pytest.mark.parametrize("on_token", ["nothing", "later"])
+def test_a_method_that_is_missing_or_a_coroutine_function_is_refused(lm, practice, on_token):
+    class Program(QA):
+        async def later(self, event): ...
+
+    with pytest.raises(ConfigurationError, match=on_token):
+        streamll.instrument(Program(), sinks=[], on_token=on_token)
+    streamll.instrument(Program, sinks=[], on_token=on_token)
+    with pytest.raises(ConfigurationError, match=on_token):
+        Program()("Why?")
+    with pytest.raises(ConfigurationError, match="coroutine function"):
+        streamll.instrument(QA(), sinks=[], on_token=Program.later)
+    assert practice.requests == []
+
+
+def test_classes_that_cannot_be_hashed_are_called_and_instrumented_too(lm, heard):
+    class Unhashable(type(dspy.Module)):
+        def __eq__(cls, other):
+            return cls is other
+
+        __hash__ = None
+
+    class Odd(QA, metaclass=Unhashable):
+        pass
+
+    instrumented(heard)()("Why?")
+    heard.events.clear()
+    assert Odd()("Why?").answer
+    assert not heard.events
+    instrumented(heard, base=Odd)()("Why?")
+    assert heard.of("run.start")
+    streamll.instrument(Odd, sinks=[heard])
+    heard.events.clear()
+    Odd()("Why?")
+    assert heard.of("run.start")
+
+
+def test_a_class_that_is_gone_leaves_nothing_to_a_later_one(heard):
+    from streamll.capture.run import options
+
+    before = set(options._of_classes)
+    instrumented(heard)
+    gc.collect()
+    assert set(options._of_classes) <= before
 
 
 def test_a_copied_saved_and_loaded_program_keeps_working(lm, heard, tmp_path):

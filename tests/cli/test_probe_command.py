@@ -12,7 +12,7 @@ from streamll.chat.probe import judged
 from streamll.cli.main import main
 from streamll.cli.probe import in_table
 from streamll.services import iModel
-from streamll.testing import PracticeServer, Reply, replay
+from streamll.testing import Fault, PracticeServer, Reply, replay
 from streamll.testing.oddities import oddities
 from streamll.testing.record_file import recorded_exchanges
 
@@ -102,6 +102,14 @@ def test_the_command_says_what_is_unusual(practice, capsys, monkeypatch):
     practice.script(NUMBERS)
     _, printed = command("openai/m", "--base-url", practice.openai_url, capsys=capsys)
     assert "   unusual: comments: 3; usage beside a choice, not in a chunk of its own" in printed
+
+
+def test_a_line_that_stays_open_is_told(practice, capsys):
+    practice.script(Reply(NUMBERS, fault=Fault(open_end=True)))
+    code, printed = command("openai/m", "--json", "--base-url", practice.openai_url, capsys=capsys)
+    assert code == 0
+    assert json.loads(printed)[0]["oddities"] == ["the line stays open after the end"]
+    assert practice.requests[0].wait_closed()
 
 
 def test_each_model_has_its_own_oddities(practice, capsys):

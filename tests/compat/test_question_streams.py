@@ -167,7 +167,26 @@ def test_leaving_a_loop_stops_a_stream_that_is_kept(lm, practice):
     for _ in stream:
         break
     practice.requests[0].wait_closed(2)
-    assert list(stream) == []
+    assert next(stream, "nothing") == "nothing"
+    with pytest.raises(streamll.StreamllError, match="read once"):
+        list(stream)
+
+
+@pytest.mark.parametrize("kind", [SafeDSpyStream, DSpyStream])
+def test_another_loop_over_a_stream_that_was_read_is_an_error(lm, practice, kind):
+    stream = kind("?")
+    assert list(stream)
+
+    async def again(source):
+        return [item async for item in source]
+
+    for source in (stream, streamll.streams.smooth(stream)):
+        with pytest.raises(streamll.StreamllError, match="read once; make another one"):
+            list(source)
+        with pytest.raises(streamll.StreamllError, match="read once; make another one"):
+            asyncio.run(again(source))
+    assert isinstance(streamll.collect_stream(stream).error, streamll.StreamllError)
+    assert len(practice.requests) == 1
 
 
 def test_a_stream_is_closed_from_another_thread(lm, practice):
@@ -205,7 +224,7 @@ def test_nothing_starts_before_it_is_read(lm, practice):
     with stream:
         pass
     assert not practice.requests
-    assert list(stream) == []
+    assert next(stream, "nothing") == "nothing"
 
 
 def test_overflow_fail_ends_the_stream(lm, practice, listen):
@@ -288,3 +307,72 @@ def test_the_settings_are_those_of_the_place_where_it_is_made(practice):
     with dspy.context(lm=None):
         safe, plain = map(list, questions)
     assert "".join(event.text for event in safe[:-1]) == "".join(plain) == "yes"
+
+
+def cut_and_then_refused(practice):
+    practice.script(Reply(WHOLE, fault=Fault(disconnect_after=8)), Fault(status=500))
+    return StreamConfig(max_retries=1, retry_delay=0.01)
+
+
+def test_the_text_a_reader_saw_last_is_kept_when_the_retries_fail(lm, practice):
+    """B8: the retry is refused, so it says nothing that could replace the first attempt's text."""
+    *words, reset, error = list(SafeDSpyStream("?", cut_and_then_refused(practice)))
+    assert isinstance(reset, StreamEvent.Reset)
+    seen = "".join(map(said, words))
+    assert seen
+    assert error.partial == error.event.partial == {"self.answer": seen}
+
+
+def test_a_retry_that_says_something_replaces_the_text(lm, practice):
+    practice.script(*(Reply(WHOLE, fault=Fault(disconnect_after=after)) for after in (12, 7)))
+    items = list(SafeDSpyStream("?", StreamConfig(max_retries=1, retry_delay=0.01)))
+    words = [said(item) for item in items[:-1]]
+    last = "".join(words[words.index("<reset>") + 1 :])
+    assert items[-1].partial == items[-1].event.partial == {"self.answer": last}
+
+
+@pytest.mark.parametrize("source", ["question", "events"])
+def test_a_collected_stream_keeps_the_text_seen_last_when_the_retries_fail(lm, practice, source):
+    config = cut_and_then_refused(practice)
+    stream = SafeDSpyStream("?", config)
+    if source == "events":
+        stream = streamll.stream(dspy.Predict("question -> answer"), config=config)(question="?")
+    collected = streamll.collect_stream(stream)
+    assert not collected.ok
+    assert collected.text
+    assert TEXT.startswith(collected.text)
+    assert collected.retries == 1
+
+
+@pytest.mark.parametrize("kind", [SafeDSpyStream, DSpyStream])
+def test_options_may_be_given_by_name(lm, practice, kind):
+    stream = kind("?", timeout=7.0, max_retries=1, keep_text=False, fields="answer")
+    assert (stream.config.timeout, stream.config.max_retries) == (7.0, 1)
+    list(stream)
+    assert practice.requests[-1].inputs == {"question": "?"}
+    assert kind("?", 7, idle_timeout=2.0).config.buffer_size == 7
+    for wrong in ({"timeout": 7.0, "config": StreamConfig()}, {"config": 7, "buffer_size": 7}):
+        with pytest.raises(ConfigurationError, match="beside a config"):
+            kind("?", **wrong)
+    with pytest.raises(TypeError, match="'timout'"):
+        kind("?", timout=7.0)
+
+
+def test_an_input_of_the_program_comes_before_an_option_of_its_name(lm, practice):
+    class Race(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.predict = dspy.Predict("timeout, max_retries -> answer")
+
+        def forward(self, timeout, **inputs):
+            return self.predict(timeout=timeout, **inputs)
+
+    stream = SafeDSpyStream(Race(), timeout="long", max_retries="many", idle_timeout=20.0)
+    assert stream.config == StreamConfig(idle_timeout=20.0)
+    list(stream)
+    assert practice.requests[0].inputs == {"timeout": "long", "max_retries": "many"}
+
+
+def test_text_alone_cannot_begin_anew(lm):
+    with pytest.raises(ConfigurationError, match="on_partial"):
+        DSpyStream("?", on_partial="restart")

@@ -218,3 +218,72 @@ def test_ctrl_c_stops_run_sync(url):
         output, _ = process.communicate(timeout=BOUND)
     assert process.returncode == 0
     assert output == "False\n"
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110 - the state of a thread or a finalizer
+        await asyncio.sleep(0.01)
+
+
+def test_a_read_that_is_given_up_loses_nothing(url):
+    """As servers read that send heartbeats: any number of time-outs, then the rest."""
+    first, second = make_run("r1", "abc"), make_run("r2", "de")
+    write(url, first)
+
+    async def main():
+        events, found, given_up = aiter(EventConsumer(url, start="beginning")), [], 0
+        while len(found) < len(first) + len(second):
+            try:
+                found.append(await asyncio.wait_for(anext(events), 0.001))
+            except asyncio.TimeoutError:
+                given_up += 1
+            if len(found) == len(first) and given_up == 3:
+                await asyncio.to_thread(write, url, second)
+        await events.aclose()
+        return found
+
+    found = asyncio.run(asyncio.wait_for(main(), BOUND))
+    assert [event.event_id for event in found] == [e.event_id for e in [*first, *second]]
+    check_order(found)
+
+
+def test_iteration_can_be_closed_while_a_read_is_pending(url):
+    write(url, make_run("r1", "a"))
+
+    async def main():
+        consumer = EventConsumer(url)
+        events = aiter(consumer)
+
+        async def read_on():
+            return [event async for event in events]
+
+        reading = asyncio.create_task(read_on())
+        await until(lambda: consumer.statistics().connected)
+        await events.aclose()
+        assert await reading == []
+        assert not consumer.statistics().connected
+        assert len(asyncio.all_tasks()) == 2  # this, and what bounds it
+
+    asyncio.run(asyncio.wait_for(main(), BOUND))
+
+
+@pytest.mark.parametrize("how", ["break", "cancel"])
+def test_leaving_the_loop_disconnects(url, how):
+    write(url, make_run("r1", "a"))
+
+    async def main():
+        consumer = EventConsumer(url, start="beginning")
+
+        async def read():
+            async for event in consumer:
+                if how == "break" and event.event_type == "run.end":
+                    break
+
+        reading = asyncio.create_task(read())
+        await until(lambda: consumer.statistics().received)
+        if how == "cancel":
+            reading.cancel()
+        await asyncio.wait({reading})
+        await until(lambda: not consumer.statistics().connected and len(asyncio.all_tasks()) == 2)
+
+    asyncio.run(asyncio.wait_for(main(), BOUND))

@@ -231,7 +231,7 @@ def test_fail_ends_the_sink_and_not_the_program(caplog):
     assert sink.stop(BOUND)
     assert sink.events == events[:3]
     assert "cannot take a token event: ChannelOverflow" in caplog.text
-    assert "dropped 7 because its buffer was full" in caplog.text
+    assert "Strict dropped 7 because its buffer was full" in caplog.text
 
 
 def test_fail_tells_of_each_run_what_was_lost_and_how_it_ended():
@@ -367,7 +367,7 @@ def test_stopping_a_hanging_handler_is_bounded_and_logged(caplog):
     assert sink.entered.wait(BOUND)
     sink.put(Status(message="left"))
     assert sink.stop(timeout=0.05) is False
-    assert "did not finish in time; 1 events are left" in caplog.text
+    assert "did not finish in time; 2 events are left" in caplog.text
     started = time.monotonic()
     assert sink.stop() is False, "who hung once is not waited for again"
     assert time.monotonic() - started < BOUND

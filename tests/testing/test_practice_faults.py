@@ -221,6 +221,21 @@ def test_stall_after_stops_after_that_many_chunks_and_notices_a_disconnect_at_on
     assert request.finished_at is None
 
 
+def test_an_open_end_keeps_the_connection_after_the_whole_stream(practice, client, wire):
+    practice.script(faulty(open_end=True))
+    client.send(wire, stream=True)
+    received = client.head()
+    while received.text(wire) != TEXT:
+        client.chunk(received)
+    request = practice.requests[0]
+    request.wait_held()
+    assert request.chunks_sent == 6
+    assert request.finished_at is None
+    left = time.monotonic()
+    client.close()
+    assert request.wait_closed() - left < NOTICE_TIMEOUT_S
+
+
 def test_keepalive_sends_nothing_but_comments(practice, client):
     practice.script(faulty(keepalive=0.005))
     client.send(stream=True)

@@ -1,4 +1,4 @@
-"""Copying a log, or single entries, as they are: past a sink's packing, ids included.
+"""Copying a log, or single entries, as they are: past a sink's packing, ids included; looking one up.
 
 Because ids stay, a reader recognises duplicates in the copy as in the original, and a copy that is
 made twice is read once. Entries that are not streamll's are counted and left out.
@@ -57,6 +57,22 @@ async def copy_log(
         transport.close()
         await source.close()
     return result
+
+
+async def has_run(url: str, target: str, run_id: str) -> bool:
+    """Whether the log has something of a run now."""
+    options = SourceOptions(target=target, start="beginning", run_id=run_id, waits=False)
+    source = open_source(url, options)
+    try:
+        await source.connect()
+        while entries := await source.read():
+            for entry in entries:
+                with contextlib.suppress(WireError):
+                    if any(event.run_id == run_id for event in decode_batch(entry.body)):
+                        return True
+    finally:
+        await source.close()
+    return False
 
 
 async def append(url: str, target: str, body: bytes) -> None:

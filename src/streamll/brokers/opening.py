@@ -51,6 +51,18 @@ def dead_letter_target(url: str, target: str) -> str:
     return f"{target}{_member(url, 'sink', 'DEAD_LETTERS')}"
 
 
+def check_log(url: str) -> None:
+    """For readers that expect a log to be there, and must not create it.
+
+    Raises:
+        ConfigurationError: the URL names a file that is not there, or no log.
+    """
+    if url.startswith("sqlite:"):
+        from streamll.brokers.sqlite.file import check_exists
+
+        check_exists(url)
+
+
 def create_parent_folder(url: str) -> None:
     """Create the folder of a log that is a file, for a reader that starts before any writer."""
     if url.startswith("sqlite:"):

@@ -133,6 +133,7 @@ class BrokerSink(BaseSink):
         self._traces: dict[str | None, str | None] = {}
         self._counts: Counter[str] = Counter()
         self._last_error: str | None = None
+        self._is_refused = False
 
     def _reset_after_fork(self) -> None:
         """In a forked child: start empty. The parent ships what it had through its own connection,
@@ -195,10 +196,15 @@ class BrokerSink(BaseSink):
             return None
         return self._retry_in()
 
+    def gives_up(self) -> bool:
+        """The broker has refused for good, as with a wrong password."""
+        return self._is_refused
+
     def stop(self, timeout: float = 10.0) -> bool:
         """Ship what was put before now and disconnect.
 
-        Waits up to ``timeout`` seconds for a broker that is away; False when that was too short.
+        Waits up to ``timeout`` seconds for a broker that is away, and not for one that refuses;
+        False when that was too short.
         The events are kept: if the process goes on and the broker comes back, they arrive.
         """
         done = super().stop(timeout)
@@ -255,6 +261,7 @@ class BrokerSink(BaseSink):
             entries=len(entries),
             batches=1,
         )
+        self._is_refused = False
         if self._failures_in_a_row:
             self._failures_in_a_row = 0
             logger.info("sink %s: %s is back", type(self).__name__, self.destination)
@@ -262,15 +269,11 @@ class BrokerSink(BaseSink):
             self._listener([(entry.events_as_read, entry.body) for entry in entries], receipt)
 
     def _broker_failed(self, error: Exception) -> None:
-        reason = self._diagnose(error).reason
+        reason, self._is_refused = self._diagnose(error)
         if not self._failures_in_a_row:
-            logger.warning(
-                "sink %s cannot deliver to %s (%s); up to %d bytes of events are kept while it retries",
-                type(self).__name__,
-                self.destination,
-                reason,
-                self._buffer.max_bytes,
-            )
+            name, kept = type(self).__name__, self._buffer.max_bytes
+            text = "sink %s cannot deliver to %s (%s); up to %d bytes of events are kept while it retries"
+            logger.warning(text, name, self.destination, reason, kept)
         self._counts["failures"] += 1
         self._last_error = reason
         self._failures_in_a_row += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypedDict, TypeVar, overload
@@ -12,7 +13,12 @@ from typing_extensions import Unpack
 
 from streamll.capture.hooks.places import install
 from streamll.capture.run.fields import FieldSelection
-from streamll.capture.run.options import CaptureOptions, check_fields, declare_options
+from streamll.capture.run.options import (
+    CaptureOptions,
+    TokenHook,
+    check_fields,
+    declare_options,
+)
 from streamll.capture.run.status import Statuses
 from streamll.configuration import Receiver, checked_sinks
 from streamll.core.errors import ConfigurationError
@@ -60,8 +66,10 @@ def instrument(
         stream_fields: the same, under another name.
         sinks: get the events of the calls, besides the sinks of ``configure``. Default: the
             terminal, if no other sink gets them. ``[]``: no sink.
-        on_token: called in the program's own thread with each ``TokenEvent``, before the program
-            goes on: ``f(event)``, ``f(module, event)`` or the name of a method.
+        on_token: called in the program's own thread, before the program goes on, with each
+            ``TokenEvent`` that has text, and with the ``LMSuperseded`` or ``FieldCorrected`` that
+            takes such text back: ``f(event)``, ``f(module, event)`` or the name of a method. If it
+            raises, that is logged once per run.
         status: a ``StatusMessageProvider``, streamll's or DSPy's, whose messages become ``status``
             events.
 
@@ -69,6 +77,8 @@ def instrument(
         TypeError: ``target`` is not a ``dspy.Module`` class or instance; ``fields`` and
             ``stream_fields`` are both given, and differ.
         UnknownFieldError: at the first call, for a name that no predictor has.
+        ConfigurationError: ``on_token`` cannot be called, or is a coroutine function; for a class
+            and the name of a method at the first call.
     """
     capture = CaptureOptions(
         selection=_selection(fields, stream_fields),
@@ -101,21 +111,37 @@ def _declare(target: Any, capture: CaptureOptions) -> Any:
     install()
     if not is_class and capture.selection:
         check_fields(target, capture.selection)
+    if not is_class and capture.on_token is not None:
+        capture.on_token(target)
     declare_options(target, capture)
     return target
 
 
-def token_hook(on_token: OnToken) -> Callable[[Any, Event], None]:
-    """``on_token`` in the one form used inside, ``(module, event)``."""
+def token_hook(on_token: OnToken) -> TokenHook:
+    """``on_token`` in the one form used inside: of a module, what is called with each event."""
     if isinstance(on_token, str):
-        return lambda module, event: getattr(module, on_token)(event)
-    if not callable(on_token):
-        raise ConfigurationError(f"on_token must be a function or a method name, not {on_token!r}")
+        return lambda module: _callable(getattr(module, on_token, None), on_token, module)
+    _callable(on_token, on_token)
     positional = [
         p
         for p in inspect.signature(on_token).parameters.values()
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
     ]
     if len(positional) > 1:
-        return on_token
-    return lambda _, event: on_token(event)
+        return lambda module: functools.partial(on_token, module)
+    return lambda _: on_token
+
+
+def _callable(hook: Any, given: OnToken, module: Any = None) -> Callable[[Event], None]:
+    if not callable(hook):
+        where = "" if module is None else f" of {type(module).__name__}"
+        raise ConfigurationError(
+            f"on_token must be a function or a method name{where}, not {given!r}"
+        )
+    if inspect.iscoroutinefunction(hook):
+        raise ConfigurationError(
+            f"on_token must be an ordinary function, not the coroutine function {given!r}: the "
+            "program waits for it in its own thread. Await in a sink instead, such as "
+            "CallbackSink(function)"
+        )
+    return hook  # type: ignore[no-any-return]

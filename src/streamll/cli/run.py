@@ -171,7 +171,6 @@ def instantiate(found: Any, target: str) -> Any:
 
 
 def first_input(program: Any) -> str:
-    """The name of the program's first input."""
     from streamll.serve.programs import inputs_of
 
     for field in inputs_of(program):

@@ -11,8 +11,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from streamll.cli.command import Problem, key_value
-from streamll.core.events import Event
+from streamll.cli.command import FAILED, Problem, key_value
 from streamll.core.wire import encode
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -39,33 +38,31 @@ def tail(
     as_json: Annotated[bool, Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
     """Print what comes through a log, live."""
+    from streamll.brokers.copying import has_run
+    from streamll.brokers.opening import check_log
     from streamll.consumer import EventConsumer
+    from streamll.consumer.consumer import stopping_on_signals
     from streamll.consumer.handlers import EventFilter
     from streamll.terminal.lines import LineView
     from streamll.terminal.output import Output
 
-    conditions = dict(map(condition, where or ()))
+    wants = EventFilter(types or "*", dict(map(condition, where or ())))
     consumer = EventConsumer(url, target, start=start if run_id is None else (run_id, -1))
+    check_log(url)
     view = LineView(Output())
 
-    def show(event: Event) -> None:
-        if as_json:
-            print(encode(event).decode(), flush=True)
-        else:
-            view.show([event])
-
-    wants = EventFilter(types or "*", conditions)
-
-    async def show_run() -> None:
+    async def show() -> None:
+        if run_id is not None and not await has_run(url, consumer.target, run_id):
+            raise Problem(f"the log has no run {run_id!r}", FAILED)
+        # A loop and no handler: what a handler fails on becomes a dead letter in the log.
         async for event in consumer:
-            if wants(event):
-                show(event)
+            if wants(event) and as_json:
+                print(encode(event).decode(), flush=True)
+            elif wants(event):
+                view.show([event])
 
-    if run_id is not None:
-        asyncio.run(show_run())
-    else:
-        consumer.on(types or "*", show, where=conditions)
-        consumer.run_sync()
+    with stopping_on_signals(consumer.stop_soon):
+        asyncio.run(show())
 
 
 def condition(text: str) -> tuple[str, Any]:
@@ -88,8 +85,10 @@ def copy(
 ) -> None:
     """Copy a log to another broker."""
     from streamll.brokers.copying import copy_log
+    from streamll.brokers.opening import check_log
 
     after = None if since is None else moment(since)
+    check_log(source)
     copying = copy_log(source, sink, source_target=target, sink_target=to_target, since=after)
     copied = asyncio.run(copying)
     others = f"; {copied.left} entries are not streamll's and were left out" if copied.left else ""

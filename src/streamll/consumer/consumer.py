@@ -17,7 +17,7 @@ import socket
 import threading
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, overload
 
@@ -26,13 +26,9 @@ import msgspec
 from streamll.brokers import opening, tracing
 from streamll.brokers.copying import append
 from streamll.brokers.source import SourceOptions
-from streamll.consumer.handlers import (
-    EventFilter,
-    Handler,
-    PerKeyQueue,
-    Subscription,
-    call_handlers,
-)
+from streamll.consumer import handlers
+from streamll.consumer.handlers import Handler, Subscription
+from streamll.consumer.iteration import Iteration
 from streamll.consumer.session import ConsumerState, ConsumerStatistics, ReadEntry, ReadSession
 from streamll.core.errors import ConfigurationError, logger
 from streamll.core.events import Event
@@ -147,7 +143,7 @@ class EventConsumer:
 
         ``where={"conversation_id": "c1"}`` selects by values of ``event.data`` (or ``run_id``).
         """
-        wants = EventFilter(types, where)
+        wants = handlers.EventFilter(types, where)
 
         def add(function: H) -> H:
             self._subscriptions.append(Subscription(function, wants))
@@ -215,16 +211,19 @@ class EventConsumer:
         """Wait until the log is being read: what is emitted after that will be seen."""
         return self._state.connected.wait(timeout)
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> AsyncIterator[Event]:
         """Every event, one by one. In a group an entry is acknowledged when the next is asked for.
 
-        A consumer that reads one run ends with the run's last event.
+        A consumer that reads one run ends with the run's last event. A cancelled ``anext`` loses
+        nothing: after ``asyncio.wait_for(anext(events), 15)`` has timed out, the next one reads on.
         """
+        return aiter(Iteration(self._entries()))
+
+    async def _entries(self) -> AsyncGenerator[list[Event], None]:
         self._state.stopping = False
         async with self._session() as session, contextlib.aclosing(session.entries()) as entries:
             async for read in entries:
-                for event in read.events:
-                    yield event
+                yield read.events
                 await session.done_with(read)
                 self._cursor = read.entry.cursor
                 if session.over:
@@ -269,7 +268,7 @@ class EventConsumer:
 
         async def work(read: ReadEntry) -> None:
             with tracing.restored(read.decoded.traceparent):
-                settled = await call_handlers(
+                settled = await handlers.call_handlers(
                     read.events,
                     self._subscriptions,
                     executor=executor,
@@ -283,7 +282,7 @@ class EventConsumer:
             while in_order and in_order[0].done:
                 self._cursor = in_order.popleft().entry.cursor
 
-        queue = PerKeyQueue(work, concurrency=self._concurrency, capacity=self._prefetch)
+        queue = handlers.PerKeyQueue(work, concurrency=self._concurrency, capacity=self._prefetch)
         async with self._session() as session:
             try:
                 async for read in session.entries():

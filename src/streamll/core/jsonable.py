@@ -55,7 +55,6 @@ def plain(value: Any, depth: int = MAX_DEPTH) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """The value as JSON text."""
     return json.dumps(plain(value), ensure_ascii=False)
 
 

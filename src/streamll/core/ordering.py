@@ -140,12 +140,10 @@ class _RunOrder(EventVisitor):
         _require(not is_start or self._last < 0, event, "run.start comes first and once")
         _require(is_start or self._last >= 0 or self._lossy, event, "run.start comes first")
         _require(seq > self._last, event, f"seq rises; the last was {self._last}")
-        missing = f"seq is contiguous and {self._accounted} is missing"
-        _require(
-            self._holes or seq <= self._accounted,
-            event,
-            f"{missing}; losses are reported by stream.gap",
+        rule = (
+            f"seq is contiguous and {self._accounted} is missing; losses are reported by stream.gap"
         )
+        _require(self._holes or seq <= self._accounted, event, rule)
         self._last = seq
         self._accounted += event.count if isinstance(event, TokenEvent) else 1
 
@@ -205,11 +203,8 @@ class _RunOrder(EventVisitor):
         if field is None:
             return
         found, expected = (event.token_index, event.offset), (field.tokens, field.length)
-        _require(
-            found == expected or (self._lossy and found >= expected),
-            event,
-            f"token_index and offset are contiguous: {expected} expected, {found} found",
-        )
+        rule = f"token_index and offset are contiguous: {expected} expected, {found} found"
+        _require(found == expected or (self._lossy and found >= expected), event, rule)
         field.tokens = event.token_index + event.count
         field.length = event.offset + len(event.token)
 

@@ -109,6 +109,7 @@ class RunView(EventVisitor):
         self._keeps_ended = keep_ended
         self._keeps_values = keep_values
         self._unfinished: dict[str | None, list[FieldView]] = {}  # fields of calls under way
+        self._superseded: dict[Owner, str] = {}  # texts that nothing has replaced yet
         self._current = NO_FIELD  # the field of the last token
         self._last: Event | None = None
         self._usage = Usage()
@@ -153,6 +154,7 @@ class RunView(EventVisitor):
             self.first_token_at = event.timestamp
         self._current = field = self._begin(event, name)
         field.has_text = True
+        self._superseded.pop(field.owner, None)
         return field
 
     def _begin(self, event: Event, name: str) -> FieldView:
@@ -195,6 +197,8 @@ class RunView(EventVisitor):
         for field in [each for each in fields if each.identity.attempt == event.attempt]:
             fields.remove(field)
             self._forget(field)
+            if field.parts and not field.identity.candidate:
+                self._superseded[field.owner] = field.text
 
     def on_lm_end(self, event: ev.LMEnd) -> None:
         self._usage.add(event)
@@ -284,7 +288,14 @@ class RunView(EventVisitor):
 
     def named_texts(self) -> dict[str, str]:
         """``texts`` by ``"predictor.field"``."""
-        return {qualified(*owner): text for owner, text in self.texts().items()}
+        return named(self.texts())
+
+    def last_texts(self) -> dict[Owner, str]:
+        """What a reader of a failed run saw last: ``texts`` and superseded ones without another."""
+        texts = self.texts()
+        for owner, text in self._superseded.items():
+            texts[owner] = texts.get(owner, "") + text
+        return texts
 
     def whole_text(self) -> str:
         """The text of all fields and calls, in the order in which they began."""
@@ -310,6 +321,11 @@ NO_FIELD = FieldView(NOBODY, "")
 def qualified(predictor: str | None, field: str) -> str:
     """``"predictor.field"``; outside any predictor just ``"field"``."""
     return f"{predictor}.{field}" if predictor else field
+
+
+def named(texts: Mapping[Owner, str]) -> dict[str, str]:
+    """Texts by ``"predictor.field"``."""
+    return {qualified(*owner): text for owner, text in texts.items()}
 
 
 def closing_events(

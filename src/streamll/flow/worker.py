@@ -34,6 +34,9 @@ program more than the token does: at one per millisecond 50 µs instead of 3 (be
 IDLE_TIMEOUT_S = 5.0
 """A thread without work ends after this long."""
 
+GIVE_UP_CHECK_S = 0.1
+"""How often one that waits checks whether there is a chance left."""
+
 BATCH_ITEMS = 256
 """At most so many items are handled at once."""
 
@@ -61,7 +64,7 @@ class Worker(Generic[T]):
 
     ``handle`` must not raise. If it keeps something for later, ``pending`` returns in how many
     seconds it is to be called again, perhaps with nothing new; while that is not ``None``, not
-    everything has been handled.
+    everything has been handled. Once ``gives_up`` says so, nobody waits for that.
     """
 
     def __init__(
@@ -74,11 +77,13 @@ class Worker(Generic[T]):
         batch: int = BATCH_ITEMS,
         gather: float = GATHER_S,
         pending: Callable[[], float | None] = lambda: None,
+        gives_up: Callable[[], bool] = lambda: False,
     ) -> None:
         self.name = name
         self._handle = handle
         self._gather = gather
         self._pending = pending
+        self._gives_up = gives_up
         self._batch = batch
         self.channel: Channel[Any] = Channel(capacity, policy, name=name)
         self._lock = threading.RLock()  # a finalizer may put while this thread starts one
@@ -135,7 +140,12 @@ class Worker(Generic[T]):
         self._mark(barrier)
         with contextlib.suppress(RuntimeError):  # it is woken already
             self._gathering.wake()
-        return barrier.event.wait(timeout)
+        deadline = time.monotonic() + timeout
+        while not barrier.event.wait(min(timeout, GIVE_UP_CHECK_S)):
+            timeout = deadline - time.monotonic()
+            if timeout <= 0 or self._gives_up():
+                return False
+        return True
 
     def _mark(self, marker: Marker) -> None:
         with contextlib.suppress(ChannelOverflow):  # policy "fail": a marker is admitted even so

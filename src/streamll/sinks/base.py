@@ -48,6 +48,11 @@ class SinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
     merged: int = 0
     dropped: int = 0
 
+    @property
+    def left(self) -> int:
+        """Events that wait or are being handled."""
+        return max(self.received - self.handled - self.failed - self.merged - self.dropped, 0)
+
 
 class BaseSink:
     """Gets every event of the runs it belongs to, in order.
@@ -164,17 +169,19 @@ class BaseSink:
         counts = self.statistics()
         if not done and not self.__hangs:
             self.__hangs = True
-            left = counts.buffered
-            logger.warning("sink %s did not finish in time; %d events are left", name, left)
+            logger.warning("sink %s did not finish in time; %d events are left", name, counts.left)
         if counts.failed + counts.dropped > self.__reported:
             self.__reported = counts.failed + counts.dropped
-            logger.warning(
-                "sink %s could not handle %d events, and dropped %d because its buffer was full",
-                name,
-                counts.failed,
-                counts.dropped,
+            losses = (
+                counts.failed and f"could not handle {counts.failed} events",
+                counts.dropped and f"dropped {counts.dropped} because its buffer was full",
             )
+            logger.warning("sink %s %s", name, ", and ".join(text for text in losses if text))
         return done
+
+    def gives_up(self) -> bool:
+        """Whether what is left cannot be handled: then nobody waits for it."""
+        return False
 
     def catch_up(self, timeout: float) -> bool:
         """Wait until everything put so far has been handled; False after ``timeout`` seconds."""
@@ -208,6 +215,7 @@ class BaseSink:
                     batch=self.batch_size,
                     gather=self.gather_seconds,
                     pending=self.due_in,
+                    gives_up=self.gives_up,
                 )
                 BaseSink.__in_use[id(self)] = self
         return self.__worker
@@ -252,14 +260,9 @@ class BaseSink:
         self.__has_warned = True
         frames = traceback.extract_tb(error.__traceback__)
         position = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-        logger.warning(
-            "sink %s %s a %s event: %s%s (only logged once; stop() logs how many)",
-            type(self).__name__,
-            what,
-            getattr(event, "event_type", type(event).__name__),
-            describe(error),
-            position,
-        )
+        name, kind = type(self).__name__, getattr(event, "event_type", type(event).__name__)
+        text = "sink %s %s a %s event: %s%s (only logged once; stop() logs how many)"
+        logger.warning(text, name, what, kind, describe(error), position)
 
     @staticmethod
     def flush_all() -> None:
@@ -269,7 +272,10 @@ class BaseSink:
         for sink in sinks:
             if not BaseSink.catch_up(sink, max(deadline - time.monotonic(), 0.1)):
                 sink.__hangs = True  # noqa: SLF001
-                logger.warning("sink %s did not finish before the exit", type(sink).__name__)
+                name, left = type(sink).__name__, sink.statistics().left
+                logger.warning(
+                    "sink %s did not finish before the exit; %d events are lost", name, left
+                )
         for sink in sinks:
             try:
                 sink.stop()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamll.core.events import Totals
+from streamll.core.events import Totals, own_fields
 from streamll.core.run_view import RunView
 from streamll.flow.bridge import aopened, checked, opened
 from streamll.streams.later import Later
@@ -27,7 +27,8 @@ class Collected(Later):
     """A stream, read to its end. Times are seconds. See ``collect_stream`` for ``await``.
 
     ``fields`` is the text of each output field, by its name, or by ``"predictor.field"`` where
-    several predictors share it. After an error it is the text until then. ``token_count`` counts
+    several predictors share it. After an error it is the text until then, if need be of the attempt
+    before the last one. ``token_count`` counts
     the pieces of text that came, ``prompt_tokens`` and ``completion_tokens`` are the provider's
     usage. ``retries`` counts the attempts whose text was dropped or never came.
     """
@@ -121,18 +122,13 @@ class Collector:
             fields=self._fields(),
             error=self.error,
             prediction=self._prediction,
-            prompt_tokens=totals.prompt_tokens,
-            completion_tokens=totals.completion_tokens,
-            cost=totals.cost,
-            lm_calls=totals.lm_calls,
             token_count=self._view.token_count + self._texts,
             retries=self._view.retries,
-            duration=totals.duration,
-            time_to_first_token=totals.time_to_first_token,
+            **{name: getattr(totals, name) for name in own_fields(Totals)},
         )
 
     def _fields(self) -> dict[str, str]:
-        texts = self._view.texts()
+        texts = self._view.texts() if self.error is None else self._view.last_texts()
         names = [name for _, name in texts]
         fields = {
             name if names.count(name) == 1 else f"{predictor}.{name}": text

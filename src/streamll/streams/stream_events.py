@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from streamll.core import events as ev
 from streamll.core.events import Event, TokenEvent
-from streamll.core.run_view import RunView
+from streamll.core.run_view import RunView, named
 
 
 class StreamEvent:
@@ -56,7 +56,9 @@ class Done(StreamEvent):
 
 @dataclass(slots=True, unsafe_hash=True, repr=False)
 class Error(StreamEvent):
-    """``error`` ended the program. ``partial`` is the text until then, by ``predictor.field``."""
+    """``error`` ended the program. ``partial`` is the text until then, by ``predictor.field``; where
+    the last attempt said nothing, that of the one before, which a ``Reset`` has taken back.
+    """
 
     error: BaseException
     partial: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -111,18 +113,30 @@ class Translator:
 
     def failed(self, error: BaseException) -> Error:
         end = self._view.end
-        return Error(error, self._view.named_texts(), end if isinstance(end, ev.RunError) else None)
+        partial = named(self._view.last_texts())
+        return Error(error, partial, end if isinstance(end, ev.RunError) else None)
 
 
 def text_of(item: Any) -> str | None:
-    """The text an item carries: a string, a token event, a ``Token``; ``None`` for others."""
+    """The text an item carries; ``None`` for others.
+
+    That of a string, a token event, a ``Token``, a ``StreamResponse`` of ``streamify``.
+    """
     if isinstance(item, str):
         return item
     if isinstance(item, TokenEvent):
         return item.token
     if isinstance(item, Token):
         return item.text
-    return None
+    return item.chunk if is_response(item) else None
+
+
+def is_response(item: Any) -> bool:
+    """Whether this is a piece of a field as DSPy's or our ``streamify`` yields it."""
+    has_field = hasattr(type(item), "__dataclass_fields__") and hasattr(
+        item, "signature_field_name"
+    )
+    return has_field and isinstance(item.chunk, str)
 
 
 def event_of(item: Any) -> Event | None:

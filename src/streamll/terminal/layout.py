@@ -17,7 +17,6 @@ CONDENSED_HEIGHT = 4
 
 
 def whole(run: RunTree, width: int, now: float, glyphs: Glyphs) -> list[Line]:
-    """The whole run."""
     sections = Drawing(run, width, now, glyphs).sections()
     return [line for section in sections for line in section.draw(section.height)]
 

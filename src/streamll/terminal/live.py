@@ -150,7 +150,6 @@ def terminal_view(file: TextIO, width: int | None = None, height: int | None = N
 
 
 def notebook_view(width: int | None = None, height: int | None = None) -> LiveView:
-    """The view of this notebook."""
     size = (width or notebook.WIDTH, height or notebook.HEIGHT)
     pause_s = 1 / notebook.FRAMES_PER_S
     return _shared("notebook", lambda: LiveView(NotebookCanvas(), lambda: size, _pause_s=pause_s))

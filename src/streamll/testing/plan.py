@@ -152,6 +152,8 @@ def streamed(
     written: Callable[[WireFrame], bytes] = EventWriter(fault, wire.line_end)
     if prepared.asked.as_array:
         kind, written, parts = JSON_TYPE, ArrayWriter(), chain(parts, [END_OF_ARRAY])
+    if fault.open_end:
+        parts = chain(parts, [Hold()])
     headers = [("cache-control", "no-cache"), *wire.headers(prepared)]
     head = Head(200, fault.content_type or kind, headers)
     return chain([head], gathered(parts, written, 1 if reply.packets else WRITE_BYTES))

@@ -17,14 +17,9 @@ from urllib.parse import urlsplit
 from streamll.core.events import Event
 from streamll.sinks.jsonl import JSONLSink
 from streamll.sinks.memory import MemorySink
+from streamll.testing import record_file
 from streamll.testing.plan import HangUp, Head, Pause, Step, Write
-from streamll.testing.record_file import (
-    RecordedExchange,
-    RecordingWriter,
-    digest,
-    recorded_events,
-    recorded_exchanges,
-)
+from streamll.testing.record_file import RecordedExchange
 from streamll.testing.record_sites import tapped_requests
 from streamll.testing.recorded import RecordedRequest
 from streamll.testing.routing import refused
@@ -56,7 +51,7 @@ def record(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     file = Path(path)
     sink = JSONLSink(file, append=False)
-    writer = RecordingWriter(file)
+    writer = record_file.RecordingWriter(file)
     try:
         with own_cache(), tapped_requests(writer.tap), everything_watched(sink):
             yield file
@@ -143,9 +138,9 @@ def replay(path: str | os.PathLike[str], *, speed: float = 1.0) -> Iterator[Repl
     """
     if not speed > 0:
         raise ValueError(f"speed is a positive number, not {speed!r}")
-    recorded = list(recorded_events(path))
+    recorded = list(record_file.recorded_events(path))
     sink = MemorySink()
-    server = RecordedServer(recorded_exchanges(path), speed=speed)
+    server = RecordedServer(record_file.recorded_exchanges(path), speed=speed)
     keys = {f"{name}_API_KEY": "replay" for name in KEYS if f"{name}_API_KEY" not in os.environ}
     keys["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # it would ask for prices when it is imported
     with (
@@ -176,7 +171,7 @@ class RecordedServer(PracticeServer):
             self.queues.setdefault(exchange.digest, deque()).append(exchange)
 
     def _steps(self, record: RecordedRequest, wire: PracticeWire | None) -> list[Step]:
-        queue = self.queues.get(digest(record.path, record.body))
+        queue = self.queues.get(record_file.digest(record.path, record.body))
         if queue:
             return list(steps_of(queue.popleft(), self.speed))
         problem = "the recording has no further reply to this request"

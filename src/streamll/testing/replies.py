@@ -84,6 +84,7 @@ class Fault:
 
     * ``silent``: not even a status line.
     * ``stall_after`` chunks: nothing more.
+    * ``open_end``: after the end of a stream, the connection stays open.
     * ``keepalive``: a comment line every so many seconds, from the place where the reply is held
       or stalled, else from the status line on.
 
@@ -109,6 +110,7 @@ class Fault:
     malformed_after: int | None = None
     silent: bool = False
     stall_after: int | None = None
+    open_end: bool = False
     keepalive: float | None = None
     crlf: bool = False
     split_characters: bool = False

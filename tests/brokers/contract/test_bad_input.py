@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from brokers.backends import available
+from brokers.backends import Backend, available, script
 from brokers.load import consumer_warning, fatal_consumer_error, sink_warning
 from brokers.raw_log import FOREIGN, put_raw, raw_dead_letters
 from brokers.sample_runs import BOUND, check_order, ends, make_run, plain, read_log
@@ -146,6 +146,32 @@ def test_wrong_credentials_end_a_consumer_and_are_logged_by_a_sink(locked, serve
         message = sink_warning(url, caplog)
         assert "password" in message
         assert "secret" not in message
+
+
+def test_a_broker_that_refuses_does_not_hold_up_the_exit(locked, server_of):
+    """And what was lost by it is counted."""
+    rabbit = server_of("rabbitmq").url.replace("guest:guest", "guest:secret")
+    for url in (locked.url, rabbit):
+        body = """
+            from streamll.sinks import base
+            base.EXIT_SECONDS = 3600
+            sink = open_sink(url, target=target)
+            for event in make_run("r1", ["x"] * 91):
+                sink.put(event)
+        """
+        done = subprocess.run(
+            script(Backend("any", url), "t", body), capture_output=True, timeout=BOUND, check=True
+        )
+        refused, lost = done.stderr.decode().splitlines()
+        assert "password" in refused
+        assert "did not finish before the exit; 97 events are lost" in lost
+
+
+def test_a_sink_is_stopped_at_once_where_the_broker_refuses(locked):
+    sink = open_sink(locked.url)
+    for event in make_run("r1", ["x"]):
+        sink.put(event)
+    assert sink.stop(3600) is False
 
 
 NOBODY_MAY = """

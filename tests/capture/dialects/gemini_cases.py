@@ -228,6 +228,10 @@ KIND_7 = [
          plain=reply(*CALLED), **ASK_TOOLS),
     case("a piece of a call without a name", argument("$.q", "a"), piece(), LAST,
          plain=reply(CALLED[0]), confused=True, **ASK_TOOLS),
+    case("a call without a name", piece(args={"q": "a"}), LAST, plain=reply(CALLED[0]),
+         confused=True, **ASK_TOOLS),
+    case("the rest of a call as a whole", piece(name="price", willContinue=True),
+         piece(args={"q": "a"}), LAST, plain=reply(CALLED[0]), **ASK_TOOLS),
     case("code and its result", *said(PIECES[0]), chunk({"executableCode": {"language": "PYTHON",
          "code": "1"}}), chunk({"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1"}}),
          *said(*PIECES[1:]), LAST, plain=reply({"text": PIECES[0]}, {"executableCode": {

@@ -240,3 +240,19 @@ def test_nobody_asks_for_the_field_nobody_is_told(practice):
     practice.script(REPLY)
     with streamll.stream(review, fields=["verdict"])(code="…") as events:
         assert not [event for event in events if isinstance(event, FieldPartial)]
+
+
+@pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter])
+@pytest.mark.parametrize("second", ["second", "second: list[int]"])
+def test_a_text_field_is_complete_wherever_it_stands_and_from_the_cache(practice, adapter, second):
+    """X5: the field of the reply that comes first ends before the reply does."""
+    practice.script({"first": "one two", "second": [3] if "int" in second else "three"})
+    program = dspy.Predict(f"question -> first, {second}")
+    with dspy.context(lm=practice.lm(cache=True), adapter=adapter()):
+        for cached in (False, True):
+            with streamll.stream(program)(question="?") as events:
+                seen = [(each.value, each.state) for each in events.partials("first")]
+            assert seen[-1] == ("one two", "complete")
+            assert [state for _, state in seen].count("complete") == 1
+            assert (len(seen) <= 3) is cached
+    assert len(practice.requests) == 1

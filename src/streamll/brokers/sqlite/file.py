@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote
 
 from streamll.brokers.failures import Diagnosis
 from streamll.core.errors import ConfigurationError
@@ -23,16 +27,53 @@ CHECKPOINT_PAGES = 4_000
 disk: a quarter as often as SQLite does by default, since a batch waits for it."""
 
 
+OPTIONS: dict[str, Callable[[str], Any]] = {"keep_seconds": float, "synchronous": str.upper}
+"""A sink's arguments that its URL may have as well; readers ignore them."""
+
+
 def path_of(place: str | os.PathLike[str]) -> str:
     """The file of ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or a plain path."""
+    return path_and_options(place)[0]
+
+
+def path_and_options(place: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
+    """The file, and what stands behind ``?`` in a URL.
+
+    Raises:
+        ConfigurationError: it names no file, or an option that there is not.
+    """
     text = os.fspath(place)
-    path = text.removeprefix(SCHEME)
+    path, _, query = text.partition("?") if text.startswith(SCHEME) else (text, "", "")
+    path = path.removeprefix(SCHEME)
     if path in ("", ":memory:") or "://" in path:
         raise ConfigurationError(
             f"{text!r} names no file that other processes could read; use sqlite:///events.db "
             "(relative) or sqlite:////var/lib/events.db"
         )
-    return path
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if unknown := sorted(options.keys() - OPTIONS.keys()):
+        raise ConfigurationError(
+            f"{text!r} has no option {unknown[0]!r}; there are {', '.join(OPTIONS)}"
+        )
+    try:
+        return path, {name: OPTIONS[name](value) for name, value in options.items()}
+    except ValueError as error:
+        raise ConfigurationError(f"{text!r}: {error}") from None
+
+
+def check_exists(place: str) -> None:
+    """Raise ``ConfigurationError`` if there is no such file, or no log in it. Changes nothing."""
+    path = path_of(place)
+    if not Path(path).is_file():
+        raise ConfigurationError(f"there is no file {path!r}")
+    with contextlib.closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as log:
+        try:
+            tables = log.execute("SELECT 1 FROM sqlite_master WHERE name = 'streamll_entries'")
+            is_log = tables.fetchone() is not None
+        except sqlite3.DatabaseError as error:  # another kind of file; or locked, which may pass
+            is_log = isinstance(error, sqlite3.OperationalError)
+    if not is_log:
+        raise ConfigurationError(f"{path!r} is no log of streamll's")
 
 
 def connect(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
@@ -47,7 +88,7 @@ def connect(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
         if not connection.execute(
             "SELECT 1 FROM sqlite_master WHERE name = 'streamll_placed'"
         ).fetchone():
-            connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA.read_text()}COMMIT;")
+            connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA.read_text('utf-8')}COMMIT;")
     except BaseException:
         connection.close()
         raise

@@ -14,6 +14,7 @@ from streamll.brokers.failures import Diagnosis
 from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sink import BrokerSink, Transport, fill
 from streamll.brokers.sqlite import file, run_index
+from streamll.core.errors import ConfigurationError
 
 TARGET = "streamll:events"
 DEAD_LETTERS = ":dead"
@@ -34,7 +35,8 @@ class SQLiteSink(BrokerSink):
     """Writes events into an SQLite file.
 
     Args:
-        path: a path or ``sqlite:///…`` URL.
+        path: a path or ``sqlite:///…`` URL, which may have the options that are only SQLite's:
+            ``sqlite:///events.db?keep_seconds=86400&synchronous=FULL``.
         target: the log's name inside the file; may contain ``{run_id}`` and names of the context.
         keep_seconds: delete entries older than this; by default all are kept.
         synchronous: ``"FULL"`` waits for the disk, so that a power cut loses nothing either.
@@ -42,6 +44,7 @@ class SQLiteSink(BrokerSink):
 
     Raises:
         ConfigurationError: a path or option that cannot work.
+        TypeError: an option with different values as an argument and in the URL.
     """
 
     def __init__(
@@ -50,14 +53,21 @@ class SQLiteSink(BrokerSink):
         *,
         target: str = TARGET,
         keep_seconds: float | None = None,
-        synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
+        synchronous: Literal["NORMAL", "FULL"] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.path = file.path_of(path)
+        self.path, in_url = file.path_and_options(path)
         self.target = target
-        self.keep_seconds = keep_seconds
-        self.synchronous = synchronous
+        for name, given in (("keep_seconds", keep_seconds), ("synchronous", synchronous)):
+            if given is not None and in_url.setdefault(name, given) != given:
+                raise TypeError(f"{name}= has another value in the URL; give it once")
+        self.keep_seconds: float | None = in_url.get("keep_seconds")
+        self.synchronous: str = in_url.get("synchronous", "NORMAL")
+        if self.synchronous not in ("NORMAL", "FULL"):
+            raise ConfigurationError(f"synchronous is NORMAL or FULL, not {self.synchronous!r}")
+        if self.keep_seconds is not None and not self.keep_seconds > 0:
+            raise ConfigurationError("keep_seconds must be greater than 0")
         self.destination = f"{file.SCHEME}{self.path}"
 
     def _connect(self) -> SQLiteTransport:

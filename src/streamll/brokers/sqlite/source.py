@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from msgspec.structs import asdict
@@ -22,32 +23,8 @@ T = TypeVar("T")
 POLL_S = 0.004
 """How often a reader looks for new entries."""
 
-
-CLAIM = """
-DELETE FROM streamll_claims WHERE target = :target AND name = :group AND since < :now - :claim_after
-    AND entry NOT IN (SELECT id FROM streamll_entries);
-UPDATE streamll_claims
-    SET member = :member, since = :now, deliveries = deliveries + (member != :member)
-    WHERE target = :target AND name = :group AND entry IN (SELECT entry FROM streamll_claims
-        WHERE target = :target AND name = :group AND since < :now - :claim_after ORDER BY entry LIMIT :limit);
-INSERT INTO streamll_claims SELECT :target, :group, id, :member, :now, 1 FROM streamll_entries
-    WHERE target = :target AND id > (SELECT position FROM streamll_groups
-        WHERE target = :target AND name = :group) ORDER BY id LIMIT :limit;
-UPDATE streamll_groups
-    SET position = (SELECT max(entry) FROM streamll_claims
-        WHERE target = :target AND name = :group)
-    WHERE target = :target AND name = :group AND position < (SELECT max(entry) FROM streamll_claims
-        WHERE target = :target AND name = :group)
-"""
-"""Takes over what members have abandoned, except what was deleted for its age; and what is new.
-
-Where there is neither, nothing is written: a write wakes all readers.
-"""
-CLAIMED = """
-SELECT id, body, deliveries FROM streamll_claims JOIN streamll_entries ON id = entry
-    WHERE streamll_claims.target = :target AND name = :group AND member = :member AND since = :now
-    ORDER BY id
-"""
+CLAIM = Path(__file__).with_name("claim.sql").read_text("utf-8").split(";")
+"""Statements that claim entries for a member of a group; the last one reads them."""
 
 
 class SQLiteSource(file.ForkSafeConnection, Source):
@@ -190,9 +167,9 @@ class SQLiteSource(file.ForkSafeConnection, Source):
         self._claim_at = time.monotonic() + options.claim_after / 3
         values = asdict(options) | {"now": now, "limit": READ_BATCH_ENTRIES}
         with file.transaction(log):
-            for statement in CLAIM.split(";"):
-                log.execute(statement, values)
-            return log.execute(CLAIMED, values).fetchall()
+            for statement in CLAIM:
+                claimed = log.execute(statement, values)
+            return claimed.fetchall()
 
 
 def _last_id(log: sqlite3.Connection) -> int:

@@ -176,9 +176,6 @@ def why_not_streamed() -> str | None:
             reason = f"it differs from the versions known here ({error})"
         else:
             return None
-    logger.warning(
-        "this DSPy (%s) cannot be streamed: %s; text arrives whole, when a call ends",
-        dspy.__version__,
-        reason,
-    )
+    text = "this DSPy (%s) cannot be streamed: %s; text arrives whole, when a call ends"
+    logger.warning(text, dspy.__version__, reason)
     return reason

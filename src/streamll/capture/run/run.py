@@ -58,7 +58,7 @@ class Run:
         self._open_traces: dict[str, tuple[ev.TraceStart, CapturedCall]] = {}
         self._connections: dict[int, tuple[CapturedCall, Callable[[], None]]] = {}
         self._failed_partial: Mapping[str, str] = ev.NOTHING
-        self._failing: list[Callable[[Event], None]] = []  # receivers that raise
+        self._failing: list[Callable[[Event], None]] = []  # receivers and token hooks that raise
 
     def publish(
         self, kind: type[Event], scope: CapturedCall, identity: Identity, /, **own: Any
@@ -105,7 +105,15 @@ class Run:
                 cached=cached,
             )
             self._deliver(event, scope)
-        if scope.token_hooks:
+        if scope.token_hooks and token:
+            self._call_token_hooks(event, scope)
+
+    def publish_change(
+        self, kind: type[Event], scope: CapturedCall, identity: Identity, /, **own: Any
+    ) -> None:
+        """``publish`` for what takes text back, of which token hooks are told as well."""
+        event = self.publish(kind, scope, identity, **own)
+        if event is not None:
             self._call_token_hooks(event, scope)
 
     def publish_custom(self, event: Event, scope: CapturedCall) -> None:
@@ -144,7 +152,10 @@ class Run:
             try:
                 hook(event)
             except Exception:
-                logger.exception("on_token raised; the program goes on")
+                function = getattr(hook, "func", hook)
+                if function not in self._failing:
+                    self._failing.append(function)
+                    logger.exception("on_token raised; the program goes on (logged once per run)")
 
     def saw_token(self) -> None:
         """A field's first token has come."""

@@ -117,15 +117,22 @@ class PartialReader(Generic[T]):
         return Partial(value, event, self._form, is_final=is_final)
 
     def _change_of_text(self, event: Event) -> Event:
-        """Plain text has no ``field.partial`` events; its tokens are the changes."""
-        if not isinstance(event, (FieldStart, TokenEvent, FieldCorrected)):
+        """Plain text has no ``field.partial`` events; its tokens and its end are the changes."""
+        if not isinstance(event, (FieldStart, TokenEvent, FieldEnd, FieldCorrected)):
             return event
         text, state, append = "", PARTIAL, False
+        if isinstance(event, (TokenEvent, FieldEnd)):
+            append = self._values.of(event, event.field) is not None
         if isinstance(event, TokenEvent):
-            text, append = event.token, self._values.of(event, event.field) is not None
-            state = PARTIAL if event.finish_reason is None else COMPLETE
+            if append and not event.token:  # the closing one: the field's end follows
+                return event
+            text = event.token
         elif isinstance(event, FieldCorrected):
             text, state = event.text, COMPLETE
+        elif isinstance(event, FieldEnd):
+            if not event.complete:
+                return event
+            state = COMPLETE
         return FieldPartial(
             identity=event.identity, field=event.field, value=text, state=state, append=append
         )

@@ -18,14 +18,8 @@ from streamll.serve.formats import RenderOptions, make_format
 from streamll.serve.formats.openai import ChatCompletion, error_body
 from streamll.serve.programs import Served
 from streamll.serve.routes.service import Service
-from streamll.serve.web.requests import (
-    HTTPRefusal,
-    authorize,
-    position_in,
-    read_json,
-    refusal,
-    text_of,
-)
+from streamll.serve.web import requests
+from streamll.serve.web.requests import HTTPRefusal
 from streamll.serve.web.responses import disconnected, race
 
 MAX_ID_CHARACTERS = 200
@@ -43,14 +37,14 @@ async def openai_models(service: Service, _: Request) -> Response:
 async def openai(service: Service, request: Request) -> Response:
     """Authorizes by itself: a refusal, too, has the shape that OpenAI's clients read."""
     try:
-        authorize(request, service.access)
+        requests.authorize(request, service.access)
         return await _openai(service, request)
     except (HTTPRefusal, RunUnavailable) as error:
-        return refusal(error, error_body(str(error), "invalid_request_error", None))
+        return requests.refusal(error, error_body(str(error), "invalid_request_error", None))
 
 
 async def _openai(service: Service, request: Request) -> Response:
-    body = await read_json(request, service.limits)
+    body = await requests.read_json(request, service.limits)
     name, wanted = body.get("model"), body.get("stream_options") or {}
     streams = flag(body, "stream")
     program = service.only or service.program(name if isinstance(name, str) else "")
@@ -95,7 +89,7 @@ async def _whole(
 
 
 async def vercel(service: Service, request: Request) -> Response:
-    body = await read_json(request, service.limits)
+    body = await requests.read_json(request, service.limits)
     service.check_readers()
     chat = identifier(body, "id")
     program = service.program(body.get("program", request.query_params.get("program")))
@@ -114,7 +108,7 @@ async def vercel_resume(service: Service, request: Request) -> Response:
         return Response(status_code=204)  # nothing is under way
     program = service.programs.get(request.query_params.get("program", "")) or service.only
     options = RenderOptions(text=None if program is None else program.reply)
-    return service.respond(position_in(request, run_id), make_format("vercel", options))
+    return service.respond(requests.position_in(request, run_id), make_format("vercel", options))
 
 
 async def vercel_stop(service: Service, request: Request) -> Response:
@@ -125,7 +119,7 @@ async def vercel_stop(service: Service, request: Request) -> Response:
 
 
 async def agui(service: Service, request: Request) -> Response:
-    body = await read_json(request, service.limits)
+    body = await requests.read_json(request, service.limits)
     service.check_readers()
     thread, run = identifier(body, "threadId"), identifier(body, "runId")
     program = service.program(request.query_params.get("program"))
@@ -149,7 +143,7 @@ def inputs_from(program: Served, body: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(messages, list):
         raise HTTPRefusal(400, "messages must be a list")
     try:
-        return program.inputs_from([text_of(message) for message in messages])
+        return program.inputs_from([requests.text_of(message) for message in messages])
     except ValueError as error:
         raise HTTPRefusal(400, str(error)) from None
 

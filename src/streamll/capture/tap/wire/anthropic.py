@@ -138,7 +138,7 @@ class AnthropicAssembler:
             self._calls += 1
             name = string(payload.get("name")) or None
             deltas.append(ToolCallFragment(block.call, payload.get("id"), name, ""))
-        if text := string(payload.get("text")):
+        if payload.get("type") == "text" and (text := string(payload.get("text"))):
             deltas.append(text)
         if thought := string(payload.get("thinking")):
             deltas.append(ThinkingDelta(thought))
@@ -266,6 +266,8 @@ class _Block:
         for key in self.pieces:
             if key != "partial_json":
                 fields[key] = string(fields.get(key)) + self._joined(key)
+        if self.call is not None and not fields.get("name"):
+            raise base.Confused("a tool call without a name")
         if self.type in _TOOLS:
             fields["input"] = self._input(cut_off=cut_off)
         return fields

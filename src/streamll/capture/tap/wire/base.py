@@ -87,8 +87,8 @@ def error_in(payload: dict[str, Any], data: bytes) -> ErrorFrame | None:
     if error := payload.get("error"):
         if type(error) is dict:
             known = {name: payload[name] for name in _STATUS_NAMES if payload.get(name)}
-            alone = len(payload) == 1
-            return ErrorFrame({**known, **error}, data if alone else _encoded({"error": error}))
+            is_body = payload.keys() <= _OF_AN_ERROR
+            return ErrorFrame({**known, **error}, data if is_body else _encoded({"error": error}))
         return ErrorFrame({**payload, "message": _words(error)}, data)  # as Ollama and TGI have it
     said = payload.get("type") in _ERROR_TYPES or payload.get("object") == "error"
     return _flat(payload) if said or _is_flat(payload) else None
@@ -122,6 +122,8 @@ def _encoded(value: Any) -> bytes:
 
 
 _ERROR_TYPES = ("error", "response.error")
+_OF_AN_ERROR = frozenset({"error", "type", "request_id"})
+"""The keys of OpenAI's and Anthropic's plain errors; an event of a stream has more."""
 _WORDS = ("message", "detail", "errors", "msg")
 _STATUS_NAMES = ("status", "status_code", "statusCode", "error_type")
 

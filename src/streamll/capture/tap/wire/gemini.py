@@ -166,7 +166,7 @@ class _Candidate:
         complete = self.settle() if call.get("name") else []
         self._end_text()
         if self._call is None and not call.get("name"):
-            if call.get("partialArgs"):
+            if call.get("partialArgs") or call.get("args"):
                 raise Confused("arguments of a tool call that has not begun")
             return complete  # the end of one that is over
         if self._call is None and not (call.get("willContinue") or call.get("partialArgs")):

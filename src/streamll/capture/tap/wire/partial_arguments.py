@@ -27,6 +27,8 @@ class PartialCall:
 
     def add(self, call: dict[str, Any]) -> None:
         """The next pieces. Raises ``Confused`` for a path that cannot be read."""
+        if type(whole := call.get("args")) is dict:
+            self._arguments.update(whole)
         for piece in call.get("partialArgs") or ():
             path = piece.get("jsonPath", "") if type(piece) is dict else ""
             value = _value(piece) if path else None

@@ -353,7 +353,7 @@ def _parts_of(item: dict[str, Any]) -> Iterator[tuple[str, int, dict[str, Any]]]
     for key in ("summary", "content"):
         entries = item.get(key)
         for part, entry in enumerate(entries if type(entries) is list else ()):
-            if type(entry) is dict and (entry.get("type") in _TEXTS or "refusal" in entry):
+            if type(entry) is dict and (string(entry.get("type")) in _TEXTS or "refusal" in entry):
                 yield ("reasoning" if is_reasoning and key == "content" else key), part, entry
 
 

@@ -1,0 +1,64 @@
+"""``streamll … | head``: a command ends when nobody reads its output any more.
+
+Python would notice at the next line, where it is the command that writes it and not a sink; until
+then a model is paid for what nobody sees.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+CHECK_S = 0.5
+"""How soon the thread ends after the command."""
+
+NOTICE_S = 0.3
+"""How long a command may take to notice by itself."""
+
+END_S = 3.0
+"""How long it may take to end."""
+
+
+@contextmanager
+def interrupted_without_reader() -> Iterator[threading.Event]:
+    """Interrupt the main thread, as Ctrl-C does, when standard output is a pipe that was closed.
+
+    Yields an event that is set then. Needs POSIX; elsewhere nothing is interrupted.
+    """
+    gone, over = threading.Event(), threading.Event()
+    if _is_pipe() and threading.current_thread() is threading.main_thread():
+        threading.Thread(
+            target=_watch, args=(gone, over), name="streamll-pipe", daemon=True
+        ).start()
+    try:
+        yield gone
+    finally:
+        over.set()
+
+
+def _is_pipe() -> bool:
+    try:
+        mode = os.fstat(sys.stdout.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):  # no file, closed, or none at all
+        return False
+    return hasattr(select, "poll") and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+
+
+def _watch(gone: threading.Event, over: threading.Event) -> None:
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors and hang-ups are always reported
+    while not poll.poll(CHECK_S * 1000):
+        if over.is_set():
+            return
+    gone.set()
+    if over.wait(NOTICE_S):
+        return
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    if not over.wait(END_S):
+        os._exit(1)

@@ -1,0 +1,67 @@
+"""``streamll … | head``: no command goes on when nobody reads it any more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from streamll.testing import PracticeServer
+
+BOUND = 60
+PACE_S = 5.0
+"""From token to token: a command that does not notice is not done within any bound."""
+
+ASK = """
+import dspy
+dspy.configure(lm=dspy.LM("openai/practice", api_base={url!r}, api_key="k", cache=False))
+qa = dspy.Predict("question -> answer")
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["demo"],
+        ["demo", "--mode", "simple"],
+        ["demo", "--mode", "concurrent"],
+        ["demo", "--mode", "recovery"],
+        ["run", "ask.py:qa", "question=Why?"],
+        ["chat", "--model", "openai/practice"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_whose_pipe_is_closed_ends(command, tmp_path):
+    with PracticeServer(pace=PACE_S) as server:
+        server.respond(lambda request: {"answer": "a long answer " * 20})
+        (tmp_path / "ask.py").write_text(ASK.format(url=server.url))
+        environment = {**os.environ, "OPENAI_API_KEY": "k", "OPENAI_BASE_URL": server.url}
+        pace = ["--pace", str(PACE_S)] if command[0] == "demo" else []
+        with subprocess.Popen(
+            [sys.executable, "-m", "streamll", *command, *pace],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+            env=environment,
+        ) as process:
+            if command[0] == "chat":
+                process.stdin.write(b"Hello\n")
+                process.stdin.flush()
+            assert process.stdout.read(1)
+            process.stdout.close()
+            assert process.wait(BOUND) == 1
+            assert "Traceback" not in process.stderr.read().decode()
+
+
+def test_a_server_goes_on_without_a_reader():
+    with subprocess.Popen(
+        [sys.executable, "-m", "streamll", "practice", "--port", "0"], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline()
+        process.stdout.close()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+        process.terminate()
