@@ -45,6 +45,17 @@ def test_the_console_command_exists():
     assert callable(getattr(importlib.import_module(module), function))
 
 
+def test_typer_is_one_that_reads_missing_arguments_with_the_newest_click():
+    """Up to 0.17 they arrive as ``None``, and the command fails in its middle."""
+    (lowest,) = (
+        re.search(r">=0\.(\d+)", each) for each in PROJECT["dependencies"] if "typer" in each
+    )
+    assert int(lowest[1]) >= 18
+    for command in ("run", "tail", "copy", "replay"):
+        done = run(sys.executable, "-m", "streamll", command)
+        assert (done.returncode, "Missing argument" in done.stderr) == (2, True)
+
+
 def test_the_extra_all_is_every_other_extra():
     extras = PROJECT["optional-dependencies"]
     (everything,) = extras["all"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -373,6 +374,37 @@ def test_a_method_that_is_missing_or_a_coroutine_function_is_refused(lm, practic
     with pytest.raises(ConfigurationError, match="coroutine function"):
         streamll.instrument(QA(), sinks=[], on_token=Program.later)
     assert practice.requests == []
+
+
+def test_classes_that_cannot_be_hashed_are_called_and_instrumented_too(lm, heard):
+    class Unhashable(type(dspy.Module)):
+        def __eq__(cls, other):
+            return cls is other
+
+        __hash__ = None
+
+    class Odd(QA, metaclass=Unhashable):
+        pass
+
+    instrumented(heard)()("Why?")
+    heard.events.clear()
+    assert Odd()("Why?").answer
+    assert not heard.events
+    instrumented(heard, base=Odd)()("Why?")
+    assert heard.of("run.start")
+    streamll.instrument(Odd, sinks=[heard])
+    heard.events.clear()
+    Odd()("Why?")
+    assert heard.of("run.start")
+
+
+def test_a_class_that_is_gone_leaves_nothing_to_a_later_one(heard):
+    from streamll.capture.run import options
+
+    before = set(options._of_classes)
+    instrumented(heard)
+    gc.collect()
+    assert set(options._of_classes) <= before
 
 
 def test_a_copied_saved_and_loaded_program_keeps_working(lm, heard, tmp_path):

@@ -8,6 +8,7 @@ at a price: ``dspy.context`` freezes every other setting for the block, so a pro
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
@@ -56,6 +57,16 @@ def _private(module: str, name: str, otherwise: Any, *, lost: str) -> Any:
     private = PrivateName(module, name, lost)
     PRIVATE_NAMES.append(private)
     return private.find(otherwise)
+
+
+class _WithoutLM15:
+    """Stands in for a missing ``dspy.lm15``: nothing ever raises its errors."""
+
+    def __getattr__(self, name: str) -> type[Exception]:
+        return type(name, (Exception,), {})
+
+
+lm15: Any = PrivateName("dspy.lm15", None, _WHOLE_TEXT).find(_WithoutLM15())
 
 
 class AttributeDict(dict[str, Any]):
@@ -119,6 +130,19 @@ def wrapped_error(error: Exception) -> Exception:
 def is_transient(error: Exception) -> bool:
     """Whether DSPy would try again after this error."""
     return bool(_is_retryable(wrapped_error(error)))
+
+
+_FORWARDS = {
+    inspect.unwrap(function).__code__ for function in (dspy.Predict.forward, dspy.Predict.aforward)
+}
+
+
+def running_forward() -> Any:
+    """The predictor whose ``forward`` runs here, also if it was called directly, without hooks."""
+    frame = inspect.currentframe()  # there is no other way to see such a call
+    while frame is not None and frame.f_code not in _FORWARDS:
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals.get("self")
 
 
 def attributes(value: Any) -> Any:

@@ -280,7 +280,8 @@ class LMEnd(Event, frozen=True, kw_only=True):
 class LMSuperseded(Event, frozen=True, kw_only=True):
     """Attempt ``identity.attempt`` of this predictor call no longer counts: drop its text.
 
-    ``reason`` is the error type that ended it, or ``"fallback"`` for the Chat→JSON fallback.
+    ``reason`` is the error type that ended it, ``"fallback"`` for the Chat→JSON fallback,
+    or ``"asked again"`` for an adapter that makes a further call for the same fields.
     """
 
     reason: str

@@ -51,6 +51,31 @@ def test_without_engine_selection_text_arrives_whole_with_one_warning():
     assert done.stderr.count("cannot be streamed") == 1
 
 
+WITHOUT_LM15 = """
+import builtins, importlib
+imported, import_module = builtins.__import__, importlib.import_module
+
+def without_lm15(name, globals=None, locals=None, fromlist=(), level=0):
+    ours = (globals or {}).get("__name__", "").startswith("streamll.capture")
+    if ours and name.startswith("dspy") and "lm15" in (*name.split("."), *(fromlist or ())):
+        raise ImportError(name)
+    return imported(name, globals, locals, fromlist, level)
+
+def module_without_lm15(name, *rest):
+    if "lm15" in name:
+        raise ImportError(name)
+    return import_module(name, *rest)
+
+builtins.__import__, importlib.import_module = without_lm15, module_without_lm15
+"""
+
+
+def test_without_its_own_provider_client_text_arrives_whole_with_one_warning():
+    done = run(WITHOUT_LM15)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("cannot be streamed") == 1
+
+
 def test_uninstall_restores_every_hook(lm, heard):
     from dspy.clients import execution
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -271,3 +273,54 @@ def test_a_streamified_program_inside_ends_well(lm, practice):
     outcome = run_async(StreamConfig(first_token_timeout=30, idle_timeout=30), Streamified())
     assert outcome.error is None
     assert outcome.prediction.answer == TEXT
+
+
+COLD = """
+import asyncio, importlib.abc, sys, time
+import dspy, streamll
+from streamll.testing import PracticeServer
+
+class SlowDisk(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "litellm.main":
+            time.sleep(4)
+
+sys.meta_path.insert(0, SlowDisk())
+
+class QA(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.predict = dspy.Predict("question -> answer")
+
+    async def aforward(self, question):
+        return await self.predict.acall(question=question)
+
+async def main(streaming):
+    async with streaming(question="?") as events:
+        return [event async for event in events]
+
+with PracticeServer() as server:
+    server.script({"answer": "Paris is nice"})
+    dspy.configure(lm=server.lm(engine="litellm"))
+    config = streamll.StreamConfig(first_token_timeout=3.5, max_retries=0)
+    program = QA() if sys.argv[1] == "async" else dspy.Predict("question -> answer")
+    streaming = streamll.stream(program, config=config)
+    if sys.argv[1] == "async":
+        events = asyncio.run(main(streaming))
+    else:
+        with streaming(question="?") as reading:
+            events = list(reading)
+    assert "litellm.main" in sys.modules
+    [end] = [event for event in events if event.event_type == "lm.end"]
+    assert end.error_type is None
+    assert 0 < end.time_to_first_token < 4 < events[-1].duration
+"""
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_importing_litellm_is_not_the_models_silence(way):
+    """X8: time starts when the request leaves."""
+    done = subprocess.run(
+        [sys.executable, "-c", COLD, way], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr

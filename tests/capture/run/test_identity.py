@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -176,6 +177,72 @@ def test_best_of_n_copies_are_known_by_their_predictor(lm, heard):
     streamll.instrument(best, stream_fields=["answer"], sinks=[heard])(question="Why?")
     assert {t.predictor for t in heard.of("token")} == {"module.predict"}
     assert len({t.call_id for t in heard.of("token")}) == 3
+
+
+class Copying(dspy.Module):
+    """Its second predictor is a deep copy of the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = dspy.Predict("question -> answer")
+        self.b = copy.deepcopy(self.a)
+
+    def forward(self, question):
+        return self.b(question=self.a(question=question).answer)
+
+
+def best_of(module, kind=dspy.BestOfN):
+    return kind(module=module, N=2, threshold=2.0, reward_fn=lambda inputs, prediction: 1.0)
+
+
+@pytest.mark.parametrize("kind", [dspy.BestOfN, dspy.Refine])
+def test_predictors_that_are_copies_of_one_another_are_told_apart(lm, practice, kind):
+    practice.respond(lambda request: {"answer": f"<{request.inputs.get('question')}>"})
+    program = best_of(Copying(), kind)
+    with streamll.stream(program, fields=["module.b.answer"])(question="Why?") as events:
+        tokens = [event for event in events if event.event_type == "token"]
+        assert {event.predictor for event in tokens} == {"module.b"}
+        assert events.text("module.b.answer").startswith("<<Why?>>")
+
+
+def test_a_copied_predictor_is_known_by_the_module_that_calls_it(lm):
+    class Program(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            original = dspy.Predict("question -> answer")
+            self.one, self.two = best_of(original), best_of(copy.deepcopy(original))
+
+        def forward(self, question):
+            self.two(question=question)
+            return self.one(question=question)
+
+    with streamll.stream(Program())(question="Why?") as events:
+        called = [event.predictor for event in events if event.event_type == "field.start"]
+    assert called == ["two.module"] * 2 + ["one.module"] * 2
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_a_forward_that_is_called_directly_is_its_predictors(lm, practice, heard, asynchronous):
+    class Direct(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = [dspy.Predict("question -> answer"), dspy.Predict("question -> answer")]
+
+        def forward(self, question):
+            return self.parts[1].forward(question=question)
+
+        async def aforward(self, question):
+            return await self.parts[1].aforward(question=question)
+
+    practice.script({"answer": "Paris"})
+    program = streamll.instrument(Direct(), fields=["parts[1].answer"], sinks=[heard])
+    call = program.acall(question="?") if asynchronous else program(question="?")
+    assert (asyncio.run(call) if asynchronous else call).answer == "Paris"
+    OrderCheck().check_all(heard.events)
+    assert {event.predictor for event in heard.of("token")} == {"parts[1]"}
+    assert heard.text("answer") == "Paris"
+    with streamll.stream(Direct())(question="?") as events:
+        assert events.result().answer == events.text("parts[1].answer")
 
 
 def test_parallel_inside_a_program_joins_its_run(echo, heard):

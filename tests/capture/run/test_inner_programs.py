@@ -97,7 +97,10 @@ class Again(dspy.Predict):
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 def test_a_predictor_that_asks_twice_in_one_call(asynchronous, practice, heard):
-    """X4: each of its LM calls has an identity of its own, and is the predictor's."""
+    """X4: each of its LM calls has an identity of its own, and is the predictor's.
+
+    Of calls one after the other the later one replaces the earlier.
+    """
     practice.respond(
         lambda request: {"answer": "first " * 9 if request is practice.requests[0] else "second"}
     )
@@ -107,8 +110,11 @@ def test_a_predictor_that_asks_twice_in_one_call(asynchronous, practice, heard):
         asyncio.run(call)
     OrderCheck().check_all(heard.events)
     assert {t.predictor for t in heard.of("token")} == {"self"}
-    texts = {heard.text("answer", call_id=t.call_id) for t in heard.of("token")}
+    calls = {(t.call_id, t.attempt) for t in heard.of("token")}
+    texts = {heard.text("answer", call_id=call, attempt=attempt) for call, attempt in calls}
     assert texts == {("first " * 9).strip(), "second"}
+    superseded = [event.reason for event in heard.of("lm.superseded")]
+    assert superseded == ([] if asynchronous else ["asked again"])
 
 
 class Adapting(dspy.Module):

@@ -14,7 +14,9 @@ import dspy
 from dspy.utils.callback import BaseCallback
 
 from streamll.capture.hooks.tracebacks import hide_callback
-from streamll.capture.inside_dspy import ACTIVE_CALL_ID, ADAPTER_CALLS
+from streamll.capture.inside_dspy import ACTIVE_CALL_ID, ADAPTER_CALLS, running_forward
+from streamll.capture.reply.attempt_fields import AttemptFields
+from streamll.capture.reply.call_fields import CallFields
 from streamll.capture.reply.lm_call import LMCall
 from streamll.capture.reply.outcome import text_of, tokens_of
 from streamll.capture.run.enter import inputs_of
@@ -46,7 +48,9 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
     def on_module_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
         if (scope := _checked_scope()) is None:
             return
-        frame = _open(scope, "module", call_id, instance, scope.run.names.of(instance))
+        caller = _caller(scope.run)
+        name = scope.run.names.of(instance, caller.name if caller is not None else "")
+        frame = _open(scope, "module", call_id, instance, name)
         if (predictor := scope.run.names.predictor(instance)) is not None:
             frame.predictor = predictor
         shown = included("inputs", _arguments(inputs))
@@ -59,8 +63,8 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         if exception is not None:
             _publish_error(frame, ev.ModuleError, exception)
             return
-        if frame.lm_calls and isinstance(frame.instance, dspy.Predict):
-            frame.lm_calls[-1].attempt.settle(outputs)
+        if isinstance(frame.instance, dspy.Predict):
+            _settle(frame, outputs)
         _publish_end(frame, ev.ModuleEnd, outputs=included("outputs", outputs, as_mapping))
         _publish_status("module_end", frame, outputs)
 
@@ -108,10 +112,16 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         frame = _open(scope, "lm", call_id, instance, str(getattr(instance, "model", instance)))
         caller, owner = frame.parent, frame
         prompt = _prompt_of(caller, inputs) if caller is not None else None
+        made_for = frame.instance
         if caller is not None and prompt is not None:
             frame.path, frame.predictor = caller.path, caller.predictor
-            owner = _owner(frame, caller)
-        call = LMCall(scope, frame, owner, prompt)
+            owner = _owner(frame, caller, prompt)
+            made_for = caller.instance
+            if not isinstance(made_for, dspy.Predict) and (made_for := running_forward()):
+                frame.predictor = scope.run.names.of(made_for, caller.name)
+                frame.path = (*caller.path, frame.predictor)
+        predictor = made_for if isinstance(made_for, dspy.Predict) else None
+        call = LMCall(scope, frame, owner, predictor, prompt)
         call.adapter_calls = ADAPTER_CALLS.get()
         if caller is not None and prompt is not None:
             caller.lm_calls.append(call)
@@ -142,9 +152,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             prompt_tokens=prompt_tokens, completion_tokens=completion_tokens,
             cost=None if cached else getattr(result, "cost", None),
             cached=cached, streamed=call.streamed and not cached,
-            time_to_first_token=(
-                None if call.first_text is None else call.first_text - frame.started
-            ),
+            time_to_first_token=call.time_to_first_token,
             finish_reason=call.finish_reason,
             error_type=type(exception).__name__ if exception is not None else None,
         )  # fmt: skip
@@ -213,10 +221,16 @@ def _running(run: Run) -> Frame | None:
     return frame
 
 
+def _caller(run: Run) -> Frame | None:
+    """The frame of what makes a call here."""
+    frame = _running(run)
+    while frame is not None and frame.kind == "format":
+        frame = frame.parent
+    return frame
+
+
 def _open(scope: Scope, kind: str, call_id: str, instance: Any, name: str) -> Frame:
-    parent = _running(scope.run)
-    while parent is not None and parent.kind == "format":
-        parent = parent.parent
+    parent = _caller(scope.run)
     frame = _add(scope, kind, call_id, instance, name, parent)
     siblings = parent.children if parent is not None else scope.run.roots
     frame.turn = siblings[name]
@@ -298,22 +312,43 @@ def _prompt_of(caller: Frame, inputs: Inputs) -> RenderedPrompt | None:
     return prompts[-1] if prompts and messages is not None else None
 
 
-def _owner(frame: Frame, caller: Frame) -> Frame:
+def _owner(frame: Frame, caller: Frame, prompt: RenderedPrompt) -> Frame:
     """The frame whose fields an LM call streams that an adapter makes for ``caller``.
 
-    The first LM call of a predictor streams the predictor's fields, and so does a fallback that
-    replaces it. Others stream under their own frame: each frame streams a field once.
+    The LM calls of a predictor stream the predictor's fields. A call replaces an earlier one as its
+    fallback, or if it asks for the same fields again. One that is made while another is under way
+    streams under its own frame: each frame streams a field once.
     """
-    before: LMCall | None = caller.lm_calls[-1] if caller.lm_calls else None
-    if before is None:
-        return caller if isinstance(caller.instance, dspy.Predict) else frame
-    if before.owner is not caller:
+    if not isinstance(caller.instance, dspy.Predict):
         return frame
-    if _extends(ADAPTER_CALLS.get(), before.adapter_calls):
-        before.supersede("fallback")
+    before: list[LMCall] = [call for call in caller.lm_calls if call.owner is caller]
+    if before and _extends(ADAPTER_CALLS.get(), before[-1].adapter_calls):
+        before[-1].supersede("fallback")
         return caller
-    under_way = before.frame.call_id in before.run.frames
-    return frame if before.attempt.begun or under_way else caller
+    if any(call.frame.call_id in call.run.frames for call in before):
+        return frame
+    fields = prompt.signature.output_fields if prompt.signature is not None else ()
+    if any(call.counts and call.attempt.has_begun(fields) for call in before):
+        before[-1].supersede("asked again")
+    return caller
+
+
+def _settle(frame: Frame, outputs: Any) -> None:
+    """A predictor has its value: deliver what did not stream, correct what differs.
+
+    Each of its LM calls has some of its fields, mostly all. An adapter that makes its calls in a way
+    of its own may have streamed none.
+    """
+    settled: set[str] = set()
+    for call in reversed(frame.lm_calls):
+        if call.owner is frame and call.counts:
+            call.attempt.settle(outputs, settled)
+    signature = getattr(frame.instance, "signature", None)
+    if signature is not None and not settled.issuperset(signature.output_fields):
+        prompt = RenderedPrompt(None, frame, signature)
+        fields = CallFields(frame.scope, frame.instance, prompt)
+        identity = frame.identity(frame.scope.run.run_id, attempt=frame.attempt)
+        AttemptFields(frame.scope, identity, fields).settle(outputs, settled)
 
 
 def _extends(later: tuple[Any, ...], earlier: tuple[Any, ...]) -> bool:

@@ -102,7 +102,7 @@ def dspy_of_callbacks(dspy: Any) -> Any:
 def tapped_engine(before_litellm: Callable[[], object], original: Function) -> Function:
     """``before_litellm`` is called before each captured call that goes through LiteLLM."""
     from streamll.capture.tap import engine
-    from streamll.capture.tap.below_litellm import is_litellm
+    from streamll.capture.tap.below_litellm import is_litellm, load_litellm
 
     def select(lm: Any, call: Any, asynchronous: bool) -> Any:
         backend, request, provider = original(lm, call, asynchronous)
@@ -111,6 +111,7 @@ def tapped_engine(before_litellm: Callable[[], object], original: Function) -> F
             return backend, request, provider
         if is_litellm(backend):
             before_litellm()
+            load_litellm()
         if (policy := listener.scope.policy) is None:
             return engine.tap(backend, request, listener, asynchronous), request, provider
         supervised = SupervisedCall(policy, listener, lm, call.legacy)

@@ -20,9 +20,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from dspy import lm15
-
-from streamll.capture.inside_dspy import is_transient, wrapped_error
+from streamll.capture.inside_dspy import is_transient, lm15, wrapped_error
 from streamll.capture.policy import continuation
 from streamll.capture.policy.call import SupervisedCall
 from streamll.capture.tap.waits import Blocking, StandIn, Suspending, Waits

@@ -84,6 +84,10 @@ class SupervisedCall:
             self.listener.check()
         self.timer.start()
 
+    def sent(self) -> None:
+        self.timer.sent()
+        self.listener.sent()
+
     def done(self, response: object | None) -> None:
         self.timer.stop()
         if self.continuation is not None and (rest := self.continuation.flush()):
@@ -219,6 +223,10 @@ class IdleTimer:
             self._begun = self._held = False
             self._since = time.monotonic()
             self._arm(self._first)
+
+    def sent(self) -> None:
+        """What came before the request left was not the model's silence."""
+        self._since = time.monotonic()
 
     def reset(self) -> None:
         if not self.enabled:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from dspy import lm15
+from streamll.capture.inside_dspy import lm15
 
 DIALECTS = frozenset({"openai-chat", "openai-responses", "anthropic"})
 """Wires that carry a trailing assistant message."""

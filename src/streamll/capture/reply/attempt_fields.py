@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from streamll.capture.reply.call_fields import REPLY_FIELD, CallFields, parser_for
@@ -55,6 +55,10 @@ class AttemptFields:
     def begun(self) -> bool:
         """Whether any field has been begun."""
         return bool(self._released)
+
+    def has_begun(self, fields: Iterable[str]) -> bool:
+        """Whether any of ``fields`` has been begun."""
+        return any(field in self._released for field in fields)
 
     def texts(self) -> Mapping[str, str]:
         """What has been released so far, by field."""
@@ -178,13 +182,19 @@ class AttemptFields:
         if released is not None and text not in ("", released.text):
             self._correct(REPLY_FIELD, text, text)
 
-    def settle(self, prediction: Any) -> None:
-        """The predictor has its value: deliver what did not stream, correct what differs."""
+    def settle(self, prediction: Any, settled: set[str]) -> None:
+        """The predictor has its value: deliver what did not stream, correct what differs.
+
+        Fields in ``settled`` are left alone; those of this attempt are added to it.
+        """
         if not hasattr(prediction, "get"):
             return
         for field in self._fields.names:
-            if field in self._fields.wanted:
-                self._settle_field(field, prediction.get(field))
+            if field in self._fields.wanted and field not in settled:
+                value = prediction.get(field, self)
+                if value is not self:  # else the program has no such field to compare with
+                    self._settle_field(field, value)
+        settled.update(self._fields.names)
 
     def _settle_field(self, field: str, value: Any) -> None:
         annotation = self._fields.annotations.get(field, str)

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import dspy
-
 from streamll.capture import deltas
 from streamll.capture.deltas import Delta
 from streamll.capture.reply.attempt_fields import AttemptFields
@@ -31,17 +29,18 @@ class LMCall:
     ``prompt`` holds the adapter and signature of the call; without it the call is a bare one.
     """
 
-    def __init__(self, scope: Scope, frame: Frame, owner: Frame, prompt: Any) -> None:
+    def __init__(
+        self, scope: Scope, frame: Frame, owner: Frame, predictor: Any, prompt: Any
+    ) -> None:
         self.scope = scope
         self.run = scope.run
         self.check = scope.check
         self.frame = frame
         self.owner = owner
         self.adapter_calls: tuple[Any, ...] = ()  # DSPy's adapter calls around this one
-        made_for = frame if frame.parent is None or prompt is None else frame.parent
-        self.predictor = made_for.instance if isinstance(made_for.instance, dspy.Predict) else None
+        self.predictor = predictor
         self.result: Any = None  # DSPy's CallResult: usage, cost, cache hit
-        self.first_text: float | None = None
+        self._first_text: float | None = None
         self.finish_reason: str | None = None
         self._fields = CallFields(scope, self.predictor, prompt)
         readers = [each for each in scope.reader_requests if each.wants_chunks(self.predictor)]
@@ -52,6 +51,7 @@ class LMCall:
         self._candidate = 0
         self._failure: str | None = None
         self._thinking_index = 0
+        self._sent = frame.started  # where the request is not seen to leave
         self._shown: Mapping[str, str] = {}  # by the last attempt before this that said something
         self._start_attempt()
 
@@ -59,6 +59,7 @@ class LMCall:
         self.identity = self.owner.identity(self.run.run_id, attempt=self.owner.attempt)
         self.attempt = AttemptFields(self.scope, self.identity, self._fields)
         self._parse = self.attempt.parser.feed
+        self.counts = True  # not superseded
         self._pieces = 0  # of text, as they came
 
     def begin(self) -> None:
@@ -70,11 +71,16 @@ class LMCall:
                 self._start_attempt()
             self._failure = None
 
+    def sent(self) -> None:
+        self._sent = time.monotonic()
+
     def supersede(self, reason: str) -> None:
-        """The attempt's text no longer counts: readers drop it."""
+        """The attempt's text no longer counts: readers drop it, and all of its owner's."""
         told = self.run.publish_change if self.attempt.begun else self.run.publish
         told(ev.LMSuperseded, self.scope, self.identity, reason=reason)
         self.owner.attempt += 1
+        for call in self.owner.lm_calls:
+            call.counts = False
 
     def failed(self, error: BaseException) -> None:
         self.attempt.end_open(complete=False)
@@ -101,7 +107,7 @@ class LMCall:
             self._hear_other(delta)
         elif delta and not self._candidate:
             if not self._pieces:
-                self.first_text = time.monotonic()
+                self._first_text = time.monotonic()
             self._pieces += 1
             if self._has_chunk_readers:
                 self.chunks.hear(self.identity, delta)
@@ -144,6 +150,11 @@ class LMCall:
 
     def _publish(self, kind: type[ev.Event], **own: Any) -> None:
         self.run.publish(kind, self.scope, self.identity, **own)
+
+    @property
+    def time_to_first_token(self) -> float | None:
+        """Seconds from the request, the last attempt's, to the first text of its reply."""
+        return None if self._first_text is None else self._first_text - self._sent
 
     @property
     def streamed(self) -> bool:

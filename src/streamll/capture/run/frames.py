@@ -14,6 +14,7 @@ from typing import Any
 
 import dspy
 
+from streamll.capture.run.fields import is_within
 from streamll.core.events import Identity
 
 CONTAINERS = (dict, list, tuple)
@@ -64,35 +65,48 @@ class ModuleNames:
     """The names of a program's modules, deep copies included.
 
     BestOfN and Refine run deep copies: a copied predictor is recognised by its ``stage``, which DSPy
-    copies with it. A module made during the run is named by its class, and its parts after it.
+    copies with it. Predictors that are copies of one another are told apart by their place in what
+    was copied, or by the module that calls them. A module made during the run is named by its class,
+    and its parts after it.
     """
 
     def __init__(self, program: Any) -> None:
         self._keys: dict[int, str] = {}  # id of a module → its path in the program
-        self._stages: dict[str, str] = {}  # a predictor's stage → its path in the program
+        self._stages: dict[str, list[str]] = {}  # a predictor's stage → its paths in the program
         self._kept: list[Any] = []  # ids are only unique while their objects live
         self._root = program
         if isinstance(program, dspy.Module):
             self._register(program, "")
 
-    def _register(self, module: Any, prefix: str) -> None:
+    def _register(self, module: Any, prefix: str, caller: str = "") -> None:
         self._kept.append(module)
+        new: dict[str, list[str]] = {}
         for key, inner in modules_of(module):
             name = prefix + key if key else prefix.removesuffix(".") or "self"
             if (stage := _stage(inner)) is not None:
-                known = self._stages.setdefault(stage, name)
-                name = known if prefix else name
+                if originals := self._stages.get(stage):
+                    name = _likely(originals, key, caller)
+                else:
+                    new.setdefault(stage, []).append(name)
             self._keys.setdefault(id(inner), name)
+        self._stages |= new
 
-    def _key(self, module: Any) -> str:
-        return self._known(module) or self._add(module, type(module).__name__)
+    def _key(self, module: Any, caller: str = "") -> str:
+        return self._known(module, caller) or self._add(module, type(module).__name__, caller)
 
-    def _known(self, module: Any) -> str | None:
-        return self._keys.get(id(module)) or self._stages.get(_stage(module) or "")
+    def _known(self, module: Any, caller: str = "") -> str | None:
+        if (key := self._keys.get(id(module))) is not None:
+            return key
+        if not (originals := self._stages.get(_stage(module) or "")):
+            return None
+        if len(originals) > 1:  # ``caller`` is only known now
+            self._kept.append(module)
+            self._keys[id(module)] = _likely(originals, "", caller)
+        return _likely(originals, "", caller)
 
-    def _add(self, module: Any, key: str) -> str:
+    def _add(self, module: Any, key: str, caller: str = "") -> str:
         self._keys[id(module)] = key
-        self._register(module, f"{key}.")
+        self._register(module, f"{key}.", caller)
         return key
 
     def claim(self, predictor: Any, name: str | None) -> str:
@@ -104,9 +118,9 @@ class ModuleNames:
             key += "'"
         return self._add(predictor, key)
 
-    def of(self, module: Any) -> str:
-        """The frame name of ``module``: its path in the program, or its class."""
-        return type(module).__name__ if module is self._root else self._key(module)
+    def of(self, module: Any, caller: str = "") -> str:
+        """The frame name of ``module``, called by ``caller``: its path in the program, or its class."""
+        return type(module).__name__ if module is self._root else self._key(module, caller)
 
     def predictor(self, module: Any) -> str | None:
         """The ``namedpredictors_of()`` key of ``module``; ``None`` if it is not a predictor."""
@@ -115,6 +129,13 @@ class ModuleNames:
     def of_part(self, program: Any) -> dict[str, str]:
         """The names here of the predictors of ``program``, a part of this one, by their names there."""
         return {name: self._key(predictor) for name, predictor in predictors_of(program)}
+
+
+def _likely(originals: list[str], key: str, caller: str) -> str:
+    """Of which predictor the one at ``key`` in a copy is a copy."""
+    placed = [name for name in originals if not key or f".{name}".endswith(f".{key}")]
+    called = [name for name in placed if is_within(name, caller)]
+    return (called or placed or originals)[0]
 
 
 def _stage(module: Any) -> str | None:

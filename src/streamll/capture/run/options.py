@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import dspy
 
@@ -79,6 +79,13 @@ def check_fields(program: Any, selection: FieldSelection) -> None:
         selection.check(type(program).__name__, fields)
 
 
+def check_instance(program: Any) -> None:
+    """Raise ``TypeError`` for a class, whose call would only make an instance."""
+    if isinstance(program, type):
+        name = program.__name__
+        raise TypeError(f"{name} is a class; give an instance of it: {name}(…)")
+
+
 watching: CaptureOptions | None = None
 
 
@@ -96,13 +103,16 @@ def receivers_of_run(program: Any = None) -> tuple[Receiver, ...]:
 
 
 # Not an attribute of the class: where that is pickled by value, unpickling would overwrite it.
-_of_classes: WeakKeyDictionary[type, CaptureOptions] = WeakKeyDictionary()
+# By id: a class need not be hashable.
+_of_classes: dict[int, CaptureOptions] = {}
 
 
 def declare_options(target: Any, options: CaptureOptions) -> None:
     """Capture the calls of a module, or of a class and its subclasses, from now on."""
     if isinstance(target, type):
-        _of_classes[target] = options
+        if id(target) not in _of_classes:
+            weakref.finalize(target, _of_classes.pop, id(target)).atexit = False
+        _of_classes[id(target)] = options
     else:
         target._streamll_capture = options  # noqa: SLF001 - the attribute is ours
 
@@ -119,4 +129,5 @@ def declared_options(instance: Any) -> CaptureOptions | None:
     own: CaptureOptions | None = vars(instance).get("_streamll_capture")  # None after unpickling
     if own is not None or not _of_classes:
         return own
-    return next((_of_classes[kind] for kind in type(instance).__mro__ if kind in _of_classes), None)
+    found = (_of_classes.get(id(kind)) for kind in type(instance).__mro__)
+    return next((options for options in found if options is not None), None)

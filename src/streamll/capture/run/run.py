@@ -58,7 +58,7 @@ class Run:
         self._open_traces: dict[str, tuple[ev.TraceStart, CapturedCall]] = {}
         self._connections: dict[int, tuple[CapturedCall, Callable[[], None]]] = {}
         self._failed_partial: Mapping[str, str] = ev.NOTHING
-        self._failing: list[Callable[[Event], None]] = []  # receivers that raise
+        self._failing: list[Callable[[Event], None]] = []  # receivers and token hooks that raise
 
     def publish(
         self, kind: type[Event], scope: CapturedCall, identity: Identity, /, **own: Any

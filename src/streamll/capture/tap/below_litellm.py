@@ -18,11 +18,12 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import dspy
+from dspy.clients import get_litellm
 from dspy.clients.engines.litellm_engine import AsyncLiteLLMEngine, LiteLLMEngine
 
 from streamll.capture.run.scope import current_scope
@@ -52,6 +53,12 @@ _BODY_HEADERS = frozenset({b"content-length", b"content-encoding", b"transfer-en
 
 def is_litellm(engine: Any) -> bool:
     return isinstance(engine, (LiteLLMEngine, AsyncLiteLLMEngine))
+
+
+def load_litellm() -> None:
+    """Import LiteLLM, which takes seconds, before the clock of an attempt starts."""
+    with suppress(Exception):  # DSPy meets the same, and raises it
+        get_litellm(feature="LiteLLM engine")
 
 
 def tapped(
@@ -125,6 +132,7 @@ class Tee:
         self._begin_again()
         streaming_request, assembler = as_stream
         reply = WireReply(assembler)
+        self._listener.sent()
         response = await waits.call(send, streaming_request, stream=True)
         try:
             reply.opened(response.status_code)

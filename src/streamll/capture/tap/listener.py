@@ -32,6 +32,9 @@ class CallListener(Protocol):
     def begin(self) -> None:
         """One attempt's request is about to be sent. Raises ``Unwind`` if the run was cancelled."""
 
+    def sent(self) -> None:
+        """The request leaves now; before that LiteLLM may have been imported, for seconds."""
+
     def hear(self, delta: Delta) -> None:
         """More of the reply."""
 
@@ -141,6 +144,7 @@ class Guarded:
         except Exception as error:  # noqa: BLE001
             self._report(error)
 
+    sent = partialmethod(_guard, "sent")
     failed = partialmethod(_guard, "failed")
     check = partialmethod(_guard, "check")
     pause = partialmethod(_guard, "pause")
