@@ -302,7 +302,11 @@ consumer.subscribe(print)
     ):
         script = block.format(url=url) + more
         done = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, timeout=BOUND, text=True, check=True
+            [sys.executable, "-c", script],
+            capture_output=True,
+            timeout=BOUND,
+            text=True,
+            check=True,
         )
         assert ("was never started: `await consumer.run()`" in done.stderr) is reported
         assert done.stderr.count("\n") == reported
