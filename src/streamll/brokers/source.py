@@ -22,6 +22,10 @@ READ_BATCH_ENTRIES = 256
 """The most entries one read returns."""
 
 
+CLAIM_CHECK_S = 1.0
+"""How often, at least, a member looks for what silent members hold."""
+
+
 class Entry(msgspec.Struct, kw_only=True):
     """One entry of a log. ``cursor`` is its position; ``deliveries`` counts how often the group was
     given it, this time included; ``receipt`` is the source's own.
@@ -55,6 +59,11 @@ class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None = None
     member: str = ""
     claim_after: float = 30.0
+
+    @property
+    def claim_interval(self) -> float:
+        """Seconds from one look for what silent members hold to the next."""
+        return min(self.claim_after / 3, CLAIM_CHECK_S)
 
 
 class Source(ABC):

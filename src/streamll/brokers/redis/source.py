@@ -44,6 +44,7 @@ class RedisSource(Source):
         self._own_after: str | None = None
         self._claim_at = 0.0
         self._claim_from = FIRST_ID
+        self._trimmed = 0
 
     def diagnose(self, error: BaseException) -> Diagnosis:
         return redis_client.diagnose(error, self._url, answered=self._answered)
@@ -103,12 +104,21 @@ class RedisSource(Source):
     async def lag(self) -> int | None:
         """As ``XINFO GROUPS`` has it: unknown to Redis before 7.0, and of a group that began at a
         cursor until it has caught up.
+
+        Redis counts what was trimmed as still to be read. How much that is shows where the number
+        can be known otherwise: when the group is at the stream's end, or before its beginning.
         """
         if self._group is None:
             return None
+        stream = await self._redis.xinfo_stream(self._key)
         for group in await self._redis.xinfo_groups(self._key):
-            if _text(group["name"]) == self._group and group.get("lag") is not None:
-                return int(group["lag"]) + int(group["pending"])
+            if _text(group["name"]) == self._group:
+                told, known = group.get("lag"), _unread(stream, group["last-delivered-id"])
+                if known is None and told is not None:
+                    known = max(told - self._trimmed, 0)
+                elif known is not None and told is not None:
+                    self._trimmed = told - known
+                return None if known is None else known + int(group["pending"])
         return None
 
     async def close(self) -> None:
@@ -142,7 +152,7 @@ class RedisSource(Source):
             self._key, self._group, self._member, idle_ms, self._claim_from, READ_BATCH_ENTRIES
         )
         if _text(self._claim_from) == FIRST_ID:  # that was the last page
-            self._claim_at = time.monotonic() + claim_after / 3
+            self._claim_at = time.monotonic() + self._options.claim_interval
         entries = _entries([(self._key, found)])
         if entries:
             deliveries = await self._deliveries()
@@ -158,6 +168,18 @@ class RedisSource(Source):
         return {_text(each["message_id"]): each["times_delivered"] for each in pending}
 
 
+def _unread(stream: Any, delivered: bytes) -> int | None:
+    """How many entries a group has not been given, unless it is in the middle of the stream."""
+    first, group_at = stream["first-entry"], _place(delivered)
+    if first is None or group_at >= _place(stream["last-generated-id"]):
+        return 0
+    return int(stream["length"]) if _place(first[0]) > group_at else None
+
+
+def _place(entry_id: bytes | str) -> tuple[int, ...]:
+    return tuple(map(int, _text(entry_id).split("-")))
+
+
 def _entries(reply: Any) -> list[Entry]:
     """The entries in a reply to XREAD, XREADGROUP or XAUTOCLAIM; deleted ones are left out."""
     if not reply:
@@ -168,7 +190,7 @@ def _entries(reply: Any) -> list[Entry]:
     return [
         Entry(cursor=_text(entry_id), body=_body(fields))
         for entry_id, fields in found
-        if fields is not None
+        if fields  # None or empty: deleted, but still pending
     ]
 
 

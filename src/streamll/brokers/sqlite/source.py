@@ -189,7 +189,7 @@ class SQLiteSource(file.ForkSafeConnection, Source):
     def _claim(self, log: sqlite3.Connection) -> list[Any]:
         """Claim what other members have abandoned, and what is new; oldest first."""
         options, now = self._options, time.time()
-        self._claim_at = time.monotonic() + options.claim_after / 3
+        self._claim_at = time.monotonic() + options.claim_interval
         values = asdict(options) | {"now": now, "limit": READ_BATCH_ENTRIES}
         with file.transaction(log):
             for statement in CLAIM:
