@@ -142,7 +142,7 @@ SERVE_ROOMS: dict[str, set[str]] = {
     "runner": {"log", "programs", "web"},
     "routes": {"formats", "log", "programs", "runner", "web"},
     "app": {"log", "programs", "routes", "runner", "web"},
-    "viewer": {"app", "routes", "web"},
+    "viewer": {"app", "web"},
 }
 
 
