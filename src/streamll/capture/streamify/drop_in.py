@@ -25,7 +25,7 @@ from dspy.streaming import StreamListener as DSPyStreamListener
 from streamll.capture.hooks.places import install
 from streamll.capture.inside_dspy import OVERRIDES, overriding
 from streamll.capture.run.enter import captured, inputs_of
-from streamll.capture.run.options import receivers_of_run
+from streamll.capture.run.options import check_instance, receivers_of_run
 from streamll.capture.run.run import Run
 from streamll.capture.run.scope import Scope, current_scope
 from streamll.capture.run.status import Statuses
@@ -80,6 +80,7 @@ def streamify(
         UnknownFieldError: no predictor has a listener's field; a ``ValueError``.
         AmbiguousFieldError: several predictors have it; a ``ValueError``.
     """
+    check_instance(program)
     install()
     options = StreamifyOptions(
         program,
