@@ -83,6 +83,7 @@ def test_what_cannot_be_started_is_refused_with_the_reason(lm, serve, log, qa):
             ({"program": "qa", "inputs": {"q": 1}}, 400, "no input 'q'; it has question"),
             ({"program": "qa", "inputs": {}}, 400, "needs the input 'question'"),
             ({"program": "qa", "inputs": []}, 400, "objects"),
+            ({"program": "qa", "question": "?"}, 400, 'write {"inputs": {"question": …}}'),
             ([], 400, "a JSON object"),
         ):
             answer = client.post("/runs", json=body)

@@ -15,16 +15,14 @@ import contextlib
 import hashlib
 import logging
 import os
-import sysconfig
 import time
-import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import streamll
 from streamll.core.errors import LogAway, NoSuchRun, StreamCancelled, TooManyRuns, logger
 from streamll.core.events import NOBODY, TERMINAL, Event, Identity, StreamllEvent
+from streamll.core.places import own_place
 from streamll.core.positions import Position
 from streamll.core.run_view import RunView, closing_events
 from streamll.serve.log.buffer import RunBuffer
@@ -265,22 +263,13 @@ def chat_key(chat: str) -> str:
 
 # --- what is logged of a program that raised ------------------------------------------------------
 
-NOT_OWN = (
-    *{sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")},
-    str(Path(__file__).parent.parent),
-)
-"""Where code is that is not the program's."""
-
 
 def log_failure(program: str, run_id: str, error: BaseException) -> None:
     """Log an error's type and place, and not its message, which may hold what a user asked.
 
     At level DEBUG (``streamll serve --debug``) the whole traceback is logged.
     """
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [each for each in frames if not each.filename.startswith(NOT_OWN)]
-    what = type(error).__name__
-    for frame in (own or frames)[-1:]:
-        what += f" at {frame.filename}:{frame.lineno} in {frame.name}"
+    place = own_place(error)
+    what = type(error).__name__ + (f" at {place}" if place else ", outside the program's own code")
     shown = error if logger.isEnabledFor(logging.DEBUG) else None
     logger.warning("run %s of %s failed: %s", run_id, program, what, exc_info=shown)
