@@ -112,3 +112,15 @@ def test_only_what_can_be_iterated_over_is_collected():
     for nothing in ("text", 5, None):
         with pytest.raises(TypeError, match="something to iterate over"):
             collect_stream(nothing)
+
+
+def test_what_streamify_yields_is_collected_by_field_without_superseded_text(lm, practice):
+    reply = {"reasoning": "Think.", "answer": TEXT}
+    practice.script(Reply(reply, fault=Fault(disconnect_after=20)), reply)
+    listeners = [streamll.StreamListener(name) for name in reply]
+    call = streamll.streamify(
+        dspy.Predict("question -> reasoning, answer"), stream_listeners=listeners
+    )
+    collected = asyncio.run(acollected(call(question="?")))
+    assert len(practice.requests) == 2
+    assert collected.fields == reply

@@ -17,7 +17,14 @@ from streamll.core.events import Totals, own_fields
 from streamll.core.run_view import RunView
 from streamll.flow.bridge import aopened, checked, opened
 from streamll.streams.later import Later
-from streamll.streams.stream_events import Done, Error, StreamEvent, event_of, text_of
+from streamll.streams.stream_events import (
+    Done,
+    Error,
+    StreamEvent,
+    event_of,
+    is_response,
+    text_of,
+)
 
 OnItem = Callable[[Any], None]
 
@@ -80,7 +87,7 @@ class Collector:
         self._started = time.monotonic()
         self._first: float | None = None
         self._view = RunView()  # of a stream of events …
-        self._plain: list[str] = []  # … or of texts
+        self._plain: dict[str, list[str]] = {}  # … or of texts, by field if that is known
         self._texts = 0
         self._prediction: Any = None
         self.error: BaseException | None = None
@@ -96,8 +103,11 @@ class Collector:
         event, text = event_of(item), text_of(item)
         if event is not None:
             self._view.feed(event)
+        elif is_response(item) and hasattr(item, "reason"):  # streamify takes its text back
+            self._plain[item.signature_field_name] = [item.text]
         elif text and not isinstance(item, StreamEvent):
-            self._plain.append(text)
+            name = item.signature_field_name if is_response(item) else "text"
+            self._plain.setdefault(name, []).append(text)
         if text and (event is not None or self._plain):
             self._texts += event is None
             if self._first is None:
@@ -134,7 +144,7 @@ class Collector:
             name if names.count(name) == 1 else f"{predictor}.{name}": text
             for (predictor, name), text in texts.items()
         }
-        return {**fields, "text": "".join(self._plain)} if self._plain else fields
+        return {**fields, **{name: "".join(texts) for name, texts in self._plain.items()}}
 
 
 def collect(source: Any) -> Collected:
