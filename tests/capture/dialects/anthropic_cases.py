@@ -311,6 +311,15 @@ KIND_7 = [
     case("the whole message in one frame, and an end", message(), END, whole=True),
 ]  # fmt: skip
 
+PRICED = {"type": "tool_use", "id": "toolu_price", "name": "price", "input": {"q": "cat"}}
+REPORTED = [
+    case("the end of another wire", begin(), *said(), ending(), b"data: [DONE]\n\n"),
+    case("the end of another wire, without a reason", begin(), *said(), b"data: [DONE]\n\n",
+         confused=True),
+    case("no calls before their reason", begin(), ending("tool_use"), END,
+         plain=message(PRICED, stop_reason="tool_use"), confused=True, **ASK_TOOLS),
+]  # fmt: skip
+
 CASES: list[Case] = [
     case("an ordinary reply", begin(), *said(), ending(), END),
     *KIND_1,
@@ -319,4 +328,5 @@ CASES: list[Case] = [
     *KIND_4,
     *KIND_5,
     *KIND_7,
+    *REPORTED,
 ]
