@@ -176,7 +176,7 @@ class RunLog:
             ServerStopping: readers were dismissed.
         """
         with self.buffer(position.run_id) as buffer:
-            index = buffer.index_after(position.seq)
+            index, told = buffer.index_after(position.seq), None
             while True:
                 buffered = None if index is None else buffer.since(index)
                 if buffered is None:
@@ -195,6 +195,11 @@ class RunLog:
                 if index >= buffer.end:
                     if buffer.ended:
                         return
+                    if told is not buffer.notice:
+                        told = buffer.notice
+                        if told is not None:
+                            yield [Item(told, position)]
+                            continue
                     await buffer.changed()
                     if buffer.dismissed:
                         raise ServerStopping
