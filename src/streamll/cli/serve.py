@@ -86,8 +86,8 @@ def serve(
         )
     served = {"log": log, "origins": origin or [], "hosts": server_name or None}
     settings = {"model": model, "base_url": base_url, "debug": debug, "app": served}
-    settings["limits"] = {"lost_seconds": lost_seconds}
-    os.environ[SETTINGS] = json.dumps({"targets": programs, **settings})
+    limits = {"lost_seconds": lost_seconds}
+    os.environ[SETTINGS] = json.dumps({"targets": programs, "limits": limits, **settings})
     try:
         app = application()  # its errors are reported here, once, and not by every worker
         asyncio.run(look_at(log))

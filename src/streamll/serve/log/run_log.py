@@ -200,11 +200,14 @@ class RunLog:
                         if told is not None:
                             yield [Item(told, position)]
                             continue
-                    await buffer.changed()
-                    if buffer.dismissed:
-                        raise ServerStopping
-                    if self.is_given_up:
-                        raise LogAway
+                    await self._changed(buffer)
+
+    async def _changed(self, buffer: RunBuffer) -> None:
+        await buffer.changed()
+        if buffer.dismissed:
+            raise ServerStopping
+        if self.is_given_up:
+            raise LogAway
 
     def dismiss(self, but: Container[str] = ()) -> None:
         """Send readers away that wait for news of runs not in ``but``: they can resume elsewhere."""
