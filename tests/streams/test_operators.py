@@ -389,3 +389,29 @@ def test_the_pace_is_even_and_follows_the_source():
     stage._asked_at = clock.now  # the next was there already
     behind = feed("m n o p q r ")
     assert behind == pytest.approx([0.035] * 6)  # catching up, evenly
+
+
+OF_KEPT = {"smooth": ["one ", "two ", "th"], "buffer": [["one two th"]]}
+
+
+@pytest.mark.parametrize("name", OF_KEPT)
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_what_is_kept_comes_before_the_error_of_the_source(name, is_async):
+    def failing():
+        yield "one two th"
+        raise LookupError
+
+    operator = {"smooth": lambda s: streams.smooth(s, interval=0), "buffer": streams.buffer}[name]
+    stream, got = operator(failing(), *([9] if name == "buffer" else [])), []
+
+    async def read():
+        async for item in stream:
+            got.append(item)
+
+    def read_here():
+        for item in stream:
+            got.append(item)
+
+    with pytest.raises(LookupError):
+        asyncio.run(read()) if is_async else read_here()
+    assert got == OF_KEPT[name]

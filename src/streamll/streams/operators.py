@@ -84,9 +84,9 @@ class Staged(Derived[Any]):
         self._feed, self._release = stage.feed, stage.close  # type: ignore[method-assign,assignment]
         self._held: Timed | None = None  # an item and the time to deliver it at
 
-    def _end(self, error: Exception | None) -> Iterable[Timed]:
-        super()._end(error)
-        return self._stage.finish()
+    def _end(self, error: Exception | None) -> Iterator[Timed]:
+        yield from self._stage.finish()
+        yield from super()._end(error)
 
     def __next__(self) -> Any:
         due, item = self._held or self._hold(super().__next__())
