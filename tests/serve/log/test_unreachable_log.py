@@ -35,7 +35,9 @@ def broker(tmp_path):
     yield server
     if server.process is None:
         server.start()
-    for streams in list(open_streams._of_loops.values()):  # what still waits to be written is written
+    for streams in list(
+        open_streams._of_loops.values()
+    ):  # what still waits to be written is written
         for runner in streams.runners.values():
             assert runner.run_log.sink.stop(30)
     server.stop()
