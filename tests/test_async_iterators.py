@@ -232,6 +232,7 @@ ELSEWHERE = {
     "InvokeStream": "tests/chat/test_imodel_streams.py",
     "TurnStream": "tests/chat/test_communicate.py",
     "EventConsumer": "tests/consumer/test_consumer.py",
+    "Iteration": "tests/consumer/test_consumer.py",
     "RabbitMQConsumer": "tests/consumer/test_consumer.py",
     "RedisStreamConsumer": "tests/consumer/test_consumer.py",
     "communicate_stream": "tests/chat/test_communicate.py",

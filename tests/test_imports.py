@@ -31,7 +31,7 @@ class Rule(NamedTuple):
 RULES = {
     # the public names are resolved when they are used
     "__init__": Rule({".exports"}),
-    "exports": Rule(),
+    "exports": Rule(within={".core"}),
     "typed": Rule({".exports"}, within={".capture", ".core"}),
     # plain synchronous Python: data in, events out
     "core": Rule({".core", "msgspec"}),
@@ -60,7 +60,7 @@ RULES = {
         | {"anyio", "dspy", "json_repair", "msgspec", "pydantic", "typing_extensions"},
         within={".sinks", "httpcore", "httpx", "litellm"},
     ),
-    "watching": Rule({".capture", ".configuration"}, within={".serve", ".sinks"}),
+    "watching": Rule({".capture", ".configuration", ".exports"}, within={".serve", ".sinks"}),
     # the seeds' spellings of what the rest does
     "compat": Rule({".capture", ".compat", ".core", ".flow", ".streams", "dspy"}),
     # a server of its own; only what makes a `dspy.LM` for it, or records one, knows DSPy
@@ -110,6 +110,7 @@ RULES = {
             ".testing",
             "dspy",
             "msgspec",
+            ".exports",
             "uvicorn",
         },
     ),
@@ -141,7 +142,7 @@ SERVE_ROOMS: dict[str, set[str]] = {
     "runner": {"log", "programs", "web"},
     "routes": {"formats", "log", "programs", "runner", "web"},
     "app": {"log", "programs", "routes", "runner", "web"},
-    "viewer": {"app", "routes", "web"},
+    "viewer": {"app", "web"},
 }
 
 

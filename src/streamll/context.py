@@ -25,7 +25,9 @@ from streamll.core import events as ev
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import KINDS, NOTHING, SHARED_FIELDS, Event, EventData, StreamllEvent
 
-RESERVED_NAMES = frozenset({*SHARED_FIELDS, "run_id", "event_type", "data"})
+RESERVED_NAMES = frozenset({*SHARED_FIELDS, "run_id", "event_type", "data"}).union(
+    *(kind.__struct_fields__ for kind in KINDS.values())
+)
 """Names of an event's own fields, which a context must not hide."""
 
 RESERVED_TYPES = frozenset(KINDS) - {"status"}
@@ -55,7 +57,7 @@ def set_context(**values: Any) -> None:
     thread, never see each other's context.
 
     Raises:
-        ConfigurationError: a name that events use themselves (``seq``, ``identity``, …).
+        ConfigurationError: a name that events use themselves (``seq``, ``model``, ``name``, …).
     """
     taken = sorted(set(values) & RESERVED_NAMES)
     if taken:

@@ -12,6 +12,19 @@ def names_in(table: Mapping[str, str]) -> list[str]:
     return sorted(name for names in table.values() for name in names.split())
 
 
+def imported(module: str, what: str) -> Any:
+    """The module, for ``what``; ``ConfigurationError`` where that needs an extra that is missing."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
+            raise
+        from streamll.core.errors import ConfigurationError
+
+        message = f"{what} needs an extra: pip install 'streamll[serve]'"
+        raise ConfigurationError(message) from None
+
+
 def resolver(package: str, *tables: Mapping[str, str]) -> Callable[[str], Any]:
     """A ``__getattr__`` for the module ``package``.
 
@@ -31,7 +44,7 @@ def resolver(package: str, *tables: Mapping[str, str]) -> Callable[[str], Any]:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         if not home:
             return import_module(f"streamll.{name}")
-        value = getattr(import_module(f"streamll.{home}"), name)
+        value = getattr(imported(f"streamll.{home}", name), name)
         setattr(sys.modules[package], name, value)
         return value
 

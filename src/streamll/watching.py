@@ -10,6 +10,7 @@ from streamll.capture.run import options
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.options import CaptureOptions, watch_with
 from streamll.configuration import Receiver, checked_sinks
+from streamll.exports import imported
 
 
 class Watching(ExitStack):
@@ -44,9 +45,7 @@ def watch(
     shown = () if sinks is None else checked_sinks(sinks)
     watching = Watching()
     if web:
-        from streamll.serve.viewer.web_view import shared_web_view
-
-        view = shared_web_view()
+        view = imported("streamll.serve.viewer.web_view", "watch(web=True)").shared_web_view()
         shown, watching.url = (*shown, view.sink), view.url
     elif sinks is None:
         shown = (DEFAULT,)

@@ -10,6 +10,7 @@ from brokers.sample_runs import BOUND, check_order, ends, make_run, plain, read_
 from streamll.brokers.copying import copy_log
 from streamll.brokers.opening import BROKERS
 from streamll.consumer import EventConsumer, position
+from streamll.core.errors import ConfigurationError
 from streamll.sinks import open_sink
 
 
@@ -56,3 +57,8 @@ def test_a_log_is_copied_to_another_broker(url, runs, tmp_path):
     copied = asyncio.run(copy_log(url, f"sqlite:///{tmp_path}/copy.db"))
     assert copied.events == sum(map(len, runs))
     check_order(read_log(f"sqlite:///{tmp_path}/copy.db", None, ends(3)))
+
+
+def test_a_group_on_a_broker_without_groups_is_refused(url):
+    with pytest.raises(ConfigurationError, match="has no groups: leave out group='billing'"):
+        EventConsumer(url, group="billing")

@@ -427,3 +427,34 @@ def test_a_call_made_without_settings_has_those_of_its_reader(practice):
     call = streamll.stream(dspy.Predict("question -> answer"))(question="?")
     with dspy.context(lm=practice.lm(), adapter=dspy.ChatAdapter()), call as events:
         assert events.result().answer == "yes"
+
+
+def test_a_forgotten_call_or_instance_says_what_to_write(lm, practice):
+    streaming = streamll.stream(QA())
+
+    async def enter():
+        async with streaming:
+            pass
+
+    async def read():
+        async for _ in streaming:
+            pass
+
+    def enter_sync():
+        with streaming:
+            pass
+
+    forgotten = [lambda: list(streaming), enter_sync, lambda: asyncio.run(enter())]
+    for forget in (*forgotten, lambda: asyncio.run(read())):
+        with pytest.raises(
+            TypeError, match=r"inputs: with streamll\.stream\(program\)\(question=…"
+        ):
+            forget()
+    for wrong in (
+        streamll.stream,
+        streamll.streamify,
+        lambda qa: streamll.SafeDSpyStream(qa, q="?"),
+    ):
+        with pytest.raises(TypeError, match=r"QA is a class; give an instance of it: QA\(…\)"):
+            wrong(QA)
+    assert practice.requests == []

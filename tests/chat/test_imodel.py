@@ -423,12 +423,20 @@ def test_names_and_config_are_those_of_the_notebook():
     assert "secret" not in f"{model!r}{model.backend!r}{vars(model)!r}"
 
 
+def test_a_model_is_named_as_dspy_names_it():
+    model = iModel("openrouter/openai/gpt-4o-mini", api_key="k")
+    assert model.backend.config.provider == "openrouter"
+    assert model.backend.config.model == "openai/gpt-4o-mini"
+    assert model.name == "openrouter/openai/gpt-4o-mini"
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"provider": "opnai", "model": "m"}, "Did you mean 'openai'"),
         ({"provider": "openai", "model": "m", "endpoint": "sing"}, "chat, chat/completions, resp"),
         ({"provider": "openai"}, "needs a model"),
+        ({"provider": "opnai/m"}, "Did you mean 'openai'"),
         ({"model": "gpt-4o"}, "needs a provider"),
         ({"provider": "openai", "model": "m", "config": {}}, "takes StreamConfig.* here, not dict"),
         ({"provider": "openai", "model": "m", "limits": 5}, "takes Limits.* here, not int"),

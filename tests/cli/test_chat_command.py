@@ -282,6 +282,7 @@ def test_a_closed_pipe_ends_the_conversation(server):
     [
         (["--model", "opnai/gpt"], "Did you mean 'openai'"),
         (["--model", "gpt-4o"], "named provider/model, such as openai/gpt-4o, not 'gpt-4o'"),
+        (["--model", "openai/gpt-4o"], "openai needs a key: set OPENAI_API_KEY"),
         (["--base-url", "http://127.0.0.1:1"], "--base-url needs --model as well"),
         (["--session", "broken.json"], "no saved session"),
     ],

@@ -214,9 +214,29 @@ def test_run_takes_inputs_by_name(run, server):
 def test_a_failing_program_prints_one_line_and_exits_with_1(run):
     done = run("app:Broken", "Q")
     assert done.code == 1
-    assert done.err == "streamll: RuntimeError: it broke ␛[31mbadly\n"
+    assert done.err.startswith("streamll: RuntimeError: it broke ␛[31mbadly (")
+    assert re.search(r"/app\.py:\d+ in forward; --debug shows the traceback\)\n$", done.err)
+    assert done.err.count("\n") == 1
     assert done.out.splitlines()[-1].startswith("[RUN] failed after ")
     assert "Traceback" in run("app:Broken", "Q", "--debug").err
+
+
+@pytest.mark.parametrize(
+    ("code", "place"),
+    [
+        ("x = {}['gone']", "1 in <module>"),
+        ("def QA():\n    return {}['gone']", "2 in QA"),
+        ("class QA:\n    def __init__(self):\n        {}['gone']", "3 in __init__"),
+    ],
+)
+def test_where_a_module_or_a_constructor_failed_is_told(run, app_folder, code, place):
+    file = app_folder / "failing.py"
+    file.write_text(code)
+    done = run("failing.py:QA", "Q")
+    assert done.code == 1
+    told = f"({file}:{place}; --debug shows the traceback)"
+    assert done.err == f"streamll: KeyError: 'gone' {told}\n"
+    assert "Traceback" in run("failing.py:QA", "Q", "--debug").err
 
 
 def test_run_accepts_a_plain_function(run):
@@ -230,6 +250,23 @@ def test_run_without_a_model_explains_how_to_name_one(app_folder):
     assert done.code == 2
     assert done.err.startswith("streamll: no language model is configured: name one with --model")
     assert done.err.count("\n") == 1
+
+
+def test_the_practice_model_is_asked_directly_whatever_the_environment_says(app_folder):
+    """``OPENAI_BASE_URL`` makes DSPy take LiteLLM, which is seconds of imports."""
+    code = (
+        "import sys, streamll.cli.main as m; "
+        "m.main(['run', 'app:QA', 'Q', '--model', 'practice']); "
+        "m.main(['demo', '--mode', 'simple', '--pace', '0']); "
+        "sys.exit('litellm' in sys.modules)"
+    )
+    environment = {**os.environ, "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=app_folder, env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Duration: " in done.stdout
 
 
 # --- in this process: what can be wrong with a command line -----------------------------------------
@@ -261,6 +298,14 @@ def test_run_without_a_model_explains_how_to_name_one(app_folder):
         (["practice", "--port", "70000"], "Invalid value for '--port'"),
         (["practice", "--dialect", "klingon"], "there is no dialect 'klingon', only openai, azure"),
         (["dance"], "No such command 'dance'"),
+        (["run", "app:QA", "--model", "practice"], "app:QA: missing a required argument: 'question'"),
+        (
+            ["run", "app:QA", "Q", "--model", "practice", "--input", "wrong=1"],
+            "app:QA: got an unexpected keyword argument 'wrong'",
+        ),
+        (["run", "app:QA", "Q", "--model", "openai/"], "model 'openai/' has a provider prefix"),
+        (["tail", "foo://x"], "no broker has URLs like 'foo://x'"),
+        (["copy", "foo://x", "foo://y"], "no broker has URLs like 'foo://x'"),
         (["run"], "Missing argument 'MODULE:PROGRAM'"),
     ],
 )  # fmt: skip
@@ -296,6 +341,19 @@ def test_model_auto_uses_the_provider_whose_key_is_in_the_environment(monkeypatc
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     assert resolve("auto").startswith("openai/")
     assert resolve("ollama_chat/llama3.2") == "ollama_chat/llama3.2"
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["run", "-h"], ["demo", "-h"]])
+def test_h_is_help(arguments, capsys):
+    assert main(arguments) == 0
+    assert "-h, --help" in capsys.readouterr().out
+
+
+def test_shells_can_complete_commands_and_options():
+    asked = {"_STREAMLL_COMPLETE": "complete_bash", "COMP_WORDS": "streamll re", "COMP_CWORD": "1"}
+    assert streamll(env={**os.environ, **asked}).out.split() == ["replay", "report"]
+    asked |= {"COMP_WORDS": "streamll run --mo", "COMP_CWORD": "2"}
+    assert streamll(env={**os.environ, **asked}).out.split() == ["--model"]
 
 
 def test_help_is_quick_and_does_not_import_dspy():

@@ -11,7 +11,9 @@ import time
 import pytest
 from emulator import TerminalSession
 
+from streamll.cli.demo import ANSWERS, SIMPLE, UNLUCKY, USUAL_TOKENS
 from streamll.cli.main import main
+from streamll.streams.progress import Follower
 
 
 @pytest.fixture
@@ -85,6 +87,38 @@ def test_the_whole_demo_shows_all_modes_in_less_than_a_minute(capfd):
     assert "[TOKEN] answer: " in out
     for line in ("Duration: ", "All streams completed in ", "Aggregation complete: ", "Recovered"):
         assert line in out
+
+
+def test_every_mode_asks_the_users_question(demo):
+    asked = ["--question", "Why is the sky blue?"]
+    concurrent = demo("--mode", "concurrent", *asked)
+    assert re.search(r"Q1: Why is the sky blue\? \[={20}\] 100%\n", concurrent)
+    assert "Q2: What is Rust?" in concurrent
+    merged = demo("--mode", "aggregate", *asked)
+    assert re.search(r"\[Stream 1\] .*sky", merged)
+    assert "[Stream 2] Rust is" in merged
+    assert demo("--mode", "recovery", *asked).startswith("Question: Why is the sky blue?\n")
+
+
+def test_a_bar_is_near_its_end_when_the_answer_is():
+    follower = Follower("Q", usual=USUAL_TOKENS)
+    for word in ANSWERS["What is Python?"].split():
+        follower.feed(word)
+    assert 0.4 < follower.fraction < 1
+
+
+@pytest.mark.parametrize("mode", ["simple", "recovery"])
+def test_no_word_breaks_at_the_edge_of_the_terminal(mode):
+    command = [sys.executable, "-m", "streamll", "demo", "--pace", "0", "--mode", mode]
+    with TerminalSession(*command, columns=30) as session:
+        assert session.finish() == 0
+    text = session.emulator.text
+    answer = ANSWERS[SIMPLE if mode == "simple" else UNLUCKY]
+    shown = text.rpartition("Answer: ")[2].partition("\n\n")[0]
+    assert [
+        line.strip() for line in shown.splitlines() if line.split()[0] not in answer.split()
+    ] == []
+    assert " ".join(shown.split()) == answer
 
 
 UNDER_WAY = {

@@ -167,7 +167,26 @@ def test_leaving_a_loop_stops_a_stream_that_is_kept(lm, practice):
     for _ in stream:
         break
     practice.requests[0].wait_closed(2)
-    assert list(stream) == []
+    assert next(stream, "nothing") == "nothing"
+    with pytest.raises(streamll.StreamllError, match="read once"):
+        list(stream)
+
+
+@pytest.mark.parametrize("kind", [SafeDSpyStream, DSpyStream])
+def test_another_loop_over_a_stream_that_was_read_is_an_error(lm, practice, kind):
+    stream = kind("?")
+    assert list(stream)
+
+    async def again(source):
+        return [item async for item in source]
+
+    for source in (stream, streamll.streams.smooth(stream)):
+        with pytest.raises(streamll.StreamllError, match="read once; make another one"):
+            list(source)
+        with pytest.raises(streamll.StreamllError, match="read once; make another one"):
+            asyncio.run(again(source))
+    assert isinstance(streamll.collect_stream(stream).error, streamll.StreamllError)
+    assert len(practice.requests) == 1
 
 
 def test_a_stream_is_closed_from_another_thread(lm, practice):
@@ -205,7 +224,7 @@ def test_nothing_starts_before_it_is_read(lm, practice):
     with stream:
         pass
     assert not practice.requests
-    assert list(stream) == []
+    assert next(stream, "nothing") == "nothing"
 
 
 def test_overflow_fail_ends_the_stream(lm, practice, listen):
@@ -323,3 +342,37 @@ def test_a_collected_stream_keeps_the_text_seen_last_when_the_retries_fail(lm, p
     assert collected.text
     assert TEXT.startswith(collected.text)
     assert collected.retries == 1
+
+
+@pytest.mark.parametrize("kind", [SafeDSpyStream, DSpyStream])
+def test_options_may_be_given_by_name(lm, practice, kind):
+    stream = kind("?", timeout=7.0, max_retries=1, keep_text=False, fields="answer")
+    assert (stream.config.timeout, stream.config.max_retries) == (7.0, 1)
+    list(stream)
+    assert practice.requests[-1].inputs == {"question": "?"}
+    assert kind("?", 7, idle_timeout=2.0).config.buffer_size == 7
+    for wrong in ({"timeout": 7.0, "config": StreamConfig()}, {"config": 7, "buffer_size": 7}):
+        with pytest.raises(ConfigurationError, match="beside a config"):
+            kind("?", **wrong)
+    with pytest.raises(TypeError, match="'timout'"):
+        kind("?", timout=7.0)
+
+
+def test_an_input_of_the_program_comes_before_an_option_of_its_name(lm, practice):
+    class Race(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.predict = dspy.Predict("timeout, max_retries -> answer")
+
+        def forward(self, timeout, **inputs):
+            return self.predict(timeout=timeout, **inputs)
+
+    stream = SafeDSpyStream(Race(), timeout="long", max_retries="many", idle_timeout=20.0)
+    assert stream.config == StreamConfig(idle_timeout=20.0)
+    list(stream)
+    assert practice.requests[0].inputs == {"timeout": "long", "max_retries": "many"}
+
+
+def test_text_alone_cannot_begin_anew(lm):
+    with pytest.raises(ConfigurationError, match="on_partial"):
+        DSpyStream("?", on_partial="restart")

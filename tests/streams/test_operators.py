@@ -6,15 +6,20 @@ import asyncio
 import threading
 import time
 
+import dspy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import streamll
 from streamll import streams
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import FieldEnd, Identity, LMSuperseded, TokenEvent
+from streamll.core.ordering import OrderCheck
+from streamll.core.run_view import RunView
 from streamll.streams.operators import Pieces, _Smooth
 from streamll.streams.stream_events import Done, Reset, Token
+from streamll.testing import Fault, Reply
 
 
 def read_sync(stream):
@@ -271,7 +276,94 @@ def test_smoothed_events_stay_in_place(read, source):
         ("answer", 0, "one "), ("answer", 4, "two "), ("answer", 8, "three"), ("next", 0, "other"),
     ]  # fmt: skip
     assert out[3] is items[2]
-    assert sum(each.count for each in tokens) == 3
+    assert [each.token_index for each in tokens] == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize("unit", ["word", "grapheme"])
+def test_a_smoothed_run_is_a_run_in_legal_order(lm, practice, unit):
+    """Also with a retry, two fields, a merged token and a gap: each piece is a token of its own."""
+    reply = {"reasoning": "one two three", "answer": "four five six"}
+    for cut in (None, Fault(disconnect_after=9)):
+        practice.script(Reply(reply, chunk=7, fault=cut), *([Reply(reply, chunk=5)] if cut else []))
+        program = dspy.Predict("question -> reasoning, answer")
+        with streamll.stream(program)(question="?") as events:
+            order, view = OrderCheck(), RunView()
+            smoothed = []
+            for event in streams.smooth(iter(events), unit, interval=0):
+                order.check(event)
+                view.feed(event)
+                smoothed.append(event)
+            order.finish()
+            assert [event.seq for event in smoothed] == list(range(len(smoothed)))
+            assert view.named_texts() == {f"self.{k}": v for k, v in reply.items()}
+    tokens = [event for event in smoothed if event.event_type == "token"]
+    assert len({(each.attempt, each.field, each.token_index) for each in tokens}) == len(tokens)
+    assert {event.event_type for event in smoothed} >= {"lm.superseded", "run.end"}
+
+
+def test_what_streamify_yields_is_mapped_and_smoothed(lm, practice):
+    practice.script(*[Reply({"answer": "one two three"}, chunk=100)] * 3)
+    listeners = [streamll.StreamListener("answer")]
+    call = streamll.streamify(
+        dspy.Predict("question -> answer"), stream_listeners=listeners, async_streaming=False
+    )
+    *mapped, prediction = streams.map_tokens(call(question="?"), str.upper)
+    assert prediction.answer == "one two three"
+    assert "".join(each.chunk for each in mapped) == "ONE TWO THREE"
+    *smoothed, prediction = streams.smooth(call(question="?"), interval=0)
+    assert [each.chunk for each in smoothed] == ["one ", "two ", "three", ""]
+    assert [each.is_last_chunk for each in smoothed] == [False, False, False, True]
+    assert {each.signature_field_name for each in smoothed} == {"answer"}
+    assert prediction.answer == "one two three"
+    assert "".join(
+        each.chunk for each in streams.filter_tokens(call(question="?"), lambda text: not text)
+        if hasattr(each, "chunk")
+    ) == ""  # fmt: skip
+
+
+def test_the_last_chunk_of_a_field_stays_the_last_one():
+    """DSPy's own marks a chunk that has text."""
+    chunks = [
+        dspy.streaming.StreamResponse("self", "answer", "one two", is_last_chunk=False),
+        dspy.streaming.StreamResponse("self", "answer", " three", is_last_chunk=True),
+    ]
+    smoothed = list(streams.smooth(chunks, interval=0))
+    assert "".join(each.chunk for each in smoothed) == "one two three"
+    assert [each.is_last_chunk for each in smoothed][-2:] == [False, True]
+    assert [each.chunk for each in chunks] == ["one two", " three"]
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        streams.smooth,
+        lambda s: streams.throttle(s, 1000),
+        lambda s: streams.map_tokens(s, str.upper),
+        lambda s: streams.filter_tokens(s, bool),
+    ],
+    ids=["smooth", "throttle", "map", "filter"],
+)
+def test_a_providers_raw_chunks_are_refused(lm, practice, operator):
+    call = streamll.streamify(dspy.Predict("question -> answer"), async_streaming=False)
+    with pytest.raises(TypeError, match="stream_listeners="):
+        list(operator(call(question="?")))
+
+
+@pytest.mark.parametrize("operator", [streams.map_tokens, streams.filter_tokens])
+def test_a_coroutine_function_is_refused(operator):
+    async def function(text):
+        return text
+
+    with pytest.raises(TypeError, match="ordinary function"):
+        operator(["a"], function)
+
+
+def test_what_is_there_already_comes_within_a_moment():
+    clock = type("Clock", (), {"now": 0.0, "__call__": lambda self: self.now})()
+    stage = _Smooth("word", 0.03, clock)
+    assert sum(delay for delay, _ in stage.feed("word " * 100)) < 0.5
+    stage._asked_at = clock.now  # so was the next one
+    assert sum(delay for delay, _ in stage.feed("word " * 1000)) < 0.5
 
 
 def test_a_family_is_one_grapheme_and_an_accent_may_come_later():
@@ -297,3 +389,29 @@ def test_the_pace_is_even_and_follows_the_source():
     stage._asked_at = clock.now  # the next was there already
     behind = feed("m n o p q r ")
     assert behind == pytest.approx([0.035] * 6)  # catching up, evenly
+
+
+OF_KEPT = {"smooth": ["one ", "two ", "th"], "buffer": [["one two th"]]}
+
+
+@pytest.mark.parametrize("name", OF_KEPT)
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_what_is_kept_comes_before_the_error_of_the_source(name, is_async):
+    def failing():
+        yield "one two th"
+        raise LookupError
+
+    operator = {"smooth": lambda s: streams.smooth(s, interval=0), "buffer": streams.buffer}[name]
+    stream, got = operator(failing(), *([9] if name == "buffer" else [])), []
+
+    async def read():
+        async for item in stream:
+            got.append(item)
+
+    def read_here():
+        for item in stream:
+            got.append(item)
+
+    with pytest.raises(LookupError):
+        asyncio.run(read()) if is_async else read_here()
+    assert got == OF_KEPT[name]

@@ -16,10 +16,14 @@ import msgspec
 from streamll.brokers.failures import Diagnosis
 
 READ_TIMEOUT_S = 0.25
-"""The longest a read waits for entries; ``stop()`` may have to wait as long."""
+"""The longest a read waits for entries, by default; ``stop()`` may have to wait as long."""
 
 READ_BATCH_ENTRIES = 256
 """The most entries one read returns."""
+
+
+CLAIM_CHECK_S = 1.0
+"""How often, at least, a member looks for what silent members hold."""
 
 
 class Entry(msgspec.Struct, kw_only=True):
@@ -42,6 +46,7 @@ class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
         run_id: only this run's entries are wanted; a source with an index returns no others.
         waits: False: return at once when there are no more entries. RabbitMQ cannot know without
             waiting.
+        read_timeout: the longest a read waits for entries, in seconds. RabbitMQ's wait shorter.
         group: the consumer group that shares the log; ``member`` is this reader's name in it.
         claim_after: seconds without ``extend_claim`` after which an entry goes to another member.
     """
@@ -50,9 +55,15 @@ class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
     start: str = "new"
     run_id: str | None = None
     waits: bool = True
+    read_timeout: float = READ_TIMEOUT_S
     group: str | None = None
     member: str = ""
     claim_after: float = 30.0
+
+    @property
+    def claim_interval(self) -> float:
+        """Seconds from one look for what silent members hold to the next."""
+        return min(self.claim_after / 3, CLAIM_CHECK_S)
 
 
 class Source(ABC):
@@ -75,7 +86,7 @@ class Source(ABC):
 
     @abstractmethod
     async def read(self) -> list[Entry]:
-        """The next entries in order; none after ``READ_TIMEOUT_S`` without any."""
+        """The next entries in order; none after ``read_timeout`` without any."""
 
     @abstractmethod
     async def close(self) -> None: ...

@@ -16,7 +16,7 @@ from streamll.capture.hooks.places import install
 from streamll.capture.inside_dspy import context_with, settings_here
 from streamll.capture.run.enter import catch_up
 from streamll.capture.run.fields import FieldSelection
-from streamll.capture.run.options import check_fields
+from streamll.capture.run.options import check_fields, check_instance
 from streamll.capture.running import ProgramRun
 from streamll.capture.typed.partials import TypedReading
 from streamll.configuration import Receiver, checked_sinks
@@ -71,6 +71,7 @@ def stream(
     """
     if not callable(program):
         raise TypeError(f"stream takes a dspy.Module or a function, not {type(program).__name__}")
+    check_instance(program)
     install()
     selection = None if fields is None else FieldSelection(fields)
     if selection is not None:
@@ -83,7 +84,28 @@ def stream(
         )
         return Call(start, program)
 
-    return call
+    return _Streaming(call)
+
+
+class _Streaming:
+    """What ``stream`` returns: to be called with the program's inputs, which is easily forgotten."""
+
+    def __init__(self, call: Callable[..., Call]) -> None:
+        self.__call = call
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Call:
+        return self.__call(*args, **kwargs)
+
+    def __iter__(self) -> Iterator[Event]:
+        raise TypeError(
+            "give the program its inputs: with streamll.stream(program)(question=…) as events:"
+        )
+
+    __enter__ = __aenter__ = __aiter__ = __iter__
+
+    def __exit__(self, *error: object) -> None: ...
+
+    __aexit__ = __exit__
 
 
 class Call(Openable):

@@ -34,7 +34,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
     Args:
         provider: openai, anthropic, gemini, groq, openrouter, ollama, deepseek, xai; or any name
             for a server that speaks OpenAI's chat completions at ``base_url``. It may also be a
-            prefix of the model's name (``iModel(model="groq/llama-3.3-70b-versatile")``).
+            prefix of the model's name (``iModel("groq/llama-3.3-70b-versatile")``).
         model: the provider's name of the model.
         endpoint: where a provider has several: ``"chat"`` or ``"responses"``.
         name: what sessions call it; default ``"provider/model"``.
@@ -70,6 +70,8 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         sinks: Iterable[Receiver] = (),
         **options: Any,
     ) -> None:
+        if model is None and provider is not None and "/" in provider:
+            provider, model = None, provider  # as dspy.LM takes it
         if model is None:
             raise ConfigurationError("iModel needs a model, e.g. model='gpt-4o-mini'")
         if provider is None:

@@ -65,6 +65,7 @@ def chat(
 ) -> None:
     """Talk with a model."""
     with chat_model(model or AUTO, base_url, pace) as imodel, imodel:
+        imodel.backend.config.check_key(given=False)  # practice and local servers need none
         conversed = _session(session, system)
         screen = ChatScreen()
         if imodel.name == PRACTICE and model is None:

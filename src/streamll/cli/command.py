@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 from typer import Argument, Exit, Option
 
+from streamll.core.errors import ConfigurationError, UnknownFieldError
+from streamll.core.places import own_place
 from streamll.terminal.text import one_line
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -26,13 +28,24 @@ class Problem(Exception):
         self.exit_code = exit_code
 
 
+FOR_THE_USER = (Problem, ConfigurationError, UnknownFieldError)
+"""Errors whose messages name what was wrong in the command line, and the remedy."""
+
+
 def in_one_line(error: object) -> str:
     """An error for people: a problem's message, or an exception's type and message."""
     message = one_line(error, 1000)
-    if isinstance(error, Problem) or not isinstance(error, BaseException):
+    if isinstance(error, FOR_THE_USER) or not isinstance(error, BaseException):
         return message
     name = type(error).__name__
     return f"{name}: {message}" if message else name
+
+
+def _whereabouts(error: Exception) -> str:
+    """Where a program failed, and how to see more of it."""
+    if isinstance(error, FOR_THE_USER):
+        return ""
+    return f" ({'; '.join(filter(None, [own_place(error), '--debug shows the traceback']))})"
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -57,9 +70,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             if debug:
                 traceback.print_exc()
             else:
-                print(f"streamll: {in_one_line(error)}", file=sys.stderr)
-            exit_code = error.exit_code if isinstance(error, Problem) else FAILED
-            raise Exit(exit_code) from None
+                print(f"streamll: {in_one_line(error)}{_whereabouts(error)}", file=sys.stderr)
+            usage = isinstance(error, FOR_THE_USER)
+            raise Exit(getattr(error, "exit_code", USAGE if usage else FAILED)) from None
 
     if not takes_debug:
         added = inspect.Parameter(

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
+from streamll.cli.chat import ChatScreen, TypingOut
 from streamll.cli.command import BaseURL, Pace, Problem, ViewChoice, ViewOption
-from streamll.cli.models import PACE_S, PRACTICE, language_model, practice_server
+from streamll.cli.models import PACE_S, PRACTICE, language_model, practice_lm, practice_server
 from streamll.cli.run import show_run
+from streamll.terminal.text import head
 
 if TYPE_CHECKING:
     from streamll.streams.progress import Follower
@@ -44,6 +46,8 @@ ANSWERS = {
     "the clients from coming back all together.",
 }
 BAR_CELLS = 20
+USUAL_TOKENS = 40
+"""Of the answers above."""
 
 Mode = Callable[[str | None, "PracticeServer | None"], None]
 """Shows something with the user's question, and the practice server if that answers."""
@@ -82,7 +86,7 @@ def demo(
         if model is None or model == PRACTICE:
             server = stack.enter_context(practice_server(base_url, pace))
             server.respond(known_answer)
-            lm = server.lm()
+            lm = practice_lm(server)
         else:
             lm = stack.enter_context(language_model(model, base_url))
         import dspy
@@ -105,6 +109,17 @@ def known_answer(request: RecordedRequest) -> dict[str, str] | None:
     return {"answer": known} if known is not None and fields == ["answer"] else None
 
 
+def questions(question: str | None) -> tuple[str, ...]:
+    """What the modes with several streams ask: the user's question among them."""
+    return QUESTIONS if question is None else (question, *QUESTIONS[:2])
+
+
+def typing() -> TypingOut:
+    """Writes an answer; on a terminal no word is broken at its edge."""
+    screen = ChatScreen()
+    return TypingOut(screen.write, screen.width, "")
+
+
 def say(text: str = "", end: str = "\n") -> None:
     print(text, end=end, flush=True)
 
@@ -115,13 +130,15 @@ def simple(question: str | None, server: PracticeServer | None) -> None:
 
     question = question or SIMPLE
     say(f"Question: {question}\n")
-    say("Answer: ", end="")
+    written = typing()
+    written.add("Answer: ")
     began = time.monotonic()
     try:
         for text in DSpyStream(question):
-            say(text, end="")
+            written.add(text)
     finally:
-        say("\n")
+        written.end()
+        say()
     say(f"Duration: {time.monotonic() - began:.3f}s")
 
 
@@ -130,12 +147,15 @@ def concurrent(question: str | None, server: PracticeServer | None) -> None:
     from streamll import gather_streams
     from streamll.streams.progress import Follower, live_lines
 
-    say(f"Processing {len(QUESTIONS)} questions concurrently...\n")
-    followers = [Follower(f"Q{n}: {question}") for n, question in enumerate(QUESTIONS, 1)]
+    asked = questions(question)
+    say(f"Processing {len(asked)} questions concurrently...\n")
+    followers = [
+        Follower(head(f"Q{n}: {each}", 40), usual=USUAL_TOKENS) for n, each in enumerate(asked, 1)
+    ]
     width = max(len(follower.name) for follower in followers)
     began = time.monotonic()
     with live_lines(lambda: [bar(follower, width) for follower in followers]):
-        results = gather_streams(QUESTIONS, on_event=lambda n, event: followers[n].feed(event))
+        results = gather_streams(asked, on_event=lambda n, event: followers[n].feed(event))
     elapsed = time.monotonic() - began
     tokens = sum(result.completion_tokens or result.token_count for result in results)
     say(f"\nAll streams completed in {elapsed:.3f}s")
@@ -159,11 +179,12 @@ def aggregate(question: str | None, server: PracticeServer | None) -> None:
     from streamll import SafeDSpyStream, StreamEvent, aggregate_streams
     from streamll.streams.progress import live_lines
 
-    say(f"Merging {len(QUESTIONS)} streams...\n")
-    texts = [""] * len(QUESTIONS)
+    asked = questions(question)
+    say(f"Merging {len(asked)} streams...\n")
+    texts = [""] * len(asked)
     complete = 0
     began = time.monotonic()
-    merged = aggregate_streams([SafeDSpyStream(question) for question in QUESTIONS])
+    merged = aggregate_streams([SafeDSpyStream(each) for each in asked])
     with live_lines(lambda: [f"[Stream {n}] {text}" for n, text in enumerate(texts, 1)]):
         for source, event in merged:
             assert isinstance(source, int)
@@ -203,25 +224,24 @@ def recovery(question: str | None, server: PracticeServer | None) -> None:
     stream = streamll.stream(dspy.Predict("question -> answer"), config=config)
     retries = characters = 0
     delay = 0.0
+    written = typing()
     try:
         with stream(question=question) as events:
             for event in events:
                 match event:
                     case TokenEvent(token=text) if text:
-                        say(text if characters else f"Answer: {text}", end="")
+                        written.add(text if characters else f"Answer: {text}")
                         characters += len(text)
                     case LMWaiting(reason="retry"):
                         delay = event.delay or 0.0
                     case LMSuperseded(reason=reason):
                         retries += 1
                         after = f" after {characters} characters" if characters else ""
-                        if characters:
-                            say()
+                        written.end()
                         say(f"[Retry {retries}] {reason}{after}; waited {delay:.1f}s, asking again")
                         characters = 0
     finally:
-        if characters:
-            say()
+        written.end()
     times = "1 retry" if retries == 1 else f"{retries} retries"
     say(f"\nRecovered after {times}" if retries else "\nNo retry was needed")
     say(f"Duration: {time.monotonic() - began:.3f}s")

@@ -29,7 +29,10 @@ from streamll.cli.serve import serve
 from streamll.cli.tail import copy, tail
 
 app = typer.Typer(
-    name="streamll", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    name="streamll",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 

@@ -35,7 +35,7 @@ def language_model(name: str, base_url: str | None) -> Iterator[Any]:
     """A ``dspy.LM`` for ``name``, without DSPy's cache, since a cached answer does not stream."""
     if name == PRACTICE:
         with practice_server(base_url, PACE_S) as server:
-            yield server.lm()
+            yield practice_lm(server)
         return
     import dspy
 
@@ -44,7 +44,11 @@ def language_model(name: str, base_url: str | None) -> Iterator[Any]:
         options["api_base"] = base_url
         if not os.environ.get(f"{name.partition('/')[0].upper()}_API_KEY"):
             options["api_key"] = "none"  # a server of one's own rarely needs one
-    yield dspy.LM(resolve(name), **options)
+    try:
+        lm = dspy.LM(resolve(name), **options)
+    except ValueError as error:
+        raise Problem(str(error)) from error
+    yield lm
 
 
 @contextmanager
@@ -78,6 +82,11 @@ def practice_server(base_url: str | None, pace: float) -> Iterator[PracticeServe
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
     with PracticeServer(pace=pace) as server:
         yield server
+
+
+def practice_lm(server: PracticeServer) -> Any:
+    """A ``dspy.LM`` that asks ``server``, not through LiteLLM because of ``OPENAI_BASE_URL``."""
+    return server.lm(engine="lm15")
 
 
 def resolve(name: str) -> str:

@@ -83,11 +83,12 @@ def play(events: list[Event], put: Callable[[Event], None], speed: float) -> Non
 
 def _play_in_viewer(events: list[Event], speed: float) -> None:
     """Play once the page is open, and keep it open until Ctrl-C."""
-    from streamll.serve.viewer.web_view import WebView, announce
+    from streamll.exports import imported
 
-    view = WebView()
+    web_view = imported("streamll.serve.viewer.web_view", "replay --web")
+    view = web_view.WebView()
     try:
-        announce(view.url)
+        web_view.announce(view.url)
         if speed:
             print("It plays when the page is open; Ctrl-C ends it", flush=True)
             while not view.watched.wait(1.0):

@@ -61,8 +61,22 @@ def run(
         if name in values:
             raise Problem(f"{name!r} is given twice: as the question and by --input {name}=…")
         values = {name: question, **values}
+    check_inputs(found, values, program)
     with model_for(found, model, base_url):
         show_run(found, values, field or ["*"], view.value)
+
+
+def check_inputs(program: Any, values: dict[str, Any], target: str) -> None:
+    """Raise ``Problem`` for inputs that the program does not take, before anything is asked."""
+    kind = type(program)
+    forward = getattr(kind, "forward", None) or getattr(kind, "aforward", None)
+    try:
+        if forward is not None:
+            inspect.signature(forward).bind(program, **values)
+        else:
+            inspect.signature(program).bind(**values)
+    except TypeError as error:
+        raise Problem(f"{target}: {error}; --input name=value gives an input") from error
 
 
 def show_run(program: Any, inputs: dict[str, Any], fields: Sequence[str], view: Mode) -> None:

@@ -8,8 +8,10 @@ read once, with ``for`` or ``async for``, and stop the program when they are lef
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, overload
@@ -17,6 +19,7 @@ from typing import Any, TypeVar, overload
 import dspy
 
 from streamll.capture.policy.providers import key_of_program
+from streamll.capture.run.frames import predictors_of
 from streamll.capture.stream import Call, stream
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event, TokenEvent
@@ -41,15 +44,19 @@ CANCEL_TIMEOUT_S = 2.0
 class QuestionStream(Derived[T]):
     """A question, or a program with its inputs, to be streamed once."""
 
+    read_once = "make another one to ask once more"
+
     def __init__(
         self,
         program: Any,
-        config: StreamConfig,
+        config: StreamConfig | int | None,
         fields: str | Iterable[str],
         inputs: dict[str, Any],
+        **forced: Any,
     ) -> None:
         if program is None:
             program = inputs.pop("question", None)
+        question = program
         if program is None:
             raise ConfigurationError(
                 f'{type(self).__name__} needs a question, such as "What is Rust?", or a program '
@@ -59,9 +66,16 @@ class QuestionStream(Derived[T]):
             if inputs.setdefault("question", program) != program:
                 raise TypeError(f"{type(self).__name__} got two different questions")
             program = dspy.Predict("question -> answer")
-        self.config = config
+        own = _input_names(program)
+        options = {name: inputs.pop(name) for name in OPTIONS & set(inputs) - own}
+        of_stream = {name: inputs.pop(name) for name in STREAM_OPTIONS & set(inputs) - own}
+        if isinstance(question, str) and (unknown := set(inputs) - own - {"lm", "demos"}):
+            raise TypeError(f"{type(self).__name__} has no option {min(unknown)!r}")
+        if "on_partial" in forced and options.get("on_partial", "fail") != "fail":
+            raise ConfigurationError(f"{type(self).__name__} can only have on_partial='fail'")
+        self.config = dataclasses.replace(_config(config, options), **forced)
         self.program = program
-        super().__init__(stream(program, fields=fields, config=config)(**inputs))
+        super().__init__(stream(program, fields=fields, config=self.config, **of_stream)(**inputs))
 
     def into_stream(self: Q) -> Q:  # noqa: PYI019
         return self
@@ -81,7 +95,9 @@ class SafeDSpyStream(QuestionStream[StreamEvent]):
         question: a question, or a program, whose inputs are given by name.
         config: a ``StreamConfig``, or just its ``buffer_size``.
         fields: output fields whose text streams (default: all).
-        inputs: the program's own.
+        inputs: the program's own. In place of ``config``, the options of ``StreamConfig`` can be
+            given here by name (``timeout=30``), as well as ``sinks`` and ``keep_text`` of
+            ``streamll.stream``, unless the program has inputs of these names.
 
     Raises:
         ConfigurationError: no question, or an option that cannot work.
@@ -95,11 +111,10 @@ class SafeDSpyStream(QuestionStream[StreamEvent]):
         /,
         config: StreamConfig | int | None = None,
         *,
-        buffer_size: int | None = None,
         fields: str | Iterable[str] = "*",
         **inputs: Any,
     ) -> None:
-        super().__init__(question, _config(config, buffer_size), fields, inputs)
+        super().__init__(question, config, fields, inputs)
         self._translator = Translator()
 
     @classmethod
@@ -113,10 +128,13 @@ class SafeDSpyStream(QuestionStream[StreamEvent]):
         **inputs: Any,
     ) -> SafeDSpyStream:
         """A stream that retries so often, first after ``retry_delay`` seconds."""
-        config = StreamConfig(
-            buffer_size=buffer_size, max_retries=max_retries, retry_delay=retry_delay
+        return cls(
+            question,
+            buffer_size=buffer_size,
+            max_retries=max_retries,
+            retry_delay=retry_delay,
+            **inputs,
         )
-        return cls(question, config, **inputs)
 
     def _feed(self, event: Event) -> list[StreamEvent]:
         return self._translator.feed(event)
@@ -131,20 +149,19 @@ class DSpyStream(QuestionStream[str]):
     """The text of an answer as it comes: ``for token in DSpyStream("…")``.
 
     Text cannot be taken back, so a failure after the first token is an error; before, the call is
-    retried. Errors are raised.
+    retried. Errors are raised. The arguments are those of ``SafeDSpyStream``.
     """
 
     def __init__(
         self,
         question: Any = None,
         /,
-        config: StreamConfig | None = None,
+        config: StreamConfig | int | None = None,
         *,
         fields: str | Iterable[str] = "*",
         **inputs: Any,
     ) -> None:
-        config = dataclasses.replace(config or StreamConfig(), on_partial="fail")
-        super().__init__(question, config, fields, inputs)
+        super().__init__(question, config, fields, inputs, on_partial="fail")
 
     def _feed(self, event: Event) -> tuple[str, ...]:
         return (event.token,) if isinstance(event, TokenEvent) and event.token else ()
@@ -153,18 +170,36 @@ class DSpyStream(QuestionStream[str]):
 DSPyStream = DSpyStream
 
 
-def _config(config: StreamConfig | int | None, buffer_size: int | None) -> StreamConfig:
-    if isinstance(config, int):
-        config, buffer_size = None, config
-    if not isinstance(config, (StreamConfig, type(None))):
+OPTIONS = frozenset(each.name for each in dataclasses.fields(StreamConfig))
+STREAM_OPTIONS = frozenset({"keep_text", "sinks"})
+
+
+def _input_names(program: Any) -> set[str]:
+    """What the program takes by name, as far as that is known."""
+    names = {
+        name for _, predictor in predictors_of(program) for name in predictor.signature.input_fields
+    }
+    function = program
+    if isinstance(program, dspy.Module):  # DSPy warns on access to ``program.forward``
+        function = getattr(type(program), "forward", program)
+    with contextlib.suppress(TypeError, ValueError):  # it has no signature
+        names |= set(inspect.signature(function).parameters)
+    return names
+
+
+def _config(config: StreamConfig | int | None, options: dict[str, Any]) -> StreamConfig:
+    if isinstance(config, int) and "buffer_size" not in options:
+        return StreamConfig(buffer_size=config, **options)
+    if config is None:
+        return StreamConfig(**options)
+    if not isinstance(config, (StreamConfig, int)):
         raise ConfigurationError(
             f"config is a StreamConfig or a buffer size, not {type(config).__name__}"
         )
-    if buffer_size is None:
-        return config or StreamConfig()
-    if config is not None:
-        raise ConfigurationError("buffer_size is given twice: by itself and in the config")
-    return StreamConfig(buffer_size=buffer_size)
+    if options:
+        names = ", ".join(sorted(options))
+        raise ConfigurationError(f"{names} cannot be given beside a config, which has it as well")
+    return config  # type: ignore[return-value]
 
 
 @dataclasses.dataclass(slots=True, eq=False, repr=False)

@@ -16,6 +16,7 @@ import signal
 import socket
 import threading
 import uuid
+import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ import msgspec
 
 from streamll.brokers import opening, tracing
 from streamll.brokers.copying import append
-from streamll.brokers.source import SourceOptions
+from streamll.brokers.source import Source, SourceOptions
 from streamll.consumer import handlers
 from streamll.consumer.handlers import Handler, Subscription
 from streamll.consumer.iteration import Iteration
@@ -65,7 +66,8 @@ class EventConsumer:
         prefetch: events that may wait for their handlers in this process.
 
     Raises:
-        ConfigurationError: a URL no broker has, a missing client library, an option out of range.
+        ConfigurationError: a URL no broker has, a missing client library, an option out of range, a
+            ``group`` on a broker without groups.
     """
 
     schemes: tuple[str, ...] = ()
@@ -111,7 +113,10 @@ class EventConsumer:
         self._concurrency = concurrency
         self._prefetch = prefetch
         self._backoff = Backoff(attempts=retries, base=retry_delay, cap=MAX_RETRY_DELAY_S)
-        opening.open_source(url, self._options)  # raises if the URL or start cannot work
+        source = opening.open_source(url, self._options)  # raises if URL or start cannot work
+        self._place = source.name
+        if group is not None and type(source).acknowledge is Source.acknowledge:
+            raise ConfigurationError(f"{source.name} has no groups: leave out group={group!r}")
         self._subscriptions: list[Subscription] = []
         self._state = ConsumerState()
         self._thread: threading.Thread | None = None
@@ -146,13 +151,15 @@ class EventConsumer:
         wants = handlers.EventFilter(types, where)
 
         def add(function: H) -> H:
+            if not self._subscriptions:
+                weakref.finalize(self, _warn_unless_begun, self._state, self._place)
             self._subscriptions.append(Subscription(function, wants))
             return function
 
         return add if handler is None else add(handler)
 
     def subscribe(self, handler: H) -> H:
-        """Call a function for every event."""
+        """Call a function for every event, once the consumer runs: ``run``, ``run_sync`` or ``start``."""
         return self.on("*", handler)
 
     # --- running --------------------------------------------------------------------------------
@@ -165,7 +172,7 @@ class EventConsumer:
         Raises:
             BrokerError: the broker refused the first connection for good (credentials, TLS).
         """
-        self._state.stopping = False
+        self._state.begin()
         with stopping_on_signals(self.stop_soon):
             await self._run()
 
@@ -177,7 +184,7 @@ class EventConsumer:
         """Read and call the handlers on a background thread. Returns at once. Idempotent."""
         if self._thread is not None and self._thread.is_alive():
             return
-        self._state.stopping = False
+        self._state.begin()
         self._failure = None
         self._thread = threading.Thread(
             target=self._run_in_thread, name="streamll-consumer", daemon=True
@@ -220,7 +227,7 @@ class EventConsumer:
         return aiter(Iteration(self._entries()))
 
     async def _entries(self) -> AsyncGenerator[list[Event], None]:
-        self._state.stopping = False
+        self._state.begin()
         async with self._session() as session, contextlib.aclosing(session.entries()) as entries:
             async for read in entries:
                 yield read.events
@@ -297,6 +304,16 @@ class EventConsumer:
             finally:
                 queue.cancel()
                 executor.shutdown(wait=False)
+
+
+def _warn_unless_begun(state: ConsumerState, place: str) -> None:
+    """When the consumer is gone, or at exit: handlers that have silently been given nothing."""
+    if not state.begun:
+        logger.warning(
+            "the consumer of %s has handlers, but was never started: `await consumer.run()`, "
+            "`consumer.run_sync()`, or `consumer.start()` for a background thread",
+            place,
+        )
 
 
 def _run_position(start: Start) -> Position | None:

@@ -77,9 +77,13 @@ class ConsumerState:
     """Shared by a consumer and its sessions, across threads."""
 
     def __init__(self) -> None:
+        self.begun = False
         self.stopping = False
         self.connected = threading.Event()
         self.counts = ConsumerStatistics()
+
+    def begin(self) -> None:
+        self.begun, self.stopping = True, False
 
 
 class ReadEntry(msgspec.Struct):

@@ -172,7 +172,11 @@ class RunStart(Event, frozen=True, kw_only=True):
 
 
 class Totals(Event, frozen=True, kw_only=True):
-    """What a run used, superseded attempts included; the base of the three last events."""
+    """What a run used, superseded attempts included; the base of the three last events.
+
+    ``time_to_first_token`` is the reader's: from the run's start to the first token of any field,
+    with all that the program did before.
+    """
 
     duration: float = 0.0
     time_to_first_token: float | None = None
@@ -262,7 +266,13 @@ class LMStart(Event, frozen=True, kw_only=True):
 
 @_kind("lm.end", closes="lm")
 class LMEnd(Event, frozen=True, kw_only=True):
-    """``error_type`` is set when the call failed for good; usage may be unknown (0) then."""
+    """``error_type`` is set when the call failed for good; usage may be unknown (0) then.
+
+    Times are those of the last attempt: ``time_to_first_token`` and ``time_to_first_chunk`` begin
+    when its request leaves, and end with the reply's first text, and with its first chunk of any
+    kind (thinking, a tool call, text). ``time_per_output_chunk`` is the mean from one of the
+    ``chunks`` to the next. A reply that came whole has no chunks.
+    """
 
     model: str
     duration: float
@@ -274,6 +284,9 @@ class LMEnd(Event, frozen=True, kw_only=True):
     time_to_first_token: float | None = None
     finish_reason: str | None = None
     error_type: str | None = None
+    chunks: int = 0
+    time_to_first_chunk: float | None = None
+    time_per_output_chunk: float | None = None
 
 
 @_kind("lm.superseded", inside="call")

@@ -204,7 +204,10 @@ class RunView(EventVisitor):
         self._usage.add(event)
         if event.streamed and event.time_to_first_token is not None and event.completion_tokens:
             self._generated += event.completion_tokens
-            self._generating_s += max(0.0, event.duration - event.time_to_first_token)
+            if (per_chunk := event.time_per_output_chunk) is not None:
+                self._generating_s += per_chunk * (event.chunks - 1)
+            else:
+                self._generating_s += max(0.0, event.duration - event.time_to_first_token)
 
     def on_stream_gap(self, event: ev.StreamGap) -> None:
         self.lost += event.count

@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
-from streamll.core.errors import ChannelClosed
+from streamll.core.errors import ChannelClosed, StreamllError
 
 T = TypeVar("T")
 C = TypeVar("C", bound="Closing")  # typing.Self needs Python 3.11
@@ -65,6 +65,9 @@ class DualIterator(Closing, Openable, Generic[T]):
 
     closed_by_loop: ClassVar[bool] = True
     """Whether leaving a loop or an error closes the stream; else its ``with`` block does."""
+
+    read_once: ClassVar[str] = ""
+    """What to do to read it again: then another loop over it is an error rather than empty."""
 
     _items: Iterator[T] = iter(())  # made of what was read last, not delivered yet
     _over = False  # nothing more will be read
@@ -182,12 +185,16 @@ class DualIterator(Closing, Openable, Generic[T]):
     # --- loops --------------------------------------------------------------------------------
 
     def opened(self, *, on_loop: bool) -> DualIterator[T]:
+        if self._over and self.read_once:
+            raise StreamllError(f"a {type(self).__name__} is read once; {self.read_once}")
         return self
 
     def __iter__(self) -> Iterator[T]:
+        self.opened(on_loop=False)
         return Loop(self, self.close) if self.closed_by_loop else self
 
     def __aiter__(self) -> AsyncIterator[T]:
+        self.opened(on_loop=True)
         return Loop(self, self.leave) if self.closed_by_loop else self
 
 

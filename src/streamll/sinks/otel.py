@@ -34,8 +34,8 @@ PER_CHUNK = "gen_ai.client.operation.time_per_output_chunk"
 TOKENS = "gen_ai.client.token.usage"
 METRICS = {
     DURATION: ("s", "How long an LM call took.", SECOND_BUCKETS),
-    FIRST_CHUNK: ("s", "From the request to its first text.", SECOND_BUCKETS),
-    PER_CHUNK: ("s", "From one piece of text to the next.", SECOND_BUCKETS),
+    FIRST_CHUNK: ("s", "From the request to the first chunk of its reply.", SECOND_BUCKETS),
+    PER_CHUNK: ("s", "From one chunk of a reply to the next.", SECOND_BUCKETS),
     TOKENS: ("{token}", "Tokens of an LM call.", TOKEN_BUCKETS),
 }
 """Histograms by name: unit, description, buckets."""
@@ -94,11 +94,10 @@ class OTelSink(BaseSink):
 
 
 class _OpenSpan(msgspec.Struct):
-    """A span that has not ended; for an LM call also the time of its last text."""
+    """A span that has not ended."""
 
     span: Any
     attributes: dict[str, Any]
-    last_text_at: float | None = None
 
 
 class _RunSpans(EventVisitor):
@@ -155,19 +154,6 @@ class _RunSpans(EventVisitor):
         self._open[event.call_id] = opened = _OpenSpan(span, attributes)
         return opened
 
-    def on_token(self, event: ev.TokenEvent) -> None:
-        if event.token and not event.cached:
-            self.on_thinking(event, max(1, event.count))
-
-    def on_thinking(self, event: Event, count: int = 1) -> None:
-        lm = self._speaking.get(event.call_id)
-        if lm is None:
-            return
-        if lm.last_text_at is not None:
-            gap = max(0.0, event.timestamp - lm.last_text_at) / count
-            self._meters[PER_CHUNK].record(gap, lm.attributes)
-        lm.last_text_at = event.timestamp
-
     def on_lm_end(self, event: ev.LMEnd) -> None:
         self._speaking.pop(event.parent_call_id or event.call_id, None)
         lm = self._open.pop(event.call_id, None)
@@ -185,8 +171,11 @@ class _RunSpans(EventVisitor):
         if event.cached:
             return  # no request was made
         self._meters[DURATION].record(event.duration, attributes)
-        if event.time_to_first_token is not None:
-            self._meters[FIRST_CHUNK].record(event.time_to_first_token, attributes)
+        if event.time_to_first_chunk is not None:
+            self._meters[FIRST_CHUNK].record(event.time_to_first_chunk, attributes)
+        if event.time_per_output_chunk is not None:
+            for _ in range(event.chunks - 1):
+                self._meters[PER_CHUNK].record(event.time_per_output_chunk, attributes)
         for kind, count in (("input", event.prompt_tokens), ("output", event.completion_tokens)):
             if count:
                 self._meters[TOKENS].record(count, {**lm.attributes, "gen_ai.token.type": kind})
@@ -204,7 +193,6 @@ class _RunSpans(EventVisitor):
     def on_lm_superseded(self, event: ev.LMSuperseded) -> None:
         lm = self._speaking.get(event.call_id)
         if lm is not None:
-            lm.last_text_at = None
             lm.span.add_event(
                 "streamll.superseded",
                 {"error.type": event.reason, "streamll.attempt": event.attempt},

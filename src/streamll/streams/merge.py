@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from streamll.core.errors import ChannelClosed, StreamllError
+from streamll.core.errors import ChannelClosed
 from streamll.flow.bridge import STOP_TIMEOUT_S, Producer, checked
 from streamll.flow.channel import Channel
 from streamll.flow.dual import DualIterator
@@ -39,6 +39,8 @@ class MergedStream(DualIterator[Tagged]):
 
     ``close``, or leaving a ``with`` block or the loop, closes all sources.
     """
+
+    read_once = "merge the sources once more"
 
     def __init__(
         self,
@@ -98,18 +100,6 @@ class MergedStream(DualIterator[Tagged]):
         if self._stop_on_error and isinstance(item, Error):
             raise item.error
         yield Tagged(self._producers[producer], item)
-
-    def __iter__(self) -> Iterator[Tagged]:
-        self._check_unread()
-        return super().__iter__()
-
-    def __aiter__(self) -> AsyncIterator[Tagged]:
-        self._check_unread()
-        return super().__aiter__()
-
-    def _check_unread(self) -> None:
-        if self._over:
-            raise StreamllError("a merged stream is read once; merge the sources once more")
 
     def _start(self, *, on_loop: bool) -> None:
         if not self._started:

@@ -12,9 +12,13 @@ items, because they run in a task or thread of their own.
 from __future__ import annotations
 
 import asyncio
+import copy
+import dataclasses
+import inspect
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -27,7 +31,14 @@ from streamll.core.events import Event, TokenEvent
 from streamll.flow.bridge import Bridge, Derived, checked
 from streamll.flow.dual import Openable
 from streamll.flow.limits import Rate
-from streamll.streams.stream_events import Reset, Token, Translator, event_of, text_of
+from streamll.streams.stream_events import (
+    Reset,
+    Token,
+    Translator,
+    event_of,
+    is_response,
+    text_of,
+)
 
 Timed = tuple[float, Any]
 """An item, and the seconds to wait before it is delivered."""
@@ -73,9 +84,9 @@ class Staged(Derived[Any]):
         self._feed, self._release = stage.feed, stage.close  # type: ignore[method-assign,assignment]
         self._held: Timed | None = None  # an item and the time to deliver it at
 
-    def _end(self, error: Exception | None) -> Iterable[Timed]:
-        super()._end(error)
-        return self._stage.finish()
+    def _end(self, error: Exception | None) -> Iterator[Timed]:
+        yield from self._stage.finish()
+        yield from super()._end(error)
 
     def __next__(self) -> Any:
         due, item = self._held or self._hold(super().__next__())
@@ -104,7 +115,27 @@ def with_text(item: Any, text: str, **changes: int) -> Any:
     if isinstance(item, Token):
         event = item.event
         return Token(text, with_text(event, text, **changes) if event is not None else None)
+    if is_response(item):
+        item = copy.copy(item)
+        item.chunk = text
+        return item
     return text
+
+
+def field_text_of(item: Any) -> str | None:
+    """``text_of``; a ``TypeError`` for a piece of a whole reply, which has no fields yet."""
+    if getattr(item, "choices", None) and hasattr(item.choices[0], "delta"):
+        raise TypeError(
+            "this is a provider's raw chunk; give streamify the fields to stream: "
+            'stream_listeners=[streamll.StreamListener("answer")]'
+        )
+    return text_of(item)
+
+
+def plain_function(function: Callable[..., Any], operator: str) -> None:
+    """Raise ``TypeError`` for a coroutine function, of which nobody would await the result."""
+    if inspect.iscoroutinefunction(function) or not callable(function):
+        raise TypeError(f"{operator} takes an ordinary function, not {function!r}")
 
 
 # --- smooth -------------------------------------------------------------------------------------
@@ -148,7 +179,11 @@ def smooth(source: Any, unit: Unit = "word", *, interval: float = 0.03) -> Piped
     Args:
         unit: ``"word"`` or ``"grapheme"`` (what a reader sees as one character).
         interval: longest pause between two pieces, in seconds. The pieces of a chunk are spread
-            over the time it took to come, so that the text does not fall behind its source.
+            over the time it took to come, so that the text does not fall behind its source; what
+            was there already comes within a moment.
+
+    Each piece is a token of its own: ``seq`` and ``token_index`` are numbered anew, and are not
+    positions in a log any more.
     """
     if interval < 0:
         raise ConfigurationError(f"interval must be 0 or more seconds, not {interval!r}")
@@ -164,49 +199,120 @@ class _Smooth(Stage):
         self._interval = self._pace = interval
         self._clock = clock
         self._last: Any = None  # the item whose end may be kept
-        self._position = 0  # of the next piece in its field
-        self._count = 0  # tokens whose text is still kept
+        self._numbering = Numbering()
         self._fed_at: float | None = None
         self._asked_at = 0.0  # when the reader asked for the next item
 
     def feed(self, item: Any) -> Iterator[Timed]:
-        text, event = text_of(item), event_of(item)
+        text = field_text_of(item)
         if not text:
             yield from self.finish()
-            yield 0.0, item
+            yield 0.0, self._numbering.passing(item)
             return
         if self._last is None or _author(self._last) != _author(item):
             yield from self.finish()
-            self._position = event.offset if isinstance(event, TokenEvent) else 0
         self._last = item
-        self._count += event.count if isinstance(event, TokenEvent) else 0
+        self._numbering.take(item)
         pieces = self._pieces.feed(text)
         self._adjust(len(pieces))
         for piece in pieces:
             yield self._pace, self._piece(piece)
+        if getattr(item, "is_last_chunk", False):
+            yield from self.finish()
+            yield 0.0, with_text(item, "")
         self._asked_at = self._clock()
 
     def finish(self) -> Iterator[Timed]:
         for piece in self._pieces.rest():
             yield self._pace, self._piece(piece)
         self._last = None
+        self._numbering.end_of_text()
 
     def _adjust(self, pieces: int) -> None:
         """Follow the source: a slower pace would fall behind it, a faster one would be uneven."""
         now, before = self._clock(), self._fed_at
         self._fed_at = now
-        if before is None or not pieces:
+        if not pieces:
             return
-        if now - self._asked_at < QUEUED_WITHIN_S:
-            self._pace *= CATCH_UP_FACTOR
+        if before is None:
+            self._pace = min(self._interval, BACKLOG_S / pieces)
+        elif now - self._asked_at < QUEUED_WITHIN_S:
+            self._pace = min(self._pace * CATCH_UP_FACTOR, BACKLOG_S / pieces)
         else:
             self._pace = min(self._interval, (now - before) / pieces)
 
     def _piece(self, text: str) -> Any:
-        """A piece of the last item. Those of one event share its ``seq``; a token counts once."""
-        offset, self._position = self._position, self._position + len(text)
-        count, self._count = self._count, 0
-        return with_text(self._last, text, offset=offset, count=count)
+        piece = with_text(self._last, text, **self._numbering.next(len(text)))
+        if getattr(piece, "is_last_chunk", False):
+            piece.is_last_chunk = False  # the one behind the pieces is
+        return piece
+
+
+class Numbering:
+    """Numbers pieces and what comes between them anew, so that each is a token of its own.
+
+    ``seq`` and ``token_index`` stay contiguous; both are then those of the smoothed stream.
+    """
+
+    def __init__(self) -> None:
+        self._shift: Counter[str | None] = Counter()  # of ``seq``, by run
+        self._index: Counter[Hashable] = Counter()  # the next token of a field, by author
+        self._first: TokenEvent | None = None  # of the text under way
+        self._taken = self._made = self._length = 0  # tokens, and pieces of them
+
+    def take(self, item: Any) -> None:
+        """The next token of a text."""
+        event = event_of(item)
+        if isinstance(event, TokenEvent):
+            self._first = self._first or event
+            self._taken += event.count
+
+    def next(self, length: int) -> dict[str, int]:
+        """The numbers of the text's next piece."""
+        first, made, offset = self._first, self._made, self._length
+        if first is None:
+            return {}
+        self._made += 1
+        self._length += length
+        numbers = {
+            "count": 1,
+            "offset": first.offset + offset,
+            "token_index": self._next_index(first),
+        }
+        if first.seq is not None:
+            numbers["seq"] = first.seq + self._shift[first.run_id] + made
+        return numbers
+
+    def end_of_text(self) -> None:
+        if self._first is not None:
+            self._shift[self._first.run_id] += self._made - self._taken
+        self._first = None
+        self._taken = self._made = self._length = 0
+
+    def passing(self, item: Any) -> Any:
+        """An item without text."""
+        event = event_of(item)
+        if event is None:
+            return item
+        changes: dict[str, int] = {}
+        if event.seq is not None and self._shift[event.run_id]:
+            changes["seq"] = event.seq + self._shift[event.run_id]
+        if isinstance(event, TokenEvent):
+            changes["token_index"] = self._next_index(event)
+        if not changes:
+            return item
+        changed = msgspec.structs.replace(event, **changes)
+        return changed if item is event else dataclasses.replace(item, event=changed)
+
+    def _next_index(self, event: TokenEvent) -> int:
+        author = _author(event)
+        index = self._index.setdefault(author, event.token_index)
+        self._index[author] += 1
+        return index
+
+
+BACKLOG_S = 0.3
+"""The pieces of a chunk that was there before its reader are spread over at most so many seconds."""
 
 
 QUEUED_WITHIN_S = 0.001
@@ -221,6 +327,8 @@ def _author(item: Any) -> Hashable:
     event = event_of(item)
     if isinstance(event, TokenEvent):
         return (event.identity, event.field)
+    if is_response(item):
+        return (item.predict_name, item.signature_field_name)
     return type(item).__name__
 
 
@@ -236,16 +344,17 @@ def throttle(source: Any, per_second: float) -> Piped:
 
     def stage() -> Stage:
         rate = Rate(per_second)
-        return Stage(lambda item: [(rate.reserve() if text_of(item) else 0.0, item)])
+        return Stage(lambda item: [(rate.reserve() if field_text_of(item) else 0.0, item)])
 
     return Piped(source, stage)
 
 
 def map_tokens(source: Any, function: Callable[[str], str]) -> Piped:
     """``function`` of every piece of text, e.g. ``str.upper``."""
+    plain_function(function, "map_tokens")
 
     def feed(item: Any) -> Iterable[Timed]:
-        text = text_of(item)
+        text = field_text_of(item)
         return [(0.0, item if text is None else with_text(item, function(text)))]
 
     return Piped(source, lambda: Stage(feed))
@@ -253,9 +362,10 @@ def map_tokens(source: Any, function: Callable[[str], str]) -> Piped:
 
 def filter_tokens(source: Any, predicate: Callable[[str], object]) -> Piped:
     """Without the pieces of text for which ``predicate`` is false."""
+    plain_function(predicate, "filter_tokens")
 
     def feed(item: Any) -> Iterable[Timed]:
-        text = text_of(item)
+        text = field_text_of(item)
         return [(0.0, item)] if text is None or predicate(text) else []
 
     return Piped(source, lambda: Stage(feed))

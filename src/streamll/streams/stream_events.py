@@ -118,14 +118,25 @@ class Translator:
 
 
 def text_of(item: Any) -> str | None:
-    """The text an item carries: a string, a token event, a ``Token``; ``None`` for others."""
+    """The text an item carries; ``None`` for others.
+
+    That of a string, a token event, a ``Token``, a ``StreamResponse`` of ``streamify``.
+    """
     if isinstance(item, str):
         return item
     if isinstance(item, TokenEvent):
         return item.token
     if isinstance(item, Token):
         return item.text
-    return None
+    return item.chunk if is_response(item) else None
+
+
+def is_response(item: Any) -> bool:
+    """Whether this is a piece of a field as DSPy's or our ``streamify`` yields it."""
+    has_field = hasattr(type(item), "__dataclass_fields__") and hasattr(
+        item, "signature_field_name"
+    )
+    return has_field and isinstance(item.chunk, str)
 
 
 def event_of(item: Any) -> Event | None:

@@ -9,10 +9,11 @@ import threading
 import pytest
 
 from brokers.backends import BACKENDS, COMPATIBLE_BACKENDS, backend_of
+from brokers.raw_log import RAW_LOGS
 from brokers.sample_runs import BOUND, make_run
 from brokers.servers import wait_until
 from streamll.brokers.opening import open_source
-from streamll.brokers.source import SourceOptions
+from streamll.brokers.source import READ_BATCH_ENTRIES, SourceOptions
 from streamll.consumer import EventConsumer
 from streamll.sinks import open_sink
 
@@ -120,3 +121,49 @@ def test_a_consumers_statistics_have_its_groups_lag(tmp_path, server_of):
     proceed.set()
     wait_until(lambda: consumer.statistics().lag == 0, BOUND, "it has caught up")
     assert consumer.stop()
+
+
+@pytest.mark.parametrize("name", ["sqlite", "redis", "redis?protocol=3", "valkey"])
+def test_what_was_trimmed_is_not_waited_for(name, server_of, tmp_path):
+    """D4: neither before the group was given it, nor while a member holds it."""
+    if name == "valkey" and name not in COMPATIBLE_BACKENDS:
+        pytest.skip("no wheel for this Python")
+    kind, _, query = name.partition("?")
+    backend = backend_of(kind, server_of, tmp_path)
+    backend.url += query and f"?{query}"
+    target, log = backend.target(), RAW_LOGS[kind](backend.url)
+    put_entries(backend, target, range(4))
+
+    async def main() -> None:
+        options = {"group": "g", "member": "m", "start": "beginning"}
+        async with connected_source(backend, target, **options) as source:
+            held = await read_count(source, 4)
+            await asyncio.to_thread(put_entries, backend, target, range(6))
+            log.trim(target, 8)  # what it holds, and four more
+            await wait_for_lag(source, 2 + len(held))
+            for entry in held + await read_count(source, 2):
+                await source.acknowledge(entry)
+            await wait_for_lag(source, 0)
+            await asyncio.to_thread(put_entries, backend, target, range(300))
+            await wait_for_lag(source, 300)
+            for entry in await source.read():
+                await source.acknowledge(entry)
+            await wait_for_lag(source, 300 - READ_BATCH_ENTRIES)
+
+    asyncio.run(main())
+
+
+def test_a_member_that_comes_back_is_not_given_what_was_trimmed(server_of, tmp_path):
+    backend = backend_of("redis", server_of, tmp_path)
+    target = backend.target()
+    put_entries(backend, target, range(4))
+
+    async def main() -> None:
+        options = {"group": "g", "member": "m", "start": "beginning"}
+        async with connected_source(backend, target, **options) as source:
+            held = await read_count(source, 4)
+            RAW_LOGS["redis"](backend.url).trim(target, 3)
+            await source.connect()
+            assert [entry.cursor for entry in await source.read()] == [held[-1].cursor]
+
+    asyncio.run(main())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -16,7 +18,8 @@ from brokers.blockable import LockedFileRoute, shorten_timeouts
 from brokers.load import BackgroundReader, check_complete, check_nothing_lost, paced_runs
 from brokers.sample_runs import BOUND, by_run, check_order, ends, read_log, text_of
 from brokers.servers import wait_until
-from streamll.sinks import open_sink
+from streamll.core.events import Status
+from streamll.sinks import SQLiteSink, open_sink
 
 
 def url_of(file: Path) -> str:
@@ -117,3 +120,27 @@ def test_events_wait_while_the_disk_is_full(tmp_path):
     check_order(read)
     for n, events in by_run(read).items():
         assert text_of(events) == "".join(f"{n[1:]}.{i} " * 20 for i in range(200))
+
+
+def test_the_file_is_short_again_after_somebodys_long_transaction(tmp_path):
+    """A foreign reader keeps the write-ahead log from being used again while it looks."""
+    path = tmp_path / "log.db"
+    sink = SQLiteSink(path)
+    wal = path.with_name("log.db-wal")
+
+    def write(count: int) -> None:
+        for _ in range(count):
+            sink.put(Status(message="x" * 1_000_000))
+        assert sink.catch_up(BOUND)
+
+    write(1)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM streamll_entries").fetchall()
+        write(60)
+        assert wal.stat().st_size > 50_000_000
+        other.execute("COMMIT")
+    write(20)
+    write(20)
+    assert wal.stat().st_size < 40_000_000
+    assert sink.stop(BOUND)

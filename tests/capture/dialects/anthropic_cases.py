@@ -248,6 +248,8 @@ KIND_7 = [
          reason="tool_use"), **ASK_TOOLS),
     case("a text in a block's start", begin(), start(0, type="text", text=PIECES[0]),
          *text(0, *PIECES[1:]), stop(0), ending(), END),
+    case("no text after a text in a block's start", begin(), start(0, type="text", text=PIECES[0]),
+         delta(0, type="text_delta", text=None), *text(0, *PIECES[1:]), stop(0), ending(), END),
     case("two calls at once", begin(), *called(0, "price", '{"q":', '"a"}'),
          *called(1, "stock", '{"q":"b"}'), ending("tool_use"), END,
          plain=message(*TWO, reason="tool_use"), **ASK_TOOLS),

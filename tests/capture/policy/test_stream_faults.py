@@ -63,6 +63,7 @@ UNBEGUN: dict[str, tuple[Fault, Expected]] = {
     "CR LF": (Fault(crlf=True), WHOLE_AT_ONCE),
     "split characters": (Fault(split_characters=True), WHOLE_AT_ONCE),
     "long lines": (Fault(line_length=200_000), WHOLE_AT_ONCE),
+    "open after the end": (Fault(open_end=True), WHOLE_AT_ONCE),
 }  # fmt: skip
 
 # After text has come: by policy fail, restart, continue.

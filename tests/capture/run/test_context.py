@@ -13,7 +13,7 @@ from programs import QA, contiguous
 
 import streamll
 from streamll.core.errors import ConfigurationError
-from streamll.core.events import StreamllEvent, TokenEvent
+from streamll.core.events import KINDS, StreamllEvent, TokenEvent
 from streamll.core.ordering import OrderCheck
 
 
@@ -319,6 +319,10 @@ def test_context_reaches_tasks_threads_and_parallel_and_does_not_leak_back(lm, h
     assert len(heard.runs()) == 1
 
 
-def test_reserved_names_are_refused_by_name():
-    with pytest.raises(ConfigurationError, match="set_context cannot use the name 'seq'"):
-        streamll.set_context(seq=1)
+@pytest.mark.parametrize(
+    "name", sorted({"seq", *(name for kind in KINDS.values() for name in kind.__struct_fields__)})
+)
+def test_names_of_an_events_own_fields_are_refused_by_name(name):
+    """``event.data`` and ``where=`` would show the event's own."""
+    with pytest.raises(ConfigurationError, match=f"set_context cannot use the name '{name}'"):
+        streamll.set_context(**{name: 1})

@@ -11,6 +11,7 @@ from typing import Literal, TypedDict
 
 import dspy
 import pytest
+from dspy.experimental import Choice, Noul, Score
 from pydantic import BaseModel, field_validator
 
 import streamll
@@ -256,3 +257,38 @@ def test_a_text_field_is_complete_wherever_it_stands_and_from_the_cache(practice
             assert [state for _, state in seen].count("complete") == 1
             assert (len(seen) <= 3) is cached
     assert len(practice.requests) == 1
+
+
+@pytest.mark.parametrize("adapter", [dspy.ChatAdapter(), dspy.JSONAdapter()], ids=["Chat", "JSON"])
+@pytest.mark.parametrize(
+    ("kind", "evidence"),
+    [
+        (Noul, '{"noul": 0.9}'),
+        (
+            Choice[("yes", "It is."), ("no", "It is not.")],
+            '{"probabilities": {"yes": 0.9, "no": 0.1}, "confidence": 0.8}',
+        ),
+        (Score["poor", "fine"], '{"probabilities": {"0": 0.1, "1": 0.9}, "confidence": 0.8}'),
+    ],
+    ids=["Noul", "Choice", "Score"],
+)
+def test_the_evidence_of_a_decision_is_no_part_of_its_value(lm, practice, adapter, kind, evidence):
+    """DSPy asks the model for another type than the program gets."""
+
+    signature = dspy.Signature("question -> decision").with_updated_fields(
+        "decision", desc="Is it?", type_=kind
+    )
+    replies = {
+        dspy.ChatAdapter: f"[[ ## decision ## ]]\n{evidence}\n\n[[ ## completed ## ]]",
+        dspy.JSONAdapter: f'{{"decision": {evidence}}}',
+    }
+    practice.script(Reply(replies[type(adapter)], chunk=4), Reply(replies[type(adapter)], chunk=4))
+    with dspy.context(adapter=adapter):
+        with streamll.stream(dspy.Predict(signature))(question="?") as events:
+            shown = [partial.value for partial in events.partials("decision")]
+            value = events.result().decision
+        assert isinstance(value, kind)
+        assert shown == [value]
+        with streamll.stream(dspy.Predict(signature))(question="?") as events:
+            corrected = [event.value for event in events if event.event_type == "field.corrected"]
+        assert corrected == [value]

@@ -344,3 +344,32 @@ def test_a_socket_may_be_accepted_already_to_read_the_question_from_it(practice,
             told = [json.loads(message) for message in socket]
         assert told[-1]["event_type"] == "run.end"
     assert [request.inputs["question"] for request in practice.requests] == ["Why?", "Why?"]
+
+
+@pytest.mark.parametrize("form", ["native", "vercel", "agui", "openai"])
+def test_coarse_text_is_sent_in_small_pieces(practice, lm, serve, form):
+    """A14: one chunk of the provider, word by word, in every format and over both transports."""
+    practice.respond(lambda request: Reply({"answer": WORDS}, chunk=10_000))
+    server = serve(app_for(dspy.Predict(SIGNATURE), format=form, smooth="word"))
+    with server.client() as client, client.stream("GET", "/ask?question=q") as response:
+        body = "".join(response.iter_text())
+    with ws.connect(f"{server.url.replace('http', 'ws')}/ws?question=q") as socket:
+        messages = "".join(f"{message}\n" for message in socket)
+    for said in (body, messages):
+        assert sum(f"word{n} " in said or f'word{n}"' in said for n in range(60)) == 60
+        assert "word1 word2" not in said
+    if form == "native":
+        events = [from_dict(json.loads(line)) for line in messages.splitlines()]
+        OrderCheck().check_all(events)
+
+
+def test_smoothing_is_refused_where_it_cannot_be(tmp_path):
+    program = dspy.Predict(SIGNATURE)
+    for options in ({"smooth": "word", "log": f"sqlite:///{tmp_path}/log.db"}, {"smooth": "line"}):
+        with pytest.raises(streamll.ConfigurationError):
+            streamll.sse_response(program, question="q", **options)
+
+
+def test_a_class_in_place_of_an_instance_is_told_in_the_route():
+    with pytest.raises(TypeError, match=r"Blocking\("):
+        streamll.sse_response(Blocking, question="q")

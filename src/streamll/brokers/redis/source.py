@@ -13,7 +13,7 @@ from streamll.brokers.opening import without_password
 from streamll.brokers.overview import LOOK_BACK_ENTRIES, Overview
 from streamll.brokers.redis import client as redis_client
 from streamll.brokers.redis.client import FIELD
-from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, Source, SourceOptions
+from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, Source, SourceOptions
 from streamll.core.errors import ConfigurationError
 
 FIRST_ID = "0-0"
@@ -24,8 +24,6 @@ MAX_PENDING = 100_000
 PAGE_ENTRIES = 500
 """Entries that are read backwards at once."""
 
-_BLOCK_MS = int(READ_TIMEOUT_S * 1000)
-
 
 class RedisSource(Source):
     """Reads a stream, alone or as a member of a group."""
@@ -35,6 +33,7 @@ class RedisSource(Source):
         self.name = f"{without_password(url)} {options.target}"
         self._answered = False
         self._options = options
+        self._block_ms = int(options.read_timeout * 1000)
         self._key, self._group, self._member = options.target, options.group, options.member
         self._client: Any = None
         starts = {"new": None, "beginning": FIRST_ID}
@@ -45,6 +44,7 @@ class RedisSource(Source):
         self._own_after: str | None = None
         self._claim_at = 0.0
         self._claim_from = FIRST_ID
+        self._trimmed = 0
 
     def diagnose(self, error: BaseException) -> Diagnosis:
         return redis_client.diagnose(error, self._url, answered=self._answered)
@@ -70,7 +70,7 @@ class RedisSource(Source):
 
     async def read(self) -> list[Entry]:
         if self._group is None:
-            block = _BLOCK_MS if self._options.waits else None
+            block = self._block_ms if self._options.waits else None
             streams = {self._key: self._after}
             entries = _entries(await self._redis.xread(streams, READ_BATCH_ENTRIES, block))
             if entries:
@@ -80,7 +80,7 @@ class RedisSource(Source):
             entries = await self._read_as_member(self._own_after)
             self._own_after = entries[-1].cursor if entries else None
             return entries
-        return await self._claim() or await self._read_as_member(">", _BLOCK_MS)
+        return await self._claim() or await self._read_as_member(">", self._block_ms)
 
     async def acknowledge(self, entry: Entry) -> None:
         await self._redis.xack(self._key, self._group, entry.cursor)
@@ -104,12 +104,21 @@ class RedisSource(Source):
     async def lag(self) -> int | None:
         """As ``XINFO GROUPS`` has it: unknown to Redis before 7.0, and of a group that began at a
         cursor until it has caught up.
+
+        Redis counts what was trimmed as still to be read. How much that is shows where the number
+        can be known otherwise: when the group is at the stream's end, or before its beginning.
         """
         if self._group is None:
             return None
+        stream = await self._redis.xinfo_stream(self._key)
         for group in await self._redis.xinfo_groups(self._key):
-            if _text(group["name"]) == self._group and group.get("lag") is not None:
-                return int(group["lag"]) + int(group["pending"])
+            if _text(group["name"]) == self._group:
+                told, known = group.get("lag"), _unread(stream, group["last-delivered-id"])
+                if known is None and told is not None:
+                    known = max(told - self._trimmed, 0)
+                elif known is not None and told is not None:
+                    self._trimmed = told - known
+                return None if known is None else known + int(group["pending"])
         return None
 
     async def close(self) -> None:
@@ -143,7 +152,7 @@ class RedisSource(Source):
             self._key, self._group, self._member, idle_ms, self._claim_from, READ_BATCH_ENTRIES
         )
         if _text(self._claim_from) == FIRST_ID:  # that was the last page
-            self._claim_at = time.monotonic() + claim_after / 3
+            self._claim_at = time.monotonic() + self._options.claim_interval
         entries = _entries([(self._key, found)])
         if entries:
             deliveries = await self._deliveries()
@@ -159,6 +168,18 @@ class RedisSource(Source):
         return {_text(each["message_id"]): each["times_delivered"] for each in pending}
 
 
+def _unread(stream: Any, delivered: bytes) -> int | None:
+    """How many entries a group has not been given, unless it is in the middle of the stream."""
+    first, group_at = stream["first-entry"], _place(delivered)
+    if first is None or group_at >= _place(stream["last-generated-id"]):
+        return 0
+    return int(stream["length"]) if _place(first[0]) > group_at else None
+
+
+def _place(entry_id: bytes | str) -> tuple[int, ...]:
+    return tuple(map(int, _text(entry_id).split("-")))
+
+
 def _entries(reply: Any) -> list[Entry]:
     """The entries in a reply to XREAD, XREADGROUP or XAUTOCLAIM; deleted ones are left out."""
     if not reply:
@@ -169,7 +190,7 @@ def _entries(reply: Any) -> list[Entry]:
     return [
         Entry(cursor=_text(entry_id), body=_body(fields))
         for entry_id, fields in found
-        if fields is not None
+        if fields  # None or empty: deleted, but still pending
     ]
 
 

@@ -24,7 +24,8 @@ SCHEMA = Path(__file__).with_name("schema.sql")
 
 CHECKPOINT_PAGES = 4_000
 """Pages (of 4 KB) after which a writer moves the write-ahead log into the file and waits for the
-disk: a quarter as often as SQLite does by default, since a batch waits for it."""
+disk: a quarter as often as SQLite does by default, since a batch waits for it. A write-ahead log that
+somebody's long transaction has kept from that is shortened to twice its size afterwards."""
 
 
 OPTIONS: dict[str, Callable[[str], Any]] = {"keep_seconds": float, "synchronous": str.upper}
@@ -85,6 +86,7 @@ def connect(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {2 * CHECKPOINT_PAGES * 4096}")
         if not connection.execute(
             "SELECT 1 FROM sqlite_master WHERE name = 'streamll_placed'"
         ).fetchone():

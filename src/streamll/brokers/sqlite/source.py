@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -14,14 +15,18 @@ from msgspec.structs import asdict
 
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.overview import ENTRIES_OUTSIDE_RUNS
-from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, Source, SourceOptions
+from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, Source, SourceOptions
 from streamll.brokers.sqlite import file, run_index
+from streamll.brokers.sqlite.writes import Writes
 from streamll.core.errors import ConfigurationError
 
 T = TypeVar("T")
 
 POLL_S = 0.004
-"""How often a reader looks for new entries."""
+"""How often a reader looks for new entries while the file is written to."""
+
+BUSY_S = 0.25
+"""How long it looks so often after a write was heard of, which may not be committed yet."""
 
 CLAIM = Path(__file__).with_name("claim.sql").read_text("utf-8").split(";")
 """Statements that claim entries for a member of a group; the last one reads them."""
@@ -40,6 +45,8 @@ class SQLiteSource(file.ForkSafeConnection, Source):
         self._seen_version = -1
         self._claim_at = 0.0
         self._thread: ThreadPoolExecutor | None = None
+        self._writes: Writes | None = None
+        self._busy_until = 0.0
         if options.start != "new":
             start = "0" if options.start == "beginning" else options.start
             if not start.isdecimal():
@@ -55,18 +62,33 @@ class SQLiteSource(file.ForkSafeConnection, Source):
         self._thread = ThreadPoolExecutor(1, "streamll-sqlite")
         loop = asyncio.get_running_loop()
         self._connection = await loop.run_in_executor(self._thread, self._open)
+        if self._options.waits:
+            with contextlib.suppress(OSError):
+                self._writes = Writes(self._path)
+        self._busy_until = time.monotonic() + BUSY_S  # what was written before that is not heard
         self._seen_version = -1
 
     async def read(self) -> list[Entry]:
         take = self._read if self._options.group is None else self._claim
-        deadline = time.monotonic() + (READ_TIMEOUT_S if self._options.waits else 0.0)
+        deadline = time.monotonic() + (self._options.read_timeout if self._options.waits else 0.0)
         while True:
             rows = await self._with_log(take) if self._locked(self._has_news) else []
             if len(rows) >= READ_BATCH_ENTRIES:
                 self._seen_version = -1  # there may be more
             if rows or time.monotonic() >= deadline:
                 return [Entry(cursor=str(row[0]), body=row[1], deliveries=row[2]) for row in rows]
+            await self._pause(deadline)
+
+    async def _pause(self, deadline: float) -> None:
+        """Wait until it is time to look again, which is not after ``deadline``."""
+        now = time.monotonic()
+        if self._writes is None or now < self._busy_until:
             await asyncio.sleep(POLL_S)
+            return
+        if self._options.group is not None:
+            deadline = min(deadline, self._claim_at)
+        if await self._writes.wait(max(0.0, deadline - now)):
+            self._busy_until = time.monotonic() + BUSY_S
 
     def skip(self, receipt: object) -> None:
         if isinstance(receipt, range) and receipt.start - 1 == self._after:
@@ -106,6 +128,9 @@ class SQLiteSource(file.ForkSafeConnection, Source):
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.shutdown(wait=False)
+        writes, self._writes = self._writes, None
+        if writes is not None:
+            writes.close()
         self.disconnect()
 
     async def _execute(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
@@ -164,7 +189,7 @@ class SQLiteSource(file.ForkSafeConnection, Source):
     def _claim(self, log: sqlite3.Connection) -> list[Any]:
         """Claim what other members have abandoned, and what is new; oldest first."""
         options, now = self._options, time.time()
-        self._claim_at = time.monotonic() + options.claim_after / 3
+        self._claim_at = time.monotonic() + options.claim_interval
         values = asdict(options) | {"now": now, "limit": READ_BATCH_ENTRIES}
         with file.transaction(log):
             for statement in CLAIM:

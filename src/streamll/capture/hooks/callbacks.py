@@ -152,9 +152,9 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             prompt_tokens=prompt_tokens, completion_tokens=completion_tokens,
             cost=None if cached else getattr(result, "cost", None),
             cached=cached, streamed=call.streamed and not cached,
-            time_to_first_token=call.time_to_first_token,
             finish_reason=call.finish_reason,
             error_type=type(exception).__name__ if exception is not None else None,
+            **({} if cached else call.times()),
         )  # fmt: skip
         if isinstance(event, ev.LMEnd):
             run.usage.add(event)

@@ -9,7 +9,14 @@ from typing import Any
 from streamll.capture.reply.call_fields import REPLY_FIELD, CallFields, parser_for
 from streamll.capture.reply.outcome import final_text
 from streamll.capture.run.scope import Scope
-from streamll.capture.typed.field import NativeCalls, TypedField, is_prose, is_text, typed_field
+from streamll.capture.typed.field import (
+    NativeCalls,
+    TranslatedField,
+    TypedField,
+    is_prose,
+    is_text,
+    typed_field,
+)
 from streamll.core.events import FieldCorrected, FieldEnd, FieldPartial, FieldStart, Identity
 from streamll.core.jsonable import as_text
 from streamll.core.parsing.base import Closed, Opened, Piece, Text
@@ -127,7 +134,9 @@ class AttemptFields:
         self._publish(FieldEnd, field=field, length=length, complete=complete)
 
     def _begin(self, field: str) -> None:
-        typed = typed_field(self._fields.adapter, self._fields.annotations.get(field, str))
+        typed: TypedField | None = TranslatedField()
+        if field not in self._fields.translated:
+            typed = typed_field(self._fields.adapter, self._fields.annotations.get(field, str))
         self._released[field] = ReleasedText(typed)
         self._publish(FieldStart, field=field)
 

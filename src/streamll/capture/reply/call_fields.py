@@ -10,7 +10,7 @@ from dspy.adapters.types.citation import Citations
 from dspy.adapters.xml_adapter import XMLAdapter
 
 from streamll.capture.run.scope import Scope, is_quiet
-from streamll.capture.typed.field import is_optional, is_text, native_fields
+from streamll.capture.typed.field import is_model, is_optional, is_text, native_fields
 from streamll.core.parsing.base import Closed, FieldParser, Opened, Piece, SilentParser, Text
 from streamll.core.parsing.chat import ChatParser
 from streamll.core.parsing.json import JSONParser
@@ -39,6 +39,12 @@ class CallFields:
             if signature is not None
             for name, info in signature.output_fields.items()
         }
+        self.translated = frozenset(
+            name
+            for name, info in (own.output_fields if own is not None else {}).items()
+            if self.annotations[name] is not info.annotation and is_model(self.annotations[name])
+        )
+        """Fields whose values DSPy makes of something else (``Noul``, of evidence)."""
         self.names = (REPLY_FIELD,) if prompt is None else self._output_fields(own)
         listened = bool(scope.receivers or scope.token_hooks) and not is_quiet()
         selection = scope.selection

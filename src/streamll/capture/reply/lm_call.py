@@ -61,6 +61,7 @@ class LMCall:
         self._parse = self.attempt.parser.feed
         self.counts = True  # not superseded
         self._pieces = 0  # of text, as they came
+        self._chunk_times: list[float] = []  # text, thinking, tool calls, … as they came
 
     def begin(self) -> None:
         self.scope.check()
@@ -106,8 +107,9 @@ class LMCall:
         if not isinstance(delta, str):
             self._hear_other(delta)
         elif delta and not self._candidate:
+            self._chunk_times.append(time.monotonic())
             if not self._pieces:
-                self._first_text = time.monotonic()
+                self._first_text = self._chunk_times[-1]
             self._pieces += 1
             if self._has_chunk_readers:
                 self.chunks.hear(self.identity, delta)
@@ -118,6 +120,7 @@ class LMCall:
         if isinstance(delta, deltas.ProviderChunk):
             self.chunks.provided(self.identity, delta)
         elif not self._candidate:
+            self._chunk_times.append(time.monotonic())
             if self._has_chunk_readers:
                 self.chunks.hear(self.identity, delta)
             if isinstance(delta, deltas.ThinkingDelta):
@@ -151,10 +154,16 @@ class LMCall:
     def _publish(self, kind: type[ev.Event], **own: Any) -> None:
         self.run.publish(kind, self.scope, self.identity, **own)
 
-    @property
-    def time_to_first_token(self) -> float | None:
-        """Seconds from the request, the last attempt's, to the first text of its reply."""
-        return None if self._first_text is None else self._first_text - self._sent
+    def times(self) -> dict[str, Any]:
+        """The times of the last attempt, as ``LMEnd`` has them."""
+        first, chunks = self._first_text, self._chunk_times
+        times: dict[str, Any] = {
+            "time_to_first_token": None if first is None else first - self._sent
+        }
+        if self.streamed:
+            times |= {"chunks": len(chunks), "time_to_first_chunk": chunks[0] - self._sent}
+            times["time_per_output_chunk"] = (chunks[-1] - chunks[0]) / (len(chunks) - 1)
+        return times
 
     @property
     def streamed(self) -> bool:

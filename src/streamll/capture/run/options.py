@@ -79,6 +79,13 @@ def check_fields(program: Any, selection: FieldSelection) -> None:
         selection.check(type(program).__name__, fields)
 
 
+def check_instance(program: Any) -> None:
+    """Raise ``TypeError`` for a class, whose call would only make an instance."""
+    if isinstance(program, type):
+        name = program.__name__
+        raise TypeError(f"{name} is a class; give an instance of it: {name}(…)")
+
+
 watching: CaptureOptions | None = None
 
 

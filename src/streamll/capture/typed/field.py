@@ -50,6 +50,13 @@ class TypedField:
         return True
 
 
+class TranslatedField(TypedField):
+    """One whose value is made of something else than the model writes."""
+
+    def agrees(self, value: Any) -> bool:
+        return False
+
+
 class TextField(TypedField):
     """A text that may also be ``None``."""
 
@@ -172,6 +179,10 @@ def typed_field(adapter: Any, annotation: Any) -> TypedField | None:
 
 
 # --- annotations --------------------------------------------------------------------------------
+
+
+def is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel)
 
 
 def is_prose(annotation: Any) -> bool:

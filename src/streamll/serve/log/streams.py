@@ -17,15 +17,17 @@ from streamll.core.wire import encode
 from streamll.serve.formats import OutputFormat
 from streamll.serve.log.frames import HEARTBEAT, RETRY, Item, frame, items_of
 from streamll.serve.log.run_log import RunLog
+from streamll.streams.operators import Unit, smooth
 
 
 class RunWriter:
     """Renders a run for one reader, in one format: as frames of an event stream (SSE), or as the
-    messages of a WebSocket.
+    messages of a WebSocket. ``smoothed``: the pieces in which text comes, if not as it is.
     """
 
-    def __init__(self, form: OutputFormat, *, frames: bool) -> None:
+    def __init__(self, form: OutputFormat, *, frames: bool, smoothed: Unit | None = None) -> None:
         self.form = form
+        self.smoothed = smoothed
         self.is_native = form.name == "native"
         self.frames = frames
 
@@ -60,8 +62,9 @@ async def stream_of_events(events: Any, writer: RunWriter) -> AsyncGenerator[lis
     end, because a tool blocks, has no last event; then the format's own error is.
     """
     reached, last = Position(events.run_id), ""
+    source = events if writer.smoothed is None else smooth(events, writer.smoothed)
     try:
-        async for event in events:
+        async for event in source:
             items, last = items_of([event], reached), event.event_type
             reached = items[-1].position
             if rendered := writer.write(items):

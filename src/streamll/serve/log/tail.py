@@ -33,6 +33,9 @@ from streamll.serve.log.index import RunIndex
 
 RETRY_S = 0.5
 
+READ_TIMEOUT_S = 1.0
+"""How often a log without news is asked anew. Entries come at once; a process without runs sleeps."""
+
 CONFIRMED_BATCHES = 64
 """Confirmed batches that may wait for the event loop; with the next one the sink waits as well …"""
 
@@ -67,7 +70,10 @@ class LogTail:
         self._sink = sink
         self._index = index
         self._deduplicator = Deduplicator()
-        self._source = open_source(url, SourceOptions(target=default_target(url), start="new"))
+        options = SourceOptions(
+            target=default_target(url), start="new", read_timeout=READ_TIMEOUT_S
+        )
+        self._source = open_source(url, options)
 
     async def run(self) -> None:
         """Follow the log until cancelled."""

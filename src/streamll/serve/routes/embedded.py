@@ -32,7 +32,7 @@ from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketState
 
 import streamll
-from streamll.core.errors import NoSuchRun, RunUnavailable, ServerStopping
+from streamll.core.errors import ConfigurationError, NoSuchRun, RunUnavailable, ServerStopping
 from streamll.core.positions import Position, read_position
 from streamll.serve.formats import RenderOptions, make_format
 from streamll.serve.log import streams
@@ -43,6 +43,7 @@ from streamll.serve.runner import Runner
 from streamll.serve.web import responses
 from streamll.serve.web.limits import Limits
 from streamll.serve.web.requests import HTTPRefusal, refusal
+from streamll.streams.operators import Pieces, Unit
 
 Fields = str | Iterable[str]
 Inputs = Mapping[str, Any]
@@ -58,6 +59,7 @@ def sse_response(
     log: str | None = None,
     context: Inputs | None = None,
     heartbeat: float = 15.0,
+    smooth: Unit | None = None,
     inputs: Inputs | None = None,
     **program_inputs: Any,
 ) -> Response:
@@ -72,19 +74,23 @@ def sse_response(
             guessed. While the log cannot be read the answer is 503, with ``Retry-After``.
         context: added to every event of the run, see ``set_context``.
         heartbeat: seconds of silence after which a comment keeps the connection alive.
+        smooth: ``"word"`` or ``"grapheme"``: send coarse text in such pieces, evenly paced, as
+            ``streamll.streams.smooth`` does. Not with a log, whose events are sent as they are.
         inputs: inputs whose names are among the above.
 
     Raises:
         UnknownFieldError: a field name that no predictor of the program has.
-        ConfigurationError: an unknown format, or a name that a context cannot have.
+        ConfigurationError: an unknown format, a name that a context cannot have, or ``smooth`` with
+            a log.
     """
     given = {**(inputs or {}), **program_inputs}
+    _check_smooth(smooth, log)
     own = OwnRoute(program, format, fields, reply, given, context)
 
     async def open_body(scope: Scope) -> responses.ResponseBody:
         query = QueryParams(scope.get("query_string", b""))
         resume_at = Headers(scope=scope).get("last-event-id") or query.get("lastEventId")
-        writer = streams.RunWriter(own.form, frames=True)
+        writer = streams.RunWriter(own.form, frames=True, smoothed=smooth)
         if log is None:
             if resume_at:
                 return Response(status_code=204)  # which ends a browser's attempts
@@ -111,6 +117,7 @@ async def websocket_stream(
     reply: str | None = None,
     log: str | None = None,
     context: Inputs | None = None,
+    smooth: Unit | None = None,
     inputs: Inputs | None = None,
     **program_inputs: Any,
 ) -> None:
@@ -123,8 +130,9 @@ async def websocket_stream(
     Browsers let any page open a WebSocket to you: check ``Origin`` before, or use ``create_app``.
     """
     given = {**(inputs or {}), **program_inputs}
+    _check_smooth(smooth, log)
     own = OwnRoute(program, format, fields, reply, given, context)
-    writer = streams.RunWriter(own.form, frames=False)
+    writer = streams.RunWriter(own.form, frames=False, smoothed=smooth)
     if log is None:
         await _accept(websocket)
         async with own.opened() as events:
@@ -151,6 +159,13 @@ async def websocket_stream(
     await responses.send_messages(websocket, messages, lambda: runner.cancel(run_id), LIMITS)
 
 
+def _check_smooth(unit: Unit | None, log: str | None) -> None:
+    if unit is not None:
+        Pieces(unit)
+        if log is not None:
+            raise ConfigurationError("smooth= changes what is in the log; leave out one of them")
+
+
 async def _accept(websocket: WebSocket) -> None:
     """Unless the route has done so, to read the question from it."""
     if websocket.application_state is WebSocketState.CONNECTING:
@@ -172,11 +187,11 @@ class OwnRoute:
         inputs: Inputs,
         context: Inputs | None,
     ) -> None:
+        names = fields if isinstance(fields, str) else tuple(fields)
+        self._call = streamll.stream(program, fields=names, keep_text=False)(**inputs)
+        self._inputs = inputs
         options = RenderOptions(text=reply or reply_of(program), model=type(program).__name__)
         self.form = make_format(form, options)
-        names = fields if isinstance(fields, str) else tuple(fields)
-        self._inputs = inputs
-        self._call = streamll.stream(program, fields=names, keep_text=False)(**inputs)
         self._served = Served(name="program", program=program, fields=names)
         self._context = contextvars.copy_context()
         self._context.run(lambda: streamll.set_context(**(context or {})))

@@ -18,6 +18,8 @@ from streamll.serve.web.responses import POLICY_VIOLATION, TRY_AGAIN_LATER, send
 
 TOKEN_S = 24 * 3600.0
 UNAVAILABLE = 503
+KEYS = {"program", "inputs", "context"}
+"""Of what is posted to start a run."""
 NO_STORE = {"cache-control": "no-store"}
 
 
@@ -26,7 +28,10 @@ async def start(service: Service, request: Request) -> Response:
     inputs, context = body.get("inputs", {}), body.get("context")
     if not isinstance(inputs, dict) or not isinstance(context, (dict, type(None))):
         raise HTTPRefusal(400, "inputs and context are objects")
-    run_id = await service.start(service.program(body.get("program")), inputs, context=context)
+    program = service.program(body.get("program"))
+    for name in {field.name for field in program.inputs()} & body.keys() - KEYS:
+        raise HTTPRefusal(400, f'{name!r} is an input: write {{"inputs": {{"{name}": …}}}}')
+    run_id = await service.start(program, inputs, context=context)
     path = f"{request.scope.get('root_path', '')}/runs/{run_id}"
     answer = {
         "run_id": run_id,

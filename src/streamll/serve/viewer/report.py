@@ -6,10 +6,12 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from streamll.core.events import Event
 from streamll.core.wire import encode
-from streamll.serve.routes.pages import VIEWER
+
+VIEWER = Path(__file__).parent / "static"
 
 
 def report_html(events: Iterable[Event]) -> str:

@@ -102,7 +102,8 @@ class TimedSend:
             await asyncio.sleep(delay)
             now, since, delay = self._time(), self._sending_since, period_s
             if since is not None:
-                if now - since > self._stall_s:
+                delay = min(period_s, since + self._stall_s - now)
+                if delay <= 0:
                     return
             elif now < (due := self._sent_at + self._heartbeat_s):
                 delay = min(period_s, due - now)

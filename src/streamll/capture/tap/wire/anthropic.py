@@ -192,7 +192,7 @@ class AnthropicAssembler:
                 deltas += block.add(key, json.dumps(value))
             elif type(value) is str:
                 deltas += block.add(key, value)
-            else:
+            elif type(block.fields.get(key)) is not str:  # text that was heard stays
                 block.fields[key] = value
         self._remember(delta, block, data)
         return deltas

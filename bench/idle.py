@@ -1,0 +1,101 @@
+"""What a server costs that nobody talks to, and how soon it tells what another process writes.
+
+    python bench/idle.py [--log sqlite:///x.db] [--seconds 20]
+
+CPU is that of ``streamll serve``'s process with all its threads, beside uvicorn with an application
+that does nothing. Latency is from the creation of an event in this process to its arrival at an SSE
+reader of the server, half a second apart, so that the server has fallen asleep in between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+from streamll.core.events import Identity, RunStart, Status
+from streamll.sinks import open_sink
+
+BARE = """
+import uvicorn
+async def app(scope, receive, send):
+    while True:
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+uvicorn.run(app, port=0)
+"""
+EVENTS = 20
+
+
+def process(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def cpu_s(pid: int) -> float:
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+
+def idle_percent(server: subprocess.Popen[str], seconds: float) -> float:
+    time.sleep(10)  # it has started
+    before = cpu_s(server.pid)
+    time.sleep(seconds)
+    return 100 * (cpu_s(server.pid) - before) / seconds
+
+
+def latencies_ms(url: str, log: str) -> list[float]:
+    sink, found = open_sink(log), []
+    identity = Identity(run_id="0" * 32)
+    sink.put(RunStart(seq=0, timestamp=time.time(), identity=identity, program="p"))
+    with urllib.request.urlopen(f"{url}/runs/{identity.run_id}/events") as response:
+        for seq in range(1, EVENTS + 1):
+            time.sleep(0.6)
+            sink.put(Status(seq=seq, timestamp=time.time(), identity=identity, message="m"))
+            while True:
+                line = response.readline()
+                if line.startswith(b"data:") and (event := json.loads(line[5:]))["seq"] == seq:
+                    found.append(1000 * (time.time() - event["timestamp"]))
+                    break
+    sink.stop()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--log")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        log = options.log or f"sqlite:///{folder}/log.db"
+        program = Path(folder, "idle_program.py")
+        program.write_text("def echo(question: str):\n    return question\n")
+        os.environ["PYTHONPATH"] = os.pathsep.join([folder, *sys.path])
+        serve = ("-m", "streamll", "serve", "--port", "8123", "--log", log, "idle_program:echo")
+        for name, arguments in (
+            ("uvicorn, no application", ("-c", BARE)),
+            ("streamll serve", serve),
+        ):
+            server = process(*arguments)
+            try:
+                print(f"{name:<28}{idle_percent(server, options.seconds):6.2f} % of a core")
+                if server.args[1] == "-m":
+                    found = latencies_ms("http://127.0.0.1:8123", log)
+                    print(
+                        f"{'latency':<28}{statistics.median(found):6.1f} ms, {max(found):.1f} at most"
+                    )
+            finally:
+                server.terminate()
+                server.wait()
+
+
+if __name__ == "__main__":
+    main()
