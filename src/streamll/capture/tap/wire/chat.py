@@ -207,6 +207,7 @@ class _Choice:
         )
 
     def read(self, payload: dict[str, Any]) -> list[Delta]:
+        _check_choice(payload)
         deltas: list[Delta] = []
         had_reason = bool(self.reason)
         for key, value in payload.items():
@@ -218,10 +219,6 @@ class _Choice:
                 self._read_logprobs(value)
             elif key == "finish_reason":
                 self.fields[key] = self.reason if value in (None, "", "null") else value
-            elif key == "error" and value:
-                raise base.Confused("an error in a choice")
-            elif key == "text" and value and not payload.keys() & {"delta", "message"}:
-                raise base.Confused("a text in place of a delta")
             elif key != "index" and not (key == "text" and "delta" in payload):
                 _merge(self.fields, key, value)
         self._ends_early |= bool(deltas and had_reason)
@@ -322,6 +319,14 @@ class _Choice:
             known = self.fields["logprobs"] = known or {}
             for key, tokens in value.items():
                 _merge(known, key, tokens)
+
+
+def _check_choice(payload: dict[str, Any]) -> None:
+    """Raise ``Confused`` for what no chunk has."""
+    if payload.get("error"):
+        raise base.Confused("an error in a choice")
+    if payload.get("text") and not payload.keys() & {"delta", "message"}:
+        raise base.Confused("a text in place of a delta")
 
 
 def _is_repeated(texts: list[str]) -> bool:
