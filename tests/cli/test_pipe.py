@@ -54,14 +54,3 @@ def test_a_command_whose_pipe_is_closed_ends(command, tmp_path):
             process.stdout.close()
             assert process.wait(BOUND) == 1
             assert "Traceback" not in process.stderr.read().decode()
-
-
-def test_a_server_goes_on_without_a_reader():
-    with subprocess.Popen(
-        [sys.executable, "-m", "streamll", "practice", "--port", "0"], stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout.readline()
-        process.stdout.close()
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(1.5)
-        process.terminate()

@@ -98,6 +98,8 @@ def test_what_cannot_be_started_is_refused_with_the_reason(lm, serve, log, qa):
         assert client.get("/runs/none/events?format=soap").status_code == 400
     with pytest.raises(ConfigurationError, match="not a program"):
         create_app({"a": 1})
+    with pytest.raises(ConfigurationError, match=r"a class: serve an instance of it, Blocking\(\)"):
+        create_app(Blocking)
 
 
 def test_a_reader_that_leaves_does_not_stop_the_run_unless_it_asks_to(practice, lm, serve, log, qa):

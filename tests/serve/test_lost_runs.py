@@ -75,7 +75,15 @@ def test_a_killed_workers_run_ends_for_readers_elsewhere_in_every_format(orphan)
     assert [each["status"] for each in client.get("/runs").json()["runs"]] == ["lost"]
 
 
-def check_native(events):
+def check_native(events, *, waited=True):
+    """``waited``: it was read while nothing came, so its reader was told."""
+    notices = [event for event in events if "seq" not in event]
+    assert len(notices) == waited
+    for notice in notices:
+        assert notice["event_type"] == "status"
+        assert "silent; after 2 s it counts as lost" in notice["message"]
+        assert events.index(notice) < len(events) - 1
+        events.remove(notice)
     OrderCheck().check_all(from_dict(event) for event in events)
     assert [event["seq"] for event in events] == sorted({event["seq"] for event in events})
     ends = [e for e in events if e["event_type"] == "field.end" and e["field"] == "answer"]
@@ -175,4 +183,4 @@ def test_two_processes_that_see_it_lost_at_once_end_it_once(practice, processes)
     for process in survivors:
         check_native(ended[process.port])
         with process.client() as client:
-            check_native(events_of(client, run["events"]))
+            check_native(events_of(client, run["events"]), waited=False)

@@ -67,6 +67,9 @@ def serve(
         list[str] | None,
         Option(metavar="NAME", help="A host name this server answers to; repeatable."),
     ] = None,
+    lost_seconds: Annotated[
+        float, Option(min=1, help="Silence after which a run counts as lost.")
+    ] = 60.0,
     debug: Debug = False,
 ) -> None:
     """Serve programs over HTTP, with a page to watch them. STREAMLL_TOKENS holds bearer tokens."""
@@ -83,7 +86,8 @@ def serve(
         )
     served = {"log": log, "origins": origin or [], "hosts": server_name or None}
     settings = {"model": model, "base_url": base_url, "debug": debug, "app": served}
-    os.environ[SETTINGS] = json.dumps({"targets": programs, **settings})
+    limits = {"lost_seconds": lost_seconds}
+    os.environ[SETTINGS] = json.dumps({"targets": programs, "limits": limits, **settings})
     try:
         app = application()  # its errors are reported here, once, and not by every worker
         asyncio.run(look_at(log))
@@ -153,6 +157,7 @@ async def look_at(log: str) -> None:
 def application() -> Any:
     """The application of this process."""
     from streamll.serve.app import create_app
+    from streamll.serve.web.limits import Limits
 
     settings = json.loads(os.environ[SETTINGS])
     if settings["debug"]:
@@ -166,7 +171,10 @@ def application() -> Any:
         programs[name] = find_program(target)
     use_model(programs, settings["model"], settings["base_url"])
     secret = os.environ.get(SECRET) or None
-    return create_app(programs, tokens=tokens_given(), secret=secret, **settings["app"])
+    limits = Limits(**settings["limits"])
+    return create_app(
+        programs, tokens=tokens_given(), secret=secret, limits=limits, **settings["app"]
+    )
 
 
 def use_model(programs: dict[str, Any], name: str | None, base_url: str | None) -> None:

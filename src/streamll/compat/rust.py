@@ -179,7 +179,9 @@ def _input_names(program: Any) -> set[str]:
     names = {
         name for _, predictor in predictors_of(program) for name in predictor.signature.input_fields
     }
-    function = getattr(program, "forward", program) if isinstance(program, dspy.Module) else program
+    function = program
+    if isinstance(program, dspy.Module):  # DSPy warns on access to ``program.forward``
+        function = getattr(type(program), "forward", program)
     with contextlib.suppress(TypeError, ValueError):  # it has no signature
         names |= set(inspect.signature(function).parameters)
     return names

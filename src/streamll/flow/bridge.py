@@ -27,9 +27,10 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 
-from streamll.core.errors import ChannelClosed, StreamCancelled
+from streamll.core.errors import ChannelClosed, StreamCancelled, StreamllError
 from streamll.flow.channel import Channel
 from streamll.flow.dual import DualIterator, Openable
+from streamll.flow.waiting import on_event_loop
 
 T = TypeVar("T")
 
@@ -37,6 +38,11 @@ CAPACITY = 16
 """Items that may wait between a producer and its reader."""
 
 END = object()
+
+NO_LOOP = (
+    "this needs an event loop of its own, and another one runs in its thread: gevent's greenlets, "
+    "which stand in for threads, can have one at a time"
+)
 
 STOP_TIMEOUT_S = 2.0
 """How long ``aclose`` waits for a cancelled task."""
@@ -77,10 +83,17 @@ class Background:
                 await function()
 
         def run() -> None:
+            if on_event_loop():
+                self.run_without_loop()
+                return
             with contextlib.suppress(asyncio.CancelledError):
                 asyncio.run(main())
 
         self.start_thread(run)
+
+    def run_without_loop(self) -> None:
+        """What ``start_loop`` runs where a loop runs already: threads that are greenlets share one."""
+        raise NotImplementedError
 
     def cancel(self) -> None:
         """Set ``cancelled`` and cancel the task. Never waits; any thread may call it."""
@@ -144,6 +157,10 @@ class Producer(Background):
         self.cancel()
         if self._reading is not None and self._task is None:
             self._reading.leave()  # its thread may be waiting in it
+
+    def run_without_loop(self) -> None:
+        with self._producing():
+            raise StreamllError(NO_LOOP)
 
     def _produce(self) -> None:
         with self._producing(), opened(self.source) as reading:

@@ -80,6 +80,9 @@ def served(programs: Any) -> dict[str, Served]:
     made = {}
     for name, program in programs.items():
         each = program if isinstance(program, Served) else Served(name=name, program=program)
+        if isinstance(each.program, type):
+            what = each.program.__name__
+            raise ConfigurationError(f"{what} is a class: serve an instance of it, {what}()")
         if not callable(each.program):
             raise ConfigurationError(f"{name!r} is {type(each.program).__name__}, not a program")
         if each.reply is None:

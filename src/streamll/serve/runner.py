@@ -21,7 +21,7 @@ from typing import Any
 
 import streamll
 from streamll.core.errors import LogAway, NoSuchRun, StreamCancelled, TooManyRuns, logger
-from streamll.core.events import NOBODY, TERMINAL, Event, Identity, StreamllEvent
+from streamll.core.events import NOBODY, TERMINAL, Event, Identity, Status, StreamllEvent
 from streamll.core.places import own_place
 from streamll.core.positions import Position
 from streamll.core.run_view import RunView, closing_events
@@ -220,21 +220,35 @@ class Runner:
             for buffer in list(self.run_log.buffers.values()):
                 if self.run_log.is_given_up:
                     buffer.wake()  # its readers end
-                if self._is_lost(buffer, now):
+                silent_s = self._silence(buffer, now)
+                buffer.tell(self._notice(buffer.run_id, silent_s))
+                if silent_s > self.limits.lost_seconds:
                     await self._close_lost(buffer.run_id)
 
     # --- lost runs ------------------------------------------------------------------------------
 
-    def _is_lost(self, buffer: RunBuffer, now: float) -> bool:
+    def _silence(self, buffer: RunBuffer, now: float) -> float:
+        """Seconds since anything was heard of a run that runs elsewhere; 0 where nobody can know."""
         run_id = buffer.run_id
         if buffer.ended or run_id in self.running or run_id in self._closed_as_lost:
-            return False
+            return 0.0
         if not self.run_log.tail.reachable:
-            return False
+            return 0.0
         silent_s = self.run_log.index.unattended_s(run_id)
         if silent_s is None or not self._has_heard_all(now):
             silent_s = now - buffer.heard_at
-        return silent_s > self.limits.lost_seconds
+        return silent_s
+
+    def _notice(self, run_id: str, silent_s: float) -> Event | None:
+        """What readers are told once a run's process has missed its reports, or half the time that a
+        run without any may be silent has passed. It is in no log, so it has no ``seq``.
+        """
+        lost_s = self.limits.lost_seconds
+        reports = self.run_log.index.unattended_s(run_id) is not None
+        if silent_s <= (2.5 * self._alive_s if reports else lost_s / 2):
+            return None
+        message = f"the process of this run is silent; after {lost_s:.0f} s it counts as lost"
+        return Status(message=message, timestamp=time.time(), identity=Identity(run_id=run_id))
 
     def _has_heard_all(self, now: float) -> bool:
         """Every live process has reported by now, also one that had to wait for the log itself."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamll.core import events as ev
-from streamll.core.run_view import RunView
+from streamll.core.run_view import CANCELLED, ENDED, RunView
 from streamll.core.visitor import EventVisitor
 from streamll.terminal import text as tx
 from streamll.terminal import words
@@ -114,14 +114,17 @@ class LineView(EventVisitor):
     on_trace_start = _line("TRACE", lambda e: tx.one_line(e.name))
 
     def on_trace_end(self, event: ev.TraceEnd, run: LineRun) -> str:
-        how = f"failed with {tx.one_line(event.error_type)}" if event.error_type else "done"
+        hows = {ENDED: "done", CANCELLED: "cancelled"}
+        how = hows.get(words.outcome(event), f"failed with {tx.one_line(event.error_type or '')}")
         return f"[TRACE] {tx.one_line(event.name)} {how} in {tx.seconds(event.duration)}"
 
     def on_lm_start(self, event: ev.LMStart, run: LineRun) -> None:
         """No line: an open call only decides whether lines end with a predictor."""
 
     def on_lm_end(self, event: ev.LMEnd, run: LineRun) -> str | None:
-        if event.error_type:
+        if words.outcome(event) == CANCELLED:
+            outcome = "cancelled"
+        elif event.error_type:
             outcome = f"failed: {tx.one_line(event.error_type)}"
         elif event.finish_reason == "length":
             outcome = "was cut off at the token limit"
@@ -190,10 +193,9 @@ def _tool(event: ev.ToolStart | ev.ToolEnd | ev.ToolError) -> str:
     return f"[{kind}] {tx.one_line(event.name)}"
 
 
-def _outcome(event: ev.ModuleEnd | ev.ModuleError | ev.ToolEnd | ev.ToolError) -> str:
-    if isinstance(event, (ev.ModuleEnd, ev.ToolEnd)):
-        return f"done in {tx.seconds(event.duration)}"
-    return f"failed after {tx.seconds(event.duration)}: {words.error(event)}"
+def _outcome(event: Any) -> str:
+    ending = f"{words.ENDINGS[words.outcome(event)]} {tx.seconds(event.duration)}"
+    return ": ".join(filter(None, (ending, words.error(event))))
 
 
 def _whose(event: ev.Event, run: LineRun) -> str:

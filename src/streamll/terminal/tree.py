@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamll.core import events as ev
-from streamll.core.run_view import CANCELLED, ENDED, FAILED, RUNNING, RunView
+from streamll.core.run_view import CANCELLED, FAILED, RUNNING, RunView
 from streamll.core.visitor import EventVisitor
 from streamll.terminal import text as tx
 from streamll.terminal import words
@@ -182,7 +182,7 @@ class RunTree(EventVisitor):
     def on_module_end(self, event: ev.ModuleEnd | ev.ModuleError | ev.ToolEnd) -> None:
         """The end of the run's own call is the run's to show, unless we joined in the middle."""
         step, error = self._steps.get(event.call_id), words.error(event)
-        state = FAILED if error else ENDED
+        state = words.outcome(event)
         if step is self.root and not self._started:
             self._end(state, ev.Totals(duration=event.duration), error)
         elif step is not None and step is not self.root:
@@ -205,7 +205,7 @@ class RunTree(EventVisitor):
 
     def on_trace_end(self, event: ev.TraceEnd) -> None:
         if (step := self._steps.get(event.trace_id)) is not None:
-            step.finish(FAILED if event.error_type else ENDED, event.duration, words.error(event))
+            step.finish(words.outcome(event), event.duration, words.error(event))
 
     def on_lm_start(self, event: ev.LMStart) -> None:
         model = tx.one_line(event.model, 80)

@@ -9,6 +9,9 @@ from streamll.core import events as ev
 from streamll.core.run_view import CANCELLED, ENDED, FAILED, RunView
 from streamll.terminal import text as tx
 
+STOPPED = ("Unwind", "CancelledError")
+"""What calls end with when their program is stopped."""
+
 ENDINGS = {ENDED: "done in", FAILED: "failed after", CANCELLED: "cancelled after"}
 
 
@@ -29,12 +32,20 @@ def closing(state: str, totals: ev.Totals, view: RunView) -> list[str]:
     return parts
 
 
+def outcome(event: ev.Event) -> str:
+    """How the call ended whose last event this is; stopped with its program, it did not fail."""
+    kind = getattr(event, "error_type", None)
+    return CANCELLED if kind in STOPPED else FAILED if kind else ENDED
+
+
 def error(event: ev.Event) -> str:
     """``ValueError: no such city``, the error an event reports; empty if it reports none.
 
     A message that is empty or repeats the type adds nothing to it.
     """
     kind = tx.one_line(getattr(event, "error_type", None) or "")
+    if kind in STOPPED:
+        return ""
     message = tx.one_line(getattr(event, "message", "")) if kind else ""
     return message if message.startswith(kind) else ": ".join(filter(None, (kind, message)))
 

@@ -248,6 +248,8 @@ KIND_7 = [
          reason="tool_use"), **ASK_TOOLS),
     case("a text in a block's start", begin(), start(0, type="text", text=PIECES[0]),
          *text(0, *PIECES[1:]), stop(0), ending(), END),
+    case("no text after a text in a block's start", begin(), start(0, type="text", text=PIECES[0]),
+         delta(0, type="text_delta", text=None), *text(0, *PIECES[1:]), stop(0), ending(), END),
     case("two calls at once", begin(), *called(0, "price", '{"q":', '"a"}'),
          *called(1, "stock", '{"q":"b"}'), ending("tool_use"), END,
          plain=message(*TWO, reason="tool_use"), **ASK_TOOLS),
@@ -311,6 +313,15 @@ KIND_7 = [
     case("the whole message in one frame, and an end", message(), END, whole=True),
 ]  # fmt: skip
 
+PRICED = {"type": "tool_use", "id": "toolu_price", "name": "price", "input": {"q": "cat"}}
+REPORTED = [
+    case("the end of another wire", begin(), *said(), ending(), b"data: [DONE]\n\n"),
+    case("the end of another wire, without a reason", begin(), *said(), b"data: [DONE]\n\n",
+         confused=True),
+    case("no calls before their reason", begin(), ending("tool_use"), END,
+         plain=message(PRICED, stop_reason="tool_use"), confused=True, **ASK_TOOLS),
+]  # fmt: skip
+
 CASES: list[Case] = [
     case("an ordinary reply", begin(), *said(), ending(), END),
     *KIND_1,
@@ -319,4 +330,5 @@ CASES: list[Case] = [
     *KIND_4,
     *KIND_5,
     *KIND_7,
+    *REPORTED,
 ]

@@ -638,6 +638,59 @@ ONLY_PLAIN = [
          plain=completion(service_tier="on_demand")),
 ]  # fmt: skip
 
+# --- after reports of many servers ------------------------------------------------------------------
+
+ONE = called(("a", "price", PRICE))
+ONE_MESSAGE = ONE["choices"][0]["message"]
+SMILE = completion(
+    {"role": "assistant", "content": "[[ ## answer ## ]]\nhi \U0001f600\n\n[[ ## completed ## ]]"}
+)
+
+
+def smiling(*halves: bytes) -> list[bytes]:
+    pieces = (b"[[ ## answer ## ]]\\nhi ", *halves, b"\\n\\n[[ ## completed ## ]]")
+    return [sse(said("PIECE"))[0].replace(b"PIECE", piece) for piece in pieces]
+
+
+def in_choice(**fields: Any) -> dict[str, Any]:
+    return {**TOP, "object": "chat.completion.chunk", "choices": [{"index": 0, **fields}]}
+
+
+REPORTED = [
+    case("a reason with every chunk, then a cut",
+         *[chunk({"content": piece}, "stop") for piece in PIECES[:3]],
+         plain=LOST, end="cut", same_words=False),
+    case("a reason with every chunk",
+         *[chunk({"content": piece}, "stop") for piece in PIECES], USE, DONE),
+    case("a character in two frames", *smiling(b"\xf0\x9f", b"\x98\x80"), FIN, USE, DONE,
+         plain=SMILE, confused=True),
+    case("a text in place of a delta", *[in_choice(text=piece) for piece in PIECES],
+         in_choice(text="", finish_reason="stop"), USE, DONE, confused=True),
+    case("an empty message in place of the last delta", *CHAT,
+         in_choice(message={"role": "assistant", "content": ""}, finish_reason="stop"), USE, DONE),
+    case("an empty message beside a null delta", *CHAT,
+         in_choice(delta=None, message={"role": "assistant", "content": ""}, finish_reason="stop"),
+         USE, DONE),
+    case("counts of nothing after the reply's", *CHAT, FIN, USE,
+         {**USE, "usage": dict.fromkeys(USAGE, 0)},
+         DONE),
+    case("a byte order mark in the middle", *CHAT[:2], b"\xef\xbb\xbf" + sse(CHAT[2])[0],
+         CHAT[3], FIN, USE, DONE),
+    *[
+        case(f"the end as {word}", *CHAT, FIN, USE, f"data: {word}\n\n".encode())
+        for word in ("[done]", "DONE", '"[DONE]"', "stream closed")
+    ],
+    case("an error in a choice", *CHAT[:2], in_choice(delta={}, error={"code": 502, "message": "x"}),
+         DONE, plain=failed(502, "x", code=502), confused=True),
+    tool_case("arguments without their last brace", calls(call("price", PRICE[:-1], "a", index=0)),
+              plain=ONE, confused=True),
+    tool_case("no calls before their reason", chunk({"content": ""}), plain=ONE, confused=True),
+    tool_case("calls in a message beside a delta", in_choice(delta={}, message=ONE_MESSAGE),
+              plain=ONE, confused=True),
+    tool_case("calls beside a delta", in_choice(delta={}, tool_calls=ONE_MESSAGE["tool_calls"]),
+              plain=ONE, confused=True),
+]  # fmt: skip
+
 CASES: list[Case] = [
     case("an ordinary reply", *CHAT, FIN, USE, DONE),
     *(each for name, odd in NO_FRAMES.items() for each in anywhere(name, odd)),
@@ -651,4 +704,5 @@ CASES: list[Case] = [
     *MISTRAL,
     *CALLS,
     *ONLY_PLAIN,
+    *REPORTED,
 ]

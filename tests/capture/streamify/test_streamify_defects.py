@@ -16,6 +16,7 @@ import dspy
 import pytest
 from dspy_and_ours import BOTH, DSPY, OURS, Yielded, in_a_process, read, read_all, values
 
+import streamll
 from streamll.testing import Fault, Reply, chunkings
 from streamll.testing.prompts import render
 
@@ -164,6 +165,45 @@ def test_a_completion_in_one_chunk_streams(practice, lm):
 
 
 # --- 5: leaving -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def greenlets(monkeypatch):
+    """New threads find a running event loop, as gevent's greenlets do that stand in for threads."""
+    loop = asyncio.new_event_loop()
+    run = threading.Thread.run
+
+    def run_beside_a_loop(thread):
+        if thread.name.startswith("streamll"):
+            asyncio._set_running_loop(loop)
+        run(thread)
+
+    monkeypatch.setattr(threading.Thread, "run", run_beside_a_loop)
+    yield
+    loop.close()
+
+
+@pytest.mark.timeout(30)
+def test_where_threads_are_greenlets_a_sync_program_streams(practice, lm, greenlets):
+    practice.script(Reply(chat(answer="one two three")))
+    *chunks, prediction = answering(OURS, async_streaming=False)(question="?")
+    assert "".join(chunk.chunk for chunk in chunks) == prediction.answer == "one two three"
+
+
+async def counting():
+    yield 1
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("made", ["streamify", "apply_sync_streaming"])
+def test_where_threads_are_greenlets_an_async_program_is_refused(practice, lm, greenlets, made):
+    if made == "streamify":
+        stream = answering(OURS, async_streaming=False, is_async_program=True)(question="?")
+    else:
+        stream = streamll.apply_sync_streaming(counting())
+    with pytest.raises(streamll.StreamllError, match="gevent"):
+        list(stream)
+    assert practice.requests == []
 
 
 def long_reply(request=None) -> Reply:

@@ -20,7 +20,7 @@ from brokers import servers
 from serve.serving import Frame, events_of, frames, text_of, wait_until
 from streamll.serve import Limits, create_app
 from streamll.serve.log import run_log
-from streamll.serve.routes import embedded
+from streamll.serve.routes import open_streams
 from streamll.testing import Reply
 
 WORDS = " ".join(f"word{n}" for n in range(60))
@@ -35,8 +35,10 @@ def broker(tmp_path):
     yield server
     if server.process is None:
         server.start()
-    for runners in list(embedded._runners.values()):  # what still waits to be written is written
-        for runner in runners.values():
+    for streams in list(
+        open_streams._of_loops.values()
+    ):  # what still waits to be written is written
+        for runner in streams.runners.values():
             assert runner.run_log.sink.stop(30)
     server.stop()
 
@@ -44,7 +46,7 @@ def broker(tmp_path):
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(run_log, "START_S", 0.2)
-    monkeypatch.setattr(embedded, "AWAY_S", AWAY_SECONDS)
+    monkeypatch.setattr(open_streams, "AWAY_S", AWAY_SECONDS)
 
 
 def rest_of(socket):
@@ -146,7 +148,7 @@ def test_a_stream_whose_log_goes_away_ends_with_an_error_and_is_resumed(
 
 
 def test_a_log_that_is_away_for_a_moment_is_waited_for(practice, lm, broker, serve, monkeypatch):
-    monkeypatch.setattr(embedded, "AWAY_S", 30.0)
+    monkeypatch.setattr(open_streams, "AWAY_S", 30.0)
     held(practice)
     broker.start()
     had = []

@@ -368,3 +368,8 @@ def test_smoothing_is_refused_where_it_cannot_be(tmp_path):
     for options in ({"smooth": "word", "log": f"sqlite:///{tmp_path}/log.db"}, {"smooth": "line"}):
         with pytest.raises(streamll.ConfigurationError):
             streamll.sse_response(program, question="q", **options)
+
+
+def test_a_class_in_place_of_an_instance_is_told_in_the_route():
+    with pytest.raises(TypeError, match=r"Blocking\("):
+        streamll.sse_response(Blocking, question="q")

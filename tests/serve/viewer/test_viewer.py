@@ -517,3 +517,61 @@ def test_the_viewer_loads_nothing_from_elsewhere(site, open_page):
     policy = httpx.get(server.url, trust_env=False).headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert json.dumps(policy).count("unsafe-inline") == 1  # for styles only
+
+
+def test_a_stopped_run_does_not_look_like_a_crash(site, practice, open_page):
+    practice.script(Reply({"answer": WORDS}, hold_after=40))
+    page = open_page(site(dspy.ChainOfThought("question -> answer")).url)
+    page.fill("textarea[name=question]", "Tell me")
+    page.keyboard.press("Control+Enter")
+    practice.wait_for_requests(1)[0].wait_held()
+    page.wait_for_selector(".card")
+    page.click("#stop")
+    page.wait_for_selector("#status[data-status=cancelled]")
+    page.wait_for_selector(".card[data-status=left]")
+    assert page.locator("[data-status=failed], .field.error").count() == 0
+    assert "Unwind" not in page.text_content("main")
+
+
+def test_a_finished_run_opens_at_its_top_and_space_plays_it(site, practice, open_page):
+    """However its events arrive. The button of the list has the keyboard's focus after a click."""
+    practice.script(*[{"answer": "\n".join(f"line {number}" for number in range(400))}] * 3)
+
+    class Thrice(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.qa = dspy.Predict("question -> answer")
+
+        def forward(self, question):
+            return [self.qa(question=question) for _ in range(3)][-1]
+
+    server = site(Thrice())
+    start(server, question="?")
+    with server.client() as client:
+        wait_until(lambda: client.get("/runs").json()["runs"][0]["status"] == "ended")
+    page = open_page(server.url)
+    ended(page)
+    page.keyboard.press("Escape")
+    page.click("#runs button")
+    ended(page)
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert page.evaluate("[run.scrollTop, run.scrollHeight > 1.5 * run.clientHeight]") == [0, True]
+    assert page.locator("#timeline .turn").all_text_contents() == [
+        "turn 2",
+        "turn 3",
+    ]
+    page.keyboard.press("Space")
+    page.wait_for_selector("#play.playing")
+
+
+def test_an_open_page_shows_the_first_run_that_starts(site, practice, open_page):
+    practice.script({"answer": "yes"}, {"answer": "no"})
+    server = site(dspy.Predict("question -> answer"))
+    page = open_page(server.url)
+    page.wait_for_selector("#no-runs:visible")
+    start(server, question="?")
+    ended(page)
+    assert shown_text(page, "answer") == "yes"
+    start(server, question="?")
+    page.wait_for_function("() => document.querySelectorAll('#runs li').length === 2")
+    assert shown_text(page, "answer") == "yes"  # which somebody reads

@@ -32,9 +32,9 @@ from streamll.capture.run.status import Statuses
 from streamll.capture.streamify.listeners import Target, TargetIndex, targets
 from streamll.capture.streamify.responses import EventTranslator, NativeValue, ReaderQueue
 from streamll.capture.streamify.send_stream import SendStream, native_value
-from streamll.core.errors import StreamCancelled, Unwind, logger
+from streamll.core.errors import StreamCancelled, StreamllError, Unwind, logger
 from streamll.core.events import Identity
-from streamll.flow.bridge import CAPACITY, Background, Bridge
+from streamll.flow.bridge import CAPACITY, NO_LOOP, Background, Bridge
 from streamll.flow.waiting import on_event_loop
 
 _NO_PREDICTOR = DSPyStreamListener("")
@@ -171,6 +171,19 @@ class StreamifiedCall(Background):
                 self._error = error
                 self.scope.cancel()
                 self.channel.close()
+
+    def run_without_loop(self) -> None:
+        """A synchronous program needs one only to send chunks of its own."""
+        if self._options.is_async:
+            self._error = StreamllError(NO_LOOP)
+            self.channel.close()
+            return
+        try:
+            self._run_sync()
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._error = error
+        finally:
+            self.channel.close()
 
     def _run_sync(self) -> None:
         self._in_thread = True

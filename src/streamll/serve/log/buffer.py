@@ -24,6 +24,8 @@ class RunBuffer:
         """Its readers are to leave when they have what there is."""
         self.heard_at = time.monotonic()
         """When the log last had something of the run."""
+        self.notice: Event | None = None
+        """What its readers are told besides; in no log, and without ``seq``."""
         self.position = Position(run_id)
         """The position after the last event so far."""
         self.start = 0
@@ -41,6 +43,13 @@ class RunBuffer:
             del self._items[:KEPT_EVENTS]
             self.start += KEPT_EVENTS
         self.wake()
+
+    def tell(self, notice: Event | None) -> None:
+        """Give waiting readers a notice, once until there is none."""
+        if notice is None or self.notice is None:
+            self.notice = notice
+            if notice is not None:
+                self.wake()
 
     def wake(self) -> None:
         """Let every waiting reader look."""

@@ -176,7 +176,7 @@ class RunLog:
             ServerStopping: readers were dismissed.
         """
         with self.buffer(position.run_id) as buffer:
-            index = buffer.index_after(position.seq)
+            index, told = buffer.index_after(position.seq), None
             while True:
                 buffered = None if index is None else buffer.since(index)
                 if buffered is None:
@@ -195,11 +195,19 @@ class RunLog:
                 if index >= buffer.end:
                     if buffer.ended:
                         return
-                    await buffer.changed()
-                    if buffer.dismissed:
-                        raise ServerStopping
-                    if self.is_given_up:
-                        raise LogAway
+                    if told is not buffer.notice:
+                        told = buffer.notice
+                        if told is not None:
+                            yield [Item(told, position)]
+                            continue
+                    await self._changed(buffer)
+
+    async def _changed(self, buffer: RunBuffer) -> None:
+        await buffer.changed()
+        if buffer.dismissed:
+            raise ServerStopping
+        if self.is_given_up:
+            raise LogAway
 
     def dismiss(self, but: Container[str] = ()) -> None:
         """Send readers away that wait for news of runs not in ``but``: they can resume elsewhere."""

@@ -187,11 +187,11 @@ class OwnRoute:
         inputs: Inputs,
         context: Inputs | None,
     ) -> None:
+        names = fields if isinstance(fields, str) else tuple(fields)
+        self._call = streamll.stream(program, fields=names, keep_text=False)(**inputs)
+        self._inputs = inputs
         options = RenderOptions(text=reply or reply_of(program), model=type(program).__name__)
         self.form = make_format(form, options)
-        names = fields if isinstance(fields, str) else tuple(fields)
-        self._inputs = inputs
-        self._call = streamll.stream(program, fields=names, keep_text=False)(**inputs)
         self._served = Served(name="program", program=program, fields=names)
         self._context = contextvars.copy_context()
         self._context.run(lambda: streamll.set_context(**(context or {})))

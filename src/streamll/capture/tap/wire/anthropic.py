@@ -57,6 +57,11 @@ class AnthropicAssembler:
     def frame(self, data: bytes) -> Deltas:
         if text := self._template.text_in(data):
             return self._add(text)
+        if data.strip() == b"[DONE]":  # of servers that otherwise speak OpenAI's wire
+            if self._blocks and not self.finished:
+                raise base.Confused("a message without the reason of its end")
+            self.complete = self.finished
+            return ()
         event = decode_object(data)
         kind = event.get("type")
         if kind == "ping":
@@ -82,7 +87,10 @@ class AnthropicAssembler:
         blocks = self._blocks
         if all(block.index is not None for block in blocks):
             blocks = sorted(blocks, key=lambda block: block.index or 0)
-        cut_off = self._message.get("stop_reason") in _CUT_OFF
+        reason = self._message.get("stop_reason")
+        if reason == "tool_use" and not any(block.type == "tool_use" for block in blocks):
+            raise base.Confused("the end of tool calls that were not streamed")
+        cut_off = reason in _CUT_OFF
         return {**self._message, "content": [block.body(cut_off=cut_off) for block in blocks]}
 
     # --- the message ----------------------------------------------------------------------------
@@ -184,7 +192,7 @@ class AnthropicAssembler:
                 deltas += block.add(key, json.dumps(value))
             elif type(value) is str:
                 deltas += block.add(key, value)
-            else:
+            elif type(block.fields.get(key)) is not str:  # text that was heard stays
                 block.fields[key] = value
         self._remember(delta, block, data)
         return deltas

@@ -171,9 +171,11 @@ def decode_object(data: bytes) -> dict[str, Any]:
     """
     try:
         value = _decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         try:
             value = json.loads(data)
+        except UnicodeDecodeError as error:  # one character in two frames, for example
+            raise Confused("a text that is not UTF-8") from error
         except ValueError as error:
             raise MalformedFrame(data) from error
     if type(value) is not dict:

@@ -40,6 +40,7 @@ ONLY_PLAIN: Mapping[str, Mapping[str, Any]] = {"groq": {"service_tier": None}}
 """By provider: what LiteLLM reads off a reply without asking whether it is there."""
 _REPEATING = 3
 """Pieces from which on it is no accident that they repeat one another."""
+_CUT_OFF = ("length", "max_tokens", "model_length", "content_filter")
 _OF_A_CHUNK = frozenset({"index", "token_id"})
 """Fields of a delta that are not the message's."""
 
@@ -158,7 +159,7 @@ class ChatAssembler:
                 top[key] = value
 
     def _read_usage(self, usage: Any) -> None:
-        if type(usage) is dict and (usage or "usage" not in self._top):
+        if type(usage) is dict and (any(usage.values()) or "usage" not in self._top):
             self._top["usage"] = usage
 
     def _read_choice(self, payload: dict[str, Any]) -> Deltas:
@@ -189,6 +190,8 @@ class _Choice:
         self.calls = ToolCalls()
         self.finished = False
         """The reason of its end came after all that it says."""
+        self._ends_early = False
+        """A reason was followed by more: of those that come with text, none is the end."""
         self._told: str | None = None  # its whole text, where a server repeats it
 
     @property
@@ -204,7 +207,9 @@ class _Choice:
         )
 
     def read(self, payload: dict[str, Any]) -> list[Delta]:
+        _check_choice(payload)
         deltas: list[Delta] = []
+        had_reason = bool(self.reason)
         for key, value in payload.items():
             if key == "delta":
                 deltas += self._read_message(value)
@@ -216,8 +221,9 @@ class _Choice:
                 self.fields[key] = self.reason if value in (None, "", "null") else value
             elif key != "index" and not (key == "text" and "delta" in payload):
                 _merge(self.fields, key, value)
+        self._ends_early |= bool(deltas and had_reason)
         if payload.get("finish_reason") and self.reason:
-            self.finished = self.spoken
+            self.finished = self.spoken and not (deltas and self._ends_early)
         elif deltas:
             self.finished = False
         return deltas if self._shown else []
@@ -231,7 +237,7 @@ class _Choice:
         if self.blocks:
             message["content"] = self.blocks
         if self.calls:
-            message["tool_calls"] = self.calls.body()
+            message["tool_calls"] = self.calls.body(cut_off=self.reason in _CUT_OFF)
         if not message.get("content") and (self.calls or message.get("refusal")):
             message["content"] = None  # chunks begin with ""
         message.setdefault("content", None)
@@ -243,6 +249,8 @@ class _Choice:
         """Raise ``Confused`` where what was said may be said twice, or be no reply at all."""
         if self.reason == "error":
             raise base.Confused("a reply that ends with an error without words")
+        if self.reason == "tool_calls" and not self.calls:
+            raise base.Confused("the end of tool calls that were not streamed")
         texts = [piece for piece in self.pieces["content"] if piece]
         if self._told is not None and self._told != "".join(texts):
             raise base.Confused("a message that differs from its pieces")
@@ -260,8 +268,10 @@ class _Choice:
         if type(message) is not dict:
             return []
         content = message.get("content")
+        if not any(value for name, value in message.items() if name not in ("role", "name")):
+            return []  # as some servers have it in every chunk, others in the last
         if beside:
-            self._told = content if type(content) is str else None
+            self._told = content if type(content) is str and content else None
             return []
         before = "".join(self.pieces["content"])
         if self.blocks or self.calls or not (before == "" or string(content).startswith(before)):
@@ -309,6 +319,14 @@ class _Choice:
             known = self.fields["logprobs"] = known or {}
             for key, tokens in value.items():
                 _merge(known, key, tokens)
+
+
+def _check_choice(payload: dict[str, Any]) -> None:
+    """Raise ``Confused`` for what no chunk has."""
+    if payload.get("error"):
+        raise base.Confused("an error in a choice")
+    if payload.get("text") and not payload.keys() & {"delta", "message"}:
+        raise base.Confused("a text in place of a delta")
 
 
 def _is_repeated(texts: list[str]) -> bool:

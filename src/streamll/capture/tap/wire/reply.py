@@ -135,7 +135,7 @@ class WireReply:
                 deltas += self._assembler.frame(data)
         except base.MalformedFrame as fault:
             if not ended:
-                self.fault = fault
+                self._fail(fault)
             elif not self.whole:
                 self.fault = base.CutShort("the stream ended inside a frame")
         except Exception as error:  # noqa: BLE001
@@ -143,6 +143,8 @@ class WireReply:
         return deltas
 
     def _fail(self, error: Exception) -> None:
+        if isinstance(error, base.MalformedFrame) and self.whole:
+            return  # words after the end
         self.fault = error if isinstance(error, base.WireFault) else base.UnknownShape(error)
 
     def _begins_as_stream(self) -> bool:

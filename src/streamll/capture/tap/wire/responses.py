@@ -166,11 +166,15 @@ class ResponsesAssembler:
         An item is known by its id, or by its place where none is missing. What cannot be told from
         what was shown is not shown.
         """
-        by_id = {item.payload.get("id"): item for item in self._items.values()}
+        by_id = {
+            identity: item
+            for item in self._items.values()
+            if (identity := string(item.payload.get("id")))
+        }
         in_order = [self._items[key] for key in sorted(self._items, key=_place)]
         deltas: list[Any] = []
         for at, payload in enumerate(items):
-            known = by_id.get(payload.get("id") or "")
+            known = by_id.get(string(payload.get("id")))
             if known is None and len(in_order) == len(items):
                 known = in_order[at]
             if known is None and not any(item.spoken for item in in_order):

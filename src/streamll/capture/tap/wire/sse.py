@@ -96,7 +96,8 @@ def _frames(block: bytes) -> list[bytes]:
     event, lines = b"", []
     for line in block.split(b"\n"):
         name, _, value = line.partition(b":")
-        name, value = name.strip(_BLANKS), value[1:] if value[:1] == b" " else value
+        name = name.removeprefix(_BYTE_ORDER_MARK).strip(_BLANKS)  # of two streams in one
+        value = value[1:] if value[:1] == b" " else value
         if name == b"data":
             lines.append(value)
         elif name == b"event":

@@ -38,7 +38,7 @@ class Template:
         if prefix is not None and data.startswith(prefix) and data.endswith(self._suffix):
             try:
                 return _decode_string(data[self._from : self._to])
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 return None
         return None
 

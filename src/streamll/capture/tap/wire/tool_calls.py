@@ -40,9 +40,10 @@ class ToolCalls:
             raise Confused("several fragments of tool calls without a name or an index")
         return [delta for fragment in given for delta in self._add(fragment)]
 
-    def body(self) -> list[dict[str, Any]]:
+    def body(self, *, cut_off: bool = False) -> list[dict[str, Any]]:
+        """The calls; ``cut_off``: by the reply's length, so that arguments may end anywhere."""
         for call in self._calls:
-            call.check()
+            call.check(cut_off=cut_off)
         return [call.body() for call in self._calls]
 
     def _add(self, fragment: dict[str, Any]) -> Deltas:
@@ -130,15 +131,16 @@ class _Call:
         """Whether its arguments are one JSON object: nothing can continue them."""
         return _length_of_object(self.arguments) == len(self.arguments)
 
-    def check(self) -> None:
-        """Raise ``Confused`` where two calls may have become one."""
+    def check(self, *, cut_off: bool) -> None:
+        """Raise ``Confused`` where two calls may have become one, or a piece of one is missing."""
         if not self.name:
             raise Confused("a tool call without a name")
         arguments = self.arguments
         if self._object is not None and arguments != json.dumps(self._object):
             raise Confused("arguments of a tool call as text and as an object")
         length = _length_of_object(arguments)
-        if length not in (None, len(arguments)) or (length is None and self.must_be_whole):
+        may_be_cut = cut_off and not self.must_be_whole
+        if length != len(arguments) and not (length is None and may_be_cut) and arguments.strip():
             raise Confused("arguments of a tool call that are not one object")
 
     def add(self, fragment: dict[str, Any], name: str, arguments: str) -> None:

@@ -8,6 +8,9 @@ const named = (entries) => Object.assign(Object.create(null), entries);
 const KINDS = named({ module: "module", lm: "lm", tool: "tool", trace: "trace" });
 const STATUS = named({ "run.end": "ended", "run.error": "failed", "run.cancelled": "cancelled" });
 
+/** What a call ends with when its program is stopped; that is no failure of it. */
+const STOPPED = new Set(["Unwind", "CancelledError"]);
+
 /** The number of code points, which is what offsets count; JavaScript counts UTF-16 units. */
 function codePoints(text) {
   let pairs = 0;
@@ -199,7 +202,7 @@ class Run {
     const parent = this.nodes.get(event.parent_call_id) || (kind === "trace" ? this.nodes.get(event.call_id) : null) || null;
     const node = new Node(id, kind, name, parent, event.timestamp);
     node.predictor = event.predictor || null;
-    node.turn = event.turn || 0;
+    node.turn = kind === "module" ? event.turn || 0 : 0; // a tool's count of its own calls is no turn
     this.nodes.set(id, node);
     if (parent) parent.children.push(node);
     this.story.push(node);
@@ -224,8 +227,9 @@ class Run {
     if (!node) return;
     node.end = event.timestamp;
     node.duration = event.duration;
-    node.error = event.error_type ? [event.error_type, event.message].filter(Boolean).join(": ") : null;
-    node.status = node.error ? "failed" : "done";
+    const stopped = STOPPED.has(event.error_type);
+    node.error = event.error_type && !stopped ? [event.error_type, event.message].filter(Boolean).join(": ") : null;
+    node.status = stopped ? "left" : node.error ? "failed" : "done";
     for (const key of ["result", "outputs"]) if (event[key] !== undefined && event[key] !== null) node.detail[key] = event[key];
     this.changed.add(node);
     if (kind !== "lm") return;

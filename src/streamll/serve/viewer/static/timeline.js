@@ -15,7 +15,7 @@ class Row {
     this.name = element("span", "name");
     this.name.style.setProperty("--depth", Math.min(node.depth, 6));
     this.name.append(element("span", "what", node.kind === "lm" ? node.name.replace(/^.*\//, "") : short));
-    if (node.turn) this.name.append(element("span", "turn", `×${node.turn + 1}`));
+    if (node.turn) this.name.append(element("span", "turn", `turn ${node.turn + 1}`));
     this.track = element("span", "track");
     this.time = element("span", "time");
     this.bars = [];

@@ -26,6 +26,8 @@ const form = new streamll.Form($("form"), async (program, inputs) => {
   await refresh();
   show(started.run_id);
 });
+let awaited = false; // the first run is to be shown as soon as there is one
+let tails = false; // the run was under way when it was opened: its end is kept in view
 let player = null, close = () => {}, fresh = true, scheduled = false, drawnTimelineAt = 0;
 const output = new streamll.Output($("output"));
 const timeline = new streamll.Timeline($("timeline"), $("axis"), (node) => {
@@ -45,6 +47,8 @@ function cardFor(node) {
 function show(id) {
   if (player && player.id === id) return;
   close();
+  awaited = false;
+  tails = listed(id) === "running";
   player = new streamll.Player(id, (again) => { fresh = fresh || again; schedule(); });
   fresh = true;
   $("nothing").hidden = true;
@@ -61,6 +65,7 @@ function show(id) {
 
 function leave() {
   const from = player && items.get(player.id);
+  awaited = false;
   close();
   close = () => {};
   player = null;
@@ -95,7 +100,7 @@ function frame(time) {
 }
 
 function draw(time) {
-  const run = player.run, follows = player.following && run.status === "running" && isNearEnd();
+  const run = player.run, follows = tails && player.following && run.status === "running" && isNearEnd();
   const now = moment();
   if (fresh) {
     fresh = false;
@@ -196,13 +201,19 @@ $("scrub").addEventListener("input", (event) => {
   if (value >= 1000) player.follow(); else player.seek((value / 1000) * player.length);
 });
 $("play").addEventListener("click", toggle);
-$("live").addEventListener("click", () => player && player.follow());
+$("live").addEventListener("click", toEnd);
 $("speed").addEventListener("change", (event) => { if (player) player.speed = Number(event.target.value); });
 $("stop").addEventListener("click", async () => {
   $("stop").disabled = true;
   try { await source.stop(player.id); } finally { $("stop").disabled = false; }
 });
 $("back").addEventListener("click", leave);
+
+function toEnd() {
+  if (!player) return;
+  tails = true;
+  player.follow();
+}
 
 function toggle() {
   if (!player) return;
@@ -220,6 +231,7 @@ async function refresh() {
     runs = await source.runs();
     trouble.list = "";
     drawRuns();
+    if (awaited && runs.length && !narrow.matches) show(runs[0].run_id);
   } catch (problem) {
     trouble.list = problem instanceof streamll.Unauthorized ? problem.message : "the server does not answer";
   }
@@ -298,7 +310,7 @@ function step(by) {
 // --- keys, colours, token ------------------------------------------------------------------------------
 
 const KEYS = {
-  j: () => step(1), k: () => step(-1), l: () => player && player.follow(), " ": toggle,
+  j: () => step(1), k: () => step(-1), l: toEnd, " ": toggle,
   n: () => { if (form.first) { if (narrow.matches) leave(); form.first.focus(); } },
   "?": () => $("keys").showModal(),
   arrowleft: () => player && player.seek(player.at - Math.max(0.02, player.length / 50)),
@@ -310,7 +322,7 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const typing = event.target.matches("input:not([type=range]), textarea, select");
   if (typing) { if (event.key === "Escape") event.target.blur(); return; }
-  if (event.key === " " && event.target.matches("button, summary")) return;
+  if (event.key === " " && event.target.matches("button:not([aria-current]), summary")) return;
   if (event.target.matches("input[type=range]") && /^(Arrow|Home|End)/.test(event.key)) return;
   const act = KEYS[event.key.toLowerCase()];
   if (!act) return;
@@ -368,6 +380,7 @@ async function begin() {
   } catch { /* the list says that nobody answers */ }
   if (wanted) show(wanted);
   else if (runs.length && !player && (!source.live || !narrow.matches)) show(runs[0].run_id);
+  else awaited = !player;
 }
 if (source.live) setInterval(() => { if (!document.hidden && !source.only) refresh(); }, POLL);
 begin();
