@@ -90,15 +90,13 @@ class Grace:
     """
 
     def __init__(self) -> None:
-        self._seconds: float | None = None
+        self.seconds: float | None = None
         self._timer: Timer | None = None
 
-    def set(self, seconds: float | None, *, anew: bool) -> None:
-        """From now on ``seconds``; again only where they differ from the last, or ``anew``."""
-        if seconds == self._seconds and not (anew and seconds):
-            return
+    def set(self, seconds: float | None) -> None:
+        """From now on ``seconds``; ``None`` for no limit."""
         self._cancel()
-        self._seconds = seconds
+        self.seconds = seconds
         scope = _current.get()
         interrupt = scope.interrupt if scope is not None else None
         if seconds is not None and interrupt is not None:

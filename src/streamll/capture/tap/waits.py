@@ -85,7 +85,8 @@ class Blocking:
                     to.pause()
                 if reader.fault is not None:
                     return
-                grace.set(reader.grace, anew=paused)
+                if (seconds := reader.grace) != grace.seconds or paused:
+                    grace.set(seconds)
 
     async def read_http(self, response: Any, reader: Reader, to: Guarded) -> None:
         """Read the body of an httpx response, and close it."""

@@ -63,9 +63,14 @@ def test_every_tool_call_under_index_zero():
 
 
 def test_an_id_repeated_with_every_fragment_is_one_call():
-    fragment = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "1"}}
-    said, _ = message(*[{"tool_calls": [fragment]}] * 3)
-    assert said["tool_calls"][0]["function"] == {"name": "f", "arguments": "111"}
+    fragments = [
+        {"index": 0, "id": "a", "function": {"name": "f", "arguments": piece}}
+        for piece in ('{"q":', "1", "}")
+    ]
+    said, _ = message(*({"tool_calls": [fragment]} for fragment in fragments))
+    assert [call["function"] for call in said["tool_calls"]] == [
+        {"name": "f", "arguments": '{"q":1}'}
+    ]
 
 
 def test_tool_calls_without_a_number():

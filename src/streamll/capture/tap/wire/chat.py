@@ -53,7 +53,7 @@ class ChatAssembler:
     """
 
     def __init__(self, choices: int = 1, only_plain: Mapping[str, Any] | None = None) -> None:
-        self.complete = False
+        self.complete = self.finished = False
         self._expected = choices
         self._only_plain = only_plain or {}
         self._top: dict[str, Any] = {}
@@ -63,13 +63,6 @@ class ChatAssembler:
         self._known: dict[str, Any] | None = None  # the last ordinary chunk, without its text
         self._known_key = "content"  # the delta's key that held the text
         self._template = Template()  # of frames that are the known chunk
-
-    @property
-    def finished(self) -> bool:
-        if not self._first.finished:
-            return False
-        choices = self._choices.values()
-        return len(choices) >= self._expected and all(choice.finished for choice in choices)
 
     def frame(self, data: bytes) -> Deltas:
         if text := self._template.text_in(data):
@@ -136,6 +129,8 @@ class ChatAssembler:
         self._read_top(chunk, data)
         choices = [choice for choice in chunk.get("choices") or () if type(choice) is dict]
         deltas = [delta for choice in choices for delta in self._read_choice(choice)]
+        known = self._choices.values()
+        self.finished = len(known) >= self._expected and all(each.finished for each in known)
         if len(choices) == 1 and not chunk.get("usage"):
             self._remember(chunk, choices[0])
         return deltas

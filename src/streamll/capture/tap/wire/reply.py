@@ -80,9 +80,11 @@ class WireReply:
     @property
     def grace(self) -> float | None:
         """How many seconds to wait for what may still come; None while the reply is not whole."""
-        if not self.whole:
+        if not self.streamed:
             return None
-        return GRACE_AFTER_END_S if self._assembler.complete else GRACE_AFTER_REASON_S
+        if self._assembler.complete:
+            return GRACE_AFTER_END_S
+        return GRACE_AFTER_REASON_S if self._assembler.finished else None
 
     @property
     def refused(self) -> bool:
