@@ -27,6 +27,7 @@ TEXTS = st.one_of(
     ),
 )
 PIECES = st.lists(TEXTS, max_size=12)
+REASONS = ["stop", "length", "content_filter"]
 ARGUMENTS = st.dictionaries(st.text(max_size=4), st.integers() | st.text(max_size=6), max_size=3)
 
 
@@ -56,7 +57,7 @@ def answers(draw, *, candidates=1):
         refusal=refusal,
         tool_calls=tool_calls,
         citations=citations if any(texts) else [],
-        finish_reason=draw(st.sampled_from(["stop", "length", "tool_calls", "content_filter"])),
+        finish_reason=draw(st.sampled_from(REASONS + ["tool_calls"] * bool(tool_calls))),
         usage=Usage(7, 5, 2, 1),
         request_body={"stream_options": {"include_usage": True}},
     )

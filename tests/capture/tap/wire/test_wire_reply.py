@@ -106,7 +106,7 @@ def test_a_last_frame_without_its_blank_line_is_read_at_the_end():
 
 
 def test_a_malformed_frame_in_the_middle_is_malformed():
-    made, said = finished(FRAME + b"data: {oops\n\n" + FRAME)
+    made, said = finished(TEXT + b"data: {oops\n\n" + FRAME)
     assert isinstance(made.fault, MalformedFrame)
     assert said.joined("text") == "Hi", "what came before the fault counts"
     with pytest.raises(MalformedFrame) as raised:
