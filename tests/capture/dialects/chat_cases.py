@@ -167,6 +167,8 @@ OPEN = [
          plain=completion(usage=None), exact=False),
     case("open after DONE without a finish reason", *CHAT, USE, DONE, end="open",
          plain=completion(finish_reason=None)),
+    case("open after DONE without its blank line", *CHAT, USE, b"data: [DONE]\n", end="open",
+         plain=completion(finish_reason=None)),
     case("comments after DONE", *CHAT, FIN, USE, DONE, b": bye\n\n", end="open"),
     case("open inside a frame after DONE", *CHAT, FIN, USE, DONE, b"data: {", end="open"),
 ]  # fmt: skip

@@ -100,6 +100,15 @@ def test_a_frame_is_complete_with_its_blank_line():
     assert splitter.feed(b"\ndata: c\n\n") == [b"c"]
 
 
+@pytest.mark.parametrize("begin", [b"", b"data: {}\n", b"data: {}\n\n"])
+def test_the_announced_end_needs_no_blank_line(begin):
+    wire = begin + b"data: [DONE]\n"
+    frames = [b"{}", b"[DONE]"] if begin else [b"[DONE]"]
+    for chunks in ([wire], [wire[at : at + 1] for at in range(len(wire))]):
+        splitter = FrameSplitter()
+        assert [data for chunk in chunks for data in splitter.feed(chunk)] == frames
+
+
 def test_long_lines_in_small_pieces_stay_linear():
     """A line of 4 MB in pieces of 8 bytes: quadratic work would take hours."""
     line = b"x" * 4_000_000

@@ -21,6 +21,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANKS = b" \t"
 _ERRORS = frozenset({b"error", b"exception"})
 _PINGS = frozenset({b"ping", b"pong", b"heartbeat", b"keepalive", b"keep-alive", b"keep_alive"})
+_END = b"[DONE]\n"
 _NOTHING = frozenset({b"", b"null", b'""', b"[]"})
 
 
@@ -57,20 +58,19 @@ class FrameSplitter:
             completes = b"\n\n" in chunk or (chunk[:1] == b"\n" and pending[-1][-1:] == b"\n")
             if not completes:
                 pending.append(chunk)
-                return []
+                return self._announced_end(chunk)
             chunk = b"".join(pending) + chunk
             pending.clear()
         blocks = chunk.split(b"\n\n")
         if rest := blocks.pop():
             pending.append(rest)
-        if not blocks:
-            return []
-        if self._at_start:
+        if blocks and self._at_start:
             self._at_start = False
             blocks[0] = blocks[0].removeprefix(_BYTE_ORDER_MARK)
-        if len(blocks) == 1:
+        if len(blocks) == 1 and not rest:
             return _frames(blocks[0])
-        return [data for block in blocks for data in _frames(block)]
+        frames = [data for block in blocks for data in _frames(block)]
+        return [*frames, *self._announced_end(rest)] if rest else frames
 
     def finish(self) -> list[bytes]:
         """The stream has ended; a last frame may lack its blank line."""
@@ -79,6 +79,12 @@ class FrameSplitter:
         if self._at_start:
             rest = rest.removeprefix(_BYTE_ORDER_MARK)
         return _frames(rest)
+
+    def _announced_end(self, chunk: bytes) -> list[bytes]:
+        """What waits for a blank line, if its last line is the end: on an open line none may come."""
+        if chunk[-1:] == b"\n" and b"".join(self._pending).endswith(_END):
+            return self.finish()
+        return []
 
     def _with_lf(self, chunk: bytes) -> bytes:
         if self._after_cr and chunk[:1] == b"\n":
