@@ -87,8 +87,8 @@ OFFICIAL = [  # package, its module, wire, its readers
     ("litellm", "litellm", "openai", litellm_chat),
     ("litellm", "litellm", "responses", litellm_responses),
 ]
-KNOWN_TO_OTHERS = {"reasoning_content", "annotations", "store"}
-"""Fields that servers send and the package does not list."""
+KNOWN_TO_OTHERS = {"reasoning_content", "annotations", "store", "name"}
+"""Fields that servers send and the package does not list; ``name`` is known to openai 2."""
 
 
 def is_installed(module: str) -> bool:

@@ -115,8 +115,14 @@ def test_a_malformed_frame_in_the_middle_is_malformed():
 
 
 def test_a_frame_of_an_unknown_shape_is_a_fault_of_its_own():
-    made, _ = finished(b'data: {"choices": 7}\n\n')
-    with pytest.raises(UnknownShape):
+    class Forgetful(ChatAssembler):
+        def frame(self, data):
+            return super().frame(data) if b"choices" not in data else self.missing
+
+    made = WireReply(Forgetful())
+    made.opened(200)
+    assert not made.feed(FRAME)
+    with pytest.raises(UnknownShape, match="AttributeError"):
         made.body()
 
 

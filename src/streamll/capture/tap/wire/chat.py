@@ -127,7 +127,10 @@ class ChatAssembler:
         self._known = None
         self._template.forget()
         self._read_top(chunk, data)
-        choices = [choice for choice in chunk.get("choices") or () if type(choice) is dict]
+        given = chunk.get("choices") or []
+        if type(given) is not list:
+            raise base.Confused("choices that are no list")
+        choices = [choice for choice in given if type(choice) is dict]
         deltas = [delta for choice in choices for delta in self._read_choice(choice)]
         known = self._choices.values()
         self.finished = len(known) >= self._expected and all(each.finished for each in known)
