@@ -146,9 +146,11 @@ def _scalar(text: str, schema: SchemaView) -> object:
             if schema.kinds and kind in schema.kinds:
                 return value
         return text
-    if schema.allows("string"):
-        return text
+    number = number_of(text)
+    if schema.allows("string") and (
+        schema.grows or number is None or not schema.kinds & {"integer", "number"}
+    ):
+        return text  # a number beside dates, say, is none of them
     if schema.allows("boolean") and text.lower() in _WORDS:
         return _WORDS[text.lower()]
-    number = number_of(text)
     return text if number is None else number
