@@ -93,6 +93,10 @@ class SchemaView:
     def allows(self, kind: str) -> bool:
         return not self.kinds or kind in self.kinds
 
+    def lists(self, text: str) -> bool:
+        """Whether a string is one of those that are listed here."""
+        return any(text in each.get("enum", (each.get("const"),)) for each, _ in self._alternatives)
+
     def claim(self, value: Any) -> Any:
         """A value as the program will have it; ``WITHHELD`` where it will be something else.
 

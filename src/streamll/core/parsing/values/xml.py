@@ -148,7 +148,10 @@ def _scalar(text: str, schema: SchemaView) -> object:
         return text
     number = number_of(text)
     if schema.allows("string") and (
-        schema.grows or number is None or not schema.kinds & {"integer", "number"}
+        schema.grows
+        or number is None
+        or not schema.kinds & {"integer", "number"}
+        or schema.lists(text)
     ):
         return text  # a number beside dates, say, is none of them
     if schema.allows("boolean") and text.lower() in _WORDS:
