@@ -150,7 +150,9 @@ def test_a_stream_that_failed_leaves_nothing_in_memory(lm):
     assert left() is None
 
 
-def test_calls_queued_in_parallel_do_not_start_after_the_stream_was_left(practice, lm, gone, new_threads):
+def test_calls_queued_in_parallel_do_not_start_after_the_stream_was_left(
+    practice, lm, gone, new_threads
+):
     """X7: ``dspy.Parallel`` works off its queue, also after the program that filled it."""
     practice.respond(lambda request: Reply(LONG, hold_after=30))
 
