@@ -33,7 +33,7 @@ class Telemetry:
 
     @property
     def spans(self):
-        assert self.sink.catch_up(10)
+        assert self.sink.catch_up(60)
         return list(self.exporter.get_finished_spans())
 
     def span(self, name):
@@ -41,7 +41,7 @@ class Telemetry:
         return found
 
     def points(self, name):
-        assert self.sink.catch_up(10)
+        assert self.sink.catch_up(60)
         data = self.reader.get_metrics_data()
         return [
             point
