@@ -185,6 +185,24 @@ def no_leftover_threads():
             assert not thread.is_alive(), f"{thread.name} is still running after the test"
 
 
+@pytest.fixture
+def new_threads():
+    """``new_threads("streamll")``: the threads so named that this test has started.
+
+    Those of other tests are no matter of its own: a forgotten sink's ends after some seconds.
+    """
+    before = set(threading.enumerate())
+
+    def started(name: str = "") -> list[threading.Thread]:
+        return [
+            thread
+            for thread in threading.enumerate()
+            if thread.name.startswith(name) and thread not in before
+        ]
+
+    return started
+
+
 # --- the practice server ------------------------------------------------------------------------
 
 

@@ -458,12 +458,9 @@ def test_endpoints_in_the_spellings_people_use(practice, endpoint):
     assert practice.requests[0].path == "/v1/chat/completions"
 
 
-def test_hundred_streams_leave_no_threads_and_no_tasks(make_model, practice, run):
-    import threading
-
+def test_hundred_streams_leave_no_threads_and_no_tasks(make_model, practice, run, new_threads):
     practice.respond(lambda _: TEXT)
     model = make_model()
-    before = threading.active_count()
 
     async def many():
         await asyncio.gather(*(collected(model.invoke_stream("x")) for _ in range(100)))
@@ -471,7 +468,7 @@ def test_hundred_streams_leave_no_threads_and_no_tasks(make_model, practice, run
         return len(asyncio.all_tasks())
 
     assert run(many()) == 2  # this one, and the one that waits for it
-    assert threading.active_count() <= before + 8  # the loop's own pool, gone with it
+    assert len(new_threads()) <= 8  # the loop's own pool, gone with it
 
 
 def test_reading_a_session_needs_no_dspy():

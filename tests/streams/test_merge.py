@@ -123,7 +123,7 @@ def test_a_reader_that_waits_makes_the_sources_wait():
     assert made == before
 
 
-def test_leaving_early_closes_the_sources_and_their_threads():
+def test_leaving_early_closes_the_sources_and_their_threads(new_threads):
     closed = []
 
     def source(name):
@@ -133,14 +133,13 @@ def test_leaving_early_closes_the_sources_and_their_threads():
         finally:
             closed.append(name)
 
-    before = threading.active_count()
     for _ in aggregate_streams([source(n) for n in range(5)]):
         break
     deadline = time.monotonic() + 5
-    while (len(closed) < 5 or threading.active_count() > before) and time.monotonic() < deadline:
+    while (len(closed) < 5 or new_threads()) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert sorted(closed) == list(range(5))
-    assert threading.active_count() <= before
+    assert new_threads() == []
 
 
 def test_cancelling_the_reader_leaves_no_task():

@@ -216,7 +216,7 @@ def test_every_wire_and_engine(run, wire, engine):
             request.wait_closed(2)
 
 
-def test_all_timeouts_share_one_timer_thread(practice, lm):
+def test_all_timeouts_share_one_timer_thread(practice, lm, new_threads):
     practice.pace = 0.01
 
     async def main():
@@ -225,13 +225,13 @@ def test_all_timeouts_share_one_timer_thread(practice, lm):
         entered = [await stream.__aenter__() for stream in streams]
         for events in entered:
             await events.__anext__()
-        names = [thread.name for thread in threading.enumerate()]
+        timers = [thread for thread in threading.enumerate() if thread.name == "streamll timers"]
+        others = [thread for thread in new_threads("streamll") if thread not in timers]
         for stream in streams:
             await stream.__aexit__(None, None, None)
-        return names
+        return len(timers), others
 
-    names = [name for name in asyncio.run(main()) if name.startswith("streamll")]
-    assert names == ["streamll timers"]
+    assert asyncio.run(main()) == (1, [])
 
 
 class Streamified(dspy.Module):

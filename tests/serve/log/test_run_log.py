@@ -273,7 +273,7 @@ def test_a_late_reader_of_a_run_nobody_followed_gets_all_of_it(log):
     assert seqs(run(read())) == list(range(len(events)))
 
 
-def test_idle_readers_of_the_log_hold_no_connection_and_no_thread(log):
+def test_idle_readers_of_the_log_hold_no_connection_and_no_thread(log, new_threads):
     """They had a page of it and take no more for now."""
     writer = open_sink(log)
     writer.batch_size = 1
@@ -286,17 +286,13 @@ def test_idle_readers_of_the_log_hold_no_connection_and_no_thread(log):
             readers = [run_log.history(Position("r1")) for _ in range(30)]
             pages = await asyncio.gather(*(anext(reader) for reader in readers))
             # An executor's thread ends a moment after it was told to.
-            await until(lambda: threads("streamll-sqlite") <= 1)
+            await until(lambda: len(new_threads("streamll-sqlite")) <= 1)
             for reader, had in zip(readers, pages, strict=True):
                 async for page in reader:
                     had += page
             return [[item.event.seq for item in page] for page in pages]
 
     assert run(read()) == [list(range(len(TOKENS) + 6))] * 30
-
-
-def threads(name):
-    return sum(thread.name.startswith(name) for thread in threading.enumerate())
 
 
 def test_a_thousand_readers_with_nothing_left_to_read_return_quickly(log):
