@@ -40,7 +40,6 @@ class RawLog:
     def dead_letters(self, target: str) -> list[bytes]:
         raise NotImplementedError
 
-
     def bound(self, target: str) -> None:
         """Make a log that trims itself, where that cannot be asked for at any time."""
 

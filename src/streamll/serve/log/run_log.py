@@ -135,7 +135,10 @@ class RunLog:
                     return
 
     async def _batches(
-        self, source: Source, items_in: Callable[[list[Entry]], Awaitable[list[Item]]], away_s: float
+        self,
+        source: Source,
+        items_in: Callable[[list[Entry]], Awaitable[list[Item]]],
+        away_s: float,
     ) -> AsyncGenerator[list[Item], None]:
         """What ``items_in`` finds in what a source has up to the log's present end."""
         connected = complete = False
@@ -194,9 +197,7 @@ class RunLog:
             while True:
                 buffered = None if index is None else buffer.since(index)
                 if buffered and not joined:
-                    joined = True
-                    if buffered[0].first > position.seq + 1:
-                        buffered = None  # why something is missing, the log's history tells
+                    joined, buffered = True, _if_next(buffered, position)
                 if buffered is None:
                     async with contextlib.aclosing(self._catch_up(position, buffer)) as batches:
                         async for items in batches:
@@ -213,11 +214,10 @@ class RunLog:
                 if index >= buffer.end:
                     if buffer.ended:
                         return
-                    if told is not buffer.notice:
+                    if buffer.notice is not None and told is not buffer.notice:
                         told = buffer.notice
-                        if told is not None:
-                            yield [Item(told, position)]
-                            continue
+                        yield [Item(told, position)]
+                        continue
                     await self._changed(buffer)
 
     async def _changed(self, buffer: RunBuffer) -> None:
@@ -292,6 +292,11 @@ class RunLog:
             with contextlib.suppress(WireError):
                 entries.append(decode_batch(body))
         self.index.fill(entries)
+
+
+def _if_next(items: list[Item], position: Position) -> list[Item] | None:
+    """``None`` where something is missing before them: the log's history tells why."""
+    return items if items[0].first <= position.seq + 1 else None
 
 
 def unread(items: list[Item], position: Position) -> list[Item]:
