@@ -448,6 +448,8 @@ class StreamGap(Event, frozen=True, kw_only=True):
     reason: str
 
 
+TRIMMED = "trimmed"
+"""``StreamGap.reason`` where a log was trimmed before its reader could read it."""
 TERMINAL = frozenset(name for name, kind in KINDS.items() if kind.closes == "run")
 """The types of a run's last event; exactly one of them ends a run."""
 CALLS = ("module", "tool", "lm")
