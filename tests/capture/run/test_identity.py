@@ -185,13 +185,11 @@ def test_a_tool_and_a_model_call_are_of_the_turn_of_their_predictor(lm, practice
     practice.script(*turns[:2], {"answer": "asked"}, *turns[2:], {"reasoning": "b", "answer": "42"})
     react = dspy.ReAct("question -> answer", tools=[look, ask])
     assert streamll.instrument(react, sinks=[heard])(question="Why?").answer == "42"
-    tools = heard.of("tool.start", "tool.end")
-    assert [(e.name, e.turn) for e in tools[::2]] == list(zip(calls, range(4), strict=True))
-    assert [e.turn for e in tools[::2]] == [e.turn for e in tools[1::2]]
-    own = [
-        e for e in heard.of("module.start", "lm.start", "lm.end") if e.path == ("ReAct", "react")
-    ]
-    assert [e.turn for e in own] == [turn for turn in range(4) for _ in range(3)]
+    for kind in ("tool.start", "tool.end"):
+        assert [(e.name, e.turn) for e in heard.of(kind)] == [*zip(calls, range(4), strict=True)]
+    for kind in ("module.start", "lm.start", "lm.end"):
+        own = [e.turn for e in heard.of(kind) if e.path == ("ReAct", "react")]
+        assert own == [0, 1, 2, 3]
     inside = [e for e in heard.events if "Predict" in e.path]
     assert {e.turn for e in inside} == {0}
 
