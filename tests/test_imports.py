@@ -45,7 +45,7 @@ RULES = {
     # how a run looks in a terminal, as data; rich only draws
     "terminal": Rule({".core", ".terminal"}, within={"rich"}),
     "sinks": Rule(
-        {".core", ".exports", ".flow", ".sinks", ".terminal", "msgspec"},
+        {".core", ".exports", ".flow", ".sinks", ".streams", ".terminal", "msgspec"},
         within={"opentelemetry", "rich"},
     ),
     # a broker's client and OpenTelemetry are loaded by whoever uses them

@@ -41,9 +41,12 @@ class ServerProcess:
         """As the kernel does when memory is out: no word to anybody."""
         self.stop(signal.SIGKILL)
 
+    def send(self, number):
+        self._process.send_signal(number)
+
     def stop(self, number=signal.SIGTERM):
         if self._process.poll() is None:
-            self._process.send_signal(number)
+            self.send(number)
         self._process.wait(BOUND)
         self._process.stdout.close()
 

@@ -75,6 +75,22 @@ def test_programs_are_listed_with_what_a_form_needs(lm, serve, log):
     assert told["qa"]["reply"] == "answer"
 
 
+def test_an_input_with_a_default_need_not_be_given(practice, lm, serve, log):
+    class Hinted(dspy.Signature):
+        question: str = dspy.InputField()
+        hint: str = dspy.InputField(default="none")
+        answer: str = dspy.OutputField()
+
+    practice.script({"answer": "yes"})
+    with serve(create_app({"qa": dspy.Predict(Hinted)}, log=log)).client() as client:
+        [told] = client.get("/programs").json()["programs"]
+        assert {each["name"]: each["required"] for each in told["inputs"]} == {
+            "question": True,
+            "hint": False,
+        }
+        assert client.post("/runs", json={"inputs": {"question": "?"}}).status_code == 202
+
+
 def test_what_cannot_be_started_is_refused_with_the_reason(lm, serve, log, qa):
     with serve(create_app({"qa": qa, "other": Blocking()}, log=log)).client() as client:
         for body, status, reason in (

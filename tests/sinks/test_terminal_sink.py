@@ -43,7 +43,7 @@ def tokens(*texts):
 def drawn():
     # until the view has taken the terminal over
     deadline = time.monotonic() + 60
-    while sys.stdout is sys.__stdout__ and time.monotonic() < deadline:
+    while 'write' not in vars(sys.stdout) and time.monotonic() < deadline:
         time.sleep(0.01)
 
 def end():
