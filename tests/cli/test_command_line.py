@@ -16,6 +16,7 @@ from typing import NamedTuple, get_args
 
 import pytest
 from emulator import TerminalSession
+from patience import Stopwatch
 
 from streamll.cli.command import ViewChoice
 from streamll.cli.main import main
@@ -378,14 +379,14 @@ def test_shells_can_complete_commands_and_options():
 
 
 def test_help_is_quick_and_does_not_import_dspy():
-    started = time.monotonic()
+    watch = Stopwatch()
     done = streamll("--help")
     assert done.code == 0
     assert all(command in done.out for command in ("demo", "run", "practice"))
-    assert time.monotonic() - started < 3  # 0.1 s on an idle machine
+    assert watch.seconds < 3  # what it loads is tested below, and takes 0.1 s
     code = "import sys, streamll.cli.main as m; m.main(['--help']); sys.exit('dspy' in sys.modules)"
     assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=20).returncode
+        subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode
         == 0
     )
 
@@ -413,7 +414,7 @@ def test_practice_prints_its_addresses_and_ends_with_ctrl_c():
             asked = streamll("demo", *MODEL, "--base-url", f"{url}/v1")
             assert asked.code == 0, asked.err
             process.send_signal(signal.SIGINT)
-            rest, complaints = process.communicate(timeout=20)
+            rest, complaints = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 0

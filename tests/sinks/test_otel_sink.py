@@ -34,7 +34,7 @@ class Telemetry:
 
     @property
     def spans(self):
-        assert self.sink.catch_up(10)
+        assert self.sink.catch_up(60)
         return list(self.exporter.get_finished_spans())
 
     def span(self, name):
@@ -42,7 +42,7 @@ class Telemetry:
         return found
 
     def points(self, name):
-        assert self.sink.catch_up(10)
+        assert self.sink.catch_up(60)
         data = self.reader.get_metrics_data()
         return [
             point
@@ -204,4 +204,4 @@ def test_without_opentelemetry_the_sink_names_the_extra():
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
-    assert "pip install 'streamll[otel]'" in answer.stdout
+    assert "pip install '.[otel]'" in answer.stdout

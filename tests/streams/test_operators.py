@@ -169,7 +169,7 @@ def test_leaving_closes_the_source(name):
     stream = iter(OPERATORS[name](endless()))
     next(stream)
     stream.close()
-    assert closed.wait(5)
+    assert closed.wait(60)
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -188,7 +188,7 @@ def test_leaving_closes_an_async_source(name):
         stream = OPERATORS[name](endless()).__aiter__()
         await stream.__anext__()
         await stream.aclose()
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 60)
 
     asyncio.run(main())
 
