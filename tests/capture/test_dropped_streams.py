@@ -64,7 +64,7 @@ def test_dropped_in_the_middle(slow, gone):
     a_token(events)
     del events
     gc.collect()
-    slow.requests[0].wait_closed(BOUND)
+    slow.requests[0].wait_closed()
     assert gone("streamll QA")
 
 
@@ -92,7 +92,7 @@ def test_dropped_in_a_running_loop(slow, program, gone):
         await an_async_token(events)
         del events
         gc.collect()
-        await asyncio.to_thread(slow.requests[0].wait_closed, BOUND)
+        await asyncio.to_thread(slow.requests[0].wait_closed)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), BOUND)
 
@@ -111,7 +111,7 @@ def test_dropped_after_its_loop(slow, gone):
     events = asyncio.run(main())
     del events
     gc.collect()
-    slow.requests[0].wait_closed(BOUND)
+    slow.requests[0].wait_closed()
     assert gone("streamll QA")
 
 
@@ -169,7 +169,7 @@ def test_calls_queued_in_parallel_do_not_start_after_the_stream_was_left(
         practice.wait_for_requests(2)
         a_token(events)
     for request in practice.requests:
-        request.wait_closed(BOUND)
+        request.wait_closed()
     assert gone("streamll Fan")
     for worker in new_threads("ThreadPoolExecutor"):
         worker.join(BOUND)

@@ -249,7 +249,7 @@ def test_a_question_is_a_run_with_events_in_order(make_model, practice, run):
     with streamll.configure(sinks=[everyone]):
         run(collected(make_model(sinks=[own]).invoke_stream(ASK)))
     for sink in (own, everyone):
-        assert sink.catch_up(5)
+        assert sink.catch_up(60)
         OrderCheck().check_all(sink.events)
         kinds = [event.event_type for event in sink.events]
         assert kinds[:2] == ["run.start", "lm.start"]
@@ -312,7 +312,7 @@ def test_invoke_streams_only_where_somebody_listens(make_model, practice):
     with streamll.watch():
         assert asked()
     assert not asked()
-    assert sink.catch_up(5)
+    assert sink.catch_up(60)
     assert "".join(token.token for token in sink.tokens) == TEXT
 
 
@@ -331,7 +331,7 @@ def test_prompts_and_replies_stay_in_the_process_by_default(make_model, practice
     practice.script(TEXT)
     sink = RecordingSink()
     make_model(sinks=[sink], api_key="sk-very-secret").invoke_sync("my private question")
-    assert sink.catch_up(5)
+    assert sink.catch_up(60)
     assert "private" not in repr(sink.events)
     assert "secret" not in repr(sink.events)
 

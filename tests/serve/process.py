@@ -35,7 +35,7 @@ class ServerProcess:
             time.sleep(0.02)
 
     def client(self, **options):
-        return httpx.Client(base_url=self.url, timeout=30, trust_env=False, **options)
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False, **options)
 
     def kill(self):
         """As the kernel does when memory is out: no word to anybody."""

@@ -28,7 +28,7 @@ sink.put(ev.TokenEvent(identity=ROOT, field="answer", token="Paris"))
 END = """
 sink.put(ev.TokenEvent(identity=ROOT, field="answer", token=" is nice.", token_index=1))
 sink.put(ev.RunEnd(identity=ev.Identity(run_id="r"), duration=1.2))
-assert sink.catch_up(5)
+assert sink.catch_up(60)
 print("the end")
 """
 

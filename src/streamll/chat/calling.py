@@ -24,6 +24,7 @@ class Chunk(str):
 
     @property
     def data(self) -> str:
+        """The same text."""
         return str(self)
 
 

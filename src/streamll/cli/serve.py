@@ -25,7 +25,7 @@ from typer import Argument, Option
 from streamll.cli.command import FAILED, BaseURL, Debug, Problem
 from streamll.cli.models import language_model
 from streamll.cli.run import find_program, model_for
-from streamll.core.errors import ConfigurationError
+from streamll.core.errors import ConfigurationError, needs_extra
 
 TOKENS = "STREAMLL_TOKENS"
 SECRET = "STREAMLL_SECRET"  # noqa: S105 - the name of a variable
@@ -76,7 +76,7 @@ def serve(
     try:
         import uvicorn
     except ImportError:
-        raise Problem("streamll serve needs an extra: pip install 'streamll[serve]'") from None
+        raise needs_extra("streamll serve", "serve") from None
     from streamll.brokers.opening import without_password
     from streamll.serve.web.access import is_loopback
 

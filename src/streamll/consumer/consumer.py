@@ -215,7 +215,10 @@ class EventConsumer:
         self._state.stopping = True
 
     def wait_connected(self, timeout: float | None = None) -> bool:
-        """Wait until the log is being read: what is emitted after that will be seen."""
+        """Wait until the log is being read: what is emitted after that will be seen.
+
+        False if ``timeout`` seconds were not enough; ``None``, the default, waits without a limit.
+        """
         return self._state.connected.wait(timeout)
 
     def __aiter__(self) -> AsyncIterator[Event]:
@@ -244,6 +247,7 @@ class EventConsumer:
         return self._cursor
 
     def statistics(self) -> ConsumerStatistics:
+        """Counts of events so far, the group's lag, and whether the log is being read."""
         connected = self._state.connected.is_set()
         return msgspec.structs.replace(self._state.counts, connected=connected)
 

@@ -104,6 +104,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
 
     @property
     def data(self) -> Mapping[str, Any]:
+        """The kind's own fields, ``extra`` and the context, as one read-only mapping."""
         own = {name: getattr(self, name) for name in own_fields(type(self))}
         return EventData({**self.extra, **own} if self.extra else own, self.context)
 
@@ -271,7 +272,8 @@ class LMEnd(Event, frozen=True, kw_only=True):
     Times are those of the last attempt: ``time_to_first_token`` and ``time_to_first_chunk`` begin
     when its request leaves, and end with the reply's first text, and with its first chunk of any
     kind (thinking, a tool call, text). ``time_per_output_chunk`` is the mean from one of the
-    ``chunks`` to the next. A reply that came whole has no chunks.
+    ``chunks`` to the next; ``chunk_gaps`` are these pauses as pairs of seconds and number, of
+    similar length together, the shortest first. A reply that came whole has no chunks.
     """
 
     model: str
@@ -287,6 +289,7 @@ class LMEnd(Event, frozen=True, kw_only=True):
     chunks: int = 0
     time_to_first_chunk: float | None = None
     time_per_output_chunk: float | None = None
+    chunk_gaps: tuple[tuple[float, int], ...] = ()
 
 
 @_kind("lm.superseded", inside="call")

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 from streamll.testing.prompts import Prompt, PromptMessage, PromptTool
 
 T = TypeVar("T")
+WAIT_S = 30.0
+"""How long a test waits for what happens at once, unless the machine has much else to do."""
 HEADERS_KEPT = frozenset(
     {"accept", "content-type", "user-agent", "anthropic-version", "anthropic-beta", "traceparent"}
 )
@@ -105,29 +107,38 @@ class RecordedRequest:
         return self.finished_at is not None or self.client_closed_at is not None
 
     def update(self, **values: object) -> None:
-        """Change attributes and notify the threads that wait for it."""
+        """Set the attributes ``values`` and notify the threads that wait for it."""
         with self.changed:
             vars(self).update(values)
             self.changed.notify_all()
 
-    def wait_held(self, timeout: float = 5.0) -> None:
-        """Wait until the reply is held (``hold_after``, a stalled or silent fault)."""
+    def wait_held(self, timeout: float = WAIT_S) -> None:
+        """Wait up to ``timeout`` seconds until the reply is held.
+
+        That is at ``hold_after``, or by a stalled or silent fault.
+        """
         self.wait(lambda: self.held, timeout, "is not held")
 
-    def wait_chunks(self, count: int, timeout: float = 5.0) -> None:
-        """Wait until ``count`` chunks have been sent."""
+    def wait_chunks(self, count: int, timeout: float = WAIT_S) -> None:
+        """Wait up to ``timeout`` seconds until ``count`` chunks have been sent."""
         self.wait(lambda: self.chunks_sent >= count, timeout, f"has not sent {count} chunks")
 
-    def wait_finished(self, timeout: float = 5.0) -> float:
-        """Wait until the reply has been sent completely; returns when that was."""
+    def wait_finished(self, timeout: float = WAIT_S) -> float:
+        """Wait up to ``timeout`` seconds until the reply has been sent; returns when that was."""
         return self.wait(lambda: self.finished_at, timeout, "is not finished")
 
-    def wait_closed(self, timeout: float = 5.0) -> float:
-        """Wait until the client has closed the connection; returns when that was."""
+    def wait_closed(self, timeout: float = WAIT_S) -> float:
+        """Wait up to ``timeout`` seconds until the client has closed the connection.
+
+        Returns when that was.
+        """
         return self.wait(lambda: self.client_closed_at, timeout, "is still open")
 
     def wait(self, condition: Callable[[], T | None], timeout: float, otherwise: str) -> T:
-        """Wait at most ``timeout`` seconds for a condition on this request; returns its value."""
+        """Wait at most ``timeout`` seconds for a condition on this request; returns its value.
+
+        Raises ``TimeoutError``, which says that the reply ``otherwise``.
+        """
         with self.changed:
             result = self.changed.wait_for(condition, timeout)
         if not result:

@@ -27,8 +27,8 @@ def write(backend, *batches) -> str:
     for events in batches:
         for event in events:
             sink.put(event)
-        assert sink.catch_up(30)
-    assert sink.stop(30)
+        assert sink.catch_up(60)
+    assert sink.stop(60)
     return target
 
 

@@ -82,7 +82,7 @@ def gemini():
     yield server
     server.shutdown()
     server.server_close()
-    thread.join(5)
+    thread.join(60)
 
 
 REPLIES = {

@@ -44,7 +44,7 @@ from streamll.serve.runner import Runner
 from streamll.serve.web import responses
 from streamll.serve.web.limits import Limits
 from streamll.serve.web.requests import HTTPRefusal, refusal
-from streamll.streams.operators import Pieces, Unit
+from streamll.streams.smoothing import Pieces, Unit
 
 Fields = str | Iterable[str]
 Inputs = Mapping[str, Any]
@@ -77,7 +77,8 @@ def sse_response(
         heartbeat: seconds of silence after which a comment keeps the connection alive.
         smooth: ``"word"`` or ``"grapheme"``: send coarse text in such pieces, evenly paced, as
             ``streamll.streams.smooth`` does. Not with a log, whose events are sent as they are.
-        inputs: inputs whose names are among the above.
+        inputs: inputs of the program whose names are among the above.
+        program_inputs: all its other inputs.
 
     Raises:
         UnknownFieldError: a field name that no predictor of the program has.
@@ -123,11 +124,14 @@ async def websocket_stream(
     inputs: Inputs | None = None,
     **program_inputs: Any,
 ) -> None:
-    """Run ``program`` with its inputs, stream it, and close ``websocket``. See ``sse_response``.
+    """Run ``program`` with its inputs, stream it, and close ``websocket``.
 
-    A WebSocket that is not accepted yet is accepted. One message per payload. A message ``{"type": "cancel"}`` from the client stops the program; so
-    does leaving, unless there is a log. With a log a client resumes by ``?after=`` and its last
-    position, which is ``run_id:seq``.
+    ``format``, ``fields``, ``reply``, ``log``, ``context``, ``smooth``, ``inputs`` and
+    ``program_inputs`` are those of ``sse_response``, and so are the errors.
+
+    A WebSocket that is not accepted yet is accepted. One message per payload. A message
+    ``{"type": "cancel"}`` from the client stops the program; so does leaving, unless there is a
+    log. With a log a client resumes by ``?after=`` and its last position, which is ``run_id:seq``.
 
     Browsers let any page open a WebSocket to you: check ``Origin`` before, or use ``create_app``.
     """
@@ -239,5 +243,5 @@ class OwnRoute:
 
 
 async def cancel_run(log: str, run_id: str) -> None:
-    """Stop a run in ``log``, whichever process runs it."""
+    """Stop the run ``run_id`` of ``log``, whichever process runs it."""
     (await open_streams().runner(log)).cancel(run_id)
