@@ -100,6 +100,13 @@ GIVEN = {
 """Classes whose objects a user gets, and does not make."""
 
 
+def test_the_site_leaves_out_what_is_between_ourselves():
+    (pattern,) = re.findall(
+        r'"!\^\(([\w|]+)\)\$"', (PAGES.parents[1] / "zensical.toml").read_text()
+    )
+    assert set(pattern.split("|")) >= BETWEEN_OURSELVES
+
+
 class Described(NamedTuple):
     """A public class or function, with the texts that describe it."""
 
