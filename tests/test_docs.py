@@ -181,9 +181,10 @@ WITH_CODE = [d for d in DOCUMENTS if "```python" in d.read_text("utf-8")]
 
 @pytest.mark.parametrize("document", WITH_CODE, ids=named)
 def test_the_code_of_a_document_runs_and_prints_its_output(
-    document, practice, point_lms_at, capsys
+    document, practice, point_lms_at, capsys, tmp_path, monkeypatch
 ):
     point_lms_at(practice)
+    monkeypatch.chdir(tmp_path)  # for the files that a document's code writes
     namespace = {"__name__": "__main__", "practice": practice}
     printed, expecting = "", False
     for part in parts(document.read_text("utf-8")):
