@@ -82,6 +82,12 @@ def test_the_reference_has_every_public_name_once():
     assert sorted(listed) == NAMES
 
 
+def test_the_reference_shows_the_tree_of_errors():
+    page = (PAGES / "errors.md").read_text("utf-8")
+    tree = [line.strip() for line in errors.__doc__.splitlines() if "── " in line]
+    assert tree == [line.strip() for line in page.splitlines() if "── " in line]
+
+
 # --- docstrings ---------------------------------------------------------------------------------
 
 BETWEEN_OURSELVES = {"step", "astep", "opened", "later", "follow_program"}
@@ -92,6 +98,13 @@ GIVEN = {
     "Partial", "RecordedRequest", "Registry", "Replay", "Role", "Stream", "StreamReset", "StreamResponse", "TurnStream",
 }  # fmt: skip
 """Classes whose objects a user gets, and does not make."""
+
+
+def test_the_site_leaves_out_what_is_between_ourselves():
+    (pattern,) = re.findall(
+        r'"!\^\(([\w|]+)\)\$"', (PAGES.parents[1] / "zensical.toml").read_text()
+    )
+    assert set(pattern.split("|")) >= BETWEEN_OURSELVES
 
 
 class Described(NamedTuple):
