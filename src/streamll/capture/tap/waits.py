@@ -12,25 +12,12 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
-from streamll.capture.deltas import Deltas
+from streamll.capture.tap.connection import body_of, read_body
+from streamll.capture.tap.intake import Reader
 from streamll.capture.tap.interrupt import Grace, within
 from streamll.capture.tap.listener import Guarded
-
-
-class Reader(Protocol):
-    """Makes deltas of what a transport brings: bytes of a wire, or an engine's events."""
-
-    @property
-    def fault(self) -> Exception | None:
-        """Set when reading on is of no use."""
-
-    @property
-    def grace(self) -> float | None:
-        """Seconds to wait for what may still come, once nothing has to; None before that."""
-
-    def feed(self, item: Any, /) -> Deltas: ...
 
 
 class Blocking:
@@ -65,7 +52,8 @@ class Blocking:
         provider._ensure_transport_open()
         with provider.transport.stream(wire) as reply:
             opened(reply)
-            await self.read(reply, reader, to)
+            if not read_body(reply, reader, to):
+                await self.read(reply, reader, to)
 
     async def iterate(self, events: Any, reader: Reader, to: Guarded) -> None:
         """Read an engine's events."""
@@ -76,17 +64,20 @@ class Blocking:
             await self.read(checked, reader, to)
 
     async def read(self, items: Any, reader: Reader, to: Guarded) -> None:
-        """Read what a transport brings, at the pace of the listener, until its end or a fault."""
+        """Read what a transport brings, at the pace of the listener, until its end or a fault.
+
+        Or until the reader's grace is over.
+        """
         feed, hear = reader.feed, to.hear
-        with Grace() as grace:
+        with Grace(reader) as grace:
             for item in items:
-                paused = hear(feed(item))
-                if paused:
+                deltas = feed(item)
+                if hear(deltas):
                     to.pause()
+                    grace.set(None)
                 if reader.fault is not None:
                     return
-                if (seconds := reader.grace) != grace.seconds or paused:
-                    grace.set(seconds)
+                grace.set(reader.grace, again=bool(deltas))
 
     async def read_http(self, response: Any, reader: Reader, to: Guarded) -> None:
         """Read the body of an httpx response, and close it."""
@@ -125,7 +116,8 @@ class Suspending:
     ) -> None:
         async with provider.transport.stream(wire) as reply:
             opened(reply)
-            await self.read(reply, reader, to)
+            body = body_of(reply, reader, to)
+            await (self.read(reply, reader, to) if body is None else body.read())
 
     async def iterate(self, events: Any, reader: Reader, to: Guarded) -> None:
         from dspy.clients.engines.lifecycle import aclosing_stream
@@ -145,17 +137,23 @@ class Suspending:
             await self._read_the_rest(iterator, reader, to)
 
     async def _read_the_rest(self, iterator: Any, reader: Reader, to: Guarded) -> None:
-        """The reply is whole: read on for its grace, at most. More of it may come nevertheless."""
+        """The reply may be over: read on for its grace, at most. More of it may come nevertheless."""
         grace, until = None, None
         while reader.fault is None:
             if grace != (grace := reader.grace):
                 until = None if grace is None else time.monotonic() + grace
             try:
                 item = await within(anext(iterator), until)
-            except (StopAsyncIteration, asyncio.TimeoutError):
+            except StopAsyncIteration:
                 return
-            if to.hear(reader.feed(item)):
+            except asyncio.TimeoutError:
+                reader.give_up()
+                return
+            deltas = reader.feed(item)
+            paused = to.hear(deltas)
+            if paused:
                 await to.pause_async()
+            if paused or deltas:
                 grace = None
 
     async def read_http(self, response: Any, reader: Reader, to: Guarded) -> None:
