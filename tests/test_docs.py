@@ -73,6 +73,25 @@ def test_nobody_is_told_to_install_the_earlier_project():
     assert readme.count("0.1.1") == 1
 
 
+def measured_cpu(what: str) -> list[float]:
+    """Its µs per chunk in ``bench/README.md``: burst sync, burst async, paced sync, paced async."""
+    bench = (ROOT / "bench" / "README.md").read_text("utf-8")
+    rows = re.findall(rf"^{re.escape(what)} +(?:sync|async) +([\d.]+) ", bench, re.MULTILINE)
+    return [float(value) for value in rows[:4]]
+
+
+def test_the_readmes_cpu_figures_are_those_of_the_benchmark():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| CPU per chunk.*?\| (.*?) µs and (.*?) µs \| (.*?) µs and (.*?) µs \|$",
+                      readme, re.MULTILINE)  # fmt: skip
+    theirs = [figure for row in rows for figure in row[:2]]
+    ours = [figure for row in rows for figure in row[2:]]
+    for shown, what in ((theirs, "dspy.streamify"), (ours, "streamll.stream")):
+        measured = measured_cpu(what)
+        assert shown == [f"{value:.{0 if value >= 20 else 1}f}" for value in measured]
+        assert len(shown) == 4
+
+
 # --- docs/events.md -----------------------------------------------------------------------------
 
 EVENTS = (ROOT / "docs" / "events.md").read_text("utf-8")
