@@ -10,12 +10,10 @@ from typing import Annotated
 
 from typer import Option
 
-from streamll.brokers.opening import BROKERS
 from streamll.cli.command import EventFile, Problem, ViewChoice, ViewOption, existing
 from streamll.core.errors import WireError
 from streamll.core.events import Event
 
-LOG_SCHEMES = tuple(f"{scheme}:/" for scheme in BROKERS)
 SQLITE = b"SQLite"
 """What a database begins with."""
 
@@ -64,7 +62,9 @@ def report(
 
 def _is_log(path: Path) -> bool:
     """Whether it is a log's URL or file, in place of a file of events."""
-    if str(path).startswith(LOG_SCHEMES):
+    from streamll.brokers.opening import BROKERS
+
+    if str(path).startswith(tuple(f"{scheme}:/" for scheme in BROKERS)):
         return True
     with existing(path).open("rb") as file:
         return file.read(len(SQLITE)) == SQLITE
