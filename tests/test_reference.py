@@ -15,7 +15,7 @@ import pytest
 
 import streamll
 from streamll.core import errors
-from streamll.core.events import Event
+from streamll.core.events import KINDS, Event
 from streamll.exports import names_in
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
@@ -82,6 +82,12 @@ def test_the_reference_has_every_public_name_once():
     assert sorted(listed) == NAMES
 
 
+def test_the_reference_shows_the_tree_of_errors():
+    page = (PAGES / "errors.md").read_text("utf-8")
+    tree = [line.strip() for line in errors.__doc__.splitlines() if "── " in line]
+    assert tree == [line.strip() for line in page.splitlines() if "── " in line]
+
+
 # --- docstrings ---------------------------------------------------------------------------------
 
 BETWEEN_OURSELVES = {"step", "astep", "opened", "later", "follow_program"}
@@ -92,6 +98,13 @@ GIVEN = {
     "Partial", "RecordedRequest", "Registry", "Replay", "Role", "Stream", "StreamReset", "StreamResponse", "TurnStream",
 }  # fmt: skip
 """Classes whose objects a user gets, and does not make."""
+
+
+def test_the_site_leaves_out_what_is_between_ourselves():
+    (pattern,) = re.findall(
+        r'"!\^\(([\w|]+)\)\$"', (PAGES.parents[1] / "zensical.toml").read_text()
+    )
+    assert set(pattern.split("|")) >= BETWEEN_OURSELVES
 
 
 class Described(NamedTuple):
@@ -128,6 +141,11 @@ EACH = pytest.mark.parametrize("it", [pytest.param(each, id=each.name) for each 
 @EACH
 def test_it_has_a_docstring(it):
     assert it.own
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.event_type)
+def test_a_kind_of_event_has_a_docstring(kind):
+    assert vars(kind).get("__doc__")
 
 
 @EACH

@@ -147,7 +147,7 @@ def emit(event_type: str, **data: Any) -> None:
 def status(message: str) -> None:
     """Report what the program is doing, as a ``status`` event: ``status("Searching…")``.
 
-    ``message`` is shown to people as it is. Outside a run nothing happens.
+    ``message`` is shown to people as it is. Outside a run it goes to the sinks of ``configure``.
     """
     _send(ev.Status(message=message))
 

@@ -234,13 +234,16 @@ def test_a_read_that_is_given_up_loses_nothing(url):
 
     async def main():
         events, found, given_up = aiter(EventConsumer(url, start="beginning")), [], 0
+        patience, written = 0.001, False
         while len(found) < len(first) + len(second):
             try:
-                found.append(await asyncio.wait_for(anext(events), 0.001))
+                found.append(await asyncio.wait_for(anext(events), patience))
             except asyncio.TimeoutError:
                 given_up += 1
-            if len(found) == len(first) and given_up == 3:
+                patience *= 1.1  # a busy machine needs more for any read at all
+            if len(found) == len(first) and given_up >= 3 and not written:
                 await asyncio.to_thread(write, url, second)
+                written = True
         await events.aclose()
         return found
 
@@ -289,26 +292,3 @@ def test_leaving_the_loop_disconnects(url, how):
         await until(lambda: not consumer.statistics().connected and len(asyncio.all_tasks()) == 2)
 
     asyncio.run(asyncio.wait_for(main(), BOUND))
-
-
-def test_handlers_that_are_never_called_since_nothing_runs_are_reported(url):
-    """A8: the guide's block, which subscribes and comes to its end."""
-    block = """
-from streamll.consumer import EventConsumer
-consumer = EventConsumer({url!r})
-consumer.subscribe(print)
-"""
-    for more, reported in (
-        ("", True),
-        ("consumer.start(); consumer.wait_connected(60); consumer.stop(60)", False),
-    ):
-        script = block.format(url=url) + more
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            capture_output=True,
-            timeout=BOUND,
-            text=True,
-            check=True,
-        )
-        assert ("was never started: `await consumer.run()`" in done.stderr) is reported
-        assert done.stderr.count("\n") == reported

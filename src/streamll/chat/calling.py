@@ -154,7 +154,7 @@ class Calling:
         return self
 
     def run_sync(self) -> Calling:
-        """The same in this thread; Ctrl-C is raised as well."""
+        """``run`` in this thread; Ctrl-C is raised as well."""
         with self._outcome(), self._call as events:
             events.result()
         return self

@@ -142,7 +142,10 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         return Invocation(Calling(self._call(None, messages, **options)))
 
     def invoke_sync(self, messages: Any = None, **options: Any) -> Calling:
-        """The same, waiting for it in this thread."""
+        """``invoke`` without an event loop: waits in this thread, and returns a ``Calling``.
+
+        Arguments: ``invoke_stream``'s.
+        """
         return Calling(self._call(None, messages, **options)).run_sync()
 
     def _call(
@@ -180,7 +183,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         self._lms.close()
 
     async def aclose(self) -> None:
-        """Close those, and the ones of this event loop."""
+        """Close the idle connections of threads and those of this event loop."""
         await self._lms.aclose()
 
     def __repr__(self) -> str:

@@ -108,7 +108,7 @@ class DualIterator(Closing, Openable, Generic[T]):
         self.leave()
 
     async def aclose(self) -> None:
-        """The same on an event loop."""
+        """``close`` on an event loop."""
         self.leave()
 
     def interrupt(self) -> None:
