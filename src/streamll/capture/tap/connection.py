@@ -18,14 +18,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
+from time import monotonic
 from typing import Any
 
 from dspy._vendor.lm15.transports import ReadError, ReadTimeout
 from dspy._vendor.lm15.transports._limits import read_timeout_hint
 
-from streamll.capture.tap.intake import Intake, Reader
+from streamll.capture.tap.intake import Intake
 from streamll.capture.tap.interrupt import Grace
 from streamll.capture.tap.listener import Guarded
+from streamll.capture.tap.wire.reply import WireReply
 
 _READ_BYTES = 64 * 1024  # at once, as lm15
 
@@ -33,7 +35,7 @@ _READ_BYTES = 64 * 1024  # at once, as lm15
 # --- in a thread ----------------------------------------------------------------------------------
 
 
-def read_body(reply: Any, reader: Reader, to: Guarded) -> bool:
+def read_body(reply: Any, reader: WireReply, to: Guarded) -> bool:
     """Read the body of a reply of lm15's transport; False, and nothing read, if that is unknown."""
     try:
         known = reply._chunks.gi_frame.f_locals
@@ -87,7 +89,7 @@ def _failed(error: OSError) -> ReadError:
 # --- on an event loop -----------------------------------------------------------------------------
 
 
-def body_of(reply: Any, reader: Reader, to: Guarded) -> Body | None:
+def body_of(reply: Any, reader: WireReply, to: Guarded) -> Body | None:
     """The body of a reply of lm15's async transport; ``None`` if that is unknown."""
     try:
         known = reply._chunks.ag_frame.f_locals
@@ -127,14 +129,16 @@ class Body(asyncio.Protocol):
         self._intake = intake
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
+        self._feed = intake.feed
         self._context = contextvars.copy_context()  # the call's: callbacks have none of their own
+        self._run = self._context.run
         self._waiting: deque[bytes | None] = deque((first,) if first else ())
         """Packets that have not been read, and None for the end of the connection."""
         self._ended = False
         self._error: BaseException | None = None
         self._expired = False  # the grace is over
         self._woken: asyncio.Future[None] | None = None
-        self._heard_at = self._loop.time()
+        self._heard_at = monotonic()
         self._grace: float | None = None
         self._grace_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -166,15 +170,15 @@ class Body(asyncio.Protocol):
             self._waiting.append(packet)
         if self._reader.at_eof():
             self._end()
-        self._context.run(self._go_on)
+        self._run(self._go_on)
 
     async def _make_room(self) -> None:
         if not self._transport.is_closing():
             self._transport.pause_reading()
         await self._intake.to.pause_async()
-        self._heard_at = self._loop.time()  # until now nobody listened
+        self._heard_at = monotonic()  # until now nobody listened
         self._grace = None
-        self._context.run(self._go_on)
+        self._run(self._go_on)
         if not self._intake.paused:
             self._resume()
 
@@ -197,10 +201,17 @@ class Body(asyncio.Protocol):
     # --- called by the event loop -----------------------------------------------------------------
 
     def data_received(self, packet: bytes) -> None:
-        self._heard_at = self._loop.time()
-        self._waiting.append(packet)
-        if not self._intake.paused:
-            self._context.run(self._go_on)
+        self._heard_at = monotonic()
+        if self._intake.paused or self._waiting:
+            self._waiting.append(packet)
+            return
+        try:
+            eventful = self._run(self._feed, packet)
+        except BaseException as error:  # noqa: BLE001
+            self._raised(error)
+        else:
+            if eventful:
+                self._look()
 
     def eof_received(self) -> bool | None:
         stays_open: bool | None = self._streams.eof_received()
@@ -233,13 +244,16 @@ class Body(asyncio.Protocol):
             while waiting and not (eventful and (intake.paused or intake.over)):
                 packet = waiting.popleft()
                 eventful = intake.eof() if packet is None else intake.feed(packet)
-        except BaseException as error:
-            self._fail(error)
-            if isinstance(error, (SystemExit, KeyboardInterrupt)):
-                raise
+        except BaseException as error:  # noqa: BLE001
+            self._raised(error)
         else:
             if eventful:
                 self._look()
+
+    def _raised(self, error: BaseException) -> None:
+        self._fail(error)
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            raise error
 
     def _look(self) -> None:
         """More than text has come."""
@@ -249,7 +263,7 @@ class Body(asyncio.Protocol):
         elif grace != self._grace:
             self._grace = grace
             if grace is not None:
-                self._grace_until = self._loop.time() + grace
+                self._grace_until = monotonic() + grace
                 self._arm(grace)
 
     def _end(self) -> None:
@@ -258,7 +272,7 @@ class Body(asyncio.Protocol):
             self._ended = True
             self._waiting.append(None)
             if not self._intake.paused:
-                self._context.run(self._go_on)
+                self._run(self._go_on)
 
     def _fail(self, error: BaseException) -> None:
         if self._error is None:
@@ -278,7 +292,7 @@ class Body(asyncio.Protocol):
 
     def _check_time(self) -> None:
         """Packets only note when they came, so that they need no timer of their own."""
-        now = self._loop.time()
+        now = monotonic()
         until = self._heard_at + self._timeout if self._grace is None else self._grace_until
         if self._intake.paused:
             self._arm(self._timeout)
