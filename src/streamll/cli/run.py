@@ -86,7 +86,7 @@ def check_signature(program: Any, values: dict[str, Any]) -> None:
     import dspy
 
     predictor = program.predict if isinstance(program, dspy.ChainOfThought) else program
-    signature = getattr(predictor, "signature", None)
+    signature: Any = getattr(predictor, "signature", None)
     if not hasattr(signature, "input_fields"):
         return
     fields = signature.input_fields

@@ -30,6 +30,8 @@ from streamll.brokers.source import Source, SourceOptions
 from streamll.consumer import handlers
 from streamll.consumer.handlers import Handler, Subscription
 from streamll.consumer.iteration import Iteration
+from streamll.consumer.lost_runs import LostRuns
+from streamll.consumer.self_start import SelfStart
 from streamll.consumer.session import ConsumerState, ConsumerStatistics, ReadEntry, ReadSession
 from streamll.core.errors import ConfigurationError, logger
 from streamll.core.events import Event
@@ -40,6 +42,8 @@ H = TypeVar("H", bound=Handler)
 Start = str | tuple[str, int] | tuple[str, int, int | None]
 
 MAX_RETRY_DELAY_S = 30.0
+LOST_S = 60.0
+"""The default of ``lost_seconds`` for a reader of one run, as of ``streamll serve``."""
 
 
 class EventConsumer:
@@ -64,6 +68,11 @@ class EventConsumer:
             take longer: the member reports that it is busy. (RabbitMQ gives it to another when the
             connection ends.)
         prefetch: events that may wait for their handlers in this process.
+        lost_seconds: silence after which a run whose process does not report itself counts as lost.
+            Its reader is told after half of that (a ``status`` event without ``seq``), and then
+            gets the events that close the run, the last one ``run.error`` with ``error_type``
+            ``"RunLost"``. They are in no log. By default 60 for a position in a run (``math.inf``:
+            never), and never for a whole log, which goes on. Not in a group.
 
     Raises:
         ConfigurationError: a URL no broker has, a missing client library, an option out of range, a
@@ -86,6 +95,7 @@ class EventConsumer:
         max_deliveries: int = 5,
         claim_after: float = 30.0,
         prefetch: int = 1000,
+        lost_seconds: float | None = None,
     ) -> None:
         self.url = url
         self.target = target or opening.default_target(url)
@@ -100,6 +110,7 @@ class EventConsumer:
         if self._position is not None and group is not None:
             raise ConfigurationError("a group reads a log, not one run: leave out group or start")
         run_id = self._position.run_id if self._position else None
+        self._lost_s = _lost_seconds(lost_seconds, run_id, group)
         self._options = SourceOptions(
             target=self.target,
             start="beginning" if run_id is not None else str(start),
@@ -122,6 +133,10 @@ class EventConsumer:
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._cursor: str | None = None
+        self._stop_wanted = False
+        self._self_start = SelfStart(
+            self._place, lambda: self._state.begun, self.start, self._run_by_itself
+        )
 
     # --- handlers -------------------------------------------------------------------------------
 
@@ -159,8 +174,14 @@ class EventConsumer:
         return add if handler is None else add(handler)
 
     def subscribe(self, handler: H) -> H:
-        """Call a function for every event, once the consumer runs: ``run``, ``run_sync`` or ``start``."""
-        return self.on("*", handler)
+        """Call a function for every event. A consumer that nobody runs begins by itself a moment later.
+
+        It begins on the event loop that runs here, or else on a background thread, which ends with
+        the program: a program that does nothing else calls ``run_sync``.
+        """
+        added = self.on("*", handler)
+        self._self_start.plan()
+        return added
 
     # --- running --------------------------------------------------------------------------------
 
@@ -172,7 +193,7 @@ class EventConsumer:
         Raises:
             BrokerError: the broker refused the first connection for good (credentials, TLS).
         """
-        self._state.begin()
+        await self._begin()
         with stopping_on_signals(self.stop_soon):
             await self._run()
 
@@ -182,7 +203,8 @@ class EventConsumer:
 
     def start(self) -> None:
         """Read and call the handlers on a background thread. Returns at once. Idempotent."""
-        if self._thread is not None and self._thread.is_alive():
+        own = self._self_start.task
+        if (self._thread is not None and self._thread.is_alive()) or (own and not own.done()):
             return
         self._state.begin()
         self._failure = None
@@ -212,10 +234,13 @@ class EventConsumer:
 
     def stop_soon(self) -> None:
         """Request the end without waiting for it; safe in a signal handler."""
-        self._state.stopping = True
+        self._state.stopping = self._stop_wanted = True
 
     def wait_connected(self, timeout: float | None = None) -> bool:
-        """Wait until the log is being read: what is emitted after that will be seen."""
+        """Wait until the log is being read: what is emitted after that will be seen.
+
+        False if ``timeout`` seconds were not enough; ``None``, the default, waits without a limit.
+        """
         return self._state.connected.wait(timeout)
 
     def __aiter__(self) -> AsyncIterator[Event]:
@@ -227,7 +252,7 @@ class EventConsumer:
         return aiter(Iteration(self._entries()))
 
     async def _entries(self) -> AsyncGenerator[list[Event], None]:
-        self._state.begin()
+        await self._begin()
         async with self._session() as session, contextlib.aclosing(session.entries()) as entries:
             async for read in entries:
                 yield read.events
@@ -244,6 +269,7 @@ class EventConsumer:
         return self._cursor
 
     def statistics(self) -> ConsumerStatistics:
+        """Counts of events so far, the group's lag, and whether the log is being read."""
         connected = self._state.connected.is_set()
         return msgspec.structs.replace(self._state.counts, connected=connected)
 
@@ -253,13 +279,41 @@ class EventConsumer:
         try:
             asyncio.run(self._run())
         except BaseException as error:  # noqa: BLE001 - raised by stop()
-            self._failure = error
-            logger.error("consumer of %s ended: %s", opening.without_password(self.url), error)  # noqa: TRY400
+            self._fail(error)
+
+    async def _run_by_itself(self) -> None:
+        self._state.begin()
+        try:
+            await self._run()
+        except Exception as error:  # noqa: BLE001 - nobody awaits it
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = error
+        logger.error("consumer of %s ended: %s", opening.without_password(self.url), error)
+
+    async def _begin(self) -> None:
+        """Begin to read, or take over from what has begun by itself, and go on from there."""
+        own, self._stop_wanted = self._self_start, False
+        thread, task = (self._thread if own.on_thread else None), own.task
+        own.on_thread, own.task = False, None
+        if thread is not None or task is not None:
+            self._state.stopping = True
+        if thread is not None:
+            await asyncio.to_thread(thread.join)
+        if task is not None:
+            await asyncio.wait({task})
+        self._state.begin()
+        self._state.stopping = self._stop_wanted
 
     def _session(self) -> ReadSession:
         options = self._options
         if self._cursor is not None and options.group is None and options.run_id is None:
             options = msgspec.structs.replace(options, start=self._cursor)
+        lost_runs = None
+        if self._lost_s is not None:
+            again = functools.partial(opening.open_source, self.url)
+            lost_runs = LostRuns(self._lost_s, self._position, options, again)
         return ReadSession(
             opening.open_source(self.url, options),
             options,
@@ -267,6 +321,7 @@ class EventConsumer:
             self._state,
             max_deliveries=self._max_deliveries,
             append_dead_letter=functools.partial(append, self.url, self._dead_letter),
+            lost_runs=lost_runs,
         )
 
     async def _run(self) -> None:
@@ -314,6 +369,16 @@ def _warn_unless_begun(state: ConsumerState, place: str) -> None:
             "`consumer.run_sync()`, or `consumer.start()` for a background thread",
             place,
         )
+
+
+def _lost_seconds(given: float | None, run_id: str | None, group: str | None) -> float | None:
+    if given is None:
+        return None if run_id is None else LOST_S
+    if group is not None:
+        raise ConfigurationError("a group's members see parts of runs: leave out lost_seconds")
+    if not given > 0:
+        raise ConfigurationError(f"lost_seconds must be greater than 0, not {given!r}")
+    return given
 
 
 def _run_position(start: Start) -> Position | None:

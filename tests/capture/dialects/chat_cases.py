@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from case import LOST, Case, Failed, sse
+from case import FOREIGN, LOST, PAUSE, WORDS, Case, Failed, data, odd_number, sse
 
 PIECES = ["[[ ## answer ## ]]\n", "Nine ", "lives", "\n\n[[ ## completed ## ]]"]
 TEXT = "".join(PIECES)
@@ -654,6 +654,279 @@ def smiling(*halves: bytes) -> list[bytes]:
     return [sse(said("PIECE"))[0].replace(b"PIECE", piece) for piece in pieces]
 
 
+# --- 13: a reason of the end that comes too early ----------------------------------------------------
+
+SOON = {"end": "open", "early_grace": 0.2}
+EARLY = chunk({"content": PIECES[0]}, "stop")
+EACH = [chunk({"content": piece}, "stop") for piece in PIECES]
+WHOLE = chunk({"content": TEXT}, "stop")
+EARLY_REASONS = [
+    case("a reason with the first text, the rest later", EARLY, PAUSE, *CHAT[1:], USE, DONE),
+    case("a reason with the first text, the rest later, no DONE", EARLY, PAUSE, *CHAT[1:], USE),
+    case("a reason with the first text, the rest later, open", EARLY, PAUSE, *CHAT[1:], FIN, USE,
+         end="open"),
+    case("a reason with the role, the text later",
+         chunk({"role": "assistant", "content": ""}, "stop"), PAUSE, *CHAT, USE, DONE),
+    case("a reason before the text, which comes later", FIN, PAUSE, *CHAT, USE, DONE),
+    case("a reason with the first thought, the text later",
+         chunk({"reasoning_content": "Hm"}, "stop"), PAUSE, *CHAT, USE, DONE,
+         plain=completion({"role": "assistant", "content": TEXT, "reasoning_content": "Hm"})),
+    case("a reason with every chunk, and a pause", *EACH[:2], PAUSE, *EACH[2:], USE, DONE),
+    case("a reason with every chunk, empty ones too, and a pause", *EACH[:2], FIN, PAUSE, *EACH[2:],
+         USE, DONE),
+    case("a reason with every chunk, open after usage", *EACH[:3], FIN, chunk({"content": PIECES[3]}),
+         FIN, USE, end="open"),
+    case("all in one chunk, open after usage", WHOLE, USE, end="open", whole=True),
+    case("all in one chunk, open after DONE", WHOLE, USE, DONE, end="open", whole=True),
+    case("all in one chunk", WHOLE, USE, whole=True),
+    case("all in one chunk, then a cut after usage", WHOLE, USE, end="cut", whole=True),
+    case("uncertain: all in one chunk, open", WHOLE, confused=True, **SOON),
+    case("uncertain: all in one chunk with usage, open", {**WHOLE, "usage": USAGE}, confused=True,
+         **SOON),
+    case("uncertain: all in one chunk, comments on an open line", WHOLE, b": hi\n\n", b": hi\n\n",
+         confused=True, **SOON),
+    case("uncertain: a reason with the first text, the rest, open", EARLY, *CHAT[1:], confused=True,
+         **SOON),
+    case("uncertain: a reason with every chunk, open", *EACH, confused=True, **SOON),
+    case("uncertain: a reason before the text, open", FIN, *CHAT, confused=True, **SOON),
+    case("uncertain: a reason alone, open", FIN, confused=True, **SOON),
+    case("uncertain: a reason with the first text, then a cut", EARLY, end="cut", confused=True),
+    case("uncertain: all in one chunk, then a cut", WHOLE, end="cut", confused=True),
+    case("uncertain: all in one chunk, then a cut inside a frame", WHOLE, b'data: {"id', end="cut",
+         confused=True),
+    case("uncertain: all in one chunk, then an end inside a frame", WHOLE, b'data: {"id',
+         confused=True),
+    case("a reason alone, then a cut", FIN, end="cut", **LATE),
+    tool_case("a reason with the first of two calls", {**calls(PRICES[0]), "choices": [
+        {"index": 0, "finish_reason": "tool_calls", "delta": {"tool_calls": PRICES[:1]}}]}, PAUSE,
+        calls(PRICES[1])),
+]  # fmt: skip
+
+
+# --- 14: frames that are none -----------------------------------------------------------------------
+
+NOT_JSON = [
+    *(
+        case(f"{name} as a frame {where}", *before, data(words), *after, USE, DONE,
+             confused=True)
+        for name, words in WORDS.items()
+        for where, before, after in (
+            ("first", (), (*CHAT, FIN)), ("in the middle", CHAT[:2], (*CHAT[2:], FIN))
+        )
+    ),
+    *(
+        case(f"{name} as a frame after the reason", *CHAT, FIN, data(words), USE, DONE)
+        for name, words in WORDS.items()
+    ),
+    *(
+        each
+        for name, words in FOREIGN.items()
+        for each in anywhere(f"{name} under another event's name",
+                             data(words, b"meta"))
+    ),
+    case("words under the name of chunks", b"event: message\ndata: hello\n\n", *CHAT, FIN, USE, DONE,
+         confused=True),
+    case("chunks under another event's name", *(
+        b"event: token\n" + frame for frame in sse(*CHAT, FIN, USE)), b"event: end\ndata: [DONE]\n\n"),
+    case("half a frame under another event's name, then a cut", *CHAT[:2],
+         b"event: token\ndata: {", end="cut", **LATE),
+    case("uncertain: words that may be an error", {"message": "Slow today", "status": "queued"},
+         *CHAT, FIN, USE, DONE, confused=True),
+    case("uncertain: a success in words", *CHAT[:2], {"code": 0, "message": "success"}, *CHAT[2:],
+         FIN, USE, DONE, confused=True),
+    case("an error of another kind of code", *CHAT[:2], {"code": "InternalError", "message": MEMORY},
+         plain=failed(500, MEMORY, code="InternalError"), same_words=False),
+    *(
+        case(f"uncertain: {name} in place of chunks", *frames, DONE, confused=True)
+        for name, frames in {
+            "Cloudflare's own frames": [
+                *({"response": piece, "p": "abcdef"} for piece in PIECES),
+                {"response": "", "usage": USAGE}],
+            "TGI's own frames": [
+                {"index": n, "token": {"id": n, "text": piece, "special": False},
+                 "generated_text": None, "details": None} for n, piece in enumerate(PIECES)],
+            "Ollama's own frames": [
+                {"model": "m", "message": {"role": "assistant", "content": piece}, "done": False}
+                for piece in PIECES],
+            "DashScope's own frames": [
+                {"output": {"text": "".join(PIECES[:n + 1]), "finish_reason": "null"},
+                 "usage": {"input_tokens": 7}, "request_id": "r"} for n in range(len(PIECES))],
+            "a text at the top": [{"text": piece} for piece in PIECES],
+        }.items()
+    ),
+]  # fmt: skip
+
+# --- 15: usage in pieces ----------------------------------------------------------------------------
+
+DETAILS = {"prompt_tokens_details": {"cached_tokens": 3}}
+FULL_USAGE = completion(usage={**USAGE, **DETAILS})
+PROMPT, ANSWER = {"prompt_tokens": 7}, {"completion_tokens": 5}
+
+
+def uses(*reports: Any) -> list[dict[str, Any]]:
+    return [{**usage(), "usage": each} for each in reports]
+
+
+def in_choice_of_usage(counts: Any) -> dict[str, Any]:
+    choice = {"index": 0, "delta": {}, "finish_reason": "stop", "usage": counts}
+    return {**TOP, "object": "chat.completion.chunk", "choices": [choice]}
+
+
+SPLIT_USAGE = [
+    case("usage in two chunks", *CHAT, FIN, *uses({**PROMPT, "total_tokens": 7}, ANSWER), DONE),
+    case("usage in two chunks, the answer first", *CHAT, FIN, *uses(ANSWER, {**PROMPT, "total_tokens": 12}),
+         DONE),
+    case("usage in the first and the last chunk", {**CHAT[0], "usage": {**PROMPT, "total_tokens": 7}},
+         *CHAT[1:], {**FIN, "usage": {**ANSWER, "total_tokens": 5}}, DONE),
+    case("usage in two chunks, the rest zero", *CHAT, FIN,
+         *uses({**PROMPT, "completion_tokens": 0, "total_tokens": 7},
+               {"prompt_tokens": 0, **ANSWER, "total_tokens": 5}), DONE),
+    case("usage in two chunks, the rest null", *CHAT, FIN,
+         *uses({**PROMPT, "completion_tokens": None, "total_tokens": 7},
+               {"prompt_tokens": None, **ANSWER, "total_tokens": 5}), DONE),
+    case("usage's details in another chunk", *CHAT, FIN, *uses({**USAGE, **DETAILS}, USAGE), DONE,
+         plain=FULL_USAGE),
+    case("usage's details null at the end", *CHAT, FIN,
+         *uses({**USAGE, **DETAILS}, {**USAGE, "prompt_tokens_details": None}), DONE,
+         plain=FULL_USAGE),
+    case("usage's details zero at first", *CHAT, FIN,
+         *uses({**USAGE, "prompt_tokens_details": {"cached_tokens": 0}}, {**USAGE, **DETAILS}), DONE,
+         plain=FULL_USAGE),
+    case("usage in the choice and in a chunk", *CHAT, in_choice_of_usage(PROMPT), *uses(
+        {**ANSWER, "total_tokens": 12}), DONE),
+    case("usage that is no object", *CHAT, FIN, *uses(USAGE, "x"), DONE),
+]  # fmt: skip
+
+# --- 16: numbers that are none ----------------------------------------------------------------------
+
+SCORED = {"content": [{"token": "Nine", "logprob": "SCORE", "bytes": None, "top_logprobs": []}]}
+
+
+def scored(score: str) -> Case:
+    """A chunk with a log probability as some servers write one."""
+
+    def written(value: Any) -> bytes:
+        return json.dumps(value).replace('"SCORE"', score).encode()
+
+    first = chunk({"content": PIECES[0]})
+    first["choices"][0]["logprobs"] = SCORED
+    plain = completion()
+    plain["choices"][0]["logprobs"] = SCORED
+    return Case(
+        name=f"a log probability of {score}", wire="chat", plain=written(plain),
+        frames=[b"data: %b\n\n" % written(first), *sse(*CHAT[1:], FIN, USE, DONE)],
+        exact="NaN" not in score,
+    )  # fmt: skip
+
+
+def elsewhere(number: bytes) -> Case:
+    """Chunks with a number of the server's own."""
+
+    def written(value: Any) -> bytes:
+        return json.dumps(value).encode().replace(b'"N"', number)
+
+    frames = [data(written({**each, "timings": {"ms": "N"}})) for each in CHAT]
+    return Case(
+        name=f"{number.decode()} elsewhere", wire="chat", exact=False,
+        frames=[*frames, *sse(FIN, USE, DONE)], plain=written(completion(timings={"ms": "N"})),
+    )  # fmt: skip
+
+
+NONE = ("NaN", "Infinity", "-Infinity", "1e400")
+ODD_NUMBERS = [
+    scored("-9999.0"),
+    *(each for score in (*NONE, "null") for each in odd_number(scored(score))),
+    elsewhere(b"123456789012345678901234567890"),
+    *(each for number in NONE for each in odd_number(elsewhere(number.encode()))),
+    *odd_number(case(
+        "NaN in the stream alone", {**CHAT[0], "timings": {"ms": float("nan")}}, *CHAT[1:], FIN,
+        USE, DONE, exact=False)),
+    case("NaN that does not stay", {**CHAT[0], "timings": {"ms": float("nan")}}, *CHAT[1:],
+         {**FIN, "timings": {"ms": 1}}, USE, DONE, plain=completion(timings={"ms": 1})),
+    *odd_number(case("usage of NaN", *CHAT, FIN, *uses({**USAGE, "prompt_tokens": float("nan")}), DONE,
+                     plain=completion(usage={**USAGE, "prompt_tokens": float("nan")}),
+                     same_words=False)),
+]  # fmt: skip
+
+# --- 17: MiniMax ------------------------------------------------------------------------------------
+
+
+def told(code: int, words: str) -> dict[str, Any]:
+    return {"base_resp": {"status_code": code, "status_msg": words}}
+
+
+GOOD = told(0, "")
+MINIMAX = [
+    case("a status of success beside every chunk", *({**each, **GOOD} for each in CHAT),
+         {**FIN, **GOOD}, {**USE, **GOOD}, DONE, plain=completion(**GOOD)),
+    *(
+        case(f"{code} {where}", *before, {**told(code, words), **beside}, *after,
+             plain=failed(status, words, code=code, status=status), same_words=False)
+        for code, status, words in (
+            (1004, 401, "login fail"), (1002, 429, "rate limit"), (1008, 402, "insufficient balance"),
+            (2013, 400, "invalid params"), (1000, 500, "unknown error"))
+        for where, before, beside, after in (
+            ("alone", (), {}, ()),
+            ("with null choices", (), {"id": "c1", "choices": None}, (DONE,)),
+            ("after text", CHAT[:3], {"choices": []}, ()),
+            ("with a choice", CHAT[:3], {"choices": FIN["choices"]}, (DONE,)),
+        )
+    ),
+]  # fmt: skip
+
+
+# --- 18: how it is sent -----------------------------------------------------------------------------
+
+ZIPPED = {coding: {"content-encoding": coding} for coding in ("gzip", "deflate")}
+PAST = "Wed, 21 Oct 2015 07:28:00 GMT"
+
+
+def body_of(error: Failed) -> bytes:
+    return json.dumps(error.body).encode()
+
+
+TRANSPORT = [
+    *(
+        each
+        for coding, headers in ZIPPED.items()
+        for each in (
+            case(f"{coding}", *CHAT, FIN, USE, DONE, headers=headers, exact=False),
+            case(f"{coding}, with a pause", *CHAT[:2], PAUSE, *CHAT[2:], FIN, USE, DONE,
+                 headers=headers, exact=False),
+            case(f"{coding}, an error after text", *CHAT[:2], {"error": {"message": MEMORY, "code": 429}},
+                 headers=headers, plain=failed(429, MEMORY, code=429), same_words=False),
+            case(f"{coding}, a cut in the middle of text", *CHAT[:2], headers=headers, end="cut",
+                 **LATE),
+            case(f"{coding}, open after DONE", *CHAT, FIN, USE, DONE, headers=headers, end="open",
+                 exact=False),
+            case(f"{coding}, an HTTP error", body_of(failed(429, MEMORY)), status=429,
+                 headers=headers, plain=failed(429, MEMORY)),
+        )
+    ),
+    case("trailers", *CHAT, FIN, USE, DONE, trailers=b"x-checksum: 1\r\nx-cost: 2\r\n"),
+    case("trailers without DONE", *CHAT, FIN, USE, trailers=b"grpc-status: 0\r\n"),
+    case("trailers after a half", *CHAT[:2], trailers=b"x-error: gone\r\n", **LATE),
+    *(
+        each
+        for status in (429, 503)
+        for name, headers in {
+            "": {},
+            ", again in seconds": {"retry-after": "7"},
+            ", again in parts of a second": {"retry-after-ms": "1500"},
+            ", again at a time that has come": {"retry-after": PAST},
+            ", again some day": {"retry-after": "soon"},
+        }.items()
+        for each in (
+            case(f"{status} as a plain error{name}", body_of(failed(status, MEMORY)), status=status,
+                 headers=headers, plain=failed(status, MEMORY), content_type="application/json"),
+            case(f"{status} after text{name}", *CHAT[:2],
+                 {"error": {"message": MEMORY, "code": status}}, headers=headers,
+                 plain=failed(status, MEMORY, code=status), same_words=False),
+        )
+    ),
+]  # fmt: skip
+
+
 def in_choice(**fields: Any) -> dict[str, Any]:
     return {**TOP, "object": "chat.completion.chunk", "choices": [{"index": 0, **fields}]}
 
@@ -706,5 +979,11 @@ CASES: list[Case] = [
     *MISTRAL,
     *CALLS,
     *ONLY_PLAIN,
+    *EARLY_REASONS,
+    *NOT_JSON,
+    *SPLIT_USAGE,
+    *ODD_NUMBERS,
+    *MINIMAX,
+    *TRANSPORT,
     *REPORTED,
 ]

@@ -102,7 +102,7 @@ class _QuickProtocol(type):
         cls.protocol = protocol
 
     def __instancecheck__(cls, instance: Any) -> bool:
-        has_all = all([hasattr(instance, name) for name in cls.members])
+        has_all = all(hasattr(instance, name) for name in cls.members)
         return has_all and isinstance(instance, cls.protocol)
 
 
@@ -118,7 +118,7 @@ def dspy_of_callbacks(dspy: Any) -> Any:
             return [*value, CALLBACK]
         return value
 
-    own = {"settings": _Overlay(dspy.settings, get=get)}
+    own: dict[str, Any] = {"settings": _Overlay(dspy.settings, get=get)}
     if (protocol := getattr(dspy, "CodeInterpreter", None)) is not None:
         own["CodeInterpreter"] = _QuickProtocol(protocol)
     return _Overlay(dspy, **own)

@@ -21,15 +21,14 @@ from collections import deque
 from time import monotonic
 from typing import Any
 
-from dspy._vendor.lm15.transports import ReadError, ReadTimeout
-from dspy._vendor.lm15.transports._limits import read_timeout_hint
-
+from streamll.capture.inside_dspy import READ_ERROR, READ_TIMEOUT, read_timeout_hint
 from streamll.capture.tap.intake import Intake
 from streamll.capture.tap.interrupt import Grace
 from streamll.capture.tap.listener import Guarded
 from streamll.capture.tap.wire.reply import WireReply
 
 _READ_BYTES = 64 * 1024  # at once, as lm15
+_KNOWN = None not in (READ_ERROR, READ_TIMEOUT, read_timeout_hint)
 
 
 # --- in a thread ----------------------------------------------------------------------------------
@@ -37,6 +36,8 @@ _READ_BYTES = 64 * 1024  # at once, as lm15
 
 def read_body(reply: Any, reader: WireReply, to: Guarded) -> bool:
     """Read the body of a reply of lm15's transport; False, and nothing read, if that is unknown."""
+    if not _KNOWN:
+        return False
     try:
         known = reply._chunks.gi_frame.f_locals
         first, timeout, give_back = known["initial"], known["read_timeout"], known["on_finish"]
@@ -53,7 +54,7 @@ def read_body(reply: Any, reader: WireReply, to: Guarded) -> bool:
 
 def _read(connection: Any, timeout: float, first: bytes, intake: Intake) -> None:
     connection.settimeout(timeout)
-    with Grace() as grace:
+    with Grace(intake.reader) as grace:
         eventful = intake.feed(first) if first else intake.over
         while True:
             while eventful and intake.paused:
@@ -63,7 +64,7 @@ def _read(connection: Any, timeout: float, first: bytes, intake: Intake) -> None
             if eventful:
                 if intake.over:
                     return
-                grace.set(intake.reader.grace)
+                grace.set(intake.reader.grace, again=intake.said)
             packet = _received(connection, timeout)
             eventful = intake.feed(packet) if packet else intake.eof()
 
@@ -78,12 +79,14 @@ def _received(connection: Any, timeout: float) -> bytes:
     return packet
 
 
-def _too_late(timeout: float) -> ReadTimeout:
-    return ReadTimeout(f"read timed out mid-body: {read_timeout_hint(timeout)}")
+def _too_late(timeout: float) -> Exception:
+    error: Exception = READ_TIMEOUT(f"read timed out mid-body: {read_timeout_hint(timeout)}")
+    return error
 
 
-def _failed(error: OSError) -> ReadError:
-    return ReadError(f"read failed: {error}")
+def _failed(error: OSError) -> Exception:
+    failed: Exception = READ_ERROR(f"read failed: {error}")
+    return failed
 
 
 # --- on an event loop -----------------------------------------------------------------------------
@@ -91,6 +94,8 @@ def _failed(error: OSError) -> ReadError:
 
 def body_of(reply: Any, reader: WireReply, to: Guarded) -> Body | None:
     """The body of a reply of lm15's async transport; ``None`` if that is unknown."""
+    if not _KNOWN:
+        return None
     try:
         known = reply._chunks.ag_frame.f_locals
         connection = known["conn"]
@@ -161,6 +166,7 @@ class Body(asyncio.Protocol):
                     await self._woken
             if self._error is not None:
                 raise self._error
+            intake.reader.give_up()
         finally:
             self._give_back()
 
@@ -260,7 +266,7 @@ class Body(asyncio.Protocol):
         grace = self._intake.reader.grace
         if self._intake.paused or self._intake.over:
             self._wake()
-        elif grace != self._grace:
+        elif grace != self._grace or self._intake.said:
             self._grace = grace
             if grace is not None:
                 self._grace_until = monotonic() + grace

@@ -28,6 +28,8 @@ class Intake:
     def __init__(self, decoder: Any, reader: WireReply, to: Guarded) -> None:
         self.paused = False
         """The listener has no room: ``pause`` before ``go_on``."""
+        self.said = False
+        """The last packet said something."""
         self.decoder = decoder
         self.reader = reader
         self.to = to
@@ -61,10 +63,13 @@ class Intake:
 
     def go_on(self) -> bool:
         """Read what was left of a packet when the listener paused."""
-        self.paused = False
+        self.paused = self.said = False
         feed, hear = self.reader.feed, self.to.hear
         for chunk in self._chunks:
-            if hear(feed(chunk)):
+            deltas = feed(chunk)
+            if deltas:
+                self.said = True
+            if hear(deltas):
                 self.paused = True
                 return True
             if self.reader.fault is not None:
