@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from case import FOREIGN, LOST, PAUSE, WORDS, Case, Failed, data, odd_number, sse
+from case import FOREIGN, LOST, PAUSE, READ_BY_LITELLM, WORDS, Case, Failed, data, odd_number, sse
 
 PIECES = ["[[ ## answer ## ]]\n", "Nine ", "lives", "\n\n[[ ## completed ## ]]"]
 TEXT = "".join(PIECES)
@@ -927,6 +927,153 @@ TRANSPORT = [
 ]  # fmt: skip
 
 
+# --- 19: several candidates -------------------------------------------------------------------------
+
+
+def of(index: int, text: str = "", reason: str | None = None) -> dict[str, Any]:
+    delta = {"content": text} if text else {}
+    return {"index": index, "delta": delta, "finish_reason": reason}
+
+
+def in_chunk(*choices: Any) -> dict[str, Any]:
+    return {**TOP, "object": "chat.completion.chunk", "choices": list(choices)}
+
+
+def candidates(*texts: str, reasons: tuple[str, ...] = ("stop", "stop")) -> dict[str, Any]:
+    choices = [
+        {"index": at, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
+        for at, (text, reason) in enumerate(zip(texts, reasons, strict=True))
+    ]
+    return {**completion(), "choices": choices}
+
+
+BOTH = candidates("Nine lives", "Ten")
+SEVERAL = [
+    case(f"two candidates {name}", *frames, plain=plain, ask=None, options={"n": 2, "temperature": 0.7},
+         ways=READ_BY_LITELLM, **more)
+    for name, frames, plain, more in (
+        ("in turns", [in_chunk(of(0, "Nine ")), in_chunk(of(1, "Te")), in_chunk(of(0, "lives")),
+         in_chunk(of(1, "n")), in_chunk(of(0, "", "stop")), in_chunk(of(1, "", "stop")), USE, DONE],
+         BOTH, {}),
+        ("in one chunk each time", [in_chunk(of(0, "Nine "), of(1, "Te")), in_chunk(
+         of(0, "lives", "stop"), of(1, "n", "stop")), USE, DONE], BOTH, {}),
+        ("one after the other", [in_chunk(of(0, "Nine ")), in_chunk(of(0, "lives", "stop")), PAUSE,
+         in_chunk(of(1, "Ten")), in_chunk(of(1, "", "length")), USE, DONE],
+         candidates("Nine lives", "Ten", reasons=("stop", "length")), {}),
+        ("the second first", [in_chunk(of(1, "Ten", "stop")), PAUSE, in_chunk(of(0, "Nine ")),
+         in_chunk(of(0, "lives", "stop")), USE, DONE], BOTH, {}),
+        ("open after usage", [in_chunk(of(0, "Nine "), of(1, "Ten")), in_chunk(
+         of(0, "lives", "stop"), of(1, "", "stop")), USE], BOTH, {"end": "open"}),
+        ("and a cut in the second", [in_chunk(of(0, "Nine ")), in_chunk(of(1, "T")),
+         in_chunk(of(0, "lives", "stop"))], LOST, {"end": "cut", "same_words": False}),
+        ("and a clean end in the second", [in_chunk(of(0, "Nine ")), in_chunk(of(1, "T")),
+         in_chunk(of(0, "lives", "stop"))], LOST, {"same_words": False}),
+        ("and a clean end before the second", [in_chunk(of(0, "Nine ")),
+         in_chunk(of(0, "lives", "stop"))], BOTH, {"confused": True}),
+        ("and an error in the second", [in_chunk(of(0, "Nine ", "stop")), in_chunk(of(1, "T")),
+         {"error": {"message": MEMORY, "code": 503}}], failed(503, MEMORY, code=503),
+         {"same_words": False}),
+    )
+]  # fmt: skip
+
+
+# --- 20: servers, as they write a whole reply -------------------------------------------------------
+
+
+def served(
+    name: str, *payloads: Any, message: Any = None, counts: Any = USAGE, **more: Any
+) -> Case:
+    """A reply with keys of the server's own, which its plain reply has in another place or not."""
+    said_of = {"role": "assistant", "content": TEXT, **(message or {})}
+    plain = completion(said_of, usage=counts)
+    return case(name, *payloads, **{"plain": plain, "exact": False, **more})
+
+
+def own(delta: Any, reason: Any = None, *, choice: Any = None, **top: Any) -> dict[str, Any]:
+    """A chunk with keys of the server's own in its choice and beside it."""
+    made = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason, **(choice or {})}
+    return {**TOP, "object": "chat.completion.chunk", "choices": [made], **top}
+
+
+THOUGHTS = ("Let", " me")
+WORKING = b": OPENROUTER PROCESSING\n\n"
+RESULTS = [{"title": "Cats", "url": "https://example.com/a", "date": None}]
+BEDROCK = {"inputTokenCount": 7, "outputTokenCount": 5, "invocationLatency": 90}
+HIDDEN = [{"type": "reasoning.encrypted", "data": "x", "index": 0, "format": "f"}]
+THOUGHTFUL = {**USAGE, "completion_tokens_details": {"reasoning_tokens": 2}}
+PRICED = {**USAGE, "cost": 0.1}
+SERVERS = [
+    served("Bedrock", own({"role": "assistant", "content": ""}, service_tier="default"),
+           *(own({"content": piece}, service_tier="default") for piece in PIECES),
+           own({}, "stop", **{"amazon-bedrock-invocationMetrics": BEDROCK}), USE, DONE),
+    served("Bedrock, an error after text", *CHAT[:2],
+           {"error": {"message": "Too many tokens", "type": "throttling_exception", "code": "429"}},
+           plain=failed(429, "Too many tokens", type="throttling_exception", code="429"),
+           same_words=False),
+    served("Cloudflare's compatible frames", *(
+        own({"role": "assistant", "content": piece}, p="abdefghij"[:n + 1])
+        for n, piece in enumerate(PIECES)), own({}, "stop", p="ab"), {**USE, "p": "abd"}, DONE),
+    served("Cloudflare's compatible frames, usage in its own", *CHAT, FIN,
+           {"response": "", "usage": USAGE}, DONE),
+    served("Cloudflare's error", *CHAT[:2], {"errors": [{"message": "AiError: capacity",
+           "code": 3040}], "success": False, "result": {}, "messages": []},
+           plain=Failed(500, {"errors": [{"message": "AiError: capacity", "code": 3040}]}),
+           same_words=False),
+    served("DashScope", own({"role": "assistant", "content": None, "reasoning_content": ""},
+           system_fingerprint=None, usage=None),
+           *(own({"content": None, "reasoning_content": each}, usage=None) for each in THOUGHTS),
+           *(own({"content": piece, "reasoning_content": None}, usage=None) for piece in PIECES),
+           own({"content": "", "reasoning_content": None}, "stop", usage=None),
+           {**USE, "usage": THOUGHTFUL}, DONE,
+           counts=THOUGHTFUL, message={"reasoning_content": "Let me"}),
+    served("Perplexity", *(
+        own({"role": "assistant", "content": piece},
+            "stop" if n == 3 else None, choice={"message": {
+                "role": "assistant", "content": "".join(PIECES[:n + 1])}},
+            citations=["https://example.com/a"], search_results=RESULTS, usage=OTHER)
+        for n, piece in enumerate(PIECES)),
+        {**own({"role": "assistant", "content": ""}, "stop", choice={"message": {
+            "role": "assistant", "content": TEXT}}), "object": "chat.completion.done",
+         "citations": ["https://example.com/a"], "search_results": RESULTS, "usage": USAGE}),
+    served("OpenRouter", WORKING, WORKING, *(
+        own({"role": "assistant", "content": "", "reasoning": each, "reasoning_details": [
+            {"type": "reasoning.text", "text": each, "index": 0, "format": None}]}, provider="P",
+            choice={"native_finish_reason": None}) for each in THOUGHTS),
+        own({"role": "assistant", "content": "", "reasoning": None, "reasoning_details": HIDDEN}),
+        WORKING, *(own({"role": "assistant", "content": piece}, provider="P") for piece in PIECES),
+        own({"role": "assistant", "content": ""}, "stop", choice={"native_finish_reason": "end"}),
+        {**own({"role": "assistant", "content": ""}), "usage": PRICED}, DONE,
+        counts=PRICED, message={"reasoning": "Let me"}),
+    served("OpenRouter's error", WORKING, *CHAT[:2],
+           own({"content": ""}, "error", provider="P",
+               error={"code": 502, "message": MEMORY, "metadata": {"provider_name": "P"}}), DONE,
+           plain=failed(502, MEMORY, code=502), same_words=False),
+    served("Together", *(own({"token_id": n, "role": "assistant", "content": piece,
+                              "tool_calls": None}, choice={"text": piece, "seed": None}, usage=None)
+                         for n, piece in enumerate(PIECES)),
+           own({"token_id": 9, "role": "assistant", "content": "", "tool_calls": None}, "stop",
+               choice={"text": "", "seed": 7}, usage=USAGE), DONE),
+    served("Fireworks", own({"role": "assistant"}), *(own({"content": piece}) for piece in PIECES),
+           own({}, "stop", usage=USAGE, perf_metrics={"prompt-tokens": "7"}), DONE),
+    served("vLLM", own({"role": "assistant", "content": ""}, prompt_token_ids=None, usage=OTHER),
+           *(own({"content": piece}, choice={"token_ids": None}, usage=OTHER) for piece in PIECES),
+           own({"content": ""}, "stop", choice={"stop_reason": None}, usage=USAGE), USE, DONE),
+    served("vLLM's error", *CHAT[:2], {"error": {"message": MEMORY, "type": "InternalServerError",
+           "param": None, "code": 500}}, DONE, same_words=False,
+           plain=failed(500, MEMORY, type="InternalServerError", param=None, code=500)),
+    served("Ollama", *(own({"role": "assistant", "content": "", "reasoning": each},
+                           system_fingerprint="fp_ollama") for each in THOUGHTS),
+           *(own({"role": "assistant", "content": piece}) for piece in PIECES),
+           own({"role": "assistant", "content": ""}, "stop"), USE, DONE,
+           message={"reasoning": "Let me"}),
+    served("LM Studio", *(own({"role": "assistant", "content": piece}, system_fingerprint="m")
+                          for piece in PIECES), own({}, "stop"), USE, DONE),
+    served("LM Studio's error", *CHAT[:2],
+           b'event: error\ndata: {"error": {"message": "The model has crashed"}}\n\n',
+           plain=failed(500, "The model has crashed"), same_words=False),
+]  # fmt: skip
+
+
 def in_choice(**fields: Any) -> dict[str, Any]:
     return {**TOP, "object": "chat.completion.chunk", "choices": [{"index": 0, **fields}]}
 
@@ -985,5 +1132,7 @@ CASES: list[Case] = [
     *ODD_NUMBERS,
     *MINIMAX,
     *TRANSPORT,
+    *SEVERAL,
+    *SERVERS,
     *REPORTED,
 ]

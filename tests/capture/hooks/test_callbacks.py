@@ -7,6 +7,7 @@ import pytest
 from dspy.utils.callback import BaseCallback
 
 import streamll
+from streamll.capture.hooks.wrappers import dspy_of_callbacks
 
 
 class Recording(BaseCallback):

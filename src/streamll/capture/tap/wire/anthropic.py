@@ -43,6 +43,7 @@ class AnthropicAssembler:
         self._has_begun = False
         self._is_odd = False  # frames came that are no events
         self._blocks: list[_Block] = []
+        self._numbered: dict[int, _Block] = {}  # the latest block with each number
         self._calls = 0
         self.template = Template()  # of the current block's deltas
         self._readers: dict[Any, Callable[[dict[str, Any]], Deltas]] = {
@@ -117,6 +118,8 @@ class AnthropicAssembler:
                 self._see_reason(value.get("stop_reason"))
             elif key == "usage" and type(value) is dict:
                 message["usage"] = counted(message.get("usage"), value)
+                if type(value.get("output_tokens")) is int:  # of the begin is no count yet
+                    message["usage"]["output_tokens"] = value["output_tokens"]
             elif key not in ("type", "delta", "usage"):
                 message[key] = value
         return self._close_all() if self.finished or self.doubtful else ()
@@ -153,7 +156,7 @@ class AnthropicAssembler:
         before = self._at(block.index)
         if before is not None and before.is_opened_again_by(block):
             return ()
-        self._blocks.append(block)
+        self._keep(block)
         deltas: list[Delta] = []
         if block.type == "tool_use":
             block.call = self._calls
@@ -186,8 +189,14 @@ class AnthropicAssembler:
 
     def _at(self, index: int | None) -> _Block | None:
         """The latest block with a number, or the latest of all."""
-        found = (each for each in reversed(self._blocks) if index is None or each.index == index)
-        return next(found, None)
+        if index is not None:
+            return self._numbered.get(index)
+        return self._blocks[-1] if self._blocks else None
+
+    def _keep(self, block: _Block) -> None:
+        self._blocks.append(block)
+        if block.index is not None:
+            self._numbered[block.index] = block
 
     def _read_delta(self, event: dict[str, Any], data: bytes) -> Deltas:
         delta = event.get("delta")
@@ -225,7 +234,7 @@ class AnthropicAssembler:
         if kind not in _TYPES:
             raise base.Confused("a piece of a block that has not begun")
         made_up = _Block({"type": _TYPES[kind], _TYPES[kind]: ""}, index)
-        self._blocks.append(made_up)
+        self._keep(made_up)
         return made_up
 
     def _remember(self, delta: dict[str, Any], block: _Block, data: bytes) -> None:
@@ -248,6 +257,7 @@ class _Block:
         self.closed = False
         self.pieces: dict[str, list[str]] = {}
         self.call: int | None = None  # its number among the tool calls
+        self._signed = 0  # signs of the signature in pieces
 
     @property
     def says_something(self) -> bool:
@@ -266,8 +276,8 @@ class _Block:
 
     def add(self, key: str, piece: str) -> Deltas:
         """Add a string of a delta; returns it as one of ours."""
-        if key == "signature" and piece == string(self.fields.get(key)) + self._joined(key):
-            return ()  # sent again
+        if key == "signature" and self._is_signed_again(piece):
+            return ()
         self.pieces.setdefault(key, []).append(piece)
         if not piece:
             return ()
@@ -276,6 +286,13 @@ class _Block:
         if key == "partial_json" and self.call is not None:
             return (ToolCallFragment(self.call, None, None, piece),)
         return ()
+
+    def _is_signed_again(self, piece: str) -> bool:
+        begun = string(self.fields.get("signature"))
+        again = len(piece) == len(begun) + self._signed
+        again = again and piece == begun + self._joined("signature")
+        self._signed += 0 if again else len(piece)
+        return again
 
     def close(self) -> Deltas:
         """Nothing more is expected: arguments that came whole, with the start, are all of them."""

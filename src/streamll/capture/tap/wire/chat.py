@@ -89,11 +89,14 @@ class ChatAssembler:
 
     def body(self) -> dict[str, Any]:
         self._settle()
-        first = self._first
-        if not (self._began and (first.reason or (self.complete and first.spoken))):
+        first, known = self._first, self._choices.values()
+        said = self.complete and (first.reason or first.spoken)
+        if not (self._began and (said or all(each.reason for each in known))):
             if self._is_odd and not first.spoken:
                 raise base.Confused("frames that are no chunks of a reply")
             raise base.CutShort("the stream ended before the reply did")
+        if not self.complete and len(known) < self._expected:
+            raise base.Confused("fewer choices than were asked for")
         choices = [self._choices[index].body() for index in sorted(self._choices)]
         only_plain = {**self._only_plain, **(ONLY_PLAIN["groq"] if "x_groq" in self._top else {})}
         return {**only_plain, **self._top, "choices": choices}

@@ -67,6 +67,8 @@ class GeminiAssembler:
         if self._candidates and min(self._candidates) != 0:
             raise Confused("no candidate is the first")
         candidates = [self._candidates[index].body() for index in sorted(self._candidates)]
+        if not all(each.get("finishReason") for each in candidates[1:]):
+            raise Confused("a candidate without the reason of its end")
         return {**self._top, "candidates": candidates} if candidates else self._top
 
     def _read(self, chunk: dict[str, Any]) -> Iterator[Delta]:
@@ -237,7 +239,8 @@ def _joined(known: Any, value: Any) -> Any:
     joined = {**known, **value}
     for key in known.keys() & value.keys():
         if type(known[key]) is list and type(value[key]) is list:
-            joined[key] = known[key] + value[key]
+            known[key].extend(value[key])
+            joined[key] = known[key]
     return joined
 
 

@@ -92,9 +92,14 @@ class FrameSplitter:
 
     def _announced_end(self, chunk: bytes) -> list[bytes]:
         """What waits for a blank line, if its last line is the end: on an open line none may come."""
-        if chunk[-1:] == b"\n" and b"".join(self._pending).endswith(_END):
-            return self.finish()
-        return []
+        if chunk[-1:] != b"\n":
+            return []
+        tail = b""
+        for piece in reversed(self._pending):
+            tail = piece + tail
+            if len(tail) >= len(_END):
+                break
+        return self.finish() if tail.endswith(_END) else []
 
     def _with_lf(self, chunk: bytes) -> bytes:
         if self._after_cr and chunk[:1] == b"\n":
