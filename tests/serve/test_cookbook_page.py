@@ -139,7 +139,8 @@ def open_page(ask_route, bundle, serve, practice, lm, tmp_path):
     dspy.configure(lm=lm)
     namespace = {}
     served = re.search(r"^class Chat\(.*?^chats = ", COOKBOOK, re.DOTALL | re.MULTILINE)[0]
-    exec(served.rpartition("\n")[0], {"dspy": dspy, "Served": Served}, namespace)
+    code = compile(served.rpartition("\n")[0], "cookbook.md", "exec", dont_inherit=True)
+    exec(code, {"dspy": dspy, "Served": Served}, namespace)
     ask_route.mount("/llm", create_app(namespace["chat"], log=f"sqlite:///{tmp_path}/chats.db"))
     html = '<div id="root"></div><script type="module" src="/page.js"></script>'
     ask_route.get("/page.js")(lambda: Response(bundle, media_type="text/javascript"))

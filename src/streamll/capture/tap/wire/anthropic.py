@@ -46,8 +46,7 @@ class AnthropicAssembler:
         self._blocks: list[_Block] = []
         self._numbered: dict[int, _Block] = {}  # the latest block with each number
         self._calls = 0
-        self._template = Template()  # of the current block's deltas
-        self._add: Callable[[str], Deltas]  # adds the text of such a delta to the block
+        self.template = Template()  # of the current block's deltas
         self._readers: dict[Any, Callable[[dict[str, Any]], Deltas]] = {
             "message_start": self._begin,
             "content_block_start": self._open_block,
@@ -58,8 +57,8 @@ class AnthropicAssembler:
         }
 
     def frame(self, data: bytes) -> Deltas:
-        if text := self._template.text_in(data):
-            return self._add(text)
+        if (deltas := self.template.deltas_in(data)) is not None:
+            return deltas
         if data.strip() == b"[DONE]":  # of servers that otherwise speak OpenAI's wire
             if self._blocks and not self.has_reason:
                 raise base.Confused("a message without the reason of its end")
@@ -69,7 +68,7 @@ class AnthropicAssembler:
         kind = event.get("type")
         if kind == "ping":
             return ()
-        self._template.forget()
+        self.template.forget()
         if kind == "content_block_delta":
             return self._read_delta(event, data)
         if type(kind) is str and kind in self._readers:
@@ -246,8 +245,7 @@ class AnthropicAssembler:
         if len(added) == 1 and kind not in _CITING:
             (key,) = added
             if type(text := delta[key]) is str and text:
-                self._template.learn(data, ("delta", key), text)
-                self._add = functools.partial(block.add, key)
+                self.template.learn(data, ("delta", key), text, functools.partial(block.add, key))
 
 
 class _Block:
