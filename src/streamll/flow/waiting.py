@@ -8,7 +8,6 @@ closed), so that the caller can wake another. A waiter that stops waiting for an
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -56,17 +55,17 @@ class ThreadWaiter(Waiter):
 class LoopWaiter(Waiter):
     """A task awaiting a future of its own, which ``wake`` resolves on the task's loop."""
 
-    __slots__ = ("_thread", "_woken", "loop")
+    __slots__ = ("_thread", "loop", "woken")
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self._woken: asyncio.Future[None] = self.loop.create_future()
+        self.woken: asyncio.Future[None] = self.loop.create_future()
         self._thread = threading.get_ident()
         self.gone = False
 
     async def wait(self, leave: Leave) -> None:
         try:
-            await self._woken
+            await self.woken
         except BaseException:
             self.gone = True
             leave(self)
@@ -75,7 +74,8 @@ class LoopWaiter(Waiter):
     def wake(self) -> bool:
         try:
             if threading.get_ident() == self._thread:
-                self._resolve()  # on the loop's own thread: no need to interrupt its select
+                if not self.woken.done():  # on the loop's own thread: its select is not waiting
+                    self.woken.set_result(None)
             else:
                 self.loop.call_soon_threadsafe(self._resolve)
         except RuntimeError:  # the loop is closed
@@ -83,8 +83,8 @@ class LoopWaiter(Waiter):
         return True
 
     def _resolve(self) -> None:
-        if not self._woken.done():
-            self._woken.set_result(None)
+        if not self.woken.done():
+            self.woken.set_result(None)
 
 
 LOOP_CHECK_S = 0.2
@@ -108,8 +108,13 @@ class Pulse:
 
     def check(self) -> None:
         beat = threading.Event()
-        with contextlib.suppress(RuntimeError):  # the loop is closed
+        try:
             self.loop.call_soon_threadsafe(beat.set)
+            running = self.loop.is_running()
+        except RuntimeError:  # the loop is closed
+            running = False
+        if not running:  # nobody waits in it; another loop may go on reading
+            beat.set()
         self._beat = beat
         beat.wait(LOOP_CHECK_S)
 
@@ -117,10 +122,14 @@ class Pulse:
         return not self._beat.is_set()
 
 
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that this thread is running right now."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def on_event_loop() -> bool:
     """Whether this thread is running an event loop right now, and so must not block."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    return running_loop() is not None
