@@ -20,9 +20,9 @@ from typing import Any
 import dspy
 import pytest
 from driving import Calls, acall, call
-from dspy.clients import execution
 from dspy.clients.base_lm import GLOBAL_HISTORY
 from dspy.dsp.utils.settings import thread_local_overrides
+from dspy_lines import without_waiting
 from observing import SWITCH, VOLATILE, differences, own, written_out
 from observing import comparable as as_data
 from program_table import TABLE, Row
@@ -159,15 +159,11 @@ def watching_dspy(seen: Seen) -> Any:
         def emit(self, record: logging.LogRecord) -> None:
             seen.logged.append([record.name, record.levelname, record.getMessage()])
 
-    def delay(error: Any, attempt: int) -> float:
-        seen.retries.append([type(error).__name__, getattr(error, "retry_after", None), attempt])
-        return 0.0
-
     handler, logger = Records(logging.INFO), logging.getLogger("dspy")
     overrides = thread_local_overrides.get()
     with warnings.catch_warnings(record=True) as warned, pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("always")
-        patch.setattr(execution, "_delay", delay)
+        without_waiting(patch, lambda *retry: seen.retries.append(list(retry)))
         logger.addHandler(handler)
         yield
         logger.removeHandler(handler)

@@ -26,6 +26,8 @@ from streamll.session import Session, UnknownNameError
 from streamll.session.messages import Message, ToolRequestContent, ToolResponseContent
 from streamll.testing import Fault, RecordingSink, Reply, ToolCall
 
+pytestmark = pytest.mark.since_3_4
+
 LIMIT = 30
 PRICE = {
     "type": "function",

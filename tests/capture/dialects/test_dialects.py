@@ -16,6 +16,8 @@ from ways import WAYS, play
 
 from streamll.core.ordering import OrderCheck
 
+pytestmark = pytest.mark.since_3_4
+
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 CASES = [
     *chat_cases.CASES,

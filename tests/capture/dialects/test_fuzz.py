@@ -13,6 +13,8 @@ from fuzzing import WRITERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.since_3_4
+
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 SEEDS = st.integers(0, 2**64 - 1)
 STREAMS = 1_250 if IN_CI else 150

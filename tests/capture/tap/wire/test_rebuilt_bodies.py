@@ -19,6 +19,8 @@ from streamll.testing.prepared import PreparedReply, PreparedToolCall
 from streamll.testing.replies import Citation, Usage
 from streamll.testing.wires import WIRES
 
+pytestmark = pytest.mark.since_3_4
+
 ASSEMBLERS = {wire.path: wire.assembler for wire in exchange.WIRES}
 TEXTS = st.one_of(
     st.text(min_size=1, max_size=12),
