@@ -2,6 +2,8 @@
 
 import dspy
 
+__all__ = ["lm15"]
+
 try:
     from dspy import lm15
 except ImportError:
