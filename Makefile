@@ -41,6 +41,7 @@ format: $(READY)
 
 bench: $(READY)
 	@$(VENV)/bin/python bench/stream_cost.py $(ARGS)
+	@$(VENV)/bin/python bench/paced.py
 	@$(VENV)/bin/python bench/parsing.py
 	@sh scripts/servers.sh .cache/servers
 	@$(VENV)/bin/python bench/serving.py

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from profiles import EXAMPLES, IN_CI
 
 # Before anything imports LiteLLM or DSPy: prices come from the installed package, caches are in a
 # folder of this test run, and no key or address from the developer's environment is used.
@@ -37,19 +38,14 @@ for name in [n for n in os.environ if n.endswith(("_API_KEY", "_API_BASE", "_BAS
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
-
 hypothesis.settings.register_profile(
-    "dev",
-    max_examples=100,
+    "streamll",
+    max_examples=EXAMPLES,
     deadline=None,
+    print_blob=IN_CI,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
-# In CI the three properties "streamed text is the adapter's" run on more than 10,000 replies together.
-hypothesis.settings.register_profile(
-    "ci", hypothesis.settings.get_profile("dev"), max_examples=3_500, print_blob=True
-)
-hypothesis.settings.load_profile("ci" if IN_CI else "dev")
+hypothesis.settings.load_profile("streamll")
 
 
 # --- DSPy without engines --------------------------------------------------------------------------
@@ -199,13 +195,31 @@ def no_leftover_threads():
     """Fails where a test leaves a thread that would keep the interpreter alive."""
     before = set(threading.enumerate())
     yield
-    deadline = time.monotonic() + 30  # DSPy's own threads may still retry a stopped server
+    deadline = time.monotonic() + 60  # DSPy's own threads may still retry a stopped server
     for thread in set(threading.enumerate()) - before:
         if not thread.daemon and not thread.name.startswith(
             "litellm-"
         ):  # LiteLLM's process-wide pool
             thread.join(max(0.0, deadline - time.monotonic()))
             assert not thread.is_alive(), f"{thread.name} is still running after the test"
+
+
+@pytest.fixture
+def new_threads():
+    """``new_threads("streamll")``: the threads so named that this test has started.
+
+    Those of other tests are no matter of its own: a forgotten sink's ends after some seconds.
+    """
+    before = set(threading.enumerate())
+
+    def started(name: str = "") -> list[threading.Thread]:
+        return [
+            thread
+            for thread in threading.enumerate()
+            if thread.name.startswith(name) and thread not in before
+        ]
+
+    return started
 
 
 # --- the practice server ------------------------------------------------------------------------

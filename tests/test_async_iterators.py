@@ -218,9 +218,9 @@ def test_closing_during_a_read_ends_it(case, reply, tmp_path, practice):
         await asyncio.to_thread(request.wait_held)
         await stream.aclose()
         with suppress(StreamCancelled):
-            await asyncio.wait_for(reading, 10)
+            await asyncio.wait_for(reading, 60)
         await block.__aexit__(None, None, None)
-        assert await asyncio.to_thread(request.wait_closed, 10)
+        assert await asyncio.to_thread(request.wait_closed)
 
     asyncio.run(main())
 

@@ -181,7 +181,7 @@ def on_a_terminal(*command: str, columns: int) -> str:
                 shown += data
         os.close(ours)
         complaints = process.stderr.read().decode()
-        assert process.wait(30) == 0, complaints
+        assert process.wait(60) == 0, complaints
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "")
 
 

@@ -50,8 +50,8 @@ def watch(
     elif sinks is None:
         shown = (DEFAULT,)
     install()
-    watching.callback(watch_with, options.watching)
-    watch_with(
+    watching.callback(_watch_with, options.watching)
+    _watch_with(
         CaptureOptions(
             selection=FieldSelection([fields] if isinstance(fields, str) else fields),
             sinks=shown,
@@ -63,4 +63,11 @@ def watch(
 
 def unwatch() -> None:
     """End ``watch``. Programs that are running are shown until they end."""
-    watch_with(None)
+    _watch_with(None)
+
+
+def _watch_with(wanted: CaptureOptions | None) -> None:
+    from streamll.sinks.terminal import DEFAULT
+
+    watch_with(wanted)
+    DEFAULT.follow_program(follows=wanted is not None and DEFAULT in (wanted.sinks or ()))

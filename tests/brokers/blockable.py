@@ -12,7 +12,7 @@ from brokers.servers import Wire
 
 LOCK = """
 import sqlite3, sys
-log = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+log = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
 log.execute("BEGIN EXCLUSIVE")
 print("locked", flush=True)
 sys.stdin.readline()
@@ -64,7 +64,7 @@ class LockedFileRoute(BlockableRoute):
     def free(self) -> None:
         locker, self._locker = self._locker, None
         if locker is not None:
-            locker.communicate("\n", timeout=30)
+            locker.communicate("\n", timeout=60)
 
 
 def through(wire: Wire, server) -> str:

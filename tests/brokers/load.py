@@ -127,4 +127,6 @@ class NullTransport:
 def discard_backlog(sink) -> None:
     """Make a sink drop what it cannot deliver: the end of the test session would wait for it."""
     sink._connect = NullTransport
+    # Where the broker refused, ``stop`` waits for nothing until that has been tried.
+    wait_until(lambda: not sink.statistics().left, BOUND, "the events are gone")
     assert sink.stop(BOUND)

@@ -40,10 +40,15 @@ class RawLog:
     def dead_letters(self, target: str) -> list[bytes]:
         raise NotImplementedError
 
+    def bound(self, target: str) -> None:
+        """Make a log that trims itself, where that cannot be asked for at any time."""
+
+    def trim(self, target: str, entries: int) -> None:
+        """Delete the oldest entries."""
+
 
 class RawSQLite(RawLog):
     def trim(self, target: str, entries: int) -> None:
-        """Delete the oldest entries."""
         with self._open() as log, log:
             log.execute(
                 "DELETE FROM streamll_entries WHERE id IN (SELECT id FROM streamll_entries "
@@ -91,6 +96,9 @@ class RawRedis(RawLog):
 
 
 class RawRabbitMQ(RawLog):
+    def bound(self, target: str) -> None:
+        asyncio.run(declare_bounded(self.url, target))
+
     def put(self, target: str, bodies: list[bytes]) -> int:
         asyncio.run(publish(self.url, target, bodies))
         return len(bodies)
@@ -105,6 +113,20 @@ RAW_LOGS: dict[str, type[RawLog]] = {
     "valkey": RawRedis,
     "rabbitmq": RawRabbitMQ,
 }
+
+
+async def declare_bounded(url: str, target: str) -> None:
+    """A stream deletes whole segments, as soon as a new one begins."""
+    import aio_pika
+
+    limits = {"x-max-length-bytes": 400_000, "x-stream-max-segment-size-bytes": 100_000}
+    connection = await aio_pika.connect(url)
+    async with connection:
+        channel = await connection.channel()
+        exchange = await channel.declare_exchange(target, "topic", durable=True)
+        arguments = {"x-queue-type": "stream", **limits}
+        queue = await channel.declare_queue(f"{target}.log", durable=True, arguments=arguments)
+        await queue.bind(exchange, "#")
 
 
 async def publish(url: str, target: str, bodies: list[bytes]) -> None:

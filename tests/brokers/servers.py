@@ -95,7 +95,7 @@ class Server:
         """End it at once, as a crash would: SIGKILL."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
             self.process = None
 
     def freeze(self) -> None:
@@ -293,7 +293,7 @@ class RabbitMQServer(Server):
         super().stop()
         if self.epmd is not None:
             self.epmd.kill()
-            self.epmd.wait(10)
+            self.epmd.wait(60)
             self.epmd = None
 
 
@@ -362,7 +362,7 @@ class Wire:
             try:
                 if self._is_cut:
                     raise OSError
-                server = socket.create_connection(("127.0.0.1", self._target), timeout=5)
+                server = socket.create_connection(("127.0.0.1", self._target), timeout=60)
                 server.settimeout(None)
             except OSError:
                 client.close()

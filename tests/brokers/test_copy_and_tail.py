@@ -22,7 +22,7 @@ def log(backend):
     sink = open_sink(backend.url, target=backend.target())
     sink.name = getattr(sink, "target", None) or getattr(sink, "stream_key", None) or sink.exchange
     yield sink
-    sink.stop(5)
+    sink.stop(60)
 
 
 def write(sink, *runs):

@@ -21,7 +21,7 @@ def test_a_stopped_reader_stops_the_socket(lm, practice, how):
     def standstill(request):
         """The bytes sent until nothing moves any more."""
         sent, since = -1, time.monotonic()
-        deadline = since + 20
+        deadline = since + 60
         while sent < 150_000 or time.monotonic() - since < 0.5:  # it has begun, and stopped
             assert time.monotonic() < deadline, "the socket never stops"
             if request.bytes_sent != sent:
@@ -34,11 +34,10 @@ def test_a_stopped_reader_stops_the_socket(lm, practice, how):
 
     def check(events):
         request = practice.requests[0]
-        sent = standstill(request)
+        assert standstill(request) < 20_000_000
         assert not request.over
         buffered = events._program_run.channel.statistics().buffered
         assert buffered <= 20
-        assert request.bytes_sent == sent
 
     async def main():
         async with streamll.stream(program, config=config)(question="?") as events:

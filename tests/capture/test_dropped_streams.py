@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import threading
 import time
 import weakref
 
@@ -14,6 +13,9 @@ from programs import QA
 
 import streamll
 from streamll.testing import Reply
+
+BOUND = 60
+"""Seconds after which a test gives up waiting."""
 
 LONG = {"reasoning": "r", "answer": "word " * 2000}
 
@@ -44,17 +46,19 @@ async def an_async_token(events):
             return
 
 
-def gone(name):
-    """No thread of that name is left, soon."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        if not any(thread.name == name for thread in threading.enumerate()):
-            return True
-        time.sleep(0.005)
-    return False
+@pytest.fixture
+def gone(new_threads):
+    """``gone("streamll QA")``: the threads of that name have ended, or end before long."""
+
+    def gone(name):
+        for thread in new_threads(name):
+            thread.join(BOUND)
+        return not new_threads(name)
+
+    return gone
 
 
-def test_dropped_in_the_middle(slow):
+def test_dropped_in_the_middle(slow, gone):
     """X7: the provider's connection is closed, the program's thread ends."""
     events = streamll.stream(QA())(question="Why?").__enter__()
     a_token(events)
@@ -64,13 +68,13 @@ def test_dropped_in_the_middle(slow):
     assert gone("streamll QA")
 
 
-def test_dropped_while_the_program_waits_for_its_reader(practice, lm):
+def test_dropped_while_the_program_waits_for_its_reader(practice, lm, gone):
     """X7: a program that waits for space in the buffer does not wait for ever."""
     practice.script(LONG)
     events = streamll.stream(QA())(question="Why?").__enter__()
     channel = events._program_run.channel
     practice.wait_for(lambda: practice.requests and practice.requests[0].finished_at)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + BOUND
     while not channel.statistics().waiting_producers and time.monotonic() < deadline:
         time.sleep(0.005)
     assert channel.statistics().waiting_producers == 1
@@ -80,7 +84,7 @@ def test_dropped_while_the_program_waits_for_its_reader(practice, lm):
 
 
 @pytest.mark.parametrize("program", [QA, AsyncQA])
-def test_dropped_in_a_running_loop(slow, program):
+def test_dropped_in_a_running_loop(slow, program, gone):
     """X7: a task is cancelled, a thread unwound."""
 
     async def main():
@@ -90,13 +94,13 @@ def test_dropped_in_a_running_loop(slow, program):
         gc.collect()
         await asyncio.to_thread(slow.requests[0].wait_closed)
         others = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 5)
+        await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), BOUND)
 
     asyncio.run(main())
     assert gone("streamll QA")
 
 
-def test_dropped_after_its_loop(slow):
+def test_dropped_after_its_loop(slow, gone):
     """X7: the loop of its reader is gone, the program runs in a thread."""
 
     async def main():
@@ -146,7 +150,9 @@ def test_a_stream_that_failed_leaves_nothing_in_memory(lm):
     assert left() is None
 
 
-def test_calls_queued_in_parallel_do_not_start_after_the_stream_was_left(practice, lm):
+def test_calls_queued_in_parallel_do_not_start_after_the_stream_was_left(
+    practice, lm, gone, new_threads
+):
     """X7: ``dspy.Parallel`` works off its queue, also after the program that filled it."""
     practice.respond(lambda request: Reply(LONG, hold_after=30))
 
@@ -165,7 +171,6 @@ def test_calls_queued_in_parallel_do_not_start_after_the_stream_was_left(practic
     for request in practice.requests:
         request.wait_closed()
     assert gone("streamll Fan")
-    workers = [t for t in threading.enumerate() if t.name.startswith("ThreadPoolExecutor")]
-    for worker in workers:
-        worker.join(5)
+    for worker in new_threads("ThreadPoolExecutor"):
+        worker.join(BOUND)
     assert len(practice.requests) == 2

@@ -1,7 +1,7 @@
 """X1, end to end: over real HTTP, what was streamed is what the program returns.
 
 Whatever the reply: the joined tokens of the last attempt equal the prediction's field, or one
-``field.corrected`` after them says what does. Under the profile ``ci`` Hypothesis makes three
+``field.corrected`` after them says what does. In CI Hypothesis makes three
 thousand calls here; ``core/parsing/test_parsers_exact.py`` reads ten thousand replies without them.
 """
 
@@ -13,6 +13,7 @@ from difficult_replies import anything, chat_reply, json_reply, sizes, xml_reply
 from dspy.adapters.baml_adapter import BAMLAdapter
 from hypothesis import HealthCheck, given, settings
 from oracle import CHAT, FORMATS, JSON, XML, MyBAMLAdapter, Reply
+from profiles import thorough
 
 import streamll
 from streamll import testing
@@ -83,7 +84,7 @@ def check(server, adapter, reply, sizes, well_formed):
 
 
 calls = settings(  # each is a whole call; the parsers alone read ten thousand replies and more
-    max_examples=min(settings().max_examples, 600), suppress_health_check=list(HealthCheck)
+    max_examples=thorough(600), suppress_health_check=list(HealthCheck)
 )
 
 

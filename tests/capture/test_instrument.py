@@ -246,7 +246,7 @@ def test_fields_are_switched_for_one_call_only_even_under_concurrency(lm, heard)
 
         def forward(self, question):
             self._streamll_stream_fields = ["answer"] if "long" in question else []
-            meet.wait(5)
+            meet.wait(60)
             return self.predict(question=question)
 
     program = Adaptive()

@@ -290,7 +290,7 @@ def test_leaving_early_raises_stream_cancelled_on_result(lm, practice):
                 break
     with pytest.raises(StreamCancelled):
         events.result()
-    assert practice.requests[0].wait_closed(1)
+    assert practice.requests[0].wait_closed()
 
 
 def test_a_slow_reader_stops_the_program_at_the_buffers_bound(lm, practice):
@@ -357,7 +357,7 @@ def test_a_flood_of_statuses_waits_for_a_slow_reader_and_loses_none(lm):
     with streamll.stream(Chatty())() as events:
         channel = events._program_run.channel
         assert next(events).event_type == "run.start"
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not channel.overfull and time.monotonic() < deadline:
             time.sleep(0.001)
         # Ten times 100, and what a thread can say while the lock's holder waits for its turn.

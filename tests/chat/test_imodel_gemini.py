@@ -60,7 +60,7 @@ def gemini(monkeypatch):
     yield server
     server.shutdown()
     server.server_close()
-    thread.join(5)
+    thread.join(60)
 
 
 def test_a_stream_and_a_whole_answer_of_gemini(gemini, run):

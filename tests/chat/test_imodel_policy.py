@@ -56,7 +56,7 @@ def test_transient_errors_before_the_first_token_are_retried(make_model, practic
     sink = RecordingSink()
     assert run(ask(make_model(config=RETRIES, sinks=[sink]))) == TEXT
     assert [request.status for request in practice.requests] == [429, 503, 200, 200]
-    assert sink.catch_up(5)
+    assert sink.catch_up(60)
     OrderCheck().check_all(sink.events)
     kinds = [event.event_type for event in sink.events]
     assert kinds.count("lm.superseded") == 3
@@ -67,7 +67,7 @@ def test_retry_after_is_honoured(make_model, practice, run, ask):
     practice.script(Fault(status=429, retry_after=0.3), TEXT)
     assert run(ask(make_model(config=RETRIES))) == TEXT
     first, second = practice.requests
-    assert 0.3 <= second.started_at - first.started_at < 1.5
+    assert second.started_at - first.started_at >= 0.3
 
 
 def test_permanent_errors_are_not_retried(make_model, practice, run, ask):
@@ -172,7 +172,7 @@ def test_two_hundred_streams_of_two_models_stay_within_their_limits(practice, ru
     texts = run(many())
     assert texts == [f"answer to question {n}" for n in range(100) for _ in caps]
     assert len(practice.requests) == 200
-    practice.wait_for(lambda: all(r.finished_at for r in practice.requests), 5)
+    practice.wait_for(lambda: all(r.finished_at for r in practice.requests))
     for name, cap in caps.items():
         mine = [request for request in practice.requests if request.body["model"] == name]
         assert len(mine) == 100
@@ -192,7 +192,7 @@ def test_threads_and_tasks_share_a_limit(make_model, practice, run):
         return await asyncio.gather(*tasks)
 
     assert run(many()) == [TEXT] * 20
-    practice.wait_for(lambda: all(r.finished_at for r in practice.requests), 5)
+    practice.wait_for(lambda: all(r.finished_at for r in practice.requests))
     assert most_at_once(practice.requests) <= 2
 
 
@@ -244,7 +244,7 @@ def test_a_loop_s_first_question_needs_no_thread_of_a_full_pool(make_model, prac
 
 
 def test_a_request_rate_is_kept(practice, run):
-    limits = Limits(requests_per_minute=60 * 50, burst=5)  # 50 a second
+    limits = Limits(requests_per_minute=60 * 10, burst=5)  # 10 a second
     practice.respond(lambda _: TEXT)
     one = iModel("openai", "one", base_url=practice.openai_url, limits=limits)
     two = iModel("openai", "two", base_url=practice.openai_url, limits=limits)
@@ -253,16 +253,18 @@ def test_a_request_rate_is_kept(practice, run):
     async def many():
         for model in (one, two):  # so that the first of the counted requests takes no longer
             assert await whole(model, "x", config=StreamConfig(limits=Limits())) == TEXT
+        began = time.monotonic()
         streams = [m.invoke_stream("x", sinks=[sink]) for _ in range(10) for m in (one, two)]
-        return await asyncio.gather(*map(text_of, streams))
+        return began, await asyncio.gather(*map(text_of, streams))
 
-    assert run(many()) == [TEXT] * 20
-    starts = sorted(request.started_at for request in practice.requests[2:])
-    assert starts[-1] - starts[0] >= (20 - 5) / 50 * 0.9
-    assert sink.catch_up(5)
+    began, texts = run(many())
+    assert texts == [TEXT] * 20
+    starts = sorted(request.started_at - began for request in practice.requests[2:])
+    assert all(start >= (place - 4) / 10 for place, start in enumerate(starts))
+    assert sink.catch_up(60)
     waited = [event for event in sink.events if event.event_type == "lm.waiting"]
     assert {event.reason for event in waited} == {"limit"}
-    assert 10 <= len(waited) <= 20 - 5  # the burst need not wait
+    assert 1 <= len(waited) <= 20 - 5  # the burst need not wait, nor who comes late by himself
 
 
 def test_a_cancelled_wait_for_a_slot_admits_the_next(make_model, practice, run):
@@ -302,15 +304,15 @@ def test_closing_a_stream_ends_its_thread_s_wait_for_the_rate(make_model, practi
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not any(event.event_type == "lm.waiting" for event in sink.events):
         assert time.monotonic() < deadline
         thread.join(0.01)
     stream.close()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
     assert len(outcome) == 1
-    deadline = time.monotonic() + 10  # and what waited for its turn has stopped waiting
+    deadline = time.monotonic() + 60  # and what waited for its turn has stopped waiting
     while sink.events[-1].event_type != "run.cancelled":
         assert time.monotonic() < deadline
         threading.Event().wait(0.01)

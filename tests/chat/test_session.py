@@ -276,7 +276,7 @@ def test_many_threads_add_and_fork_at_once():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert failures == []
     for branch in branches:
         texts = [message.text for message in session.history(branch)]

@@ -105,7 +105,7 @@ def test_ctrl_c_stops_the_reply_and_keeps_the_session(terminal, server):
         interrupt(session, prompts(4))  # at the prompt it forgets the line
         session.type("/quit\n")
         assert session.finish() == 0
-    server.requests[0].wait_closed(5)
+    server.requests[0].wait_closed()
     sent = [message["content"] for message in server.requests[1].body["messages"]]
     assert sent == ["Go", "The quick brown fox jumps", "On"]
 

@@ -16,6 +16,7 @@ from typing import NamedTuple, get_args
 
 import pytest
 from emulator import TerminalSession
+from patience import Stopwatch
 
 from streamll.cli.command import ViewChoice
 from streamll.cli.main import main
@@ -56,6 +57,17 @@ class Broken(QA):
 class Printing(dspy.Predict):
     def __init__(self):
         super().__init__("topic, style -> poem, title")
+
+class Hinted(dspy.Signature):
+    question: str = dspy.InputField()
+    hint: str = dspy.InputField(default="none")
+    answer: str = dspy.OutputField()
+
+class Thinking(dspy.ChainOfThought):
+    def __init__(self):
+        super().__init__(Hinted)
+
+acting = dspy.ReAct("question -> answer", tools=[shout])
 """
 
 
@@ -279,7 +291,7 @@ def test_the_practice_model_is_asked_directly_whatever_the_environment_says(app_
         (["run", "nowhere:QA"], "there is no module 'nowhere' here"),
         (["run", "app.deeper:QA"], "there is no module"),
         (["run", "nowhere.py:QA"], "there is no file 'nowhere.py' here"),
-        (["run", "app:Quack"], "app has no 'Quack'; its programs are: QA, Needy, ready, Broken, Printing"),
+        (["run", "app:Quack"], "app has no 'Quack'; its programs are: QA, Needy, ready, Broken, Printing, Thinking, acting"),
         (["run", "app:number"], "app:number is int, not a dspy.Module or a function"),
         (["run", "app:Needy"], "app:Needy cannot be made without retriever"),
         (["run", "app:make_nothing"], "app:make_nothing makes NoneType, not a dspy.Module"),
@@ -299,6 +311,16 @@ def test_the_practice_model_is_asked_directly_whatever_the_environment_says(app_
         (["practice", "--dialect", "klingon"], "there is no dialect 'klingon', only openai, azure"),
         (["dance"], "No such command 'dance'"),
         (["run", "app:QA", "--model", "practice"], "app:QA: missing a required argument: 'question'"),
+        (
+            ["run", "app:Printing", "--input", "style=dry", "--model", "practice"],
+            "app:Printing: missing input: topic; --input name=value gives an input",
+        ),
+        (["run", "app:Thinking", "--model", "practice"], "app:Thinking: missing input: question"),
+        (["run", "app:acting", "--model", "practice"], "app:acting: missing input: question"),
+        (
+            ["run", "app:Thinking", "Q", "--input", "hnt=1", "--model", "practice"],
+            "app:Thinking: no such input: hnt; it has question, hint",
+        ),
         (
             ["run", "app:QA", "Q", "--model", "practice", "--input", "wrong=1"],
             "app:QA: got an unexpected keyword argument 'wrong'",
@@ -357,14 +379,14 @@ def test_shells_can_complete_commands_and_options():
 
 
 def test_help_is_quick_and_does_not_import_dspy():
-    started = time.monotonic()
+    watch = Stopwatch()
     done = streamll("--help")
     assert done.code == 0
     assert all(command in done.out for command in ("demo", "run", "practice"))
-    assert time.monotonic() - started < 3  # 0.1 s on an idle machine
+    assert watch.seconds < 3  # what it loads is tested below, and takes 0.1 s
     code = "import sys, streamll.cli.main as m; m.main(['--help']); sys.exit('dspy' in sys.modules)"
     assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=20).returncode
+        subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode
         == 0
     )
 
@@ -392,7 +414,7 @@ def test_practice_prints_its_addresses_and_ends_with_ctrl_c():
             asked = streamll("demo", *MODEL, "--base-url", f"{url}/v1")
             assert asked.code == 0, asked.err
             process.send_signal(signal.SIGINT)
-            rest, complaints = process.communicate(timeout=20)
+            rest, complaints = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 0

@@ -15,6 +15,7 @@ from unittest import mock
 
 import httpx
 import pytest
+from patience import Stopwatch
 
 from streamll.cli.main import main
 
@@ -93,7 +94,7 @@ def test_two_processes_serve_each_others_runs(folder):
             metrics = httpx.get(f"{url}/metrics", headers=headers, trust_env=False).text
             processes.add(re.search(r"streamll_runs_started_total (\d)", metrics)[1])
             events = httpx.get(
-                f"{url}{run['events']}?token={run['token']}", trust_env=False, timeout=30
+                f"{url}{run['events']}?token={run['token']}", trust_env=False, timeout=60
             )
             assert sse_data(events.text)[-1]["event_type"] == "run.end"
         assert processes == {"0", "1"}
@@ -104,7 +105,7 @@ def test_sigterm_closes_readers_and_lets_the_run_end_in_the_log(folder):
     with serving(folder) as (old, url):
         run = httpx.post(f"{url}/runs", json={"inputs": {"question": "q"}}, trust_env=False).json()
         body = ""
-        with httpx.stream("GET", url + run["events"], trust_env=False, timeout=30) as response:
+        with httpx.stream("GET", url + run["events"], trust_env=False, timeout=60) as response:
             told_to_stop = False
             for text in response.iter_text():
                 body += text
@@ -221,7 +222,7 @@ def begun(folder, *arguments):
         yield process, url[1], lines[:-1]
     finally:
         process.kill()
-        process.wait(30)
+        process.wait(60)
         process.stdout.close()
 
 
@@ -231,7 +232,7 @@ def test_port_0_prints_the_port_and_the_logs_folder_is_created(folder, workers):
     with begun(folder, "--workers", workers, "--log", log) as (process, url, _):
         assert not url.endswith(":0")
         with httpx.Client(
-            base_url=url, trust_env=False, timeout=30, transport=httpx.HTTPTransport(retries=8)
+            base_url=url, trust_env=False, timeout=60, transport=httpx.HTTPTransport(retries=8)
         ) as client:
             run = client.post("/runs", json={"inputs": {"question": "q"}})
             assert run.status_code == 202, run.text
@@ -245,7 +246,7 @@ def test_a_broker_that_is_down_is_reported_and_waited_for(folder):
         assert "the log redis://127.0.0.1:1" in before[0]
         assert "until it can, runs are refused" in before[0]
         answer = httpx.post(
-            f"{url}/runs", json={"inputs": {"question": "q"}}, trust_env=False, timeout=30
+            f"{url}/runs", json={"inputs": {"question": "q"}}, trust_env=False, timeout=60
         )
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
@@ -253,20 +254,20 @@ def test_a_broker_that_is_down_is_reported_and_waited_for(folder):
 def test_ctrl_c_names_what_it_waits_for_and_a_second_one_does_not_wait(folder):
     (folder / "qa.py").write_text(f"{PROGRAM}{SLOW}")
     with begun(folder) as (process, url, _):
-        httpx.post(f"{url}/runs", json={"inputs": {"question": "q"}}, trust_env=False, timeout=30)
+        httpx.post(f"{url}/runs", json={"inputs": {"question": "q"}}, trust_env=False, timeout=60)
         process.send_signal(signal.SIGINT)
         assert line_of(process) == (
             "stopping: 1 program is still running, with 30 s to end; Ctrl-C once more cancels"
         )
         time.sleep(0.7)  # two signals at once are one wish
         assert process.poll() is None
-        again = time.monotonic()
+        again = Stopwatch()
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
-        assert time.monotonic() - again < 10
+        assert process.wait(60) == 0
+        assert again.seconds < 10
         assert process.stdout.read() == ""
     with begun(folder) as (_, url, _):
-        [run] = httpx.get(f"{url}/runs", trust_env=False, timeout=30).json()["runs"]
+        [run] = httpx.get(f"{url}/runs", trust_env=False, timeout=60).json()["runs"]
         assert run["status"] == "cancelled"
 
 
@@ -276,13 +277,13 @@ def test_a_failing_program_is_logged_by_the_server(folder, debug):
     (folder / "qa.py").write_text(f"{PROGRAM}{FAILING}")
     with begun(folder, *["--debug"] * debug) as (process, url, _):
         asked = {"inputs": {"question": "my-question"}}
-        run = httpx.post(f"{url}/runs", json=asked, trust_env=False, timeout=30).json()
+        run = httpx.post(f"{url}/runs", json=asked, trust_env=False, timeout=60).json()
         said = line_of(process)
         assert said == (
             f"run {run['run_id']} of qa failed: KeyError at {folder}/qa.py:8 in look_up"
         )
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         rest = process.stdout.read()
     assert ("my-question" in rest, "Traceback" in rest) == (debug, debug)
 

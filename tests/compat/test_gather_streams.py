@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import threading
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import dspy
 import pytest
 from dspy.clients.engines.lm15_engine import AsyncLM15Engine, LM15Engine
 from outcomes import TEXT, WHOLE, AsyncQA
+from profiles import IN_CI
 
 import streamll
 from streamll import (
@@ -168,7 +168,7 @@ def test_cancelling_a_batch_stops_its_providers(lm, practice):
         with pytest.raises(asyncio.CancelledError):
             await batch
         for request in practice.requests:
-            await asyncio.to_thread(request.wait_closed, 2)
+            await asyncio.to_thread(request.wait_closed)
 
     asyncio.run(main())
 
@@ -215,7 +215,7 @@ def test_leaving_merged_questions_stops_all_providers(lm, practice, how):
 
         asyncio.run(main())
     for request in practice.requests:
-        request.wait_closed(2)
+        request.wait_closed()
 
 
 # --- a thousand -----------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ def test_a_hundred_threads_at_once(practice):
         work = asyncio.gather(*(one(number) for number in range(count)))
         await asyncio.to_thread(practice.wait_for_requests, count, 30)
         for request in practice.requests:
-            await asyncio.to_thread(request.wait_held, 30)
+            await asyncio.to_thread(request.wait_held)
         practice.release()
         return await work
 
@@ -293,7 +293,7 @@ def test_a_hundred_threads_at_once(practice):
 
 # --- a soak -----------------------------------------------------------------------------------------
 
-SOAK_SECONDS = 60 if os.environ.get("CI", "").lower() not in {"", "0", "false"} else 4
+SOAK_SECONDS = 60 if IN_CI else 4
 FAULTS = [
     None, Fault(status=500), Fault(disconnect_after=8), Fault(disconnect_after=8, reset=True),
     Fault(error_after=8, error_type="server_error"), Fault(status=401), Fault(stall_after=8),
@@ -361,7 +361,7 @@ def test_a_soak_of_connects_disconnects_and_faults_leaves_nothing(practice):
             number += 14
 
     def settled():
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         before = None
         while (now := census()) != before and time.monotonic() < deadline:
             before = now

@@ -111,6 +111,7 @@ SAMPLES = [
         chunks=6,
         time_to_first_chunk=0.125,
         time_per_output_chunk=0.5,
+        chunk_gaps=((0.25, 4), (1.5, 1)),
     ),
     LMSuperseded(**stamp(9), reason="fallback"),
     LMWaiting(**stamp(10), reason="connection", delay=0.5),

@@ -129,6 +129,7 @@ _BY_TYPE = {
     "int | None": st.none() | counts,
     "float | None": st.none() | numbers,
     "tuple[str | int, ...]": st.lists(texts | st.integers(0, 99), max_size=3).map(tuple),
+    "tuple[tuple[float, int], ...]": st.lists(st.tuples(numbers, counts), max_size=3).map(tuple),
     "Mapping[str, Any]": objects,
     "Mapping[str, str]": st.dictionaries(texts, texts, max_size=3),
     "Mapping[str, Any] | None": st.none() | objects,

@@ -112,13 +112,13 @@ def test_a_reader_that_waits_makes_the_source_wait(side):
     time.sleep(0.1)
     assert source.made <= 2 * 4 + 2
     bridge.close()
-    assert source.closed.wait(5)
+    assert source.closed.wait(60)
 
 
 def test_leaving_closes_the_source(read, side):
     source = Source()
     assert read(Bridge(getattr(source, side)()), 3) == [1, 2, 3]
-    assert source.closed.wait(5)
+    assert source.closed.wait(60)
 
 
 def test_dropping_the_bridge_closes_the_source(side):
@@ -127,7 +127,7 @@ def test_dropping_the_bridge_closes_the_source(side):
     next(bridge)
     del bridge
     gc.collect()
-    assert source.closed.wait(5)
+    assert source.closed.wait(60)
 
 
 def test_a_bridge_that_is_never_read_starts_nothing(side):

@@ -15,7 +15,7 @@ from streamll.core.events import RunEnd, StreamGap, TokenEvent
 from streamll.core.ordering import OrderCheck
 from streamll.flow.channel import Channel
 
-BOUND = 5.0
+BOUND = 60
 
 
 def in_thread(function, *args):

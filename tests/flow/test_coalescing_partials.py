@@ -36,7 +36,7 @@ def test_a_reader_that_sleeps_gets_all_text_and_the_last_value():
     events, value = [], PartialValue()
     value.apply(FieldPartial(field="f", value=[]))
     while channel.statistics().buffered:
-        events.append(channel.get(timeout=5))
+        events.append(channel.get(timeout=60))
         if isinstance(events[-1], FieldPartial):
             value.apply(events[-1])
     text = "".join(event.token for event in events if isinstance(event, TokenEvent))

@@ -151,7 +151,7 @@ def test_closing_from_another_thread_ends_a_waiting_read():
     reader = threading.Thread(target=lambda: got.extend(stream))
     reader.start()
     stream.close()
-    reader.join(5)
+    reader.join(60)
     assert not reader.is_alive()
     assert got == []
 

@@ -27,7 +27,7 @@ def test_slots_are_never_more_than_asked_for_threads_and_tasks_alike():
 
     def thread():
         for _ in range(50):
-            assert slots.take(3, timeout=10)
+            assert slots.take(3, timeout=60)
             under_way()
             slots.give()
 
@@ -46,7 +46,7 @@ def test_slots_are_never_more_than_asked_for_threads_and_tasks_alike():
     for each in threads:
         each.start()
     for each in threads:
-        each.join(20)
+        each.join(60)
         assert not each.is_alive()
     assert 1 <= most[0] <= 3
     assert slots.taken == 0

@@ -18,6 +18,6 @@ def test_timers_fire_in_order_on_one_thread_and_none_after_being_cancelled():
     timers.at(now + 0.03, lambda: fired.append("cancelled")).cancel()
     timers.at(now + 0.05, lambda: 1 / 0)  # what goes wrong in one is not another's business
     timers.at(now + 0.1, done.set)
-    assert done.wait(5)
+    assert done.wait(60)
     assert [place for place, _ in fired] == [1, 2, 3]
     assert len({thread for _, thread in fired}) == 1

@@ -14,7 +14,7 @@ from streamll.core.errors import ChannelOverflow
 from streamll.flow import worker as worker_module
 from streamll.flow.worker import LoopThread, Worker
 
-BOUND = 5.0
+BOUND = 60
 
 
 class Handled:

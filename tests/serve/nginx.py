@@ -84,4 +84,4 @@ class Nginx:
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)

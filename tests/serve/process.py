@@ -35,15 +35,18 @@ class ServerProcess:
             time.sleep(0.02)
 
     def client(self, **options):
-        return httpx.Client(base_url=self.url, timeout=30, trust_env=False, **options)
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False, **options)
 
     def kill(self):
         """As the kernel does when memory is out: no word to anybody."""
         self.stop(signal.SIGKILL)
 
+    def send(self, number):
+        self._process.send_signal(number)
+
     def stop(self, number=signal.SIGTERM):
         if self._process.poll() is None:
-            self._process.send_signal(number)
+            self.send(number)
         self._process.wait(BOUND)
         self._process.stdout.close()
 

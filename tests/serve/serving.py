@@ -11,7 +11,7 @@ import httpx
 import uvicorn
 
 
-def wait_until(condition, seconds=15.0, what="it"):
+def wait_until(condition, seconds=60, what="it"):
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"{what} did not happen in {seconds} s"
@@ -36,7 +36,7 @@ class Server:
         wait_until(lambda: self._uvicorn.started, what="the server's start")
 
     def client(self, **options):
-        return httpx.Client(base_url=self.url, timeout=20, trust_env=False, **options)
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False, **options)
 
     def drain(self):
         """What the application does when the process gets SIGTERM."""
@@ -44,7 +44,7 @@ class Server:
 
     def stop(self):
         self._uvicorn.should_exit = True
-        self._thread.join(15)
+        self._thread.join(60)
         assert not self._thread.is_alive(), "the server did not stop"
         self._socket.close()
 

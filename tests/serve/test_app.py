@@ -75,6 +75,22 @@ def test_programs_are_listed_with_what_a_form_needs(lm, serve, log):
     assert told["qa"]["reply"] == "answer"
 
 
+def test_an_input_with_a_default_need_not_be_given(practice, lm, serve, log):
+    class Hinted(dspy.Signature):
+        question: str = dspy.InputField()
+        hint: str = dspy.InputField(default="none")
+        answer: str = dspy.OutputField()
+
+    practice.script({"answer": "yes"})
+    with serve(create_app({"qa": dspy.Predict(Hinted)}, log=log)).client() as client:
+        [told] = client.get("/programs").json()["programs"]
+        assert {each["name"]: each["required"] for each in told["inputs"]} == {
+            "question": True,
+            "hint": False,
+        }
+        assert client.post("/runs", json={"inputs": {"question": "?"}}).status_code == 202
+
+
 def test_what_cannot_be_started_is_refused_with_the_reason(lm, serve, log, qa):
     with serve(create_app({"qa": qa, "other": Blocking()}, log=log)).client() as client:
         for body, status, reason in (
@@ -128,7 +144,7 @@ def test_any_process_cancels_any_run(practice, lm, serve, log, program):
                     pass
                 assert other.delete(run["url"]).status_code == 202
                 assert [f.event for f in coming][-1]["event_type"] == "run.cancelled"
-            practice.wait_for(lambda: practice.requests[-1].client_closed_at is not None, 10)
+            practice.wait_for(lambda: practice.requests[-1].client_closed_at is not None)
             assert other.delete(run["url"]).json()["status"] == "over"
 
 
@@ -179,7 +195,7 @@ def test_a_run_whose_process_died_comes_to_an_end(lm, serve, log, qa):
     sink = open_sink(log)
     for event in RUNS["plain"]()[:5]:
         sink.put(event)
-    assert sink.stop(10)
+    assert sink.stop(60)
     limits = Limits(lost_seconds=0.5)
     with serve(create_app(qa, log=log, limits=limits)).client() as client:
         *_, end, error, last = events_of(client, "/runs/r1/events")
@@ -261,7 +277,7 @@ def test_leaving_an_openai_chat_stops_its_run(practice, lm, serve, log, qa, stre
     else:
         with pytest.raises(httpx.ReadTimeout), server.client() as client:
             client.post("/v1/chat/completions", json=body, timeout=2)
-    practice.wait_for(lambda: practice.requests and practice.requests[0].client_closed_at, 10)
+    practice.wait_for(lambda: practice.requests and practice.requests[0].client_closed_at)
 
 
 def read_vercel(body):
@@ -376,14 +392,14 @@ def test_a_websocket_reads_resumes_and_cancels(practice, lm, serve, log, qa):
         run = started(client)
         address = f"ws://127.0.0.1:{server.port}{run['websocket']}"
         with ws.connect(address) as socket:
-            had = [json.loads(socket.recv(timeout=15)) for _ in range(12)]
+            had = [json.loads(socket.recv(timeout=60)) for _ in range(12)]
         last = had[-1]["seq"] + had[-1].get("count", 1) - 1
         with ws.connect(f"{address}?after={last}") as socket:
             rest = [json.loads(message) for message in socket]
         assert text_of([*had, *rest]) == WORDS
         run = started(client)
         with ws.connect(f"ws://127.0.0.1:{server.port}{run['websocket']}") as socket:
-            socket.recv(timeout=15)
+            socket.recv(timeout=60)
             socket.send('{"type": "cancel"}')
             events = [json.loads(message) for message in socket]
         assert events[-1]["event_type"] == "run.cancelled"
@@ -427,7 +443,7 @@ def test_a_drain_sends_readers_away_lets_runs_end_and_takes_no_more(practice, lm
         rest = events_of(client, run["events"], headers={"last-event-id": had[-1].id})
     assert text_of([*(f.event for f in had), *rest]) == WORDS * 2
     assert rest[-1]["event_type"] == "run.end"
-    stopping.join(20)
+    stopping.join(60)
 
 
 def test_an_application_that_is_mounted_without_a_lifespan_works(practice, lm, serve, log, qa):

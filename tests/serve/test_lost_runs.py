@@ -176,7 +176,7 @@ def test_two_processes_that_see_it_lost_at_once_end_it_once(practice, processes)
     for reader in readers:
         reader.start()
     for _ in readers:
-        assert begun.acquire(timeout=30)
+        assert begun.acquire(timeout=60)
     victim.kill()
     for reader in readers:
         reader.join(60)

@@ -23,7 +23,7 @@ EVENTS = [
 def put_all(sink, events=EVENTS):
     for event in events:
         sink.put(event)
-    assert sink.catch_up(5)
+    assert sink.catch_up(60)
 
 
 def test_what_was_written_is_read_back(tmp_path):

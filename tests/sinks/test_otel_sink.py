@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import dspy
 import pytest
@@ -33,7 +34,7 @@ class Telemetry:
 
     @property
     def spans(self):
-        assert self.sink.catch_up(10)
+        assert self.sink.catch_up(60)
         return list(self.exporter.get_finished_spans())
 
     def span(self, name):
@@ -41,7 +42,7 @@ class Telemetry:
         return found
 
     def points(self, name):
-        assert self.sink.catch_up(10)
+        assert self.sink.catch_up(60)
         data = self.reader.get_metrics_data()
         return [
             point
@@ -136,6 +137,19 @@ def test_time_to_first_chunk_and_time_per_chunk_are_measured(telemetry, run, pra
     }
     assert kinds["input"] > 10
     assert kinds["output"] > 5
+
+
+def test_a_long_pause_of_the_model_shows_in_the_distribution(telemetry, run, practice):
+    """Each gap is recorded as it was, not the call's mean as often."""
+    chunks = ["[[ ## answer ## ]]\n", *["word "] * 10, "\n\n[[ ## completed ## ]]"]
+    practice.script(Reply(chunks=chunks, packets=True, hold_after=6))
+    pause = threading.Timer(1.0, practice.release)
+    pause.start()
+    run(dspy.Predict("question -> answer"), question="?")
+    pause.join()
+    [per_chunk] = telemetry.points("gen_ai.client.operation.time_per_output_chunk")
+    assert per_chunk.count == len(chunks) - 1
+    assert len([count for count in per_chunk.bucket_counts if count]) > 1
 
 
 def test_errors_are_counted_and_marked(telemetry, run, practice):

@@ -42,13 +42,13 @@ def tokens(*texts):
 
 def drawn():
     # until the view has taken the terminal over
-    deadline = time.monotonic() + 10
-    while sys.stdout is sys.__stdout__ and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while 'write' not in vars(sys.stdout) and time.monotonic() < deadline:
         time.sleep(0.01)
 
 def end():
     sink.put(ev.RunEnd(identity=ev.Identity(run_id="r"), duration=1.2))
-    assert sink.catch_up(5)
+    assert sink.catch_up(60)
 """
 
 
@@ -59,7 +59,7 @@ def script(tmp_path: Path, body: str) -> list[str]:
 
 
 def piped(*command: str, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
 
 
 DONE = "● QA\n  answer  Paris is nice.\n✓ done in 1.2 s · 3 tokens\n\nthe end"
@@ -133,7 +133,7 @@ def test_a_closed_pipe_is_no_error(tmp_path):
     command = script(
         tmp_path,
         """
-        begin(); tokens("first\\n"); sink.catch_up(5)
+        begin(); tokens("first\\n"); sink.catch_up(60)
         sys.stdin.readline()  # until the reader has gone
         tokens(*["more"] * 5000); end()
         print("survived", file=sys.stderr)
@@ -146,7 +146,7 @@ def test_a_closed_pipe_is_no_error(tmp_path):
         process.stdout.close()
         process.stdin.write("\n")
         process.stdin.close()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         assert process.stderr.read() == "survived\n"
 
 
@@ -170,7 +170,7 @@ def test_a_terminal_that_hangs_up_is_no_error(tmp_path):
     with TerminalSession(*command, cwd=str(tmp_path)) as session:
         session.wait_for(lambda terminal: "alive" in terminal.text)
         session.hang_up()
-        assert session.process.wait(20) in (0, 120)  # 120: the program's own print is not flushed
+        assert session.process.wait(60) in (0, 120)  # 120: the program's own print is not flushed
     assert (tmp_path / "survived").exists()
 
 
@@ -238,7 +238,7 @@ def run(sink: TerminalSink) -> None:
     sink.put(ev.RunStart(identity=who, program="QA"))
     sink.put(ev.TokenEvent(identity=who, field="answer", token="Paris"))
     sink.put(ev.RunEnd(identity=who, duration=1.2))
-    assert sink.catch_up(5)
+    assert sink.catch_up(60)
     assert sink.stop()
 
 

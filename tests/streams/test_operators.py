@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 
@@ -17,7 +18,7 @@ from streamll.core.errors import ConfigurationError
 from streamll.core.events import FieldEnd, Identity, LMSuperseded, TokenEvent
 from streamll.core.ordering import OrderCheck
 from streamll.core.run_view import RunView
-from streamll.streams.operators import Pieces, _Smooth
+from streamll.streams.smoothing import Pace, Pieces, Smoother
 from streamll.streams.stream_events import Done, Reset, Token
 from streamll.testing import Fault, Reply
 
@@ -120,6 +121,21 @@ def test_to_file_takes_superseded_text_back(read, source, tmp_path):
     assert path.read_text() == "right"
 
 
+@pytest.mark.parametrize("asks_again", [False, True])
+def test_to_file_takes_what_streamify_yields(lm, practice, tmp_path, asks_again):
+    reply = {"reasoning": "Think.", "answer": "Paris is nice."}
+    practice.script(*[Reply(reply, fault=Fault(disconnect_after=20))] * asks_again, reply)
+    listeners = [streamll.StreamListener(name) for name in reply]
+    call = streamll.streamify(
+        dspy.Predict("question -> reasoning, answer"),
+        stream_listeners=listeners,
+        async_streaming=False,
+    )
+    list(streams.to_file(call(question="?"), tmp_path / "out.txt"))
+    assert len(practice.requests) == 1 + asks_again
+    assert (tmp_path / "out.txt").read_text() == "Think.Paris is nice."
+
+
 def test_a_file_is_written_piece_by_piece(tmp_path):
     path = tmp_path / "out.txt"
     stream = iter(streams.to_file(iter("ab"), path))
@@ -153,7 +169,7 @@ def test_leaving_closes_the_source(name):
     stream = iter(OPERATORS[name](endless()))
     next(stream)
     stream.close()
-    assert closed.wait(5)
+    assert closed.wait(60)
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -172,7 +188,7 @@ def test_leaving_closes_an_async_source(name):
         stream = OPERATORS[name](endless()).__aiter__()
         await stream.__anext__()
         await stream.aclose()
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 60)
 
     asyncio.run(main())
 
@@ -340,8 +356,9 @@ def test_the_last_chunk_of_a_field_stays_the_last_one():
         lambda s: streams.throttle(s, 1000),
         lambda s: streams.map_tokens(s, str.upper),
         lambda s: streams.filter_tokens(s, bool),
+        lambda s: streams.to_file(s, os.devnull),
     ],
-    ids=["smooth", "throttle", "map", "filter"],
+    ids=["smooth", "throttle", "map", "filter", "file"],
 )
 def test_a_providers_raw_chunks_are_refused(lm, practice, operator):
     call = streamll.streamify(dspy.Predict("question -> answer"), async_streaming=False)
@@ -360,9 +377,10 @@ def test_a_coroutine_function_is_refused(operator):
 
 def test_what_is_there_already_comes_within_a_moment():
     clock = type("Clock", (), {"now": 0.0, "__call__": lambda self: self.now})()
-    stage = _Smooth("word", 0.03, clock)
+    pace = Pace(0.03, clock)
+    stage = Smoother("word", pace)
     assert sum(delay for delay, _ in stage.feed("word " * 100)) < 0.5
-    stage._asked_at = clock.now  # so was the next one
+    pace._asked_at = clock.now  # so was the next one
     assert sum(delay for delay, _ in stage.feed("word " * 1000)) < 0.5
 
 
@@ -375,7 +393,8 @@ def test_a_family_is_one_grapheme_and_an_accent_may_come_later():
 
 def test_the_pace_is_even_and_follows_the_source():
     clock = type("Clock", (), {"now": 0.0, "__call__": lambda self: self.now})()
-    stage = _Smooth("word", 0.05, clock)
+    pace = Pace(0.05, clock)
+    stage = Smoother("word", pace)
 
     def feed(text):
         delays = [delay for delay, _ in stage.feed(text)]
@@ -384,9 +403,9 @@ def test_the_pace_is_even_and_follows_the_source():
 
     assert feed("a b c d e f ") == [0.05] * 5
     clock.now += 0.05
-    stage._asked_at -= 0.05
+    pace._asked_at -= 0.05
     assert feed("g h i j k l ") == pytest.approx([0.05] * 6)  # it came after 0.3 s: 6 pieces fit
-    stage._asked_at = clock.now  # the next was there already
+    pace._asked_at = clock.now  # the next was there already
     behind = feed("m n o p q r ")
     assert behind == pytest.approx([0.035] * 6)  # catching up, evenly
 

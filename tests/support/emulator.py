@@ -147,14 +147,14 @@ class TerminalSession:
             os.close(self._ours)
             self._ours = -1
 
-    def wait_for(self, condition: Callable[[Emulator], bool], seconds: float = 20) -> None:
+    def wait_for(self, condition: Callable[[Emulator], bool], seconds: float = 60) -> None:
         """Read until ``condition`` holds for the emulator."""
         deadline = time.monotonic() + seconds
         while not condition(self.emulator):
             assert time.monotonic() < deadline, f"still waiting:\n{self.emulator.text}"
             assert self._read(0.1), f"the command ended before:\n{self.emulator.text}"
 
-    def finish(self, seconds: float = 20) -> int:
+    def finish(self, seconds: float = 60) -> int:
         """Read to the end; returns the exit code."""
         deadline = time.monotonic() + seconds
         while self._read(0.1):

@@ -37,7 +37,7 @@ def programs_have_ended():
     yield
     from streamll.capture.run import enter
 
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while enter.active_runs and time.monotonic() < deadline:
         time.sleep(0.005)
     assert not enter.active_runs, "a program goes on after its stream"

@@ -28,7 +28,7 @@ sink.put(ev.TokenEvent(identity=ROOT, field="answer", token="Paris"))
 END = """
 sink.put(ev.TokenEvent(identity=ROOT, field="answer", token=" is nice.", token_index=1))
 sink.put(ev.RunEnd(identity=ev.Identity(run_id="r"), duration=1.2))
-assert sink.catch_up(5)
+assert sink.catch_up(60)
 print("the end")
 """
 
@@ -71,16 +71,16 @@ def test_a_program_that_is_killed_leaves_the_terminal_as_it_was(tmp_path, how):
 
 PROGRESS = """
 import time
-from streamll.streams.progress import LiveLines
+from streamll.streams.progress import live_lines
 ticks = iter(range(10**9))
-with LiveLines(lambda: [f"line {next(ticks)}"]):
+with live_lines(lambda: [f"redrawn {next(ticks)} times"]):
     time.sleep(60)
 """
 
 
 def test_progress_lines_that_are_killed_leave_the_cursor():
     with TerminalSession(sys.executable, "-c", PROGRESS) as session:
-        session.wait_for(lambda terminal: "line 3" in terminal.text)
+        session.wait_for(lambda terminal: "redrawn 3 times" in terminal.text)
         session.process.send_signal(signal.SIGTERM)
         session.finish()
     assert session.emulator.cursor_visible

@@ -33,7 +33,7 @@ def watching(monkeypatch):
 
 
 def until(condition, what: str) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, f"still waiting for {what}"
         time.sleep(0.01)

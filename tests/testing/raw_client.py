@@ -85,7 +85,7 @@ class RawClient:
     """One connection. Every wait is bounded by the socket's timeout."""
 
     def __init__(self, server) -> None:
-        self.socket = socket.create_connection((server.host, server.port), timeout=5)
+        self.socket = socket.create_connection((server.host, server.port), timeout=60)
         self.file = self.socket.makefile("rb")
 
     def send(self, wire: str = "openai", prompt: str = PROMPT, **options) -> None:

@@ -223,7 +223,7 @@ def test_a_reader_that_left_is_a_cut_exchange(practice, through_litellm, tmp_pat
             for event in events:
                 if event.event_type == "token":
                     break
-        practice.requests[0].wait_closed(timeout=10)
+        practice.requests[0].wait_closed(timeout=60)
     [exchange] = recorded_exchanges(path)
     assert not exchange.complete
 

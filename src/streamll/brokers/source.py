@@ -100,6 +100,14 @@ class Source(ABC):
         Entries that another member has claimed meanwhile stay with that one.
         """
 
+    async def was_trimmed(self, after: str, entry: str) -> bool:
+        """Whether entries between these two may have been deleted.
+
+        ``after`` is a cursor or ``"beginning"``; ``entry`` is the cursor of what was read behind it.
+        A log is trimmed at its old end, so nothing is missing behind an entry that is still there.
+        """
+        return False
+
     async def overview(self, runs: int) -> list[bytes]:
         """The entries that show what the latest ``runs`` runs are: bodies in the log's order.
 

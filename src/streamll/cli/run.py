@@ -70,13 +70,31 @@ def check_inputs(program: Any, values: dict[str, Any], target: str) -> None:
     """Raise ``Problem`` for inputs that the program does not take, before anything is asked."""
     kind = type(program)
     forward = getattr(kind, "forward", None) or getattr(kind, "aforward", None)
+    signature, first = (inspect.signature(forward or program), [program] if forward else [])
     try:
-        if forward is not None:
-            inspect.signature(forward).bind(program, **values)
-        else:
-            inspect.signature(program).bind(**values)
+        signature.bind(*first, **values)
+        if any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values()):
+            check_signature(program, values)
     except TypeError as error:
         raise Problem(f"{target}: {error}; --input name=value gives an input") from error
+
+
+def check_signature(program: Any, values: dict[str, Any]) -> None:
+    """Raise ``TypeError`` for what a predictor would only warn of, or pass on: its ``forward``
+    takes anything.
+    """
+    import dspy
+
+    predictor = program.predict if isinstance(program, dspy.ChainOfThought) else program
+    signature = getattr(predictor, "signature", None)
+    if not hasattr(signature, "input_fields"):
+        return
+    fields = signature.input_fields
+    needed = [name for name, field in fields.items() if field.is_required()]
+    if missing := [name for name in needed if name not in values]:
+        raise TypeError(f"missing input: {', '.join(missing)}")
+    if unknown := [name for name in values if name not in fields]:
+        raise TypeError(f"no such input: {', '.join(unknown)}; it has {', '.join(fields)}")
 
 
 def show_run(program: Any, inputs: dict[str, Any], fields: Sequence[str], view: Mode) -> None:

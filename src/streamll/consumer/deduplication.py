@@ -20,17 +20,22 @@ not known that the reader has had all of it.)
 This relies on the sinks' promise that the first copy of every event comes in the run's order. It
 does not hold for a member of a group, which gets what another member left: that remembers entries'
 ids instead.
+
+A hole in a run's ``seq`` from one entry to the next may be the writer's own (``redact``, an inner
+module's sink), or the log was trimmed before it could be read. ``hole`` tells of it;
+``consumer.reading`` asks the log which it is.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from streamll.core.events import TERMINAL, Event, FieldEnd, Identity, StreamGap, TokenEvent
+from streamll.brokers.send_buffer import original_count
+from streamll.core.events import TERMINAL, TRIMMED, Event, FieldEnd, Identity, StreamGap, TokenEvent
 from streamll.core.positions import Position, position
 from streamll.core.wire import DecodedEntry
 
@@ -66,7 +71,16 @@ class _RunProgress(msgspec.Struct):
     offset: int | None = None  # and this many characters of the field call of the token there
     last: int = -1
     ended: bool = False
+    accounted: int = 0  # events that were read, or announced as lost
+    cursor: str | None = None  # of the last entry that had something of it
     fields: dict[Any, tuple[int, int]] = {}
+
+
+class Hole(NamedTuple):
+    """``lost`` events are missing behind the entry at cursor ``after``."""
+
+    after: str
+    lost: int
 
 
 class Deduplicator:
@@ -82,11 +96,14 @@ class Deduplicator:
         self._position = position
         self._resuming = False  # the reader's last event has not been found yet
         self._reaches_back = False  # the log has some event that the reader has had
+        self.hole: Hole | None = None
+        """What is missing before the events that were read last."""
         self._run = _RunProgress()
         """The run of ``position``."""
         if position is not None:
             run_id, seq, offset = position
-            self._run = self._runs.put(run_id, _RunProgress(seq, offset, last=seq))
+            run = _RunProgress(seq, offset, last=seq, accounted=seq + 1, cursor="beginning")
+            self._run = self._runs.put(run_id, run)
             self._resuming = seq >= 0
 
     @property
@@ -94,15 +111,38 @@ class Deduplicator:
         """Whether the last event of the run of ``position`` has been read, now or before."""
         return self._run.ended
 
-    def read(self, entry: DecodedEntry) -> list[Event]:
-        """The events of the entry that are new."""
+    def read(
+        self, entry: DecodedEntry, cursor: str | None = None, border: str | None = None
+    ) -> list[Event]:
+        """The events of the entry that are new.
+
+        ``cursor`` is the entry's, and ``border`` the last one of the batch before: with these,
+        ``hole`` is set where something is missing before the entry.
+        """
+        self.hole = None
         writer, _, number = (entry.id or "").rpartition(":")
         if writer and number.isdecimal() and entry.events:
             key = (writer, entry.events[0].run_id)
             if int(number) <= (self._writers.latest(key) or 0):
                 return []
             self._writers.put(key, int(number))
-        return self.fresh(entry.events)
+        events = self.fresh(entry.events)
+        if cursor is not None and events:
+            self._account(events, cursor, border)
+        return events
+
+    def _account(self, events: list[Event], cursor: str, border: str | None) -> None:
+        """Count an entry's new events, and see what is missing before them."""
+        run = self._runs.get(events[0].identity.run_id or "")
+        if run is None:  # outside any run
+            return
+        first, after = events[0].seq, run.cursor or border
+        if first is not None and first > run.accounted and after is not None:
+            self.hole = Hole(after, first - run.accounted)
+        last = events[-1]
+        reached = 0 if last.seq is None else position(last).seq + 1  # past the writer's own holes
+        run.accounted = max(run.accounted + original_count(events), reached)
+        run.cursor = cursor
 
     def fresh(self, events: list[Event]) -> list[Event]:
         """Those of an entry's events that are new, if the entry itself is no duplicate."""
@@ -131,7 +171,7 @@ class Deduplicator:
                 self._resuming = False
                 lost = event.seq - run.floor - 1
                 if lost and not self._reaches_back:
-                    return [_trimmed(event, lost), *events[number - 1 :]]
+                    return [gap_before(event, lost), *events[number - 1 :]]
                 break
             self._reaches_back = True
         return events
@@ -157,10 +197,11 @@ class Deduplicator:
         return event
 
 
-def _trimmed(first: Event, lost: int) -> StreamGap:
+def gap_before(first: Event, lost: int) -> StreamGap:
+    """What a reader gets where the log was trimmed before ``first`` could be read."""
     who = Identity(run_id=first.run_id)
     return StreamGap(
-        timestamp=first.timestamp, identity=who, context=first.context, count=lost, reason="trimmed"
+        timestamp=first.timestamp, identity=who, context=first.context, count=lost, reason=TRIMMED
     )
 
 

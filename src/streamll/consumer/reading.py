@@ -1,10 +1,41 @@
-"""Reading a source across any number of connections."""
+"""Reading a source across any number of connections, and what a trim took away meanwhile."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from streamll.brokers.source import Entry, Source
+from streamll.consumer.deduplication import Deduplicator, gap_before
+from streamll.core.events import Event
+from streamll.core.wire import DecodedEntry
+
+
+class NewEvents:
+    """The new events of entries, behind a ``stream.gap`` where the log was trimmed unread."""
+
+    def __init__(self, deduplicator: Deduplicator, source: Source, start: str) -> None:
+        self._deduplicator = deduplicator
+        self._source = source
+        self._border = self._cursor = None if start == "new" else start
+
+    def begin(self, batch: list[Entry]) -> None:
+        """A batch was read: what is missing before its first entry comes before all of them."""
+        self._border = self._cursor
+        if batch:
+            self._cursor = batch[-1].cursor
+
+    async def of(self, entry: Entry, decoded: DecodedEntry) -> list[Event]:
+        events = self._deduplicator.read(decoded, entry.cursor, self._border)
+        hole = self._deduplicator.hole
+        if hole is not None and await self._was_trimmed(hole.after, entry):
+            return [gap_before(events[0], hole.lost), *events]
+        return events
+
+    async def _was_trimmed(self, after: str, entry: Entry) -> bool:
+        try:
+            return await self._source.was_trimmed(after, entry.cursor)
+        except Exception:  # noqa: BLE001 - where nobody can say, the hole is told
+            return True
 
 
 async def follow(

@@ -26,7 +26,7 @@ import msgspec
 
 from streamll.brokers.source import Entry, Source, SourceOptions
 from streamll.consumer.deduplication import LRU, Deduplicator
-from streamll.consumer.reading import follow
+from streamll.consumer.reading import NewEvents, follow
 from streamll.core.errors import BrokerError, WireError, logger
 from streamll.core.events import Event
 from streamll.core.positions import Position
@@ -113,6 +113,7 @@ class ReadSession:
         self._in_group = self.options.group is not None
         self._counts = self.state.counts
         self._deduplicator = Deduplicator(self.position)
+        self._new_events = NewEvents(self._deduplicator, self.source, self.options.start)
         self._handled: LRU[str, None] = LRU()  # ids of the entries that are done
         self._held: dict[int, Entry] = {}  # given to this member and not acknowledged yet
         self._in_progress: dict[str, list[Entry]] = {}  # by id: an entry and its duplicates
@@ -146,6 +147,7 @@ class ReadSession:
         reading = follow(self.source, self._connected, self._failed, lambda: self.state.stopping)
         async with contextlib.aclosing(reading) as batches:
             async for entries in batches:
+                self._new_events.begin(entries)
                 if self._in_group:
                     self._held.update((id(entry), entry) for entry in entries)
                 for entry in entries:
@@ -237,7 +239,9 @@ class ReadSession:
             return None
         if self._in_group and not await self._take(entry, decoded):
             return None
-        events = decoded.events if self._in_group else self._deduplicator.read(decoded)
+        events = decoded.events
+        if not self._in_group:
+            events = await self._new_events.of(entry, decoded)
         counts.duplicates += max(len(decoded.events) - len(events), 0)  # events: perhaps with a gap
         counts.received += len(events)
         return ReadEntry(entry, decoded, events) if decoded.events else None

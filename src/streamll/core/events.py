@@ -271,7 +271,8 @@ class LMEnd(Event, frozen=True, kw_only=True):
     Times are those of the last attempt: ``time_to_first_token`` and ``time_to_first_chunk`` begin
     when its request leaves, and end with the reply's first text, and with its first chunk of any
     kind (thinking, a tool call, text). ``time_per_output_chunk`` is the mean from one of the
-    ``chunks`` to the next. A reply that came whole has no chunks.
+    ``chunks`` to the next; ``chunk_gaps`` are these pauses as pairs of seconds and number, of
+    similar length together, the shortest first. A reply that came whole has no chunks.
     """
 
     model: str
@@ -287,6 +288,7 @@ class LMEnd(Event, frozen=True, kw_only=True):
     chunks: int = 0
     time_to_first_chunk: float | None = None
     time_per_output_chunk: float | None = None
+    chunk_gaps: tuple[tuple[float, int], ...] = ()
 
 
 @_kind("lm.superseded", inside="call")
@@ -446,6 +448,8 @@ class StreamGap(Event, frozen=True, kw_only=True):
     reason: str
 
 
+TRIMMED = "trimmed"
+"""``StreamGap.reason`` where a log was trimmed before its reader could read it."""
 TERMINAL = frozenset(name for name, kind in KINDS.items() if kind.closes == "run")
 """The types of a run's last event; exactly one of them ends a run."""
 CALLS = ("module", "tool", "lm")

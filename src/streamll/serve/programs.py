@@ -140,7 +140,8 @@ def _of_signature(signature: Any) -> tuple[InputField, ...]:
         if description == f"${{{name}}}":  # what DSPy puts where none was given
             description = ""
         kind = _type_name(field.annotation)
-        inputs.append(InputField(name=name, type=kind, description=description))
+        needed = field.is_required()
+        inputs.append(InputField(name=name, type=kind, description=description, required=needed))
     return tuple(inputs)
 
 

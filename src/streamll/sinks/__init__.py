@@ -14,6 +14,7 @@ PUBLIC = {
     "sinks.jsonl": "JSONLSink read_jsonl",
     "sinks.memory": "MemorySink",
     "sinks.otel": "OTelSink",
+    "sinks.smooth": "SmoothSink",
     "sinks.terminal": "TerminalSink",
 }
 

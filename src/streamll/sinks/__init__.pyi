@@ -11,4 +11,5 @@ from streamll.sinks.jsonl import JSONLSink as JSONLSink
 from streamll.sinks.jsonl import read_jsonl as read_jsonl
 from streamll.sinks.memory import MemorySink as MemorySink
 from streamll.sinks.otel import OTelSink as OTelSink
+from streamll.sinks.smooth import SmoothSink as SmoothSink
 from streamll.sinks.terminal import TerminalSink as TerminalSink

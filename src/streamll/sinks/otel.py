@@ -18,13 +18,14 @@ import msgspec
 from streamll.core import events as ev
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import TERMINAL, Event
+from streamll.core.gaps import GAP_BOUNDS_S
 from streamll.core.visitor import EventVisitor
 from streamll.sinks.base import BaseSink
 
 MAX_RUNS = 10_000
 """Runs under way that are kept; for one more, the oldest is given up."""
 
-SECOND_BUCKETS = tuple(0.01 * 2**n for n in range(14))
+SECOND_BUCKETS = GAP_BOUNDS_S
 TOKEN_BUCKETS = tuple(4**n for n in range(14))
 """Upper bounds as the conventions advise them."""
 
@@ -173,9 +174,9 @@ class _RunSpans(EventVisitor):
         self._meters[DURATION].record(event.duration, attributes)
         if event.time_to_first_chunk is not None:
             self._meters[FIRST_CHUNK].record(event.time_to_first_chunk, attributes)
-        if event.time_per_output_chunk is not None:
-            for _ in range(event.chunks - 1):
-                self._meters[PER_CHUNK].record(event.time_per_output_chunk, attributes)
+        for seconds, count in event.chunk_gaps:
+            for _ in range(count):
+                self._meters[PER_CHUNK].record(seconds, attributes)
         for kind, count in (("input", event.prompt_tokens), ("output", event.completion_tokens)):
             if count:
                 self._meters[TOKENS].record(count, {**lm.attributes, "gen_ai.token.type": kind})

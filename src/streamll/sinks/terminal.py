@@ -79,10 +79,19 @@ class TerminalSink(BaseSink):
             self._process, self._view = os.getpid(), self._choose()
         return self._view
 
-    def _choose(self) -> LiveView | LineView:
-        from streamll.terminal import lines, live, notebook, screen
+    def follow_program(self, *, follows: bool) -> None:
+        """Know what the program writes to this terminal before its first run is drawn."""
+        from streamll.terminal.program_output import program_output
 
-        file = self.file if self.file is not None else screen.behind(sys.stdout)
+        if follows and self.mode != "plain" and self.file is None and draws(sys.stdout):
+            program_output.follow(self)
+        else:
+            program_output.leave(self)
+
+    def _choose(self) -> LiveView | LineView:
+        from streamll.terminal import lines, live, notebook
+
+        file = self.file if self.file is not None else sys.stdout
         if self.mode != "plain":
             if self.file is None and notebook.in_notebook():
                 return live.notebook_view(self.width, self.height)

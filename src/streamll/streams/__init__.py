@@ -10,11 +10,11 @@ from streamll.streams.operators import (
     buffer,
     filter_tokens,
     map_tokens,
-    smooth,
     throttle,
     to_file,
 )
 from streamll.streams.progress import StreamProgress, with_progress
+from streamll.streams.smoothing import smooth
 from streamll.streams.stream_events import StreamEvent
 
 __all__ = [

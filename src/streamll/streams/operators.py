@@ -13,15 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import dataclasses
 import inspect
 import os
-import re
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import anyio
 import msgspec
@@ -35,7 +32,7 @@ from streamll.streams.stream_events import (
     Reset,
     Token,
     Translator,
-    event_of,
+    author_of,
     is_response,
     text_of,
 )
@@ -136,200 +133,6 @@ def plain_function(function: Callable[..., Any], operator: str) -> None:
     """Raise ``TypeError`` for a coroutine function, of which nobody would await the result."""
     if inspect.iscoroutinefunction(function) or not callable(function):
         raise TypeError(f"{operator} takes an ordinary function, not {function!r}")
-
-
-# --- smooth -------------------------------------------------------------------------------------
-
-
-Unit = Literal["word", "grapheme"]
-WORD = re.compile(r"\s*\S+\s*|\s+")
-"""A word with the whitespace around it."""
-
-
-class Pieces:
-    """``feed`` takes chunks and returns whole pieces; ``rest`` returns what may still grow.
-
-    A piece is whole when the next one has begun: ``e`` and a combining accent may come apart.
-    """
-
-    def __init__(self, unit: Unit) -> None:
-        if unit == "word":
-            self._split: Callable[[str], list[str]] = WORD.findall
-        elif unit == "grapheme":
-            import regex  # type: ignore[import-untyped,unused-ignore]
-
-            self._split = regex.compile(r"\X").findall
-        else:
-            raise ConfigurationError(f'a unit is "word" or "grapheme", not {unit!r}')
-        self._kept = ""
-
-    def feed(self, text: str) -> list[str]:
-        pieces = self._split(self._kept + text)
-        self._kept = pieces.pop() if pieces else ""
-        return pieces
-
-    def rest(self) -> list[str]:
-        kept, self._kept = self._kept, ""
-        return [kept] if kept else []
-
-
-def smooth(source: Any, unit: Unit = "word", *, interval: float = 0.03) -> Piped:
-    """Split coarse chunks into small pieces, evenly paced; the text stays the same.
-
-    Args:
-        unit: ``"word"`` or ``"grapheme"`` (what a reader sees as one character).
-        interval: longest pause between two pieces, in seconds. The pieces of a chunk are spread
-            over the time it took to come, so that the text does not fall behind its source; what
-            was there already comes within a moment.
-
-    Each piece is a token of its own: ``seq`` and ``token_index`` are numbered anew, and are not
-    positions in a log any more.
-    """
-    if interval < 0:
-        raise ConfigurationError(f"interval must be 0 or more seconds, not {interval!r}")
-    Pieces(unit)
-    return Piped(source, lambda: _Smooth(unit, interval))
-
-
-class _Smooth(Stage):
-    def __init__(
-        self, unit: Unit, interval: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._pieces = Pieces(unit)
-        self._interval = self._pace = interval
-        self._clock = clock
-        self._last: Any = None  # the item whose end may be kept
-        self._numbering = Numbering()
-        self._fed_at: float | None = None
-        self._asked_at = 0.0  # when the reader asked for the next item
-
-    def feed(self, item: Any) -> Iterator[Timed]:
-        text = field_text_of(item)
-        if not text:
-            yield from self.finish()
-            yield 0.0, self._numbering.passing(item)
-            return
-        if self._last is None or _author(self._last) != _author(item):
-            yield from self.finish()
-        self._last = item
-        self._numbering.take(item)
-        pieces = self._pieces.feed(text)
-        self._adjust(len(pieces))
-        for piece in pieces:
-            yield self._pace, self._piece(piece)
-        if getattr(item, "is_last_chunk", False):
-            yield from self.finish()
-            yield 0.0, with_text(item, "")
-        self._asked_at = self._clock()
-
-    def finish(self) -> Iterator[Timed]:
-        for piece in self._pieces.rest():
-            yield self._pace, self._piece(piece)
-        self._last = None
-        self._numbering.end_of_text()
-
-    def _adjust(self, pieces: int) -> None:
-        """Follow the source: a slower pace would fall behind it, a faster one would be uneven."""
-        now, before = self._clock(), self._fed_at
-        self._fed_at = now
-        if not pieces:
-            return
-        if before is None:
-            self._pace = min(self._interval, BACKLOG_S / pieces)
-        elif now - self._asked_at < QUEUED_WITHIN_S:
-            self._pace = min(self._pace * CATCH_UP_FACTOR, BACKLOG_S / pieces)
-        else:
-            self._pace = min(self._interval, (now - before) / pieces)
-
-    def _piece(self, text: str) -> Any:
-        piece = with_text(self._last, text, **self._numbering.next(len(text)))
-        if getattr(piece, "is_last_chunk", False):
-            piece.is_last_chunk = False  # the one behind the pieces is
-        return piece
-
-
-class Numbering:
-    """Numbers pieces and what comes between them anew, so that each is a token of its own.
-
-    ``seq`` and ``token_index`` stay contiguous; both are then those of the smoothed stream.
-    """
-
-    def __init__(self) -> None:
-        self._shift: Counter[str | None] = Counter()  # of ``seq``, by run
-        self._index: Counter[Hashable] = Counter()  # the next token of a field, by author
-        self._first: TokenEvent | None = None  # of the text under way
-        self._taken = self._made = self._length = 0  # tokens, and pieces of them
-
-    def take(self, item: Any) -> None:
-        """The next token of a text."""
-        event = event_of(item)
-        if isinstance(event, TokenEvent):
-            self._first = self._first or event
-            self._taken += event.count
-
-    def next(self, length: int) -> dict[str, int]:
-        """The numbers of the text's next piece."""
-        first, made, offset = self._first, self._made, self._length
-        if first is None:
-            return {}
-        self._made += 1
-        self._length += length
-        numbers = {
-            "count": 1,
-            "offset": first.offset + offset,
-            "token_index": self._next_index(first),
-        }
-        if first.seq is not None:
-            numbers["seq"] = first.seq + self._shift[first.run_id] + made
-        return numbers
-
-    def end_of_text(self) -> None:
-        if self._first is not None:
-            self._shift[self._first.run_id] += self._made - self._taken
-        self._first = None
-        self._taken = self._made = self._length = 0
-
-    def passing(self, item: Any) -> Any:
-        """An item without text."""
-        event = event_of(item)
-        if event is None:
-            return item
-        changes: dict[str, int] = {}
-        if event.seq is not None and self._shift[event.run_id]:
-            changes["seq"] = event.seq + self._shift[event.run_id]
-        if isinstance(event, TokenEvent):
-            changes["token_index"] = self._next_index(event)
-        if not changes:
-            return item
-        changed = msgspec.structs.replace(event, **changes)
-        return changed if item is event else dataclasses.replace(item, event=changed)
-
-    def _next_index(self, event: TokenEvent) -> int:
-        author = _author(event)
-        index = self._index.setdefault(author, event.token_index)
-        self._index[author] += 1
-        return index
-
-
-BACKLOG_S = 0.3
-"""The pieces of a chunk that was there before its reader are spread over at most so many seconds."""
-
-
-QUEUED_WITHIN_S = 0.001
-"""An item that comes this soon after it was asked for had been waiting."""
-
-CATCH_UP_FACTOR = 0.7
-"""By this the pauses shrink with every item that had been waiting."""
-
-
-def _author(item: Any) -> Hashable:
-    """What a piece's text must share: no piece spans two fields."""
-    event = event_of(item)
-    if isinstance(event, TokenEvent):
-        return (event.identity, event.field)
-    if is_response(item):
-        return (item.predict_name, item.signature_field_name)
-    return type(item).__name__
 
 
 # --- throttle, map, filter ------------------------------------------------------------------------
@@ -463,7 +266,8 @@ class Batches(Bridge):
 def to_file(source: Any, path: str | os.PathLike[str], *, append: bool = False) -> Piped:
     """Write the text to a file as it passes, flushed piece by piece.
 
-    Text that is superseded or corrected is removed from the file again.
+    Text that is superseded or corrected is removed from the file again; then the texts of
+    ``streamify`` stand field by field.
     """
     return Piped(source, lambda: _ToFile(Path(path), append=append))
 
@@ -473,16 +277,36 @@ class _ToFile(Stage):
         self._file: TextIO = path.open("a+" if append else "w+", encoding="utf-8", newline="")
         self._start = self._file.seek(0, os.SEEK_END)
         self._translator = Translator()
+        self._responses: dict[Hashable, list[str]] = {}  # of ``streamify``, by field
 
     def feed(self, item: Any) -> Iterable[Timed]:
         for each in self._translator.feed(item) if isinstance(item, Event) else [item]:
             if isinstance(each, Reset):
-                self._file.seek(self._start)
-                self._file.truncate()
-            elif text := text_of(each):
-                self._file.write(text)
-                self._file.flush()
+                self._rewrite("")
+            elif is_response(each):
+                self._write_response(each)
+            else:
+                self._write(field_text_of(each) or "")
         return [(0.0, item)]
+
+    def _write_response(self, response: Any) -> None:
+        texts = self._responses.setdefault(author_of(response), [])
+        if hasattr(response, "reason"):  # streamify takes the field's text back
+            texts[:] = [response.text]
+            self._rewrite("".join(text for field in self._responses.values() for text in field))
+        else:
+            texts.append(response.chunk)
+            self._write(response.chunk)
+
+    def _rewrite(self, text: str) -> None:
+        self._file.seek(self._start)
+        self._file.truncate()
+        self._write(text)
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._file.write(text)
+            self._file.flush()
 
     def close(self) -> None:
         self._file.close()

@@ -6,7 +6,7 @@ The text that counts is that of all tokens since the last ``Reset``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -145,3 +145,14 @@ def event_of(item: Any) -> Event | None:
         return item
     event = getattr(item, "event", None)
     return event if isinstance(event, Event) else None
+
+
+def author_of(item: Any) -> Hashable:
+    """What a piece's text must share: no piece spans two fields."""
+    event = event_of(item)
+    if isinstance(event, TokenEvent):
+        return (event.identity, event.field)
+    if is_response(item):
+        call = getattr(item, "call_id", None)  # DSPy's own has none
+        return (item.predict_name, item.signature_field_name, call)
+    return type(item).__name__

@@ -43,7 +43,7 @@ class Output:
         try:
             descriptor = _descriptor(file)
             if descriptor is None:
-                file.write(text)
+                getattr(file.write, "original", file.write)(text)  # not through our own redirection
                 file.flush()
             else:
                 file.flush()  # what the program printed before comes first

@@ -1,8 +1,8 @@
 """The rows at the bottom of a terminal that are redrawn, and the text that stays above them.
 
 A frame overwrites the rows in place, with one write, and touches only those that changed, so
-nothing flickers. Text that stays, ours or the program's own, goes above. While the screen is
-open it replaces the program's standard streams, and ``input`` removes the rows for its question.
+nothing flickers. Text that stays, ours or the program's own (``program_output``), goes above.
+While the screen is open, ``input`` removes the rows for its question.
 ``close`` restores everything. This module does not decide what is shown, or when.
 
 Between two writes the terminal is in its normal state: the cursor stays visible, below the rows,
@@ -15,18 +15,14 @@ Escape sequences: ECMA-48 (CSI), DEC private modes 7 (auto-wrap) and 2026 (synch
 from __future__ import annotations
 
 import builtins
-import os
-import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TextIO
 
-from streamll.terminal import text as tx
 from streamll.terminal.drawing import Line, columns
-from streamll.terminal.output import Output, is_terminal
+from streamll.terminal.output import Output
+from streamll.terminal.program_output import ProgramOutput, program_output
 
 WRAP_OFF, WRAP_ON = "\x1b[?7l", "\x1b[?7h"
 HOLD, RELEASE = "\x1b[?2026h", "\x1b[?2026l"  # for terminals that can show a frame atomically
@@ -36,10 +32,6 @@ END = f"{ERASE_RIGHT}\r\n"
 QUIET_S = 0.05
 """After this time without output of the program, its next line redraws the region at once."""
 
-# Escape sequences that move the cursor; colours and links are passed on.
-_MOVING = re.compile(r"\x1b\[[0-?]*[ -/]*[@-ln-~]|\x1b[78cDEHM]")
-_ANY_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.")
-
 
 @dataclass(eq=False)
 class Screen:
@@ -48,16 +40,20 @@ class Screen:
     _output: Output
     _encode: Callable[[Line], str]
     _size: Callable[[], tuple[int, int]]
-    lock: threading.RLock = field(default_factory=threading.RLock)  # for writes to the terminal
+    _program: ProgramOutput = field(default_factory=lambda: program_output)
     is_open: bool = False
     is_paused: bool = False
     _lines: list[Line] = field(default_factory=list)
     _width: int = 0
     _written_above: float = 0.0
-    _redirected: list[Redirected] = field(default_factory=list)
     _input: Callable[..., str] = builtins.input
     _kept_back: list[Line] = field(default_factory=list)
     _is_lost: bool = False  # something else has written to the terminal
+
+    @property
+    def lock(self) -> threading.RLock:
+        """For writes to the terminal."""
+        return self._program.lock
 
     @property
     def is_broken(self) -> bool:
@@ -68,26 +64,37 @@ class Screen:
             if self.is_open:
                 return
             self.is_open = True
-            for name in ("stdout", "stderr"):
-                stream = getattr(sys, name)
-                if is_terminal(stream) and not isinstance(stream, Redirected):
-                    self._redirected.append(Redirected(name, stream, self))
-                    setattr(sys, name, self._redirected[-1])
+            self._program.follow(self)
             self._input, builtins.input = builtins.input, self._ask
-            self._begin()
+            self._take_over()
 
     def close(self) -> None:
         """Remove the live rows and restore the terminal."""
         with self.lock:
             if not self.is_open:
                 return
-            self._clear()
+            self._give_back()
             self.is_open = False
             if builtins.input == self._ask:
                 builtins.input = self._input
-            for stream in self._redirected:
-                stream.end()
-            self._redirected = []
+            self._program.leave(self)
+
+    def _take_over(self) -> None:
+        """Show the bars of the program that are on the terminal in the region instead."""
+        if self._program.region is None:
+            taken = [stream.take_in() for stream in self._program.streams.values()]
+            if not self._output.is_behind:
+                self._output.write("".join(taken))
+            self._program.region = self
+        self._begin()
+
+    def _give_back(self) -> None:
+        """Remove the region, and leave the terminal to the program."""
+        self._clear()
+        if self._program.region is self:
+            self._program.region = None
+            for stream in self._program.streams.values():
+                stream.let_out()
 
     def _begin(self) -> None:
         """Move to the beginning of a row: these blanks wrap unless the cursor is at one."""
@@ -121,9 +128,7 @@ class Screen:
         with self.lock:
             steps_aside = self.is_open and not self.is_paused
             if steps_aside:
-                self._clear()
-                for stream in self._redirected:
-                    stream.let_out()
+                self._give_back()
                 self.is_paused = True
         try:
             return self._input(prompt)
@@ -135,7 +140,7 @@ class Screen:
         with self.lock:
             self.is_paused = False
             if self.is_open:
-                self._begin()
+                self._take_over()
             if self._kept_back:
                 self._frame(self._encoded(self._kept_back), [], self._size()[0], redraw=True)
             self._kept_back = []
@@ -151,7 +156,11 @@ class Screen:
                 self._output.write(self._encoded(staying))
                 return
             width, height = self._size()
-            partial = [line for stream in self._redirected for line in stream.unfinished(width)]
+            partial = [
+                line
+                for stream in self._program.streams.values()
+                for line in stream.unfinished(width)
+            ]
             region = [*partial, *lines][-max(1, height - 1) :]
             self._frame(self._encoded(staying), region, width, redraw=bool(staying))
 
@@ -197,72 +206,3 @@ class Screen:
         if width < self._width:
             rows = sum(max(1, -(-columns(line) // width)) for line in self._lines)
         return min(rows, height - 1)
-
-
-@dataclass(eq=False)
-class Redirected:
-    """Replaces ``sys.stdout`` or ``sys.stderr`` while a screen is open.
-
-    Completed lines go above the region; an unfinished line is shown in the region. After ``end``,
-    and in a forked child, everything is passed through unchanged.
-    """
-
-    _name: str
-    _stream: TextIO
-    _screen: Screen
-    _process: int = field(default_factory=os.getpid)
-    _unfinished: str = ""
-
-    def write(self, text: str) -> int:
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        if self._passes():
-            return self._stream.write(text)
-        with self._screen.lock:
-            whole, newline, rest = (self._unfinished + _MOVING.sub("", text)).rpartition("\n")
-            self._unfinished = _last_state(rest)
-            if newline:
-                lines = "\n".join(_last_state(line) for line in whole.split("\n"))
-                self._screen.above(f"{lines}\n")
-        return len(text)
-
-    def writelines(self, lines: Sequence[str]) -> None:
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        if self._passes():
-            self._stream.flush()
-
-    def _passes(self) -> bool:
-        screen = self._screen
-        return not screen.is_open or screen.is_paused or os.getpid() != self._process
-
-    def unfinished(self, width: int) -> list[Line]:
-        """The unfinished line, as a row of the region."""
-        shown = tx.tail(tx.clean(_ANY_ESCAPE.sub("", self._unfinished)), width - 1)
-        return [[("field", shown)]] if shown else []
-
-    def end(self) -> None:
-        if getattr(sys, self._name) is self:
-            setattr(sys, self._name, self._stream)
-        self.let_out()
-
-    def let_out(self) -> None:
-        """Write the unfinished line as it is."""
-        if self._unfinished:
-            text, self._unfinished = self._unfinished, ""
-            Output(self._stream).write(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-def _last_state(line: str) -> str:
-    """The final text of a line: progress bars restart it with a carriage return."""
-    return line.rstrip("\r").rpartition("\r")[2]
-
-
-def behind(stream: TextIO) -> TextIO:
-    """The original stream of a redirected one."""
-    return stream._stream if isinstance(stream, Redirected) else stream  # noqa: SLF001 - its own module

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 from streamll.testing.prompts import Prompt, PromptMessage, PromptTool
 
 T = TypeVar("T")
+WAIT_S = 30.0
+"""How long a test waits for what happens at once, unless the machine has much else to do."""
 HEADERS_KEPT = frozenset(
     {"accept", "content-type", "user-agent", "anthropic-version", "anthropic-beta", "traceparent"}
 )
@@ -110,19 +112,19 @@ class RecordedRequest:
             vars(self).update(values)
             self.changed.notify_all()
 
-    def wait_held(self, timeout: float = 5.0) -> None:
+    def wait_held(self, timeout: float = WAIT_S) -> None:
         """Wait until the reply is held (``hold_after``, a stalled or silent fault)."""
         self.wait(lambda: self.held, timeout, "is not held")
 
-    def wait_chunks(self, count: int, timeout: float = 5.0) -> None:
+    def wait_chunks(self, count: int, timeout: float = WAIT_S) -> None:
         """Wait until ``count`` chunks have been sent."""
         self.wait(lambda: self.chunks_sent >= count, timeout, f"has not sent {count} chunks")
 
-    def wait_finished(self, timeout: float = 5.0) -> float:
+    def wait_finished(self, timeout: float = WAIT_S) -> float:
         """Wait until the reply has been sent completely; returns when that was."""
         return self.wait(lambda: self.finished_at, timeout, "is not finished")
 
-    def wait_closed(self, timeout: float = 5.0) -> float:
+    def wait_closed(self, timeout: float = WAIT_S) -> float:
         """Wait until the client has closed the connection; returns when that was."""
         return self.wait(lambda: self.client_closed_at, timeout, "is still open")
 

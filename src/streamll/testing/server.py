@@ -19,7 +19,7 @@ from streamll.testing.cutting import Chunk
 from streamll.testing.model.answering import MODEL, practise
 from streamll.testing.plan import Step, plan
 from streamll.testing.prepared import prepare
-from streamll.testing.recorded import RecordedRequest
+from streamll.testing.recorded import WAIT_S, RecordedRequest
 from streamll.testing.replies import Fault, Reply, ReplyLike, as_reply
 from streamll.testing.routing import route, without_wire
 from streamll.testing.wires import WIRES, PracticeWire
@@ -159,7 +159,7 @@ class PracticeServer:
     # --- what happened ----------------------------------------------------------------------
 
     def wait_for(
-        self, condition: Callable[[], T], timeout: float = 5.0, what: str = "the condition"
+        self, condition: Callable[[], T], timeout: float = WAIT_S, what: str = "the condition"
     ) -> T:
         """Wait until ``condition()`` is true, and return its value.
 
@@ -172,7 +172,7 @@ class PracticeServer:
             raise TimeoutError(f"after {timeout:g} s still waiting for {what}: {self.requests}")
         return result
 
-    def wait_for_requests(self, count: int = 1, timeout: float = 5.0) -> list[RecordedRequest]:
+    def wait_for_requests(self, count: int = 1, timeout: float = WAIT_S) -> list[RecordedRequest]:
         """Wait for ``count`` requests; returns all requests so far."""
         self.wait_for(lambda: len(self.requests) >= count, timeout, f"{count} requests")
         return self.requests[:]

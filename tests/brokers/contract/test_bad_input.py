@@ -7,7 +7,12 @@ import subprocess
 import pytest
 
 from brokers.backends import Backend, available, script
-from brokers.load import consumer_warning, fatal_consumer_error, sink_warning
+from brokers.load import (
+    consumer_warning,
+    discard_backlog,
+    fatal_consumer_error,
+    sink_warning,
+)
 from brokers.raw_log import FOREIGN, put_raw, raw_dead_letters
 from brokers.sample_runs import BOUND, check_order, ends, make_run, plain, read_log
 from brokers.servers import RedisServer, free_port, redis_binary, wait_until
@@ -172,6 +177,7 @@ def test_a_sink_is_stopped_at_once_where_the_broker_refuses(locked):
     for event in make_run("r1", ["x"]):
         sink.put(event)
     assert sink.stop(3600) is False
+    discard_backlog(sink)
 
 
 NOBODY_MAY = """

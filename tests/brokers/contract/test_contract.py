@@ -90,14 +90,14 @@ def log_called(name, server_of, folder, **options):
 def any_log(request, server_of, tmp_path):
     log = log_called(request.param, server_of, tmp_path)
     yield log
-    log.sink.stop(5)
+    log.sink.stop(60)
 
 
 @pytest.fixture(params=BROKERS)
 def log(request, server_of, tmp_path):
     log = log_called(request.param, server_of, tmp_path)
     yield log
-    log.sink.stop(5)
+    log.sink.stop(60)
 
 
 def put_all(sink, *runs):

@@ -54,7 +54,7 @@ def test_events_confirmed_before_a_kill_are_read(backend):
             break
     process.kill()
     confirmed = max([confirmed, *map(int, process.stdout.read().split("\n")[:-1])])
-    process.wait(10)
+    process.wait(60)
     process.stdout.close()
     read = read_log(backend.url, target, lambda events: len(events) >= confirmed)
     check_holes = by_run(read)
@@ -76,7 +76,7 @@ def test_a_fork_and_its_parent_each_deliver_their_own_events(backend):
         try:
             for event in make_run("child", ["b"] * 50):
                 sink.put(event)
-            done = sink.stop(20)
+            done = sink.stop(60)
             os._exit(0 if done and sink.statistics().handled == 56 else 1)
         except BaseException:
             traceback.print_exc()

@@ -27,8 +27,8 @@ def write(backend, *batches) -> str:
     for events in batches:
         for event in events:
             sink.put(event)
-        assert sink.catch_up(30)
-    assert sink.stop(30)
+        assert sink.catch_up(60)
+    assert sink.stop(60)
     return target
 
 
@@ -95,11 +95,11 @@ def test_resuming_where_the_log_was_trimmed_says_how_much_is_missing(trimmable):
     missed, one_less, nothing, later, whole = read_from(
         trimmable, target, ("r1", 2), ("r1", 4), ("r1", 5), position(run[7]), ("r1", -1)
     )
-    for rest, count in ((missed, 3), (one_less, 1)):
+    for rest, count in ((missed, 3), (one_less, 1), (whole, 6)):
         gap, *others = rest
         assert (gap.event_type, gap.run_id, gap.count, gap.reason) == (
             "stream.gap", "r1", count, "trimmed",
         )  # fmt: skip
         assert others == run[6:]
-    assert nothing == whole == run[6:]
+    assert nothing == run[6:]
     assert later == run[8:]

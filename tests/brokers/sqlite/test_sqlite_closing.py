@@ -36,9 +36,9 @@ def test_a_source_may_be_closed_during_a_read(tmp_path):
 
         reader = threading.Thread(target=read)
         reader.start()
-        begun.wait(5)
+        begun.wait(60)
         await source.close()
-        reader.join(5)
+        reader.join(60)
         assert not reader.is_alive()
 
     for _ in range(ROUNDS):

@@ -95,7 +95,7 @@ FULL = """
     assert told.failures > 0 and told.buffered > 0 and told.handled > 0, told
     print(told.last_error)
     resource.setrlimit(resource.RLIMIT_FSIZE, (unlimited, unlimited))
-    assert sink.stop(30)
+    assert sink.stop(60)
     told = sink.statistics()
     assert told.handled == told.received and not told.dropped, told
 """

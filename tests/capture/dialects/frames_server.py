@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-HOLD_S = 20.0
+HOLD_S = 60.0
 """How long a line is held open. A client that waits for the server's end waits as long."""
 
 CUTS = ("whole", "frame", "byte")

@@ -17,6 +17,7 @@ import pytest
 import responses_cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import thorough
 
 from streamll.capture.tap.wire.anthropic import AnthropicAssembler
 from streamll.capture.tap.wire.base import UnknownShape, WireFault
@@ -34,7 +35,7 @@ WIRES = {
     "gemini": (gemini_cases, GeminiAssembler),
 }
 ODD = st.sampled_from([None, 0, 1, -1, "", "x", [], {}, True, 1.5, ["a"], [[]], {"a": 1}])
-FEWER = settings(max_examples=min(4 * settings().max_examples, 2000))
+FEWER = settings(max_examples=thorough(2000))
 
 
 @st.composite

@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from fuzz_checks import CHECKS
 from fuzzing import WRITERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import IN_CI
 
 pytestmark = pytest.mark.since_3_4
 
-IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 SEEDS = st.integers(0, 2**64 - 1)
 STREAMS = 1_250 if IN_CI else 150
 """For each check and wire: with the wires there are, more than 10,000 in CI."""

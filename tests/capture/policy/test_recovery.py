@@ -137,7 +137,7 @@ def test_leaving_ends_the_wait_for_the_next_attempt(practice, lm):
             if event.event_type == "lm.waiting":
                 break
         thread = events._program_run._thread
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
     assert len(practice.requests) == 1
 

@@ -128,7 +128,7 @@ def test_every_fault_has_its_outcome(lm, practice, run, fault, policy, expected)
     waits = [event for event in outcome.of("lm.waiting") if event.reason == "retry"]
     assert all(event.delay is not None for event in waits)
     if isinstance(outcome.error, TimeoutError):
-        practice.requests[0].wait_closed(2)
+        practice.requests[0].wait_closed()
 
 
 def test_the_table_has_every_fault():

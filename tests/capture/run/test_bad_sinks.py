@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import dspy
 import pytest
+from patience import Stopwatch
 from programs import QA
 
 import streamll
@@ -27,7 +27,7 @@ class Hanging(BaseSink):
         self.handled = 0
 
     def handle_event(self, event):
-        self.release.wait(30)
+        self.release.wait(60)
         self.handled += 1
 
 
@@ -61,16 +61,16 @@ def test_the_bounded_wait_is_the_only_delay(lm, practice):
             self.qa = QA()
 
         def forward(self, question):
-            started = time.monotonic()
+            watch = Stopwatch()
             for _ in range(3):
                 result = self.qa(question)
-            self.inside = time.monotonic() - started
+            self.inside = watch.seconds
             return result
 
     program = streamll.instrument(Three(), stream_fields="*", sinks=[sink])
-    started = time.monotonic()
+    watch = Stopwatch()
     program("Why?")
-    whole = time.monotonic() - started
+    whole = watch.seconds
     assert program.inside < 1.0
     assert whole - program.inside < 2.0
     sink.release.set()

@@ -52,7 +52,7 @@ def test_a_program_that_blocks_its_loop_does_not_wait_for_its_reader(way, practi
 
     async def main():
         async with streamll.stream(Blocking(way))(question="Why?") as events:
-            return await asyncio.wait_for(events.result(), 10)  # reads only after it has begun
+            return await asyncio.wait_for(events.result(), 60)  # reads only after it has begun
 
     assert asyncio.run(main()).answer == ("word " * 500).strip()
 
@@ -72,7 +72,7 @@ def test_a_slow_reader_still_slows_a_program_in_a_thread(practice):
             await events.result()
             return waited
 
-    waited = asyncio.run(asyncio.wait_for(main(), 20))
+    waited = asyncio.run(asyncio.wait_for(main(), 60))
     assert waited.buffered <= 3 * waited.capacity  # and what a chunk or two bring at once
     assert waited.received < 3000
 

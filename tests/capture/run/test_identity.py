@@ -169,6 +169,31 @@ def test_react_shows_turns_tools_and_tokens_in_true_order(lm, practice, heard):
     assert heard.of("tool.start")[0].path == ("ReAct", "search")
 
 
+def test_a_tool_and_a_model_call_are_of_the_turn_of_their_predictor(lm, practice, heard):
+    """Not how often this tool was called: it may be the first time in a later turn."""
+
+    def look() -> str:
+        """Look something up."""
+        return "found"
+
+    def ask() -> str:
+        """Ask somebody."""
+        return dspy.Predict("question -> answer")(question="inside").answer
+
+    calls = ["look", "ask", "look", "finish"]
+    turns = [{"next_thought": "so", "next_tool_name": c, "next_tool_args": "{}"} for c in calls]
+    practice.script(*turns[:2], {"answer": "asked"}, *turns[2:], {"reasoning": "b", "answer": "42"})
+    react = dspy.ReAct("question -> answer", tools=[look, ask])
+    assert streamll.instrument(react, sinks=[heard])(question="Why?").answer == "42"
+    for kind in ("tool.start", "tool.end"):
+        assert [(e.name, e.turn) for e in heard.of(kind)] == [*zip(calls, range(4), strict=True)]
+    for kind in ("module.start", "lm.start", "lm.end"):
+        own = [e.turn for e in heard.of(kind) if e.path == ("ReAct", "react")]
+        assert own == [0, 1, 2, 3]
+    inside = [e for e in heard.events if "Predict" in e.path]
+    assert {e.turn for e in inside} == {0}
+
+
 def test_best_of_n_copies_are_known_by_their_predictor(lm, heard):
     best = dspy.BestOfN(
         module=dspy.ChainOfThought("question -> answer"), N=3, threshold=2.0,

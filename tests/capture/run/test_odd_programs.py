@@ -222,6 +222,16 @@ class Holding(dspy.Module):
         return self.steps["first"][0](question=question)
 
 
+def through_the_data(program) -> float:
+    """CPU seconds in which one can look at each thing that it holds."""
+    started = time.thread_time()
+    for held in (program.corpus, program.vectors, program.index.values()):
+        for each in held:
+            for item in each:
+                isinstance(item, dspy.Module)
+    return time.thread_time() - started
+
+
 def test_large_containers_are_not_searched_for_modules(heard):
     """X3: what a call costs does not depend on what the program holds; predictors are found."""
     program = Holding()
@@ -230,7 +240,7 @@ def test_large_containers_are_not_searched_for_modules(heard):
         started = time.thread_time()
         names = {name for name, _ in modules_of(program)}
         needed.append(time.thread_time() - started)
-    assert min(needed) < 0.1  # seconds; through the data it would be many
+    assert min(needed) < through_the_data(program) / 2
     assert {"steps['first'][0]", "many[150]"} < names
     assert set(dict(program.named_predictors())) <= names
     streamll.instrument(program, stream_fields="*", sinks=[heard])(question="Why?")

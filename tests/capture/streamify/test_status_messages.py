@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 
 import anyio.from_thread
 import dspy
@@ -150,7 +149,7 @@ def test_a_message_is_there_while_the_tool_still_runs(program_is_async):
     read_it, told = threading.Event(), []
 
     def tool() -> str:
-        told.append(read_it.wait(10))
+        told.append(read_it.wait(60))
         return "done"
 
     class Waiting(dspy.Module):
@@ -165,7 +164,7 @@ def test_a_message_is_there_while_the_tool_still_runs(program_is_async):
             if getattr(value, "message", "") == "Calling tool wait...":
                 read_it.set()
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), 60))
     assert told == [True]
 
 
@@ -363,14 +362,12 @@ def test_ninety_paused_readers_do_not_keep_the_next_from_its_first_token(practic
     async def main():
         streams = [streaming(question=str(n)) for n in range(90)]
         await asyncio.gather(*(anext(stream) for stream in streams))
-        begin = time.monotonic()
         other = streaming(question="the 91st")
         await anext(other)
-        waited = time.monotonic() - begin
+        assert not any(request.over for request in practice.requests)  # nobody made room for it
         await asyncio.gather(*(stream.aclose() for stream in [*streams, other]))
-        return waited
 
-    assert asyncio.run(asyncio.wait_for(main(), 60)) < 5
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def test_a_tools_own_thread_may_send_too():

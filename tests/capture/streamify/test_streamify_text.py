@@ -63,7 +63,7 @@ def test_a_field_ends_as_soon_as_the_next_begins(practice, lm):
                 break
         return seen
 
-    seen = asyncio.run(asyncio.wait_for(main(), 10))
+    seen = asyncio.run(asyncio.wait_for(main(), 60))
     assert [(chunk.signature_field_name, chunk.chunk) for chunk in seen] == [
         ("reasoning", "so"),
         ("reasoning", ""),

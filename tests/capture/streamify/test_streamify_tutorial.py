@@ -153,7 +153,7 @@ def run(script: str, side: str) -> list:
     namespace = {"dspy": dspy, "heard": heard.append}
     exec(IMPORTS[side] + script, namespace)
     if "main" in namespace:
-        asyncio.run(asyncio.wait_for(namespace["main"](), 20))
+        asyncio.run(asyncio.wait_for(namespace["main"](), 60))
     return heard
 
 

@@ -52,7 +52,7 @@ def served(practice, lm):
         thread.start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
 
 
 async def get(url: str, path: str) -> list[dict]:
@@ -105,7 +105,7 @@ def test_a_client_that_leaves_stops_its_provider(practice, served):
             await connection.receive()
             await connection.receive()
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), 60))
     (request,) = practice.wait_for_requests(1)
     request.wait_closed()
     assert request.finished_at is None

@@ -6,9 +6,9 @@ import asyncio
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
+from patience import Stopwatch
 from scenarios import TEXT
 from tapping import Notes, tapped
 
@@ -75,7 +75,7 @@ def test_cancelling_ends_a_blocked_read(practice):
         inside = interrupt.InterruptScope(Guarded(notes))
         with inside, below_litellm.Tee(Guarded(notes), practice, "openai/m").entered():
             try:
-                httpx2.post(f"{practice.openai_url}/chat/completions", json=QUESTION, timeout=20)
+                httpx2.post(f"{practice.openai_url}/chat/completions", json=QUESTION, timeout=60)
             except (httpx2.TransportError, Unwind) as error:
                 errors.append(error)
             inside.disconnected()
@@ -84,11 +84,11 @@ def test_cancelling_ends_a_blocked_read(practice):
         thread = threading.Thread(target=ask)
         thread.start()
         practice.wait_for_requests()[0].wait_held()
-        began = time.monotonic()
+        began = Stopwatch()
         notes.cancel()
-        thread.join(5)
+        thread.join(60)
     assert not thread.is_alive()
-    assert time.monotonic() - began < 2
+    assert began.seconds < 2
     assert len(errors) == 1
 
 

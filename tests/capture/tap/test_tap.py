@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import dspy
@@ -467,9 +466,8 @@ def test_litellms_own_retries_are_attempts(practice):
     assert (notes.attempts, len(notes.failures)) == (2, 1)
 
 
-def test_no_thread_is_left(practice):
-    before = threading.active_count()
+def test_no_thread_is_left(practice, new_threads):
     practice.script(TEXT)
     with tapped():
         practice.lm()("Hi")
-    assert threading.active_count() == before
+    assert new_threads() == []

@@ -84,7 +84,7 @@ def gemini():
     yield server
     server.shutdown()
     server.server_close()
-    thread.join(5)
+    thread.join(60)
 
 
 REPLIES = {

@@ -1,6 +1,6 @@
 """X1: what is released is what the adapter parses, however the reply is cut.
 
-Hypothesis writes the replies; under the profile ``ci`` more than ten thousand well-formed ones
+Hypothesis writes the replies; in CI more than ten thousand well-formed ones
 are compared with the adapters' values. Each is read whole, one character at a time and in
 random chunks.
 """
@@ -12,12 +12,15 @@ import time
 import pytest
 from case_table import TYPED
 from difficult_replies import anything, chat_reply, json_reply, sizes, xml_child, xml_reply
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from oracle import CHAT, FIELDS, FORMATS, JSON, XML, Format, final
 from parser_protocol import cut, read
+from profiles import thorough
 
 from streamll.core.parsing.base import Text
+
+exhaustive = settings(max_examples=thorough(3_500))
 
 
 def released(form: Format, reply: str, sizes: list[int], fields=None) -> dict[str, str]:
@@ -29,6 +32,7 @@ def released(form: Format, reply: str, sizes: list[int], fields=None) -> dict[st
     return whole
 
 
+@exhaustive
 @given(chat_reply, sizes, st.sampled_from(CHAT.adapters))
 @example("[[ ## answer ## ]] a  \n b \n  [[ ## reasoning ## ]]c", [1], CHAT.adapters[0])
 def test_chat_replies_give_the_adapters_text(reply, sizes, adapter):
@@ -36,6 +40,7 @@ def test_chat_replies_give_the_adapters_text(reply, sizes, adapter):
     assert released(CHAT, reply, sizes) == final(adapter, reply)
 
 
+@exhaustive
 @given(json_reply, sizes, st.sampled_from(JSON.adapters))
 @example('{"answer": "\\ud83d\\ud83d\\ude00"}', [1], JSON.adapters[0])
 def test_well_formed_json_replies_give_the_adapters_text(reply, sizes, adapter):
@@ -44,6 +49,7 @@ def test_well_formed_json_replies_give_the_adapters_text(reply, sizes, adapter):
     assert released(JSON, reply, sizes) == final(adapter, reply)
 
 
+@exhaustive
 @given(xml_reply(), sizes, st.sampled_from(XML.adapters))
 @example("<answer>&#x20;a &#x1F600;<![CDATA[ ]]></answer>", [1], XML.adapters[0])
 def test_well_formed_xml_replies_give_the_adapters_text(reply, sizes, adapter):

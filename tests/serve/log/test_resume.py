@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import random
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import httpx
 import msgspec
 import pytest
 import websockets.asyncio.client as async_ws
+from profiles import IN_CI
 
 from serve.runs import Scribe
 from serve.serving import Frame, events_of, text_of, wait_until
@@ -25,7 +25,6 @@ from streamll.brokers.opening import open_sink
 from streamll.core import events as ev
 from streamll.serve import create_app
 
-IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 CUTS = 1_000 if IN_CI else 300
 TOKENS = [f"t{n}é " if n % 7 else f"\n🎉{n} " for n in range(120)]
 TEXT = "".join(TOKENS)
@@ -57,7 +56,7 @@ def put(log, events):
     sink = open_sink(log)
     for event in events:
         sink.put(event)
-    assert sink.stop(10)
+    assert sink.stop(60)
 
 
 async def read_sse(client, path, place, stop_after):
@@ -118,7 +117,7 @@ async def read_with_cuts(servers, run_id, source, kind):
     async with contextlib.AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(
-                httpx.AsyncClient(base_url=url, timeout=30, trust_env=False)
+                httpx.AsyncClient(base_url=url, timeout=60, trust_env=False)
             )
             for url in servers
         ]
@@ -173,7 +172,7 @@ def processes(common_log):
     for child in children:
         child.terminate()
     for child in children:
-        child.wait(15)
+        child.wait(60)
 
 
 @pytest.mark.parametrize("kind", ["sse", "ws"])
@@ -205,7 +204,7 @@ def test_a_live_run_cut_anywhere(processes, common_log, kind):
                 if event is not None:
                     sink.put(_as(event, name))
             time.sleep(0.005)
-        sink.stop(10)
+        sink.stop(60)
 
     writer = threading.Thread(target=write)
 
@@ -224,7 +223,7 @@ def test_a_live_run_cut_anywhere(processes, common_log, kind):
                 wait_until(lambda n=name: client.get(f"/runs/{n}").status_code == 200)
         asyncio.run(cut())
     finally:
-        writer.join(30)
+        writer.join(60)
 
 
 def _padded(run):

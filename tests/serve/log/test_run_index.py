@@ -6,6 +6,7 @@ import time
 
 import dspy
 import pytest
+from patience import Stopwatch
 
 from brokers import servers
 from brokers.backends import available
@@ -70,7 +71,7 @@ def test_processes_list_each_others_runs(practice, lm, serve, any_log, qa):
     here, there = (serve(create_app(qa, log=any_log)) for _ in range(2))
     with here.client() as client, there.client() as other:
         first = asked(client)
-        practice.wait_for_requests(1, 15)
+        practice.wait_for_requests(1)
         second = asked(other)
         states = {first: "running", second: "ended"}
         for each in (client, other):
@@ -91,7 +92,7 @@ def test_how_runs_ended_is_in_the_list(lm, serve, log, qa):
             sink.put(_replaced(event, identity=run, timestamp=time.time()))
     for event in RUNS["plain"]()[:5]:  # its process died a long time ago
         sink.put(event)
-    assert sink.stop(10)
+    assert sink.stop(60)
     with serve(create_app(qa, log=log)).client() as client:
         states = {run["run_id"]: run["status"] for run in listed(client)}
         assert states == {
@@ -114,7 +115,7 @@ def test_a_list_is_as_long_as_one_wants_and_bounded(practice, lm, serve, log, qa
         identity = RUNS["plain"]()[0].identity
         identity = _replaced(identity, run_id=f"r{number}")
         sink.put(RunStart(seq=0, timestamp=1e9 + number, identity=identity, program="QA"))
-    assert sink.stop(10)
+    assert sink.stop(60)
     with serve(create_app(qa, log=log)).client() as client:
         assert [run["run_id"] for run in listed(client)] == [f"r{n}" for n in range(249, 49, -1)]
         assert [run["run_id"] for run in listed(client, "?limit=2")] == ["r249", "r248"]
@@ -136,15 +137,15 @@ def test_the_list_needs_a_token_that_permits_everything(practice, lm, serve, log
 def test_a_log_that_is_away_has_no_list(lm, serve, qa, tmp_path, monkeypatch):
     from streamll.serve.log import run_log
 
-    monkeypatch.setattr(run_log, "START_S", 0.2)
+    monkeypatch.setattr(run_log, "START_S", 1.0)
     server = servers.RedisServer(tmp_path, servers.valkey_binary(), "--appendonly", "no")
     with serve(create_app(qa, log=server.url)).client() as client:
         answer = client.get("/runs")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-        began = time.monotonic()
+        watch = Stopwatch()
         for _ in range(5):
             client.get("/healthz")
-        assert time.monotonic() - began < 2.0, "who asks after it waits once, not each time"
+        assert watch.seconds < 2.5, "who asks after it waits once, not each time"
 
 
 def test_a_run_the_log_has_forgotten_leaves_the_list(lm, serve, log, qa):
@@ -153,7 +154,7 @@ def test_a_run_the_log_has_forgotten_leaves_the_list(lm, serve, log, qa):
     sink = open_sink(log)
     for event in RUNS["plain"]():
         sink.put(event)
-    assert sink.stop(10)
+    assert sink.stop(60)
     with serve(create_app(qa, log=log)).client() as client:
         assert [run["run_id"] for run in listed(client)] == ["r1"]
         with sqlite3.connect(log.removeprefix("sqlite:///")) as connection:

@@ -39,7 +39,7 @@ def broker(tmp_path):
         open_streams._of_loops.values()
     ):  # what still waits to be written is written
         for runner in streams.runners.values():
-            assert runner.run_log.sink.stop(30)
+            assert runner.run_log.sink.stop(60)
     server.stop()
 
 
@@ -198,7 +198,7 @@ def test_a_websocket_closes_with_try_again_later_while_the_log_is_away(practice,
     broker.start()
     server = serve(routes(broker.url))
     with ws.connect(f"ws://127.0.0.1:{server.port}/ws") as socket:
-        while "word5" not in socket.recv(timeout=15):
+        while "word5" not in socket.recv(timeout=60):
             pass
         broker.stop()
         *_, last = rest_of(socket)

@@ -11,6 +11,7 @@ import httpx
 import pytest
 import websockets.sync.client as ws
 from fastapi import FastAPI
+from patience import Stopwatch
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.websockets import WebSocket
@@ -82,22 +83,22 @@ def test_starlette_does_too_and_tokens_come_while_the_model_talks(practice, lm, 
 @pytest.mark.parametrize("program", [lambda: dspy.Predict(SIGNATURE), Blocking])
 @pytest.mark.parametrize("kind", ["sse", "ws"])
 def test_leaving_stops_the_provider(practice, lm, serve, program, kind):
-    """X0b, X7: within 100 ms on an idle machine; here with room for a busy one."""
+    """X0b, X7: within 100 ms, measured in ``test_disconnects.py``; here with room."""
     practice.pace = 0.02
     practice.script(Reply({"answer": WORDS * 20}))
     server = serve(app_for(program()))
     if kind == "sse":
         with server.client() as client, client.stream("GET", "/ask?question=q") as response:
             next(f for f in frames(response) if f.event["event_type"] == "token")
-        left = time.monotonic()
+        watch = Stopwatch()
     else:
         with ws.connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
-            while json.loads(socket.recv(timeout=15))["event_type"] != "token":
+            while json.loads(socket.recv(timeout=60))["event_type"] != "token":
                 pass
-        left = time.monotonic()
+        watch = Stopwatch()
     request = practice.requests[0]
-    practice.wait_for(lambda: request.client_closed_at is not None, 10)
-    assert request.client_closed_at - left < 1.0
+    practice.wait_for(lambda: request.client_closed_at is not None)
+    assert watch.until(request.client_closed_at) < 1.0
 
 
 def test_a_silent_provider_is_stopped_as_well(practice, lm, serve):
@@ -108,10 +109,10 @@ def test_a_silent_provider_is_stopped_as_well(practice, lm, serve):
         coming = frames(response)  # kept: a generator that is dropped closes the response
         while next(coming).event["event_type"] != "lm.start":
             pass
-        practice.wait_for(lambda: practice.requests, 10)
-    left = time.monotonic()
-    practice.wait_for(lambda: practice.requests[0].client_closed_at is not None, 10)
-    assert practice.requests[0].client_closed_at - left < 1.0
+        practice.wait_for(lambda: practice.requests)
+    watch = Stopwatch()
+    practice.wait_for(lambda: practice.requests[0].client_closed_at is not None)
+    assert watch.until(practice.requests[0].client_closed_at) < 1.0
 
 
 def test_a_reader_that_takes_nothing_stops_the_reading_of_the_provider(practice, lm, serve):
@@ -122,7 +123,7 @@ def test_a_reader_that_takes_nothing_stops_the_reading_of_the_provider(practice,
         coming = frames(response)
         next(coming)
         sent = -1
-        [request] = practice.wait_for_requests(1, 10)
+        [request] = practice.wait_for_requests(1)
         while sent != request.frames_sent or not sent:  # until nothing moves any more
             sent, _ = request.frames_sent, time.sleep(1.0)
         assert request.finished_at is None
@@ -222,7 +223,7 @@ def test_a_websocket_streams_closes_and_resumes(practice, lm, serve, log):
     address, had = f"ws://127.0.0.1:{server.port}/ws?question=q", []
     with ws.connect(address) as socket:
         while sum(e["event_type"] == "token" for e in had) < 5:
-            had.append(json.loads(socket.recv(timeout=15)))
+            had.append(json.loads(socket.recv(timeout=60)))
     last = had[-1]
     place = f"{last['run_id']}:{last['seq'] + last.get('count', 1) - 1}"
     with ws.connect(f"{address}&after={place}") as socket:
@@ -243,9 +244,9 @@ def test_a_websocket_client_that_cancels_gets_the_end_of_the_run(
     with ws.connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
         events = []
         while not events or events[-1]["event_type"] != "token":
-            events.append(json.loads(socket.recv(timeout=15)))
+            events.append(json.loads(socket.recv(timeout=60)))
         if silent:
-            practice.requests[0].wait_held(15)
+            practice.requests[0].wait_held()
         socket.send('{"type": "cancel"}')
         socket.send('{"type": "cancel"}')
         events += [json.loads(message) for message in socket]
@@ -253,7 +254,7 @@ def test_a_websocket_client_that_cancels_gets_the_end_of_the_run(
     OrderCheck().check_all(from_dict(event) for event in events)
     assert events[-1]["event_type"] == "run.cancelled"
     assert text_of(events) in WORDS * 10
-    practice.wait_for(lambda: practice.requests[0].client_closed_at is not None, 10)
+    practice.wait_for(lambda: practice.requests[0].client_closed_at is not None)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +266,7 @@ def test_a_cancelled_websocket_ends_in_its_format(practice, lm, serve, form, end
     practice.script({"answer": WORDS * 10})
     server = serve(app_for(dspy.Predict(SIGNATURE), format=form))
     with ws.connect(f"ws://127.0.0.1:{server.port}/ws?question=q") as socket:
-        while "word1" not in socket.recv(timeout=15):
+        while "word1" not in socket.recv(timeout=60):
             pass
         socket.send('{"type": "cancel"}')
         messages = list(socket)
@@ -286,7 +287,7 @@ def test_many_readers_at_once_each_get_their_own(practice, lm, serve):
         assert text == f"q{number}" * 20
 
     async def all_of_them():
-        async with httpx.AsyncClient(base_url=server.url, timeout=30, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as client:
             await asyncio.gather(*(ask(client, number) for number in range(20)))
 
     asyncio.run(all_of_them())

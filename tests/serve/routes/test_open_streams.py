@@ -54,7 +54,7 @@ def test_sigterm_ends_streams_in_their_format(practice, process, form, kept):
         until(lines, "word1")
         process.stop()  # waits for its end
         assert CLOSING[form] in "".join(lines)
-    practice.wait_for(lambda: practice.requests[0].client_closed_at is not None, 10)
+    practice.wait_for(lambda: practice.requests[0].client_closed_at is not None)
 
 
 def test_a_tool_that_blocks_does_not_hold_its_reader(practice, process):

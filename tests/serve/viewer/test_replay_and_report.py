@@ -59,7 +59,7 @@ def replaying(path, *options):
         yield process, found[0], int(found[1])
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
 
 
@@ -97,7 +97,7 @@ def test_a_recording_plays_in_the_page_at_its_own_pace_from_when_it_is_opened(re
         wait_runs(page, 2)
         page.context.close()
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=30)
+        rest, _ = process.communicate(timeout=60)
         assert (process.returncode, rest) == (130, "")
         with socket.socket() as gone:
             assert gone.connect_ex(("127.0.0.1", port)) != 0
@@ -126,7 +126,7 @@ def test_it_can_be_ended_at_any_time(recording, open_page, interrupted):
             wait_runs(page, 1)
             page.context.close()
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=30)
+        rest, _ = process.communicate(timeout=60)
         assert (process.returncode, rest) == (130, "")
 
 

@@ -42,7 +42,7 @@ def test_after_a_restart_the_page_lists_and_shows_what_has_run(practice, served,
     url = served().url
     for _ in range(2):
         run = httpx.post(f"{url}/runs", json={"inputs": {"question": "q"}}, trust_env=False).json()
-        httpx.get(f"{url}{run['events']}", trust_env=False, timeout=30)  # to its end
+        httpx.get(f"{url}{run['events']}", trust_env=False, timeout=60)  # to its end
     page = open_page(served().url)
     page.wait_for_function("() => document.querySelectorAll('#runs li').length === 2")
     wait_text(page, "answer", "Rome")
@@ -55,7 +55,7 @@ def test_a_run_whose_process_died_is_lost_and_ends_in_the_page(log, served, open
     sink = open_sink(log)
     for event in RUNS["plain"]()[:5]:
         sink.put(event)
-    assert sink.stop(10)
+    assert sink.stop(60)
     page = open_page(served(limits=Limits(lost_seconds=1.0)).url)
     page.wait_for_selector('#runs .dot[data-status="lost"]')
     page.wait_for_function(

@@ -50,7 +50,7 @@ def price(item: str) -> str:
 
 
 def start(server, **inputs):
-    answer = httpx.post(f"{server.url}/runs", json={"inputs": inputs}, trust_env=False, timeout=20)
+    answer = httpx.post(f"{server.url}/runs", json={"inputs": inputs}, trust_env=False, timeout=60)
     assert answer.status_code == 202, answer.text
     return answer.json()["run_id"]
 
@@ -105,7 +105,7 @@ def test_the_stop_button_closes_the_provider(site, practice, open_page):
     page.keyboard.press("Control+Enter")
     wait_text(page, "answer", "word0")
     page.click("#stop")
-    practice.requests[0].wait_closed(timeout=10)
+    practice.requests[0].wait_closed(timeout=60)
     page.wait_for_selector("#status[data-status=cancelled]")
     assert shown_text(page, "answer").startswith("word0 word1")
     assert not page.is_visible("#stop")

@@ -53,7 +53,7 @@ def start(server, token=None):
         json={"inputs": {"question": "?"}},
         headers={"authorization": f"Bearer {token}"} if token else {},
         trust_env=False,
-        timeout=20,
+        timeout=60,
     )
     assert answer.status_code == 202, answer.text
     return answer.json()

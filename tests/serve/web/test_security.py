@@ -39,7 +39,7 @@ def recorded(log):
     sink = open_sink(log)
     for event in RUNS["plain"]():
         sink.put(event)
-    assert sink.stop(10)
+    assert sink.stop(60)
     return log
 
 
@@ -118,7 +118,7 @@ def test_websockets_ask_for_the_token_too(guarded):
     assert refused(guarded, "/runs/r1/ws")
     assert refused(guarded, f"/runs/r1/ws?token={run_token('s', 'r2')}")
     with ws.connect(f"ws://127.0.0.1:{guarded.port}/runs/r1/ws?token={run_token('s', 'r1')}") as it:
-        assert json.loads(it.recv(timeout=10))["event_type"] == "run.start"
+        assert json.loads(it.recv(timeout=60))["event_type"] == "run.start"
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_no_more_runs_and_readers_than_may(practice, lm, serve, recorded, qa):
             assert [next(each) for each in coming]
             assert client.get(runs[0]["events"]).status_code == 503
         wait_until(lambda: "streamll_readers 0\n" in client.get("/metrics").text)
-        practice.wait_for_requests(2, 10)
+        practice.wait_for_requests(2)
         practice.respond(None)
         practice.release()
         wait_until(lambda: client.get(runs[1]["url"]).json()["status"] == "ended")
@@ -267,7 +267,7 @@ def long_log(log):
     sink = open_sink(log, buffer_size=100_000)
     for event in Scribe().start().text("answer", *(["word " * 20] * 20_000)).end().events:
         sink.put(event)
-    assert sink.stop(20)
+    assert sink.stop(60)
     return log
 
 

@@ -44,6 +44,7 @@ class RabbitMQSource(Source):
         self._arrived: asyncio.Queue[Any] = asyncio.Queue()
         self._group = None if options.group is None else GroupMember(options)
         self._connected_at: float | None = None
+        self._jumped_to = -1  # the latest offset that did not follow the one before
         starts = {"new": None, "beginning": -1}
         try:
             self._after = starts[options.start] if options.start in starts else int(options.start)
@@ -69,6 +70,9 @@ class RabbitMQSource(Source):
         connection, message = entry.receipt
         if self._group and (connection is self._connection or self._connection is None):
             await self._on_loop(self._group.acknowledge, message)
+
+    async def was_trimmed(self, after: str, entry: str) -> bool:
+        return (int(after) if after.isdecimal() else -1) < self._jumped_to
 
     async def overview(self, runs: int) -> list[bytes]:
         overview = Overview(runs)
@@ -170,8 +174,11 @@ class RabbitMQSource(Source):
         with contextlib.suppress(Exception):
             await message.ack()
         offset = _offset_of(message)
-        if self._after is not None and offset <= self._after:
-            return None
+        if self._after is not None:
+            if offset <= self._after:
+                return None
+            if offset > self._after + 1:
+                self._jumped_to = offset
         self._after = offset
         return Entry(cursor=str(offset), body=message.body)
 

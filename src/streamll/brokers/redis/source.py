@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -89,6 +90,12 @@ class RedisSource(Source):
         mine = list({entry.cursor for entry in entries} & (await self._deliveries()).keys())
         if mine:
             await self._redis.xclaim(self._key, self._group, self._member, 0, mine, justid=True)
+
+    async def was_trimmed(self, after: str, entry: str) -> bool:
+        if after not in (FIRST_ID, "beginning"):
+            return not await self._redis.xrange(self._key, after, after, count=1)
+        stream = await self._redis.xinfo_stream(self._key)
+        return bool(stream.get("entries-added", math.inf) > stream["length"])  # Redis before 7
 
     async def overview(self, runs: int) -> list[bytes]:
         overview, before = Overview(runs), "+"

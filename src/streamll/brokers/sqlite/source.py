@@ -109,6 +109,11 @@ class SQLiteSource(file.ForkSafeConnection, Source):
             [(now, *self._group, int(entry.cursor), member) for entry in entries],
         )
 
+    async def was_trimmed(self, after: str, entry: str) -> bool:
+        before = max(1, int(after)) if after.isdecimal() else 1
+        statement = "SELECT 1 FROM streamll_entries WHERE id = ?"
+        return not await self._execute(statement, (before,))
+
     async def overview(self, runs: int) -> list[bytes]:
         target = self._options.target
         return await self._with_log(run_index.overview, target, runs, ENTRIES_OUTSIDE_RUNS)

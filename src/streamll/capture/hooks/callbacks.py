@@ -117,7 +117,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         prompt = _prompt_of(caller, inputs) if caller is not None else None
         made_for = frame.instance
         if caller is not None and prompt is not None:
-            frame.path, frame.predictor = caller.path, caller.predictor
+            frame.path, frame.predictor, frame.turn = caller.path, caller.predictor, caller.turn
             owner = _owner(frame, caller, prompt)
             made_for = caller.instance
             if not isinstance(made_for, dspy.Predict) and (made_for := running_forward()):
@@ -236,9 +236,14 @@ def _caller(run: Run) -> Frame | None:
 def _open(scope: Scope, kind: str, call_id: str, instance: Any, name: str) -> Frame:
     parent = _caller(scope.run)
     frame = _add(scope, kind, call_id, instance, name, parent)
+    if kind not in ("module", "lm"):
+        frame.turn = frame.turn_inside = parent.turn_inside if parent is not None else 0
+        return frame
     siblings = parent.children if parent is not None else scope.run.roots
     frame.turn = siblings[name]
     siblings[name] += 1
+    if parent is not None and kind == "module":
+        parent.turn_inside = frame.turn
     return frame
 
 

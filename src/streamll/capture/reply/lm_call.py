@@ -21,6 +21,7 @@ from streamll.capture.run.frames import Frame
 from streamll.capture.run.scope import Scope
 from streamll.configuration import configuration
 from streamll.core import events as ev
+from streamll.core.gaps import chunk_gaps
 
 
 class LMCall:
@@ -165,6 +166,7 @@ class LMCall:
         if self.streamed:
             times |= {"chunks": len(chunks), "time_to_first_chunk": chunks[0] - self._sent}
             times["time_per_output_chunk"] = (chunks[-1] - chunks[0]) / (len(chunks) - 1)
+            times["chunk_gaps"] = chunk_gaps(chunks)
         return times
 
     @property

@@ -37,6 +37,7 @@ class Frame:
     path: tuple[str, ...] = ()
     predictor: str | None = None
     turn: int = 0
+    turn_inside: int = 0  # of the predictor called last in here: tools that follow are of this turn
     attempt: int = 0
     children: Counter[str] = field(default_factory=Counter)  # number of calls so far, by name
     prompts: list[Any] = field(default_factory=list)  # rendered for the LM calls of this frame

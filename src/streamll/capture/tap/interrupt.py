@@ -94,7 +94,9 @@ class Grace:
         self._timer: Timer | None = None
 
     def set(self, seconds: float | None) -> None:
-        """From now on ``seconds``; ``None`` for no limit."""
+        """From now on ``seconds``; ``None`` for no limit. Nothing where that is as before."""
+        if seconds == self.seconds:
+            return
         self._cancel()
         self.seconds = seconds
         scope = _current.get()

@@ -12,25 +12,12 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
-from streamll.capture.deltas import Deltas
+from streamll.capture.tap.connection import body_of, read_body
+from streamll.capture.tap.intake import Reader
 from streamll.capture.tap.interrupt import Grace, within
 from streamll.capture.tap.listener import Guarded
-
-
-class Reader(Protocol):
-    """Makes deltas of what a transport brings: bytes of a wire, or an engine's events."""
-
-    @property
-    def fault(self) -> Exception | None:
-        """Set when reading on is of no use."""
-
-    @property
-    def grace(self) -> float | None:
-        """Seconds to wait for what may still come, once nothing has to; None before that."""
-
-    def feed(self, item: Any, /) -> Deltas: ...
 
 
 class Blocking:
@@ -65,7 +52,8 @@ class Blocking:
         provider._ensure_transport_open()
         with provider.transport.stream(wire) as reply:
             opened(reply)
-            await self.read(reply, reader, to)
+            if not read_body(reply, reader, to):
+                await self.read(reply, reader, to)
 
     async def iterate(self, events: Any, reader: Reader, to: Guarded) -> None:
         """Read an engine's events."""
@@ -80,13 +68,12 @@ class Blocking:
         feed, hear = reader.feed, to.hear
         with Grace() as grace:
             for item in items:
-                paused = hear(feed(item))
-                if paused:
+                if hear(feed(item)):
                     to.pause()
+                    grace.set(None)
                 if reader.fault is not None:
                     return
-                if (seconds := reader.grace) != grace.seconds or paused:
-                    grace.set(seconds)
+                grace.set(reader.grace)
 
     async def read_http(self, response: Any, reader: Reader, to: Guarded) -> None:
         """Read the body of an httpx response, and close it."""
@@ -125,7 +112,8 @@ class Suspending:
     ) -> None:
         async with provider.transport.stream(wire) as reply:
             opened(reply)
-            await self.read(reply, reader, to)
+            body = body_of(reply, reader, to)
+            await (self.read(reply, reader, to) if body is None else body.read())
 
     async def iterate(self, events: Any, reader: Reader, to: Guarded) -> None:
         from dspy.clients.engines.lifecycle import aclosing_stream

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from streamll.core.events import TERMINAL, Event
+from streamll.core.events import TERMINAL, TRIMMED, Event, StreamGap
 from streamll.core.positions import Position
 from streamll.serve.log.frames import EntryJSON, Item, items_of
 
@@ -35,6 +35,8 @@ class RunBuffer:
 
     def add(self, events: list[Event], entry: EntryJSON | None = None) -> None:
         self.heard_at = time.monotonic()
+        if self.is_empty and _is_hole(events[0]):  # its reader reads the log up to here
+            events = events[1:]
         items = items_of(events, self.position, entry)
         self._items += items
         self.position = items[-1].position
@@ -73,7 +75,10 @@ class RunBuffer:
         if not self._items or self._items[0].first > seq + 1:
             return None
         following = (index for index, item in enumerate(self._items) if item.position.seq > seq)
-        return self.start + next(following, len(self._items))
+        index = next(following, len(self._items))
+        while index and self._items[index - 1].event.seq is None:  # a gap belongs to what follows
+            index -= 1
+        return self.start + index
 
     def since(self, index: int) -> list[Item] | None:
         """The items from ``index`` on; ``None`` if they are no longer kept."""
@@ -87,3 +92,8 @@ class RunBuffer:
     @property
     def is_empty(self) -> bool:
         return not self._items
+
+
+def _is_hole(event: Event) -> bool:
+    """The log was trimmed before what follows could be read."""
+    return isinstance(event, StreamGap) and event.reason == TRIMMED

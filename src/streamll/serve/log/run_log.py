@@ -12,12 +12,13 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import AsyncGenerator, Container
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container
 
 from streamll.brokers.opening import create_parent_folder, default_target, open_sink, open_source
 from streamll.brokers.sink import BrokerSink
-from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, SourceOptions
+from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, Source, SourceOptions
 from streamll.consumer.deduplication import Deduplicator
+from streamll.consumer.reading import NewEvents
 from streamll.core.errors import LogAway, ServerStopping, WireError, logger
 from streamll.core.events import TERMINAL
 from streamll.core.positions import Position
@@ -104,28 +105,42 @@ class RunLog:
         Raises:
             LogAway: it could not be read for ``away_s`` seconds.
         """
-        deduplicator = Deduplicator(position)
+        start = "beginning"
+        options = SourceOptions(
+            target=self._target, start=start, run_id=position.run_id, waits=False
+        )
+        source = open_source(self.url, options)
+        new_events = NewEvents(Deduplicator(position), source, start)
         latest = time.time() + CLOCK_SKEW_S
-        async with contextlib.aclosing(self._entries(position.run_id, away_s)) as batches:
-            async for entries in batches:
-                batch: list[Item] = []
-                for entry in entries:
-                    with contextlib.suppress(WireError):  # another program's
-                        decoded = decode_entry(entry.body)
-                        events = deduplicator.read(decoded)
-                        batch += items_of(events, position, EntryJSON(entry.body, decoded.events))
-                        position = batch[-1].position if batch else position
-                        if decoded.events and decoded.events[-1].timestamp > latest:
-                            latest = -math.inf  # a log that is written to all the time has no end
+
+        async def items_in(entries: list[Entry]) -> list[Item]:
+            nonlocal latest, position
+            new_events.begin(entries)
+            batch: list[Item] = []
+            for entry in entries:
+                with contextlib.suppress(WireError):  # another program's
+                    decoded = decode_entry(entry.body)
+                    events = await new_events.of(entry, decoded)
+                    batch += items_of(events, position, EntryJSON(entry.body, decoded.events))
+                    position = batch[-1].position if batch else position
+                    if decoded.events and decoded.events[-1].timestamp > latest:
+                        latest = -math.inf  # a log that is written to all the time has no end
+            return batch
+
+        async with contextlib.aclosing(self._batches(source, items_in, away_s)) as batches:
+            async for batch in batches:
                 if batch:
                     yield batch
                 if latest < 0 or (batch and batch[-1].event.event_type in TERMINAL):
                     return
 
-    async def _entries(self, run_id: str, away_s: float) -> AsyncGenerator[list[Entry], None]:
-        """The entries of a run from the log's beginning to its present end, in batches."""
-        options = SourceOptions(target=self._target, start="beginning", run_id=run_id, waits=False)
-        source = open_source(self.url, options)
+    async def _batches(
+        self,
+        source: Source,
+        items_in: Callable[[list[Entry]], Awaitable[list[Item]]],
+        away_s: float,
+    ) -> AsyncGenerator[list[Item], None]:
+        """What ``items_in`` finds in what a source has up to the log's present end."""
         connected = complete = False
         failing_since: float | None = None
         try:
@@ -136,6 +151,7 @@ class RunLog:
                             await source.connect()
                             connected = True
                         entries = await source.read()
+                        items = await items_in(entries)
                         is_short = len(entries) < READ_BATCH_ENTRIES
                         complete = not entries or (is_short and self._ends_short)
                         if complete or self._is_local:
@@ -149,7 +165,7 @@ class RunLog:
                     await asyncio.sleep(RETRY_S)
                 else:
                     failing_since = None
-                    yield entries
+                    yield items
         finally:
             await source.close()
 
@@ -177,8 +193,11 @@ class RunLog:
         """
         with self.buffer(position.run_id) as buffer:
             index, told = buffer.index_after(position.seq), None
+            joined = index is not None
             while True:
                 buffered = None if index is None else buffer.since(index)
+                if buffered and not joined:
+                    joined, buffered = True, _if_next(buffered, position)
                 if buffered is None:
                     async with contextlib.aclosing(self._catch_up(position, buffer)) as batches:
                         async for items in batches:
@@ -195,11 +214,10 @@ class RunLog:
                 if index >= buffer.end:
                     if buffer.ended:
                         return
-                    if told is not buffer.notice:
+                    if buffer.notice is not None and told is not buffer.notice:
                         told = buffer.notice
-                        if told is not None:
-                            yield [Item(told, position)]
-                            continue
+                        yield [Item(told, position)]
+                        continue
                     await self._changed(buffer)
 
     async def _changed(self, buffer: RunBuffer) -> None:
@@ -276,8 +294,13 @@ class RunLog:
         self.index.fill(entries)
 
 
+def _if_next(items: list[Item], position: Position) -> list[Item] | None:
+    """``None`` where something is missing before them: the log's history tells why."""
+    return items if items[0].first <= position.seq + 1 else None
+
+
 def unread(items: list[Item], position: Position) -> list[Item]:
     """The items after ``position``, which the first of them may include in part."""
-    if not items or items[0].first > position.seq:
+    if not items or items[0].first > position.seq or items[0].event.seq is None:
         return items
     return items_of(Deduplicator(position).fresh([item.event for item in items]), position)

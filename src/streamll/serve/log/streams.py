@@ -17,7 +17,7 @@ from streamll.core.wire import encode
 from streamll.serve.formats import OutputFormat
 from streamll.serve.log.frames import HEARTBEAT, RETRY, Item, frame, items_of
 from streamll.serve.log.run_log import RunLog
-from streamll.streams.operators import Unit, smooth
+from streamll.streams.smoothing import Unit, smooth
 
 
 class RunWriter:

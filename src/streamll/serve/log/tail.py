@@ -23,7 +23,7 @@ from streamll.brokers.opening import default_target, open_source, without_passwo
 from streamll.brokers.sink import BrokerSink
 from streamll.brokers.source import Entry, SourceOptions
 from streamll.consumer.deduplication import Deduplicator
-from streamll.consumer.reading import follow
+from streamll.consumer.reading import NewEvents, follow
 from streamll.core.errors import WireError, logger
 from streamll.core.events import Event
 from streamll.core.wire import decode_entry
@@ -74,6 +74,7 @@ class LogTail:
             target=default_target(url), start="new", read_timeout=READ_TIMEOUT_S
         )
         self._source = open_source(url, options)
+        self._new_events = NewEvents(self._deduplicator, self._source, options.start)
 
     async def run(self) -> None:
         """Follow the log until cancelled."""
@@ -90,8 +91,9 @@ class LogTail:
         self._sink.confirm_to(confirmed)
         try:
             async for entries in follow(self._source, self._connected, self._failed):
+                self._new_events.begin(entries)
                 for entry in entries:
-                    self._take(entry)
+                    await self._take(entry)
         finally:
             await self._source.close()
 
@@ -127,7 +129,7 @@ class LogTail:
         for events, body in entries:
             self._report(self._deduplicator.fresh(events), EntryJSON(body, events))
 
-    def _take(self, entry: Entry) -> None:
+    async def _take(self, entry: Entry) -> None:
         self.entries_read += 1
         heading = HEADING.match(entry.body)
         if heading is not None:
@@ -140,7 +142,7 @@ class LogTail:
                     return
         try:
             decoded = decode_entry(entry.body)
-            events = self._deduplicator.read(decoded)
+            events = await self._new_events.of(entry, decoded)
             self._report(events, EntryJSON(entry.body, decoded.events))
         except WireError as error:
             logger.debug("skipped an entry of the log that is not streamll's: %s", error)

@@ -43,7 +43,7 @@ from streamll.serve.runner import Runner
 from streamll.serve.web import responses
 from streamll.serve.web.limits import Limits
 from streamll.serve.web.requests import HTTPRefusal, refusal
-from streamll.streams.operators import Pieces, Unit
+from streamll.streams.smoothing import Pieces, Unit
 
 Fields = str | Iterable[str]
 Inputs = Mapping[str, Any]

@@ -12,6 +12,7 @@ import pytest
 from frames import Said, on_the_wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import thorough
 
 from streamll.capture.tap.wire import exchange
 from streamll.capture.tap.wire.reply import WireReply
@@ -84,7 +85,7 @@ def sent_whole(wire, answer):
     return json.loads(json.dumps(wire.body(answer)))
 
 
-FEWER = settings(max_examples=min(settings().max_examples, 500))  # each is a whole reply
+FEWER = settings(max_examples=thorough(500))  # each is a whole reply
 CUTS = st.lists(st.integers(0, 100_000), max_size=30)
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-import os
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Optional, Union
 
 from hypothesis import strategies as st
+from profiles import IN_CI
 from pydantic import BaseModel, Field, TypeAdapter
 from typing_extensions import TypedDict
 
 
 def examples(number: int) -> int:
     """How many examples to try: more where there is time."""
-    return number * 5 if os.environ.get("CI") else number
+    return number * 5 if IN_CI else number
 
 
 class Colour(enum.Enum):

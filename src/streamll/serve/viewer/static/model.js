@@ -202,7 +202,7 @@ class Run {
     const parent = this.nodes.get(event.parent_call_id) || (kind === "trace" ? this.nodes.get(event.call_id) : null) || null;
     const node = new Node(id, kind, name, parent, event.timestamp);
     node.predictor = event.predictor || null;
-    node.turn = kind === "module" ? event.turn || 0 : 0; // a tool's count of its own calls is no turn
+    node.turn = kind === "module" ? event.turn || 0 : 0; // a tool's is that of the predictor above it
     this.nodes.set(id, node);
     if (parent) parent.children.push(node);
     this.story.push(node);
