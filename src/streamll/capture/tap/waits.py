@@ -14,7 +14,6 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from streamll.capture.tap.connection import body_of, read_body
 from streamll.capture.tap.intake import Reader
 from streamll.capture.tap.interrupt import Grace, within
 from streamll.capture.tap.listener import Guarded
@@ -49,6 +48,8 @@ class Blocking:
         self, provider: Any, wire: Any, opened: Callable[[Any], None], reader: Reader, to: Guarded
     ) -> None:
         """Send the HTTP request and read its reply; ``opened`` gets the head."""
+        from streamll.capture.tap.connection import read_body
+
         provider._ensure_transport_open()
         with provider.transport.stream(wire) as reply:
             opened(reply)
@@ -110,6 +111,8 @@ class Suspending:
     async def send(
         self, provider: Any, wire: Any, opened: Callable[[Any], None], reader: Reader, to: Guarded
     ) -> None:
+        from streamll.capture.tap.connection import body_of
+
         async with provider.transport.stream(wire) as reply:
             opened(reply)
             body = body_of(reply, reader, to)
