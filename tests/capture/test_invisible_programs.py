@@ -57,6 +57,8 @@ class Seen:
 
 
 ASPECTS = [each.name for each in fields(Seen)]
+LITELLM_LOADS = "Pydantic will not protect items"
+"""What Python warns of when LiteLLM makes its first request in a process."""
 
 
 # --- the ways of capturing ----------------------------------------------------------------------
@@ -168,7 +170,9 @@ def watching_dspy(seen: Seen) -> Any:
         yield
         logger.removeHandler(handler)
     seen.warned = [
-        [w.category.__name__, str(w.message)] for w in warned if w.category is not ResourceWarning
+        [w.category.__name__, str(w.message)]
+        for w in warned
+        if w.category is not ResourceWarning and LITELLM_LOADS not in str(w.message)
     ]
     seen.settings = [
         thread_local_overrides.get() is overrides,

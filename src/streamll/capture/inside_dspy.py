@@ -15,6 +15,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import dspy
@@ -63,7 +64,7 @@ PRIVATE_NAMES = [
 ]  # fmt: skip
 """All of them; those that this module reads itself are added below."""
 
-HAS_ENGINES = PRIVATE_NAMES[0].find() is not None
+HAS_ENGINES = find_spec("dspy.clients.execution") is not None
 """Whether this DSPy selects an engine for each LM call (3.4), so that all of streamll works."""
 
 

@@ -47,6 +47,9 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
     # --- modules ----------------------------------------------------------------------------------
 
     def on_module_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
+        if isinstance(instance, dspy.BaseLM):  # before 3.2 only a ``dspy.LM`` is one to DSPy
+            self.on_lm_start(call_id, instance, inputs)
+            return
         if (scope := _checked_scope()) is None:
             return
         caller = _caller(scope.run)
@@ -60,6 +63,9 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
 
     def on_module_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
         if (frame := _close(call_id)) is None:
+            return
+        if frame.kind == "lm":
+            self._lm_ended(frame, outputs, exception)
             return
         exception = _failure(outputs, exception)
         if exception is not None:
@@ -135,8 +141,11 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         _publish_status("lm_start", frame, inputs)
 
     def on_lm_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
-        frame = _close(call_id)
-        if frame is None or not frame.lm_calls:
+        if (frame := _close(call_id)) is not None:
+            self._lm_ended(frame, outputs, exception)
+
+    def _lm_ended(self, frame: Frame, outputs: Any, exception: Failure) -> None:
+        if not frame.lm_calls:
             return
         exception = _failure(outputs, exception)
         run = frame.scope.run
