@@ -46,7 +46,7 @@ from streamll.capture.tap.wire.responses import ResponsesAssembler
 if TYPE_CHECKING:
     import httpx
 
-_ASSEMBLERS = {
+ASSEMBLERS = {
     "/chat/completions": ChatAssembler,
     "/responses": ResponsesAssembler,
     "/messages": AnthropicAssembler,
@@ -193,8 +193,8 @@ def _as_stream(
 ) -> tuple[httpx.Request, Any] | None:
     """The same request for a stream and the assembler of its reply, or None."""
     path = request.url.path
-    ends = (end for end in _ASSEMBLERS if path.endswith(end))
-    assembler: type[Any] | None = next((_ASSEMBLERS[end] for end in ends), None)
+    ends = (end for end in ASSEMBLERS if path.endswith(end))
+    assembler: type[Any] | None = next((ASSEMBLERS[end] for end in ends), None)
     scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
     if assembler is None or request.method != "POST" or scheme not in _UNSIGNED:
         return None
