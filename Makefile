@@ -3,11 +3,13 @@
 #
 #   make demo    watch a program stream, no key needed     make test    run the tests
 #   make check   format, lint and types                    make bench   measure what streaming costs
+#   make docs    the documentation site, with strict links make wheel   what pip installs, in dist/
 #
 # PYTHON=python3.13 chooses an interpreter, ARGS="…" passes arguments on.
 
 VENV := .venv
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 RUN := $(VENV)/bin/python -m
 
 export PYTHON
@@ -20,7 +22,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(strip $(MADE_FOR)))
 .PHONY: $(READY)
 endif
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench docs wheel clean
 
 demo: $(READY)
 	@$(VENV)/bin/streamll demo $(ARGS)
@@ -47,9 +49,20 @@ bench: $(READY)
 	@$(VENV)/bin/python bench/serving.py
 	@$(VENV)/bin/python bench/brokers.py
 
+docs: $(DOCS_READY)
+	@$(VENV)/bin/python scripts/build_site.py
+
+wheel: $(READY)
+	@$(RUN) hatchling build -d dist
+
 clean:
 	rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
 
 $(READY): pyproject.toml scripts/setup.sh
 	@sh scripts/setup.sh $(VENV)
 	@echo $(strip $(MADE_FOR)) > $@
+
+$(DOCS_READY): $(READY)
+	@echo "Installing what builds the documentation"
+	@$(RUN) pip --quiet --disable-pip-version-check install --group docs
+	@touch $@

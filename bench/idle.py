@@ -1,8 +1,8 @@
 """What a server costs that nobody talks to, and how soon it tells what another process writes.
 
-    python bench/idle.py [--log sqlite:///x.db] [--seconds 20]
+    python bench/idle.py [sqlite redis rabbitmq] [--seconds 20]
 
-CPU is that of ``streamll serve``'s process with all its threads, beside uvicorn with an application
+Over a log in each broker, on private servers as the tests start them. CPU is that of ``streamll serve``'s process with all its threads, beside uvicorn with an application
 that does nothing. Latency is from the creation of an event in this process to its arrival at an SSE
 reader of the server, half a second apart, so that the server has fallen asleep in between.
 """
@@ -10,6 +10,7 @@ reader of the server, half a second apart, so that the server has fallen asleep 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -18,7 +19,11 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "brokers"))
+import servers
 
 from streamll.core.events import Identity, RunStart, Status
 from streamll.sinks import open_sink
@@ -69,32 +74,49 @@ def latencies_ms(url: str, log: str) -> list[float]:
     return found
 
 
+@contextlib.contextmanager
+def log_in(broker: str, folder: str) -> Iterator[str]:
+    """The URL of a log in this broker."""
+    if broker == "sqlite":
+        yield f"sqlite:///{folder}/log.db"
+        return
+    server = {
+        "redis": lambda: servers.RedisServer(Path(folder), servers.redis_binary()),
+        "rabbitmq": lambda: servers.RabbitMQServer(Path(folder)),
+    }[broker]()
+    with servers.running(server):
+        yield server.url
+
+
+def measure(what: str, arguments: tuple[str, ...], seconds: float, log: str | None = None) -> None:
+    server = process(*arguments)
+    try:
+        text = f"{what:<28}{idle_percent(server, seconds):6.2f} % of a core"
+        if log is not None:
+            found = latencies_ms("http://127.0.0.1:8123", log)
+            text += f", latency {statistics.median(found):.1f} ms, {max(found):.1f} at most"
+        print(text, flush=True)
+    finally:
+        server.terminate()
+        server.wait()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--log")
+    brokers = ("sqlite", "redis", "rabbitmq")
+    parser.add_argument("brokers", nargs="*", default=brokers, metavar="BROKER")
     parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        log = options.log or f"sqlite:///{folder}/log.db"
         program = Path(folder, "idle_program.py")
         program.write_text("def echo(question: str):\n    return question\n")
         os.environ["PYTHONPATH"] = os.pathsep.join([folder, *sys.path])
-        serve = ("-m", "streamll", "serve", "--port", "8123", "--log", log, "idle_program:echo")
-        for name, arguments in (
-            ("uvicorn, no application", ("-c", BARE)),
-            ("streamll serve", serve),
-        ):
-            server = process(*arguments)
-            try:
-                print(f"{name:<28}{idle_percent(server, options.seconds):6.2f} % of a core")
-                if server.args[1] == "-m":
-                    found = latencies_ms("http://127.0.0.1:8123", log)
-                    print(
-                        f"{'latency':<28}{statistics.median(found):6.1f} ms, {max(found):.1f} at most"
-                    )
-            finally:
-                server.terminate()
-                server.wait()
+        measure("uvicorn, no application", ("-c", BARE), options.seconds)
+        for broker in options.brokers:
+            with log_in(broker, str(Path(folder, broker))) as log:
+                serve = ("-m", "streamll", "serve", "--port", "8123", "--log", log)
+                what = f"streamll serve, {broker}"
+                measure(what, (*serve, "idle_program:echo"), options.seconds, log)
 
 
 if __name__ == "__main__":

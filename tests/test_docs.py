@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import contextlib
-import fcntl
 import inspect
 import json
-import os
 import re
-import struct
 import subprocess
 import sys
-import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import draw_terminal
 import pytest
+import write_cli_reference
 
 from streamll.configuration import CONTENT
+from streamll.core import errors
 from streamll.core.events import KINDS, SHARED_FIELDS, Event, own_fields
 
 ROOT = Path(__file__).parent.parent
@@ -54,11 +52,25 @@ def test_every_link_between_documents_resolves(document):
         assert not anchor or anchor in anchors(place), f"{named(document)} links to {target}"
 
 
-@pytest.mark.parametrize("folder", ["docs", "docs/decisions"])
+@pytest.mark.parametrize("folder", ["docs", "docs/decisions", "docs/reference"])
 def test_the_index_of_a_folder_lists_every_page(folder):
     pages = {path.name for path in (ROOT / folder).glob("*.md")} - {"README.md"}
     listed = re.findall(r"\]\((\w[^)/]*\.md)\)", (ROOT / folder / "README.md").read_text("utf-8"))
     assert sorted(listed) == sorted(pages)
+
+
+def test_nobody_is_told_to_install_the_earlier_project():
+    """PyPI's ``streamll`` is another project: what is to be installed is a checkout or a wheel."""
+    texts = [*DOCUMENTS, *(ROOT / "src").rglob("*.py"), *(ROOT / "examples").iterdir()]
+    bare = re.compile(
+        r"\b(pip|uv|pipx|uvx|poetry) (install|add|pip install) +(-\S+ +)*['\"]?streamll\b"
+    )
+    told = [
+        named(path) for path in texts if path.is_file() and bare.search(path.read_text("utf-8"))
+    ]
+    assert told == []
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert readme.count("0.1.1") == 1
 
 
 # --- docs/events.md -----------------------------------------------------------------------------
@@ -83,8 +95,40 @@ def test_what_all_events_share_is_documented():
 
 
 def test_the_table_of_included_content_has_every_name():
-    table = EVENTS.partition("| `include=` |")[2].partition("\n\n")[0]
+    privacy = (ROOT / "docs" / "privacy.md").read_text("utf-8")
+    table = privacy.partition("| `include=` |")[2].partition("\n\n")[0]
     assert tuple(re.findall(r'^\| `"(\w+)"` \|', table, re.MULTILINE)) == CONTENT
+
+
+# --- docs/troubleshooting.md ----------------------------------------------------------------------
+
+
+def messages_in_the_source() -> list[str]:
+    """Every text in the source, with … for what is put into it."""
+    texts = []
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [getattr(part, "value", None) for part in node.values]
+                texts.append("".join(p if isinstance(p, str) else "…" for p in parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(re.sub(r"%[sd]", "…", node.value))
+    return texts
+
+
+def test_every_message_in_the_troubleshooting_is_one_of_ours():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    cells = re.findall(r"^\| (`+…?.*?`) \|", page.partition("## Errors that")[2], re.MULTILINE)
+    quoted = [text for cell in cells for text in re.findall(r"(`+)(.*?[^`])\1(?!`)", cell)]
+    source = messages_in_the_source()
+    assert len(quoted) > 30
+    for _, text in quoted:
+        if re.fullmatch(r"[A-Z]\w+", text):
+            assert hasattr(errors, text), text
+            continue
+        fragments = text.strip().replace("'…'", "…").split("…")
+        pattern = re.compile(".*".join(re.escape(each.strip()) for each in fragments), re.DOTALL)
+        assert any(pattern.search(message) for message in source), f"nothing says {text!r}"
 
 
 # --- code ---------------------------------------------------------------------------------------
@@ -137,10 +181,11 @@ WITH_CODE = [d for d in DOCUMENTS if "```python" in d.read_text("utf-8")]
 
 @pytest.mark.parametrize("document", WITH_CODE, ids=named)
 def test_the_code_of_a_document_runs_and_prints_its_output(
-    document, practice, point_lms_at, capsys
+    document, practice, point_lms_at, capsys, tmp_path, monkeypatch
 ):
     point_lms_at(practice)
-    namespace = {"__name__": "__main__"}
+    monkeypatch.chdir(tmp_path)  # for the files that a document's code writes
+    namespace = {"__name__": "__main__", "practice": practice}
     printed, expecting = "", False
     for part in parts(document.read_text("utf-8")):
         place = f"{named(document)}:{part.line + 1}"
@@ -160,44 +205,27 @@ def test_readme_and_testing_guide_have_code():
     assert {named(document) for document in WITH_CODE} >= {"README.md", "docs/testing.md"}
 
 
-# --- the picture at the top of the README -------------------------------------------------------
+# --- docs/cli.md ----------------------------------------------------------------------------------
 
 
-def on_a_terminal(*command: str, columns: int) -> str:
-    """The text that a command leaves on a terminal after its last frame, without colours."""
-    ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "TERM": "xterm-256color", "STREAMLL_PACE": "0"},
-    ) as process:
-        os.close(theirs)
-        shown = bytearray()
-        with contextlib.suppress(OSError):  # Linux's end of file on a terminal
-            while data := os.read(ours, 65536):
-                shown += data
-        os.close(ours)
-        complaints = process.stderr.read().decode()
-        assert process.wait(60) == 0, complaints
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "")
+def test_the_reference_of_the_command_line_is_written_from_the_commands():
+    assert (ROOT / "docs" / "cli.md").read_text("utf-8") == write_cli_reference.page()
 
 
-def test_the_readmes_picture_is_what_watch_draws_on_a_terminal():
-    readme = (ROOT / "README.md").read_text("utf-8")
-    picture = re.search(r"```text\n(● .*?)```", readme, re.DOTALL)[1]
-    shown = on_a_terminal(sys.executable, str(ROOT / "examples" / "react_watch.py"), columns=96)
-    last = "●" + shown.rpartition("●")[2].partition("\n\n")[0]
-    assert without_times(last) == without_times(picture)
+# --- pictures -------------------------------------------------------------------------------------
 
 
-def without_times(text: str) -> str:
-    lines = (
-        re.sub(r"<?[\d.,]+ (ms|s|tokens/s)\b", "…", line.rstrip()) for line in text.splitlines()
-    )
-    return "\n".join(lines)
+def test_the_picture_of_the_terminal_is_a_run_of_its_own():
+    kept = (ROOT / "docs" / "pictures" / "terminal.svg").read_text("utf-8")
+    now = draw_terminal.drawn(STREAMLL_PACE="0.01")
+    assert without_times(now) == without_times(kept)
+    assert "http" not in kept.replace('xmlns="http://www.w3.org/2000/svg"', "")
+
+
+def without_times(picture: str) -> str:
+    """The texts of a picture, without blanks and measured times."""
+    text = "\n".join(re.findall(r"<text[^>]*>(.*?)</text>", picture)).replace("&#160;", "")
+    return re.sub(r"(&lt;)?[\d.,]+(ms|s|tokens/s)(?![a-z])", "…", text)
 
 
 def test_the_picture_of_the_event_order_is_drawn_from_the_code():

@@ -75,7 +75,7 @@ def clear_context() -> None:
 
 
 get_context: Callable[[], Mapping[str, Any]] = _context.get
-"""The context of this task or thread, read-only."""
+"""What ``set_context`` has set for this task or thread, as a read-only mapping."""
 
 
 @contextmanager
@@ -145,7 +145,10 @@ def emit(event_type: str, **data: Any) -> None:
 
 
 def status(message: str) -> None:
-    """Report what the program is doing, as a ``status`` event: ``status("Searching…")``."""
+    """Report what the program is doing, as a ``status`` event: ``status("Searching…")``.
+
+    ``message`` is shown to people as it is. Outside a run it goes to the sinks of ``configure``.
+    """
     _send(ev.Status(message=message))
 
 
@@ -164,9 +167,10 @@ class Trace(msgspec.Struct, frozen=True):
 class trace(ContextDecorator):  # noqa: N801 - it is called like a function
     """Mark a step: ``trace.start`` before, ``trace.end`` after, with duration and error type.
 
-    ``with streamll.trace("retrieval") as step:``, or ``async with``. Traces nest;
-    ``parent_trace_id`` is the enclosing one's. Exceptions pass through unchanged. The block may
-    ``yield``, and be left in another task or thread: its end goes to the run it began in.
+    ``with streamll.trace("retrieval") as step:``, or ``async with``; ``name`` is what the events
+    call it. Traces nest; ``parent_trace_id`` is the enclosing one's. Exceptions pass through
+    unchanged. The block may ``yield``, and be left in another task or thread: its end goes to the
+    run it began in.
     """
 
     def __init__(self, name: str) -> None:

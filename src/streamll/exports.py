@@ -19,10 +19,9 @@ def imported(module: str, what: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
             raise
-        from streamll.core.errors import ConfigurationError
+        from streamll.core.errors import needs_extra
 
-        message = f"{what} needs an extra: pip install 'streamll[serve]'"
-        raise ConfigurationError(message) from None
+        raise needs_extra(what, "serve") from None
 
 
 def resolver(package: str, *tables: Mapping[str, str]) -> Callable[[str], Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import sqlite3
@@ -13,7 +14,9 @@ import pytest
 from brokers.raw_log import raw_dead_letters
 from brokers.sample_runs import BOUND, check_order, ends, make_run, plain, read_log
 from brokers.servers import wait_until
+from streamll.brokers.copying import has_run, log_exists
 from streamll.cli.main import main
+from streamll.core.errors import ConfigurationError
 from streamll.sinks import open_sink
 
 
@@ -157,3 +160,34 @@ def test_invalid_arguments_are_reported_in_one_line(
 def test_wait_until_is_bounded():
     with pytest.raises(AssertionError, match="never"):
         wait_until(lambda: False, 0.05, "never")
+
+
+def test_copy_from_a_log_that_is_not_there_names_it_and_creates_nothing(backend, tmp_path, capsys):
+    missing, copy = backend.target(), tmp_path / "copy.db"
+    write(open_sink(backend.url, target=backend.target()), make_run("r1", ["a"]))
+    for _ in range(2):  # it is not there the second time either
+        assert main(["copy", backend.url, f"sqlite:///{copy}", "--target", missing]) == 2
+        told = capsys.readouterr()
+        assert f"has no log '{missing}'" in told.err
+        assert told.out == ""
+    assert not copy.exists()
+    with pytest.raises(ConfigurationError, match=f"has no log '{missing}'"):
+        asyncio.run(has_run(backend.url, missing, "r1"))
+    assert not asyncio.run(log_exists(backend.url, missing))
+
+
+def test_tail_of_a_log_that_is_not_there_says_what_it_waits_for(backend, tmp_path):
+    target = backend.target()
+    write(open_sink(backend.url, target=backend.target()), make_run("r0", ["x"]))
+    command = ["tail", backend.url, "--target", target, "--json", "--from", "beginning"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "streamll", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert f"has no log '{target}' yet; waiting" in process.stderr.readline()
+        write(open_sink(backend.url, target=target), make_run("r1", ["a"]))
+        assert json.loads(process.stdout.readline())["run_id"] == "r1"
+        process.send_signal(2)
+        process.wait(BOUND)

@@ -289,26 +289,3 @@ def test_leaving_the_loop_disconnects(url, how):
         await until(lambda: not consumer.statistics().connected and len(asyncio.all_tasks()) == 2)
 
     asyncio.run(asyncio.wait_for(main(), BOUND))
-
-
-def test_handlers_that_are_never_called_since_nothing_runs_are_reported(url):
-    """A8: the guide's block, which subscribes and comes to its end."""
-    block = """
-from streamll.consumer import EventConsumer
-consumer = EventConsumer({url!r})
-consumer.subscribe(print)
-"""
-    for more, reported in (
-        ("", True),
-        ("consumer.start(); consumer.wait_connected(60); consumer.stop(60)", False),
-    ):
-        script = block.format(url=url) + more
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            capture_output=True,
-            timeout=BOUND,
-            text=True,
-            check=True,
-        )
-        assert ("was never started: `await consumer.run()`" in done.stderr) is reported
-        assert done.stderr.count("\n") == reported

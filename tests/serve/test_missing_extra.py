@@ -8,7 +8,7 @@ import sys
 import pytest
 
 WITHOUT = "import sys; sys.modules['starlette'] = sys.modules['uvicorn'] = None\n"
-INSTALL = "pip install 'streamll[serve]'"
+INSTALL = "in a checkout of streamll: pip install '.[serve]'"
 
 
 def run(code):

@@ -204,4 +204,4 @@ def test_without_opentelemetry_the_sink_names_the_extra():
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
-    assert "pip install 'streamll[otel]'" in answer.stdout
+    assert "pip install '.[otel]'" in answer.stdout

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from streamll.brokers.opening import default_target, open_sink, open_source
+from streamll.brokers.failures import Diagnosis
+from streamll.brokers.opening import default_target, open_sink, open_source, without_password
 from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sink import BrokerSink, Transport
-from streamll.brokers.source import Entry, SourceOptions
-from streamll.core.errors import WireError
+from streamll.brokers.source import Entry, Source, SourceOptions
+from streamll.core.errors import BrokerError, ConfigurationError, WireError
 from streamll.core.wire import decode_batch
 
 
@@ -40,38 +42,76 @@ async def copy_log(
 
     ``since`` (seconds since the epoch) leaves out entries whose last event is older. The copy has
     the log's own name; a log with its broker's default name gets the other broker's default.
+
+    Raises:
+        ConfigurationError: there is no such log, or nothing is in it.
+        BrokerError: one of the brokers cannot be reached.
     """
     usual = default_target(source_url)
     target = source_target or usual
     kept = default_target(sink_url) if target == usual else target
     source = open_source(source_url, SourceOptions(target=target, start="beginning"))
-    transport = _transport(sink_url, sink_target or kept)
-    result = CopyResult()
-    try:
-        await source.connect()
-        while entries := await source.read():
-            pending = [made for entry in entries if (made := _pending(entry, since, result))]
-            if pending:
-                transport.send(pending)
-    finally:
-        transport.close()
-        await source.close()
+    sink = _broker_sink(sink_url, sink_target or kept)
+    result, read = CopyResult(), 0
+    if await log_exists(source_url, target):
+        async with _connected(source):
+            with _explained(sink.destination, sink._diagnose):  # noqa: SLF001
+                transport = _transport(sink)
+            with contextlib.closing(transport):
+                while entries := await source.read():
+                    read += len(entries)
+                    pending = [made for each in entries if (made := _pending(each, since, result))]
+                    if pending:
+                        transport.send(pending)
+    if not read:
+        where = without_password(source_url)
+        raise ConfigurationError(f"{where} has no log {target!r}, or nothing is in it")
     return result
 
 
+async def log_exists(url: str, target: str) -> bool:
+    """Whether there is such a log; none is created. Raises ``BrokerError`` if nobody can say."""
+    source = open_source(url, SourceOptions(target=target))
+    with _explained(source.name, source.diagnose):
+        return await source.exists()
+
+
+@contextlib.asynccontextmanager
+async def _connected(source: Source) -> AsyncIterator[None]:
+    try:
+        with _explained(source.name, source.diagnose):
+            await source.connect()
+        yield
+    finally:
+        await source.close()
+
+
+@contextlib.contextmanager
+def _explained(name: str, diagnose: Callable[[BaseException], Diagnosis]) -> Iterator[None]:
+    """Raise what a broker's client raises as a ``BrokerError`` that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        raise BrokerError(f"{name}: {diagnose(error).reason}") from error
+
+
 async def has_run(url: str, target: str, run_id: str) -> bool:
-    """Whether the log has something of a run now."""
+    """Whether the log has something of a run now.
+
+    Raises:
+        ConfigurationError: there is no such log.
+        BrokerError: the broker cannot be reached.
+    """
+    if not await log_exists(url, target):
+        raise ConfigurationError(f"{without_password(url)} has no log {target!r}")
     options = SourceOptions(target=target, start="beginning", run_id=run_id, waits=False)
     source = open_source(url, options)
-    try:
-        await source.connect()
+    async with _connected(source):
         while entries := await source.read():
             for entry in entries:
                 with contextlib.suppress(WireError):
                     if any(event.run_id == run_id for event in decode_batch(entry.body)):
                         return True
-    finally:
-        await source.close()
     return False
 
 
@@ -83,7 +123,7 @@ async def append(url: str, target: str, body: bytes) -> None:
     """
 
     def write() -> None:
-        with contextlib.closing(_transport(url, target)) as transport:
+        with contextlib.closing(_transport(_broker_sink(url, target))) as transport:
             transport.send([PendingEntry(body)])
 
     executor = ThreadPoolExecutor(1, "streamll-append")
@@ -93,9 +133,13 @@ async def append(url: str, target: str, body: bytes) -> None:
         executor.shutdown(wait=False)
 
 
-def _transport(url: str, target: str) -> Transport:
+def _broker_sink(url: str, target: str) -> BrokerSink:
     sink = open_sink(url, target=target)
     assert isinstance(sink, BrokerSink)
+    return sink
+
+
+def _transport(sink: BrokerSink) -> Transport:
     return sink._connect()  # noqa: SLF001 - entries go as they are, not through its buffer
 
 

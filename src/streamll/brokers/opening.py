@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from streamll.brokers.source import Source, SourceOptions
-from streamll.core.errors import ConfigurationError
+from streamll.core.errors import ConfigurationError, needs_extra
 from streamll.sinks.base import BaseSink
 
 BROKERS = {
@@ -123,9 +123,7 @@ def client_library(module: str, broker: str, package: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
-        raise ConfigurationError(
-            f"{broker} needs the {package} package: pip install 'streamll[{extra}]'"
-        ) from None
+        raise needs_extra(f"{broker} (package {package})", extra) from None
 
 
 def without_password(url: str) -> str:

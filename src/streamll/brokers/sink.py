@@ -213,6 +213,7 @@ class BrokerSink(BaseSink):
         return done
 
     def statistics(self) -> BrokerStatistics:
+        """Counts of events so far, and what waits for the broker."""
         if self._process != os.getpid():
             return BrokerStatistics()
         own, buffer = super().statistics(), self._buffer

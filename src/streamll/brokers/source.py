@@ -46,7 +46,7 @@ class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
         run_id: only this run's entries are wanted; a source with an index returns no others.
         waits: False: return at once when there are no more entries. RabbitMQ cannot know without
             waiting.
-        read_timeout: the longest a read waits for entries, in seconds. RabbitMQ's wait shorter.
+        read_timeout: the longest a read waits for entries, in seconds.
         group: the consumer group that shares the log; ``member`` is this reader's name in it.
         claim_after: seconds without ``extend_claim`` after which an entry goes to another member.
     """
@@ -90,6 +90,10 @@ class Source(ABC):
 
     @abstractmethod
     async def close(self) -> None: ...
+
+    async def exists(self) -> bool:
+        """Whether the log has been written to, or is ready for that. Creates nothing; connected or not."""
+        return True
 
     async def acknowledge(self, entry: Entry) -> None:  # noqa: B027 - a default
         """The group has handled the entry. No effect if the broker has taken it back before."""

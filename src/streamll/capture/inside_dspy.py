@@ -11,7 +11,6 @@ at a price: ``dspy.context`` freezes every other setting for the block, so a pro
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
@@ -166,19 +165,6 @@ def wrapped_error(error: Exception) -> Exception:
 def is_transient(error: Exception) -> bool:
     """Whether DSPy would try again after this error."""
     return bool(_is_retryable(wrapped_error(error)))
-
-
-_FORWARDS = {
-    inspect.unwrap(function).__code__ for function in (dspy.Predict.forward, dspy.Predict.aforward)
-}
-
-
-def running_forward() -> Any:
-    """The predictor whose ``forward`` runs here, also if it was called directly, without hooks."""
-    frame = inspect.currentframe()  # there is no other way to see such a call
-    while frame is not None and frame.f_code not in _FORWARDS:
-        frame = frame.f_back
-    return None if frame is None else frame.f_locals.get("self")
 
 
 def attributes(value: Any) -> Any:

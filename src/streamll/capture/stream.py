@@ -246,7 +246,7 @@ class Stream(_EventStream):
 
 
 class AsyncStream(_EventStream):
-    """The same for an event loop. Made by ``async with stream(…)(…)``."""
+    """The events of a running program, on an event loop. Made by ``async with stream(…)(…)``."""
 
     def __init__(self, program_run: ProgramRun) -> None:
         super().__init__(program_run)
@@ -254,7 +254,11 @@ class AsyncStream(_EventStream):
         program_run.start(on_loop=True)
 
     async def result(self) -> Any:
-        """See ``Stream.result``."""
+        """Read to the end and return the program's ``Prediction``, or raise its error.
+
+        Raises:
+            StreamCancelled: the stream was left before.
+        """
         async for _ in self:
             pass
         self._program_run.raise_error()

@@ -24,6 +24,7 @@ class Chunk(str):
 
     @property
     def data(self) -> str:
+        """The same text."""
         return str(self)
 
 
@@ -153,7 +154,7 @@ class Calling:
         return self
 
     def run_sync(self) -> Calling:
-        """The same in this thread; Ctrl-C is raised as well."""
+        """``run`` in this thread; Ctrl-C is raised as well."""
         with self._outcome(), self._call as events:
             events.result()
         return self

@@ -21,17 +21,21 @@ Ending = Literal["complete", "cancelled", "failed"]
 
 
 class SystemContent(msgspec.Struct, frozen=True, tag="system", tag_field="kind"):
-    """How the model is to behave."""
+    """How the model is to behave: ``system_message``."""
 
     system_message: str
 
     @property
     def text(self) -> str:
+        """What the model sees."""
         return self.system_message
 
 
 class InstructionContent(msgspec.Struct, frozen=True, tag="instruction", tag_field="kind"):
-    """What the user says; the model sees ``context`` in front of it, one ``name: value`` a line."""
+    """What the user says: ``instruction``.
+
+    The model sees ``context`` in front of it, one ``name: value`` a line.
+    """
 
     instruction: str
     context: Mapping[str, Any] | None = None
@@ -44,6 +48,7 @@ class InstructionContent(msgspec.Struct, frozen=True, tag="instruction", tag_fie
 
     @property
     def text(self) -> str:
+        """What the model sees."""
         if not self.context:
             return self.instruction
         lines = (f"{name}: {_as_text(value)}" for name, value in self.context.items())
@@ -53,7 +58,7 @@ class InstructionContent(msgspec.Struct, frozen=True, tag="instruction", tag_fie
 class AssistantResponseContent(
     msgspec.Struct, frozen=True, tag="assistant_response", tag_field="kind"
 ):
-    """What the model says.
+    """What the model says: ``assistant_response``, by ``model``.
 
     ``ending`` marks a partial reply: cancelled by its reader, or failed with an ``error`` of
     that type.
@@ -66,15 +71,20 @@ class AssistantResponseContent(
 
     @property
     def partial(self) -> bool:
+        """Whether the reply did not come to its end."""
         return self.ending != "complete"
 
     @property
     def text(self) -> str:
+        """What the model said."""
         return self.assistant_response
 
 
 class ToolRequestContent(msgspec.Struct, frozen=True, tag="tool_request", tag_field="kind"):
-    """The model wants a tool called. ``request_id`` is the provider's; the response repeats it."""
+    """The model wants a tool called: ``function`` with ``arguments``.
+
+    ``request_id`` is the provider's; the response repeats it.
+    """
 
     function: str
     request_id: str
@@ -82,11 +92,12 @@ class ToolRequestContent(msgspec.Struct, frozen=True, tag="tool_request", tag_fi
 
     @property
     def text(self) -> str:
+        """The call, as a person reads it."""
         return f"{self.function}({_as_text(dict(self.arguments))})"
 
 
 class ToolResponseContent(msgspec.Struct, frozen=True, tag="tool_response", tag_field="kind"):
-    """What a tool returned, or why it failed."""
+    """What the tool call ``request_id`` gave: a ``result``, or the ``error`` it failed with."""
 
     request_id: str
     result: Any = None
@@ -94,6 +105,7 @@ class ToolResponseContent(msgspec.Struct, frozen=True, tag="tool_response", tag_
 
     @property
     def text(self) -> str:
+        """What the model sees."""
         return f"Error: {self.error}" if self.error is not None else _as_text(self.result)
 
 
@@ -116,7 +128,7 @@ def _as_text(value: Any) -> str:
 
 
 class Role(str, Enum):
-    """Who speaks, in the providers' words."""
+    """Who speaks, in the providers' words: ``SYSTEM``, ``USER``, ``ASSISTANT``, ``TOOL``."""
 
     SYSTEM = "system"
     USER = "user"
@@ -138,7 +150,17 @@ def new_id() -> str:
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """One message. Two messages are equal if their ``id`` is, whatever branch they are on."""
+    """One message. Two messages are equal if their ``id`` is, whatever branch they are on.
+
+    Attributes:
+        content: what it holds, one of the five contents.
+        id: a unique text; by default a new one.
+        created_at: seconds since the epoch; by default now.
+        metadata: anything of yours that JSON can hold.
+
+    Raises:
+        TypeError: ``content`` is something else.
+    """
 
     content: Content
     id: str = msgspec.field(default_factory=new_id)
@@ -152,10 +174,12 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def role(self) -> Role:
+        """Who speaks, by the kind of content."""
         return ROLES[type(self.content)]
 
     @property
     def text(self) -> str:
+        """The text of the content."""
         return self.content.text
 
     def to_chat(self) -> dict[str, Any]:
@@ -190,10 +214,17 @@ def prepare_messages_for_chat(
 ) -> list[dict[str, Any]]:
     """Dictionaries with ``role`` and ``content``, in an order that providers accept.
 
-    ``messages`` (``session.messages``, or any) are taken in the order of ``progression`` (a
-    branch, or ids) where one is given. The last system message comes first; tool calls join the
-    assistant message before them. Left out is what providers refuse: empty messages (a reply that failed before its first
-    token), tool calls without a response and responses without a call.
+    The last system message comes first; tool calls join the assistant message before them. Left
+    out is what providers refuse: empty messages (a reply that failed before its first token),
+    tool calls without a response and responses without a call.
+
+    Args:
+        messages: ``session.messages``, or any messages.
+        progression: a branch, or ids: which of them, in this order. By default all, as they are.
+        new_instruction: added at the end: a message, an instruction, or its text.
+
+    Raises:
+        TypeError: something that is no message, or a branch's name as ``progression``.
     """
     chosen = list(messages.values() if isinstance(messages, Mapping) else messages)
     for message in chosen:

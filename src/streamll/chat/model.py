@@ -27,10 +27,6 @@ class Backend(msgspec.Struct, frozen=True):
 class iModel(Closing):  # noqa: N801 - the name by which it is known
     """A model to talk to: a ``dspy.LM`` whose every question is a ``streamll.stream``.
 
-    >>> model = iModel(provider="openai", model="gpt-4o-mini", temperature=0.7)
-    >>> async for chunk in model.invoke_stream(messages=[{"role": "user", "content": "Hello"}]):
-    ...     print(chunk, end="", flush=True)
-
     Args:
         provider: openai, anthropic, gemini, groq, openrouter, ollama, deepseek, xai; or any name
             for a server that speaks OpenAI's chat completions at ``base_url``. It may also be a
@@ -53,6 +49,11 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
     Raises:
         ConfigurationError: an unknown provider or endpoint (the message lists those there are), or
             an option of the wrong type.
+
+    Examples:
+        >>> model = iModel(provider="openai", model="gpt-4o-mini", temperature=0.7)
+        >>> async for chunk in model.invoke_stream(messages=[{"role": "user", "content": "Hello"}]):
+        ...     print(chunk, end="", flush=True)
     """
 
     def __init__(
@@ -141,7 +142,10 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         return Invocation(Calling(self._call(None, messages, **options)))
 
     def invoke_sync(self, messages: Any = None, **options: Any) -> Calling:
-        """The same, waiting for it in this thread."""
+        """``invoke`` without an event loop: waits in this thread, and returns a ``Calling``.
+
+        Arguments: ``invoke_stream``'s.
+        """
         return Calling(self._call(None, messages, **options)).run_sync()
 
     def _call(
@@ -179,7 +183,7 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         self._lms.close()
 
     async def aclose(self) -> None:
-        """Close those, and the ones of this event loop."""
+        """Close the idle connections of threads and those of this event loop."""
         await self._lms.aclose()
 
     def __repr__(self) -> str:

@@ -36,10 +36,14 @@ USUAL_OPTIONS = (
 
 
 class Question:
-    """``messages`` and ``options`` of one question; a ``before`` hook may change both.
+    """``messages`` and ``options`` of one question to ``model``; a ``before`` hook may change both.
 
     ``messages`` are dictionaries as chat completions have them. ``state`` is for the hooks'
     own use.
+
+    Raises:
+        ConfigurationError: an option that belongs to the model (``api_key``, …), or messages that
+            are none.
     """
 
     def __init__(self, model: str, messages: Any, options: Mapping[str, Any]) -> None:

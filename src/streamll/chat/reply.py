@@ -11,7 +11,10 @@ from streamll.core import events as ev
 
 
 class ModelToolCall(msgspec.Struct):
-    """A tool call; ``arguments`` is a JSON text, empty until the reply is complete."""
+    """A tool call: the provider's ``id``, the tool's ``name``, its ``arguments``.
+
+    The arguments are a JSON text, empty until the reply is complete.
+    """
 
     id: str | None = None
     name: str | None = None
@@ -26,9 +29,9 @@ class CitedSource(msgspec.Struct, frozen=True):
     url: str | None = None
 
 
-def _joined(kind: str) -> Any:
+def _joined(kind: str, doc: str) -> Any:
     """A read-only attribute: the pieces of one kind of text, joined."""
-    return property(lambda reply: "".join(reply._texts[kind]))  # noqa: SLF001
+    return property(lambda reply: "".join(reply._texts[kind]), doc=doc)  # noqa: SLF001
 
 
 class ModelReply:
@@ -57,11 +60,10 @@ class ModelReply:
         self.tool_calls: list[ModelToolCall] = []
         self.citations: list[CitedSource] = []
 
-    text: str = _joined("text")
-    data: str = _joined("text")
-    """The text, as the notebook's ``calling.execution.response.data``."""
-    thinking: str = _joined("thinking")
-    refusal: str = _joined("refusal")
+    text: str = _joined("text", "The answer's text so far.")
+    data: str = _joined("text", "The text, as ``calling.execution.response.data``.")
+    thinking: str = _joined("thinking", "The model's own thinking, where the provider sends it.")
+    refusal: str = _joined("refusal", "Why the model declines to answer, if it does.")
 
     def __str__(self) -> str:
         return self.text
@@ -71,6 +73,7 @@ class ModelReply:
 
     @property
     def duration(self) -> float:
+        """Seconds from the question to the end of the reply, or until now."""
         return (self.ended or time.monotonic()) - self.started
 
     def put(self, event: ev.Event) -> None:
@@ -95,7 +98,7 @@ class ModelReply:
                 self._clear()
 
     def complete(self, response: Any) -> None:
-        """Take everything from lm15's ``Response``.
+        """Take everything from ``response``, lm15's ``Response``.
 
         Events may say less: they are redacted and leave out the arguments of tool calls, and
         there are none of a reply that was not streamed.

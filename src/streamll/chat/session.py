@@ -34,6 +34,7 @@ class Registry(Mapping[str, T]):
 
         Raises:
             DuplicateNameError: something else has that name; ``replace=True`` replaces it.
+            StreamllError: it has no name, and none was given.
         """
         key: Any = name or getattr(thing, "name", None)
         if not isinstance(key, str) or not key:
@@ -54,6 +55,7 @@ class Registry(Mapping[str, T]):
         return thing
 
     def list_names(self) -> list[str]:
+        """The names, in the order in which they were registered."""
         return list(self._things)
 
     def __getitem__(self, name: str) -> T:
@@ -83,6 +85,12 @@ class Branch:
 
     Made by ``Session.create_branch`` and ``fork``. ``turns`` admits one conversation turn at a
     time, first come, first served.
+
+    Args:
+        name: its name in the session.
+        id: a unique text; by default a new one.
+        order: the ids of its messages.
+        parent: the name of the branch it was forked from.
     """
 
     def __init__(
@@ -106,7 +114,7 @@ class Branch:
         return list(self._ids)
 
     def append(self, message_id: str) -> None:
-        """For the session, which checks that the message exists and is not on the branch."""
+        """Add ``message_id``. For the session, which has checked that it may be added."""
         self._ids[message_id] = None
 
     def __iter__(self) -> Iterator[str]:
@@ -130,6 +138,10 @@ class Session:
 
     ``messages`` maps ids to messages (read-only; ``add_message`` adds), ``branches`` and
     ``services`` (the models) are registries by name.
+
+    Args:
+        id: a unique text; by default a new one.
+        created_at: seconds since the epoch; by default now.
     """
 
     def __init__(self, *, id: str | None = None, created_at: float | None = None) -> None:  # noqa: A002
@@ -147,7 +159,9 @@ class Session:
         """Add a message to the session and to the end of each of ``branches``.
 
         Raises:
-            UnknownNameError: no such branch. StreamllError: it is on one of them already.
+            UnknownNameError: no such branch.
+            StreamllError: it is on one of them already, or another message has its id.
+            TypeError: it is no ``Message``.
         """
         if not isinstance(message, Message):
             raise TypeError(f"add_message takes a Message, not {type(message).__name__}")
@@ -170,10 +184,11 @@ class Session:
         return [self._messages[id_] for id_ in self.branch(branch).order]
 
     def branch(self, which: BranchLike) -> Branch:
-        """The branch of that name; a branch of this session is returned as it is.
+        """The branch named ``which``; a branch of this session is returned as it is.
 
         Raises:
-            UnknownNameError: no such branch. StreamllError: a branch of another session.
+            UnknownNameError: no such branch.
+            StreamllError: a branch of another session.
         """
         if isinstance(which, str):
             return self.branches[which]
@@ -241,7 +256,7 @@ class Session:
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Session:
-        """Raises ``SessionFormatError``."""
+        """The session of which ``data`` is the ``to_json``. Raises ``SessionFormatError``."""
         saved = decode(data)
         session = cls(id=saved.id, created_at=saved.created_at)
         session._messages.update((message.id, message) for message in saved.messages)
@@ -250,12 +265,12 @@ class Session:
         return session
 
     def save(self, path: str | Path) -> None:
-        """Write ``to_json`` to a file, atomically. Raises ``OSError`` as well."""
+        """Write ``to_json`` to the file ``path``, atomically. Raises ``OSError`` as well."""
         write(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> Session:
-        """What ``save`` wrote. Raises ``SessionFormatError`` and ``OSError``."""
+        """What ``save`` wrote to ``path``. Raises ``SessionFormatError`` and ``OSError``."""
         return cls.from_json(Path(path).read_bytes())
 
     def __repr__(self) -> str:

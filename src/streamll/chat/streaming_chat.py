@@ -17,9 +17,16 @@ RULE = "=" * 60
 class StreamingChat:
     """Talk to ``model``; both sides of the conversation are printed and kept in ``session``.
 
-    >>> chat = StreamingChat(iModel(provider="openai", model="gpt-4o-mini"))
-    >>> await chat.chat("What is async programming good for?")
-    >>> chat.history()
+    Args:
+        model: who answers.
+        session: keeps the messages; by default a new one.
+        branch: the branch of the session to talk on; made if it does not exist.
+        system: how the model is to behave, on a new branch.
+
+    Examples:
+        >>> chat = StreamingChat(iModel(provider="openai", model="gpt-4o-mini"))
+        >>> await chat.chat("What is async programming good for?")
+        >>> chat.history()
     """
 
     def __init__(
@@ -38,14 +45,17 @@ class StreamingChat:
         self.branch = self.session.branch(branch)
 
     async def chat(self, user_input: str, show_stats: bool = True) -> str:
-        """Send a message; print the reply as it comes, and return it."""
+        """Send ``user_input``; print the reply as it comes, and return it.
+
+        With ``show_stats`` a line about it follows: tokens, times, tokens per second.
+        """
         async with self._turn(user_input) as turn:
             async for chunk in turn:
                 _write(chunk)
         return self._finished(turn, show_stats)
 
     def chat_sync(self, user_input: str, show_stats: bool = True) -> str:
-        """The same, waiting for it in this thread."""
+        """``chat`` (``user_input``, ``show_stats``), waiting for it in this thread."""
         with self._turn(user_input) as turn:
             for chunk in turn:
                 _write(chunk)

@@ -134,7 +134,7 @@ async def communicate(
 def communicate_sync(
     session: Session, branch: BranchLike, parameters: Parameters, **options: Any
 ) -> str:
-    """The same, waiting for it in this thread."""
+    """``communicate`` (``session``, ``branch``, ``parameters``), waiting for it in this thread."""
     turn = Turn(session, branch, {**parameters, **options})
     turn.branch.turns.take()
     with turn.asking() as calling:
@@ -145,8 +145,9 @@ def communicate_sync(
 def communicate_stream(
     session: Session, branch: BranchLike, parameters: Parameters, **options: Any
 ) -> TurnStream:
-    """The same as a stream of text, for ``async for`` or ``for``.
+    """``communicate`` as a stream of text, for ``async for`` or ``for``.
 
+    ``session``, ``branch`` and ``parameters`` are the same; errors are raised where it is read.
     Leaving it early stops the model; the branch keeps what was read, marked as cancelled.
     """
     return TurnStream(Turn(session, branch, {**parameters, **options}))
@@ -165,6 +166,7 @@ class TurnStream(ChunkStream):
 
     @property
     def text(self) -> str:
+        """What has come of the reply so far."""
         return self.stream.text if self.stream is not None else ""
 
     def _read(self) -> Any:

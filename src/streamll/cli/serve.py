@@ -25,7 +25,7 @@ from typer import Argument, Option
 from streamll.cli.command import FAILED, BaseURL, Debug, Problem
 from streamll.cli.models import language_model
 from streamll.cli.run import find_program, model_for
-from streamll.core.errors import ConfigurationError
+from streamll.core.errors import ConfigurationError, needs_extra
 
 TOKENS = "STREAMLL_TOKENS"
 SECRET = "STREAMLL_SECRET"  # noqa: S105 - the name of a variable
@@ -76,7 +76,8 @@ def serve(
     try:
         import uvicorn
     except ImportError:
-        raise Problem("streamll serve needs an extra: pip install 'streamll[serve]'") from None
+        raise needs_extra("streamll serve", "serve") from None
+    from streamll.brokers.opening import without_password
     from streamll.serve.web.access import is_loopback
 
     if not (tokens_given() or is_loopback(host)):
@@ -90,7 +91,7 @@ def serve(
     os.environ[SETTINGS] = json.dumps({"targets": programs, "limits": limits, **settings})
     try:
         app = application()  # its errors are reported here, once, and not by every worker
-        asyncio.run(look_at(log))
+        is_new = asyncio.run(look_at(log))
     except ConfigurationError as error:
         raise Problem(str(error)) from None
     options: dict[str, Any] = {"access_log": False, "log_level": "warning"}
@@ -100,6 +101,8 @@ def serve(
         # uvicorn raises the signal again when it has ended.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         print(f"Serving {', '.join(programs)} on {url_of(host, port)}; Ctrl-C ends it", flush=True)
+        if is_new:
+            print(f"The log in {without_password(log)} is new: nothing is in it yet", flush=True)
         if workers == 1:
             server = uvicorn.Server(uvicorn.Config(app, **options))
             with suppress(KeyboardInterrupt):
@@ -135,14 +138,18 @@ def url_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def look_at(log: str) -> None:
-    """Raise ``Problem`` for a log that can never be used; warn of one that is down for now."""
+async def look_at(log: str) -> bool:
+    """Whether a broker has no such log yet: perhaps it is another broker's, or database.
+
+    ``Problem`` for a log that can never be used, a warning for one that is down.
+    """
     from streamll.brokers.opening import create_parent_folder, default_target, open_source
     from streamll.brokers.source import SourceOptions
 
     source = open_source(log, SourceOptions(target=default_target(log)))
     create_parent_folder(log)
     try:
+        is_new = not log.startswith("sqlite:") and not await source.exists()
         await source.connect()
     except Exception as error:  # noqa: BLE001 - of the broker's client
         reason, fatal = source.diagnose(error)
@@ -150,6 +157,9 @@ async def look_at(log: str) -> None:
             raise Problem(f"the log cannot be used: {source.name}: {reason}") from None
         what = f"the log {source.name} cannot be reached ({reason}); until it can, runs are refused"
         print(f"streamll: {what}", file=sys.stderr)
+        return False
+    else:
+        return is_new
     finally:
         await source.close()
 

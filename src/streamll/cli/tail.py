@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 import time
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 
 from typer import Argument, Option
 
 from streamll.cli.command import FAILED, Problem, key_value
+from streamll.core.errors import BrokerError
 from streamll.core.wire import encode
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -38,8 +41,8 @@ def tail(
     as_json: Annotated[bool, Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
     """Print what comes through a log, live."""
-    from streamll.brokers.copying import has_run
-    from streamll.brokers.opening import check_log
+    from streamll.brokers.copying import has_run, log_exists
+    from streamll.brokers.opening import check_log, without_password
     from streamll.consumer import EventConsumer
     from streamll.consumer.consumer import stopping_on_signals
     from streamll.consumer.handlers import EventFilter
@@ -54,6 +57,10 @@ def tail(
     async def show() -> None:
         if run_id is not None and not await has_run(url, consumer.target, run_id):
             raise Problem(f"the log has no run {run_id!r}", FAILED)
+        with suppress(BrokerError):  # the consumer reports that, and waits for the broker
+            if not await log_exists(url, consumer.target):
+                place = f"{without_password(url)} has no log {consumer.target!r}"
+                print(f"streamll: {place} yet; waiting for its first entry", file=sys.stderr)
         # A loop and no handler: what a handler fails on becomes a dead letter in the log.
         async for event in consumer:
             if wants(event) and as_json:

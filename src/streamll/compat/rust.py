@@ -78,18 +78,12 @@ class QuestionStream(Derived[T]):
         super().__init__(stream(program, fields=fields, config=self.config, **of_stream)(**inputs))
 
     def into_stream(self: Q) -> Q:  # noqa: PYI019
+        """The stream itself, which the Rust example asks for by this name."""
         return self
 
 
 class SafeDSpyStream(QuestionStream[StreamEvent]):
     r"""A bounded stream of ``StreamEvent``: tokens, then ``Done`` or ``Error``. It never raises.
-
-    >>> for event in SafeDSpyStream("What is Rust?", 100):  # doctest: +SKIP
-    ...     match event:
-    ...         case StreamEvent.Token(text): print(text, end="")
-    ...         case StreamEvent.Reset(): print("\n[Again]")
-    ...         case StreamEvent.Done(): print("\n[Complete]")
-    ...         case StreamEvent.Error(error): print(f"\n[Error: {error}]")
 
     Args:
         question: a question, or a program, whose inputs are given by name.
@@ -103,6 +97,14 @@ class SafeDSpyStream(QuestionStream[StreamEvent]):
         ConfigurationError: no question, or an option that cannot work.
         TypeError: two different questions.
         UnknownFieldError: a name in ``fields`` that no predictor has.
+
+    Examples:
+        >>> for event in SafeDSpyStream("What is Rust?", 100):  # doctest: +SKIP
+        ...     match event:
+        ...         case StreamEvent.Token(text): print(text, end="")
+        ...         case StreamEvent.Reset(): print("\n[Again]")
+        ...         case StreamEvent.Done(): print("\n[Complete]")
+        ...         case StreamEvent.Error(error): print(f"\n[Error: {error}]")
     """
 
     def __init__(
@@ -127,7 +129,15 @@ class SafeDSpyStream(QuestionStream[StreamEvent]):
         retry_delay: float = 2.0,
         **inputs: Any,
     ) -> SafeDSpyStream:
-        """A stream that retries so often, first after ``retry_delay`` seconds."""
+        """A stream with retries, as the Rust example writes it.
+
+        Args:
+            question: a question, or a program, whose inputs are given by name.
+            buffer_size: events the reader may be behind (default 100).
+            max_retries: further attempts of each LM call (default 3).
+            retry_delay: seconds before the first of them (default 2); doubles each time.
+            inputs: the program's own.
+        """
         return cls(
             question,
             buffer_size=buffer_size,
@@ -149,7 +159,8 @@ class DSpyStream(QuestionStream[str]):
     """The text of an answer as it comes: ``for token in DSpyStream("…")``.
 
     Text cannot be taken back, so a failure after the first token is an error; before, the call is
-    retried. Errors are raised. The arguments are those of ``SafeDSpyStream``.
+    retried. The arguments (``question``, ``config``, ``fields``, the program's ``inputs``) and the
+    errors are those of ``SafeDSpyStream``; what the program raises is raised here as well.
     """
 
     def __init__(
@@ -266,7 +277,7 @@ def gather_streams(
 
 
 async def agather_streams(streams: Iterable[Any], **options: Any) -> Gathered:
-    """``gather_streams``, with the same options, as a coroutine."""
+    """``gather_streams`` as a coroutine: the same ``streams`` and options, the same result."""
     return await gather_streams(streams, **options)
 
 
@@ -299,7 +310,16 @@ async def _gather(
 
 
 class ConcurrentStreamProcessor:
-    """``gather_streams`` under the name of the Rust example."""
+    """``gather_streams`` under the name of the Rust example.
+
+    Args:
+        max_concurrent: at most so many streams at once per provider key (default 8).
+        config: retries and timeouts of those given as questions.
+        rate: at most so many begin per second (default: any number).
+
+    Raises:
+        ConfigurationError: ``max_concurrent`` is less than 1.
+    """
 
     def __init__(
         self,
@@ -315,7 +335,7 @@ class ConcurrentStreamProcessor:
         self.rate = rate
 
     def process_batch(self, questions: Iterable[Any]) -> Gathered:
-        """See ``gather_streams``."""
+        """Run all ``questions``; a result for each, in their order. See ``gather_streams``."""
         return gather_streams(
             questions, max_concurrent=self.max_concurrent, rate=self.rate, config=self.config
         )

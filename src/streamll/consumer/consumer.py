@@ -30,6 +30,7 @@ from streamll.brokers.source import Source, SourceOptions
 from streamll.consumer import handlers
 from streamll.consumer.handlers import Handler, Subscription
 from streamll.consumer.iteration import Iteration
+from streamll.consumer.self_start import SelfStart
 from streamll.consumer.session import ConsumerState, ConsumerStatistics, ReadEntry, ReadSession
 from streamll.core.errors import ConfigurationError, logger
 from streamll.core.events import Event
@@ -122,6 +123,10 @@ class EventConsumer:
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._cursor: str | None = None
+        self._stop_wanted = False
+        self._self_start = SelfStart(
+            self._place, lambda: self._state.begun, self.start, self._run_by_itself
+        )
 
     # --- handlers -------------------------------------------------------------------------------
 
@@ -159,8 +164,14 @@ class EventConsumer:
         return add if handler is None else add(handler)
 
     def subscribe(self, handler: H) -> H:
-        """Call a function for every event, once the consumer runs: ``run``, ``run_sync`` or ``start``."""
-        return self.on("*", handler)
+        """Call a function for every event. A consumer that nobody runs begins by itself a moment later.
+
+        It begins on the event loop that runs here, or else on a background thread, which ends with
+        the program: a program that does nothing else calls ``run_sync``.
+        """
+        added = self.on("*", handler)
+        self._self_start.plan()
+        return added
 
     # --- running --------------------------------------------------------------------------------
 
@@ -172,7 +183,7 @@ class EventConsumer:
         Raises:
             BrokerError: the broker refused the first connection for good (credentials, TLS).
         """
-        self._state.begin()
+        await self._begin()
         with stopping_on_signals(self.stop_soon):
             await self._run()
 
@@ -182,7 +193,8 @@ class EventConsumer:
 
     def start(self) -> None:
         """Read and call the handlers on a background thread. Returns at once. Idempotent."""
-        if self._thread is not None and self._thread.is_alive():
+        own = self._self_start.task
+        if (self._thread is not None and self._thread.is_alive()) or (own and not own.done()):
             return
         self._state.begin()
         self._failure = None
@@ -212,10 +224,13 @@ class EventConsumer:
 
     def stop_soon(self) -> None:
         """Request the end without waiting for it; safe in a signal handler."""
-        self._state.stopping = True
+        self._state.stopping = self._stop_wanted = True
 
     def wait_connected(self, timeout: float | None = None) -> bool:
-        """Wait until the log is being read: what is emitted after that will be seen."""
+        """Wait until the log is being read: what is emitted after that will be seen.
+
+        False if ``timeout`` seconds were not enough; ``None``, the default, waits without a limit.
+        """
         return self._state.connected.wait(timeout)
 
     def __aiter__(self) -> AsyncIterator[Event]:
@@ -227,7 +242,7 @@ class EventConsumer:
         return aiter(Iteration(self._entries()))
 
     async def _entries(self) -> AsyncGenerator[list[Event], None]:
-        self._state.begin()
+        await self._begin()
         async with self._session() as session, contextlib.aclosing(session.entries()) as entries:
             async for read in entries:
                 yield read.events
@@ -244,6 +259,7 @@ class EventConsumer:
         return self._cursor
 
     def statistics(self) -> ConsumerStatistics:
+        """Counts of events so far, the group's lag, and whether the log is being read."""
         connected = self._state.connected.is_set()
         return msgspec.structs.replace(self._state.counts, connected=connected)
 
@@ -253,8 +269,32 @@ class EventConsumer:
         try:
             asyncio.run(self._run())
         except BaseException as error:  # noqa: BLE001 - raised by stop()
-            self._failure = error
-            logger.error("consumer of %s ended: %s", opening.without_password(self.url), error)  # noqa: TRY400
+            self._fail(error)
+
+    async def _run_by_itself(self) -> None:
+        self._state.begin()
+        try:
+            await self._run()
+        except Exception as error:  # noqa: BLE001 - nobody awaits it
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = error
+        logger.error("consumer of %s ended: %s", opening.without_password(self.url), error)
+
+    async def _begin(self) -> None:
+        """Begin to read, or take over from what has begun by itself, and go on from there."""
+        own, self._stop_wanted = self._self_start, False
+        thread, task = (self._thread if own.on_thread else None), own.task
+        own.on_thread, own.task = False, None
+        if thread is not None or task is not None:
+            self._state.stopping = True
+        if thread is not None:
+            await asyncio.to_thread(thread.join)
+        if task is not None:
+            await asyncio.wait({task})
+        self._state.begin()
+        self._state.stopping = self._stop_wanted
 
     def _session(self) -> ReadSession:
         options = self._options

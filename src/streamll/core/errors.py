@@ -85,10 +85,16 @@ class ConfigurationError(StreamllError, ValueError):
     """An option that cannot work; the message names it and the remedy."""
 
 
+def needs_extra(what: str, extra: str) -> ConfigurationError:
+    """The error for an optional library that is missing. The index has an earlier ``streamll``."""
+    command = f"pip install '.[{extra}]'"
+    return ConfigurationError(f"{what} needs an extra; in a checkout of streamll: {command}")
+
+
 class CircuitOpen(StreamllError):
     """The service behind a circuit breaker failed too often; no calls are made for a while.
 
-    ``retry_after``: seconds until the next call is let through.
+    ``message`` names the service; ``retry_after``: seconds until the next call is let through.
     """
 
     def __init__(self, message: str, retry_after: float = 0.0) -> None:

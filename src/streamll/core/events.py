@@ -104,6 +104,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
 
     @property
     def data(self) -> Mapping[str, Any]:
+        """The kind's own fields, ``extra`` and the context, as one read-only mapping."""
         own = {name: getattr(self, name) for name in own_fields(type(self))}
         return EventData({**self.extra, **own} if self.extra else own, self.context)
 

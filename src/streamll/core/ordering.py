@@ -78,7 +78,7 @@ class OrderCheck:
         self.finish()
 
     def finish(self) -> None:
-        """There are no more events: every run must have ended."""
+        """There are no more events; raises ``OutOfOrder`` if a run has not ended."""
         for run_id, run in self._runs.items():
             if not (run.ended or self._holes):
                 raise OutOfOrder(f"run {run_id}: its last event is missing (run.end, run.error…)")

@@ -48,7 +48,10 @@ class PartialValue:
         return self._value
 
     def state(self, *pointer: str | int) -> str:
-        """``"pending"``, ``"partial"`` or ``"complete"``: the state of the value, or of a part."""
+        """``"pending"``, ``"partial"`` or ``"complete"``: the state of the value.
+
+        With a ``pointer`` (keys and indices), that of a part: ``state(0, "title")``.
+        """
         if not self.is_complete:
             if self._open is None:
                 return PENDING
@@ -57,7 +60,7 @@ class PartialValue:
         return PENDING if part_of(self.value, pointer, MISSING) is MISSING else COMPLETE
 
     def apply(self, event: FieldPartial) -> None:
-        """Apply the next change of this field; the caller filters out those of others."""
+        """Apply ``event``, the next change of this field, and of no other."""
         pointer = tuple(event.pointer)
         if self.is_broken and pointer:
             return

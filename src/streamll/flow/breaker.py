@@ -27,7 +27,21 @@ OPEN_S = 30.0
 
 
 class CircuitBreaker:
-    """``permit`` before each call; then exactly one of ``succeeded``, ``failed``, ``left``."""
+    """Stops calls to a service that keeps failing, for a while.
+
+    ``permit`` before each call; then exactly one of ``succeeded``, ``failed``, ``left``. One object
+    may be shared by any threads and event loops.
+
+    Args:
+        failures: failures in a row after which no call passes (default 10).
+        open_seconds: seconds until one call is let through as a trial (default 30). If that fails,
+            the time begins again.
+        name: what error messages call the service.
+        clock: returns the time in seconds, for tests.
+
+    Raises:
+        ConfigurationError: fewer than 1 failure, or a negative time.
+    """
 
     def __init__(
         self,
@@ -52,6 +66,7 @@ class CircuitBreaker:
 
     @property
     def state(self) -> State:
+        """``"closed"``: calls pass. ``"open"``: none does. ``"half-open"``: a trial may pass."""
         with self._lock:
             if self._opened_at is None:
                 return "closed"
@@ -73,12 +88,14 @@ class CircuitBreaker:
             )
 
     def succeeded(self) -> None:
+        """The call succeeded: calls pass again, and the count of failures begins anew."""
         with self._lock:
             self._in_a_row = 0
             self._opened_at = None
             self._trying = False
 
     def failed(self) -> None:
+        """The call failed in a way that says something of the service."""
         with self._lock:
             self._in_a_row += 1
             if self._trying or self._in_a_row >= self._threshold:

@@ -80,6 +80,7 @@ class StreamConfig:
 
     @property
     def backoff(self) -> Backoff:
+        """The waits between attempts that these options make."""
         return Backoff(attempts=self.max_retries, base=self.retry_delay, cap=self.max_retry_delay)
 
 

@@ -30,10 +30,12 @@ class Closing(ABC):
     """Leaving a ``with`` or ``async with`` block closes it. Entering starts nothing."""
 
     @abstractmethod
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Stop, and release what is held. May be called more than once."""
 
     @abstractmethod
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """``close``, from an event loop."""
 
     def __enter__(self: C) -> C:  # noqa: PYI019
         return self
@@ -106,7 +108,7 @@ class DualIterator(Closing, Openable, Generic[T]):
         self.leave()
 
     async def aclose(self) -> None:
-        """The same on an event loop."""
+        """``close`` on an event loop."""
         self.leave()
 
     def interrupt(self) -> None:

@@ -33,7 +33,7 @@ class Slots:
         return not self._must_wait(waiter, cap) or waiter.wait(timeout, self._withdraw)
 
     async def take_async(self, cap: int) -> None:
-        """The same on an event loop. Being cancelled takes nothing."""
+        """``take`` on an event loop. Being cancelled takes nothing."""
         waiter = LoopWaiter()
         if self._must_wait(waiter, cap):
             await waiter.wait(self._withdraw)
@@ -133,5 +133,5 @@ class Limits:
         self._slots.take(self._cap)
 
     async def take_async(self) -> None:
-        """The same on an event loop. Being cancelled takes nothing."""
+        """``take`` on an event loop. Being cancelled takes nothing."""
         await self._slots.take_async(self._cap)

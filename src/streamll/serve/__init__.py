@@ -9,6 +9,7 @@ from streamll.exports import names_in, resolver
 
 PUBLIC = {
     "serve.app": "create_app",
+    "serve.programs": "Served",
     "serve.routes.embedded": "cancel_run sse_response websocket_stream",
     "serve.routes.open_streams": "shutdown",
     "serve.web.access": "run_token",

@@ -1,6 +1,7 @@
 # The names of `streamll.serve` for type checkers; a test compares them with `__init__.py`.
 
 from streamll.serve.app import create_app as create_app
+from streamll.serve.programs import Served as Served
 from streamll.serve.routes.embedded import cancel_run as cancel_run
 from streamll.serve.routes.embedded import sse_response as sse_response
 from streamll.serve.routes.embedded import websocket_stream as websocket_stream

@@ -23,9 +23,12 @@ class InputField(msgspec.Struct, frozen=True, kw_only=True):
 class Served(msgspec.Struct, frozen=True, kw_only=True):
     """A program and how it is served.
 
-    Args:
-        fields: the output fields to stream.
-        reply: the field that the chat formats give as text.
+    Attributes:
+        name: what requests call it.
+        program: a ``dspy.Module`` or a function.
+        fields: the output fields to stream; all by default.
+        reply: the field that the chat formats give as text; by default the last one of the last
+            predictor.
         from_messages: makes the inputs from a chat's messages (``{"role", "content"}``); by default
             the last user message is the first input.
     """
@@ -37,6 +40,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     from_messages: Callable[[list[dict[str, Any]]], Mapping[str, Any]] | None = None
 
     def inputs(self) -> tuple[InputField, ...]:
+        """The inputs that the program declares, for a form."""
         return inputs_of(self.program)
 
     def inputs_from(self, messages: list[dict[str, Any]]) -> dict[str, Any]:

@@ -39,7 +39,16 @@ Outcome = Awaitable[None] | None
 
 
 class SinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts of events since the process (or the fork) began; ``merged`` ones are not lost."""
+    """Counts of events since the process (or the fork) began.
+
+    Attributes:
+        received: events of the sink's runs.
+        handled: events that ``handle_event`` has taken.
+        failed: events on which it raised.
+        buffered: events that wait.
+        merged: tokens that were joined to the one before; they are not lost.
+        dropped: events that were lost because the buffer was full.
+    """
 
     received: int = 0
     handled: int = 0
@@ -124,7 +133,10 @@ class BaseSink:
         return None
 
     def undelivered(self, error: BaseException, events: list[Event]) -> None:
-        """To be called by ``handle_batch``: count ``events`` as failed; logged the first time."""
+        """To be called by ``handle_batch``: count ``events`` as failed.
+
+        ``error`` is logged the first time, without its own words.
+        """
         if events:
             self.__failed += len(events)
             self.__warn("failed on", error, events[0])
@@ -188,6 +200,7 @@ class BaseSink:
         return self.__worker is None or self.__worker.catch_up(timeout)
 
     def statistics(self) -> SinkStatistics:
+        """Counts of events so far."""
         if self.__worker is None:
             return SinkStatistics(failed=self.__failed)
         channel = self.__worker.channel.statistics()

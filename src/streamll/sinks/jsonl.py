@@ -65,7 +65,10 @@ class JSONLSink(BaseSink):
             self.undelivered(error, events[sum(end <= written for end in ends) :])
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """Write everything put so far and close the file if the sink opened it."""
+        """Write everything put so far and close the file if the sink opened it.
+
+        False if ``timeout`` seconds were not enough.
+        """
         done = super().stop(timeout)
         if done and self._path is not None and self._file is not None:
             self._file.close()
@@ -82,6 +85,7 @@ def read_jsonl(path: str | os.PathLike[str], *, skip_damaged: bool = False) -> I
     """The events of a file that ``JSONLSink`` wrote, one by one.
 
     Args:
+        path: the file.
         skip_damaged: skip lines that are not events, such as one cut off by a full disk.
 
     Raises:

@@ -28,7 +28,7 @@ class MemorySink(BaseSink):
         return [event for event in self.events if isinstance(event, TokenEvent)]
 
     def of(self, *event_types: str) -> list[Event]:
-        """The events of these types, in order: ``sink.of("tool.start", "tool.end")``."""
+        """The events of ``event_types``, in order: ``sink.of("tool.start", "tool.end")``."""
         return [event for event in list(self.events) if event.event_type in event_types]
 
     def text(self, field: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from streamll.core import events as ev
-from streamll.core.errors import ConfigurationError
+from streamll.core.errors import needs_extra
 from streamll.core.events import TERMINAL, Event
 from streamll.core.gaps import GAP_BOUNDS_S
 from streamll.core.visitor import EventVisitor
@@ -43,9 +43,11 @@ METRICS = {
 
 
 class OTelSink(BaseSink):
-    """Reports runs to OpenTelemetry, by the providers given or the process's own.
+    """Reports runs to OpenTelemetry: ``streamll.configure(sinks=[OTelSink()])``.
 
-    >>> streamll.configure(sinks=[OTelSink()])  # doctest: +SKIP
+    Args:
+        tracer_provider: gets the spans; by default the process's own.
+        meter_provider: gets the metrics; by default the process's own.
 
     Raises:
         ConfigurationError: opentelemetry-api is not installed.
@@ -56,9 +58,7 @@ class OTelSink(BaseSink):
         try:
             from opentelemetry import metrics, trace
         except ImportError:
-            raise ConfigurationError(
-                "OTelSink needs an extra: pip install 'streamll[otel]'"
-            ) from None
+            raise needs_extra("OTelSink", "otel") from None
         self._tracer = trace.get_tracer("streamll", tracer_provider=tracer_provider)
         meter = metrics.get_meter("streamll", meter_provider=meter_provider)
         self._meters = {

@@ -20,7 +20,8 @@ class SmoothSink(BaseSink):
         sink: gets the smoothed events.
         unit: ``"word"`` or ``"grapheme"`` (what a reader sees as one character).
         interval: longest pause between two pieces, in seconds. Runs at the same time share it.
-        buffer_size, overflow: see ``BaseSink``.
+        buffer_size: see ``BaseSink``.
+        overflow: see ``BaseSink``.
 
     Pieces are numbered anew, so ``seq`` is no position in a log: not for the sinks of brokers.
 
@@ -56,12 +57,16 @@ class SmoothSink(BaseSink):
             del self._runs[event.run_id]
 
     def catch_up(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds until both sinks have handled everything put so far."""
         deadline = time.monotonic() + timeout
         done = super().catch_up(timeout)
         return self.sink.catch_up(max(0.0, deadline - time.monotonic())) and done
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """Give the other sink everything put so far, and stop both."""
+        """Give the other sink everything put so far, and stop both.
+
+        False if ``timeout`` seconds were not enough.
+        """
         deadline = time.monotonic() + timeout
         done = super().stop(timeout)
         return self.sink.stop(max(0.0, deadline - time.monotonic())) and done

@@ -31,8 +31,10 @@ class TerminalSink(BaseSink):
             (``[TOKEN] answer: "Machine"``), ``"auto"`` chooses: live on a terminal and in a
             notebook, plain for pipes, files and ``TERM=dumb``.
         file: where to write; by default the ``sys.stdout`` of the time when a run starts.
-        width, height: columns and rows to use instead of the terminal's own.
-        buffer_size, overflow: see ``BaseSink``.
+        width: columns to use instead of the terminal's own.
+        height: rows, likewise.
+        buffer_size: see ``BaseSink``.
+        overflow: see ``BaseSink``.
 
     Raises:
         ConfigurationError: an unknown ``mode``.
@@ -64,7 +66,10 @@ class TerminalSink(BaseSink):
         self._current_view().show(events, id(self))
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """Show everything put so far and restore the terminal."""
+        """Show everything put so far and restore the terminal.
+
+        False if ``timeout`` seconds were not enough.
+        """
         done = super().stop(timeout)
         if self._view is not None and self._process == os.getpid():
             self._view.close(id(self))

@@ -31,13 +31,21 @@ OnItem = Callable[[Any], None]
 
 @dataclass(slots=True)
 class Collected(Later):
-    """A stream, read to its end. Times are seconds. See ``collect_stream`` for ``await``.
+    """A stream, read to its end. See ``collect_stream`` for ``await``.
 
-    ``fields`` is the text of each output field, by its name, or by ``"predictor.field"`` where
-    several predictors share it. After an error it is the text until then, if need be of the attempt
-    before the last one. ``token_count`` counts
-    the pieces of text that came, ``prompt_tokens`` and ``completion_tokens`` are the provider's
-    usage. ``retries`` counts the attempts whose text was dropped or never came.
+    Attributes:
+        fields: the text of each output field, by its name, or by ``"predictor.field"`` where
+            several predictors share it. After an error it is the text until then, if need be of the
+            attempt before the last one.
+        error: what ended the stream, or ``None``.
+        prediction: what the program returned; ``None`` after an error.
+        prompt_tokens, completion_tokens: the provider's usage, superseded attempts included.
+        cost: US dollars as DSPy estimates it, or ``None``.
+        lm_calls: how many requests were made to language models.
+        token_count: the pieces of text that came.
+        retries: the attempts whose text was dropped or never came.
+        duration: seconds from the start to the end.
+        time_to_first_token: seconds from the start to the first text, or ``None``.
     """
 
     fields: dict[str, str] = field(default_factory=dict)
@@ -54,6 +62,7 @@ class Collected(Later):
 
     @property
     def ok(self) -> bool:
+        """Whether the stream came to its end without an error."""
         return self.error is None
 
     @property
@@ -183,5 +192,5 @@ def collect_stream(stream: Any) -> Collected:
 
 
 async def acollect_stream(stream: Any) -> Collected:
-    """``collect_stream`` as a coroutine."""
+    """``collect_stream`` as a coroutine: the same ``stream``, the same result."""
     return await collect_stream(stream)

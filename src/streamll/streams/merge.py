@@ -28,7 +28,7 @@ JOIN_TIMEOUT_S = 0.2
 
 
 class Tagged(NamedTuple):
-    """An item and the source it comes from: its index in the list, or its key."""
+    """An item (``event``) and the ``source`` it comes from: its index in the list, or its key."""
 
     source: Hashable
     event: Any

@@ -139,9 +139,12 @@ def plain_function(function: Callable[..., Any], operator: str) -> None:
 
 
 def throttle(source: Any, per_second: float) -> Piped:
-    """At most so many pieces of text per second; events without text pass at once.
+    """At most ``per_second`` pieces of the text of ``source``; events without text pass at once.
 
     The model waits as well, as soon as the buffers in between are full.
+
+    Raises:
+        ConfigurationError: ``per_second`` is not positive.
     """
     Rate(per_second)
 
@@ -153,7 +156,11 @@ def throttle(source: Any, per_second: float) -> Piped:
 
 
 def map_tokens(source: Any, function: Callable[[str], str]) -> Piped:
-    """``function`` of every piece of text, e.g. ``str.upper``."""
+    """``source`` with ``function`` of every piece of text in its place, e.g. ``str.upper``.
+
+    Raises:
+        TypeError: ``function`` cannot be called, or is a coroutine function.
+    """
     plain_function(function, "map_tokens")
 
     def feed(item: Any) -> Iterable[Timed]:
@@ -164,7 +171,11 @@ def map_tokens(source: Any, function: Callable[[str], str]) -> Piped:
 
 
 def filter_tokens(source: Any, predicate: Callable[[str], object]) -> Piped:
-    """Without the pieces of text for which ``predicate`` is false."""
+    """``source`` without the pieces of text for which ``predicate`` is false.
+
+    Raises:
+        TypeError: ``predicate`` cannot be called, or is a coroutine function.
+    """
     plain_function(predicate, "filter_tokens")
 
     def feed(item: Any) -> Iterable[Timed]:
@@ -178,7 +189,13 @@ def filter_tokens(source: Any, predicate: Callable[[str], object]) -> Piped:
 
 
 def buffer(source: Any, n: int | None = None, *, seconds: float | None = None) -> Piped | Batches:
-    """Items in lists: of ``n`` each, or of what came within ``seconds``, whichever is first."""
+    """Items in lists: of ``n`` each, or of what came within ``seconds``, whichever is first.
+
+    ``source`` is any stream. With ``seconds`` alone a list has at most 1,000 items.
+
+    Raises:
+        ConfigurationError: neither of the two, or one that is not positive.
+    """
     if n is None and seconds is None:
         raise ConfigurationError("buffer takes a number of items, seconds, or both")
     if n is not None and (isinstance(n, bool) or n < 1):
@@ -264,10 +281,11 @@ class Batches(Bridge):
 
 
 def to_file(source: Any, path: str | os.PathLike[str], *, append: bool = False) -> Piped:
-    """Write the text to a file as it passes, flushed piece by piece.
+    """Write the text of ``source`` to the file ``path`` as it passes, flushed piece by piece.
 
-    Text that is superseded or corrected is removed from the file again; then the texts of
-    ``streamify`` stand field by field.
+    An existing file is replaced, or with ``append`` continued. Text that is superseded or corrected
+    is removed from the file again; then the texts of ``streamify`` stand field by field. Raises
+    ``OSError`` where the file cannot be written.
     """
     return Piped(source, lambda: _ToFile(Path(path), append=append))
 

@@ -113,9 +113,13 @@ def _shows(console: Console) -> bool:
 class StreamProgress:
     """A ``with`` block that shows the progress of the streams followed inside.
 
-    >>> with StreamProgress() as progress:  # doctest: +SKIP
-    ...     for text in progress.follow(stream, "Q1: What is Rust?"):
-    ...         ...
+    Args:
+        console: the rich console to draw on; by default standard output.
+
+    Examples:
+        >>> with StreamProgress() as progress:  # doctest: +SKIP
+        ...     for text in progress.follow(stream, "Q1: What is Rust?"):
+        ...         ...
     """
 
     def __init__(self, *, console: Console | None = None) -> None:
@@ -140,17 +144,22 @@ class StreamProgress:
         self._drawing.close()
 
     def add(self, name: str, expected: int | None = None) -> Follower:
-        """A line for a stream; ``feed`` it what the stream yields."""
+        """A line for a stream; ``feed`` it what the stream yields.
+
+        ``name`` is shown before the bar; ``expected`` tokens fill it (default: as many
+        as the streams before had).
+        """
         follower = Follower(name, expected, usual=self._usual())
         self.followers.append(follower)
         return follower
 
     def add_all(self, names: Iterable[str]) -> Callable[[int, Any], None]:
-        """Lines for many streams; what to give ``gather_streams`` as ``on_event``."""
+        """A line for each of ``names``; what to give ``gather_streams`` as ``on_event``."""
         followers = [self.add(name) for name in names]
         return lambda index, item: self.feed(followers[index], item)
 
     def feed(self, follower: Follower, item: Any) -> None:
+        """Show what a stream has yielded (``item``) on its line (``follower``, from ``add``)."""
         had_ended = follower.ended is not None
         follower.feed(item)
         if had_ended or follower.ended is None:
@@ -159,7 +168,10 @@ class StreamProgress:
             self._console.print(_line(follower), highlight=False, markup=False)
 
     def follow(self, source: Any, name: str = "stream", expected: int | None = None) -> Piped:
-        """The same stream, and a line that shows its progress."""
+        """The same stream as ``source``, and a line that shows its progress.
+
+        ``name`` and ``expected`` are those of ``add``.
+        """
         return Piped(source, lambda: _Following(self, name, expected))
 
     def _usual(self) -> int:
@@ -244,6 +256,12 @@ def with_progress(
     """The same stream, with a line on the terminal that shows its progress.
 
     For several at once see ``StreamProgress``.
+
+    Args:
+        source: any stream.
+        name: shown before the bar.
+        expected: how many tokens fill the bar (default: a guess).
+        console: the rich console to draw on; by default standard output.
     """
 
     def alone() -> Stage:

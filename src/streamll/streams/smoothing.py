@@ -61,10 +61,14 @@ def smooth(source: Any, unit: Unit = "word", *, interval: float = 0.03) -> Piped
     """Split coarse chunks into small pieces, evenly paced; the text stays the same.
 
     Args:
+        source: any stream.
         unit: ``"word"`` or ``"grapheme"`` (what a reader sees as one character).
         interval: longest pause between two pieces, in seconds. The pieces of a chunk are spread
             over the time it took to come, so that the text does not fall behind its source; what
             was there already comes within a moment.
+
+    Raises:
+        ConfigurationError: an unknown ``unit``, or a negative ``interval``.
 
     Each piece is a token of its own: ``seq`` and ``token_index`` are numbered anew, and are not
     positions in a log any more.

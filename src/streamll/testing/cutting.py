@@ -37,10 +37,11 @@ def chunkings(text: str, *, random_cuts: int = 3, seed: int = 0) -> Iterator[lis
     """``text`` cut in every way that a stream's reader should cope with.
 
     Whole, by single characters, by three characters, by tokens, and in ``random_cuts`` random
-    ways, repeatable by their ``seed``. A reader must give the same result for all of them:
+    ways, repeatable by their ``seed``. A reader must give the same result for all of them.
 
-    >>> [len(chunks) for chunks in chunkings("a stream", random_cuts=0)]
-    [1, 8, 3, 2]
+    Examples:
+        >>> [len(chunks) for chunks in chunkings("a stream", random_cuts=0)]
+        [1, 8, 3, 2]
     """
     yield from (cut(text, "whole"), cut(text, 1), cut(text, 3), cut(text, "token"))
     generator = random.Random(seed)  # noqa: S311 - repeatable cuts, not secrets

@@ -43,7 +43,11 @@ class PromptField(NamedTuple):
 
 @dataclass(frozen=True)
 class Prompt:
-    """What one request asks for. ``inputs`` are the input fields of the last user message."""
+    """What one request asks for.
+
+    ``inputs`` are the input fields of the last user message, ``fields`` the output fields it asks
+    for, in ``format`` (``"chat"``, ``"json"`` or ``"xml"``); ``objective`` is the signature's text.
+    """
 
     format: Format
     fields: tuple[PromptField, ...]

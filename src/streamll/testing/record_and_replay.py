@@ -38,16 +38,17 @@ KEYS = (
 def record(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Record every program that runs inside: its events, and the provider's replies with timing.
 
-    >>> with record("paris.jsonl"):  # doctest: +SKIP
-    ...     qa(question="What is the capital of France?")
-
-    An existing file is replaced. Programs are streamed as under ``watch()``; DSPy's cache is
+    An existing file at ``path`` is replaced. Programs are streamed as under ``watch()``; DSPy's cache is
     replaced by an empty one, so that every request is made. The file has the provider's replies and
     what events show; of prompts only a digest, and no credentials. ``streamll.configure(redact=…)``
     applies to the events, not to the replies.
 
     Covers language models and embedders that DSPy calls with its own provider client or through
     LiteLLM.
+
+    Examples:
+        >>> with record("paris.jsonl"):  # doctest: +SKIP
+        ...     qa(question="What is the capital of France?")
     """
     file = Path(path)
     sink = JSONLSink(file, append=False)
@@ -121,20 +122,22 @@ class Replay:
 def replay(path: str | os.PathLike[str], *, speed: float = 1.0) -> Iterator[Replay]:
     """Inside, requests are answered from a recording, chunk by chunk and without a network.
 
-    >>> @pytest.fixture  # doctest: +SKIP
-    ... def recorded():
-    ...     with replay("paris.jsonl", speed=math.inf) as played:
-    ...         yield played
-
     A request gets the reply that the same request got; equal requests get theirs in order. A
     request that is not in the recording fails with a message: the program has changed since.
 
     Args:
+        path: the file that ``record`` wrote.
         speed: 2.0 replays twice as fast as recorded, ``math.inf`` without pauses.
 
     Raises:
         ValueError: ``speed`` is not positive.
         WireError: the file is not a recording.
+
+    Examples:
+        >>> @pytest.fixture  # doctest: +SKIP
+        ... def recorded():
+        ...     with replay("paris.jsonl", speed=math.inf) as played:
+        ...         yield played
     """
     if not speed > 0:
         raise ValueError(f"speed is a positive number, not {speed!r}")

@@ -107,29 +107,38 @@ class RecordedRequest:
         return self.finished_at is not None or self.client_closed_at is not None
 
     def update(self, **values: object) -> None:
-        """Change attributes and notify the threads that wait for it."""
+        """Set the attributes ``values`` and notify the threads that wait for it."""
         with self.changed:
             vars(self).update(values)
             self.changed.notify_all()
 
     def wait_held(self, timeout: float = WAIT_S) -> None:
-        """Wait until the reply is held (``hold_after``, a stalled or silent fault)."""
+        """Wait up to ``timeout`` seconds until the reply is held.
+
+        That is at ``hold_after``, or by a stalled or silent fault.
+        """
         self.wait(lambda: self.held, timeout, "is not held")
 
     def wait_chunks(self, count: int, timeout: float = WAIT_S) -> None:
-        """Wait until ``count`` chunks have been sent."""
+        """Wait up to ``timeout`` seconds until ``count`` chunks have been sent."""
         self.wait(lambda: self.chunks_sent >= count, timeout, f"has not sent {count} chunks")
 
     def wait_finished(self, timeout: float = WAIT_S) -> float:
-        """Wait until the reply has been sent completely; returns when that was."""
+        """Wait up to ``timeout`` seconds until the reply has been sent; returns when that was."""
         return self.wait(lambda: self.finished_at, timeout, "is not finished")
 
     def wait_closed(self, timeout: float = WAIT_S) -> float:
-        """Wait until the client has closed the connection; returns when that was."""
+        """Wait up to ``timeout`` seconds until the client has closed the connection.
+
+        Returns when that was.
+        """
         return self.wait(lambda: self.client_closed_at, timeout, "is still open")
 
     def wait(self, condition: Callable[[], T | None], timeout: float, otherwise: str) -> T:
-        """Wait at most ``timeout`` seconds for a condition on this request; returns its value."""
+        """Wait at most ``timeout`` seconds for a condition on this request; returns its value.
+
+        Raises ``TimeoutError``, which says that the reply ``otherwise``.
+        """
         with self.changed:
             result = self.changed.wait_for(condition, timeout)
         if not result:

@@ -22,9 +22,10 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A native tool call. ``arguments`` is a mapping, or the exact JSON text to send.
+    """A native tool call of the tool ``name``.
 
-    Without an ``id``, one is derived from the reply.
+    ``arguments`` is a mapping, or the exact JSON text to send. Without an ``id``, one is derived
+    from the reply.
     """
 
     name: str
@@ -34,7 +35,10 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Citation:
-    """A source the reply points to: a page (``url``) or a passage of the prompt's documents."""
+    """A source the reply points to: a page, or a passage of the prompt's documents.
+
+    ``url`` and ``title`` are the page's, ``text`` is the passage.
+    """
 
     text: str = ""
     title: str = ""
@@ -43,7 +47,7 @@ class Citation:
 
 @dataclass(frozen=True)
 class Usage:
-    """Token counts, named alike for all wires.
+    """Token counts, named alike for all wires: ``input_tokens`` and ``output_tokens``.
 
     ``cached_tokens`` are part of the input, ``reasoning_tokens`` part of the output.
     """
@@ -146,9 +150,11 @@ class Reply:
       ``server.release()``; several numbers hold several times. 0 holds before the first chunk,
       when the status line is out.
     * ``fault``: what goes wrong.
+    * ``id`` and ``created`` (seconds since the epoch), as the provider would give them.
 
-    >>> Reply("[[ ## answer ## ]]\nParis", pace=0.01, hold_after=2)  # doctest: +ELLIPSIS
-    Reply(...)
+    Examples:
+        >>> Reply("[[ ## answer ## ]]\nParis", pace=0.01, hold_after=2)  # doctest: +ELLIPSIS
+        Reply(...)
     """
 
     text: str | Mapping[str, Any] | None = None

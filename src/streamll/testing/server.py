@@ -45,13 +45,6 @@ class PracticeServer:
     not, over real HTTP in a thread of its own. Replies come from ``script`` and ``respond``; where
     these give none, a small built-in model answers whatever output fields the prompt asks for.
 
-    >>> with PracticeServer() as server:
-    ...     server.script({"answer": "Paris"})
-    ...     qa = dspy.Predict("question -> answer")
-    ...     qa.set_lm(server.lm())
-    ...     qa(question="What is the capital of France?").answer
-    'Paris'
-
     Options, all of them attributes that may be changed while the server runs:
 
     * ``pace``: seconds from one chunk to the next; a plain reply takes as long as all of them.
@@ -63,7 +56,16 @@ class PracticeServer:
       ``streamll.testing.dialects``). Raises ``ValueError`` for an unknown one, with the list.
     * ``log``: called on the server's thread with each request whose reply is over.
 
-    The server is meant for loopback. It neither checks nor records credentials.
+    ``host`` and ``port`` say where it listens; by default a free port of this machine. The
+    server is meant for loopback. It neither checks nor records credentials.
+
+    Examples:
+        >>> with PracticeServer() as server:
+        ...     server.script({"answer": "Paris"})
+        ...     qa = dspy.Predict("question -> answer")
+        ...     qa.set_lm(server.lm())
+        ...     qa(question="What is the capital of France?").answer
+        'Paris'
     """
 
     pace: float = 0.0
@@ -135,7 +137,8 @@ class PracticeServer:
         returns any of these, or ``None`` for the built-in model; it runs on the server's thread
         and must not block. Raises ``TypeError`` for anything else.
 
-        >>> server.script("raw text", {"answer": "42"}, Fault(status=429, retry_after=0), "ok")
+        Examples:
+            >>> server.script("raw text", {"answer": "42"}, Fault(status=429, retry_after=0), "ok")
         """
         for reply in replies:
             if not callable(reply):
@@ -144,9 +147,10 @@ class PracticeServer:
             self._scripted.extend(replies)
 
     def respond(self, responder: Responder | None) -> None:
-        """Answer every request for which nothing is scripted with a function of the request.
+        """Answer every request for which nothing is scripted with ``responder``.
 
-        >>> server.respond(lambda request: {"answer": f"re: {request.inputs['question']}"})
+        It is a function of the request, or ``None`` for the built-in model:
+        ``server.respond(lambda request: {"answer": f"re: {request.inputs['question']}"})``.
         """
         self._responder = responder
 
@@ -164,7 +168,7 @@ class PracticeServer:
         """Wait until ``condition()`` is true, and return its value.
 
         It is checked whenever a request arrives or a reply progresses. Raises ``TimeoutError``
-        after ``timeout`` seconds.
+        after ``timeout`` seconds, which says ``what`` was waited for.
         """
         with self._changed:
             result = self._changed.wait_for(condition, timeout)
@@ -173,7 +177,10 @@ class PracticeServer:
         return result
 
     def wait_for_requests(self, count: int = 1, timeout: float = WAIT_S) -> list[RecordedRequest]:
-        """Wait for ``count`` requests; returns all requests so far."""
+        """Wait for ``count`` requests; returns all requests so far.
+
+        Raises ``TimeoutError`` after ``timeout`` seconds.
+        """
         self.wait_for(lambda: len(self.requests) >= count, timeout, f"{count} requests")
         return self.requests[:]
 
@@ -187,7 +194,10 @@ class PracticeServer:
         self.stop()
 
     def start(self) -> None:
-        """Start in a thread of its own; returns once connections are accepted."""
+        """Start in a thread of its own; returns once connections are accepted.
+
+        Raises ``RuntimeError`` if it is running already.
+        """
         if self._running is not None:
             raise RuntimeError("this practice server is already running")
         self._listen()

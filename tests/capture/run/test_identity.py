@@ -7,12 +7,16 @@ import contextvars
 import copy
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
 
 import dspy
 import pytest
+from dspy.utils.callback import BaseCallback
 from programs import QA, contiguous
+from pydantic import AfterValidator
 
 import streamll
+from streamll.capture.inside_dspy import ACTIVE_CALL_ID
 from streamll.core.ordering import OrderCheck
 from streamll.flow.config import StreamConfig
 from streamll.testing import Fault, Reply
@@ -270,6 +274,98 @@ def test_a_forward_that_is_called_directly_is_its_predictors(lm, practice, heard
     assert heard.text("answer") == "Paris"
     with streamll.stream(Direct())(question="?") as events:
         assert events.result().answer == events.text("parts[1].answer")
+
+
+class Counted(dspy.Signature):
+    """Its numbers are other ones than the model's."""
+
+    question: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+    numbers: list[Annotated[int, AfterValidator(lambda number: number + 1)]] = dspy.OutputField()
+
+
+class Repairing(dspy.Module):
+    """Calls a ``forward`` itself, and returns what comes of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.p = dspy.Predict(Counted)
+
+    def forward(self, question):
+        return self.p.forward(question=question)
+
+    async def aforward(self, question):
+        return await self.p.aforward(question=question)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_the_fields_of_a_direct_forward_are_compared_with_its_value(
+    lm, practice, heard, asynchronous
+):
+    practice.script({"answer": "Paris", "numbers": "[0, 1]"})
+    program = streamll.instrument(Repairing(), fields="*", sinks=[heard])
+    call = program.acall(question="?") if asynchronous else program(question="?")
+    result = asyncio.run(call) if asynchronous else call
+    assert result.numbers == [1, 2]
+    [corrected] = heard.of("field.corrected")
+    assert (corrected.field, corrected.value) == ("numbers", [1, 2])
+    assert [e.path for e in heard.of("module.start")] == [("Repairing",), ("Repairing", "p")]
+    assert [e.predictor for e in heard.of("module.end")] == ["p", None]
+    OrderCheck().check_all(heard.events)
+
+
+def test_a_direct_forward_that_asks_again_takes_its_text_back(lm, practice, heard):
+    practice.script("no fields at all", {"answer": "Paris", "numbers": "[]"})
+    program = streamll.instrument(Repairing(), fields=["answer"], sinks=[heard])
+    assert program(question="?").answer == "Paris" == heard.text("answer")
+    assert [e.reason for e in heard.of("lm.superseded")] == ["fallback"]
+    OrderCheck().check_all(heard.events)
+
+
+def test_a_direct_forward_that_fails_has_an_end_and_the_traceback_it_always_has(
+    lm, practice, heard
+):
+    practice.script(*[Fault(status=400)] * 2)
+    plain, program = Repairing(), streamll.instrument(Repairing(), sinks=[heard])
+    errors = []
+    for each in (plain, program):
+        with pytest.raises(dspy.LMError) as raised:
+            each(question="?")
+        errors.append([(entry.name, entry.lineno) for entry in raised.traceback])
+    assert errors[0] == errors[1]
+    assert [e.predictor for e in heard.of("module.error")] == ["p", None]
+
+
+def test_parallel_direct_forwards_are_told_apart_and_a_programs_own_callbacks_see_no_difference(
+    lm, practice, heard
+):
+    practice.respond(lambda request: {"answer": request.inputs["question"], "numbers": "[]"})
+
+    class Both(Repairing):
+        async def aforward(self, question):
+            calls = [self.p.aforward(question=f"{question}{n}") for n in range(4)]
+            return dspy.Prediction(answers=[each.answer for each in await asyncio.gather(*calls)])
+
+    class Parents(BaseCallback):
+        def __init__(self):
+            self.seen = []
+
+        def on_lm_start(self, call_id, instance, inputs):
+            self.seen.append(ACTIVE_CALL_ID.get() in self.modules)
+
+        def on_module_start(self, call_id, instance, inputs):
+            self.modules = {call_id}
+
+    own = Parents()
+    program = streamll.instrument(Both(), fields=["answer"], sinks=[heard])
+    with dspy.context(callbacks=[own]):
+        result = asyncio.run(program.acall(question="q"))
+    assert sorted(result.answers) == ["q0", "q1", "q2", "q3"]
+    assert own.seen == [True] * 4
+    assert {e.turn for e in heard.of("token")} == {0, 1, 2, 3}
+    for turn in range(4):
+        assert heard.text("answer", turn=turn) in result.answers
+    OrderCheck().check_all(heard.events)
 
 
 def test_parallel_inside_a_program_joins_its_run(echo, heard):

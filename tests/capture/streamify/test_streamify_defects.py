@@ -172,6 +172,23 @@ def test_a_completion_in_one_chunk_streams(practice, lm):
     assert texts == {"dspy": "", "streamll": "all at once"}
 
 
+def test_a_reply_that_only_the_fallback_can_read(practice, lm):
+    """X3: called plainly, the program asks again for JSON; DSPy's stream raises instead."""
+    program = dspy.Predict("question -> answer, score")
+    replies = ["[[ ## answer ## ]]\nno score", {"answer": "second try", "score": "1"}]
+    said = {}
+    practice.script(*replies)
+    assert program(question="?").answer == "second try"
+    for side in BOTH:
+        practice.script(*replies)
+        listeners = [side.StreamListener("answer")]
+        said[side.name] = read_all(
+            side.streamify(program, stream_listeners=listeners)(question="?")
+        )
+    assert said["streamll"].prediction.answer == said["streamll"].text("answer") == "second try"
+    assert type(said["dspy"].error).__name__ == "AdapterParseError"
+
+
 # --- 5: leaving -----------------------------------------------------------------------------------
 
 

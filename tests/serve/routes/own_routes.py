@@ -56,9 +56,13 @@ def app_of(log):
     return app
 
 
-def main(log, model_url, signals):
-    lm = dspy.LM("openai/practice", api_base=model_url, api_key="practice", cache=False)
+def use_model(url):
+    lm = dspy.LM("openai/practice", api_base=url, api_key="practice", cache=False)
     dspy.configure(lm=lm, adapter=dspy.ChatAdapter())
+
+
+def main(log, model_url, signals):
+    use_model(model_url)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         print(listening.getsockname()[1])

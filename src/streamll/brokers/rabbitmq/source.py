@@ -13,7 +13,7 @@ from streamll.brokers.failures import Diagnosis
 from streamll.brokers.opening import without_password
 from streamll.brokers.overview import Overview
 from streamll.brokers.rabbitmq import client as rabbitmq_client
-from streamll.brokers.rabbitmq.groups import GroupMember
+from streamll.brokers.rabbitmq.groups import GroupMember, queue_counts
 from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, Source, SourceOptions
 from streamll.core.errors import ConfigurationError
 from streamll.flow.worker import LoopThread
@@ -62,6 +62,22 @@ class RabbitMQSource(Source):
         self._loop = LoopThread(rabbitmq_client.THREAD_NAME)
         timeout = rabbitmq_client.CONFIRM_TIMEOUT_S
         await self._loop.run(asyncio.wait_for(self._connect(), timeout))
+
+    async def exists(self) -> bool:
+        loop, connecting = (
+            LoopThread(rabbitmq_client.THREAD_NAME),
+            rabbitmq_client.connect(self._url),
+        )
+        try:
+            connection = await loop.run(
+                asyncio.wait_for(connecting, rabbitmq_client.CONFIRM_TIMEOUT_S)
+            )
+            try:
+                return await loop.run(queue_counts(connection, self._queue)) is not None
+            finally:
+                await loop.run(rabbitmq_client.close(connection))
+        finally:
+            await asyncio.to_thread(loop.stop, 5.0)
 
     async def read(self) -> list[Entry]:
         return await self._on_loop(self._read)
@@ -126,8 +142,9 @@ class RabbitMQSource(Source):
             raise ConnectionError("RabbitMQ closed the channel")
         if self._group is not None:
             self._group.check()
+        timeout = self._options.read_timeout
         try:
-            messages = [await asyncio.wait_for(self._arrived.get(), READ_TIMEOUT_S)]
+            messages = [await asyncio.wait_for(self._arrived.get(), timeout)]
         except asyncio.TimeoutError:
             return []
         while not self._arrived.empty() and len(messages) < READ_BATCH_ENTRIES:

@@ -69,6 +69,13 @@ class RedisSource(Source):
             await self._redis.ping()
         self._answered = True
 
+    async def exists(self) -> bool:
+        client = redis_client.client(self._url, "redis.asyncio")
+        try:
+            return bool(await client.exists(self._key))
+        finally:
+            await client.aclose()
+
     async def read(self) -> list[Entry]:
         if self._group is None:
             block = self._block_ms if self._options.waits else None

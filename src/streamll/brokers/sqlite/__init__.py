@@ -3,7 +3,8 @@
 One table has the entries in the order of their arrival; ``id`` is the cursor. In write-ahead mode
 (https://www.sqlite.org/wal.html) readers and the writer never wait for each other. While the file is
 written to, readers look for new entries every few milliseconds (``PRAGMA data_version``). Otherwise
-they sleep until a write wakes them (``writes``); where that cannot be heard of, they go on looking.
+they sleep until a write wakes them (``writes``); where that cannot be heard of, they go on looking, five
+times a second after a while.
 
 A commit survives the process, however that ends. With ``synchronous="FULL"`` it survives a power
 cut too, at the price of waiting for the disk.

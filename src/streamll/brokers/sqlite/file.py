@@ -77,6 +77,15 @@ def check_exists(place: str) -> None:
         raise ConfigurationError(f"{path!r} is no log of streamll's")
 
 
+def has_log(path: str, target: str) -> bool:
+    """Whether there is such a file with entries of this log. Changes nothing."""
+    if not Path(path).is_file():
+        return False
+    with contextlib.closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as log:
+        statement = "SELECT 1 FROM streamll_entries WHERE target = ? LIMIT 1"
+        return log.execute(statement, (target,)).fetchone() is not None
+
+
 def connect(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
     """A connection to the log, which is created if it does not exist."""
     connection = sqlite3.connect(

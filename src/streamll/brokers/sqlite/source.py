@@ -28,6 +28,12 @@ POLL_S = 0.004
 BUSY_S = 0.25
 """How long it looks so often after a write was heard of, which may not be committed yet."""
 
+QUIET_POLL_S = 0.2
+"""How often it looks at last in a file that nothing is written to, where writes cannot be heard of."""
+
+POLLS_PER_QUIET = 20
+"""Until then after a twentieth of the time for which nothing has come."""
+
 CLAIM = Path(__file__).with_name("claim.sql").read_text("utf-8").split(";")
 """Statements that claim entries for a member of a group; the last one reads them."""
 
@@ -68,6 +74,9 @@ class SQLiteSource(file.ForkSafeConnection, Source):
         self._busy_until = time.monotonic() + BUSY_S  # what was written before that is not heard
         self._seen_version = -1
 
+    async def exists(self) -> bool:
+        return await asyncio.to_thread(file.has_log, self._path, self._options.target)
+
     async def read(self) -> list[Entry]:
         take = self._read if self._options.group is None else self._claim
         deadline = time.monotonic() + (self._options.read_timeout if self._options.waits else 0.0)
@@ -75,6 +84,8 @@ class SQLiteSource(file.ForkSafeConnection, Source):
             rows = await self._with_log(take) if self._locked(self._has_news) else []
             if len(rows) >= READ_BATCH_ENTRIES:
                 self._seen_version = -1  # there may be more
+            if rows:
+                self._busy_until = time.monotonic() + BUSY_S
             if rows or time.monotonic() >= deadline:
                 return [Entry(cursor=str(row[0]), body=row[1], deliveries=row[2]) for row in rows]
             await self._pause(deadline)
@@ -82,12 +93,17 @@ class SQLiteSource(file.ForkSafeConnection, Source):
     async def _pause(self, deadline: float) -> None:
         """Wait until it is time to look again, which is not after ``deadline``."""
         now = time.monotonic()
-        if self._writes is None or now < self._busy_until:
+        if now < self._busy_until:
             await asyncio.sleep(POLL_S)
             return
         if self._options.group is not None:
             deadline = min(deadline, self._claim_at)
-        if await self._writes.wait(max(0.0, deadline - now)):
+        left_s = max(0.0, deadline - now)
+        if self._writes is None:
+            quiet_s = now - self._busy_until
+            pause_s = min(max(POLL_S, quiet_s / POLLS_PER_QUIET), QUIET_POLL_S, left_s)
+            await asyncio.sleep(pause_s)
+        elif await self._writes.wait(left_s):
             self._busy_until = time.monotonic() + BUSY_S
 
     def skip(self, receipt: object) -> None:

@@ -15,13 +15,13 @@ import dspy
 from dspy.utils.callback import BaseCallback
 
 from streamll.capture.hooks.tracebacks import hide_callback
-from streamll.capture.inside_dspy import ACTIVE_CALL_ID, ADAPTER_CALLS, running_forward
+from streamll.capture.inside_dspy import ACTIVE_CALL_ID, ADAPTER_CALLS
 from streamll.capture.reply.attempt_fields import AttemptFields
 from streamll.capture.reply.call_fields import CallFields
 from streamll.capture.reply.lm_call import LMCall
 from streamll.capture.reply.outcome import text_of, tokens_of
 from streamll.capture.run.enter import inputs_of
-from streamll.capture.run.frames import Frame
+from streamll.capture.run.frames import DIRECT_CALL, Frame
 from streamll.capture.run.run import Run, as_mapping
 from streamll.capture.run.scope import Scope, current_scope
 from streamll.configuration import describe, included
@@ -126,9 +126,6 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             frame.path, frame.predictor, frame.turn = caller.path, caller.predictor, caller.turn
             owner = _owner(frame, caller, prompt)
             made_for = caller.instance
-            if not isinstance(made_for, dspy.Predict) and (made_for := running_forward()):
-                frame.predictor = scope.run.names.of(made_for, caller.name)
-                frame.path = (*caller.path, frame.predictor)
         predictor = made_for if isinstance(made_for, dspy.Predict) else None
         call = LMCall(scope, frame, owner, predictor, prompt)
         call.adapter_calls = ADAPTER_CALLS.get()
@@ -179,7 +176,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
     def on_adapter_format_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
         # ``format`` is wrapped once per inheritance level; only the innermost names its inputs.
         scope = current_scope()
-        if scope is None or (parent := _running(scope.run)) is None:
+        if scope is None or (parent := running_frame(scope.run)) is None:
             return
         nested = parent.kind == "format"
         prompt = parent.prompts[-1] if nested else RenderedPrompt(instance, parent)
@@ -200,7 +197,9 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
 
     def on_adapter_parse_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
         # An adapter may ask another model what a reply means: that call is the predictor's, too.
-        if (scope := current_scope()) is not None and (caller := _running(scope.run)) is not None:
+        if (scope := current_scope()) is not None and (
+            caller := running_frame(scope.run)
+        ) is not None:
             _add(scope, "parse", call_id, instance, "parse", caller)
 
     def on_adapter_parse_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
@@ -226,9 +225,12 @@ def _publish_status(moment: str, frame: Frame, value: Any) -> None:
             scope.publish(ev.Status(message=message))
 
 
-def _running(run: Run) -> Frame | None:
+def running_frame(run: Run) -> Frame | None:
     """The frame of the call that is running here, seen through the adapter that parses."""
-    frame = run.frames.get(ACTIVE_CALL_ID.get() or "")
+    active, direct = ACTIVE_CALL_ID.get(), DIRECT_CALL.get()
+    frame = run.frames.get(active or "")
+    if direct is not None and direct.inside == active and direct.call_id in run.frames:
+        frame = run.frames[direct.call_id]
     while frame is not None and frame.kind == "parse":
         frame = frame.parent
     return frame
@@ -236,7 +238,7 @@ def _running(run: Run) -> Frame | None:
 
 def _caller(run: Run) -> Frame | None:
     """The frame of what makes a call here."""
-    frame = _running(run)
+    frame = running_frame(run)
     while frame is not None and frame.kind == "format":
         frame = frame.parent
     return frame

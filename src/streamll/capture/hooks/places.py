@@ -14,7 +14,7 @@ from typing import Any
 
 import dspy
 
-from streamll.capture.hooks import before_3_4, since_3_4, wrappers
+from streamll.capture.hooks import before_3_4, direct_calls, since_3_4, wrappers
 from streamll.capture.inside_dspy import HAS_ENGINES
 from streamll.capture.run.scope import current_scope
 from streamll.capture.tap import interrupt
@@ -37,6 +37,12 @@ PROGRAMS = PatchTable(
     PatchSite("dspy", "BaseLM", "acall", wrappers.lm_acall,
         "as `__call__`, for asynchronous calls",
         "as `__call__`, for asynchronous calls"),
+    PatchSite("dspy", "Predict", "forward", direct_calls.forward_called,
+        "a predictor's `forward` that is called itself, which DSPy has no callbacks for",
+        "text of such calls is not known as their predictor's"),
+    PatchSite("dspy", "Predict", "aforward", direct_calls.aforward_called,
+        "as `forward`, for asynchronous calls",
+        "as `forward`, for asynchronous calls"),
     PatchSite("dspy.utils.callback", None, "dspy", wrappers.dspy_of_callbacks,
         "DSPy's callback decorator asks this module's `dspy.settings.get` for the callbacks; "
         "inside a captured call ours is among them, also where the program sets its own with "

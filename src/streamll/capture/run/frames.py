@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import dspy
 
@@ -21,6 +22,16 @@ CONTAINERS = (dict, list, tuple)
 MAX_ITEMS = 100
 RECORDS = frozenset({"history", "callbacks", "trace", "traces", "train", "demos"})
 """Attributes of a module that record what it did rather than hold its parts."""
+
+
+class DirectCall(NamedTuple):
+    """A call of a ``forward`` itself: ours, and the call of DSPy's that it is made inside of."""
+
+    call_id: str
+    inside: str | None
+
+
+DIRECT_CALL: ContextVar[DirectCall | None] = ContextVar("streamll_direct_call", default=None)
 
 
 @dataclass(slots=True, eq=False)

@@ -26,7 +26,10 @@ class StatusMessageProvider(DSPyStatusMessageProvider):  # type: ignore[misc]
     """
 
     def tool_error_status_message(self, instance: Any, exception: BaseException) -> str | None:
-        """Status message after a ``dspy.Tool`` raised, instead of the one for its end."""
+        """The message after a ``dspy.Tool`` raised, instead of the one for its end.
+
+        ``instance`` is the tool, ``exception`` what it raised.
+        """
         return f"Tool {instance.name} failed: {type(exception).__name__}"
 
 

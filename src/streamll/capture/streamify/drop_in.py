@@ -283,7 +283,7 @@ def _generator(bridge: Bridge) -> Generator[Any, None, None]:
 
 
 def apply_sync_streaming(async_generator: AsyncIterator[Any]) -> Generator[Any, None, None]:
-    """An ordinary generator of what an async one yields; leaving it closes the async one.
+    """An ordinary generator of what ``async_generator`` yields; leaving it closes that one.
 
     The async generator runs on an event loop in a thread of its own, in the context of this call.
     """

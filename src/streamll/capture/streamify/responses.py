@@ -22,9 +22,8 @@ READER_BUFFER_ITEMS = 100
 class StreamResponse(DSPyStreamResponse):  # type: ignore[misc]
     """DSPy's chunk of a field, with the identity of the call it comes from.
 
-    ``turn`` counts earlier calls of the predictor under the same parent (the turns of a ReAct
-    loop), ``attempt`` the superseded attempts before this one; ``call_id`` tells concurrent calls
-    apart. ``is_last_chunk`` is true once per text field, on an empty chunk.
+    ``predict_name`` and ``signature_field_name`` say which field; ``chunk`` is its next text,
+    decoded. ``is_last_chunk`` is true once per text field, on an empty chunk.
 
     ``value`` is what a typed field holds so far, if its listener has ``values=True``. It is the
     same object in every response and grows: copy it to keep it.
@@ -35,14 +34,17 @@ class StreamResponse(DSPyStreamResponse):  # type: ignore[misc]
 
     @property
     def turn(self) -> int:
+        """How many calls of the predictor came before, under the same parent."""
         return self.identity.turn
 
     @property
     def attempt(self) -> int:
+        """How many attempts of this call were superseded before."""
         return self.identity.attempt
 
     @property
     def call_id(self) -> str | None:
+        """The call, which tells concurrent calls apart; ``None`` outside a run."""
         return self.identity.call_id
 
     def __eq__(self, other: object) -> bool:

@@ -227,8 +227,8 @@ class TypedReading(DualIterator[Event]):
     def items(self, field: str, *pointer: str | int, as_type: Any = None) -> Mapped[Any]:
         """Each element of a list once, as soon as it is complete, of the field's element type.
 
-        ``items("report", "findings")`` reads a list inside the field; its elements are plain values
-        unless ``as_type`` is given.
+        ``items("report", "findings")`` reads a list inside the field, at ``pointer`` (keys and
+        indices); its elements are plain values unless ``as_type`` is given.
 
         Raises:
             UnknownFieldError: no predictor has such a field.

@@ -227,10 +227,13 @@ class RunLog:
         if self.is_given_up:
             raise LogAway
 
-    def dismiss(self, but: Container[str] = ()) -> None:
-        """Send readers away that wait for news of runs not in ``but``: they can resume elsewhere."""
+    def dismiss(self, but: Container[str] = (), only: str | None = None) -> None:
+        """Send readers away that wait for news of runs not in ``but``: they can resume elsewhere.
+
+        ``only``: those of this run.
+        """
         for run_id, buffer in self.buffers.items():
-            if run_id not in but:
+            if run_id not in but and only in (None, run_id):
                 buffer.dismissed = True
                 buffer.wake()
 

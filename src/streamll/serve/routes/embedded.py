@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
@@ -76,7 +77,8 @@ def sse_response(
         heartbeat: seconds of silence after which a comment keeps the connection alive.
         smooth: ``"word"`` or ``"grapheme"``: send coarse text in such pieces, evenly paced, as
             ``streamll.streams.smooth`` does. Not with a log, whose events are sent as they are.
-        inputs: inputs whose names are among the above.
+        inputs: inputs of the program whose names are among the above.
+        program_inputs: all its other inputs.
 
     Raises:
         UnknownFieldError: a field name that no predictor of the program has.
@@ -104,7 +106,8 @@ def sse_response(
         return streams.sse_of_log(runner.run_log, position, writer)
 
     limits = Limits(heartbeat_seconds=heartbeat)
-    return responses.StreamingBody(open_body, {**HEADERS, **own.form.headers}, limits)
+    headers = {**HEADERS, **own.form.headers}
+    return responses.StreamingBody(open_body, headers, limits, stop=own.stop)
 
 
 async def websocket_stream(
@@ -121,11 +124,14 @@ async def websocket_stream(
     inputs: Inputs | None = None,
     **program_inputs: Any,
 ) -> None:
-    """Run ``program`` with its inputs, stream it, and close ``websocket``. See ``sse_response``.
+    """Run ``program`` with its inputs, stream it, and close ``websocket``.
 
-    A WebSocket that is not accepted yet is accepted. One message per payload. A message ``{"type": "cancel"}`` from the client stops the program; so
-    does leaving, unless there is a log. With a log a client resumes by ``?after=`` and its last
-    position, which is ``run_id:seq``.
+    ``format``, ``fields``, ``reply``, ``log``, ``context``, ``smooth``, ``inputs`` and
+    ``program_inputs`` are those of ``sse_response``, and so are the errors.
+
+    A WebSocket that is not accepted yet is accepted. One message per payload. A message
+    ``{"type": "cancel"}`` from the client stops the program; so does leaving, unless there is a
+    log. With a log a client resumes by ``?after=`` and its last position, which is ``run_id:seq``.
 
     Browsers let any page open a WebSocket to you: check ``Origin`` before, or use ``create_app``.
     """
@@ -137,7 +143,8 @@ async def websocket_stream(
         await _accept(websocket)
         async with own.opened() as events:
             messages = streams.stream_of_events(events, writer)
-            await responses.send_messages(websocket, messages, events.cancel, LIMITS)
+            cancel = events.cancel
+            await responses.send_messages(websocket, messages, cancel, LIMITS, stop=cancel)
         return
     try:
         after = websocket.query_params.get("after")
@@ -156,7 +163,8 @@ async def websocket_stream(
         await websocket.close()
         return
     run_id, messages = position.run_id, streams.stream_of_log(runner.run_log, position, writer)
-    await responses.send_messages(websocket, messages, lambda: runner.cancel(run_id), LIMITS)
+    cancel = functools.partial(runner.cancel, run_id)
+    await responses.send_messages(websocket, messages, cancel, LIMITS, stop=own.stop)
 
 
 def _check_smooth(unit: Unit | None, log: str | None) -> None:
@@ -193,13 +201,19 @@ class OwnRoute:
         options = RenderOptions(text=reply or reply_of(program), model=type(program).__name__)
         self.form = make_format(form, options)
         self._served = Served(name="program", program=program, fields=names)
+        self._stop: Callable[[], None] = lambda: None
         self._context = contextvars.copy_context()
         self._context.run(lambda: streamll.set_context(**(context or {})))
+
+    def stop(self) -> None:
+        """End the stream soon, in its format."""
+        self._stop()
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[Any]:
         """The events of the program, which starts: for this reader alone."""
         async with self._context.run(self._call.opened, on_loop=True) as events:
+            self._stop = events.cancel
             with open_streams().holding(events):
                 yield events
 
@@ -221,10 +235,13 @@ class OwnRoute:
         if position is None:
             starting = runner.start(self._served, self._inputs)
             run_id = await self._context.run(asyncio.ensure_future, starting)
-            return runner, Position(run_id)
-        return runner, position if await runner.has_more(position) else None
+            position = Position(run_id)
+        elif not await runner.has_more(position):
+            return runner, None
+        self._stop = functools.partial(runner.run_log.dismiss, only=position.run_id)
+        return runner, position
 
 
 async def cancel_run(log: str, run_id: str) -> None:
-    """Stop a run in ``log``, whichever process runs it."""
+    """Stop the run ``run_id`` of ``log``, whichever process runs it."""
     (await open_streams().runner(log)).cancel(run_id)

@@ -19,7 +19,7 @@ import threading
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamll.brokers.opening import open_sink
-from streamll.core.errors import ConfigurationError
+from streamll.core.errors import needs_extra
 from streamll.serve.app import create_app
 from streamll.serve.web.limits import Limits
 from streamll.sinks.base import BaseSink
@@ -32,9 +32,7 @@ class WebView:
         try:
             import uvicorn
         except ImportError:
-            raise ConfigurationError(
-                "a page to watch needs an extra: pip install 'streamll[serve]'"
-            ) from None
+            raise needs_extra("a page to watch", "serve") from None
         self._folder = tempfile.mkdtemp(prefix="streamll-watch-")
         log = f"sqlite:///{self._folder}/runs.db"
         token = secrets.token_urlsafe(24)

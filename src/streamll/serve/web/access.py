@@ -21,7 +21,13 @@ MAX_EXPIRY_DIGITS = 12
 
 
 def run_token(secret: str | bytes, run_id: str, *, seconds: float = 3600.0) -> str:
-    """A token that permits reading and cancelling this one run, for so many seconds."""
+    """A token that permits reading and cancelling one run.
+
+    Args:
+        secret: the one of ``create_app``; all processes of a server need the same.
+        run_id: the run.
+        seconds: how long it holds, from now (default: one hour).
+    """
     expiry = str(int(time.time() + seconds))
     return f"{run_id}.{expiry}.{_signature(secret, run_id, expiry)}"
 

@@ -28,11 +28,16 @@ NORMAL, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1000, 1008, 1012, 1
 """Close codes of the WebSocket Close Code Number Registry (RFC 6455)."""
 
 
+STOPPING_S = 5.0
+"""How long a stream may take to end once its server has given up waiting for it."""
+
+
 class StreamingBody(Response):
     """Sends what ``open_body(scope)`` returns: chunks, or another ``Response`` instead.
 
     Args:
         hold: entered by the task that sends, for as long as it does.
+        stop: makes the chunks end soon; see ``race``.
     """
 
     def __init__(
@@ -41,8 +46,10 @@ class StreamingBody(Response):
         headers: Mapping[str, str],
         limits: Limits,
         hold: AbstractContextManager[None] | None = None,
+        stop: Callable[[], None] | None = None,
     ) -> None:
         self._open_body = open_body
+        self._stop = stop
         self._hold = hold or contextlib.nullcontext()
         self._limits = limits
         self.status_code = 200
@@ -56,7 +63,8 @@ class StreamingBody(Response):
             return
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         timed = TimedSend(send, self._limits, heartbeat=_chunk(HEARTBEAT))
-        sent = await race(self._send(chunks, timed), disconnected(receive), timed.watch())
+        sending = self._send(chunks, timed)
+        sent = await race(sending, disconnected(receive), timed.watch(), stop=self._stop)
         if not sent.lost:  # a reader that was dismissed gets a proper end, too
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         sent.raise_error()
@@ -115,27 +123,47 @@ class TimedSend:
 
 
 class Raced(NamedTuple):
-    """How ``race`` ended. ``lost``: something that it raced against came first."""
+    """How ``race`` ended. ``lost``: something that it raced against came first. ``cancelled``: this
+    task was cancelled meanwhile.
+    """
 
     work: asyncio.Task[None]
     lost: bool
+    cancelled: bool
 
     def raise_error(self) -> None:
+        if self.cancelled:
+            raise asyncio.CancelledError
         if not self.work.cancelled():
             self.work.result()
 
 
-async def race(work: Coroutine[Any, Any, None], *against: Coroutine[Any, Any, None]) -> Raced:
-    """Do the work, but only until one of ``against`` is done; all have ended on return."""
+async def race(
+    work: Coroutine[Any, Any, None],
+    *against: Coroutine[Any, Any, None],
+    stop: Callable[[], None] | None = None,
+) -> Raced:
+    """Do the work, but only until one of ``against`` is done; all have ended on return.
+
+    A server that stops and gives up waiting for its readers cancels them (hypercorn's workers, which
+    no signal reaches). Then ``stop`` is called, and the work has ``STOPPING_S`` to end by itself.
+    """
     worker, *others = tasks = [asyncio.ensure_future(each) for each in (work, *against)]
+    cancelled = False
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        if stop is None:
+            raise
+        cancelled = True
+        stop()
+        await asyncio.wait(tasks, timeout=STOPPING_S, return_when=asyncio.FIRST_COMPLETED)
     finally:
         lost = any(other.done() for other in others)
         for task in (*others, worker):
             task.cancel()
         await asyncio.wait(tasks)
-    return Raced(worker, lost)
+    return Raced(worker, lost, cancelled)
 
 
 async def disconnected(receive: Receive) -> None:
@@ -150,12 +178,13 @@ async def send_messages(
     cancel: Callable[[], None],
     limits: Limits,
     hold: AbstractContextManager[None] | None = None,
+    stop: Callable[[], None] | None = None,
 ) -> None:
     """Send messages until they end, the client leaves, or it accepts nothing any more. Closes.
 
     Args:
         cancel: called when the client asks to stop the run; its end comes among the messages.
-        hold: see ``StreamingBody``.
+        hold, stop: see ``StreamingBody``.
     """
     timed = TimedSend(websocket.send, limits)
 
@@ -166,7 +195,7 @@ async def send_messages(
                     for payload in batch:
                         await timed.send({"type": "websocket.send", "text": payload.decode()})
 
-    sent = await race(send(), _listen(websocket, cancel), timed.watch())
+    sent = await race(send(), _listen(websocket, cancel), timed.watch(), stop=stop)
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):
         await websocket.close(_close_code(sent))
     with contextlib.suppress(RunUnavailable, WebSocketDisconnect):

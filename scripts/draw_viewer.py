@@ -1,0 +1,126 @@
+"""Take a picture of the viewer: a real run of a program, in a real browser.
+
+    python scripts/draw_viewer.py docs/pictures/viewer.png
+
+A practice model answers, so no key is needed. Needs playwright and Chromium, both of which
+``make test`` brings, and the extra ``streamll[serve]``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Literal
+
+import dspy
+from playwright.sync_api import sync_playwright
+from pydantic import BaseModel
+
+import streamll
+from streamll.testing import PracticeServer
+
+sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
+from chromium import ARGUMENTS, find_chromium
+
+SIZE = {"width": 1100, "height": 960}
+FONT = '* { font-family: "DejaVu Sans", sans-serif }'  # a bare machine has no other
+PACE_S = 0.012  # between two pieces of the model's output
+
+
+class Finding(BaseModel):
+    file: str
+    line: int
+    severity: Literal["low", "medium", "high"]
+    finding: str
+
+
+def read_file(name: str) -> str:
+    """The text of a file."""
+    return f"# {name}"
+
+
+class Review(dspy.Module):
+    """Chooses a file, reads it, lists what is wrong and sums up."""
+
+    def __init__(self) -> None:
+        self.choose = dspy.ChainOfThought("pull_request -> file")
+        self.read = dspy.Tool(read_file)
+        self.inspect = dspy.Predict(
+            dspy.Signature("code -> findings: list[Finding]", custom_types={"Finding": Finding})
+        )
+        self.summarize = dspy.Predict("findings -> summary")
+
+    def forward(self, pull_request: str) -> dspy.Prediction:
+        streamll.status("Looking for what has changed")
+        file = self.choose(pull_request=pull_request).file
+        code = self.read(name=file)
+        findings = self.inspect(code=code).findings
+        return self.summarize(findings=findings)
+
+
+REPLIES: list[dict[str, object]] = [
+    {
+        "reasoning": "The query is built in the new handler, so that file comes first.",
+        "file": "app/orders.py",
+    },
+    {
+        "findings": [
+            {
+                "file": "app/orders.py",
+                "line": 41,
+                "severity": "high",
+                "finding": "SQL from user input",
+            },
+            {
+                "file": "app/orders.py",
+                "line": 58,
+                "severity": "medium",
+                "finding": "A retry without a limit",
+            },
+            {
+                "file": "app/orders.py",
+                "line": 3,
+                "severity": "low",
+                "finding": "An import that is not used",
+            },
+        ]
+    },
+    {
+        "summary": "Do not merge yet: line 41 puts a customer's text into SQL. Bind it as a parameter, "
+        "limit the retries at line 58, and remove the import."
+    },
+]
+
+
+def runs(server: PracticeServer) -> None:
+    """Two runs: a question, and the review that is shown."""
+    server.script({"answer": "Because a parameter is never read as SQL."}, *REPLIES)
+    with dspy.context(lm=server.lm(model="openai/practice-model", cache=False)):
+        dspy.Predict("question -> answer")(question="Why bind parameters?")
+        Review()(pull_request="#218")
+
+
+def main(target: str) -> None:
+    logging.getLogger("streamll").setLevel(logging.ERROR)
+    with (
+        sync_playwright() as playwright,
+        PracticeServer(pace=PACE_S) as server,
+        streamll.watch(web=True) as watching,
+    ):
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
+        page = browser.new_page(viewport=SIZE, bypass_csp=True)
+        page.goto(str(watching.url))
+        page.add_style_tag(content=FONT)
+        runs(server)
+        page.get_by_text("remove the import").first.wait_for()
+        page.wait_for_timeout(500)  # milliseconds; what moves has come to rest
+        page.mouse.move(700, 500)
+        page.mouse.wheel(0, -10_000)
+        page.wait_for_timeout(500)
+        page.screenshot(path=target)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

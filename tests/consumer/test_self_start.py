@@ -1,0 +1,124 @@
+"""A8: the guide's block subscribes, and never says ``run``."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from brokers.sample_runs import BOUND, check_order, make_run
+from brokers.servers import wait_until
+from streamll.consumer import EventConsumer
+from streamll.sinks import open_sink
+
+BLOCK = """
+from streamll.consumer import EventConsumer
+consumer = EventConsumer({url!r})
+consumer.{how}(print)
+"""
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/log.db"
+
+
+def write(url, *runs):
+    sink = open_sink(url)
+    for run in runs:
+        for event in run:
+            sink.put(event)
+    assert sink.stop(BOUND)
+
+
+def test_it_begins_on_a_thread_by_itself(url):
+    write(url, make_run("r1", ["a"]))
+    consumer, seen = EventConsumer(url, start="beginning"), []
+    consumer.subscribe(seen.append)
+    wait_until(lambda: len(seen) == 7, BOUND, "it has begun")
+    assert consumer.stop()
+
+
+def test_it_begins_on_the_loop_of_its_handlers(url):
+    """Where the guide's handler has its WebSocket; a consumer that a function made and left."""
+    write(url, make_run("r1", ["a"]))
+    loops, all_of_them = set(), asyncio.Event
+
+    async def main():
+        seen, done = [], all_of_them()
+
+        async def handle(event):
+            loops.add(asyncio.get_running_loop())
+            seen.append(event)
+            if len(seen) == 7:
+                done.set()
+
+        def set_up():
+            EventConsumer(url, start="beginning").subscribe(handle)
+
+        set_up()
+        await asyncio.wait_for(done.wait(), BOUND)
+        check_order(seen)
+        assert loops == {asyncio.get_running_loop()}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("on_loop", [True, False])
+def test_whoever_runs_it_takes_over(url, on_loop):
+    """Late, and each event is handled once."""
+    write(url, make_run("r1", ["a"]))
+    consumer, seen = EventConsumer(url, start="beginning"), []
+
+    async def heard(count):
+        await asyncio.to_thread(wait_until, lambda: len(seen) >= count, BOUND, f"event {count}")
+
+    async def main():
+        if on_loop:
+            consumer.subscribe(seen.append)
+        await heard(7)
+        running = asyncio.create_task(consumer.run())
+        await asyncio.to_thread(write, url, make_run("r2", ["b"]))
+        await heard(14)
+        consumer.stop_soon()
+        await asyncio.wait_for(running, BOUND)
+
+    if not on_loop:
+        consumer.subscribe(seen.append)
+    asyncio.run(main())
+    check_order(seen)
+    assert len(seen) == 14
+
+
+def test_one_that_is_run_at_once_does_not_begin_by_itself(url):
+    write(url, make_run("r1", ["a"]))
+    consumer, seen = EventConsumer(url, start="beginning"), []
+    consumer.subscribe(seen.append)
+    consumer.start()
+    wait_until(lambda: len(seen) == 7, BOUND, "all events")
+    names = [thread.name for thread in threading.enumerate()]
+    assert names.count("streamll-consumer") == 1
+    assert consumer.stop()
+
+
+@pytest.mark.parametrize("how", ["subscribe", "on"])
+@pytest.mark.parametrize(
+    "more", ["", "consumer.start(); consumer.wait_connected(60); consumer.stop(60)"]
+)
+def test_a_program_that_ends_before_is_told_what_is_missing(url, how, more):
+    script = BLOCK.format(url=url, how=how if how == "subscribe" else "on('*')") + more
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=BOUND, text=True, check=True
+    )
+    assert ("was never started: `await consumer.run()`" in done.stderr) is (not more)
+    assert done.stderr.count("\n") == (not more)
+
+
+def test_a_failure_of_one_that_began_by_itself_is_logged(tmp_path, caplog):
+    (tmp_path / "log.db").write_text("this is no database, and long enough to be looked at" * 9)
+    EventConsumer(f"sqlite:///{tmp_path}/log.db").subscribe(print)
+    wait_until(lambda: "ended: " in caplog.text, BOUND, "it is reported")
+    assert "is no log" in caplog.text
