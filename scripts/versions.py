@@ -1,6 +1,6 @@
 """Runs a part of the tests on other versions of what streamll stands on: ``versions.py [NAME …]``.
 
-``dspy-3.1`` and the like have the last release of that DSPy, ``lowest`` the oldest release of every
+``dspy-3.1`` and so on have the last release of that DSPy, ``lowest`` the oldest release of every
 dependency that pyproject.toml allows, ``newest`` the newest of all. Each is installed into
 ``.cache/versions/NAME``; without a name all of them are.
 
@@ -26,7 +26,7 @@ else:
 
 ROOT = Path(__file__).parent.parent
 HOME = ROOT / ".cache" / "versions"
-MINORS = ("3.1", "3.2", "3.3", "3.4")
+MINORS = ("3.0", "3.1", "3.2", "3.3", "3.4")
 NAMES = (*(f"dspy-{minor}" for minor in MINORS), "lowest", "newest")
 
 CAPTURE = (

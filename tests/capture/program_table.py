@@ -165,6 +165,9 @@ PROGRAMS = [
     Row("RLM", lambda: dspy.RLM(
         "question -> answer", interpreter_factory=dspy.LocalInterpreter,
     ), BOTH, QUERIED, needs="LocalInterpreter"),
+    Row("Flex", lambda: dspy.Flex(
+        "question -> answer", interpreter_factory=dspy.LocalInterpreter,
+    ), BOTH, needs="LocalInterpreter"),
     Row("BestOfN", lambda: dspy.BestOfN(cot(), N=3, reward_fn=long_is_better, threshold=2.0)),
     Row("Refine", lambda: dspy.Refine(RefinedQA(), N=2, reward_fn=long_is_better, threshold=2.0)),
     Row("MultiChainComparison", lambda: dspy.MultiChainComparison("question -> answer", M=3),
