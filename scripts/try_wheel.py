@@ -77,7 +77,7 @@ def use(wheel: Path, python: str) -> str:
             raise RuntimeError(f"the demo showed\n{shown}")
         (empty / "first.py").write_text(first_block() + PROGRAM, "utf-8")
         shown = run(own, "first.py", cwd=empty)
-        if "Blue light is bent." not in shown:
+        if not all(f'"{word}' in shown for word in ("Blue", " light", " bent")):
             raise RuntimeError(f"the README's first block showed\n{shown}")
         used = dict(line.split()[:2] for line in versions.splitlines()[:2])
     return f"Python {used['python']}: green, {time.monotonic() - began:.0f} s"
