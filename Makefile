@@ -3,6 +3,7 @@
 #
 #   make demo    watch a program stream, no key needed     make test    run the tests
 #   make check   format, lint and types                    make bench   measure what streaming costs
+#   make quick   the tests that need no service            make coverage   all, and what they reach
 #   make docs    the documentation site, with strict links make wheel   what pip installs, in dist/
 #   make versions  a part of the tests on each DSPy, and on the lowest and newest of everything
 #
@@ -12,6 +13,11 @@ VENV := .venv
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 RUN := $(VENV)/bin/python -m
+
+# A worker begins with tests that stand together, so that it starts what they share but once, and
+# takes over from another when it is done. Each has servers and ports of its own.
+PYTEST := $(RUN) pytest -n auto --dist worksteal --durations 15
+QUICK := tests/core tests/flow tests/streams tests/terminal tests/chat
 
 export PYTHON
 export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
@@ -23,7 +29,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(strip $(MADE_FOR)))
 .PHONY: $(READY)
 endif
 
-.PHONY: demo test check format bench docs wheel versions clean
+.PHONY: demo test quick coverage check format bench docs wheel versions clean
 
 demo: $(READY)
 	@$(VENV)/bin/streamll demo $(ARGS)
@@ -31,7 +37,15 @@ demo: $(READY)
 test: $(READY)
 	@sh scripts/servers.sh .cache/servers
 	@sh scripts/chromium.sh .cache/chromium
-	$(RUN) pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+quick: $(READY)
+	$(PYTEST) $(QUICK) $(ARGS)
+
+coverage: $(READY)
+	@sh scripts/servers.sh .cache/servers
+	@sh scripts/chromium.sh .cache/chromium
+	$(PYTEST) --cov --cov-report term:skip-covered $(ARGS)
 
 check: $(READY)
 	$(RUN) ruff format --check .

@@ -20,6 +20,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import certifi
 import hypothesis
 import pytest
 from profiles import EXAMPLES, IN_CI
@@ -32,6 +33,13 @@ os.environ["DSPY_CACHEDIR"] = CACHE = tempfile.mkdtemp(prefix="streamll-tests-")
 atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 for name in [n for n in os.environ if n.endswith(("_API_KEY", "_API_BASE", "_BASE_URL"))]:
     del os.environ[name]
+
+# An HTTP client reads the certificates that it trusts when it is made. All of them take 20 ms; here
+# nobody is asked over TLS but servers whose certificates a test names itself.
+AUTHORITIES = Path(certifi.where()).read_text("ascii", "ignore")
+END = "-----END CERTIFICATE-----\n"
+os.environ["SSL_CERT_FILE"] = f"{CACHE}/authority.pem"
+Path(os.environ["SSL_CERT_FILE"]).write_text(AUTHORITIES.partition(END)[0] + END, "ascii")
 
 # A process started in the background of a shell ignores Ctrl-C, and so would the programs that
 # tests start and interrupt.
@@ -66,6 +74,16 @@ def pytest_ignore_collect(collection_path, config):
 def pytest_runtest_setup(item):
     if item.get_closest_marker("since_3_4") is not None and not HAS_ENGINES:
         pytest.skip("about what only DSPy 3.4 and later has")
+
+
+# --- in parallel ---------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """``-n auto``: two more workers than cores, since many tests wait for what they have begun."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (cores or 1) + 2
 
 
 # --- no test is skipped in CI --------------------------------------------------------------------

@@ -73,6 +73,25 @@ def test_nobody_is_told_to_install_the_earlier_project():
     assert readme.count("0.1.1") == 1
 
 
+def measured_cpu(what: str) -> list[float]:
+    """Its µs per chunk in ``bench/README.md``: burst sync, burst async, paced sync, paced async."""
+    bench = (ROOT / "bench" / "README.md").read_text("utf-8")
+    rows = re.findall(rf"^{re.escape(what)} +(?:sync|async) +([\d.]+) ", bench, re.MULTILINE)
+    return [float(value) for value in rows[:4]]
+
+
+def test_the_readmes_cpu_figures_are_those_of_the_benchmark():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| CPU per chunk.*?\| (.*?) µs and (.*?) µs \| (.*?) µs and (.*?) µs \|$",
+                      readme, re.MULTILINE)  # fmt: skip
+    theirs = [figure for row in rows for figure in row[:2]]
+    ours = [figure for row in rows for figure in row[2:]]
+    for shown, what in ((theirs, "dspy.streamify"), (ours, "streamll.stream")):
+        measured = measured_cpu(what)
+        assert shown == [f"{value:.{0 if value >= 20 else 1}f}" for value in measured]
+        assert len(shown) == 4
+
+
 # --- docs/events.md -----------------------------------------------------------------------------
 
 EVENTS = (ROOT / "docs" / "events.md").read_text("utf-8")
@@ -209,7 +228,8 @@ def test_readme_and_testing_guide_have_code():
 
 
 def test_the_reference_of_the_command_line_is_written_from_the_commands():
-    assert (ROOT / "docs" / "cli.md").read_text("utf-8") == write_cli_reference.page()
+    now = (ROOT / "docs" / "cli.md").read_text("utf-8") == write_cli_reference.page()
+    assert now, "python scripts/write_cli_reference.py > docs/cli.md"
 
 
 # --- pictures -------------------------------------------------------------------------------------
@@ -218,7 +238,8 @@ def test_the_reference_of_the_command_line_is_written_from_the_commands():
 def test_the_picture_of_the_terminal_is_a_run_of_its_own():
     kept = (ROOT / "docs" / "pictures" / "terminal.svg").read_text("utf-8")
     now = draw_terminal.drawn(STREAMLL_PACE="0.01")
-    assert without_times(now) == without_times(kept)
+    redraw = "python scripts/draw_terminal.py > docs/pictures/terminal.svg"
+    assert without_times(now) == without_times(kept), redraw
     assert "http" not in kept.replace('xmlns="http://www.w3.org/2000/svg"', "")
 
 

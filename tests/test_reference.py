@@ -15,7 +15,7 @@ import pytest
 
 import streamll
 from streamll.core import errors
-from streamll.core.events import Event
+from streamll.core.events import KINDS, Event
 from streamll.exports import names_in
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
@@ -141,6 +141,11 @@ EACH = pytest.mark.parametrize("it", [pytest.param(each, id=each.name) for each 
 @EACH
 def test_it_has_a_docstring(it):
     assert it.own
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.event_type)
+def test_a_kind_of_event_has_a_docstring(kind):
+    assert vars(kind).get("__doc__")
 
 
 @EACH

@@ -76,7 +76,7 @@ class RawSQLite(RawLog):
 class RawRedis(RawLog):
     def trim(self, target: str, entries: int) -> None:
         with self._connect() as client:
-            client.xtrim(target, maxlen=client.xlen(target) - entries, approximate=False)
+            client.xtrim(target, maxlen=max(0, client.xlen(target) - entries), approximate=False)
 
     def put(self, target: str, bodies: list[bytes]) -> int:
         with self._connect() as client:

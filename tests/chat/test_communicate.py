@@ -275,6 +275,29 @@ class UntilTwo(RecordingSink):
             self.two.set()
 
 
+@pytest.mark.parametrize("through", [lambda stream: stream, aiter], ids=["itself", "aiter"])
+@pytest.mark.parametrize("what", ["question", "turn"])
+def test_a_stream_is_read_by_an_event_loop_for_each_item(session, model, practice, what, through):
+    practice.script(Reply(TEXT, packets=True, pace=0.01))
+    stream = (
+        model.invoke_stream("Hello")
+        if what == "question"
+        else communicate_stream(session, "main", {"instruction": "Hello"})
+    )
+    iterator, words = through(stream), []
+
+    async def read_one():
+        words.append(await anext(iterator))
+
+    while True:
+        try:
+            asyncio.run(read_one())
+        except (StopAsyncIteration, RuntimeError):
+            break
+    assert "".join(words) == stream.text == TEXT
+    assert len(words) > 2
+
+
 @pytest.mark.parametrize("heard", [False, True])
 def test_a_cancelled_answer_keeps_the_partial_text(session, practice, heard):
     """Where somebody listens the reply is streamed, so there is something of it."""

@@ -129,9 +129,9 @@ def test_a_loop_ends_although_a_stream_was_left_open(make_model, practice, run):
     kept = []
 
     async def leave_open():
-        stream = make_model().invoke_stream("x")
-        kept.append(stream)
-        await stream.__anext__()
+        reading = aiter(make_model().invoke_stream("x"))
+        kept.append(reading)
+        await anext(reading)
 
     run(leave_open())
     practice.requests[0].wait_closed()
@@ -218,7 +218,9 @@ def test_a_paused_reader_stops_reading_the_provider_s_socket(make_model, practic
 
     earlier, later = run(pause())
     assert earlier == later < 20_000  # the sockets' own buffers are full, and there it ends
+    run(stream.aclose())
     practice.requests[0].wait_closed()
+    assert practice.requests[0].chunks_sent < 20_000
 
 
 def test_closing_a_model_closes_its_idle_connections(make_model, practice, run):

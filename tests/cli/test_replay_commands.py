@@ -127,3 +127,23 @@ def test_a_missing_or_empty_file_is_reported_in_one_line(command, tmp_path, caps
 def test_to_and_web_exclude_each_other(recording, capsys):
     assert main(["replay", str(recording), "--web", "--to", "sqlite:///x.db"]) != 0
     assert "choose one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["replay", "report"])
+def test_a_log_in_place_of_a_file_is_told_apart(command, recording, tmp_path, capsys):
+    log = f"sqlite:///{tmp_path}/log.db"
+    assert main(["replay", str(recording), "--to", log, "--speed", "0"]) == 0
+    for given in (log, f"{tmp_path}/log.db", "redis://localhost"):
+        assert main([command, given]) == 2
+        told = capsys.readouterr().err
+        assert "is a log, not a file of events; streamll tail URL --run ID --json" in told
+        assert told.count("\n") == 1
+
+
+def test_what_tail_prints_of_a_run_can_be_played(recording, tmp_path, capsys):
+    log, file = f"sqlite:///{tmp_path}/log.db", tmp_path / "tailed.jsonl"
+    assert main(["replay", str(recording), "--to", log, "--speed", "0"]) == 0
+    [run_id] = {event.run_id for event in recorded_events(recording)}
+    assert main(["tail", log, "--run", run_id, "--json"]) == 0
+    file.write_text(capsys.readouterr().out, "utf-8")
+    assert list(recorded_events(file)) == list(recorded_events(recording))

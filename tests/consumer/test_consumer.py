@@ -234,13 +234,16 @@ def test_a_read_that_is_given_up_loses_nothing(url):
 
     async def main():
         events, found, given_up = aiter(EventConsumer(url, start="beginning")), [], 0
+        patience, written = 0.001, False
         while len(found) < len(first) + len(second):
             try:
-                found.append(await asyncio.wait_for(anext(events), 0.001))
+                found.append(await asyncio.wait_for(anext(events), patience))
             except asyncio.TimeoutError:
                 given_up += 1
-            if len(found) == len(first) and given_up == 3:
+                patience *= 1.1  # a busy machine needs more for any read at all
+            if len(found) == len(first) and given_up >= 3 and not written:
                 await asyncio.to_thread(write, url, second)
+                written = True
         await events.aclose()
         return found
 

@@ -10,22 +10,30 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = {"ai": "6.0.326", "@ag-ui/client": "1.0.0"}
+REACT = {
+    "ai": "6.0.325",
+    "@ai-sdk/react": "3.0.328",
+    "react": "19.3.1",
+    "react-dom": "19.3.1",
+    "esbuild": "0.28.2",
+}
+"""What an application with React is bundled of; a folder of its own, since few tests need it."""
 
 
-def packages() -> Path:
-    """The folder whose ``node_modules`` has ``PACKAGES``."""
-    place = ROOT / ".cache" / "npm"
+def packages(wanted: dict[str, str] = PACKAGES, folder: str = "npm") -> Path:
+    """The folder in ``.cache`` whose ``node_modules`` has the packages that are ``wanted``."""
+    place = ROOT / ".cache" / folder
     place.mkdir(parents=True, exist_ok=True)
     with (place / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        wanted = json.dumps({"private": True, "dependencies": PACKAGES})
+        said = json.dumps({"private": True, "dependencies": wanted})
         manifest, ready = place / "package.json", place / ".ready"
-        if not ready.exists() or ready.read_text() != wanted:
+        if not ready.exists() or ready.read_text() != said:
             shutil.rmtree(place / "node_modules", ignore_errors=True)
-            manifest.write_text(wanted)
+            manifest.write_text(said)
             command = ["npm", "install", "--no-audit", "--no-fund", "--silent"]
             subprocess.run(command, cwd=place, check=True, timeout=240)
-            ready.write_text(wanted)
+            ready.write_text(said)
     return place
 
 

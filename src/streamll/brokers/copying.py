@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -55,14 +56,16 @@ async def copy_log(
     result, read = CopyResult(), 0
     if await log_exists(source_url, target):
         async with _connected(source):
-            with _explained(sink.destination, sink._diagnose):  # noqa: SLF001
+            explained = functools.partial(_explained, sink.destination, sink._diagnose)  # noqa: SLF001
+            with explained():
                 transport = _transport(sink)
             with contextlib.closing(transport):
                 while entries := await source.read():
                     read += len(entries)
                     pending = [made for each in entries if (made := _pending(each, since, result))]
                     if pending:
-                        transport.send(pending)
+                        with explained():
+                            transport.send(pending)
     if not read:
         where = without_password(source_url)
         raise ConfigurationError(f"{where} has no log {target!r}, or nothing is in it")

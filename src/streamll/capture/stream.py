@@ -244,6 +244,11 @@ class Stream(_EventStream):
         self._program_run.join(JOIN_TIMEOUT_S)
         catch_up(self._program_run.scope.receivers)
 
+    async def aclose(self) -> None:
+        """``close``, where something reads it on an event loop."""
+        self.leave()
+        await asyncio.to_thread(self.close)
+
 
 class AsyncStream(_EventStream):
     """The events of a running program, on an event loop. Made by ``async with stream(…)(…)``."""

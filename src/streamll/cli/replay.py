@@ -14,6 +14,9 @@ from streamll.cli.command import EventFile, Problem, ViewChoice, ViewOption, exi
 from streamll.core.errors import WireError
 from streamll.core.events import Event
 
+SQLITE = b"SQLite"
+"""What a database begins with."""
+
 
 def replay(
     file: EventFile,
@@ -57,12 +60,27 @@ def report(
     print(target)
 
 
+def _is_log(path: Path) -> bool:
+    """Whether it is a log's URL or file, in place of a file of events."""
+    from streamll.brokers.opening import BROKERS
+
+    if str(path).startswith(tuple(f"{scheme}:/" for scheme in BROKERS)):
+        return True
+    with existing(path).open("rb") as file:
+        return file.read(len(SQLITE)) == SQLITE
+
+
 def _events_of(path: Path) -> list[Event]:
     """The events of a recording or of a JSONL sink's file; damaged lines are reported."""
     from streamll.testing.record_file import recorded_events
 
+    if _is_log(path):
+        raise Problem(
+            f"{str(path)!r} is a log, not a file of events; "
+            "streamll tail URL --run ID --json > run.jsonl makes one of a run"
+        )
     damaged: list[WireError] = []
-    events = list(recorded_events(existing(path), damaged))
+    events = list(recorded_events(path, damaged))
     if not events:
         raise Problem(f"{path} has no events" if not damaged else str(damaged[0]))
     if damaged:

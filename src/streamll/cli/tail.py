@@ -38,6 +38,10 @@ def tail(
     start: Annotated[
         str, Option("--from", metavar="PLACE", help="new, beginning, or a cursor.")
     ] = "new",
+    lost_seconds: Annotated[
+        float | None,
+        Option(min=1, help="Silence after which a run counts as lost. Default with --run: 60."),
+    ] = None,
     as_json: Annotated[bool, Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
     """Print what comes through a log, live."""
@@ -50,7 +54,8 @@ def tail(
     from streamll.terminal.output import Output
 
     wants = EventFilter(types or "*", dict(map(condition, where or ())))
-    consumer = EventConsumer(url, target, start=start if run_id is None else (run_id, -1))
+    place: Any = start if run_id is None else (run_id, -1)
+    consumer = EventConsumer(url, target, start=place, lost_seconds=lost_seconds)
     check_log(url)
     view = LineView(Output())
 

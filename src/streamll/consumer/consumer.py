@@ -30,6 +30,7 @@ from streamll.brokers.source import Source, SourceOptions
 from streamll.consumer import handlers
 from streamll.consumer.handlers import Handler, Subscription
 from streamll.consumer.iteration import Iteration
+from streamll.consumer.lost_runs import LostRuns
 from streamll.consumer.self_start import SelfStart
 from streamll.consumer.session import ConsumerState, ConsumerStatistics, ReadEntry, ReadSession
 from streamll.core.errors import ConfigurationError, logger
@@ -41,6 +42,8 @@ H = TypeVar("H", bound=Handler)
 Start = str | tuple[str, int] | tuple[str, int, int | None]
 
 MAX_RETRY_DELAY_S = 30.0
+LOST_S = 60.0
+"""The default of ``lost_seconds`` for a reader of one run, as of ``streamll serve``."""
 
 
 class EventConsumer:
@@ -65,6 +68,11 @@ class EventConsumer:
             take longer: the member reports that it is busy. (RabbitMQ gives it to another when the
             connection ends.)
         prefetch: events that may wait for their handlers in this process.
+        lost_seconds: silence after which a run whose process does not report itself counts as lost.
+            Its reader is told after half of that (a ``status`` event without ``seq``), and then
+            gets the events that close the run, the last one ``run.error`` with ``error_type``
+            ``"RunLost"``. They are in no log. By default 60 for a position in a run (``math.inf``:
+            never), and never for a whole log, which goes on. Not in a group.
 
     Raises:
         ConfigurationError: a URL no broker has, a missing client library, an option out of range, a
@@ -87,6 +95,7 @@ class EventConsumer:
         max_deliveries: int = 5,
         claim_after: float = 30.0,
         prefetch: int = 1000,
+        lost_seconds: float | None = None,
     ) -> None:
         self.url = url
         self.target = target or opening.default_target(url)
@@ -101,6 +110,7 @@ class EventConsumer:
         if self._position is not None and group is not None:
             raise ConfigurationError("a group reads a log, not one run: leave out group or start")
         run_id = self._position.run_id if self._position else None
+        self._lost_s = _lost_seconds(lost_seconds, run_id, group)
         self._options = SourceOptions(
             target=self.target,
             start="beginning" if run_id is not None else str(start),
@@ -300,6 +310,10 @@ class EventConsumer:
         options = self._options
         if self._cursor is not None and options.group is None and options.run_id is None:
             options = msgspec.structs.replace(options, start=self._cursor)
+        lost_runs = None
+        if self._lost_s is not None:
+            again = functools.partial(opening.open_source, self.url)
+            lost_runs = LostRuns(self._lost_s, self._position, options, again)
         return ReadSession(
             opening.open_source(self.url, options),
             options,
@@ -307,6 +321,7 @@ class EventConsumer:
             self._state,
             max_deliveries=self._max_deliveries,
             append_dead_letter=functools.partial(append, self.url, self._dead_letter),
+            lost_runs=lost_runs,
         )
 
     async def _run(self) -> None:
@@ -354,6 +369,16 @@ def _warn_unless_begun(state: ConsumerState, place: str) -> None:
             "`consumer.run_sync()`, or `consumer.start()` for a background thread",
             place,
         )
+
+
+def _lost_seconds(given: float | None, run_id: str | None, group: str | None) -> float | None:
+    if given is None:
+        return None if run_id is None else LOST_S
+    if group is not None:
+        raise ConfigurationError("a group's members see parts of runs: leave out lost_seconds")
+    if not given > 0:
+        raise ConfigurationError(f"lost_seconds must be greater than 0, not {given!r}")
+    return given
 
 
 def _run_position(start: Start) -> Position | None:

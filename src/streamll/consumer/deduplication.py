@@ -111,6 +111,11 @@ class Deduplicator:
         """Whether the last event of the run of ``position`` has been read, now or before."""
         return self._run.ended
 
+    def close(self, run_id: str) -> None:
+        """The run counts as ended: nothing of it is new any more."""
+        run = self._runs.latest(run_id) or self._runs.put(run_id, _RunProgress())
+        run.ended = True
+
     def read(
         self, entry: DecodedEntry, cursor: str | None = None, border: str | None = None
     ) -> list[Event]:

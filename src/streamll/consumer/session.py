@@ -26,9 +26,10 @@ import msgspec
 
 from streamll.brokers.source import Entry, Source, SourceOptions
 from streamll.consumer.deduplication import LRU, Deduplicator
+from streamll.consumer.lost_runs import LostRuns
 from streamll.consumer.reading import NewEvents, follow
 from streamll.core.errors import BrokerError, WireError, logger
-from streamll.core.events import Event
+from streamll.core.events import TERMINAL, Event
 from streamll.core.positions import Position
 from streamll.core.wire import DecodedEntry, decode_entry, encode_batch
 from streamll.flow.retry import Backoff
@@ -108,11 +109,13 @@ class ReadSession:
     state: ConsumerState
     max_deliveries: int
     append_dead_letter: Callable[[bytes], Awaitable[None]]
+    lost_runs: LostRuns | None = None
 
     def __post_init__(self) -> None:
         self._in_group = self.options.group is not None
         self._counts = self.state.counts
         self._deduplicator = Deduplicator(self.position)
+        self._last_cursor = self.options.start
         self._new_events = NewEvents(self._deduplicator, self.source, self.options.start)
         self._handled: LRU[str, None] = LRU()  # ids of the entries that are done
         self._held: dict[int, Entry] = {}  # given to this member and not acknowledged yet
@@ -148,6 +151,8 @@ class ReadSession:
         async with contextlib.aclosing(reading) as batches:
             async for entries in batches:
                 self._new_events.begin(entries)
+                if entries:
+                    self._last_cursor = entries[-1].cursor
                 if self._in_group:
                     self._held.update((id(entry), entry) for entry in entries)
                 for entry in entries:
@@ -156,6 +161,8 @@ class ReadSession:
                         yield read
                 if not entries or not all(map(self.is_suspect, entries)):
                     self._suspecting = False
+                for read in await self._of_lost_runs():
+                    yield read
 
     async def done_with(self, read: ReadEntry) -> None:
         """All events of the entry have been handled."""
@@ -213,6 +220,8 @@ class ReadSession:
             logger.info("consumer: %s is back", self.source.name)
         self._was_connected = True
         self.state.connected.set()
+        if self.lost_runs is not None:
+            self.lost_runs.hear_all()
 
     async def _failed(self, error: Exception, failures: int) -> None:
         """Warn at the first failure, and wait; raise if the very first connection cannot succeed."""
@@ -244,7 +253,23 @@ class ReadSession:
             events = await self._new_events.of(entry, decoded)
         counts.duplicates += max(len(decoded.events) - len(events), 0)  # events: perhaps with a gap
         counts.received += len(events)
+        if self.lost_runs is not None and decoded.events:
+            self.lost_runs.hear(decoded.events)
         return ReadEntry(entry, decoded, events) if decoded.events else None
+
+    async def _of_lost_runs(self) -> list[ReadEntry]:
+        """What readers are told of runs whose process is silent; it is in no log."""
+        if self.lost_runs is None:
+            return []
+        found = []
+        with contextlib.suppress(Exception):  # the log is away: ``read`` fails as well
+            for events in await self.lost_runs.due():
+                if events[-1].event_type in TERMINAL:
+                    self._deduplicator.close(events[-1].run_id or "")
+                self._counts.received += len(events)
+                entry = Entry(cursor=self._last_cursor, body=b"")
+                found.append(ReadEntry(entry, DecodedEntry(None, None, events), events))
+        return found
 
     async def _take(self, entry: Entry, decoded: DecodedEntry) -> bool:
         """Whether an entry that the group was given is to be handled here and now."""

@@ -168,6 +168,8 @@ class UnknownEvent(StreamllEvent, frozen=True, kw_only=True):
 
 @_kind("run.start", opens="run", inside="")
 class RunStart(Event, frozen=True, kw_only=True):
+    """The outermost captured call of ``program`` begins."""
+
     program: str
     inputs: Mapping[str, Any] | None = None  # only when inputs were asked for
 
@@ -189,6 +191,8 @@ class Totals(Event, frozen=True, kw_only=True):
 
 @_kind("run.end", closes="run")
 class RunEnd(Totals, frozen=True, kw_only=True):
+    """The run has returned."""
+
     outputs: Mapping[str, Any] | None = None  # only when outputs were asked for
 
 
@@ -203,6 +207,8 @@ class RunError(Totals, frozen=True, kw_only=True):
 
 @_kind("run.cancelled", closes="run")
 class RunCancelled(Totals, frozen=True, kw_only=True):
+    """The run's reader left before the end; ``partial`` as in ``RunError``."""
+
     partial: Mapping[str, str] = NOTHING
 
 
@@ -211,12 +217,16 @@ class RunCancelled(Totals, frozen=True, kw_only=True):
 
 @_kind("module.start", opens="module")
 class ModuleStart(Event, frozen=True, kw_only=True):
+    """The module ``name`` is called."""
+
     name: str
     inputs: Mapping[str, Any] | None = None
 
 
 @_kind("module.end", closes="module")
 class ModuleEnd(Event, frozen=True, kw_only=True):
+    """The module has returned, after ``duration`` seconds."""
+
     name: str
     duration: float
     outputs: Mapping[str, Any] | None = None
@@ -224,6 +234,8 @@ class ModuleEnd(Event, frozen=True, kw_only=True):
 
 @_kind("module.error", closes="module")
 class ModuleError(Event, frozen=True, kw_only=True):
+    """The module has raised, after ``duration`` seconds."""
+
     name: str
     duration: float
     error_type: str
@@ -244,6 +256,8 @@ class ToolStart(Event, frozen=True, kw_only=True):
 
 @_kind("tool.end", closes="tool")
 class ToolEnd(Event, frozen=True, kw_only=True):
+    """The tool has returned, after ``duration`` seconds."""
+
     name: str
     kind: str = "tool"
     duration: float
@@ -252,6 +266,8 @@ class ToolEnd(Event, frozen=True, kw_only=True):
 
 @_kind("tool.error", closes="tool")
 class ToolError(Event, frozen=True, kw_only=True):
+    """The tool has raised, after ``duration`` seconds."""
+
     name: str
     kind: str = "tool"
     duration: float
@@ -261,6 +277,8 @@ class ToolError(Event, frozen=True, kw_only=True):
 
 @_kind("lm.start", opens="lm")
 class LMStart(Event, frozen=True, kw_only=True):
+    """A request is sent to the language model ``model``."""
+
     model: str
     messages: Any = None  # only when prompts were asked for
 
@@ -316,6 +334,8 @@ class LMWaiting(Event, frozen=True, kw_only=True):
 
 @_kind("field.start", opens="field", inside="call")
 class FieldStart(Event, frozen=True, kw_only=True):
+    """An output field begins."""
+
     field: str
 
 
@@ -377,6 +397,8 @@ class FieldCorrected(Event, frozen=True, kw_only=True):
 
 @_kind("thinking", inside="call")
 class Thinking(Event, frozen=True, kw_only=True):
+    """A piece of the model's own thinking; ``index`` counts its parts."""
+
     text: str
     index: int = 0
 
@@ -392,6 +414,8 @@ class ToolCallDelta(Event, frozen=True, kw_only=True):
 
 @_kind("citation", inside="call")
 class Citation(Event, frozen=True, kw_only=True):
+    """A source that the model cites."""
+
     text: str | None = None
     title: str | None = None
     url: str | None = None
@@ -422,11 +446,15 @@ class ReplyPart(Event, frozen=True, kw_only=True):
 
 @_kind("status")
 class Status(Event, frozen=True, kw_only=True):
+    """A message of ``streamll.status`` or of a ``StatusMessageProvider``."""
+
     message: str
 
 
 @_kind("trace.start", opens="trace")
 class TraceStart(Event, frozen=True, kw_only=True):
+    """A ``streamll.trace`` block is entered."""
+
     name: str
     trace_id: str
     parent_trace_id: str | None = None
@@ -434,6 +462,8 @@ class TraceStart(Event, frozen=True, kw_only=True):
 
 @_kind("trace.end", closes="trace")
 class TraceEnd(Event, frozen=True, kw_only=True):
+    """The block is left, after ``duration`` seconds."""
+
     name: str
     trace_id: str
     duration: float

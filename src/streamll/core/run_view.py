@@ -11,6 +11,7 @@ calls with ``keep_ended=False``; none with ``keep_text=False``.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -318,6 +319,10 @@ class RunView(EventVisitor):
         return (f for f in self.fields.values() if f.has_text and not f.identity.candidate)
 
 
+RUN_LOST = "RunLost"
+"""``error_type`` of a run whose process is gone."""
+RUN_GONE = "the process that ran it is gone"
+
 NO_FIELD = FieldView(NOBODY, "")
 
 
@@ -329,6 +334,12 @@ def qualified(predictor: str | None, field: str) -> str:
 def named(texts: Mapping[Owner, str]) -> dict[str, str]:
     """Texts by ``"predictor.field"``."""
     return {qualified(*owner): text for owner, text in texts.items()}
+
+
+def silence_notice(run_id: str, lost_s: float) -> Event:
+    """What readers of a run are told whose process is silent. It is in no log and has no ``seq``."""
+    message = f"the process of this run is silent; after {lost_s:.0f} s it counts as lost"
+    return ev.Status(message=message, timestamp=time.time(), identity=Identity(run_id=run_id))
 
 
 def closing_events(

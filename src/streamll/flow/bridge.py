@@ -30,9 +30,10 @@ from typing import Any, TypeVar
 from streamll.core.errors import ChannelClosed, StreamCancelled, StreamllError
 from streamll.flow.channel import Channel
 from streamll.flow.dual import DualIterator, Openable
-from streamll.flow.waiting import on_event_loop
+from streamll.flow.waiting import on_event_loop, running_loop
 
 T = TypeVar("T")
+D = TypeVar("D", bound="Derived[Any]")  # typing.Self needs Python 3.11
 
 CAPACITY = 16
 """Items that may wait between a producer and its reader."""
@@ -325,11 +326,20 @@ async def _entered(source: Any) -> AsyncIterator[AsyncIterator[Any]]:
         yield iterator
 
 
+def _opened_for_any_loop(source: Any) -> DualIterator[Any]:
+    """Any source, to be read by ``await anext(…)`` on one event loop after the other."""
+    return source.opened(on_loop=False) if isinstance(source, Openable) else aopened(source)
+
+
 class Derived(DualIterator[T]):
     """A stream made of another stream: ``_feed`` maps each of its items to any number of items.
 
-    The source is opened with the first read and closed with this stream.
+    The source is opened with the first read and closed with this stream. Where that is a mere
+    ``await anext(stream)``, in no ``async for`` or ``async with`` of this event loop, the loop may
+    be another one for the next item: then no task of this one reads the source, but a thread.
     """
+
+    _loop: object = None  # that of the ``async for`` or ``async with``
 
     def __init__(self, source: Any) -> None:
         self._source = source
@@ -345,7 +355,20 @@ class Derived(DualIterator[T]):
         return next(self._reading or self._open(opened))
 
     async def _aread(self) -> Any:
-        return await (self._reading or self._open(aopened)).__anext__()
+        reading = self._reading or self._open(aopened if self._stays() else _opened_for_any_loop)
+        return await reading.__anext__()
+
+    def opened(self, *, on_loop: bool) -> DualIterator[T]:
+        self._loop = running_loop() if on_loop else None
+        return super().opened(on_loop=on_loop)
+
+    async def __aenter__(self: D) -> D:  # noqa: PYI019
+        self._loop = running_loop()
+        return self
+
+    def _stays(self) -> bool:
+        """Whether the event loop that reads now is known to read to the end."""
+        return self._loop is running_loop()
 
     @property
     def value(self) -> Any:

@@ -8,7 +8,6 @@ closed), so that the caller can wake another. A waiter that stops waiting for an
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -108,8 +107,13 @@ class Pulse:
 
     def check(self) -> None:
         beat = threading.Event()
-        with contextlib.suppress(RuntimeError):  # the loop is closed
+        try:
             self.loop.call_soon_threadsafe(beat.set)
+            running = self.loop.is_running()
+        except RuntimeError:  # the loop is closed
+            running = False
+        if not running:  # nobody waits in it; another loop may go on reading
+            beat.set()
         self._beat = beat
         beat.wait(LOOP_CHECK_S)
 
@@ -117,10 +121,14 @@ class Pulse:
         return not self._beat.is_set()
 
 
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that this thread is running right now."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def on_event_loop() -> bool:
     """Whether this thread is running an event loop right now, and so must not block."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    return running_loop() is not None

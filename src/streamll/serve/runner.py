@@ -21,12 +21,17 @@ from typing import Any
 
 import streamll
 from streamll.core.errors import LogAway, NoSuchRun, StreamCancelled, TooManyRuns, logger
-from streamll.core.events import NOBODY, TERMINAL, Event, Identity, Status, StreamllEvent
+from streamll.core.events import NOBODY, TERMINAL, Event, Identity, StreamllEvent
 from streamll.core.places import own_place
 from streamll.core.positions import Position
-from streamll.core.run_view import RunView, closing_events
+from streamll.core.run_view import (
+    RUN_GONE,
+    RUN_LOST,
+    RunView,
+    closing_events,
+    silence_notice,
+)
 from streamll.serve.log.buffer import RunBuffer
-from streamll.serve.log.index import RUN_LOST
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import Served
 from streamll.serve.web.limits import Limits
@@ -247,8 +252,7 @@ class Runner:
         reports = self.run_log.index.unattended_s(run_id) is not None
         if silent_s <= (2.5 * self._alive_s if reports else lost_s / 2):
             return None
-        message = f"the process of this run is silent; after {lost_s:.0f} s it counts as lost"
-        return Status(message=message, timestamp=time.time(), identity=Identity(run_id=run_id))
+        return silence_notice(run_id, lost_s)
 
     def _has_heard_all(self, now: float) -> bool:
         """Every live process has reported by now, also one that had to wait for the log itself."""
@@ -265,8 +269,7 @@ class Runner:
             self._closed_as_lost.discard(run_id)  # the next tick tries again
             return
         if view.seq >= 0 and view.end is None:
-            message = "the process that ran it is gone"
-            for event in closing_events(view, run_id, time.time(), RUN_LOST, message):
+            for event in closing_events(view, run_id, time.time(), RUN_LOST, RUN_GONE):
                 self.run_log.sink.put(event)
 
 

@@ -26,7 +26,7 @@ import msgspec
 from streamll.core.errors import ConfigurationError
 from streamll.core.events import Event, TokenEvent
 from streamll.flow.bridge import Bridge, Derived, checked
-from streamll.flow.dual import Openable
+from streamll.flow.dual import DualIterator, Openable
 from streamll.flow.limits import Rate
 from streamll.streams.stream_events import (
     Reset,
@@ -62,8 +62,8 @@ class Piped(Openable):
         self._source = checked(source)
         self._stage = stage
 
-    def opened(self, *, on_loop: bool) -> Staged:
-        return Staged(self._source, self._stage())
+    def opened(self, *, on_loop: bool) -> DualIterator[Any]:
+        return Staged(self._source, self._stage()).opened(on_loop=on_loop)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.opened(on_loop=False))

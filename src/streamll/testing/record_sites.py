@@ -79,6 +79,11 @@ class WrittenStream:
             self._writer.end()
 
     def __getattr__(self, name: str) -> Any:
+        if name in (
+            "gi_frame",
+            "ag_frame",
+        ):  # by which capture would read past what is written down
+            raise AttributeError(name)
         return getattr(self._stream, name)  # httpx2 reads ``elapsed`` here
 
     def close(self) -> None:

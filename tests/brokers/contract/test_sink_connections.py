@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 import pytest
 
 from brokers.sample_runs import BOUND, ends, make_run, plain, read_log
 from brokers.servers import Wire, wait_until
 from streamll.brokers import sink as broker_sink
-from streamll.brokers.rabbitmq import publisher as rabbitmq_publisher
+from streamll.brokers.rabbitmq import client as rabbitmq_client
+from streamll.brokers.rabbitmq.client import HEARTBEAT_S
 from streamll.sinks import RabbitMQSink, RedisSink
 
 
@@ -104,19 +106,40 @@ def test_an_idle_connection_closed_by_rabbitmq_is_replaced(rabbit, monkeypatch, 
     caplog.set_level(logging.INFO, logger="streamll")
     wire = Wire(rabbit.port)
     sink = RabbitMQSink(rabbit.url.replace(str(rabbit.port), str(wire.port)), target="idle")
-    one, two, three = (make_run(f"r{n}", ["a"]) for n in range(3))
+    one, two = (make_run(f"r{n}", ["a"]) for n in range(2))
     put_all(sink, one)
     wire.cut()
     wire.mend()
     put_all(sink, two)
-    monkeypatch.setattr(rabbitmq_publisher, "HEARTBEAT_S", 0)  # it has been idle for long
-    put_all(sink, three)
     assert sink.statistics().failures == 0
     assert not caplog.records
     assert sink.stop(BOUND)
     wire.close()
-    read = read_log(rabbit.url, "idle", ends(3))
-    assert [plain(event) for event in read] == [plain(event) for event in [*one, *two, *three]]
+    read = read_log(rabbit.url, "idle", ends(2))
+    assert [plain(event) for event in read] == [plain(event) for event in [*one, *two]]
+
+
+def test_an_idle_connection_outlives_heartbeats(rabbit):
+    """Nobody sends any while a sink sleeps: RabbitMQ must not wait for them, or for an answer."""
+    sink = RabbitMQSink(f"{rabbit.url}?heartbeat=1", target="asleep")
+    put_all(sink, make_run("r0", ["a"]))
+    connection = sink._transport
+    time.sleep(4)  # a second is a heartbeat, of which RabbitMQ misses two
+    put_all(sink, make_run("r1", ["b"]))
+    assert sink._transport is connection
+    assert sink.stop(BOUND)
+    assert len(read_log(rabbit.url, "asleep", ends(2))) == 14
+
+
+@pytest.mark.parametrize(("query", "seconds"), [("?heartbeat=3", 3), ("", HEARTBEAT_S)])
+def test_a_readers_heartbeat_is_that_of_its_url(rabbit, query, seconds):
+    async def main():
+        connection = await rabbitmq_client.connect(rabbit.url + query)
+        found = connection.transport.connection.heartbeat_timeout
+        await connection.close()
+        return found
+
+    assert asyncio.run(main()) == seconds
 
 
 def test_a_nacked_message_is_sent_again_before_the_runs_next(rabbit):

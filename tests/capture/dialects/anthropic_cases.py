@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from case import LOST, Case, Failed, sse
+from case import FOREIGN, LOST, PAUSE, WORDS, Case, Failed, data, odd_number, sse
 
 PIECES = ["[[ ## answer ## ]]\n", "Nine ", "lives", "\n\n[[ ## completed ## ]]"]
 TEXT = "".join(PIECES)
@@ -313,6 +313,78 @@ KIND_7 = [
     case("the whole message in one frame, and an end", message(), END, whole=True),
 ]  # fmt: skip
 
+SOON = {"end": "open", "early_grace": 0.2}
+EARLY_REASONS = [
+    case("the reason before the text, which comes later", begin(), ending(), PAUSE, *said(), END),
+    case("the reason before the text, which comes later, and again", begin(), ending(), PAUSE,
+         *said(), ending(), END),
+    case("the reason after an empty block, the text later", begin(), start(0, type="text", text=""),
+         ending(), PAUSE, *text(), stop(0), ending(), END),
+    case("a reason in the begin, the text later", begin(stop_reason="end_turn"), PAUSE, *said(),
+         ending(), END),
+    case("the reason before the text, the end of another wire", begin(), ending(), *said(),
+         b"data: [DONE]\n\n"),
+    case("the reason before the text and after it", begin(), ending(), *said(), ending()),
+    case("the reason before a call, and after it", begin(), ending("tool_use"),
+         start(0, **use("price", q=1)), ending("tool_use"),
+         plain=message(use("price", q=1), reason="tool_use"), **ASK_TOOLS),
+    case("uncertain: the reason before the text, open", begin(), ending(), *said(), confused=True,
+         **SOON),
+    case("uncertain: the reason before the text and after it, open", begin(), ending(), *said(),
+         ending(), confused=True, **SOON),
+    case("uncertain: the reason before the text and after it, then a cut", begin(), ending(),
+         *said(), ending(), end="cut", confused=True),
+    case("uncertain: the reason alone, open", begin(), ending(), confused=True, **SOON),
+    case("the reason alone, then a cut", begin(), ending(), end="cut", plain=LOST, same_words=False),
+    case("a reply of nothing, without an end", begin(), ending(), plain={**message(), "content": []},
+         **ASK_PLAINLY),
+]  # fmt: skip
+
+NOT_JSON = [
+    *(
+        case(f"{name} {how} {where}", *before, data(words, event), *after, confused=True)
+        for name, words in WORDS.items()
+        for how, event in (("as a frame", b""), ("as a delta", b"content_block_delta"))
+        for where, before, after in (
+            ("first", (), (begin(), *said(), ending(), END)),
+            ("in the middle", (begin(), *said()[:3]), (*said()[3:], ending(), END)),
+        )
+    ),
+    *(case(f"{name} as a frame after the reason", begin(), *said(), ending(), data(words), END)
+      for name, words in WORDS.items()),
+    *(case(f"{name} under another event's name", *with_noise(data(words, b"meta")))
+      for name, words in FOREIGN.items()),
+    case("uncertain: OpenAI's chunks in place of events",
+         *({"choices": [{"delta": {"content": piece}}]} for piece in PIECES), b"data: [DONE]\n\n",
+         confused=True),
+]  # fmt: skip
+CACHED = {**USAGE, "cache_read_input_tokens": 3}
+SPLIT_USAGE = [
+    case("usage in its two halves", begin(usage={"input_tokens": 7}), *said(),
+         ending(usage={"output_tokens": 5}), END),
+    case("usage in its two halves, the rest zero", begin(usage={"input_tokens": 7, "output_tokens": 0}),
+         *said(), ending(usage={"input_tokens": 0, "output_tokens": 5}), END),
+    case("usage in its two halves, the first zero", begin(usage={"input_tokens": 0, "output_tokens": 0}),
+         *said(), ending(usage=USAGE), END),
+    case("usage in two events at the end", begin(usage=None), *said(),
+         ending(usage={"input_tokens": 7}), ending(usage={"output_tokens": 5}), END),
+    case("counts of a cache in the begin only", begin(usage=CACHED), *said(),
+         ending(usage={**USAGE, "cache_read_input_tokens": 0}), END, plain=message(usage=CACHED)),
+    case("usage that is no object", begin(), *said(), ending(usage="x"), END),
+]  # fmt: skip
+ODD_NUMBERS = [
+    each
+    for number in (b"NaN", b"Infinity", b"-Infinity", b"1e400")
+    for each in odd_number(Case(
+        name=f"a score of {number.decode()}", wire="anthropic",
+        frames=[*sse(begin()), *sse(*said()[:2]), data(
+            b'{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", '
+            b'"text": "%b", "score": %b}}' % (PIECES[1].encode(), number)),
+            *sse(*said()[3:], ending(), END)],
+        plain=message(), exact=False,
+    ))
+]  # fmt: skip
+
 PRICED = {"type": "tool_use", "id": "toolu_price", "name": "price", "input": {"q": "cat"}}
 REPORTED = [
     case("the end of another wire", begin(), *said(), ending(), b"data: [DONE]\n\n"),
@@ -330,5 +402,9 @@ CASES: list[Case] = [
     *KIND_4,
     *KIND_5,
     *KIND_7,
+    *EARLY_REASONS,
+    *NOT_JSON,
+    *SPLIT_USAGE,
+    *ODD_NUMBERS,
     *REPORTED,
 ]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+PAUSE = b"PAUSE"
+"""In place of a frame: what was sent before is read long before what comes after."""
 LOST = object()
 """As a plain reply: the connection is lost in its middle."""
 
@@ -38,6 +40,10 @@ class Case:
     """How the stream ends: ``"close"``, ``"cut"`` or ``"open"`` (see ``frames_server.Sent``)."""
     status: int = 200
     content_type: str = "text/event-stream"
+    headers: dict[str, str] = field(default_factory=dict)
+    """More headers, of the stream and of the plain reply."""
+    trailers: bytes = b""
+    """Lines of HTTP trailers after the stream."""
 
     ask: str | None = "question -> answer"
     """The signature of the program that is called; ``None`` for a bare call of the LM."""
@@ -47,6 +53,9 @@ class Case:
     """The provider's name before the model's, where it is not the wire's own."""
     ways: Sequence[str] = ()
     """The ways to play it, where it cannot be played in all of them."""
+
+    early_grace: float | None = None
+    """``GRACE_AFTER_EARLY_REASON_S``, where what it waits for never comes."""
 
     confused: bool = False
     """The assembler cannot be sure: it asks once more, plainly, and says so."""
@@ -65,6 +74,39 @@ class Case:
 
     def __str__(self) -> str:
         return f"{self.wire}: {self.name}"
+
+
+WORDS = {
+    "words": b"hello",
+    "an array": b"[1]",
+    "a number": b"3",
+    "a text": b'"hello"',
+    "a truth": b"true",
+    "half an object": b'{"id": [',
+    "a page": b"<html><body>Bad Gateway</body></html>",
+}
+"""Data of a frame that is no JSON object."""
+FOREIGN = {
+    **{name: words for name, words in WORDS.items() if name != "half an object"},
+    "an object": b'{"message": "position 3 in the queue", "status": "queued"}',
+}
+"""Data that says nothing under the name of another event."""
+
+
+def data(words: bytes, event: bytes = b"") -> bytes:
+    """A frame of any data, under the name of an event."""
+    return (b"event: " + event + b"\n" if event else b"") + b"data: " + words + b"\n\n"
+
+
+READ_BY_LM15 = ("native sync", "native async", "imodel sync", "imodel async")
+READ_BY_LITELLM = ("litellm sync", "litellm async")
+
+
+def odd_number(case: Case) -> list[Case]:
+    """A reply with a number that lm15 does not take: it is asked for plainly."""
+    name = f"uncertain: {case.name}"
+    confused = replace(case, name=name, ways=READ_BY_LM15, confused=True)
+    return [confused, replace(case, ways=READ_BY_LITELLM)]
 
 
 def sse(*payloads: Any, event: bool = False) -> list[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from case import LOST, Case, Failed, sse
+from case import FOREIGN, LOST, PAUSE, READ_BY_LITELLM, WORDS, Case, Failed, data, odd_number, sse
 
 PIECES = ["[[ ## answer ## ]]\n", "Nine ", "lives", "\n\n[[ ## completed ## ]]"]
 TEXT = "".join(PIECES)
@@ -654,6 +654,426 @@ def smiling(*halves: bytes) -> list[bytes]:
     return [sse(said("PIECE"))[0].replace(b"PIECE", piece) for piece in pieces]
 
 
+# --- 13: a reason of the end that comes too early ----------------------------------------------------
+
+SOON = {"end": "open", "early_grace": 0.2}
+EARLY = chunk({"content": PIECES[0]}, "stop")
+EACH = [chunk({"content": piece}, "stop") for piece in PIECES]
+WHOLE = chunk({"content": TEXT}, "stop")
+EARLY_REASONS = [
+    case("a reason with the first text, the rest later", EARLY, PAUSE, *CHAT[1:], USE, DONE),
+    case("a reason with the first text, the rest later, no DONE", EARLY, PAUSE, *CHAT[1:], USE),
+    case("a reason with the first text, the rest later, open", EARLY, PAUSE, *CHAT[1:], FIN, USE,
+         end="open"),
+    case("a reason with the role, the text later",
+         chunk({"role": "assistant", "content": ""}, "stop"), PAUSE, *CHAT, USE, DONE),
+    case("a reason before the text, which comes later", FIN, PAUSE, *CHAT, USE, DONE),
+    case("a reason with the first thought, the text later",
+         chunk({"reasoning_content": "Hm"}, "stop"), PAUSE, *CHAT, USE, DONE,
+         plain=completion({"role": "assistant", "content": TEXT, "reasoning_content": "Hm"})),
+    case("a reason with every chunk, and a pause", *EACH[:2], PAUSE, *EACH[2:], USE, DONE),
+    case("a reason with every chunk, empty ones too, and a pause", *EACH[:2], FIN, PAUSE, *EACH[2:],
+         USE, DONE),
+    case("a reason with every chunk, open after usage", *EACH[:3], FIN, chunk({"content": PIECES[3]}),
+         FIN, USE, end="open"),
+    case("all in one chunk, open after usage", WHOLE, USE, end="open", whole=True),
+    case("all in one chunk, open after DONE", WHOLE, USE, DONE, end="open", whole=True),
+    case("all in one chunk", WHOLE, USE, whole=True),
+    case("all in one chunk, then a cut after usage", WHOLE, USE, end="cut", whole=True),
+    case("uncertain: all in one chunk, open", WHOLE, confused=True, **SOON),
+    case("uncertain: all in one chunk with usage, open", {**WHOLE, "usage": USAGE}, confused=True,
+         **SOON),
+    case("uncertain: all in one chunk, comments on an open line", WHOLE, b": hi\n\n", b": hi\n\n",
+         confused=True, **SOON),
+    case("uncertain: a reason with the first text, the rest, open", EARLY, *CHAT[1:], confused=True,
+         **SOON),
+    case("uncertain: a reason with every chunk, open", *EACH, confused=True, **SOON),
+    case("uncertain: a reason before the text, open", FIN, *CHAT, confused=True, **SOON),
+    case("uncertain: a reason alone, open", FIN, confused=True, **SOON),
+    case("uncertain: a reason with the first text, then a cut", EARLY, end="cut", confused=True),
+    case("uncertain: all in one chunk, then a cut", WHOLE, end="cut", confused=True),
+    case("uncertain: all in one chunk, then a cut inside a frame", WHOLE, b'data: {"id', end="cut",
+         confused=True),
+    case("uncertain: all in one chunk, then an end inside a frame", WHOLE, b'data: {"id',
+         confused=True),
+    case("a reason alone, then a cut", FIN, end="cut", **LATE),
+    tool_case("a reason with the first of two calls", {**calls(PRICES[0]), "choices": [
+        {"index": 0, "finish_reason": "tool_calls", "delta": {"tool_calls": PRICES[:1]}}]}, PAUSE,
+        calls(PRICES[1])),
+]  # fmt: skip
+
+
+# --- 14: frames that are none -----------------------------------------------------------------------
+
+NOT_JSON = [
+    *(
+        case(f"{name} as a frame {where}", *before, data(words), *after, USE, DONE,
+             confused=True)
+        for name, words in WORDS.items()
+        for where, before, after in (
+            ("first", (), (*CHAT, FIN)), ("in the middle", CHAT[:2], (*CHAT[2:], FIN))
+        )
+    ),
+    *(
+        case(f"{name} as a frame after the reason", *CHAT, FIN, data(words), USE, DONE)
+        for name, words in WORDS.items()
+    ),
+    *(
+        each
+        for name, words in FOREIGN.items()
+        for each in anywhere(f"{name} under another event's name",
+                             data(words, b"meta"))
+    ),
+    case("words under the name of chunks", b"event: message\ndata: hello\n\n", *CHAT, FIN, USE, DONE,
+         confused=True),
+    case("chunks under another event's name", *(
+        b"event: token\n" + frame for frame in sse(*CHAT, FIN, USE)), b"event: end\ndata: [DONE]\n\n"),
+    case("half a frame under another event's name, then a cut", *CHAT[:2],
+         b"event: token\ndata: {", end="cut", **LATE),
+    case("uncertain: words that may be an error", {"message": "Slow today", "status": "queued"},
+         *CHAT, FIN, USE, DONE, confused=True),
+    case("uncertain: a success in words", *CHAT[:2], {"code": 0, "message": "success"}, *CHAT[2:],
+         FIN, USE, DONE, confused=True),
+    case("an error of another kind of code", *CHAT[:2], {"code": "InternalError", "message": MEMORY},
+         plain=failed(500, MEMORY, code="InternalError"), same_words=False),
+    *(
+        case(f"uncertain: {name} in place of chunks", *frames, DONE, confused=True)
+        for name, frames in {
+            "Cloudflare's own frames": [
+                *({"response": piece, "p": "abcdef"} for piece in PIECES),
+                {"response": "", "usage": USAGE}],
+            "TGI's own frames": [
+                {"index": n, "token": {"id": n, "text": piece, "special": False},
+                 "generated_text": None, "details": None} for n, piece in enumerate(PIECES)],
+            "Ollama's own frames": [
+                {"model": "m", "message": {"role": "assistant", "content": piece}, "done": False}
+                for piece in PIECES],
+            "DashScope's own frames": [
+                {"output": {"text": "".join(PIECES[:n + 1]), "finish_reason": "null"},
+                 "usage": {"input_tokens": 7}, "request_id": "r"} for n in range(len(PIECES))],
+            "a text at the top": [{"text": piece} for piece in PIECES],
+        }.items()
+    ),
+]  # fmt: skip
+
+# --- 15: usage in pieces ----------------------------------------------------------------------------
+
+DETAILS = {"prompt_tokens_details": {"cached_tokens": 3}}
+FULL_USAGE = completion(usage={**USAGE, **DETAILS})
+PROMPT, ANSWER = {"prompt_tokens": 7}, {"completion_tokens": 5}
+
+
+def uses(*reports: Any) -> list[dict[str, Any]]:
+    return [{**usage(), "usage": each} for each in reports]
+
+
+def in_choice_of_usage(counts: Any) -> dict[str, Any]:
+    choice = {"index": 0, "delta": {}, "finish_reason": "stop", "usage": counts}
+    return {**TOP, "object": "chat.completion.chunk", "choices": [choice]}
+
+
+SPLIT_USAGE = [
+    case("usage in two chunks", *CHAT, FIN, *uses({**PROMPT, "total_tokens": 7}, ANSWER), DONE),
+    case("usage in two chunks, the answer first", *CHAT, FIN, *uses(ANSWER, {**PROMPT, "total_tokens": 12}),
+         DONE),
+    case("usage in the first and the last chunk", {**CHAT[0], "usage": {**PROMPT, "total_tokens": 7}},
+         *CHAT[1:], {**FIN, "usage": {**ANSWER, "total_tokens": 5}}, DONE),
+    case("usage in two chunks, the rest zero", *CHAT, FIN,
+         *uses({**PROMPT, "completion_tokens": 0, "total_tokens": 7},
+               {"prompt_tokens": 0, **ANSWER, "total_tokens": 5}), DONE),
+    case("usage in two chunks, the rest null", *CHAT, FIN,
+         *uses({**PROMPT, "completion_tokens": None, "total_tokens": 7},
+               {"prompt_tokens": None, **ANSWER, "total_tokens": 5}), DONE),
+    case("usage's details in another chunk", *CHAT, FIN, *uses({**USAGE, **DETAILS}, USAGE), DONE,
+         plain=FULL_USAGE),
+    case("usage's details null at the end", *CHAT, FIN,
+         *uses({**USAGE, **DETAILS}, {**USAGE, "prompt_tokens_details": None}), DONE,
+         plain=FULL_USAGE),
+    case("usage's details zero at first", *CHAT, FIN,
+         *uses({**USAGE, "prompt_tokens_details": {"cached_tokens": 0}}, {**USAGE, **DETAILS}), DONE,
+         plain=FULL_USAGE),
+    case("usage in the choice and in a chunk", *CHAT, in_choice_of_usage(PROMPT), *uses(
+        {**ANSWER, "total_tokens": 12}), DONE),
+    case("usage that is no object", *CHAT, FIN, *uses(USAGE, "x"), DONE),
+]  # fmt: skip
+
+# --- 16: numbers that are none ----------------------------------------------------------------------
+
+SCORED = {"content": [{"token": "Nine", "logprob": "SCORE", "bytes": None, "top_logprobs": []}]}
+
+
+def scored(score: str) -> Case:
+    """A chunk with a log probability as some servers write one."""
+
+    def written(value: Any) -> bytes:
+        return json.dumps(value).replace('"SCORE"', score).encode()
+
+    first = chunk({"content": PIECES[0]})
+    first["choices"][0]["logprobs"] = SCORED
+    plain = completion()
+    plain["choices"][0]["logprobs"] = SCORED
+    return Case(
+        name=f"a log probability of {score}", wire="chat", plain=written(plain),
+        frames=[b"data: %b\n\n" % written(first), *sse(*CHAT[1:], FIN, USE, DONE)],
+        exact="NaN" not in score,
+    )  # fmt: skip
+
+
+def elsewhere(number: bytes) -> Case:
+    """Chunks with a number of the server's own."""
+
+    def written(value: Any) -> bytes:
+        return json.dumps(value).encode().replace(b'"N"', number)
+
+    frames = [data(written({**each, "timings": {"ms": "N"}})) for each in CHAT]
+    return Case(
+        name=f"{number.decode()} elsewhere", wire="chat", exact=False,
+        frames=[*frames, *sse(FIN, USE, DONE)], plain=written(completion(timings={"ms": "N"})),
+    )  # fmt: skip
+
+
+NONE = ("NaN", "Infinity", "-Infinity", "1e400")
+ODD_NUMBERS = [
+    scored("-9999.0"),
+    *(each for score in (*NONE, "null") for each in odd_number(scored(score))),
+    elsewhere(b"123456789012345678901234567890"),
+    *(each for number in NONE for each in odd_number(elsewhere(number.encode()))),
+    *odd_number(case(
+        "NaN in the stream alone", {**CHAT[0], "timings": {"ms": float("nan")}}, *CHAT[1:], FIN,
+        USE, DONE, exact=False)),
+    case("NaN that does not stay", {**CHAT[0], "timings": {"ms": float("nan")}}, *CHAT[1:],
+         {**FIN, "timings": {"ms": 1}}, USE, DONE, plain=completion(timings={"ms": 1})),
+    *odd_number(case("usage of NaN", *CHAT, FIN, *uses({**USAGE, "prompt_tokens": float("nan")}), DONE,
+                     plain=completion(usage={**USAGE, "prompt_tokens": float("nan")}),
+                     same_words=False)),
+]  # fmt: skip
+
+# --- 17: MiniMax ------------------------------------------------------------------------------------
+
+
+def told(code: int, words: str) -> dict[str, Any]:
+    return {"base_resp": {"status_code": code, "status_msg": words}}
+
+
+GOOD = told(0, "")
+MINIMAX = [
+    case("a status of success beside every chunk", *({**each, **GOOD} for each in CHAT),
+         {**FIN, **GOOD}, {**USE, **GOOD}, DONE, plain=completion(**GOOD)),
+    *(
+        case(f"{code} {where}", *before, {**told(code, words), **beside}, *after,
+             plain=failed(status, words, code=code, status=status), same_words=False)
+        for code, status, words in (
+            (1004, 401, "login fail"), (1002, 429, "rate limit"), (1008, 402, "insufficient balance"),
+            (2013, 400, "invalid params"), (1000, 500, "unknown error"))
+        for where, before, beside, after in (
+            ("alone", (), {}, ()),
+            ("with null choices", (), {"id": "c1", "choices": None}, (DONE,)),
+            ("after text", CHAT[:3], {"choices": []}, ()),
+            ("with a choice", CHAT[:3], {"choices": FIN["choices"]}, (DONE,)),
+        )
+    ),
+]  # fmt: skip
+
+
+# --- 18: how it is sent -----------------------------------------------------------------------------
+
+ZIPPED = {coding: {"content-encoding": coding} for coding in ("gzip", "deflate")}
+PAST = "Wed, 21 Oct 2015 07:28:00 GMT"
+
+
+def body_of(error: Failed) -> bytes:
+    return json.dumps(error.body).encode()
+
+
+TRANSPORT = [
+    *(
+        each
+        for coding, headers in ZIPPED.items()
+        for each in (
+            case(f"{coding}", *CHAT, FIN, USE, DONE, headers=headers, exact=False),
+            case(f"{coding}, with a pause", *CHAT[:2], PAUSE, *CHAT[2:], FIN, USE, DONE,
+                 headers=headers, exact=False),
+            case(f"{coding}, an error after text", *CHAT[:2], {"error": {"message": MEMORY, "code": 429}},
+                 headers=headers, plain=failed(429, MEMORY, code=429), same_words=False),
+            case(f"{coding}, a cut in the middle of text", *CHAT[:2], headers=headers, end="cut",
+                 **LATE),
+            case(f"{coding}, open after DONE", *CHAT, FIN, USE, DONE, headers=headers, end="open",
+                 exact=False),
+            case(f"{coding}, an HTTP error", body_of(failed(429, MEMORY)), status=429,
+                 headers=headers, plain=failed(429, MEMORY)),
+        )
+    ),
+    case("trailers", *CHAT, FIN, USE, DONE, trailers=b"x-checksum: 1\r\nx-cost: 2\r\n"),
+    case("trailers without DONE", *CHAT, FIN, USE, trailers=b"grpc-status: 0\r\n"),
+    case("trailers after a half", *CHAT[:2], trailers=b"x-error: gone\r\n", **LATE),
+    *(
+        each
+        for status in (429, 503)
+        for name, headers in {
+            "": {},
+            ", again in seconds": {"retry-after": "7"},
+            ", again in parts of a second": {"retry-after-ms": "1500"},
+            ", again at a time that has come": {"retry-after": PAST},
+            ", again some day": {"retry-after": "soon"},
+        }.items()
+        for each in (
+            case(f"{status} as a plain error{name}", body_of(failed(status, MEMORY)), status=status,
+                 headers=headers, plain=failed(status, MEMORY), content_type="application/json"),
+            case(f"{status} after text{name}", *CHAT[:2],
+                 {"error": {"message": MEMORY, "code": status}}, headers=headers,
+                 plain=failed(status, MEMORY, code=status), same_words=False),
+        )
+    ),
+]  # fmt: skip
+
+
+# --- 19: several candidates -------------------------------------------------------------------------
+
+
+def of(index: int, text: str = "", reason: str | None = None) -> dict[str, Any]:
+    delta = {"content": text} if text else {}
+    return {"index": index, "delta": delta, "finish_reason": reason}
+
+
+def in_chunk(*choices: Any) -> dict[str, Any]:
+    return {**TOP, "object": "chat.completion.chunk", "choices": list(choices)}
+
+
+def candidates(*texts: str, reasons: tuple[str, ...] = ("stop", "stop")) -> dict[str, Any]:
+    choices = [
+        {"index": at, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
+        for at, (text, reason) in enumerate(zip(texts, reasons, strict=True))
+    ]
+    return {**completion(), "choices": choices}
+
+
+BOTH = candidates("Nine lives", "Ten")
+SEVERAL = [
+    case(f"two candidates {name}", *frames, plain=plain, ask=None, options={"n": 2, "temperature": 0.7},
+         ways=READ_BY_LITELLM, **more)
+    for name, frames, plain, more in (
+        ("in turns", [in_chunk(of(0, "Nine ")), in_chunk(of(1, "Te")), in_chunk(of(0, "lives")),
+         in_chunk(of(1, "n")), in_chunk(of(0, "", "stop")), in_chunk(of(1, "", "stop")), USE, DONE],
+         BOTH, {}),
+        ("in one chunk each time", [in_chunk(of(0, "Nine "), of(1, "Te")), in_chunk(
+         of(0, "lives", "stop"), of(1, "n", "stop")), USE, DONE], BOTH, {}),
+        ("one after the other", [in_chunk(of(0, "Nine ")), in_chunk(of(0, "lives", "stop")), PAUSE,
+         in_chunk(of(1, "Ten")), in_chunk(of(1, "", "length")), USE, DONE],
+         candidates("Nine lives", "Ten", reasons=("stop", "length")), {}),
+        ("the second first", [in_chunk(of(1, "Ten", "stop")), PAUSE, in_chunk(of(0, "Nine ")),
+         in_chunk(of(0, "lives", "stop")), USE, DONE], BOTH, {}),
+        ("open after usage", [in_chunk(of(0, "Nine "), of(1, "Ten")), in_chunk(
+         of(0, "lives", "stop"), of(1, "", "stop")), USE], BOTH, {"end": "open"}),
+        ("and a cut in the second", [in_chunk(of(0, "Nine ")), in_chunk(of(1, "T")),
+         in_chunk(of(0, "lives", "stop"))], LOST, {"end": "cut", "same_words": False}),
+        ("and a clean end in the second", [in_chunk(of(0, "Nine ")), in_chunk(of(1, "T")),
+         in_chunk(of(0, "lives", "stop"))], LOST, {"same_words": False}),
+        ("and a clean end before the second", [in_chunk(of(0, "Nine ")),
+         in_chunk(of(0, "lives", "stop"))], BOTH, {"confused": True}),
+        ("and an error in the second", [in_chunk(of(0, "Nine ", "stop")), in_chunk(of(1, "T")),
+         {"error": {"message": MEMORY, "code": 503}}], failed(503, MEMORY, code=503),
+         {"same_words": False}),
+    )
+]  # fmt: skip
+
+
+# --- 20: servers, as they write a whole reply -------------------------------------------------------
+
+
+def served(
+    name: str, *payloads: Any, message: Any = None, counts: Any = USAGE, **more: Any
+) -> Case:
+    """A reply with keys of the server's own, which its plain reply has in another place or not."""
+    said_of = {"role": "assistant", "content": TEXT, **(message or {})}
+    plain = completion(said_of, usage=counts)
+    return case(name, *payloads, **{"plain": plain, "exact": False, **more})
+
+
+def own(delta: Any, reason: Any = None, *, choice: Any = None, **top: Any) -> dict[str, Any]:
+    """A chunk with keys of the server's own in its choice and beside it."""
+    made = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason, **(choice or {})}
+    return {**TOP, "object": "chat.completion.chunk", "choices": [made], **top}
+
+
+THOUGHTS = ("Let", " me")
+WORKING = b": OPENROUTER PROCESSING\n\n"
+RESULTS = [{"title": "Cats", "url": "https://example.com/a", "date": None}]
+BEDROCK = {"inputTokenCount": 7, "outputTokenCount": 5, "invocationLatency": 90}
+HIDDEN = [{"type": "reasoning.encrypted", "data": "x", "index": 0, "format": "f"}]
+THOUGHTFUL = {**USAGE, "completion_tokens_details": {"reasoning_tokens": 2}}
+PRICED = {**USAGE, "cost": 0.1}
+SERVERS = [
+    served("Bedrock", own({"role": "assistant", "content": ""}, service_tier="default"),
+           *(own({"content": piece}, service_tier="default") for piece in PIECES),
+           own({}, "stop", **{"amazon-bedrock-invocationMetrics": BEDROCK}), USE, DONE),
+    served("Bedrock, an error after text", *CHAT[:2],
+           {"error": {"message": "Too many tokens", "type": "throttling_exception", "code": "429"}},
+           plain=failed(429, "Too many tokens", type="throttling_exception", code="429"),
+           same_words=False),
+    served("Cloudflare's compatible frames", *(
+        own({"role": "assistant", "content": piece}, p="abdefghij"[:n + 1])
+        for n, piece in enumerate(PIECES)), own({}, "stop", p="ab"), {**USE, "p": "abd"}, DONE),
+    served("Cloudflare's compatible frames, usage in its own", *CHAT, FIN,
+           {"response": "", "usage": USAGE}, DONE),
+    served("Cloudflare's error", *CHAT[:2], {"errors": [{"message": "AiError: capacity",
+           "code": 3040}], "success": False, "result": {}, "messages": []},
+           plain=Failed(500, {"errors": [{"message": "AiError: capacity", "code": 3040}]}),
+           same_words=False),
+    served("DashScope", own({"role": "assistant", "content": None, "reasoning_content": ""},
+           system_fingerprint=None, usage=None),
+           *(own({"content": None, "reasoning_content": each}, usage=None) for each in THOUGHTS),
+           *(own({"content": piece, "reasoning_content": None}, usage=None) for piece in PIECES),
+           own({"content": "", "reasoning_content": None}, "stop", usage=None),
+           {**USE, "usage": THOUGHTFUL}, DONE,
+           counts=THOUGHTFUL, message={"reasoning_content": "Let me"}),
+    served("Perplexity", *(
+        own({"role": "assistant", "content": piece},
+            "stop" if n == 3 else None, choice={"message": {
+                "role": "assistant", "content": "".join(PIECES[:n + 1])}},
+            citations=["https://example.com/a"], search_results=RESULTS, usage=OTHER)
+        for n, piece in enumerate(PIECES)),
+        {**own({"role": "assistant", "content": ""}, "stop", choice={"message": {
+            "role": "assistant", "content": TEXT}}), "object": "chat.completion.done",
+         "citations": ["https://example.com/a"], "search_results": RESULTS, "usage": USAGE}),
+    served("OpenRouter", WORKING, WORKING, *(
+        own({"role": "assistant", "content": "", "reasoning": each, "reasoning_details": [
+            {"type": "reasoning.text", "text": each, "index": 0, "format": None}]}, provider="P",
+            choice={"native_finish_reason": None}) for each in THOUGHTS),
+        own({"role": "assistant", "content": "", "reasoning": None, "reasoning_details": HIDDEN}),
+        WORKING, *(own({"role": "assistant", "content": piece}, provider="P") for piece in PIECES),
+        own({"role": "assistant", "content": ""}, "stop", choice={"native_finish_reason": "end"}),
+        {**own({"role": "assistant", "content": ""}), "usage": PRICED}, DONE,
+        counts=PRICED, message={"reasoning": "Let me"}),
+    served("OpenRouter's error", WORKING, *CHAT[:2],
+           own({"content": ""}, "error", provider="P",
+               error={"code": 502, "message": MEMORY, "metadata": {"provider_name": "P"}}), DONE,
+           plain=failed(502, MEMORY, code=502), same_words=False),
+    served("Together", *(own({"token_id": n, "role": "assistant", "content": piece,
+                              "tool_calls": None}, choice={"text": piece, "seed": None}, usage=None)
+                         for n, piece in enumerate(PIECES)),
+           own({"token_id": 9, "role": "assistant", "content": "", "tool_calls": None}, "stop",
+               choice={"text": "", "seed": 7}, usage=USAGE), DONE),
+    served("Fireworks", own({"role": "assistant"}), *(own({"content": piece}) for piece in PIECES),
+           own({}, "stop", usage=USAGE, perf_metrics={"prompt-tokens": "7"}), DONE),
+    served("vLLM", own({"role": "assistant", "content": ""}, prompt_token_ids=None, usage=OTHER),
+           *(own({"content": piece}, choice={"token_ids": None}, usage=OTHER) for piece in PIECES),
+           own({"content": ""}, "stop", choice={"stop_reason": None}, usage=USAGE), USE, DONE),
+    served("vLLM's error", *CHAT[:2], {"error": {"message": MEMORY, "type": "InternalServerError",
+           "param": None, "code": 500}}, DONE, same_words=False,
+           plain=failed(500, MEMORY, type="InternalServerError", param=None, code=500)),
+    served("Ollama", *(own({"role": "assistant", "content": "", "reasoning": each},
+                           system_fingerprint="fp_ollama") for each in THOUGHTS),
+           *(own({"role": "assistant", "content": piece}) for piece in PIECES),
+           own({"role": "assistant", "content": ""}, "stop"), USE, DONE,
+           message={"reasoning": "Let me"}),
+    served("LM Studio", *(own({"role": "assistant", "content": piece}, system_fingerprint="m")
+                          for piece in PIECES), own({}, "stop"), USE, DONE),
+    served("LM Studio's error", *CHAT[:2],
+           b'event: error\ndata: {"error": {"message": "The model has crashed"}}\n\n',
+           plain=failed(500, "The model has crashed"), same_words=False),
+]  # fmt: skip
+
+
 def in_choice(**fields: Any) -> dict[str, Any]:
     return {**TOP, "object": "chat.completion.chunk", "choices": [{"index": 0, **fields}]}
 
@@ -706,5 +1126,13 @@ CASES: list[Case] = [
     *MISTRAL,
     *CALLS,
     *ONLY_PLAIN,
+    *EARLY_REASONS,
+    *NOT_JSON,
+    *SPLIT_USAGE,
+    *ODD_NUMBERS,
+    *MINIMAX,
+    *TRANSPORT,
+    *SEVERAL,
+    *SERVERS,
     *REPORTED,
 ]

@@ -10,10 +10,15 @@ import itertools
 import json
 import socketserver
 import threading
+import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from case import PAUSE
+
+PAUSE_S = 0.2
 HOLD_S = 60.0
 """How long a line is held open. A client that waits for the server's end waits as long."""
 
@@ -36,16 +41,33 @@ class Sent:
     status: int = 200
     content_type: str = "text/event-stream"
     headers: dict[str, str] = field(default_factory=dict)
+    trailers: bytes = b""
+
+
+CODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS, "raw deflate": -zlib.MAX_WBITS}
+
+
+def encoded(pieces: Sequence[bytes], coding: str) -> list[bytes]:
+    """Each piece so that it can be read by itself."""
+    made = zlib.compressobj(wbits=CODINGS[coding])
+    sent = [piece if piece is PAUSE else made.compress(piece) + made.flush(zlib.Z_SYNC_FLUSH)
+            for piece in pieces]  # fmt: skip
+    return [*sent, made.flush()]
 
 
 def cut(frames: Sequence[bytes], how: str) -> list[bytes]:
-    """The chunks of a stream."""
-    whole = b"".join(frames)
-    if how == "whole":
-        return [whole] if whole else []
-    if how == "byte":
-        return [whole[at : at + 1] for at in range(len(whole))]
-    return [frame for frame in frames if frame]
+    """The chunks of a stream, with its pauses."""
+    chunks: list[bytes] = []
+    for pauses, group in itertools.groupby(frames, lambda frame: frame is PAUSE):
+        given = list(group)
+        whole = b"".join(given)
+        if pauses or how == "frame":
+            chunks += [frame for frame in given if frame]
+        elif how == "byte":
+            chunks += [whole[at : at + 1] for at in range(len(whole))]
+        elif whole:
+            chunks.append(whole)
+    return chunks
 
 
 @dataclass
@@ -134,12 +156,17 @@ class _Handler(socketserver.StreamRequestHandler):
         headers = {"content-type": sent.content_type, **framing}
         lines = [f"{name}: {value}" for name, value in {**headers, **sent.headers}.items()]
         head = "\r\n".join([f"HTTP/1.1 {sent.status} X", *lines, "", ""]).encode()
-        chunks = list(sent.pieces)
-        if chunked:
-            chunks = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in sent.pieces]
-        if sent.end == "close":
-            chunks.append(b"0\r\n\r\n")
-        self.wfile.write(head + b"".join(chunks))
+        for pauses, pieces in itertools.groupby(sent.pieces, lambda piece: piece is PAUSE):
+            if pauses:
+                self.wfile.write(head)
+                head = b""
+                time.sleep(PAUSE_S)
+            elif chunked:
+                head += b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+            else:
+                head += b"".join(pieces)
+        end = b"0\r\n" + sent.trailers + b"\r\n" if sent.end == "close" else b""
+        self.wfile.write(head + end)
         if sent.end == "open":
             self._hold(play)
         return sent.end == "close"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from case import LOST, Case, Failed, sse
+from case import FOREIGN, LOST, PAUSE, WORDS, Case, Failed, data, odd_number, sse
 
 PIECES = ["[[ ## answer ## ]]\n", "Nine ", "lives", "\n\n[[ ## completed ## ]]"]
 TEXT = "".join(PIECES)
@@ -85,7 +85,7 @@ KIND_1 = [
 KIND_2 = [
     case("open after the last chunk", *said(), LAST, end="open"),
     case("open after a bare reason", *said(), BARE, end="open"),
-    case("open after a call", chunk(call("price", q="a"), finishReason="STOP"), end="open",
+    case("open after a call", chunk(call("price", q="a")), LAST, end="open",
          plain=reply(call("price", q="a")), **ASK_TOOLS),
     case("open after usage", *said(), LAST, {**TOP}, end="open"),
 ]  # fmt: skip
@@ -247,6 +247,111 @@ KIND_7 = [
 ]  # fmt: skip
 
 
+SOON = {"end": "open", "early_grace": 0.2}
+STOP = {"finishReason": "STOP"}
+EARLY = chunk({"text": PIECES[0]}, **STOP)
+EACH = [chunk({"text": piece}, **STOP) for piece in PIECES]
+EARLY_REASONS = [
+    case("STOP with the first text, the rest later", EARLY, PAUSE, *said()[1:], LAST),
+    case("STOP with the first text, the rest later and no STOP", EARLY, PAUSE, *said()[1:]),
+    case("STOP before the text, which comes later", BARE, PAUSE, *said(), LAST),
+    case("STOP with an empty text, the text later", LAST, PAUSE, *said(), LAST),
+    case("STOP in every chunk, and a pause", *EACH[:2], PAUSE, *EACH[2:]),
+    case("STOP with the first thought, the text later",
+         chunk({"text": "Let me see.", "thought": True}, **STOP), PAUSE, *said(), LAST,
+         plain=reply({"text": "Let me see.", "thought": True}, {"text": TEXT}), **ASK_PLAINLY),
+    case("STOP with the first of two calls", chunk(call("price", q="a"), **STOP), PAUSE,
+         chunk(call("stock", q="b"), **STOP),
+         plain=reply(call("price", q="a"), call("stock", q="b")), **ASK_TOOLS),
+    case("all in one chunk, usage after it, open", {**reply(), "usageMetadata": None}, dict(TOP),
+         whole=True, end="open"),
+    case("STOP twice at the end, open", *said(), BARE, LAST, end="open"),
+    case("uncertain: all in one chunk, open", reply(), confused=True, **SOON),
+    case("uncertain: a call in one chunk, open", chunk(call("price", q="a"), **STOP), confused=True,
+         plain=reply(call("price", q="a")), **ASK_TOOLS, **SOON),
+    case("uncertain: STOP with the first text, the rest, open", EARLY, *said()[1:], confused=True,
+         **SOON),
+    case("uncertain: STOP in every chunk, open", *EACH, confused=True, **SOON),
+    case("uncertain: STOP alone, open", BARE, confused=True, plain=BARE, **ASK_PLAINLY, **SOON),
+    case("uncertain: STOP with the first text, then a cut", EARLY, end="cut", confused=True),
+    case("uncertain: all in one chunk, then a cut", reply(), end="cut", confused=True),
+    case("uncertain: all in one chunk, then a cut inside a frame", reply(), b'data: {"cand',
+         end="cut", confused=True),
+    case("STOP alone, then a cut", BARE, end="cut", plain=LOST, same_words=False),
+    case("[DONE] without a reason", *said(), b"data: [DONE]\n\n", confused=True),
+]  # fmt: skip
+
+
+NOT_JSON = [
+    *(
+        case(f"{name} as a frame {where}", *before, data(words), *after, confused=True)
+        for name, words in WORDS.items()
+        for where, before, after in (
+            ("first", (), (*said(), LAST)), ("in the middle", said()[:2], (*said()[2:], LAST))
+        )
+    ),
+    *(case(f"{name} as a frame after the reason", *said(), LAST, data(words))
+      for name, words in WORDS.items()),
+    *(case(f"{name} under another event's name", data(words, b"meta"), *said()[:2],
+           data(words, b"meta"), *said()[2:], data(words, b"meta"), LAST, data(words, b"meta"))
+      for name, words in FOREIGN.items()),
+    *(case(f"uncertain: {name} in place of chunks", *frames, confused=True)
+      for name, frames in {
+          "texts": [{"text": piece} for piece in PIECES],
+          "OpenAI's chunks": [{"choices": [{"delta": {"content": piece}}]} for piece in PIECES],
+      }.items()),
+]  # fmt: skip
+FULL_USAGE = {**USAGE, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 7}]}
+
+
+def counted_apart(*reports: Any) -> list[dict[str, Any]]:
+    """The reply, with these reports of usage in its last chunks."""
+    *first, last = said()
+    texts = [{**each, "usageMetadata": None} for each in (*first, last)]
+    end = {**LAST, "usageMetadata": reports[0]}
+    return [*texts, end, *({**TOP, "usageMetadata": each} for each in reports[1:])]
+
+
+SPLIT_USAGE = [
+    case("usage in two chunks", *counted_apart({"promptTokenCount": 7, "totalTokenCount": 7},
+         {"candidatesTokenCount": 5})),
+    case("usage in two chunks, each with its total", *counted_apart(
+         {"promptTokenCount": 7, "totalTokenCount": 7},
+         {"candidatesTokenCount": 5, "totalTokenCount": 5})),
+    case("usage in two chunks, the rest zero", *counted_apart(
+         {"promptTokenCount": 7, "candidatesTokenCount": 0, "totalTokenCount": 7},
+         {"promptTokenCount": 0, "candidatesTokenCount": 5, "totalTokenCount": 5})),
+    case("usage in two chunks, the rest null", *counted_apart(
+         {"promptTokenCount": 7, "candidatesTokenCount": None, "totalTokenCount": 7},
+         {"promptTokenCount": None, "candidatesTokenCount": 5, "totalTokenCount": 12})),
+    case("details of usage before the end", *counted_apart(FULL_USAGE, USAGE),
+         plain=reply(top={"usageMetadata": FULL_USAGE})),
+    case("details of usage empty at the end", *counted_apart(
+         FULL_USAGE, {**USAGE, "promptTokensDetails": []}),
+         plain=reply(top={"usageMetadata": FULL_USAGE})),
+]  # fmt: skip
+
+
+def scored(score: str) -> Case:
+    """A candidate with a mean log probability as some servers write one."""
+
+    def written(value: Any) -> bytes:
+        return json.dumps(value).replace('"SCORE"', score).encode()
+
+    last = chunk({"text": ""}, finishReason="STOP", avgLogprobs="SCORE")
+    return Case(
+        name=f"a log probability of {score}", wire="gemini", exact="NaN" not in score,
+        frames=[*sse(*said()), data(written(last))], plain=written(reply(avgLogprobs="SCORE")),
+    )  # fmt: skip
+
+
+ODD_NUMBERS = [
+    scored("null"),
+    *(each for score in ("NaN", "Infinity", "-Infinity", "1e400")
+      for each in odd_number(scored(score))),
+]  # fmt: skip
+
+
 def in_array(*frames: Any, name: str, **more: Any) -> Case:
     """A stream as one JSON array, as servers send it that do not read ``alt=sse``."""
     head, *rest = [json.dumps(frame).encode() for frame in frames]
@@ -280,5 +385,9 @@ CASES: list[Case] = [
     *KIND_4,
     *KIND_5,
     *KIND_7,
+    *EARLY_REASONS,
+    *NOT_JSON,
+    *SPLIT_USAGE,
+    *ODD_NUMBERS,
     *ARRAYS,
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from case import LOST, Case, Failed, sse
+from case import FOREIGN, LOST, WORDS, Case, Failed, data, odd_number, sse
 
 PIECES = ["[[ ## answer ## ]]\n", "Nine ", "lives", "\n\n[[ ## completed ## ]]"]
 TEXT = "".join(PIECES)
@@ -178,7 +179,16 @@ FAILING = [
              error={"code": "server_error", "message": MEMORY})},
          plain={**response(status="failed", error={"code": "server_error", "message": MEMORY}),
                 "output": []}, ask=None,
-         ways=WAYS),  # to LiteLLM it is an empty reply
+         ways=WAYS),
+    *(
+        # to LiteLLM the plain reply would be an empty success
+        case(f"a failed response, {code}", *DELTAS[:3],
+             {"type": "response.failed", "response": response(
+                 status="failed", output=[], error={"message": MEMORY, "code": code})},
+             plain=failed(status, code=code), ways=("litellm sync", "litellm async"))
+        for code, status in (("server_error", 500), ("rate_limit_exceeded", 429),
+                             ("invalid_prompt", 400))
+    ),
     case("a failed response without an error", *DELTAS[:3],
          {"type": "response.failed", "response": response(status="failed")},
          plain=failed(500, "the response failed", code="server_error"), same_words=False),
@@ -367,6 +377,109 @@ CALLS = [
     tools("uncertain: a call without a name", *pieces(0), EMPTY, confused=True),
 ]  # fmt: skip
 
+NOT_JSON = [
+    *(
+        case(f"{name} {how} {where}", *before, data(words, event), *after, confused=True)
+        for name, words in WORDS.items()
+        for how, event in (("as a frame", b""), ("as a delta", b"response.output_text.delta"))
+        for where, before, after in (
+            ("first", (), rest(completed())),
+            ("in the middle", DELTAS[:2], (*DELTAS[2:], completed())),
+        )
+    ),
+    *(case(f"{name} as a frame after the last event", *DELTAS, completed(), data(words))
+      for name, words in WORDS.items()),
+    *(case(f"{name} under another event's name", data(words, b"meta"), *DELTAS[:2],
+           data(words, b"meta"), *DELTAS[2:], data(words, b"meta"), completed())
+      for name, words in FOREIGN.items()),
+    case("uncertain: OpenAI's chunks in place of events",
+         *({"choices": [{"delta": {"content": piece}}]} for piece in PIECES), DONE, confused=True),
+]  # fmt: skip
+
+
+def ended(kind: str = "completed", **more: Any) -> dict[str, Any]:
+    """A last event without the response."""
+    return {"type": f"response.{kind}", **more}
+
+
+def begun(**more: Any) -> dict[str, Any]:
+    """The first event."""
+    return {"type": "response.created",
+            "response": response(status="in_progress", output=[], usage=None, **more)}  # fmt: skip
+
+
+CUT_OFF = {"reason": "max_output_tokens"}
+INCOMPLETE = response(status="incomplete", incomplete_details=CUT_OFF)
+NO_RESPONSE = [
+    case(f"no response in the last event, {name}", begun(**more), *rest()[1:], *last, exact=False,
+         plain=plain)
+    for name, more, last, plain in (
+        ("but usage", {}, [ended(usage=USAGE)], response()),
+        ("null", {}, [ended(response=None, usage=USAGE)], response()),
+        ("a list", {}, [ended(response=[], usage=USAGE)], response()),
+        ("its output beside", {}, [ended(usage=USAGE, output=[message()])], response()),
+        ("usage in an event of its own", {}, [{"type": "response.usage", "usage": USAGE}, ended()],
+         response()),
+        ("usage in progress", {}, [{"type": "response.in_progress", "response": {"usage": USAGE}},
+         ended()], response()),
+        ("under another name", {}, [ended("done", usage=USAGE)], response()),
+        ("another model", {"model": "served"}, [ended(usage=USAGE)], response(model="served")),
+    )
+] + [
+    case("null for the usage in the last event",
+         {"type": "response.created", "response": response(status="in_progress", output=[])},
+         *DELTAS, {"type": "response.completed", "response": {**response(), "usage": None}}),
+    case("null for the model and the id in the last event", begun(), *DELTAS,
+         {"type": "response.completed", "response": {**response(), "model": None, "id": ""}}),
+    case("a last event that is in progress", begun(), *DELTAS, completed(status="in_progress")),
+    case("usage in two events",
+         {"type": "response.created", "response": response(
+             status="in_progress", output=[], usage={"input_tokens": 7, "total_tokens": 7})},
+         *DELTAS, completed(usage={"output_tokens": 5})),
+    case("deltas, and a last event without anything", *DELTAS, ended(), exact=False,
+         ways=[way for way in WAYS if "native" in way], plain=response(usage=None)),
+    case("nothing but a last event without anything", ended(), **LATE),
+    case("incomplete, its details beside", begun(), *DELTAS,
+         ended("incomplete", incomplete_details=CUT_OFF, usage=USAGE), plain=INCOMPLETE,
+         exact=False),
+    case("uncertain: incomplete without a response", begun(), *DELTAS, ended("incomplete"),
+         plain=INCOMPLETE, confused=True),
+    case("uncertain: cancelled", begun(), *DELTAS[:3], ended("cancelled"), confused=True),
+    case("failed without a response", begun(), *DELTAS[:3],
+         ended("failed", error={"code": "rate_limit_exceeded", "message": MEMORY}),
+         plain={**response(status="failed", error={"code": "rate_limit_exceeded",
+                                                   "message": MEMORY}), "output": []},
+         ways=WAYS),
+    case("failed in words", *DELTAS[:3], ended("failed", error=MEMORY), plain=failed(500),
+         same_words=False),
+]  # fmt: skip
+
+
+def scored(score: bytes) -> Case:
+    """A text with a log probability as some servers write one."""
+
+    def written(value: Any) -> bytes:
+        return json.dumps(value).encode().replace(b'"SCORE"', score)
+
+    content = [
+        {
+            **message()["content"][0],
+            "logprobs": [{"token": "Nine", "logprob": "SCORE", "bytes": [], "top_logprobs": []}],
+        }
+    ]
+    made = response(message(content=content))
+    return Case(
+        name=f"a log probability of {score.decode()}", wire="responses", exact=score != b"NaN",
+        frames=[*sse(*DELTAS), data(written({"type": "response.completed", "response": made}))],
+        plain=written(made),
+    )  # fmt: skip
+
+
+ODD_NUMBERS = [
+    *(each for score in (b"NaN", b"Infinity", b"-Infinity", b"1e400", b"null")
+      for each in odd_number(scored(score))),
+]  # fmt: skip
+
 CASES: list[Case] = [
     case("an ordinary reply", *DELTAS, completed()),
     case("all of OpenAI's events", *rest(completed())),
@@ -379,4 +492,7 @@ CASES: list[Case] = [
     *ODD_ITEMS,
     *THINKING,
     *CALLS,
+    *NOT_JSON,
+    *NO_RESPONSE,
+    *ODD_NUMBERS,
 ]

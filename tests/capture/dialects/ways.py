@@ -15,7 +15,7 @@ import dspy
 from case import LOST, Case, Failed
 from dspy import lm15
 from dspy.utils.exceptions import LMError, is_retryable_lm_error
-from frames_server import FramesServer, Play, Sent, cut
+from frames_server import FramesServer, Play, Sent, cut, encoded
 from observing import written_out
 from programs import Heard
 
@@ -65,9 +65,12 @@ class Outcome:
 def play(server: FramesServer, case: Case, way: str, how: str, *, captured: bool) -> Outcome:
     """Play a case in one way. ``how`` its stream is cut: one of ``frames_server.CUTS``."""
     engine, calls = way.split()
-    replies = Play(
-        Sent(cut(case.frames, how), case.end, case.status, case.content_type), plain_of(case)
-    )
+    pieces, trailers = cut(case.frames, how), case.trailers
+    stream = Sent(pieces, case.end, case.status, case.content_type, case.headers, trailers)
+    replies = Play(stream, plain_of(case))
+    if coding := case.headers.get("content-encoding"):
+        for sent in (replies.stream, replies.plain):
+            sent.pieces = encoded(sent.pieces, coding)
     url = server.play(replies)
     outcome = Outcome(play=replies)
     heard = Heard()
@@ -85,8 +88,9 @@ def plain_of(case: Case) -> Sent:
     if case.plain is LOST:
         return Sent([b'{"id": '], "cut", content_type="application/json")
     if isinstance(case.plain, Failed):
-        return Sent([written(case.plain.body)], "close", case.plain.status, "application/json")
-    return Sent([written(case.plain)], content_type="application/json")
+        status, body = case.plain.status, case.plain.body
+        return Sent([written(body)], "close", status, "application/json", case.headers)
+    return Sent([written(case.plain)], content_type="application/json", headers=case.headers)
 
 
 def written(body: Any) -> bytes:

@@ -16,11 +16,14 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from oracle import CHAT, FIELDS, FORMATS, JSON, XML, Format, final
 from parser_protocol import cut, read
-from profiles import thorough
+from profiles import IN_CI, thorough
 
 from streamll.core.parsing.base import Text
 
-exhaustive = settings(max_examples=thorough(3_500))
+PARTS = range(7 if IN_CI else 1)
+"""Of each of the three properties of well-formed replies, for as many processes."""
+in_parts = pytest.mark.parametrize("part", PARTS)
+many = settings(max_examples=thorough(500))
 
 
 def released(form: Format, reply: str, sizes: list[int], fields=None) -> dict[str, str]:
@@ -32,27 +35,30 @@ def released(form: Format, reply: str, sizes: list[int], fields=None) -> dict[st
     return whole
 
 
-@exhaustive
+@in_parts
+@many
 @given(chat_reply, sizes, st.sampled_from(CHAT.adapters))
 @example("[[ ## answer ## ]] a  \n b \n  [[ ## reasoning ## ]]c", [1], CHAT.adapters[0])
-def test_chat_replies_give_the_adapters_text(reply, sizes, adapter):
+def test_chat_replies_give_the_adapters_text(part, reply, sizes, adapter):
     """X1: every chat reply is well-formed."""
     assert released(CHAT, reply, sizes) == final(adapter, reply)
 
 
-@exhaustive
+@in_parts
+@many
 @given(json_reply, sizes, st.sampled_from(JSON.adapters))
 @example('{"answer": "\\ud83d\\ud83d\\ude00"}', [1], JSON.adapters[0])
-def test_well_formed_json_replies_give_the_adapters_text(reply, sizes, adapter):
+def test_well_formed_json_replies_give_the_adapters_text(part, reply, sizes, adapter):
     """X1: JSON and BAML."""
     assume(JSON.well_formed(reply))
     assert released(JSON, reply, sizes) == final(adapter, reply)
 
 
-@exhaustive
+@in_parts
+@many
 @given(xml_reply(), sizes, st.sampled_from(XML.adapters))
 @example("<answer>&#x20;a &#x1F600;<![CDATA[ ]]></answer>", [1], XML.adapters[0])
-def test_well_formed_xml_replies_give_the_adapters_text(reply, sizes, adapter):
+def test_well_formed_xml_replies_give_the_adapters_text(part, reply, sizes, adapter):
     """X1: XML, line ends and references as its parser reads them."""
     assume(XML.well_formed(reply))
     assert released(XML, reply, sizes) == final(adapter, reply)

@@ -25,7 +25,7 @@ from streamll.brokers.opening import open_sink
 from streamll.core import events as ev
 from streamll.serve import create_app
 
-CUTS = 1_000 if IN_CI else 300
+CUTS = 500 if IN_CI else 100
 TOKENS = [f"t{n}é " if n % 7 else f"\n🎉{n} " for n in range(120)]
 TEXT = "".join(TOKENS)
 

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import logging
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from streamll.brokers.failures import Diagnosis, check_files, diagnose_connection
 from streamll.brokers.opening import client_library, split, without_password
@@ -50,8 +50,9 @@ async def connect(url: str) -> Any:
     # aiormq logs an error for each attempt to connect; the consumer retries and warns once. (A
     # filter that is added again has no effect.)
     logging.getLogger("aiormq.connection").addFilter(_not_from_our_threads)
+    options = {} if "heartbeat" in parse_qs(urlsplit(url).query) else {"heartbeat": HEARTBEAT_S}
     return await aio_pika.connect(
-        url, timeout=CONNECT_TIMEOUT_S, connection_class=_connection_class(), heartbeat=HEARTBEAT_S
+        url, timeout=CONNECT_TIMEOUT_S, connection_class=_connection_class(), **options
     )
 
 

@@ -5,8 +5,9 @@ for a sink is one on another thread, and takes it a dozen turns for a confirmed 
 millisecond of CPU per batch, of which a fifth is left here (docs/decisions/0012-few-wakes.md). The
 frames are pamqp's and the errors aiormq's, as aio-pika's are.
 
-What this does not do: reconnect, consume, send heartbeats. RabbitMQ closes a connection that has
-been silent for two heartbeat intervals; ``is_lost`` reports it.
+What this does not do: reconnect, consume, send heartbeats. A sink's thread ends when there is nothing
+to do, so heartbeats are switched off (Tune-Ok, 4.2.7): a connection may be idle for as long as it likes,
+and the kernel's keep-alive probes find out when the other side is gone.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ from streamll.brokers.rabbitmq import client as rabbitmq_client
 from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sink import Transport, fill
 
-HEARTBEAT_S = 60
+KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+"""After so many seconds of silence a probe is sent, then one every 10 s; after three the connection is
+lost. Where the system has no such options it has its own values."""
+
+NO_HEARTBEAT = 0
 
 PORTS = {"amqp": 5672, "amqps": 5671}
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
@@ -125,13 +130,10 @@ class ConfirmingPublisher(Transport):
                 unconfirmed.discard(reply.delivery_tag)
 
     def is_lost(self, idle: float) -> bool:
-        """Whether RabbitMQ has closed the connection, or will have because it was ``idle``.
-
-        What it sent unasked is an end, or a heartbeat after half a minute.
-        """
+        """Whether the connection has ended: that is all RabbitMQ sends unasked."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._socket, selectors.EVENT_READ)
-            return idle > HEARTBEAT_S or bool(selector.select(0))
+            return bool(selector.select(0))
 
     def close(self) -> None:
         """Close the connection, with a handshake if RabbitMQ answers."""
@@ -158,7 +160,7 @@ class ConfirmingPublisher(Transport):
             ),
         )
         self._frame_bytes = min(tune.frame_max or MAX_FRAME_BYTES, MAX_FRAME_BYTES)
-        self._send(CONTROL, amqp.Connection.TuneOk(tune.channel_max, tune.frame_max, HEARTBEAT_S))
+        self._send(CONTROL, amqp.Connection.TuneOk(tune.channel_max, tune.frame_max, NO_HEARTBEAT))
         self._request(CONTROL, amqp.Connection.Open(virtual_host=unquote(parts.path[1:]) or "/"))
 
     def _message(self, key: str, body: bytes) -> list[bytes]:
@@ -238,6 +240,9 @@ def connect(url: str) -> socket.socket:
     plain = socket.create_connection(address, rabbitmq_client.CONNECT_TIMEOUT_S)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEP_ALIVE.items():
+        if hasattr(socket, name):
+            plain.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return context.wrap_socket(plain, server_hostname=host) if context else plain
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from streamll.brokers.failures import Diagnosis, check_files, diagnose_connection
 from streamll.brokers.opening import client_library, split, without_password
@@ -80,6 +80,7 @@ def client(url: str, package: str = "redis") -> Any:
 
 
 def _options(url: str) -> dict[str, Any]:
+    query = parse_qs(urlsplit(url).query)
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": REPLY_TIMEOUT_S,
@@ -87,6 +88,9 @@ def _options(url: str) -> dict[str, Any]:
     }
     if not url.startswith("unix:"):  # socket files have no keep-alive
         options["socket_keepalive"] = True
+    # redis-py before 6 takes any host's certificate unless it is asked to look.
+    if url.startswith("rediss:") and not {"ssl_check_hostname", "ssl_cert_reqs"} & query.keys():
+        options["ssl_check_hostname"] = True
     return options
 
 

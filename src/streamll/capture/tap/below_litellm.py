@@ -35,7 +35,6 @@ from streamll.capture.tap.wire.base import (
     AskAgain,
     CutShort,
     ErrorFrame,
-    MalformedFrame,
     UnknownShape,
 )
 from streamll.capture.tap.wire.chat import ONLY_PLAIN, ChatAssembler
@@ -148,8 +147,9 @@ class Tee:
             reply.opened(response.status_code)
             await waits.read_http(response, reply, self._listener)
         except library.TransportError:
-            if not reply.whole:
+            if not reply.outlives_a_cut:
                 raise
+            reply.give_up()
         self._listener.hear(reply.finish())
         refused, again = reply.refused, None
         try:
@@ -161,8 +161,6 @@ class Tee:
             refused, again = isinstance(fault, UnknownShape), fault
         except ErrorFrame as fault:
             status, body = fault.status, fault.body
-        except MalformedFrame as fault:
-            status, body = reply.status, fault.data
         except CutShort as fault:
             raise library.RemoteProtocolError(str(fault), request=request) from None
         if refused or again:
@@ -226,7 +224,9 @@ def _assembler(kind: type[Any], body: dict[str, Any], provider: str) -> Any:
     if kind is ChatAssembler:
         choices = body.get("n")
         return ChatAssembler(choices if type(choices) is int else 1, ONLY_PLAIN.get(provider))
-    return ResponsesAssembler(thought_break="") if kind is ResponsesAssembler else kind()
+    if kind is ResponsesAssembler:
+        return ResponsesAssembler(thought_break="", fails_by_status=True)
+    return kind()
 
 
 def _rebuilt(

@@ -51,7 +51,7 @@ def read_body(reply: Any, reader: Reader, to: Guarded) -> bool:
 
 def _read(connection: Any, timeout: float, first: bytes, intake: Intake) -> None:
     connection.settimeout(timeout)
-    with Grace() as grace:
+    with Grace(intake.reader) as grace:
         eventful = intake.feed(first) if first else intake.over
         while True:
             while eventful and intake.paused:
@@ -61,7 +61,7 @@ def _read(connection: Any, timeout: float, first: bytes, intake: Intake) -> None
             if eventful:
                 if intake.over:
                     return
-                grace.set(intake.reader.grace)
+                grace.set(intake.reader.grace, again=intake.said)
             packet = _received(connection, timeout)
             eventful = intake.feed(packet) if packet else intake.eof()
 
@@ -157,6 +157,7 @@ class Body(asyncio.Protocol):
                     await self._woken
             if self._error is not None:
                 raise self._error
+            intake.reader.give_up()
         finally:
             self._give_back()
 
@@ -246,7 +247,7 @@ class Body(asyncio.Protocol):
         grace = self._intake.reader.grace
         if self._intake.paused or self._intake.over:
             self._wake()
-        elif grace != self._grace:
+        elif grace != self._grace or self._intake.said:
             self._grace = grace
             if grace is not None:
                 self._grace_until = self._loop.time() + grace

@@ -179,8 +179,9 @@ class _Attempt:
         try:
             await self._waits.send(provider, wire, asked.opened, reply, listener)
         except NetworkTransportError as error:
-            if not reply.whole:
+            if not reply.outlives_a_cut:
                 raise lm15.TransportError(str(error)) from error
+            reply.give_up()
         if reply.refused:
             return await self._without_stream(request)
         listener.hear(reply.finish())

@@ -25,9 +25,15 @@ class Reader(Protocol):
 
     @property
     def grace(self) -> float | None:
-        """Seconds to wait for what may still come, once nothing has to; None before that."""
+        """Seconds of silence to wait for what may still come, once nothing has to.
+
+        None before that; from then on, perhaps others, but never None again.
+        """
 
     def feed(self, item: Any, /) -> Deltas: ...
+
+    def give_up(self) -> None:
+        """The grace was over, or the connection lost, before the end of what there is to read."""
 
 
 class Intake:
@@ -40,6 +46,8 @@ class Intake:
     def __init__(self, decoder: Any, reader: Reader, to: Guarded) -> None:
         self.paused = False
         """The listener has no room: ``pause`` before ``go_on``."""
+        self.said = False
+        """The last packet said something."""
         self.decoder = decoder
         self.reader = reader
         self.to = to
@@ -58,10 +66,13 @@ class Intake:
 
     def go_on(self) -> bool:
         """Read what was left of a packet when the listener paused."""
-        self.paused = False
+        self.paused = self.said = False
         feed, hear = self.reader.feed, self.to.hear
         for chunk in self._chunks:
-            if hear(feed(chunk)):
+            deltas = feed(chunk)
+            if deltas:
+                self.said = True
+            if hear(deltas):
                 self.paused = True
                 return True
             if self.reader.fault is not None:

@@ -23,7 +23,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, Token
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from streamll.capture.tap.listener import Guarded
 from streamll.flow.timers import Timer, timers
@@ -83,26 +83,43 @@ class InterruptScope:
 _current: ContextVar[InterruptScope | None] = ContextVar("streamll_interrupt_scope", default=None)
 
 
+class Silenced(Protocol):
+    """Who is told that a read was ended."""
+
+    def give_up(self) -> None: ...
+
+
 class Grace:
     """``with`` it, around reading in a thread: ends the read a while after ``set``.
 
-    For a reply that is whole, on a line that stays open. The connection is lost by it.
+    For a reply that may be over, on a line that stays open. The connection is lost by it, which is no
+    error: ``reader`` is told.
     """
 
-    def __init__(self) -> None:
-        self.seconds: float | None = None
+    def __init__(self, reader: Silenced) -> None:
+        self._seconds: float | None = None
+        self._reader = reader
+        self._expired = False
         self._timer: Timer | None = None
 
-    def set(self, seconds: float | None) -> None:
-        """From now on ``seconds``; ``None`` for no limit. Nothing where that is as before."""
-        if seconds == self.seconds:
+    def set(self, seconds: float | None, *, again: bool = False) -> None:
+        """From now on ``seconds``; ``None`` for no limit.
+
+        Where that is as before, the time goes on, unless it begins ``again``.
+        """
+        if seconds == self._seconds and not (again and seconds):
             return
         self._cancel()
-        self.seconds = seconds
+        self._seconds = seconds
         scope = _current.get()
         interrupt = scope.interrupt if scope is not None else None
         if seconds is not None and interrupt is not None:
-            self._timer = timers.at(time.monotonic() + seconds, interrupt)
+            end = functools.partial(self._end, interrupt)
+            self._timer = timers.at(time.monotonic() + seconds, end)
+
+    def _end(self, interrupt: ReadInterrupt) -> None:
+        self._expired = True
+        interrupt()
 
     def _cancel(self) -> None:
         if self._timer is not None:
@@ -111,8 +128,11 @@ class Grace:
     def __enter__(self) -> Grace:  # noqa: PYI034 - Self needs Python 3.11
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
         self._cancel()
+        if self._expired:
+            self._reader.give_up()
+        return self._expired and isinstance(error, Exception)
 
 
 async def within(awaitable: Awaitable[T], until: float | None) -> T:

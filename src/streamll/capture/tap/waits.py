@@ -65,16 +65,20 @@ class Blocking:
             await self.read(checked, reader, to)
 
     async def read(self, items: Any, reader: Reader, to: Guarded) -> None:
-        """Read what a transport brings, at the pace of the listener, until its end or a fault."""
+        """Read what a transport brings, at the pace of the listener, until its end or a fault.
+
+        Or until the reader's grace is over.
+        """
         feed, hear = reader.feed, to.hear
-        with Grace() as grace:
+        with Grace(reader) as grace:
             for item in items:
-                if hear(feed(item)):
+                deltas = feed(item)
+                if hear(deltas):
                     to.pause()
                     grace.set(None)
                 if reader.fault is not None:
                     return
-                grace.set(reader.grace)
+                grace.set(reader.grace, again=bool(deltas))
 
     async def read_http(self, response: Any, reader: Reader, to: Guarded) -> None:
         """Read the body of an httpx response, and close it."""
@@ -136,17 +140,23 @@ class Suspending:
             await self._read_the_rest(iterator, reader, to)
 
     async def _read_the_rest(self, iterator: Any, reader: Reader, to: Guarded) -> None:
-        """The reply is whole: read on for its grace, at most. More of it may come nevertheless."""
+        """The reply may be over: read on for its grace, at most. More of it may come nevertheless."""
         grace, until = None, None
         while reader.fault is None:
             if grace != (grace := reader.grace):
                 until = None if grace is None else time.monotonic() + grace
             try:
                 item = await within(anext(iterator), until)
-            except (StopAsyncIteration, asyncio.TimeoutError):
+            except StopAsyncIteration:
                 return
-            if to.hear(reader.feed(item)):
+            except asyncio.TimeoutError:
+                reader.give_up()
+                return
+            deltas = reader.feed(item)
+            paused = to.hear(deltas)
+            if paused:
                 await to.pause_async()
+            if paused or deltas:
                 grace = None
 
     async def read_http(self, response: Any, reader: Reader, to: Guarded) -> None:

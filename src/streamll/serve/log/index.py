@@ -14,13 +14,11 @@ from typing import Any
 import msgspec
 
 from streamll.core.events import TERMINAL, Event, RunError, RunStart, Totals
-from streamll.core.run_view import RunView
+from streamll.core.run_view import RUN_LOST, RunView
 
 LISTED_RUNS = 200
 
 LOST = "lost"
-RUN_LOST = "RunLost"
-"""``error_type`` of a run whose process is gone."""
 
 TOTALS = ("duration", "lm_calls", "prompt_tokens", "completion_tokens", "cost")
 

@@ -183,7 +183,7 @@ def test_an_error_in_the_stream_has_the_status_it_would_have_had(assembler, erro
 @pytest.mark.parametrize(
     "assembler", [ChatAssembler, ResponsesAssembler, AnthropicAssembler, GeminiAssembler]
 )
-@pytest.mark.parametrize("data", [b"{", b"nothing", b"[1]", b'"text"', b"\xff\xfe", b""])
+@pytest.mark.parametrize("data", [b"{", b"nothing", b"[1]", b"3", b'"text"', b"\xff\xfe", b""])
 def test_a_frame_that_is_not_an_object_is_malformed(assembler, data):
     with pytest.raises(MalformedFrame):
         assembler().frame(data)
@@ -200,7 +200,7 @@ def test_an_empty_output_is_made_up_of_the_finished_items():
     ]
     final = {"type": "response.completed", "response": {"id": "x", "output": []}}
     body = read(ResponsesAssembler(), *reversed(done), final).body()
-    assert body == {"id": "x", "output": items}
+    assert body == {"id": "x", "status": "completed", "output": items}
 
 
 def test_the_order_of_an_event_s_keys_does_not_matter():
@@ -212,7 +212,7 @@ def test_the_order_of_an_event_s_keys_does_not_matter():
 
 
 def test_a_failed_response_is_the_reply():
-    failed = {"id": "x", "error": {"code": "server_error", "message": "no"}}
+    failed = {"id": "x", "status": "failed", "error": {"code": "server_error", "message": "no"}}
     read_to = read(ResponsesAssembler(), {"type": "response.failed", "response": failed})
     assert read_to.body() == failed
 

@@ -7,9 +7,10 @@ import json
 import pytest
 from frames import Said
 
-from streamll.capture.tap.wire.base import CutShort, MalformedFrame, UnknownShape
+from streamll.capture.tap.wire.base import Confused, CutShort, UnknownShape
 from streamll.capture.tap.wire.chat import ChatAssembler
 from streamll.capture.tap.wire.reply import (
+    GRACE_AFTER_EARLY_REASON_S,
     GRACE_AFTER_END_S,
     GRACE_AFTER_REASON_S,
     WireReply,
@@ -88,8 +89,8 @@ def test_a_body_that_ends_inside_a_frame_is_cut_short():
 
 
 def test_a_body_that_ends_inside_a_frame_after_the_reason_of_its_end_is_whole():
-    made, _ = finished(FRAME, TEXT[:30])
-    assert json.loads(made.body())["choices"][0]["message"]["content"] == "Hi"
+    made, _ = finished(TEXT, FRAME, TEXT[:30])
+    assert json.loads(made.body())["choices"][0]["message"]["content"] == "HiHi"
 
 
 def test_nothing_of_what_follows_the_end_counts():
@@ -105,13 +106,18 @@ def test_a_last_frame_without_its_blank_line_is_read_at_the_end():
     assert json.loads(made.body())["choices"][0]["message"]["content"] == "Hi"
 
 
-def test_a_malformed_frame_in_the_middle_is_malformed():
-    made, said = finished(TEXT + b"data: {oops\n\n" + FRAME)
-    assert isinstance(made.fault, MalformedFrame)
+@pytest.mark.parametrize("data", [b"{oops", b"oops", b"[1]", b"3", b'"x"', b"NaN"])
+def test_a_malformed_frame_in_the_middle_is_asked_for_plainly(data):
+    made, said = finished(TEXT + b"data: " + data + b"\n\n" + FRAME)
     assert said.joined("text") == "Hi", "what came before the fault counts"
-    with pytest.raises(MalformedFrame) as raised:
+    with pytest.raises(Confused):
         made.body()
-    assert raised.value.data == b"{oops"
+
+
+def test_a_malformed_frame_after_the_end_hides_nothing_of_what_follows():
+    usage = b'data: {"choices":[],"usage":{"total_tokens":3}}\n\n'
+    made, _ = finished(TEXT + FRAME + b"data: bye\n\n" + usage)
+    assert json.loads(made.body())["usage"] == {"total_tokens": 3}
 
 
 def test_a_frame_of_an_unknown_shape_is_a_fault_of_its_own():
@@ -129,9 +135,31 @@ def test_a_frame_of_an_unknown_shape_is_a_fault_of_its_own():
 def test_a_reply_is_whole_when_the_provider_says_so_and_waits_for_the_rest_for_a_while():
     for frames, grace in (
         ((TEXT,), None),
-        ((FRAME,), GRACE_AFTER_REASON_S),
-        ((FRAME, TEXT), None),
+        ((TEXT, FRAME), GRACE_AFTER_REASON_S),
         ((TEXT, DONE), GRACE_AFTER_END_S),
+        ((FRAME, DONE), GRACE_AFTER_END_S),
     ):
         made, _ = reply(*frames)
         assert (made.whole, made.grace) == (grace is not None, grace)
+
+
+@pytest.mark.parametrize(
+    ("frames", "may_be_whole"),
+    [
+        ([FRAME], True),
+        ([FRAME, FRAME], False),
+        ([FRAME, TEXT], False),
+        ([TEXT, FRAME, TEXT], False),
+    ],
+)
+def test_a_reason_that_came_too_early_is_no_end(frames, may_be_whole):
+    """But the end of the body is, and on a line that stays open the plain reply is asked for."""
+    made, _ = reply(*frames)
+    assert (made.whole, made.grace) == (False, GRACE_AFTER_EARLY_REASON_S)
+    assert made.outlives_a_cut is may_be_whole
+    made.give_up()
+    made.finish()
+    with pytest.raises(Confused):
+        made.body()
+    made, _ = finished(*frames)
+    assert json.loads(made.body())["choices"][0]["message"]["content"] == "Hi" * len(frames)

@@ -19,7 +19,7 @@ from typing import Any
 
 from streamll.capture.deltas import Delta, Deltas, ThinkingDelta, ToolCallFragment
 from streamll.capture.tap.wire import base
-from streamll.capture.tap.wire.base import citation_in, decode_object, listed, string
+from streamll.capture.tap.wire.base import citation_in, counted, decode_object, listed, string
 from streamll.capture.tap.wire.template import Template
 
 _CITING = ("citations_delta", "citation_delta")
@@ -38,10 +38,12 @@ class AnthropicAssembler:
     """One reply."""
 
     def __init__(self) -> None:
-        self.complete = self.finished = False
+        self.complete = self.finished = self.has_reason = self.doubtful = False
         self._message: dict[str, Any] | None = None
         self._has_begun = False
+        self._is_odd = False  # frames came that are no events
         self._blocks: list[_Block] = []
+        self._numbered: dict[int, _Block] = {}  # the latest block with each number
         self._calls = 0
         self._template = Template()  # of the current block's deltas
         self._add: Callable[[str], Deltas]  # adds the text of such a delta to the block
@@ -58,10 +60,10 @@ class AnthropicAssembler:
         if text := self._template.text_in(data):
             return self._add(text)
         if data.strip() == b"[DONE]":  # of servers that otherwise speak OpenAI's wire
-            if self._blocks and not self.finished:
+            if self._blocks and not self.has_reason:
                 raise base.Confused("a message without the reason of its end")
-            self.complete = self.finished
-            return ()
+            self.complete = self.has_reason
+            return self._close_all() if self.complete else ()
         event = decode_object(data)
         kind = event.get("type")
         if kind == "ping":
@@ -77,10 +79,15 @@ class AnthropicAssembler:
             error = base.error_in(typed, json.dumps(typed).encode())
         if error is not None:
             raise error
+        self._is_odd |= bool(event) and kind is None
         return ()
 
     def body(self) -> dict[str, Any]:
-        if not (self.complete or self.finished) or not (self._message or self._blocks):
+        ended = self.complete or self.finished or self.doubtful
+        ended = ended or (self.has_reason and not self._blocks)
+        if not ended or not (self._message or self._blocks):
+            if self._is_odd and not (self._message or self._blocks):
+                raise base.Confused("frames that are no events of a message")
             raise base.CutShort("the stream ended before the reply did")
         if self._message is None or not self._has_begun:
             raise base.Confused("a message without its beginning")
@@ -109,12 +116,23 @@ class AnthropicAssembler:
         for key, value in event.items():
             if key == "delta" and type(value) is dict:
                 message.update(value)
-                self.finished = bool(value.get("stop_reason")) or self.finished
+                self._see_reason(value.get("stop_reason"))
             elif key == "usage" and type(value) is dict:
-                message["usage"] = _counted(message.get("usage"), value)
+                message["usage"] = counted(message.get("usage"), value)
+                if type(value.get("output_tokens")) is int:  # of the begin is no count yet
+                    message["usage"]["output_tokens"] = value["output_tokens"]
             elif key not in ("type", "delta", "usage"):
                 message[key] = value
-        return self._close_all() if self.finished else ()
+        return self._close_all() if self.finished or self.doubtful else ()
+
+    def _see_reason(self, reason: Any) -> None:
+        """One that comes first is no sign of the end, nor is the next one then."""
+        if reason:
+            content = listed(self._message.get("content")) if self._message else ()
+            ends = bool(content) or any(block.says_something for block in self._blocks)
+            self.doubtful |= ends and self.has_reason
+            self.finished |= ends and not self.has_reason
+            self.has_reason = True
 
     def _end(self, event: dict[str, Any]) -> Deltas:
         del event
@@ -134,12 +152,12 @@ class AnthropicAssembler:
         payload = event.get("content_block")
         if type(payload) is not dict:
             return ()
-        self.finished = False
+        self.finished = self.doubtful = False
         block = _Block(payload, _number(event))
         before = self._at(block.index)
         if before is not None and before.is_opened_again_by(block):
             return ()
-        self._blocks.append(block)
+        self._keep(block)
         deltas: list[Delta] = []
         if block.type == "tool_use":
             block.call = self._calls
@@ -162,23 +180,30 @@ class AnthropicAssembler:
         """The reply is over: what is only known now. Content that came with the message is said."""
         deltas: list[Delta] = []
         if not self._blocks and self._message:
+            seen = self.finished, self.doubtful
             for index, payload in enumerate(listed(self._message.get("content"))):
                 deltas += self._open_block({"index": index, "content_block": payload})
-            self.finished = True
+            self.finished, self.doubtful = seen
         for block in self._blocks:
             deltas += block.close()
         return deltas
 
     def _at(self, index: int | None) -> _Block | None:
         """The latest block with a number, or the latest of all."""
-        found = (each for each in reversed(self._blocks) if index is None or each.index == index)
-        return next(found, None)
+        if index is not None:
+            return self._numbered.get(index)
+        return self._blocks[-1] if self._blocks else None
+
+    def _keep(self, block: _Block) -> None:
+        self._blocks.append(block)
+        if block.index is not None:
+            self._numbered[block.index] = block
 
     def _read_delta(self, event: dict[str, Any], data: bytes) -> Deltas:
         delta = event.get("delta")
         if type(delta) is not dict:
             return ()
-        self.finished = False
+        self.finished = self.doubtful = False
         kind = string(delta.get("type"))
         block = self._block_for(kind, _number(event))
         deltas: list[Delta] = []
@@ -210,7 +235,7 @@ class AnthropicAssembler:
         if kind not in _TYPES:
             raise base.Confused("a piece of a block that has not begun")
         made_up = _Block({"type": _TYPES[kind], _TYPES[kind]: ""}, index)
-        self._blocks.append(made_up)
+        self._keep(made_up)
         return made_up
 
     def _remember(self, delta: dict[str, Any], block: _Block, data: bytes) -> None:
@@ -234,6 +259,13 @@ class _Block:
         self.closed = False
         self.pieces: dict[str, list[str]] = {}
         self.call: int | None = None  # its number among the tool calls
+        self._signed = 0  # signs of the signature in pieces
+
+    @property
+    def says_something(self) -> bool:
+        return self.type not in ("text", "thinking") or bool(
+            self.pieces or self.fields.get(self.type)
+        )
 
     def takes(self, kind: Any) -> bool:
         """Whether a delta of this kind can be this block's."""
@@ -246,8 +278,8 @@ class _Block:
 
     def add(self, key: str, piece: str) -> Deltas:
         """Add a string of a delta; returns it as one of ours."""
-        if key == "signature" and piece == string(self.fields.get(key)) + self._joined(key):
-            return ()  # sent again
+        if key == "signature" and self._is_signed_again(piece):
+            return ()
         self.pieces.setdefault(key, []).append(piece)
         if not piece:
             return ()
@@ -256,6 +288,13 @@ class _Block:
         if key == "partial_json" and self.call is not None:
             return (ToolCallFragment(self.call, None, None, piece),)
         return ()
+
+    def _is_signed_again(self, piece: str) -> bool:
+        begun = string(self.fields.get("signature"))
+        again = len(piece) == len(begun) + self._signed
+        again = again and piece == begun + self._joined("signature")
+        self._signed += 0 if again else len(piece)
+        return again
 
     def close(self) -> Deltas:
         """Nothing more is expected: arguments that came whole, with the start, are all of them."""
@@ -298,9 +337,3 @@ class _Block:
 def _number(event: dict[str, Any]) -> int | None:
     index = event.get("index")
     return index if type(index) is int else None
-
-
-def _counted(known: Any, counts: dict[str, Any]) -> dict[str, Any]:
-    """Usage after a later report: counts of nothing say nothing."""
-    before = known if type(known) is dict else {}
-    return {**counts, **before, **{name: n for name, n in counts.items() if n is not None}}

@@ -7,8 +7,10 @@ wire carries it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -25,11 +27,10 @@ class CutShort(WireFault):
 
 
 class MalformedFrame(WireFault):
-    """A frame that is not a JSON object. ``data`` is the frame."""
+    """A frame that is not a JSON object. What that means depends on where it is: see ``reply``."""
 
-    def __init__(self, data: bytes) -> None:
-        super().__init__("a frame of the stream is not a JSON object")
-        self.data = data
+    def __init__(self) -> None:
+        super().__init__("a frame that is not a JSON object")
 
 
 class AskAgain(WireFault):
@@ -90,8 +91,17 @@ def error_in(payload: dict[str, Any], data: bytes) -> ErrorFrame | None:
             is_body = payload.keys() <= _OF_AN_ERROR
             return ErrorFrame({**known, **error}, data if is_body else _encoded({"error": error}))
         return ErrorFrame({**payload, "message": _words(error)}, data)  # as Ollama and TGI have it
-    said = payload.get("type") in _ERROR_TYPES or payload.get("object") == "error"
-    return _flat(payload) if said or _is_flat(payload) else None
+    told = payload.get("base_resp")
+    if type(told) is dict and told.get("status_code"):
+        return _of_minimax(told)
+    if payload.get("type") in _ERROR_TYPES or payload.get("object") == "error":
+        return _flat(payload)
+    if not _is_flat(payload):
+        return None
+    codes = [payload[name] for name in ("code", *_STATUS_NAMES) if payload.get(name) is not None]
+    if codes and not any(map(_is_of_an_error, codes)):
+        raise Confused("words that may be no error")
+    return _flat(payload)
 
 
 def error_under_its_name(data: bytes) -> ErrorFrame:
@@ -117,10 +127,26 @@ def _flat(payload: dict[str, Any]) -> ErrorFrame:
     return ErrorFrame(error, _encoded({"error": error}))
 
 
+def _of_minimax(told: dict[str, Any]) -> ErrorFrame:
+    """What MiniMax says beside a reply, in plain ones under HTTP 200."""
+    code = told["status_code"]
+    status = next((status for status, codes in _MINIMAX.items() if code in codes), 500)
+    error = {"message": _words(told.get("status_msg") or told), "code": code, "status": status}
+    return ErrorFrame(error, _encoded({"error": error}))
+
+
 def _encoded(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
+_MINIMAX = {
+    400: (1026, 1027, 1042, 2013),
+    401: (1004, 2049),
+    402: (1008,),
+    429: (1002, 1039, 1041, 2045, 2056),
+    504: (1001,),
+}
+"""MiniMax's codes by the HTTP status that they mean."""
 _ERROR_TYPES = ("error", "response.error")
 _OF_AN_ERROR = frozenset({"error", "type", "request_id"})
 """The keys of OpenAI's and Anthropic's plain errors; an event of a stream has more."""
@@ -135,6 +161,15 @@ def _is_flat(payload: dict[str, Any]) -> bool:
         told = payload["message"] and not {"id", "object", "type"}.intersection(payload)
         told = told or any(payload.get(name) for name in ("code", *_STATUS_NAMES))
     return bool(told) and not _OF_A_REPLY.intersection(payload)
+
+
+def _is_of_an_error(code: Any) -> bool:
+    """Whether a code or status is one of errors, not ``0``, ``200`` or ``"queued"``."""
+    if (number := str(code).lstrip("-")).isdigit():
+        return int(number) != 0 and not 200 <= int(number) < 300  # noqa: PLR2004
+    words = "".join(filter(str.isalpha, str(code).lower()))
+    known = itertools.chain(("error", "fail", "exception", "denied"), *_STATUSES.values())
+    return any(word in words for word in known)
 
 
 _OF_A_REPLY = frozenset({"choices", "candidates", "response", "delta", "content", "usage"})
@@ -152,6 +187,15 @@ class Assembler(Protocol):
 
     finished: bool
     """Nothing of the reply is missing but, perhaps, its usage: the reason of its end came last."""
+
+    has_reason: bool
+    """A reason of its end has come, whenever: where the body ends, the reply does.
+
+    Some models give one with every chunk, or with the first: that is no sign of the end.
+    """
+
+    doubtful: bool
+    """A reason came last, but such a one: the reply may be whole."""
 
     def frame(self, data: bytes) -> Deltas:
         """The deltas of one frame. Raises a ``WireFault``."""
@@ -177,9 +221,9 @@ def decode_object(data: bytes) -> dict[str, Any]:
         except UnicodeDecodeError as error:  # one character in two frames, for example
             raise Confused("a text that is not UTF-8") from error
         except ValueError as error:
-            raise MalformedFrame(data) from error
+            raise MalformedFrame from error
     if type(value) is not dict:
-        raise MalformedFrame(data)
+        raise MalformedFrame
     return value
 
 
@@ -202,6 +246,26 @@ def index_in(payload: dict[str, Any], key: str = "index") -> int:
     """A position among choices, blocks or calls; 0 where there is none."""
     index = payload.get(key)
     return index if type(index) is int else 0
+
+
+def counted(known: Any, more: Any, total: str = "", parts: Sequence[str] = ()) -> Any:
+    """Usage after another report, which may have only some of the counts: nothing is lost.
+
+    A ``total`` that came without all of its ``parts`` is that of fewer.
+    """
+    merged = _later(known, more)
+    if type(known) is type(more) is dict and type(merged.get(total)) is int:
+        counts = {part: n for part in parts if type(n := merged.get(part)) is int}
+        if any(n and not more.get(part) for part, n in counts.items()):
+            merged[total] = max(merged[total], sum(counts.values()))
+    return merged
+
+
+def _later(known: Any, more: Any) -> Any:
+    """The later of two values; of two objects each value. Nothing (``null``, 0) says nothing."""
+    if type(known) is dict and type(more) is dict:
+        return {**known, **{name: _later(known.get(name), value) for name, value in more.items()}}
+    return known if known and not more else more
 
 
 def citation_in(payload: Any) -> Deltas:

@@ -21,7 +21,7 @@ from typing import Any
 
 from streamll.capture.deltas import Delta, Deltas, RefusalDelta, ThinkingDelta
 from streamll.capture.tap.wire import base
-from streamll.capture.tap.wire.base import citation_in, decode_object, index_in, string
+from streamll.capture.tap.wire.base import citation_in, counted, decode_object, index_in, string
 from streamll.capture.tap.wire.template import Template
 from streamll.capture.tap.wire.tool_calls import ToolCalls
 
@@ -38,8 +38,11 @@ _PADDING = ("obfuscation", "p")
 """OpenAI's and Mistral's, which differ in every chunk."""
 ONLY_PLAIN: Mapping[str, Mapping[str, Any]] = {"groq": {"service_tier": None}}
 """By provider: what LiteLLM reads off a reply without asking whether it is there."""
+_COUNTS = ("total_tokens", ("prompt_tokens", "completion_tokens"))
 _REPEATING = 3
 """Pieces from which on it is no accident that they repeat one another."""
+_NO_CONTENT = frozenset({"id", "object", "created", "model", "usage", "type", "x_groq"})
+"""What a chunk without choices may have."""
 _CUT_OFF = ("length", "max_tokens", "model_length", "content_filter")
 _OF_A_CHUNK = frozenset({"index", "token_id"})
 """Fields of a delta that are not the message's."""
@@ -53,13 +56,15 @@ class ChatAssembler:
     """
 
     def __init__(self, choices: int = 1, only_plain: Mapping[str, Any] | None = None) -> None:
-        self.complete = self.finished = False
+        self.complete = self.finished = self.has_reason = self.doubtful = False
         self._expected = choices
         self._only_plain = only_plain or {}
         self._top: dict[str, Any] = {}
         self._first = _Choice(0)
         self._choices = {0: self._first}
         self._began = False
+        self._is_odd = False  # frames came that are no chunks
+        self._counted = False  # usage has come after the reason
         self._known: dict[str, Any] | None = None  # the last ordinary chunk, without its text
         self._known_key = "content"  # the delta's key that held the text
         self._template = Template()  # of frames that are the known chunk
@@ -78,9 +83,14 @@ class ChatAssembler:
         return self._only_text(chunk, data) or self._read(chunk, data)
 
     def body(self) -> dict[str, Any]:
-        first = self._first
-        if not (self._began and (first.reason or (self.complete and first.spoken))):
+        first, known = self._first, self._choices.values()
+        said = self.complete and (first.reason or first.spoken)
+        if not (self._began and (said or all(each.reason for each in known))):
+            if self._is_odd and not first.spoken:
+                raise base.Confused("frames that are no chunks of a reply")
             raise base.CutShort("the stream ended before the reply did")
+        if not self.complete and len(known) < self._expected:
+            raise base.Confused("fewer choices than were asked for")
         choices = [self._choices[index].body() for index in sorted(self._choices)]
         only_plain = {**self._only_plain, **(ONLY_PLAIN["groq"] if "x_groq" in self._top else {})}
         return {**only_plain, **self._top, "choices": choices}
@@ -126,17 +136,26 @@ class ChatAssembler:
             raise error
         self._known = None
         self._template.forget()
+        self._is_odd |= bool(chunk.keys() - _NO_CONTENT) and "choices" not in chunk
         self._read_top(chunk, data)
         given = chunk.get("choices") or []
         if type(given) is not list:
             raise base.Confused("choices that are no list")
         choices = [choice for choice in given if type(choice) is dict]
         deltas = [delta for choice in choices for delta in self._read_choice(choice)]
-        known = self._choices.values()
-        self.finished = len(known) >= self._expected and all(each.finished for each in known)
+        self._see_end(by_usage=not choices and _counts(chunk.get("usage")))
         if len(choices) == 1 and not chunk.get("usage"):
             self._remember(chunk, choices[0])
         return deltas
+
+    def _see_end(self, *, by_usage: bool) -> None:
+        """Whether the reply is over. ``by_usage``: a chunk of usage alone, which comes last."""
+        known = self._choices.values()
+        self.has_reason = len(known) >= self._expected and all(each.reason for each in known)
+        ends = self.has_reason and all(each.ends for each in known)
+        self._counted = ends and (self._counted or by_usage)
+        self.finished = ends and (self._counted or all(each.is_sure for each in known))
+        self.doubtful = ends and not self.finished
 
     def _read_top(self, chunk: dict[str, Any], data: bytes) -> None:
         top = self._top
@@ -157,8 +176,8 @@ class ChatAssembler:
                 top[key] = value
 
     def _read_usage(self, usage: Any) -> None:
-        if type(usage) is dict and (any(usage.values()) or "usage" not in self._top):
-            self._top["usage"] = usage
+        if type(usage) is dict:
+            self._top["usage"] = counted(self._top.get("usage"), usage, *_COUNTS)
 
     def _read_choice(self, payload: dict[str, Any]) -> Deltas:
         index = index_in(payload)
@@ -186,8 +205,10 @@ class _Choice:
         self.pieces: dict[str, list[str]] = {name: [] for name in _PIECEWISE}
         self.blocks: list[Any] = []  # content given as a list
         self.calls = ToolCalls()
-        self.finished = False
-        """The reason of its end came after all that it says."""
+        self.ends = False
+        """A reason of its end came last."""
+        self.is_sure = True
+        """No reason came before or with the first that it says, and none was followed by more."""
         self._ends_early = False
         """A reason was followed by more: of those that come with text, none is the end."""
         self._told: str | None = None  # its whole text, where a server repeats it
@@ -207,7 +228,7 @@ class _Choice:
     def read(self, payload: dict[str, Any]) -> list[Delta]:
         _check_choice(payload)
         deltas: list[Delta] = []
-        had_reason = bool(self.reason)
+        had_reason, had_spoken = bool(self.reason), self.spoken
         for key, value in payload.items():
             if key == "delta":
                 deltas += self._read_message(value)
@@ -220,10 +241,12 @@ class _Choice:
             elif key != "index" and not (key == "text" and "delta" in payload):
                 _merge(self.fields, key, value)
         self._ends_early |= bool(deltas and had_reason)
+        self.is_sure &= not self._ends_early
         if payload.get("finish_reason") and self.reason:
-            self.finished = self.spoken and not (deltas and self._ends_early)
+            self.ends = self.spoken and not (deltas and self._ends_early)
+            self.is_sure &= had_spoken
         elif deltas:
-            self.finished = False
+            self.ends = False
         return deltas if self._shown else []
 
     def body(self) -> dict[str, Any]:
@@ -298,7 +321,8 @@ class _Choice:
             value = value["text"] if _is_only_text(value) else [value]
         if type(value) is str:
             if not (self.blocks and key == "content"):
-                self.pieces[key].append(value)
+                if value or not self.pieces[key]:  # the first tells that the key was there
+                    self.pieces[key].append(value)
             elif value:
                 _append_block(self.blocks, {"type": "text", "text": value})
         elif type(value) is list and key == "content":
@@ -317,6 +341,10 @@ class _Choice:
             known = self.fields["logprobs"] = known or {}
             for key, tokens in value.items():
                 _merge(known, key, tokens)
+
+
+def _counts(usage: Any) -> bool:
+    return type(usage) is dict and any(usage.values())
 
 
 def _check_choice(payload: dict[str, Any]) -> None:

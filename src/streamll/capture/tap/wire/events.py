@@ -47,6 +47,9 @@ class EventAssembler:
         self._accumulator.push(event)
         return deltas
 
+    def give_up(self) -> None:
+        """Never: there is no grace."""
+
     def response(self) -> Any:
         """Raises lm15's ``StreamAssemblyError`` where the events do not add up."""
         for events in self._calls.values():

@@ -134,6 +134,10 @@ class Exchange:
         except lm15.ProviderError as error:
             _attach_error_metadata(error, whole.headers)
             raise
+        except (TypeError, ValueError) as error:  # a number that is none, for example
+            if self.reply.streamed:
+                raise base.Confused("a reply that cannot be read as it was streamed") from error
+            raise
 
     def _whole(self, body: bytes) -> HttpResponse:
         """The reply as lm15 would have buffered it."""
@@ -151,19 +155,11 @@ class Exchange:
         """The fault as lm15 would have raised it; its class decides whether DSPy retries.
 
         A cut reply is the transport's error for a body that ends early, an error in the stream the
-        provider's for the same error with an HTTP status, and a frame that is not a JSON object
-        lm15's for such a body.
+        provider's for the same error with an HTTP status.
         """
-        if isinstance(fault, base.CutShort):
+        if not isinstance(fault, base.ErrorFrame):
             return lm15.TransportError(str(fault))
-        if isinstance(fault, base.ErrorFrame):
-            body = fault.body.decode("utf-8", "replace")
-            error: Any = self._provider.normalize_error(fault.status, body)
-            _attach_error_metadata(error, self._head.headers)
-            return error
-        assert isinstance(fault, base.MalformedFrame)
-        try:
-            self._whole(fault.data).json()
-        except lm15.ProviderError as error:
-            return error
-        return lm15.ProviderError(str(fault), provider=self._provider.provider)
+        body = fault.body.decode("utf-8", "replace")
+        error: Any = self._provider.normalize_error(fault.status, body)
+        _attach_error_metadata(error, self._head.headers)
+        return error

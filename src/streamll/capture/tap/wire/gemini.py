@@ -3,8 +3,8 @@
 Consecutive texts belong together, unless only one of them is thinking or a signature closes the
 first. Of everything else about the reply the last value counts, counts of usage each by itself.
 There is no closing mark: a reply is over when a candidate has a finish reason or the prompt is
-blocked. Some models give a reason with every chunk, so that a reason that was followed by more says
-nothing: only the end of the body does.
+blocked. Some models give a reason with the first chunk or with every one, so that a reason is believed
+only if text came before it, and no reason: otherwise the end of the body is that of the reply.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from streamll.capture.tap.wire.base import (
     Confused,
     CutShort,
     MalformedFrame,
+    counted,
     decode_object,
     error_in,
     listed,
@@ -28,59 +29,79 @@ from streamll.capture.tap.wire.partial_arguments import PartialCall
 
 _EMPTY = ({"text": ""}, {"text": "", "thought": True})
 """Parts that streams end with, beside a finish reason, and plain replies do not have."""
+_NO_CONTENT = frozenset(
+    {"usageMetadata", "modelVersion", "responseId", "promptFeedback", "createTime", "type"}
+)
+"""What a chunk without candidates may have."""
+_COUNTS = (
+    "totalTokenCount",
+    ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "toolUsePromptTokenCount"),
+)
 
 
 class GeminiAssembler:
     """One reply. Candidates beyond the first are rebuilt but not shown."""
 
     def __init__(self) -> None:
-        self.complete = self.finished = False
+        self.complete = self.finished = self.has_reason = self.doubtful = False
+        self._has_spoken = False
+        self._is_odd = False  # frames came that are no chunks
         self._top: dict[str, Any] = {}
         self._candidates: dict[int, _Candidate] = {}
         self._calls = 0
-        self._reasons = 0  # how often a reason has come, until now
         self._cited: list[CitationDelta] = []
 
     def frame(self, data: bytes) -> Deltas:
         if data.strip() == b"[DONE]":  # of servers that otherwise speak OpenAI's wire
-            self.complete = self._reasons > 0 or self.finished
+            if self._has_spoken and not self.has_reason:
+                raise Confused("a reply without the reason of its end")
+            self.complete = self.has_reason or self.finished
             return ()
         return [delta for chunk in _chunks(data) for delta in self._read(chunk)]
 
     def body(self) -> dict[str, Any]:
-        if not (self.finished or self._reasons):
+        if not (self.finished or self.has_reason):
+            if self._is_odd and not self._has_spoken:
+                raise Confused("frames that are no chunks of a reply")
             raise CutShort("the stream ended before the reply did")
         if self._candidates and min(self._candidates) != 0:
             raise Confused("no candidate is the first")
         candidates = [self._candidates[index].body() for index in sorted(self._candidates)]
+        if not all(each.get("finishReason") for each in candidates[1:]):
+            raise Confused("a candidate without the reason of its end")
         return {**self._top, "candidates": candidates} if candidates else self._top
 
     def _read(self, chunk: dict[str, Any]) -> Iterator[Delta]:
         if error := error_in(chunk, json.dumps(chunk).encode()):
             raise error
+        self._is_odd |= bool(chunk.keys() - _NO_CONTENT) and "candidates" not in chunk
         self._update(chunk)
         for position, payload in enumerate(listed(chunk.get("candidates"))):
             if type(payload) is dict:
                 index = payload.get("index")
                 yield from self._read_candidate(payload, index if type(index) is int else position)
+        if self.doubtful and chunk.get("usageMetadata") and not chunk.get("candidates"):
+            self.finished = True  # usage by itself comes last
         feedback = chunk.get("promptFeedback")
         if type(feedback) is dict and feedback.get("blockReason"):
-            self.finished = True
+            self.finished = self.has_reason = True
 
     def _update(self, chunk: dict[str, Any]) -> None:
         for key, value in chunk.items():
             known = self._top.get(key)
-            if key == "usageMetadata" and type(known) is dict:
-                self._top[key] = {**known, **(value if type(value) is dict else {})}
+            if key == "usageMetadata":
+                self._top[key] = counted(known, value, *_COUNTS)
             elif key != "candidates":
                 self._top[key] = value
 
     def _read_candidate(self, payload: dict[str, Any], index: int) -> Iterator[Delta]:
         candidate = self._candidates.setdefault(index, _Candidate())
         content = mapping(payload.get("content"))
+        had_spoken = self._has_spoken
         for part in listed(content.get("parts")):
             if index == 0 and part not in _EMPTY:
-                self.finished = False
+                self.finished = self.doubtful = False
+                self._has_spoken = True
             spoken = candidate.add(part)
             if index == 0 and type(part) is dict:
                 yield from self._spoken(part, spoken)
@@ -93,8 +114,10 @@ class GeminiAssembler:
                 yield citation
         if payload.get("finishReason"):
             yield from self._called(candidate.settle())
-            self.finished = not self._reasons
-            self._reasons += 1
+            is_first = not self.has_reason
+            self.finished |= is_first and had_spoken
+            self.doubtful |= is_first and self._has_spoken
+            self.has_reason = True
 
     def _spoken(self, part: dict[str, Any], calls: list[dict[str, Any]]) -> Iterator[Delta]:
         if text := string(part.get("text")):
@@ -203,9 +226,9 @@ def _chunks(data: bytes) -> list[dict[str, Any]]:
     try:
         chunks = json.loads(data)
     except ValueError as error:
-        raise MalformedFrame(data) from error
+        raise MalformedFrame from error
     if not chunks or not all(type(chunk) is dict for chunk in chunks):
-        raise MalformedFrame(data)
+        raise MalformedFrame
     return chunks  # type: ignore[no-any-return]
 
 
@@ -216,7 +239,8 @@ def _joined(known: Any, value: Any) -> Any:
     joined = {**known, **value}
     for key in known.keys() & value.keys():
         if type(known[key]) is list and type(value[key]) is list:
-            joined[key] = known[key] + value[key]
+            known[key].extend(value[key])
+            joined[key] = known[key]
     return joined
 
 

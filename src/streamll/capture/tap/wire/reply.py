@@ -23,16 +23,22 @@ GRACE_AFTER_END_S = 0.1
 """How long the body may take to end after the stream has, so that the connection can be kept."""
 GRACE_AFTER_REASON_S = 1.0
 """How long usage and the end may take after the reason why the reply is over."""
+GRACE_AFTER_EARLY_REASON_S = 5.0
+"""How long more may take after a reason that came too early to be believed. Then the plain reply is
+asked for: neither is the reply known to be whole, nor does it have to wait for a line that stays open.
+"""
 
 
 class WireReply:
-    """Sans-I/O: ``opened`` with the status, ``feed`` each chunk, ``finish``, then ask for the ``body``.
+    """Sans-I/O: ``opened`` with the status, ``feed`` each chunk, ``finish``, then ask for ``body``.
 
     ``feed`` and ``finish`` never raise: what was read before a fault counts. From then on ``fault`` is
     set, there is no use in reading on, and ``body`` raises it.
     """
 
-    __slots__ = ("_assembler", "_kept", "_may_stream", "_splitter", "fault", "status", "streamed")
+    __slots__ = (
+        "_assembler", "_closed", "_kept", "_may_stream", "_splitter", "fault", "status", "streamed"
+    )  # fmt: skip
 
     def __init__(self, assembler: base.Assembler) -> None:
         self.streamed = False
@@ -42,6 +48,7 @@ class WireReply:
         self._assembler = assembler
         self._splitter = FrameSplitter()
         self._may_stream = True
+        self._closed = True
         self._kept: list[bytes] = []  # a plain body; a stream's first bytes while undecided
 
     def opened(self, status: int) -> None:
@@ -68,8 +75,12 @@ class WireReply:
                 return ()
         return self._read(frames)
 
+    def give_up(self) -> None:
+        """The body has not ended: the connection was lost, or left in a silence."""
+        self._closed = False
+
     def finish(self) -> Deltas:
-        """The body has ended, or will not be read on: the deltas of a frame without its blank line."""
+        """The body will not be read on: the deltas of a frame without its blank line."""
         return () if self.fault is not None else self._read(self._splitter.finish(), ended=True)
 
     @property
@@ -78,13 +89,20 @@ class WireReply:
         return self.streamed and (self._assembler.complete or self._assembler.finished)
 
     @property
+    def outlives_a_cut(self) -> bool:
+        """Whether losing the connection is no error: the reply is whole, or may be."""
+        return self.whole or (self.streamed and self._assembler.doubtful)
+
+    @property
     def grace(self) -> float | None:
-        """How many seconds to wait for what may still come; None while the reply is not whole."""
+        """How many seconds of silence to wait for what may still come; None before any end."""
         if not self.streamed:
             return None
         if self._assembler.complete:
             return GRACE_AFTER_END_S
-        return GRACE_AFTER_REASON_S if self._assembler.finished else None
+        if self._assembler.finished:
+            return GRACE_AFTER_REASON_S
+        return GRACE_AFTER_EARLY_REASON_S if self._assembler.has_reason else None
 
     @property
     def refused(self) -> bool:
@@ -97,6 +115,8 @@ class WireReply:
             return self._plain_body()
         if self.fault is not None:
             raise self.fault
+        if not (self._closed or self.whole):
+            raise base.Confused("a reason of the end that came too early to be one")
         try:
             return json.dumps(self._assembler.body()).encode()
         except base.WireFault:
@@ -128,25 +148,25 @@ class WireReply:
 
     def _read(self, frames: Sequence[bytes], *, ended: bool = False) -> Deltas:
         deltas: list[Delta] = []
-        try:
-            for data in frames:
-                if self._assembler.complete:
-                    break
+        for data in frames:
+            if self._assembler.complete or self.fault is not None:
+                break
+            try:
                 if isinstance(data, ErrorEvent):
                     raise base.error_under_its_name(data)  # noqa: TRY301
                 deltas += self._assembler.frame(data)
-        except base.MalformedFrame as fault:
-            if not ended:
-                self._fail(fault)
-            elif not self.whole:
-                self.fault = base.CutShort("the stream ended inside a frame")
-        except Exception as error:  # noqa: BLE001
-            self._fail(error)
+            except Exception as error:  # noqa: BLE001
+                self._fail(error, ended=ended)
         return deltas
 
-    def _fail(self, error: Exception) -> None:
-        if isinstance(error, base.MalformedFrame) and self.whole:
-            return  # words after the end
+    def _fail(self, error: Exception, *, ended: bool = False) -> None:
+        if isinstance(error, base.MalformedFrame):
+            if self.whole:
+                return  # words after the end
+            if ended and not self._assembler.doubtful:
+                error = base.CutShort("the stream ended inside a frame")
+            else:
+                error = base.Confused(str(error))
         self.fault = error if isinstance(error, base.WireFault) else base.UnknownShape(error)
 
     def _begins_as_stream(self) -> bool:

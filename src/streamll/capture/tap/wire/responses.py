@@ -10,6 +10,7 @@ event: of these the part that has not been shown is shown.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,6 +37,8 @@ _SAID = {  # an event, without its ending → which part of an item it adds to, 
 _TYPES = {"content": "output_text", "summary": "summary_text", "reasoning": "reasoning_text"}
 _TEXTS = frozenset(_TYPES.values()) | {"text"}
 _ERROR_TYPES = ("error", "response.error")
+_COUNTS = ("total_tokens", ("input_tokens", "output_tokens"))
+_OF_A_RESPONSE = ("model", "output", "usage", "error", "incomplete_details")
 
 
 class _DeltaEvent(msgspec.Struct, gc=False):
@@ -53,14 +56,20 @@ _decode_delta = msgspec.json.Decoder(_DeltaEvent).decode
 
 
 class ResponsesAssembler:
-    """One reply. ``thought_break`` is what the reader of the reply puts between two summaries."""
+    """One reply. ``thought_break`` is what the reader of the reply puts between two summaries.
 
-    def __init__(self, thought_break: str = "\n") -> None:
-        self.complete = self.finished = False
+    ``fails_by_status``: it takes a body whose status is ``failed`` for a reply, and has to be told by
+    an HTTP status.
+    """
+
+    def __init__(self, thought_break: str = "\n", *, fails_by_status: bool = False) -> None:
+        self.complete = self.finished = self.has_reason = self.doubtful = False
         self._thought_break = thought_break
+        self._fails_by_status = fails_by_status
         self._begun: dict[str, Any] = {}  # the response as its first events have it
         self._response: dict[str, Any] | None = None
         self._failed = False
+        self._is_odd = False  # frames came that are no events
         self._items: dict[int | str, _Item] = {}
         self._calls = 0
         self._place: tuple[Any, ...] | None = None  # of the last delta: its event, item and part
@@ -86,8 +95,10 @@ class ResponsesAssembler:
     def body(self) -> dict[str, Any]:
         response = self._response
         if response is None:
-            if self.complete and any(item.spoken for item in self._items.values()):
+            if self.complete and self._has_spoken:
                 raise base.Confused("a response without its last event")
+            if self._is_odd and not self._has_spoken:
+                raise base.Confused("frames that are no events of a response")
             raise base.CutShort("the stream ended before the reply did")
         if self._failed:
             return response
@@ -98,14 +109,14 @@ class ResponsesAssembler:
     def _read(self, event: dict[str, Any]) -> Deltas:
         kind = event.get("type")
         if type(kind) is not str or kind in _ERROR_TYPES or not kind.startswith("response"):
-            if error := base.error_in(event, msgspec.json.encode(event)):
+            if error := base.error_in(event, json.dumps(event).encode()):
                 raise error
+            self._is_odd |= "type" not in event
             return ()
         if kind in _FINAL:
             return self._finish(event, _FINAL[kind])
-        if type(event.get("response")) is dict:
-            self._begun.update(event["response"])
-            return ()
+        if given := _response_in(event):
+            self._begun = _with(self._begun, given)
         return self._read_part(kind, event)
 
     def _read_part(self, kind: str, event: dict[str, Any]) -> Deltas:
@@ -146,19 +157,35 @@ class ResponsesAssembler:
         return item.done(payload) if done else item.open(payload)
 
     def _finish(self, event: dict[str, Any], status: str) -> Deltas:
-        response = event.get("response")
-        given = response if type(response) is dict else {}
-        if not given and not self._begun:
+        given = _response_in(event)
+        if not given and not self._begun and not self._has_spoken:
             return ()
+        if status == "cancelled":
+            raise base.Confused("a response that was cancelled")
+        has_reason = given.get("incomplete_details") or type(event.get("response")) is dict
+        if status == "incomplete" and not has_reason:
+            raise base.Confused("an incomplete response without its reason")
         self.complete = True
-        self._response = {**self._begun, **given}
-        if "status" in self._begun and "status" not in given:
+        self._response = _with(self._begun, given)
+        if given.get("status") in (None, "", "in_progress", "queued"):
             self._response["status"] = status
-        self._failed = status == "failed"
-        if self._failed and type(given.get("error")) is not dict:
-            error = {"message": "the response failed", "code": "server_error"}
-            raise base.ErrorFrame(error, msgspec.json.encode({"error": error}))
+        if status == "failed":
+            return self._fail(given)
         return self._last_items(list(_items_of(given)))
+
+    def _fail(self, given: dict[str, Any]) -> Deltas:
+        error = given.get("error")
+        if type(error) is dict and not self._fails_by_status:
+            self._failed = True
+            return ()
+        if not error:
+            error = {"message": "the response failed", "code": "server_error"}
+        error = error if type(error) is dict else {"message": str(error)}
+        raise base.ErrorFrame(error, json.dumps({"error": error}).encode())
+
+    @property
+    def _has_spoken(self) -> bool:
+        return any(item.spoken for item in self._items.values())
 
     def _last_items(self, items: list[dict[str, Any]]) -> Deltas:
         """The items of the last event: what has not been shown of them.
@@ -206,7 +233,7 @@ class ResponsesAssembler:
         items = [
             item for _, item in sorted(self._items.items(), key=lambda each: str(each[0]).zfill(9))
         ]
-        if not any(item.spoken for item in items) or _says(given):
+        if not self._has_spoken or _says(given):
             calls = sum(item.call is not None for item in items)
             if calls > sum(_type_of(each) == "function_call" for each in given):
                 raise base.Confused("a response without the tool calls that were streamed")
@@ -339,6 +366,24 @@ class _Item:
         if self.call is None:
             self.call = self._reply.next_call()
         return self.call
+
+
+def _response_in(event: dict[str, Any]) -> dict[str, Any]:
+    """The response of an event, or what an event without one says of it."""
+    response = event.get("response")
+    if type(response) is dict:
+        usage = base.counted(event.get("usage"), response.get("usage"), *_COUNTS)
+        return {**response, "usage": usage} if usage else response
+    return {name: event[name] for name in _OF_A_RESPONSE if event.get(name)}
+
+
+def _with(known: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """A response as a later event has it: what that leaves empty stays."""
+    later = {
+        name: value for name, value in given.items() if value not in (None, "") or name not in known
+    }
+    usage = base.counted(known.get("usage"), given.get("usage"), *_COUNTS)
+    return {**known, **later, **({"usage": usage} if usage else {})}
 
 
 def _place(key: int | str) -> tuple[int, str]:

@@ -5,9 +5,10 @@ arrive in different chunks; comments and unknown fields are skipped; several ``d
 are joined by LF; a byte order mark at the start is dropped. Works on bytes, which are not decoded
 here, and looks at each a bounded number of times, however long a line and however small the chunks.
 
-Event names, ids and retry times are dropped: every provider repeats the name inside the data. Only
-the name ``error`` counts, since what comes under it need not say that it is one: such data is an
-``ErrorEvent``.
+Event names, ids and retry times are dropped: every provider repeats the name inside the data. The
+name ``error`` counts, since what comes under it need not say that it is one: such data is an
+``ErrorEvent``. Under a name that no wire has, data without any of a reply's keys is no frame: a
+reader that listens for a wire's events does not hear of it.
 
 Beyond the standard, as gateways send it: blanks before a field's name; frames of one line each
 without a blank line between them; a JSON object without ``data:``, as a whole block; an error
@@ -21,6 +22,10 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANKS = b" \t"
 _ERRORS = frozenset({b"error", b"exception"})
 _PINGS = frozenset({b"ping", b"pong", b"heartbeat", b"keepalive", b"keep-alive", b"keep_alive"})
+_OWN = (b"message", b"content", b"response", b"chat", b"completion", b"chunk", b"delta", b"data")
+"""What the names begin with under which servers send frames."""
+_KEYS = (b'"choices"', b'"candidates"', b'"delta"', b'"error"', b'"usage', b'"response',
+         b'"message_', b'"content_block', b'"base_resp"')  # fmt: skip
 _END = b"[DONE]\n"
 _NOTHING = frozenset({b"", b"null", b'""', b"[]"})
 
@@ -82,9 +87,14 @@ class FrameSplitter:
 
     def _announced_end(self, chunk: bytes) -> list[bytes]:
         """What waits for a blank line, if its last line is the end: on an open line none may come."""
-        if chunk[-1:] == b"\n" and b"".join(self._pending).endswith(_END):
-            return self.finish()
-        return []
+        if chunk[-1:] != b"\n":
+            return []
+        tail = b""
+        for piece in reversed(self._pending):
+            tail = piece + tail
+            if len(tail) >= len(_END):
+                break
+        return self.finish() if tail.endswith(_END) else []
 
     def _with_lf(self, chunk: bytes) -> bytes:
         if self._after_cr and chunk[:1] == b"\n":
@@ -118,12 +128,19 @@ def _frames(block: bytes) -> list[bytes]:
     data = b"\n".join(lines)
     if event in _ERRORS:
         return [ErrorEvent(data.strip())]
-    return [data] if event not in _PINGS and _is_content(data) else []
+    says_nothing = event in _PINGS or not _is_content(data)
+    return [] if says_nothing or (event and _is_foreign(event, data)) else [data]
 
 
 def _is_content(data: bytes) -> bool:
     data = data.strip()
     return data[:1] != b":" and data not in _NOTHING and data.lower() not in _PINGS
+
+
+def _is_foreign(event: bytes, data: bytes) -> bool:
+    if event.startswith(_OWN) or data.strip() == b"[DONE]":
+        return False
+    return data.lstrip()[:1] != b"{" or not any(key in data for key in _KEYS)
 
 
 def _is_whole(line: bytes) -> bool:

@@ -110,6 +110,8 @@ class _Call:
         self._function: dict[str, Any] = {"name": ""}
         self._pieces: list[str] = []
         self._object: Any = None  # arguments given as JSON, not as its text
+        self._braces = _Braces()
+        self._scanned = 0  # how many pieces it has seen
         self.begun = False
         self.must_be_whole = False
         """It was taken for one call although its fragments have several ids."""
@@ -129,6 +131,11 @@ class _Call:
     @property
     def whole(self) -> bool:
         """Whether its arguments are one JSON object: nothing can continue them."""
+        for piece in self._pieces[self._scanned :]:
+            self._braces.see(piece)
+        self._scanned = len(self._pieces)
+        if not self._braces.are_closed:
+            return False
         return _length_of_object(self.arguments) == len(self.arguments)
 
     def check(self, *, cut_off: bool) -> None:
@@ -221,6 +228,29 @@ def _keep(known: dict[str, Any], given: dict[str, Any], *, besides: tuple[str, .
         is_empty = value in (None, "") or (key == "id" and known.get("id"))
         if key not in besides and not (is_empty and key in known):
             known[key] = value
+
+
+class _Braces:
+    """Whether every brace of a JSON text that comes in pieces is closed, each of which is seen once."""
+
+    def __init__(self) -> None:
+        self.are_closed = False
+        self._open = 0
+        self._in_text = self._is_escaped = False
+
+    def see(self, piece: str) -> None:
+        for sign in piece:
+            if self._is_escaped:
+                self._is_escaped = False
+            elif sign == '"':
+                self._in_text = not self._in_text
+            elif self._in_text:
+                self._is_escaped = sign == "\\"
+            elif sign == "{":
+                self._open += 1
+            elif sign == "}":
+                self._open -= 1
+                self.are_closed |= self._open <= 0
 
 
 _decode_object = json.JSONDecoder().raw_decode

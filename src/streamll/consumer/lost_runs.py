@@ -1,0 +1,132 @@
+"""Runs of which nothing comes any more: their readers are told, and get an end.
+
+A process that is killed writes no end of its run into the log, and who only reads writes none either.
+So each reader closes such a run for itself, as a server's process does for all of its readers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from streamll.brokers.source import Source, SourceOptions
+from streamll.consumer.deduplication import Deduplicator
+from streamll.core.errors import WireError
+from streamll.core.events import TERMINAL, Event
+from streamll.core.positions import Position
+from streamll.core.run_view import RUN_GONE, RUN_LOST, RunView, closing_events, silence_notice
+from streamll.core.wire import decode_batch, decode_entry
+
+CHECK_S = 0.25
+"""The least time from one look at the clock to the next."""
+
+
+class LostRuns:
+    """Those of one reader, which counts a run as lost after ``seconds`` of silence.
+
+    Args:
+        position: of the one run that is read; ``None`` for all.
+        open_source: for looking into the log again.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        position: Position | None,
+        options: SourceOptions,
+        open_source: Callable[[SourceOptions], Source],
+    ) -> None:
+        self._lost_s = seconds
+        self._position = position
+        self._options = msgspec.structs.replace(options, start="beginning", waits=False)
+        self._open_source = open_source
+        self._heard: dict[str, float] = {}
+        self._told: set[str] = set()
+        self._check_at = 0.0
+        if position is not None and position.seq >= 0:
+            self._heard[position.run_id] = time.monotonic()
+
+    def hear(self, events: list[Event]) -> None:
+        """An entry was read."""
+        run_id = events[0].run_id
+        if run_id is None or (self._position is not None and run_id != self._position.run_id):
+            return
+        self._told.discard(run_id)
+        if events[-1].event_type in TERMINAL:
+            self._heard.pop(run_id, None)
+        else:
+            self._heard[run_id] = time.monotonic()
+
+    def hear_all(self) -> None:
+        """The log was away: until now nobody could be heard."""
+        self._heard = dict.fromkeys(self._heard, time.monotonic())
+
+    async def due(self) -> list[list[Event]]:
+        """For each run that has become silent a notice, and later the events that close it."""
+        now = time.monotonic()
+        if now < self._check_at:
+            return []
+        self._check_at = now + min(CHECK_S, self._lost_s / 4)
+        silent = {run_id: now - at for run_id, at in self._heard.items()}
+        suspects = [
+            run_id
+            for run_id, silent_s in silent.items()
+            if silent_s > (self._lost_s if run_id in self._told else self._lost_s / 2)
+        ]
+        alive = await self._reported_alive() if suspects else set()
+        found = []
+        for run_id in suspects:
+            if run_id in alive:
+                self._heard[run_id] = now
+            elif run_id in self._told:
+                found.append(await self._close(run_id))
+            else:
+                self._told.add(run_id)
+                found.append([silence_notice(run_id, self._lost_s)])
+        return [events for events in found if events]
+
+    async def _reported_alive(self) -> set[str]:
+        """The runs that a server's process has reported as under way not long ago."""
+        since = time.time() - self._lost_s / 2
+        alive: set[str] = set()
+        source = self._open_source(self._options)
+        try:
+            await source.connect()
+            for body in await source.overview(0):
+                with contextlib.suppress(WireError):
+                    for event in decode_batch(body):
+                        if event.event_type == "server.alive" and event.timestamp > since:
+                            alive.update(map(str, event.data.get("runs", ())))
+        finally:
+            await source.close()
+        return alive
+
+    async def _close(self, run_id: str) -> list[Event]:
+        """The events that close a run; none if it has ended meanwhile."""
+        view = await self._view(run_id)
+        self._heard.pop(run_id, None)
+        self._told.discard(run_id)
+        if view.end is not None:
+            return []
+        events = closing_events(view, run_id, time.time(), RUN_LOST, RUN_GONE)
+        if view.seq < 0 and self._position is not None:  # the log has nothing of it any more
+            events = [msgspec.structs.replace(events[-1], seq=self._position.seq + 1)]
+        return events
+
+    async def _view(self, run_id: str) -> RunView:
+        """What the log has of a run."""
+        view, deduplicator = RunView(keep_ended=False), Deduplicator(Position(run_id))
+        source = self._open_source(msgspec.structs.replace(self._options, run_id=run_id))
+        try:
+            await source.connect()
+            while entries := await source.read():
+                for entry in entries:
+                    with contextlib.suppress(WireError):
+                        for event in deduplicator.read(decode_entry(entry.body)):
+                            view.feed(event)
+        finally:
+            await source.close()
+        return view

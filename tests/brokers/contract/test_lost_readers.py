@@ -1,0 +1,145 @@
+"""X10: who reads without a server the run of a process that was killed is told, and comes to an end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from brokers.backends import script
+from brokers.raw_log import RAW_LOGS
+from brokers.sample_runs import BOUND, check_order, make_run, read_log, text_of
+from brokers.servers import wait_until
+from streamll.consumer import EventConsumer
+from streamll.core.errors import ConfigurationError
+from streamll.core.events import StreamllEvent
+from streamll.sinks import open_sink
+
+LOST_S = 1.0
+SAID = "one two "
+PRODUCER = """
+    sink = open_sink(url, target=target)
+    for event in make_run("r1", ["one ", "two "])[:5]:
+        sink.put(event)
+    sink.catch_up(60)
+    print("said", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def killed(backend):
+    """A log with a run whose process was killed while it wrote its answer."""
+    target = backend.target()
+    process = subprocess.Popen(
+        script(backend, target, PRODUCER), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout.readline() == "said\n"
+        process.kill()
+    return target
+
+
+def check_lost(events, had=()):
+    """Told, then closed in legal order, with the text as far as it came."""
+    *_, last = events
+    [notice] = [event for event in events if event.seq is None]
+    assert notice.event_type == "status"
+    assert "silent; after 1 s it counts as lost" in notice.message
+    events.remove(notice)
+    check_order([*had, *events])
+    assert text_of([*had, *events]) == SAID
+    assert (last.event_type, last.error_type) == ("run.error", "RunLost")
+    assert list(last.partial.values()) == [SAID]
+
+
+async def iterate(backend, target, **options):
+    consumer = EventConsumer(backend.url, target, lost_seconds=LOST_S, **options)
+    return [event async for event in consumer]
+
+
+@pytest.mark.parametrize("had", [0, 3, 5])
+def test_a_loop_over_the_run_ends(backend, killed, had):
+    start = ("r1", had - 1)
+    events = asyncio.run(asyncio.wait_for(iterate(backend, killed, start=start), BOUND))
+    check_lost(events, make_run("r1", ["one ", "two "])[:had])
+
+
+def test_handlers_are_told_and_the_log_is_as_it_was(backend, killed):
+    """Of every run of the log, once that is asked for; the other runs go on."""
+    consumer = EventConsumer(backend.url, killed, start="beginning", lost_seconds=LOST_S)
+    told, ended = [], []
+    consumer.on("*", told.append)
+    consumer.on("run.*", ended.append)
+    consumer.start()
+    wait_until(lambda: [e.event_type for e in ended][-1:] == ["run.error"], BOUND, "it is closed")
+    sink = open_sink(backend.url, target=killed)
+    for event in make_run("r2", ["x"]):
+        sink.put(event)
+    assert sink.stop(BOUND)
+    wait_until(lambda: ended[-1].event_type == "run.end", BOUND, "the other run")
+    assert consumer.stop()
+    check_lost([event for event in told if event.run_id == "r1"])
+    kept = read_log(backend.url, killed, lambda events: events[-1].event_type == "run.end")
+    assert [event.seq for event in kept if event.run_id == "r1"] == [0, 1, 2, 3, 4]
+
+
+def test_tail_of_the_run_ends(backend, killed):
+    command = ["tail", backend.url, "--target", killed, "--run", "r1", "--lost-seconds", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "streamll", *command, "--json"],
+        capture_output=True, text=True, timeout=BOUND, check=True,
+    )  # fmt: skip
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (told[-1]["event_type"], told[-1]["error_type"]) == ("run.error", "RunLost")
+
+
+def test_a_silent_run_that_its_process_reports_is_not_lost(backend, killed):
+    """As ``streamll serve`` does, which may run a slow tool. Its end is what ends its readers."""
+    consumer = EventConsumer(backend.url, killed, start=("r1", -1), lost_seconds=LOST_S)
+    sink = open_sink(backend.url, target=killed)
+    began, events = time.monotonic(), []
+
+    async def report():
+        while time.monotonic() - began < 3 * LOST_S:
+            data = {"runs": ["r1"]}
+            now = time.time()
+            sink.put(StreamllEvent(event_type="server.alive", data=data, timestamp=now))
+            await asyncio.sleep(LOST_S / 10)
+        for event in make_run("r1", ["one ", "two "])[5:]:
+            sink.put(event)
+
+    async def main():
+        reporting = asyncio.create_task(report())
+        async for event in consumer:
+            events.append(event)
+        await reporting
+
+    asyncio.run(asyncio.wait_for(main(), BOUND))
+    assert sink.stop(BOUND)
+    check_order(events)
+    assert [event.seq for event in events] == list(range(8))
+    assert events[-1].event_type == "run.end"
+
+
+def test_a_reader_of_a_run_that_the_log_has_nothing_of_any_more_ends(backend, killed):
+    if backend.name == "rabbitmq":
+        position, target = ("never-there", 7), killed  # it cannot be asked to trim so little
+    else:
+        RAW_LOGS[backend.name](backend.url).trim(killed, 5)
+        position, target = ("r1", 2), killed
+    [_, last] = asyncio.run(asyncio.wait_for(iterate(backend, target, start=position), BOUND))
+    assert (last.error_type, last.seq) == ("RunLost", position[1] + 1)
+
+
+def test_what_cannot_be_asked_for_is_refused(backend):
+    for options, said in (
+        ({"lost_seconds": 0}, "greater than 0"),
+        ({"lost_seconds": 5, "group": "g"}, "leave out lost_seconds"),
+    ):
+        with pytest.raises(ConfigurationError, match=said):
+            EventConsumer(backend.url, **options)
