@@ -56,7 +56,6 @@ def run(*command: object, cwd: str | Path | None = None) -> str:
 def environment(python: str, folder: Path) -> Path:
     """The interpreter of an empty environment."""
     run(python, "-m", "venv", folder)
-    run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--upgrade", "pip")
     return folder / "bin" / "python"
 
 

@@ -26,7 +26,7 @@ else:
 
 ROOT = Path(__file__).parent.parent
 HOME = ROOT / ".cache" / "versions"
-MINORS = ("3.0", "3.1", "3.2", "3.3", "3.4")
+MINORS = ("3.1", "3.2", "3.3", "3.4")
 NAMES = (*(f"dspy-{minor}" for minor in MINORS), "lowest", "newest")
 
 CAPTURE = (

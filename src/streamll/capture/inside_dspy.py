@@ -1,6 +1,6 @@
 """DSPy's private names that are read, each with what is lost where a DSPy does not have it.
 
-Two lines of DSPy are known: 3.4, which selects an engine for each LM call, and 3.0 to 3.3, whose LM
+Two lines of DSPy are known: 3.4, which selects an engine for each LM call, and 3.1 to 3.3, whose LM
 calls all go through LiteLLM. What is read of one line alone says so, and is not missed on the other.
 
 What is replaced in DSPy is listed in ``hooks/places.py``. Public DSPy would do for most of this,
@@ -95,13 +95,6 @@ class _WithoutLM15:
 
 
 lm15: Any = PrivateName("dspy.lm15", None, _WHOLE_TEXT, _ENGINES).find(_WithoutLM15())
-
-
-Reasoning: Any = _private(
-    "dspy", "Reasoning", type("Reasoning", (), {}),
-    lost="nothing: no field is of this type", since="3.1",
-)  # fmt: skip
-"""The type of fields that hold the provider's own reasoning. Not private, but new in 3.1."""
 
 
 class AttributeDict(dict[str, Any]):

@@ -26,7 +26,7 @@ INTRODUCTIONS = {
     "Calls of a program": "From the first `instrument`, `stream`, `streamify` or `watch` on:",
     "One LM call, DSPy 3.4": "At the same time, where this DSPy's engines can be streamed:",
     "DSPy's own provider client (lm15), DSPy 3.4": "At the same time:",
-    "One LM call, DSPy 3.0 to 3.3": "At the same time, in place of the last two tables:",
+    "One LM call, DSPy 3.1 to 3.3": "At the same time, in place of the last two tables:",
     "HTTP clients below LiteLLM": "From the first captured call through LiteLLM on, of those installed:",
     "Recording and replaying": "While a `record` or `replay` is running:",
     "Recording and replaying, DSPy 3.4": "At the same time:",

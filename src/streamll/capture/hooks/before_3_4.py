@@ -1,4 +1,4 @@
-"""LM calls of DSPy 3.0 to 3.3, which has no engines: wrappers for ``places``.
+"""LM calls of DSPy 3.1 to 3.3, which has no engines: wrappers for ``places``.
 
 ``dspy.LM`` has LiteLLM make every request, by a function of ``dspy.clients.lm`` for each kind of it,
 below DSPy's cache. These functions are where the tap is: one call of them is one LM call, for all its

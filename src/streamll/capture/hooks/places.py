@@ -171,7 +171,7 @@ REQUESTS = PatchTable(
         "as `__call__`, for asynchronous calls",
         "as `__call__`, for asynchronous calls"),
 )  # fmt: skip
-"""One LM call of DSPy 3.0 to 3.3. Installed where there are no engines."""
+"""One LM call of DSPy 3.1 to 3.3. Installed where there are no engines."""
 
 ONE_CALL = (ENGINES, TRANSPORTS) if HAS_ENGINES else (REQUESTS,)
 """The tables of this DSPy's LM calls."""
@@ -180,7 +180,7 @@ TABLES = {
     "Calls of a program": PROGRAMS,
     "One LM call, DSPy 3.4": ENGINES,
     "DSPy's own provider client (lm15), DSPy 3.4": TRANSPORTS,
-    "One LM call, DSPy 3.0 to 3.3": REQUESTS,
+    "One LM call, DSPy 3.1 to 3.3": REQUESTS,
     "HTTP clients below LiteLLM": HTTP_CLIENTS,
 }
 

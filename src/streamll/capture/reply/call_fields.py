@@ -9,7 +9,6 @@ import dspy
 from dspy.adapters.types.citation import Citations
 from dspy.adapters.xml_adapter import XMLAdapter
 
-from streamll.capture.inside_dspy import Reasoning
 from streamll.capture.run.scope import Scope, is_quiet
 from streamll.capture.typed.field import is_model, is_optional, is_text, native_fields
 from streamll.core.parsing.base import Closed, FieldParser, Opened, Piece, SilentParser, Text
@@ -32,7 +31,7 @@ class CallFields:
         self.signature = prompt.signature if prompt is not None else None
         own = getattr(predictor, "signature", None)
         self._native = {} if prompt is None else native_fields(own, self.signature)
-        self.thinking = self._native.get(Reasoning)  # the fields of the provider's reasoning
+        self.thinking = self._native.get(dspy.Reasoning)  # the fields of the provider's reasoning
         self.tool_calls = self._native.get(dspy.ToolCalls)  # and of its tool calls
         self.annotations = {  # what the prompt asks for comes before what was declared
             name: info.annotation

@@ -21,7 +21,7 @@ from dspy.adapters.types.citation import Citations
 from dspy.adapters.xml_adapter import XMLAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from streamll.capture.inside_dspy import Reasoning, parse_value
+from streamll.capture.inside_dspy import parse_value
 from streamll.capture.typed.claims import holds
 from streamll.core.parsing.values.builder import COMPLETE, PARTIAL, Change
 from streamll.core.parsing.values.json import JSONValueReader
@@ -187,7 +187,7 @@ def is_model(annotation: Any) -> bool:
 
 def is_prose(annotation: Any) -> bool:
     """Plain text, whose value is its text."""
-    return annotation is str or annotation is Reasoning
+    return annotation is str or annotation is dspy.Reasoning
 
 
 def is_text(annotation: Any) -> bool:
@@ -321,5 +321,5 @@ def native_fields(own: Any, asked: Any) -> Mapping[Any, str]:
         info.annotation: name
         for name, info in own.output_fields.items()
         if name not in asked.output_fields
-        and info.annotation in (Reasoning, dspy.ToolCalls, Citations)
+        and info.annotation in (dspy.Reasoning, dspy.ToolCalls, Citations)
     }
