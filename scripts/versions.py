@@ -17,7 +17,9 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -58,32 +60,46 @@ COMPARED = "not test_a_tap_changes_nothing or text- or thinking- or always or 42
 """Of the comparisons of single calls: what is asked and answered, once each."""
 
 
-def requirements(name: str) -> list[str]:
+NEWER = ("ag-ui-protocol", "anthropic", "fastapi", "google-genai", "httpx2", "mcp", "openai")
+"""Clients that some tests read the wires with. They need newer versions than streamll's lowest."""
+
+
+def project() -> Mapping[str, Any]:
+    """pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def constraints(name: str) -> list[str]:
     """What the resolver is to keep to."""
     if name == "newest":
         return []
-    if name.startswith("dspy-"):
+    if name != "lowest":
         return [f"dspy=={name.removeprefix('dspy-')}.*"]
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    extras = project["optional-dependencies"]
-    every = [*project["dependencies"], *(each for names in extras.values() for each in names)]
+    own = project()["project"]
+    extras = own["optional-dependencies"].values()
+    every = [*own["dependencies"], *(each for names in extras for each in names)]
     bounds = (re.match(r"([\w-]+)(?:\[\w+\])?>=([\w.]+)", each) for each in every)
     return [f"{bound[1]}=={bound[2]}" for bound in bounds if bound]
+
+
+def test_requirements(name: str) -> list[str]:
+    """What the tests need, besides streamll."""
+    group = [each for each in project()["dependency-groups"]["test"] if "streamll" not in each]
+    return [each for each in group if name != "lowest" or not each.startswith(NEWER)]
 
 
 def install(name: str) -> Path:
     """The interpreter of an environment with these versions."""
     folder = HOME / name
     python = folder / "bin" / "python"
-    constraints = HOME / f"{name}.txt"
+    kept_to = HOME / f"{name}.txt"
     HOME.mkdir(parents=True, exist_ok=True)
-    constraints.write_text("\n".join(requirements(name)) + "\n", "utf-8")
+    kept_to.write_text("\n".join(constraints(name)) + "\n", "utf-8")
     uv = [sys.executable, "-m", "uv", "--quiet"]
     if not python.exists():
         subprocess.run([*uv, "venv", "--python", sys.executable, folder], check=True)
-    into = ["--python", python, "--constraints", constraints]
-    command = [*uv, "pip", "install", "--upgrade", *into, "--editable", ".", "--group", "test"]
-    subprocess.run(command, cwd=ROOT, check=True)
+    into = ["--upgrade", "--python", python, "--constraints", kept_to, "--editable", ".[all]"]
+    subprocess.run([*uv, "pip", "install", *into, *test_requirements(name)], cwd=ROOT, check=True)
     return python
 
 

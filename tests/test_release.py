@@ -82,11 +82,11 @@ def test_the_first_block_of_the_readme_is_what_the_wheel_is_tried_with():
 
 
 def test_the_lowest_versions_are_the_lower_bounds_of_the_project():
-    lowest = versions.requirements("lowest")
+    lowest = versions.constraints("lowest")
     assert any(re.fullmatch(r"dspy==3\.\d+\.\d+", each) for each in lowest)
     assert any(each.startswith("starlette==") for each in lowest)
-    assert versions.requirements("newest") == []
-    assert versions.requirements("dspy-3.2") == ["dspy==3.2.*"]
+    assert versions.constraints("newest") == []
+    assert versions.constraints("dspy-3.2") == ["dspy==3.2.*"]
 
 
 def test_every_test_that_versions_are_checked_with_exists():
