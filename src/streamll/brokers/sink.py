@@ -80,7 +80,7 @@ class BrokerStatistics(SinkStatistics, frozen=True, kw_only=True):
     last_error: str | None = None
 
 
-class BrokerSink(BaseSink):
+class BrokerSink(BaseSink, ABC):
     """Ships events to a log. A subclass has a ``destination`` and knows how to ``_connect``.
 
     Args:
@@ -145,9 +145,9 @@ class BrokerSink(BaseSink):
 
     # --- to override ----------------------------------------------------------------------------
 
+    @abstractmethod
     def _connect(self) -> Transport:
         """Open a connection. Raises what the client library raises."""
-        raise NotImplementedError
 
     def _diagnose(self, error: BaseException) -> Diagnosis:
         """Why the broker failed, without anything that could hold an event or a password."""

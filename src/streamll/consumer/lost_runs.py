@@ -54,6 +54,8 @@ class LostRuns:
         run_id = events[0].run_id
         if run_id is None or (self._position is not None and run_id != self._position.run_id):
             return
+        if events[-1].seq is None and run_id not in self._heard:
+            return  # a message of the server's processes, under the key of a chat
         self._told.discard(run_id)
         if events[-1].event_type in TERMINAL:
             self._heard.pop(run_id, None)

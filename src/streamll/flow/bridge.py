@@ -94,7 +94,7 @@ class Background:
 
     def run_without_loop(self) -> None:
         """What ``start_loop`` runs where a loop runs already: threads that are greenlets share one."""
-        raise NotImplementedError
+        raise StreamllError(NO_LOOP)
 
     def cancel(self) -> None:
         """Set ``cancelled`` and cancel the task. Never waits; any thread may call it."""
@@ -161,7 +161,7 @@ class Producer(Background):
 
     def run_without_loop(self) -> None:
         with self._producing():
-            raise StreamllError(NO_LOOP)
+            super().run_without_loop()
 
     def _produce(self) -> None:
         with self._producing(), opened(self.source) as reading:

@@ -16,7 +16,7 @@ from brokers.sample_runs import BOUND, check_order, make_run, read_log, text_of
 from brokers.servers import wait_until
 from streamll.consumer import EventConsumer
 from streamll.core.errors import ConfigurationError
-from streamll.core.events import StreamllEvent
+from streamll.core.events import Identity, StreamllEvent
 from streamll.sinks import open_sink
 
 LOST_S = 1.0
@@ -75,14 +75,17 @@ def test_handlers_are_told_and_the_log_is_as_it_was(backend, killed):
     told, ended = [], []
     consumer.on("*", told.append)
     consumer.on("run.*", ended.append)
+    sink = open_sink(backend.url, target=killed)
+    sink.put(StreamllEvent(event_type="server.chat", identity=Identity(run_id="chat-1")))
+    assert sink.catch_up(BOUND)
     consumer.start()
     wait_until(lambda: [e.event_type for e in ended][-1:] == ["run.error"], BOUND, "it is closed")
-    sink = open_sink(backend.url, target=killed)
     for event in make_run("r2", ["x"]):
         sink.put(event)
     assert sink.stop(BOUND)
     wait_until(lambda: ended[-1].event_type == "run.end", BOUND, "the other run")
     assert consumer.stop()
+    assert [event.run_id for event in ended] == ["r1", "r1", "r2", "r2"]  # and no chat
     check_lost([event for event in told if event.run_id == "r1"])
     kept = read_log(backend.url, killed, lambda events: events[-1].event_type == "run.end")
     assert [event.seq for event in kept if event.run_id == "r1"] == [0, 1, 2, 3, 4]

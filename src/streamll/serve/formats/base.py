@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -37,7 +38,7 @@ class RenderOptions(msgspec.Struct, frozen=True, kw_only=True):
         return self.text in (field, f"{predictor}.{field}")
 
 
-class OutputFormat:
+class OutputFormat(ABC):
     """Renders one run for one reader: ``feed`` it the run's events in order.
 
     A payload is what one SSE frame or WebSocket message carries. After a run's last event there
@@ -53,9 +54,9 @@ class OutputFormat:
     def __init__(self, options: RenderOptions) -> None:
         self.options = options
 
+    @abstractmethod
     def feed(self, event: Event) -> list[bytes]:
         """The payloads for this event; often none."""
-        raise NotImplementedError
 
     def resume(self) -> list[bytes]:
         """What a reader needs first that resumes in the middle of a run."""
