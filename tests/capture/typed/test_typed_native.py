@@ -99,6 +99,7 @@ def test_thinking_on_a_plain_signature_is_an_event(route):
     assert prediction.answer == "Paris"
 
 
+@pytest.mark.since_3_4  # older DSPys fail at such a reply on some wire, also without us
 def test_native_tool_calls_type_their_arguments(route):
     calls = [
         ToolCall("search", {"query": "Paris", "limit": 12}),
@@ -132,6 +133,7 @@ def test_native_tool_calls_type_their_arguments(route):
     assert limits == {12}
 
 
+@pytest.mark.since_3_4  # older DSPys fail at such a reply on some wire, also without us
 def test_tool_call_events_show_arguments_only_when_asked(route):
     route.script(Reply("", tool_calls=[ToolCall("search", {"query": "Paris"})], chunk=4))
     with streamll.configure(include=["tools"]):
@@ -159,6 +161,7 @@ def test_citations_are_events(route):
 
 
 @pytest.mark.parametrize("route", ROUTES[:4], ids="-".join, indirect=True)
+@pytest.mark.since_3_4  # older DSPys fail at such a reply on some wire, also without us
 def test_a_refusal_is_an_event(route):
     """On Anthropic's wire it is ordinary text with a finish reason of its own."""
     route.script(Reply(refusal="I will not say.", chunk=4))
