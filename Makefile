@@ -19,6 +19,8 @@ PYTEST := $(RUN) pytest -n auto --dist worksteal --durations 15
 QUICK := tests/core tests/flow tests/streams tests/terminal tests/chat
 
 export PYTHON
+# Tests start hundreds of processes, which would compile everything anew.
+export PYTHONDONTWRITEBYTECODE :=
 export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 
 # The stamp says for which place and interpreter the environment was made: a checkout that was

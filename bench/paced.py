@@ -157,10 +157,10 @@ def engine_async(url: str) -> Callable[[Note], Awaitable[None]]:
 def stream_async(url: str) -> Callable[[Note], Awaitable[None]]:
     import streamll
 
-    lm = language_model(url)
+    stream = streamll.stream(Program(language_model(url)), fields=["answer"])
 
     async def read(note: Note) -> None:
-        async with streamll.stream(Program(lm), fields=["answer"])(question=QUESTION) as events:
+        async with stream(question=QUESTION) as events:
             async for event in events:
                 if event.event_type == "token":
                     note(event.token)
@@ -197,11 +197,11 @@ def instrumented(program: dspy.Module) -> tuple[dspy.Module, list[Note]]:
 
 
 def streamify_async(url: str) -> Callable[[Note], Awaitable[None]]:
-    lm = language_model(url)
+    program = Program(language_model(url))
 
-    async def read(note: Note) -> None:
+    async def read(note: Note) -> None:  # one listener cannot be used twice at once
         listeners = [StreamListener("answer")]
-        qa = dspy.streamify(Program(lm), stream_listeners=listeners, is_async_program=True)
+        qa = dspy.streamify(program, stream_listeners=listeners, is_async_program=True)
         async for chunk in qa(question=QUESTION):
             if isinstance(chunk, StreamResponse):
                 note(chunk.chunk)
@@ -239,10 +239,10 @@ def engine_sync(url: str) -> Callable[[Note], None]:
 def stream_sync(url: str) -> Callable[[Note], None]:
     import streamll
 
-    lm = language_model(url)
+    stream = streamll.stream(SyncProgram(language_model(url)), fields=["answer"])
 
     def read(note: Note) -> None:
-        with streamll.stream(SyncProgram(lm), fields=["answer"])(question=QUESTION) as events:
+        with stream(question=QUESTION) as events:
             for event in events:
                 if event.event_type == "token":
                     note(event.token)
@@ -261,11 +261,11 @@ def instrument_sync(url: str) -> Callable[[Note], None]:
 
 
 def streamify_sync(url: str) -> Callable[[Note], None]:
-    lm = language_model(url)
+    program = SyncProgram(language_model(url))
 
     def read(note: Note) -> None:
         listeners = [StreamListener("answer")]
-        qa = dspy.streamify(SyncProgram(lm), stream_listeners=listeners, async_streaming=False)
+        qa = dspy.streamify(program, stream_listeners=listeners, async_streaming=False)
         for chunk in qa(question=QUESTION):
             if isinstance(chunk, StreamResponse):
                 note(chunk.chunk)

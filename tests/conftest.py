@@ -59,9 +59,9 @@ hypothesis.settings.load_profile("streamll")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """``-n auto``: two more workers than cores, since many tests wait for what they have begun."""
+    """``-n auto``: one more worker than cores, since many tests wait for what they have begun."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return (cores or 1) + 2
+    return (cores or 1) + 1
 
 
 # --- no test is skipped in CI --------------------------------------------------------------------

@@ -123,7 +123,7 @@ CAPTURE_ROOMS: dict[str, set[str]] = {
     "deltas": set(),
     "inside_dspy": set(),
     "run": {"inside_dspy"},
-    "tap": {"deltas", "run"},
+    "tap": {"deltas", "inside_dspy", "run"},
     "typed": {"inside_dspy", "run"},
     "reply": {"deltas", "inside_dspy", "run", "typed"},
     "policy": {"deltas", "inside_dspy", "tap"},

@@ -120,6 +120,15 @@ _is_retryable: Any = _private(
 )  # fmt: skip
 
 
+_ITERATED = "a token costs more CPU: replies are read as DSPy's own provider client reads them"
+_TRANSPORTS = "dspy._vendor.lm15.transports"
+READ_ERROR: Any = _private(_TRANSPORTS, "ReadError", None, lost=_ITERATED)
+READ_TIMEOUT: Any = _private(_TRANSPORTS, "ReadTimeout", None, lost=_ITERATED)
+read_timeout_hint: Any = _private(
+    f"{_TRANSPORTS}._limits", "read_timeout_hint", None, lost=_ITERATED
+)
+
+
 def wrapped_error(error: Exception) -> Exception:
     """The error as a program sees it."""
     wrapped: Exception = error if _wrap_error is None else _wrap_error(error, model="")

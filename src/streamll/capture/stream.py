@@ -166,9 +166,6 @@ class _EventStream(TypedReading):
     def __del__(self) -> None:
         self._program_run.leave()  # it may have been dropped without having been left
 
-    async def _aread(self) -> list[Event]:
-        return await self._program_run.channel.get_batch_async(BATCH_EVENTS)
-
     def _end(self, error: Exception | None) -> tuple[()]:
         self._program_run.raise_error()
         if error is not None:
@@ -250,6 +247,8 @@ class AsyncStream(_EventStream):
 
     def __init__(self, program_run: ProgramRun) -> None:
         super().__init__(program_run)
+        read = program_run.channel.get_batch_async
+        self._aread = functools.partial(read, BATCH_EVENTS)  # type: ignore[method-assign]
         program_run.channel.read_on(asyncio.get_running_loop())
         program_run.start(on_loop=True)
 

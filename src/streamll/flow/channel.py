@@ -8,9 +8,9 @@ event loop. A producer that can wait (the LM tap) checks ``full`` afterwards and
 
 How: items go through ``_inbox``, whose append is atomic. The thread that holds the lock moves them
 into the buffer; a thread that does not get the lock returns, because the holder looks into the
-inbox again after releasing it. While no reader waits and the policy has nothing to decide
-(``_slack``), items stay in the inbox until a reader comes: for a sink that lets events gather, a
-token costs one append.
+inbox again after releasing it. While the policy has nothing to decide (``_slack``), items stay in
+the inbox until a reader comes, which is woken if it waits: a token costs one append, and where
+nothing else is buffered it goes from the inbox to its reader.
 
 A channel does not survive a fork; sinks make a new one.
 """
@@ -121,10 +121,12 @@ class Channel(Generic[T]):
             self._inbox.append(NotAdmitted(item))
         else:
             self._inbox.append(item)
-        if self._readers or self._nudged or len(self._inbox) >= self._slack:
+        if self._nudged or len(self._inbox) >= self._slack:
             self._settle()
             if self._buffer.overflowed:
                 raise self._overflow()
+        elif self._readers:
+            self._wake_reader()
 
     def wait_for_space(self, timeout: float | None = None) -> bool:
         """Block this thread while ``full``; False after ``timeout`` seconds.
@@ -195,12 +197,19 @@ class Channel(Generic[T]):
 
     async def get_batch_async(self, limit: int) -> list[T]:
         interrupts = self._interrupts
-        while not isinstance(taken := self._take(limit, LoopWaiter), list):
-            self.read_on(taken.loop)
-            await taken.wait(self._nudge)
+        while type(taken := self._take(limit, LoopWaiter)) is LoopWaiter:
+            pulse = self._reader_pulse
+            if pulse is None or pulse.loop is not taken.loop:
+                self.read_on(taken.loop)
+            try:
+                await taken.woken
+            except BaseException:
+                taken.gone = True
+                self._nudge()
+                raise
             if self._interrupts != interrupts:
                 return []
-        return taken
+        return taken  # type: ignore[return-value]
 
     # --- looking --------------------------------------------------------------------------------
 
@@ -252,6 +261,16 @@ class Channel(Generic[T]):
             finally:
                 self._lock.release()
 
+    def _wake_reader(self) -> None:
+        """Wake one, which takes what is in the inbox by itself: the policy has nothing to decide."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._wake_one(self._readers)
+            finally:
+                self._lock.release()
+        if self._nudged or (self._readers and self._inbox):  # of threads that did not get the lock
+            self._settle()
+
     def _keep_up(self) -> None:
         """Wait for the lock's holder: it was interrupted, and has not seen that this is full."""
         with self._looking():
@@ -272,8 +291,27 @@ class Channel(Generic[T]):
 
     def _receive(self) -> None:
         """Move the inbox into the buffer."""
+        inbox = self._inbox
+        self._add([inbox.popleft() for _ in range(len(inbox))])
+
+    def _passed(self, limit: int) -> list[Any]:
+        """The inbox, for a reader of ``limit`` items; nothing where it had to go into the buffer."""
         inbox, buffer = self._inbox, self._buffer
-        items = [inbox.popleft() for _ in range(len(inbox))]
+        items = [inbox.popleft()]
+        while inbox and len(items) < self.capacity:
+            items.append(inbox.popleft())
+        passes = len(items) <= limit and not (buffer.fresh or buffer.settled or self._closed)
+        for item in items:
+            passes = passes and not isinstance(item, Marker)
+        if passes and not (self._abandoned or buffer.overflowed):
+            buffer.received += len(items)
+            buffer.delivered += len(items)
+            return items
+        self._add(items)
+        return []
+
+    def _add(self, items: list[Any]) -> None:
+        buffer = self._buffer
         if self._closed or self._abandoned or not buffer.add_plain(items):
             for item in items:
                 if item is END:
@@ -329,10 +367,12 @@ class Channel(Generic[T]):
         taken: list[T] | W = []
         end: Exception | None = None
         with self._lock:
-            if self._inbox:
-                self._receive()
             buffer = self._buffer
-            if (buffer.fresh or buffer.settled) and not self._abandoned:
+            if self._inbox:
+                taken = self._passed(limit)
+            if taken:
+                pass
+            elif (buffer.fresh or buffer.settled) and not self._abandoned:
                 taken = buffer.take(limit)
                 if self.full or self.overfull or self._readers:
                     self._update()

@@ -165,7 +165,13 @@ class DualIterator(Closing, Openable, Generic[T]):
                     return item
                 if self._over:
                     break
-                await self.astep()
+                try:  # ``astep``, without a coroutine of its own for each item
+                    read = await self._aread()
+                except Exception as error:  # noqa: BLE001
+                    self._finish(error)
+                else:
+                    if not self._over:
+                        self._items = iter(self._feed(read))
         except Exception:  # not a cancellation: the next call reads on
             if self.closed_by_loop:
                 await self.aclose()

@@ -55,17 +55,17 @@ class ThreadWaiter(Waiter):
 class LoopWaiter(Waiter):
     """A task awaiting a future of its own, which ``wake`` resolves on the task's loop."""
 
-    __slots__ = ("_thread", "_woken", "loop")
+    __slots__ = ("_thread", "loop", "woken")
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self._woken: asyncio.Future[None] = self.loop.create_future()
+        self.woken: asyncio.Future[None] = self.loop.create_future()
         self._thread = threading.get_ident()
         self.gone = False
 
     async def wait(self, leave: Leave) -> None:
         try:
-            await self._woken
+            await self.woken
         except BaseException:
             self.gone = True
             leave(self)
@@ -74,7 +74,8 @@ class LoopWaiter(Waiter):
     def wake(self) -> bool:
         try:
             if threading.get_ident() == self._thread:
-                self._resolve()  # on the loop's own thread: no need to interrupt its select
+                if not self.woken.done():  # on the loop's own thread: its select is not waiting
+                    self.woken.set_result(None)
             else:
                 self.loop.call_soon_threadsafe(self._resolve)
         except RuntimeError:  # the loop is closed
@@ -82,8 +83,8 @@ class LoopWaiter(Waiter):
         return True
 
     def _resolve(self) -> None:
-        if not self._woken.done():
-            self._woken.set_result(None)
+        if not self.woken.done():
+            self.woken.set_result(None)
 
 
 LOOP_CHECK_S = 0.2

@@ -7,6 +7,7 @@ import pytest
 from dspy.utils.callback import BaseCallback
 
 import streamll
+from streamll.capture.hooks.wrappers import dspy_of_callbacks
 
 
 class Recording(BaseCallback):
@@ -44,3 +45,20 @@ def test_settings_are_not_replaced(lm, heard):
     before = type(dspy.settings).get
     streamll.instrument(Looking([]), stream_fields="*", sinks=[heard])(question="Why?")
     assert type(dspy.settings).get is before
+
+
+def test_whether_it_is_an_interpreter_is_told_as_by_dspy():
+    """Quicker, but of anything: also of what has the members of one by itself."""
+    quick = dspy_of_callbacks(dspy).CodeInterpreter
+
+    class Made:
+        tools = None
+
+    by_itself = Made()
+    for name in ("start", "execute", "shutdown"):
+        setattr(by_itself, name, print)
+    things = [dspy.Predict("a -> b"), dspy.ChatAdapter(), dspy.LM("openai/x"), Made(), by_itself]
+    things += [dspy.Tool(print), dspy.PythonInterpreter(), None]
+    told = [isinstance(thing, quick) for thing in things]
+    assert told == [isinstance(thing, dspy.CodeInterpreter) for thing in things]
+    assert True in told

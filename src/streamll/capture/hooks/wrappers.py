@@ -87,8 +87,30 @@ class _Overlay:
         return getattr(self._beneath, name)
 
 
+class _QuickProtocol(type):
+    """Stands for a protocol in ``isinstance``. What lacks a member is none, which is known at once.
+
+    ``typing`` collects the members again for each check, which takes ten times as long.
+    """
+
+    def __new__(cls, protocol: Any) -> _QuickProtocol:
+        return super().__new__(cls, protocol.__name__, (), {"protocol": protocol})
+
+    def __init__(cls, protocol: Any) -> None:
+        super().__init__(protocol.__name__, (), {})
+        cls.members = [name for name in vars(protocol) if not name.startswith("_")]
+        cls.protocol = protocol
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        has_all = all(hasattr(instance, name) for name in cls.members)
+        return has_all and isinstance(instance, cls.protocol)
+
+
 def dspy_of_callbacks(dspy: Any) -> Any:
-    """The module ``dspy`` as ``dspy.utils.callback`` sees it, which asks ``dspy.settings.get``."""
+    """The module ``dspy`` as ``dspy.utils.callback`` sees it, which asks ``dspy.settings.get``.
+
+    It also asks of each call whether it is one of a ``CodeInterpreter``, a protocol.
+    """
 
     def get(key: str, default: Any = None) -> Any:
         value = dspy.settings.get(key, default)
@@ -96,7 +118,10 @@ def dspy_of_callbacks(dspy: Any) -> Any:
             return [*value, CALLBACK]
         return value
 
-    return _Overlay(dspy, settings=_Overlay(dspy.settings, get=get))
+    own: dict[str, Any] = {"settings": _Overlay(dspy.settings, get=get)}
+    if (protocol := getattr(dspy, "CodeInterpreter", None)) is not None:
+        own["CodeInterpreter"] = _QuickProtocol(protocol)
+    return _Overlay(dspy, **own)
 
 
 def tapped_engine(before_litellm: Callable[[], object], original: Function) -> Function:

@@ -7,8 +7,8 @@ inner one is done first and makes candidate 0; what the outer one adds is ignore
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Any
 
 from streamll.capture import deltas
@@ -74,7 +74,7 @@ class LMCall:
             self._failure = None
 
     def sent(self) -> None:
-        self._sent = time.monotonic()
+        self._sent = monotonic()
 
     def supersede(self, reason: str) -> None:
         """The attempt's text no longer counts: readers drop it, and all of its owner's."""
@@ -108,7 +108,7 @@ class LMCall:
         if not isinstance(delta, str):
             self._hear_other(delta)
         elif delta and not self._candidate:
-            self._chunk_times.append(time.monotonic())
+            self._chunk_times.append(monotonic())
             if not self._pieces:
                 self._first_text = self._chunk_times[-1]
             self._pieces += 1
@@ -121,7 +121,7 @@ class LMCall:
         if isinstance(delta, deltas.ProviderChunk):
             self.chunks.provided(self.identity, delta)
         elif not self._candidate:
-            self._chunk_times.append(time.monotonic())
+            self._chunk_times.append(monotonic())
             if self._has_chunk_readers:
                 self.chunks.hear(self.identity, delta)
             if isinstance(delta, deltas.ThinkingDelta):

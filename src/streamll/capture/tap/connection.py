@@ -18,23 +18,26 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
+from time import monotonic
 from typing import Any
 
-from dspy._vendor.lm15.transports import ReadError, ReadTimeout
-from dspy._vendor.lm15.transports._limits import read_timeout_hint
-
-from streamll.capture.tap.intake import Intake, Reader
+from streamll.capture.inside_dspy import READ_ERROR, READ_TIMEOUT, read_timeout_hint
+from streamll.capture.tap.intake import Intake
 from streamll.capture.tap.interrupt import Grace
 from streamll.capture.tap.listener import Guarded
+from streamll.capture.tap.wire.reply import WireReply
 
 _READ_BYTES = 64 * 1024  # at once, as lm15
+_KNOWN = None not in (READ_ERROR, READ_TIMEOUT, read_timeout_hint)
 
 
 # --- in a thread ----------------------------------------------------------------------------------
 
 
-def read_body(reply: Any, reader: Reader, to: Guarded) -> bool:
+def read_body(reply: Any, reader: WireReply, to: Guarded) -> bool:
     """Read the body of a reply of lm15's transport; False, and nothing read, if that is unknown."""
+    if not _KNOWN:
+        return False
     try:
         known = reply._chunks.gi_frame.f_locals
         first, timeout, give_back = known["initial"], known["read_timeout"], known["on_finish"]
@@ -76,19 +79,23 @@ def _received(connection: Any, timeout: float) -> bytes:
     return packet
 
 
-def _too_late(timeout: float) -> ReadTimeout:
-    return ReadTimeout(f"read timed out mid-body: {read_timeout_hint(timeout)}")
+def _too_late(timeout: float) -> Exception:
+    error: Exception = READ_TIMEOUT(f"read timed out mid-body: {read_timeout_hint(timeout)}")
+    return error
 
 
-def _failed(error: OSError) -> ReadError:
-    return ReadError(f"read failed: {error}")
+def _failed(error: OSError) -> Exception:
+    failed: Exception = READ_ERROR(f"read failed: {error}")
+    return failed
 
 
 # --- on an event loop -----------------------------------------------------------------------------
 
 
-def body_of(reply: Any, reader: Reader, to: Guarded) -> Body | None:
+def body_of(reply: Any, reader: WireReply, to: Guarded) -> Body | None:
     """The body of a reply of lm15's async transport; ``None`` if that is unknown."""
+    if not _KNOWN:
+        return None
     try:
         known = reply._chunks.ag_frame.f_locals
         connection = known["conn"]
@@ -127,14 +134,16 @@ class Body(asyncio.Protocol):
         self._intake = intake
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
+        self._feed = intake.feed
         self._context = contextvars.copy_context()  # the call's: callbacks have none of their own
+        self._run = self._context.run
         self._waiting: deque[bytes | None] = deque((first,) if first else ())
         """Packets that have not been read, and None for the end of the connection."""
         self._ended = False
         self._error: BaseException | None = None
         self._expired = False  # the grace is over
         self._woken: asyncio.Future[None] | None = None
-        self._heard_at = self._loop.time()
+        self._heard_at = monotonic()
         self._grace: float | None = None
         self._grace_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -167,15 +176,15 @@ class Body(asyncio.Protocol):
             self._waiting.append(packet)
         if self._reader.at_eof():
             self._end()
-        self._context.run(self._go_on)
+        self._run(self._go_on)
 
     async def _make_room(self) -> None:
         if not self._transport.is_closing():
             self._transport.pause_reading()
         await self._intake.to.pause_async()
-        self._heard_at = self._loop.time()  # until now nobody listened
+        self._heard_at = monotonic()  # until now nobody listened
         self._grace = None
-        self._context.run(self._go_on)
+        self._run(self._go_on)
         if not self._intake.paused:
             self._resume()
 
@@ -198,10 +207,17 @@ class Body(asyncio.Protocol):
     # --- called by the event loop -----------------------------------------------------------------
 
     def data_received(self, packet: bytes) -> None:
-        self._heard_at = self._loop.time()
-        self._waiting.append(packet)
-        if not self._intake.paused:
-            self._context.run(self._go_on)
+        self._heard_at = monotonic()
+        if self._intake.paused or self._waiting:
+            self._waiting.append(packet)
+            return
+        try:
+            eventful = self._run(self._feed, packet)
+        except BaseException as error:  # noqa: BLE001
+            self._raised(error)
+        else:
+            if eventful:
+                self._look()
 
     def eof_received(self) -> bool | None:
         stays_open: bool | None = self._streams.eof_received()
@@ -234,13 +250,16 @@ class Body(asyncio.Protocol):
             while waiting and not (eventful and (intake.paused or intake.over)):
                 packet = waiting.popleft()
                 eventful = intake.eof() if packet is None else intake.feed(packet)
-        except BaseException as error:
-            self._fail(error)
-            if isinstance(error, (SystemExit, KeyboardInterrupt)):
-                raise
+        except BaseException as error:  # noqa: BLE001
+            self._raised(error)
         else:
             if eventful:
                 self._look()
+
+    def _raised(self, error: BaseException) -> None:
+        self._fail(error)
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            raise error
 
     def _look(self) -> None:
         """More than text has come."""
@@ -250,7 +269,7 @@ class Body(asyncio.Protocol):
         elif grace != self._grace or self._intake.said:
             self._grace = grace
             if grace is not None:
-                self._grace_until = self._loop.time() + grace
+                self._grace_until = monotonic() + grace
                 self._arm(grace)
 
     def _end(self) -> None:
@@ -259,7 +278,7 @@ class Body(asyncio.Protocol):
             self._ended = True
             self._waiting.append(None)
             if not self._intake.paused:
-                self._context.run(self._go_on)
+                self._run(self._go_on)
 
     def _fail(self, error: BaseException) -> None:
         if self._error is None:
@@ -279,7 +298,7 @@ class Body(asyncio.Protocol):
 
     def _check_time(self) -> None:
         """Packets only note when they came, so that they need no timer of their own."""
-        now = self._loop.time()
+        now = monotonic()
         until = self._heard_at + self._timeout if self._grace is None else self._grace_until
         if self._intake.paused:
             self._arm(self._timeout)

@@ -5,35 +5,17 @@ No I/O: whoever has a connection calls ``feed`` with what it receives. lm15's ow
 is an error; only whole chunks are cut out here, since it copies the rest of a packet with each.
 """
 
+# ruff: noqa: SLF001 - the state of lm15's decoder
+
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
-from streamll.capture.deltas import Deltas
 from streamll.capture.tap.listener import Guarded
+from streamll.capture.tap.wire.reply import WireReply
 
 _LONGEST_SIZE = 16  # hexadecimal digits of a chunk's size, and the line end
-
-
-class Reader(Protocol):
-    """Makes deltas of what a transport brings: bytes of a wire, or an engine's events."""
-
-    @property
-    def fault(self) -> Exception | None:
-        """Set when reading on is of no use."""
-
-    @property
-    def grace(self) -> float | None:
-        """Seconds of silence to wait for what may still come, once nothing has to.
-
-        None before that; from then on, perhaps others, but never None again.
-        """
-
-    def feed(self, item: Any, /) -> Deltas: ...
-
-    def give_up(self) -> None:
-        """The grace was over, or the connection lost, before the end of what there is to read."""
 
 
 class Intake:
@@ -43,7 +25,7 @@ class Intake:
     and ``Unwind`` where the run was cancelled.
     """
 
-    def __init__(self, decoder: Any, reader: Reader, to: Guarded) -> None:
+    def __init__(self, decoder: Any, reader: WireReply, to: Guarded) -> None:
         self.paused = False
         """The listener has no room: ``pause`` before ``go_on``."""
         self.said = False
@@ -51,7 +33,9 @@ class Intake:
         self.decoder = decoder
         self.reader = reader
         self.to = to
-        self._cut = whole_chunks_of(decoder)
+        self._hear = to.hear
+        self._chunked = {"_buf", "_state", "_remaining", "DATA", "SIZE"}.issubset(dir(decoder))
+        self._between = False  # two chunks, so that the next packet may be one
         self._chunks: Iterator[bytes] = iter(())
 
     @property
@@ -60,8 +44,21 @@ class Intake:
         return self.decoder.complete or self.reader.fault is not None
 
     def feed(self, packet: bytes) -> bool:
-        """Read a packet. Returns whether anything but text has come of it."""
-        self._chunks = self._cut(packet)
+        """Read a packet. Returns whether anything but text has come of it.
+
+        As a rule a packet is one chunk with one token: then it is read by its bytes.
+        """
+        plain = self.reader.plain
+        if self._between and plain is not None:
+            at, end = packet.find(b"\r\n", 0, _LONGEST_SIZE) + 2, len(packet) - 2
+            try:
+                is_chunk = end - at == int(packet[: at - 2], 16) and packet[end:] == b"\r\n"
+            except ValueError:
+                is_chunk = False
+            if is_chunk and (deltas := plain.deltas_in(packet, at, end)) is not None:
+                self.paused = self._hear(deltas)
+                return self.paused
+        self._chunks = self._cut(packet) if self._chunked else self.decoder.feed(packet)
         return self.go_on()
 
     def go_on(self) -> bool:
@@ -77,6 +74,7 @@ class Intake:
                 return True
             if self.reader.fault is not None:
                 return True
+        self._between = self._chunked and self._at_boundary()
         return self.over or self.reader.grace is not None
 
     def eof(self) -> bool:
@@ -85,29 +83,26 @@ class Intake:
         self._chunks = iter((tail,) if (tail := self.decoder.drain()) else ())
         return self.go_on()
 
+    # --- lm15's decoder of chunks, whose state has no public names --------------------------------
 
-def whole_chunks_of(decoder: Any) -> Any:
-    """``decoder.feed``; for lm15's decoder of chunks, without its copies."""
-    known = {"_buf", "_state", "_remaining", "DATA", "SIZE"}.issubset(dir(decoder))
-    return (lambda packet: _chunks(decoder, packet)) if known else decoder.feed
+    def _at_boundary(self) -> bool:
+        return not self.decoder._buf and self.decoder._state == self.decoder.SIZE
 
-
-def _chunks(decoder: Any, packet: bytes) -> Iterator[bytes]:
-    """The decoder gets what is no whole chunk: the parts of one, the end, and what is malformed."""
-    at, length = 0, len(packet)
-    if decoder._state == decoder.DATA:  # noqa: SLF001
-        at = decoder._remaining + 2  # noqa: SLF001 - and its line end
-        yield from decoder.feed(packet[:at])
-    while at < length and not decoder._buf and decoder._state == decoder.SIZE:  # noqa: SLF001
-        end_of_size = packet.find(b"\r\n", at, at + _LONGEST_SIZE)
-        try:
-            begin = end_of_size + 2
-            end = begin + int(packet[at:end_of_size], 16)
-        except ValueError:
-            break
-        if end_of_size < 0 or end <= begin or packet[end : end + 2] != b"\r\n":
-            break
-        at = end + 2
-        yield packet[begin:end]
-    if at < length:
-        yield from decoder.feed(packet[at:])
+    def _cut(self, packet: bytes) -> Iterator[bytes]:
+        """The decoder gets what is no whole chunk: the parts of one, the end, what is malformed."""
+        at, length, decoder = 0, len(packet), self.decoder
+        if decoder._state == decoder.DATA:
+            at = decoder._remaining + 2  # and its line end
+            yield from decoder.feed(packet[:at])
+        while at < length and self._at_boundary():
+            begin = packet.find(b"\r\n", at, at + _LONGEST_SIZE) + 2
+            try:
+                end = begin + int(packet[at : begin - 2], 16)
+            except ValueError:
+                break
+            if end <= begin or packet[end : end + 2] != b"\r\n":
+                break
+            at = end + 2
+            yield packet[begin:end]
+        if at < length:
+            yield from decoder.feed(packet[at:])

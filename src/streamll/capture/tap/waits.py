@@ -12,12 +12,33 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
+from streamll.capture.deltas import Deltas
 from streamll.capture.tap.connection import body_of, read_body
-from streamll.capture.tap.intake import Reader
 from streamll.capture.tap.interrupt import Grace, within
 from streamll.capture.tap.listener import Guarded
+from streamll.capture.tap.wire.reply import WireReply
+
+
+class Reader(Protocol):
+    """Makes deltas of what a transport brings: bytes of a wire, or an engine's events."""
+
+    @property
+    def fault(self) -> Exception | None:
+        """Set when reading on is of no use."""
+
+    @property
+    def grace(self) -> float | None:
+        """Seconds of silence to wait for what may still come, once nothing has to.
+
+        None before that; from then on, perhaps others, but never None again.
+        """
+
+    def feed(self, item: Any, /) -> Deltas: ...
+
+    def give_up(self) -> None:
+        """The grace was over, or the connection lost, before the end of what there is to read."""
 
 
 class Blocking:
@@ -46,7 +67,12 @@ class Blocking:
         return provider._build(request, stream=True)
 
     async def send(
-        self, provider: Any, wire: Any, opened: Callable[[Any], None], reader: Reader, to: Guarded
+        self,
+        provider: Any,
+        wire: Any,
+        opened: Callable[[Any], None],
+        reader: WireReply,
+        to: Guarded,
     ) -> None:
         """Send the HTTP request and read its reply; ``opened`` gets the head."""
         provider._ensure_transport_open()
@@ -112,7 +138,12 @@ class Suspending:
         return await provider._build(build, request, stream=True, policy=provider.adaptations)
 
     async def send(
-        self, provider: Any, wire: Any, opened: Callable[[Any], None], reader: Reader, to: Guarded
+        self,
+        provider: Any,
+        wire: Any,
+        opened: Callable[[Any], None],
+        reader: WireReply,
+        to: Guarded,
     ) -> None:
         async with provider.transport.stream(wire) as reply:
             opened(reply)

@@ -36,6 +36,8 @@ _OF_THE_FIRST = frozenset({"id", "created", "model"})
 """Fields of which the first value counts."""
 _PADDING = ("obfuscation", "p")
 """OpenAI's and Mistral's, which differ in every chunk."""
+_OF_THE_LAST = "timings"
+"""llama.cpp's, which differ as well; the last ones count."""
 ONLY_PLAIN: Mapping[str, Mapping[str, Any]] = {"groq": {"service_tier": None}}
 """By provider: what LiteLLM reads off a reply without asking whether it is there."""
 _COUNTS = ("total_tokens", ("prompt_tokens", "completion_tokens"))
@@ -67,22 +69,26 @@ class ChatAssembler:
         self._counted = False  # usage has come after the reason
         self._known: dict[str, Any] | None = None  # the last ordinary chunk, without its text
         self._known_key = "content"  # the delta's key that held the text
-        self._template = Template()  # of frames that are the known chunk
+        self._settled: tuple[str, ...] = ()  # keys of which the first value counts, and has come
+        self.template = Template()  # of frames that are the known chunk
 
     def frame(self, data: bytes) -> Deltas:
-        if text := self._template.text_in(data):
-            key = self._known_key
-            self._first.pieces[key].append(text)
-            return (text if key == "content" else ThinkingDelta(text),)
+        if (deltas := self.template.deltas_in(data)) is not None:
+            return deltas
+        self._settle()
         if data.strip() == b"[DONE]":
             self.complete = True
             return ()
         chunk = decode_object(data)
         for name in _PADDING:
             chunk.pop(name, None)
+        for name in self._settled:
+            if name in chunk:
+                chunk[name] = self._top[name]
         return self._only_text(chunk, data) or self._read(chunk, data)
 
     def body(self) -> dict[str, Any]:
+        self._settle()
         first, known = self._first, self._choices.values()
         said = self.complete and (first.reason or first.spoken)
         if not (self._began and (said or all(each.reason for each in known))):
@@ -105,21 +111,43 @@ class ChatAssembler:
             key, text = delta.popitem()
         except (KeyError, IndexError, TypeError, AttributeError):
             return ()
+        last = chunk.get(_OF_THE_LAST)
+        if type(last) is dict:
+            del chunk[_OF_THE_LAST]
         if chunk == self._known and text and type(text) is str and key in _TEXTS:
             if key != self._known_key:
                 self._known_key = key
-                self._template.forget()
-            self._template.learn(data, ("choices", 0, "delta", key), text)
-            self._first.pieces[key].append(text)
-            return (_TEXTS[key](text),)
+                self.template.forget()
+            say = self._say_content if key == "content" else self._say_thought
+            varying, place = (*_PADDING, *self._settled, _OF_THE_LAST), ("choices", 0, "delta", key)
+            self.template.learn(data, place, text, say, varying, kept=type(last) is dict)
+            if type(last) is dict:
+                self._top[_OF_THE_LAST] = last
+            return say(text)
         delta[key] = text
+        if type(last) is dict:
+            chunk[_OF_THE_LAST] = last
         return ()
+
+    def _settle(self) -> None:
+        """Take what counts of the last frame that was read by the template."""
+        if self.template.latest is not None:
+            self._top[_OF_THE_LAST] = decode_object(self.template.latest)[_OF_THE_LAST]
+            self.template.latest = None
+
+    def _say_content(self, text: str) -> Deltas:
+        self._first.pieces["content"].append(text)
+        return (text,)
+
+    def _say_thought(self, text: str) -> Deltas:
+        self._first.pieces[self._known_key].append(text)
+        return (ThinkingDelta(text),)
 
     def _remember(self, chunk: dict[str, Any], choice: dict[str, Any]) -> None:
         """Keep a chunk that has one text and nothing that adds up, as what is already known."""
         delta = choice.get("delta")
         self._known = None
-        self._template.forget()
+        self.template.forget()
         is_first = self._choices.get(index_in(choice)) is self._first
         if not is_first or type(delta) is not dict or not delta:
             return
@@ -129,13 +157,15 @@ class ChatAssembler:
         is_text = last in _TEXTS and type(delta[last]) is str and not self._first.blocks
         if is_text and not any(other_values) and not any(other_facts):
             del delta[last]
+            if type(chunk.get(_OF_THE_LAST)) is dict:
+                del chunk[_OF_THE_LAST]
             self._known = chunk
 
     def _read(self, chunk: dict[str, Any], data: bytes) -> Deltas:
         if error := base.error_in(chunk, data):
             raise error
         self._known = None
-        self._template.forget()
+        self.template.forget()
         self._is_odd |= bool(chunk.keys() - _NO_CONTENT) and "choices" not in chunk
         self._read_top(chunk, data)
         given = chunk.get("choices") or []
@@ -175,6 +205,8 @@ class ChatAssembler:
             elif key != "choices" and (value not in (None, "") or key not in top):
                 top[key] = value
 
+        self._settled = tuple(key for key in _OF_THE_FIRST if top.get(key))
+
     def _read_usage(self, usage: Any) -> None:
         if type(usage) is dict:
             self._top["usage"] = counted(self._top.get("usage"), usage, *_COUNTS)
@@ -208,7 +240,7 @@ class _Choice:
         self.ends = False
         """A reason of its end came last."""
         self.is_sure = True
-        """No reason came before or with the first that it says, and none was followed by more."""
+        """No reason came before or with the first of its answer, and none was followed by more."""
         self._ends_early = False
         """A reason was followed by more: of those that come with text, none is the end."""
         self._told: str | None = None  # its whole text, where a server repeats it
@@ -225,10 +257,20 @@ class _Choice:
             told or self.blocks or self.calls or any(any(each) for each in self.pieces.values())
         )
 
+    @property
+    def _has_answered(self) -> bool:
+        """Whether it has said anything but its thinking."""
+        return bool(
+            self.calls
+            or any(self.pieces["content"])
+            or any(self.pieces["refusal"])
+            or any(not _thoughts_in(block) for block in self.blocks)
+        )
+
     def read(self, payload: dict[str, Any]) -> list[Delta]:
         _check_choice(payload)
         deltas: list[Delta] = []
-        had_reason, had_spoken = bool(self.reason), self.spoken
+        had_reason, had_answered = bool(self.reason), self._has_answered
         for key, value in payload.items():
             if key == "delta":
                 deltas += self._read_message(value)
@@ -244,7 +286,7 @@ class _Choice:
         self.is_sure &= not self._ends_early
         if payload.get("finish_reason") and self.reason:
             self.ends = self.spoken and not (deltas and self._ends_early)
-            self.is_sure &= had_spoken
+            self.is_sure &= had_answered
         elif deltas:
             self.ends = False
         return deltas if self._shown else []

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from streamll.capture.deltas import Delta, Deltas
 from streamll.capture.tap.wire import base
 from streamll.capture.tap.wire.sse import ErrorEvent, FrameSplitter
+from streamll.capture.tap.wire.template import Shape, Template
 
 _REFUSING_STATUSES = frozenset({400, 403, 404, 405, 415, 422, 501})
 _STREAM_STARTS = (b"data:", b"data\n", b"data\r", b"event:", b":", b"id:", b"retry:", b"error: {")
@@ -37,7 +38,8 @@ class WireReply:
     """
 
     __slots__ = (
-        "_assembler", "_closed", "_kept", "_may_stream", "_splitter", "fault", "status", "streamed"
+        "_assembler", "_closed", "_kept", "_may_stream", "_splitter", "_template",
+        "fault", "plain", "status", "streamed",
     )  # fmt: skip
 
     def __init__(self, assembler: base.Assembler) -> None:
@@ -47,6 +49,9 @@ class WireReply:
         self.fault: base.WireFault | None = None
         self._assembler = assembler
         self._splitter = FrameSplitter()
+        self._template: Template | None = getattr(assembler, "template", None)
+        self.plain: Shape | None = None
+        """What the next chunk looks like if only its text is new: ``feed`` may then be left out."""
         self._may_stream = True
         self._closed = True
         self._kept: list[bytes] = []  # a plain body; a stream's first bytes while undecided
@@ -57,6 +62,10 @@ class WireReply:
 
     def feed(self, chunk: bytes) -> Deltas:
         """The deltas of the frames that ``chunk`` completes."""
+        if self.plain is not None:
+            if (deltas := self.plain.deltas_in(chunk, 0, len(chunk))) is not None:
+                return deltas
+            self.plain = None
         if not self.streamed:
             self._kept.append(chunk)
             if not (self._may_stream and self._begins_as_stream()):
@@ -69,11 +78,22 @@ class WireReply:
         frames = self._splitter.feed(chunk)
         if len(frames) == 1 and type(frames[0]) is bytes:
             try:
-                return self._assembler.frame(frames[0])
+                deltas = self._assembler.frame(frames[0])
             except Exception as error:  # noqa: BLE001 - a bug here must not end the program
                 self._fail(error)
                 return ()
+            self._remember(chunk, frames[0])
+            return deltas
         return self._read(frames)
+
+    def _remember(self, chunk: bytes, frame: bytes) -> None:
+        """Know the next chunk by its bytes, if this is one frame that has a shape, and is over."""
+        shape = self._template.shape if self._template is not None else None
+        if shape is None or self.grace is not None or not self._splitter.idle:
+            return
+        before, found, after = chunk.partition(frame)
+        if found:
+            self.plain = shape.within(before, after)
 
     def give_up(self) -> None:
         """The body has not ended: the connection was lost, or left in a silence."""

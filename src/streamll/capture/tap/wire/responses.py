@@ -19,6 +19,7 @@ import msgspec
 from streamll.capture.deltas import Deltas, RefusalDelta, ThinkingDelta, ToolCallFragment
 from streamll.capture.tap.wire import base
 from streamll.capture.tap.wire.base import string
+from streamll.capture.tap.wire.template import Template
 
 _FINAL = {  # the last event → the status of its response
     "response.completed": "completed",
@@ -37,6 +38,8 @@ _SAID = {  # an event, without its ending → which part of an item it adds to, 
 _TYPES = {"content": "output_text", "summary": "summary_text", "reasoning": "reasoning_text"}
 _TEXTS = frozenset(_TYPES.values()) | {"text"}
 _ERROR_TYPES = ("error", "response.error")
+_IDLE = ("sequence_number", "obfuscation")
+"""Keys of a delta's event that differ in each and mean nothing."""
 _COUNTS = ("total_tokens", ("input_tokens", "output_tokens"))
 _OF_A_RESPONSE = ("model", "output", "usage", "error", "incomplete_details")
 
@@ -74,8 +77,11 @@ class ResponsesAssembler:
         self._calls = 0
         self._place: tuple[Any, ...] | None = None  # of the last delta: its event, item and part
         self._more: Callable[[str], Deltas]  # says more there
+        self.template = Template()  # of deltas of that place
 
     def frame(self, data: bytes) -> Deltas:
+        if (deltas := self.template.deltas_in(data)) is not None:
+            return deltas
         if b".delta" in data[:64]:
             try:
                 event = _decode_delta(data)
@@ -85,8 +91,11 @@ class ResponsesAssembler:
                 part = event.summary_index or event.content_index
                 place = (event.type, event.output_index, event.item_id, part)
                 if place == self._place and event.delta:
+                    self.template.learn(data, ("delta",), event.delta, self._more, _IDLE)
                     return self._more(event.delta)
+                self.template.forget()
                 return self._delta(event.type, event.delta, *place[1:])
+        self.template.forget()
         if data.strip() == b"[DONE]":
             self.complete = True
             return ()

@@ -44,6 +44,11 @@ class FrameSplitter:
         self._after_cr = False
         self._at_start = True
 
+    @property
+    def idle(self) -> bool:
+        """Between two frames."""
+        return not (self._pending or self._after_cr or self._at_start)
+
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of every frame that ``chunk`` completes."""
         if self._after_cr or b"\r" in chunk:
