@@ -7,6 +7,8 @@ of an ``Enum``. The program has what pydantic made of them, after its validators
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+import decimal
 import enum
 import functools
 from collections.abc import Mapping
@@ -15,21 +17,41 @@ from typing import Any
 import pydantic
 
 _PLAIN = (str, int, float, bool, type(None))
+_READ_FROM_NUMBERS = (dt.date, dt.time, dt.timedelta, decimal.Decimal)
+_COLLECTIONS = (list, tuple, set, frozenset, Mapping)
 
 
-def holds(shown: Any, value: Any) -> bool:
-    """Whether ``shown`` is ``value`` or the beginning of it: of its kind, with nothing else in it."""
+def holds(shown: Any, value: Any, *, whole: bool = False) -> bool:
+    """Whether ``shown`` is ``value`` or the beginning of it: of its kind, with nothing else in it.
+
+    ``whole``: no list or dictionary may have more than was shown of it. Members of other objects
+    may always be missing, since those have defaults.
+    """
     if isinstance(value, enum.Enum):
         return shown is value or holds(shown, value.value)
     if isinstance(value, pydantic.RootModel):
-        return holds(shown, value.root)
+        return holds(shown, value.root, whole=whole) or shown == value
     if type(value) in _PLAIN:
         return type(shown) is type(value) and (shown == value or shown != shown)  # noqa: PLR0124 - NaN
     if isinstance(shown, dict) and (members := _members(value)) is not None:
-        return all(key in members and holds(part, members[key]) for key, part in shown.items())
-    if isinstance(shown, list) and isinstance(value, (list, tuple)):
-        return len(shown) <= len(value) and all(map(holds, shown, value))
+        return _holds_members(shown, members, isinstance(value, Mapping) and whole, whole)
+    if isinstance(shown, list) and isinstance(value, _COLLECTIONS):
+        return isinstance(value, (list, tuple)) and _holds_items(shown, value, whole)
     return _is_read_as(shown, value)
+
+
+def _holds_members(shown: Any, members: Mapping[str, Any], all_of_them: bool, whole: bool) -> bool:
+    if all_of_them and len(shown) < len(members):
+        return False
+    return all(
+        key in members and holds(part, members[key], whole=whole) for key, part in shown.items()
+    )
+
+
+def _holds_items(shown: list[Any], items: Any, whole: bool) -> bool:
+    if len(shown) != len(items) if whole else len(shown) > len(items):
+        return False
+    return all(holds(*pair, whole=whole) for pair in zip(shown, items, strict=False))
 
 
 def _members(value: Any) -> Mapping[str, Any] | None:
@@ -52,6 +74,8 @@ def _is_read_as(shown: Any, value: Any) -> bool:
     """A date, a path, an object as DSPy reads it: by what its type makes of what was shown."""
     kind: Any = type(value)
     try:
+        if isinstance(shown, (int, float)) and isinstance(value, _READ_FROM_NUMBERS):
+            return False
         return bool(shown == value or _reader(kind)(shown) == value)
     except Exception:  # noqa: BLE001 - types of the user's own
         return False

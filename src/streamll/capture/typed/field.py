@@ -127,7 +127,9 @@ class StructuredField(TypedField):
         return self._as_read((self._or_else or self._reader).feed(text))
 
     def finish(self) -> Sequence[Change]:
-        return self._as_read((self._or_else or self._reader).finish())
+        changes = self._as_read((self._or_else or self._reader).finish())
+        self._begun = self._begun or bool(changes)  # an element without text is a value in XML
+        return changes
 
     def agrees(self, value: Any) -> bool:
         if self._or_else is not None:
@@ -138,7 +140,9 @@ class StructuredField(TypedField):
         shown = builder.value
         if not isinstance(shown, (list, dict)):
             shown = self._scalar
-        return builder.is_complete and (shown is NOTHING or holds(shown, value))
+        if shown is NOTHING or not builder.is_complete:
+            return builder.is_complete
+        return holds(shown, value, whole=builder.is_whole)
 
     def _as_read(self, changes: Sequence[Change]) -> Sequence[Change]:
         """The changes, with a scalar as the whole value in the form in which DSPy reads it."""

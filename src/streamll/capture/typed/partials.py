@@ -143,11 +143,15 @@ class ItemReader(Generic[T]):
 
     A retry that writes the same elements again does not repeat them. Elements that it writes
     differently are yielded as well, since those yielded before cannot be withdrawn. From an element
-    on that is not valid as the element type, they wait for the program's value.
+    on that is not valid as the element type, they wait for the program's value. ``is_declared``: the
+    program's own elements are of this type; validators of the user's are not run on them again.
     """
 
-    def __init__(self, field: str, pointer: Pointer, item_type: Any = None) -> None:
+    def __init__(
+        self, field: str, pointer: Pointer, item_type: Any = None, *, is_declared: bool = False
+    ) -> None:
         self._field = field
+        self._is_declared = is_declared
         self._pointer = pointer
         self._partials: PartialReader[Any] = PartialReader(field, None)
         self._validate: Callable[[Any], T] = pydantic.TypeAdapter(
@@ -180,7 +184,7 @@ class ItemReader(Generic[T]):
                 return
             item = items[self._next]
             try:
-                typed = self._validate(item)
+                typed = item if is_final and self._is_declared else self._validate(item)
             except pydantic.ValidationError:
                 if not is_final:
                     return
@@ -234,9 +238,10 @@ class TypedReading(DualIterator[Event]):
             UnknownFieldError: no predictor has such a field.
         """
         name, annotation = self._declared(field)
-        if as_type is None and not pointer:
+        is_declared = as_type is None and not pointer
+        if is_declared:
             as_type = item_type_of(annotation)
-        reader: ItemReader[Any] = ItemReader(name, pointer, as_type)
+        reader: ItemReader[Any] = ItemReader(name, pointer, as_type, is_declared=is_declared)
         return Mapped(self, reader.read)
 
     def _declared(self, field: str) -> tuple[str, Any]:

@@ -71,6 +71,11 @@ class ValueBuilder:
         self._text_grows = False
         self._text_pointer: Pointer | None = None  # once any of it is reported
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of the value was withheld."""
+        return self.is_complete and not self._withheld
+
     # --- where we are -------------------------------------------------------------------------
 
     def schema(self) -> SchemaView:
@@ -123,12 +128,13 @@ class ValueBuilder:
             self._ignored -= 1
             self.is_complete = not (self._ignored or self._open)
             return
-        done = self._open.pop()
+        done = self._open[-1]
+        if not (self._withheld or done.schema.fills(done.value)):
+            self._withhold()
+        self._open.pop()
         if self._withheld:
-            if not self._open:
-                self.value, self.is_complete = done.value, True
-            return
-        if done.reported:
+            pass  # what was shown of it before stays partial
+        elif done.reported:
             self._changes.append(Change(done.pointer, type(done.value)(), COMPLETE, append=True))
         elif self._parent_reported():
             self._changes.append(Change(done.pointer, done.value, COMPLETE))
@@ -138,8 +144,11 @@ class ValueBuilder:
         """A value that is complete at once: a number, a word, a string that was held back."""
         if self._is_ignored():
             return
-        if self._open and (value := self.schema().claim(value)) is WITHHELD:
+        if self._open or isinstance(value, (list, dict)):
+            value = self.schema().claim(value)
+        if value is WITHHELD:
             self._withhold()
+            self.is_complete = not self._open
             return
         key = self._next_key()
         if self._parent_reported():

@@ -132,6 +132,13 @@ class SchemaView:
             for schema, _ in self._alternatives
         )
 
+    def fills(self, container: list[Any] | dict[str, Any]) -> bool:
+        """Whether nothing is added to it: not so for a ``NamedTuple`` written without its defaults."""
+        if type(container) is dict or not self._longest:
+            return True
+        lists = [schema for schema, _ in self._alternatives if "array" in _kinds(schema)]
+        return any(len(schema.get("prefixItems", ())) <= len(container) for schema in lists)
+
     def knows(self, key: str) -> bool:
         """Whether the program's object will have such a key."""
         return key in self._names or self._takes_more
@@ -170,6 +177,8 @@ class SchemaView:
     def _find_item(self, index: int) -> SchemaView:
         found = []
         for schema, definitions in self._alternatives:
+            if schema.get("uniqueItems"):  # a set's are never shown
+                continue
             first = schema.get("prefixItems", ())
             if index < len(first):
                 found.append((first[index], definitions))
