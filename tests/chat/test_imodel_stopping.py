@@ -13,6 +13,8 @@ from streamll.core.errors import StreamCancelled
 from streamll.services import CallStatus, Hooks
 from streamll.testing import RecordingSink, Reply
 
+pytestmark = pytest.mark.since_3_4
+
 WIRES = ("openai", "responses", "anthropic")
 CLOSE_TIMEOUT_S = 0.1
 HELD_REPLY = Reply("one two three four five", hold_after=2)

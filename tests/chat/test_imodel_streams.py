@@ -13,6 +13,8 @@ from streamll.core.errors import ChannelOverflow, StreamTimeout
 from streamll.services import iModel
 from streamll.testing import Fault, RecordingSink, Reply, Usage
 
+pytestmark = pytest.mark.since_3_4
+
 TEXT = "one two three four five six"
 
 

@@ -20,6 +20,8 @@ from streamll.capture import running
 from streamll.capture.policy import call
 from streamll.testing import Fault, PracticeServer, Reply
 
+pytestmark = pytest.mark.since_3_4
+
 AFTER = 8  # chunks: the header and two words
 SETTING = 1.0
 LATE = max(0.05, SETTING / 10)
