@@ -5,6 +5,7 @@
 #   make check   format, lint and types                    make bench   measure what streaming costs
 #   make quick   the tests that need no service            make coverage   all, and what they reach
 #   make docs    the documentation site, with strict links make wheel   what pip installs, in dist/
+#   make versions  a part of the tests on each DSPy, and on the lowest and newest of everything
 #
 # PYTHON=python3.13 chooses an interpreter, ARGS="…" passes arguments on.
 
@@ -19,6 +20,8 @@ PYTEST := $(RUN) pytest -n auto --dist worksteal --durations 15
 QUICK := tests/core tests/flow tests/streams tests/terminal tests/chat
 
 export PYTHON
+# Tests start hundreds of processes, which would compile everything anew.
+export PYTHONDONTWRITEBYTECODE :=
 export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 
 # The stamp says for which place and interpreter the environment was made: a checkout that was
@@ -28,7 +31,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(strip $(MADE_FOR)))
 .PHONY: $(READY)
 endif
 
-.PHONY: demo test quick coverage check format bench docs wheel clean
+.PHONY: demo test quick coverage check format bench docs wheel versions clean
 
 demo: $(READY)
 	@$(VENV)/bin/streamll demo $(ARGS)
@@ -68,6 +71,9 @@ docs: $(DOCS_READY)
 
 wheel: $(READY)
 	@$(RUN) hatchling build -d dist
+
+versions: $(READY)
+	@$(VENV)/bin/python scripts/versions.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

@@ -127,10 +127,10 @@ CAPTURE_ROOMS: dict[str, set[str]] = {
     "typed": {"inside_dspy", "run"},
     "reply": {"deltas", "inside_dspy", "run", "typed"},
     "policy": {"deltas", "inside_dspy", "tap"},
-    "hooks": {"policy", "inside_dspy", "reply", "run", "tap"},
+    "hooks": {"deltas", "policy", "inside_dspy", "reply", "run", "tap"},
     "instrument": {"hooks", "run"},
     "running": {"policy", "run"},
-    "stream": {"hooks", "inside_dspy", "running", "run", "typed"},
+    "stream": {"hooks", "inside_dspy", "policy", "running", "run", "typed"},
     "streamify": {"hooks", "inside_dspy", "reply", "run"},
 }
 

@@ -34,6 +34,8 @@ class PatchSite(NamedTuple):
     """What does not work where the attribute does not exist."""
     added: bool = False
     """The attribute is streamll's own: the library is not expected to have it."""
+    optional: bool = False
+    """Not every version of the library that the table is for has it; it is not missed."""
 
     def __str__(self) -> str:
         return ".".join(filter(None, (self.module, self.owner, self.name)))
@@ -89,7 +91,7 @@ class PatchTable:
         if site in self._unavailable:
             return True
         if (owner := site.resolve()) is None:
-            return False
+            return site.optional
         found = vars(owner).get(site.name, ABSENT)
         patch = self._patches.get((owner, site.name))
         if patch is None:
@@ -130,7 +132,7 @@ class PatchTable:
         if not _is_installed(site.package):
             return SiteState.NOT_INSTALLED
         if (owner := site.resolve()) is None:
-            return SiteState.MISSING
+            return SiteState.NOT_NEEDED if site.optional else SiteState.MISSING
         patch = self._patches.get((owner, site.name))
         found = vars(owner).get(site.name, ABSENT)
         if patch is None:

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import dspy
-from dspy._vendor.lm15.serde import request_to_dict, response_to_dict
-from dspy.clients import execution
-from dspy.clients.legacy_outputs import plain
+from dspy_lines import ENGINES, HAS_ENGINES, plain, without_waiting
 
 from streamll.testing import PracticeServer
 from streamll.testing.replies import CREATED
@@ -18,7 +16,7 @@ from streamll.testing.replies import CREATED
 ROUTES = [
     (wire, engine, asynchronous)
     for wire in ("openai", "responses", "anthropic", "gemini")
-    for engine in ("lm15", "litellm")
+    for engine in ENGINES
     for asynchronous in (False, True)
 ]
 SWITCH = {"stream", "stream_options"}
@@ -57,11 +55,7 @@ def observe(server: PracticeServer, lm: Any, call: Callable[[Any], Any], monkeyp
     seen = Seen()
     before = len(server.requests)
 
-    def delay(error: Any, attempt: int) -> float:
-        seen.retries.append((type(error).__name__, getattr(error, "retry_after", None), attempt))
-        return 0.0
-
-    monkeypatch.setattr(execution, "_delay", delay)
+    without_waiting(monkeypatch, lambda *retry: seen.retries.append(retry))
     with dspy.context(track_usage=True), dspy.track_usage() as tracker:
         try:
             given = call()
@@ -70,7 +64,7 @@ def observe(server: PracticeServer, lm: Any, call: Callable[[Any], Any], monkeyp
         except Exception as error:
             look_at_error(seen, error)
     seen.tracked_usage = dict(tracker.get_total_tokens())
-    if isinstance(seen.outputs, dspy.lm15.Response):
+    if HAS_ENGINES and isinstance(seen.outputs, dspy.lm15.Response):
         seen.outputs = written_out(seen.outputs)
     if isinstance(seen.outputs, dspy.Prediction):
         seen.prediction = seen.outputs.toDict()
@@ -112,7 +106,9 @@ def comparable(value: Any) -> Any:
     DSPy makes a new class for each structured request: its schema is what is asked for."""
     if isinstance(value, dict):
         return {key: comparable(item) for key, item in value.items()}
-    if isinstance(value, dspy.lm15.Request):
+    if HAS_ENGINES and isinstance(value, dspy.lm15.Request):
+        from dspy._vendor.lm15.serde import request_to_dict
+
         return request_to_dict(value)
     return value.model_json_schema() if hasattr(value, "model_json_schema") else plain(value)
 
@@ -125,7 +121,9 @@ def look_at_cache(seen: Seen) -> None:
 
 def written_out(response: Any) -> Any:
     """A response of lm15, LiteLLM or the cache as plain data, its hidden parts included."""
-    if isinstance(response, dspy.lm15.Response):
+    if HAS_ENGINES and isinstance(response, dspy.lm15.Response):
+        from dspy._vendor.lm15.serde import response_to_dict
+
         return own(response_to_dict(response, include_provider_data=True))
     if isinstance(response, tuple):
         return [written_out(each) for each in response]

@@ -85,6 +85,7 @@ class Row:
     concurrent: bool = False
     quiet: bool = False
     listening: bool = False  # the user has callbacks of their own
+    needs: str = ""  # a name that not every DSPy has
 
 
 # --- what the server says -----------------------------------------------------------------------
@@ -155,14 +156,18 @@ PROGRAMS = [
     ], settings={"allow_tool_async_sync_conversion": True}),
     Row("ProgramOfThought", lambda: dspy.ProgramOfThought(
         "question -> answer", interpreter_factory=dspy.LocalInterpreter,
-    ), replies=CODE),
+    ), replies=CODE, needs="LocalInterpreter"),
     Row("CodeAct", lambda: dspy.CodeAct(
         "question -> answer", tools=[search], interpreter_factory=dspy.LocalInterpreter,
-    ), replies=ACTS),
-    Row("ReActV2", lambda: dspy.ReActV2("question -> answer", tools=[search]), BOTH, SUBMITTED),
+    ), replies=ACTS, needs="LocalInterpreter"),
+    Row("ReActV2", lambda: dspy.ReActV2("question -> answer", tools=[search]), BOTH, SUBMITTED,
+        needs="ReActV2"),
     Row("RLM", lambda: dspy.RLM(
         "question -> answer", interpreter_factory=dspy.LocalInterpreter,
-    ), BOTH, QUERIED),
+    ), BOTH, QUERIED, needs="LocalInterpreter"),
+    Row("Flex", lambda: dspy.Flex(
+        "question -> answer", interpreter_factory=dspy.LocalInterpreter,
+    ), BOTH, needs="LocalInterpreter"),
     Row("BestOfN", lambda: dspy.BestOfN(cot(), N=3, reward_fn=long_is_better, threshold=2.0)),
     Row("Refine", lambda: dspy.Refine(RefinedQA(), N=2, reward_fn=long_is_better, threshold=2.0)),
     Row("MultiChainComparison", lambda: dspy.MultiChainComparison("question -> answer", M=3),
@@ -258,5 +263,6 @@ TRACEBACKS = [
 ]
 
 TABLE = [*PROGRAMS, *TOGETHER, *ADAPTERS, *WIRES, *FAULTS, *LIVES, *LISTENED_TO]
+TABLE = [row for row in TABLE if not row.needs or hasattr(dspy, row.needs)]
 if sys.version_info >= (3, 11):  # before, a traceback cannot be put right (``tracebacks``)
     TABLE += TRACEBACKS

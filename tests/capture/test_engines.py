@@ -30,7 +30,7 @@ import streamll
 from streamll.core.ordering import OrderCheck
 from streamll.testing import PracticeServer
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.since_3_4, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 TEXT = "[[ ## answer ## ]]\nParis, of course.\n\n[[ ## completed ## ]]"
 PIECES = [TEXT[start : start + 4] for start in range(0, len(TEXT), 4)]

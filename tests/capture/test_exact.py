@@ -96,12 +96,14 @@ def test_chat(server, reply, sizes):
 
 @calls
 @given(json_reply.filter(_encodable), sizes)
+@pytest.mark.since_3_4  # older adapters read odd replies differently
 def test_json(server, reply, sizes):
     check(server, JSON.adapters[len(reply) % 2], reply, sizes, JSON.well_formed(reply))
 
 
 @calls
 @given(json_reply.filter(_encodable), sizes)
+@pytest.mark.since_3_4  # older adapters read odd replies differently
 def test_baml(server, reply, sizes):
     adapter = (BAMLAdapter(), MyBAMLAdapter())[len(reply) % 2]
     check(server, adapter, reply, sizes, JSON.well_formed(reply))
@@ -109,6 +111,7 @@ def test_baml(server, reply, sizes):
 
 @calls
 @given(xml_reply().filter(_encodable), sizes)
+@pytest.mark.since_3_4  # older adapters read odd replies differently
 def test_xml(server, reply, sizes):
     check(server, XML.adapters[len(reply) % 2], reply, sizes, XML.well_formed(reply))
 

@@ -7,15 +7,19 @@ strictly equal. What cannot be equal is listed, with the reason, in ``docs/invis
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
+from dspy_lines import HAS_ENGINES
 from observing import ASPECTS, ROUTES, Seen, differences, observe
 from scenarios import FAILURES, ODD_BUT_LEGAL, SUCCESSES, Scenario
-from tapping import tapped
+
+import streamll
+from streamll.sinks import MemorySink
 
 # DSPy announces that messages= will go; until then programs use it, and it is the legacy path.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing OpenAI-style:DeprecationWarning")
@@ -30,9 +34,25 @@ ASKED = [{"role": "user", "content": "Say something — ünïcode 🎉."}]
 HAS_MCP = importlib.util.find_spec("mcp") is not None
 
 
+@contextlib.contextmanager
+def tapped() -> Any:
+    """The tap alone; before DSPy 3.4, where a tap is not to be had alone, a captured call."""
+    if HAS_ENGINES:
+        from tapping import tapped as by_the_tap_alone
+
+        with by_the_tap_alone() as listeners:
+            yield listeners
+        return
+    sink = MemorySink()
+    with streamll.watch(sinks=[sink]):
+        yield sink.events
+
+
 def possible(scenario: Scenario, route: tuple[str, str, bool]) -> bool:
     wire, engine, _ = route
     if wire not in scenario.wires or engine not in scenario.engines:
+        return False
+    if scenario.typed and not HAS_ENGINES:
         return False
     # This version of LiteLLM fails without the package mcp, tapped or not.
     return engine == "lm15" or HAS_MCP or not (wire == "responses" or scenario.needs_mcp)
@@ -102,7 +122,7 @@ def test_the_number_of_comparisons(capsys):
     with capsys.disabled():
         cases = f"{len(CASES)} cases × {len(ASPECTS)} aspects"
         print(f"\n  {cases}, {unequal} of them known to differ: {count} comparisons")
-    assert count > 10_000
+    assert count > (10_000 if HAS_ENGINES else 4_000)
 
 
 def test_the_docs_give_every_reason():

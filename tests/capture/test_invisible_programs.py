@@ -20,9 +20,9 @@ from typing import Any
 import dspy
 import pytest
 from driving import Calls, acall, call
-from dspy.clients import execution
 from dspy.clients.base_lm import GLOBAL_HISTORY
 from dspy.dsp.utils.settings import thread_local_overrides
+from dspy_lines import without_waiting
 from observing import SWITCH, VOLATILE, differences, own, written_out
 from observing import comparable as as_data
 from program_table import TABLE, Row
@@ -57,6 +57,8 @@ class Seen:
 
 
 ASPECTS = [each.name for each in fields(Seen)]
+LITELLM_LOADS = "Pydantic will not protect items"
+"""What Python warns of when LiteLLM makes its first request in a process."""
 
 
 # --- the ways of capturing ----------------------------------------------------------------------
@@ -159,20 +161,18 @@ def watching_dspy(seen: Seen) -> Any:
         def emit(self, record: logging.LogRecord) -> None:
             seen.logged.append([record.name, record.levelname, record.getMessage()])
 
-    def delay(error: Any, attempt: int) -> float:
-        seen.retries.append([type(error).__name__, getattr(error, "retry_after", None), attempt])
-        return 0.0
-
     handler, logger = Records(logging.INFO), logging.getLogger("dspy")
     overrides = thread_local_overrides.get()
     with warnings.catch_warnings(record=True) as warned, pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("always")
-        patch.setattr(execution, "_delay", delay)
+        without_waiting(patch, lambda *retry: seen.retries.append(list(retry)))
         logger.addHandler(handler)
         yield
         logger.removeHandler(handler)
     seen.warned = [
-        [w.category.__name__, str(w.message)] for w in warned if w.category is not ResourceWarning
+        [w.category.__name__, str(w.message)]
+        for w in warned
+        if w.category is not ResourceWarning and LITELLM_LOADS not in str(w.message)
     ]
     seen.settings = [
         thread_local_overrides.get() is overrides,

@@ -76,7 +76,7 @@ class Stubborn(dspy.Module):
     def forward(self, question):
         try:
             return self.predict(question=question)
-        except dspy.LMError as error:
+        except getattr(dspy, "LMError", Exception) as error:  # new in 3.3
             return dspy.Prediction(answer=f"none: {type(error).__name__}")
 
 

@@ -25,6 +25,8 @@ from streamll.session import Session, UnknownNameError
 from streamll.session.messages import Message, ToolRequestContent, ToolResponseContent
 from streamll.testing import Fault, RecordingSink, Reply, ToolCall
 
+pytestmark = pytest.mark.since_3_4
+
 LIMIT = 60
 PRICE = {
     "type": "function",

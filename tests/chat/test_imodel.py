@@ -16,6 +16,8 @@ from streamll.core.errors import ConfigurationError, StreamllError
 from streamll.services import CallStatus, Chunk, MissingKeyError, StreamConfig, iModel
 from streamll.testing import Citation, Fault, OrderCheck, RecordingSink, Reply, ToolCall, Usage
 
+pytestmark = pytest.mark.since_3_4
+
 WIRES = ("openai", "responses", "anthropic")
 TEXT = "Streams are read while they are written."
 ASK = [{"role": "user", "content": "What is a stream?"}]

@@ -13,6 +13,8 @@ from streamll.core.errors import FirstTokenTimeout, IdleTimeout
 from streamll.services import CallStatus, StreamConfig
 from streamll.testing import Fault, RecordingSink, Reply
 
+pytestmark = pytest.mark.since_3_4
+
 WIRES = ("openai", "responses", "anthropic")
 TEXT = "one two three four five six seven eight"
 PARTIAL = "one two three"

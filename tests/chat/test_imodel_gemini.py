@@ -10,6 +10,8 @@ import pytest
 
 from streamll.services import iModel
 
+pytestmark = pytest.mark.since_3_4
+
 PIECES = ["東京", " is", " big", "."]
 USAGE = {"promptTokenCount": 3, "candidatesTokenCount": 4, "totalTokenCount": 7}
 

@@ -15,6 +15,8 @@ from streamll.core.errors import CircuitOpen, ConfigurationError, StreamCancelle
 from streamll.services import CircuitBreaker, Hooks, Limits, ReplySuperseded, StreamConfig, iModel
 from streamll.testing import Fault, OrderCheck, RecordingSink, Reply
 
+pytestmark = pytest.mark.since_3_4
+
 TEXT = "one two three four"
 RETRIES = StreamConfig(max_retries=3, retry_delay=0.0, breaker=None)
 

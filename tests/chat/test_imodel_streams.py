@@ -13,6 +13,8 @@ from streamll.core.errors import ChannelOverflow, StreamTimeout
 from streamll.services import iModel
 from streamll.testing import Fault, RecordingSink, Reply, Usage
 
+pytestmark = pytest.mark.since_3_4
+
 TEXT = "one two three four five six"
 
 
@@ -144,9 +146,13 @@ def test_buffer_and_overflow_policy_come_from_the_config(make_model, practice, r
     lossy = StreamConfig(buffer_size=5, overflow="fail", max_retries=0)
     stream = make_model(config=lossy).invoke_stream("x")
 
+    async def all_has_come():
+        await asyncio.to_thread(practice.wait_for, lambda: practice.requests[-1].over)
+        await asyncio.sleep(0.3)  # and has been read
+
     async def slow():
         await stream.__anext__()
-        await asyncio.sleep(0.3)
+        await all_has_come()
         await read(stream)
 
     with pytest.raises((ChannelOverflow, streamll.StreamCancelled)):
@@ -156,7 +162,7 @@ def test_buffer_and_overflow_policy_come_from_the_config(make_model, practice, r
 
     async def late():
         first = await whole.__anext__()
-        await asyncio.sleep(0.3)
+        await all_has_come()
         return [first, *await read(whole)]
 
     chunks = run(late())

@@ -14,6 +14,8 @@ from streamll.core.errors import ConfigurationError
 from streamll.services import Limits
 from streamll.testing import RecordingSink
 
+pytestmark = pytest.mark.since_3_4
+
 ANSWER = "[[ ## answer ## ]]\none two three\n\n[[ ## completed ## ]]"
 
 

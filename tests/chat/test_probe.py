@@ -7,6 +7,8 @@ import pytest
 from streamll.chat.probe import Verdict, judged, probe
 from streamll.testing import Fault, Reply
 
+pytestmark = pytest.mark.since_3_4
+
 NUMBERS = ", ".join(["one", "two", "three", "four", "five"] * 8)
 
 

@@ -24,6 +24,8 @@ from streamll.session.messages import (
 )
 from streamll.testing import Fault, PracticeServer, Reply
 
+pytestmark = pytest.mark.since_3_4
+
 texts = st.text(max_size=20)
 names = st.sampled_from(["a", "b", "c"])
 plain = st.recursive(

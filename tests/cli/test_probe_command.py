@@ -16,6 +16,8 @@ from streamll.testing import Fault, PracticeServer, Reply, replay
 from streamll.testing.oddities import oddities
 from streamll.testing.record_file import recorded_exchanges
 
+pytestmark = pytest.mark.since_3_4
+
 NUMBERS = ", ".join(["one", "two", "three", "four", "five"] * 8)
 
 

@@ -25,6 +25,8 @@ from streamll import (
 from streamll.core.errors import ConfigurationError
 from streamll.testing import Fault, Reply
 
+pytestmark = pytest.mark.since_3_4
+
 
 def called(make):
     return make()

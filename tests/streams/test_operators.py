@@ -68,10 +68,10 @@ def test_buffer_by_number(read, source):
 def test_buffer_by_time(read):
     def slow():
         yield from "ab"
-        time.sleep(0.3)
+        time.sleep(1.5)
         yield from "cd"
 
-    batches = read(streams.buffer(slow(), seconds=0.1))
+    batches = read(streams.buffer(slow(), seconds=0.5))
     assert [item for batch in batches for item in batch] == list("abcd")
     assert len(batches) == 2
     assert read(streams.buffer(iter(range(10)), 4, seconds=5)) == [

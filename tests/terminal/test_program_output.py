@@ -21,12 +21,12 @@ from streamll.sinks.terminal import DEFAULT as sink
 def start(name):
     sink.put(ev.RunStart(identity=ev.Identity(run_id=name), program=name))
     sink.put(ev.Status(identity=ev.Identity(run_id=name, path=(name,)), message="busy"))
-    assert sink.catch_up(5)
+    assert sink.catch_up(60)
     time.sleep(0.2)  # it has been drawn
 
 def end(name):
     sink.put(ev.RunEnd(identity=ev.Identity(run_id=name), duration=1.2))
-    assert sink.catch_up(5)
+    assert sink.catch_up(60)
 """
 
 

@@ -15,6 +15,7 @@ from streamll.testing import Fault, PracticeServer, RecordingSink, Reply, ToolCa
 from streamll.testing.dialects import DIALECTS
 
 pytestmark = [
+    pytest.mark.since_3_4,
     pytest.mark.filterwarnings("ignore:Passing OpenAI-style:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:pydantic"),
 ]

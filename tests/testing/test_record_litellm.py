@@ -19,6 +19,8 @@ from dspy.clients.engines.litellm_engine import AsyncLiteLLMEngine, LiteLLMEngin
 from streamll.testing import Fault, Reply, record, replay
 from streamll.testing.record_file import recorded_exchanges
 
+pytestmark = pytest.mark.since_3_4
+
 QUESTION = "Which city lies on the Seine?"
 PROGRAM = "question -> answer"
 

@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from streamll.brokers import tracing
 from streamll.brokers.failures import Diagnosis
+from streamll.brokers.open_runs import OpenRuns
 from streamll.brokers.send_buffer import PendingEntry, SendBuffer
 from streamll.core.errors import ConfigurationError, logger
 from streamll.core.events import TERMINAL, Event
@@ -100,6 +101,8 @@ class BrokerSink(BaseSink, ABC):
     local = False
     destination: str
     """Where events go, for people: without credentials."""
+    key_template: str = ""
+    """What names the log of an entry, if there is one for each key; see ``fill``."""
 
     def __init__(
         self,
@@ -131,6 +134,7 @@ class BrokerSink(BaseSink, ABC):
         self._used_at = self._retry_at = 0.0
         self._failures_in_a_row = 0
         self._traces: dict[str | None, str | None] = {}
+        self._open_runs: OpenRuns | None = None
         self._counts: Counter[str] = Counter()
         self._last_error: str | None = None
         self._is_refused = False
@@ -184,6 +188,9 @@ class BrokerSink(BaseSink, ABC):
 
     def handle_batch(self, events: list[Event]) -> None:
         self._reset_after_fork()
+        if self._open_runs is None:
+            self._open_runs = OpenRuns(self.put, apart="{run_id}" in self.key_template)
+        self._open_runs.hear(events)
         self._buffer.add(events, self._traces.get)
         if self._traces:
             for event in events:
@@ -207,6 +214,8 @@ class BrokerSink(BaseSink, ABC):
         False when that was too short.
         The events are kept: if the process goes on and the broker comes back, they arrive.
         """
+        if self._open_runs is not None:
+            self._open_runs.forget()
         done = super().stop(timeout)
         if done and self._process == os.getpid():
             self._disconnect()
@@ -300,5 +309,7 @@ def fill(template: str, entry: PendingEntry) -> str:
     """
     if "{" not in template:
         return template
-    names = defaultdict(lambda: "-", entry.context, run_id=entry.run_id or "-")
+    names = defaultdict(lambda: "-", entry.context)
+    if entry.run_id is not None:
+        names["run_id"] = entry.run_id
     return template.format_map(names)

@@ -1,5 +1,8 @@
 """DSPy's private names that are read, each with what is lost where a DSPy does not have it.
 
+Two lines of DSPy are known: 3.4, which selects an engine for each LM call, and 3.1 to 3.3, whose LM
+calls all go through LiteLLM. What is read of one line alone says so, and is not missed on the other.
+
 What is replaced in DSPy is listed in ``hooks/places.py``. Public DSPy would do for most of this,
 at a price: ``dspy.context`` freezes every other setting for the block, so a program that calls
 ``dspy.configure`` inside would run differently.
@@ -11,6 +14,7 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import dspy
@@ -23,9 +27,16 @@ class PrivateName(NamedTuple):
     name: str | None
     lost: str
     """What does not work where the name does not exist."""
+    since: str = ""
+    """The first DSPy that has it, where not all known ones do."""
 
     def __str__(self) -> str:
         return f"{self.module}.{self.name}" if self.name else self.module
+
+    @property
+    def expected(self) -> bool:
+        """Whether this DSPy should have it."""
+        return HAS_ENGINES or not self.since
 
     def find(self, otherwise: Any = None) -> Any:
         try:
@@ -36,26 +47,44 @@ class PrivateName(NamedTuple):
 
 
 _WHOLE_TEXT = "text arrives whole, when a call ends"
+_ENGINES = "3.4"
 
 PRIVATE_NAMES = [
-    PrivateName("dspy.clients.execution", None, _WHOLE_TEXT),
-    PrivateName("dspy.clients.engines.lm15_engine", None, _WHOLE_TEXT),
-    PrivateName("dspy.clients.engines.lifecycle", None, _WHOLE_TEXT),
-    PrivateName("dspy.clients.engines.stream_guard", None, _WHOLE_TEXT),
-    PrivateName("dspy.clients.engines.litellm_engine", None, _WHOLE_TEXT),
-    PrivateName("dspy._vendor.lm15.result", None, _WHOLE_TEXT),
-    PrivateName("dspy._vendor.lm15.providers", None, _WHOLE_TEXT),
+    PrivateName("dspy.clients.execution", None, _WHOLE_TEXT, _ENGINES),
+    PrivateName("dspy.clients.engines.lm15_engine", None, _WHOLE_TEXT, _ENGINES),
+    PrivateName("dspy.clients.engines.lifecycle", None, _WHOLE_TEXT, _ENGINES),
+    PrivateName("dspy.clients.engines.stream_guard", None, _WHOLE_TEXT, _ENGINES),
+    PrivateName("dspy.clients.engines.litellm_engine", None, _WHOLE_TEXT, _ENGINES),
+    PrivateName("dspy._vendor.lm15.result", None, _WHOLE_TEXT, _ENGINES),
+    PrivateName("dspy._vendor.lm15.providers", None, _WHOLE_TEXT, _ENGINES),
     PrivateName("dspy._vendor.lm15.registry", "lookup",
-        "`StreamConfig` starts over where it would continue a reply"),
+        "`StreamConfig` starts over where it would continue a reply", _ENGINES),
     PrivateName("dspy.clients.cache", "Cache", "`record` and `replay` do not work"),
 ]  # fmt: skip
 """All of them; those that this module reads itself are added below."""
 
+HAS_ENGINES = find_spec("dspy.clients.execution") is not None
+"""Whether this DSPy selects an engine for each LM call (3.4), so that all of streamll works."""
 
-def _private(module: str, name: str, otherwise: Any, *, lost: str) -> Any:
-    private = PrivateName(module, name, lost)
+
+def _private(module: str, name: str, otherwise: Any, *, lost: str, since: str = "") -> Any:
+    private = PrivateName(module, name, lost, since)
     PRIVATE_NAMES.append(private)
     return private.find(otherwise)
+
+
+NEEDS_ENGINES = (
+    "attempts, timeouts and limits of LM calls under a `StreamConfig`",
+    'continuing a reply that was cut (`on_partial="continue"`)',
+    "`iModel` and what stands on it: sessions, `StreamingChat`, `streamll probe` and `chat`",
+    "chunks of `streamify` in the form of DSPy's engines",
+)
+"""What older DSPys cannot have."""
+
+
+def needs_engines(what: str) -> str:
+    """The message for something that a DSPy without engines cannot do."""
+    return f"{what} needs DSPy 3.4 or newer, and this is {dspy.__version__}"
 
 
 class _WithoutLM15:
@@ -65,7 +94,7 @@ class _WithoutLM15:
         return type(name, (Exception,), {})
 
 
-lm15: Any = PrivateName("dspy.lm15", None, _WHOLE_TEXT).find(_WithoutLM15())
+lm15: Any = PrivateName("dspy.lm15", None, _WHOLE_TEXT, _ENGINES).find(_WithoutLM15())
 
 
 class AttributeDict(dict[str, Any]):
@@ -75,20 +104,20 @@ class AttributeDict(dict[str, Any]):
 
 
 ACTIVE_CALL_ID: ContextVar[str | None] = _private(
-    "dspy.utils.callback_context", "ACTIVE_CALL_ID", ContextVar("active_call_id", default=None),
+    "dspy.utils.callback", "ACTIVE_CALL_ID", ContextVar("active_call_id", default=None),
     lost="every call looks like a root",
 )  # fmt: skip
 """The id of the call that is running."""
 
 ADAPTER_CALLS: ContextVar[tuple[Any, ...]] = _private(
     "dspy.clients.call_context", "_adapter_calls", ContextVar("adapter_calls", default=()),
-    lost="an adapter's fallback looks like a further call",
+    lost="an adapter's fallback looks like a further call", since=_ENGINES,
 )  # fmt: skip
-"""The adapter calls under way, innermost last."""
+"""The adapter calls under way, innermost last. Where DSPy does not know them, we keep them."""
 
 ACTIVE_COMPILES: ContextVar[tuple[Any, ...]] = _private(
     "dspy.utils.callback_context", "_ACTIVE_COMPILES", ContextVar("active_compiles", default=()),
-    lost="text is streamed inside optimizers, too",
+    lost="text is streamed inside optimizers, too", since="3.3",
 )  # fmt: skip
 """The optimizers at work."""
 
@@ -100,7 +129,7 @@ OVERRIDES: ContextVar[Any] | None = _private(
 
 ENGINE_CHUNK: Any = _private(
     "dspy.clients.engines.streaming", "EngineChunk", AttributeDict,
-    lost="`streamify` without listeners yields dicts with attributes",
+    lost="`streamify` without listeners yields dicts with attributes", since=_ENGINES,
 )  # fmt: skip
 """What ``dspy.streamify`` yields without listeners."""
 
@@ -112,20 +141,20 @@ parse_value: Any = _private(
 
 _wrap_error: Any = _private(
     "dspy.clients.errors", "wrap_error", None,
-    lost="a `StreamConfig` retries nothing",
+    lost="a `StreamConfig` retries nothing", since=_ENGINES,
 )  # fmt: skip
 _is_retryable: Any = _private(
     "dspy.utils.exceptions", "is_retryable_lm_error", lambda error: False,
-    lost="a `StreamConfig` retries nothing",
+    lost="a `StreamConfig` retries nothing", since="3.3",
 )  # fmt: skip
 
 
 _ITERATED = "a token costs more CPU: replies are read as DSPy's own provider client reads them"
 _TRANSPORTS = "dspy._vendor.lm15.transports"
-READ_ERROR: Any = _private(_TRANSPORTS, "ReadError", None, lost=_ITERATED)
-READ_TIMEOUT: Any = _private(_TRANSPORTS, "ReadTimeout", None, lost=_ITERATED)
+READ_ERROR: Any = _private(_TRANSPORTS, "ReadError", None, lost=_ITERATED, since=_ENGINES)
+READ_TIMEOUT: Any = _private(_TRANSPORTS, "ReadTimeout", None, lost=_ITERATED, since=_ENGINES)
 read_timeout_hint: Any = _private(
-    f"{_TRANSPORTS}._limits", "read_timeout_hint", None, lost=_ITERATED
+    f"{_TRANSPORTS}._limits", "read_timeout_hint", None, lost=_ITERATED, since=_ENGINES
 )
 
 

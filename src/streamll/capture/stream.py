@@ -14,6 +14,7 @@ from typing import Any
 
 from streamll.capture.hooks.places import install
 from streamll.capture.inside_dspy import context_with, settings_here
+from streamll.capture.policy import check_config
 from streamll.capture.run.enter import catch_up
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.options import check_fields, check_instance
@@ -59,7 +60,8 @@ def stream(
             is for a block that only wants ``result()``: all fields where others listen (sinks,
             ``watch``, an enclosing run), otherwise none, so that no reply is requested as a stream.
         config: bounds, retries and timeouts. It governs the attempts of every LM call made
-            inside, in place of the LMs' own ``num_retries``; without one those stand.
+            inside, in place of the LMs' own ``num_retries``; without one those stand. Before DSPy
+            3.4 they always stand, and a config has ``buffer_size``, ``overflow`` and ``timeout``.
         sinks: get the run's events too, besides those of ``configure``.
         keep_text: keep the text, for ``events.text(field)``.
         read: ``False`` runs the program without a reader: its events go to ``sinks`` alone, and
@@ -68,10 +70,13 @@ def stream(
     Raises:
         UnknownFieldError: a field name that no predictor of the program has.
         TypeError: ``program`` cannot be called.
+        ConfigurationError: an option of ``config`` that this DSPy gives no place for.
     """
     if not callable(program):
         raise TypeError(f"stream takes a dspy.Module or a function, not {type(program).__name__}")
     check_instance(program)
+    if config is not None:
+        check_config(config)
     install()
     selection = None if fields is None else FieldSelection(fields)
     if selection is not None:

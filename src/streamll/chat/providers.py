@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import dspy
 import msgspec
-from dspy import lm15
 
+from streamll.chat.lm15 import lm15
 from streamll.core.errors import ConfigurationError, MissingKeyError
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import dspy
 import msgspec
-from dspy import lm15
 
+from streamll.chat.lm15 import lm15
 from streamll.chat.reply import ModelReply
 from streamll.core.errors import CircuitOpen, ConfigurationError, logger
 

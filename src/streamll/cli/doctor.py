@@ -34,23 +34,26 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 def examine() -> dict[str, Any]:
     """What is installed, replaced and missing, as plain data.
 
-    ``missing`` maps each place that this environment lacks to what does not work without it.
+    ``missing`` maps each place that this environment lacks to what does not work without it;
+    ``needs_newer_dspy`` names what a DSPy before 3.4 cannot have.
     """
     report: dict[str, Any] = {"versions": dict(_versions()), "sites": [], "private_names": []}
     try:
         from streamll.capture.hooks.places import why_not_streamed
-        from streamll.capture.inside_dspy import PRIVATE_NAMES
+        from streamll.capture.inside_dspy import HAS_ENGINES, NEEDS_ENGINES, PRIVATE_NAMES
 
         report["sites"] = list(_sites())
         for private in PRIVATE_NAMES:
-            state = "missing" if private.find() is None else "found"
+            missing = "missing" if private.expected else f"new in DSPy {private.since}"
+            state = missing if private.find() is None else "found"
             place = {"name": str(private), "state": state, "lost": private.lost}
             report["private_names"].append(place)
         reason = why_not_streamed()
-        missing = {"streaming": f"text arrives whole: {reason}"} if reason else {}
+        lost = {"streaming": f"text arrives whole: {reason}"} if reason else {}
         places = (*report["sites"], *report["private_names"])
-        missing |= {each["name"]: each["lost"] for each in places if each["state"] == "missing"}
-        report["missing"] = missing
+        lost |= {each["name"]: each["lost"] for each in places if each["state"] == "missing"}
+        report["missing"] = lost
+        report["needs_newer_dspy"] = [] if HAS_ENGINES else list(NEEDS_ENGINES)
     except Exception as error:  # noqa: BLE001 - of a DSPy that differs in any way, or is not there
         report["missing"] = {"dspy": f"capture does not load ({type(error).__name__}: {error})"}
     return report
@@ -65,10 +68,10 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 def _sites() -> Iterator[dict[str, Any]]:
     """Every site in the state it has once everything is installed, which it is meanwhile."""
-    from streamll.capture.hooks.places import TABLES, install, why_not_streamed
-    from streamll.testing.record_sites import RECORDING
+    from streamll.capture.hooks.places import install, tables_here, why_not_streamed
+    from streamll.testing import record_sites
 
-    tables = {**TABLES, "Recording and replaying": RECORDING}
+    tables = {**tables_here(), **record_sites.tables_here()}
     install()
     if why_not_streamed() is None:
         for table in tables.values():
@@ -92,6 +95,9 @@ def in_text(report: dict[str, Any]) -> Iterator[str]:
         yield from (f"  {site['name']}: {site['state']}" for site in sites)
     yield "\nPrivate names that are read"
     yield from (f"  {name['name']}: {name['state']}" for name in report["private_names"])
+    if newer := report.get("needs_newer_dspy"):
+        yield "\nNeeds DSPy 3.4 or newer"
+        yield from (f"  {name}" for name in newer)
     if missing:
         yield "\nMissing here, and what is lost without it"
         yield from (f"  {name}: {lost}" for name, lost in missing.items())

@@ -55,8 +55,11 @@ def language_model(name: str, base_url: str | None) -> Iterator[Any]:
 def chat_model(name: str, base_url: str | None, pace: float = PACE_S) -> Iterator[iModel]:
     """An ``iModel`` for ``name``; ``auto`` without a key in the environment is ``practice``."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")  # no command shows prices
-    from streamll.chat.model import iModel
-    from streamll.chat.providers import PROVIDERS
+    try:
+        from streamll.chat.model import iModel
+        from streamll.chat.providers import PROVIDERS
+    except ImportError as error:  # of a DSPy without lm15
+        raise Problem(str(error)) from None
 
     if name == AUTO:
         name = _model_with_key(PROVIDERS) or PRACTICE

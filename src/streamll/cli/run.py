@@ -86,10 +86,9 @@ def check_signature(program: Any, values: dict[str, Any]) -> None:
     import dspy
 
     predictor = program.predict if isinstance(program, dspy.ChainOfThought) else program
-    signature: Any = getattr(predictor, "signature", None)
-    if not hasattr(signature, "input_fields"):
+    fields = getattr(getattr(predictor, "signature", None), "input_fields", None)
+    if fields is None:
         return
-    fields = signature.input_fields
     needed = [name for name, field in fields.items() if field.is_required()]
     if missing := [name for name in needed if name not in values]:
         raise TypeError(f"missing input: {', '.join(missing)}")

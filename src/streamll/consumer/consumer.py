@@ -68,7 +68,8 @@ class EventConsumer:
             take longer: the member reports that it is busy. (RabbitMQ gives it to another when the
             connection ends.)
         prefetch: events that may wait for their handlers in this process.
-        lost_seconds: silence after which a run whose process does not report itself counts as lost.
+        lost_seconds: silence after which a run counts as lost. A process reports its silent runs every
+            5 to 10 seconds, so less than 20 is only for programs that never pause.
             Its reader is told after half of that (a ``status`` event without ``seq``), and then
             gets the events that close the run, the last one ``run.error`` with ``error_type``
             ``"RunLost"``. They are in no log. By default 60 for a position in a run (``math.inf``:

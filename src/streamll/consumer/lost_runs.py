@@ -17,7 +17,14 @@ from streamll.consumer.deduplication import Deduplicator
 from streamll.core.errors import WireError
 from streamll.core.events import TERMINAL, Event
 from streamll.core.positions import Position
-from streamll.core.run_view import RUN_GONE, RUN_LOST, RunView, closing_events, silence_notice
+from streamll.core.run_view import (
+    ALIVE,
+    RUN_GONE,
+    RUN_LOST,
+    RunView,
+    closing_events,
+    silence_notice,
+)
 from streamll.core.wire import decode_batch, decode_entry
 
 CHECK_S = 0.25
@@ -91,7 +98,7 @@ class LostRuns:
         return [events for events in found if events]
 
     async def _reported_alive(self) -> set[str]:
-        """The runs that a server's process has reported as under way not long ago."""
+        """The runs that a process has reported as under way not long ago."""
         since = time.time() - self._lost_s / 2
         alive: set[str] = set()
         source = self._open_source(self._options)
@@ -100,7 +107,7 @@ class LostRuns:
             for body in await source.overview(0):
                 with contextlib.suppress(WireError):
                     for event in decode_batch(body):
-                        if event.event_type == "server.alive" and event.timestamp > since:
+                        if event.event_type == ALIVE and event.timestamp > since:
                             alive.update(map(str, event.data.get("runs", ())))
         finally:
             await source.close()

@@ -322,6 +322,8 @@ class RunView(EventVisitor):
 RUN_LOST = "RunLost"
 """``error_type`` of a run whose process is gone."""
 RUN_GONE = "the process that ran it is gone"
+ALIVE = "server.alive"
+"""Type of the message by which a process reports in a log that ``data["runs"]`` are under way."""
 
 NO_FIELD = FieldView(NOBODY, "")
 

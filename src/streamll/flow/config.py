@@ -21,6 +21,8 @@ BUFFER_SIZE = 100
 class StreamConfig:
     """Bounds, retries and timeouts of one stream. Times are seconds, ``None`` is no limit.
 
+    Before DSPy 3.4 a stream takes ``buffer_size``, ``overflow`` and ``timeout`` alone.
+
     Args:
         buffer_size: events a reader may be behind.
         max_retries: further attempts of each LM call after the first, in place of the LM's own

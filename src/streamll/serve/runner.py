@@ -25,6 +25,7 @@ from streamll.core.events import NOBODY, TERMINAL, Event, Identity, StreamllEven
 from streamll.core.places import own_place
 from streamll.core.positions import Position
 from streamll.core.run_view import (
+    ALIVE,
     RUN_GONE,
     RUN_LOST,
     RunView,
@@ -221,7 +222,7 @@ class Runner:
             if now >= alive_at:
                 alive_at = now + self._alive_s
                 if self.running:
-                    self._send_message("server.alive", process=os.getpid(), runs=list(self.running))
+                    self._send_message(ALIVE, process=os.getpid(), runs=list(self.running))
             for buffer in list(self.run_log.buffers.values()):
                 if self.run_log.is_given_up:
                     buffer.wake()  # its readers end

@@ -1,7 +1,7 @@
 """Where DSPy's requests pass on their way to a provider, and the replies on their way back.
 
 Recording writes both down, replaying sends the request elsewhere. Both are taps (``RequestTap``).
-While at least one is running, the functions of ``RECORDING`` are replaced, and every request that
+While at least one is running, the functions of ``TABLES`` are replaced, and every request that
 DSPy makes passes all taps, the latest first.
 
 DSPy's own client is tapped at its transport. Requests through LiteLLM are tapped at httpx or
@@ -45,14 +45,16 @@ def tapped_requests(tap: RequestTap) -> Iterator[None]:
     """Inside, every request that DSPy makes passes ``tap``, whichever client makes it."""
     with _lock:
         _taps.append(tap)
-        RECORDING.install()
+        for table in tables_here().values():
+            table.install()
     try:
         yield
     finally:
         with _lock:
             _taps.remove(tap)
             if not _taps:
-                RECORDING.uninstall()
+                for table in tables_here().values():
+                    table.uninstall()
 
 
 class WrittenStream:
@@ -241,25 +243,44 @@ _LM15_LOST = "these requests are neither recorded nor replayed"
 _LITELLM_LOST = "requests through LiteLLM are neither recorded nor replayed"
 _HTTPX = "every request of this client; those that LiteLLM makes for DSPy are tapped", _LITELLM_LOST
 _MARKED = "marks the requests made inside as LiteLLM's", _LITELLM_LOST
-_ENGINE_METHODS = ("complete", "complete_legacy", "stream")
+_REQUESTS = ("completion", "responses_completion", "text_completion")
 
 RECORDING = PatchTable(
-    PatchSite(f"{_LM15}._sync", "StdlibTransport", "stream", TappedClient().tapped,
-        "every synchronous request of DSPy's own provider client", _LM15_LOST),
-    PatchSite(f"{_LM15}._async", "StdlibAsyncTransport", "_do_stream", TappedClient().tapped,
-        "every asynchronous request of DSPy's own provider client", _LM15_LOST),
     *(
         PatchSite(library, owner, "_send_single_request", partial(_httpx_tapped, library), *_HTTPX)
         for library in ("httpx", "httpx2")
         for owner in ("Client", "AsyncClient")
     ),
     *(
-        PatchSite(module, owner, name, _marked_inside, *_MARKED)
-        for module, owner, names in (
-            ("dspy.clients.engines.litellm_engine", "LiteLLMEngine", _ENGINE_METHODS),
-            ("dspy.clients.engines.litellm_engine", "AsyncLiteLLMEngine", _ENGINE_METHODS),
-            ("dspy.clients.embedding", None, ("_compute_embeddings", "_acompute_embeddings")),
+        PatchSite(module, None, name, _marked_inside, *_MARKED)
+        for module, names in (
+            ("dspy.clients.lm", [f"{a}litellm_{name}" for name in _REQUESTS for a in ("", "a")]),
+            ("dspy.clients.embedding", ("_compute_embeddings", "_acompute_embeddings")),
         )
         for name in names
     ),
+)
+
+RECORDING_ENGINES = PatchTable(
+    PatchSite(f"{_LM15}._sync", "StdlibTransport", "stream", TappedClient().tapped,
+        "every synchronous request of DSPy's own provider client", _LM15_LOST),
+    PatchSite(f"{_LM15}._async", "StdlibAsyncTransport", "_do_stream", TappedClient().tapped,
+        "every asynchronous request of DSPy's own provider client", _LM15_LOST),
+    *(
+        PatchSite("dspy.clients.engines.litellm_engine", owner, name, _marked_inside, *_MARKED)
+        for owner in ("LiteLLMEngine", "AsyncLiteLLMEngine")
+        for name in ("complete", "stream")
+    ),
 )  # fmt: skip
+
+TABLES = {
+    "Recording and replaying": RECORDING,
+    "Recording and replaying, DSPy 3.4": RECORDING_ENGINES,
+}
+
+
+def tables_here() -> dict[str, PatchTable]:
+    """Those of ``TABLES`` that concern the DSPy which is installed."""
+    from streamll.capture.inside_dspy import HAS_ENGINES
+
+    return TABLES if HAS_ENGINES else {"Recording and replaying": RECORDING}

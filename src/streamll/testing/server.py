@@ -114,7 +114,8 @@ class PracticeServer:
 
         ``wire`` is ``"openai"`` (Chat Completions), ``"responses"``, ``"anthropic"`` or
         ``"gemini"``.
-        DSPy's cache is off unless ``cache=True``, since tests would answer one another.
+        DSPy's cache is off unless ``cache=True``, since tests would answer one another. Before
+        DSPy 3.4 there is no ``engine`` to choose, and the option is left out.
         """
         import dspy
 
@@ -122,6 +123,8 @@ class PracticeServer:
         if wire not in wires:
             raise ValueError(f"there is no wire {wire!r}, only {', '.join(wires)}")
         settings = {"cache": False, **wires[wire].lm_settings(self.url), **options}
+        if not hasattr(dspy, "lm15"):
+            settings.pop("engine", None)
         return dspy.LM(f"{wires[wire].provider}/{model}", **settings)
 
     # --- what to answer ---------------------------------------------------------------------

@@ -198,11 +198,11 @@ def test_entries_of_a_slow_but_living_member_are_not_reassigned(backend):
             begun.append(event.event_id)
             at_work += 1
             most = max(most, at_work)
-        time.sleep(0.9)
+        time.sleep(1.8)
         with lock:
             at_work -= 1
 
-    options = {"claim_after": 2.0, "concurrency": 1, "prefetch": 1}
+    options = {"claim_after": 4.0, "concurrency": 1, "prefetch": 1}
     first = consumer_of(backend, target, slow, **options)
     wait_until(lambda: begun, BOUND, "it has them")
     other = consumer_of(backend, target, slow, **options)

@@ -340,6 +340,29 @@ EARLY_REASONS = [
          **ASK_PLAINLY),
 ]  # fmt: skip
 
+EARLY_REASONS += [
+    case(
+        "thinking, the reason, the text later",
+        begin(),
+        *thought(0, "Let me ", "see."),
+        ending(),
+        PAUSE,
+        *said(1),
+        END,
+        plain=message(SIGNED, {"type": "text", "text": TEXT}),
+        **ASK_PLAINLY,
+    ),
+    case(
+        "thinking and the reason, without an end",
+        begin(),
+        *thought(0, "Let me ", "see."),
+        ending("max_tokens"),
+        plain=message(SIGNED, reason="max_tokens"),
+        **ASK_PLAINLY,
+    ),
+]
+
+
 NOT_JSON = [
     *(
         case(f"{name} {how} {where}", *before, data(words, event), *after, confused=True)

@@ -352,6 +352,25 @@ ODD_NUMBERS = [
 ]  # fmt: skip
 
 
+THOUGHT_FIRST = chunk({"text": "Let me see.", "thought": True})
+EARLY_REASONS += [
+    case(
+        f"thinking, then STOP {name}, the rest later",
+        THOUGHT_FIRST,
+        *early,
+        PAUSE,
+        *late,
+        LAST,
+        plain=reply({"text": "Let me see.", "thought": True}, {"text": TEXT}),
+        **ASK_PLAINLY,
+    )
+    for name, early, late in (
+        ("with the first text", [EARLY], said()[1:]),
+        ("alone", [BARE], said()),
+    )
+]
+
+
 def in_array(*frames: Any, name: str, **more: Any) -> Case:
     """A stream as one JSON array, as servers send it that do not read ``alt=sse``."""
     head, *rest = [json.dumps(frame).encode() for frame in frames]

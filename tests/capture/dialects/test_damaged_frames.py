@@ -26,6 +26,8 @@ from streamll.capture.tap.wire.gemini import GeminiAssembler
 from streamll.capture.tap.wire.reply import WireReply
 from streamll.capture.tap.wire.responses import ResponsesAssembler
 
+pytestmark = pytest.mark.since_3_4
+
 WIRES = {
     "chat": (chat_cases, ChatAssembler),
     "responses": (responses_cases, ResponsesAssembler),

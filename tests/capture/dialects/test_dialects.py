@@ -18,6 +18,8 @@ from ways import WAYS, play
 from streamll.capture.tap.wire import reply
 from streamll.core.ordering import OrderCheck
 
+pytestmark = pytest.mark.since_3_4
+
 CASES = [
     *chat_cases.CASES,
     *responses_cases.CASES,

@@ -16,6 +16,8 @@ from ways import play
 
 from streamll.capture.tap.wire.chat import ONLY_PLAIN
 
+pytestmark = pytest.mark.since_3_4
+
 PROVIDERS = sorted(str(getattr(each, "value", each)) for each in litellm.provider_list)
 REACHED = 100
 """At least as many speak chat completions to an address of one's own."""

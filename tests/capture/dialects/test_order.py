@@ -11,6 +11,8 @@ from frames_server import FramesServer, Play, Sent
 import streamll
 from streamll.core.ordering import OrderCheck
 
+pytestmark = pytest.mark.since_3_4
+
 NATIVE = dspy.ChatAdapter(use_native_function_calling=True)
 
 

@@ -6,9 +6,12 @@ import subprocess
 import sys
 
 import dspy
+import pytest
+from dspy_lines import HAS_ENGINES
 from programs import QA
 
 import streamll
+from streamll.capture.hooks.places import ONE_CALL
 
 PROGRAM = """
 import logging, sys
@@ -42,11 +45,21 @@ def run(breakage):
     )  # fmt: skip
 
 
-def test_without_engine_selection_text_arrives_whole_with_one_warning():
-    done = run(
-        "import dspy.clients.execution as x; x._pick = x.__dict__.pop('_select_engine'); "
-        "x._engine = lambda lm, call, asynchronous: x._pick(lm, call, asynchronous)"
-    )
+WITHOUT_SELECTION = (
+    "import dspy.clients.execution as x; x._pick = x.__dict__.pop('_select_engine'); "
+    "x._engine = lambda lm, call, asynchronous: x._pick(lm, call, asynchronous)"
+)
+WITHOUT_REQUESTS = """
+import types, dspy.clients.lm as x
+x.LM.forward = types.FunctionType(x.LM.forward.__code__, dict(vars(x)), "forward", (None, None))
+for name in [name for name in vars(x) if name.endswith("_completion")]:
+    delattr(x, name)
+"""
+
+
+def test_a_dspy_of_no_known_line_gives_whole_text_and_one_warning():
+    """It neither selects engines where 3.4 does, nor asks LiteLLM where the ones before do."""
+    done = run(WITHOUT_SELECTION if HAS_ENGINES else WITHOUT_REQUESTS)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("cannot be streamed") == 1
 
@@ -70,21 +83,27 @@ builtins.__import__, importlib.import_module = without_lm15, module_without_lm15
 """
 
 
+@pytest.mark.since_3_4  # it takes lm15 away
 def test_without_its_own_provider_client_text_arrives_whole_with_one_warning():
     done = run(WITHOUT_LM15)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("cannot be streamed") == 1
 
 
-def test_uninstall_restores_every_hook(lm, heard):
-    from dspy.clients import execution
+def site_of_one_call():
+    """Where an LM call is tapped on this DSPy: the owner and the name of one function."""
+    site = ONE_CALL[0].sites[0]
+    return site.resolve(), site.name
 
+
+def test_uninstall_restores_every_hook(lm, heard):
+    owner, name = site_of_one_call()
     streamll.uninstall()
-    before = (dspy.Module.__call__, dspy.BaseLM.acall, execution._select_engine)
+    before = (dspy.Module.__call__, dspy.BaseLM.acall, vars(owner)[name])
     program = streamll.instrument(QA(), stream_fields="*", sinks=[heard])
     assert dspy.Module.__call__ is not before[0]
     streamll.uninstall()
-    assert (dspy.Module.__call__, dspy.BaseLM.acall, execution._select_engine) == before
+    assert (dspy.Module.__call__, dspy.BaseLM.acall, vars(owner)[name]) == before
     program("Why?")
     assert heard.events == []
     streamll.instrument(program, stream_fields=["answer"], sinks=[heard])

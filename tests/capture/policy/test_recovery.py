@@ -14,6 +14,8 @@ from streamll.capture.policy.continuation import Continuation
 from streamll.capture.policy.providers import breaker_of, provider_key
 from streamll.testing import Fault, Reply, ToolCall
 
+pytestmark = pytest.mark.since_3_4
+
 CONTINUE = StreamConfig(on_partial="continue", retry_delay=0.01)
 
 

@@ -13,6 +13,8 @@ from outcomes import TEXT, WHOLE, continuation
 from streamll import FirstTokenTimeout, IdleTimeout, StreamConfig
 from streamll.testing import Fault, Reply
 
+pytestmark = pytest.mark.since_3_4
+
 POLICIES = ("fail", "restart", "continue")
 SILENT = StreamConfig(first_token_timeout=0.2)
 STALLED = StreamConfig(idle_timeout=0.2)

@@ -8,6 +8,7 @@ import threading
 
 import dspy
 import pytest
+from dspy_lines import ENGINES
 from patience import Stopwatch
 from programs import QA, Heard
 
@@ -76,7 +77,7 @@ def test_async_reader(lm, practice, reply, program):
 
 
 @pytest.mark.parametrize("wire", ["openai", "responses", "anthropic"])
-@pytest.mark.parametrize("engine", ["lm15", "litellm"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_every_wire_and_engine(practice, wire, engine):
     if (wire, engine) == ("responses", "litellm"):
         return  # LiteLLM's Responses API does not stream in DSPy: whole text, nothing to leave

@@ -110,6 +110,7 @@ def test_gather_on_one_predictor_keeps_the_calls_apart(echo, heard):
     assert {t.turn for t in heard.of("token")} == set(range(10))
 
 
+@pytest.mark.since_3_4  # a request for each; older ones make one for all
 def test_of_n_completions_candidate_0_streams(lm, practice, heard):
     practice.script({"answer": "first"}, {"answer": "second"})
     predict = dspy.Predict("question -> answer", n=2, temperature=1.0)
@@ -129,6 +130,7 @@ FAILING = {
 
 @pytest.mark.parametrize("config", [None, StreamConfig(retry_delay=0.01)], ids=["dspy", "config"])
 @pytest.mark.parametrize("failing", FAILING)
+@pytest.mark.since_3_4  # a request for each; older ones make one for all
 def test_a_retry_of_another_candidate_takes_nothing_back(lm, practice, failing, config):
     practice.script(
         {"number": "1", "answer": "Paris"}, FAILING[failing], {"number": "2", "answer": "Rome"}

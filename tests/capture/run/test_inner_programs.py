@@ -163,6 +163,7 @@ class Fan(dspy.Module):
         return dspy.Parallel(num_threads=2, disable_progress_bar=True)(pairs)[0]
 
 
+@pytest.mark.since_3_4  # before 3.3 nothing tells of an optimizer
 def test_no_tokens_inside_an_optimizer_nor_in_its_threads(practice, heard):
     """X15: a compiling program streams nothing, the compiled one does."""
     examples = [dspy.Example(question="Why?", answer="").with_inputs("question")]

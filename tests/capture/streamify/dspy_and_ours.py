@@ -9,6 +9,7 @@ import textwrap
 from types import SimpleNamespace
 
 import dspy
+import pytest
 
 import streamll
 
@@ -25,6 +26,8 @@ OURS = SimpleNamespace(
     StatusMessageProvider=streamll.StatusMessageProvider,
 )
 BOTH = [DSPY, OURS]
+EACH = [pytest.param(DSPY, marks=pytest.mark.since_3_4), OURS]
+"""As ``BOTH``; what DSPy streamed before 3.4 has a header's line end and closing blanks in it."""
 
 
 class Yielded:

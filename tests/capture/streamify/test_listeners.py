@@ -10,7 +10,7 @@ import pickle
 
 import dspy
 import pytest
-from dspy_and_ours import BOTH, read, read_all
+from dspy_and_ours import BOTH, EACH, read, read_all
 
 import streamll
 from streamll.sinks import MemorySink
@@ -100,7 +100,7 @@ def test_any_nested_predictor_by_its_name(practice, lm):
     assert order == list(names)
 
 
-@pytest.mark.parametrize("side", BOTH, ids=lambda side: side.name)
+@pytest.mark.parametrize("side", EACH, ids=lambda side: side.name)
 def test_equal_field_names_are_told_apart_by_predictor(practice, lm, side):
     """C4."""
     program = Same()
@@ -182,6 +182,7 @@ def test_a_module_with_several_such_predictors_will_not_do():
         listen(same, streamll.StreamListener("answer", predict="first"))
 
 
+@pytest.mark.since_3_4  # older DSPys stream a header's line end and closing blanks
 def test_predictors_outside_the_program_are_told_apart(practice, lm):
     """A closure holds them; DSPy knows them by identity, so do we."""
     first, second = dspy.Predict("question -> answer"), dspy.Predict("question -> answer")
@@ -225,6 +226,7 @@ def test_dspys_own_listeners_are_accepted_and_stay_as_they_are(practice, lm):
     assert before.items() <= vars(listener).items()
 
 
+@pytest.mark.since_3_4  # older DSPys stream a header's line end and closing blanks
 def test_ours_work_with_dspy_as_well(practice, lm):
     practice.script(fields(answer="one two"))
     listener = streamll.StreamListener("answer")

@@ -336,6 +336,7 @@ def test_status_reaches_whoever_listens(practice, lm):
         assert "Searching…" in [getattr(event, "message", "") for event in events]
 
 
+@pytest.mark.since_3_4  # lm15's connection pool
 def test_waiting_for_a_connection_is_announced(practice, lm):
     """X3: DSPy's client has a hundred connections per LM; the next one waits, and says so."""
     practice.respond(lambda request: Reply("on and on " * 50, hold_after=3))

@@ -13,6 +13,7 @@ from typing import Any
 import dspy
 import pytest
 from dspy.streaming import StatusMessage, StatusMessageProvider, StreamListener, StreamResponse
+from dspy_lines import without_waiting
 from programs import Heard
 
 import streamll
@@ -198,7 +199,7 @@ WAYS = [instrumented, watched, instrumented_around, streamed_around, streamed_sy
 @pytest.fixture
 def perform(practice, monkeypatch):
     """Run a row in one way."""
-    monkeypatch.setattr("dspy.clients.execution._delay", lambda error, attempt: 0.0)
+    without_waiting(monkeypatch, lambda *retry: None)
 
     def run(row: Row, way: Any, heard: Heard) -> list[Any]:
         replies = iter(row.replies)

@@ -20,6 +20,8 @@ from dspy_and_ours import BOTH, DSPY, OURS, read, read_all
 import streamll
 from streamll.testing import Fault, Reply, ToolCall
 
+pytestmark = pytest.mark.since_3_4  # chunks of its engines
+
 REPLY = "[[ ## answer ## ]]\nHow are you?\n\n[[ ## completed ## ]]\n"
 
 

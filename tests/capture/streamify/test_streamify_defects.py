@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import dspy
 import pytest
-from dspy_and_ours import BOTH, DSPY, OURS, Yielded, in_a_process, read, read_all, values
+from dspy_and_ours import BOTH, DSPY, EACH, OURS, Yielded, in_a_process, read, read_all, values
 from patience import Stopwatch
 
 import streamll
@@ -36,7 +36,7 @@ def answering(side, **options):
 # --- 1: state between calls ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("side", BOTH, ids=lambda side: side.name)
+@pytest.mark.parametrize("side", EACH, ids=lambda side: side.name)
 def test_the_second_call_streams_too(practice, lm, side):
     """C2: DSPy's listener hears the first call only."""
     streaming = answering(side)
@@ -143,7 +143,12 @@ def test_every_chunking_gives_the_value(practice, form):
         (dspy.ChatAdapter, chat(answer="say [[ ## foo ## ]] and go on"), None),
         (dspy.JSONAdapter, '{"answer" : "blank before the colon"}', "blank before the colon"),
         (dspy.JSONAdapter, '{"answer": "a \\"quote\\"\\n\\u00fc"}', 'a "quote"\nü'),
-        (dspy.XMLAdapter, "<answer>1 &lt; 2 &amp; 3</answer>", "1 < 2 & 3"),
+        pytest.param(
+            dspy.XMLAdapter,
+            "<answer>1 &lt; 2 &amp; 3</answer>",
+            "1 < 2 & 3",
+            marks=pytest.mark.since_3_4,  # older adapters do not decode them
+        ),
     ],
     ids=["brackets", "inline header", "blank before colon", "escapes", "entities"],
 )
@@ -346,6 +351,7 @@ def test_eight_paused_readers_do_not_keep_the_ninth_waiting(practice):
 # --- 7: errors --------------------------------------------------------------------------------------
 
 
+@pytest.mark.since_3_4  # older ChatAdapters fall back to JSON after any error
 def test_an_error_keeps_the_text_before_it_and_its_cause(practice, lm):
     """C6."""
     said = {}

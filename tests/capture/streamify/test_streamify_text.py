@@ -112,6 +112,7 @@ def test_a_value_that_differs_from_the_text_is_told(practice):
         assert said.text(name) == str(said.prediction[name])
 
 
+@pytest.mark.since_3_4  # older ChatAdapters fall back to JSON after any error
 def test_an_error_ends_the_stream_with_the_programs_exception(practice, lm):
     """C6: what was certain is there, no field is called complete."""
     practice.script(Reply(CHAT.format("one two", "three"), fault=Fault(error_after=8)))
@@ -253,5 +254,6 @@ def test_any_json_reply(server, reply, sizes):
 
 @quick
 @given(xml_reply() | anything, sizes)
+@pytest.mark.since_3_4  # older XMLAdapters take other options
 def test_any_xml_reply(server, reply, sizes):
     check(server, dspy.XMLAdapter(use_json_adapter_fallback=False), reply, sizes)

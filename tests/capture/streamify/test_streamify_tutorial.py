@@ -179,6 +179,7 @@ def told(values: list) -> list:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.since_3_4  # older DSPys stream a header's line end and closing blanks
 def test_a_script_of_the_tutorial_needs_only_another_import(practice, lm, script):
     practice.respond(lambda request: {f.name: VALUES[f.name] for f in request.prompt.fields})
     theirs, ours = (told(run(SCRIPTS[script], side)) for side in ("dspy", "streamll"))

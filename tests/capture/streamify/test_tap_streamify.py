@@ -12,6 +12,8 @@ from tapping import Notes, tapped
 from streamll.core.errors import Unwind
 from streamll.testing import Fault, Reply
 
+pytestmark = pytest.mark.since_3_4
+
 ROUTES = [
     (wire, engine, asynchronous)
     for wire, engine in [

@@ -11,6 +11,8 @@ from streamll.capture.deltas import RefusalDelta, ThinkingDelta, ToolCallFragmen
 from streamll.capture.tap.listener import Guarded
 from streamll.core.errors import Unwind
 
+pytestmark = pytest.mark.since_3_4
+
 HIGH, LOW, WHOLE = "\ud83d", "\ude00", "\U0001f600"
 
 

@@ -19,6 +19,8 @@ from streamll.core.errors import Unwind
 from streamll.patching import SiteState
 from streamll.testing import Reply
 
+pytestmark = pytest.mark.since_3_4
+
 httpx2 = pytest.importorskip("httpx2")
 
 QUESTION = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}

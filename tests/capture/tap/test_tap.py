@@ -29,7 +29,10 @@ ROUTES = [
     ]
     for asynchronous in (False, True)
 ]
-pytestmark = pytest.mark.filterwarnings("ignore:Passing OpenAI-style:DeprecationWarning")
+pytestmark = [
+    pytest.mark.since_3_4,
+    pytest.mark.filterwarnings("ignore:Passing OpenAI-style:DeprecationWarning"),
+]
 every_route = pytest.mark.parametrize(("wire", "engine", "asynchronous"), ROUTES)
 TOOLS = [{"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}]
 

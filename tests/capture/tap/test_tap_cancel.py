@@ -19,6 +19,8 @@ from streamll.capture.tap.listener import Guarded
 from streamll.core.errors import Unwind
 from streamll.testing import Fault, Reply
 
+pytestmark = pytest.mark.since_3_4
+
 SOON = 0.1  # seconds, between cancelling and the provider's noticing
 ROUTES = [
     ("openai", "lm15"),

@@ -13,6 +13,8 @@ from tapping import Notes, tapped
 
 from streamll.testing import Fault, Reply
 
+pytestmark = pytest.mark.since_3_4
+
 SLOWLY = Reply(TEXT, packets=True, pace=0.002)
 STALLED = Reply(TEXT, packets=True, fault=Fault(stall_after=3))
 

@@ -11,6 +11,8 @@ import pytest
 from observing import ASPECTS, differences, observe
 from tapping import Notes, tapped
 
+pytestmark = pytest.mark.since_3_4
+
 CALLS = [{"functionCall": {"name": name, "args": {"q": name}}} for name in ("search", "look")]
 GROUNDING = {
     "groundingChunks": [{"web": {"uri": "https://a.example/", "title": "Atlas"}}],

@@ -49,6 +49,7 @@ class RedisSink(BrokerSink):
         super().__init__(**options)
         self.url = redis_client.check_url(only_value(url=url, redis_url=redis_url) or URL)
         self.stream_key = only_value(stream_key=stream_key, target=target) or TARGET
+        self.key_template = self.stream_key
         self.maxlen = maxlen
         self.ttl = DAY_S if ttl is None and "{" in self.stream_key else ttl
         self.destination = f"{without_password(self.url)} {self.stream_key}"

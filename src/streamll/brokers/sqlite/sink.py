@@ -58,7 +58,7 @@ class SQLiteSink(BrokerSink):
     ) -> None:
         super().__init__(**options)
         self.path, in_url = file.path_and_options(path)
-        self.target = target
+        self.target = self.key_template = target
         for name, given in (("keep_seconds", keep_seconds), ("synchronous", synchronous)):
             if given is not None and in_url.setdefault(name, given) != given:
                 raise TypeError(f"{name}= has another value in the URL; give it once")

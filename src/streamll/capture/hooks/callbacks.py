@@ -6,6 +6,7 @@ never raises into the program, except ``Unwind``, which stops a program that was
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,9 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
     # --- modules ----------------------------------------------------------------------------------
 
     def on_module_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
+        if isinstance(instance, dspy.BaseLM):  # before 3.2 only a ``dspy.LM`` is one to DSPy
+            self.on_lm_start(call_id, instance, inputs)
+            return
         if (scope := _checked_scope()) is None:
             return
         caller = _caller(scope.run)
@@ -60,6 +64,10 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
     def on_module_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
         if (frame := _close(call_id)) is None:
             return
+        if frame.kind == "lm":
+            self._lm_ended(frame, outputs, exception)
+            return
+        exception = _failure(outputs, exception)
         if exception is not None:
             _publish_error(frame, ev.ModuleError, exception)
             return
@@ -80,6 +88,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
 
     def on_tool_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
         if (frame := _close(call_id)) is not None:
+            exception = _failure(outputs, exception)
             _publish_tool_end(frame, outputs, exception)
             if exception is None:
                 _publish_status("tool_end", frame, outputs)
@@ -129,9 +138,13 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         _publish_status("lm_start", frame, inputs)
 
     def on_lm_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
-        frame = _close(call_id)
-        if frame is None or not frame.lm_calls:
+        if (frame := _close(call_id)) is not None:
+            self._lm_ended(frame, outputs, exception)
+
+    def _lm_ended(self, frame: Frame, outputs: Any, exception: Failure) -> None:
+        if not frame.lm_calls:
             return
+        exception = _failure(outputs, exception)
         run = frame.scope.run
         call: LMCall = frame.lm_calls[0]
         result = call.result
@@ -260,7 +273,7 @@ def _is_reported_by_interpreter(run: Run, tool: str) -> bool:
         caller is not None
         and caller.kind == "tool"
         and caller.name == tool
-        and isinstance(caller.instance, dspy.CodeInterpreter)
+        and isinstance(caller.instance, getattr(dspy, "CodeInterpreter", ()))
     )
 
 
@@ -306,6 +319,14 @@ def _close(call_id: str) -> Frame | None:
     """Remove and return the frame of a call that has ended; ``None`` if its run has none."""
     scope = current_scope()
     return scope.run.frames.pop(call_id, None) if scope is not None else None
+
+
+def _failure(outputs: Any, exception: Failure) -> Failure:
+    """What ended a call. Before DSPy 3.3 a callback is not told what is no ``Exception``."""
+    under_way = sys.exc_info()[1]
+    if exception is None and outputs is None and not isinstance(under_way, Exception):
+        return under_way
+    return exception
 
 
 def _prompt_of(caller: Frame, inputs: Inputs) -> RenderedPrompt | None:

@@ -14,7 +14,8 @@ from typing import Any
 
 import dspy
 
-from streamll.capture.hooks import direct_calls, wrappers
+from streamll.capture.hooks import before_3_4, direct_calls, since_3_4, wrappers
+from streamll.capture.inside_dspy import HAS_ENGINES
 from streamll.capture.run.scope import current_scope
 from streamll.capture.tap import interrupt
 from streamll.context import set_run_finder
@@ -122,39 +123,80 @@ HTTP_CLIENTS = PatchTable(
 
 ENGINES = PatchTable(
     PatchSite("dspy.clients.execution", None, "_select_engine",
-        functools.partial(wrappers.tapped_engine, HTTP_CLIENTS.install),
+        functools.partial(since_3_4.tapped_engine, HTTP_CLIENTS.install),
         "the engine of one LM call; the tap takes its place",
         "text arrives whole, when a call ends"),
-    PatchSite("dspy.clients.execution", None, "finalize", wrappers.result_recorded,
+    PatchSite("dspy.clients.execution", None, "finalize", since_3_4.result_recorded,
         "the one place that has usage, cost and cache hit of an LM call",
         "`lm.end` and `run.end` without usage and cost; cached replies give no tokens"),
-    PatchSite("dspy.clients.execution", None, "_retryable", wrappers.retryable_unless_final,
+    PatchSite("dspy.clients.execution", None, "_retryable", since_3_4.retryable_unless_final,
         "where a `StreamConfig` decides about attempts, DSPy adds none of its own",
         "DSPy's retries come on top of a `StreamConfig`'s"),
-    PatchSite("dspy.clients.execution", None, "execute", wrappers.executed,
+    PatchSite("dspy.clients.execution", None, "execute", since_3_4.executed,
         "an LM call, also one that a plugin's `forward` makes; inside our `streamify` DSPy must not "
         "stream it by itself",
         "inside `streamify` LM calls are not retried"),
-    PatchSite("dspy.clients.execution", None, "aexecute", wrappers.aexecuted,
+    PatchSite("dspy.clients.execution", None, "aexecute", since_3_4.aexecuted,
         "as `execute`, for asynchronous calls",
         "as `execute`, for asynchronous calls"),
 )  # fmt: skip
-"""One LM call. Installed where the engines of this DSPy can be streamed."""
+"""One LM call of DSPy 3.4. Installed where its engines can be streamed."""
+
+
+def _request(name: str) -> PatchSite:
+    return PatchSite("dspy.clients.lm", None, name,
+        functools.partial(before_3_4.tapped_request, HTTP_CLIENTS.install),
+        "LiteLLM's requests for one LM call; the tap is around them",
+        "text arrives whole, when a call ends")  # fmt: skip
+
+
+REQUESTS = PatchTable(
+    _request("litellm_completion"),
+    _request("alitellm_completion"),
+    _request("litellm_responses_completion"),
+    _request("alitellm_responses_completion"),
+    _request("litellm_text_completion"),
+    _request("alitellm_text_completion"),
+    PatchSite("dspy", "BaseLM", "_process_lm_response", before_3_4.reply_recorded,
+        "the one place that has usage, cost and cache hit of an LM call, and the reply of an LM "
+        "with a `forward` of its own",
+        "`lm.end` and `run.end` without usage and cost; cached replies give no tokens"),
+    PatchSite("dspy", "BaseLM", "_finalize_lm_response", before_3_4.typed_reply_recorded,
+        "the same for the typed replies of DSPy 3.3",
+        "nothing before 3.3, which has none", optional=True),
+    PatchSite("dspy", "ChatAdapter", "__call__", before_3_4.adapter_call,
+        "an adapter's fallback runs inside the adapter call that failed",
+        "an adapter's fallback looks like a further call"),
+    PatchSite("dspy", "ChatAdapter", "acall", before_3_4.adapter_acall,
+        "as `__call__`, for asynchronous calls",
+        "as `__call__`, for asynchronous calls"),
+)  # fmt: skip
+"""One LM call of DSPy 3.1 to 3.3. Installed where there are no engines."""
+
+ONE_CALL = (ENGINES, TRANSPORTS) if HAS_ENGINES else (REQUESTS,)
+"""The tables of this DSPy's LM calls."""
 
 TABLES = {
     "Calls of a program": PROGRAMS,
-    "One LM call": ENGINES,
-    "DSPy's own provider client (lm15)": TRANSPORTS,
+    "One LM call, DSPy 3.4": ENGINES,
+    "DSPy's own provider client (lm15), DSPy 3.4": TRANSPORTS,
+    "One LM call, DSPy 3.1 to 3.3": REQUESTS,
     "HTTP clients below LiteLLM": HTTP_CLIENTS,
 }
 
 _lock = threading.Lock()
 
 
+def tables_here() -> dict[str, PatchTable]:
+    """Those of ``TABLES`` that concern the DSPy which is installed."""
+    here = (PROGRAMS, *ONE_CALL, HTTP_CLIENTS)
+    return {title: table for title, table in TABLES.items() if table in here}
+
+
 def install() -> None:
     """Replace what capturing replaces; does nothing where that is done."""
     with _lock:
-        for table in (PROGRAMS, ENGINES, TRANSPORTS):
+        for table in (PROGRAMS, *ONE_CALL):
             if table is PROGRAMS or why_not_streamed() is None:
                 for site in table.install():
                     logger.warning("this DSPy has no %s; lost without it: %s", site, site.lost)
@@ -173,11 +215,14 @@ def uninstall() -> None:
 
 @functools.cache
 def why_not_streamed() -> str | None:
-    """Why the engines of this DSPy cannot be streamed, which is logged once; ``None`` if they can."""
-    reason = "it selects no engines"
-    if ENGINES.sites[0].resolve() is not None:
+    """Why LM calls of this DSPy cannot be streamed, which is logged once; ``None`` if they can."""
+    reason = (
+        "it selects no engines" if HAS_ENGINES else "it neither selects engines nor asks LiteLLM"
+    )
+    if ONE_CALL[0].sites[0].resolve() is not None:
         try:
-            importlib.import_module("streamll.capture.tap.engine")
+            if HAS_ENGINES:
+                importlib.import_module("streamll.capture.tap.engine")
         except (ImportError, AttributeError) as error:
             reason = f"it differs from the versions known here ({error})"
         else:

@@ -40,6 +40,8 @@ def hide_callback(error: BaseException, instance: Any) -> None:
     if dspy.settings.callbacks or getattr(instance, "callbacks", None):
         return
     outer = error.__traceback__
+    while outer is not None and outer.tb_next and outer.tb_next.tb_frame is outer.tb_frame:
+        outer = outer.tb_next  # before 3.3 the wrapper raises the error again, on another line
     position = _positions().get(outer.tb_frame.f_code) if outer is not None else None
     if outer is not None and position is not None:
         error.__traceback__ = TracebackType(outer.tb_next, outer.tb_frame, *position)

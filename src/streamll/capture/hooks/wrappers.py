@@ -1,4 +1,7 @@
-"""What stands at the sites in ``places``: wrappers, which make replacements from originals."""
+"""What stands at the sites in ``places``: wrappers, which make replacements from originals.
+
+Those of an LM call differ with DSPy: ``since_3_4`` and ``before_3_4``.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,6 @@ from typing import Any
 from streamll.capture.hooks.callbacks import CALLBACK
 from streamll.capture.hooks.tracebacks import FramesHidden
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID, overriding, setting
-from streamll.capture.policy import attempts
-from streamll.capture.policy.call import SupervisedCall
 from streamll.capture.run.enter import acall_captured, call_captured
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.options import check_fields, declare_options, declared_options
@@ -58,22 +59,6 @@ def _entries(within: Callable[[], AbstractContextManager[None]]) -> tuple[Wrappe
 
 captured_call, captured_acall = _entries(FramesHidden)
 lm_call, lm_acall = _entries(nullcontext)
-
-
-def executed(original: Function) -> Function:
-    def execute(lm: Any, call: Any) -> Any:
-        with without_our_stream():
-            return original(lm, call)
-
-    return execute
-
-
-def aexecuted(original: Function) -> Function:
-    async def aexecute(lm: Any, call: Any) -> Any:
-        with without_our_stream():
-            return await original(lm, call)
-
-    return aexecute
 
 
 class _Overlay:
@@ -124,51 +109,13 @@ def dspy_of_callbacks(dspy: Any) -> Any:
     return _Overlay(dspy, **own)
 
 
-def tapped_engine(before_litellm: Callable[[], object], original: Function) -> Function:
-    """``before_litellm`` is called before each captured call that goes through LiteLLM."""
-    from streamll.capture.tap import engine
-    from streamll.capture.tap.below_litellm import is_litellm, load_litellm
-
-    def select(lm: Any, call: Any, asynchronous: bool) -> Any:
-        backend, request, provider = original(lm, call, asynchronous)
-        listener = _listener()
-        if listener is None:
-            return backend, request, provider
-        if is_litellm(backend):
-            before_litellm()
-            load_litellm()
-        if (policy := listener.scope.policy) is None:
-            return engine.tap(backend, request, listener, asynchronous), request, provider
-        supervised = SupervisedCall(policy, listener, lm, call.legacy)
-        tap = engine.tap(backend, request, supervised, asynchronous)
-        return attempts.supervised(tap, supervised, asynchronous), request, provider
-
-    return select
-
-
-def _listener() -> Any:
+def listener_here() -> Any:
     """The ``LMCall`` that is being made here."""
     scope = current_scope()
     frame = scope.run.frames.get(ACTIVE_CALL_ID.get() or "") if scope is not None else None
     if frame is None or frame.kind != "lm":
         return None
     return next(iter(frame.lm_calls), None)  # none if the callback failed at its start
-
-
-def retryable_unless_final(original: Function) -> Function:
-    def retryable(state: Any, error: BaseException, *counts: Any) -> Any:
-        return not attempts.is_final(error) and original(state, error, *counts)
-
-    return retryable
-
-
-def result_recorded(original: Function) -> Function:
-    def finalize(lm: Any, call: Any, result: Any) -> Any:
-        if (listener := _listener()) is not None:
-            listener.result = result
-        return original(lm, call, result)
-
-    return finalize
 
 
 def quiet(original: Function) -> Function:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from streamll.capture.deltas import Delta, ProviderChunk
 from streamll.capture.policy.continuation import Continuation, StartedOver
 from streamll.capture.policy.providers import breaker_of
+from streamll.capture.tap.below_litellm import HTTPFailure
 from streamll.capture.tap.wire.base import AskAgain
 from streamll.core.errors import FirstTokenTimeout, IdleTimeout, StreamTimeout, Unwind
 from streamll.flow.config import StreamConfig
@@ -67,9 +68,10 @@ class SupervisedCall:
         """Raises ``Unwind`` for a second request of the same attempt.
 
         Libraries beneath LiteLLM would retry by themselves, and attempts are counted here. The
-        exception is the plain request after a stream that could not be understood.
+        exceptions are the plain request after a stream that could not be understood, and an answer
+        with an error, which they are to see.
         """
-        again = self._requested and not isinstance(self.failure, AskAgain)
+        again = self._requested and not isinstance(self.failure, (AskAgain, HTTPFailure))
         if self._attempting and (self.expired is not None or again):
             raise Unwind
         self._requested = True

@@ -41,6 +41,7 @@ class LMCall:
         self.adapter_calls: tuple[Any, ...] = ()  # DSPy's adapter calls around this one
         self.predictor = predictor
         self.result: Any = None  # DSPy's CallResult: usage, cost, cache hit
+        self.begun = False  # the first attempt
         self._first_text: float | None = None
         self.finish_reason: str | None = None
         self._fields = CallFields(scope, self.predictor, prompt)
@@ -66,6 +67,7 @@ class LMCall:
 
     def begin(self) -> None:
         self.scope.check()
+        self.begun = True
         if self._failure is not None:
             if self._candidate == 0:  # another candidate's failure takes nothing back
                 self.supersede(self._failure)

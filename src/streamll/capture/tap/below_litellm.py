@@ -3,7 +3,8 @@
 LiteLLM's own streaming gives another reply than its plain call: no refusal, another model name,
 other usage, an invented time. So LiteLLM makes its plain call, and the request that leaves it
 through httpx is sent as one for a stream. What comes back is shown and rebuilt into the plain reply
-(or the HTTP error, or the network error of a cut body), which LiteLLM then reads as usual.
+(or the HTTP error, or the network error of a cut body), which LiteLLM then reads as usual. A
+request that it makes again by itself, as DSPy before 3.4 asks it to, is a further attempt.
 
 Requests to addresses of no wire known to ``wire``, requests that are streams already, signed ones,
 and servers that refuse to stream pass untouched; their replies are delivered in one piece.
@@ -18,19 +19,18 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import dspy
-from dspy.clients import get_litellm
-from dspy.clients.engines.litellm_engine import AsyncLiteLLMEngine, LiteLLMEngine
 
 from streamll.capture.run.scope import current_scope
 from streamll.capture.tap import unsupported
 from streamll.capture.tap.listener import Guarded, logger
 from streamll.capture.tap.waits import Blocking, Suspending, Waits
 from streamll.capture.tap.whole import deltas_of_chunk
+from streamll.capture.tap.wire.anthropic import AnthropicAssembler
 from streamll.capture.tap.wire.base import (
     AskAgain,
     CutShort,
@@ -38,7 +38,6 @@ from streamll.capture.tap.wire.base import (
     UnknownShape,
 )
 from streamll.capture.tap.wire.chat import ONLY_PLAIN, ChatAssembler
-from streamll.capture.tap.wire.exchange import WIRES
 from streamll.capture.tap.wire.gemini import GeminiAssembler
 from streamll.capture.tap.wire.reply import WireReply
 from streamll.capture.tap.wire.responses import ResponsesAssembler
@@ -46,18 +45,16 @@ from streamll.capture.tap.wire.responses import ResponsesAssembler
 if TYPE_CHECKING:
     import httpx
 
+ASSEMBLERS = {
+    "/chat/completions": ChatAssembler,
+    "/responses": ResponsesAssembler,
+    "/messages": AnthropicAssembler,
+    ":generateContent": GeminiAssembler,
+}
+"""The wires by the end of their requests' paths."""
+
 _UNSIGNED = frozenset({"", "bearer", "basic"})  # a signature would not fit the changed request
 _BODY_HEADERS = frozenset({b"content-length", b"content-encoding", b"transfer-encoding"})
-
-
-def is_litellm(engine: Any) -> bool:
-    return isinstance(engine, (LiteLLMEngine, AsyncLiteLLMEngine))
-
-
-def load_litellm() -> None:
-    """Import LiteLLM, which takes seconds, before the clock of an attempt starts."""
-    with suppress(Exception):  # DSPy meets the same, and raises it
-        get_litellm(feature="LiteLLM engine")
 
 
 def tapped(
@@ -109,7 +106,7 @@ class Tee:
         self._listener = listener
         self._owner = owner
         self._provider = model.partition("/")[0]
-        self._cut: Exception | None = None
+        self._failure: Exception | None = None  # of the last request
 
     @contextmanager
     def entered(self) -> Iterator[Tee]:
@@ -124,11 +121,24 @@ class Tee:
         self, waits: Waits, library: Any, send: Callable[..., Any], request: httpx.Request
     ) -> httpx.Response:
         """What ``send``, an httpx client's method, would have answered to ``request``."""
+        self._begin_again()
+        try:
+            response = await self._answer(waits, library, send, request)
+        except library.TransportError as error:
+            self._listener.check()  # an interrupted read looks like this, and would be repeated
+            self._failure = error
+            raise
+        if response.is_error:
+            self._failure = HTTPFailure(f"HTTP {response.status_code}")
+        return response
+
+    async def _answer(
+        self, waits: Waits, library: Any, send: Callable[..., Any], request: httpx.Request
+    ) -> httpx.Response:
         as_stream = _as_stream(library, request, self._provider)
         if as_stream is None or unsupported.knows(self._owner, str(request.url)):
             plain: httpx.Response = await waits.call(send, request, stream=False)
             return plain
-        self._begin_again()
         streaming_request, assembler = as_stream
         reply = WireReply(assembler)
         self._listener.sent()
@@ -136,9 +146,8 @@ class Tee:
         try:
             reply.opened(response.status_code)
             await waits.read_http(response, reply, self._listener)
-        except library.TransportError as error:
+        except library.TransportError:
             if not reply.outlives_a_cut:
-                self._cut = error
                 raise
             reply.give_up()
         self._listener.hear(reply.finish())
@@ -153,8 +162,7 @@ class Tee:
         except ErrorFrame as fault:
             status, body = fault.status, fault.body
         except CutShort as fault:
-            self._cut = library.RemoteProtocolError(str(fault), request=request)
-            raise self._cut from None
+            raise library.RemoteProtocolError(str(fault), request=request) from None
         if refused or again:
             plain = await waits.call(send, request, stream=False)
             if refused and plain.is_success:  # the address is not asked to stream again
@@ -164,11 +172,15 @@ class Tee:
         return _rebuilt(library, response, request, status, body, streamed=reply.streamed)
 
     def _begin_again(self) -> None:
-        """After a cut: LiteLLM, or the SDK beneath it, retries by itself. A new attempt."""
-        if self._cut is not None:
-            self._listener.failed(self._cut)
-            self._cut = None
+        """After a failure: LiteLLM, or the SDK beneath it, retries by itself. A new attempt."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            self._listener.failed(failure)
             self._listener.begin()
+
+
+class HTTPFailure(Exception):
+    """A request was answered with an error, and is made again by LiteLLM or the SDK beneath it."""
 
 
 _current: ContextVar[Tee | None] = ContextVar("streamll_litellm_tee", default=None)
@@ -179,7 +191,8 @@ def _as_stream(
 ) -> tuple[httpx.Request, Any] | None:
     """The same request for a stream and the assembler of its reply, or None."""
     path = request.url.path
-    assembler = next((wire.assembler for wire in WIRES if path.endswith(wire.path)), None)
+    ends = (end for end in ASSEMBLERS if path.endswith(end))
+    assembler: type[Any] | None = next((ASSEMBLERS[end] for end in ends), None)
     scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
     if assembler is None or request.method != "POST" or scheme not in _UNSIGNED:
         return None

@@ -19,17 +19,19 @@ from typing import Any
 
 from dspy import lm15
 from dspy._vendor.lm15.providers.base import NetworkTransportError
+from dspy.clients import get_litellm
 from dspy.clients.engines.lifecycle import aclosing_stream, closing_stream
+from dspy.clients.engines.litellm_engine import AsyncLiteLLMEngine, LiteLLMEngine
 
 from streamll.capture.deltas import ProviderChunk
-from streamll.capture.tap import below_litellm, interrupt, unsupported
+from streamll.capture.tap import below_litellm, unsupported
+from streamll.capture.tap.attempt import AttemptScope
 from streamll.capture.tap.listener import CallListener, Guarded, logger
 from streamll.capture.tap.waits import Blocking, StandIn, Suspending, Waits
 from streamll.capture.tap.whole import deltas_of_outputs, deltas_of_response
 from streamll.capture.tap.wire import exchange
 from streamll.capture.tap.wire.base import AskAgain, Assembler, UnknownShape
 from streamll.capture.tap.wire.events import CANNOT_STREAM, EventAssembler
-from streamll.core.errors import Unwind
 
 _NOT_TAPPED = SimpleNamespace(streamed=False, shows_chunks=False)
 """Below the engine nothing is tapped."""
@@ -45,6 +47,16 @@ def tap(backend: Any, request: Any, listener: CallListener, asynchronous: bool) 
     if asynchronous:
         return AsyncEngineProxy(backend, Guarded(listener), Suspending())
     return EngineProxy(backend, Guarded(listener), Blocking())
+
+
+def is_litellm(engine: Any) -> bool:
+    return isinstance(engine, (LiteLLMEngine, AsyncLiteLLMEngine))
+
+
+def load_litellm() -> None:
+    """Import LiteLLM, which takes seconds, before the clock of an attempt starts."""
+    with contextlib.suppress(Exception):  # DSPy meets the same, and raises it
+        get_litellm(feature="LiteLLM engine")
 
 
 class EngineProxy(StandIn):
@@ -80,33 +92,6 @@ class AsyncEngineProxy(EngineProxy):
                     if attempt.hear(event):
                         await self._listener.pause_async()
                     yield event
-
-
-class AttemptScope:
-    """``with`` it: reports the attempt's begin to the listener and, where it raises, its failure.
-
-    An error that cancelling has caused (an interrupted read looks like a lost connection) becomes
-    ``Unwind``, which DSPy does not retry. While ``interruptible`` is entered, the attempt can be
-    ended from outside.
-    """
-
-    def __init__(self, listener: Guarded) -> None:
-        self.listener = listener
-        self.interruptible = interrupt.InterruptScope(listener)
-
-    def __enter__(self) -> None:
-        self.listener.begin()
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self.interruptible.disconnected()
-        if isinstance(error, Exception):
-            try:
-                self.listener.check()
-            except Unwind as unwind:
-                self.listener.failed(unwind)
-                raise unwind from error
-        if error is not None:
-            self.listener.failed(error)
 
 
 class _Attempt:
@@ -159,7 +144,7 @@ class _Attempt:
     def _tapped_below(self, owner: Any, model: str, *, legacy: bool = False) -> Any:
         """The context to complete in, so that requests and chunks below the engine are tapped."""
         if self._listener.streaming:
-            if below_litellm.is_litellm(self._engine):
+            if is_litellm(self._engine):
                 return below_litellm.tapped(self._listener, owner, model)
             if legacy and below_litellm.send_stream() is not None:  # ``forward`` may send to it
                 return below_litellm.tapped_chunks(self._listener)
@@ -177,7 +162,7 @@ class _Attempt:
             assembler = exchange.assembler_for(provider)
             if assembler is not None:
                 return await self._over_the_wire(provider, routed, assembler, request)
-        if below_litellm.is_litellm(engine) or not _streams_what_it_completes(engine):
+        if is_litellm(engine) or not _streams_what_it_completes(engine):
             return None
         return await self._over_events(request)
 

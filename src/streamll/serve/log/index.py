@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from streamll.core.events import TERMINAL, Event, RunError, RunStart, Totals
-from streamll.core.run_view import RUN_LOST, RunView
+from streamll.core.run_view import ALIVE, RUN_LOST, RunView
 
 LISTED_RUNS = 200
 
@@ -94,7 +94,7 @@ class RunIndex:
             if events and events[0].run_id is not None:
                 self._take(events, min(now, events[-1].timestamp))
             for event in events:
-                if event.event_type == "server.alive":
+                if event.event_type == ALIVE:
                     self.alive(event.data.get("runs", ()), min(now, event.timestamp))
 
     def _take(self, events: list[Event], heard_at: float) -> None:

@@ -26,6 +26,7 @@ from streamll.consumer.deduplication import Deduplicator
 from streamll.consumer.reading import NewEvents, follow
 from streamll.core.errors import WireError, logger
 from streamll.core.events import Event
+from streamll.core.run_view import ALIVE
 from streamll.core.wire import decode_entry
 from streamll.serve.log.buffer import RunBuffer
 from streamll.serve.log.frames import HEADING, EntryJSON
@@ -157,7 +158,7 @@ class LogTail:
                 buffer.add(events, entry)
             return
         for event in events:
-            if event.event_type == "server.alive":
+            if event.event_type == ALIVE:
                 run_ids = event.data.get("runs", ())
                 self._index.alive(run_ids)
                 for buffer in (self.buffers[each] for each in run_ids if each in self.buffers):

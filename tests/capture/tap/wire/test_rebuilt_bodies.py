@@ -14,13 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from profiles import thorough
 
-from streamll.capture.tap.wire import exchange
+from streamll.capture.tap.below_litellm import ASSEMBLERS
 from streamll.capture.tap.wire.reply import WireReply
 from streamll.testing.prepared import PreparedReply, PreparedToolCall
 from streamll.testing.replies import Citation, Usage
 from streamll.testing.wires import WIRES
 
-ASSEMBLERS = {wire.path: wire.assembler for wire in exchange.WIRES}
 TEXTS = st.one_of(
     st.text(min_size=1, max_size=12),
     st.sampled_from(

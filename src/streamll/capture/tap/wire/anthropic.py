@@ -42,6 +42,7 @@ class AnthropicAssembler:
         self._message: dict[str, Any] | None = None
         self._has_begun = False
         self._is_odd = False  # frames came that are no events
+        self._reason_is_last = False
         self._blocks: list[_Block] = []
         self._numbered: dict[int, _Block] = {}  # the latest block with each number
         self._calls = 0
@@ -83,7 +84,7 @@ class AnthropicAssembler:
 
     def body(self) -> dict[str, Any]:
         ended = self.complete or self.finished or self.doubtful
-        ended = ended or (self.has_reason and not self._blocks)
+        ended = ended or self._reason_is_last
         if not ended or not (self._message or self._blocks):
             if self._is_odd and not (self._message or self._blocks):
                 raise base.Confused("frames that are no events of a message")
@@ -128,10 +129,10 @@ class AnthropicAssembler:
         """One that comes first is no sign of the end, nor is the next one then."""
         if reason:
             content = listed(self._message.get("content")) if self._message else ()
-            ends = bool(content) or any(block.says_something for block in self._blocks)
+            ends = bool(content) or any(block.has_answered for block in self._blocks)
             self.doubtful |= ends and self.has_reason
             self.finished |= ends and not self.has_reason
-            self.has_reason = True
+            self.has_reason = self._reason_is_last = True
 
     def _end(self, event: dict[str, Any]) -> Deltas:
         del event
@@ -151,7 +152,7 @@ class AnthropicAssembler:
         payload = event.get("content_block")
         if type(payload) is not dict:
             return ()
-        self.finished = self.doubtful = False
+        self.finished = self.doubtful = self._reason_is_last = False
         block = _Block(payload, _number(event))
         before = self._at(block.index)
         if before is not None and before.is_opened_again_by(block):
@@ -179,10 +180,10 @@ class AnthropicAssembler:
         """The reply is over: what is only known now. Content that came with the message is said."""
         deltas: list[Delta] = []
         if not self._blocks and self._message:
-            seen = self.finished, self.doubtful
+            seen = self.finished, self.doubtful, self._reason_is_last
             for index, payload in enumerate(listed(self._message.get("content"))):
                 deltas += self._open_block({"index": index, "content_block": payload})
-            self.finished, self.doubtful = seen
+            self.finished, self.doubtful, self._reason_is_last = seen
         for block in self._blocks:
             deltas += block.close()
         return deltas
@@ -202,7 +203,7 @@ class AnthropicAssembler:
         delta = event.get("delta")
         if type(delta) is not dict:
             return ()
-        self.finished = self.doubtful = False
+        self.finished = self.doubtful = self._reason_is_last = False
         kind = string(delta.get("type"))
         block = self._block_for(kind, _number(event))
         deltas: list[Delta] = []
@@ -260,10 +261,11 @@ class _Block:
         self._signed = 0  # signs of the signature in pieces
 
     @property
-    def says_something(self) -> bool:
-        return self.type not in ("text", "thinking") or bool(
-            self.pieces or self.fields.get(self.type)
-        )
+    def has_answered(self) -> bool:
+        """Whether it says anything but thinking."""
+        if self.type == "text":
+            return bool(self.pieces or self.fields.get("text"))
+        return self.type not in ("thinking", "redacted_thinking")
 
     def takes(self, kind: Any) -> bool:
         """Whether a delta of this kind can be this block's."""

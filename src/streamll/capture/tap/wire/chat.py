@@ -240,7 +240,7 @@ class _Choice:
         self.ends = False
         """A reason of its end came last."""
         self.is_sure = True
-        """No reason came before or with the first that it says, and none was followed by more."""
+        """No reason came before or with the first of its answer, and none was followed by more."""
         self._ends_early = False
         """A reason was followed by more: of those that come with text, none is the end."""
         self._told: str | None = None  # its whole text, where a server repeats it
@@ -257,10 +257,20 @@ class _Choice:
             told or self.blocks or self.calls or any(any(each) for each in self.pieces.values())
         )
 
+    @property
+    def _has_answered(self) -> bool:
+        """Whether it has said anything but its thinking."""
+        return bool(
+            self.calls
+            or any(self.pieces["content"])
+            or any(self.pieces["refusal"])
+            or any(not _thoughts_in(block) for block in self.blocks)
+        )
+
     def read(self, payload: dict[str, Any]) -> list[Delta]:
         _check_choice(payload)
         deltas: list[Delta] = []
-        had_reason, had_spoken = bool(self.reason), self.spoken
+        had_reason, had_answered = bool(self.reason), self._has_answered
         for key, value in payload.items():
             if key == "delta":
                 deltas += self._read_message(value)
@@ -276,7 +286,7 @@ class _Choice:
         self.is_sure &= not self._ends_early
         if payload.get("finish_reason") and self.reason:
             self.ends = self.spoken and not (deltas and self._ends_early)
-            self.is_sure &= had_spoken
+            self.is_sure &= had_answered
         elif deltas:
             self.ends = False
         return deltas if self._shown else []

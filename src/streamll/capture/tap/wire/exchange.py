@@ -34,20 +34,19 @@ from streamll.capture.tap.wire.responses import ResponsesAssembler
 
 
 class Wire(NamedTuple):
-    """One streaming wire: lm15's provider class, the end of its requests' path, its assembler."""
+    """One streaming wire: lm15's provider class and its assembler."""
 
     provider: type
-    path: str
     assembler: type[Any]
 
 
 WIRES = (
-    Wire(OpenAIChatLM, "/chat/completions", ChatAssembler),
-    Wire(OpenAILM, "/responses", ResponsesAssembler),
-    Wire(AnthropicLM, "/messages", AnthropicAssembler),
-    Wire(GeminiLM, ":generateContent", GeminiAssembler),
+    Wire(OpenAIChatLM, ChatAssembler),
+    Wire(OpenAILM, ResponsesAssembler),
+    Wire(AnthropicLM, AnthropicAssembler),
+    Wire(GeminiLM, GeminiAssembler),
 )
-"""A new wire is an assembler and a row here."""
+"""A new wire is an assembler, a row here, and a path in ``below_litellm``."""
 
 # The implementations that send one request and parse its body. A provider class that completes
 # otherwise (Codex collects a stream of events) is left alone.

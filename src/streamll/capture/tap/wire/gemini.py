@@ -45,6 +45,7 @@ class GeminiAssembler:
     def __init__(self) -> None:
         self.complete = self.finished = self.has_reason = self.doubtful = False
         self._has_spoken = False
+        self._has_answered = False  # it has said more than thoughts
         self._is_odd = False  # frames came that are no chunks
         self._top: dict[str, Any] = {}
         self._candidates: dict[int, _Candidate] = {}
@@ -97,11 +98,12 @@ class GeminiAssembler:
     def _read_candidate(self, payload: dict[str, Any], index: int) -> Iterator[Delta]:
         candidate = self._candidates.setdefault(index, _Candidate())
         content = mapping(payload.get("content"))
-        had_spoken = self._has_spoken
+        had_answered = self._has_answered
         for part in listed(content.get("parts")):
             if index == 0 and part not in _EMPTY:
                 self.finished = self.doubtful = False
                 self._has_spoken = True
+                self._has_answered |= not mapping(part).get("thought")
             spoken = candidate.add(part)
             if index == 0 and type(part) is dict:
                 yield from self._spoken(part, spoken)
@@ -115,7 +117,7 @@ class GeminiAssembler:
         if payload.get("finishReason"):
             yield from self._called(candidate.settle())
             is_first = not self.has_reason
-            self.finished |= is_first and had_spoken
+            self.finished |= is_first and had_answered
             self.doubtful |= is_first and self._has_spoken
             self.has_reason = True
 

@@ -1,0 +1,139 @@
+"""Runs a part of the tests on other versions of what streamll stands on: ``versions.py [NAME …]``.
+
+``dspy-3.1`` and so on have the last release of that DSPy, ``lowest`` the oldest release of every
+dependency that pyproject.toml allows, ``newest`` the newest of all. Each is installed into
+``.cache/versions/NAME``; without a name all of them are.
+
+The tests are those that depend on the version. For each DSPy: what is replaced in it and what it
+lacks, who is called by whom, tokens, typed fields, tools, cache, retries, leaving early, the drop-in
+for ``streamify``, and of the strict comparisons of docs/invisible.md a part. For the lowest and the
+newest also what uses the other dependencies: the terminal, the command line, the server, SQLite.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent
+HOME = ROOT / ".cache" / "versions"
+MINORS = ("3.1", "3.2", "3.3", "3.4")
+NAMES = (*(f"dspy-{minor}" for minor in MINORS), "lowest", "newest")
+
+CAPTURE = (
+    "tests/capture/hooks",
+    "tests/capture/run",
+    "tests/capture/streamify/test_listeners.py",
+    "tests/capture/streamify/test_status_messages.py",
+    "tests/capture/typed/test_typed_native.py",
+    "tests/capture/typed/test_typed_stream.py",
+    "tests/capture/test_every_dspy.py",
+    "tests/capture/test_instrument.py",
+    "tests/capture/test_stream.py",
+    "tests/capture/test_watch.py",
+    "tests/capture/test_invisible.py",
+    "tests/capture/test_invisible_programs.py",
+    "tests/cli/test_doctor.py",
+)
+OTHERS = (
+    "tests/cli/test_command_line.py",
+    "tests/flow",
+    "tests/serve/formats",
+    "tests/serve/routes",
+    "tests/serve/test_app.py",
+    "tests/sinks",
+    "tests/streams",
+    "tests/terminal",
+)
+COMPARED = "not test_a_tap_changes_nothing or text- or thinking- or always or 429-"
+"""Of the comparisons of single calls: what is asked and answered, once each."""
+
+
+NEWER = ("ag-ui-protocol", "anthropic", "fastapi", "google-genai", "httpx2", "mcp", "openai")
+"""Clients that some tests read the wires with. They need newer versions than streamll's lowest."""
+
+
+def project() -> Mapping[str, Any]:
+    """pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def constraints(name: str) -> list[str]:
+    """What the resolver is to keep to."""
+    if name == "newest":
+        return []
+    if name != "lowest":
+        return [f"dspy=={name.removeprefix('dspy-')}.*"]
+    own = project()["project"]
+    extras = own["optional-dependencies"].values()
+    every = [*own["dependencies"], *(each for names in extras for each in names)]
+    bounds = (re.match(r"([\w-]+)(?:\[\w+\])?>=([\w.]+)", each) for each in every)
+    return [f"{bound[1]}=={bound[2]}" for bound in bounds if bound]
+
+
+def test_requirements(name: str) -> list[str]:
+    """What the tests need, besides streamll."""
+    group = [each for each in project()["dependency-groups"]["test"] if "streamll" not in each]
+    return [each for each in group if name != "lowest" or not each.startswith(NEWER)]
+
+
+def install(name: str) -> Path:
+    """The interpreter of an environment with these versions."""
+    folder = HOME / name
+    python = folder / "bin" / "python"
+    kept_to = HOME / f"{name}.txt"
+    HOME.mkdir(parents=True, exist_ok=True)
+    kept_to.write_text("\n".join(constraints(name)) + "\n", "utf-8")
+    uv = [sys.executable, "-m", "uv", "--quiet"]
+    if not python.exists():
+        subprocess.run([*uv, "venv", "--python", sys.executable, folder], check=True)
+    into = ["--upgrade", "--python", python, "--constraints", kept_to, "--editable", ".[all]"]
+    subprocess.run([*uv, "pip", "install", *into, *test_requirements(name)], cwd=ROOT, check=True)
+    return python
+
+
+def check(name: str) -> tuple[bool, str]:
+    began = time.monotonic()
+    python = install(name)
+    ready = time.monotonic()
+    tests = (*CAPTURE, *OTHERS) if name in ("lowest", "newest") else CAPTURE
+    command = [python, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, "--disable-warnings", "-k", COMPARED, *tests],
+        cwd=ROOT,
+        env={**os.environ, "CI": ""},  # where a DSPy lacks something, tests of it are skipped
+        check=False,
+    )
+    ended = time.monotonic()
+    word = "green" if done.returncode == 0 else "FAILED"
+    return (
+        done.returncode == 0,
+        f"{word}, installed in {ready - began:.0f} s, {ended - ready:.0f} s",
+    )
+
+
+def main(names: list[str]) -> int:
+    if unknown := set(names) - set(NAMES):
+        print(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+        return 2
+    results = []
+    for name in names or NAMES:
+        print(f"== {name}", flush=True)
+        results.append((name, *check(name)))
+    print("\n".join(f"{name:10} {told}" for name, _, told in results))
+    return 0 if all(green for _, green, _ in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

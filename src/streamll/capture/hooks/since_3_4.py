@@ -1,0 +1,63 @@
+"""LM calls of DSPy 3.4 and later, which selects an engine for each: wrappers for ``places``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from streamll.capture.hooks.wrappers import Function, listener_here, without_our_stream
+from streamll.capture.policy import attempts
+from streamll.capture.policy.call import SupervisedCall
+
+
+def executed(original: Function) -> Function:
+    def execute(lm: Any, call: Any) -> Any:
+        with without_our_stream():
+            return original(lm, call)
+
+    return execute
+
+
+def aexecuted(original: Function) -> Function:
+    async def aexecute(lm: Any, call: Any) -> Any:
+        with without_our_stream():
+            return await original(lm, call)
+
+    return aexecute
+
+
+def tapped_engine(before_litellm: Callable[[], object], original: Function) -> Function:
+    """``before_litellm`` is called before each captured call that goes through LiteLLM."""
+    from streamll.capture.tap import engine
+
+    def select(lm: Any, call: Any, asynchronous: bool) -> Any:
+        backend, request, provider = original(lm, call, asynchronous)
+        listener = listener_here()
+        if listener is None:
+            return backend, request, provider
+        if engine.is_litellm(backend):
+            before_litellm()
+            engine.load_litellm()
+        if (policy := listener.scope.policy) is None:
+            return engine.tap(backend, request, listener, asynchronous), request, provider
+        supervised = SupervisedCall(policy, listener, lm, call.legacy)
+        tap = engine.tap(backend, request, supervised, asynchronous)
+        return attempts.supervised(tap, supervised, asynchronous), request, provider
+
+    return select
+
+
+def retryable_unless_final(original: Function) -> Function:
+    def retryable(state: Any, error: BaseException, *counts: Any) -> Any:
+        return not attempts.is_final(error) and original(state, error, *counts)
+
+    return retryable
+
+
+def result_recorded(original: Function) -> Function:
+    def finalize(lm: Any, call: Any, result: Any) -> Any:
+        if (listener := listener_here()) is not None:
+            listener.result = result
+        return original(lm, call, result)
+
+    return finalize
