@@ -228,7 +228,7 @@ def test_a_websocket_streams_closes_and_resumes(practice, lm, serve, log):
     place = f"{last['run_id']}:{last['seq'] + last.get('count', 1) - 1}"
     with ws.connect(f"{address}&after={place}") as socket:
         rest = [json.loads(message) for message in socket]
-        assert socket.close_code == 1000
+        assert socket.protocol.close_code == 1000
     assert text_of([*had, *rest]) == WORDS
 
 
@@ -250,7 +250,7 @@ def test_a_websocket_client_that_cancels_gets_the_end_of_the_run(
         socket.send('{"type": "cancel"}')
         socket.send('{"type": "cancel"}')
         events += [json.loads(message) for message in socket]
-        assert socket.close_code == 1000
+        assert socket.protocol.close_code == 1000
     OrderCheck().check_all(from_dict(event) for event in events)
     assert events[-1]["event_type"] == "run.cancelled"
     assert text_of(events) in WORDS * 10
