@@ -110,13 +110,14 @@ def test_except_timeout_error_catches_all_three(lm, practice):
                 events.result()
 
 
-def test_the_readers_own_delay_is_not_the_models_silence(practice, run, lm):
+@pytest.mark.parametrize("blocks", [False, True], ids=["waits", "blocks its event loop"])
+def test_the_readers_own_delay_is_not_the_models_silence(practice, run, lm, blocks):
     practice.script(Reply(WHOLE, chunk=2))
 
     def slowly(event):
         if event.event_type != "field.start":
             return None
-        return asyncio.sleep(1.0) if run is run_async else time.sleep(1.0)
+        return asyncio.sleep(1.0) if run is run_async and not blocks else time.sleep(1.0)
 
     outcome = run(StreamConfig(buffer_size=1, idle_timeout=0.5), on_event=slowly)
     assert outcome.error is None
