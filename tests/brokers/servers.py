@@ -282,7 +282,7 @@ class RabbitMQServer(Server):
             [str(self.script.parent / "rabbitmqctl"), *arguments],
             env=self.environment(),
             check=True,
-            timeout=60,
+            timeout=300,
             stdout=subprocess.DEVNULL,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import dspy
+import pytest
 from programs import QA, contiguous
 
 import streamll
@@ -80,6 +81,7 @@ def test_tokens_are_not_captured_inside_evaluate_unless_asked_for(lm, heard, pra
     assert heard.of("token") != []
 
 
+@pytest.mark.since_3_4  # before 3.3 nothing tells of an optimizer
 def test_tokens_are_not_captured_inside_an_optimizer(lm, heard, practice):
     program = streamll.instrument(QA(), stream_fields="*", sinks=[heard])
     examples = [

@@ -11,6 +11,8 @@ import pytest
 
 from streamll.cli.main import main
 
+pytestmark = pytest.mark.since_3_4  # they name its places, and break them
+
 
 def doctor(breakage: str) -> tuple[int, dict]:
     """``streamll doctor --json`` in a process whose DSPy has been changed first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +72,8 @@ def run_async(config, program=None, on_event=lambda event: None, **options) -> O
             try:
                 async for event in events:
                     outcome.events.append(event)
-                    on_event(event)
+                    if inspect.isawaitable(waits := on_event(event)):
+                        await waits
                 outcome.prediction = await events.result()
             except Exception as error:
                 outcome.error = error

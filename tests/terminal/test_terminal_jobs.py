@@ -96,6 +96,7 @@ def test_after_ctrl_z_and_fg_the_view_is_drawn_below_the_shells_output(tmp_path,
     time.sleep(live.STOP_S + 0.3)
     shell.type("echo in between\n")
     shell.wait_for(lambda terminal: terminal.text.count("in between") == 2)
+    shell.wait_for(lambda terminal: terminal.text.endswith("%"))
     shell.type("fg\n")
     shell.wait_for(lambda terminal: "Paris▌" in terminal.text.rpartition("% fg")[2])
     gone.touch()

@@ -165,7 +165,9 @@ class _EventStream(TypedReading):
 
     def __init__(self, program_run: ProgramRun) -> None:
         self._program_run = program_run
-        view = program_run.view  # bound once: no function of this module is on a token's way
+        channel = program_run.channel  # all bound once: no function of here is on a token's way
+        self._aread = functools.partial(channel.get_batch_async, BATCH_EVENTS)  # type: ignore[method-assign]
+        view = program_run.view
         self._feed = iter if view is None else functools.partial(map, view.feed)  # type: ignore[method-assign,assignment]
 
     def __del__(self) -> None:
@@ -252,8 +254,6 @@ class AsyncStream(_EventStream):
 
     def __init__(self, program_run: ProgramRun) -> None:
         super().__init__(program_run)
-        read = program_run.channel.get_batch_async
-        self._aread = functools.partial(read, BATCH_EVENTS)  # type: ignore[method-assign]
         program_run.channel.read_on(asyncio.get_running_loop())
         program_run.start(on_loop=True)
 

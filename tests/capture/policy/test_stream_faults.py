@@ -75,6 +75,8 @@ TRANSIENT = (
     Expected(None, 2),
 )
 FINAL = (Expected(LMError, 1, begun=True),) * 3
+ASKED_PLAINLY = (AGAIN, AGAIN, AGAIN)
+"""It may mean anything, so the plain reply counts, whatever the policy for partial text."""
 SILENCE = (Expected(IdleTimeout, 1, begun=True),) * 3
 BEGUN: dict[str, tuple[Fault, tuple[Expected, Expected, Expected]]] = {
     "closed": (Fault(disconnect_after=AFTER), TRANSIENT),
@@ -83,7 +85,7 @@ BEGUN: dict[str, tuple[Fault, tuple[Expected, Expected, Expected]]] = {
     "overloaded": (Fault(error_after=AFTER, error_type="overloaded_error"), TRANSIENT),
     "error frame that is final": (
         Fault(error_after=AFTER, error_type="invalid_request_error"), FINAL),
-    "malformed frame": (Fault(malformed_after=AFTER), FINAL),
+    "malformed frame": (Fault(malformed_after=AFTER), ASKED_PLAINLY),
     "stalls": (Fault(stall_after=AFTER), SILENCE),
     "stalls with keep-alives": (Fault(stall_after=AFTER, keepalive=0.05), SILENCE),
 }  # fmt: skip

@@ -11,11 +11,13 @@ import time
 
 import dspy
 import pytest
-from outcomes import TEXT, WHOLE, AsyncQA
-from patience import Stopwatch
+from outcomes import TEXT, WHOLE, AsyncQA, run_async
+from patience import BOUND, Stopwatch
 
 import streamll
 from streamll import FirstTokenTimeout, IdleTimeout, StreamConfig, TotalTimeout
+from streamll.capture import running
+from streamll.capture.policy import call
 from streamll.testing import Fault, PracticeServer, Reply
 
 pytestmark = pytest.mark.since_3_4
@@ -62,8 +64,13 @@ LIMITS_S = (0.2, 1.0, 5.0)
 )
 @pytest.mark.parametrize("keepalive", [None, 0.03], ids=["silence", "keep-alives"])
 def test_a_timeout_error_tells_its_limit_the_elapsed_time_and_the_partial_text(
-    lm, practice, run, setting, fault, kind, text, keepalive
+    lm, practice, run, setting, fault, kind, text, keepalive, monkeypatch
 ):
+    for module in (
+        call,
+        running,
+    ):  # a stream does not wait for its program, and tells no cause then
+        monkeypatch.setattr(module, "grace", lambda limit: BOUND)
     if keepalive is not None:
         fault = Fault(stall_after=fault.stall_after, keepalive=keepalive)
     for limit in LIMITS_S:
@@ -103,12 +110,14 @@ def test_except_timeout_error_catches_all_three(lm, practice):
                 events.result()
 
 
-def test_the_readers_own_delay_is_not_the_models_silence(practice, run, lm):
+@pytest.mark.parametrize("blocks", [False, True], ids=["waits", "blocks its event loop"])
+def test_the_readers_own_delay_is_not_the_models_silence(practice, run, lm, blocks):
     practice.script(Reply(WHOLE, chunk=2))
 
     def slowly(event):
-        if event.event_type == "field.start":
-            time.sleep(1.0)
+        if event.event_type != "field.start":
+            return None
+        return asyncio.sleep(1.0) if run is run_async and not blocks else time.sleep(1.0)
 
     outcome = run(StreamConfig(buffer_size=1, idle_timeout=0.5), on_event=slowly)
     assert outcome.error is None
@@ -183,8 +192,6 @@ def test_a_blocking_tool_does_not_hold_its_reader(lm, run):
 
 
 def test_an_async_tool_is_cancelled(lm):
-    from outcomes import run_async
-
     watch = Stopwatch()
     outcome = run_async(StreamConfig(timeout=0.2), program=AsyncTool(), fields=[])
     assert isinstance(outcome.error, TotalTimeout)
@@ -274,8 +281,6 @@ class Streamified(dspy.Module):
     ids=["first token", "idle", "total"],
 )
 def test_timeouts_hold_where_dspy_itself_streams(lm, practice, config, fault, kind):
-    from outcomes import run_async
-
     practice.script(Reply(WHOLE, fault=fault))
     outcome = run_async(config, program=Streamified())
     assert type(outcome.error) is kind
@@ -283,8 +288,6 @@ def test_timeouts_hold_where_dspy_itself_streams(lm, practice, config, fault, ki
 
 
 def test_a_streamified_program_inside_ends_well(lm, practice):
-    from outcomes import run_async
-
     practice.script(WHOLE)
     outcome = run_async(StreamConfig(first_token_timeout=30, idle_timeout=30), Streamified())
     assert outcome.error is None

@@ -207,23 +207,40 @@ def test_every_framing_gives_the_reply_and_keeps_its_connection(framing, mode):
         assert served == ([2] if end is KEEP else [1, 1])
 
 
-@every_mode
-@pytest.mark.parametrize("end", [CLOSE, RESET], ids=["closed", "reset"])
-@pytest.mark.parametrize("framing", ["chunks across frames", "a length", "gzip in chunks"])
-def test_a_body_cut_anywhere_fails_as_lm15_has_it(framing, end, mode):
+CUT = ["chunks across frames", "a length", "gzip in chunks"]
+
+
+def cuts(framing: str) -> tuple[list[bytes], list[bytes]]:
+    """The beginnings of a reply that lack some of its text, and those that lack its end alone."""
     reply, _ = FRAMINGS[framing]
     begin = reply.index(b"\r\n\r\n") + 4
-    whole = [reply, KEEP]
-    for at in (begin, begin + 1, (begin + len(reply)) // 2, len(reply) - 5, len(reply) - 1):
-        answers = [[reply[:at], end], whole]
+    places = (begin, begin + 1, (begin + len(reply)) // 2)
+    return [reply[:at] for at in places], [reply[:-5], reply[:-1]]
+
+
+@every_mode
+@pytest.mark.parametrize("framing", CUT)
+def test_a_body_cut_anywhere_fails_as_lm15_has_it(framing, mode):
+    early, late = cuts(framing)
+    for cut_off in (*early, *late):
+        answers = [[cut_off, CLOSE], [FRAMINGS[framing][0], KEEP]]
         outcomes, _, served = read(answers, mode, "taken")
         expected, _, their_served = read(answers, mode, "iterated")
-        if end is RESET:  # at which of its reads a reset is noticed is a matter of time
-            outcomes, expected = (
-                [o if type(o) is list else o[0] for o in each] for each in (outcomes, expected)
-            )
         assert outcomes == expected
         assert served == their_served == [1, 1]
+
+
+@every_mode
+@pytest.mark.parametrize("framing", CUT)
+def test_a_reset_is_an_error_of_the_transport(framing, mode):
+    """Unless all that counts has been read before, which is a matter of time."""
+    early, late = cuts(framing)
+    for cut_off in (*early, *late):
+        answers = [[cut_off, RESET], [FRAMINGS[framing][0], KEEP]]
+        (first, second), _, served = read(answers, mode, "taken")
+        assert (cut_off in late and first == [TEXT]) or first[0] == "LMTransportError", first
+        assert second == [TEXT]
+        assert served == [1, 1]
 
 
 MALFORMED = {

@@ -27,7 +27,7 @@ from streamll.serve import create_app
 from streamll.serve.formats import RenderOptions, make_format
 from streamll.serve.runner import chat_key
 
-BOUND = 60
+BOUND = 300
 AT_ONCE = 12
 TOKENS = [f"t{n}é " if n % 5 else f"\n🎉{n} " for n in range(24)]
 KINDS = ("sse", "ws", "vercel")

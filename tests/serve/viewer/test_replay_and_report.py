@@ -76,13 +76,23 @@ def wait_status(page, status):
 
 
 def test_a_recording_plays_in_the_page_at_its_own_pace_from_when_it_is_opened(recording, open_page):
-    with replaying(recording) as (process, url, port):
+    for speed in ("1", "0.2", "0.04"):  # until the machine is quick enough to see it begin
+        if plays_at_its_pace(recording, open_page, speed):
+            return
+    raise AssertionError("it was there at once")
+
+
+def plays_at_its_pace(recording, open_page, speed) -> bool:
+    """False if all of it was there when the page had been opened."""
+    with replaying(recording, "--speed", speed) as (process, url, port):
         assert "when the page is open" in process.stdout.readline()
         page = open_page(url)
         wait_runs(page, 1)
         page.click("#runs button")
         page.wait_for_selector('.field[data-field="answer"]')
-        assert "word39" not in shown_text(page, "answer"), "it was there at once"
+        if "word39" in shown_text(page, "answer"):
+            page.context.close()
+            return False
         assert page.get_attribute("#status", "data-status") == "running"
         wait_text(page, "answer", "word39")
         wait_status(page, "ended")
@@ -101,6 +111,7 @@ def test_a_recording_plays_in_the_page_at_its_own_pace_from_when_it_is_opened(re
         assert (process.returncode, rest) == (130, "")
         with socket.socket() as gone:
             assert gone.connect_ex(("127.0.0.1", port)) != 0
+    return True
 
 
 def test_speed_0_is_all_of_it_at_once_also_before_anybody_looks(recording, open_page):

@@ -375,7 +375,7 @@ def test_a_run_of_100_000_tokens_stays_smooth(site, practice, open_page):
     )
     page.fill("textarea[name=question]", "?")
     page.keyboard.press("Control+Enter")
-    page.wait_for_selector("#status[data-status=ended]", timeout=90_000)
+    page.wait_for_selector("#status[data-status=ended]", timeout=300_000)
     gaps = sorted(page.evaluate("gaps"))
     text = shown_text(page, "answer")
     assert text.split() == [f"w{number}" for number in range(100_000)]

@@ -144,6 +144,8 @@ class SupervisedCall:
         full: bool = self.listener.must_pause()
         if self.expired is not None:
             raise Unwind
+        if full:  # the reader may block the event loop before ``pause_async`` has its turn
+            self.timer.hold()
         return full
 
     def check(self) -> None:
@@ -238,10 +240,14 @@ class IdleTimer:
             self._begun = True
             self._arm(self._idle)
 
+    def hold(self) -> None:
+        """From now on the reader makes the model wait, until ``suspended`` is left."""
+        self._held = True
+
     @contextmanager
     def suspended(self) -> Iterator[None]:
         """While entered, the reader makes the model wait."""
-        self._held = True
+        self.hold()
         try:
             yield
         finally:

@@ -99,6 +99,8 @@ def body_of(reply: Any, reader: WireReply, to: Guarded) -> Body | None:
     try:
         known = reply._chunks.ag_frame.f_locals
         connection = known["conn"]
+        if connection.writer.transport.get_protocol() is None:  # uvloop's, once it is closed
+            return None
         return Body(
             reply,
             connection.reader,
@@ -196,7 +198,8 @@ class Body(asyncio.Protocol):
         """Leave the connection as lm15's own reading would have left it."""
         if self._timer is not None:
             self._timer.cancel()
-        self._transport.set_protocol(self._streams)
+        if self._transport.get_protocol() is self:
+            self._transport.set_protocol(self._streams)
         if unread := b"".join(filter(None, self._waiting)):
             self._reader.feed_data(unread)
         self._resume()
