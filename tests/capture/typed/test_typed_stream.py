@@ -6,6 +6,7 @@ import asyncio
 import copy
 import datetime as dt
 import enum
+import importlib
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
@@ -277,7 +278,7 @@ def test_the_evidence_of_a_decision_is_no_part_of_its_value(
     lm, practice, adapter, name, of, evidence
 ):
     """DSPy asks the model for another type than the program gets."""
-    kind = getattr(dspy.experimental, name)
+    kind = getattr(importlib.import_module("dspy.experimental"), name)
     kind = kind if of is None else kind[of]
     signature = dspy.Signature("question -> decision").with_updated_fields(
         "decision", desc="Is it?", type_=kind
