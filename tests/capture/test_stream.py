@@ -8,6 +8,7 @@ import time
 
 import dspy
 import pytest
+from dspy_lines import LM_ERROR, NO_FALLBACK
 from programs import QA, contiguous
 
 import streamll
@@ -227,10 +228,10 @@ def test_an_lm_error_mid_stream_keeps_the_partial_text(practice):
     """Tokens so far, ``run.error`` with partial text, the original exception raised."""
     lm = practice.lm(num_retries=0)
     practice.script(Reply(REPLY, fault=Fault(disconnect_after=12)))
-    with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
+    with dspy.context(lm=lm, adapter=NO_FALLBACK):
         with streamll.stream(dspy.Predict("question -> reasoning, answer"))(question="?") as events:
             seen = []
-            with pytest.raises(dspy.LMError) as caught:
+            with pytest.raises(LM_ERROR) as caught:
                 for event in events:
                     seen.append(event)
     plain = streamed = "".join(e.token for e in seen if e.event_type == "token")

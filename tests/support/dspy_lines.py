@@ -13,6 +13,13 @@ HAS_ENGINES = hasattr(dspy, "lm15")
 
 ENGINES = ("lm15", "litellm") if HAS_ENGINES else ("litellm",)
 
+HAS_LM_ERRORS = hasattr(dspy, "LMError")
+LM_ERROR = dspy.LMError if HAS_LM_ERRORS else importlib.import_module("openai").OpenAIError
+"""What a failed LM call raises. Before DSPy 3.3 it is LiteLLM's error, a subclass of OpenAI's."""
+
+NO_FALLBACK = dspy.ChatAdapter(use_json_adapter_fallback=False)
+"""Before DSPy 3.3 the fallback to another adapter is also taken when an LM call has failed."""
+
 
 def plain(value: Any) -> Any:
     """An object of DSPy's or LiteLLM's as plain data."""

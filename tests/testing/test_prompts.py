@@ -12,7 +12,7 @@ from dspy.adapters.baml_adapter import BAMLAdapter
 from dspy.adapters.xml_adapter import XMLAdapter
 from pydantic import BaseModel
 
-from streamll.testing.prompts import PromptMessage, as_text, read_prompt, render
+from streamll.testing.prompts import PromptField, PromptMessage, as_text, read_prompt, render
 
 ADAPTERS = {
     "chat": dspy.ChatAdapter,
@@ -95,7 +95,7 @@ def test_the_adapter_parses_rendered_fields_back(adapter):
     }
     made = ADAPTERS[adapter]()
     prompt = read_prompt(messages_of(made))
-    assert made.parse(Everything, render(values, prompt.format)) == values
+    assert made.parse(Everything, render(values, prompt.format, prompt.fields)) == values
 
 
 def test_a_prompt_without_an_adapter_is_a_plain_question():
@@ -111,6 +111,14 @@ def test_a_two_step_prompt_is_a_plain_question():
     )
     assert prompt.format == "text"
     assert prompt.fields == ()
+
+
+def test_an_xml_field_that_is_asked_for_as_json_is_written_as_json():
+    """So asks the XML adapter before DSPy 3.3, which has no nested elements."""
+    note = 'the value you produce must adhere to the JSON schema: {"type": "array"}'
+    asked = [PromptField("tags", "list[str]", note), PromptField("more", "list[str]")]
+    written = render({"tags": ["a", "b"], "more": ["c"]}, "xml", asked)
+    assert written == '<tags>\n["a", "b"]\n</tags>\n\n<more>\n<item>c</item>\n</more>'
 
 
 def test_values_are_rendered_as_models_write_them():

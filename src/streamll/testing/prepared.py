@@ -89,7 +89,7 @@ def prepare(reply: Reply, request: RecordedRequest) -> PreparedReply:
 
 def rendered(text: str | Mapping[str, Any] | None, reply: Reply, prompt: Prompt) -> str:
     if isinstance(text, Mapping):
-        return render(text, reply.format or prompt.format)
+        return render(text, reply.format or prompt.format, prompt.fields)
     return text or ""
 
 

@@ -1,7 +1,7 @@
 """What a DSPy prompt asks for: the adapter's format, the output fields and the inputs.
 
 Reads nothing but the prompt's text, as a model does. Knows the prompts of the Chat, JSON, XML and
-BAML adapters of DSPy 3.4; anything else is a plain question. ``model`` decides what to answer.
+BAML adapters of DSPy 3.1 to 3.4; anything else is a plain question. ``model`` decides what to answer.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ CLOSINGS: dict[str, Format] = {
     "wrapped in XML tags `<": "xml",
     "Respond with the corresponding output fields, starting with the field `[[ ##": "chat",
 }
+JSON_SCHEMA = "adhere to the JSON schema: "
 OUTPUTS = "Your output fields are:"
 STRUCTURE = "All interactions will be structured"
 OBJECTIVE = "In adhering to this structure"
@@ -130,8 +131,12 @@ def description(name: str, structure: str) -> str:
     return (found[1] or found[2] or "").strip() if found else ""
 
 
-def render(fields: Mapping[str, Any], format: Format) -> str:  # noqa: A002
-    """Output fields as a model that follows the format writes them.
+def render(
+    fields: Mapping[str, Any],
+    format: Format,  # noqa: A002
+    asked: Sequence[PromptField] = (),
+) -> str:
+    """Output fields as a model that follows the format, and what it was asked for, writes them.
 
     >>> print(render({"answer": "Paris", "sure": True}, "chat"))
     [[ ## answer ## ]]
@@ -145,9 +150,11 @@ def render(fields: Mapping[str, Any], format: Format) -> str:  # noqa: A002
     if format == "json":
         return as_json(fields)
     parts: list[str] = []
+    in_json = {field.name for field in asked if JSON_SCHEMA in field.note}
     for name, value in fields.items():
         if format == "xml":
-            parts.append(f"<{name}>\n{as_xml(value)}\n</{name}>")
+            inner = escape(as_text(value)) if name in in_json else as_xml(value)
+            parts.append(f"<{name}>\n{inner}\n</{name}>")
         else:
             header = f"[[ ## {name} ## ]]\n" if format == "chat" else ""
             parts.append(header + as_text(value))
@@ -173,7 +180,7 @@ def as_text(value: Any) -> str:
 
 
 def as_xml(value: Any) -> str:
-    """Nested elements as the XML adapter asks for them: list items are ``<item>``."""
+    """Nested elements as the XML adapter asks for them since DSPy 3.3: list items are ``<item>``."""
     value = msgspec.to_builtins(value, enc_hook=to_plain)
     if isinstance(value, Mapping):
         return "".join(f"<{name}>{as_xml(part)}</{name}>" for name, part in value.items())

@@ -12,6 +12,7 @@ from typing import Annotated
 import dspy
 import pytest
 from dspy.utils.callback import BaseCallback
+from dspy_lines import LM_ERROR, NO_FALLBACK
 from programs import QA, contiguous
 from pydantic import AfterValidator
 
@@ -322,14 +323,13 @@ def test_a_direct_forward_that_asks_again_takes_its_text_back(lm, practice, hear
     OrderCheck().check_all(heard.events)
 
 
-def test_a_direct_forward_that_fails_has_an_end_and_the_traceback_it_always_has(
-    lm, practice, heard
-):
+def test_a_direct_forward_that_fails_has_an_end_and_the_traceback_it_always_has(practice, heard):
     practice.script(*[Fault(status=400)] * 2)
+    asked_once = practice.lm(num_retries=0)
     plain, program = Repairing(), streamll.instrument(Repairing(), sinks=[heard])
     errors = []
     for each in (plain, program):
-        with pytest.raises(dspy.LMError) as raised:
+        with dspy.context(lm=asked_once, adapter=NO_FALLBACK), pytest.raises(LM_ERROR) as raised:
             each(question="?")
         errors.append([(entry.name, entry.lineno) for entry in raised.traceback])
     assert errors[0] == errors[1]

@@ -7,6 +7,7 @@ import logging
 import dspy
 import msgspec
 import pytest
+from dspy_lines import LM_ERROR, NO_FALLBACK
 from programs import QA
 
 import streamll
@@ -51,7 +52,7 @@ def everything_said(practice, heard, caplog, capfd):
         with pytest.raises(ValueError, match="input text"):
             streamll.instrument(Broken(), sinks=[heard])(question="input text")
         practice.script(Fault(status=401, message=f"bad key {SECRET} for input text"))
-        with pytest.raises(dspy.LMError):
+        with dspy.context(adapter=NO_FALLBACK), pytest.raises(LM_ERROR):
             streamll.instrument(QA(), sinks=[heard])("input text")
     said = [repr(heard.events), *(wire.encode(e).decode() for e in heard.events), caplog.text]
     return "\n".join([*said, *capfd.readouterr()])

@@ -175,6 +175,7 @@ def test_a_refusal_is_an_event(route):
     assert "".join(said) == "I will not say."
 
 
+@pytest.mark.skipif(not hasattr(dspy, "ReActV2"), reason="ReActV2 came with DSPy 3.3")
 def test_react_v2_turns_and_tools(route):
     route.script(
         Reply("", tool_calls=[ToolCall("search", {"query": "Paris"})]),

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from streamll.capture.deltas import ProviderChunk
+from streamll.capture.hooks.tracebacks import FramesHidden
 from streamll.capture.hooks.wrappers import Function, listener_here, without_our_stream
 from streamll.capture.inside_dspy import ADAPTER_CALLS
 from streamll.capture.tap.attempt import AttemptScope
@@ -76,17 +77,19 @@ def tapped_request(before_litellm: Callable[[], object], original: Function) -> 
 
         async def arequest(request: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             ask = functools.partial(original, request, *args, **kwargs)
-            if (listener := listener_here()) is None:
-                return await ask()
-            return await answer(Suspending(), listener, request["model"], ask)
+            with FramesHidden():
+                if (listener := listener_here()) is None:
+                    return await ask()
+                return await answer(Suspending(), listener, request["model"], ask)
 
         return arequest
 
     def request(request: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         ask = functools.partial(original, request, *args, **kwargs)
-        if (listener := listener_here()) is None:
-            return ask()
-        return Blocking.run(answer(Blocking(), listener, request["model"], ask))
+        with FramesHidden():
+            if (listener := listener_here()) is None:
+                return ask()
+            return Blocking.run(answer(Blocking(), listener, request["model"], ask))
 
     return request
 
@@ -95,7 +98,8 @@ def reply_recorded(original: Function) -> Function:
     """Of ``BaseLM._process_lm_response``, which every reply of an LM passes."""
 
     def process(lm: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
-        outputs = original(lm, response, *args, **kwargs)
+        with FramesHidden():
+            outputs = original(lm, response, *args, **kwargs)
         _record(_reply(response, outputs))
         return outputs
 
@@ -138,7 +142,7 @@ def _adapter_call() -> Iterator[None]:
 
 def adapter_call(original: Function) -> Function:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with _adapter_call():
+        with FramesHidden(), _adapter_call():
             return original(self, *args, **kwargs)
 
     return call
@@ -146,7 +150,7 @@ def adapter_call(original: Function) -> Function:
 
 def adapter_acall(original: Function) -> Function:
     async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with _adapter_call():
+        with FramesHidden(), _adapter_call():
             return await original(self, *args, **kwargs)
 
     return acall

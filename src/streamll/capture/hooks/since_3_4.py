@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from streamll.capture.hooks.tracebacks import FramesHidden
 from streamll.capture.hooks.wrappers import Function, listener_here, without_our_stream
 from streamll.capture.policy import attempts
 from streamll.capture.policy.call import SupervisedCall
@@ -12,7 +13,7 @@ from streamll.capture.policy.call import SupervisedCall
 
 def executed(original: Function) -> Function:
     def execute(lm: Any, call: Any) -> Any:
-        with without_our_stream():
+        with FramesHidden(), without_our_stream():
             return original(lm, call)
 
     return execute
@@ -20,7 +21,7 @@ def executed(original: Function) -> Function:
 
 def aexecuted(original: Function) -> Function:
     async def aexecute(lm: Any, call: Any) -> Any:
-        with without_our_stream():
+        with FramesHidden(), without_our_stream():
             return await original(lm, call)
 
     return aexecute

@@ -22,7 +22,6 @@ from streamll.context import get_context, scoped_context
 from streamll.core.errors import logger
 
 Function = Callable[..., Any]
-Wrapper = Callable[[Function], Function]
 
 
 def without_our_stream() -> AbstractContextManager[None]:
@@ -37,28 +36,24 @@ def without_our_stream() -> AbstractContextManager[None]:
     return overriding("send_stream", None)
 
 
-def _entries(within: Callable[[], AbstractContextManager[None]]) -> tuple[Wrapper, Wrapper]:
-    """Wrappers of a ``__call__`` and an ``acall`` where a captured call begins, inside ``within``."""
+def captured_call(original: Function) -> Function:
+    """Of a ``__call__`` where a captured call begins."""
 
-    def called(original: Function) -> Function:
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            with within():
-                return call_captured(original, self, args, kwargs)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with FramesHidden():
+            return call_captured(original, self, args, kwargs)
 
-        return call
-
-    def acalled(original: Function) -> Function:
-        async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
-            with within():
-                return await acall_captured(original, self, args, kwargs)
-
-        return acall
-
-    return called, acalled
+    return call
 
 
-captured_call, captured_acall = _entries(FramesHidden)
-lm_call, lm_acall = _entries(nullcontext)
+def captured_acall(original: Function) -> Function:
+    """Of an ``acall`` where a captured call begins."""
+
+    async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with FramesHidden():
+            return await acall_captured(original, self, args, kwargs)
+
+    return acall
 
 
 class _Overlay:

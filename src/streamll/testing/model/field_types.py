@@ -17,7 +17,7 @@ import json
 import re
 from typing import Any
 
-from streamll.testing.prompts import PromptField
+from streamll.testing.prompts import JSON_SCHEMA, PromptField
 
 Schema = dict[str, Any]
 
@@ -46,7 +46,7 @@ ONE_OF = re.compile(r"must be one of: (.*)$", re.MULTILINE)
 
 def schema_of(field: PromptField) -> Schema:
     """The schema of a field's values, as far as the prompt describes it."""
-    _, found, rest = field.note.partition("adhere to the JSON schema: ")
+    _, found, rest = field.note.partition(JSON_SCHEMA)
     if found:
         return json_schema(rest)
     if members := ONE_OF.search(field.note):
