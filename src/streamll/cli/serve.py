@@ -96,7 +96,7 @@ def serve(
         raise Problem(str(error)) from None
     options: dict[str, Any] = {"access_log": False, "log_level": "warning"}
     options["timeout_graceful_shutdown"] = DRAIN_TIMEOUT_S
-    with listening(host, port) as server_socket:
+    with bound(host, port, listens=workers == 1) as server_socket:
         port = server_socket.getsockname()[1]
         # uvicorn raises the signal again when it has ended.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -115,8 +115,10 @@ def serve(
 
 
 @contextmanager
-def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A listening socket; connections wait in its backlog until the server is ready."""
+def bound(host: str, port: int, *, listens: bool) -> Iterator[socket.socket]:
+    """A socket that has the address. If it listens, connections wait in its backlog until the server
+    is ready; closing it would reset them.
+    """
     try:
         kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
         [(family, *_, place), *_] = socket.getaddrinfo(host, port, type=kind, flags=flags)
@@ -127,7 +129,8 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             server_socket.bind(place)
-            server_socket.listen(BACKLOG_CONNECTIONS)
+            if listens:
+                server_socket.listen(BACKLOG_CONNECTIONS)
         except OSError as error:
             hint = HINTS.get(error.errno or 0, error.strerror or str(error))
             raise Problem(f"cannot listen on {url_of(host, port)}: {hint}") from None
