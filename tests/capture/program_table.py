@@ -167,7 +167,7 @@ PROGRAMS = [
     ), BOTH, QUERIED, needs="LocalInterpreter"),
     Row("Flex", lambda: dspy.Flex(
         "question -> answer", interpreter_factory=dspy.LocalInterpreter,
-    ), BOTH, needs="LocalInterpreter"),
+    ), (call,), needs="LocalInterpreter"),  # it has no aforward
     Row("BestOfN", lambda: dspy.BestOfN(cot(), N=3, reward_fn=long_is_better, threshold=2.0)),
     Row("Refine", lambda: dspy.Refine(RefinedQA(), N=2, reward_fn=long_is_better, threshold=2.0)),
     Row("MultiChainComparison", lambda: dspy.MultiChainComparison("question -> answer", M=3),

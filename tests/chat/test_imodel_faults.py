@@ -39,7 +39,6 @@ BROKEN_STREAMS = {
     "cut in a frame": (Fault(disconnect_after_bytes=100), lm15.TransportError, ""),
     "error frame at once": (Fault(error_after=0), lm15.ServerError, ""),
     "error frame": (Fault(error_after=3), lm15.ServerError, PARTIAL),
-    "malformed frame": (Fault(malformed_after=3), lm15.ProviderError, PARTIAL),
 }
 SILENCES = {
     "silent": (Fault(silent=True), FirstTokenTimeout, ""),
@@ -135,6 +134,16 @@ def test_a_broken_stream_keeps_what_had_come(make_model, practice, run, wire, ca
     assert type(error) is kind
     assert text == (partial if call in STREAMED_CALLS else "")
     assert len(practice.requests) == 1
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_malformed_frame_costs_a_second_request(make_model, practice, run, wire, call):
+    """The plain reply begins with what had been read, so it is read on behind that."""
+    practice.script(Reply(TEXT, fault=Fault(malformed_after=3)), TEXT)
+    error, text = call(make_model(wire, config=NO_RETRIES, sinks=[RecordingSink()]), run)
+    assert (error, text) == (None, TEXT)
+    assert [request.streaming for request in practice.requests] == [True, False]
 
 
 @pytest.mark.parametrize("call", [whole_async, whole_sync])

@@ -107,18 +107,24 @@ def test_invoke_and_events_restart_in_the_middle(make_model, practice, run):
 
 
 def test_a_restarted_reply_is_never_appended_to_the_one_before(make_model, practice, run):
-    """``continue`` goes on in the middle; where that is refused the stream says so."""
+    """``continue`` goes on in the middle. Where that is refused and the new reply begins with the
+    same text, reading goes on behind it; else the stream says so."""
     config = StreamConfig(max_retries=2, retry_delay=0, on_partial="continue", breaker=None)
     practice.script(
         Reply(TEXT, fault=Fault(disconnect_after=2)), Reply(" three four"),
-        Reply(TEXT, fault=Fault(disconnect_after=2)), Fault(status=400), TEXT,
+        Reply(TEXT, fault=Fault(disconnect_after=2)), Fault(status=400), Reply(TEXT, chunk=5),
+        Reply(TEXT, fault=Fault(disconnect_after=2)), Fault(status=400), "one too many",
+        Reply(TEXT, fault=Fault(disconnect_after=2)), Fault(status=400), "one",
     )  # fmt: skip
     model = make_model(config=config)
-    assert run(text_of(model.invoke_stream("x"))) == TEXT
-    stream = model.invoke_stream("x")
-    with pytest.raises(ReplySuperseded):
-        run(text_of(stream))
-    assert stream.text == "one two"
+    for _ in range(2):
+        stream = model.invoke_stream("x")
+        assert run(text_of(stream)) == stream.text == TEXT
+    for _ in range(2):
+        stream = model.invoke_stream("x")
+        with pytest.raises(ReplySuperseded, match="after 7 characters"):
+            run(text_of(stream))
+        assert stream.text == "one two"
 
 
 # --- limits ---------------------------------------------------------------------------------------

@@ -17,14 +17,11 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 from sample_replies import REPLIES
 
-from streamll.capture.tap.wire.exchange import WIRES
+from streamll.capture.tap.below_litellm import ASSEMBLERS as BY_PATH
 from streamll.capture.tap.wire.reply import WireReply
 from streamll.testing.wires import WIRES as SPOKEN
 
-PATHS = {wire.name: wire.path for wire in SPOKEN}
-ASSEMBLERS = {
-    name: each.assembler for name, path in PATHS.items() for each in WIRES if each.path == path
-}
+ASSEMBLERS = {wire.name: BY_PATH[wire.path] for wire in SPOKEN}
 
 
 class Readers(NamedTuple):

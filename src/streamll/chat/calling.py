@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator
 from enum import Enum
 from operator import attrgetter
 from typing import Any
@@ -57,17 +57,37 @@ class InvokeStream(ChunkStream):
         super().__init__(call)
         self._reply: ModelReply = call.program.reply
         self._chunks: list[Chunk] = []
+        self._awaited = ""  # text of a superseded attempt that this one has to begin with
+        self._restarted = ""  # why
 
     def _feed(self, event: Event) -> list[Chunk]:
-        if isinstance(event, TokenEvent) and event.token:
-            chunk = Chunk(event.token)
-            self._chunks.append(chunk)
-            return [chunk]
-        if isinstance(event, LMSuperseded) and self._chunks:
-            raise ReplySuperseded(
-                f"the reply was restarted ({event.reason}) after {len(self.text)} characters of it"
-            )
+        if isinstance(event, TokenEvent):
+            token = self._beyond_awaited(event.token) if self._awaited else event.token
+            if token:
+                self._chunks.append(Chunk(token))
+                return self._chunks[-1:]
+        elif isinstance(event, LMSuperseded):
+            self._awaited, self._restarted = self.text, event.reason
         return []
+
+    def _beyond_awaited(self, token: str) -> str:
+        """What of an attempt's token has not been read from the attempt before."""
+        same = min(len(token), len(self._awaited))
+        if token[:same] != self._awaited[:same]:
+            raise self._superseded()
+        self._awaited = self._awaited[same:]
+        return token[same:]
+
+    def _end(self, error: Exception | None) -> Iterable[Chunk]:
+        if error is None and self._awaited:
+            error = self._superseded()
+        return super()._end(error)
+
+    def _superseded(self) -> ReplySuperseded:
+        return ReplySuperseded(
+            f"the reply was restarted ({self._restarted}) after {len(self.text)} characters of it, "
+            "and the new one does not begin with these"
+        )
 
     def __repr__(self) -> str:
         state = "ended" if self._over else "open" if self._reply.attempts else "not begun"

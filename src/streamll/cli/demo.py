@@ -223,8 +223,11 @@ def recovery(question: str | None, server: PracticeServer | None) -> None:
         server.script(Fault(status=500), Fault(status=429, retry_after=0.5), cut)
     say(f"Question: {question}\n")
     began = time.monotonic()
-    bounds = {"max_retries": 3, "retry_delay": 0.5, "first_token_timeout": 30, "idle_timeout": 30}
-    config = streamll.StreamConfig(**(bounds if HAS_ENGINES else {}))  # else the LM's own retries
+    config = None  # the LM's own retries
+    if HAS_ENGINES:
+        config = streamll.StreamConfig(
+            max_retries=3, retry_delay=0.5, first_token_timeout=30, idle_timeout=30
+        )
     stream = streamll.stream(dspy.Predict("question -> answer"), config=config)
     retries = characters = 0
     delay = 0.0

@@ -12,7 +12,7 @@
         ├── DuplicateNameError       (ValueError) a session already has that name
         ├── SessionFormatError       (ValueError) not a saved session, or of a newer version
         ├── StreamCancelled          the stream was left before the program ended
-        ├── ReplySuperseded          a retry replaced a reply after text of it was yielded
+        ├── ReplySuperseded          a retry gave another reply after text of the first was yielded
         ├── StreamTimeout            (TimeoutError) a stream took longer than it may
         │   ├── TotalTimeout         all of it
         │   ├── FirstTokenTimeout    a request, to its first token
@@ -162,7 +162,9 @@ class MissingKeyError(ConfigurationError):
 
 
 class ReplySuperseded(StreamllError):
-    """A new attempt replaced a reply of which ``invoke_stream`` had already yielded text."""
+    """A new attempt replaced a reply of which ``invoke_stream`` had already yielded text, and begins
+    otherwise. One that begins with the same text is read on where the first one ended.
+    """
 
 
 class UnknownNameError(StreamllError, KeyError):

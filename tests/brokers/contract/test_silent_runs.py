@@ -22,7 +22,7 @@ from streamll.sinks import open_sink
 
 @pytest.fixture
 def soon(monkeypatch):
-    monkeypatch.setattr(open_runs, "CHECK_S", 0.02)
+    monkeypatch.setattr(open_runs, "CHECK_S", 0.3)
 
 
 def reports(url, target):
