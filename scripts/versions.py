@@ -56,7 +56,6 @@ OTHERS = (
 )
 SERVER = ("tests/serve/formats", "tests/serve/routes", "tests/serve/test_app.py")
 OLD_SERVER = (
-    "tests/serve/log/test_resume.py",
     "tests/serve/log/test_run_log.py",
     "tests/serve/web/test_security.py",
     "tests/serve/viewer/test_viewer_access.py",
