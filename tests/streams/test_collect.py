@@ -42,6 +42,7 @@ def test_a_collected_stream_has_text_usage_and_times(lm, practice, collect):
     assert result.tokens_per_second > 0
 
 
+@pytest.mark.since_3_4  # options for attempts
 def test_a_collected_question(lm, practice, collect):
     practice.script(Fault(status=500), WHOLE)
     result = collect(SafeDSpyStream("?", StreamConfig(retry_delay=0.01)))
@@ -50,6 +51,7 @@ def test_a_collected_question(lm, practice, collect):
     assert result.fields == {"answer": TEXT}
 
 
+@pytest.mark.since_3_4  # options for attempts
 def test_a_collected_failure_keeps_the_text(lm, practice, collect):
     practice.script(Reply(WHOLE, fault=Fault(disconnect_after=9)))
     config = StreamConfig(on_partial="fail")

@@ -76,6 +76,7 @@ def _private(module: str, name: str, otherwise: Any, *, lost: str, since: str = 
 NEEDS_ENGINES = (
     "attempts, timeouts and limits of LM calls under a `StreamConfig`",
     'continuing a reply that was cut (`on_partial="continue"`)',
+    "`DSpyStream`, whose text cannot be taken back",
     "`iModel` and what stands on it: sessions, `StreamingChat`, `streamll probe` and `chat`",
     "chunks of `streamify` in the form of DSPy's engines",
 )

@@ -126,7 +126,7 @@ def say(text: str = "", end: str = "\n") -> None:
 
 def simple(question: str | None, server: PracticeServer | None) -> None:
     """One question, its text as it arrives."""
-    from streamll import DSpyStream
+    from streamll import SafeDSpyStream, StreamEvent
 
     question = question or SIMPLE
     say(f"Question: {question}\n")
@@ -134,8 +134,12 @@ def simple(question: str | None, server: PracticeServer | None) -> None:
     written.add("Answer: ")
     began = time.monotonic()
     try:
-        for text in DSpyStream(question):
-            written.add(text)
+        for event in SafeDSpyStream(question):
+            match event:
+                case StreamEvent.Token(text):
+                    written.add(text)
+                case StreamEvent.Error(error):
+                    raise error
     finally:
         written.end()
         say()
@@ -206,6 +210,7 @@ def recovery(question: str | None, server: PracticeServer | None) -> None:
     import dspy
 
     import streamll
+    from streamll.capture.inside_dspy import HAS_ENGINES
     from streamll.core.events import LMSuperseded, LMWaiting, TokenEvent
 
     question = question or UNLUCKY
@@ -218,9 +223,11 @@ def recovery(question: str | None, server: PracticeServer | None) -> None:
         server.script(Fault(status=500), Fault(status=429, retry_after=0.5), cut)
     say(f"Question: {question}\n")
     began = time.monotonic()
-    config = streamll.StreamConfig(
-        max_retries=3, retry_delay=0.5, first_token_timeout=30, idle_timeout=30
-    )
+    config = None  # the LM's own retries
+    if HAS_ENGINES:
+        config = streamll.StreamConfig(
+            max_retries=3, retry_delay=0.5, first_token_timeout=30, idle_timeout=30
+        )
     stream = streamll.stream(dspy.Predict("question -> answer"), config=config)
     retries = characters = 0
     delay = 0.0
@@ -238,7 +245,8 @@ def recovery(question: str | None, server: PracticeServer | None) -> None:
                         retries += 1
                         after = f" after {characters} characters" if characters else ""
                         written.end()
-                        say(f"[Retry {retries}] {reason}{after}; waited {delay:.1f}s, asking again")
+                        waited = f"; waited {delay:.1f}s" if delay else ""
+                        say(f"[Retry {retries}] {reason}{after}{waited}, asking again")
                         characters = 0
     finally:
         written.end()

@@ -53,9 +53,12 @@ class Output:
 
 
 def is_terminal(file: Any) -> bool:
-    """Whether a stream, which may be closed or missing, is a terminal."""
+    """Whether a stream, which may be closed or missing, is a terminal.
+
+    What Rich puts before a terminal during its live displays says no itself in older versions.
+    """
     try:
-        return bool(file.isatty())
+        return bool(getattr(file, "rich_proxied_file", file).isatty())
     except (AttributeError, ValueError, OSError):
         return False
 

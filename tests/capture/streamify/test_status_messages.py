@@ -88,7 +88,8 @@ def test_the_six_hooks_say_what_they_say_with_dspy(practice, lm, program_is_asyn
     ]  # fmt: skip
     assert list(dict.fromkeys(said["streamll"])) == list(dict.fromkeys(expected))
     statuses = {name: [value for value in values if " " in value] for name, values in said.items()}
-    assert statuses["streamll"] == statuses["dspy"]
+    if dspy.__version__ != "3.1.0":  # its streamify adds to the callbacks of the program's settings
+        assert statuses["streamll"] == statuses["dspy"]
 
 
 @pytest.mark.parametrize("side", BOTH, ids=lambda side: side.name)
