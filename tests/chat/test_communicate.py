@@ -11,6 +11,7 @@ import threading
 import pytest
 from dspy import lm15
 
+from brokers.servers import wait_until
 from streamll import services
 from streamll.chat.turns import tool_request
 from streamll.core.errors import ConfigurationError, StreamTimeout
@@ -330,7 +331,7 @@ def test_ctrl_c_keeps_the_partial_text(session, practice, heard):
         practice.wait_for_requests(1)
         if heard:
             practice.requests[0].wait_chunks(2)
-            practice.wait_for(lambda: len(sink.tokens) == 2, LIMIT)
+            wait_until(lambda: len(sink.tokens) == 2, LIMIT, "two tokens")
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=press)

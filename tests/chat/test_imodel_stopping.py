@@ -9,6 +9,7 @@ import time
 import pytest
 from patience import Stopwatch
 
+from brokers.servers import wait_until
 from streamll.core.errors import StreamCancelled
 from streamll.services import CallStatus, Hooks
 from streamll.testing import RecordingSink, Reply
@@ -192,7 +193,7 @@ def test_a_cancelled_invoke_keeps_the_partial_text(make_model, practice, run):
         asked = model.invoke("x")
         assert asked.calling.execution.status is CallStatus.PENDING
         task = asyncio.create_task(asked)
-        await asyncio.to_thread(practice.wait_for, lambda: len(seen.tokens) == 2)
+        await asyncio.to_thread(wait_until, lambda: len(seen.tokens) == 2, 60, "two tokens")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
