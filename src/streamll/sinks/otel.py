@@ -177,9 +177,9 @@ class _RunSpans(EventVisitor):
         for seconds, count in event.chunk_gaps:
             for _ in range(count):
                 self._meters[PER_CHUNK].record(seconds, attributes)
-        for kind, count in (("input", event.prompt_tokens), ("output", event.completion_tokens)):
-            if count:
-                self._meters[TOKENS].record(count, {**lm.attributes, "gen_ai.token.type": kind})
+        for kind, tokens in (("input", event.prompt_tokens), ("output", event.completion_tokens)):
+            if tokens:
+                self._meters[TOKENS].record(tokens, {**lm.attributes, "gen_ai.token.type": kind})
 
     def on_module_end(self, event: Event) -> None:
         ended = self._open.pop(event.call_id, None)
@@ -213,8 +213,10 @@ class _RunSpans(EventVisitor):
 
 
 def _set_usage(span: Any, event: ev.LMEnd | ev.Totals) -> None:
-    span.set_attribute("gen_ai.usage.input_tokens", event.prompt_tokens)
-    span.set_attribute("gen_ai.usage.output_tokens", event.completion_tokens)
+    if event.prompt_tokens is not None:
+        span.set_attribute("gen_ai.usage.input_tokens", event.prompt_tokens)
+    if event.completion_tokens is not None:
+        span.set_attribute("gen_ai.usage.output_tokens", event.completion_tokens)
     if event.cost is not None:
         span.set_attribute("streamll.lm.cost", event.cost)
 

@@ -19,7 +19,7 @@ from streamll.capture.inside_dspy import ACTIVE_CALL_ID, ADAPTER_CALLS
 from streamll.capture.reply.attempt_fields import AttemptFields
 from streamll.capture.reply.call_fields import CallFields
 from streamll.capture.reply.lm_call import LMCall
-from streamll.capture.reply.outcome import text_of, tokens_of
+from streamll.capture.reply.outcome import text_of
 from streamll.capture.run.enter import inputs_of
 from streamll.capture.run.frames import DIRECT_CALL, Frame
 from streamll.capture.run.run import Run, as_mapping
@@ -155,19 +155,17 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             hide_callback(exception, frame.instance)
             call.abandon(type(exception).__name__)
         run.ended(call, failed=exception is not None)
-        prompt_tokens, completion_tokens = tokens_of(getattr(result, "usage", None))
         event = _publish(
             frame, ev.LMEnd, call.owner,
             model=frame.name, duration=time.monotonic() - frame.started,
-            prompt_tokens=prompt_tokens, completion_tokens=completion_tokens,
-            cost=None if cached else getattr(result, "cost", None),
             cached=cached, streamed=call.streamed and not cached,
             finish_reason=call.finish_reason,
             error_type=type(exception).__name__ if exception is not None else None,
+            **call.used(failed=exception is not None), **call.response,
             **({} if cached else call.times()),
         )  # fmt: skip
         if isinstance(event, ev.LMEnd):
-            run.usage.add(event)
+            run.usage.add_call(event)
         if exception is None:
             _publish_status("lm_end", frame, outputs)
 

@@ -169,9 +169,18 @@ def error_body(message: str, kind: str, code: str | None) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
-def usage_of(totals: ev.Totals) -> dict[str, int]:
-    return {
-        "prompt_tokens": totals.prompt_tokens,
-        "completion_tokens": totals.completion_tokens,
-        "total_tokens": totals.prompt_tokens + totals.completion_tokens,
+def usage_of(totals: ev.Totals) -> dict[str, Any] | None:
+    """``None`` where the tokens are not known; details where they are."""
+    prompt, completion = totals.prompt_tokens, totals.completion_tokens
+    if prompt is None or completion is None:
+        return None
+    usage: dict[str, Any] = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
     }
+    if totals.cache_read_tokens is not None:
+        usage["prompt_tokens_details"] = {"cached_tokens": totals.cache_read_tokens}
+    if totals.reasoning_tokens is not None:
+        usage["completion_tokens_details"] = {"reasoning_tokens": totals.reasoning_tokens}
+    return usage

@@ -13,14 +13,14 @@ from typing import Any
 
 import msgspec
 
-from streamll.core.events import TERMINAL, Event, RunError, RunStart, Totals
+from streamll.core.events import TERMINAL, Event, RunError, RunStart, Totals, own_fields
 from streamll.core.run_view import ALIVE, RUN_LOST, RunView
 
 LISTED_RUNS = 200
 
 LOST = "lost"
 
-TOTALS = ("duration", "lm_calls", "prompt_tokens", "completion_tokens", "cost")
+TOTALS = tuple(name for name in own_fields(Totals) if name != "time_to_first_token")
 
 
 def summary(run_id: str, view: RunView, *, lost: bool) -> dict[str, Any]:
