@@ -40,7 +40,8 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         api_key: a key, or a function that returns one; default: the provider's variable
             (``OPENAI_API_KEY``, …), read when the first question is asked.
         config: retries and timeouts of every question; see ``StreamConfig``. Yielded text cannot
-            be taken back, so ``invoke_stream`` retries only before its first chunk.
+            be taken back, so ``invoke_stream`` retries only before its first chunk. Its
+            ``fallbacks`` may be ``iModel`` objects, too.
         limits: ``Limits(max_concurrent=…, requests_per_minute=…)``, shared by all that have it.
         hooks: functions called before, after and on error.
         sinks: receive the events of every question, besides the sinks of ``configure``.
@@ -174,6 +175,8 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         config = config or self.config
         if config.limits is None:
             config = replace(config, limits=self.limits)
+        others = [each._lms.lms[0] if isinstance(each, iModel) else each for each in config.fallbacks]  # noqa: SLF001 - of its own kind
+        config = replace(config, fallbacks=others)
         pending = PendingCall(self._lms, self.hooks, question, self.name)
         receivers = (*self.sinks, *checked_sinks(sinks), pending.reply)
         return stream(pending, fields=fields, config=config, sinks=receivers, keep_text=False)()
