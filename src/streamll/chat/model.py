@@ -175,8 +175,8 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         config = config or self.config
         if config.limits is None:
             config = replace(config, limits=self.limits)
-        others = [each._lms.lms[0] if isinstance(each, iModel) else each for each in config.fallbacks]  # noqa: SLF001 - of its own kind
-        config = replace(config, fallbacks=others)
+        if config.fallbacks:
+            config = replace(config, fallbacks=[_lm_of(each) for each in config.fallbacks])
         pending = PendingCall(self._lms, self.hooks, question, self.name)
         receivers = (*self.sinks, *checked_sinks(sinks), pending.reply)
         return stream(pending, fields=fields, config=config, sinks=receivers, keep_text=False)()
@@ -193,3 +193,8 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         config = self.backend.config
         at = f", base_url={config.base_url!r}" if config.base_url else ""
         return f"iModel(provider={config.provider!r}, model={config.model!r}{at})"
+
+
+def _lm_of(model: Any) -> Any:
+    """The ``dspy.LM`` that an ``iModel`` is; anything else as it is."""
+    return model._lms.lms[0] if isinstance(model, iModel) else model  # noqa: SLF001 - of its own kind

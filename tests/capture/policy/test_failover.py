@@ -229,6 +229,8 @@ def test_all_candidates_are_those_of_one_model(practice, other, lms):
     program = dspy.Predict("question -> answer", n=2, temperature=0.5)
     outcome = falls_over(run_sync, StreamConfig(fallbacks=[lms[1]]), program=program)
     assert outcome.prediction.completions.answer == [TEXT, "another"]
+    assert [event.next_model for event in outcome.of("lm.superseded")] == [SECOND]
+    assert not outcome.of("field.corrected")
 
 
 def test_a_rollout_stays_one(practice, other, lms):
@@ -248,7 +250,7 @@ def test_a_rollout_stays_one(practice, other, lms):
 class HeadersKept(BaseHTTPRequestHandler):
     """Answers nothing, and keeps what it was sent: the practice server keeps no credentials."""
 
-    def do_POST(self):  # noqa: N802
+    def do_POST(self):
         self.rfile.read(int(self.headers["content-length"]))
         self.server.seen.append(str(self.headers))
         self.send_error(500)
@@ -351,10 +353,12 @@ def test_a_timeout_of_the_last_one_is_the_stream_s(practice, other, lms, run):
     assert "LMAuthError" in str(outcome.error.__cause__)
 
 
-def test_what_is_wrong_with_the_program_is_no_reason_to_ask_another_model(other, lms, run):
-    program = dspy.Predict("question -> answer", n=0)
-    outcome = run_sync(StreamConfig(fallbacks=[lms[1]]), program=program)
-    assert isinstance(outcome.error, ValueError)
+def test_what_is_wrong_with_the_program_is_no_reason_to_ask_another_model(
+    practice, other, lms, run
+):
+    with dspy.context(lm=practice.lm(timeout="soon")):
+        outcome = run(StreamConfig(fallbacks=[lms[1]]))
+    assert "timeout must be a number" in str(outcome.error)
     assert not other.requests
 
 
@@ -387,12 +391,13 @@ def test_an_open_breaker_goes_to_the_next_model_without_a_request(practice, othe
 def test_a_retry_does_not_wait_for_a_breaker_where_another_model_can_be_asked(
     practice, other, lms, run
 ):
-    own = CircuitBreaker(failures=2, open_seconds=3600)
+    own = CircuitBreaker(failures=2, open_seconds=30)
     practice.script(Fault(status=500), Fault(status=500))
     other.script(WHOLE)
     config = StreamConfig(max_retries=5, retry_delay=0.01, breaker=own, fallbacks=[lms[1]])
-    falls_over(run, config)
+    outcome = falls_over(run, config)
     assert len(practice.requests) == 2
+    assert all(event.delay < 1 for event in outcome.of("lm.waiting") if event.reason == "retry")
 
 
 # --- where else it holds --------------------------------------------------------------------------

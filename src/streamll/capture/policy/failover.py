@@ -8,7 +8,9 @@ LM gives. The attempts at one LM, and its timeouts, are in ``attempts``.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -63,7 +65,9 @@ class Failover:
                 asked = self._next(asked, error)
             try:
                 if asked is not lm:
-                    asked_call = _call_of(asked, call, asynchronous=asynchronous)
+                    prepare = functools.partial(_call_of, asked, call, asynchronous=asynchronous)
+                    # which may read files of messages, so that DSPy does it off the loop as well
+                    asked_call = await asyncio.to_thread(prepare) if asynchronous else prepare()
                 self.can_continue = asked_call.n == 1
                 result = await waits.call(execute, asked, asked_call)
             except Exception as failed:  # noqa: BLE001 - raised below, without one in the context of another
@@ -139,7 +143,9 @@ def _call_of(lm: Any, call: Any, *, asynchronous: bool) -> Any:
     An address or key that came with the call was meant for the other LM. A ``rollout_id``, which
     asks for another reply than the cached one, is often an option of the LM itself.
     """
-    kwargs: dict[str, Any] = {key: val for key, val in call.kwargs.items() if key not in CLIENT_KEYS}
+    kwargs: dict[str, Any] = {
+        key: val for key, val in call.kwargs.items() if key not in CLIENT_KEYS
+    }
     own: Mapping[str, Any] = call.legacy
     if own.get("rollout_id") is not None:
         again = {name: own[name] for name in ("rollout_id", "temperature") if name in own}
