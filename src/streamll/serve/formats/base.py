@@ -30,6 +30,8 @@ class RenderOptions(msgspec.Struct, frozen=True, kw_only=True):
     state: Any = None
     model: str = "streamll"
     include_usage: bool = False
+    include_reasoning: bool = False
+    include_obfuscation: bool = False
     message_id: str | None = None
 
     def is_reply(self, predictor: str | None, field: str) -> bool:
