@@ -213,7 +213,9 @@ def superseded_tools():
 
 def agent():
     """``dspy.ReAct``: a turn with a tool, one whose first attempt breaks off, and the answer."""
-    scribe = Scribe().add(ev.RunStart, ROOT, program="ReAct").add(ev.ModuleStart, ROOT, name="agent")
+    scribe = (
+        Scribe().add(ev.RunStart, ROOT, program="ReAct").add(ev.ModuleStart, ROOT, name="agent")
+    )
     first, second = (_turn("react", f"c{number}") for number in (1, 2))
     scribe.add(ev.ModuleStart, first, name="react").add(ev.LMStart, _inner(first), model="m")
     scribe.text("next_thought", "Look", " up.", identity=first)
@@ -239,16 +241,16 @@ def agent():
     scribe.add(ev.ToolStart, last, name="finish").add(ev.ToolEnd, last, name="finish", duration=0.1)
     extract = _turn("extract.predict", "c3")
     scribe.add(ev.ModuleStart, extract, name="extract").add(ev.LMStart, _inner(extract), model="m2")
-    scribe.text("reasoning", "r", identity=extract).text("answer", "It is ", "blue.", identity=extract)
+    scribe.text("reasoning", "r", identity=extract).text(
+        "answer", "It is ", "blue.", identity=extract
+    )
     scribe.add(ev.ModuleEnd, extract, name="extract", duration=0.5)
     scribe.add(ev.ModuleEnd, ROOT, name="agent", duration=2.0)
     return scribe.add(ev.RunEnd, ROOT, prompt_tokens=7, completion_tokens=3, lm_calls=3).events
 
 
 def _turn(predictor, call_id):
-    return ev.Identity(
-        run_id="r1", path=("ReAct", predictor), predictor=predictor, call_id=call_id
-    )
+    return ev.Identity(run_id="r1", path=("ReAct", predictor), predictor=predictor, call_id=call_id)
 
 
 def _inner(call):

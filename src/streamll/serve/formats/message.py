@@ -59,7 +59,9 @@ class ChatFormat(EventVisitor, OutputFormat):
         self.values: dict[Key, ValuePart] = {}
         self._tools: dict[str, ToolPart] = {}  # by the model's call and by the program's
         self._structured: set[Key] = set()  # shown as values and not as text
-        self._written: dict[str, WrittenCall] = {}  # tool calls that are fields, by call and attempt
+        self._written: dict[
+            str, WrittenCall
+        ] = {}  # tool calls that are fields, by call and attempt
         self._numbers = itertools.count(1)
         self._sent: list[bytes] = []
 
