@@ -199,7 +199,7 @@ def test_a_tools_error_is_an_error(read):
     for run in ("tools", "two_tools"):
         results = [m for m in read[run]["messages"] if m["role"] == "tool"]
         assert results[-1]["error"] == results[-1]["content"] == "KeyError: 'k'"
-    assert "error" not in [m for m in read["tools"]["messages"] if m["role"] == "tool"][0]
+    assert "error" not in next(m for m in read["tools"]["messages"] if m["role"] == "tool")
 
 
 def test_a_wait_for_a_retry_is_an_activity_that_ends(read):

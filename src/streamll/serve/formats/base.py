@@ -32,6 +32,8 @@ class RenderOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The client declares no version of its protocol, or one from before 1.0."""
     model: str = "streamll"
     include_usage: bool = False
+    include_reasoning: bool = False
+    include_obfuscation: bool = False
     message_id: str | None = None
 
     def is_reply(self, predictor: str | None, field: str) -> bool:

@@ -18,11 +18,25 @@ RETRY_LATER = frozenset({429, 503})
 
 
 class HTTPRefusal(Exception):
-    """Ends a request with this status and message."""
+    """Ends a request with this status and message.
 
-    def __init__(self, status: int, message: str, **headers: str) -> None:
+    ``param`` is the place in the request that is wrong, and ``code`` names what is, for wires whose
+    errors have room for them.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        **headers: str,
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.param = param
+        self.code = code
         self.headers = headers
 
 
