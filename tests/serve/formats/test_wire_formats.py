@@ -286,7 +286,9 @@ def test_an_openai_chunk_has_what_clients_rely_on():
     assert {(c["id"], c["object"], c["created"], c["model"]) for c in chunks} == {
         ("chatcmpl-r1", "chat.completion.chunk", 1_700_000_000, "qa")
     }
-    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    first = {"role": "assistant", "content": "", "refusal": None}
+    assert chunks[0]["choices"][0]["delta"] == first
+    assert [c["usage"] for c in chunks[:-1]] == [None] * (len(chunks) - 1)
     assert [c["choices"][0]["finish_reason"] for c in chunks[:-1]] == [None] * (len(chunks) - 2) + [
         "stop"
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import enum
-from typing import Literal, Optional, TypedDict
+from typing import Literal, TypedDict
 
 import dspy
 import pytest

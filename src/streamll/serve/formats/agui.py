@@ -153,6 +153,9 @@ class AGUIFormat(ChatFormat):
     def tool_input_grown(self, tool: ToolPart, text: str) -> None:
         self.say("TOOL_CALL_ARGS", toolCallId=tool.id, delta=text)
 
+    def tool_corrected(self, tool: ToolPart) -> None:
+        self._snapshot_due = True
+
     def tool_ready(self, tool: ToolPart) -> None:
         self.say("TOOL_CALL_END", toolCallId=tool.id)
 

@@ -49,6 +49,19 @@ class ToolPart(msgspec.Struct, eq=False):
         return "".join(self.pieces)
 
 
+class WrittenCall(msgspec.Struct, eq=False):
+    """A tool call that the model writes into fields: a name, and arguments."""
+
+    name: str = ""
+    arguments: str = ""
+    value: Any = None
+    """The arguments as the program reads them."""
+    tool: ToolPart | None = None
+    """The call as it is shown, once its name is known."""
+    sent: int = 0
+    """Characters of the arguments' text that were told."""
+
+
 class ValuePart(PartialValue):
     """A typed field's growing value, as plain data. Every attempt of a call has the same ``id``."""
 

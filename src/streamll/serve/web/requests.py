@@ -20,13 +20,28 @@ RETRY_LATER = frozenset({429, 503})
 
 
 class HTTPRefusal(Exception):
-    """Ends a request with this status and message, and names the ``problems``, if it has any."""
+    """Ends a request with this status and message.
+
+    ``param`` is the place in the request that is wrong, and ``code`` names what is, for wires whose
+    errors have room for them. ``problems`` are all places and what is wrong there, where there can
+    be several.
+    """
 
     problems: Sequence[Problem] = ()
 
-    def __init__(self, status: int, message: str, **headers: str) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        **headers: str,
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.param = param
+        self.code = code
         self.headers = headers
 
 
@@ -34,7 +49,7 @@ class InvalidRequest(HTTPRefusal):
     """Ends a request whose inputs or messages a program cannot take: 400, with every problem."""
 
     def __init__(self, error: InvalidInputs) -> None:
-        super().__init__(400, str(error))
+        super().__init__(400, str(error), param=error.problems[0].place)
         self.problems = error.problems[:TOLD]
 
 
