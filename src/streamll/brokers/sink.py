@@ -211,12 +211,14 @@ class BrokerSink(BaseSink, ABC):
     def stop(self, timeout: float = 10.0) -> bool:
         """Ship what was put before now and disconnect.
 
-        Waits up to ``timeout`` seconds for a broker that is away, and not for one that refuses;
-        False when that was too short.
+        Waits up to ``timeout`` seconds for a broker that is away. One that has refused is tried
+        once more, and not waited for if it refuses again. False when not everything was shipped.
         The events are kept: if the process goes on and the broker comes back, they arrive.
         """
         if self._open_runs is not None:
             self._open_runs.forget()
+        if self._is_refused:
+            self._is_refused, self._retry_at = False, 0.0
         done = super().stop(timeout)
         if done and self._process == os.getpid():
             self._disconnect()
