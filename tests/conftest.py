@@ -81,9 +81,9 @@ def pytest_runtest_setup(item):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """``-n auto``: one more worker than cores, since many tests wait for what they have begun."""
+    """``-n auto``: two workers for a core, since many tests wait for what they have begun."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return (cores or 1) + 1
+    return 2 * (cores or 1)
 
 
 # --- no test is skipped in CI --------------------------------------------------------------------

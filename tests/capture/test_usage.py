@@ -63,6 +63,7 @@ class End:
     wires: tuple[str, ...] = WIRES
     engines: tuple[str, ...] = ENGINES
     without: str = ""
+    fallback: str | None = None  # the wire of the model that is asked if the first one fails
 
     def plays(self, wire: str, engine: str) -> bool:
         """All in CI; here each wire by one of its engines, in turn."""
@@ -113,6 +114,18 @@ ENDS = {
     ),
     "given up after two attempts": End(
         [CUT, CUT], "part part", config={"on_partial": "restart", "max_retries": 1}, fails=True
+    ),
+    "failed, then answered by another model": End(
+        [CUT, whole()],
+        "part whole",
+        config={"max_retries": 0},
+        fallback="anthropic",
+    ),
+    "refused, then answered by another model": End(
+        [REFUSED, whole()],
+        "nothing whole",
+        config={"max_retries": 0},
+        fallback="openai",
     ),
     "n=2": End(
         [whole(), whole()],
@@ -166,7 +179,9 @@ def expected(end: End, wire: str, requests: list[Any]) -> list[Tokens]:
     if len(requests) > len(sent):
         sent += [sent[-1]] * (len(requests) - len(sent))
     counts = []
+    wires = dict.fromkeys(("practice-model",), wire) | {"another-model": end.fallback}
     for request, how in zip(requests, sent, strict=True):
+        wire = wires[request.model]
         if how == "whole":
             assert request.status == 200
             counts.append(counted(request.usage, wire))
@@ -184,7 +199,10 @@ def played(end: End, practice: Any, wire: str, engine: str, *, asynchronous: boo
         settings["max_retries"] = 0  # of the SDK beneath it
     adapter = dspy.ChatAdapter()
     heard = Heard()
-    config = None if end.config is None else StreamConfig(**{**LIMITS, **end.config})
+    options = None if end.config is None else {**LIMITS, **end.config}
+    if options is not None and end.fallback is not None:
+        options["fallbacks"] = [practice.lm(end.fallback, "another-model", engine="lm15")]
+    config = None if options is None else StreamConfig(**options)
     program = dspy.Predict(end.signature)
     program.set_lm(practice.lm(wire, **settings))
     stream = streamll.stream(program, config=config, sinks=[heard])
@@ -224,23 +242,26 @@ def test_the_tokens_are_those_the_provider_counted_or_unknown(
     heard = played(end, practice, wire, engine, asynchronous=asynchronous)
     requests = expected(end, wire, practice.requests)
     sums = Sums()
-    for tokens in requests:
-        sums.add("", tokens)
+    for request, tokens in zip(practice.requests, requests, strict=True):
+        sums.add(request.model, tokens)
     last = heard.events[-1]
     assert Tokens(*(getattr(last, each) for each in COUNTS)) == sums.tokens
-    calls = heard.of("lm.end")
     assert sum(usage.unreported for usage in last.usage) == sum(not t.known for t in requests)
-    check_models(calls, last, [usage for usage in sums.by_model if usage.model == ""])
+    check_models(last, sums)
     view = RunView()
     for event in heard.events:
         view.feed(event)
     assert view.used() == {name: getattr(last, name) for name in view.used()}
 
 
-def check_models(calls: list[Any], last: Any, sums: list[Any]) -> None:
+def check_models(last: Any, sums: Sums) -> None:
     """What was reported is counted by model, also where the whole is not known."""
-    assert {usage.model for usage in last.usage} == {call.model for call in calls}
-    for name in COUNTS:
-        reported = [getattr(usage, name) for usage in last.usage]
-        of_sums = [getattr(usage, name) for usage in sums]
-        assert reported == of_sums, name
+    names = (*COUNTS, "unreported")
+
+    def by_model(usages: Any) -> dict[str, list[Any]]:
+        return {
+            usage.model.rpartition("/")[2]: [getattr(usage, name) for name in names]
+            for usage in usages
+        }
+
+    assert by_model(last.usage) == by_model(sums.by_model)

@@ -9,7 +9,7 @@ import sys
 import pytest
 from emulator import TerminalSession
 from patience import Stopwatch
-from profiles import IN_CI
+from profiles import THOROUGH
 
 from streamll.cli.demo import ANSWERS, SIMPLE, UNLUCKY, USUAL_TOKENS
 from streamll.cli.main import main
@@ -79,7 +79,7 @@ def test_an_unknown_mode_is_rejected_with_the_list_of_modes(capfd):
 
 def test_the_whole_demo_shows_all_modes_in_less_than_a_minute(capfd):
     watch = Stopwatch()
-    assert main(["demo", *([] if IN_CI else ["--pace", "0.003"])]) == 0
+    assert main(["demo", *([] if THOROUGH else ["--pace", "0.003"])]) == 0
     assert watch.seconds < 60
     out = capfd.readouterr().out
     assert out.startswith("[RUN] ChainOfThought started\n")

@@ -12,7 +12,7 @@ import dspy
 import pytest
 from dspy.clients.engines.lm15_engine import AsyncLM15Engine, LM15Engine
 from outcomes import TEXT, WHOLE, AsyncQA
-from profiles import IN_CI
+from profiles import THOROUGH
 
 import streamll
 from streamll import (
@@ -293,7 +293,7 @@ def test_a_hundred_threads_at_once(practice):
 
 # --- a soak -----------------------------------------------------------------------------------------
 
-SOAK_ROUNDS = 60 if IN_CI else 6
+SOAK_ROUNDS = 60 if THOROUGH else 12
 """Each is fourteen streams."""
 FAULTS = [
     None, Fault(status=500), Fault(disconnect_after=8), Fault(disconnect_after=8, reset=True),
@@ -317,7 +317,7 @@ def census():
 
 
 def test_a_soak_of_connects_disconnects_and_faults_leaves_nothing(practice):
-    """Threads, descriptors and memory return to where they began (hundreds of streams in CI)."""
+    """Threads, descriptors and memory return to where they began (hundreds of streams where THOROUGH)."""
     config = StreamConfig(
         retry_delay=0.005, max_retries=1, first_token_timeout=0.15, idle_timeout=0.15,
         on_partial="continue", breaker=None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import msgspec
+
 from streamll.core import events as ev
 from streamll.core.parsing.values.json import JSONValueReader
 
@@ -209,6 +211,52 @@ def superseded_tools():
     return scribe.text("answer", "found", identity=SECOND).end().events
 
 
+def agent():
+    """``dspy.ReAct``: a turn with a tool, one whose first attempt breaks off, and the answer."""
+    scribe = (
+        Scribe().add(ev.RunStart, ROOT, program="ReAct").add(ev.ModuleStart, ROOT, name="agent")
+    )
+    first, second = (_turn("react", f"c{number}") for number in (1, 2))
+    scribe.add(ev.ModuleStart, first, name="react").add(ev.LMStart, _inner(first), model="m")
+    scribe.text("next_thought", "Look", " up.", identity=first)
+    scribe.value("next_tool_name", '"search"', pieces=['"search"'], identity=first)
+    scribe.value("next_tool_args", '{"q": "sky"}', identity=first)
+    scribe.add(ev.LMEnd, _inner(first), model="m", duration=0.5)
+    scribe.add(ev.ModuleEnd, first, name="react", duration=0.5)
+    scribe.add(ev.ToolStart, TOOL, name="search").add(
+        ev.ToolEnd, TOOL, name="search", duration=0.1, result="blue"
+    )
+    scribe.add(ev.ModuleStart, second, name="react").add(ev.LMStart, _inner(second), model="m")
+    scribe.text("next_thought", "Do", "ubt.", identity=second)
+    scribe.value("next_tool_name", '"search"', pieces=['"search"'], identity=second)
+    scribe.value("next_tool_args", '{"q": "wr', pieces=['{"q": "wr'], identity=second, end=False)
+    scribe.add(ev.FieldEnd, second, field="next_tool_args", length=9, complete=False)
+    scribe.add(ev.LMSuperseded, second, reason="LMServerError")
+    again = msgspec.structs.replace(second, attempt=1)
+    scribe.text("next_thought", "Done.", identity=again)
+    scribe.value("next_tool_name", '"finish"', pieces=['"finish"'], identity=again)
+    scribe.value("next_tool_args", "{}", identity=again)
+    scribe.add(ev.ModuleEnd, second, name="react", duration=0.5)
+    last = ev.Identity(run_id="r1", path=("ReAct", "finish"), call_id="t2")
+    scribe.add(ev.ToolStart, last, name="finish").add(ev.ToolEnd, last, name="finish", duration=0.1)
+    extract = _turn("extract.predict", "c3")
+    scribe.add(ev.ModuleStart, extract, name="extract").add(ev.LMStart, _inner(extract), model="m2")
+    scribe.text("reasoning", "r", identity=extract).text(
+        "answer", "It is ", "blue.", identity=extract
+    )
+    scribe.add(ev.ModuleEnd, extract, name="extract", duration=0.5)
+    scribe.add(ev.ModuleEnd, ROOT, name="agent", duration=2.0)
+    return scribe.add(ev.RunEnd, ROOT, prompt_tokens=7, completion_tokens=3, lm_calls=3).events
+
+
+def _turn(predictor, call_id):
+    return ev.Identity(run_id="r1", path=("ReAct", predictor), predictor=predictor, call_id=call_id)
+
+
+def _inner(call):
+    return msgspec.structs.replace(call, call_id=f"{call.call_id}-lm", parent_call_id=call.call_id)
+
+
 def candidates():
     """``n=2``: the second completion is none of the program's fields."""
     second = ev.Identity(run_id="r1", predictor="predict", call_id="c1", candidate=1)
@@ -242,6 +290,29 @@ def everything():
     )  # fmt: skip
 
 
+def waited():
+    """A request that breaks off in the middle, waits, and is made again."""
+    scribe = Scribe().start().text("answer", "wro", end=False)
+    scribe.add(ev.LMWaiting, reason="retry", delay=1.5)
+    scribe.add(ev.FieldEnd, field="answer", length=3, complete=False)
+    scribe.add(ev.LMSuperseded, reason="LMServerError").add(
+        ev.LMWaiting, SECOND, reason="connection"
+    )
+    return scribe.text("answer", "right", identity=SECOND).end().events
+
+
+def two_tools():
+    """One reply with text and two native calls, of which the program runs one, which fails."""
+    scribe = Scribe().start().text("answer", "let me look")
+    scribe.add(ev.ToolCallDelta, index=0, name="search", arguments='{"q": 1}')
+    scribe.add(ev.ToolCallDelta, index=1, name="ask_user", arguments='{"what": "which?"}')
+    scribe.add(ev.ToolStart, TOOL, name="search")
+    scribe.add(
+        ev.ToolError, TOOL, name="search", duration=0.1, error_type="KeyError", message="'k'"
+    )
+    return scribe.end().events
+
+
 def failed():
     scribe = (
         Scribe()
@@ -261,7 +332,7 @@ def cancelled():
 RUNS = {
     make.__name__: make
     for make in (plain, reasoned, superseded, superseded_in_the_middle, superseded_thinking, superseded_thoughts, superseded_tools, corrected, tools, everything,
-                 typed, typed_names, typed_superseded, typed_overlapping, typed_at_last, typed_repaired, candidates, failed, cancelled)
+                 typed, typed_names, typed_superseded, typed_overlapping, typed_at_last, typed_repaired, agent, candidates, waited, two_tools, failed, cancelled)
 }  # fmt: skip
 
 

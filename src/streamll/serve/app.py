@@ -36,7 +36,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamll.core.errors import RunUnavailable
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import served
-from streamll.serve.routes import chat, metrics, runs
+from streamll.serve.routes import chat, metrics, openai, runs
 from streamll.serve.routes.pages import viewer_route
 from streamll.serve.routes.service import Service
 from streamll.serve.runner import Runner
@@ -149,9 +149,11 @@ def routes_of(app: App) -> list[BaseRoute]:
 
         return Route(path, authorized, methods=[method])
 
+    def openai_route(method: str, path: str, answer: Endpoint) -> Route:
+        return Route(path, openai.endpoint(service, answer), methods=[method])
+
     return [
         Route("/healthz", healthz),
-        Route("/v1/chat/completions", partial(chat.openai, service), methods=["POST"]),
         WebSocketRoute("/runs/{run_id}/ws", partial(runs.socket, service)),
         route("GET", "/metrics", show_metrics),
         route("POST", "/runs", runs.start),
@@ -160,11 +162,18 @@ def routes_of(app: App) -> list[BaseRoute]:
         route("DELETE", "/runs/{run_id}", runs.cancel, "run_id"),
         route("GET", "/runs/{run_id}/events", runs.events, "run_id"),
         route("GET", "/programs", runs.list_programs),
-        route("GET", "/v1/models", chat.openai_models),
         route("POST", "/ai", chat.vercel),
         route("GET", "/ai/{chat}/stream", chat.vercel_resume),
         route("DELETE", "/ai/{chat}/stream", chat.vercel_stop),
         route("POST", "/agui", chat.agui),
+        openai_route("POST", "/v1/chat/completions", openai.chat_completions),
+        openai_route("GET", "/v1/models", openai.models),
+        openai_route("GET", "/v1/models/{model:path}", openai.model),
+        Route(
+            "/v1/{path:path}",
+            openai.endpoint(service, openai.no_such_endpoint),
+            methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        ),
     ]
 
 

@@ -16,14 +16,14 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from oracle import CHAT, FIELDS, FORMATS, JSON, XML, Format, final
 from parser_protocol import cut, read
-from profiles import IN_CI, thorough
+from profiles import THOROUGH
 
 from streamll.core.parsing.base import Text
 
-PARTS = range(7 if IN_CI else 1)
+PARTS = range(7 if THOROUGH else 2)
 """Of each of the three properties of well-formed replies, for as many processes."""
 in_parts = pytest.mark.parametrize("part", PARTS)
-many = settings(max_examples=thorough(500))
+many = settings(max_examples=500)
 
 
 def released(form: Format, reply: str, sizes: list[int], fields=None) -> dict[str, str]:

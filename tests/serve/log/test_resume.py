@@ -17,7 +17,6 @@ import httpx
 import msgspec
 import pytest
 import websockets.asyncio.client as async_ws
-from profiles import IN_CI
 
 from serve.runs import Scribe
 from serve.serving import Frame, events_of, text_of, wait_until
@@ -25,7 +24,7 @@ from streamll.brokers.opening import open_sink
 from streamll.core import events as ev
 from streamll.serve import create_app
 
-CUTS = 500 if IN_CI else 100
+CUTS = 500
 TOKENS = [f"t{n}é " if n % 7 else f"\n🎉{n} " for n in range(120)]
 TEXT = "".join(TOKENS)
 
@@ -243,7 +242,7 @@ def test_every_place_of_a_run_even_inside_a_merged_token(serve, lm, log, written
     server = serve(create_app(dspy.Predict("question -> answer"), log=log))
     whole = long_run(0)
     with server.client() as client:
-        for event in whole[:: 1 if IN_CI else 5]:
+        for event in whole:
             place = f"r1:{event.seq}"
             if isinstance(event, ev.TokenEvent):
                 place += f":{event.offset + len(event.token)}"

@@ -157,7 +157,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         run.ended(call, failed=exception is not None)
         event = _publish(
             frame, ev.LMEnd, call.owner,
-            model=frame.name, duration=time.monotonic() - frame.started,
+            model=call.model, duration=time.monotonic() - frame.started,
             cached=cached, streamed=call.streamed and not cached,
             finish_reason=call.finish_reason,
             error_type=type(exception).__name__ if exception is not None else None,

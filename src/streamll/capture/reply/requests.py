@@ -67,13 +67,19 @@ class _Request:
 
 
 class Requests:
-    """Told by ``LMCall`` what a tap tells it. ``model`` is the one that is asked from now on."""
+    """Told by ``LMCall`` what a tap tells it. ``model`` is the one that is asked."""
 
     def __init__(self, model: str) -> None:
         self.model = model
         self._made: list[_Request] = []
         self._open: _Request | None = None
         self._begun = False
+        self._dropped = 0  # of those made, the first ones, whose replies are not in the result
+
+    def switch(self, model: str) -> None:
+        """Another model is asked from now on; what the one before has returned is dropped."""
+        self.model = model
+        self._dropped = len(self._made)
 
     def begin(self) -> None:
         """A request is about to be made; it may turn out that another engine makes it."""
@@ -101,20 +107,22 @@ class Requests:
         self._begun = False
         return request
 
-    def used(self, result: Any, cost: float | None) -> dict[str, Any]:
+    def used(self, result: Any) -> dict[str, Any]:
         """The tokens and cost of an ``LMEnd``.
 
         Args:
-            result: DSPy's result of the call, which has the usage of all that was returned; ``None``
-                if the call failed.
-            cost: what the result has cost.
+            result: DSPy's result of the call, which has the usage and cost of all that was returned;
+                ``None`` if the call failed.
         """
-        returned = [request for request in self._made if request.returned]
+        cached = bool(getattr(result, "cache_hit", False))
+        cost = None if cached else getattr(result, "cost", None)
+        returned = [request for request in self._made[self._dropped :] if request.returned]
         read = bool(returned) and all(each.read() is not None for each in returned)
         by_result = result is not None and not read
-        counts = [(r.model, r.tokens()) for r in self._made if not (by_result and r.returned)]
+        counts = [(r.model, r.tokens()) for r in self._made if not (by_result and r in returned)]
         if by_result:
-            counts.append((self.model, tokens_of(getattr(result, "usage", None))))
+            report = getattr(result, "usage", None)
+            counts.append((self.model, NONE_USED if cached else tokens_of(report)))
         sums = Sums()
         for number, (model, tokens) in enumerate(counts, 1):
             sums.add(model, tokens, cost if number == len(counts) else None)

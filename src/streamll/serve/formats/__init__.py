@@ -1,13 +1,14 @@
-"""Events in four wire formats: data in, payloads out. Nothing here knows HTTP, sockets or clocks.
+"""Events in five wire formats: data in, payloads out. Nothing here knows HTTP, sockets or clocks.
 
 =========  =======================================================================
 native     every event as the JSON of ``core.wire``; loses nothing
 vercel     UI message stream of Vercel's AI SDK, version 1 (``useChat``)
 agui       AG-UI events (CopilotKit and other agent front ends)
 openai     ``chat.completion.chunk`` of OpenAI's Chat Completions API
+responses  events of OpenAI's Responses API
 =========  =======================================================================
 
-The last three show a run as a chat message; ``message`` builds that from events,
+The last four show a run as a chat message; ``message`` builds that from events,
 for all of them.
 """
 
@@ -17,10 +18,12 @@ from streamll.core.errors import ConfigurationError
 from streamll.serve.formats.agui import AGUIFormat
 from streamll.serve.formats.base import NativeFormat, OutputFormat, RenderOptions
 from streamll.serve.formats.openai import OpenAIFormat
+from streamll.serve.formats.openai_responses import ResponsesFormat
 from streamll.serve.formats.vercel import VercelFormat
 
 FORMATS: dict[str, type[OutputFormat]] = {
-    form.name: form for form in (NativeFormat, VercelFormat, AGUIFormat, OpenAIFormat)
+    form.name: form
+    for form in (NativeFormat, VercelFormat, AGUIFormat, OpenAIFormat, ResponsesFormat)
 }
 
 __all__ = ["FORMATS", "OutputFormat", "RenderOptions", "make_format"]

@@ -6,8 +6,10 @@
   shown. Any other typed field is both. With ``values_are_text`` everything is text.
 * A superseded attempt withdraws its parts and values; a corrected field corrects its part.
 * Of ``n`` completions only the first is shown.
-* A tool that the model called natively and the program then runs is one tool call: the program's
+* A tool that the model called and the program then runs is one tool call: the program's
   ``tool.start`` takes the oldest call of that name that none has taken yet.
+* The model calls a tool natively, or writes the call into fields: ``dspy.ReAct`` has ``next_tool_name``
+  and ``next_tool_args`` for that. Such fields are the call, and neither text nor values.
 * Everything open is closed before the run's last event is told.
 """
 
@@ -26,8 +28,8 @@ from streamll.core.jsonable import plain
 from streamll.core.partials import MISSING, part_of
 from streamll.core.visitor import EventVisitor
 from streamll.serve.formats.base import OutputFormat, RenderOptions, to_json
-from streamll.serve.formats.parts import Key, TextPart, ToolPart, ValuePart
-from streamll.serve.formats.values import is_json
+from streamll.serve.formats.parts import Key, TextPart, ToolPart, ValuePart, WrittenCall
+from streamll.serve.formats.values import is_json, read_json
 
 THINKING = ""  # the field name of thinking: no field can have it
 
@@ -57,6 +59,9 @@ class ChatFormat(EventVisitor, OutputFormat):
         self.values: dict[Key, ValuePart] = {}
         self._tools: dict[str, ToolPart] = {}  # by the model's call and by the program's
         self._structured: set[Key] = set()  # shown as values and not as text
+        self._written: dict[
+            str, WrittenCall
+        ] = {}  # tool calls that are fields, by call and attempt
         self._numbers = itertools.count(1)
         self._sent: list[bytes] = []
 
@@ -112,6 +117,9 @@ class ChatFormat(EventVisitor, OutputFormat):
         if not event.token:
             return
         self._close(key_of(event, THINKING))
+        if event.field in CALL_FIELDS and is_call_field(event, event.field):
+            self._call_grown(event)
+            return
         key = key_of(event, event.field)
         if key in self._structured:
             return
@@ -130,7 +138,9 @@ class ChatFormat(EventVisitor, OutputFormat):
         if part is None:
             field = key[-1]
             reply = field != THINKING and self.options.is_reply(event.predictor, field)
-            part = TextPart(self._next_id(), key, field or "thinking", reply)
+            part = TextPart(
+                self._next_id(), key, field or "thinking", reply, predictor=event.predictor
+            )
             self.message[part.id] = self._latest[key] = self.open[key] = part
             self.part_opened(part)
         return part
@@ -146,6 +156,11 @@ class ChatFormat(EventVisitor, OutputFormat):
             self.part_closed(part)
 
     def on_field_end(self, event: ev.FieldEnd) -> None:
+        if is_call_field(event, event.field):
+            call = self._written_call(event)
+            if call.tool is None:
+                self._call_named(event, call.name.strip().strip("\"'"))
+            return
         key = key_of(event, event.field)
         self._close(key)
         if key in self.values:
@@ -153,6 +168,9 @@ class ChatFormat(EventVisitor, OutputFormat):
 
     def on_field_corrected(self, event: ev.FieldCorrected) -> None:
         key, text, value = key_of(event, event.field), event.text, event.value
+        if is_call_field(event, event.field):
+            self._call_valued(event, event.field, value)
+            return
         part = self._latest.get(key)
         if part is not None:
             if part.text != text:
@@ -174,6 +192,9 @@ class ChatFormat(EventVisitor, OutputFormat):
         for key, part in self.values.items():
             if key[0] == event.call_id:
                 self.value_settled(part)
+        for call in self._written.values():
+            if call.tool is not None and call.tool.attempt[0] == event.call_id:
+                self._complete_call(call, call.tool)
 
     def on_module_error(self, event: ev.ModuleError) -> None:
         self.on_module_end(event)
@@ -204,6 +225,10 @@ class ChatFormat(EventVisitor, OutputFormat):
     # --- values -------------------------------------------------------------------------------
 
     def on_field_partial(self, event: ev.FieldPartial) -> None:
+        if is_call_field(event, event.field):
+            if event.state == "complete" and not (event.pointer or event.append):
+                self._call_valued(event, event.field, plain(event.value))
+            return
         if self.values_are_text:
             return
         key = key_of(event, event.field)
@@ -256,8 +281,62 @@ class ChatFormat(EventVisitor, OutputFormat):
             self.tool_input_grown(tool, tool.pieces[0])
         self._make_ready(tool)
 
+    # A call that is written as fields, whichever of them comes first.
+
+    def _written_call(self, event: Event) -> WrittenCall:
+        return self._written.setdefault(f"{event.call_id}:{event.attempt}:written", WrittenCall())
+
+    def _call_grown(self, event: ev.TokenEvent) -> None:
+        call = self._written_call(event)
+        size = len(call.name if event.field == CALL_NAME else call.arguments)
+        new = event.token[max(0, size - event.offset) :]
+        if event.field == CALL_NAME:
+            call.name += new
+        else:
+            call.arguments += new
+            self._send_arguments(call)
+
+    def _call_valued(self, event: Event, field: str, value: Any) -> None:
+        """What the program reads from the field."""
+        if field == CALL_NAME:
+            self._call_named(event, str(value))
+        else:
+            self._written_call(event).value = value
+
+    def _call_named(self, event: Event, name: str) -> None:
+        call = self._written_call(event)
+        if call.tool is not None and call.tool.name != name and not call.tool.taken:
+            self._finish_tool(call.tool, "corrected", failed=True)
+            self._withdraw([call.tool], "corrected")
+            call.tool, call.sent = None, 0
+        if call.tool is None and name:
+            call.tool = self._begin_tool(f"{event.call_id}:{event.attempt}:written", name, event)
+            self._send_arguments(call)
+
+    def _send_arguments(self, call: WrittenCall) -> None:
+        """What is new of the arguments, if they are JSON and not another notation's text."""
+        if call.tool is not None and not call.tool.ready and call.arguments.lstrip()[:1] == "{":
+            new, call.sent = call.arguments[call.sent :], len(call.arguments)
+            if new:
+                call.tool.pieces.append(new)
+                self.tool_input_grown(call.tool, new)
+
+    def _complete_call(self, call: WrittenCall, tool: ToolPart) -> None:
+        """The arguments are those which the program has read."""
+        if tool.ready or tool.done:
+            return
+        if isinstance(call.value, dict) and call.value != read_json(tool.text):
+            right, sent = to_json(call.value).decode(), bool(tool.pieces)
+            tool.pieces = [right]
+            if sent:
+                self.tool_corrected(tool)
+            else:
+                self.tool_input_grown(tool, right)
+        self._make_ready(tool)
+
     def _begin_tool(self, call: str, name: str, event: Event) -> ToolPart:
-        tool = ToolPart(self._next_id(), name, (event.call_id, event.attempt))
+        attempt = event.call_id, event.attempt
+        tool = ToolPart(self._next_id(), name, attempt, predictor=event.predictor)
         self.message[tool.id] = self._tools[call] = tool
         self.tool_opened(tool)
         return tool
@@ -326,6 +405,8 @@ class ChatFormat(EventVisitor, OutputFormat):
     def parts_withdrawn(self, gone: Sequence[TextPart | ToolPart], reason: str) -> None: ...
     def tool_opened(self, tool: ToolPart) -> None: ...
     def tool_input_grown(self, tool: ToolPart, text: str) -> None: ...
+    # its arguments are others than those told so far
+    def tool_corrected(self, tool: ToolPart) -> None: ...
     def tool_ready(self, tool: ToolPart) -> None: ...
     def tool_done(self, tool: ToolPart) -> None: ...
     # ``replaces``: there was a value at ``change.pointer``
@@ -349,6 +430,15 @@ UNFINISHED: Mapping[type[Event], str] = MappingProxyType(
     }
 )
 """The error of a tool call that has no result at the run's end."""
+
+
+CALL_NAME = "next_tool_name"
+CALL_FIELDS = frozenset({CALL_NAME, "next_tool_args"})
+"""The fields in which the predictor ``react`` of ``dspy.ReAct`` writes a tool call."""
+
+
+def is_call_field(event: Event, field: str) -> bool:
+    return field in CALL_FIELDS and (event.predictor or "").rpartition(".")[2] == "react"
 
 
 def key_of(event: Event, field: str) -> Key:

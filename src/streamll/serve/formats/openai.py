@@ -1,11 +1,14 @@
-"""``chat.completion.chunk`` of OpenAI's Chat Completions API (v1): the text of the reply alone.
+"""``chat.completion.chunk`` of OpenAI's Chat Completions API (v1): the text of the reply.
 
-* Only reply fields have a place here, one after the other with an empty line between. A typed one
-  is the text that the model writes (mostly JSON), not a value.
+* Reply fields are ``content``, one after the other with an empty line between. A typed one is the
+  text that the model writes (mostly JSON), not a value. Other fields and thinking are
+  ``reasoning_content``, as other servers of this API have it, if ``include_reasoning`` asks for it.
 * The text of a superseded attempt cannot be taken back. The new attempt goes on after what it has
   in common with the old one; where they differ, an ``error`` with code ``superseded`` ends the
   stream: wrong text is never continued. Neither are a field that is corrected to something else
   (code ``corrected``) and one of which text was lost (``gap``).
+* A source with an address is an annotation, a refusal is ``refusal``.
+* Usage is null where any part of it is not known: the wire has no word for that.
 * A failed or cancelled run is ``{"error": {"message", "type", "code"}}``.
 * Who resumes gets a first chunk again, then what is missing. Frames have no ids: OpenAI's reader
   takes a comment after an id for an empty chunk.
@@ -16,19 +19,24 @@ A request without ``stream`` gets the program's final text, whatever was superse
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from streamll.core import events as ev
-from streamll.serve.formats.base import RenderOptions, to_json
+from streamll.serve.formats.base import RenderOptions, given, to_json
 from streamll.serve.formats.message import ChatFormat
 from streamll.serve.formats.parts import TextPart, ToolPart
 from streamll.serve.formats.vercel import DONE
 
 FINISH_REASONS = {"length": "length", "content_filter": "content_filter"}
 SEPARATOR = "\n\n"
-FIRST = {"role": "assistant", "content": ""}
 CHUNK = "chat.completion.chunk"
+COUNTS = (
+    "prompt_tokens", "completion_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
+)  # fmt: skip
+PADDED_BYTES = 32
+"""Text that is obfuscated has, with its padding, a multiple of this length."""
 
 
 class OpenAIFormat(ChatFormat):
@@ -42,12 +50,17 @@ class OpenAIFormat(ChatFormat):
         self._text = ""  # what was sent of the reply, all its parts together
         self._before = ""  # the text of the reply's earlier parts
         self._current: TextPart | None = None
+        self._reasoned: TextPart | None = None  # the last part that was sent as reasoning
 
     def resume(self) -> list[bytes]:
-        return [to_json(self._chunk(FIRST))]
+        self._send_first()
+        return self.sent()
 
     def run_began(self) -> None:
-        self.send(self._chunk(FIRST))
+        self._send_first()
+
+    def _send_first(self) -> None:
+        self._send_delta(role="assistant", content="", refusal=None)
 
     def part_opened(self, part: TextPart) -> None:
         if part.reply:
@@ -56,10 +69,18 @@ class OpenAIFormat(ChatFormat):
             self._current = part
 
     def part_grown(self, part: TextPart, text: str, missing: bool) -> None:
-        if part.reply and missing:
+        if not part.reply:
+            self._send_reasoning(part, text)
+        elif missing:
             self._break_off("text was lost on the way", "gap")
         else:
             self._send_rest(part, "superseded")
+
+    def _send_reasoning(self, part: TextPart, text: str) -> None:
+        if self.options.include_reasoning:
+            begins = self._reasoned is not None and self._reasoned is not part
+            self._reasoned = part
+            self._send_delta(reasoning_content=SEPARATOR + text if begins else text)
 
     def part_closed(self, part: TextPart) -> None:
         self._send_rest(part, "superseded")
@@ -81,9 +102,16 @@ class OpenAIFormat(ChatFormat):
         if text.startswith(self._text):
             new, self._text = text[len(self._text) :], text
             if new:
-                self.send(self._chunk({"content": new}))
+                self._send_delta(content=new)
         elif code == "corrected" or not self._text.startswith(text):
             self._break_off(f"the text sent so far was {code}", code)
+
+    def on_refusal(self, event: ev.Refusal) -> None:
+        self._send_delta(refusal=event.text)
+
+    def cited(self, source_id: str, source: ev.Citation) -> None:
+        if source.url is not None:
+            self._send_delta(annotations=[annotation(source, self._text)])
 
     def run_ended(self, end: ev.Totals) -> None:
         text = self._before + (self._current.text if self._current is not None else "")
@@ -92,14 +120,21 @@ class OpenAIFormat(ChatFormat):
         elif text.removesuffix(SEPARATOR) != self._text.removesuffix(SEPARATOR):
             self._break_off("the text sent so far was superseded", "superseded")
         else:
-            self.send(self._chunk({}, finish_reason_of(self)))
+            self._send_choice({}, finish_reason_of(self))
             if self.options.include_usage:
                 self.send(completion(self, CHUNK, [], usage=usage_of(end)))
             self._finish()
 
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-        return completion(self, CHUNK, [choice])
+    def _send_delta(self, **delta: Any) -> None:
+        self._send_choice(delta)
+
+    def _send_choice(self, delta: dict[str, Any], finish_reason: str | None = None) -> None:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        more: dict[str, Any] = {"usage": None} if self.options.include_usage else {}
+        if self.options.include_obfuscation:
+            text = "".join(each for each in delta.values() if isinstance(each, str))
+            more["obfuscation"] = obfuscation(text)
+        self.send(completion(self, CHUNK, [choice], **more))
 
     def _break_off(self, message: str, code: str) -> None:
         self._finish(error_body(message, "stream_error", code))
@@ -121,6 +156,23 @@ class ChatCompletion(ChatFormat):
 
     values_are_text: ClassVar[bool] = True
 
+    def __init__(self, options: RenderOptions) -> None:
+        super().__init__(options)
+        self._refusals: list[ev.Refusal] = []
+        self._sources: list[ev.Citation] = []
+
+    def on_refusal(self, event: ev.Refusal) -> None:
+        self._refusals.append(event)
+
+    def cited(self, source_id: str, source: ev.Citation) -> None:
+        self._sources.append(source)
+
+    def on_lm_superseded(self, event: ev.LMSuperseded) -> None:
+        super().on_lm_superseded(event)
+        gone = (event.call_id, event.attempt)
+        self._refusals = [e for e in self._refusals if (e.call_id, e.attempt) != gone]
+        self._sources = [e for e in self._sources if (e.call_id, e.attempt) != gone]
+
     @property
     def failure(self) -> dict[str, Any] | None:
         return failure(self.end)
@@ -130,15 +182,23 @@ class ChatCompletion(ChatFormat):
         if self.failure is not None:
             return self.failure
         text = SEPARATOR.join(part.text for part in self.texts if part.reply)
+        message = {
+            "role": "assistant",
+            "content": text,
+            "refusal": "".join(each.text for each in self._refusals) or None,
+            "annotations": [annotation(each, text) for each in self._sources if each.url],
+        }
+        if self.options.include_reasoning:
+            reasoning = SEPARATOR.join(part.text for part in self.texts if not part.reply)
+            message["reasoning_content"] = reasoning
         choice = {
             "index": 0,
-            "message": {"role": "assistant", "content": text, "refusal": None},
+            "message": message,
             "logprobs": None,
             "finish_reason": finish_reason_of(self),
         }
-        return completion(
-            self, "chat.completion", [choice], usage=usage_of(self.end or ev.Totals())
-        )
+        usage = usage_of(self.end or ev.Totals())
+        return completion(self, "chat.completion", [choice], usage=usage)
 
 
 def completion(form: ChatFormat, kind: str, choices: list[Any], **more: Any) -> dict[str, Any]:
@@ -165,22 +225,40 @@ def failure(end: ev.Totals | None) -> dict[str, Any] | None:
     return None
 
 
-def error_body(message: str, kind: str, code: str | None) -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+def error_body(
+    message: str, kind: str, code: str | None, param: str | None = None
+) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def usage_of(totals: ev.Totals) -> dict[str, Any] | None:
-    """``None`` where the tokens are not known; details where they are."""
-    prompt, completion = totals.prompt_tokens, totals.completion_tokens
-    if prompt is None or completion is None:
+    """The usage of a chat; ``None`` where a part of it is not known."""
+    asked, said, read, written, thought = (getattr(totals, name, None) for name in COUNTS)
+    if asked is None or said is None:
         return None
-    usage: dict[str, Any] = {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
+    return {
+        "prompt_tokens": asked,
+        "completion_tokens": said,
+        "total_tokens": asked + said,
+        "prompt_tokens_details": given(cached_tokens=read, cache_write_tokens=written),
+        "completion_tokens_details": given(reasoning_tokens=thought),
     }
-    if totals.cache_read_tokens is not None:
-        usage["prompt_tokens_details"] = {"cached_tokens": totals.cache_read_tokens}
-    if totals.reasoning_tokens is not None:
-        usage["completion_tokens_details"] = {"reasoning_tokens": totals.reasoning_tokens}
-    return usage
+
+
+def annotation(source: ev.Citation, text: str) -> dict[str, Any]:
+    """A source of a reply as an annotation of a chat's message."""
+    return {"type": "url_citation", "url_citation": url_citation(source, text)}
+
+
+def url_citation(source: ev.Citation, text: str) -> dict[str, Any]:
+    """Where a source is cited: the last place in the text that reads as it, else the text's end."""
+    cited = source.text or ""
+    begin = text.rfind(cited) if cited else -1
+    span = (begin, begin + len(cited)) if begin >= 0 else (len(text), len(text))
+    where = {"start_index": span[0], "end_index": span[1]}
+    return {**where, "title": source.title or source.url, "url": source.url}
+
+
+def obfuscation(text: str) -> str:
+    """Padding beside a text, which hides how long it is: tokens of up to 30 bytes look alike."""
+    return secrets.token_hex(PADDED_BYTES)[: -len(to_json({"": text})) % PADDED_BYTES]

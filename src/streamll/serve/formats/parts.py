@@ -22,6 +22,7 @@ class TextPart(msgspec.Struct, eq=False):
     pieces: list[str] = []
     size: int = 0
     """Characters of the field so far, lost ones included."""
+    predictor: str | None = None
 
     @property
     def text(self) -> str:
@@ -43,10 +44,25 @@ class ToolPart(msgspec.Struct, eq=False):
     failed: bool = False
     result: Any = None
     """What it returned, or the message of the error that it ``failed`` with."""
+    predictor: str | None = None
+    """Whose reply calls it, where the model called it natively."""
 
     @property
     def text(self) -> str:
         return "".join(self.pieces)
+
+
+class WrittenCall(msgspec.Struct, eq=False):
+    """A tool call that the model writes into fields: a name, and arguments."""
+
+    name: str = ""
+    arguments: str = ""
+    value: Any = None
+    """The arguments as the program reads them."""
+    tool: ToolPart | None = None
+    """The call as it is shown, once its name is known."""
+    sent: int = 0
+    """Characters of the arguments' text that were told."""
 
 
 class ValuePart(PartialValue):

@@ -151,7 +151,12 @@ def is_json(text: str) -> bool:
     text = text.strip()
     if text.startswith("```"):
         text = text.partition("\n")[2].removesuffix("```")
+    return isinstance(read_json(text), (list, dict))
+
+
+def read_json(text: str) -> Any:
+    """The value of a JSON text; ``None`` for a text that is none."""
     try:
-        return isinstance(json.loads(text), (list, dict))
+        return json.loads(text)
     except (ValueError, RecursionError):
-        return False
+        return None

@@ -1,0 +1,117 @@
+"""The options of OpenAI's requests: what is honoured, what asks for nothing, what is refused by name.
+
+A program decides itself how it asks its models, so most options cannot be honoured. One that would
+be ignored is refused, unless its value asks for what happens anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from streamll.serve.web.requests import HTTPRefusal
+
+MAX_SHOWN = 100
+"""Characters of a wrong value that an error repeats."""
+
+HINTS = frozenset({
+    "metadata", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
+    "safety_identifier", "user",
+})  # fmt: skip
+"""They change no reply, on OpenAI's servers either."""
+
+SAMPLING = {
+    "temperature": (1,),
+    "top_p": (1,),
+    "top_logprobs": (0,),
+    "service_tier": ("auto", "default"),
+}
+TOOLS: dict[str, tuple[Any, ...]] = {
+    "tools": ([],),
+    "tool_choice": ("auto", "none"),
+    "parallel_tool_calls": (True, False),
+}
+
+CHAT = frozenset({
+    "model", "messages", "inputs", "stream", "stream_options", "include_reasoning",
+})  # fmt: skip
+CHAT_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
+    **SAMPLING, **TOOLS,
+    "frequency_penalty": (0,), "function_call": ("auto", "none"), "functions": ([],), "logit_bias": ({},),
+    "logprobs": (False,), "modalities": (["text"],), "n": (1,), "presence_penalty": (0,),
+    "response_format": ({"type": "text"},), "stop": ([],), "store": (False,),
+}  # fmt: skip
+
+RESPONSES = frozenset({
+    "model", "input", "inputs", "instructions", "stream", "stream_options", "background", "store",
+    "previous_response_id",
+})  # fmt: skip
+RESPONSES_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
+    **SAMPLING, **TOOLS,
+    "include": ([],), "context_management": ([],), "reasoning": ({},),
+    "text": ({}, {"format": {"type": "text"}}), "truncation": ("disabled",),
+}  # fmt: skip
+
+
+def check(
+    options: Mapping[str, Any],
+    honoured: AbstractSet[str],
+    defaults: Mapping[str, tuple[Any, ...]] | None = None,
+    *,
+    inside: str = "",
+) -> None:
+    """Raise ``HTTPRefusal`` (400) for the first option that would be ignored.
+
+    Args:
+        defaults: values that ask for what happens anyway.
+        inside: the option that these are part of.
+    """
+    for name, value in options.items():
+        hint = not inside and name in HINTS
+        if value is None or hint or name in honoured or value in (defaults or {}).get(name, ()):
+            continue
+        place = f"{inside}.{name}" if inside else name
+        shown = place[:MAX_SHOWN]
+        raise HTTPRefusal(
+            400,
+            f"{shown!r} is not supported: the program decides how it asks its models; leave it out",
+            param=shown,
+            code="unsupported_parameter",
+        )
+
+
+def flag(options: Mapping[str, Any], name: str, *, inside: str = "", default: bool = False) -> bool:
+    """A switch; ``HTTPRefusal`` (400) where it is something else."""
+    value = options.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        what = f"{name} is true or false, not {value!r}"[:MAX_SHOWN]
+        raise HTTPRefusal(400, what, param=f"{inside}.{name}" if inside else name)
+    return value
+
+
+def stream_options(
+    body: Mapping[str, Any], honoured: AbstractSet[str], *, streams: bool
+) -> Mapping[str, Any]:
+    """The options of a stream, which only a request for a stream has."""
+    options = body.get("stream_options")
+    if options is None:
+        return {}
+    if not isinstance(options, dict):
+        raise HTTPRefusal(400, "stream_options is an object", param="stream_options")
+    check(options, honoured, inside="stream_options")
+    for name in options:
+        flag(options, name, inside="stream_options")
+    if not streams:
+        raise HTTPRefusal(400, "stream_options needs stream: true", param="stream_options")
+    return options
+
+
+def text(body: Mapping[str, Any], name: str, most: int) -> str | None:
+    """A text of at most so many characters; ``HTTPRefusal`` (400) where it is something else."""
+    value = body.get(name)
+    if value is not None and (not isinstance(value, str) or len(value) > most):
+        raise HTTPRefusal(400, f"{name} is a text of at most {most} characters", param=name)
+    return value
