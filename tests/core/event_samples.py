@@ -192,6 +192,7 @@ SAMPLES = [
     RunEnd(**stamp(30, RUN), **TOTALS, **USED),
     RunError(**stamp(31, RUN), **TOTALS, **USED, error_type="LMTimeoutError", message="timed out"),
     RunCancelled(**stamp(32, RUN), **TOTALS, **USED),
+    ModuleStart(**stamp(35), name="ReAct", kind="agent"),
     LMSuperseded(**stamp(33), reason="LMServerError", next_model="anthropic/claude"),
     LMWaiting(**stamp(34), reason="fallback", model="anthropic/claude"),
 ]

@@ -182,7 +182,7 @@ def test_citations_gaps_and_custom_events_are_shown():
         "│  ! 2 events lost here (overflow)\n"
         "╰─ ✓ retrieval  0.20 s\n"
         "     ◦ hit n=1\n"
-        "✓ done in 1.2 s · 1 token"
+        "✓ done in 1.2 s · ≈1 token"
     )
 
 

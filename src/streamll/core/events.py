@@ -57,6 +57,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
 
 
 NOBODY = Identity()
+AGENT = "agent"
+"""``kind`` of a module that has tools."""
 
 
 def _from_identity(member: T) -> T:
@@ -225,10 +227,11 @@ class RunCancelled(Totals, frozen=True, kw_only=True):
 
 @_kind("module.start", opens="module")
 class ModuleStart(Event, frozen=True, kw_only=True):
-    """The module ``name`` is called."""
+    """The module ``name`` is called; it is of kind ``"agent"`` if it has tools to call."""
 
     name: str
     inputs: Mapping[str, Any] | None = None
+    kind: str = "module"
 
 
 @_kind("module.end", closes="module")

@@ -27,6 +27,11 @@ from streamll.capture.run.scope import Scope, current_scope
 from streamll.configuration import describe, included
 from streamll.core import events as ev
 
+AGENTS = tuple(
+    agent
+    for name in ("ReAct", "ReActV2", "CodeAct", "RLM")
+    if isinstance(agent := getattr(dspy, name, None), type)
+)
 Inputs = dict[str, Any]
 Failure = BaseException | None
 
@@ -58,7 +63,8 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         if (predictor := scope.run.names.predictor(instance)) is not None:
             frame.predictor = predictor
         shown = included("inputs", _arguments(inputs))
-        _publish(frame, ev.ModuleStart, name=frame.name, inputs=shown)
+        kind = {"kind": ev.AGENT} if _is_agent(instance) else {}
+        _publish(frame, ev.ModuleStart, name=frame.name, inputs=shown, **kind)
         _publish_status("module_start", frame, inputs)
 
     def on_module_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
@@ -212,6 +218,12 @@ def _checked_scope() -> Scope | None:
     if (scope := current_scope()) is not None:
         scope.check()
     return scope
+
+
+def _is_agent(module: Any) -> bool:
+    """Whether a module has tools: DSPy's agents, and a program's own with an attribute ``tools``."""
+    tools = getattr(module, "__dict__", {}).get("tools")
+    return isinstance(module, AGENTS) or (isinstance(tools, (dict, list, tuple)) and bool(tools))
 
 
 def _publish_status(moment: str, frame: Frame, value: Any) -> None:
