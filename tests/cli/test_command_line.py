@@ -311,20 +311,20 @@ def test_the_practice_model_is_asked_directly_whatever_the_environment_says(app_
         (["practice", "--port", "70000"], "Invalid value for '--port'"),
         (["practice", "--dialect", "klingon"], "there is no dialect 'klingon', only openai, azure"),
         (["dance"], "No such command 'dance'"),
-        (["run", "app:QA", "--model", "practice"], "app:QA: missing a required argument: 'question'"),
+        (["run", "app:QA", "--model", "practice"], "app:QA needs the input 'question' (str)"),
         (
             ["run", "app:Printing", "--input", "style=dry", "--model", "practice"],
-            "app:Printing: missing input: topic; --input name=value gives an input",
+            "app:Printing needs the input 'topic' (str); --input name=value gives an input",
         ),
-        (["run", "app:Thinking", "--model", "practice"], "app:Thinking: missing input: question"),
-        (["run", "app:acting", "--model", "practice"], "app:acting: missing input: question"),
+        (["run", "app:Thinking", "--model", "practice"], "app:Thinking needs the input 'question' (str)"),
+        (["run", "app:acting", "--model", "practice"], "app:acting needs the input 'question' (str)"),
         (
             ["run", "app:Thinking", "Q", "--input", "hnt=1", "--model", "practice"],
-            "app:Thinking: no such input: hnt; it has question, hint",
+            "hnt: app:Thinking has no such input; it has question, hint",
         ),
         (
             ["run", "app:QA", "Q", "--model", "practice", "--input", "wrong=1"],
-            "app:QA: got an unexpected keyword argument 'wrong'",
+            "wrong: app:QA has no such input; it has question, hint",
         ),
         pytest.param(
             ["run", "app:QA", "Q", "--model", "openai/"], "model 'openai/' has a provider prefix",
