@@ -28,27 +28,25 @@ def typed_inputs(target: str, program: Any, texts: Mapping[str, str]) -> dict[st
     Raises:
         Problem: inputs are unknown, missing or of another type: it names all of them.
     """
-    from streamll.serve.inputs.checking import left_out, missing
+    from streamll.serve.inputs.checking import left_out
     from streamll.serve.inputs.declared import inputs_of
-    from streamll.serve.inputs.errors import InvalidInputs
 
     inputs = inputs_of(program)
     if not inputs:
         return dict(texts)
-    values = given_inputs(target, inputs, texts)
-    lacking = [each for each in inputs if each.required and each.name not in values]
-    if lacking and can_ask():
-        values.update(asked_inputs(lacking))
-    elif lacking:
-        raise Problem(f"{target}: {InvalidInputs(missing(target, inputs, values, ''))}; {HINT}")
+    values = given_inputs(target, inputs, texts, [each for each in inputs if each.required])
     return {**left_out(inputs, values), **values}
 
 
 def given_inputs(
-    target: str, inputs: tuple[Input, ...], texts: Mapping[str, str]
+    target: str, inputs: tuple[Input, ...], texts: Mapping[str, str], needed: Iterable[Input]
 ) -> dict[str, Any]:
-    """The values that ``texts`` stand for; ``Problem`` names all that are unknown or wrong."""
-    from streamll.serve.inputs.checking import convert_text
+    """The values that ``texts`` stand for, and the ``needed`` ones that a terminal is asked for.
+
+    Raises:
+        Problem: inputs are unknown, missing or of another type: it names all of them.
+    """
+    from streamll.serve.inputs.checking import convert_text, missing
     from streamll.serve.inputs.errors import InvalidInputs
     from streamll.serve.inputs.errors import Problem as Wrong
 
@@ -63,9 +61,12 @@ def given_inputs(
             values[name] = convert_text(declared[name], with_files(declared[name], text), name)
         except InvalidInputs as error:
             wrong += error.problems
+    lacking = tuple(each for each in needed if each.name not in texts)
+    if not can_ask():
+        wrong += missing(target, lacking, {}, "")
     if wrong:
         raise Problem(f"{target}: {InvalidInputs(wrong)}; {HINT}")
-    return values
+    return {**values, **asked_inputs(lacking)}
 
 
 def named_texts(pairs: Iterable[str], option: str = "--input") -> dict[str, str]:
@@ -93,6 +94,8 @@ def with_files(declared: Input, text: str) -> str:
 
     media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     url = f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    if kind != "file" and not many:
+        return url
     value: Any = {"file_data": url, "filename": path.name} if kind == "file" else url
     return json.dumps([value] if many else value)
 
@@ -107,7 +110,7 @@ def can_ask() -> bool:
 
 def asked_inputs(inputs: Iterable[Input]) -> dict[str, Any]:
     """Ask for each input on the terminal, a model's fields one by one, until it is right."""
-    from streamll.serve.inputs.checking import convert_one
+    from streamll.serve.inputs.checking import convert_one, convert_text
     from streamll.serve.inputs.errors import InvalidInputs
     from streamll.serve.inputs.schemas import schemas_of
 
@@ -119,8 +122,9 @@ def asked_inputs(inputs: Iterable[Input]) -> dict[str, Any]:
             value = _Asking(definitions).value(schemas[each.name], each.name)
             try:
                 if isinstance(value, str):
-                    value = with_files(each, value)
-                values[each.name] = convert_one(each, value, each.name)
+                    values[each.name] = convert_text(each, with_files(each, value), each.name)
+                else:
+                    values[each.name] = convert_one(each, value, each.name)
             except (InvalidInputs, Problem) as error:
                 typer.echo(clean(str(error)), err=True)
     return values

@@ -128,9 +128,7 @@ def _turn_shape(
     replying = [each for each in with_history if field in each.output_fields]
     if not with_history:
         answers = field or "answer"
-        return TurnShape(
-            asks=asking[0], answers=answers, outputs=frozenset({answers}), media=media
-        )
+        return TurnShape(asks=asking[0], answers=answers, outputs=frozenset({answers}), media=media)
     signature = (replying or with_history)[-1]
     inputs = of_signature(signature)
     texts = [each.name for each in inputs if is_text(each.annotation) and each.name not in SYSTEM]
