@@ -344,7 +344,5 @@ with PracticeServer() as server:
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_importing_litellm_is_not_the_models_silence(way):
     """X8: time starts when the request leaves."""
-    done = subprocess.run(
-        [sys.executable, "-c", COLD, way], capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", COLD, way], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
