@@ -1,9 +1,15 @@
-"""One event of every kind without any default value: the content of the golden file."""
+"""Events of every kind, each field with another value than its default: the golden file's content."""
 
 from __future__ import annotations
 
 from streamll.core.events import (
     Citation,
+    CompileCandidate,
+    CompileEnd,
+    CompileStart,
+    EvaluateEnd,
+    EvaluateExample,
+    EvaluateStart,
     EventData,
     FieldCorrected,
     FieldEnd,
@@ -161,5 +167,45 @@ SAMPLES = [
     Refusal(**stamp(27), text="I cannot"),
     ReplyPart(
         **stamp(28), kind="image", media_type="image/png", url="https://example.org/a", size=12
+    ),
+    LMSuperseded(**stamp(33), reason="LMServerError", next_model="anthropic/claude"),
+    LMWaiting(**stamp(34), reason="fallback", model="anthropic/claude"),
+    EvaluateStart(**stamp(35), name="QA", metric="exact_match", total=50),
+    EvaluateExample(
+        **stamp(36),
+        index=7,
+        count=3,
+        total=50,
+        score=0.5,
+        mean=66.67,
+        duration=1.5,
+        error_type="ValueError",
+        message="no",
+        inputs={"question": "Où?"},
+        outputs={"answer": "Paris"},
+    ),
+    EvaluateEnd(
+        **stamp(37),
+        name="QA",
+        duration=9.5,
+        score=66.67,
+        count=50,
+        failed=2,
+        error_type="ValueError",
+        message="no",
+    ),
+    CompileStart(**stamp(38), name="QA", optimizer="MIPROv2", total=200),
+    CompileCandidate(
+        **stamp(39), index=4, score=61.5, total=50, best=66.67, best_index=2, duration=9.5
+    ),
+    CompileEnd(
+        **stamp(40),
+        name="QA",
+        optimizer="MIPROv2",
+        duration=99.5,
+        count=12,
+        best=66.67,
+        error_type="ValueError",
+        message="no",
     ),
 ]

@@ -48,12 +48,14 @@ PROGRAMS = PatchTable(
         "inside a captured call ours is among them, also where the program sets its own with "
         "`dspy.context(callbacks=…)`, as `dspy.streamify` does",
         "no events but the run's own"),
-    PatchSite("dspy", "Evaluate", "__call__", wrappers.quiet,
-        "no text is streamed inside an evaluation",
-        "evaluations stream the text of every example"),
+    PatchSite("dspy", "Evaluate", "__call__", wrappers.evaluated,
+        "a captured call begins here; no text is streamed inside an evaluation",
+        "under `watch` each example is a run; evaluations stream the text of every example"),
     PatchSite("dspy.utils.parallelizer", "ParallelExecutor", "execute", wrappers.context_carried,
-        "its threads get DSPy's settings but no context variables",
-        "`set_context` does not reach the threads of `dspy.Parallel` and `Evaluate`"),
+        "its threads get DSPy's settings but no context variables; of an evaluation's examples "
+        "nothing else tells",
+        "`set_context` does not reach the threads of `dspy.Parallel` and `Evaluate`; no "
+        "`evaluate.example` events"),
     PatchSite("dspy", "Module", "_streamll_stream_fields", lambda _: wrappers.CallLocalFields(),
         "lets a `forward` choose the fields that this call streams",
         "nothing: the attribute is streamll's own", added=True),
@@ -127,15 +129,16 @@ ENGINES = PatchTable(
         "the engine of one LM call; the tap takes its place",
         "text arrives whole, when a call ends"),
     PatchSite("dspy.clients.execution", None, "finalize", since_3_4.result_recorded,
-        "the one place that has usage, cost and cache hit of an LM call",
+        "the one place that has usage, cost and cache hit of an LM call; what a fallback has answered "
+        "goes into its own history",
         "`lm.end` and `run.end` without usage and cost; cached replies give no tokens"),
     PatchSite("dspy.clients.execution", None, "_retryable", since_3_4.retryable_unless_final,
         "where a `StreamConfig` decides about attempts, DSPy adds none of its own",
         "DSPy's retries come on top of a `StreamConfig`'s"),
     PatchSite("dspy.clients.execution", None, "execute", since_3_4.executed,
-        "an LM call, also one that a plugin's `forward` makes; inside our `streamify` DSPy must not "
-        "stream it by itself",
-        "inside `streamify` LM calls are not retried"),
+        "an LM call, also one that a plugin's `forward` makes: a `StreamConfig`'s fallbacks follow it; "
+        "inside our `streamify` DSPy must not stream it by itself",
+        "a `StreamConfig` has no fallbacks; inside `streamify` LM calls are not retried"),
     PatchSite("dspy.clients.execution", None, "aexecute", since_3_4.aexecuted,
         "as `execute`, for asynchronous calls",
         "as `execute`, for asynchronous calls"),
