@@ -95,7 +95,9 @@ def test_the_readmes_cpu_figures_are_those_of_the_benchmark():
 def test_the_readmes_counts_are_those_of_the_benchmark():
     """The count of wrong texts is made anew in ``test_streamify_defects.py``."""
     readme = (ROOT / "README.md").read_text("utf-8")
-    table = readme.partition("| | `streamify` | streamll |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    table = readme.partition("| | `streamify` | streamll |\n|---|---|---|\n")[2].partition("\n\n")[
+        0
+    ]
     shown = [
         tuple(cell.strip() for cell in row.strip("|").split("|"))
         for row in table.splitlines()
