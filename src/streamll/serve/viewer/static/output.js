@@ -57,7 +57,7 @@ class Card {
     bar.max = results.total || 1;
     bar.value = results.count;
     row.hidden = !results.rows.length;
-    label.textContent = this.node.kind === "compile" ? "candidates" : results.total > results.rows.length ? "examples with the lowest scores" : "examples";
+    label.textContent = this.node.kind === "compile" ? "candidates" : results.count > results.rows.length ? "examples with the lowest scores" : "examples";
     shown.show(results.table, null);
   }
 
