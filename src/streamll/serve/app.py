@@ -10,8 +10,8 @@
     DELETE /runs/{id}               cancel it
     GET    /programs                what can be started, and its inputs
     POST   /v1/chat/completions     OpenAI's wire      POST /ai, GET /ai/{chat}/stream   Vercel's
-    POST   /agui                    AG-UI              /          the viewer
-    GET    /healthz, /metrics
+    POST   /agui, /agui/connect, DELETE /agui          AG-UI: start, come back, stop
+    GET    /                        the viewer         /healthz, /metrics
 
 A process keeps no state of runs but its own: everything about a run is read from the log.
 """
@@ -36,7 +36,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamll.core.errors import RunUnavailable
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import served
-from streamll.serve.routes import chat, metrics, openai, runs
+from streamll.serve.routes import agui, chat, metrics, openai, runs
 from streamll.serve.routes.pages import viewer_route
 from streamll.serve.routes.service import Service
 from streamll.serve.runner import Runner
@@ -165,7 +165,16 @@ def routes_of(app: App) -> list[BaseRoute]:
         route("POST", "/ai", chat.vercel),
         route("GET", "/ai/{chat}/stream", chat.vercel_resume),
         route("DELETE", "/ai/{chat}/stream", chat.vercel_stop),
-        route("POST", "/agui", chat.agui),
+        route("POST", "/agui/connect", agui.connect),
+        *(
+            route(method, f"{place}{end}", endpoint)
+            for place in ("/agui", "/agui/{program}")
+            for method, end, endpoint in (
+                ("POST", "", agui.run),
+                ("POST", "/connect", agui.connect),
+                ("DELETE", "", agui.stop),
+            )
+        ),
         openai_route("POST", "/v1/chat/completions", openai.chat_completions),
         openai_route("GET", "/v1/models", openai.models),
         openai_route("GET", "/v1/models/{model:path}", openai.model),

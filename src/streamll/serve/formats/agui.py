@@ -97,6 +97,8 @@ class AGUIFormat(ChatFormat):
 
     def run_began(self) -> None:
         self._say_started()
+        for notice in self.options.notices:
+            self.noted("unused-part", notice)
 
     def _say_started(self) -> None:
         run = {"metadata": {"streamll": {"run_id": self.run_id}}} if self.run_id else {}
