@@ -9,6 +9,7 @@
     WS     /runs/{id}/ws            the same over a WebSocket
     DELETE /runs/{id}               cancel it
     GET    /programs                what can be started, and its inputs
+    GET    /openapi.json            all of this as OpenAPI 3.1, with the programs' inputs
     POST   /v1/chat/completions     OpenAI's wire      POST /ai, GET /ai/{chat}/stream   Vercel's
     POST   /agui, /agui/connect, DELETE /agui          AG-UI: start, come back, stop
     GET    /                        the viewer         /healthz, /metrics
@@ -36,7 +37,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamll.core.errors import RunUnavailable
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import served
-from streamll.serve.routes import agui, chat, metrics, openai, runs
+from streamll.serve.routes import agui, chat, metrics, openai, openapi, runs
 from streamll.serve.routes.pages import viewer_route
 from streamll.serve.routes.service import Service
 from streamll.serve.runner import Runner
@@ -162,6 +163,7 @@ def routes_of(app: App) -> list[BaseRoute]:
         route("DELETE", "/runs/{run_id}", runs.cancel, "run_id"),
         route("GET", "/runs/{run_id}/events", runs.events, "run_id"),
         route("GET", "/programs", runs.list_programs),
+        route("GET", "/openapi.json", openapi.show),
         route("POST", "/ai", chat.vercel),
         route("GET", "/ai/{chat}/stream", chat.vercel_resume),
         route("DELETE", "/ai/{chat}/stream", chat.vercel_stop),
