@@ -347,7 +347,8 @@ def test_a_model_calls_a_tool_of_the_page_which_answers_in_the_next_run(practice
                 {"id": "t", "type": "function", "function": {"name": "pay", "arguments": '{"sum": 3}'}}]},
             {"id": "r", "role": "tool", "toolCallId": "t", "content": "paid 3 EUR"},
         ]  # fmt: skip
-        assert sent(client, {**ASK, "tools": [tool], "messages": answered})[-1]["outcome"]
+        last = sent(client, {**ASK, "tools": [tool], "messages": answered})[-1]
+        assert last["type"] == "RUN_FINISHED"
         assert "paid 3 EUR" in practice.requests[-1].inputs["question"]
 
 
