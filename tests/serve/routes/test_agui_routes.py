@@ -145,10 +145,13 @@ def test_a_run_cut_behind_every_event_ends_the_same_at_another_process(practice,
     assert messages[-1]["content"] == "one two three"
     assert [m["error"] for m in messages if m["role"] == "tool"] == ["KeyError"]
     assert {line.partition(":")[0] for line in got["said"]} == {"Agent execution failed"}
-    assert len(got["cut"]) > 30
+    assert sum(read["failed"] == "cut" for read in got["cut"].values()) > 30
     for cut, read in got["cut"].items():
         assert len(read["before"]) <= int(cut), cut  # the client drops what it had not told yet
-        assert read["failed"] == "cut"
+        if read["failed"] is None:  # tokens that were merged on their way make a run shorter
+            assert read["before"][-1]["type"] == "RUN_FINISHED"
+        else:
+            assert read["failed"] == "cut"
         assert read["after"][-1]["type"] == "RUN_FINISHED", cut
         own = {each.get("runId") for each in read["after"] if each["type"].startswith("RUN_")}
         assert own == {f"run {cut}"}, cut
