@@ -10,7 +10,8 @@
     DELETE /runs/{id}               cancel it
     GET    /programs                what can be started, and its inputs
     GET    /openapi.json            all of this as OpenAPI 3.1, with the programs' inputs
-    POST   /v1/chat/completions     OpenAI's wire      POST /ai, GET /ai/{chat}/stream   Vercel's
+    POST   /v1/chat/completions     OpenAI's wires     POST /ai, GET /ai/{chat}/stream   Vercel's
+    POST   /v1/responses, GET /v1/responses/{id}, POST /v1/responses/{id}/cancel
     POST   /agui, /agui/connect, DELETE /agui          AG-UI: start, come back, stop
     GET    /                        the viewer         /healthz, /metrics
 
@@ -37,7 +38,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamll.core.errors import RunUnavailable
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import served
-from streamll.serve.routes import agui, chat, metrics, openai, openapi, runs
+from streamll.serve.routes import agui, chat, metrics, openai, openai_responses, openapi, runs
 from streamll.serve.routes.pages import viewer_route
 from streamll.serve.routes.service import Service
 from streamll.serve.runner import Runner
@@ -151,7 +152,8 @@ def routes_of(app: App) -> list[BaseRoute]:
         return Route(path, authorized, methods=[method])
 
     def openai_route(method: str, path: str, answer: Endpoint) -> Route:
-        return Route(path, openai.endpoint(service, answer), methods=[method])
+        run_of = openai_responses.run_of if "{response_id}" in path else None
+        return Route(path, openai.endpoint(service, answer, run_of), methods=[method])
 
     return [
         Route("/healthz", healthz),
@@ -178,6 +180,9 @@ def routes_of(app: App) -> list[BaseRoute]:
             )
         ),
         openai_route("POST", "/v1/chat/completions", openai.chat_completions),
+        openai_route("POST", "/v1/responses", openai_responses.create),
+        openai_route("GET", "/v1/responses/{response_id}", openai_responses.retrieve),
+        openai_route("POST", "/v1/responses/{response_id}/cancel", openai_responses.cancel),
         openai_route("GET", "/v1/models", openai.models),
         openai_route("GET", "/v1/models/{model:path}", openai.model),
         Route(

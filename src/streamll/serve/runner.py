@@ -5,7 +5,7 @@ there to readers, also to those of this very process, so that all see the same.
 
 Messages go through the log, outside any run: ``server.cancel`` (the process that runs this stops
 it) and ``server.alive`` (these runs are under way). ``server.chat`` is kept under a chat's key and
-has the id of its run.
+has the id of its run; ``server.response`` has what a response of OpenAI's API was asked for, sealed.
 """
 
 from __future__ import annotations
@@ -167,10 +167,22 @@ class Runner:
 
     async def run_of(self, chat: str) -> str | None:
         """The latest run of a chat."""
-        key, found = chat_key(chat), None
-        if await self.run_log.appears(key, CHAT_APPEARS_S):
+        data = await self.kept(chat_key(chat), CHAT_APPEARS_S)
+        return None if data is None else str(data["run_id"])
+
+    async def keep(self, key: str, kind: str, **data: Any) -> None:
+        """Keep something in the log under a key, outside any run; returns when the log has it."""
+        with self.run_log.buffer(key) as buffer:
+            self._send_message(kind, key, **data)
+            if buffer.is_empty:
+                await asyncio.wait({buffer.changed()}, timeout=LOGGED_S)
+
+    async def kept(self, key: str, seconds: float) -> Mapping[str, Any] | None:
+        """What was kept under the key last; waits so long for something to come."""
+        found: Mapping[str, Any] | None = None
+        if await self.run_log.appears(key, seconds):
             async for items in self.run_log.history(Position(key)):
-                found = str(items[-1].event.data["run_id"])
+                found = items[-1].event.data
         return found
 
     async def runs_of(self, chat: str) -> list[Mapping[str, Any]]:
@@ -242,7 +254,7 @@ class Runner:
                 silent_s = self._silence(buffer, now)
                 buffer.tell(self._notice(buffer.run_id, silent_s))
                 if silent_s > self.limits.lost_seconds:
-                    await self._close_lost(buffer.run_id)
+                    await self.close_lost(buffer.run_id)
 
     # --- lost runs ------------------------------------------------------------------------------
 
@@ -274,7 +286,7 @@ class Runner:
         wait_s = self.limits.lost_seconds if tail.interrupted else 2 * self._alive_s
         return now - tail.since > wait_s
 
-    async def _close_lost(self, run_id: str) -> None:
+    async def close_lost(self, run_id: str) -> None:
         """Close a run in the log whose process is gone, so that every reader comes to an end."""
         self._closed_as_lost.add(run_id)
         try:
