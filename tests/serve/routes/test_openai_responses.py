@@ -238,6 +238,27 @@ def test_a_reader_that_leaves_does_not_stop_the_response_and_resumes_it_while_it
     assert "".join(e.delta for e in events if e.type == "response.output_text.delta") == WORDS
 
 
+def test_a_server_that_stops_sends_its_readers_to_another_one(
+    practice, serve, server, client, elsewhere
+):
+    practice.pace = 0.01
+    practice.script({"reasoning": "r", "answer": WORDS * 4})
+    events = []
+    for event in client.responses.create(model="qa", input="q", stream=True):
+        events.append(event)
+        if len(events) == 20:
+            server.drain()
+    assert events[-1].type != "response.completed"
+    events += elsewhere.responses.retrieve(
+        events[0].response.id, stream=True, starting_after=events[-1].sequence_number
+    )
+    assert [e.sequence_number for e in events] == list(range(len(events)))
+    assert events[-1].response.output_text == WORDS * 4
+    with pytest.raises(openai.InternalServerError, match="about to stop") as error:
+        client.responses.create(model="qa", input="q")
+    assert error.value.type == "server_error"
+
+
 # --- conversations --------------------------------------------------------------------------------
 
 
@@ -322,6 +343,17 @@ def test_a_response_that_cannot_be_continued_is_named(practice, client, elsewher
     practice.release()
 
 
+def test_more_runs_than_there_may_be_are_a_rate_limit(practice, lm, serve, log):
+    practice.script(Reply({"answer": "a"}, hold_after=1))
+    limits = Limits(runs=1)
+    client = client_of(serve(create_app(dspy.Predict(SIGNATURE), log=log, limits=limits)))
+    client.responses.create(model="m", input="q", background=True)
+    with pytest.raises(openai.RateLimitError) as error:
+        client.responses.create(model="m", input="q")
+    assert (error.value.type, error.value.code) == ("rate_limit_error", "rate_limit_exceeded")
+    practice.release()
+
+
 def test_a_conversation_is_bounded(practice, lm, serve, log):
     practice.respond(lambda request: {"answer": "a"})
     limits = Limits(body_bytes=2000)
@@ -364,6 +396,15 @@ def test_a_response_that_is_not_kept_cannot_be_found(practice, client, log):
         with pytest.raises(openai.NotFoundError, match="no response with the id"):
             ask(response.id)
     assert not any("server.response" in str(row) for row in rows_of(log))
+
+
+def test_who_does_not_wait_for_a_plain_response_stops_it(practice, client):
+    """Nobody knows its id."""
+    practice.pace = 0.02
+    practice.script({"reasoning": "r", "answer": WORDS * 20})
+    with pytest.raises(openai.APITimeoutError):
+        client.with_options(timeout=2).responses.create(model="qa", input="q")
+    practice.wait_for(lambda: practice.requests and practice.requests[0].client_closed_at)
 
 
 def test_leaving_a_response_that_is_not_kept_stops_it(practice, client):
