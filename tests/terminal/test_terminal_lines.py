@@ -58,8 +58,8 @@ def lines_of(*events: ev.Event) -> list[str]:
             "[EVALUATE] QA done in 3.2 s · 66.67% · 2 of 50 examples failed",
         ),
         (
-            ev.EvaluateEnd(name="QA", duration=3.2, error_type="ValueError", message="no"),
-            "[EVALUATE] QA failed after 3.2 s: ValueError: no",
+            ev.EvaluateEnd(name="QA", duration=3.2, count=1, error_type="ValueError", message="no"),
+            "[EVALUATE] QA failed after 3.2 s: ValueError: no · 1 example",
         ),
         (
             ev.CompileStart(name="QA", optimizer="MIPROv2", total=200),

@@ -100,11 +100,10 @@ def example(event: ev.EvaluateExample) -> str:
 
 
 def result(event: ev.EvaluateEnd) -> list[str]:
-    """``66.67%``, ``2 of 50 examples failed``."""
-    parts = [percent(event.score)] if event.score is not None else []
-    if event.failed:
-        parts.append(f"{event.failed} of {tx.amount(event.count, 'example')} failed")
-    return parts
+    """``66.67%``, ``50 examples`` or ``2 of 50 examples failed``."""
+    count = tx.amount(event.count, "example")
+    count = f"{event.failed} of {count} failed" if event.failed else count
+    return [*([percent(event.score)] if event.score is not None else []), count]
 
 
 def compilation(event: ev.CompileStart) -> str:
