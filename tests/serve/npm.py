@@ -20,6 +20,10 @@ REACT = {
 """What an application with React is bundled of; a folder of its own, since few tests need it."""
 
 
+AGUI_0 = {"@ag-ui/client": "0.0.59"}
+"""The last client of AG-UI before 1.0."""
+
+
 def packages(wanted: dict[str, str] = PACKAGES, folder: str = "npm") -> Path:
     """The folder in ``.cache`` whose ``node_modules`` has the packages that are ``wanted``."""
     place = ROOT / ".cache" / folder
@@ -37,9 +41,12 @@ def packages(wanted: dict[str, str] = PACKAGES, folder: str = "npm") -> Path:
     return place
 
 
-def run_node(script: str, given: object, timeout: float = 60) -> object:
-    """Run a module's source with ``given`` as JSON on standard input; its JSON output."""
-    place = packages()
+def run_node(script: str, given: object, timeout: float = 60, place: Path | None = None) -> object:
+    """Run a module's source with ``given`` as JSON on standard input; its JSON output.
+
+    ``place``: the folder of the packages it imports; by default that of ``PACKAGES``.
+    """
+    place = place or packages()
     answer = subprocess.run(
         ["node", "--input-type=module", "-e", script],
         cwd=place,

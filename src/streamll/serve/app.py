@@ -12,8 +12,8 @@
     GET    /openapi.json            all of this as OpenAPI 3.1, with the programs' inputs
     POST   /v1/chat/completions     OpenAI's wires     POST /ai, GET /ai/{chat}/stream   Vercel's
     POST   /v1/responses, GET /v1/responses/{id}, POST /v1/responses/{id}/cancel
-    POST   /agui                    AG-UI              /          the viewer
-    GET    /healthz, /metrics
+    POST   /agui, /agui/connect, DELETE /agui          AG-UI: start, come back, stop
+    GET    /                        the viewer         /healthz, /metrics
 
 A process keeps no state of runs but its own: everything about a run is read from the log.
 """
@@ -38,7 +38,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamll.core.errors import RunUnavailable
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import served
-from streamll.serve.routes import chat, metrics, openai, openai_responses, openapi, runs
+from streamll.serve.routes import agui, chat, metrics, openai, openai_responses, openapi, runs
 from streamll.serve.routes.pages import viewer_route
 from streamll.serve.routes.service import Service
 from streamll.serve.runner import Runner
@@ -169,7 +169,16 @@ def routes_of(app: App) -> list[BaseRoute]:
         route("POST", "/ai", chat.vercel),
         route("GET", "/ai/{chat}/stream", chat.vercel_resume),
         route("DELETE", "/ai/{chat}/stream", chat.vercel_stop),
-        route("POST", "/agui", chat.agui),
+        route("POST", "/agui/connect", agui.connect),
+        *(
+            route(method, f"{place}{end}", endpoint)
+            for place in ("/agui", "/agui/{program}")
+            for method, end, endpoint in (
+                ("POST", "", agui.run),
+                ("POST", "/connect", agui.connect),
+                ("DELETE", "", agui.stop),
+            )
+        ),
         openai_route("POST", "/v1/chat/completions", openai.chat_completions),
         openai_route("POST", "/v1/responses", openai_responses.create),
         openai_route("GET", "/v1/responses/{response_id}", openai_responses.retrieve),

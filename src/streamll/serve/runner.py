@@ -97,9 +97,14 @@ class Runner:
         *,
         context: Mapping[str, Any] | None = None,
         chat: str | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> str:
         """Start a program; returns the id of its run as soon as the log has it, since whoever
         knows the id may use it with another process.
+
+        Args:
+            chat: the name under which ``run_of`` and ``runs_of`` find the run.
+            about: what ``runs_of`` is to know of it.
 
         Raises:
             TooManyRuns: as many run here as may.
@@ -118,7 +123,7 @@ class Runner:
         task.add_done_callback(self._tasks.discard)
         run_id = await started
         if chat is not None:
-            self._send_message("server.chat", chat_key(chat), run_id=run_id)
+            self._send_message("server.chat", chat_key(chat), run_id=run_id, **(about or {}))
         with self.run_log.buffer(run_id) as buffer:
             if buffer.is_empty:
                 await asyncio.wait({buffer.changed()}, timeout=LOGGED_S)
@@ -178,6 +183,14 @@ class Runner:
         if await self.run_log.appears(key, seconds):
             async for items in self.run_log.history(Position(key)):
                 found = items[-1].event.data
+        return found
+
+    async def runs_of(self, chat: str) -> list[Mapping[str, Any]]:
+        """``run_id`` and what else is known of the runs of a chat, the latest last."""
+        key, found = chat_key(chat), []
+        if await self.run_log.appears(key, CHAT_APPEARS_S):
+            async for items in self.run_log.history(Position(key)):
+                found += [item.event.data for item in items]
         return found
 
     async def has_more(self, position: Position) -> bool:

@@ -1,7 +1,7 @@
-"""The routes of other wires: Vercel, AG-UI (``openai`` has its own). A chat in, a run out.
+"""The routes of Vercel's wire. A chat in, a run out.
 
-A client that leaves an AG-UI stream stops its run: that wire cannot resume. A Vercel
-chat goes on and is resumed by ``GET /ai/{chat}/stream``; ``DELETE`` there stops it.
+A chat goes on when its reader leaves, and is resumed by ``GET /ai/{chat}/stream``; ``DELETE`` there
+stops it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from streamll.core.positions import AFTER_EVERYTHING, Position
 from streamll.serve.formats import RenderOptions, make_format
-from streamll.serve.inputs.wires import agui as agui_wire
 from streamll.serve.inputs.wires import vercel as vercel_wire
 from streamll.serve.routes.inputs import inputs_from
 from streamll.serve.routes.service import Service
@@ -51,28 +50,6 @@ async def vercel_stop(service: Service, request: Request) -> Response:
     if run_id is None:
         raise HTTPRefusal(404, "this chat has no run")
     return service.cancel(run_id)
-
-
-async def agui(service: Service, request: Request) -> Response:
-    body = await requests.read_json(request, service.limits)
-    service.check_readers()
-    thread, run = identifier(body, "threadId"), identifier(body, "runId")
-    program = service.program(request.query_params.get("program"))
-    context = {} if thread is None else {"thread_id": thread}
-    props = body.get("forwardedProps")
-    given = props.get("inputs") if isinstance(props, dict) else None
-    inputs = inputs_from(program, agui_wire.messages_of, body, given)
-    run_id = await service.start(program, inputs, context=context)
-    options = RenderOptions(
-        text=program.reply,
-        thread_id=thread,
-        run_id=run,
-        messages=body["messages"],
-        state=body.get("state"),
-    )
-    return service.respond(
-        Position(run_id), make_format("agui", options), stop_on_leave=True, can_return=False
-    )
 
 
 def identifier(body: dict[str, Any], name: str) -> str | None:
