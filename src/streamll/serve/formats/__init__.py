@@ -1,4 +1,4 @@
-"""Events in four wire formats: data in, payloads out. Nothing here knows HTTP, sockets or clocks.
+"""Events in five wire formats: data in, payloads out. Nothing here knows HTTP, sockets or clocks.
 
 =========  =======================================================================
 native     every event as the JSON of ``core.wire``; loses nothing
@@ -6,9 +6,10 @@ vercel     UI message stream of Vercel's AI SDK, version 1 (``useChat``);
            ``vercel-5`` to ``vercel-7`` for one major version of the ``ai`` package
 agui       AG-UI events (CopilotKit and other agent front ends)
 openai     ``chat.completion.chunk`` of OpenAI's Chat Completions API
+responses  events of OpenAI's Responses API
 =========  =======================================================================
 
-The last three show a run as a chat message; ``message`` builds that from events,
+The last four show a run as a chat message; ``message`` builds that from events,
 for all of them.
 """
 
@@ -18,21 +19,12 @@ from streamll.core.errors import ConfigurationError
 from streamll.serve.formats.agui import AGUIFormat
 from streamll.serve.formats.base import NativeFormat, OutputFormat, RenderOptions
 from streamll.serve.formats.openai import OpenAIFormat
-from streamll.serve.formats.vercel import (
-    Vercel5Format,
-    Vercel6Format,
-    Vercel7Format,
-    VercelFormat,
-)
+from streamll.serve.formats.openai_responses import ResponsesFormat
+from streamll.serve.formats.vercel import VERCEL_FORMATS
 
-VERCEL: tuple[type[VercelFormat], ...] = (
-    VercelFormat,
-    Vercel5Format,
-    Vercel6Format,
-    Vercel7Format,
-)
 FORMATS: dict[str, type[OutputFormat]] = {
-    form.name: form for form in (NativeFormat, *VERCEL, AGUIFormat, OpenAIFormat)
+    form.name: form
+    for form in (NativeFormat, *VERCEL_FORMATS, AGUIFormat, OpenAIFormat, ResponsesFormat)
 }
 
 __all__ = ["FORMATS", "OutputFormat", "RenderOptions", "make_format"]

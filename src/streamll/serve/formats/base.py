@@ -20,7 +20,8 @@ class RenderOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     ``text`` is the field (``"answer"`` or ``"predictor.answer"``) that is the reply; other fields
     are reasoning. ``None``: every field but ``reasoning`` is the reply. The other options come
-    from the request, as its wire has them.
+    from the request, as its wire has them: ``echo`` is what a response repeats of it, and events
+    up to the number ``starting_after`` are those that the reader has had.
     """
 
     text: str | None = None
@@ -32,6 +33,8 @@ class RenderOptions(msgspec.Struct, frozen=True, kw_only=True):
     include_usage: bool = False
     include_reasoning: bool = False
     include_obfuscation: bool = False
+    echo: Mapping[str, Any] = NOTHING
+    starting_after: int = -1
     message_id: str | None = None
 
     def is_reply(self, predictor: str | None, field: str) -> bool:
@@ -52,6 +55,8 @@ class OutputFormat(ABC):
     headers: ClassVar[Mapping[str, str]] = NOTHING
     ids: ClassVar[bool] = True
     """Whether its readers accept ``id:`` and ``retry:`` lines."""
+    named_frames: ClassVar[bool] = False
+    """Whether frames have an ``event:`` line: the type with which the payload begins."""
 
     def __init__(self, options: RenderOptions) -> None:
         self.options = options

@@ -349,6 +349,9 @@ class Vercel7Format(VercelFormat):
                 self.part_closed(part)
 
 
+VERCEL_FORMATS = (VercelFormat, Vercel5Format, Vercel6Format, Vercel7Format)
+
+
 def _permitted(value: Any) -> Any:
     """The value without the keys that the client refuses."""
     if isinstance(value, list):

@@ -116,3 +116,11 @@ def frame(payloads: Iterable[bytes], position: str | None) -> bytes:
     head = b"".join(b"data: " + payload + b"\n\n" for payload in before)
     mark = b"" if position is None else b"id: " + position.encode() + b"\n"
     return head + mark + b"data: " + last + b"\n\n"
+
+
+def named_frames(payloads: Iterable[bytes]) -> bytes:
+    """Payloads that begin with their ``type`` as frames with that name."""
+    return b"".join(
+        b"event: " + payload.split(b'"', 4)[3] + b"\ndata: " + payload + b"\n\n"
+        for payload in payloads
+    )

@@ -15,7 +15,7 @@ from streamll.core.events import TERMINAL, Event, Identity, RunError, StreamllEv
 from streamll.core.positions import Position
 from streamll.core.wire import encode
 from streamll.serve.formats import OutputFormat
-from streamll.serve.log.frames import HEARTBEAT, RETRY, Item, frame, items_of
+from streamll.serve.log.frames import HEARTBEAT, RETRY, Item, frame, items_of, named_frames
 from streamll.serve.log.run_log import RunLog
 from streamll.streams.smoothing import Unit, smooth
 
@@ -52,7 +52,9 @@ class RunWriter:
         return self.packed(self.form.feed(event), position if self.form.ids else None)
 
     def packed(self, payloads: list[bytes], position: str | None = None) -> list[bytes]:
-        return [frame(payloads, position)] if self.frames and payloads else payloads
+        if not (self.frames and payloads):
+            return payloads
+        return [named_frames(payloads) if self.form.named_frames else frame(payloads, position)]
 
 
 async def stream_of_events(events: Any, writer: RunWriter) -> AsyncGenerator[list[bytes], None]:
