@@ -91,7 +91,7 @@ RULES = {
             "msgspec",
             "starlette",
         },
-        within={"uvicorn"},
+        within={"pydantic", "uvicorn"},
     ),
     # the shell around everything
     "cli": Rule(
@@ -136,11 +136,12 @@ CAPTURE_ROOMS: dict[str, set[str]] = {
 
 SERVE_ROOMS: dict[str, set[str]] = {
     "formats": set(),
-    "programs": set(),
+    "inputs": set(),
+    "programs": {"inputs"},
     "log": {"formats"},
-    "web": {"log"},
+    "web": {"inputs", "log"},
     "runner": {"log", "programs", "web"},
-    "routes": {"formats", "log", "programs", "runner", "web"},
+    "routes": {"formats", "inputs", "log", "programs", "runner", "web"},
     "app": {"log", "programs", "routes", "runner", "web"},
     "viewer": {"app", "web"},
 }

@@ -235,13 +235,8 @@ def test_openais_client_chats_with_a_program(practice, lm, serve, log):
     practice.respond(lambda request: {"reasoning": "r", "answer": request.inputs["question"] + "!"})
     server = serve(create_app({"qa": dspy.ChainOfThought(SIGNATURE)}, log=log))
     client = openai_at(server)
-    asked = [
-        {"role": "system", "content": "s"},
-        {
-            "role": "user",
-            "content": [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}],
-        },
-    ]
+    parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
+    asked = [{"role": "user", "content": parts}]
     chunks = list(
         client.chat.completions.create(
             model="qa", messages=asked, stream=True, stream_options={"include_usage": True}
@@ -366,7 +361,8 @@ def test_a_last_message_without_text_is_not_answered_as_the_one_before(
         for path in ("/v1/chat/completions", "/ai", "/agui"):
             answer = client.post(path, json={"messages": messages})
             assert answer.status_code == 400
-            assert "the last user message has no text" in answer.text
+            if last is not IMAGE or path.startswith("/v1"):  # the other wires know no such part
+                assert "the last user message has no text" in answer.text
     assert practice.requests == []
 
 

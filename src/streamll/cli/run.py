@@ -166,7 +166,7 @@ def instantiate(found: Any, target: str) -> Any:
     """A program from a ``dspy.Module``, a class or a factory of one, or a plain function."""
     import dspy
 
-    from streamll.serve.programs import parameters_of
+    from streamll.serve.inputs.declared import parameters_of
 
     if isinstance(found, dspy.Module):
         return found
@@ -188,7 +188,7 @@ def instantiate(found: Any, target: str) -> Any:
 
 
 def first_input(program: Any) -> str:
-    from streamll.serve.programs import inputs_of
+    from streamll.serve.inputs.declared import inputs_of
 
     for field in inputs_of(program):
         return field.name

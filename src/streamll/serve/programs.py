@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from streamll.core.errors import ConfigurationError
+from streamll.serve.inputs.checking import convert
+from streamll.serve.inputs.conversation import inputs_of_messages
+from streamll.serve.inputs.messages import Message, as_openai
+from streamll.serve.inputs.taking import Takes, takes
 
 
-class InputField(msgspec.Struct, frozen=True, kw_only=True):
-    """One input of a program, for a form."""
-
-    name: str
-    type: str = "str"
-    description: str = ""
-    required: bool = True
-
-
-class Served(msgspec.Struct, frozen=True, kw_only=True):
+class Served(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A program and how it is served.
 
     Attributes:
@@ -29,8 +24,12 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
         fields: the output fields to stream; all by default.
         reply: the field that the chat formats give as text; by default the last one of the last
             predictor.
-        from_messages: makes the inputs from a chat's messages (``{"role", "content"}``); by default
-            the last user message is the first input.
+        from_messages: makes the inputs of a chat's messages, which it is given as OpenAI's chat
+            completions have them, whatever their wire: ``{"role", "content"}``, with ``content`` a
+            text and, if there are attachments, ``parts`` a list. A ``ValueError`` that it raises
+            is answered with 400 and its text. By default the inputs take what they can: the last
+            user message is the text input, earlier turns are the ``dspy.History``, see
+            ``docs/serving.md``.
     """
 
     name: str
@@ -39,34 +38,46 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     reply: str | None = None
     from_messages: Callable[[list[dict[str, Any]]], Mapping[str, Any]] | None = None
 
-    def inputs(self) -> tuple[InputField, ...]:
-        """The inputs that the program declares, for a form."""
-        return inputs_of(self.program)
+    @functools.cached_property
+    def takes(self) -> Takes:
+        """The inputs that the program declares, and what they take of a conversation."""
+        return takes(self.name, self.program, self.reply or reply_of(self.program))
 
-    def inputs_from(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
-        """Inputs for a chat's messages; ``ValueError`` if there is no input, or no user message,
-        or the last of them has no text.
+    def convert(self, inputs: Mapping[str, Any], place: str = "inputs") -> dict[str, Any]:
+        """Inputs of a request, checked and converted by the annotations of the program.
+
+        Raises:
+            InvalidInputs: some are unknown, missing or of another type; it names all of them.
         """
-        if self.from_messages is not None:
-            return dict(self.from_messages(messages))
-        texts = [m["content"] for m in messages if m.get("role") == "user"]
-        names = [field.name for field in self.inputs()]
-        if not texts or not texts[-1].strip():
-            what = "the last user message has no text" if texts else "no user message"
-            raise ValueError(f"{what}, which {self.name} would answer")
-        if not names:
-            raise ValueError(f"{self.name} has no input that could take the message")
-        return {names[0]: texts[-1]}
+        return convert(self.name, self.takes.inputs, inputs, place)
 
-    def check(self, inputs: Mapping[str, Any]) -> None:
-        """Raise ``ValueError`` for an unknown or missing input."""
-        required = {field.name: field.required for field in self.inputs()}
-        for name in sorted(inputs.keys() - required.keys()) if required else ():
-            known = ", ".join(sorted(required))
-            raise ValueError(f"{self.name} has no input {name!r}; it has {known}")
-        for name in sorted(required.keys() - inputs.keys()):
-            if required[name]:
-                raise ValueError(f"{self.name} needs the input {name!r}")
+    def inputs_from(
+        self, messages: Sequence[Message], given: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Inputs for a conversation, besides those that are ``given`` by name.
+
+        Raises:
+            InvalidInputs: the program cannot take it; it names all that is wrong.
+            ValueError: what ``from_messages`` raises.
+        """
+        if self.from_messages is None:
+            return inputs_of_messages(self.takes, messages, given or {})
+        made: Any = self.from_messages(
+            [each for message in messages for each in _as_dicts(message)]
+        )
+        if not isinstance(made, Mapping):
+            what = f"from_messages of {self.name} returned {type(made).__name__}, not its inputs"
+            raise TypeError(what)
+        return self.convert({**(given or {}), **made})
+
+
+def _as_dicts(message: Message) -> list[dict[str, Any]]:
+    """Messages for ``from_messages``, whose ``content`` is always a text."""
+    made = as_openai(message)
+    for each in made:
+        if isinstance(each["content"], list):
+            each.update(content=message.text, parts=each["content"])
+    return made
 
 
 def served(programs: Any) -> dict[str, Served]:
@@ -108,48 +119,3 @@ def reply_of(program: Any) -> str | None:
         return None
     unique = sum(fields[-1] in each.signature.output_fields for _, each in predictors) == 1
     return fields[-1] if unique else f"{name}.{fields[-1]}"
-
-
-def inputs_of(program: Any) -> tuple[InputField, ...]:
-    """The inputs of a module or function, as far as they are declared."""
-    signature = getattr(program, "signature", None)
-    if hasattr(signature, "input_fields"):
-        return _of_signature(signature)
-    predictors = list(getattr(program, "predictors", list)())
-    kind = type(program)  # DSPy warns on access to ``program.forward``; this is the same function
-    function = getattr(kind, "forward", None) or getattr(kind, "aforward", None) or program
-    try:
-        named = parameters_of(function)
-    except (TypeError, ValueError):
-        named = []
-    if named and (function is not program or not predictors):
-        return tuple(
-            InputField(name=p.name, type=_type_name(p.annotation), required=p.default is p.empty)
-            for p in named
-        )
-    return _of_signature(predictors[0].signature) if predictors else ()
-
-
-def parameters_of(function: Any) -> list[inspect.Parameter]:
-    """The parameters that can be passed by name, without ``self``."""
-    by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    parameters = inspect.signature(function).parameters.values()
-    return [each for each in parameters if each.kind in by_name and each.name != "self"]
-
-
-def _of_signature(signature: Any) -> tuple[InputField, ...]:
-    inputs = []
-    for name, field in signature.input_fields.items():
-        description = str((field.json_schema_extra or {}).get("desc") or "")
-        if description == f"${{{name}}}":  # what DSPy puts where none was given
-            description = ""
-        kind = _type_name(field.annotation)
-        needed = field.is_required()
-        inputs.append(InputField(name=name, type=kind, description=description, required=needed))
-    return tuple(inputs)
-
-
-def _type_name(annotation: Any) -> str:
-    if annotation is inspect.Parameter.empty:
-        return "str"
-    return getattr(annotation, "__name__", None) or str(annotation)

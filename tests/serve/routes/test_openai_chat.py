@@ -81,7 +81,7 @@ def test_every_option_the_tables_name_is_one_of_the_package():
     known = set(typing.get_type_hints(params.CompletionCreateParamsStreaming))
     known |= set(typing.get_type_hints(params.CompletionCreateParamsNonStreaming))
     named = options_of.CHAT | options_of.CHAT_DEFAULTS.keys() | options_of.HINTS
-    assert named - known == {"include_reasoning"}
+    assert named - known == {"include_reasoning", "inputs"}
     known = set(
         typing.get_type_hints(
             openai.types.responses.response_create_params.ResponseCreateParamsStreaming

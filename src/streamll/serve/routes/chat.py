@@ -13,7 +13,9 @@ from starlette.responses import Response
 
 from streamll.core.positions import AFTER_EVERYTHING, Position
 from streamll.serve.formats import RenderOptions, make_format
-from streamll.serve.programs import Served
+from streamll.serve.inputs.wires import agui as agui_wire
+from streamll.serve.inputs.wires import vercel as vercel_wire
+from streamll.serve.routes.inputs import inputs_from
 from streamll.serve.routes.service import Service
 from streamll.serve.web import requests
 from streamll.serve.web.requests import HTTPRefusal
@@ -27,7 +29,7 @@ async def vercel(service: Service, request: Request) -> Response:
     chat = identifier(body, "id")
     program = service.program(body.get("program", request.query_params.get("program")))
     context = {} if chat is None else {"chat_id": chat}
-    inputs = inputs_from(program, body)
+    inputs = inputs_from(program, vercel_wire.messages_of, body, body.get("inputs"))
     run_id = await service.start(program, inputs, context=context, chat=chat)
     return service.respond(
         Position(run_id), make_format("vercel", RenderOptions(text=program.reply))
@@ -57,7 +59,10 @@ async def agui(service: Service, request: Request) -> Response:
     thread, run = identifier(body, "threadId"), identifier(body, "runId")
     program = service.program(request.query_params.get("program"))
     context = {} if thread is None else {"thread_id": thread}
-    run_id = await service.start(program, inputs_from(program, body), context=context)
+    props = body.get("forwardedProps")
+    given = props.get("inputs") if isinstance(props, dict) else None
+    inputs = inputs_from(program, agui_wire.messages_of, body, given)
+    run_id = await service.start(program, inputs, context=context)
     options = RenderOptions(
         text=program.reply,
         thread_id=thread,
@@ -68,17 +73,6 @@ async def agui(service: Service, request: Request) -> Response:
     return service.respond(
         Position(run_id), make_format("agui", options), stop_on_leave=True, can_return=False
     )
-
-
-def inputs_from(program: Served, body: dict[str, Any]) -> dict[str, Any]:
-    """The program's inputs from a request's messages."""
-    messages = body.get("messages")
-    if not isinstance(messages, list):
-        raise HTTPRefusal(400, "messages must be a list")
-    try:
-        return program.inputs_from([requests.text_of(message) for message in messages])
-    except ValueError as error:
-        raise HTTPRefusal(400, str(error)) from None
 
 
 def identifier(body: dict[str, Any], name: str) -> str | None:

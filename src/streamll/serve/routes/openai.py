@@ -17,9 +17,10 @@ from streamll.core.positions import Position
 from streamll.serve.formats import RenderOptions, make_format
 from streamll.serve.formats.message import ChatFormat
 from streamll.serve.formats.openai import ChatCompletion, error_body
+from streamll.serve.inputs.wires import openai as openai_wire
 from streamll.serve.programs import Served
 from streamll.serve.routes import openai_options as options_of
-from streamll.serve.routes.chat import inputs_from
+from streamll.serve.routes.inputs import inputs_from
 from streamll.serve.routes.service import Service
 from streamll.serve.web import requests
 from streamll.serve.web.requests import HTTPRefusal
@@ -109,7 +110,8 @@ async def chat_completions(service: Service, request: Request) -> Response:
     )
     if streams:
         service.check_readers()
-    run_id = await service.start(program, inputs_from(program, body))
+    inputs = inputs_from(program, openai_wire.messages_of, body, body.get("inputs"))
+    run_id = await service.start(program, inputs)
     if streams:
         form = make_format("openai", options)
         return service.respond(Position(run_id), form, stop_on_leave=True, can_return=False)

@@ -33,7 +33,9 @@ TOOLS: dict[str, tuple[Any, ...]] = {
     "parallel_tool_calls": (True, False),
 }
 
-CHAT = frozenset({"model", "messages", "stream", "stream_options", "include_reasoning"})
+CHAT = frozenset({
+    "model", "messages", "inputs", "stream", "stream_options", "include_reasoning",
+})  # fmt: skip
 CHAT_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
     **SAMPLING, **TOOLS,
     "frequency_penalty": (0,), "function_call": ("auto", "none"), "functions": ([],), "logit_bias": ({},),
@@ -42,7 +44,7 @@ CHAT_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
 }  # fmt: skip
 
 RESPONSES = frozenset({
-    "model", "input", "instructions", "stream", "stream_options", "background", "store",
+    "model", "input", "inputs", "instructions", "stream", "stream_options", "background", "store",
     "previous_response_id",
 })  # fmt: skip
 RESPONSES_DEFAULTS: Mapping[str, tuple[Any, ...]] = {

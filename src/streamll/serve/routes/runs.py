@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket
@@ -10,8 +9,10 @@ from starlette.websockets import WebSocket
 from streamll.core.errors import ConfigurationError, RunUnavailable
 from streamll.core.positions import AFTER_EVERYTHING, Position
 from streamll.serve.formats import OutputFormat, RenderOptions, make_format
+from streamll.serve.inputs.schemas import described
 from streamll.serve.log.index import LISTED_RUNS, snapshot
 from streamll.serve.log.streams import RunWriter, stream_of_log
+from streamll.serve.routes.inputs import inputs_in
 from streamll.serve.routes.service import Service
 from streamll.serve.web.requests import HTTPRefusal, authorize, position_in, read_json
 from streamll.serve.web.responses import POLICY_VIOLATION, TRY_AGAIN_LATER, send_messages
@@ -29,9 +30,9 @@ async def start(service: Service, request: Request) -> Response:
     if not isinstance(inputs, dict) or not isinstance(context, (dict, type(None))):
         raise HTTPRefusal(400, "inputs and context are objects")
     program = service.program(body.get("program"))
-    for name in {field.name for field in program.inputs()} & body.keys() - KEYS:
+    for name in {field.name for field in program.takes.inputs} & body.keys() - KEYS:
         raise HTTPRefusal(400, f'{name!r} is an input: write {{"inputs": {{"{name}": …}}}}')
-    run_id = await service.start(program, inputs, context=context)
+    run_id = await service.start(program, inputs_in(program, inputs), context=context)
     path = f"{request.scope.get('root_path', '')}/runs/{run_id}"
     answer = {
         "run_id": run_id,
@@ -53,7 +54,7 @@ async def list_runs(service: Service, request: Request) -> Response:
 
 async def list_programs(service: Service, _: Request) -> Response:
     programs = [
-        {"name": each.name, "reply": each.reply, "inputs": msgspec.to_builtins(each.inputs())}
+        {"name": each.name, "reply": each.reply, "inputs": described(each.takes.inputs)}
         for each in service.programs.values()
     ]
     return JSONResponse({"programs": programs})

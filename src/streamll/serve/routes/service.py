@@ -52,11 +52,13 @@ class Service:
         return found
 
     async def start(self, program: Served, inputs: Mapping[str, Any], **options: Any) -> str:
-        """Start a program as ``Runner.start`` does; ``HTTPRefusal`` (400, 500, 503) if it cannot be."""
+        """Start a program as ``Runner.start`` does; ``HTTPRefusal`` (400, 500, 503) if it cannot be.
+
+        ``inputs`` are converted before, by ``program.convert`` or ``program.inputs_from``.
+        """
         if self.draining:
             raise HTTPRefusal(503, "this server is about to stop")
         try:
-            program.check(inputs)
             return await self.runner.start(program, inputs, **options)
         except RunUnavailable:
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from streamll.core.errors import RunUnavailable
 from streamll.core.positions import Position, read_position
+from streamll.serve.inputs.errors import TOLD, InvalidInputs, Problem
 from streamll.serve.web.access import Access
 from streamll.serve.web.limits import Limits
 
@@ -21,8 +23,11 @@ class HTTPRefusal(Exception):
     """Ends a request with this status and message.
 
     ``param`` is the place in the request that is wrong, and ``code`` names what is, for wires whose
-    errors have room for them.
+    errors have room for them. ``problems`` are all places and what is wrong there, where there can
+    be several.
     """
+
+    problems: Sequence[Problem] = ()
 
     def __init__(
         self,
@@ -40,12 +45,27 @@ class HTTPRefusal(Exception):
         self.headers = headers
 
 
+class InvalidRequest(HTTPRefusal):
+    """Ends a request whose inputs or messages a program cannot take: 400, with every problem."""
+
+    def __init__(self, error: InvalidInputs) -> None:
+        super().__init__(400, str(error), param=error.problems[0].place)
+        self.problems = error.problems[:TOLD]
+
+
 def refusal(error: HTTPRefusal | RunUnavailable, body: Any = None) -> Response:
-    """The response to a request that ended with this error, by default ``{"error": message}``."""
+    """The response to a request that ended with this error, by default ``{"error": message}``.
+
+    With ``problems``, a list of ``{"place", "message"}``, where the error has them.
+    """
     headers = dict(error.headers) if isinstance(error, HTTPRefusal) else {}
     if error.status in RETRY_LATER:
         headers["retry-after"] = "1"
-    return JSONResponse(body or {"error": str(error)}, error.status, headers=headers)
+    if body is None:
+        body = {"error": str(error)}
+        if isinstance(error, HTTPRefusal) and error.problems:
+            body["problems"] = msgspec.to_builtins(error.problems)
+    return JSONResponse(body, error.status, headers=headers)
 
 
 async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
@@ -103,14 +123,3 @@ def position_in(connection: HTTPConnection, run_id: str) -> Position:
     if position.run_id != run_id:
         raise HTTPRefusal(400, "this is a position in another run")
     return position
-
-
-def text_of(message: Any) -> dict[str, Any]:
-    """A chat message of any wire, as role and text; ``ValueError`` if it is none."""
-    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        raise ValueError("a message is an object with a role")  # noqa: TRY004 - a client's value
-    content = message.get("parts", message.get("content"))
-    if isinstance(content, list):
-        parts = [p.get("text") for p in content if isinstance(p, dict) and p.get("type") == "text"]
-        content = "".join(part for part in parts if isinstance(part, str))
-    return {"role": message["role"], "content": content if isinstance(content, str) else ""}

@@ -1,0 +1,152 @@
+"""UI messages of Vercel's AI SDK (``UIMessage`` of the ``ai`` package, version 5 and later).
+
+``parts``: ``text``, ``file`` (``mediaType``, ``url``, ``filename``), ``tool-<name>`` and
+``dynamic-tool`` with a ``state``. ``data-<name>`` and ``reasoning`` of the assistant are other fields
+than the reply, as ``VercelFormat`` sends them. Parts that ``data-superseded`` lists do not count, and
+``data-corrected`` has the right text of others: the package itself only adds parts to a message.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from streamll.serve.inputs.messages import (
+    Attachment,
+    FieldValue,
+    Message,
+    Part,
+    Text,
+    ToolCall,
+    ToolResult,
+    media_kind,
+)
+from streamll.serve.inputs.wires.reading import (
+    ROLES,
+    Unreadable,
+    content_parts,
+    optional_text,
+    read_messages,
+    text_in,
+    unknown,
+    unknown_role,
+)
+
+_OWN = frozenset({"reasoning", "step-start", "source-url", "source-document"})
+"""How the assistant came to its answer. What a page's own ``data-`` parts say is its own, too."""
+
+
+def messages_of(body: dict[str, Any]) -> list[Message]:
+    """The messages of a request; ``InvalidInputs`` where they are none."""
+    return read_messages(body.get("messages"), _message)
+
+
+def _message(message: dict[str, Any], place: str) -> Message:
+    role = message["role"]
+    if role not in ROLES:
+        raise unknown_role(message, place)
+    key = "parts" if "parts" in message else "content"  # which ``ai`` 4 has
+    inside = f"{place}.{key}"
+    if key == "content" or not isinstance(message["parts"], list):
+        content = message.get(key)
+        return Message(ROLES[role], tuple(content_parts(content, inside, _file)), place)
+    parts = message["parts"]
+    if role == "assistant":
+        parts = _shown(parts)
+    return Message(ROLES[role], tuple(_parts(parts, inside, role)), place)
+
+
+def _shown(parts: list[Any]) -> list[Any]:
+    """The parts that count: without those of superseded attempts, with corrected text."""
+    objects = [part for part in parts if isinstance(part, dict)]
+    gone: set[str] = set()
+    right: dict[str, Any] = {}
+    for part in objects:
+        data = part.get("data")
+        if isinstance(data, dict) and part.get("type") == "data-superseded":
+            gone.update(name for name in data.get("parts") or () if isinstance(name, str))
+        elif isinstance(data, dict) and part.get("type") == "data-corrected":
+            right[str(data.get("part"))] = data.get("text")
+    shown, corrected = [], set()
+    for part in parts:
+        name = _name(part)
+        if name in gone or name in corrected:
+            continue
+        if name in right:
+            corrected.add(name)  # the rest of a part that was resumed is in the right text
+            shown.append({**part, "text": right[name]})
+        else:
+            shown.append(part)
+    return shown
+
+
+def _name(part: Any) -> str | None:
+    """What a part is called by ``data-superseded`` and ``data-corrected``."""
+    if not isinstance(part, dict):
+        return None
+    name = _own(part).get("part", part.get("toolCallId"))
+    return name if isinstance(name, str) else None
+
+
+def _own(part: dict[str, Any]) -> dict[str, Any]:
+    """What ``VercelFormat`` says of a part."""
+    metadata = part.get("providerMetadata")
+    own = metadata.get("streamll") if isinstance(metadata, dict) else None
+    return own if isinstance(own, dict) else {}
+
+
+def _parts(parts: list[Any], place: str, role: str) -> Iterator[Part]:
+    for number, part in enumerate(parts):
+        inside = f"{place}[{number}]"
+        if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+            raise Unreadable(inside, "a part is an object with a type")
+        kind = part["type"]
+        if kind == "text":
+            yield Text(text_in(part, "text", inside), inside)
+        elif kind == "file":
+            yield _file(part, inside)
+        elif kind.startswith("tool-") or kind == "dynamic-tool":
+            yield from _tool(part, inside)
+        elif kind not in _OWN and not kind.startswith("data-"):
+            raise unknown(part, inside)
+    if role == "assistant":
+        yield from _fields(parts)
+
+
+def _fields(parts: list[dict[str, Any]]) -> Iterator[FieldValue]:
+    """What the message says of other fields than the reply."""
+    texts: dict[tuple[Any, str], str] = {}  # a part that was resumed is several
+    for part in parts:
+        field, data, text = _own(part).get("field"), part.get("data"), part.get("text")
+        if part["type"] == "reasoning" and isinstance(field, str) and isinstance(text, str):
+            key = (_name(part), field)
+            texts[key] = texts.get(key, "") + text
+        elif isinstance(data, dict) and data.get("state") == "complete":
+            yield FieldValue(str(data.get("field")), data.get("value"))
+    yield from (FieldValue(field, text) for (_, field), text in texts.items())
+
+
+def _file(part: dict[str, Any], place: str) -> Attachment:
+    if part["type"] != "file":
+        raise unknown(part, place)
+    return Attachment(
+        kind=media_kind(text_in(part, "mediaType", place)),
+        url=text_in(part, "url", place),
+        filename=optional_text(part, "filename", place),
+        place=place,
+    )
+
+
+def _tool(part: dict[str, Any], place: str) -> Iterator[Part]:
+    kind = part["type"]
+    if kind == "dynamic-tool":
+        name = text_in(part, "toolName", place)
+    else:
+        name = kind.removeprefix("tool-")
+    called, state = text_in(part, "toolCallId", place), part.get("state")
+    yield ToolCall(id=called, name=name, arguments=json.dumps(part.get("input")))
+    if state == "output-available":
+        yield ToolResult(id=called, name=name, value=part.get("output"))
+    elif state == "output-error":
+        yield ToolResult(id=called, name=name, value=part.get("errorText"), failed=True)
