@@ -10,6 +10,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = {"ai": "6.0.326", "@ag-ui/client": "1.0.0"}
+AI = {
+    "5.0.0": {"ai": "5.0.0"},
+    "5": {"ai": "5.0.277"},
+    "6": PACKAGES,
+    "7": {"ai": "7.0.173", "node": "22.23.3"},
+}
+"""Each major version of Vercel's package, and the first of all, which ends a stream that has a key it
+does not know. Version 7 needs Node 22, which npm has."""
 REACT = {
     "ai": "6.0.325",
     "@ai-sdk/react": "3.0.328",
@@ -37,11 +45,19 @@ def packages(wanted: dict[str, str] = PACKAGES, folder: str = "npm") -> Path:
     return place
 
 
-def run_node(script: str, given: object, timeout: float = 60) -> object:
+def node_command(script: str, ai: str = "6") -> tuple[list[str], Path]:
+    """A command that runs a module's source, and the folder to run it in. ``ai``: a key of ``AI``."""
+    place = packages() if ai == "6" else packages(AI[ai], f"npm-ai-{ai}")
+    own = place / "node_modules" / ".bin" / "node"
+    node = str(own) if own.exists() else "node"
+    return [node, "--input-type=module", "-e", script], place
+
+
+def run_node(script: str, given: object, timeout: float = 60, ai: str = "6") -> object:
     """Run a module's source with ``given`` as JSON on standard input; its JSON output."""
-    place = packages()
+    command, place = node_command(script, ai)
     answer = subprocess.run(
-        ["node", "--input-type=module", "-e", script],
+        command,
         cwd=place,
         input=json.dumps(given),
         capture_output=True,

@@ -9,7 +9,8 @@
     WS     /runs/{id}/ws            the same over a WebSocket
     DELETE /runs/{id}               cancel it
     GET    /programs                what can be started, and its inputs
-    POST   /v1/chat/completions     OpenAI's wire      POST /ai, GET /ai/{chat}/stream   Vercel's
+    POST   /ai/{program}            Vercel's wire; GET and DELETE /ai/{program}/{chat}/stream
+    POST   /v1/chat/completions     OpenAI's wire
     POST   /agui                    AG-UI              /          the viewer
     GET    /healthz, /metrics
 
@@ -33,10 +34,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from streamll.core.errors import RunUnavailable
+from streamll.core.errors import ConfigurationError, RunUnavailable
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import served
-from streamll.serve.routes import chat, metrics, openai, runs
+from streamll.serve.routes import chat, metrics, openai, runs, vercel
 from streamll.serve.routes.pages import viewer_route
 from streamll.serve.routes.service import Service
 from streamll.serve.runner import Runner
@@ -65,6 +66,7 @@ def create_app(
     limits: Limits | None = None,
     viewer: bool = True,
     drain_on_signals: bool = True,
+    ai_version: int | None = None,
 ) -> App:
     """An ASGI application that serves ``programs``: one, several by name, or ``Served`` ones.
 
@@ -80,14 +82,18 @@ def create_app(
         drain_on_signals: on SIGTERM and SIGINT, end the readers' streams at once and let programs
             end; the server that runs the application then stops as usual. A second SIGINT
             (Ctrl-C) cancels the programs.
+        ai_version: the major version of Vercel's ``ai`` package that the pages at ``/ai`` have: 5,
+            6 or 7. By default they are sent what all of them understand.
 
     Raises:
-        ConfigurationError: a program, token, log address or limit that cannot work.
+        ConfigurationError: a program, token, log address, limit or version that cannot work.
     """
+    if ai_version not in vercel.FORMATS:
+        raise ConfigurationError(f"ai_version is 5, 6, 7 or None, not {ai_version!r}")
     limits = limits or Limits()
     run_log = RunLog(log, away_s=limits.away_seconds, lost_s=limits.lost_seconds)
     access = Access(tokens, secret=secret, origins=origins, hosts=hosts)
-    service = Service(served(programs), access, Runner(run_log, limits))
+    service = Service(served(programs), access, Runner(run_log, limits), ai_version=ai_version)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -162,9 +168,10 @@ def routes_of(app: App) -> list[BaseRoute]:
         route("DELETE", "/runs/{run_id}", runs.cancel, "run_id"),
         route("GET", "/runs/{run_id}/events", runs.events, "run_id"),
         route("GET", "/programs", runs.list_programs),
-        route("POST", "/ai", chat.vercel),
-        route("GET", "/ai/{chat}/stream", chat.vercel_resume),
-        route("DELETE", "/ai/{chat}/stream", chat.vercel_stop),
+        route("POST", "/ai", vercel.start),
+        route("POST", "/ai/{program}", vercel.start),
+        route("GET", "/ai/{chat:path}/stream", vercel.resume),
+        route("DELETE", "/ai/{chat:path}/stream", vercel.stop),
         route("POST", "/agui", chat.agui),
         openai_route("POST", "/v1/chat/completions", openai.chat_completions),
         openai_route("GET", "/v1/models", openai.models),

@@ -5,7 +5,7 @@ there to readers, also to those of this very process, so that all see the same.
 
 Messages go through the log, outside any run: ``server.cancel`` (the process that runs this stops
 it) and ``server.alive`` (these runs are under way). ``server.chat`` is kept under a chat's key and
-has the id of its run.
+has the id of its run, the name of its program and the format in which the client reads it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamll
 from streamll.core.errors import LogAway, NoSuchRun, StreamCancelled, TooManyRuns, logger
@@ -49,6 +49,14 @@ LOGGED_S = 1.0
 
 CANCEL_S = 5.0
 """How long cancelled programs may take to end before the process does."""
+
+
+class ChatRun(NamedTuple):
+    """A run of a chat. ``program`` and ``form`` are known of chats since they are in the log."""
+
+    run_id: str
+    program: str | None = None
+    form: str | None = None
 
 
 class Runner:
@@ -97,9 +105,12 @@ class Runner:
         *,
         context: Mapping[str, Any] | None = None,
         chat: str | None = None,
+        form: str | None = None,
     ) -> str:
         """Start a program; returns the id of its run as soon as the log has it, since whoever
         knows the id may use it with another process.
+
+        ``run_of`` finds it by the id of its ``chat``, with the ``form`` in which this is read.
 
         Raises:
             TooManyRuns: as many run here as may.
@@ -118,7 +129,8 @@ class Runner:
         task.add_done_callback(self._tasks.discard)
         run_id = await started
         if chat is not None:
-            self._send_message("server.chat", chat_key(chat), run_id=run_id)
+            about = {"run_id": run_id, "program": served.name, "form": form}
+            self._send_message("server.chat", chat_key(chat), **about)
         with self.run_log.buffer(run_id) as buffer:
             if buffer.is_empty:
                 await asyncio.wait({buffer.changed()}, timeout=LOGGED_S)
@@ -160,12 +172,16 @@ class Runner:
             events.cancel()
         return events is not None
 
-    async def run_of(self, chat: str) -> str | None:
-        """The latest run of a chat."""
+    async def run_of(self, chat: str, program: str | None = None) -> ChatRun | None:
+        """The latest run of a chat, or of its chat with this program."""
         key, found = chat_key(chat), None
         if await self.run_log.appears(key, CHAT_APPEARS_S):
             async for items in self.run_log.history(Position(key)):
-                found = str(items[-1].event.data["run_id"])
+                for item in items:
+                    data = item.event.data
+                    if program in {None, data.get("program", program)}:
+                        run_id = str(data["run_id"])
+                        found = ChatRun(run_id, data.get("program"), data.get("form"))
         return found
 
     async def has_more(self, position: Position) -> bool:
@@ -173,20 +189,39 @@ class Runner:
 
         Raises ``NoSuchRun`` where the log has none, ``LogAway`` where it cannot be read.
         """
-        run_log, run_id = self.run_log, position.run_id
-        run_log.check()
-        buffer = run_log.buffers.get(run_id)
-        followed = buffer is not None and not buffer.is_empty and not buffer.ended
-        if run_id in self.running or followed:
+        run_id = position.run_id
+        if self._is_under_way(run_id):
             return True
         last = None
-        async for items in run_log.history(Position(run_id)):
+        async for items in self.run_log.history(Position(run_id)):
             last = items[-1]
             if last.position.seq > position.seq:
                 return True
         if last is None:
             await self.expect(run_id)
         return last is None or last.event.event_type not in TERMINAL
+
+    async def ended_at(self, run_id: str) -> float | None:
+        """When a run ended, in seconds since the epoch; ``None`` as long as it is under way.
+
+        Raises ``NoSuchRun`` and ``LogAway`` as ``has_more`` does.
+        """
+        if self._is_under_way(run_id):
+            return None
+        last: Event | None = None
+        async for items in self.run_log.history(Position(run_id)):
+            last = items[-1].event
+        if last is None:
+            await self.expect(run_id)
+            return None
+        return last.timestamp if last.event_type in TERMINAL else None
+
+    def _is_under_way(self, run_id: str) -> bool:
+        """Whether this process knows that the run has not ended; ``LogAway`` if nobody can know."""
+        self.run_log.check()
+        buffer = self.run_log.buffers.get(run_id)
+        followed = buffer is not None and not buffer.is_empty and not buffer.ended
+        return run_id in self.running or followed
 
     async def expect(self, run_id: str) -> None:
         """Wait for a run that may have been started a moment ago; ``NoSuchRun`` if none comes."""

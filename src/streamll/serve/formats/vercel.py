@@ -15,8 +15,8 @@
   part has its name in ``providerMetadata.streamll.part``, a tool call's name is its id. Values are
   null until the next attempt.
 * ``data-corrected`` has the right text for the part it names; ``data-status`` is transient.
-* A citation is a ``source-url`` or ``source-document``, with the cited text as
-  ``providerMetadata.streamll.text``; an image or file of the reply is a ``file``, if it has a URL
+* A citation is a ``source-url`` or ``source-document`` with the cited text as
+  ``providerMetadata.streamll.text``, and without URL and title ``data-citation``; an image or file of the reply is a ``file``, if it has a URL
   that a page can load.
 * Everything open ends before ``finish``, ``error`` or, for a cancelled run, ``abort``.
 * Who resumes gets it from the beginning: the client rebuilds the message. In the middle: what is
@@ -49,8 +49,8 @@ from urllib.parse import urlsplit
 from streamll.core import events as ev
 from streamll.core.events import NOTHING, Event
 from streamll.serve.formats.base import RenderOptions, given, to_json
-from streamll.serve.formats.message import ChatFormat
-from streamll.serve.formats.parts import TextPart, ToolPart, ValuePart
+from streamll.serve.formats.message import ChatFormat, key_of
+from streamll.serve.formats.parts import Key, TextPart, ToolPart, ValuePart
 from streamll.serve.formats.values import ValueThrottle
 
 DONE = b"[DONE]"
@@ -78,6 +78,7 @@ class VercelFormat(ChatFormat):
         self._model: str | None = None
         self._seq: int | None = None  # of the event that is fed
         self._turn: str | None = None  # the call whose step this is
+        self._writing: set[Key] = set()  # fields that have begun and not ended
         self._step: dict[str, TextPart | ToolPart | ValuePart | bytes] = {}
         """What the client has in this step, by id; what never changes as it was sent."""
         self._placed: set[str] = set()  # values that the message has, in whichever step
@@ -120,7 +121,7 @@ class VercelFormat(ChatFormat):
             return
         if self._turn is None:
             self._turn = call
-        elif not (self.open or any(not t.ready or (t.taken and not t.done) for t in self.tools)):
+        elif not (self.open or self._writing or any(is_busy(tool) for tool in self.tools)):
             self._turn = call
             self._next_step()
 
@@ -129,23 +130,40 @@ class VercelFormat(ChatFormat):
         self.say("start-step")
         self._step.clear()
 
+    def on_field_start(self, event: ev.FieldStart) -> None:
+        self._take_turn(event.call_id)
+        self._writing.add(key_of(event, event.field))
+
+    def on_field_end(self, event: ev.FieldEnd) -> None:
+        super().on_field_end(event)
+        self._writing.discard(key_of(event, event.field))
+
+    def on_lm_superseded(self, event: ev.LMSuperseded) -> None:
+        attempt = (event.call_id, event.attempt)
+        self._writing = {key for key in self._writing if key[:2] != attempt}
+        super().on_lm_superseded(event)
+
     def run_ended(self, end: ev.Totals) -> None:
         if self.version is None and any(isinstance(p, ToolPart) for p in self._step.values()):
             # Before 5.0.86 a page that sends automatically looks for tools in the last step,
             # whoever has run them.
             self._next_step()
-        facts = self._facts(end)
-        if isinstance(end, ev.RunEnd):
-            self.say("finish-step")
-            reason = {} if self.version is None else {"finishReason": facts["finishReason"]}
-            self.say("finish", messageMetadata=facts, **reason)
+        if isinstance(end, ev.RunError):
+            self.say("error", errorText=end.message or end.error_type)
+        elif isinstance(end, ev.RunCancelled):
+            self.say("abort", **self.abort_keys)
         else:
-            self.say("message-metadata", messageMetadata=facts)
-            if isinstance(end, ev.RunError):
-                self.say("error", errorText=end.message or end.error_type)
-            else:
-                self.say("abort", **self.abort_keys)
+            facts = self._facts(end)
+            reason = {} if self.version is None else {"finishReason": facts["finishReason"]}
+            self.say("finish-step")
+            self.say("finish", messageMetadata=facts, **reason)
         self._sent.append(DONE)
+
+    def on_run_error(self, event: ev.Totals) -> None:
+        self.say("message-metadata", messageMetadata=self._facts(event))
+        super().on_run_end(event)
+
+    on_run_cancelled = on_run_error
 
     def _facts(self, end: ev.Totals) -> dict[str, Any]:
         """The message's metadata at the run's end."""
@@ -190,10 +208,6 @@ class VercelFormat(ChatFormat):
     def on_tool_call_delta(self, event: ev.ToolCallDelta) -> None:
         self._take_turn(event.call_id)
         super().on_tool_call_delta(event)
-
-    def on_field_start(self, event: ev.FieldStart) -> None:
-        if event.candidate == 0:
-            self._take_turn(event.call_id)
 
     def tool_opened(self, tool: ToolPart) -> None:
         self._step[tool.id] = tool
@@ -247,7 +261,9 @@ class VercelFormat(ChatFormat):
 
     def cited(self, source_id: str, source: ev.Citation) -> None:
         quoted = {"providerMetadata": {"streamll": {"text": source.text}}} if source.text else {}
-        if has_scheme(source.url, LINKS):
+        if source.title is None and source.url is None:
+            self._send_data("citation", {"text": source.text, "title": None}, source_id)
+        elif has_scheme(source.url, LINKS):
             title = given(title=source.title)
             self.say("source-url", sourceId=source_id, url=source.url, **title, **quoted)
         else:
@@ -344,7 +360,7 @@ class Vercel7Format(VercelFormat):
         else:
             self._open_part(part)
             if part.pieces:
-                self.part_grown(part, part.text, False)
+                self.part_grown(part, part.text, missing=False)
             if self.open.get(part.key) is not part:
                 self.part_closed(part)
 
@@ -374,6 +390,11 @@ def usage_of(end: ev.Totals) -> dict[str, int]:
         "outputTokens": end.completion_tokens,
         "totalTokens": end.prompt_tokens + end.completion_tokens,
     }
+
+
+def is_busy(tool: ToolPart) -> bool:
+    """Whether more is to be said of a tool call, which is in the step in which it was opened."""
+    return not tool.ready or (tool.taken and not tool.done)
 
 
 def utf16_length(text: str) -> int:
