@@ -21,7 +21,7 @@
 * Everything open ends before ``finish``, ``error`` or, for a cancelled run, ``abort``.
 * Who resumes gets it from the beginning: the client rebuilds the message. In the middle: what is
   open is opened again, with its id. ``providerMetadata.streamll.offset`` is where in the named part
-  such a text begins (in UTF-16 code units, as JavaScript counts).
+  a text begins (in UTF-16 code units, as JavaScript counts).
 * Keys of a value by which a page's prototypes could be reached (``__proto__``, and ``prototype`` in
   a ``constructor``) are left out: the client ends a stream that has one.
 
@@ -186,7 +186,7 @@ class VercelFormat(ChatFormat):
 
     def _open_part(self, part: TextPart, offset: int = 0) -> None:
         # The client keeps ``providerMetadata`` with the part, and no id with text.
-        named = {"part": part.id, "field": part.field, **given(offset=offset or None)}
+        named = {"part": part.id, "field": part.field, "offset": offset}
         self.say(f"{_kind(part)}-start", id=part.id, providerMetadata={"streamll": named})
 
     def part_grown(self, part: TextPart, text: str, missing: bool) -> None:

@@ -21,23 +21,23 @@ from streamll.serve.web.access import Access
 from streamll.serve.web.requests import HTTPRefusal
 from streamll.serve.web.responses import ResponseBody, StreamingBody
 
-KEPT_RUNS = 10_000
+KEPT_CHATS = 10_000
 
 
-class RecentRuns:
-    """The ids that were added last; older ones are forgotten."""
+class RecentChats:
+    """The pairs of run and chat that were added last; older ones are forgotten."""
 
     def __init__(self) -> None:
-        self._ids: dict[str, None] = {}
+        self._pairs: dict[tuple[str, str], None] = {}
 
-    def __contains__(self, run_id: str) -> bool:
-        return run_id in self._ids
+    def __contains__(self, pair: tuple[str, str]) -> bool:
+        return pair in self._pairs
 
-    def add(self, run_id: str) -> None:
-        self._ids.pop(run_id, None)
-        self._ids[run_id] = None
-        if len(self._ids) > KEPT_RUNS:
-            del self._ids[next(iter(self._ids))]
+    def add(self, pair: tuple[str, str]) -> None:
+        self._pairs.pop(pair, None)
+        self._pairs[pair] = None
+        if len(self._pairs) > KEPT_CHATS:
+            del self._pairs[next(iter(self._pairs))]
 
 
 class Service:
@@ -54,8 +54,8 @@ class Service:
         self.programs = programs
         self.ai_version = ai_version
         """The major version of Vercel's ``ai`` package that pages have, if it is known."""
-        self.sent = RecentRuns()
-        """Runs whose end was sent to a reader of Vercel's wire."""
+        self.sent = RecentChats()
+        """Chats of Vercel's wire that were sent the end of a run: pairs of run and chat."""
         self.access = access
         self.runner = runner
         self.run_log = runner.run_log

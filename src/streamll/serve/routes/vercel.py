@@ -45,7 +45,7 @@ async def start(service: Service, request: Request) -> Response:
     context = {} if chat is None else {"chat_id": chat}
     inputs = inputs_from(program, wire.messages_of, body, body.get("inputs"))
     run_id = await service.start(program, inputs, context=context, chat=chat, form=form)
-    return _respond(service, Position(run_id), form, program)
+    return _respond(service, Position(run_id), form, program, chat or run_id)
 
 
 async def resume(service: Service, request: Request) -> Response:
@@ -53,15 +53,19 @@ async def resume(service: Service, request: Request) -> Response:
     service.check_readers()
     if found is None:
         return Response(status_code=204)
-    position = requests.position_in(request, found.run_id)
-    if not await _is_wanted(service, position, asked=requests.has_position(request)):
+    position, (_, chat) = requests.position_in(request, found.run_id), _place(service, request)
+    if requests.has_position(request):
+        lacks = await service.runner.has_more(position)
+    else:
+        lacks = await _may_lack(service, found.run_id, chat)
+    if not lacks:
         return Response(status_code=204)
     version = _version_in(request, None)
     form = found.form if version is None else FORMATS[version]
     form = form if form in FORMATS.values() else None  # of a later server
     name = request.query_params.get("program") or found.program
     program = service.programs.get(name or "") or service.only
-    return _respond(service, position, form or FORMATS[service.ai_version], program)
+    return _respond(service, position, form or FORMATS[service.ai_version], program, chat)
 
 
 async def stop(service: Service, request: Request) -> Response:
@@ -71,32 +75,35 @@ async def stop(service: Service, request: Request) -> Response:
     return service.cancel(found.run_id)
 
 
-async def _run_of(service: Service, request: Request) -> ChatRun | None:
-    """The latest run of the chat that the address names, which may name its program before."""
+def _place(service: Service, request: Request) -> tuple[str | None, str]:
+    """The program, if the address names one, and the chat."""
     place = request.path_params["chat"]
     program, _, chat = place.partition("/")
-    if chat and program in service.programs:
-        return await service.runner.run_of(chat, program)
-    return await service.runner.run_of(place)
+    return (program, chat) if chat and program in service.programs else (None, place)
 
 
-async def _is_wanted(service: Service, position: Position, *, asked: bool) -> bool:
-    """Whether who comes back lacks something of the run."""
-    if asked:
-        return await service.runner.has_more(position)
-    ended_at = await service.runner.ended_at(position.run_id)
+async def _run_of(service: Service, request: Request) -> ChatRun | None:
+    program, chat = _place(service, request)
+    return await service.runner.run_of(chat, program)
+
+
+async def _may_lack(service: Service, run_id: str, chat: str) -> bool:
+    """Whether who comes back to a chat may lack something of its latest run."""
+    ended_at = await service.runner.ended_at(run_id)
     if ended_at is None:
         return True
-    return time.time() - ended_at < RESUMABLE_S and position.run_id not in service.sent
+    return time.time() - ended_at < RESUMABLE_S and (run_id, chat) not in service.sent
 
 
-def _respond(service: Service, position: Position, name: str, program: Served | None) -> Response:
+def _respond(
+    service: Service, position: Position, name: str, program: Served | None, chat: str
+) -> Response:
     form = make_format(name, RenderOptions(text=None if program is None else program.reply))
     assert isinstance(form, VercelFormat)
 
     def sent() -> None:
         if form.end is not None and form.end.seq is not None:  # not an end of this stream alone
-            service.sent.add(position.run_id)
+            service.sent.add((position.run_id, chat))
 
     return service.respond(position, form, sent=sent)
 
