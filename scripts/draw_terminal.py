@@ -3,7 +3,7 @@
     python scripts/draw_terminal.py > docs/pictures/terminal.svg
 
 The run is ``examples/react_watch.py``, answered by a practice model. Its times differ from run to run,
-everything else is the same: ``tests/test_pictures.py`` compares the picture with a run of its own.
+everything else is the same: ``tests/test_docs.py`` compares the picture with a run of its own.
 """
 
 from __future__ import annotations

@@ -108,6 +108,7 @@ def install(name: str) -> Path:
     if not python.exists():
         subprocess.run([*uv, "venv", "--python", sys.executable, folder], check=True)
     into = ["--upgrade", "--python", python, "--constraints", kept_to, "--editable", ".[all]"]
+    into.append("--compile-bytecode")  # or each process that a test starts compiles it at once
     subprocess.run([*uv, "pip", "install", *into, *test_requirements(name)], cwd=ROOT, check=True)
     return python
 

@@ -95,6 +95,11 @@ MALFORMED = "no fields at all"
 PARIS = {"answer": "Paris"}
 
 
+def silent_once_asked(request: Any) -> Reply:
+    Hasty.asked.set()
+    return Reply(PARIS, fault=Fault(silent=True))
+
+
 def step(thought: str, tool: str, arguments: str = "{}") -> dict[str, str]:
     return {"next_thought": thought, "next_tool_name": tool, "next_tool_args": arguments}
 
@@ -219,7 +224,7 @@ FAULTS = [
     Row("cut in the middle, then success", predict, BOTH, [CUT, PARIS]),
     Row("401", predict, BOTH, [Fault(status=401)]),
     Row("the program itself fails", Broken),
-    Row("the program gives up", Hasty, (acall,), [Reply(PARIS, fault=Fault(silent=True))]),
+    Row("the program gives up", Hasty, (acall,), [silent_once_asked]),
     Row("cut by length", predict, BOTH, [Reply(CHAT.format("Par"), finish_reason="length")]),
     Row("no inputs", cot, BOTH, inputs={}),
 ]

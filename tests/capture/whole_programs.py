@@ -81,15 +81,20 @@ class Stubborn(dspy.Module):
 
 
 class Hasty(dspy.Module):
-    """Gives up on its predictor."""
+    """Gives up on its predictor, once a provider has been asked and says nothing."""
+
+    asked = threading.Event()
 
     def __init__(self):
         super().__init__()
         self.predict = dspy.Predict("question -> answer")
 
     async def aforward(self, question):
+        asking = asyncio.ensure_future(self.predict.acall(question=question))
+        await asyncio.to_thread(self.asked.wait, 60)
+        self.asked.clear()
         try:
-            return await asyncio.wait_for(self.predict.acall(question=question), 0.4)
+            return await asyncio.wait_for(asking, 0.1)
         except asyncio.TimeoutError:
             return dspy.Prediction(answer="too late")
 

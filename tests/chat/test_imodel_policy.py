@@ -127,6 +127,61 @@ def test_a_restarted_reply_is_never_appended_to_the_one_before(make_model, pract
         assert stream.text == "one two"
 
 
+# --- fallbacks ------------------------------------------------------------------------------------
+
+
+def test_another_model_answers_where_this_one_cannot(make_model, practice, run, ask):
+    spare = make_model("anthropic", model="spare")
+    model = make_model(config=StreamConfig(max_retries=0, fallbacks=[spare]))
+    practice.script(Fault(status=401), TEXT)
+    assert run(ask(model)) == TEXT
+    assert [request.model for request in practice.requests] == ["practice-model", "spare"]
+
+
+def test_the_reply_s_facts_are_those_of_the_model_that_answered(make_model, practice):
+    spare = make_model("anthropic", model="spare")
+    practice.respond(lambda request: TEXT)
+    plain = spare.invoke_sync("x").reply
+    practice.script(Fault(status=500))
+    config = StreamConfig(max_retries=0, breaker=None, fallbacks=[spare])
+    call = make_model(config=config).invoke_sync("x")
+    assert call.reply.model == "spare"
+    assert call.reply.usage == plain.usage
+    assert call.reply.finish_reason == plain.finish_reason
+
+
+def test_text_that_was_read_is_continued_by_another_model_or_not_at_all(make_model, practice):
+    config = StreamConfig(max_retries=0, fallbacks=[make_model("anthropic", model="spare")])
+    practice.script(Reply(TEXT, fault=Fault(disconnect_after=2)))
+    stream = make_model(config=config).invoke_stream("x")
+    with pytest.raises(lm15.TransportError):
+        list(stream)
+    assert stream.text == "one two"
+    practice.script(Reply(TEXT, fault=Fault(disconnect_after=2)), " three four")
+    config = StreamConfig(max_retries=0, on_partial="continue", fallbacks=config.fallbacks)
+    stream = make_model(config=config).invoke_stream("x")
+    assert "".join(stream) == TEXT
+    assert stream.response.text == TEXT
+    assert len(practice.requests) == 3
+
+
+def test_the_last_model_s_error_names_the_others(make_model, practice):
+    config = StreamConfig(max_retries=0, fallbacks=[make_model("anthropic", model="spare")])
+    practice.script(Fault(status=401), Fault(status=403))
+    error = make_model(config=config).invoke_sync("x").execution.error
+    assert isinstance(error, lm15.AuthError)
+    assert "(asked before: openai/practice-model: LMAuthError: " in str(error)
+
+
+def test_a_continued_reply_is_not_corrected(make_model, practice):
+    practice.script(Reply(TEXT, fault=Fault(disconnect_after=2)), " three four")
+    config = StreamConfig(retry_delay=0.0, on_partial="continue")
+    with make_model(config=config).events("x") as events:
+        types = [event.event_type for event in events]
+        assert events.result().text == TEXT
+    assert "field.corrected" not in types
+
+
 # --- limits ---------------------------------------------------------------------------------------
 
 

@@ -54,3 +54,37 @@ def test_a_command_whose_pipe_is_closed_ends(command, tmp_path):
             process.stdout.close()
             assert process.wait(BOUND) == 1
             assert "Traceback" not in process.stderr.read().decode()
+
+
+LEAVING = """
+import signal, threading, time
+from streamll.cli import pipe
+
+late, interrupt = threading.Event(), signal.pthread_kill
+
+def when_the_block_is_left(thread, number):
+    late.set()
+    time.sleep(0.3)
+    interrupt(thread, number)
+
+pipe.NOTICE_S = 0
+signal.pthread_kill = when_the_block_is_left
+try:
+    with pipe.interrupted_without_reader():
+        late.wait(60)
+        raise BrokenPipeError
+except (BrokenPipeError, KeyboardInterrupt):
+    pass
+time.sleep(0.6)
+"""
+
+
+def test_a_command_that_ends_by_itself_is_not_interrupted_after_its_end():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVING],
+        stdout=writing, stderr=subprocess.PIPE, timeout=BOUND, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")

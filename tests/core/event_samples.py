@@ -1,4 +1,4 @@
-"""One event of every kind without any default value: the content of the golden file."""
+"""Events of every kind, each field with another value than its default: the golden file's content."""
 
 from __future__ import annotations
 
@@ -162,4 +162,6 @@ SAMPLES = [
     ReplyPart(
         **stamp(28), kind="image", media_type="image/png", url="https://example.org/a", size=12
     ),
+    LMSuperseded(**stamp(33), reason="LMServerError", next_model="anthropic/claude"),
+    LMWaiting(**stamp(34), reason="fallback", model="anthropic/claude"),
 ]

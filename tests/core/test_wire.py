@@ -48,10 +48,12 @@ def test_the_golden_file_has_every_kind_with_every_field():
     """A kind or field that is added later needs a sample, and a golden file of its release."""
     kinds = {type(event) for event in SAMPLES}
     assert kinds == {*KINDS.values(), StreamllEvent, UnknownEvent}
-    for event in SAMPLES:
-        for field in msgspec.structs.fields(type(event)):
+    for kind in kinds:
+        samples = [event for event in SAMPLES if type(event) is kind]
+        for field in msgspec.structs.fields(kind):
             if not field.required and field.name not in ("seq", "extra"):
-                assert getattr(event, field.name) != field.default, (type(event), field.name)
+                values = [getattr(event, field.name) for event in samples]
+                assert any(value != field.default for value in values), (kind, field.name)
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("events-*.jsonl")), ids=lambda path: path.name)

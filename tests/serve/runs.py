@@ -290,6 +290,29 @@ def everything():
     )  # fmt: skip
 
 
+def waited():
+    """A request that breaks off in the middle, waits, and is made again."""
+    scribe = Scribe().start().text("answer", "wro", end=False)
+    scribe.add(ev.LMWaiting, reason="retry", delay=1.5)
+    scribe.add(ev.FieldEnd, field="answer", length=3, complete=False)
+    scribe.add(ev.LMSuperseded, reason="LMServerError").add(
+        ev.LMWaiting, SECOND, reason="connection"
+    )
+    return scribe.text("answer", "right", identity=SECOND).end().events
+
+
+def two_tools():
+    """One reply with text and two native calls, of which the program runs one, which fails."""
+    scribe = Scribe().start().text("answer", "let me look")
+    scribe.add(ev.ToolCallDelta, index=0, name="search", arguments='{"q": 1}')
+    scribe.add(ev.ToolCallDelta, index=1, name="ask_user", arguments='{"what": "which?"}')
+    scribe.add(ev.ToolStart, TOOL, name="search")
+    scribe.add(
+        ev.ToolError, TOOL, name="search", duration=0.1, error_type="KeyError", message="'k'"
+    )
+    return scribe.end().events
+
+
 def failed():
     scribe = (
         Scribe()
@@ -309,7 +332,7 @@ def cancelled():
 RUNS = {
     make.__name__: make
     for make in (plain, reasoned, superseded, superseded_in_the_middle, superseded_thinking, superseded_thoughts, superseded_tools, corrected, tools, everything,
-                 typed, typed_names, typed_superseded, typed_overlapping, typed_at_last, typed_repaired, agent, candidates, failed, cancelled)
+                 typed, typed_names, typed_superseded, typed_overlapping, typed_at_last, typed_repaired, agent, candidates, waited, two_tools, failed, cancelled)
 }  # fmt: skip
 
 

@@ -103,6 +103,40 @@ def test_a_hanging_handler_delays_exit_only_for_a_while():
     assert done.returncode == 0
 
 
+def test_what_is_lost_at_exit_is_said_once_though_its_sink_goes_on_trying():
+    """And no sink is waited for twice."""
+    done = run_script(
+        """
+        import streamll.sinks.base as base
+        base.EXIT_SECONDS = 0.2
+
+        class Retrying(BaseSink):
+            def handle_batch(self, events):
+                pass
+
+            def due_in(self):
+                return 0.001
+
+            def stop(self, timeout=3600.0):
+                return super().stop(timeout)
+
+        class Hanging(BaseSink):  # meanwhile the other one tries a hundred times
+            def handle_event(self, event):
+                threading.Event().wait()
+
+        sinks = [Retrying(), Hanging()]
+        for sink in sinks:
+            sink.put(Status(message="event"))
+        """
+    )
+    lines = done.stderr.splitlines()
+    assert [line.split(" did not finish before the exit")[0] for line in lines] == [
+        "sink Retrying",
+        "sink Hanging",
+    ]
+    assert done.returncode == 0
+
+
 def test_putting_while_the_process_ends_is_harmless():
     done = run_script(
         """

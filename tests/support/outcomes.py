@@ -15,6 +15,21 @@ from streamll.core.events import Event
 TEXT = "one two three four five six seven"
 WHOLE = f"[[ ## answer ## ]]\n{TEXT}\n\n[[ ## completed ## ]]"
 
+LIMITS_S = (0.2, 1.0, 5.0, 25.0)
+"""Time limits to try one after the other, until the machine is quick enough for what has to come
+within it: the request at the server, the text at its reader."""
+
+
+def script_anew(practice, *replies) -> None:
+    """Script these replies alone.
+
+    A request that a time limit ended before it arrived has left its reply to the next one, which may
+    have another limit: a silent reply, where none ends the silence.
+    """
+    practice.requests.clear()
+    practice._scripted.clear()
+    practice.script(*replies)
+
 
 @dataclass
 class Outcome:

@@ -72,6 +72,14 @@ def lines_of(*events: ev.Event) -> list[str]:
             ev.LMSuperseded(reason="fallback"),
             "[RETRY] the reply did not parse, asking again as JSON; the text so far does not count",
         ),
+        (
+            ev.LMSuperseded(reason="LMServerError", next_model="anthropic/claude"),
+            "[RETRY] LMServerError, asking anthropic/claude; the text so far does not count",
+        ),
+        (
+            ev.LMWaiting(reason="fallback", model="anthropic/claude"),
+            "[WAITING] for anthropic/claude instead",
+        ),
         (ev.LMWaiting(reason="connection"), "[WAITING] for a free connection"),
         (ev.LMWaiting(reason="retry", delay=2.0), "[WAITING] before a retry, 2.0 s"),
         (ev.FieldStart(field="answer"), None),

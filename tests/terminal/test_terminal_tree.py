@@ -82,6 +82,23 @@ def test_an_agent_with_turns_tools_a_retry_and_an_error():
     )
 
 
+def test_another_model_that_takes_over_is_named():
+    script = Script()
+    generate = script.module("generate.predict", script.root)
+    script.ask(generate)
+    script.field(generate, "answer", "Par", end=False)
+    script.say(ev.LMWaiting, generate, reason="fallback", model="anthropic/claude")
+    script.say(ev.TokenEvent, generate, field="answer", token="is.")
+    script.answered(generate, model="anthropic/claude")
+    script.done(generate)
+    script.done(script.root)
+    assert whole(script.end()).startswith(
+        "● QA  openai/gpt-4o-mini\n"
+        "╰─ ✓ generate.predict  anthropic/claude · 1.0 s\n"
+        "     answer  Paris."
+    )
+
+
 def test_in_a_narrow_window_labels_stand_above_their_texts():
     assert whole(chain_of_thought(answer="Paris is the capital of France."), width=26) == (
         "● QA  openai/gpt-4o-mini\n"

@@ -137,6 +137,7 @@ class BrokerSink(BaseSink, ABC):
         self._open_runs: OpenRuns | None = None
         self._counts: Counter[str] = Counter()
         self._last_error: str | None = None
+        self._logged_error: str | None = None
         self._is_refused = False
 
     def _reset_after_fork(self) -> None:
@@ -281,8 +282,15 @@ class BrokerSink(BaseSink, ABC):
             self._listener([(entry.events_as_read, entry.body) for entry in entries], receipt)
 
     def _broker_failed(self, error: Exception) -> None:
-        reason, self._is_refused = self._diagnose(error)
-        if not self._failures_in_a_row:
+        """Keep the events and try again later.
+
+        What is logged is the first failure in a row, and a refusal behind others once it comes
+        again: a broker that is starting may refuse what it takes a moment later.
+        """
+        reason, refused = self._diagnose(error)
+        refused_again = refused and reason == self._last_error
+        if not self._failures_in_a_row or (refused_again and reason != self._logged_error):
+            self._logged_error = reason
             name, kept = type(self).__name__, self._buffer.max_bytes
             text = "sink %s cannot deliver to %s (%s); up to %d bytes of events are kept while it retries"
             logger.warning(text, name, self.destination, reason, kept)
@@ -292,6 +300,8 @@ class BrokerSink(BaseSink, ABC):
         pause = RETRY_BACKOFF.delay(self._failures_in_a_row)
         self._retry_at = time.monotonic() + (BREAKER_OPEN_S if pause is None else pause)
         self._disconnect()
+        # Last: who waits for this sink gives up now and logs that, behind the reason.
+        self._is_refused = refused and reason == self._logged_error
 
     def _retry_in(self) -> float:
         """Seconds until the broker may be tried again after a failure; 0 when it may be now."""

@@ -74,7 +74,7 @@ def _private(module: str, name: str, otherwise: Any, *, lost: str, since: str = 
 
 
 NEEDS_ENGINES = (
-    "attempts, timeouts and limits of LM calls under a `StreamConfig`",
+    "attempts, timeouts, limits and fallbacks of LM calls under a `StreamConfig`",
     'continuing a reply that was cut (`on_partial="continue"`)',
     "`DSpyStream`, whose text cannot be taken back",
     "`iModel` and what stands on it: sessions, `StreamingChat`, `streamll probe` and `chat`",
@@ -148,6 +148,20 @@ _is_retryable: Any = _private(
     "dspy.utils.exceptions", "is_retryable_lm_error", lambda error: False,
     lost="a `StreamConfig` retries nothing", since="3.3",
 )  # fmt: skip
+
+
+prepare_call: Any = _private(
+    "dspy.clients.execution", "prepare", None,
+    lost="a `StreamConfig` has no fallbacks", since=_ENGINES,
+)  # fmt: skip
+"""Makes DSPy's ``PreparedCall`` of an LM from what a program asks."""
+
+CLIENT_KEYS: frozenset[str] = frozenset(_private(
+    "dspy.clients.backend_selection", "CLIENT_KEYS", ("api_key", "api_base", "base_url"),
+    lost="options of a call that are about its provider go to its fallbacks, too",
+    since=_ENGINES,
+))  # fmt: skip
+"""Options that say how a provider is reached."""
 
 
 _ITERATED = "a token costs more CPU: replies are read as DSPy's own provider client reads them"

@@ -40,7 +40,8 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         api_key: a key, or a function that returns one; default: the provider's variable
             (``OPENAI_API_KEY``, …), read when the first question is asked.
         config: retries and timeouts of every question; see ``StreamConfig``. Yielded text cannot
-            be taken back, so ``invoke_stream`` retries only before its first chunk.
+            be taken back, so ``invoke_stream`` retries only before its first chunk. Its
+            ``fallbacks`` may be ``iModel`` objects, too.
         limits: ``Limits(max_concurrent=…, requests_per_minute=…)``, shared by all that have it.
         hooks: functions called before, after and on error.
         sinks: receive the events of every question, besides the sinks of ``configure``.
@@ -174,6 +175,8 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         config = config or self.config
         if config.limits is None:
             config = replace(config, limits=self.limits)
+        if config.fallbacks:
+            config = replace(config, fallbacks=[_lm_of(each) for each in config.fallbacks])
         pending = PendingCall(self._lms, self.hooks, question, self.name)
         receivers = (*self.sinks, *checked_sinks(sinks), pending.reply)
         return stream(pending, fields=fields, config=config, sinks=receivers, keep_text=False)()
@@ -190,3 +193,8 @@ class iModel(Closing):  # noqa: N801 - the name by which it is known
         config = self.backend.config
         at = f", base_url={config.base_url!r}" if config.base_url else ""
         return f"iModel(provider={config.provider!r}, model={config.model!r}{at})"
+
+
+def _lm_of(model: Any) -> Any:
+    """The ``dspy.LM`` that an ``iModel`` is; anything else as it is."""
+    return model._lms.lms[0] if isinstance(model, iModel) else model  # noqa: SLF001 - of its own kind

@@ -64,13 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line ``arguments`` (by default the process's own); returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     watches = not set(given[:1]) & SERVERS
-    with interrupted_without_reader() if watches else nullcontext(threading.Event()) as gone:
-        try:
+    gone = threading.Event()
+    try:
+        with interrupted_without_reader() if watches else nullcontext(gone) as gone:
             code = _run(given)
-        except BrokenPipeError:
-            gone.set()
-        except (KeyboardInterrupt, typer.Abort):
-            code = INTERRUPTED
+    except BrokenPipeError:
+        gone.set()
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     if gone.is_set():
         # Else Python reports the closed pipe again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -29,17 +29,25 @@ END_S = 3.0
 def interrupted_without_reader() -> Iterator[threading.Event]:
     """Interrupt the main thread, as Ctrl-C does, when standard output is a pipe that was closed.
 
-    Yields an event that is set then. Needs POSIX; elsewhere nothing is interrupted.
+    Yields an event that is set then. The interruption may come while the block is being left, but
+    not later. Needs POSIX; elsewhere nothing is interrupted.
     """
     gone, over = threading.Event(), threading.Event()
+    watching: threading.Thread | None = None
     if _is_pipe() and threading.current_thread() is threading.main_thread():
-        threading.Thread(
+        watching = threading.Thread(
             target=_watch, args=(gone, over), name="streamll-pipe", daemon=True
-        ).start()
+        )
+        watching.start()
     try:
-        yield gone
+        try:
+            yield gone
+        finally:
+            over.set()
     finally:
-        over.set()
+        over.set()  # again: the interruption may have come just before
+        if watching is not None and gone.is_set():
+            watching.join()  # a signal that it has sent arrives here
 
 
 def _is_pipe() -> bool:

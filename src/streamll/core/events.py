@@ -316,17 +316,24 @@ class LMSuperseded(Event, frozen=True, kw_only=True):
 
     ``reason`` is the error type that ended it, ``"fallback"`` for the Chat→JSON fallback,
     or ``"asked again"`` for an adapter that makes a further call for the same fields.
+    ``next_model`` is set where the next attempt is another model's, one of a ``StreamConfig``'s
+    ``fallbacks``.
     """
 
     reason: str
+    next_model: str | None = None
 
 
 @_kind("lm.waiting")
 class LMWaiting(Event, frozen=True, kw_only=True):
-    """A request waits: ``"connection"`` (pool exhausted), ``"retry"`` or ``"limit"`` (rate limit)."""
+    """A request waits: ``"connection"`` (pool exhausted), ``"retry"`` or ``"limit"`` (rate limit).
+
+    Or, for ``"fallback"``, it has failed for good and goes to ``model`` instead, at once.
+    """
 
     reason: str
     delay: float | None = None
+    model: str | None = None
 
 
 # --- output of the model ------------------------------------------------------------------------

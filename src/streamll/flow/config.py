@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -46,6 +47,10 @@ class StreamConfig:
         breaker: ``True`` for the circuit breaker shared by all streams with the same provider and
             API key, a ``CircuitBreaker`` of your own, or ``None`` for none.
         limits: LM requests at once and per minute, shared by all that have the same ``Limits``.
+        fallbacks: LMs (``dspy.LM``) that are asked in this order, each with retries and timeouts of
+            its own, when an LM call has finally failed: also where it timed out, its breaker is
+            open, or the error is permanent (a wrong key, a refused request). After some text as
+            ``on_partial`` says, with ``"fail"`` not at all.
     """
 
     buffer_size: int = BUFFER_SIZE
@@ -60,6 +65,7 @@ class StreamConfig:
     retry_timeouts: bool = False
     breaker: CircuitBreaker | Literal[True] | None = True
     limits: Limits | None = None
+    fallbacks: Sequence[Any] = ()
 
     def __post_init__(self) -> None:
         _check_count("buffer_size", self.buffer_size, 1)
@@ -77,6 +83,10 @@ class StreamConfig:
             )
         if self.limits is not None and not isinstance(self.limits, Limits):
             raise ConfigurationError(f"limits must be a Limits or None, not {self.limits!r}")
+        if not isinstance(self.fallbacks, (list, tuple)):
+            given = type(self.fallbacks).__name__
+            raise ConfigurationError(f"fallbacks must be a list of dspy.LM objects, not a {given}")
+        object.__setattr__(self, "fallbacks", tuple(self.fallbacks))
 
     @property
     def backoff(self) -> Backoff:

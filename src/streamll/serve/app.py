@@ -9,6 +9,7 @@
     WS     /runs/{id}/ws            the same over a WebSocket
     DELETE /runs/{id}               cancel it
     GET    /programs                what can be started, and its inputs
+    GET    /openapi.json            all of this as OpenAPI 3.1, with the programs' inputs
     POST   /ai/{program}            Vercel's wire; GET and DELETE /ai/{program}/{chat}/stream
     POST   /v1/chat/completions     OpenAI's wire
     POST   /agui                    AG-UI              /          the viewer
@@ -37,7 +38,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamll.core.errors import ConfigurationError, RunUnavailable
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import served
-from streamll.serve.routes import chat, metrics, openai, runs, vercel
+from streamll.serve.routes import chat, metrics, openai, openapi, runs, vercel
 from streamll.serve.routes.pages import viewer_route
 from streamll.serve.routes.service import Service
 from streamll.serve.runner import Runner
@@ -168,6 +169,7 @@ def routes_of(app: App) -> list[BaseRoute]:
         route("DELETE", "/runs/{run_id}", runs.cancel, "run_id"),
         route("GET", "/runs/{run_id}/events", runs.events, "run_id"),
         route("GET", "/programs", runs.list_programs),
+        route("GET", "/openapi.json", openapi.show),
         route("POST", "/ai", vercel.start),
         route("POST", "/ai/{program}", vercel.start),
         route("GET", "/ai/{chat:path}/stream", vercel.resume),

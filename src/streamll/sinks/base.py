@@ -98,6 +98,7 @@ class BaseSink:
     __has_warned = False
     __started = False
     __hangs = False
+    __is_given_up = False  # at exit: it has been waited for, and what was left was logged
 
     def __init__(self, *, buffer_size: int = 10_000, overflow: Policy = "coalesce") -> None:
         if overflow == "block":
@@ -173,13 +174,14 @@ class BaseSink:
         if self.__worker is None:
             return True
         name = type(self).__name__
-        done = self.__worker.stop(0 if self.__hangs else timeout)
+        waits = not (self.__hangs or self.__is_given_up)
+        done = self.__worker.stop(timeout if waits else 0)
         if done and self.__loop is not None:
             self.__loop.stop(timeout)
             self.__loop = None
         self.__started = self.__started and not done
         counts = self.statistics()
-        if not done and not self.__hangs:
+        if not done and waits:
             self.__hangs = True
             logger.warning("sink %s did not finish in time; %d events are left", name, counts.left)
         if counts.failed + counts.dropped > self.__reported:
@@ -284,7 +286,7 @@ class BaseSink:
         sinks = list(BaseSink.__in_use.values())
         for sink in sinks:
             if not BaseSink.catch_up(sink, max(deadline - time.monotonic(), 0.1)):
-                sink.__hangs = True  # noqa: SLF001
+                sink.__is_given_up = True  # noqa: SLF001
                 name, left = type(sink).__name__, sink.statistics().left
                 logger.warning(
                     "sink %s did not finish before the exit; %d events are lost", name, left

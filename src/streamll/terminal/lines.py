@@ -133,7 +133,7 @@ class LineView(EventVisitor):
         return f"[LM] {tx.one_line(event.model)} {outcome}" if outcome else None
 
     def on_lm_superseded(self, event: ev.LMSuperseded, run: LineRun) -> str:
-        return f"[RETRY] {words.superseded(event.reason)}; the text so far does not count"
+        return f"[RETRY] {words.superseded(event)}; the text so far does not count"
 
     on_lm_waiting = _line("WAITING", words.waiting)
 

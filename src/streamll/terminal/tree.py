@@ -228,10 +228,14 @@ class RunTree(EventVisitor):
         step.waiting = ""
         for key in [key for key, text in step.texts.items() if text.attempt <= event.attempt]:
             step.items.remove(step.texts.pop(key))
-        step.note("retry", words.superseded(event.reason))
+        step.note("retry", words.superseded(event))
 
     def on_lm_waiting(self, event: ev.LMWaiting) -> None:
-        self.step_of(event).waiting = f"waiting {words.waiting(event)}"
+        step = self.step_of(event)
+        if event.model:  # which answers from here on; it may go on with the text of the last one
+            step.model = tx.one_line(event.model, 80)
+        else:
+            step.waiting = f"waiting {words.waiting(event)}"
 
     def _text(self, event: ev.Event, name: str, style: str = "field") -> TextNode:
         """The text of this name in this attempt, created when it is first needed."""

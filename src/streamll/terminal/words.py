@@ -64,15 +64,19 @@ def arguments(event: ev.ToolStart) -> str:
     return tx.arguments(event.arguments)
 
 
-def superseded(reason: str) -> str:
-    """Why the text of an attempt no longer counts."""
-    if reason == "fallback":
+def superseded(event: ev.LMSuperseded) -> str:
+    """Why the text of an attempt no longer counts, and who is asked now."""
+    if event.next_model:
+        return f"{tx.one_line(event.reason, 80)}, asking {tx.one_line(event.next_model, 80)}"
+    if event.reason == "fallback":
         return "the reply did not parse, asking again as JSON"
-    return f"{tx.one_line(reason, 80)}, asking again"
+    return f"{tx.one_line(event.reason, 80)}, asking again"
 
 
 def waiting(event: ev.LMWaiting) -> str:
     """What a request waits for, as it follows the word ``waiting``."""
+    if event.model:
+        return f"for {tx.one_line(event.model, 80)} instead"
     delay = f", {tx.seconds(event.delay)}" if event.delay is not None else ""
     what = {"connection": "for a free connection", "retry": "before a retry"}
     return what.get(event.reason, f"for: {tx.one_line(event.reason, 80)}") + delay

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import dspy
 import pytest
 from dspy.utils.exceptions import LMAuthError, LMError, LMInvalidRequestError
-from outcomes import TEXT, WHOLE, continuation
+from outcomes import LIMITS_S, TEXT, WHOLE, continuation, script_anew
 
 from streamll import FirstTokenTimeout, IdleTimeout, StreamConfig
 from streamll.testing import Fault, Reply
@@ -16,8 +16,6 @@ from streamll.testing import Fault, Reply
 pytestmark = pytest.mark.since_3_4
 
 POLICIES = ("fail", "restart", "continue")
-SILENT = StreamConfig(first_token_timeout=0.2)
-STALLED = StreamConfig(idle_timeout=0.2)
 CALM = StreamConfig(retry_delay=0.01)
 AFTER = 9  # chunks: the header and two words
 
@@ -104,7 +102,6 @@ CASES = [
 @pytest.mark.parametrize(("fault", "policy", "expected"), CASES)
 def test_every_fault_has_its_outcome(lm, practice, run, fault, policy, expected):
     hold = AFTER if fault.reset and fault.disconnect_after else ()
-    practice.script(Reply(WHOLE, fault=fault, packets=True, hold_after=hold), continuation)
 
     def release(event):
         """A reset destroys what was sent and not yet read: it has to wait for the reader."""
@@ -112,8 +109,15 @@ def test_every_fault_has_its_outcome(lm, practice, run, fault, policy, expected)
             practice.release()
 
     quiet = fault.silent or fault.stall_after is not None or fault.keepalive is not None
-    config = CALM if not quiet else STALLED if fault.stall_after else SILENT
-    outcome = run(dataclasses.replace(config, on_partial=policy), on_event=release)
+    setting = "idle_timeout" if fault.stall_after else "first_token_timeout"
+    configs = [StreamConfig(**{setting: limit}) for limit in LIMITS_S] if quiet else [CALM]
+    for config in configs:
+        script_anew(
+            practice, Reply(WHOLE, fault=fault, packets=True, hold_after=hold), continuation
+        )
+        outcome = run(dataclasses.replace(config, on_partial=policy), on_event=release)
+        if practice.requests:
+            break
 
     if expected.error is None:
         assert outcome.error is None

@@ -259,7 +259,11 @@ def test_a_websocket_client_that_cancels_gets_the_end_of_the_run(
 
 @pytest.mark.parametrize(
     ("form", "end"),
-    [("vercel", '"abort"'), ("agui", '"code":"cancelled"'), ("openai", "the run was cancelled")],
+    [
+        ("vercel", '"abort"'),
+        ("agui", '"outcome":{"type":"cancelled"}'),
+        ("openai", "the run was cancelled"),
+    ],
 )
 def test_a_cancelled_websocket_ends_in_its_format(practice, lm, serve, form, end):
     practice.pace = 0.02

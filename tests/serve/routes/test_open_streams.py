@@ -18,7 +18,7 @@ from streamll.testing import Reply
 CLOSING = {
     "native": "run.cancelled",
     "vercel": '"type":"abort"',
-    "agui": '"code":"cancelled"',
+    "agui": '"outcome":{"type":"cancelled"}',
     "openai": "the run was cancelled",
 }
 

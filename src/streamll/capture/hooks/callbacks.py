@@ -158,7 +158,7 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         prompt_tokens, completion_tokens = tokens_of(getattr(result, "usage", None))
         event = _publish(
             frame, ev.LMEnd, call.owner,
-            model=frame.name, duration=time.monotonic() - frame.started,
+            model=call.model, duration=time.monotonic() - frame.started,
             prompt_tokens=prompt_tokens, completion_tokens=completion_tokens,
             cost=None if cached else getattr(result, "cost", None),
             cached=cached, streamed=call.streamed and not cached,

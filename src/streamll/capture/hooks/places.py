@@ -127,15 +127,16 @@ ENGINES = PatchTable(
         "the engine of one LM call; the tap takes its place",
         "text arrives whole, when a call ends"),
     PatchSite("dspy.clients.execution", None, "finalize", since_3_4.result_recorded,
-        "the one place that has usage, cost and cache hit of an LM call",
+        "the one place that has usage, cost and cache hit of an LM call; what a fallback has answered "
+        "goes into its own history",
         "`lm.end` and `run.end` without usage and cost; cached replies give no tokens"),
     PatchSite("dspy.clients.execution", None, "_retryable", since_3_4.retryable_unless_final,
         "where a `StreamConfig` decides about attempts, DSPy adds none of its own",
         "DSPy's retries come on top of a `StreamConfig`'s"),
     PatchSite("dspy.clients.execution", None, "execute", since_3_4.executed,
-        "an LM call, also one that a plugin's `forward` makes; inside our `streamify` DSPy must not "
-        "stream it by itself",
-        "inside `streamify` LM calls are not retried"),
+        "an LM call, also one that a plugin's `forward` makes: a `StreamConfig`'s fallbacks follow it; "
+        "inside our `streamify` DSPy must not stream it by itself",
+        "a `StreamConfig` has no fallbacks; inside `streamify` LM calls are not retried"),
     PatchSite("dspy.clients.execution", None, "aexecute", since_3_4.aexecuted,
         "as `execute`, for asynchronous calls",
         "as `execute`, for asynchronous calls"),

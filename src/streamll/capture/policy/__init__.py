@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import dspy
+
 from streamll.capture.inside_dspy import HAS_ENGINES, needs_engines
 from streamll.core.errors import ConfigurationError
 from streamll.flow.config import StreamConfig
@@ -15,7 +17,8 @@ BOUNDS = frozenset({"buffer_size", "overflow", "timeout"})
 def check_config(config: StreamConfig) -> None:
     """Raise ``ConfigurationError`` for options that govern LM calls where nothing can.
 
-    Before DSPy 3.4 LiteLLM makes the attempts, as the LM's own ``num_retries`` say.
+    Before DSPy 3.4 LiteLLM makes the attempts, as the LM's own ``num_retries`` say. Also raises it
+    for a fallback that is no LM.
     """
     given = [
         each.name
@@ -27,3 +30,9 @@ def check_config(config: StreamConfig) -> None:
         raise ConfigurationError(
             f"{needs_engines(what)}; the LM's own num_retries and timeout apply here"
         )
+    for fallback in config.fallbacks:
+        if not isinstance(fallback, dspy.BaseLM):
+            name = f"dspy.LM({fallback!r})" if isinstance(fallback, str) else "dspy.LM(…)"
+            raise ConfigurationError(
+                f"fallbacks must be LMs, and one is a {type(fallback).__name__}; write {name}"
+            )

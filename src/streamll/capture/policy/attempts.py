@@ -84,15 +84,18 @@ class Attempts:
         return await self._until_done(ask, None)
 
     async def _until_done(self, ask: Callable[[], Any], request: Any) -> Any:
-        self._call.start()
+        call = self._call
+        call.start()
+        if call.resume():
+            call.continuation = self._continuation(request)
         while True:
             try:
                 return await self._once(ask)
             except Exception as error:  # noqa: BLE001 - what may not be retried is raised
                 delay = self._delay_after(error, request)
-            self._call.waiting("retry", delay)
+            call.waiting("retry", delay)
             await self._sleep(delay)
-            self._call.check()
+            call.check()
 
     async def _once(self, complete: Callable[[], Any]) -> Any:
         call, breaker = self._call, self._call.breaker
@@ -165,13 +168,16 @@ class Attempts:
         call.disconnected()
 
     def _ask_permission(self, breaker: CircuitBreaker) -> None:
-        """A new call fails fast; a retry already under way waits until the breaker half-opens."""
+        """A new call fails fast; a retry already under way waits until the breaker half-opens.
+
+        Neither waits where another LM can be asked.
+        """
         try:
             breaker.permit()
         except CircuitOpen as circuit_open:
             when = circuit_open.retry_after or None
             refused = lm15.TransportError(str(circuit_open), retry_after=when)
-            if not self._call.failures:
+            if not self._call.failures or self._call.has_fallback:
                 setattr(refused, FINAL, True)
             raise refused from (self._call.failure or circuit_open)
 
@@ -188,8 +194,7 @@ class Attempts:
     def _delay_after(self, error: Exception, request: Any) -> float:
         """The seconds until the next attempt. Raises ``error`` where there is to be none."""
         call, config = self._call, self._call.config
-        call.failures += 1
-        begun = bool(call.texts) or call.beyond_text
+        begun = call.has_begun
         continuing = call.continuation is not None
         refused_to_continue = continuing and isinstance(error, lm15.InvalidRequestError)
         again = is_transient(error) and not hasattr(error, FINAL)
@@ -198,7 +203,10 @@ class Attempts:
         if begun and config.on_partial == "fail":
             again = False
         delay = None
-        if again or refused_to_continue:
+        if refused_to_continue:
+            delay = 0.0  # no failure: the model answers from the beginning
+        elif again:
+            call.failures += 1
             hint = getattr(wrapped_error(error), "retry_after", None)
             delay = config.backoff.delay(call.failures, hint)
         if delay is None:

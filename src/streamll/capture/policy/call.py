@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from streamll.capture.deltas import Delta, ProviderChunk
 from streamll.capture.policy.continuation import Continuation, StartedOver
+from streamll.capture.policy.failover import Failover
 from streamll.capture.policy.providers import breaker_of
 from streamll.capture.tap.below_litellm import HTTPFailure
 from streamll.capture.tap.wire.base import AskAgain
@@ -36,6 +37,11 @@ class SupervisedCall:
     def __init__(self, policy: CallPolicy, listener: Any, lm: Any, options: Any) -> None:
         self.config = policy.config
         breaker = policy.config.breaker
+        self.failover: Failover | None = listener.failover
+        if self.failover is not None:
+            self.failover.supervised = self
+            if self.failover.begun and breaker is not None:
+                breaker = True  # one's own is of the program's LM
         self.breaker = breaker_of(lm, options) if breaker is True else breaker
         self.listener = listener
         self.streaming: bool = listener.streaming
@@ -57,6 +63,23 @@ class SupervisedCall:
         self.failure: BaseException | None = None
         self._attempting = False
         self._requested = False
+
+    def resume(self) -> bool:
+        """Whether there is a reply that another LM could not end; it is this call's, so far."""
+        cut = self.failover.take() if self.failover is not None else None
+        if cut is None:
+            return False
+        self.texts, self.failure = list(cut.texts), cut.failure
+        return True
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether some of this candidate's reply has been received."""
+        return bool(self.texts) or self.beyond_text
+
+    @property
+    def has_fallback(self) -> bool:
+        return self.failover is not None and self.failover.has_next
 
     def attempt(self) -> None:
         """The next attempt is about to be made, and its outcome is decided in ``attempts``."""
@@ -92,9 +115,11 @@ class SupervisedCall:
 
     def done(self, response: object | None) -> None:
         self.timer.stop()
-        if self.continuation is not None and (rest := self.continuation.flush()):
-            self.texts.append(rest)
-            self.listener.hear(rest)
+        if self.continuation is not None:
+            if rest := self.continuation.flush():
+                self.texts.append(rest)
+                self.listener.hear(rest)
+            response = self.continuation.joined(response)
         self.listener.done(response)
 
     def failed(self, error: BaseException) -> None:
@@ -111,9 +136,13 @@ class SupervisedCall:
         return False
 
     def give_up(self) -> None:
-        if self.failure is not None:
-            self.listener.failed(self.failure)
-            self.failure = None
+        """There are no further attempts: tell the listener, unless another LM continues the reply."""
+        failure, self.failure = self.failure, None
+        if failure is None:
+            return
+        texts = [] if self.beyond_text else self.texts
+        if self.failover is None or not self.failover.hold(texts, failure):
+            self.listener.failed(failure)
 
     def hear(self, delta: Delta) -> None:
         if isinstance(delta, ProviderChunk):
@@ -192,8 +221,9 @@ class SupervisedCall:
             end = self.cancel or self._shut_down
         if end is not None:
             end()
+        spare = timeout.limit if self.has_fallback else grace(timeout.limit)
         timers.at(
-            time.monotonic() + grace(timeout.limit),
+            time.monotonic() + spare,
             lambda: self._policy.expire(timeout) if self.expired is timeout else None,
         )
 

@@ -41,6 +41,8 @@ class LMCall:
         self.adapter_calls: tuple[Any, ...] = ()  # DSPy's adapter calls around this one
         self.predictor = predictor
         self.result: Any = None  # DSPy's CallResult: usage, cost, cache hit
+        self.model = frame.name  # that is asked now
+        self.failover: Any = None  # a ``policy.failover.Failover``, where there are fallbacks
         self.begun = False  # the first attempt
         self._first_text: float | None = None
         self.finish_reason: str | None = None
@@ -59,6 +61,7 @@ class LMCall:
 
     def _start_attempt(self) -> None:
         self.identity = self.owner.identity(self.run.run_id, attempt=self.owner.attempt)
+        self.attempt_model = self.model
         self.attempt = AttemptFields(self.scope, self.identity, self._fields)
         self._parse = self.attempt.parser.feed
         self.counts = True  # not superseded
@@ -81,10 +84,23 @@ class LMCall:
     def supersede(self, reason: str) -> None:
         """The attempt's text no longer counts: readers drop it, and all of its owner's."""
         told = self.run.publish_change if self.attempt.begun else self.run.publish
-        told(ev.LMSuperseded, self.scope, self.identity, reason=reason)
+        following = self.model if self.model != self.attempt_model else None
+        told(ev.LMSuperseded, self.scope, self.identity, reason=reason, next_model=following)
         self.owner.attempt += 1
         for call in self.owner.lm_calls:
             call.counts = False
+
+    def switch(self, model: str, reason: str) -> None:
+        """Another model is asked, for all candidates again: ``reason`` ended what the last one said."""
+        self.model = model
+        if self._candidate:
+            self._candidate = 0
+            self._failure = self._failure or reason
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether readers have text of this attempt."""
+        return self.attempt.begun
 
     def failed(self, error: BaseException) -> None:
         self.attempt.end_open(complete=False)
@@ -198,8 +214,8 @@ class LMCall:
     def disconnected(self) -> None:
         self.run.disconnected(self)
 
-    def waiting(self, reason: str, delay: float | None = None) -> None:
-        self._publish(ev.LMWaiting, reason=reason, delay=delay)
+    def waiting(self, reason: str, delay: float | None = None, model: str | None = None) -> None:
+        self._publish(ev.LMWaiting, reason=reason, delay=delay, model=model)
 
     def deliver_cached(self, text: str) -> None:
         """The reply came from DSPy's cache."""

@@ -1,19 +1,24 @@
-"""AG-UI: what CopilotKit and other agent front ends read.
+"""AG-UI 1.0: what CopilotKit and other agent front ends read.
 
-The events of protocol 0.x, as ``@ag-ui/client`` and ``ag-ui-protocol`` 1.0.0 read them; the keys
-that protocol 1.0 adds (``protocolVersion``, ``outcome``, ``usage``) are not sent.
-
-* A reply field is a message of its own; other fields and thinking are reasoning.
+* A reply field is a message of its own; other fields and thinking are reasoning. Messages and tool
+  calls say in their ``metadata`` (``streamll``) whose they are: ``field`` and ``predictor``.
+* The tool calls of one reply of the model are in one message (``parentMessageId``): that of the
+  reply's text, if it had any by then. The error of a tool is its result's content, and the
+  ``error`` of its message.
 * A typed field is in the state: ``STATE_SNAPSHOT`` once, then a ``STATE_DELTA`` with what is new in
   ``/fields/<name>``; the value of an earlier call is moved to ``/earlier/<name>``. A superseded
   value is null until the next attempt writes it.
-* After a superseded attempt or a corrected field comes a ``MESSAGES_SNAPSHOT``, the conversation as
-  it is now. It waits until no message is open: a client that replaces its messages must not be in
-  the middle of one. It has the reasoning messages, too: a client keeps those it has where a
-  snapshot has none.
+* After a superseded attempt, a corrected field or a tool's error comes a ``MESSAGES_SNAPSHOT``, the
+  conversation as it is now. It waits until no message is open: a client that replaces its messages
+  must not be in the middle of one. It has the reasoning messages, too: a client keeps those it has
+  where a snapshot has none.
+* An LM call that waits, for a retry or a free connection, is an activity of type ``waiting``, with
+  ``{reason, delay, predictor, state}``; ``state`` is ``waiting``, then ``over``.
 * A module or a trace is a step; a status, a citation, a loss or a custom event is ``CUSTOM``.
-* Everything open ends before ``RUN_FINISHED`` or ``RUN_ERROR``, also of a cancelled run (code
-  ``cancelled``).
+* Everything open ends before ``RUN_FINISHED`` or ``RUN_ERROR``, which have the run's ``usage``. The
+  ``result`` of a run is its outputs where they were asked for, else its reply by field.
+* A cancelled run finishes with the ``outcome`` ``cancelled``. Clients from before 1.0 take that for
+  success, or for nonsense: they get ``RUN_ERROR`` with the code ``cancelled``.
 * To resume: ``RUN_STARTED``, ``MESSAGES_SNAPSHOT``, what is open again, ``STATE_SNAPSHOT``.
 
 Keys are camelCase; what is not set is omitted, never null.
@@ -27,10 +32,17 @@ from typing import Any, ClassVar
 
 from streamll.core import events as ev
 from streamll.core.events import Event
+from streamll.core.jsonable import plain
 from streamll.serve.formats.base import RenderOptions, given, to_json
 from streamll.serve.formats.message import ChatFormat
 from streamll.serve.formats.parts import TextPart, ToolPart, ValuePart
 from streamll.serve.formats.values import AGUIState, Operation
+
+PROTOCOL_VERSION = "1.0"
+"""What ``RUN_STARTED`` declares: the protocol's version, not the client's and not this package's."""
+
+VENDORS = {"gemini": "google", "vertex_ai": "google"}
+"""``TokenUsage.provider`` where it is not what DSPy's names of models begin with."""
 
 
 class AGUIFormat(ChatFormat):
@@ -38,21 +50,33 @@ class AGUIFormat(ChatFormat):
 
     def __init__(self, options: RenderOptions) -> None:
         super().__init__(options)
+        self._at = 0  # milliseconds since the epoch
         self._steps: dict[str, str] = {}  # names of the open modules and traces
         self._state: AGUIState | None = None
         self._snapshot_due = False
         self._withdrawn_reasoning = ""  # id of the last one
+        self._parents: dict[str, str] = {}  # tool calls to the messages that have them …
+        self._holders: dict[tuple[str | None, int], str] = {}  # … which are one of each reply
+        self._waits: dict[str | None, dict[str, Any]] = {}  # activities, by call
+        self._waiting: set[str | None] = set()
 
     def feed(self, event: Event) -> list[bytes]:
+        self._at = int(event.timestamp * 1000)
+        if event.call_id in self._waiting and not isinstance(event, WHILE_WAITING):
+            self._end_wait(event.call_id)
         payloads = super().feed(event)
         if self._snapshot_due and not (self.open or self._unready()):
             self._send_due_snapshot()
         return payloads + self.sent()
 
     def resume(self) -> list[bytes]:
+        if not self.begun:
+            return []
         begun = self._unready()
-        self._say_run("RUN_STARTED")
+        self._say_started()
         self._send_snapshot(but=begun)
+        for wait in self._waits.values():
+            self.say("ACTIVITY_SNAPSHOT", **wait)
         for name in self._steps.values():
             self.say("STEP_STARTED", stepName=name)
         for part in self.open.values():
@@ -63,28 +87,54 @@ class AGUIFormat(ChatFormat):
             self.say("STATE_SNAPSHOT", snapshot=self._state.value)
         return self.sent()
 
+    def say(self, kind: str, **keys: Any) -> None:
+        self.send({"type": kind, **keys, "timestamp": self._at})
+
     def _unready(self) -> list[ToolPart]:
         return [tool for tool in self.tools if not tool.ready]
 
     # --- the run ----------------------------------------------------------------------------------
 
     def run_began(self) -> None:
-        self._say_run("RUN_STARTED")
+        self._say_started()
+
+    def _say_started(self) -> None:
+        run = {"metadata": {"streamll": {"run_id": self.run_id}}} if self.run_id else {}
+        self._say_run("RUN_STARTED", protocolVersion=PROTOCOL_VERSION, **run)
 
     def run_ended(self, end: ev.Totals) -> None:
+        for call in list(self._waiting):
+            self._end_wait(call)
         for step in reversed(list(self._steps)):
             self._end_step(step)
         self._send_due_snapshot()
+        usage = given(usage=usage_of(end))
         if isinstance(end, ev.RunError):
-            self.say("RUN_ERROR", message=end.message or end.error_type, code=end.error_type)
-        elif isinstance(end, ev.RunCancelled):
-            self.say("RUN_ERROR", message="the run was cancelled", code="cancelled")
+            what = {"message": end.message or end.error_type, "code": end.error_type}
+            self.say("RUN_ERROR", **what, **usage)
+        elif not isinstance(end, ev.RunCancelled):
+            pending = [tool.id for tool in self.tools if not tool.done]
+            outcome = {"type": "success", **given(pendingToolCallIds=pending or None)}
+            self._say_run(
+                "RUN_FINISHED", outcome=outcome, **given(result=self._result(end)), **usage
+            )
+        elif self.options.predates_versions:
+            self.say("RUN_ERROR", message="the run was cancelled", code="cancelled", **usage)
         else:
-            self._say_run("RUN_FINISHED")
+            self._say_run("RUN_FINISHED", outcome={"type": "cancelled"}, **usage)
 
-    def _say_run(self, kind: str) -> None:
+    def _result(self, end: ev.Totals) -> Any:
+        if isinstance(end, ev.RunEnd) and end.outputs is not None:
+            return plain(end.outputs)
+        said: dict[str, Any] = {part.field: part.text for part in self.texts if part.reply}
+        for part in self.values.values():
+            if self.options.is_reply(part.predictor, part.field) and not part.is_broken:
+                said[part.field] = part.value
+        return said or None
+
+    def _say_run(self, kind: str, **keys: Any) -> None:
         run_id = self.options.run_id or self.run_id or "run"
-        self.say(kind, threadId=self.options.thread_id or run_id, runId=run_id)
+        self.say(kind, threadId=self.options.thread_id or run_id, runId=run_id, **keys)
 
     def on_module_start(self, event: ev.ModuleStart) -> None:
         self._begin_step(f"{event.call_id}", ".".join(event.path) or event.name)
@@ -111,6 +161,19 @@ class AGUIFormat(ChatFormat):
         if key in self._steps:
             self.say("STEP_FINISHED", stepName=self._steps.pop(key))
 
+    def on_lm_waiting(self, event: ev.LMWaiting) -> None:
+        call, content = event.call_id, given(reason=event.reason, delay=event.delay)
+        wait = self._waits.setdefault(call, {"messageId": self._next_id()})
+        content |= given(predictor=event.predictor) | {"state": "waiting"}
+        wait.update(activityType="waiting", content=content)
+        self._waiting.add(call)
+        self.say("ACTIVITY_SNAPSHOT", **wait)
+
+    def _end_wait(self, call: str | None) -> None:
+        self._waiting.discard(call)
+        self._waits[call]["content"] |= {"state": "over"}
+        self.say("ACTIVITY_SNAPSHOT", **self._waits[call])
+
     def cited(self, source_id: str, source: ev.Citation) -> None:
         value = given(text=source.text, title=source.title, url=source.url)
         self.say("CUSTOM", name="citation", value=value)
@@ -121,11 +184,14 @@ class AGUIFormat(ChatFormat):
     # --- messages ---------------------------------------------------------------------------------
 
     def part_opened(self, part: TextPart) -> None:
+        whose = _metadata(part)
         if part.reply:
-            self.say("TEXT_MESSAGE_START", messageId=part.id, role="assistant")
+            self._holders[part.key[:2]] = part.id
+            self.say("TEXT_MESSAGE_START", messageId=part.id, role="assistant", metadata=whose)
         else:
             self.say("REASONING_START", messageId=part.id)
-            self.say("REASONING_MESSAGE_START", messageId=part.id, role="reasoning")
+            message = {"messageId": part.id, "role": "reasoning", "metadata": whose}
+            self.say("REASONING_MESSAGE_START", **message)
 
     def part_grown(self, part: TextPart, text: str, missing: bool) -> None:
         kind = "TEXT_MESSAGE_CONTENT" if part.reply else "REASONING_MESSAGE_CONTENT"
@@ -148,7 +214,11 @@ class AGUIFormat(ChatFormat):
         self._snapshot_due = True
 
     def tool_opened(self, tool: ToolPart) -> None:
-        self.say("TOOL_CALL_START", toolCallId=tool.id, toolCallName=tool.name)
+        if tool.id not in self._parents:
+            self._parents[tool.id] = self._holders.setdefault(tool.attempt, tool.id)
+        call = {"toolCallId": tool.id, "toolCallName": tool.name}
+        parent = self._parents[tool.id]
+        self.say("TOOL_CALL_START", **call, parentMessageId=parent, **_metadata_of_call(tool))
 
     def tool_input_grown(self, tool: ToolPart, text: str) -> None:
         self.say("TOOL_CALL_ARGS", toolCallId=tool.id, delta=text)
@@ -160,8 +230,9 @@ class AGUIFormat(ChatFormat):
         self.say("TOOL_CALL_END", toolCallId=tool.id)
 
     def tool_done(self, tool: ToolPart) -> None:
-        result = {"messageId": f"{tool.id}-result", "toolCallId": tool.id}
-        self.say("TOOL_CALL_RESULT", **result, content=_as_text(tool.result), role="tool")
+        result = {"messageId": f"{tool.id}-result", "toolCallId": tool.id, "role": "tool"}
+        self.say("TOOL_CALL_RESULT", **result, content=_as_text(tool.result))
+        self._snapshot_due = self._snapshot_due or tool.failed  # the event has no place for errors
 
     def _send_due_snapshot(self) -> None:
         if self._snapshot_due:
@@ -169,16 +240,30 @@ class AGUIFormat(ChatFormat):
             self._send_snapshot()
 
     def _send_snapshot(self, but: Sequence[ToolPart] = ()) -> None:
-        messages: list[Any] = list(self.options.messages)
+        """The conversation; of this run what is known here, whatever the client has of it."""
+        own = f"{self.run_id}-"
+        messages: list[Any] = [
+            each for each in self.options.messages if not str(each.get("id", "")).startswith(own)
+        ]
+        messages += self._own_messages(but)
+        if self._withdrawn_reasoning and not any(m.get("role") == "reasoning" for m in messages):
+            messages.append({"id": self._withdrawn_reasoning, "role": "reasoning", "content": ""})
+        self.say("MESSAGES_SNAPSHOT", messages=messages)
+
+    def _own_messages(self, but: Sequence[ToolPart]) -> list[dict[str, Any]]:
+        """A tool's result comes behind the message that called it."""
+        told: dict[str, list[dict[str, Any]]] = {}  # by the id of the first
         for part in self.message.values():
             if isinstance(part, TextPart):
                 role = "assistant" if part.reply else "reasoning"
-                messages.append({"id": part.id, "role": role, "content": part.text})
+                message = {"id": part.id, "role": role, "content": part.text}
+                told[part.id] = [{**message, "metadata": _metadata(part)}]
             elif part not in but:
-                messages += _tool_messages(part)
-        if self._withdrawn_reasoning and not any(m["role"] == "reasoning" for m in messages):
-            messages.append({"id": self._withdrawn_reasoning, "role": "reasoning", "content": ""})
-        self.say("MESSAGES_SNAPSHOT", messages=messages)
+                parent = self._parents[part.id]
+                holder, *results = told.setdefault(parent, [{"id": parent, "role": "assistant"}])
+                holder["toolCalls"] = [*holder.get("toolCalls", ()), _call(part)]
+                told[parent] = [holder, *results, *([_result(part)] if part.done else ())]
+        return [message for messages in told.values() for message in messages]
 
     # --- the state --------------------------------------------------------------------------------
 
@@ -203,14 +288,33 @@ class AGUIFormat(ChatFormat):
             self.say("STATE_DELTA", delta=operations)
 
 
-def _tool_messages(tool: ToolPart) -> list[dict[str, Any]]:
+WHILE_WAITING = (ev.LMWaiting, ev.LMSuperseded)
+"""An LM call that waits is superseded for that, and may wait for something else at once."""
+
+
+def usage_of(end: ev.Totals) -> list[dict[str, Any]] | None:
+    """What the run used, one ``TokenUsage`` for each model; ``None`` where nothing is known."""
+    return None
+
+
+def _metadata(part: TextPart) -> dict[str, Any]:
+    return {"streamll": {"field": part.field, **given(predictor=part.predictor)}}
+
+
+def _metadata_of_call(tool: ToolPart) -> dict[str, Any]:
+    whose = given(predictor=tool.predictor)
+    return {"metadata": {"streamll": whose}} if whose else {}
+
+
+def _call(tool: ToolPart) -> dict[str, Any]:
     function = {"name": tool.name, "arguments": tool.text}
-    call = {"id": tool.id, "type": "function", "function": function}
-    messages: list[dict[str, Any]] = [{"id": tool.id, "role": "assistant", "toolCalls": [call]}]
-    if tool.done:
-        result = {"id": f"{tool.id}-result", "role": "tool", "toolCallId": tool.id}
-        messages.append({**result, "content": _as_text(tool.result)})
-    return messages
+    return {"id": tool.id, "type": "function", "function": function, **_metadata_of_call(tool)}
+
+
+def _result(tool: ToolPart) -> dict[str, Any]:
+    content = _as_text(tool.result)
+    result = {"id": f"{tool.id}-result", "role": "tool", "toolCallId": tool.id, "content": content}
+    return {**result, "error": content} if tool.failed else result
 
 
 def _as_text(value: Any) -> str:

@@ -29,6 +29,8 @@ class RenderOptions(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str | None = None
     messages: Sequence[Mapping[str, Any]] = ()
     state: Any = None
+    predates_versions: bool = False
+    """The client declares no version of its protocol, or one from before 1.0."""
     model: str = "streamll"
     include_usage: bool = False
     include_reasoning: bool = False

@@ -138,7 +138,9 @@ class ChatFormat(EventVisitor, OutputFormat):
         if part is None:
             field = key[-1]
             reply = field != THINKING and self.options.is_reply(event.predictor, field)
-            part = TextPart(self._next_id(), key, field or "thinking", reply)
+            part = TextPart(
+                self._next_id(), key, field or "thinking", reply, predictor=event.predictor
+            )
             self.message[part.id] = self._latest[key] = self.open[key] = part
             self.part_opened(part)
         return part
@@ -336,7 +338,8 @@ class ChatFormat(EventVisitor, OutputFormat):
         self._make_ready(tool)
 
     def _begin_tool(self, call: str, name: str, event: Event) -> ToolPart:
-        tool = ToolPart(self._next_id(), name, (event.call_id, event.attempt))
+        attempt = event.call_id, event.attempt
+        tool = ToolPart(self._next_id(), name, attempt, predictor=event.predictor)
         self.message[tool.id] = self._tools[call] = tool
         self.tool_opened(tool)
         return tool

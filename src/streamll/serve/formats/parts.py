@@ -22,6 +22,7 @@ class TextPart(msgspec.Struct, eq=False):
     pieces: list[str] = []
     size: int = 0
     """Characters of the field so far, lost ones included."""
+    predictor: str | None = None
 
     @property
     def text(self) -> str:
@@ -43,6 +44,8 @@ class ToolPart(msgspec.Struct, eq=False):
     failed: bool = False
     result: Any = None
     """What it returned, or the message of the error that it ``failed`` with."""
+    predictor: str | None = None
+    """Whose reply calls it, where the model called it natively."""
 
     @property
     def text(self) -> str:

@@ -289,7 +289,7 @@ Run.prototype.tell = named({
   },
   "lm.waiting"(event, node) {
     const wait = event.delay ? ` (${event.delay.toFixed(1)} s)` : "";
-    this.remark("status", `waiting for a ${event.reason}${wait}`, event);
+    this.remark("status", event.model ? `asking ${event.model} instead` : `waiting for a ${event.reason}${wait}`, event);
   },
   "thinking"(event, node) { say(node.attempt(event).thinking, event.text); this.spoke(node, event); },
   "refusal"(event, node) { say(node.attempt(event).refusal, event.text); this.spoke(node, event); },
