@@ -76,10 +76,11 @@ async def stop(service: Service, request: Request) -> Response:
 
 
 def _place(service: Service, request: Request) -> tuple[str | None, str]:
-    """The program, if the address names one, and the chat."""
-    place = request.path_params["chat"]
-    program, _, chat = place.partition("/")
-    return (program, chat) if chat and program in service.programs else (None, place)
+    """The program, if the address names one, and the chat, whose id may have a ``/``."""
+    program, chat = request.path_params.get("program"), request.path_params["chat"]
+    if program is None or program in service.programs:
+        return program, chat
+    return None, f"{program}/{chat}"
 
 
 async def _run_of(service: Service, request: Request) -> ChatRun | None:
