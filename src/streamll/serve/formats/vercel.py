@@ -144,10 +144,10 @@ class VercelFormat(ChatFormat):
         super().on_lm_superseded(event)
 
     def run_ended(self, end: ev.Totals) -> None:
-        if self.version is None and any(isinstance(p, ToolPart) for p in self._step.values()):
-            # Before 5.0.86 a page that sends automatically looks for tools in the last step,
-            # whoever has run them.
+        if self._ends_with_a_tool:
             self._next_step()
+            if not isinstance(end, ev.RunEnd):
+                self._say_facts(end)  # which has the client take the new step into its message
         if isinstance(end, ev.RunError):
             self.say("error", errorText=end.message or end.error_type)
         elif isinstance(end, ev.RunCancelled):
@@ -159,9 +159,21 @@ class VercelFormat(ChatFormat):
             self.say("finish", messageMetadata=facts, **reason)
         self._sent.append(DONE)
 
+    @property
+    def _ends_with_a_tool(self) -> bool:
+        """Before 5.0.86 a page that sends automatically looks for tools in the last step, whoever has
+        run them: for these clients the last step must have none.
+        """
+        parts = self._step.values()
+        return self.version is None and any(isinstance(part, ToolPart) for part in parts)
+
     def on_run_error(self, event: ev.Totals) -> None:
-        self.say("message-metadata", messageMetadata=self._facts(event))
+        if not self._ends_with_a_tool:
+            self._say_facts(event)
         super().on_run_end(event)
+
+    def _say_facts(self, end: ev.Totals) -> None:
+        self.say("message-metadata", messageMetadata=self._facts(end))
 
     on_run_cancelled = on_run_error
 
