@@ -91,7 +91,7 @@ RULES = {
             "msgspec",
             "starlette",
         },
-        within={"pydantic", "uvicorn"},
+        within={"cryptography", "pydantic", "uvicorn"},
     ),
     # the shell around everything
     "cli": Rule(

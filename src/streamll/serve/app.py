@@ -11,7 +11,8 @@
     GET    /programs                what can be started, and its inputs
     GET    /openapi.json            all of this as OpenAPI 3.1, with the programs' inputs
     POST   /ai/{program}            Vercel's wire; GET and DELETE /ai/{program}/{chat}/stream
-    POST   /v1/chat/completions     OpenAI's wire
+    POST   /v1/chat/completions     OpenAI's wires
+    POST   /v1/responses, GET /v1/responses/{id}, POST /v1/responses/{id}/cancel
     POST   /agui                    AG-UI              /          the viewer
     GET    /healthz, /metrics
 
@@ -38,7 +39,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamll.core.errors import ConfigurationError, RunUnavailable
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import served
-from streamll.serve.routes import chat, metrics, openai, openapi, runs, vercel
+from streamll.serve.routes import (
+    chat,
+    metrics,
+    openai,
+    openai_responses,
+    openapi,
+    runs,
+    vercel,
+)
 from streamll.serve.routes.pages import viewer_route
 from streamll.serve.routes.service import Service
 from streamll.serve.runner import Runner
@@ -157,7 +166,8 @@ def routes_of(app: App) -> list[BaseRoute]:
         return Route(path, authorized, methods=[method])
 
     def openai_route(method: str, path: str, answer: Endpoint) -> Route:
-        return Route(path, openai.endpoint(service, answer), methods=[method])
+        run_of = openai_responses.run_of if "{response_id}" in path else None
+        return Route(path, openai.endpoint(service, answer, run_of), methods=[method])
 
     return [
         Route("/healthz", healthz),
@@ -178,6 +188,9 @@ def routes_of(app: App) -> list[BaseRoute]:
         route("DELETE", "/ai/{program}/{chat:path}/stream", vercel.stop),
         route("POST", "/agui", chat.agui),
         openai_route("POST", "/v1/chat/completions", openai.chat_completions),
+        openai_route("POST", "/v1/responses", openai_responses.create),
+        openai_route("GET", "/v1/responses/{response_id}", openai_responses.retrieve),
+        openai_route("POST", "/v1/responses/{response_id}/cancel", openai_responses.cancel),
         openai_route("GET", "/v1/models", openai.models),
         openai_route("GET", "/v1/models/{model:path}", openai.model),
         Route(

@@ -5,7 +5,8 @@ there to readers, also to those of this very process, so that all see the same.
 
 Messages go through the log, outside any run: ``server.cancel`` (the process that runs this stops
 it) and ``server.alive`` (these runs are under way). ``server.chat`` is kept under a chat's key and
-has the id of its run, the name of its program and the format in which the client reads it.
+has the id of its run, the name of its program and the format in which the client reads it;
+``server.response`` has what a response of OpenAI's API was asked for, sealed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import streamll
@@ -174,14 +175,34 @@ class Runner:
 
     async def run_of(self, chat: str, program: str | None = None) -> ChatRun | None:
         """The latest run of a chat, or of its chat with this program."""
-        key, found = chat_key(chat), None
-        if await self.run_log.appears(key, CHAT_APPEARS_S):
+
+        def is_of(data: Mapping[str, Any]) -> bool:
+            return program in {None, data.get("program", program)}
+
+        data = await self.kept(chat_key(chat), CHAT_APPEARS_S, is_of)
+        if data is None:
+            return None
+        return ChatRun(str(data["run_id"]), data.get("program"), data.get("form"))
+
+    async def keep(self, key: str, kind: str, **data: Any) -> None:
+        """Keep something in the log under a key, outside any run; returns when the log has it."""
+        with self.run_log.buffer(key) as buffer:
+            self._send_message(kind, key, **data)
+            if buffer.is_empty:
+                await asyncio.wait({buffer.changed()}, timeout=LOGGED_S)
+
+    async def kept(
+        self,
+        key: str,
+        seconds: float,
+        wanted: Callable[[Mapping[str, Any]], bool] = lambda _: True,
+    ) -> Mapping[str, Any] | None:
+        """What was kept under the key last, of what is wanted; waits so long for something to come."""
+        found: Mapping[str, Any] | None = None
+        if await self.run_log.appears(key, seconds):
             async for items in self.run_log.history(Position(key)):
                 for item in items:
-                    data = item.event.data
-                    if program in {None, data.get("program", program)}:
-                        run_id = str(data["run_id"])
-                        found = ChatRun(run_id, data.get("program"), data.get("form"))
+                    found = item.event.data if wanted(item.event.data) else found
         return found
 
     async def has_more(self, position: Position) -> bool:
@@ -264,7 +285,7 @@ class Runner:
                 silent_s = self._silence(buffer, now)
                 buffer.tell(self._notice(buffer.run_id, silent_s))
                 if silent_s > self.limits.lost_seconds:
-                    await self._close_lost(buffer.run_id)
+                    await self.close_lost(buffer.run_id)
 
     # --- lost runs ------------------------------------------------------------------------------
 
@@ -296,7 +317,7 @@ class Runner:
         wait_s = self.limits.lost_seconds if tail.interrupted else 2 * self._alive_s
         return now - tail.since > wait_s
 
-    async def _close_lost(self, run_id: str) -> None:
+    async def close_lost(self, run_id: str) -> None:
         """Close a run in the log whose process is gone, so that every reader comes to an end."""
         self._closed_as_lost.add(run_id)
         try:

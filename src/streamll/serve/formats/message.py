@@ -287,7 +287,7 @@ class ChatFormat(EventVisitor, OutputFormat):
     # A call that is written as fields, whichever of them comes first.
 
     def _written_call(self, event: Event) -> WrittenCall:
-        return self._written.setdefault(f"{event.call_id}:{event.attempt}:written", WrittenCall())
+        return self._written.setdefault(f"{event.call_id}:{event.attempt}{WRITTEN}", WrittenCall())
 
     def _call_grown(self, event: ev.TokenEvent) -> None:
         call = self._written_call(event)
@@ -313,7 +313,7 @@ class ChatFormat(EventVisitor, OutputFormat):
             self._withdraw([call.tool], "corrected")
             call.tool, call.sent = None, 0
         if call.tool is None and name:
-            call.tool = self._begin_tool(f"{event.call_id}:{event.attempt}:written", name, event)
+            call.tool = self._begin_tool(f"{event.call_id}:{event.attempt}{WRITTEN}", name, event)
             self._send_arguments(call)
 
     def _send_arguments(self, call: WrittenCall) -> None:
@@ -435,6 +435,8 @@ UNFINISHED: Mapping[type[Event], str] = MappingProxyType(
 """The error of a tool call that has no result at the run's end."""
 
 
+WRITTEN = ":written"
+"""How the names of calls end that the model writes into fields."""
 CALL_NAME = "next_tool_name"
 CALL_FIELDS = frozenset({CALL_NAME, "next_tool_args"})
 """The fields in which the predictor ``react`` of ``dspy.ReAct`` writes a tool call."""

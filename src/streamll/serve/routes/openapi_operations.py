@@ -362,7 +362,10 @@ OPERATIONS: Mapping[str, Operation] = {
                 "instructions": {"type": ["string", "null"]},
                 "previous_response_id": {"type": ["string", "null"]},
                 "stream": FLAG,
+                "stream_options": OBJECT,
                 "background": FLAG,
+                "store": {**FLAG, "default": True},
+                "metadata": {"type": "object", "additionalProperties": TEXT},
                 "inputs": INPUTS,
             },
             "input",
@@ -376,7 +379,11 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /v1/responses/{response_id}": Operation(
         summary="A response, or the rest of its stream",
         tag="OpenAI",
-        query={"stream": FLAG, "starting_after": {"type": "integer"}},
+        query={
+            "stream": FLAG,
+            "starting_after": {"type": "integer", "minimum": 0},
+            "include_obfuscation": FLAG,
+        },
         answer={**OBJECT, "title": "Response"},
         also=(EVENTS,),
         errors=(400, 404, 503),
