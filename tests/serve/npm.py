@@ -28,6 +28,10 @@ REACT = {
 """What an application with React is bundled of; a folder of its own, since few tests need it."""
 
 
+AGUI_0 = {"@ag-ui/client": "0.0.59"}
+"""The last client of AG-UI before 1.0."""
+
+
 def packages(wanted: dict[str, str] = PACKAGES, folder: str = "npm") -> Path:
     """The folder in ``.cache`` whose ``node_modules`` has the packages that are ``wanted``."""
     place = ROOT / ".cache" / folder
@@ -45,19 +49,25 @@ def packages(wanted: dict[str, str] = PACKAGES, folder: str = "npm") -> Path:
     return place
 
 
-def node_command(script: str, ai: str = "6") -> tuple[list[str], Path]:
-    """A command that runs a module's source, and the folder to run it in. ``ai``: a key of ``AI``."""
-    place = packages() if ai == "6" else packages(AI[ai], f"npm-ai-{ai}")
+def ai_packages(version: str) -> Path:
+    """The folder whose ``node_modules`` has this version of Vercel's package, a key of ``AI``."""
+    return packages() if AI[version] is PACKAGES else packages(AI[version], f"npm-ai-{version}")
+
+
+def node_in(place: Path) -> str:
+    """The Node that the packages there need: their own, if they bring one."""
     own = place / "node_modules" / ".bin" / "node"
-    node = str(own) if own.exists() else "node"
-    return [node, "--input-type=module", "-e", script], place
+    return str(own) if own.exists() else "node"
 
 
-def run_node(script: str, given: object, timeout: float = 60, ai: str = "6") -> object:
-    """Run a module's source with ``given`` as JSON on standard input; its JSON output."""
-    command, place = node_command(script, ai)
+def run_node(script: str, given: object, timeout: float = 60, place: Path | None = None) -> object:
+    """Run a module's source with ``given`` as JSON on standard input; its JSON output.
+
+    ``place``: the folder of the packages it imports; by default that of ``PACKAGES``.
+    """
+    place = place or packages()
     answer = subprocess.run(
-        command,
+        [node_in(place), "--input-type=module", "-e", script],
         cwd=place,
         input=json.dumps(given),
         capture_output=True,

@@ -13,8 +13,8 @@
     POST   /ai/{program}            Vercel's wire; GET and DELETE /ai/{program}/{chat}/stream
     POST   /v1/chat/completions     OpenAI's wires
     POST   /v1/responses, GET /v1/responses/{id}, POST /v1/responses/{id}/cancel
-    POST   /agui                    AG-UI              /          the viewer
-    GET    /healthz, /metrics
+    POST   /agui, /agui/connect, DELETE /agui          AG-UI: start, come back, stop
+    GET    /                        the viewer         /healthz, /metrics
 
 A process keeps no state of runs but its own: everything about a run is read from the log.
 """
@@ -40,7 +40,7 @@ from streamll.core.errors import ConfigurationError, RunUnavailable
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import served
 from streamll.serve.routes import (
-    chat,
+    agui,
     metrics,
     openai,
     openai_responses,
@@ -186,7 +186,16 @@ def routes_of(app: App) -> list[BaseRoute]:
         route("DELETE", "/ai/{chat}/stream", vercel.stop),
         route("GET", "/ai/{program}/{chat:path}/stream", vercel.resume),
         route("DELETE", "/ai/{program}/{chat:path}/stream", vercel.stop),
-        route("POST", "/agui", chat.agui),
+        route("POST", "/agui/connect", agui.connect),
+        *(
+            route(method, f"{place}{end}", endpoint)
+            for place in ("/agui", "/agui/{program}")
+            for method, end, endpoint in (
+                ("POST", "", agui.run),
+                ("POST", "/connect", agui.connect),
+                ("DELETE", "", agui.stop),
+            )
+        ),
         openai_route("POST", "/v1/chat/completions", openai.chat_completions),
         openai_route("POST", "/v1/responses", openai_responses.create),
         openai_route("GET", "/v1/responses/{response_id}", openai_responses.retrieve),

@@ -5,8 +5,7 @@ there to readers, also to those of this very process, so that all see the same.
 
 Messages go through the log, outside any run: ``server.cancel`` (the process that runs this stops
 it) and ``server.alive`` (these runs are under way). ``server.chat`` is kept under a chat's key and
-has the id of its run, the name of its program and the format in which the client reads it;
-``server.response`` has what a response of OpenAI's API was asked for, sealed.
+has the id of its run and what its wire is to know of it; ``server.response`` has what a response of OpenAI's API was asked for, sealed.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import streamll
 from streamll.core.errors import LogAway, NoSuchRun, StreamCancelled, TooManyRuns, logger
@@ -50,14 +49,6 @@ LOGGED_S = 1.0
 
 CANCEL_S = 5.0
 """How long cancelled programs may take to end before the process does."""
-
-
-class ChatRun(NamedTuple):
-    """A run of a chat. ``program`` and ``form`` are known of chats since they are in the log."""
-
-    run_id: str
-    program: str | None = None
-    form: str | None = None
 
 
 class Runner:
@@ -106,12 +97,14 @@ class Runner:
         *,
         context: Mapping[str, Any] | None = None,
         chat: str | None = None,
-        form: str | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> str:
         """Start a program; returns the id of its run as soon as the log has it, since whoever
         knows the id may use it with another process.
 
-        ``run_of`` finds it by the id of its ``chat``, with the ``form`` in which this is read.
+        Args:
+            chat: the name under which ``runs_of`` finds the run.
+            about: what ``runs_of`` is to know of it.
 
         Raises:
             TooManyRuns: as many run here as may.
@@ -130,8 +123,7 @@ class Runner:
         task.add_done_callback(self._tasks.discard)
         run_id = await started
         if chat is not None:
-            about = {"run_id": run_id, "program": served.name, "form": form}
-            self._send_message("server.chat", chat_key(chat), **about)
+            self._send_message("server.chat", chat_key(chat), run_id=run_id, **(about or {}))
         with self.run_log.buffer(run_id) as buffer:
             if buffer.is_empty:
                 await asyncio.wait({buffer.changed()}, timeout=LOGGED_S)
@@ -173,17 +165,6 @@ class Runner:
             events.cancel()
         return events is not None
 
-    async def run_of(self, chat: str, program: str | None = None) -> ChatRun | None:
-        """The latest run of a chat, or of its chat with this program."""
-
-        def is_of(data: Mapping[str, Any]) -> bool:
-            return program in {None, data.get("program", program)}
-
-        data = await self.kept(chat_key(chat), CHAT_APPEARS_S, is_of)
-        if data is None:
-            return None
-        return ChatRun(str(data["run_id"]), data.get("program"), data.get("form"))
-
     async def keep(self, key: str, kind: str, **data: Any) -> None:
         """Keep something in the log under a key, outside any run; returns when the log has it."""
         with self.run_log.buffer(key) as buffer:
@@ -191,18 +172,20 @@ class Runner:
             if buffer.is_empty:
                 await asyncio.wait({buffer.changed()}, timeout=LOGGED_S)
 
-    async def kept(
-        self,
-        key: str,
-        seconds: float,
-        wanted: Callable[[Mapping[str, Any]], bool] = lambda _: True,
-    ) -> Mapping[str, Any] | None:
-        """What was kept under the key last, of what is wanted; waits so long for something to come."""
+    async def kept(self, key: str, seconds: float) -> Mapping[str, Any] | None:
+        """What was kept under the key last; waits so long for something to come."""
         found: Mapping[str, Any] | None = None
         if await self.run_log.appears(key, seconds):
             async for items in self.run_log.history(Position(key)):
-                for item in items:
-                    found = item.event.data if wanted(item.event.data) else found
+                found = items[-1].event.data
+        return found
+
+    async def runs_of(self, chat: str) -> list[Mapping[str, Any]]:
+        """``run_id`` and what else is known of the runs of a chat, the latest last."""
+        key, found = chat_key(chat), []
+        if await self.run_log.appears(key, CHAT_APPEARS_S):
+            async for items in self.run_log.history(Position(key)):
+                found += [item.event.data for item in items]
         return found
 
     async def has_more(self, position: Position) -> bool:

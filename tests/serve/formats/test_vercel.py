@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from serve.formats.test_wire_formats import SHOWN_PARTS, sse
-from serve.npm import AI, run_node
+from serve.npm import AI, ai_packages, run_node
 from serve.runs import CALL, OTHER, ROOT, RUNS, SECOND, TOOL, Scribe, payloads
 from streamll.core import events as ev
 from streamll.serve.formats import RenderOptions, make_format
@@ -102,7 +102,9 @@ def answers():
     for package in AI:
         forms = [form for one, form in READERS if one == package]
         given = {f"{form} {story}": sse(lines(form, story)) for form in forms for story in STORIES}
-        for name, answer in run_node(USE_CHAT + SHOWN_PARTS + ASK, given, ai=package).items():
+        for name, answer in run_node(
+            USE_CHAT + SHOWN_PARTS + ASK, given, place=ai_packages(package)
+        ).items():
             form, _, story = name.partition(" ")
             read[package, form, story] = answer
     return read

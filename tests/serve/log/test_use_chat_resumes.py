@@ -18,7 +18,7 @@ from profiles import THOROUGH
 
 from serve.formats.test_vercel import STORIES, USE_CHAT, essence
 from serve.formats.test_wire_formats import SHOWN_PARTS
-from serve.npm import node_command
+from serve.npm import ai_packages, node_in
 from serve.process import ServerProcess
 from serve.serving import Server
 from streamll.core import events as ev
@@ -145,7 +145,8 @@ def test_who_comes_back_ends_with_the_same_message(here, there, package, name, w
         here.sink.put(event)
     assert here.sink.catch_up(60)
     given = {"here": f"{here.url}/ai/qa", "there": f"{there.url}/ai/qa", "chats": chats}
-    command, folder = node_command(USE_CHAT + SHOWN_PARTS + COME_BACK, package)
+    folder, script = ai_packages(package), USE_CHAT + SHOWN_PARTS + COME_BACK
+    command = [node_in(folder), "--input-type=module", "-e", script]
     pipe = subprocess.PIPE
     with subprocess.Popen(
         [*command, json.dumps(given), when],

@@ -242,6 +242,7 @@ _AGUI_BODY = record(
     {
         "threadId": TEXT,
         "runId": TEXT,
+        "protocolVersion": TEXT,
         "messages": listed(record({"role": TEXT}, "role")),
         "state": {},
         "tools": listed(OBJECT),
@@ -251,6 +252,33 @@ _AGUI_BODY = record(
         },
     },
     "messages",
+)
+_START_AGENT = Operation(
+    summary="Run an agent",
+    tag="AG-UI",
+    body=_AGUI_BODY,
+    query={"program": TEXT, "stop_on_leave": TEXT},
+    also=(EVENTS,),
+    errors=(400, 404, 408, 413, 415, 429, 503),
+    description=f"{CONVERSATION} See {AGUI}.",
+)
+_CONNECT_TO_AGENT = Operation(
+    summary="Come back to an agent's run",
+    tag="AG-UI",
+    body=_AGUI_BODY,
+    query={"stop_on_leave": TEXT},
+    also=(EVENTS,),
+    errors=(400, 404, 408, 413, 415, 503),
+    description=f"The thread's run with this id, else its latest, from where it is. See {AGUI}.",
+)
+_STOP_AGENT = Operation(
+    summary="Stop an agent's run",
+    tag="AG-UI",
+    query={"threadId": TEXT, "runId": TEXT},
+    status=202,
+    answer=ref("Cancelled"),
+    errors=(404, 503),
+    description="The thread's run with this id, else its latest. 200: it is over.",
 )
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -315,23 +343,12 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /ai/{program}/{chat}/stream": _RESUME_CHAT,
     "DELETE /ai/{chat}/stream": _STOP_CHAT,
     "DELETE /ai/{program}/{chat}/stream": _STOP_CHAT,
-    "POST /agui": Operation(
-        summary="Run an agent",
-        tag="AG-UI",
-        body=_AGUI_BODY,
-        query={"program": TEXT},
-        also=(EVENTS,),
-        errors=(400, 404, 408, 413, 415, 429, 503),
-        description=f"{CONVERSATION} See {AGUI}.",
-    ),
-    "POST /agui/connect": Operation(
-        summary="Come back to an agent's run",
-        tag="AG-UI",
-        body={**_AGUI_BODY, "required": []},
-        also=(EVENTS,),
-        errors=(400, 404, 503),
-        description=f"See {AGUI}.",
-    ),
+    "POST /agui": _START_AGENT,
+    "POST /agui/{program}": _START_AGENT,
+    "POST /agui/connect": _CONNECT_TO_AGENT,
+    "POST /agui/{program}/connect": _CONNECT_TO_AGENT,
+    "DELETE /agui": _STOP_AGENT,
+    "DELETE /agui/{program}": _STOP_AGENT,
     "POST /v1/chat/completions": Operation(
         summary="Answer a chat",
         tag="OpenAI",

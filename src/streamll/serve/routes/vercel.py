@@ -13,7 +13,7 @@ that it was cut asks with ``?after=-1``, and gets the run also later.
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,7 +25,6 @@ from streamll.serve.inputs.wires import vercel as wire
 from streamll.serve.programs import Served
 from streamll.serve.routes.inputs import inputs_from
 from streamll.serve.routes.service import Service
-from streamll.serve.runner import ChatRun
 from streamll.serve.web import requests
 from streamll.serve.web.requests import HTTPRefusal
 
@@ -33,6 +32,14 @@ RESUMABLE_S = 30.0
 """How long after its end a run is sent to who comes back: about as long as a connection is retried."""
 FORMATS = {form.version: form.name for form in VERCEL_FORMATS}
 VERSION = "ai_version"
+
+
+class ChatRun(NamedTuple):
+    """A run of a chat. Logs from before have neither ``program`` nor ``form``."""
+
+    run_id: str
+    program: str | None = None
+    form: str | None = None
 
 
 async def start(service: Service, request: Request) -> Response:
@@ -44,7 +51,8 @@ async def start(service: Service, request: Request) -> Response:
     form = FORMATS[_version_in(request, body.get(VERSION)) or service.ai_version]
     context = {} if chat is None else {"chat_id": chat}
     inputs = inputs_from(program, wire.messages_of, body, body.get("inputs"))
-    run_id = await service.start(program, inputs, context=context, chat=chat, form=form)
+    about = {"program": program.name, "form": form}
+    run_id = await service.start(program, inputs, context=context, chat=chat, about=about)
     return _respond(service, Position(run_id), form, program, chat or run_id)
 
 
@@ -84,8 +92,13 @@ def _place(service: Service, request: Request) -> tuple[str | None, str]:
 
 
 async def _run_of(service: Service, request: Request) -> ChatRun | None:
+    """The latest run of the chat; of its chat with the program, if the address names one."""
     program, chat = _place(service, request)
-    return await service.runner.run_of(chat, program)
+    runs = [
+        ChatRun(str(run["run_id"]), run.get("program"), run.get("form"))
+        for run in await service.runner.runs_of(chat)
+    ]
+    return next((run for run in reversed(runs) if program in {None, run.program or program}), None)
 
 
 async def _may_lack(service: Service, run_id: str, chat: str) -> bool:

@@ -111,6 +111,11 @@ def authorize(connection: HTTPConnection, access: Access, run_id: str | None = N
         raise HTTPRefusal(401, "a valid token is needed", **{"www-authenticate": "Bearer"})
 
 
+def stops_on_leave(connection: HTTPConnection) -> bool:
+    """Whether the run is to be stopped when this reader leaves: ``?stop_on_leave=1``."""
+    return connection.query_params.get("stop_on_leave", "") not in {"", "0", "false"}
+
+
 def position_in(connection: HTTPConnection, run_id: str) -> Position:
     """Where a request resumes the run: by ``Last-Event-ID``, ``?after=`` or ``?lastEventId=``.
 
