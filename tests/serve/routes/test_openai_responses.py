@@ -317,6 +317,25 @@ def test_ten_turns_by_the_items_that_the_client_keeps(chats):
     assert program.told == [[(f"q{n}", f"a{n}") for n in range(turn)] for turn in range(10)]
 
 
+def test_the_other_fields_of_a_turn_are_kept_with_it(practice, lm, serve, log):
+    class Thoughtful(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.predict = dspy.ChainOfThought(Chat)
+            self.told = []
+
+        async def aforward(self, history: dspy.History, question: str):
+            self.told.append(list(history.messages))
+            return await self.predict.acall(history=history, question=question)
+
+    practice.script(REPLY, REPLY)
+    program = Thoughtful()
+    client = client_of(serve(create_app(program, log=log)))
+    first = client.responses.create(model="m", input="q0")
+    client.responses.create(model="m", input="q1", previous_response_id=first.id)
+    assert program.told == [[], [{"question": "q0", **REPLY}]]
+
+
 def test_two_turns_can_go_on_from_the_same_response(chats):
     [client, _], program = chats
     first = client.responses.create(model="chat", input="q0")
@@ -372,7 +391,8 @@ def rows_of(log):
         return [body for (body,) in connection.execute("SELECT body FROM streamll_entries")]
 
 
-def test_what_was_asked_is_in_no_log(practice, client, log):
+def test_what_was_asked_is_in_no_log(practice, client, log, caplog):
+    caplog.set_level("INFO", "streamll.access")
     practice.script(REPLY, REPLY)
     secret = "my number is 555-0100"
     first = client.responses.create(
@@ -385,6 +405,8 @@ def test_what_was_asked_is_in_no_log(practice, client, log):
     for hidden in (secret, first.id, first.id[-32:]):
         assert hidden.encode() not in told
     shown = client.responses.retrieve(first.id)
+    assert f"GET /v1/responses/{first.id[:37]}… 200" in caplog.text
+    assert first.id[-32:] not in caplog.text
     assert (shown.instructions, shown.metadata) == (secret, {"m": secret})
 
 
