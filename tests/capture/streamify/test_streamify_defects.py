@@ -257,8 +257,8 @@ def test_eight_paused_readers_do_not_keep_the_ninth_waiting(practice):
     """B9: DSPy's programs share eight threads."""
     practice.respond(long_reply)
     url = practice.openai_url
-    assert in_a_process(PAUSED, "dspy", url, "5", timeout=60).startswith("no token for")
-    assert in_a_process(PAUSED, "streamll", url, "60", timeout=120) == "tokens for all\n"
+    assert in_a_process(PAUSED, "dspy", url, "5", timeout=300).startswith("no token for")
+    assert in_a_process(PAUSED, "streamll", url, "60", timeout=300) == "tokens for all\n"
 
 
 # --- 7: errors --------------------------------------------------------------------------------------
