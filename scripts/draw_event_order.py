@@ -69,7 +69,7 @@ def boxes_inside(place: str) -> list[Box]:
     boxes = []
     if calls:
         common = set.intersection(*(set(scope.contains) for scope in calls))
-        own = [_way(scope.opened_by, scope.closed_by) for scope in calls]
+        own = [line for scope in calls for line in _lines(scope, common)]
         inside = [kind for kind in calls[0].contains if kind in common]
         lines = [*own, "", "inside, in any order:", *_wrapped(inside)]
         boxes.append(Box("a call (calls nest)", lines, boxes_inside("call")))
@@ -78,6 +78,12 @@ def boxes_inside(place: str) -> list[Box]:
             lines = [_way(scope.opened_by, scope.closed_by), *_wrapped(scope.contains)]
             boxes.append(Box(f"a {scope.name}", lines, boxes_inside(scope.name)))
     return boxes
+
+
+def _lines(call: EventScope, common: set[str]) -> list[str]:
+    """How a call of one kind begins and ends, and what comes inside of this kind alone."""
+    alone = [f"    {kind}" for kind in call.contains if kind not in common]
+    return [_way(call.opened_by, call.closed_by), *alone]
 
 
 def _way(start: str, ends: tuple[str, ...]) -> str:

@@ -4,24 +4,28 @@
 
 A practice model answers, so no key is needed. Needs playwright and Chromium, both of which
 ``make test`` brings, and the extra ``streamll[serve]``.
+
+The text that the page shows is kept in the picture's file (as a PNG's text chunk, which no viewer of
+pictures shows): ``tests/serve/viewer/test_picture.py`` compares it with a run of its own.
 """
 
 from __future__ import annotations
 
 import logging
+import struct
 import sys
+import zlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import dspy
-from playwright.sync_api import sync_playwright
 from pydantic import BaseModel
 
 import streamll
 from streamll.testing import PracticeServer
 
 sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
-from chromium import ARGUMENTS, find_chromium
+from chromium import launched
 
 SIZE = {"width": 1100, "height": 960}
 FONT = '* { font-family: "DejaVu Sans", sans-serif }'  # a bare machine has no other
@@ -101,15 +105,11 @@ def runs(server: PracticeServer) -> None:
         Review()(pull_request="#218")
 
 
-def main(target: str) -> None:
-    logging.getLogger("streamll").setLevel(logging.ERROR)
-    with (
-        sync_playwright() as playwright,
-        PracticeServer(pace=PACE_S) as server,
-        streamll.watch(web=True) as watching,
-    ):
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
+def shown(browser: Any, pace: float = PACE_S) -> tuple[bytes, str]:
+    """A picture of the runs in the viewer, and the text on it."""
+    with PracticeServer(pace=pace) as server, streamll.watch(web=True) as watching:
         page = browser.new_page(viewport=SIZE, bypass_csp=True)
+        page.set_default_timeout(60_000)  # milliseconds, for a busy machine
         page.goto(str(watching.url))
         page.add_style_tag(content=FONT)
         runs(server)
@@ -118,8 +118,37 @@ def main(target: str) -> None:
         page.mouse.move(700, 500)
         page.mouse.wheel(0, -10_000)
         page.wait_for_timeout(500)
-        page.screenshot(path=target)
-        browser.close()
+        text = page.locator("body").inner_text()
+        picture = page.screenshot()
+        page.close()
+    return picture, text
+
+
+# --- a text in a PNG (https://www.w3.org/TR/png-3/#11iTXt) ------------------------------------------
+
+KEYWORD = b"Description"
+END = b"\0\0\0\0IEND"
+
+
+def with_text(picture: bytes, text: str) -> bytes:
+    """The picture with an ``iTXt`` chunk of ``text`` before its end."""
+    chunk = b"iTXt" + KEYWORD + b"\0" * 5 + text.encode()
+    length, checksum = struct.pack(">I", len(chunk) - 4), struct.pack(">I", zlib.crc32(chunk))
+    before, end, after = picture.rpartition(END)
+    return before + length + chunk + checksum + end + after
+
+
+def text_in(picture: bytes) -> str:
+    """What ``with_text`` has put there."""
+    _, _, rest = picture.partition(b"iTXt" + KEYWORD + b"\0" * 5)
+    return rest.rpartition(END)[0][:-4].decode()
+
+
+def main(target: str) -> None:
+    logging.getLogger("streamll").setLevel(logging.ERROR)
+    with launched() as browser:
+        picture, text = shown(browser)
+    Path(target).write_bytes(with_text(picture, text))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ BEGINNING = """\
 `streamll COMMAND --help` prints the same. `python -m streamll` is the command as well.
 
 A program is named `module:name`, or `file.py:name`: a `dspy.Module` class, an instance, or a function that
-makes one. Errors are one line, with the place in your code; `--debug` shows the traceback. Exit codes: 0
+makes one; also a `Served`, which says how it is served. Errors are one line, with the place in your code; `--debug` shows the traceback. Exit codes: 0
 done, 1 the program failed, 2 the command line is wrong, 130 Ctrl-C. `streamll --install-completion`
 completes commands and options in your shell.
 """

@@ -163,7 +163,6 @@ def test_an_example_runs_offline_and_prints_its_output(name, tmp_path):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
         check=False,
     )
     assert answer.returncode == 0, answer.stderr

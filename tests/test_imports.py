@@ -91,7 +91,7 @@ RULES = {
             "msgspec",
             "starlette",
         },
-        within={"pydantic", "uvicorn"},
+        within={"cryptography", "pydantic", "uvicorn"},
     ),
     # the shell around everything
     "cli": Rule(
@@ -318,7 +318,7 @@ def loaded_by(code: str) -> set[str]:
         "import json; print(json.dumps(sorted(set(sys.modules) - before)))"
     )
     answer = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     return set(json.loads(answer.stdout.splitlines()[-1]))
 

@@ -251,7 +251,7 @@ class RabbitMQServer(Server):
             RABBITMQ_GENERATED_CONFIG_DIR=str(folder / "generated"),
             RABBITMQ_PLUGINS_EXPAND_DIR=str(folder / "expanded"),
             ERL_CRASH_DUMP=str(folder / "crash.dump"),
-            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} +S 2:2",
+            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
             RUNNING_UNDER_SYSTEMD="true",
         )
         return own

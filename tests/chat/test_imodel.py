@@ -478,9 +478,7 @@ def test_reading_a_session_needs_no_dspy():
         "import sys, streamll; s = streamll.Session(); s.create_branch('main'); s.to_json(); "
         "print('dspy' in sys.modules)"
     )
-    answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
-    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert answer.stdout.strip() == "False", answer.stderr
 
 

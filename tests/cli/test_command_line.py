@@ -92,7 +92,7 @@ class CommandResult(NamedTuple):
 
 def streamll(*arguments: str, **options) -> CommandResult:
     command = [sys.executable, "-m", "streamll", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+    done = subprocess.run(command, capture_output=True, text=True, **options)
     return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
@@ -285,7 +285,7 @@ def test_the_practice_model_is_asked_directly_whatever_the_environment_says(app_
     environment = {**os.environ, "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=app_folder, env=environment, capture_output=True, text=True, timeout=60, check=False,
+        cwd=app_folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Duration: " in done.stdout
@@ -320,20 +320,20 @@ def test_the_practice_model_is_asked_directly_whatever_the_environment_says(app_
         (["practice", "--port", "70000"], "Invalid value for '--port'"),
         (["practice", "--dialect", "klingon"], "there is no dialect 'klingon', only openai, azure"),
         (["dance"], "No such command 'dance'"),
-        (["run", "app:QA", "--model", "practice"], "app:QA: missing a required argument: 'question'"),
+        (["run", "app:QA", "--model", "practice"], "app:QA needs the input 'question' (str)"),
         (
             ["run", "app:Printing", "--input", "style=dry", "--model", "practice"],
-            "app:Printing: missing input: topic; --input name=value gives an input",
+            "app:Printing needs the input 'topic' (str); --input name=value gives an input",
         ),
-        (["run", "app:Thinking", "--model", "practice"], "app:Thinking: missing input: question"),
-        (["run", "app:acting", "--model", "practice"], "app:acting: missing input: question"),
+        (["run", "app:Thinking", "--model", "practice"], "app:Thinking needs the input 'question' (str)"),
+        (["run", "app:acting", "--model", "practice"], "app:acting needs the input 'question' (str)"),
         (
             ["run", "app:Thinking", "Q", "--input", "hnt=1", "--model", "practice"],
-            "app:Thinking: no such input: hnt; it has question, hint",
+            "hnt: app:Thinking has no such input; it has question, hint",
         ),
         (
             ["run", "app:QA", "Q", "--model", "practice", "--input", "wrong=1"],
-            "app:QA: got an unexpected keyword argument 'wrong'",
+            "wrong: app:QA has no such input; it has question, hint",
         ),
         pytest.param(
             ["run", "app:QA", "Q", "--model", "openai/"], "model 'openai/' has a provider prefix",
@@ -398,10 +398,7 @@ def test_help_is_quick_and_does_not_import_dspy():
     assert all(command in done.out for command in ("demo", "run", "practice"))
     assert watch.seconds < 3  # what it loads is tested below, and takes 0.1 s
     code = "import sys, streamll.cli.main as m; m.main(['--help']); sys.exit('dspy' in sys.modules)"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode
-        == 0
-    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
 def test_version_and_an_empty_command_line(capsys):

@@ -19,7 +19,7 @@ def doctor(breakage: str) -> tuple[int, dict]:
     code = f"import sys\n{breakage}\nfrom streamll.cli.main import main\n"
     done = subprocess.run(
         [sys.executable, "-c", f"{code}sys.exit(main(['doctor', '--json']))"],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     return done.returncode, json.loads(done.stdout)

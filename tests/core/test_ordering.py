@@ -99,7 +99,7 @@ def check(events, **options):
 
 def test_the_grammar_has_every_kind_of_event_exactly_once():
     scopes = {scope.name: scope for scope in grammar()}
-    assert list(scopes) == ["run", "module", "tool", "lm", "field", "trace"]
+    assert list(scopes) == ["run", "module", "tool", "lm", "evaluate", "compile", "field", "trace"]
     assert scopes["run"].closed_by == ("run.end", "run.error", "run.cancelled")
     assert {"lm.waiting", "status", "stream.gap"} <= set(scopes["run"].contains)
     assert scopes["field"].inside == "call"
@@ -111,13 +111,20 @@ def test_the_grammar_has_every_kind_of_event_exactly_once():
     assert scopes["module"].contains == scopes["tool"].contains == scopes["lm"].contains
     listed = [name for scope in scopes.values() for name in (scope.opened_by, *scope.closed_by)]
     listed += [*scopes["run"].contains, *scopes["lm"].contains, *scopes["field"].contains]
+    listed += [
+        kind
+        for name in ("evaluate", "compile")
+        for kind in scopes[name].contains
+        if kind not in scopes["lm"].contains
+    ]
     assert sorted(listed) == sorted(KINDS)
 
 
 def test_every_scope_can_be_closed_as_failed():
     assert {scope.name for scope in grammar()} == set(FAILURES)
     assert {kind.event_type for what, kind in FAILURES.items() if what != "run"} == {
-        "module.error", "tool.error", "lm.end", "trace.end", "field.end",
+        "module.error", "tool.error", "lm.end", "evaluate.end", "compile.end", "trace.end",
+        "field.end",
     }  # fmt: skip
 
 

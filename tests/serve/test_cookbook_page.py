@@ -74,7 +74,7 @@ def asked(ask_route, serve):
 
     def ask_in_node():
         command = [node, "--input-type=module", "-e", READER + ASK, url]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
         return json.loads(done.stdout)
 
     return ask_in_node
@@ -127,7 +127,6 @@ def bundle(tmp_path_factory):
         env={"NODE_PATH": str(place / "node_modules"), "PATH": "/usr/bin:/bin:/usr/local/bin"},
         capture_output=True,
         check=False,
-        timeout=60,
     )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout

@@ -58,7 +58,7 @@ def test_a_killed_workers_run_ends_for_readers_elsewhere_in_every_format(orphan)
     body = {}
     with client.stream("GET", run["events"]) as response:  # while it is not known to be lost
         body["native"] = response.read().decode()
-    for form in ("vercel", "agui", "openai"):
+    for form in ("vercel", "agui", "openai", "responses"):
         with client.stream("GET", f"{run['events']}?format={form}&reply=answer") as response:
             body[form] = response.read().decode()
     told = {
@@ -70,6 +70,7 @@ def test_a_killed_workers_run_ends_for_readers_elsewhere_in_every_format(orphan)
     check_vercel(told["vercel"], said)
     check_agui([json.loads(data) for data in told["agui"]], said)
     check_openai(told["openai"], said)
+    check_responses([json.loads(data) for data in told["responses"]], said)
     the_wires_own_readers_agree(body, said)
     assert client.get(run["url"]).json()["status"] == "lost"
     assert [each["status"] for each in client.get("/runs").json()["runs"]] == ["lost"]
@@ -124,6 +125,15 @@ def check_openai(told, said):
     assert (error["type"], error["code"]) == ("RunLost", "run_failed")
     deltas = [json.loads(data)["choices"][0]["delta"] for data in told[:-2]]
     assert "".join(delta.get("content", "") for delta in deltas) == said
+
+
+def check_responses(events, said):
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert events[-1]["type"] == "response.failed"
+    response = events[-1]["response"]
+    assert (response["status"], response["error"]["type"]) == ("failed", "RunLost")
+    message = response["output"][-1]
+    assert (message["status"], message["content"][0]["text"]) == ("incomplete", said)
 
 
 def the_wires_own_readers_agree(body, said):

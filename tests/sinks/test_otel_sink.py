@@ -357,6 +357,6 @@ def test_without_opentelemetry_the_sink_names_the_extra():
         "except Exception as error: print(error)\n"
     )
     answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert "pip install '.[otel]'" in answer.stdout

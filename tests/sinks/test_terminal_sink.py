@@ -59,7 +59,7 @@ def script(tmp_path: Path, body: str) -> list[str]:
 
 
 def piped(*command: str, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run(command, capture_output=True, text=True, **options)
 
 
 DONE = "● QA\n  answer  Paris is nice.\n✓ done in 1.2 s · 3 tokens\n\nthe end"

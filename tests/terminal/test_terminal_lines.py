@@ -41,6 +41,44 @@ def lines_of(*events: ev.Event) -> list[str]:
         ),
         (ev.RunError(duration=2, error_type="E", message=""), "[RUN] failed after 2.0 s · E"),
         (ev.RunCancelled(duration=0.5), "[RUN] cancelled after 0.50 s"),
+        (
+            ev.EvaluateStart(name="QA", metric="exact", total=50),
+            "[EVALUATE] QA on 50 examples by exact",
+        ),
+        (
+            ev.EvaluateExample(index=9, done=3, total=50, score=1.0, mean=66.67),
+            "[EXAMPLE] 3 of 50: 1 · 66.67% so far",
+        ),
+        (
+            ev.EvaluateExample(index=9, done=4, total=50, mean=50.0, error_type="ValueError"),
+            "[EXAMPLE] 4 of 50: ValueError · 50% so far",
+        ),
+        (
+            ev.EvaluateEnd(name="QA", duration=3.2, score=66.67, done=50, failed=2),
+            "[EVALUATE] QA done in 3.2 s · 66.67% · 2 of 50 examples failed",
+        ),
+        (
+            ev.EvaluateEnd(name="QA", duration=3.2, done=1, error_type="ValueError", message="no"),
+            "[EVALUATE] QA failed after 3.2 s: ValueError: no · 1 example",
+        ),
+        (
+            ev.CompileStart(name="QA", optimizer="MIPROv2", total=200),
+            "[COMPILE] QA with MIPROv2 on 200 examples",
+        ),
+        (
+            ev.CompileCandidate(
+                index=4, score=61.5, total=50, best=66.67, best_index=2, duration=9.0
+            ),
+            "[CANDIDATE] 5: 61.5% on 50 examples · best so far 66.67% (3)",
+        ),
+        (
+            ev.CompileEnd(name="QA", optimizer="MIPROv2", duration=3.2, candidates=12, best=66.67),
+            "[COMPILE] QA done in 3.2 s · 12 candidates · best 66.67%",
+        ),
+        (
+            ev.CompileEnd(name="QA", optimizer="LabeledFewShot", duration=3.2),
+            "[COMPILE] QA done in 3.2 s",
+        ),
         (ev.ModuleStart(identity=ROOT, name="QA"), None),
         (ev.ModuleStart(identity=INNER, name="generate"), "[MODULE] generate"),
         (ev.ModuleStart(identity=INNER, name="generate.predict"), None),

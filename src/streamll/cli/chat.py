@@ -6,25 +6,27 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Exit, Option
+from typer import Argument, Exit, Option
 
 from streamll.cli.command import FAILED, BaseURL, Pace, Problem, in_one_line
+from streamll.cli.inputs import given_inputs, named_texts
 from streamll.cli.models import AUTO, PACE_S, PRACTICE, chat_model
+from streamll.cli.partners import ModelPartner, Partner, ProgramPartner
+from streamll.cli.run import find_function, find_served, model_for
 from streamll.core.errors import StreamllError
-from streamll.core.events import Event, LMWaiting
+from streamll.core.events import Event, LMWaiting, ToolStart
 from streamll.terminal.output import Output
 from streamll.terminal.text import amount, cells, clean, fold, head, one_line, seconds
 
 if TYPE_CHECKING:
-    from streamll.chat.model import iModel
     from streamll.chat.session import Branch, Session
-    from streamll.chat.turns import TurnStream
 
 MAIN = "main"
 INDENT = "  "
@@ -45,6 +47,25 @@ Ctrl-C stops a reply and keeps the partial text; Ctrl-D quits.
 
 
 def chat(
+    program: Annotated[
+        str | None,
+        Argument(
+            metavar="[MODULE:PROGRAM]",
+            help="A program of yours to talk with, named as for run. Default: the model itself.",
+            show_default=False,
+        ),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        Option("--input", metavar="KEY=VALUE", help="Another input of the program, as for run."),
+    ] = None,
+    from_messages: Annotated[
+        str | None,
+        Option(
+            metavar="MODULE:FUNCTION",
+            help="The function that makes the program's inputs of the conversation's messages.",
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         Option(
@@ -63,19 +84,45 @@ def chat(
     ] = None,
     pace: Pace = PACE_S,
 ) -> None:
-    """Talk with a model."""
-    with chat_model(model or AUTO, base_url, pace) as imodel, imodel:
-        imodel.backend.config.check_key(given=False)  # practice and local servers need none
+    """Talk with a model, or with a program of yours."""
+    if program is None and (inputs or from_messages):
+        raise Problem("--input and --from-messages are for a program: name it as module:Program")
+    screen = ChatScreen()
+    with ExitStack() as opened:
+        if program is None:
+            imodel = opened.enter_context(chat_model(model or AUTO, base_url, pace))
+            opened.enter_context(imodel)
+            imodel.backend.config.check_key(given=False)  # practice and local servers need none
+            partner: Partner = ModelPartner(imodel)
+        else:
+            talked_with = program_partner(program, inputs or (), from_messages)
+            opened.enter_context(model_for(talked_with.served.program, model, base_url))
+            partner = talked_with
         conversed = _session(session, system)
-        screen = ChatScreen()
-        if imodel.name == PRACTICE and model is None:
+        if partner.name == PRACTICE and model is None:
             why = "No key in the environment, so a practice model on this machine answers"
             screen.note(f"{why}; streamll chat --model openai/gpt-4o-mini asks a real one.", "dim")
-        screen.note(f"{clean(imodel.name)} · /help lists the commands, Ctrl-D quits", "dim")
-        conversation = Conversation(imodel, conversed, conversed.branch(MAIN), screen, session)
+        screen.note(f"{clean(partner.name)} · /help lists the commands, Ctrl-D quits", "dim")
+        conversation = Conversation(partner, conversed, conversed.branch(MAIN), screen, session)
         conversation.run()
     if conversation.failed and not screen.interactive:
         raise Exit(FAILED)
+
+
+def program_partner(target: str, pairs: Iterable[str], from_messages: str | None) -> ProgramPartner:
+    """The program that ``target`` names, and its inputs besides the conversation."""
+    import msgspec
+
+    from streamll.serve.programs import reply_of
+
+    served = find_served(target)
+    changes = {"reply": served.reply or reply_of(served.program)}
+    if from_messages is not None:
+        changes["from_messages"] = find_function(from_messages)
+    served = msgspec.structs.replace(served, **changes)
+    texts = named_texts(pairs)
+    beside = [] if served.from_messages else served.takes.beside(texts)
+    return ProgramPartner(served, given_inputs(target, served.takes.inputs, texts, beside))
 
 
 def _session(file: Path | None, system: str | None) -> Session:
@@ -206,7 +253,8 @@ class TypingOut:
 class WaitingLine:
     """A line that says a reply is on its way; ``end`` erases it before the first chunk.
 
-    As a sink of the reply's run it shows retries. ``put`` is called on the run's thread.
+    As a sink of the reply's run it shows retries, and the tools that a program calls. ``put`` is
+    called on the run's thread.
     """
 
     def __init__(self, screen: ChatScreen) -> None:
@@ -215,7 +263,9 @@ class WaitingLine:
         self._ended = not (screen.interactive and screen.has_control)
 
     def put(self, event: Event) -> None:
-        if isinstance(event, LMWaiting) and event.reason == "retry" and event.delay is not None:
+        if isinstance(event, ToolStart):
+            self.show(f"… {one_line(event.name)}")
+        elif isinstance(event, LMWaiting) and event.reason == "retry" and event.delay is not None:
             text = f"… retrying in {seconds(event.delay)}"
             if self._screen.interactive and self._screen.has_control:
                 self.show(text)
@@ -237,9 +287,9 @@ class WaitingLine:
 
 @dataclass
 class Conversation:
-    """One user, one model, the branches of one session."""
+    """One user, who answers, the branches of one session."""
 
-    model: iModel
+    partner: Partner
     session: Session
     branch: Branch
     screen: ChatScreen
@@ -296,12 +346,9 @@ class Conversation:
                 self.failed = True
 
     def _answer(self, text: str) -> None:
-        from streamll.chat.turns import communicate_stream
-
         screen = self.screen
         waiting = WaitingLine(screen)
-        request = {"instruction": text, "imodel": self.model, "sinks": [waiting]}
-        turn = communicate_stream(self.session, self.branch, request)
+        turn = self.partner.turn(self.session, self.branch, text, waiting)
         written = TypingOut(screen.write, screen.width, INDENT if screen.interactive else "")
         if screen.interactive:
             screen.write("\n")
@@ -322,7 +369,7 @@ class Conversation:
             ending, style = f"{type(error).__name__}: {problem}", "error"
             self.failed = True
         else:
-            ending, style = (summary(turn), "dim") if screen.interactive else ("", "")
+            ending, style = (self.partner.summary(turn), "dim") if screen.interactive else ("", "")
         finally:
             waiting.end()
             written.end()
@@ -388,17 +435,3 @@ class Conversation:
     def _save(self) -> None:
         if self.file is not None:
             self.session.save(self.file)
-
-
-def summary(turn: TurnStream) -> str:
-    """One line about a reply."""
-    stream = turn.stream
-    if stream is None:
-        return ""
-    parts = [amount(stream.chunks, "chunk")]
-    if stream.time_to_first_token is not None:
-        parts.append(f"first after {seconds(stream.time_to_first_token)}")
-    parts.append(seconds(stream.duration))
-    if (tokens := getattr(stream.usage, "output_tokens", None)) is not None:
-        parts.append(amount(tokens, "token"))
-    return " · ".join(parts)

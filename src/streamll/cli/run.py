@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from streamll.cli.command import BaseURL, Problem, ViewChoice, ViewOption, existing, key_value
+from streamll.cli.command import BaseURL, Problem, ViewChoice, ViewOption, existing
+from streamll.cli.inputs import named_texts, typed_inputs
 from streamll.cli.models import language_model
 from streamll.core.errors import ConfigurationError, UnknownFieldError
 
 if TYPE_CHECKING:
+    from streamll.serve.programs import Served
     from streamll.sinks.terminal import Mode
 
 
@@ -39,7 +41,13 @@ def run(
         Option(metavar="NAME", help="Output field to stream; repeatable. Default: all."),
     ] = None,
     inputs: Annotated[
-        list[str] | None, Option("--input", metavar="KEY=VALUE", help="Another input; repeatable.")
+        list[str] | None,
+        Option(
+            "--input",
+            metavar="KEY=VALUE",
+            help="Another input, as text or JSON; of an image, a sound or a file its path. "
+            "Repeatable. A terminal asks for what is missing.",
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -54,46 +62,16 @@ def run(
     view: ViewOption = ViewChoice.auto,
 ) -> None:
     """Run a program of yours and watch it."""
-    values: dict[str, Any] = dict(key_value(pair, "--input") for pair in inputs or ())
+    texts = named_texts(inputs or ())
     found = find_program(program)
     if question is not None:
         name = first_input(found)
-        if name in values:
+        if name in texts:
             raise Problem(f"{name!r} is given twice: as the question and by --input {name}=…")
-        values = {name: question, **values}
-    check_inputs(found, values, program)
+        texts = {name: question, **texts}
+    values = typed_inputs(program, found, texts)
     with model_for(found, model, base_url):
         show_run(found, values, field or ["*"], view.value)
-
-
-def check_inputs(program: Any, values: dict[str, Any], target: str) -> None:
-    """Raise ``Problem`` for inputs that the program does not take, before anything is asked."""
-    kind = type(program)
-    forward = getattr(kind, "forward", None) or getattr(kind, "aforward", None)
-    signature, first = (inspect.signature(forward or program), [program] if forward else [])
-    try:
-        signature.bind(*first, **values)
-        if any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values()):
-            check_signature(program, values)
-    except TypeError as error:
-        raise Problem(f"{target}: {error}; --input name=value gives an input") from error
-
-
-def check_signature(program: Any, values: dict[str, Any]) -> None:
-    """Raise ``TypeError`` for what a predictor would only warn of, or pass on: its ``forward``
-    takes anything.
-    """
-    import dspy
-
-    predictor = program.predict if isinstance(program, dspy.ChainOfThought) else program
-    fields = getattr(getattr(predictor, "signature", None), "input_fields", None)
-    if fields is None:
-        return
-    needed = [name for name, field in fields.items() if field.is_required()]
-    if missing := [name for name in needed if name not in values]:
-        raise TypeError(f"missing input: {', '.join(missing)}")
-    if unknown := [name for name in values if name not in fields]:
-        raise TypeError(f"no such input: {', '.join(unknown)}; it has {', '.join(fields)}")
 
 
 def show_run(program: Any, inputs: dict[str, Any], fields: Sequence[str], view: Mode) -> None:
@@ -112,15 +90,39 @@ def show_run(program: Any, inputs: dict[str, Any], fields: Sequence[str], view: 
 
 def find_program(target: str) -> Any:
     """The program that ``module:Program`` names, ready to be called with inputs."""
+    return find_served(target).program
+
+
+def find_served(target: str) -> Served:
+    """The program that ``module:Program`` names, and how it is served; a ``Served`` as it is."""
+    from streamll.serve.programs import Served
+
+    found = find(target, "the program is named module:Program, such as app.qa:QA")
+    if isinstance(found, Served):
+        return found
+    name = target.partition(":")[2].rpartition(".")[2]  # over HTTP
+    return Served(name=name, program=instantiate(found, target))
+
+
+def find_function(target: str) -> Any:
+    """The function that ``module:function`` names."""
+    found = find(target, "a function is named module:function, such as app.qa:inputs")
+    if not callable(found) or inspect.isclass(found):
+        raise Problem(f"{target} is {type(found).__name__}, not a function")
+    return found
+
+
+def find(target: str, how: str) -> Any:
+    """What ``module:name`` names; ``how`` it is written otherwise is in the error."""
     place, colon, name = target.partition(":")
     if not (colon and place and name):
-        raise Problem(f"the program is named module:Program, such as app.qa:QA, not {target!r}")
+        raise Problem(f"{how}, not {target!r}")
     found: Any = load(place)
     for part in name.split("."):
         if not hasattr(found, part):
             raise Problem(f"{place} has no {name!r}{_instead(found)}")
         found = getattr(found, part)
-    return instantiate(found, target)
+    return found
 
 
 def load(place: str) -> ModuleType:

@@ -16,16 +16,19 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
 from streamll.cli.command import FAILED, BaseURL, Debug, Problem
 from streamll.cli.models import language_model
-from streamll.cli.run import find_program, model_for
+from streamll.cli.run import find_function, find_served, model_for
 from streamll.core.errors import ConfigurationError, needs_extra
+
+if TYPE_CHECKING:
+    from streamll.serve.programs import Served
 
 TOKENS = "STREAMLL_TOKENS"
 SECRET = "STREAMLL_SECRET"  # noqa: S105 - the name of a variable
@@ -67,6 +70,14 @@ def serve(
         list[str] | None,
         Option(metavar="NAME", help="A host name this server answers to; repeatable."),
     ] = None,
+    from_messages: Annotated[
+        list[str] | None,
+        Option(
+            metavar="[PROGRAM=]MODULE:FUNCTION",
+            help="The function that makes a program's inputs of a chat's messages; repeatable. "
+            "Default: each input takes what its type can.",
+        ),
+    ] = None,
     lost_seconds: Annotated[
         float, Option(min=1, help="Silence after which a run counts as lost.")
     ] = 60.0,
@@ -86,7 +97,8 @@ def serve(
             f"separated by blanks, into the environment variable {TOKENS}"
         )
     served = {"log": log, "origins": origin or [], "hosts": server_name or None}
-    settings = {"model": model, "base_url": base_url, "debug": debug, "app": served}
+    settings: dict[str, Any] = {"model": model, "base_url": base_url, "debug": debug}
+    settings |= {"app": served, "from_messages": from_messages or []}
     limits = {"lost_seconds": lost_seconds}
     os.environ[SETTINGS] = json.dumps({"targets": programs, "limits": limits, **settings})
     try:
@@ -176,13 +188,15 @@ def application() -> Any:
     if settings["debug"]:
         logging.getLogger("streamll").setLevel(logging.DEBUG)
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - what ``python -m`` does
-    programs: dict[str, Any] = {}
+    programs: dict[str, Served] = {}
     for target in settings["targets"]:
-        name = target.partition(":")[2].rpartition(".")[2]  # over HTTP
-        if name in programs:
-            raise Problem(f"two programs are called {name!r}: give one another name")
-        programs[name] = find_program(target)
-    use_model(programs, settings["model"], settings["base_url"])
+        found = find_served(target)
+        if found.name in programs:
+            raise Problem(f"two programs are called {found.name!r}: give one another name")
+        programs[found.name] = found
+    for option in settings["from_messages"]:
+        add_from_messages(programs, option)
+    use_model([each.program for each in programs.values()], settings["model"], settings["base_url"])
     secret = os.environ.get(SECRET) or None
     limits = Limits(**settings["limits"])
     return create_app(
@@ -190,10 +204,25 @@ def application() -> Any:
     )
 
 
-def use_model(programs: dict[str, Any], name: str | None, base_url: str | None) -> None:
+def add_from_messages(programs: dict[str, Served], option: str) -> None:
+    """What ``--from-messages`` says: the function of a program, or of the only one."""
+    import msgspec
+
+    name, equals, target = option.rpartition("=")
+    if not equals and len(programs) > 1:
+        known = ", ".join(programs)
+        raise Problem(f"--from-messages says whose it is: PROGRAM=module:function, of {known}")
+    if equals and name not in programs:
+        raise Problem(f"--from-messages: there is no program {name!r}, only {', '.join(programs)}")
+    name = name or next(iter(programs))
+    function = find_function(target)
+    programs[name] = msgspec.structs.replace(programs[name], from_messages=function)
+
+
+def use_model(programs: Iterable[Any], name: str | None, base_url: str | None) -> None:
     """Use the model of this name for the rest of the process."""
     if name is None:
-        for program in programs.values():
+        for program in programs:
             with model_for(program, None, base_url):
                 pass  # raises here, not in the first request, if it has no model
         return

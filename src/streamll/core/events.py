@@ -99,7 +99,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     closes: ClassVar[str] = ""
     """What ends with this event; each opened thing is closed exactly once."""
     inside: ClassVar[str] = "run"
-    """What must be open around it: ``"run"``, ``"call"`` (the event's own call), ``"field"``."""
+    """What must be open around it: ``"run"``, ``"field"``, ``"call"`` (the event's own call) or, for a
+    call of one kind alone, one of ``CALLS``.
+    """
 
     seq: int | None = None
     timestamp: float = 0.0
@@ -357,6 +359,90 @@ class LMWaiting(Event, frozen=True, kw_only=True):
     model: str | None = None
 
 
+# --- evaluations and optimizers -------------------------------------------------------------------
+
+
+@_kind("evaluate.start", opens="evaluate")
+class EvaluateStart(Event, frozen=True, kw_only=True):
+    """``dspy.Evaluate`` begins to measure the program ``name`` by ``metric`` on ``total`` examples."""
+
+    name: str
+    metric: str
+    total: int
+
+
+@_kind("evaluate.example", inside="evaluate")
+class EvaluateExample(Event, frozen=True, kw_only=True):
+    """Example ``index`` of the evaluation is done, the ``done``-th of ``total``.
+
+    ``score`` is what the metric returned for it as a number, ``mean`` the percentage so far, as
+    ``EvaluateEnd.score`` will be. An example that failed has an ``error_type`` and counts with
+    Evaluate's ``failure_score``.
+    """
+
+    index: int
+    done: int
+    total: int
+    score: float | None = None
+    mean: float | None = None
+    duration: float = 0.0
+    error_type: str | None = None
+    message: str = ""
+    inputs: Mapping[str, Any] | None = None  # only when inputs were asked for
+    outputs: Mapping[str, Any] | None = None  # only when outputs were asked for
+
+
+@_kind("evaluate.end", closes="evaluate")
+class EvaluateEnd(Event, frozen=True, kw_only=True):
+    """It has returned ``score`` (a percentage), or raised; of the examples ``done``, ``failed`` failed."""
+
+    name: str
+    duration: float
+    score: float | None = None
+    done: int = 0
+    failed: int = 0
+    error_type: str | None = None
+    message: str = ""
+
+
+@_kind("compile.start", opens="compile")
+class CompileStart(Event, frozen=True, kw_only=True):
+    """The ``optimizer`` begins to compile the program ``name``, with ``total`` training examples."""
+
+    name: str
+    optimizer: str
+    total: int | None = None
+
+
+@_kind("compile.candidate", inside="compile")
+class CompileCandidate(Event, frozen=True, kw_only=True):
+    """The optimizer has evaluated its candidate ``index``, on ``total`` examples.
+
+    ``best`` is the best score so far, of candidate ``best_index``. Scores of a few examples do not
+    compare with those of many: only candidates count that were evaluated on as many as any yet.
+    """
+
+    index: int
+    score: float
+    total: int
+    best: float
+    best_index: int
+    duration: float
+
+
+@_kind("compile.end", closes="compile")
+class CompileEnd(Event, frozen=True, kw_only=True):
+    """The optimizer has returned, or raised; ``best`` of its ``candidates`` is None if it had none."""
+
+    name: str
+    optimizer: str
+    duration: float
+    candidates: int = 0
+    best: float | None = None
+    error_type: str | None = None
+    message: str = ""
+
+
 # --- output of the model ------------------------------------------------------------------------
 
 
@@ -511,5 +597,5 @@ TRIMMED = "trimmed"
 """``StreamGap.reason`` where a log was trimmed before its reader could read it."""
 TERMINAL = frozenset(name for name, kind in KINDS.items() if kind.closes == "run")
 """The types of a run's last event; exactly one of them ends a run."""
-CALLS = ("module", "tool", "lm")
+CALLS = ("module", "tool", "lm", "evaluate", "compile")
 """What ``inside = "call"`` can mean: the call that ``call_id`` names is one of these."""

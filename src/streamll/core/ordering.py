@@ -123,7 +123,7 @@ class _RunOrder(EventVisitor):
     def check(self, event: Event) -> None:
         _require(not self.ended, event, "nothing follows a run's last event")
         self._check_seq(event)
-        if event.inside in ("call", "field"):
+        if event.inside not in ("", "run"):
             self._check_inside(event)
         if event.closes == "run":
             self._end(event)
@@ -152,7 +152,8 @@ class _RunOrder(EventVisitor):
             is_open = key_of(event, "field") in self._open
         else:
             call_id = event.call_id
-            is_open = call_id is None or any((kind, call_id) in self._open for kind in CALLS)
+            kinds = CALLS if event.inside == "call" else (event.inside,)
+            is_open = call_id is None or any((kind, call_id) in self._open for kind in kinds)
         _require(self._holes or is_open, event, f"comes only inside its open {event.inside}")
         attempt = self._call(event).attempt
         as_said = self._holes or event.attempt == attempt

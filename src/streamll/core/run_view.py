@@ -33,6 +33,9 @@ STATUS: Mapping[type[Event], str] = MappingProxyType(
 )
 """A run's status by its last event."""
 
+MANY = ("evaluate", "compile")
+"""What makes very many calls."""
+
 FieldKey = tuple[str | None, int, int, str]  # call, attempt, candidate, name
 Owner = tuple[str | None, str]  # predictor and name of a field
 
@@ -91,6 +94,7 @@ class RunView(EventVisitor):
         """Attempts that were superseded."""
         self.lost = 0
         """Events that ``stream.gap`` reported as lost."""
+        self._many: set[str | None] = set()
         self._known = {(predictor, name) for predictor, names in known for name in names}
         self._keeps_text = keep_text
         self._keeps_ended = keep_ended
@@ -129,6 +133,8 @@ class RunView(EventVisitor):
         self.visit(event)
         if event.opens and event.opens != "run":
             self.open[key_of(event, event.opens)] = event
+            if event.opens in CALLS and self._is_inside_many(event.parent_call_id):
+                self._many.add(event.call_id)
         elif event.closes:
             self.open.pop(key_of(event, event.closes), None)
             if event.closes in CALLS:
@@ -161,6 +167,13 @@ class RunView(EventVisitor):
         who = field.identity
         self.fields.pop((who.call_id, who.attempt, who.candidate, field.name), None)
         self._current = NO_FIELD
+
+    def is_one_of_many(self, event: Event) -> bool:
+        """Whether its call was made by an evaluation or optimizer, as very many are."""
+        return event.call_id in self._many
+
+    def _is_inside_many(self, parent: str | None) -> bool:
+        return parent in self._many or any((what, parent) in self.open for what in MANY)
 
     def on_run_start(self, event: ev.RunStart) -> None:
         self.run_id, self.program, self.started_at = event.run_id, event.program, event.timestamp

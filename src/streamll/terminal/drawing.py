@@ -28,6 +28,8 @@ STYLES = {
     "module": "bold",
     "tool": "magenta",
     "trace": "blue",
+    "evaluate": "bold",
+    "compile": "bold",
     "guide": "dim",
     "detail": "dim",
     "label": "cyan",
@@ -57,6 +59,7 @@ MIN_TEXT_WIDTH = 16
 MIN_WIDTH_FOR_LABELS = 46
 """Below this width, a label is above its text instead of beside it."""
 MAX_LABEL_WIDTH = 18
+BAR_WIDTH = 16
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ class Glyphs:
     citation: str = "↗ "
     warning: str = "! "
     result: str = "→ "
+    done: str = "━"
+    left: str = "─"
 
     def state(self, step: StepNode, now: float) -> tuple[str, str]:
         if step.state == RUNNING:
@@ -90,7 +95,7 @@ class Glyphs:
 ASCII = Glyphs(
     spinner="-\\|/", ended="+", failed="x", cancelled="/", run="*", branch="|- ", last="`- ",
     through="|  ", cursor="_", more=":", dot=" - ", status="> ", retry="~ ", custom="o ",
-    citation="^ ", result="= ",
+    citation="^ ", result="= ", done="#", left=".",
 )  # fmt: skip
 
 
@@ -177,7 +182,20 @@ class Drawing:
             details.append(self._elapsed(step))
         elif step.duration is not None:
             details.append(tx.seconds(step.duration))
-        return self._with_details(line, details, step)
+        return self._with_details(line, details, step, self._progress(step))
+
+    def _progress(self, step: StepNode) -> Line:
+        """How far an evaluation is, as a bar and in numbers."""
+        if step.progress is None or not step.progress[1]:
+            return []
+        done, total = step.progress
+        full = BAR_WIDTH * done // total
+        bar: Line = [
+            ("running", f"  {self.glyphs.done * full}"),
+            ("guide", f"{self.glyphs.left * (BAR_WIDTH - full)} "),
+        ]
+        is_wide = self.width >= MIN_WIDTH_FOR_LABELS
+        return [*(bar if is_wide else [("detail", "  ")]), ("detail", f"{done}/{total}")]
 
     def _run_line(self) -> Line:
         root = self.run.root
@@ -190,17 +208,20 @@ class Drawing:
         details += [each for shown in root.chain for each in (*shown.details, shown.model)]
         return self._with_details(line, details, root)
 
-    def _with_details(self, line: Line, details: list[str], step: StepNode) -> Line:
+    def _with_details(
+        self, line: Line, details: list[str], step: StepNode, beside: Line | None = None
+    ) -> Line:
         """The line with as many details as fit; its label is cut if that is not enough."""
         *others, (label_style, label) = line
-        before = columns(others)
+        beside = beside or []
+        before = columns([*others, *beside])
         room = self.width - before - min(24, tx.cells(label))
         details = list(filter(None, details))
         while details and 2 + tx.cells(self.glyphs.dot.join(details)) > room:
             details.pop()
         written = f"  {self.glyphs.dot.join(details)}" if details else ""
         line[-1] = (label_style, tx.head(label, self.width - before - tx.cells(written)))
-        line.append(("detail", written))
+        line += [*beside, ("detail", written)]
         line += [("warning", f"  {shown.waiting}") for shown in step.chain if shown.waiting][:1]
         return fitted(line, self.width)
 
@@ -285,6 +306,7 @@ class Drawing:
         line: Line = [(root.state, self.glyphs.run), ("run", f" {root.label}")]
         if step is not root:
             line.append((step.kind, f" {self.glyphs.status}{step.label}"))
+        line += self._progress(step)
         line.append(("detail", f"  {self._elapsed(root)}"))
         if step.waiting:
             line.append(("warning", f"  {step.waiting}"))
@@ -307,6 +329,8 @@ def _latest(step: StepNode) -> tuple[StepNode, TextNode | None]:
         if isinstance(item, TextNode) and item.is_open:
             return step, item
         if isinstance(item, StepNode) and item.state == RUNNING:
+            if item.progress is not None:  # rather than one of its examples
+                return item, None
             inner, text = _latest(item)
             return (step if inner is item and item.inline else inner), text
     return step, None

@@ -92,24 +92,40 @@ class LineView(EventVisitor):
 
     def on_module_start(self, event: ev.ModuleStart, run: LineRun) -> str | None:
         turn = f" · turn {event.turn + 1}" if event.turn else ""
-        name = _module_name(event)
+        name = _module_name(event, run)
         return name and f"[MODULE] {name}{turn}{_inputs(event)}"
 
     def on_module_end(self, event: ev.ModuleEnd | ev.ModuleError, run: LineRun) -> str | None:
-        name = _module_name(event)
+        name = _module_name(event, run)
         return name and f"[MODULE] {name} {_outcome(event)}"
 
     on_module_error = on_module_end
 
-    def on_tool_start(self, event: ev.ToolStart, run: LineRun) -> str:
+    def on_tool_start(self, event: ev.ToolStart, run: LineRun) -> str | None:
+        if run.view.is_one_of_many(event):
+            return None
         return f"{_tool(event)}({words.arguments(event) or '…'})"
 
-    def on_tool_end(self, event: ev.ToolEnd | ev.ToolError, run: LineRun) -> str:
+    def on_tool_end(self, event: ev.ToolEnd | ev.ToolError, run: LineRun) -> str | None:
+        if run.view.is_one_of_many(event):
+            return None
         result = event.result if isinstance(event, ev.ToolEnd) else None
         written = f" → {tx.compact(result)}" if result is not None else ""
         return f"{_tool(event)} {_outcome(event)}{written}"
 
     on_tool_error = on_tool_end
+
+    on_evaluate_start = _line("EVALUATE", words.evaluation)
+    on_evaluate_example = _line("EXAMPLE", words.example)
+
+    def on_evaluate_end(self, event: ev.EvaluateEnd, run: LineRun) -> str:
+        return f"[EVALUATE] {tx.one_line(event.name)} {_outcome(event, words.result(event))}"
+
+    on_compile_start = _line("COMPILE", words.compilation)
+    on_compile_candidate = _line("CANDIDATE", words.candidate)
+
+    def on_compile_end(self, event: ev.CompileEnd, run: LineRun) -> str:
+        return f"[COMPILE] {tx.one_line(event.name)} {_outcome(event, words.compiled(event))}"
 
     on_trace_start = _line("TRACE", lambda e: tx.one_line(e.name))
 
@@ -122,6 +138,8 @@ class LineView(EventVisitor):
         """No line: an open call only decides whether lines end with a predictor."""
 
     def on_lm_end(self, event: ev.LMEnd, run: LineRun) -> str | None:
+        if run.view.is_one_of_many(event):
+            return None
         if words.outcome(event) == CANCELLED:
             outcome = "cancelled"
         elif event.error_type:
@@ -173,10 +191,18 @@ def _inputs(event: ev.RunStart | ev.ModuleStart) -> str:
     return f" {tx.arguments(event.inputs)}" if event.inputs else ""
 
 
-def _module_name(event: ev.ModuleStart | ev.ModuleEnd | ev.ModuleError) -> str | None:
-    """The name of a module that gets a line: not the run's own, nor a predictor inside another."""
+def _module_name(event: ev.ModuleStart | ev.ModuleEnd | ev.ModuleError, run: LineRun) -> str | None:
+    """The name of a module that gets a line: not the run's own, nor a predictor inside another.
+
+    Nor one that an evaluation or optimizer calls.
+    """
     name = tx.one_line(event.name)
-    if event.parent_call_id is None or name == "predict" or name.endswith(".predict"):
+    if (
+        event.parent_call_id is None
+        or run.view.is_one_of_many(event)
+        or name == "predict"
+        or name.endswith(".predict")
+    ):
         return None
     return name
 
@@ -193,9 +219,9 @@ def _tool(event: ev.ToolStart | ev.ToolEnd | ev.ToolError) -> str:
     return f"[{kind}] {tx.one_line(event.name)}"
 
 
-def _outcome(event: Any) -> str:
+def _outcome(event: Any, more: Iterable[str] = ()) -> str:
     ending = f"{words.ENDINGS[words.outcome(event)]} {tx.seconds(event.duration)}"
-    return ": ".join(filter(None, (ending, words.error(event))))
+    return " · ".join((": ".join(filter(None, (ending, words.error(event)))), *more))
 
 
 def _whose(event: ev.Event, run: LineRun) -> str:

@@ -1,6 +1,6 @@
 """A run as a tree that can be drawn: events go in, nothing comes out.
 
-A ``StepNode`` is a run, module, tool or trace; its items are steps, texts (fields, thinking) and
+A ``StepNode`` is a run, module, tool, trace, evaluation or optimizer; its items are steps, texts (fields, thinking) and
 notes, in the order in which they came. ``drawing`` reads the tree. Nothing here knows widths,
 colours or files, and the clock is passed in.
 """
@@ -16,6 +16,7 @@ from streamll.core.run_view import CANCELLED, FAILED, RUNNING, RunView
 from streamll.core.visitor import EventVisitor
 from streamll.terminal import text as tx
 from streamll.terminal import words
+from streamll.terminal.results import MAX_ROWS, ResultTable
 from streamll.terminal.text import WrappedText
 from streamll.terminal.values import DrawnValue, is_structured
 
@@ -27,7 +28,7 @@ class TextNode:
     label: str
     style: str
     attempt: int = 0
-    content: WrappedText | DrawnValue = field(default_factory=WrappedText)
+    content: WrappedText | DrawnValue | ResultTable = field(default_factory=WrappedText)
     is_open: bool = True
     remark: str = ""
 
@@ -55,6 +56,8 @@ class StepNode:
     model: str = ""
     items: list[StepNode | TextNode | NoteNode] = field(default_factory=list)
     texts: dict[tuple[Any, ...], TextNode] = field(default_factory=dict)
+    parent: StepNode | None = None
+    progress: tuple[int, int] | None = None  # how many of how many are done
 
     @property
     def chain(self) -> list[StepNode]:
@@ -133,7 +136,7 @@ class RunTree(EventVisitor):
         return self._home(event.call_id, event.parent_call_id)
 
     def _add(self, kind: str, name: str, key: str | None, parent: StepNode) -> StepNode:
-        step = StepNode(kind, tx.one_line(name, 80), self._now)
+        step = StepNode(kind, tx.one_line(name, 80), self._now, parent=parent)
         parent.items.append(step)
         if key is not None:
             self._steps[key] = step
@@ -170,7 +173,7 @@ class RunTree(EventVisitor):
         label = words.step_name(event.name, event.path)
         step = self._add("module", label, event.call_id, parent)
         step.inline = step.label == "predict"
-        if event.turn:
+        if event.turn and not self.view.is_one_of_many(event):
             step.details.append(f"turn {event.turn + 1}")
             peers = (item for item in parent.items if isinstance(item, StepNode))
             first = next(each for each in peers if each.label == step.label)
@@ -179,7 +182,7 @@ class RunTree(EventVisitor):
         if event.inputs:
             step.details.append(tx.arguments(event.inputs))
 
-    def on_module_end(self, event: ev.ModuleEnd | ev.ModuleError | ev.ToolEnd) -> None:
+    def on_module_end(self, event: Any) -> None:
         """The end of the run's own call is the run's to show, unless we joined in the middle."""
         step, error = self._steps.get(event.call_id), words.error(event)
         state = words.outcome(event)
@@ -187,6 +190,14 @@ class RunTree(EventVisitor):
             self._end(state, ev.Totals(duration=event.duration, **self.view.used()), error)
         elif step is not None and step is not self.root:
             step.finish(state, event.duration, error)
+            self._drop_one_of_many(event, step)
+
+    def _drop_one_of_many(self, event: ev.Event, step: StepNode) -> None:
+        """What an evaluation or optimizer calls is shown while it runs, and for its text."""
+        has_more = any(not isinstance(item, NoteNode) for item in step.items)
+        if self.view.is_one_of_many(event) and not has_more and step.parent is not None:
+            step.parent.items.remove(step)
+            self._steps = {key: other for key, other in self._steps.items() if other is not step}
 
     on_module_error = on_tool_error = on_module_end
 
@@ -199,6 +210,53 @@ class RunTree(EventVisitor):
         if event.result is not None and (step := self._steps.get(event.call_id)) is not None:
             step.note("result", tx.compact(event.result))
 
+    # --- evaluations and optimizers -----------------------------------------------------------------
+
+    def on_evaluate_start(self, event: ev.EvaluateStart) -> None:
+        parent = self._home(event.parent_call_id)
+        step = self._add("evaluate", f"Evaluate {event.name}", event.call_id, parent)
+        step.progress = (0, event.total)
+
+    def on_evaluate_example(self, event: ev.EvaluateExample) -> None:
+        step = self._steps.get(event.call_id)
+        if step is None or step.progress is None:
+            return
+        step.progress = (event.done, event.total)
+        step.details = [words.percent(event.mean)] if event.mean is not None else []
+        if not self.view.is_one_of_many(event):  # of a candidate the score is enough
+            label = "examples" if event.total <= MAX_ROWS else "lowest"
+            self._table(step, event, label).add_example(event)
+
+    def on_evaluate_end(self, event: ev.EvaluateEnd) -> None:
+        if (step := self._steps.get(event.call_id)) is not None:
+            step.progress = None
+            step.details = words.result(event)
+            self.on_module_end(event)
+
+    def on_compile_start(self, event: ev.CompileStart) -> None:
+        parent = self._home(event.parent_call_id)
+        optimizer = "Compile" if self.root.label == event.optimizer else event.optimizer
+        self._add("compile", f"{optimizer} {event.name}", event.call_id, parent)
+
+    def on_compile_candidate(self, event: ev.CompileCandidate) -> None:
+        if (step := self._steps.get(event.call_id)) is not None:
+            best = f"best {words.percent(event.best)}"
+            step.details = [tx.amount(event.index + 1, "candidate"), best]
+            self._table(step, event, "candidates").add_candidate(event)
+
+    on_compile_end = on_module_end
+
+    def _table(self, step: StepNode, event: ev.Event, label: str) -> ResultTable:
+        """The table of a step's results, above what is under way."""
+        key = (event.call_id, "results")
+        node = step.texts.get(key)
+        if node is None:
+            node = TextNode(label, "field", content=ResultTable(), is_open=False)
+            step.texts[key] = node
+            step.items.insert(0, node)
+        assert isinstance(node.content, ResultTable)
+        return node.content
+
     def on_trace_start(self, event: ev.TraceStart) -> None:
         parent = self._home(event.parent_trace_id, event.call_id, event.parent_call_id)
         self._add("trace", event.name, event.trace_id, parent)
@@ -206,6 +264,7 @@ class RunTree(EventVisitor):
     def on_trace_end(self, event: ev.TraceEnd) -> None:
         if (step := self._steps.get(event.trace_id)) is not None:
             step.finish(words.outcome(event), event.duration, words.error(event))
+            self._drop_one_of_many(event, step)
 
     def on_lm_start(self, event: ev.LMStart) -> None:
         model = tx.one_line(event.model, 80)

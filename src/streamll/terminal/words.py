@@ -94,6 +94,49 @@ def waiting(event: ev.LMWaiting) -> str:
     return what.get(event.reason, f"for: {tx.one_line(event.reason, 80)}") + delay
 
 
+def percent(score: float) -> str:
+    return f"{score:.4g}%"
+
+
+def evaluation(event: ev.EvaluateStart) -> str:
+    """``QA on 50 examples by exact_match``."""
+    name, metric = tx.one_line(event.name, 80), tx.one_line(event.metric, 80)
+    return f"{name} on {tx.amount(event.total, 'example')} by {metric}"
+
+
+def example(event: ev.EvaluateExample) -> str:
+    """``3 of 50: 1 · 66.67% so far``, with the error instead of the score where it failed."""
+    what = error(event) or ("no score" if event.score is None else f"{event.score:.4g}")
+    mean = "" if event.mean is None else f" · {percent(event.mean)} so far"
+    return f"{event.done} of {event.total}: {what}{mean}"
+
+
+def result(event: ev.EvaluateEnd) -> list[str]:
+    """``66.67%``, ``50 examples`` or ``2 of 50 examples failed``."""
+    count = tx.amount(event.done, "example")
+    count = f"{event.failed} of {count} failed" if event.failed else count
+    return [*([percent(event.score)] if event.score is not None else []), count]
+
+
+def compilation(event: ev.CompileStart) -> str:
+    """``QA with MIPROv2 on 200 examples``."""
+    on = f" on {tx.amount(event.total, 'example')}" if event.total is not None else ""
+    return f"{tx.one_line(event.name, 80)} with {tx.one_line(event.optimizer, 80)}{on}"
+
+
+def candidate(event: ev.CompileCandidate) -> str:
+    """``5: 61.5% on 50 examples · best so far 66.67% (3)``; numbered from 1."""
+    own = f"{event.index + 1}: {percent(event.score)} on {tx.amount(event.total, 'example')}"
+    return f"{own} · best so far {percent(event.best)} ({event.best_index + 1})"
+
+
+def compiled(event: ev.CompileEnd) -> list[str]:
+    """``12 candidates``, ``best 66.67%``; nothing of an optimizer that evaluates none."""
+    if event.best is None:
+        return []
+    return [tx.amount(event.candidates, "candidate"), f"best {percent(event.best)}"]
+
+
 def citation(event: ev.Citation) -> str:
     parts = (event.title, event.url, None if event.title else event.text)
     return " ".join(tx.one_line(part, 200) for part in parts if part)

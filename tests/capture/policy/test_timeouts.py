@@ -307,7 +307,7 @@ from streamll.testing import PracticeServer
 class SlowDisk(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name == "litellm.main":
-            time.sleep(4)
+            time.sleep(12)
 
 sys.meta_path.insert(0, SlowDisk())
 
@@ -326,7 +326,7 @@ async def main(streaming):
 with PracticeServer() as server:
     server.script({"answer": "Paris is nice"})
     dspy.configure(lm=server.lm(engine="litellm"))
-    config = streamll.StreamConfig(first_token_timeout=3.5, max_retries=0)
+    config = streamll.StreamConfig(first_token_timeout=10, max_retries=0)
     program = QA() if sys.argv[1] == "async" else dspy.Predict("question -> answer")
     streaming = streamll.stream(program, config=config)
     if sys.argv[1] == "async":
@@ -337,14 +337,12 @@ with PracticeServer() as server:
     assert "litellm.main" in sys.modules
     [end] = [event for event in events if event.event_type == "lm.end"]
     assert end.error_type is None
-    assert 0 < end.time_to_first_token < 4 < events[-1].duration
+    assert 0 < end.time_to_first_token < 12 < events[-1].duration
 """
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_importing_litellm_is_not_the_models_silence(way):
     """X8: time starts when the request leaves."""
-    done = subprocess.run(
-        [sys.executable, "-c", COLD, way], capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", COLD, way], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

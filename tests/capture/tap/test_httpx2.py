@@ -134,6 +134,6 @@ assert played.unused == []
 def test_a_program_whose_litellm_sends_through_httpx2(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "run.jsonl")],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

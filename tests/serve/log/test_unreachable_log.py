@@ -174,6 +174,7 @@ def test_a_log_that_is_away_for_a_moment_is_waited_for(practice, lm, broker, ser
         ("vercel", '"type":"text-end"', '"errorText":"the log cannot be read"'),
         ("agui", '"type":"TEXT_MESSAGE_END"', '"code":"LogAway"'),
         ("openai", "word5", '"type":"LogAway"'),
+        ("responses", "word5", '"type":"error","sequence_number"'),
     ],
 )
 def test_the_other_wires_close_what_is_open_and_tell_their_error(
@@ -189,7 +190,7 @@ def test_the_other_wires_close_what_is_open_and_tell_their_error(
                 if broker.process is not None and "word5" in body:
                     broker.stop()
     told = [frame.data for frame in map(Frame, body.split("\n\n")) if frame.data]
-    if form != "agui":
+    if form in {"vercel", "openai"}:
         assert told.pop() == "[DONE]"
     assert error in told[-1]
     assert any(closing in each for each in told[:-1])
@@ -239,6 +240,13 @@ def test_every_route_answers_503_while_the_log_is_away(practice, lm, broker, ser
         )  # fmt: skip
         with pytest.raises(openai.InternalServerError, match="the log cannot be read"):
             sdk.chat.completions.create(model="m", **chat)
+        for ask in (
+            lambda: sdk.responses.create(model="m", input="q"),
+            lambda: sdk.responses.retrieve("resp_" + "0" * 64),
+            lambda: sdk.responses.cancel("resp_" + "0" * 64),
+        ):
+            with pytest.raises(openai.InternalServerError, match="the log cannot be read"):
+                ask()
         time.sleep(1.5 * limits.lost_seconds)  # nothing heard meanwhile is nobody's fault
         practice.release()
         broker.start()

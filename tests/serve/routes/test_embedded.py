@@ -131,7 +131,7 @@ def test_a_reader_that_takes_nothing_stops_the_reading_of_the_provider(practice,
         coming.close()
 
 
-@pytest.mark.parametrize("form", ["vercel", "agui", "openai"])
+@pytest.mark.parametrize("form", ["vercel", "agui", "openai", "responses"])
 def test_every_format_can_be_asked_for(practice, lm, serve, form):
     """X11"""
     practice.script({"reasoning": "because", "answer": WORDS})
@@ -140,7 +140,8 @@ def test_every_format_can_be_asked_for(practice, lm, serve, form):
         headers = response.headers
         body = "".join(response.iter_text())
     assert ("x-vercel-ai-ui-message-stream" in headers) == (form == "vercel")
-    assert ("[DONE]" in body) == (form != "agui")
+    assert ("[DONE]" in body) == (form in {"vercel", "openai"})
+    assert ("event: response.completed\n" in body) == (form == "responses")
     assert "word59" in body
 
 
@@ -263,6 +264,7 @@ def test_a_websocket_client_that_cancels_gets_the_end_of_the_run(
         ("vercel", '"abort"'),
         ("agui", '"outcome":{"type":"cancelled"}'),
         ("openai", "the run was cancelled"),
+        ("responses", '"status":"cancelled"'),
     ],
 )
 def test_a_cancelled_websocket_ends_in_its_format(practice, lm, serve, form, end):

@@ -14,13 +14,14 @@ from typing import Any
 import dspy
 from dspy.utils.callback import BaseCallback
 
+from streamll.capture.hooks import evaluations
 from streamll.capture.hooks.tracebacks import hide_callback
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID, ADAPTER_CALLS
 from streamll.capture.reply.attempt_fields import AttemptFields
 from streamll.capture.reply.call_fields import CallFields
 from streamll.capture.reply.lm_call import LMCall
 from streamll.capture.reply.outcome import text_of
-from streamll.capture.run.enter import inputs_of
+from streamll.capture.run.enter import enter_outermost, inputs_of, leave_outermost
 from streamll.capture.run.frames import DIRECT_CALL, Frame
 from streamll.capture.run.run import Run, as_mapping
 from streamll.capture.run.scope import Scope, current_scope
@@ -175,6 +176,35 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         if exception is None:
             _publish_status("lm_end", frame, outputs)
 
+    # --- evaluations and optimizers -----------------------------------------------------------------
+
+    def on_evaluate_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
+        if (scope := _checked_scope()) is not None:
+            frame = _open(scope, "evaluate", call_id, instance, type(instance).__name__)
+            _publish(frame, ev.EvaluateStart, **evaluations.start_evaluation(frame, inputs))
+
+    def on_evaluate_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
+        if (frame := _close(call_id)) is not None:
+            exception = _failure(outputs, exception)
+            facts = evaluations.end_evaluation(frame, outputs)
+            _publish_outcome(frame, ev.EvaluateEnd, exception, **facts)
+            evaluations.add_candidate(frame, facts["score"])
+
+    def on_compile_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
+        if current_scope() is None:
+            enter_outermost(call_id, instance, inputs)
+        if (scope := _checked_scope()) is not None:
+            frame = _open(scope, "compile", call_id, instance, type(instance).__name__)
+            _publish(frame, ev.CompileStart, **evaluations.start_compilation(frame, inputs))
+
+    def on_compile_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
+        exception = _failure(outputs, exception)
+        if (frame := _close(call_id)) is not None:
+            found = frame.progress
+            facts = {"optimizer": frame.name, "candidates": found.candidates, "best": found.best}
+            _publish_outcome(frame, ev.CompileEnd, exception, **facts)
+        leave_outermost(call_id, outputs, exception)
+
     # --- adapters: which signature and adapter the next LM call belongs to --------------------------
 
     def on_adapter_format_start(self, call_id: str, instance: Any, inputs: Inputs) -> None:
@@ -257,7 +287,7 @@ def _caller(run: Run) -> Frame | None:
 def _open(scope: Scope, kind: str, call_id: str, instance: Any, name: str) -> Frame:
     parent = _caller(scope.run)
     frame = _add(scope, kind, call_id, instance, name, parent)
-    if kind not in ("module", "lm"):
+    if kind in ("tool", "interpreter"):
         frame.turn = frame.turn_inside = parent.turn_inside if parent is not None else 0
         return frame
     siblings = parent.children if parent is not None else scope.run.roots
@@ -315,6 +345,16 @@ def _publish_end(frame: Frame, event: type[ev.Event], **facts: Any) -> None:
     """Publish that a module or tool has ended."""
     duration = time.monotonic() - frame.started
     _publish(frame, event, name=frame.name, duration=duration, **facts)
+
+
+def _publish_outcome(frame: Frame, event: type[ev.Event], exception: Failure, **facts: Any) -> None:
+    """Publish the end of an evaluation or optimizer: one kind of event, however it ended."""
+    if exception is not None:
+        hide_callback(exception, frame.instance)
+        name, message = describe(exception)
+        facts |= {"error_type": name, "message": message}
+    duration = time.monotonic() - frame.started
+    _publish(frame, event, name=frame.about, duration=duration, **facts)
 
 
 def _publish_error(

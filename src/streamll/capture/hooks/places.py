@@ -48,12 +48,14 @@ PROGRAMS = PatchTable(
         "inside a captured call ours is among them, also where the program sets its own with "
         "`dspy.context(callbacks=…)`, as `dspy.streamify` does",
         "no events but the run's own"),
-    PatchSite("dspy", "Evaluate", "__call__", wrappers.quiet,
-        "no text is streamed inside an evaluation",
-        "evaluations stream the text of every example"),
+    PatchSite("dspy", "Evaluate", "__call__", wrappers.evaluated,
+        "a captured call begins here; no text is streamed inside an evaluation",
+        "under `watch` each example is a run; evaluations stream the text of every example"),
     PatchSite("dspy.utils.parallelizer", "ParallelExecutor", "execute", wrappers.context_carried,
-        "its threads get DSPy's settings but no context variables",
-        "`set_context` does not reach the threads of `dspy.Parallel` and `Evaluate`"),
+        "its threads get DSPy's settings but no context variables; of an evaluation's examples "
+        "nothing else tells",
+        "`set_context` does not reach the threads of `dspy.Parallel` and `Evaluate`; no "
+        "`evaluate.example` events"),
     PatchSite("dspy", "Module", "_streamll_stream_fields", lambda _: wrappers.CallLocalFields(),
         "lets a `forward` choose the fields that this call streams",
         "nothing: the attribute is streamll's own", added=True),

@@ -12,8 +12,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from streamll.capture.hooks.callbacks import CALLBACK
+from streamll.capture.hooks.evaluations import reported
 from streamll.capture.hooks.tracebacks import FramesHidden
 from streamll.capture.inside_dspy import ACTIVE_CALL_ID, overriding, setting
+from streamll.capture.run import options
 from streamll.capture.run.enter import acall_captured, call_captured
 from streamll.capture.run.fields import FieldSelection
 from streamll.capture.run.options import check_fields, declare_options, declared_options
@@ -94,9 +96,10 @@ def dspy_of_callbacks(dspy: Any) -> Any:
 
     def get(key: str, default: Any = None) -> Any:
         value = dspy.settings.get(key, default)
-        if key == "callbacks" and setting(SCOPE_KEY) is not None and CALLBACK not in value:
-            return [*value, CALLBACK]
-        return value
+        if key != "callbacks" or CALLBACK in value:
+            return value
+        is_captured = setting(SCOPE_KEY) is not None or options.watching is not None
+        return [*value, CALLBACK] if is_captured else value
 
     own: dict[str, Any] = {"settings": _Overlay(dspy.settings, get=get)}
     if (protocol := getattr(dspy, "CodeInterpreter", None)) is not None:
@@ -113,10 +116,10 @@ def listener_here() -> Any:
     return next(iter(frame.lm_calls), None)  # none if the callback failed at its start
 
 
-def quiet(original: Function) -> Function:
+def evaluated(original: Function) -> Function:
     def evaluate(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with overriding(QUIET_KEY, True):  # noqa: FBT003
-            return original(self, *args, **kwargs)
+        with FramesHidden(), overriding(QUIET_KEY, True):  # noqa: FBT003
+            return call_captured(original, self, args, kwargs)
 
     return evaluate
 
@@ -124,11 +127,12 @@ def quiet(original: Function) -> Function:
 def context_carried(original: Function) -> Function:
     def execute(self: Any, function: Callable[[Any], Any], data: Any) -> Any:
         context = get_context()
+        for_each = reported(function)
 
         @functools.wraps(function)
         def under_context(item: Any) -> Any:
             with scoped_context(context):
-                return function(item)
+                return for_each(item)
 
         with overriding(QUIET_KEY, is_quiet()):  # for its threads, which get no context variables
             return original(self, under_context, data)

@@ -1,12 +1,14 @@
 """Where a captured call begins and ends: a new run, or a scope inside the current one.
 
-``Module.__call__`` and ``BaseLM.__call__`` come through here (``hooks.wrappers``). A call that is not
+``Module.__call__``, ``BaseLM.__call__`` and ``Evaluate.__call__`` come through here
+(``hooks.wrappers``). A call that is not
 to be captured goes straight on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import threading
 import time
@@ -95,6 +97,34 @@ async def acall_captured(
     return scope.value
 
 
+# --- calls that are known by DSPy's callbacks alone -------------------------------------------------
+
+_outermost: dict[str, tuple[Scope, contextlib.ExitStack]] = {}
+
+
+def enter_outermost(call_id: str, instance: Any, inputs: Inputs) -> None:
+    """Open a run for an optimizer, if it is to be captured.
+
+    Every class of optimizers has a ``compile`` of its own, which DSPy has wrapped with callbacks when
+    the class was made: there is no one function that could be replaced. Its first callback opens the
+    run and its last one closes it, both in the context of the call.
+    """
+    if (scope := _scope_of_call(instance)) is not None:
+        block = contextlib.ExitStack()
+        block.enter_context(captured(scope, inputs))
+        _outermost[call_id] = scope, block
+
+
+def leave_outermost(call_id: str, value: Any, error: BaseException | None) -> None:
+    """Close the run that ``enter_outermost`` has opened for this call, if it has."""
+    scope, block = _outermost.pop(call_id, (None, None))
+    if scope is None or block is None:
+        return
+    scope.value = value
+    block.__exit__(type(error) if error is not None else None, error, None)
+    catch_up(scope.receivers)
+
+
 def _scope_of_call(instance: Any) -> Scope | None:
     """The scope that a call of ``instance`` opens; ``None`` if it opens none."""
     check_cancelled()
@@ -112,7 +142,7 @@ def _options_for(instance: Any, scope: Scope | None) -> CaptureOptions | None:
         return declared
     if options.watching is not None:
         return options.watching
-    return _orphan_call() if active_runs and not isinstance(instance, dspy.Module) else None
+    return _orphan_call() if active_runs and isinstance(instance, dspy.BaseLM) else None
 
 
 def _orphan_call() -> CaptureOptions | None:

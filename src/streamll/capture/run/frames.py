@@ -1,6 +1,6 @@
 """Frames: the calls a run is made of, and their names.
 
-A frame is one DSPy call (module, tool, LM, interpreter step). Its ``path`` is the chain of names
+A frame is one DSPy call (module, tool, LM, interpreter step, evaluation, optimizer). Its ``path`` is the chain of names
 from the run's root; a predictor's name is its ``namedpredictors_of()`` key in the root program.
 """
 
@@ -53,6 +53,8 @@ class Frame:
     children: Counter[str] = field(default_factory=Counter)  # number of calls so far, by name
     prompts: list[Any] = field(default_factory=list)  # rendered for the LM calls of this frame
     lm_calls: list[Any] = field(default_factory=list)  # this predictor call's LM calls, in order
+    progress: Any = None  # a ``progress.Evaluation`` or ``Compilation``
+    about: str = ""  # the program that is evaluated or compiled
 
     def __post_init__(self) -> None:
         self.path = (self.name,)

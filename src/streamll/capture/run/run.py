@@ -240,9 +240,9 @@ class Run:
         what = "tool" if frame.kind == "interpreter" else frame.kind
         if what in CALLS:
             kind, own = failure_of(
-                what, name=frame.name, model=frame.name, kind=frame.kind,
+                what, name=frame.about or frame.name, model=frame.name, kind=frame.kind,
                 duration=time.monotonic() - frame.started, error_type=UNFINISHED,
-                message="still running when the run ended",
+                message="still running when the run ended", optimizer=frame.name,
             )  # fmt: skip
             if what == "lm" and frame.lm_calls:
                 own |= frame.lm_calls[0].used(failed=True)

@@ -195,6 +195,9 @@ class ChatFormat(EventVisitor, OutputFormat):
         for call in self._written.values():
             if call.tool is not None and call.tool.attempt[0] == event.call_id:
                 self._complete_call(call, call.tool)
+        for tool in self.tools:
+            if tool.attempt[0] == event.call_id:
+                self._make_ready(tool)
 
     def on_module_error(self, event: ev.ModuleError) -> None:
         self.on_module_end(event)
@@ -276,7 +279,7 @@ class ChatFormat(EventVisitor, OutputFormat):
         tool = next(called, None) or self._begin_tool(f"{event.call_id}", event.name, event)
         self._tools[f"{event.call_id}"] = tool
         tool.taken = True
-        if event.arguments and not tool.pieces:
+        if event.arguments and not (tool.pieces or tool.ready):
             tool.pieces.append(to_json(event.arguments).decode())
             self.tool_input_grown(tool, tool.pieces[0])
         self._make_ready(tool)
@@ -284,7 +287,7 @@ class ChatFormat(EventVisitor, OutputFormat):
     # A call that is written as fields, whichever of them comes first.
 
     def _written_call(self, event: Event) -> WrittenCall:
-        return self._written.setdefault(f"{event.call_id}:{event.attempt}:written", WrittenCall())
+        return self._written.setdefault(f"{event.call_id}:{event.attempt}{WRITTEN}", WrittenCall())
 
     def _call_grown(self, event: ev.TokenEvent) -> None:
         call = self._written_call(event)
@@ -310,7 +313,7 @@ class ChatFormat(EventVisitor, OutputFormat):
             self._withdraw([call.tool], "corrected")
             call.tool, call.sent = None, 0
         if call.tool is None and name:
-            call.tool = self._begin_tool(f"{event.call_id}:{event.attempt}:written", name, event)
+            call.tool = self._begin_tool(f"{event.call_id}:{event.attempt}{WRITTEN}", name, event)
             self._send_arguments(call)
 
     def _send_arguments(self, call: WrittenCall) -> None:
@@ -323,7 +326,7 @@ class ChatFormat(EventVisitor, OutputFormat):
 
     def _complete_call(self, call: WrittenCall, tool: ToolPart) -> None:
         """The arguments are those which the program has read."""
-        if tool.ready or tool.done:
+        if tool.ready:
             return
         if isinstance(call.value, dict) and call.value != read_json(tool.text):
             right, sent = to_json(call.value).decode(), bool(tool.pieces)
@@ -432,6 +435,8 @@ UNFINISHED: Mapping[type[Event], str] = MappingProxyType(
 """The error of a tool call that has no result at the run's end."""
 
 
+WRITTEN = ":written"
+"""How the names of calls end that the model writes into fields."""
 CALL_NAME = "next_tool_name"
 CALL_FIELDS = frozenset({CALL_NAME, "next_tool_args"})
 """The fields in which the predictor ``react`` of ``dspy.ReAct`` writes a tool call."""

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from streamll.core import events as ev
 from streamll.core.events import Event
 from streamll.serve.formats.base import RenderOptions
-from streamll.serve.formats.message import ChatFormat, key_of
+from streamll.serve.formats.message import THINKING, WRITTEN, ChatFormat, key_of
 from streamll.serve.formats.openai import COUNTS, obfuscation, url_citation
 from streamll.serve.formats.output_items import REFUSAL, OutputItem, arguments_of
 from streamll.serve.formats.parts import TextPart, ToolPart
@@ -108,14 +108,20 @@ class ResponsesFormat(ChatFormat):
             **self.options.echo,
         }
 
+    def other_fields(self) -> dict[str, str]:
+        """The text of the other output fields of the call that has replied last, by name."""
+        calls = [part.key[0] for part in self.texts if part.reply]
+        own = [p for p in self.texts if calls and p.key[0] == calls[-1] and not p.reply]
+        return {part.field: part.text for part in own if part.key[2] not in {THINKING, REFUSAL}}
+
     def run_began(self) -> None:
         self.say("response.created", response=self.response())
         self.say("response.in_progress", response=self.response())
 
     def run_ended(self, end: ev.Totals) -> None:
         if isinstance(end, ev.RunEnd):
-            for tool in self.tools:
-                if not tool.taken:
+            for call, tool in self._tools.items():
+                if not (tool.taken or call.endswith(WRITTEN)):
                     self._tell_function_call(tool)
         status = self.status
         kind = "incomplete" if status == "cancelled" else status
@@ -217,11 +223,13 @@ class ResponsesFormat(ChatFormat):
 
     # --- tools ------------------------------------------------------------------------------------
 
-    def tool_ready(self, tool: ToolPart) -> None:
-        if tool.taken:
-            item = self._add("mcp_call", tool)
-            self.say("response.mcp_call.in_progress", **item.place)
-            self._tell_arguments("mcp_call_arguments", item, tool)
+    def on_tool_start(self, event: ev.ToolStart) -> None:
+        """Only now it is known who runs it."""
+        super().on_tool_start(event)
+        tool = self._tools[f"{event.call_id}"]
+        item = self._add("mcp_call", tool)
+        self.say("response.mcp_call.in_progress", **item.place)
+        self._tell_arguments("mcp_call_arguments", item, tool)
 
     def tool_done(self, tool: ToolPart) -> None:
         item = self._items.get(tool.id)

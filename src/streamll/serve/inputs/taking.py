@@ -57,7 +57,15 @@ class Takes(msgspec.Struct, frozen=True, kw_only=True):
     def input(self, name: str) -> Input:
         return next(each for each in self.inputs if each.name == name)
 
-    def rest(self, taken: Collection[str]) -> list[str]:
+    def beside(self, given: Collection[str | None]) -> list[Input]:
+        """The required inputs that no conversation fills, apart from those that are given."""
+        told = {self.history, self.messages, *(each.name for each in self.media if each.many)}
+        if self.messages is None or self.takes_earlier:
+            asked = next((name for name in self.texts if name not in given), None)
+            told.add(asked or next(iter(self.rest({*told, *given})), None))
+        return [self.input(name) for name in self.rest({*told, *given})]
+
+    def rest(self, taken: Collection[str | None]) -> list[str]:
         """The required inputs that nothing has been found for."""
         return [each.name for each in self.inputs if each.required and each.name not in taken]
 
@@ -84,7 +92,7 @@ def takes(name: str, program: Any, reply: str | None) -> Takes:
         name=name,
         inputs=inputs,
         history=history,
-        turn=_turn_shape(program, names, reply) if history else None,
+        turn=_turn_shape(program, names, reply, media) if history and names else None,
         messages=listed if history is None else None,
         takes_earlier=listed is not None and "history" in listed and bool(names),
         system=system,
@@ -102,8 +110,13 @@ def media_inputs(inputs: tuple[Input, ...]) -> tuple[MediaInput, ...]:
     return tuple(found)
 
 
-def _turn_shape(program: Any, asking: tuple[str, ...], reply: str | None) -> TurnShape | None:
-    """Of the program's own signature, else of the predictor that has the history and replies."""
+def _turn_shape(
+    program: Any, asking: tuple[str, ...], reply: str | None, media: tuple[MediaInput, ...]
+) -> TurnShape:
+    """Of the program's own signature, else of the predictor that has the history and replies.
+
+    Where neither is known, it has the program's own names, and ``answer``.
+    """
     own: Any = getattr(program, "signature", None)
     inside: list[Any] = [each.signature for each in getattr(program, "predictors", list)()]
     with_history = [
@@ -114,17 +127,16 @@ def _turn_shape(program: Any, asking: tuple[str, ...], reply: str | None) -> Tur
     field = (reply or "").rpartition(".")[2]
     replying = [each for each in with_history if field in each.output_fields]
     if not with_history:
-        return None
+        answers = field or "answer"
+        return TurnShape(asks=asking[0], answers=answers, outputs=frozenset({answers}), media=media)
     signature = (replying or with_history)[-1]
     inputs = of_signature(signature)
     texts = [each.name for each in inputs if is_text(each.annotation) and each.name not in SYSTEM]
     outputs = list(signature.output_fields)
-    asks = next((name for name in asking if name in texts), texts[0] if texts else None)
-    if asks is None or not outputs:
-        return None
+    asks = next((name for name in asking if name in texts), (texts or asking)[0])
     return TurnShape(
         asks=asks,
-        answers=field if field in outputs else outputs[-1],
+        answers=field if field in outputs or not outputs else outputs[-1],
         outputs=frozenset(outputs),
         media=media_inputs(inputs),
     )

@@ -12,6 +12,10 @@ from typing import Any
 
 from streamll.serve.web.requests import HTTPRefusal
 
+MAX_PAIRS, MAX_NAME, MAX_VALUE = 16, 64, 512
+"""OpenAI's limits of metadata."""
+MAX_INSTRUCTIONS = 1_000_000
+REPEATED = ("previous_response_id", "prompt_cache_key", "safety_identifier", "user")
 MAX_SHOWN = 100
 """Characters of a wrong value that an error repeats."""
 
@@ -115,3 +119,19 @@ def text(body: Mapping[str, Any], name: str, most: int) -> str | None:
     if value is not None and (not isinstance(value, str) or len(value) > most):
         raise HTTPRefusal(400, f"{name} is a text of at most {most} characters", param=name)
     return value
+
+
+def echoed(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a response repeats of its request; ``HTTPRefusal`` (400) where it is something else."""
+    metadata = {} if body.get("metadata") is None else body["metadata"]
+    fits = isinstance(metadata, dict) and len(metadata) <= MAX_PAIRS
+    if not fits or not all(_is_pair(*pair) for pair in metadata.items()):
+        what = f"metadata has at most {MAX_PAIRS} texts of at most {MAX_VALUE} characters"
+        raise HTTPRefusal(400, what, param="metadata")
+    repeated = {name: text(body, name, MAX_VALUE) for name in REPEATED}
+    instructions = text(body, "instructions", MAX_INSTRUCTIONS)
+    return {"metadata": metadata, "instructions": instructions, **repeated}
+
+
+def _is_pair(name: str, value: Any) -> bool:
+    return len(name) <= MAX_NAME and isinstance(value, str) and len(value) <= MAX_VALUE

@@ -1,9 +1,7 @@
-// A form made from a program's signature. What is sent is what the server asked for, by type.
+// A form made from a program's inputs. What the server does not take is told at the field it is in.
 (function (streamll) {
 "use strict";
-const { element } = streamll;
-
-const NUMBERS = { int: "1", float: "any" };
+const { element, fieldAt, fieldFor, settled } = streamll;
 
 class Form {
   /** `start(program, inputs)` starts a run; what it throws is told below the fields. */
@@ -43,54 +41,51 @@ class Form {
   }
 
   drawInputs() {
-    this.fields.replaceChildren(...this.program.inputs.map((input) => {
-      const label = element("label", input.type === "bool" ? "tick" : ""), name = element("span", "", input.name);
-      if (input.type !== "str") name.append(element("small", "", input.type));
-      const entry = entryFor(input);
-      entry.name = input.name;
-      entry.required = input.required && input.type !== "bool";
-      label.append(...(input.type === "bool" ? [entry, name] : [name, entry]));
-      if (input.type === "bool" && input.description) label.title = input.description;
-      return label;
-    }));
-  }
-
-  inputs() {
-    const inputs = {};
-    for (const input of this.program.inputs) {
-      const entry = this.fields.querySelector(`[name="${CSS.escape(input.name)}"]`);
-      if (input.type === "bool") inputs[input.name] = entry.checked;
-      else if (entry.value || input.required) inputs[input.name] = input.type === "str" ? entry.value : read(entry.value);
-    }
-    return inputs;
+    this.inputs = this.program.inputs.map((input) => {
+      const schema = input.schema || {};
+      const described = { ...schema, ...("default" in input ? { default: input.default } : {}) };
+      return fieldFor(input.name, input.name, described, schema.$defs || {}, input.required, input.type);
+    });
+    this.fields.replaceChildren(...this.inputs.map((field) => field.node));
   }
 
   async send() {
     this.error.hidden = true;
+    for (const field of everyField(this.inputs)) field.tell("");
     this.button.disabled = true;
     try {
-      await this.start(this.program.name, this.inputs());
+      const names = this.program.inputs.map((input) => input.name);
+      const values = Object.fromEntries(this.inputs.map((field, n) => [names[n], field.value()]));
+      await this.start(this.program.name, await settled(values));
     } catch (problem) {
-      this.error.textContent = problem.message;
-      this.error.hidden = false;
+      this.tell(problem);
     } finally {
       this.button.disabled = false;
     }
+  }
+
+  /** What the server says is wrong, each at its field; below the fields what is at none. */
+  tell(problem) {
+    const rest = [];
+    let first = null;
+    for (const { place, message } of problem.problems || []) {
+      const field = fieldAt(this.inputs, place.replace(/^inputs\./, ""));
+      if (!field) { rest.push(`${place}: ${message}`); continue; }
+      field.tell(message);
+      first = first || field;
+    }
+    if (first) first.node.querySelector("input, textarea, select, button")?.focus();
+    this.error.textContent = problem.problems ? rest.join("; ") : problem.message;
+    this.error.hidden = !this.error.textContent;
   }
 
   /** Where typing begins; null where there is nothing to start. */
   get first() { return this.form.hidden ? null : this.form.querySelector("textarea, input, button.primary"); }
 }
 
-function entryFor(input) {
-  const entry = element(input.type === "bool" || NUMBERS[input.type] ? "input" : "textarea");
-  if (input.type === "bool") { entry.type = "checkbox"; return entry; }
-  if (NUMBERS[input.type]) { entry.type = "number"; entry.step = NUMBERS[input.type]; } else entry.rows = 2;
-  entry.placeholder = input.description || (input.type === "list" ? '["…", "…"]' : input.type === "dict" ? '{"…": "…"}' : "");
-  return entry;
+function everyField(fields) {
+  return fields.flatMap((field) => [field, ...(field.inside ? everyField(field.inside()) : [])]);
 }
-
-function read(text) { try { return JSON.parse(text); } catch { return text; } }
 
 streamll.Form = Form;
 })(window.streamll = window.streamll || {});

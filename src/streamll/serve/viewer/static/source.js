@@ -41,7 +41,10 @@ class Server {
   async json(path, options) {
     const answer = await this.fetch(path, options);
     const body = await answer.json();
-    if (!answer.ok) throw new Error(typeof body.error === "string" ? body.error : body.error?.message || body.message || body.detail || `the server says ${answer.status}`);
+    if (!answer.ok) {
+      const said = typeof body.error === "string" ? body.error : body.error?.message || body.message || body.detail || `the server says ${answer.status}`;
+      throw Object.assign(new Error(said), { problems: body.problems });
+    }
     return body;
   }
   async runs() {

@@ -22,7 +22,7 @@ let startable = false; // what this server runs, it can stop
 const asked = new Map(); // what was asked of the runs that this page started
 const form = new streamll.Form($("form"), async (program, inputs) => {
   const started = await source.start(program, inputs);
-  asked.set(started.run_id, Object.values(inputs).find((value) => typeof value === "string" && value.trim()) || "");
+  asked.set(started.run_id, Object.values(inputs).find((value) => typeof value === "string" && value.trim() && !value.startsWith("data:")) || "");
   await refresh();
   show(started.run_id);
 });

@@ -1,0 +1,195 @@
+// Inputs of a form, made from JSON Schemas: each has a `node` and a `value()`, undefined if left out.
+(function (streamll) {
+"use strict";
+const { element } = streamll;
+
+/** The schema itself: without references and without `null`, which is said to be optional. */
+function resolved(schema, definitions) {
+  let optional = false;
+  for (;;) {
+    if (schema.$ref) {
+      const { $ref, ...rest } = schema;
+      schema = { ...definitions[$ref.split("/").pop()], ...rest };
+    } else if (schema.anyOf && schema.anyOf.some((each) => each.type === "null")) {
+      const { anyOf, ...rest } = schema;
+      const others = anyOf.filter((each) => each.type !== "null");
+      optional = true;
+      schema = others.length === 1 ? { ...rest, ...others[0] } : { ...rest, anyOf: others };
+    } else return { schema, optional };
+  }
+}
+
+const MEDIA = { Image: "image/*", Audio: "audio/*", File: "" };
+const isMedia = (schema) => (schema.anyOf || []).some((each) => each.format === "data-url");
+
+/** One input. `place` is its name in what is sent: `to.street`, `tags[0]`. */
+function fieldFor(place, name, given, definitions, required, kind = "") {
+  const { schema, optional } = resolved(given.default === null ? { ...given, default: undefined } : given, definitions);
+  const needed = required && !optional;
+  const made = isMedia(schema) ? media(schema, needed)
+    : schema.enum || "const" in schema ? choice(schema, needed)
+    : schema.type === "boolean" ? needed || schema.default !== undefined ? tick(schema) : choice({ ...schema, enum: [true, false] }, false)
+    : schema.type === "object" && schema.properties ? group(place, name, schema, definitions, needed)
+    : schema.type === "array" && schema.items ? rows(place, name, schema, definitions)
+    : schema.type === "integer" || schema.type === "number" ? number(schema, needed)
+    : text(schema, needed, kind);
+  const problem = element("p", "problem");
+  problem.hidden = true;
+  problem.id = `problem-${place}`;
+  const tell = (message) => {
+    problem.textContent = message;
+    problem.hidden = !message;
+    if (made.entry) made.entry.setAttribute("aria-invalid", String(Boolean(message)));
+  };
+  if (!made.entry) return { ...made, key: name, tell, node: around("div", made.node, problem) };
+  made.entry.name = place;
+  made.entry.setAttribute("aria-describedby", problem.id);
+  const label = element("label", made.ticked ? "tick" : ""), title = element("span", "", name);
+  if (kind && kind !== "str") title.append(element("small", "", kind));
+  label.append(...(made.ticked ? [made.node, title] : [title, made.node]));
+  if (schema.description && (made.ticked || schema.enum)) label.title = schema.description;
+  return { ...made, key: name, tell, node: around("div", label, problem) };
+}
+
+function around(tag, ...children) {
+  const made = element(tag, "entry");
+  made.append(...children);
+  return made;
+}
+
+function text(schema, needed, kind) {
+  const entry = element(schema.format === "date" ? "input" : "textarea");
+  if (schema.format === "date") entry.type = "date"; else entry.rows = 2;
+  const isText = schema.type === "string" || kind === "str";
+  const example = schema.type === "array" ? '["…", "…"]' : schema.type === "object" ? '{"…": "…"}' : "";
+  entry.placeholder = typeof schema.default === "string" ? schema.default : schema.description || example;
+  entry.required = needed;
+  return { entry, node: entry, value: () => (entry.value === "" ? undefined : isText ? entry.value : read(entry.value)) };
+}
+
+function read(typed) { try { return JSON.parse(typed); } catch { return typed; } }
+
+function number(schema, needed) {
+  const entry = element("input");
+  entry.type = "number";
+  entry.step = schema.type === "integer" ? "1" : "any";
+  for (const [bound, key] of [["min", "minimum"], ["max", "maximum"]]) if (key in schema) entry[bound] = schema[key];
+  entry.placeholder = schema.default ?? schema.description ?? "";
+  entry.required = needed;
+  return { entry, node: entry, value: () => (entry.value === "" ? undefined : Number(entry.value)) };
+}
+
+function tick(schema) {
+  const entry = element("input");
+  entry.type = "checkbox";
+  entry.checked = schema.default === true;
+  return { entry, node: entry, ticked: true, value: () => entry.checked };
+}
+
+function choice(schema, needed) {
+  const entry = element("select"), choices = schema.enum || [schema.const];
+  if (schema.default === undefined) entry.append(new Option(needed ? "choose…" : "–", ""));
+  entry.required = needed;
+  choices.forEach((each, number) => {
+    const chosen = each === schema.default;
+    entry.append(new Option(typeof each === "string" ? each : JSON.stringify(each), String(number), chosen, chosen));
+  });
+  return { entry, node: entry, value: () => (entry.value === "" ? undefined : choices[Number(entry.value)]) };
+}
+
+/** A file of the user's, or an address of an image: a data URL, or the address. */
+function media(schema, needed) {
+  const node = element("span", "media"), entry = element("input"), address = element("input");
+  let held;
+  entry.type = "file";
+  entry.accept = MEDIA[schema.title] ?? "";
+  address.type = "url";
+  address.placeholder = "or https://…";
+  address.setAttribute("aria-label", "or its address");
+  const check = () => { entry.required = needed && !address.value; };
+  entry.addEventListener("change", () => {
+    held = undefined;
+    const [file] = entry.files;
+    if (!file) return;
+    held = new Promise((resolve, reject) => {
+      const reader = new FileReader();
+      reader.onload = () => resolve(schema.title === "File" ? { file_data: reader.result, filename: file.name } : reader.result);
+      reader.onerror = () => reject(new Error(`${file.name} cannot be read`));
+      reader.readAsDataURL(file);
+    });
+    held.catch(() => {}); // told when the form is sent
+  });
+  address.addEventListener("input", check);
+  check();
+  node.append(entry, ...(schema.title === "Image" ? [address] : []));
+  return { entry, node, value: () => address.value || held };
+}
+
+/** An object: a field for each of its properties. An optional one is opened by a button. */
+function group(place, name, schema, definitions, needed) {
+  const node = element("fieldset"), legend = element("legend", "", name);
+  node.append(legend);
+  let fields = null;
+  const open = () => {
+    fields = Object.entries(schema.properties).map(([key, each]) =>
+      fieldFor(`${place}.${key}`, key, each, definitions, (schema.required || []).includes(key)));
+    node.append(...fields.map((field) => field.node));
+  };
+  const close = () => { for (const field of fields) field.node.remove(); fields = null; };
+  if (needed) open();
+  else {
+    const button = element("button", "quiet", "Add");
+    button.type = "button";
+    button.addEventListener("click", () => {
+      if (fields) close(); else open();
+      button.textContent = fields ? "Remove" : "Add";
+    });
+    legend.append(button);
+  }
+  return {
+    node,
+    inside: () => fields || [],
+    value: () => fields && Object.fromEntries(fields.map((field, n) => [Object.keys(schema.properties)[n], field.value()])) || undefined,
+  };
+}
+
+/** A list: as many fields as are added. */
+function rows(place, name, schema, definitions) {
+  const node = element("fieldset"), legend = element("legend", "", name), button = element("button", "quiet", "Add");
+  let fields = [], last = 0;
+  button.type = "button";
+  button.addEventListener("click", () => {
+    const field = fieldFor(`${place}[${last++}]`, `${name} ${last}`, schema.items, definitions, true);
+    const remove = element("button", "quiet", "Remove");
+    remove.type = "button";
+    remove.setAttribute("aria-label", `Remove ${name} ${last}`);
+    remove.addEventListener("click", () => { fields = fields.filter((each) => each !== field); field.node.remove(); });
+    field.node.append(remove);
+    fields.push(field);
+    node.append(field.node);
+    field.node.querySelector("input, textarea, select")?.focus();
+  });
+  legend.append(button);
+  node.append(legend);
+  const inside = () => fields.map((field, key) => ({ ...field, key })); // one may have been removed
+  return { node, inside, value: () => (fields.length || schema.default === undefined ? fields.map((field) => field.value()) : undefined) };
+}
+
+/** The value with everything in it, files included, and without what was left out. */
+async function settled(value) {
+  value = await value;
+  if (Array.isArray(value)) return Promise.all(value.map(async (each) => (await settled(each)) ?? null));
+  if (value === null || typeof value !== "object") return value;
+  const pairs = await Promise.all(Object.entries(value).map(async ([key, each]) => [key, await settled(each)]));
+  return Object.fromEntries(pairs.filter(([, each]) => each !== undefined));
+}
+
+/** The field at a place such as `items[2].price`, or the one that the place is in. */
+function fieldAt(fields, place) {
+  const [step, ...rest] = Array.isArray(place) ? place : place.match(/[^.[\]]+/g) || [];
+  const field = fields.find((each) => String(each.key) === step);
+  return field ? (rest.length && field.inside && fieldAt(field.inside(), rest)) || field : null;
+}
+
+Object.assign(streamll, { fieldFor, fieldAt, settled });
+})(window.streamll = window.streamll || {});
