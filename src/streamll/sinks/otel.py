@@ -21,6 +21,7 @@ import msgspec
 from streamll.core import events as ev
 from streamll.core.errors import needs_extra
 from streamll.core.events import TERMINAL, Event
+from streamll.core.jsonable import as_text
 from streamll.core.usage import ModelUsage
 from streamll.core.visitor import EventVisitor
 from streamll.sinks import otel_content
@@ -155,7 +156,7 @@ class _RunSpans(EventVisitor):
         told = {names.OPERATION: names.EXECUTE_TOOL, names.TOOL: event.name, names.TOOL_TYPE: kind}
         own = {}
         if self._content and event.arguments is not None:
-            own[names.TOOL_ARGUMENTS] = otel_content.as_text(dict(event.arguments))
+            own[names.TOOL_ARGUMENTS] = as_text(dict(event.arguments))
         opened = self._begin(event, f"{names.EXECUTE_TOOL} {event.name}", told, own)
         opened.duration = names.TOOL_DURATION
 
@@ -187,7 +188,7 @@ class _RunSpans(EventVisitor):
             said = otel_content.of_values(event.outputs, "assistant", names.OUTPUT_MESSAGES)
             ended.span.set_attributes(said)
         elif self._content and event.result is not None:
-            ended.span.set_attribute(names.TOOL_RESULT, otel_content.as_text(event.result))
+            ended.span.set_attribute(names.TOOL_RESULT, as_text(event.result))
         if ended.duration is not None:
             self._meters[ended.duration].record(event.duration, told)
         ended.span.end(_ns(event.timestamp))
