@@ -12,12 +12,9 @@ own way of reporting them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
-
-if TYPE_CHECKING:
-    from streamll.core.events import LMEnd
 
 
 class Tokens(NamedTuple):
@@ -74,8 +71,8 @@ class Sums:
         self._know(tokens)
         self._add(_usage(model, tokens, cost))
 
-    def add_call(self, call: LMEnd) -> None:
-        """What an LM call has used, by its last event."""
+    def add_call(self, call: Any) -> None:
+        """What an LM call has used, by its last event, an ``LMEnd``."""
         self._calls += 1
         tokens = Tokens(*(getattr(call, name) for name in COUNTS))
         self._know(tokens)
