@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from streamll.serve import Served
 from streamll.serve.inputs.errors import InvalidInputs
+from streamll.serve.inputs.media import opens_files
 from streamll.serve.inputs.wires import agui, openai, vercel
 
 PNG = "data:image/png;base64," + base64.b64encode(b"pixels").decode()
@@ -242,6 +243,14 @@ def test_a_list_of_messages_takes_them_all(item):
     assert taken == expected
 
 
+def test_a_model_without_a_program_is_given_the_messages():
+    def program(messages):
+        """Has no annotation."""
+
+    assert inputs(program, TWO_TURNS) == {"messages": TWO_TURNS}
+    assert inputs(dspy.LM("openai/x"), TWO_TURNS) == {"messages": TWO_TURNS}
+
+
 def test_a_list_called_history_takes_the_earlier_ones():
     program = dspy.Predict("chat_history: list[dict], question -> answer")
     made = inputs(program, TWO_TURNS)
@@ -406,6 +415,25 @@ def test_an_image_is_an_address_or_data_and_never_a_file_of_the_server(url):
     program = dspy.Predict("image: dspy.Image, question -> answer")
     found = problems(program, [said("user", [words("q"), picture(url)])])
     assert list(found) == ["messages[0].content[1]"]
+
+
+class Album(BaseModel):
+    cover: dspy.Image
+
+
+def test_an_image_inside_a_model_is_refused_where_dspy_would_open_files():
+    program = dspy.Predict(
+        dspy.Signature({"album": (Album, dspy.InputField())}).append("answer", dspy.OutputField())
+    )
+    served = Served(name="qa", program=program)
+    if opens_files():
+        with pytest.raises(InvalidInputs, match="3.3 and later"):
+            served.convert({"album": {"cover": {"url": PNG}}})
+    else:
+        made = served.convert({"album": {"cover": {"url": PNG}}})
+        assert made == {"album": Album(cover=dspy.Image(PNG))}
+    with pytest.raises(InvalidInputs):
+        served.convert({"album": {"cover": {"url": __file__}}})
 
 
 # --- what is refused -----------------------------------------------------------------------------
