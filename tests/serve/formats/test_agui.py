@@ -11,7 +11,7 @@ import pydantic
 import pytest
 
 from serve.formats.test_wire_formats import AGUI_EVENT, ASKED, READ_AGUI, resumed, sse, told
-from serve.npm import run_node
+from serve.npm import AGUI_0, packages, run_node
 from serve.runs import RUNS, Scribe
 from streamll.core import events as ev
 from streamll.core.events import TERMINAL
@@ -236,3 +236,14 @@ def test_a_client_that_keeps_what_it_had_ends_with_the_same_after_every_cut(read
         right, *right_rest = final(read[name.partition("/")[0]])
         assert rest == right_rest, name
         assert sorted(messages, key=json.dumps) == sorted(right, key=json.dumps), name
+
+
+def test_the_last_client_before_1_0_reads_every_run(read):
+    """It declares no version. What it does not know it leaves out or keeps; nothing breaks it."""
+    place = packages(AGUI_0, "npm-agui-0")
+    payloads = {run: told("agui", run, **ASKED, predates_versions=True) for run in RUNS}
+    old = run_node(READ_AGUI, {run: sse(payloads[run]) for run in RUNS}, place=place)
+    for run, got in old.items():
+        expected = {"failed": ["bad"], "cancelled": ["the run was cancelled"]}.get(run, [])
+        assert got["errors"] == expected, run
+        assert final(got)[:2] == final(read[run])[:2], run

@@ -140,7 +140,10 @@ def test_vercels_reader_gets_values_sources_and_custom_events(read_by_vercel):
     assert parts["data-gap"]["data"] == {"count": 3, "reason": "overflow"}
     assert parts["data-citation"]["data"] == {"text": "t", "title": None}
     assert parts["data-refusal"]["data"] == {"text": "no"}
-    assert parts["data-reply-part"]["data"]["url"] == "https://example.org/i.png"
+    assert (parts["file"]["url"], parts["file"]["mediaType"]) == (
+        "https://example.org/i.png",
+        "image/png",
+    )
     assert parts["tool-python"]["output"] == 2
     assert "data-status" not in parts  # transient: shown, not kept
 

@@ -89,7 +89,9 @@ def log(tmp_path):
     return f"sqlite:///{tmp_path}/log.db"
 
 
-@pytest.mark.parametrize("programs", [PROGRAMS, {"qa": PROGRAMS["Run"]}, None], ids=str)
+@pytest.mark.parametrize(
+    "programs", [PROGRAMS, {"qa": PROGRAMS["Run"]}, None], ids=["several", "one", "none"]
+)
 def test_the_document_is_valid(programs, log):
     made = document(programs, log)
     validate(made, cls=OpenAPIV31SpecValidator)

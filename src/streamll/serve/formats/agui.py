@@ -18,7 +18,7 @@
 * Everything open ends before ``RUN_FINISHED`` or ``RUN_ERROR``, which have the run's ``usage``. The
   ``result`` of a run is its outputs where they were asked for, else its reply by field.
 * A cancelled run finishes with the ``outcome`` ``cancelled``. Clients from before 1.0 take that for
-  success, or for nonsense: they get ``RUN_ERROR`` with the code ``cancelled``.
+  success, or for nonsense: they get no outcome, and ``RUN_ERROR`` with the code ``cancelled``.
 * To resume: ``RUN_STARTED``, ``MESSAGES_SNAPSHOT``, what is open again, ``STATE_SNAPSHOT``.
 
 Keys are camelCase; what is not set is omitted, never null.
@@ -97,6 +97,8 @@ class AGUIFormat(ChatFormat):
 
     def run_began(self) -> None:
         self._say_started()
+        for notice in self.options.notices:
+            self.noted("unused-part", notice)
 
     def _say_started(self) -> None:
         run = {"metadata": {"streamll": {"run_id": self.run_id}}} if self.run_id else {}
@@ -108,29 +110,32 @@ class AGUIFormat(ChatFormat):
         for step in reversed(list(self._steps)):
             self._end_step(step)
         self._send_due_snapshot()
-        usage = given(usage=usage_of(end))
+        usage, old = given(usage=usage_of(end)), self.options.predates_versions
         if isinstance(end, ev.RunError):
             what = {"message": end.message or end.error_type, "code": end.error_type}
             self.say("RUN_ERROR", **what, **usage)
-        elif not isinstance(end, ev.RunCancelled):
-            pending = [tool.id for tool in self.tools if not tool.done]
-            outcome = {"type": "success", **given(pendingToolCallIds=pending or None)}
-            self._say_run(
-                "RUN_FINISHED", outcome=outcome, **given(result=self._result(end)), **usage
-            )
-        elif self.options.predates_versions:
+        elif isinstance(end, ev.RunCancelled) and old:
             self.say("RUN_ERROR", message="the run was cancelled", code="cancelled", **usage)
         else:
-            self._say_run("RUN_FINISHED", outcome={"type": "cancelled"}, **usage)
+            outcome = {} if old else {"outcome": self._outcome(end)}
+            self._say_run("RUN_FINISHED", **outcome, **self._result(end), **usage)
 
-    def _result(self, end: ev.Totals) -> Any:
-        if isinstance(end, ev.RunEnd) and end.outputs is not None:
-            return plain(end.outputs)
+    def _outcome(self, end: ev.Totals) -> dict[str, Any]:
+        if isinstance(end, ev.RunCancelled):
+            return {"type": "cancelled"}
+        pending = [tool.id for tool in self.tools if not tool.done]
+        return {"type": "success", **given(pendingToolCallIds=pending or None)}
+
+    def _result(self, end: ev.Totals) -> dict[str, Any]:
+        if not isinstance(end, ev.RunEnd):
+            return {}
+        if end.outputs is not None:
+            return {"result": plain(end.outputs)}
         said: dict[str, Any] = {part.field: part.text for part in self.texts if part.reply}
         for part in self.values.values():
             if self.options.is_reply(part.predictor, part.field) and not part.is_broken:
                 said[part.field] = part.value
-        return said or None
+        return {"result": said} if said else {}
 
     def _say_run(self, kind: str, **keys: Any) -> None:
         run_id = self.options.run_id or self.run_id or "run"

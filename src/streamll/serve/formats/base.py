@@ -31,6 +31,8 @@ class RenderOptions(msgspec.Struct, frozen=True, kw_only=True):
     state: Any = None
     predates_versions: bool = False
     """The client declares no version of its protocol, or one from before 1.0."""
+    notices: Sequence[Mapping[str, str]] = ()
+    """Parts of the request that the program cannot take, with ``place`` and ``reason``."""
     model: str = "streamll"
     include_usage: bool = False
     include_reasoning: bool = False

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from streamll.core import events as ev
 from streamll.core.events import Event
 from streamll.serve.formats.base import RenderOptions
-from streamll.serve.formats.message import WRITTEN, ChatFormat, key_of
+from streamll.serve.formats.message import THINKING, WRITTEN, ChatFormat, key_of
 from streamll.serve.formats.openai import COUNTS, obfuscation, url_citation
 from streamll.serve.formats.output_items import REFUSAL, OutputItem, arguments_of
 from streamll.serve.formats.parts import TextPart, ToolPart
@@ -107,6 +107,12 @@ class ResponsesFormat(ChatFormat):
             **FIXED,
             **self.options.echo,
         }
+
+    def other_fields(self) -> dict[str, str]:
+        """The text of the other output fields of the call that has replied last, by name."""
+        calls = [part.key[0] for part in self.texts if part.reply]
+        own = [p for p in self.texts if calls and p.key[0] == calls[-1] and not p.reply]
+        return {part.field: part.text for part in own if part.key[2] not in {THINKING, REFUSAL}}
 
     def run_began(self) -> None:
         self.say("response.created", response=self.response())

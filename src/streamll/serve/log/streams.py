@@ -12,7 +12,7 @@ import msgspec
 
 from streamll.core.errors import RunUnavailable, StreamCancelled, StreamllError
 from streamll.core.events import TERMINAL, Event, Identity, RunError, StreamllEvent
-from streamll.core.positions import Position
+from streamll.core.positions import AFTER_EVERYTHING, Position
 from streamll.core.wire import encode
 from streamll.serve.formats import OutputFormat
 from streamll.serve.log.frames import HEARTBEAT, RETRY, Item, frame, items_of, named_frames
@@ -102,7 +102,8 @@ async def stream_of_log(
     """
     try:
         if position.seq >= 0 and not writer.is_native:
-            await _replay(run_log, position, writer.form)
+            reached = await _replay(run_log, position, writer.form)
+            position = reached if position.seq >= AFTER_EVERYTHING else position
             if resumed := writer.packed(writer.form.resume()):
                 yield resumed
         async with contextlib.aclosing(run_log.read(position)) as batches:
@@ -126,15 +127,23 @@ async def sse_of_log(
                 yield b"".join(chunk)
 
 
-async def _replay(run_log: RunLog, position: Position, form: OutputFormat) -> None:
-    """Feed a format what a reader at ``position`` has had, of a merged token the part it has had."""
+async def _replay(run_log: RunLog, position: Position, form: OutputFormat) -> Position:
+    """Feed a format what a reader at ``position`` has had, of a merged token the part it has had.
+
+    To one ``AFTER_EVERYTHING`` all is replayed that the log has now, but not the run's end. Returns
+    how far that goes.
+    """
+    reached = Position(position.run_id)
     async with contextlib.aclosing(run_log.history(Position(position.run_id))) as batches:
         async for items in batches:
             for item in items:
                 event: Any = item.event
-                if item.first > position.seq:
-                    return
+                at_end = position.seq >= AFTER_EVERYTHING and event.event_type in TERMINAL
+                if item.first > position.seq or at_end:
+                    return reached
                 if item.position.seq > position.seq and position.offset is not None:
                     text, had = event.token[: position.offset - event.offset], position.seq
                     event = msgspec.structs.replace(event, token=text, count=had - event.seq + 1)
                 form.feed(event)
+                reached = item.position
+    return reached

@@ -14,7 +14,13 @@ from streamll.serve.log.index import LISTED_RUNS, snapshot
 from streamll.serve.log.streams import RunWriter, stream_of_log
 from streamll.serve.routes.inputs import inputs_in
 from streamll.serve.routes.service import Service
-from streamll.serve.web.requests import HTTPRefusal, authorize, position_in, read_json
+from streamll.serve.web.requests import (
+    HTTPRefusal,
+    authorize,
+    position_in,
+    read_json,
+    stops_on_leave,
+)
 from streamll.serve.web.responses import POLICY_VIOLATION, TRY_AGAIN_LATER, send_messages
 
 TOKEN_S = 24 * 3600.0
@@ -83,8 +89,7 @@ async def events(service: Service, request: Request) -> Response:
     form = _form_in(request)
     if not await service.runner.has_more(position):
         return Response(status_code=204)  # ends a browser's attempts to reconnect
-    stop = request.query_params.get("stop_on_leave", "") not in {"", "0", "false"}
-    return service.respond(position, form, stop_on_leave=stop)
+    return service.respond(position, form, stop_on_leave=stops_on_leave(request))
 
 
 async def socket(service: Service, websocket: WebSocket) -> None:

@@ -47,6 +47,8 @@ def _message(message: dict[str, Any], place: str) -> Message | None:
     role = message["role"]
     if role in ("activity", "reasoning"):
         return None
+    if role != "tool" and role not in ROLES:
+        raise unknown_role(message, place)
     parts = list(content_parts(message.get("content"), f"{place}.content", _part))
     if role == "tool":
         error = optional_text(message, "error", place)
@@ -57,8 +59,6 @@ def _message(message: dict[str, Any], place: str) -> Message | None:
             failed=error is not None,
         )
         return Message("tool", (result,), place)
-    if role not in ROLES:
-        raise unknown_role(message, place)
     return Message(ROLES[role], (*parts, *tool_calls(message, "toolCalls", place)), place)
 
 

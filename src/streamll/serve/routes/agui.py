@@ -1,0 +1,145 @@
+"""The routes of AG-UI: start a run, come back to it, stop it.
+
+``POST /agui`` starts a run. It goes on when its client leaves, since the protocol's own client
+cannot say whether it was cut off or aborted; ``?stop_on_leave=1`` stops it then. ``POST
+/agui/connect`` is for ``connectAgent()`` of a client: the same run, found by its thread and run id
+in any process, as far as it has come and on. ``DELETE /agui?threadId=…`` stops it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from streamll.core.errors import logger
+from streamll.core.positions import AFTER_EVERYTHING, Position
+from streamll.serve.formats import RenderOptions, make_format
+from streamll.serve.formats.agui import PROTOCOL_VERSION
+from streamll.serve.inputs.errors import InvalidInputs
+from streamll.serve.inputs.wires.agui_run import RunAgentInput, read_run, without_unusable
+from streamll.serve.programs import Served
+from streamll.serve.routes.service import Service
+from streamll.serve.web import requests
+from streamll.serve.web.requests import HTTPRefusal, InvalidRequest
+
+VERSION = tuple(map(int, PROTOCOL_VERSION.split(".")))
+
+
+async def run(service: Service, request: Request) -> Response:
+    asked = await _asked(service, request)
+    program = _program(service, request)
+    inputs, unused = _inputs(program, asked)
+    options = _options(asked, program, asked.run_id, unused)
+    about = {"agui_run": asked.run_id, "program": program.name}
+    run_id = await service.start(
+        program,
+        inputs,
+        context={} if asked.thread_id is None else {"thread_id": asked.thread_id},
+        chat=_chat(asked.thread_id),
+        about={key: value for key, value in about.items() if value is not None},
+    )
+    return service.respond(
+        Position(run_id),
+        make_format("agui", options),
+        stop_on_leave=requests.stops_on_leave(request),
+        can_return=False,
+    )
+
+
+async def connect(service: Service, request: Request) -> Response:
+    asked = await _asked(service, request)
+    kept = await _run_of(service, asked.thread_id, asked.run_id)
+    run_id = str(kept["run_id"])
+    await service.runner.has_more(Position(run_id))  # which raises if the log has it no more
+    program = service.programs.get(str(kept.get("program"))) or service.only
+    return service.respond(
+        Position(run_id, AFTER_EVERYTHING),
+        make_format("agui", _options(asked, program, kept.get("agui_run"))),
+        stop_on_leave=requests.stops_on_leave(request),
+    )
+
+
+async def stop(service: Service, request: Request) -> Response:
+    query = request.query_params
+    kept = await _run_of(service, query.get("threadId"), query.get("runId"))
+    run_id = str(kept["run_id"])
+    if not await service.runner.has_more(Position(run_id, AFTER_EVERYTHING)):
+        return JSONResponse({"run_id": run_id, "status": "over"})
+    return service.cancel(run_id)
+
+
+async def _asked(service: Service, request: Request) -> RunAgentInput:
+    body = await requests.read_json(request, service.limits)
+    service.check_readers()
+    try:
+        asked = read_run(body)
+    except InvalidInputs as error:
+        raise InvalidRequest(error) from None
+    if asked.version is None or asked.version > VERSION:
+        what = "a client declares AG-UI %.20r, and is answered in " + PROTOCOL_VERSION
+        logger.warning(what, asked.protocol_version)
+    return asked
+
+
+def _program(service: Service, request: Request) -> Served:
+    name = request.path_params.get("program", request.query_params.get("program"))
+    return service.program(name)
+
+
+def _inputs(program: Served, asked: RunAgentInput) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """The program's inputs, and the parts of messages that it cannot take."""
+    declared, unused = program.takes.inputs, []
+    given = asked.given(declared)
+    if not isinstance(given, dict):
+        raise HTTPRefusal(400, "forwardedProps.inputs must be an object: other inputs, by name")
+    while True:
+        try:
+            inputs = program.inputs_from(asked.said(declared), given)
+        except InvalidInputs as error:
+            try:
+                asked = without_unusable(asked, error)
+            except InvalidInputs:
+                raise InvalidRequest(error) from None
+            unused += [{"place": each.place, "reason": each.message} for each in error.problems]
+        except ValueError as error:  # of ``from_messages``
+            raise HTTPRefusal(400, str(error)) from None
+        else:
+            break
+    if unused:
+        logger.warning("%s cannot take %d parts of a client's messages", program.name, len(unused))
+    return inputs, unused
+
+
+def _options(
+    asked: RunAgentInput,
+    program: Served | None,
+    run_id: str | None,
+    unused: list[dict[str, str]] | None = None,
+) -> RenderOptions:
+    version = asked.version
+    return RenderOptions(
+        text=None if program is None else program.reply,
+        thread_id=asked.thread_id,
+        run_id=run_id,
+        messages=[each for each in asked.messages if each.get("role") != "activity"],
+        state=asked.state,
+        predates_versions=version is not None and version < VERSION,
+        notices=unused or (),
+    )
+
+
+def _chat(thread_id: str | None) -> str | None:
+    """The name under which the log keeps the runs of a thread."""
+    return None if thread_id is None else f"agui\0{thread_id}"
+
+
+async def _run_of(service: Service, thread_id: str | None, run_id: str | None) -> Mapping[str, Any]:
+    """What the log keeps of the run with this id, else of the thread's latest."""
+    chat = _chat(thread_id)
+    runs = [] if chat is None else await service.runner.runs_of(chat)
+    if not runs:
+        raise HTTPRefusal(404, "this thread has no run")
+    return next((each for each in reversed(runs) if each.get("agui_run") == run_id), runs[-1])
