@@ -10,6 +10,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = {"ai": "6.0.326", "@ag-ui/client": "1.0.0"}
+AI = {
+    "5.0.0": {"ai": "5.0.0"},
+    "5": {"ai": "5.0.277"},
+    "6": PACKAGES,
+    "7": {"ai": "7.0.173", "node": "22.23.3"},
+}
+"""Each major version of Vercel's package, and the first of all, which ends a stream that has a key it
+does not know. Version 7 needs Node 22, which npm has."""
 REACT = {
     "ai": "6.0.325",
     "@ai-sdk/react": "3.0.328",
@@ -41,6 +49,17 @@ def packages(wanted: dict[str, str] = PACKAGES, folder: str = "npm") -> Path:
     return place
 
 
+def ai_packages(version: str) -> Path:
+    """The folder whose ``node_modules`` has this version of Vercel's package, a key of ``AI``."""
+    return packages() if AI[version] is PACKAGES else packages(AI[version], f"npm-ai-{version}")
+
+
+def node_in(place: Path) -> str:
+    """The Node that the packages there need: their own, if they bring one."""
+    own = place / "node_modules" / ".bin" / "node"
+    return str(own) if own.exists() else "node"
+
+
 def run_node(script: str, given: object, timeout: float = 60, place: Path | None = None) -> object:
     """Run a module's source with ``given`` as JSON on standard input; its JSON output.
 
@@ -48,7 +67,7 @@ def run_node(script: str, given: object, timeout: float = 60, place: Path | None
     """
     place = place or packages()
     answer = subprocess.run(
-        ["node", "--input-type=module", "-e", script],
+        [node_in(place), "--input-type=module", "-e", script],
         cwd=place,
         input=json.dumps(given),
         capture_output=True,

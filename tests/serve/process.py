@@ -1,4 +1,7 @@
-"""A server in a process of its own, which can be killed: ``python process.py LOG MODEL_URL LOST``."""
+"""A server in a process of its own, which can be killed.
+
+``python process.py LOG MODEL_URL LOST [NAME …]``: with names it serves a program under each of them.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ BOUND = 60
 class ServerProcess:
     """Serves ``question -> reasoning, answer``; its ``url`` is known once it answers."""
 
-    def __init__(self, log, model_url, lost_seconds=60.0, script=__file__):
-        arguments = [sys.executable, script, log, model_url, str(lost_seconds)]
+    def __init__(self, log, model_url, lost_seconds=60.0, script=__file__, names=()):
+        arguments = [sys.executable, script, log, model_url, str(lost_seconds), *names]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
             arguments, stdout=subprocess.PIPE, env=environment, text=True
@@ -51,7 +54,7 @@ class ServerProcess:
         self._process.stdout.close()
 
 
-def main(log, model_url, lost_seconds):
+def main(log, model_url, lost_seconds, names=()):
     import socket
 
     import dspy
@@ -62,7 +65,8 @@ def main(log, model_url, lost_seconds):
     lm = dspy.LM("openai/practice", api_base=model_url, api_key="practice", cache=False)
     dspy.configure(lm=lm, adapter=dspy.ChatAdapter())
     program = dspy.Predict("question -> reasoning, answer")
-    app = create_app(program, log=log, limits=Limits(lost_seconds=float(lost_seconds)))
+    served = dict.fromkeys(names, program) or program
+    app = create_app(served, log=log, limits=Limits(lost_seconds=float(lost_seconds)))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         print(listening.getsockname()[1])
@@ -71,4 +75,4 @@ def main(log, model_url, lost_seconds):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:4], names=sys.argv[4:])

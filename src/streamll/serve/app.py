@@ -10,7 +10,8 @@
     DELETE /runs/{id}               cancel it
     GET    /programs                what can be started, and its inputs
     GET    /openapi.json            all of this as OpenAPI 3.1, with the programs' inputs
-    POST   /v1/chat/completions     OpenAI's wires     POST /ai, GET /ai/{chat}/stream   Vercel's
+    POST   /ai/{program}            Vercel's wire; GET and DELETE /ai/{program}/{chat}/stream
+    POST   /v1/chat/completions     OpenAI's wires
     POST   /v1/responses, GET /v1/responses/{id}, POST /v1/responses/{id}/cancel
     POST   /agui, /agui/connect, DELETE /agui          AG-UI: start, come back, stop
     GET    /                        the viewer         /healthz, /metrics
@@ -35,10 +36,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from streamll.core.errors import RunUnavailable
+from streamll.core.errors import ConfigurationError, RunUnavailable
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import served
-from streamll.serve.routes import agui, chat, metrics, openai, openai_responses, openapi, runs
+from streamll.serve.routes import (
+    agui,
+    metrics,
+    openai,
+    openai_responses,
+    openapi,
+    runs,
+    vercel,
+)
 from streamll.serve.routes.pages import viewer_route
 from streamll.serve.routes.service import Service
 from streamll.serve.runner import Runner
@@ -67,6 +76,7 @@ def create_app(
     limits: Limits | None = None,
     viewer: bool = True,
     drain_on_signals: bool = True,
+    ai_version: int | None = None,
 ) -> App:
     """An ASGI application that serves ``programs``: one, several by name, or ``Served`` ones.
 
@@ -82,14 +92,18 @@ def create_app(
         drain_on_signals: on SIGTERM and SIGINT, end the readers' streams at once and let programs
             end; the server that runs the application then stops as usual. A second SIGINT
             (Ctrl-C) cancels the programs.
+        ai_version: the major version of Vercel's ``ai`` package that the pages at ``/ai`` have: 5,
+            6 or 7. By default they are sent what all of them understand.
 
     Raises:
-        ConfigurationError: a program, token, log address or limit that cannot work.
+        ConfigurationError: a program, token, log address, limit or version that cannot work.
     """
+    if ai_version not in vercel.FORMATS:
+        raise ConfigurationError(f"ai_version is 5, 6, 7 or None, not {ai_version!r}")
     limits = limits or Limits()
     run_log = RunLog(log, away_s=limits.away_seconds, lost_s=limits.lost_seconds)
     access = Access(tokens, secret=secret, origins=origins, hosts=hosts)
-    service = Service(served(programs), access, Runner(run_log, limits))
+    service = Service(served(programs), access, Runner(run_log, limits), ai_version=ai_version)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -166,9 +180,12 @@ def routes_of(app: App) -> list[BaseRoute]:
         route("GET", "/runs/{run_id}/events", runs.events, "run_id"),
         route("GET", "/programs", runs.list_programs),
         route("GET", "/openapi.json", openapi.show),
-        route("POST", "/ai", chat.vercel),
-        route("GET", "/ai/{chat}/stream", chat.vercel_resume),
-        route("DELETE", "/ai/{chat}/stream", chat.vercel_stop),
+        route("POST", "/ai", vercel.start),
+        route("POST", "/ai/{program}", vercel.start),
+        route("GET", "/ai/{chat}/stream", vercel.resume),
+        route("DELETE", "/ai/{chat}/stream", vercel.stop),
+        route("GET", "/ai/{program}/{chat:path}/stream", vercel.resume),
+        route("DELETE", "/ai/{program}/{chat:path}/stream", vercel.stop),
         route("POST", "/agui/connect", agui.connect),
         *(
             route(method, f"{place}{end}", endpoint)

@@ -5,7 +5,7 @@ there to readers, also to those of this very process, so that all see the same.
 
 Messages go through the log, outside any run: ``server.cancel`` (the process that runs this stops
 it) and ``server.alive`` (these runs are under way). ``server.chat`` is kept under a chat's key and
-has the id of its run; ``server.response`` has what a response of OpenAI's API was asked for, sealed.
+has the id of its run and what its wire is to know of it; ``server.response`` has what a response of OpenAI's API was asked for, sealed.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Runner:
         knows the id may use it with another process.
 
         Args:
-            chat: the name under which ``run_of`` and ``runs_of`` find the run.
+            chat: the name under which ``runs_of`` finds the run.
             about: what ``runs_of`` is to know of it.
 
         Raises:
@@ -165,11 +165,6 @@ class Runner:
             events.cancel()
         return events is not None
 
-    async def run_of(self, chat: str) -> str | None:
-        """The latest run of a chat."""
-        data = await self.kept(chat_key(chat), CHAT_APPEARS_S)
-        return None if data is None else str(data["run_id"])
-
     async def keep(self, key: str, kind: str, **data: Any) -> None:
         """Keep something in the log under a key, outside any run; returns when the log has it."""
         with self.run_log.buffer(key) as buffer:
@@ -198,20 +193,39 @@ class Runner:
 
         Raises ``NoSuchRun`` where the log has none, ``LogAway`` where it cannot be read.
         """
-        run_log, run_id = self.run_log, position.run_id
-        run_log.check()
-        buffer = run_log.buffers.get(run_id)
-        followed = buffer is not None and not buffer.is_empty and not buffer.ended
-        if run_id in self.running or followed:
+        run_id = position.run_id
+        if self._is_under_way(run_id):
             return True
         last = None
-        async for items in run_log.history(Position(run_id)):
+        async for items in self.run_log.history(Position(run_id)):
             last = items[-1]
             if last.position.seq > position.seq:
                 return True
         if last is None:
             await self.expect(run_id)
         return last is None or last.event.event_type not in TERMINAL
+
+    async def ended_at(self, run_id: str) -> float | None:
+        """When a run ended, in seconds since the epoch; ``None`` as long as it is under way.
+
+        Raises ``NoSuchRun`` and ``LogAway`` as ``has_more`` does.
+        """
+        if self._is_under_way(run_id):
+            return None
+        last: Event | None = None
+        async for items in self.run_log.history(Position(run_id)):
+            last = items[-1].event
+        if last is None:
+            await self.expect(run_id)
+            return None
+        return last.timestamp if last.event_type in TERMINAL else None
+
+    def _is_under_way(self, run_id: str) -> bool:
+        """Whether this process knows that the run has not ended; ``LogAway`` if nobody can know."""
+        self.run_log.check()
+        buffer = self.run_log.buffers.get(run_id)
+        followed = buffer is not None and not buffer.is_empty and not buffer.ended
+        return run_id in self.running or followed
 
     async def expect(self, run_id: str) -> None:
         """Wait for a run that may have been started a moment ago; ``NoSuchRun`` if none comes."""

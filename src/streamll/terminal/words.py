@@ -18,9 +18,8 @@ ENDINGS = {ENDED: "done in", FAILED: "failed after", CANCELLED: "cancelled after
 def closing(state: str, totals: ev.Totals, view: RunView) -> list[str]:
     """``done in 1.2 s``, ``48 tokens``, ``first token 0.31 s``, ``41 tokens/s``, ``$0.0001``."""
     parts = [f"{ENDINGS[state]} {tx.seconds(totals.duration)}"]
-    tokens = totals.completion_tokens or view.token_count  # some providers report no usage
-    if tokens:
-        parts.append(tx.amount(tokens, "token"))
+    if tokens := tokens_used(totals, view.token_count):
+        parts.append(tokens)
     if totals.time_to_first_token is not None:
         parts.append(f"first token {tx.seconds(totals.time_to_first_token)}")
     if (rate := view.tokens_per_second) is not None:
@@ -30,6 +29,19 @@ def closing(state: str, totals: ev.Totals, view: RunView) -> list[str]:
     if totals.cost:
         parts.append(tx.dollars(totals.cost))
     return parts
+
+
+def tokens_used(totals: ev.Totals, shown: int) -> str:
+    """``48 tokens``, ``≈48 tokens`` where the provider has not said, and nothing for none.
+
+    The estimate is what it has reported of a part, or the pieces of text that were shown if that
+    is more.
+    """
+    if (known := totals.completion_tokens) is not None:
+        return tx.amount(known, "token") if known else ""
+    reported = sum(usage.completion_tokens or 0 for usage in totals.usage)
+    estimate = max(reported, shown)
+    return f"≈{tx.amount(estimate, 'token')}" if estimate else ""
 
 
 def outcome(event: ev.Event) -> str:
@@ -96,12 +108,12 @@ def example(event: ev.EvaluateExample) -> str:
     """``3 of 50: 1 · 66.67% so far``, with the error instead of the score where it failed."""
     what = error(event) or ("no score" if event.score is None else f"{event.score:.4g}")
     mean = "" if event.mean is None else f" · {percent(event.mean)} so far"
-    return f"{event.count} of {event.total}: {what}{mean}"
+    return f"{event.done} of {event.total}: {what}{mean}"
 
 
 def result(event: ev.EvaluateEnd) -> list[str]:
     """``66.67%``, ``50 examples`` or ``2 of 50 examples failed``."""
-    count = tx.amount(event.count, "example")
+    count = tx.amount(event.done, "example")
     count = f"{event.failed} of {count} failed" if event.failed else count
     return [*([percent(event.score)] if event.score is not None else []), count]
 
@@ -122,7 +134,7 @@ def compiled(event: ev.CompileEnd) -> list[str]:
     """``12 candidates``, ``best 66.67%``; nothing of an optimizer that evaluates none."""
     if event.best is None:
         return []
-    return [tx.amount(event.count, "candidate"), f"best {percent(event.best)}"]
+    return [tx.amount(event.candidates, "candidate"), f"best {percent(event.best)}"]
 
 
 def citation(event: ev.Citation) -> str:

@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 
 import dspy
 import httpx
+import msgspec
 import openai
 import pytest
 
 from serve.process import ServerProcess
 from serve.routes.test_openai_chat import TOKEN, client_of
+from serve.runs import RUNS
 from serve.serving import wait_until
+from streamll.brokers.opening import open_sink
+from streamll.core import events as ev
 from streamll.serve import Limits, create_app, run_token
+from streamll.serve.routes.openai_responses import KEPT, Kept
+from streamll.serve.web import sealing
 from streamll.testing import Reply
 
 SIGNATURE = "question -> answer"
@@ -91,6 +98,20 @@ def test_a_stream_ends_with_what_can_be_looked_up(practice, client, elsewhere):
     with client.responses.stream(model="qa", input="q") as stream:
         assert "response.output_text.done" in kinds(stream)
         assert stream.get_final_response().output_text == "blue"
+
+
+def test_reasoning_is_a_summary_for_clients_that_ask_for_one(practice, client, elsewhere):
+    """They read nothing else."""
+    practice.script(REPLY)
+    asked = {"summary": "auto"}
+    events = list(client.responses.create(model="qa", input="q", stream=True, reasoning=asked))
+    told = [e.delta for e in events if e.type == "response.reasoning_summary_text.delta"]
+    assert "".join(told) == "because"
+    last = events[-1].response
+    assert (last.output[0].summary[0].text, last.output[0].content) == ("because", None)
+    assert last.reasoning.summary == "auto"
+    rest = elsewhere.responses.retrieve(last.id, stream=True, starting_after=3)
+    assert list(rest) == events[4:]
 
 
 def test_the_asynchronous_client_asks_resumes_and_cancels(practice, server, other):
@@ -308,13 +329,32 @@ def test_ten_turns_by_the_response_before(chats):
     assert program.told == [[(f"q{n}", f"a{n}") for n in range(turn)] for turn in range(10)]
 
 
-def test_ten_turns_by_the_items_that_the_client_keeps(chats):
+def test_turns_by_the_items_that_the_client_keeps(chats):
     [client, _], program = chats
     items = []
-    for turn in range(10):
+    for turn in range(3):
         items.append({"role": "user", "content": f"q{turn}"})
         items += client.responses.create(model="chat", input=items).output
-    assert program.told == [[(f"q{n}", f"a{n}") for n in range(turn)] for turn in range(10)]
+    assert program.told == [[(f"q{n}", f"a{n}") for n in range(turn)] for turn in range(3)]
+
+
+def test_the_other_fields_of_a_turn_are_kept_with_it(practice, lm, serve, log):
+    class Thoughtful(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.predict = dspy.ChainOfThought(Chat)
+            self.told = []
+
+        async def aforward(self, history: dspy.History, question: str):
+            self.told.append(list(history.messages))
+            return await self.predict.acall(history=history, question=question)
+
+    practice.script(REPLY, REPLY)
+    program = Thoughtful()
+    client = client_of(serve(create_app(program, log=log)))
+    first = client.responses.create(model="m", input="q0")
+    client.responses.create(model="m", input="q1", previous_response_id=first.id)
+    assert program.told == [[], [{"question": "q0", **REPLY}]]
 
 
 def test_two_turns_can_go_on_from_the_same_response(chats):
@@ -372,7 +412,8 @@ def rows_of(log):
         return [body for (body,) in connection.execute("SELECT body FROM streamll_entries")]
 
 
-def test_what_was_asked_is_in_no_log(practice, client, log):
+def test_what_was_asked_is_in_no_log(practice, client, log, caplog):
+    caplog.set_level("INFO", "streamll.access")
     practice.script(REPLY, REPLY)
     secret = "my number is 555-0100"
     first = client.responses.create(
@@ -385,6 +426,8 @@ def test_what_was_asked_is_in_no_log(practice, client, log):
     for hidden in (secret, first.id, first.id[-32:]):
         assert hidden.encode() not in told
     shown = client.responses.retrieve(first.id)
+    assert f"GET /v1/responses/{first.id[:37]}… 200" in caplog.text
+    assert first.id[-32:] not in caplog.text
     assert (shown.instructions, shown.metadata) == (secret, {"m": secret})
 
 
@@ -486,7 +529,7 @@ HOSTILE = [
     ({"input": "q", "metadata": {"a": "v" * 513}}, "metadata"), ({"input": "q", "user": 3}, "user"),
     ({"input": "q", "temperature": 0.3}, "temperature"), ({"input": "q", "own": 1}, "own"),
     ({"input": "q", "tools": [{"type": "web_search"}]}, "tools"), ({"input": "q", "text": {"format": {"type": "json_object"}}}, "text"),
-    ({"input": "q", "conversation": "c"}, "conversation"), ({"input": "q", "reasoning": {"effort": "low"}}, "reasoning"),
+    ({"input": "q", "conversation": "c"}, "conversation"), ({"input": "q", "reasoning": {"effort": "low"}}, "reasoning.effort"), ({"input": "q", "reasoning": {"summary": []}}, "reasoning.summary"), ({"input": "q", "reasoning": 1}, "reasoning"),
     ({"input": "q", "stream_options": {"include_obfuscation": True}}, "stream_options"),
     ({"input": "q", "inputs": 3}, None), ({"input": "q", "inputs": {"nobody": 3}}, "inputs.nobody"),
 ]  # fmt: skip
@@ -530,18 +573,24 @@ def test_a_wrong_query_is_refused_with_its_place(practice, client, server):
         assert names == data
 
 
-def test_who_looks_for_a_response_whose_process_is_gone_is_told(practice, lm, serve, log, process):
-    practice.script(Reply({"reasoning": "r", "answer": WORDS}, hold_after=HELD))
-    limits = Limits(lost_seconds=2.0)
-    elsewhere = client_of(serve(create_app(dspy.ChainOfThought(SIGNATURE), log=log, limits=limits)))
-    begun = client_of(process).responses.create(model="m", input="q", background=True)
-    wait_until(lambda: elsewhere.responses.retrieve(begun.id).output_text)
-    process.kill()
-    wait_until(lambda: elsewhere.responses.retrieve(begun.id).status == "failed")
-    failed = elsewhere.responses.retrieve(begun.id)
-    assert failed.error.type == "RunLost"
-    assert failed.output_text.startswith("word0")
-    practice.release()
+def test_who_looks_for_a_response_whose_process_is_gone_is_told(lm, serve, log):
+    """Also if nobody reads it, which would bring it to its end."""
+    run, key = "0" * 32, sealing.new_key()
+    kept = Kept(run, "answer", "qa", {"id": f"resp_{run}{key}"}, [])
+    sealed = {"sealed": sealing.seal(kept, key)}
+    about = ev.Identity(run_id=f"response-{run}")
+    sink = open_sink(log)
+    for event in RUNS["plain"]()[:5]:
+        own = msgspec.structs.replace(event.identity, run_id=run)
+        sink.put(msgspec.structs.replace(event, identity=own))
+    sink.put(ev.StreamllEvent(event_type=KEPT, data=sealed, identity=about, timestamp=time.time()))
+    assert sink.stop(60)
+    limits = Limits(lost_seconds=0.5)
+    client = client_of(serve(create_app(dspy.Predict(SIGNATURE), log=log, limits=limits)))
+    wait_until(lambda: client.responses.retrieve(kept.echo["id"]).status == "failed")
+    failed = client.responses.retrieve(kept.echo["id"])
+    assert (failed.error.type, failed.output_text) == ("RunLost", "Machine")
+    assert failed.output[0].status == "incomplete"
 
 
 # --- the log --------------------------------------------------------------------------------------

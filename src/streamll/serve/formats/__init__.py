@@ -2,7 +2,8 @@
 
 =========  =======================================================================
 native     every event as the JSON of ``core.wire``; loses nothing
-vercel     UI message stream of Vercel's AI SDK, version 1 (``useChat``)
+vercel     UI message stream of Vercel's AI SDK, version 1 (``useChat``);
+           ``vercel-5`` to ``vercel-7`` for one major version of the ``ai`` package
 agui       AG-UI events (CopilotKit and other agent front ends)
 openai     ``chat.completion.chunk`` of OpenAI's Chat Completions API
 responses  events of OpenAI's Responses API
@@ -19,11 +20,11 @@ from streamll.serve.formats.agui import AGUIFormat
 from streamll.serve.formats.base import NativeFormat, OutputFormat, RenderOptions
 from streamll.serve.formats.openai import OpenAIFormat
 from streamll.serve.formats.openai_responses import ResponsesFormat
-from streamll.serve.formats.vercel import VercelFormat
+from streamll.serve.formats.vercel import VERCEL_FORMATS
 
 FORMATS: dict[str, type[OutputFormat]] = {
     form.name: form
-    for form in (NativeFormat, VercelFormat, AGUIFormat, OpenAIFormat, ResponsesFormat)
+    for form in (NativeFormat, *VERCEL_FORMATS, AGUIFormat, OpenAIFormat, ResponsesFormat)
 }
 
 __all__ = ["FORMATS", "OutputFormat", "RenderOptions", "make_format"]

@@ -195,6 +195,9 @@ class ChatFormat(EventVisitor, OutputFormat):
         for call in self._written.values():
             if call.tool is not None and call.tool.attempt[0] == event.call_id:
                 self._complete_call(call, call.tool)
+        for tool in self.tools:
+            if tool.attempt[0] == event.call_id:
+                self._make_ready(tool)
 
     def on_module_error(self, event: ev.ModuleError) -> None:
         self.on_module_end(event)
@@ -276,7 +279,7 @@ class ChatFormat(EventVisitor, OutputFormat):
         tool = next(called, None) or self._begin_tool(f"{event.call_id}", event.name, event)
         self._tools[f"{event.call_id}"] = tool
         tool.taken = True
-        if event.arguments and not tool.pieces:
+        if event.arguments and not (tool.pieces or tool.ready):
             tool.pieces.append(to_json(event.arguments).decode())
             self.tool_input_grown(tool, tool.pieces[0])
         self._make_ready(tool)
@@ -323,7 +326,7 @@ class ChatFormat(EventVisitor, OutputFormat):
 
     def _complete_call(self, call: WrittenCall, tool: ToolPart) -> None:
         """The arguments are those which the program has read."""
-        if tool.ready or tool.done:
+        if tool.ready:
             return
         if isinstance(call.value, dict) and call.value != read_json(tool.text):
             right, sent = to_json(call.value).decode(), bool(tool.pieces)

@@ -45,10 +45,14 @@ _ID = re.compile(r"resp_(?P<run>[0-9a-f]{32})(?P<key>[0-9a-f]{32})")
 
 
 class Kept(NamedTuple):
-    """What is kept of a response: ``items`` are the conversation, with its own input at the end."""
+    """What is kept of a response.
+
+    ``reply`` is the field that is its text, ``echo`` what it repeats of its request; ``items`` are
+    the conversation, with its own input at the end.
+    """
 
     run_id: str
-    program: str
+    reply: str | None
     model: str
     echo: dict[str, Any]
     items: list[Any]
@@ -88,11 +92,11 @@ async def create(service: Service, request: Request) -> Response:
     key = sealing.new_key()
     echo["id"] = f"resp_{run_id}{key}"
     model = str(body.get("model") or program.name)
-    kept = Kept(run_id, program.name, model, echo, [*before, *wire.items_of(body)])
+    kept = Kept(run_id, program.reply, model, echo, [*before, *wire.items_of(body)])
     if store:
         sealed = sealing.seal(kept, key)
         await service.runner.keep(_place_of(run_id), KEPT, sealed=sealed)
-    form = _form(service, kept, obfuscation=bool(wanted.get("include_obfuscation")))
+    form = _form(kept, obfuscation=bool(wanted.get("include_obfuscation")))
     if streams:
         return service.respond(Position(run_id), form, stop_on_leave=not store, can_return=store)
     if background:
@@ -119,7 +123,7 @@ async def retrieve(service: Service, request: Request) -> Response:
     service.check_readers()
     async with contextlib.aclosing(_history(service, kept.run_id)) as batches:
         await anext(batches, None)
-    form = _form(service, kept, obfuscation=obfuscation, after=-1 if after is None else int(after))
+    form = _form(kept, obfuscation=obfuscation, after=-1 if after is None else int(after))
     return service.respond(Position(kept.run_id), form)
 
 
@@ -132,13 +136,10 @@ async def cancel(service: Service, request: Request) -> Response:
     return JSONResponse(form.response())
 
 
-def _form(
-    service: Service, kept: Kept, *, obfuscation: bool = False, after: int = -1
-) -> ResponsesFormat:
-    program = service.programs.get(kept.program)
+def _form(kept: Kept, *, obfuscation: bool = False, after: int = -1) -> ResponsesFormat:
     return ResponsesFormat(
         RenderOptions(
-            text=None if program is None else program.reply,
+            text=kept.reply,
             model=kept.model,
             echo=kept.echo,
             include_obfuscation=obfuscation,
@@ -164,7 +165,7 @@ async def _kept(service: Service, response_id: str) -> Kept:
     try:
         if found and data is not None:
             return Kept(*sealing.unseal(data.get("sealed"), found["key"]))
-    except ValueError:
+    except (ValueError, TypeError):  # it is another id's, or another version's
         pass
     shown = response_id[: options_of.MAX_SHOWN]
     raise HTTPRefusal(404, f"there is no response with the id {shown!r} here")
@@ -172,7 +173,7 @@ async def _kept(service: Service, response_id: str) -> Kept:
 
 async def _look(service: Service, kept: Kept) -> ResponsesFormat:
     """The response as far as the log has it. One whose process is gone comes to its end."""
-    form = _form(service, kept)
+    form = _form(kept)
     async with contextlib.aclosing(_history(service, kept.run_id)) as batches:
         async for items in batches:
             for item in items:
@@ -206,7 +207,7 @@ async def _history(service: Service, run_id: str) -> AsyncGenerator[list[Item], 
 
 async def _ended(service: Service, kept: Kept) -> ResponsesFormat:
     """The response at its end, for which this waits ``ENDS_S`` at most."""
-    form = _form(service, kept)
+    form = _form(kept)
 
     async def follow() -> None:
         async with contextlib.aclosing(service.run_log.read(Position(kept.run_id))) as batches:
@@ -234,7 +235,7 @@ async def _conversation(service: Service, previous: Any) -> list[Any]:
     if form.end is None:
         wrong["code"] = "previous_response_in_progress"
         raise HTTPRefusal(400, "the previous response is still in progress", **wrong)
-    return [*kept.items, *wire.as_input(form.response()["output"])]
+    return [*kept.items, *wire.as_input(form.response()["output"], form.other_fields())]
 
 
 def _check_size(service: Service, conversation: list[Any]) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from streamll.serve import formats
+
 Schema = Mapping[str, Any]
 
 JSON, EVENTS = "application/json", "text/event-stream"
@@ -71,7 +73,7 @@ POSITION: Mapping[str, Schema] = {
 }
 FORMATS: Mapping[str, Schema] = {
     **POSITION,
-    "format": {"enum": ["native", "vercel", "agui", "openai", "responses"], "default": "native"},
+    "format": {"enum": [*formats.FORMATS], "default": "native"},
     "reply": {**TEXT, "description": "The field that chat formats give as text."},
 }
 CHAT_MESSAGE = record({"role": TEXT, "content": {"type": ["string", "array", "null"]}}, "role")
@@ -198,12 +200,17 @@ CONVERSATION = (
     "and files."
 )
 
+_AI_VERSION: Schema = {
+    "enum": [5, 6, 7],
+    "description": "The major version of the `ai` package; by default all of them can read it.",
+}
 VERCEL_BODY = record(
     {
         "id": {**TEXT, "description": "The chat. Its latest run can be resumed."},
         "messages": listed(record({"role": TEXT, "parts": listed(OBJECT)}, "role", "parts")),
         "program": TEXT,
         "inputs": INPUTS,
+        "ai_version": _AI_VERSION,
     },
     "messages",
 )
@@ -211,10 +218,25 @@ _START_CHAT = Operation(
     summary="Answer a chat of `useChat`",
     tag="Vercel AI SDK",
     body=VERCEL_BODY,
-    query={"program": TEXT},
+    query={"program": TEXT, "ai_version": _AI_VERSION},
     also=(EVENTS,),
     errors=(400, 404, 408, 413, 415, 429, 503),
     description=f"{CONVERSATION} See {AI_SDK}.",
+)
+_RESUME_CHAT = Operation(
+    summary="Resume the latest run of a chat",
+    tag="Vercel AI SDK",
+    query={**POSITION, "program": TEXT, "ai_version": _AI_VERSION},
+    also=(EVENTS,),
+    errors=(400, 503),
+    description=f"204: nothing is under way. See {AI_SDK}.",
+)
+_STOP_CHAT = Operation(
+    summary="Stop the latest run of a chat",
+    tag="Vercel AI SDK",
+    status=202,
+    answer=ref("Cancelled"),
+    errors=(404, 503),
 )
 _AGUI_BODY = record(
     {
@@ -317,21 +339,10 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /ai": _START_CHAT,
     "POST /ai/{program}": _START_CHAT,
-    "GET /ai/{chat}/stream": Operation(
-        summary="Resume the latest run of a chat",
-        tag="Vercel AI SDK",
-        query={**POSITION, "program": TEXT},
-        also=(EVENTS,),
-        errors=(400, 503),
-        description=f"204: nothing is under way. See {AI_SDK}.",
-    ),
-    "DELETE /ai/{chat}/stream": Operation(
-        summary="Stop the latest run of a chat",
-        tag="Vercel AI SDK",
-        status=202,
-        answer=ref("Cancelled"),
-        errors=(404,),
-    ),
+    "GET /ai/{chat}/stream": _RESUME_CHAT,
+    "GET /ai/{program}/{chat}/stream": _RESUME_CHAT,
+    "DELETE /ai/{chat}/stream": _STOP_CHAT,
+    "DELETE /ai/{program}/{chat}/stream": _STOP_CHAT,
     "POST /agui": _START_AGENT,
     "POST /agui/{program}": _START_AGENT,
     "POST /agui/connect": _CONNECT_TO_AGENT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -21,12 +21,41 @@ from streamll.serve.web.access import Access
 from streamll.serve.web.requests import HTTPRefusal
 from streamll.serve.web.responses import ResponseBody, StreamingBody
 
+KEPT_CHATS = 10_000
+
+
+class RecentChats:
+    """The pairs of run and chat that were added last; older ones are forgotten."""
+
+    def __init__(self) -> None:
+        self._pairs: dict[tuple[str, str], None] = {}
+
+    def __contains__(self, pair: tuple[str, str]) -> bool:
+        return pair in self._pairs
+
+    def add(self, pair: tuple[str, str]) -> None:
+        self._pairs.pop(pair, None)
+        self._pairs[pair] = None
+        if len(self._pairs) > KEPT_CHATS:
+            del self._pairs[next(iter(self._pairs))]
+
 
 class Service:
     """The programs of a server, and what it takes to serve them."""
 
-    def __init__(self, programs: dict[str, Served], access: Access, runner: Runner) -> None:
+    def __init__(
+        self,
+        programs: dict[str, Served],
+        access: Access,
+        runner: Runner,
+        *,
+        ai_version: int | None = None,
+    ) -> None:
         self.programs = programs
+        self.ai_version = ai_version
+        """The major version of Vercel's ``ai`` package that pages have, if it is known."""
+        self.sent = RecentChats()
+        """Chats of Vercel's wire that were sent the end of a run: pairs of run and chat."""
         self.access = access
         self.runner = runner
         self.run_log = runner.run_log
@@ -99,11 +128,13 @@ class Service:
         *,
         stop_on_leave: bool = False,
         can_return: bool = True,
+        sent: Callable[[], None] | None = None,
     ) -> Response:
-        """The run as an event stream."""
+        """The run as an event stream. ``sent`` is called when all of it has been sent."""
 
         async def chunks(_: Scope) -> ResponseBody:
-            return sse_of_log(self.run_log, position, RunWriter(form, frames=True))
+            body = sse_of_log(self.run_log, position, RunWriter(form, frames=True))
+            return body if sent is None else _then(body, sent)
 
         return StreamingBody(
             chunks,
@@ -140,3 +171,13 @@ class Service:
         """Cancel what is still running here."""
         for run_id in list(self.runner.running):
             self.runner.cancel_here(run_id)
+
+
+async def _then(
+    chunks: AsyncGenerator[bytes, None], done: Callable[[], None]
+) -> AsyncGenerator[bytes, None]:
+    """The chunks; calls ``done`` when all of them were taken."""
+    async with contextlib.aclosing(chunks):
+        async for chunk in chunks:
+            yield chunk
+        done()

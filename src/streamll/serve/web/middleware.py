@@ -7,6 +7,7 @@ a query string, header or body: these contain tokens and questions.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections import Counter
 from typing import Any
@@ -26,6 +27,8 @@ PREFLIGHT = {
     "access-control-allow-headers": "authorization, content-type, last-event-id",
     "access-control-max-age": "600",
 }
+KEY_IN_PATH = re.compile(r"(resp_[0-9a-f]{32})[0-9a-f]+")
+"""A response's id, and in it the key to its conversation."""
 METHODS = frozenset({"GET", "POST", "DELETE", "OPTIONS", "HEAD", "WEBSOCKET"})
 FORBIDDEN = 403
 SECURITY_HEADERS = {
@@ -106,6 +109,7 @@ class Middleware:
         method = scope.get("method", "WEBSOCKET")
         self.requests[method if method in METHODS else "OTHER", status] += 1
         self.bytes_sent += size
-        seen = {"method": method, "path": scope["path"][:200], "status": status, "bytes": size}
+        path = KEY_IN_PATH.sub(r"\1…", scope["path"][:200])
+        seen = {"method": method, "path": path, "status": status, "bytes": size}
         record: dict[str, Any] = {**seen, "seconds": round(seconds, 6)}
         access_log.info("%(method)s %(path)s %(status)s", record, extra={"request": record})

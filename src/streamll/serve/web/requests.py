@@ -16,6 +16,8 @@ from streamll.serve.inputs.errors import TOLD, InvalidInputs, Problem
 from streamll.serve.web.access import Access
 from streamll.serve.web.limits import Limits
 
+MAX_ID_CHARACTERS = 200
+"""Of a chat or thread, whose id the client chooses."""
 RETRY_LATER = frozenset({429, 503})
 
 
@@ -119,8 +121,7 @@ def position_in(connection: HTTPConnection, run_id: str) -> Position:
 
     ``HTTPRefusal`` (400) if that is no position in this run.
     """
-    query, headers = connection.query_params, connection.headers
-    text = headers.get("last-event-id") or query.get("after") or query.get("lastEventId")
+    text = _position_text(connection)
     try:
         position = Position(run_id) if not text else read_position(text, run_id)
     except ValueError as error:
@@ -128,3 +129,21 @@ def position_in(connection: HTTPConnection, run_id: str) -> Position:
     if position.run_id != run_id:
         raise HTTPRefusal(400, "this is a position in another run")
     return position
+
+
+def has_position(connection: HTTPConnection) -> bool:
+    """Whether a request says where it resumes."""
+    return bool(_position_text(connection))
+
+
+def _position_text(connection: HTTPConnection) -> str | None:
+    query, headers = connection.query_params, connection.headers
+    return headers.get("last-event-id") or query.get("after") or query.get("lastEventId")
+
+
+def identifier(body: dict[str, Any], name: str) -> str | None:
+    """The id that a request has under this name; ``HTTPRefusal`` (400) if it cannot be one."""
+    value = body.get(name)
+    if value is not None and (not isinstance(value, str) or len(value) > MAX_ID_CHARACTERS):
+        raise HTTPRefusal(400, f"{name} is a text of at most {MAX_ID_CHARACTERS} characters")
+    return value or None

@@ -7,12 +7,14 @@ https://platform.openai.com/docs/api-reference/responses/create: an item is a me
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from streamll.serve.inputs.errors import InvalidInputs, Problem
 from streamll.serve.inputs.messages import (
     Attachment,
+    FieldValue,
     Message,
     Part,
     Text,
@@ -69,8 +71,13 @@ def items_of(body: dict[str, Any]) -> list[Any]:
     return given or []
 
 
-def as_input(output: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a response said and called, as items of the next request's input."""
+def as_input(
+    output: Iterable[dict[str, Any]], fields: Mapping[str, Any] = MappingProxyType({})
+) -> list[dict[str, Any]]:
+    """What a response said and called, as items of the next request's input.
+
+    ``fields``: the program's other output fields, which belong to the turn as well.
+    """
     kept = []
     for item in output:
         if item["type"] == "message" and item["content"]:
@@ -78,7 +85,8 @@ def as_input(output: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
                 {key: part[key] for key in ("type", "text", "refusal") if key in part}
                 for part in item["content"]
             ]
-            kept.append({"type": "message", "role": "assistant", "content": texts})
+            said = {"type": "message", "role": "assistant", "content": texts}
+            kept.append({**said, "fields": dict(fields)} if fields else said)
         elif item["type"] in CALLS:
             kept.append(item)
     return kept
@@ -107,8 +115,11 @@ def _message(item: dict[str, Any], place: str) -> Message:
     role = text_in(item, "role", place)
     if role not in ROLES:
         raise unknown_role(item, place)
-    parts = tuple(content_parts(item.get("content"), f"{place}.content", _part))
-    return Message(ROLES[role], parts, place)
+    parts = list(content_parts(item.get("content"), f"{place}.content", _part))
+    if item.get("fields") is not None:  # as ``as_input`` keeps them
+        fields = object_in(item, "fields", place)
+        parts += [FieldValue(name, value) for name, value in fields.items()]
+    return Message(ROLES[role], tuple(parts), place)
 
 
 def _call(item: dict[str, Any], kind: str, place: str) -> list[Message]:

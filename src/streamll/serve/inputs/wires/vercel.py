@@ -33,7 +33,9 @@ from streamll.serve.inputs.wires.reading import (
     unknown_role,
 )
 
-_OWN = frozenset({"reasoning", "step-start", "source-url", "source-document"})
+_OWN = frozenset(
+    {"reasoning", "reasoning-file", "step-start", "source-url", "source-document", "custom"}
+)
 """How the assistant came to its answer. What a page's own ``data-`` parts say is its own, too."""
 
 
@@ -68,17 +70,29 @@ def _shown(parts: list[Any]) -> list[Any]:
             gone.update(name for name in data.get("parts") or () if isinstance(name, str))
         elif isinstance(data, dict) and part.get("type") == "data-corrected":
             right[str(data.get("part"))] = data.get("text")
-    shown, corrected = [], set()
+    shown: list[Any] = []
+    places: dict[str, int] = {}  # of the parts that have a name and text
     for part in parts:
-        name = _name(part)
-        if name in gone or name in corrected:
+        name, text = _name(part), part.get("text") if isinstance(part, dict) else None
+        if name in gone:
             continue
-        if name in right:
-            corrected.add(name)  # the rest of a part that was resumed is in the right text
-            shown.append({**part, "text": right[name]})
-        else:
+        if name is None or not isinstance(text, str):
             shown.append(part)
+        elif name not in places:
+            places[name] = len(shown)
+            shown.append({**part, "text": right.get(name, text)})
+        elif name not in right:  # a part that was resumed: this is the rest, or all of it
+            before = shown[places[name]]
+            text = _utf16_prefix(before["text"], _own(part).get("offset")) + text
+            shown[places[name]] = {**before, "text": text}
     return shown
+
+
+def _utf16_prefix(text: str, units: Any) -> str:
+    """A text's first code units, as JavaScript counts; all of it without their number."""
+    if not isinstance(units, int) or units < 0:
+        return text
+    return text.encode("utf-16-le", "replace")[: 2 * units].decode("utf-16-le", "ignore")
 
 
 def _name(part: Any) -> str | None:
@@ -116,15 +130,12 @@ def _parts(parts: list[Any], place: str, role: str) -> Iterator[Part]:
 
 def _fields(parts: list[dict[str, Any]]) -> Iterator[FieldValue]:
     """What the message says of other fields than the reply."""
-    texts: dict[tuple[Any, str], str] = {}  # a part that was resumed is several
     for part in parts:
         field, data, text = _own(part).get("field"), part.get("data"), part.get("text")
         if part["type"] == "reasoning" and isinstance(field, str) and isinstance(text, str):
-            key = (_name(part), field)
-            texts[key] = texts.get(key, "") + text
+            yield FieldValue(field, text)
         elif isinstance(data, dict) and data.get("state") == "complete":
             yield FieldValue(str(data.get("field")), data.get("value"))
-    yield from (FieldValue(field, text) for (_, field), text in texts.items())
 
 
 def _file(part: dict[str, Any], place: str) -> Attachment:

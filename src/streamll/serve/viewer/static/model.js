@@ -5,8 +5,11 @@
 /** Names to look up what a run says; one may be called "constructor". */
 const named = (entries) => Object.assign(Object.create(null), entries);
 
-const KINDS = named({ module: "module", lm: "lm", tool: "tool", trace: "trace" });
+const KINDS = named({ module: "module", lm: "lm", tool: "tool", trace: "trace", evaluate: "evaluate", compile: "compile" });
 const STATUS = named({ "run.end": "ended", "run.error": "failed", "run.cancelled": "cancelled" });
+
+/** Tokens, which are null where the provider has not said how many. */
+const COUNTS = ["prompt_tokens", "completion_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"];
 
 /** What a call ends with when its program is stopped; that is no failure of it. */
 const STOPPED = new Set(["Unwind", "CancelledError"]);
@@ -125,6 +128,8 @@ class Node {
     this.lm = null;
     this.detail = {};
     this.retried = []; // when an attempt of it was given up
+    this.results = kind === "evaluate" || kind === "compile" ? new streamll.Results() : null;
+    this.many = Boolean(parent && (parent.many || parent.results)); // one of very many calls
   }
   attempt(event) {
     const number = event.attempt || 0, candidate = event.candidate || 0;
@@ -142,7 +147,8 @@ class Run {
     this.start = null;
     this.now = null; // the time of the latest event
     this.first = null;
-    this.totals = { lm_calls: 0, prompt_tokens: 0, completion_tokens: 0, cost: null };
+    this.totals = { lm_calls: 0, cost: null, ...Object.fromEntries(COUNTS.map((name) => [name, 0])) };
+    this.models = new Map(); // what each has used, as far as it was reported
     this.duration = null;
     this.retries = 0;
     this.lost = 0;
@@ -212,7 +218,8 @@ class Run {
 
   started(kind, event) {
     const id = kind === "trace" ? event.trace_id : event.call_id;
-    const node = this.add(id, kind, kind === "lm" ? event.model : event.name, event);
+    const node = this.add(id, kind, kind === "lm" ? event.model : called(kind, event), event);
+    if (node.results && kind === "evaluate") node.results.total = event.total;
     if (kind === "lm" && node.parent) { node.parent.lm = node; this.changed.add(node.parent); }
     if (event.kind === "interpreter") {
       node.kind = "code";
@@ -230,6 +237,7 @@ class Run {
     const stopped = STOPPED.has(event.error_type);
     node.error = event.error_type && !stopped ? [event.error_type, event.message].filter(Boolean).join(": ") : null;
     node.status = stopped ? "left" : node.error ? "failed" : "done";
+    if (kind === "evaluate" && event.score != null) node.results.score = event.score;
     for (const key of ["result", "outputs"]) if (event[key] !== undefined && event[key] !== null) node.detail[key] = event[key];
     this.changed.add(node);
     if (kind !== "lm") return;
@@ -239,16 +247,30 @@ class Run {
     if (this.status === "running") {
       const totals = this.totals;
       totals.lm_calls++;
-      totals.prompt_tokens += event.prompt_tokens || 0;
-      totals.completion_tokens += event.completion_tokens || 0;
+      for (const name of COUNTS) totals[name] = totals[name] == null || event[name] == null ? null : totals[name] + event[name];
       if (event.cost != null) totals.cost = (totals.cost || 0) + event.cost;
+      for (const used of event.usage || [event]) this.used(used);
     }
+  }
+
+  used(usage) {
+    const known = this.models.get(usage.model) || {};
+    for (const name of COUNTS) if (usage[name] != null) known[name] = (known[name] || 0) + usage[name];
+    this.models.set(usage.model, known);
+  }
+
+  /** What was reported of all models, where the whole is not known. */
+  reported(name) {
+    let sum = 0;
+    for (const usage of this.models.values()) sum += usage[name] || 0;
+    return sum;
   }
 
   ended(event) {
     this.status = STATUS[event.event_type];
     this.duration = event.duration;
     this.totals = event;
+    if (event.usage) this.models = new Map(event.usage.map((usage) => [usage.model, usage]));
     if (event.event_type === "run.error") this.error = [event.error_type, event.message].filter(Boolean).join(": ");
     for (const node of this.nodes.values()) {
       if (node.status === "running") { node.status = "left"; node.end = event.timestamp; this.changed.add(node); }
@@ -287,7 +309,10 @@ Run.prototype.tell = named({
     if (![...node.attempts.values()].some((a) => a.superseded === event.reason)) node.attempt(event).superseded = event.reason;
     this.changed.add(node);
   },
+  "evaluate.example"(event, node) { if (node.results) { node.results.example(event); this.changed.add(node); } },
+  "compile.candidate"(event, node) { if (node.results) { node.results.candidate(event); this.changed.add(node); } },
   "lm.waiting"(event, node) {
+    if (node.many) return;
     const wait = event.delay ? ` (${event.delay.toFixed(1)} s)` : "";
     this.remark("status", event.model ? `asking ${event.model} instead` : `waiting for a ${event.reason}${wait}`, event);
   },
@@ -312,6 +337,11 @@ Run.prototype.tell = named({
 });
 
 const lost = (count) => (count === 1 ? "1 event was lost" : `${count} events were lost`);
+
+/** A call by its name; an evaluation and an optimizer by what they do with a program. */
+function called(kind, event) {
+  return kind === "evaluate" ? `Evaluate ${event.name}` : kind === "compile" ? `${event.optimizer} ${event.name}` : event.name;
+}
 
 function say(field, text) { field.put(text, field.length); }
 

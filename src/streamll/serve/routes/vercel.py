@@ -1,0 +1,134 @@
+"""The routes of Vercel's AI SDK: where ``useChat`` posts a chat, resumes and stops its run.
+
+``POST /ai/{program}`` starts, ``GET /ai/{program}/{chat}/stream`` resumes and ``DELETE`` there stops:
+the addresses that the package builds of ``api: "/ai/{program}"``. Where one program is served, or the
+request names it, ``/ai`` will do as well.
+
+A run goes on when its reader leaves. Who comes back gets its message from the beginning, in any
+process: as long as the run is under way, and for ``RESUMABLE_S`` after its end, unless this process
+has sent the end to somebody before; then nothing is missing, and the answer is 204. A page that knows
+that it was cut asks with ``?after=-1``, and gets the run also later.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from streamll.core.positions import Position
+from streamll.serve.formats import RenderOptions, make_format
+from streamll.serve.formats.vercel import VERCEL_FORMATS, VercelFormat
+from streamll.serve.inputs.wires import vercel as wire
+from streamll.serve.programs import Served
+from streamll.serve.routes.inputs import inputs_from
+from streamll.serve.routes.service import Service
+from streamll.serve.web import requests
+from streamll.serve.web.requests import HTTPRefusal
+
+RESUMABLE_S = 30.0
+"""How long after its end a run is sent to who comes back: about as long as a connection is retried."""
+FORMATS = {form.version: form.name for form in VERCEL_FORMATS}
+VERSION = "ai_version"
+
+
+class ChatRun(NamedTuple):
+    """A run of a chat. Logs from before have neither ``program`` nor ``form``."""
+
+    run_id: str
+    program: str | None = None
+    form: str | None = None
+
+
+async def start(service: Service, request: Request) -> Response:
+    body = await requests.read_json(request, service.limits)
+    service.check_readers()
+    chat = requests.identifier(body, "id")
+    named = request.path_params.get("program") or request.query_params.get("program")
+    program = service.program(named or body.get("program"))
+    form = FORMATS[_version_in(request, body.get(VERSION)) or service.ai_version]
+    context = {} if chat is None else {"chat_id": chat}
+    inputs = inputs_from(program, wire.messages_of, body, body.get("inputs"))
+    about = {"program": program.name, "form": form}
+    run_id = await service.start(program, inputs, context=context, chat=chat, about=about)
+    return _respond(service, Position(run_id), form, program, chat or run_id)
+
+
+async def resume(service: Service, request: Request) -> Response:
+    found = await _run_of(service, request)
+    service.check_readers()
+    if found is None:
+        return Response(status_code=204)
+    position, (_, chat) = requests.position_in(request, found.run_id), _place(service, request)
+    if requests.has_position(request):
+        lacks = await service.runner.has_more(position)
+    else:
+        lacks = await _may_lack(service, found.run_id, chat)
+    if not lacks:
+        return Response(status_code=204)
+    version = _version_in(request, None)
+    form = found.form if version is None else FORMATS[version]
+    form = form if form in FORMATS.values() else None  # of a later server
+    name = request.query_params.get("program") or found.program
+    program = service.programs.get(name or "") or service.only
+    return _respond(service, position, form or FORMATS[service.ai_version], program, chat)
+
+
+async def stop(service: Service, request: Request) -> Response:
+    found = await _run_of(service, request)
+    if found is None:
+        raise HTTPRefusal(404, "this chat has no run")
+    return service.cancel(found.run_id)
+
+
+def _place(service: Service, request: Request) -> tuple[str | None, str]:
+    """The program, if the address names one, and the chat, whose id may have a ``/``."""
+    program, chat = request.path_params.get("program"), request.path_params["chat"]
+    if program is None or program in service.programs:
+        return program, chat
+    return None, f"{program}/{chat}"
+
+
+async def _run_of(service: Service, request: Request) -> ChatRun | None:
+    """The latest run of the chat; of its chat with the program, if the address names one."""
+    program, chat = _place(service, request)
+    runs = [
+        ChatRun(str(run["run_id"]), run.get("program"), run.get("form"))
+        for run in await service.runner.runs_of(chat)
+    ]
+    return next((run for run in reversed(runs) if program in {None, run.program or program}), None)
+
+
+async def _may_lack(service: Service, run_id: str, chat: str) -> bool:
+    """Whether who comes back to a chat may lack something of its latest run."""
+    ended_at = await service.runner.ended_at(run_id)
+    if ended_at is None:
+        return True
+    return time.time() - ended_at < RESUMABLE_S and (run_id, chat) not in service.sent
+
+
+def _respond(
+    service: Service, position: Position, name: str, program: Served | None, chat: str
+) -> Response:
+    form = make_format(name, RenderOptions(text=None if program is None else program.reply))
+    assert isinstance(form, VercelFormat)
+
+    def sent() -> None:
+        if form.end is not None and form.end.seq is not None:  # not an end of this stream alone
+            service.sent.add((position.run_id, chat))
+
+    return service.respond(position, form, sent=sent)
+
+
+def _version_in(request: Request, value: Any) -> int | None:
+    """The major version of the ``ai`` package that a request is for, if it says so."""
+    value = request.query_params.get(VERSION, value)
+    if value is None:
+        return None
+    version = int(value) if str(value).isdecimal() and len(str(value)) == 1 else value
+    if version not in FORMATS:
+        known = ", ".join(str(version) for version in FORMATS if version)
+        raise HTTPRefusal(400, f"{VERSION} is one of {known}, not {str(value)[:20]!r}")
+    return version
