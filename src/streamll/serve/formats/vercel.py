@@ -57,6 +57,8 @@ DONE = b"[DONE]"
 RESERVED = frozenset({"superseded", "corrected", "citation", "status", "gap", "refusal"})
 """Data parts that are not a field of this name."""
 FINISH_REASONS = {"length": "length", "content_filter": "content-filter"}
+DETAILS = ("cache_read", "cache_write", "reasoning")
+"""Tokens that are part of others."""
 LINKS = frozenset({"http", "https"})
 """Schemes of URLs that a page may make a link of: a model may have chosen them."""
 FILES = LINKS | {"data"}
@@ -396,12 +398,20 @@ def _kind(part: TextPart) -> str:
     return "text" if part.reply else "reasoning"
 
 
-def usage_of(end: ev.Totals) -> dict[str, int]:
-    return {
-        "inputTokens": end.prompt_tokens,
-        "outputTokens": end.completion_tokens,
-        "totalTokens": end.prompt_tokens + end.completion_tokens,
-    }
+def usage_of(end: ev.Totals) -> dict[str, Any]:
+    """``LanguageModelUsage`` of the package, as far as it is known; in the words of all its versions."""
+    used, made = end.prompt_tokens, end.completion_tokens
+    counts = {name: getattr(end, f"{name}_tokens", None) for name in DETAILS}
+    read, written = counts["cache_read"], counts["cache_write"]
+    return given(
+        inputTokens=used,
+        outputTokens=made,
+        totalTokens=None if used is None or made is None else used + made,
+        cachedInputTokens=read,
+        reasoningTokens=counts["reasoning"],
+        inputTokenDetails=given(cacheReadTokens=read, cacheWriteTokens=written) or None,
+        outputTokenDetails=given(reasoningTokens=counts["reasoning"]) or None,
+    )
 
 
 def is_busy(tool: ToolPart) -> bool:
