@@ -104,12 +104,25 @@ def test_one_that_is_run_at_once_does_not_begin_by_itself(url):
     assert consumer.stop()
 
 
+def test_none_begins_by_itself_when_the_program_has_ended(url):
+    """Nothing can be read then; what is written at exit may take a while."""
+    more = "\nimport atexit, time\natexit.register(time.sleep, 1)"
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCK.format(url=url, how="subscribe") + more],
+        capture_output=True, timeout=BOUND, text=True, check=True,
+    )  # fmt: skip
+    assert "was never started" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("how", ["subscribe", "on"])
 @pytest.mark.parametrize(
     "more", ["", "consumer.start(); consumer.wait_connected(60); consumer.stop(60)"]
 )
 def test_a_program_that_ends_before_is_told_what_is_missing(url, how, more):
-    script = BLOCK.format(url=url, how=how if how == "subscribe" else "on('*')") + more
+    at_leisure = "from streamll.consumer import self_start; self_start.SELF_START_S = 60"
+    block = BLOCK.format(url=url, how=how if how == "subscribe" else "on('*')")
+    script = f"{at_leisure}\n{block}{more}"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, timeout=BOUND, text=True, check=True
     )

@@ -66,6 +66,13 @@ def test_events_of_every_release_can_be_read(path):
     assert [wire.decode(wire.encode(event)) for event in events] == events
 
 
+def test_only_a_token_s_seq_stands_for_more_than_one():
+    """Readers in other languages add ``count`` to ``seq``; a gap has none."""
+    assert {name for name, kind in KINDS.items() if "count" in own_fields(kind)} == {
+        "token", "stream.gap",
+    }  # fmt: skip
+
+
 def test_the_present_format_equals_the_golden_file():
     lines = MANY.read_bytes().splitlines()
     assert [json.loads(wire.encode(event)) for event in SAMPLES] == [json.loads(x) for x in lines]

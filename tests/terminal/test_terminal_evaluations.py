@@ -23,7 +23,7 @@ class Evaluating(Script):
 
     def example(self, who, index, count, total, score, **own):
         self.say(
-            ev.EvaluateExample, who, index=index, count=count, total=total, score=score,
+            ev.EvaluateExample, who, index=index, done=count, total=total, score=score,
             duration=0.5, **own,
         )  # fmt: skip
 
@@ -63,7 +63,7 @@ def test_an_evaluation_that_is_over_has_its_score_and_the_lowest_examples():
     script = three_examples()
     who = script.events[1].identity
     script.example(who, 2, 3, 3, None, mean=41.67, error_type="ValueError", message="no\nidea")
-    script.say(ev.EvaluateEnd, who, name="QA", duration=1.5, score=41.67, count=3, failed=1)
+    script.say(ev.EvaluateEnd, who, name="QA", duration=1.5, score=41.67, done=3, failed=1)
     assert whole(script.end(lm_calls=2)) == (
         "● Evaluate  openai/gpt-4o-mini\n"
         "╰─ ✓ Evaluate QA  41.67% · 1 of 3 examples failed · 1.5 s\n"
@@ -110,7 +110,7 @@ def test_an_optimizer_has_its_candidates_and_the_best():
     for index, score in enumerate(scores):
         inner = script.evaluate(4, who)
         script.example(inner, 0, 1, 4, 1.0, mean=100.0)
-        script.say(ev.EvaluateEnd, inner, name="QA", duration=1.0, score=score, count=4)
+        script.say(ev.EvaluateEnd, inner, name="QA", duration=1.0, score=score, done=4)
         best = max(scores[: index + 1])
         script.say(
             ev.CompileCandidate, who, index=index, score=score, total=4, best=best,

@@ -46,19 +46,19 @@ def lines_of(*events: ev.Event) -> list[str]:
             "[EVALUATE] QA on 50 examples by exact",
         ),
         (
-            ev.EvaluateExample(index=9, count=3, total=50, score=1.0, mean=66.67),
+            ev.EvaluateExample(index=9, done=3, total=50, score=1.0, mean=66.67),
             "[EXAMPLE] 3 of 50: 1 · 66.67% so far",
         ),
         (
-            ev.EvaluateExample(index=9, count=4, total=50, mean=50.0, error_type="ValueError"),
+            ev.EvaluateExample(index=9, done=4, total=50, mean=50.0, error_type="ValueError"),
             "[EXAMPLE] 4 of 50: ValueError · 50% so far",
         ),
         (
-            ev.EvaluateEnd(name="QA", duration=3.2, score=66.67, count=50, failed=2),
+            ev.EvaluateEnd(name="QA", duration=3.2, score=66.67, done=50, failed=2),
             "[EVALUATE] QA done in 3.2 s · 66.67% · 2 of 50 examples failed",
         ),
         (
-            ev.EvaluateEnd(name="QA", duration=3.2, count=1, error_type="ValueError", message="no"),
+            ev.EvaluateEnd(name="QA", duration=3.2, done=1, error_type="ValueError", message="no"),
             "[EVALUATE] QA failed after 3.2 s: ValueError: no · 1 example",
         ),
         (
@@ -72,7 +72,7 @@ def lines_of(*events: ev.Event) -> list[str]:
             "[CANDIDATE] 5: 61.5% on 50 examples · best so far 66.67% (3)",
         ),
         (
-            ev.CompileEnd(name="QA", optimizer="MIPROv2", duration=3.2, count=12, best=66.67),
+            ev.CompileEnd(name="QA", optimizer="MIPROv2", duration=3.2, candidates=12, best=66.67),
             "[COMPILE] QA done in 3.2 s · 12 candidates · best 66.67%",
         ),
         (

@@ -58,7 +58,7 @@ class SelfStart:
             loop.call_later(SELF_START_S, self._begin_on_loop)
 
     def _begin_on_thread(self) -> None:
-        if not self._has_begun():
+        if not self._has_begun() and threading.main_thread().is_alive():
             self._tell("on a background thread")
             self.on_thread = True
             self._start()

@@ -230,7 +230,9 @@ class ReadSession:
         name, (reason, fatal) = self.source.name, self.source.diagnose(error)
         if fatal and not self._was_connected:
             raise BrokerError(f"{name}: {reason}") from error
-        if failures == 1:
+        # On a background thread, once the process ends, threads of an executor can no longer begin.
+        ends = isinstance(error, RuntimeError) and not threading.main_thread().is_alive()
+        if failures == 1 and not ends:
             logger.warning("consumer: %s cannot be read (%s); retrying", name, reason)
         pause = RECONNECT_BACKOFF.delay(failures) or 0.0
         while pause > 0 and not self.state.stopping:

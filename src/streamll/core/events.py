@@ -352,7 +352,7 @@ class EvaluateStart(Event, frozen=True, kw_only=True):
 
 @_kind("evaluate.example", inside="evaluate")
 class EvaluateExample(Event, frozen=True, kw_only=True):
-    """Example ``index`` of the evaluation is done, the ``count``-th of ``total``.
+    """Example ``index`` of the evaluation is done, the ``done``-th of ``total``.
 
     ``score`` is what the metric returned for it as a number, ``mean`` the percentage so far, as
     ``EvaluateEnd.score`` will be. An example that failed has an ``error_type`` and counts with
@@ -360,7 +360,7 @@ class EvaluateExample(Event, frozen=True, kw_only=True):
     """
 
     index: int
-    count: int
+    done: int
     total: int
     score: float | None = None
     mean: float | None = None
@@ -373,12 +373,12 @@ class EvaluateExample(Event, frozen=True, kw_only=True):
 
 @_kind("evaluate.end", closes="evaluate")
 class EvaluateEnd(Event, frozen=True, kw_only=True):
-    """It has returned ``score`` (a percentage), or raised; ``failed`` of ``count`` examples failed."""
+    """It has returned ``score`` (a percentage), or raised; of the examples ``done``, ``failed`` failed."""
 
     name: str
     duration: float
     score: float | None = None
-    count: int = 0
+    done: int = 0
     failed: int = 0
     error_type: str | None = None
     message: str = ""
@@ -411,12 +411,12 @@ class CompileCandidate(Event, frozen=True, kw_only=True):
 
 @_kind("compile.end", closes="compile")
 class CompileEnd(Event, frozen=True, kw_only=True):
-    """The optimizer has returned, or raised, after ``count`` candidates; ``best`` is None of none."""
+    """The optimizer has returned, or raised; ``best`` of its ``candidates`` is None if it had none."""
 
     name: str
     optimizer: str
     duration: float
-    count: int = 0
+    candidates: int = 0
     best: float | None = None
     error_type: str | None = None
     message: str = ""

@@ -29,7 +29,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             text and, if there are attachments, ``parts`` a list. A ``ValueError`` that it raises
             is answered with 400 and its text. By default the inputs take what they can: the last
             user message is the text input, earlier turns are the ``dspy.History``, see
-            ``docs/serving.md``.
+            ``docs/conversations.md``.
     """
 
     name: str

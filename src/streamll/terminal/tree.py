@@ -221,7 +221,7 @@ class RunTree(EventVisitor):
         step = self._steps.get(event.call_id)
         if step is None or step.progress is None:
             return
-        step.progress = (event.count, event.total)
+        step.progress = (event.done, event.total)
         step.details = [words.percent(event.mean)] if event.mean is not None else []
         if not self.view.is_one_of_many(event):  # of a candidate the score is enough
             label = "examples" if event.total <= MAX_ROWS else "lowest"

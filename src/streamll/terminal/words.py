@@ -96,12 +96,12 @@ def example(event: ev.EvaluateExample) -> str:
     """``3 of 50: 1 · 66.67% so far``, with the error instead of the score where it failed."""
     what = error(event) or ("no score" if event.score is None else f"{event.score:.4g}")
     mean = "" if event.mean is None else f" · {percent(event.mean)} so far"
-    return f"{event.count} of {event.total}: {what}{mean}"
+    return f"{event.done} of {event.total}: {what}{mean}"
 
 
 def result(event: ev.EvaluateEnd) -> list[str]:
     """``66.67%``, ``50 examples`` or ``2 of 50 examples failed``."""
-    count = tx.amount(event.count, "example")
+    count = tx.amount(event.done, "example")
     count = f"{event.failed} of {count} failed" if event.failed else count
     return [*([percent(event.score)] if event.score is not None else []), count]
 
@@ -122,7 +122,7 @@ def compiled(event: ev.CompileEnd) -> list[str]:
     """``12 candidates``, ``best 66.67%``; nothing of an optimizer that evaluates none."""
     if event.best is None:
         return []
-    return [tx.amount(event.count, "candidate"), f"best {percent(event.best)}"]
+    return [tx.amount(event.candidates, "candidate"), f"best {percent(event.best)}"]
 
 
 def citation(event: ev.Citation) -> str:

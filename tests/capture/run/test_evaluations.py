@@ -99,9 +99,9 @@ def test_an_evaluation_tells_of_each_example_and_returns_what_it_returns(practic
 
     (start,), (end,) = of(events, "evaluate.start"), of(events, "evaluate.end")
     assert (start.name, start.metric, start.total) == ("QA", "is_long", 6)
-    assert (end.score, end.count, end.failed, end.error_type) == (result.score, 6, 1, None)
+    assert (end.score, end.done, end.failed, end.error_type) == (result.score, 6, 1, None)
     done = of(events, "evaluate.example")
-    assert [event.count for event in done] == [1, 2, 3, 4, 5, 6]
+    assert [event.done for event in done] == [1, 2, 3, 4, 5, 6]
     scores = {event.index: event.score for event in done}
     assert scores == {0: 0.0, 1: 0.0, 2: 1.0, 3: 1.0, 4: None, 5: 1.0}
     assert {event.index: event.error_type for event in done if event.error_type} == {
@@ -155,7 +155,7 @@ def test_too_many_failures_end_it_with_the_error():
     events, error = streamed(evaluate, QA())
     assert "cancelled due to errors" in str(error)
     (end,) = of(events, "evaluate.end")
-    assert (end.error_type, end.count, end.failed, end.score) == ("Exception", 1, 1, None)
+    assert (end.error_type, end.done, end.failed, end.score) == ("Exception", 1, 1, None)
     assert events[-1].event_type == "run.error"
 
 
@@ -163,7 +163,7 @@ def test_an_example_that_is_there_twice_is_two():
     example = examples(["aaa"])[0]
     evaluate = dspy.Evaluate(devset=[example, example], metric=is_long, display_progress=False)
     events, _ = streamed(evaluate, QA())
-    assert [(e.index, e.count) for e in of(events, "evaluate.example")] == [(0, 1), (1, 2)]
+    assert [(e.index, e.done) for e in of(events, "evaluate.example")] == [(0, 1), (1, 2)]
 
 
 def test_an_executor_of_the_metric_s_own_runs_no_examples():
@@ -312,7 +312,7 @@ def test_an_optimizer_tells_of_its_candidates_and_returns_what_it_returns(practi
         max(scores[: n + 1]) for n in range(len(scores))
     ]
     assert all(scores[event.best_index] == event.best for event in candidates)
-    assert (end.count, end.best) == (len(scores), max(scores))
+    assert (end.candidates, end.best) == (len(scores), max(scores))
     assert {event.call_id for event in candidates} == {start.call_id, end.call_id}
     inner = of(events, "evaluate.start")
     assert [event.parent_call_id for event in inner] == [start.call_id] * len(scores)
@@ -358,7 +358,7 @@ def test_an_optimizer_that_fails_says_so():
     assert sink.catch_up(60)
     OrderCheck().check_all(sink.events)
     (end,) = [e for e in of(sink.events, "compile.end") if e.optimizer == "BootstrapFewShot"]
-    assert (end.error_type, end.count, end.best) == ("LookupError", 0, None)
+    assert (end.error_type, end.candidates, end.best) == ("LookupError", 0, None)
     assert sink.events[-1].event_type == "run.error"
     assert dspy.settings.get("_streamll_scope") is None
 

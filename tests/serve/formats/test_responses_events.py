@@ -11,7 +11,7 @@ from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
-from serve.runs import CALL, RUNS, SECOND, Scribe, payloads
+from serve.runs import CALL, OTHER, RUNS, SECOND, Scribe, payloads
 from streamll.core import events as ev
 from streamll.core.errors import LogAway
 from streamll.serve.formats import RenderOptions, make_format
@@ -48,13 +48,23 @@ def cited_first():
     return scribe.add(ev.Citation, SECOND, **source).end().events
 
 
+def cited_later():
+    """A source of a call that has replied, while another one does."""
+    scribe = Scribe().start().text("answer", "one").text("answer", "two", identity=OTHER, end=False)
+    scribe.add(ev.Citation, url="https://example.org/one")
+    return scribe.add(ev.FieldEnd, OTHER, field="answer", length=3).end().events
+
+
 def called():
     """A tool call that the program does not run: it is the client's."""
     scribe = Scribe().start().add(ev.ToolCallDelta, index=0, name="search", arguments='{"q": ')
     return scribe.add(ev.ToolCallDelta, index=0, arguments='"x"}').end().events
 
 
-ALL = {**RUNS, **{make.__name__: make for make in (refused, stopped, cited_first, called)}}
+ALL = {
+    **RUNS,
+    **{make.__name__: make for make in (refused, stopped, cited_first, cited_later, called)},
+}
 
 
 def told(run, **options):
@@ -210,6 +220,9 @@ def test_sources_are_annotations_of_the_text_they_are_for():
     void, early = [e for e in events if e["type"].endswith("annotation.added")]
     assert void["annotation"]["url"].endswith("void")
     assert (early["annotation"], early["item_id"]) == (first, item["id"])
+
+    one, two = told("cited_later")[-1]["response"]["output"]
+    assert [len(item["content"][0]["annotations"]) for item in (one, two)] == [1, 0]
 
 
 def test_usage_and_errors_are_in_the_last_event():

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from streamll.serve import Served
 from streamll.serve.inputs.errors import InvalidInputs
+from streamll.serve.inputs.media import opens_files
 from streamll.serve.inputs.wires import agui, openai, vercel
 
 PNG = "data:image/png;base64," + base64.b64encode(b"pixels").decode()
@@ -88,6 +89,45 @@ def test_earlier_turns_are_the_history_in_the_fields_of_the_signature(program):
             {"question": "And of Germany?", "answer": "Berlin"},
         ]
     )
+
+
+def test_of_several_predictors_the_one_that_replies_says_what_a_turn_is():
+    class Checked(dspy.Module):
+        forward = Remembering.forward
+
+        def __init__(self):
+            super().__init__()
+            self.check = dspy.Predict("history: dspy.History, text -> verdict: bool")
+            self.respond = dspy.Predict("history: dspy.History, question -> answer")
+            self.polish = dspy.Predict("history: dspy.History, draft -> polished")
+
+    made = inputs(Checked(), TWO_TURNS[:3], reply="respond.answer")
+    assert made["history"].messages == [
+        {"question": "What is the capital of France?", "answer": "Paris"}
+    ]
+
+
+def test_a_history_of_a_function_has_its_own_names():
+    def program(question: str, history: dspy.History):
+        """Has no signature."""
+
+    program.__annotations__ = {"question": str, "history": dspy.History}
+    made = inputs(program, TWO_TURNS[:3], reply="said")
+    assert made["history"].messages == [
+        {"question": "What is the capital of France?", "said": "Paris"}
+    ]
+
+
+def test_how_an_agent_came_to_its_answer_is_no_turn():
+    messages = [
+        said("user", "q"),
+        said("reasoning", "hm"),
+        said("activity", {"any": "thing"}),
+        said("assistant", "a"),
+        said("user", "r"),
+    ]
+    made = inputs(dspy.Predict(Chat), messages, wire=agui)
+    assert made["history"].messages == [{"question": "q", "answer": "a"}]
 
 
 def test_the_first_message_has_an_empty_history():
@@ -181,6 +221,7 @@ def test_what_the_client_kept_of_other_output_fields_is_in_the_turn():
         {"type": "reasoning", "text": "hm", "providerMetadata": None},
         words("yes"),
         {"type": "data-weather", "data": {"state": "sunny"}},
+        {"type": "data-other", "data": data("other", 1, "complete")},
     ]
     messages = [
         {"role": "user", "parts": [words("q")]},
@@ -240,6 +281,14 @@ def test_a_list_of_messages_takes_them_all(item):
     [taken] = inputs(program, messages).values()
     expected = [Said(**each) for each in messages] if item is Said else messages
     assert taken == expected
+
+
+def test_a_model_without_a_program_is_given_the_messages():
+    def program(messages):
+        """Has no annotation."""
+
+    assert inputs(program, TWO_TURNS) == {"messages": TWO_TURNS}
+    assert inputs(dspy.LM("openai/x"), TWO_TURNS) == {"messages": TWO_TURNS}
 
 
 def test_a_list_called_history_takes_the_earlier_ones():
@@ -400,12 +449,40 @@ def test_an_earlier_image_stays_in_sight():
 
 
 @pytest.mark.parametrize(
-    "url", ["/etc/passwd", "file:///etc/passwd", "cat.png", "data:image/png,x", "data:x;base64,@@@"]
+    ("url", "reason"),
+    [
+        ("/etc/passwd", "should be data:"),
+        ("file:///etc/passwd", "should be data:"),
+        ("cat.png", "should be data:"),
+        ("data:image/png,x", "a data URL is data:<type>;base64,<data>"),
+        ("data:x;base64,eA==", "a data URL is data:<type>;base64,<data>"),
+        ("data:image/png;base64,@@@", "is not base64"),
+    ],
 )
-def test_an_image_is_an_address_or_data_and_never_a_file_of_the_server(url):
+def test_an_image_is_an_address_or_data_and_never_a_file_of_the_server(url, reason):
     program = dspy.Predict("image: dspy.Image, question -> answer")
     found = problems(program, [said("user", [words("q"), picture(url)])])
     assert list(found) == ["messages[0].content[1]"]
+    assert found["messages[0].content[1]"].startswith(reason)
+
+
+class Album(BaseModel):
+    cover: dspy.Image
+
+
+def test_an_image_inside_a_model_is_refused_where_dspy_would_open_files():
+    program = dspy.Predict(
+        dspy.Signature({"album": (Album, dspy.InputField())}).append("answer", dspy.OutputField())
+    )
+    served = Served(name="qa", program=program)
+    if opens_files():
+        with pytest.raises(InvalidInputs, match="3.3 and later"):
+            served.convert({"album": {"cover": {"url": PNG}}})
+    else:
+        made = served.convert({"album": {"cover": {"url": PNG}}})
+        assert made == {"album": Album(cover=dspy.Image(PNG))}
+    with pytest.raises(InvalidInputs):
+        served.convert({"album": {"cover": {"url": __file__}}})
 
 
 # --- what is refused -----------------------------------------------------------------------------

@@ -21,6 +21,8 @@ class Node(BaseModel):
     def small(cls, value):
         if value > 9:
             raise ValueError("at most 9")
+        if value == -1:
+            raise KeyError("a secret value")
         return value
 
 
@@ -54,6 +56,7 @@ def client(practice, lm, serve, log):
         ({"question": "q", "numbers": [1, "x", 2.5, None]}, ["numbers[1]", "numbers[2]", "numbers[3]"]),
         ({"question": "q", "node": {"value": 10}}, ["node.value"]),
         ({"question": "q", "node": {"value": 1, "next": {"value": "x"}}}, ["node.next.value"]),
+        ({"question": "q", "node": {"value": -1}}, ["node"]),
         ({"question": "q", "image": "/etc/passwd"}, ["image"]),
         ({"question": "q", "image": {"url": "file:///etc/passwd"}}, ["image"]),
         ({"question": "q", "image": {"url": {"url": "/etc/passwd"}}}, ["image"]),
@@ -71,6 +74,7 @@ def test_each_wrong_input_is_named(client, practice, inputs, places):
     assert answer.status_code == 400
     named = [each["place"].removeprefix("inputs.") for each in answer.json()["problems"]]
     assert named == places
+    assert "secret" not in answer.text
     assert practice.requests == []
 
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 
 import dspy
 import httpx
+import msgspec
 import openai
 import pytest
 
 from serve.process import ServerProcess
 from serve.routes.test_openai_chat import TOKEN, client_of
+from serve.runs import RUNS
 from serve.serving import wait_until
+from streamll.brokers.opening import open_sink
+from streamll.core import events as ev
 from streamll.serve import Limits, create_app, run_token
+from streamll.serve.routes.openai_responses import KEPT, Kept
+from streamll.serve.web import sealing
 from streamll.testing import Reply
 
 SIGNATURE = "question -> answer"
@@ -308,13 +315,13 @@ def test_ten_turns_by_the_response_before(chats):
     assert program.told == [[(f"q{n}", f"a{n}") for n in range(turn)] for turn in range(10)]
 
 
-def test_ten_turns_by_the_items_that_the_client_keeps(chats):
+def test_turns_by_the_items_that_the_client_keeps(chats):
     [client, _], program = chats
     items = []
-    for turn in range(10):
+    for turn in range(3):
         items.append({"role": "user", "content": f"q{turn}"})
         items += client.responses.create(model="chat", input=items).output
-    assert program.told == [[(f"q{n}", f"a{n}") for n in range(turn)] for turn in range(10)]
+    assert program.told == [[(f"q{n}", f"a{n}") for n in range(turn)] for turn in range(3)]
 
 
 def test_the_other_fields_of_a_turn_are_kept_with_it(practice, lm, serve, log):
@@ -552,18 +559,24 @@ def test_a_wrong_query_is_refused_with_its_place(practice, client, server):
         assert names == data
 
 
-def test_who_looks_for_a_response_whose_process_is_gone_is_told(practice, lm, serve, log, process):
-    practice.script(Reply({"reasoning": "r", "answer": WORDS}, hold_after=HELD))
-    limits = Limits(lost_seconds=2.0)
-    elsewhere = client_of(serve(create_app(dspy.ChainOfThought(SIGNATURE), log=log, limits=limits)))
-    begun = client_of(process).responses.create(model="m", input="q", background=True)
-    wait_until(lambda: elsewhere.responses.retrieve(begun.id).output_text)
-    process.kill()
-    wait_until(lambda: elsewhere.responses.retrieve(begun.id).status == "failed")
-    failed = elsewhere.responses.retrieve(begun.id)
-    assert failed.error.type == "RunLost"
-    assert failed.output_text.startswith("word0")
-    practice.release()
+def test_who_looks_for_a_response_whose_process_is_gone_is_told(lm, serve, log):
+    """Also if nobody reads it, which would bring it to its end."""
+    run, key = "0" * 32, sealing.new_key()
+    kept = Kept(run, "answer", "qa", {"id": f"resp_{run}{key}"}, [])
+    sealed = {"sealed": sealing.seal(kept, key)}
+    about = ev.Identity(run_id=f"response-{run}")
+    sink = open_sink(log)
+    for event in RUNS["plain"]()[:5]:
+        own = msgspec.structs.replace(event.identity, run_id=run)
+        sink.put(msgspec.structs.replace(event, identity=own))
+    sink.put(ev.StreamllEvent(event_type=KEPT, data=sealed, identity=about, timestamp=time.time()))
+    assert sink.stop(60)
+    limits = Limits(lost_seconds=0.5)
+    client = client_of(serve(create_app(dspy.Predict(SIGNATURE), log=log, limits=limits)))
+    wait_until(lambda: client.responses.retrieve(kept.echo["id"]).status == "failed")
+    failed = client.responses.retrieve(kept.echo["id"])
+    assert (failed.error.type, failed.output_text) == ("RunLost", "Machine")
+    assert failed.output[0].status == "incomplete"
 
 
 # --- the log --------------------------------------------------------------------------------------

@@ -196,8 +196,8 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
     def on_compile_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
         exception = _failure(outputs, exception)
         if (frame := _close(call_id)) is not None:
-            done = frame.progress
-            facts = {"optimizer": frame.name, "count": done.count, "best": done.best}
+            found = frame.progress
+            facts = {"optimizer": frame.name, "candidates": found.candidates, "best": found.best}
             _publish_outcome(frame, ev.CompileEnd, exception, **facts)
         leave_outermost(call_id, outputs, exception)
 

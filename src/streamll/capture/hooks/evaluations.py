@@ -46,7 +46,7 @@ def end_evaluation(frame: Frame, outputs: Any) -> dict[str, Any]:
     """The fields of its ``EvaluateEnd``, but for what every call has."""
     done = frame.progress
     score = None if outputs is None else number_of(getattr(outputs, "score", outputs))
-    return {"score": score, "count": done.count, "failed": done.failed}
+    return {"score": score, "done": done.done, "failed": done.failed}
 
 
 def start_compilation(frame: Frame, inputs: Inputs) -> dict[str, Any]:

@@ -13,7 +13,7 @@ class Evaluation:
 
     def __init__(self, examples: Sequence[Any], failure_score: float | None) -> None:
         self.total = len(examples)
-        self.count = 0
+        self.done = 0
         self.failed = 0
         self.is_reported = False
         self._failure_score = failure_score
@@ -35,19 +35,19 @@ class Evaluation:
             if not places:
                 return None
             index = places.popleft()
-            self.count += 1
+            self.done += 1
             self.failed += failed
             counts = self._failure_score if failed else score
             self._sum = None if self._sum is None or counts is None else self._sum + counts
-            mean = None if self._sum is None else round(100 * self._sum / self.count, 2)
-            return {"index": index, "count": self.count, "mean": mean}
+            mean = None if self._sum is None else round(100 * self._sum / self.done, 2)
+            return {"index": index, "done": self.done, "mean": mean}
 
 
 class Compilation:
     """The candidates of one optimizer."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.candidates = 0
         self.best: float | None = None
         self._best_index = 0
         self._most = 0  # examples that one was evaluated on
@@ -56,8 +56,8 @@ class Compilation:
     def add(self, score: float, total: int) -> dict[str, Any]:
         """A candidate with its score on ``total`` examples: what a ``CompileCandidate`` says of all."""
         with self._lock:
-            index = self.count
-            self.count += 1
+            index = self.candidates
+            self.candidates += 1
             is_larger = total > self._most
             if self.best is None or is_larger or (total == self._most and score > self.best):
                 self.best, self._best_index, self._most = score, index, total

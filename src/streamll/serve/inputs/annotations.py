@@ -75,8 +75,10 @@ def media_of(annotation: Any) -> tuple[MediaKind | None, bool]:
 
 def is_messages(name: str, annotation: Any) -> bool:
     """Whether it is a list of messages: items with ``role`` and ``content``, or dicts under a name
-    that says so.
+    that says so. ``messages`` without any annotation is one, too: ``dspy.LM`` has it so.
     """
+    if annotation is Any:
+        return name == "messages"
     for each in alternatives(annotation):
         item = (get_args(each) or (Any,))[0] if (get_origin(each) or each) is list else None
         for kind in () if item is None else alternatives(item):

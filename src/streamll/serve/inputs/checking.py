@@ -102,6 +102,9 @@ def convert_one(declared: Input, value: Any, place: str) -> Any:
             Problem(pointer(place, each["loc"]), each["msg"])
             for each in error.errors(include_url=False, include_context=False, include_input=False)
         ) from None
+    except Exception as error:
+        what = f"cannot be checked: {type(error).__name__}"  # its message may quote the value
+        raise InvalidInputs([Problem(place, what)]) from error
 
 
 def convert_text(declared: Input, text: str, place: str) -> Any:

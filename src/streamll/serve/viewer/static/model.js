@@ -5,7 +5,7 @@
 /** Names to look up what a run says; one may be called "constructor". */
 const named = (entries) => Object.assign(Object.create(null), entries);
 
-const KINDS = named({ module: "module", lm: "lm", tool: "tool", trace: "trace" });
+const KINDS = named({ module: "module", lm: "lm", tool: "tool", trace: "trace", evaluate: "evaluate", compile: "compile" });
 const STATUS = named({ "run.end": "ended", "run.error": "failed", "run.cancelled": "cancelled" });
 
 /** What a call ends with when its program is stopped; that is no failure of it. */
@@ -125,6 +125,8 @@ class Node {
     this.lm = null;
     this.detail = {};
     this.retried = []; // when an attempt of it was given up
+    this.results = kind === "evaluate" || kind === "compile" ? new streamll.Results() : null;
+    this.many = Boolean(parent && (parent.many || parent.results)); // one of very many calls
   }
   attempt(event) {
     const number = event.attempt || 0, candidate = event.candidate || 0;
@@ -212,7 +214,8 @@ class Run {
 
   started(kind, event) {
     const id = kind === "trace" ? event.trace_id : event.call_id;
-    const node = this.add(id, kind, kind === "lm" ? event.model : event.name, event);
+    const node = this.add(id, kind, kind === "lm" ? event.model : called(kind, event), event);
+    if (node.results && kind === "evaluate") node.results.total = event.total;
     if (kind === "lm" && node.parent) { node.parent.lm = node; this.changed.add(node.parent); }
     if (event.kind === "interpreter") {
       node.kind = "code";
@@ -230,6 +233,7 @@ class Run {
     const stopped = STOPPED.has(event.error_type);
     node.error = event.error_type && !stopped ? [event.error_type, event.message].filter(Boolean).join(": ") : null;
     node.status = stopped ? "left" : node.error ? "failed" : "done";
+    if (kind === "evaluate" && event.score != null) node.results.score = event.score;
     for (const key of ["result", "outputs"]) if (event[key] !== undefined && event[key] !== null) node.detail[key] = event[key];
     this.changed.add(node);
     if (kind !== "lm") return;
@@ -287,7 +291,10 @@ Run.prototype.tell = named({
     if (![...node.attempts.values()].some((a) => a.superseded === event.reason)) node.attempt(event).superseded = event.reason;
     this.changed.add(node);
   },
+  "evaluate.example"(event, node) { if (node.results) { node.results.example(event); this.changed.add(node); } },
+  "compile.candidate"(event, node) { if (node.results) { node.results.candidate(event); this.changed.add(node); } },
   "lm.waiting"(event, node) {
+    if (node.many) return;
     const wait = event.delay ? ` (${event.delay.toFixed(1)} s)` : "";
     this.remark("status", event.model ? `asking ${event.model} instead` : `waiting for a ${event.reason}${wait}`, event);
   },
@@ -312,6 +319,11 @@ Run.prototype.tell = named({
 });
 
 const lost = (count) => (count === 1 ? "1 event was lost" : `${count} events were lost`);
+
+/** A call by its name; an evaluation and an optimizer by what they do with a program. */
+function called(kind, event) {
+  return kind === "evaluate" ? `Evaluate ${event.name}` : kind === "compile" ? `${event.optimizer} ${event.name}` : event.name;
+}
 
 function say(field, text) { field.put(text, field.length); }
 

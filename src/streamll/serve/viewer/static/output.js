@@ -26,7 +26,7 @@ class Card {
     const node = this.node, lm = node.lm;
     this.box.dataset.status = node.status;
     this.turn.textContent = node.turn ? `turn ${node.turn + 1}` : "";
-    const facts = [];
+    const facts = node.results ? scores(node) : [];
     if (lm) facts.push(lm.name.replace(/^.*\//, ""));
     const begun = lm || node;
     if (begun.first !== null && lm && !(lm.usage && lm.usage.cached)) facts.push(`first token ${seconds(begun.first - begun.start)}`);
@@ -39,7 +39,26 @@ class Card {
       if (key === "cached") continue;
       this.line(`detail ${key}`, key, typeof value === "string" ? value : JSON.stringify(value, null, 2), true);
     }
+    if (node.results) this.drawResults(node.results);
     if (node.error) this.line("error", "error", node.error, false, "error");
+  }
+
+  /** A bar while it runs, and a table. */
+  drawResults(results) {
+    if (!this.results) {
+      const bar = element("progress"), row = element("div", "field typed");
+      bar.setAttribute("aria-label", "examples done");
+      row.append(element("span", "label"), element("div", "text"));
+      this.body.append(bar, row);
+      this.results = { bar, row, label: row.firstChild, shown: new streamll.Shown(row.lastChild) };
+    }
+    const { bar, row, label, shown } = this.results;
+    bar.hidden = this.node.kind !== "evaluate" || this.node.status !== "running";
+    bar.max = results.total || 1;
+    bar.value = results.count;
+    row.hidden = !results.rows.length;
+    label.textContent = this.node.kind === "compile" ? "candidates" : results.count > results.rows.length ? "examples with the lowest scores" : "examples";
+    shown.show(results.table, null);
   }
 
   drawAttempt(key, attempt) {
@@ -172,7 +191,21 @@ class Output {
   }
 }
 
+/** How far an evaluation or optimizer is, and with what score. */
+function scores(node) {
+  const { count: done, total, failed, score } = node.results, running = node.status === "running";
+  const percent = score === null ? "" : `${Number(score.toPrecision(4))}%`;
+  if (node.kind === "compile") return done ? [`${count(done)} ${done === 1 ? "candidate" : "candidates"}`, `best ${percent}`] : [];
+  return [
+    running ? `${count(done)} of ${count(total)}` : `${count(done)} ${done === 1 ? "example" : "examples"}`,
+    ...(failed ? [`${count(failed)} failed`] : []),
+    ...(percent ? [running ? `${percent} so far` : percent] : []),
+  ];
+}
+
 function worthACard(node) {
+  if (node.many) return !node.results && node.attempts.size > 0; // where its text was asked for
+  if (node.results) return true;
   if (node.kind === "trace") return false;
   if (node.kind === "lm") return !node.parent && (node.attempts.size > 0 || node.error);
   if (node.kind === "module") return node.attempts.size > 0 || node.lm !== null || (node.error && !node.children.some((c) => c.error)) || Object.keys(node.detail).length > 0;

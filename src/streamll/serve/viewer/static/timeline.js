@@ -67,7 +67,7 @@ class Timeline {
     if (run.start === null) return;
     for (; this.told < run.story.length; this.told++) {
       const node = run.story[this.told];
-      if (node.remark || (node.kind === "lm" && node.parent)) continue;
+      if (node.remark || (node.kind === "lm" && node.parent) || (node.many && !node.results)) continue;
       const row = new Row(node, this.choose);
       this.rows.set(node.id, row);
       const before = this.place(node);
