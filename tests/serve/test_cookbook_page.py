@@ -18,7 +18,7 @@ from fastapi.responses import HTMLResponse, Response
 import streamll
 from serve.npm import REACT, packages
 from serve.serving import Server
-from streamll.serve import Served, create_app
+from streamll.serve import create_app
 
 DOCS = Path(__file__).parents[2] / "docs"
 COOKBOOK = (DOCS / "cookbook.md").read_text("utf-8")
@@ -137,10 +137,14 @@ def open_page(ask_route, bundle, serve, practice, lm, tmp_path):
     """``open_page(path)``: the page in a browser, on the server of the cookbook's routes."""
     dspy.configure(lm=lm)
     namespace = {}
-    served = re.search(r"^class Chat\(.*?^chats = ", COOKBOOK, re.DOTALL | re.MULTILINE)[0]
-    code = compile(served.rpartition("\n")[0], "cookbook.md", "exec", dont_inherit=True)
-    exec(code, {"dspy": dspy, "Served": Served}, namespace)
-    ask_route.mount("/llm", create_app(namespace["chat"], log=f"sqlite:///{tmp_path}/chats.db"))
+    served = re.search(r"^class Chat\(.*?^chats = .*?$", COOKBOOK, re.DOTALL | re.MULTILINE)[0]
+    code = compile(served, "cookbook.md", "exec", dont_inherit=True)
+
+    def with_a_log_of_its_own(programs, log):
+        return create_app(programs, log=f"sqlite:///{tmp_path}/chats.db")
+
+    exec(code, {"dspy": dspy, "create_app": with_a_log_of_its_own}, namespace)
+    ask_route.mount("/llm", namespace["chats"])
     html = '<div id="root"></div><script type="module" src="/page.js"></script>'
     ask_route.get("/page.js")(lambda: Response(bundle, media_type="text/javascript"))
     ask_route.get("/{path}")(lambda: HTMLResponse(html))
