@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import versions
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -143,6 +144,34 @@ def test_set_up_skips_interpreters_that_are_too_old(tools):
     answer = set_up(tools)
     assert "with python3.12 (3.12)" in answer.stdout
     assert answer.returncode == 7  # as far as a stand-in can go
+
+
+def matrix(job: str, name: str) -> list[str]:
+    """What the workflow runs a job with."""
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
+    of_the_job = re.split(rf"^  {job}:", workflow, flags=re.MULTILINE)[1]
+    return re.findall(r"[\w.-]+", re.search(rf"^ +{name}: \[(.*)\]$", of_the_job, re.MULTILINE)[1])
+
+
+def test_the_workflow_runs_every_row_of_versions_and_every_python_of_the_classifiers():
+    assert matrix("versions", "name") == list(versions.NAMES)
+    tested = {f"Programming Language :: Python :: {each}" for each in matrix("test", "python")}
+    minors = {each for each in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", each)}
+    assert minors
+    assert minors <= tested
+
+
+def test_every_target_of_make_that_a_workflow_or_ci_runs_exists():
+    files = [ROOT / ".ci" / "run", *(ROOT / ".github" / "workflows").glob("*.yml")]
+    run_there = {
+        target
+        for each in files
+        for target in re.findall(
+            r"^(?: +- run: )?make (\w+)", each.read_text("utf-8"), re.MULTILINE
+        )
+    }
+    targets = re.search(r"^\.PHONY: demo (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {"check", "test", "docs", "wheel", "versions"} <= run_there <= set(targets[1].split())
 
 
 def test_ci_runs_check_and_test():

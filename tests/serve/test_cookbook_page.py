@@ -137,14 +137,11 @@ def open_page(ask_route, bundle, serve, practice, lm, tmp_path):
     """``open_page(path)``: the page in a browser, on the server of the cookbook's routes."""
     dspy.configure(lm=lm)
     namespace = {}
-    served = re.search(r"^class Chat\(.*?^chats = .*?$", COOKBOOK, re.DOTALL | re.MULTILINE)[0]
-    code = compile(served, "cookbook.md", "exec", dont_inherit=True)
-
-    def with_a_log_of_its_own(programs, log):
-        return create_app(programs, log=f"sqlite:///{tmp_path}/chats.db")
-
-    exec(code, {"dspy": dspy, "create_app": with_a_log_of_its_own}, namespace)
-    ask_route.mount("/llm", namespace["chats"])
+    served = re.search(r"^class Chat\(.*?^chats = ", COOKBOOK, re.DOTALL | re.MULTILINE)[0]
+    code = compile(served.rpartition("\n")[0], "cookbook.md", "exec", dont_inherit=True)
+    exec(code, {"dspy": dspy}, namespace)
+    programs = {"chat": dspy.Predict(namespace["Chat"])}  # as the cookbook has it, in another log
+    ask_route.mount("/llm", create_app(programs, log=f"sqlite:///{tmp_path}/chats.db"))
     html = '<div id="root"></div><script type="module" src="/page.js"></script>'
     ask_route.get("/page.js")(lambda: Response(bundle, media_type="text/javascript"))
     ask_route.get("/{path}")(lambda: HTMLResponse(html))
