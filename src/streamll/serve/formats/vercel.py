@@ -57,8 +57,6 @@ DONE = b"[DONE]"
 RESERVED = frozenset({"superseded", "corrected", "citation", "status", "gap", "refusal"})
 """Data parts that are not a field of this name."""
 FINISH_REASONS = {"length": "length", "content_filter": "content-filter"}
-DETAILS = ("cache_read", "cache_write", "reasoning")
-"""Tokens that are part of others."""
 LINKS = frozenset({"http", "https"})
 """Schemes of URLs that a page may make a link of: a model may have chosen them."""
 FILES = LINKS | {"data"}
@@ -399,18 +397,18 @@ def _kind(part: TextPart) -> str:
 
 
 def usage_of(end: ev.Totals) -> dict[str, Any]:
-    """``LanguageModelUsage`` of the package, as far as it is known; in the words of all its versions."""
-    used, made = end.prompt_tokens, end.completion_tokens
-    counts = {name: getattr(end, f"{name}_tokens", None) for name in DETAILS}
-    read, written = counts["cache_read"], counts["cache_write"]
+    """``LanguageModelUsage`` in the words of all versions of the package; without what is not known."""
+    asked, said, read = end.prompt_tokens, end.completion_tokens, end.cache_read_tokens
+    cache = given(cacheReadTokens=read, cacheWriteTokens=end.cache_write_tokens)
+    thought = given(reasoningTokens=end.reasoning_tokens)
     return given(
-        inputTokens=used,
-        outputTokens=made,
-        totalTokens=None if used is None or made is None else used + made,
+        inputTokens=asked,
+        outputTokens=said,
+        totalTokens=None if asked is None or said is None else asked + said,
         cachedInputTokens=read,
-        reasoningTokens=counts["reasoning"],
-        inputTokenDetails=given(cacheReadTokens=read, cacheWriteTokens=written) or None,
-        outputTokenDetails=given(reasoningTokens=counts["reasoning"]) or None,
+        inputTokenDetails=cache or None,
+        outputTokenDetails=thought or None,
+        **thought,
     )
 
 
