@@ -126,6 +126,29 @@ def test_a_failed_example_counts_with_the_failure_score():
     assert result.score == 75.0
 
 
+class Touchy:
+    """A score that lets nobody look at it."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __radd__(self, other):
+        return other + self.value
+
+    def __float__(self):
+        raise RuntimeError("not a float")
+
+    def __getattr__(self, name):
+        raise LookupError(name)
+
+
+def test_a_score_that_cannot_be_read_is_unknown_and_the_evaluation_goes_on():
+    events, result = streamed(evaluation(["a", "b"], lambda *_: Touchy(1)), QA())
+    assert result.score == 100.0
+    assert [(e.score, e.mean) for e in of(events, "evaluate.example")] == [(None, None)] * 2
+    assert of(events, "evaluate.end")[0].score == 100.0
+
+
 @pytest.mark.parametrize(
     ("metric", "score"),
     [
@@ -170,7 +193,7 @@ def test_an_executor_of_the_metric_s_own_runs_no_examples():
     def judged(example, prediction):
         judge = dspy.Predict("question -> answer")
         pairs = [(judge, {"question": "ok"}), (judge, {"question": "fine"})]
-        return len(dspy.Parallel(num_threads=2, disable_progress_bar=True)(pairs)) == 2
+        return None not in dspy.Parallel(num_threads=2, disable_progress_bar=True)(pairs)
 
     events, result = streamed(evaluation(["a", "b"], judged), QA())
     assert result.score == 100.0

@@ -19,6 +19,7 @@ from streamll.capture.run.run import as_mapping
 from streamll.capture.run.scope import current_scope
 from streamll.configuration import describe, included
 from streamll.core import events as ev
+from streamll.core.errors import logger
 
 Inputs = dict[str, Any]
 
@@ -78,9 +79,8 @@ def reported(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """What an executor runs for each item: where these are an evaluation's examples, with an event."""
     scope = current_scope()
     frame = scope.run.frames.get(ACTIVE_CALL_ID.get() or "") if scope is not None else None
-    if frame is None or frame.kind != "evaluate" or frame.progress.is_reported:
+    if frame is None or frame.kind != "evaluate":
         return function
-    frame.progress.is_reported = True  # a metric may have an executor of its own
 
     @functools.wraps(function)
     def example(item: Any) -> Any:
@@ -89,12 +89,18 @@ def reported(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         try:
             outcome = function(item)
         except Exception as error:
-            _publish_example(frame, item, began, None, error)
+            report(item, began, None, error)
             raise
         finally:
             ACTIVE_CALL_ID.reset(token)
-        _publish_example(frame, item, began, outcome, None)
+        report(item, began, outcome, None)
         return outcome
+
+    def report(*done: Any) -> None:
+        try:
+            _publish_example(frame, *done)
+        except Exception:
+            logger.exception("an example of an evaluation could not be reported")
 
     return example
 
@@ -122,5 +128,5 @@ def number_of(score: Any) -> float | None:
     """A score as a number: of a ``Prediction`` its ``score``; ``None`` where it is none."""
     try:
         return None if score is None else float(score)
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except Exception:  # noqa: BLE001 - what a metric returns may raise anything
         return None

@@ -15,7 +15,6 @@ class Evaluation:
         self.total = len(examples)
         self.done = 0
         self.failed = 0
-        self.is_reported = False
         self._failure_score = failure_score
         self._sum: float | None = 0.0  # unknown once a score is no number
         self._lock = threading.Lock()
@@ -28,7 +27,8 @@ class Evaluation:
     ) -> dict[str, Any] | None:
         """One more is done: what an ``EvaluateExample`` says of all.
 
-        ``None`` if it was done before, as DSPy runs an example again where it is slow.
+        ``None`` if it was done before, as DSPy runs an example again where it is slow, or is none: a
+        metric may have an executor of its own.
         """
         with self._lock:
             places = self._places.get(id(example))

@@ -397,11 +397,17 @@ def _kind(part: TextPart) -> str:
 
 
 def usage_of(end: ev.Totals) -> dict[str, int]:
-    return {
-        "inputTokens": end.prompt_tokens,
-        "outputTokens": end.completion_tokens,
-        "totalTokens": end.prompt_tokens + end.completion_tokens,
+    """As ``LanguageModelUsage`` of ``ai`` has it; what is not known is left out."""
+    asked, said = end.prompt_tokens, end.completion_tokens
+    total = None if asked is None or said is None else asked + said
+    counts = {
+        "inputTokens": asked,
+        "outputTokens": said,
+        "totalTokens": total,
+        "cachedInputTokens": end.cache_read_tokens,
+        "reasoningTokens": end.reasoning_tokens,
     }
+    return {name: count for name, count in counts.items() if count is not None}
 
 
 def is_busy(tool: ToolPart) -> bool:
