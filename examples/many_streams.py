@@ -18,7 +18,7 @@ async def main():
         )
     for question, result in zip(QUESTIONS, results, strict=True):
         print(f"{question} {result.text}")
-    print(f"{sum(result.completion_tokens for result in results)} tokens in all")
+    print(f"{sum(result.completion_tokens or 0 for result in results)} tokens in all")
 
 
 with language_model(

@@ -39,7 +39,9 @@ with language_model({"answer": "A socket stays open, so every token can travel a
             if event["event_type"] == "token":
                 print(event["token"], end="", flush=True)
             elif event["event_type"] == "run.end":
-                print(f"\n{event['completion_tokens']} tokens, {event['lm_calls']} call")
+                print(
+                    f"\n{event.get('completion_tokens', 'some')} tokens, {event['lm_calls']} call"
+                )
 
     server.should_exit = True
     thread.join()

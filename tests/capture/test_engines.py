@@ -178,7 +178,7 @@ def check(heard: Heard, used: Any, *, whole: bool) -> None:
     [call], end = heard.of("lm.end"), heard.events[-1]
     assert end.event_type == "run.end"
     assert (call.finish_reason, call.streamed) == ("stop", not whole)
-    counted = [sum(u.get(kind) or 0 for u in (used or {}).values()) for kind in COUNTERS]
+    counted = [sum(u.get(kind) or 0 for u in (used or {}).values()) or None for kind in COUNTERS]
     assert [end.prompt_tokens, end.completion_tokens] == counted
     assert [call.prompt_tokens, call.completion_tokens] == counted
     assert (end.lm_calls, end.cost) == (1, call.cost)

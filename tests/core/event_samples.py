@@ -42,6 +42,7 @@ from streamll.core.events import (
     TraceStart,
     UnknownEvent,
 )
+from streamll.core.usage import ModelUsage
 
 IDENTITY = Identity(
     run_id="5f3c9a",
@@ -74,6 +75,24 @@ def stamp(seq, identity=IDENTITY):
         "extra": {"region": "eu", "weights": [1, 2.5, None]},
     }
 
+
+USED = {
+    "cache_read_tokens": 30,
+    "cache_write_tokens": 5,
+    "reasoning_tokens": 8,
+    "usage": (
+        ModelUsage(model="openai/gpt", prompt_tokens=30, completion_tokens=7, unreported=1),
+        ModelUsage(
+            model="anthropic/claude",
+            prompt_tokens=10,
+            completion_tokens=5,
+            cache_read_tokens=30,
+            cache_write_tokens=5,
+            reasoning_tokens=8,
+            cost=0.0001,
+        ),
+    ),
+}
 
 CUSTOM = {"count": 3, "ids": ["a", "b"]}
 NEWER = {"frame": 7, "image": {"width": 20}}
@@ -168,6 +187,18 @@ SAMPLES = [
     ReplyPart(
         **stamp(28), kind="image", media_type="image/png", url="https://example.org/a", size=12
     ),
+    LMEnd(
+        **stamp(29),
+        **USED,
+        model="openai/gpt",
+        duration=1.25,
+        response_model="gpt-5.2",
+        response_id="resp_1",
+    ),
+    RunEnd(**stamp(30, RUN), **TOTALS, **USED),
+    RunError(**stamp(31, RUN), **TOTALS, **USED, error_type="LMTimeoutError", message="timed out"),
+    RunCancelled(**stamp(32, RUN), **TOTALS, **USED),
+    ModuleStart(**stamp(35), name="ReAct", kind="agent"),
     LMSuperseded(**stamp(33), reason="LMServerError", next_model="anthropic/claude"),
     LMWaiting(**stamp(34), reason="fallback", model="anthropic/claude"),
     EvaluateStart(**stamp(35), name="QA", metric="exact_match", total=50),

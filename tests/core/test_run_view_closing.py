@@ -72,6 +72,17 @@ def test_the_totals_are_those_known_until_then():
     assert last.time_to_first_token == scribe.events[5].timestamp - scribe.events[0].timestamp
 
 
+def test_a_call_that_was_under_way_makes_the_tokens_unknown():
+    lm = ev.Identity(run_id="r1", call_id="l1")
+    scribe = Scribe().start().add(ev.LMStart, lm, model="m")
+    scribe.add(ev.LMEnd, lm, model="m", duration=1.0, prompt_tokens=7, completion_tokens=3)
+    scribe.add(ev.LMStart, ev.Identity(run_id="r1", call_id="l2"), model="m")
+    last = ended(scribe.events)[-1]
+    assert (last.lm_calls, last.prompt_tokens, last.completion_tokens) == (2, None, None)
+    [usage] = last.usage
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.unreported) == (7, 3, 1)
+
+
 def test_partial_text_excludes_superseded_attempts_and_ended_calls():
     events = RUNS["superseded"]()
     assert ended(events[:7])[-1].partial == {}

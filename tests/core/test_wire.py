@@ -35,6 +35,7 @@ from streamll.core.events import (
     UnknownEvent,
     own_fields,
 )
+from streamll.core.usage import COUNTS, ModelUsage
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 MANY = GOLDEN / "events-v1.jsonl"
@@ -54,6 +55,26 @@ def test_the_golden_file_has_every_kind_with_every_field():
             if not field.required and field.name not in ("seq", "extra"):
                 values = [getattr(event, field.name) for event in samples]
                 assert any(value != field.default for value in values), (kind, field.name)
+
+
+def test_what_a_log_of_before_does_not_say_of_tokens_is_not_known():
+    """The first writers left 0 out, which said nothing, and had no counts of parts."""
+    line = b'{"v":1,"event_type":"lm.end","seq":1,"timestamp":2.5,"model":"m","duration":1.0}'
+    call = wire.decode(line)
+    assert [getattr(call, name) for name in COUNTS] == [None] * len(COUNTS)
+    assert (call.usage, call.response_model, call.response_id) == ((), None, None)
+    line = b'{"v":1,"event_type":"run.end","seq":2,"timestamp":2.5,"lm_calls":1,"prompt_tokens":7}'
+    end = wire.decode(line)
+    assert (end.prompt_tokens, end.completion_tokens, end.usage) == (7, None, ())
+
+
+def test_no_tokens_is_written_and_not_known_is_left_out():
+    written = json.loads(
+        wire.encode(RunEnd(seq=1, prompt_tokens=0, usage=(ModelUsage(model="m"),)))
+    )
+    assert written["prompt_tokens"] == 0
+    assert "completion_tokens" not in written
+    assert written["usage"] == [{"model": "m"}]
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("events-*.jsonl")), ids=lambda path: path.name)
@@ -128,6 +149,13 @@ identities = st.builds(
     attempt=counts,
     candidate=counts,
 )
+usages = st.builds(
+    ModelUsage,
+    model=texts,
+    unreported=counts,
+    cost=st.none() | numbers,
+    **{name: st.none() | counts for name in COUNTS},
+)
 _BY_TYPE = {
     "str": texts,
     "int": counts,
@@ -139,6 +167,7 @@ _BY_TYPE = {
     "float | None": st.none() | numbers,
     "tuple[str | int, ...]": st.lists(texts | st.integers(0, 99), max_size=3).map(tuple),
     "tuple[tuple[float, int], ...]": st.lists(st.tuples(numbers, counts), max_size=3).map(tuple),
+    "tuple[ModelUsage, ...]": st.lists(usages, max_size=3).map(tuple),
     "Mapping[str, Any]": objects,
     "Mapping[str, str]": st.dictionaries(texts, texts, max_size=3),
     "Mapping[str, Any] | None": st.none() | objects,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -16,8 +17,14 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 import streamll
+from streamll.configuration import configuration
+from streamll.flow.config import StreamConfig
 from streamll.sinks.otel import OTelSink
-from streamll.testing import Fault, Reply
+from streamll.testing import Fault, Reply, Usage
+
+COUNTED = Usage(
+    input_tokens=120, output_tokens=40, cached_tokens=64, reasoning_tokens=9, cache_write_tokens=16
+)
 
 
 def price(item: str) -> str:
@@ -31,6 +38,11 @@ class Telemetry:
         self.tracers, self.meters = TracerProvider(), MeterProvider([self.reader])
         self.tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.sink = OTelSink(tracer_provider=self.tracers, meter_provider=self.meters)
+
+    def with_content(self):
+        self.sink.stop()
+        self.sink = OTelSink(tracer_provider=self.tracers, meter_provider=self.meters, content=True)
+        return self.sink
 
     @property
     def spans(self):
@@ -85,7 +97,7 @@ def test_spans_nest_like_the_calls(telemetry, run):
         return [*(line(above) if above else []), span.name]
 
     lines = [" > ".join(line(span)) for span in spans]
-    root = "ReAct > ReAct"
+    root = "invoke_workflow ReAct > invoke_agent ReAct"
     assert f"{root} > react > chat practice-model" in lines
     assert f"{root} > execute_tool price" in lines
     assert all(span.end_time >= span.start_time for span in spans)
@@ -106,6 +118,149 @@ def test_an_lm_span_has_the_genai_convention_attributes(telemetry, run):
     assert told["gen_ai.usage.input_tokens"] > 10
     assert told["gen_ai.usage.output_tokens"] > 10
     assert told["gen_ai.response.finish_reasons"] == ("stop",)
+
+
+def test_what_the_reply_says_of_itself_is_on_the_span(telemetry, run, practice):
+    practice.script(
+        Reply({"answer": "yes"}, id="chatcmpl-7", model="practice-model-2026", usage=COUNTED)
+    )
+    run(dspy.Predict("question -> answer"), question="?")
+    told = dict(telemetry.span("chat practice-model").attributes)
+    assert told["gen_ai.response.id"] == "chatcmpl-7"
+    assert told["gen_ai.response.model"] == "practice-model-2026"
+    assert told["gen_ai.request.stream"] is True
+    assert 0 < told["gen_ai.response.time_to_first_chunk"] < 60
+    assert told["gen_ai.usage.cache_read.input_tokens"] == 64
+    assert told["gen_ai.usage.cache_write.input_tokens"] == 16
+    assert told["gen_ai.usage.reasoning.output_tokens"] == 9
+    root = dict(telemetry.span("invoke_workflow Predict").attributes)
+    assert root["gen_ai.usage.input_tokens"] == told["gen_ai.usage.input_tokens"] == 120
+    assert not [name for name in root if "cache" in name or "reasoning" in name]
+
+
+def test_tokens_are_counted_by_model_under_both_names(telemetry, run, practice):
+    practice.script(Reply({"answer": "yes"}, usage=COUNTED))
+    run(dspy.Predict("question -> answer"), question="?")
+    counted = {
+        "input_tokens": 120,
+        "output_tokens": 40,
+        "cache_read.input_tokens": 64,
+        "cache_write.input_tokens": 16,
+        "reasoning.output_tokens": 9,
+    }
+    for name, tokens in counted.items():
+        [point] = telemetry.points(f"gen_ai.client.inference.usage.{name}")
+        told = dict(point.attributes)
+        assert point.value == tokens
+        assert told["gen_ai.request.model"] == "practice-model"
+        assert told["gen_ai.provider.name"] == "openai"
+    kinds = {
+        dict(point.attributes)["gen_ai.token.type"]: point.sum
+        for point in telemetry.points("gen_ai.client.token.usage")
+    }
+    assert kinds == {"input": 120, "output": 40}
+
+
+def test_what_is_not_known_is_neither_on_a_span_nor_counted(telemetry, run, practice):
+    practice.respond(lambda _: Reply({"answer": "half an answer"}, fault=Fault(disconnect_after=8)))
+    with pytest.raises(Exception, match=r"."):
+        run(dspy.Predict("question -> answer"), question="?")
+    for name in ("chat practice-model", "invoke_workflow Predict"):
+        assert not [
+            key for key in telemetry.span(name).attributes if key.startswith("gen_ai.usage")
+        ]
+    assert not telemetry.points("gen_ai.client.token.usage")
+    assert not telemetry.points("gen_ai.client.inference.usage.input_tokens")
+
+
+def test_a_fallback_s_tokens_are_its_own(telemetry, practice):
+    dspy.configure(lm=practice.lm(), adapter=dspy.ChatAdapter())
+    other = practice.lm("anthropic", "another-model")
+    practice.script(Fault(status=401), Reply({"answer": "yes"}, usage=COUNTED))
+    config = StreamConfig(fallbacks=[other], breaker=None)
+    program = streamll.stream(
+        dspy.Predict("question -> answer"), config=config, sinks=[telemetry.sink]
+    )
+    with program(question="?") as events:
+        events.result()
+    [point] = telemetry.points("gen_ai.client.inference.usage.input_tokens")
+    told = dict(point.attributes)
+    assert (told["gen_ai.provider.name"], told["gen_ai.request.model"]) == (
+        "anthropic",
+        "another-model",
+    )
+    assert point.value == 120
+    span = dict(telemetry.span("chat practice-model").attributes)
+    assert span["gen_ai.provider.name"] == "anthropic"
+
+
+def test_runs_agents_and_tools_have_durations(telemetry, run):
+    run(dspy.ReAct("question -> answer", tools=[price]), question="What does a pencil cost?")
+    by_operation = {
+        dict(point.attributes)["gen_ai.operation.name"]: dict(point.attributes)
+        for point in telemetry.points("gen_ai.invoke_agent.duration")
+    }
+    assert by_operation.keys() == {"invoke_workflow", "invoke_agent"}
+    assert by_operation["invoke_agent"]["gen_ai.agent.name"] == "ReAct"
+    [workflow] = telemetry.points("gen_ai.invoke_workflow.duration")
+    assert dict(workflow.attributes) == {"gen_ai.workflow.name": "ReAct"}
+    tools = [dict(point.attributes) for point in telemetry.points("gen_ai.execute_tool.duration")]
+    assert {"price", "finish"} >= {each["gen_ai.tool.name"] for each in tools}
+    agent = dict(telemetry.span("invoke_agent ReAct").attributes)
+    assert agent["gen_ai.operation.name"] == "invoke_agent"
+    assert agent["gen_ai.agent.name"] == "ReAct"
+
+
+def test_the_conversation_is_on_every_span(telemetry, run):
+    streamll.set_context(conversation_id="c-17")
+    try:
+        run(dspy.ReAct("question -> answer", tools=[price]), question="What does a pencil cost?")
+    finally:
+        streamll.clear_context()
+    spans = telemetry.spans
+    assert len(spans) > 4
+    assert {span.attributes["gen_ai.conversation.id"] for span in spans} == {"c-17"}
+
+
+CONTENT = frozenset({"prompts", "inputs", "outputs", "tools"})
+
+
+def test_no_content_is_exported_unless_the_sink_is_asked_for_it(telemetry, run, monkeypatch):
+    monkeypatch.setattr(configuration, "include", CONTENT)
+    run(dspy.ReAct("question -> answer", tools=[price]), question="A secret pencil?")
+    told = "".join(span.to_json() for span in telemetry.spans)
+    assert "secret" not in told
+    assert "7.90" not in told
+
+
+def test_content_is_messages_in_the_conventions_form(telemetry, run, monkeypatch):
+    monkeypatch.setattr(configuration, "include", CONTENT)
+    telemetry.with_content()
+    run(dspy.ReAct("question -> answer", tools=[price]), question="What does a pencil cost?")
+    spans = telemetry.spans
+    lm = next(span.attributes for span in spans if span.name == "chat practice-model")
+    [*_, asked] = json.loads(lm["gen_ai.input.messages"])
+    assert asked["role"] == "user"
+    assert "What does a pencil cost?" in asked["parts"][0]["content"]
+    assert json.loads(lm["gen_ai.system_instructions"])[0]["type"] == "text"
+    [said] = json.loads(lm["gen_ai.output.messages"])
+    assert (said["role"], said["finish_reason"]) == ("assistant", "stop")
+    assert said["parts"][0]["content"]
+    tool = telemetry.span("execute_tool price").attributes
+    assert isinstance(json.loads(tool["gen_ai.tool.call.arguments"]), dict)
+    assert json.loads(tool["gen_ai.tool.call.result"]) == "7.90"
+    [root] = [span.attributes for span in spans if span.parent is None]
+    assert "pencil" in root["gen_ai.input.messages"]
+    assert "answer" in root["gen_ai.output.messages"]
+
+
+def test_content_that_events_do_not_have_is_not_made_up(telemetry, run, practice):
+    telemetry.with_content()
+    practice.script({"answer": "Yes."})
+    run(dspy.Predict("question -> answer"), question="A secret pencil?")
+    told = "".join(span.to_json() for span in telemetry.spans)
+    assert "secret" not in told
+    assert "gen_ai.output.messages" in told  # the fields that are streamed
 
 
 def test_a_reply_that_comes_whole_has_no_times_of_chunks(telemetry, run, practice):
@@ -158,7 +313,7 @@ def test_errors_are_counted_and_marked(telemetry, run, practice):
         run(dspy.Predict("question -> answer"), question="my secret question")
     [duration] = telemetry.points("gen_ai.client.operation.duration")
     assert dict(duration.attributes)["error.type"]
-    for name in ("Predict", "chat practice-model"):
+    for name in ("invoke_workflow Predict", "Predict", "chat practice-model"):
         for span in telemetry.spans:
             if span.name == name:
                 assert span.status.status_code is StatusCode.ERROR

@@ -104,7 +104,7 @@ def test_after_ctrl_z_and_fg_the_view_is_drawn_below_the_shells_output(tmp_path,
     before, _, after = shell.emulator.text.rpartition("% fg")
     assert "echo in between\nin between\n" in before
     assert after.count("● QA") == 1
-    assert "  answer  Paris is nice.\n✓ done in 1.2 s · 2 tokens\n\nthe end" in after
+    assert "  answer  Paris is nice.\n✓ done in 1.2 s · ≈2 tokens\n\nthe end" in after
 
 
 def test_a_background_job_does_not_draw_but_prints_its_result(tmp_path, shell):
@@ -116,7 +116,7 @@ def test_a_background_job_does_not_draw_but_prints_its_result(tmp_path, shell):
     shell.wait_for(lambda terminal: "the end" in terminal.text)
     text = shell.emulator.text
     assert "▌" not in text
-    assert "● QA\n  answer  Paris is nice.\n✓ done in 1.2 s · 2 tokens\n" in text
+    assert "● QA\n  answer  Paris is nice.\n✓ done in 1.2 s · ≈2 tokens\n" in text
     assert "\x1b[1A" not in shell.raw
 
 

@@ -119,7 +119,7 @@ def test_a_program_that_is_one_predictor_has_its_fields_under_its_own_line():
     script = Script("Predict")
     script.field(script.root, "answer", "Paris.")
     assert whole(script.end()) == (
-        "● Predict\n  answer  Paris.\n✓ done in 1.2 s · 1 token · first token 0.30 s"
+        "● Predict\n  answer  Paris.\n✓ done in 1.2 s · ≈1 token · first token 0.30 s"
     )
 
 
@@ -136,7 +136,7 @@ def test_a_failed_run_keeps_its_text_and_shows_the_error_once():
         "╰─ ✗ generate  0.90 s\n"
         "     answer  Quantum computing\n"
         "  LMTransportError: connection closed\n"
-        "✗ failed after 1.2 s · 2 tokens · first token 0.30 s"
+        "✗ failed after 1.2 s · ≈2 tokens · first token 0.30 s"
     )
 
 
@@ -182,7 +182,7 @@ def test_citations_gaps_and_custom_events_are_shown():
         "│  ! 2 events lost here (overflow)\n"
         "╰─ ✓ retrieval  0.20 s\n"
         "     ◦ hit n=1\n"
-        "✓ done in 1.2 s · 1 token"
+        "✓ done in 1.2 s · ≈1 token"
     )
 
 
@@ -316,5 +316,5 @@ def test_a_sink_of_an_inner_module_sees_that_module_as_the_run():
         "● generate  openai/gpt-4o-mini\n"
         "  reasoning  Think.\n"
         "  answer     Paris.\n"
-        "✓ done in 1.0 s · 2 tokens · 53 tokens/s"
+        "✓ done in 1.0 s · 48 tokens · 53 tokens/s"
     )

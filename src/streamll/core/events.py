@@ -11,7 +11,8 @@ One immutable class per kind. An event carries five things besides its own field
 
 ``event.data`` is a read-only mapping of the kind's own fields and the context.
 Durations and ``time_to_first_token`` are in seconds; ``offset`` and ``length`` are in characters
-(Python code points); ``cost`` is in US dollars as DSPy estimates it.
+(Python code points); ``cost`` is in US dollars as DSPy estimates it. Tokens are as the provider counts
+them, ``None`` where that is not known (``core.usage``).
 
 Each class also states its part in the order of events, as class attributes: what it ``opens`` or
 ``closes``, and what must be open around it (``inside``). ``core.ordering`` checks that order;
@@ -29,6 +30,8 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
+
+from streamll.core.usage import ModelUsage
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 T = TypeVar("T")
@@ -54,6 +57,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
 
 
 NOBODY = Identity()
+AGENT = "agent"
+"""``kind`` of a module that has tools."""
 
 
 def _from_identity(member: T) -> T:
@@ -180,15 +185,20 @@ class Totals(Event, frozen=True, kw_only=True):
     """What a run used, superseded attempts included; the base of the three last events.
 
     ``time_to_first_token`` is the reader's: from the run's start to the first token of any field,
-    with all that the program did before.
+    with all that the program did before. A count of tokens is ``None`` where any part of it is not
+    known; what was reported all the same is in ``usage``, by model.
     """
 
     duration: float = 0.0
     time_to_first_token: float | None = None
     lm_calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
     cost: float | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    usage: tuple[ModelUsage, ...] = ()
 
 
 @_kind("run.end", closes="run")
@@ -219,10 +229,11 @@ class RunCancelled(Totals, frozen=True, kw_only=True):
 
 @_kind("module.start", opens="module")
 class ModuleStart(Event, frozen=True, kw_only=True):
-    """The module ``name`` is called."""
+    """The module ``name`` is called; it is of kind ``"agent"`` if it has tools to call."""
 
     name: str
     inputs: Mapping[str, Any] | None = None
+    kind: str = "module"
 
 
 @_kind("module.end", closes="module")
@@ -287,7 +298,11 @@ class LMStart(Event, frozen=True, kw_only=True):
 
 @_kind("lm.end", closes="lm")
 class LMEnd(Event, frozen=True, kw_only=True):
-    """``error_type`` is set when the call failed for good; usage may be unknown (0) then.
+    """``error_type`` is set when the call failed for good.
+
+    Tokens are those of all its requests, superseded ones included. ``usage`` has them by model where
+    the fields cannot say it all: several models, or a request of which they are not known.
+    ``response_model`` and ``response_id`` are the reply's, as the provider names them.
 
     Times are those of the last attempt: ``time_to_first_token`` and ``time_to_first_chunk`` begin
     when its request leaves, and end with the reply's first text, and with its first chunk of any
@@ -298,8 +313,8 @@ class LMEnd(Event, frozen=True, kw_only=True):
 
     model: str
     duration: float
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
     cost: float | None = None
     cached: bool = False
     streamed: bool = False
@@ -310,6 +325,12 @@ class LMEnd(Event, frozen=True, kw_only=True):
     time_to_first_chunk: float | None = None
     time_per_output_chunk: float | None = None
     chunk_gaps: tuple[tuple[float, int], ...] = ()
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    usage: tuple[ModelUsage, ...] = ()
+    response_model: str | None = None
+    response_id: str | None = None
 
 
 @_kind("lm.superseded", inside="call")

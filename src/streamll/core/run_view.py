@@ -11,6 +11,7 @@ calls with ``keep_ended=False``; none with ``keep_text=False``.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -23,6 +24,7 @@ from streamll.core.errors import AmbiguousFieldError, UnknownFieldError
 from streamll.core.events import CALLS, NOBODY, Event, Identity, TokenEvent, Totals
 from streamll.core.ordering import Key, failure_of, key_of
 from streamll.core.partials import PartialValue
+from streamll.core.usage import Sums
 from streamll.core.visitor import EventVisitor
 
 RUNNING, ENDED, FAILED, CANCELLED = "running", "ended", "failed", "cancelled"
@@ -55,22 +57,6 @@ class FieldView(msgspec.Struct, eq=False):
     @property
     def owner(self) -> Owner:
         return self.identity.predictor, self.name
-
-
-class Usage(msgspec.Struct):
-    """What the LM calls of a run have used, superseded attempts included; as in ``Totals``."""
-
-    lm_calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost: float | None = None
-
-    def add(self, call: ev.LMEnd) -> None:
-        self.lm_calls += 1
-        self.prompt_tokens += call.prompt_tokens
-        self.completion_tokens += call.completion_tokens
-        if call.cost is not None:
-            self.cost = (self.cost or 0.0) + call.cost
 
 
 class RunView(EventVisitor):
@@ -117,7 +103,7 @@ class RunView(EventVisitor):
         self._superseded: dict[Owner, str] = {}  # texts that nothing has replaced yet
         self._current = NO_FIELD  # the field of the last token
         self._last: Event | None = None
-        self._usage = Usage()
+        self._usage = Sums()
         self._generated = 0  # completion tokens of streamed calls …
         self._generating_s = 0.0  # … and the time from their first token to their end
 
@@ -215,7 +201,7 @@ class RunView(EventVisitor):
                 self._superseded[field.owner] = field.text
 
     def on_lm_end(self, event: ev.LMEnd) -> None:
-        self._usage.add(event)
+        self._usage.add_call(event)
         if event.streamed and event.time_to_first_token is not None and event.completion_tokens:
             self._generated += event.completion_tokens
             if (per_chunk := event.time_per_output_chunk) is not None:
@@ -260,8 +246,16 @@ class RunView(EventVisitor):
         return Totals(
             duration=max(0.0, (self.latest_at or started) - started),
             time_to_first_token=None if first is None else max(0.0, first - started),
-            **msgspec.structs.asdict(self._usage),
+            **self._usage.of_run(),
         )
+
+    def used(self, more: Iterable[Event] = ()) -> dict[str, Any]:
+        """Tokens, calls and cost so far, as in ``Totals``; ``more`` events end further LM calls."""
+        usage = copy.deepcopy(self._usage)
+        for event in more:
+            if isinstance(event, ev.LMEnd):
+                usage.add_call(event)
+        return usage.of_run()
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -389,5 +383,5 @@ def closing_events(
         add(kind, opened.identity, **own)
     failed = {"error_type": error_type, "message": message, "partial": view.partial_texts()}
     totals = {name: getattr(view.totals, name) for name in ev.own_fields(ev.Totals)}
-    add(ev.RunError, Identity(run_id=run_id), **failed, **totals)
+    add(ev.RunError, Identity(run_id=run_id), **failed, **totals | view.used(events))
     return events

@@ -1,8 +1,10 @@
 """Runs as OpenTelemetry spans and metrics, by the semantic conventions for generative AI.
 
-Spans: one per run, module, LM call and tool call, nested as the calls are, under the span that
-was current when the run began. Metrics of LM calls: duration, time to first chunk, time per
-chunk, tokens. Only names, numbers and states, as events have them; no text of a model.
+Spans: one per run (``invoke_workflow``), module (``invoke_agent`` where it has tools), LM call
+(``chat``) and tool call (``execute_tool``), nested as the calls are, under the span that was current
+when the run began. Metrics: durations, times of chunks, tokens. Names, numbers and states as events have
+them; texts only where both the events have them and ``content`` is asked for. The names are in
+``otel_names``.
 
 Spans are created from events when they end, with the events' times, so they cannot be the parents
 of spans that instrumented clients create inside a call.
@@ -11,6 +13,7 @@ of spans that instrumented clients create inside a call.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -18,28 +21,15 @@ import msgspec
 from streamll.core import events as ev
 from streamll.core.errors import needs_extra
 from streamll.core.events import TERMINAL, Event
-from streamll.core.gaps import GAP_BOUNDS_S
+from streamll.core.jsonable import as_text
+from streamll.core.usage import ModelUsage
 from streamll.core.visitor import EventVisitor
+from streamll.sinks import otel_content
+from streamll.sinks import otel_names as names
 from streamll.sinks.base import BaseSink
 
 MAX_RUNS = 10_000
 """Runs under way that are kept; for one more, the oldest is given up."""
-
-SECOND_BUCKETS = GAP_BOUNDS_S
-TOKEN_BUCKETS = tuple(4**n for n in range(14))
-"""Upper bounds as the conventions advise them."""
-
-DURATION = "gen_ai.client.operation.duration"
-FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"
-PER_CHUNK = "gen_ai.client.operation.time_per_output_chunk"
-TOKENS = "gen_ai.client.token.usage"
-METRICS = {
-    DURATION: ("s", "How long an LM call took.", SECOND_BUCKETS),
-    FIRST_CHUNK: ("s", "From the request to the first chunk of its reply.", SECOND_BUCKETS),
-    PER_CHUNK: ("s", "From one chunk of a reply to the next.", SECOND_BUCKETS),
-    TOKENS: ("{token}", "Tokens of an LM call.", TOKEN_BUCKETS),
-}
-"""Histograms by name: unit, description, buckets."""
 
 
 class OTelSink(BaseSink):
@@ -48,25 +38,38 @@ class OTelSink(BaseSink):
     Args:
         tracer_provider: gets the spans; by default the process's own.
         meter_provider: gets the metrics; by default the process's own.
+        content: spans also have what programs and models were given and said, as far as events have
+            it (``configure(include=["prompts", "inputs", "outputs", "tools"])``, and the fields
+            that are streamed). Off by default: telemetry goes to other people than a program's readers.
 
     Raises:
         ConfigurationError: opentelemetry-api is not installed.
     """
 
-    def __init__(self, *, tracer_provider: Any = None, meter_provider: Any = None) -> None:
+    def __init__(
+        self, *, tracer_provider: Any = None, meter_provider: Any = None, content: bool = False
+    ) -> None:
         super().__init__()
         try:
             from opentelemetry import metrics, trace
         except ImportError:
             raise needs_extra("OTelSink", "otel") from None
-        self._tracer = trace.get_tracer("streamll", tracer_provider=tracer_provider)
-        meter = metrics.get_meter("streamll", meter_provider=meter_provider)
+        self._tracer = trace.get_tracer(
+            "streamll", tracer_provider=tracer_provider, schema_url=names.SCHEMA_URL
+        )
+        meter = metrics.get_meter(
+            "streamll", meter_provider=meter_provider, schema_url=names.SCHEMA_URL
+        )
         self._meters = {
             name: meter.create_histogram(
                 name, unit=unit, description=what, explicit_bucket_boundaries_advisory=buckets
             )
-            for name, (unit, what, buckets) in METRICS.items()
+            for name, (unit, what, buckets) in names.HISTOGRAMS.items()
+        } | {
+            name: meter.create_counter(name, unit="{token}", description="Tokens, by model.")
+            for name in names.USAGE.values()
         }
+        self._content = content
         self._runs: OrderedDict[str, _RunSpans] = OrderedDict()
         self._parents: dict[str, Any] = {}  # set on the programs' threads, taken on the sink's
 
@@ -84,145 +87,243 @@ class OTelSink(BaseSink):
             return
         if isinstance(event, ev.RunStart):
             parent = self._parents.pop(run_id, None)
-            self._runs[run_id] = _RunSpans(self._tracer, self._meters, event, parent)
+            run = _RunSpans(self._tracer, self._meters, event, parent, content=self._content)
+            self._runs[run_id] = run
             if len(self._runs) > MAX_RUNS:
                 _, oldest = self._runs.popitem(last=False)
                 oldest.end_all(event.timestamp)
-        elif (run := self._runs.get(run_id)) is not None:  # else it began before this sink
-            run.visit(event)
+        elif (known := self._runs.get(run_id)) is not None:  # else it began before this sink
+            known.visit(event)
             if event.event_type in TERMINAL:
                 del self._runs[run_id]
 
 
 class _OpenSpan(msgspec.Struct):
-    """A span that has not ended."""
+    """A span that has not ended; ``attributes`` are those that its metrics have as well."""
 
     span: Any
     attributes: dict[str, Any]
+    duration: str | None = None  # the name of its metric
+    text: list[str] = []  # what an LM call has said
 
 
 class _RunSpans(EventVisitor):
     """The spans of one run."""
 
     def __init__(
-        self, tracer: Any, meters: dict[str, Any], start: ev.RunStart, parent: Any
+        self, tracer: Any, meters: dict[str, Any], start: ev.RunStart, parent: Any, *, content: bool
     ) -> None:
         self._tracer = tracer
         self._meters = meters
+        self._content = content
         self._open: dict[str | None, _OpenSpan] = {}
         self._speaking: dict[str | None, _OpenSpan] = {}  # LM calls by the call that made them
-        attributes = {"streamll.run.id": start.run_id, "streamll.program": start.program}
-        self._root = tracer.start_span(
-            start.program, context=parent, start_time=_ns(start.timestamp), attributes=attributes
+        told = {names.OPERATION: names.INVOKE_WORKFLOW, names.AGENT: start.program}
+        own = {names.WORKFLOW: start.program, "streamll.run.id": start.run_id}
+        own |= {"streamll.program": start.program, **_conversation(start)}
+        if content:
+            own |= otel_content.of_values(start.inputs, "user", names.INPUT_MESSAGES)
+        span = tracer.start_span(
+            f"{names.INVOKE_WORKFLOW} {start.program}",
+            context=parent,
+            start_time=_ns(start.timestamp),
+            attributes=told | own,
         )
+        self._root = _OpenSpan(span, told)
 
     def end_all(self, at: float) -> None:
         for each in reversed([*self._open.values()]):
             each.span.end(_ns(at))
-        self._root.end(_ns(at))
+        self._root.span.end(_ns(at))
+
+    # --- modules and tools ----------------------------------------------------------------------
 
     def on_module_start(self, event: ev.ModuleStart) -> None:
-        attributes: dict[str, Any] = {"streamll.path": event.path}
+        own: dict[str, Any] = {"streamll.path": event.path}
         if event.predictor is not None:
-            attributes |= {"streamll.predictor": event.predictor, "streamll.turn": event.turn}
-        self._begin(event, event.name, attributes)
+            own |= {"streamll.predictor": event.predictor, "streamll.turn": event.turn}
+        if self._content:
+            own |= otel_content.of_values(event.inputs, "user", names.INPUT_MESSAGES)
+        if event.kind != ev.AGENT:
+            self._begin(event, event.name, {}, own)
+            return
+        told = {names.OPERATION: names.INVOKE_AGENT, names.AGENT: event.name}
+        opened = self._begin(event, f"{names.INVOKE_AGENT} {event.name}", told, own)
+        opened.duration = names.AGENT_DURATION
 
     def on_tool_start(self, event: ev.ToolStart) -> None:
-        attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": event.name}
-        self._begin(event, f"execute_tool {event.name}", attributes)
+        kind = "extension" if event.kind == "interpreter" else "function"
+        told = {names.OPERATION: names.EXECUTE_TOOL, names.TOOL: event.name, names.TOOL_TYPE: kind}
+        own = {}
+        if self._content and event.arguments is not None:
+            own[names.TOOL_ARGUMENTS] = as_text(dict(event.arguments))
+        opened = self._begin(event, f"{names.EXECUTE_TOOL} {event.name}", told, own)
+        opened.duration = names.TOOL_DURATION
 
-    def on_lm_start(self, event: ev.LMStart) -> None:
-        provider, slash, model = event.model.partition("/")
-        attributes = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": provider if slash else "unknown",
-            "gen_ai.request.model": model if slash else event.model,
-        }
-        name = f"chat {attributes['gen_ai.request.model']}"
-        self._speaking[event.parent_call_id or event.call_id] = self._begin(event, name, attributes)
-
-    def _begin(self, event: Event, name: str, attributes: dict[str, Any]) -> _OpenSpan:
+    def _begin(
+        self, event: Event, name: str, told: dict[str, Any], own: dict[str, Any]
+    ) -> _OpenSpan:
         from opentelemetry.trace import SpanKind, set_span_in_context
 
-        above = self._open.get(event.parent_call_id)
+        above = self._open.get(event.parent_call_id) or self._root
         span = self._tracer.start_span(
             name,
-            context=set_span_in_context(above.span if above else self._root),
+            context=set_span_in_context(above.span),
             kind=SpanKind.CLIENT if isinstance(event, ev.LMStart) else SpanKind.INTERNAL,
             start_time=_ns(event.timestamp),
-            attributes=attributes,
+            attributes={**told, **own, **_conversation(event)},
         )
-        self._open[event.call_id] = opened = _OpenSpan(span, attributes)
+        self._open[event.call_id] = opened = _OpenSpan(span, told)
         return opened
+
+    def on_module_end(self, event: Any) -> None:
+        ended = self._open.pop(event.call_id, None)
+        if ended is None:
+            return
+        told = ended.attributes
+        if isinstance(event, (ev.ModuleError, ev.ToolError)):
+            _failed(ended.span, event.error_type, event.message)
+            told = told | {names.ERROR: event.error_type}
+        elif self._content and isinstance(event, ev.ModuleEnd):
+            said = otel_content.of_values(event.outputs, "assistant", names.OUTPUT_MESSAGES)
+            ended.span.set_attributes(said)
+        elif self._content and event.result is not None:
+            ended.span.set_attribute(names.TOOL_RESULT, as_text(event.result))
+        if ended.duration is not None:
+            self._meters[ended.duration].record(event.duration, told)
+        ended.span.end(_ns(event.timestamp))
+
+    on_module_error = on_tool_end = on_tool_error = on_module_end
+
+    # --- LM calls -------------------------------------------------------------------------------
+
+    def on_lm_start(self, event: ev.LMStart) -> None:
+        told = {names.OPERATION: names.CHAT, **names.model_attributes(event.model)}
+        own = otel_content.of_prompt(event.messages) if self._content else {}
+        opened = self._begin(event, f"{names.CHAT} {told[names.REQUEST_MODEL]}", told, own)
+        self._speaking[event.parent_call_id or event.call_id] = opened
+
+    def on_token(self, event: ev.TokenEvent) -> None:
+        if self._content and (lm := self._speaking.get(event.call_id)) is not None:
+            lm.text.append(event.token)
+
+    def on_lm_superseded(self, event: ev.LMSuperseded) -> None:
+        lm = self._speaking.get(event.call_id)
+        if lm is not None:
+            lm.text.clear()
+            lm.span.add_event(
+                "streamll.superseded",
+                {names.ERROR: event.reason, "streamll.attempt": event.attempt},
+                _ns(event.timestamp),
+            )
 
     def on_lm_end(self, event: ev.LMEnd) -> None:
         self._speaking.pop(event.parent_call_id or event.call_id, None)
         lm = self._open.pop(event.call_id, None)
         if lm is None:
             return
-        attributes = lm.attributes
+        told = lm.attributes | names.model_attributes(event.model)  # a fallback's, if one answered
+        if event.response_model is not None:
+            told[names.RESPONSE_MODEL] = event.response_model
         if event.error_type is not None:
-            attributes = {**attributes, "error.type": event.error_type}
+            told[names.ERROR] = event.error_type
             _failed(lm.span, event.error_type, "")
-        _set_usage(lm.span, event)
-        lm.span.set_attribute("streamll.lm.cached", event.cached)
-        if event.finish_reason is not None:
-            lm.span.set_attribute("gen_ai.response.finish_reasons", (event.finish_reason,))
+        lm.span.set_attributes(told | _of_reply(event))
+        if self._content:
+            said = otel_content.of_reply("".join(lm.text), event.finish_reason)
+            lm.span.set_attributes(said)
         lm.span.end(_ns(event.timestamp))
-        if event.cached:
-            return  # no request was made
-        self._meters[DURATION].record(event.duration, attributes)
+        self._count(event)
+        if not event.cached:  # else no request was made
+            self._measure(event, told)
+
+    def _measure(self, event: ev.LMEnd, told: dict[str, Any]) -> None:
+        for name in names.DURATIONS:
+            self._meters[name].record(event.duration, told)
         if event.time_to_first_chunk is not None:
-            self._meters[FIRST_CHUNK].record(event.time_to_first_chunk, attributes)
-        for seconds, count in event.chunk_gaps:
-            for _ in range(count):
-                self._meters[PER_CHUNK].record(seconds, attributes)
-        for kind, count in (("input", event.prompt_tokens), ("output", event.completion_tokens)):
-            if count:
-                self._meters[TOKENS].record(count, {**lm.attributes, "gen_ai.token.type": kind})
+            for name in names.FIRST_CHUNK:
+                self._meters[name].record(event.time_to_first_chunk, told)
+        for name in names.PER_CHUNK:
+            for seconds, count in event.chunk_gaps:
+                for _ in range(count):
+                    self._meters[name].record(seconds, told)
 
-    def on_module_end(self, event: Event) -> None:
-        ended = self._open.pop(event.call_id, None)
-        if ended is None:
-            return
-        if isinstance(event, (ev.ModuleError, ev.ToolError)):
-            _failed(ended.span, event.error_type, event.message)
-        ended.span.end(_ns(event.timestamp))
+    def _count(self, event: ev.LMEnd) -> None:
+        """The tokens of a call, by the models it has asked. What is not known counts nowhere."""
+        used: Iterable[Any] = event.usage or (event,)
+        for usage in used:
+            told = {names.OPERATION: names.CHAT, **names.model_attributes(usage.model)}
+            if event.response_model is not None and usage.model == event.model:
+                told[names.RESPONSE_MODEL] = event.response_model
+            for field, name in names.USAGE.items():
+                if tokens := getattr(usage, field):
+                    self._meters[name].add(tokens, told)
+                    if field in names.TOKEN_TYPES:
+                        typed = told | {names.TOKEN_TYPE: names.TOKEN_TYPES[field]}
+                        self._meters[names.TOKENS].record(tokens, typed)
 
-    on_module_error = on_tool_end = on_tool_error = on_module_end
-
-    def on_lm_superseded(self, event: ev.LMSuperseded) -> None:
-        lm = self._speaking.get(event.call_id)
-        if lm is not None:
-            lm.span.add_event(
-                "streamll.superseded",
-                {"error.type": event.reason, "streamll.attempt": event.attempt},
-                _ns(event.timestamp),
-            )
+    # --- the run --------------------------------------------------------------------------------
 
     def on_run_end(self, event: ev.Totals) -> None:
-        _set_usage(self._root, event)
-        self._root.set_attribute("streamll.lm.calls", event.lm_calls)
+        root, told = self._root.span, self._root.attributes
+        counts = {name: names.COUNTS[name] for name in ("prompt_tokens", "completion_tokens")}
+        root.set_attributes({**_usage(event, counts), "streamll.lm.calls": event.lm_calls})
         if isinstance(event, ev.RunError):
-            _failed(self._root, event.error_type, event.message)
+            _failed(root, event.error_type, event.message)
+            told = told | {names.ERROR: event.error_type}
         elif isinstance(event, ev.RunCancelled):
-            self._root.set_attribute("streamll.cancelled", True)  # noqa: FBT003
+            root.set_attribute("streamll.cancelled", True)  # noqa: FBT003
+        elif self._content and isinstance(event, ev.RunEnd):
+            said = otel_content.of_values(event.outputs, "assistant", names.OUTPUT_MESSAGES)
+            root.set_attributes(said)
+        self._meters[names.AGENT_DURATION].record(event.duration, told)
+        workflow = {names.WORKFLOW: told[names.AGENT]}
+        workflow |= {key: told[key] for key in (names.ERROR,) if key in told}
+        self._meters[names.WORKFLOW_DURATION].record(event.duration, workflow)
         self.end_all(event.timestamp)
 
     on_run_error = on_run_cancelled = on_run_end
 
 
-def _set_usage(span: Any, event: ev.LMEnd | ev.Totals) -> None:
-    span.set_attribute("gen_ai.usage.input_tokens", event.prompt_tokens)
-    span.set_attribute("gen_ai.usage.output_tokens", event.completion_tokens)
+def _of_reply(event: ev.LMEnd) -> dict[str, Any]:
+    """The attributes of an LM call that only its spans have."""
+    attributes = _usage(event, names.COUNTS)
+    attributes["streamll.lm.cached"] = event.cached
+    if event.streamed:
+        attributes[names.REQUEST_STREAM] = True
+    if event.time_to_first_chunk is not None:
+        attributes[names.TIME_TO_FIRST_CHUNK] = event.time_to_first_chunk
+    if event.response_id is not None:
+        attributes[names.RESPONSE_ID] = event.response_id
+    if event.finish_reason is not None:
+        attributes[names.FINISH_REASONS] = (event.finish_reason,)
+    return attributes
+
+
+def _usage(
+    event: ev.LMEnd | ev.Totals | ModelUsage, counts: dict[str, tuple[str, ...]]
+) -> dict[str, Any]:
+    attributes: dict[str, Any] = {}
+    for field, attribute_names in counts.items():
+        if (count := getattr(event, field)) is not None:
+            attributes |= dict.fromkeys(attribute_names, count)
     if event.cost is not None:
-        span.set_attribute("streamll.lm.cost", event.cost)
+        attributes["streamll.lm.cost"] = event.cost
+    return attributes
+
+
+def _conversation(event: Event) -> dict[str, str]:
+    """The conversation that ``set_context(conversation_id=…)`` names."""
+    conversation = event.context.get("conversation_id")
+    if conversation is None:
+        return {}
+    return dict.fromkeys((names.CONVERSATION, names.SESSION), str(conversation))
 
 
 def _failed(span: Any, error_type: str, message: str) -> None:
     from opentelemetry.trace import Status, StatusCode
 
-    span.set_attribute("error.type", error_type)
+    span.set_attribute(names.ERROR, error_type)
     span.set_status(Status(StatusCode.ERROR, message or error_type))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from streamll.core.events import Totals, own_fields
 from streamll.core.run_view import RunView
+from streamll.core.usage import ModelUsage
 from streamll.flow.bridge import aopened, checked, opened
 from streamll.streams.later import Later
 from streamll.streams.stream_events import (
@@ -39,7 +40,10 @@ class Collected(Later):
             attempt before the last one.
         error: what ended the stream, or ``None``.
         prediction: what the program returned; ``None`` after an error.
-        prompt_tokens, completion_tokens: the provider's usage, superseded attempts included.
+        prompt_tokens, completion_tokens: the provider's usage, superseded attempts included;
+            ``None`` where it is not known. ``cache_read_tokens`` and ``cache_write_tokens`` are parts
+            of the prompt's, ``reasoning_tokens`` of the completion's.
+        usage: a ``ModelUsage`` for each model, with what was reported of it.
         cost: US dollars as DSPy estimates it, or ``None``.
         lm_calls: how many requests were made to language models.
         token_count: the pieces of text that came.
@@ -51,8 +55,12 @@ class Collected(Later):
     fields: dict[str, str] = field(default_factory=dict)
     error: BaseException | None = None
     prediction: Any = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    usage: tuple[ModelUsage, ...] = ()
     cost: float | None = None
     lm_calls: int = 0
     token_count: int = 0

@@ -187,7 +187,7 @@ class RunTree(EventVisitor):
         step, error = self._steps.get(event.call_id), words.error(event)
         state = words.outcome(event)
         if step is self.root and not self._started:
-            self._end(state, ev.Totals(duration=event.duration), error)
+            self._end(state, ev.Totals(duration=event.duration, **self.view.used()), error)
         elif step is not None and step is not self.root:
             step.finish(state, event.duration, error)
             self._drop_one_of_many(event, step)

@@ -18,9 +18,8 @@ ENDINGS = {ENDED: "done in", FAILED: "failed after", CANCELLED: "cancelled after
 def closing(state: str, totals: ev.Totals, view: RunView) -> list[str]:
     """``done in 1.2 s``, ``48 tokens``, ``first token 0.31 s``, ``41 tokens/s``, ``$0.0001``."""
     parts = [f"{ENDINGS[state]} {tx.seconds(totals.duration)}"]
-    tokens = totals.completion_tokens or view.token_count  # some providers report no usage
-    if tokens:
-        parts.append(tx.amount(tokens, "token"))
+    if tokens := tokens_used(totals, view.token_count):
+        parts.append(tokens)
     if totals.time_to_first_token is not None:
         parts.append(f"first token {tx.seconds(totals.time_to_first_token)}")
     if (rate := view.tokens_per_second) is not None:
@@ -30,6 +29,19 @@ def closing(state: str, totals: ev.Totals, view: RunView) -> list[str]:
     if totals.cost:
         parts.append(tx.dollars(totals.cost))
     return parts
+
+
+def tokens_used(totals: ev.Totals, shown: int) -> str:
+    """``48 tokens``, ``≈48 tokens`` where the provider has not said, and nothing for none.
+
+    The estimate is what it has reported of a part, or the pieces of text that were shown if that
+    is more.
+    """
+    if (known := totals.completion_tokens) is not None:
+        return tx.amount(known, "token") if known else ""
+    reported = sum(usage.completion_tokens or 0 for usage in totals.usage)
+    estimate = max(reported, shown)
+    return f"≈{tx.amount(estimate, 'token')}" if estimate else ""
 
 
 def outcome(event: ev.Event) -> str:

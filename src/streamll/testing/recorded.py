@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from streamll.testing.prompts import Prompt, PromptMessage, PromptTool
+from streamll.testing.replies import Usage
 
 T = TypeVar("T")
 WAIT_S = 30.0
@@ -48,7 +49,8 @@ class RecordedRequest:
     ``status`` is ``None`` until a status line is sent. ``frames_sent``, ``chunks_sent`` (frames
     with content) and ``bytes_sent`` (of the body) count what was written to the socket, and never
     lag behind what the client has received. ``finished_at`` is when the last bytes were written,
-    and stays ``None`` if that never happened. ``client_closed_at`` is when the client closed the
+    and stays ``None`` if that never happened. ``usage`` is what the whole reply counts as, even if only
+    a part or, by ``status``, nothing of it is sent. ``client_closed_at`` is when the client closed the
     connection, which the server notices at once, also while the reply is held, stalled or silent.
 
     The ``wait_…`` methods wait for these without polling, and raise ``TimeoutError``. In
@@ -76,6 +78,7 @@ class RecordedRequest:
     first_byte_at: float | None = None
     finished_at: float | None = None
     client_closed_at: float | None = None
+    usage: Usage | None = None
 
     def __repr__(self) -> str:
         state = "finished" if self.finished_at else "held" if self.held else "open"

@@ -49,13 +49,15 @@ class Citation:
 class Usage:
     """Token counts, named alike for all wires: ``input_tokens`` and ``output_tokens``.
 
-    ``cached_tokens`` are part of the input, ``reasoning_tokens`` part of the output.
+    ``cached_tokens`` and ``cache_write_tokens`` are part of the input, ``reasoning_tokens`` part of
+    the output.
     """
 
     input_tokens: int
     output_tokens: int
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
 
 
 @dataclass(frozen=True)

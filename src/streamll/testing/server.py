@@ -275,6 +275,7 @@ class PracticeServer:
             reply = self._reply_to(record)
             prepared = prepare(reply, record)
             dialect = dialects.find(self.dialect, wire.name)
+            record.usage = prepared.usage
         except Exception as error:  # noqa: BLE001 - from the test's function or values: reply with it
             message = f"this reply cannot be made: {type(error).__name__}: {error}"
             reply = Reply("", fault=Fault(status=500, message=message))

@@ -83,7 +83,10 @@ def unknown_fields(value):
     return set()
 
 
-@pytest.mark.parametrize("options", [{}, {"text": "answer"}], ids=str)
+SUMMED_UP = {"echo": {"reasoning": {"effort": None, "summary": "auto"}}}
+
+
+@pytest.mark.parametrize("options", [{}, {"text": "answer", **SUMMED_UP}], ids=["", "answer"])
 @pytest.mark.parametrize("run", ALL)
 def test_every_event_is_what_the_packages_models_say(run, options):
     for each in told(run, **options):
@@ -223,6 +226,15 @@ def test_sources_are_annotations_of_the_text_they_are_for():
 
     one, two = told("cited_later")[-1]["response"]["output"]
     assert [len(item["content"][0]["annotations"]) for item in (one, two)] == [1, 0]
+
+
+@pytest.mark.parametrize("run", ALL)
+def test_only_text_of_the_reply_has_sources(run):
+    events = told(run)
+    items = events[-1]["response"]["output"]
+    for event in events:
+        if event["type"].endswith("annotation.added") and items[event["output_index"]]["content"]:
+            assert items[event["output_index"]]["content"][0]["type"] == "output_text"
 
 
 def test_usage_and_errors_are_in_the_last_event():

@@ -12,7 +12,7 @@ import pydantic
 import pytest
 
 from serve.npm import ROOT, run_node
-from serve.runs import RUNS, payloads
+from serve.runs import RUNS, SECOND, Scribe, payloads
 from streamll.core import events as ev
 from streamll.core.errors import ConfigurationError
 from streamll.core.wire import decode
@@ -341,6 +341,22 @@ def test_a_whole_completion_is_the_final_text():
             completion.feed(event)
         parsed = openai.types.chat.ChatCompletion.model_validate(completion.answer())
         assert (parsed.choices[0].message.content, parsed.usage.total_tokens) == (text, 10)
+
+
+def test_a_whole_completion_has_refusals_and_sources_of_what_counts():
+    void, kept = (ev.Citation(text="right", url=f"https://example.org/{n}") for n in "ab")
+    scribe = Scribe().start().add(ev.Refusal, text="I will not.")
+    scribe.add(ev.Citation, text=void.text, url=void.url).add(ev.LMSuperseded, reason="E")
+    scribe.add(ev.Citation, SECOND, text=kept.text, url=kept.url)
+    completion = ChatCompletion(RenderOptions())
+    for event in scribe.text("answer", "all right", identity=SECOND).end().events:
+        completion.feed(event)
+    message = (
+        openai.types.chat.ChatCompletion.model_validate(completion.answer()).choices[0].message
+    )
+    assert (message.content, message.refusal) == ("all right", None)
+    [note] = message.annotations
+    assert (note.url_citation.url, note.url_citation.start_index) == (kept.url, 4)
 
 
 # --- merged tokens --------------------------------------------------------------------------------

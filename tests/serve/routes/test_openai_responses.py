@@ -100,6 +100,20 @@ def test_a_stream_ends_with_what_can_be_looked_up(practice, client, elsewhere):
         assert stream.get_final_response().output_text == "blue"
 
 
+def test_reasoning_is_a_summary_for_clients_that_ask_for_one(practice, client, elsewhere):
+    """They read nothing else."""
+    practice.script(REPLY)
+    asked = {"summary": "auto"}
+    events = list(client.responses.create(model="qa", input="q", stream=True, reasoning=asked))
+    told = [e.delta for e in events if e.type == "response.reasoning_summary_text.delta"]
+    assert "".join(told) == "because"
+    last = events[-1].response
+    assert (last.output[0].summary[0].text, last.output[0].content) == ("because", None)
+    assert last.reasoning.summary == "auto"
+    rest = elsewhere.responses.retrieve(last.id, stream=True, starting_after=3)
+    assert list(rest) == events[4:]
+
+
 def test_the_asynchronous_client_asks_resumes_and_cancels(practice, server, other):
     practice.script(REPLY, Reply({"reasoning": "r", "answer": WORDS}, hold_after=HELD))
 
@@ -515,7 +529,7 @@ HOSTILE = [
     ({"input": "q", "metadata": {"a": "v" * 513}}, "metadata"), ({"input": "q", "user": 3}, "user"),
     ({"input": "q", "temperature": 0.3}, "temperature"), ({"input": "q", "own": 1}, "own"),
     ({"input": "q", "tools": [{"type": "web_search"}]}, "tools"), ({"input": "q", "text": {"format": {"type": "json_object"}}}, "text"),
-    ({"input": "q", "conversation": "c"}, "conversation"), ({"input": "q", "reasoning": {"effort": "low"}}, "reasoning"),
+    ({"input": "q", "conversation": "c"}, "conversation"), ({"input": "q", "reasoning": {"effort": "low"}}, "reasoning.effort"), ({"input": "q", "reasoning": {"summary": []}}, "reasoning.summary"), ({"input": "q", "reasoning": 1}, "reasoning"),
     ({"input": "q", "stream_options": {"include_obfuscation": True}}, "stream_options"),
     ({"input": "q", "inputs": 3}, None), ({"input": "q", "inputs": {"nobody": 3}}, "inputs.nobody"),
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from streamll.serve.web.access import Access
 from streamll.testing import Reply
 
 TOKEN = "secret-token-of-the-server"
+RESPONSE = f"/v1/responses/resp_{64 * '0'}"
 FULL = {"authorization": f"Bearer {TOKEN}"}
 SIGNATURE = "question -> answer"
 
@@ -55,8 +56,11 @@ def statuses(client, **options):
         ("GET", "/runs"), ("GET", "/programs"), ("GET", "/runs/r1"), ("GET", "/runs/r1/events"),
         ("DELETE", "/runs/r1"), ("POST", "/runs"), ("POST", "/v1/chat/completions"),
         ("GET", "/v1/models"), ("POST", "/ai"), ("GET", "/ai/c/stream"), ("DELETE", "/ai/c/stream"),
+        ("POST", "/ai/Predict"), ("GET", "/ai/Predict/c/stream"), ("DELETE", "/ai/Predict/c/stream"),
         ("POST", "/agui"), ("POST", "/agui/connect"), ("POST", "/agui/Predict"),
         ("POST", "/agui/Predict/connect"), ("DELETE", "/agui"), ("GET", "/metrics"),
+        ("POST", "/v1/responses"), ("GET", RESPONSE), ("POST", f"{RESPONSE}/cancel"),
+        ("GET", f"{RESPONSE}?stream=true"), ("GET", "/v1/models/x"), ("DELETE", RESPONSE),
     ]  # fmt: skip
     return {
         (method, path): client.request(

@@ -20,7 +20,7 @@ from streamll.capture.inside_dspy import ACTIVE_CALL_ID, ADAPTER_CALLS
 from streamll.capture.reply.attempt_fields import AttemptFields
 from streamll.capture.reply.call_fields import CallFields
 from streamll.capture.reply.lm_call import LMCall
-from streamll.capture.reply.outcome import text_of, tokens_of
+from streamll.capture.reply.outcome import text_of
 from streamll.capture.run.enter import enter_outermost, inputs_of, leave_outermost
 from streamll.capture.run.frames import DIRECT_CALL, Frame
 from streamll.capture.run.run import Run, as_mapping
@@ -28,6 +28,11 @@ from streamll.capture.run.scope import Scope, current_scope
 from streamll.configuration import describe, included
 from streamll.core import events as ev
 
+AGENTS = tuple(
+    agent
+    for name in ("ReAct", "ReActV2", "CodeAct", "RLM")
+    if isinstance(agent := getattr(dspy, name, None), type)
+)
 Inputs = dict[str, Any]
 Failure = BaseException | None
 
@@ -59,7 +64,8 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
         if (predictor := scope.run.names.predictor(instance)) is not None:
             frame.predictor = predictor
         shown = included("inputs", _arguments(inputs))
-        _publish(frame, ev.ModuleStart, name=frame.name, inputs=shown)
+        kind = {"kind": ev.AGENT} if _is_agent(instance) else {}
+        _publish(frame, ev.ModuleStart, name=frame.name, inputs=shown, **kind)
         _publish_status("module_start", frame, inputs)
 
     def on_module_end(self, call_id: str, outputs: Any, exception: Failure = None) -> None:
@@ -156,19 +162,17 @@ class CaptureCallback(BaseCallback):  # type: ignore[misc]
             hide_callback(exception, frame.instance)
             call.abandon(type(exception).__name__)
         run.ended(call, failed=exception is not None)
-        prompt_tokens, completion_tokens = tokens_of(getattr(result, "usage", None))
         event = _publish(
             frame, ev.LMEnd, call.owner,
             model=call.model, duration=time.monotonic() - frame.started,
-            prompt_tokens=prompt_tokens, completion_tokens=completion_tokens,
-            cost=None if cached else getattr(result, "cost", None),
             cached=cached, streamed=call.streamed and not cached,
             finish_reason=call.finish_reason,
             error_type=type(exception).__name__ if exception is not None else None,
+            **call.used(failed=exception is not None), **call.response,
             **({} if cached else call.times()),
         )  # fmt: skip
         if isinstance(event, ev.LMEnd):
-            run.usage.add(event)
+            run.usage.add_call(event)
         if exception is None:
             _publish_status("lm_end", frame, outputs)
 
@@ -244,6 +248,12 @@ def _checked_scope() -> Scope | None:
     if (scope := current_scope()) is not None:
         scope.check()
     return scope
+
+
+def _is_agent(module: Any) -> bool:
+    """Whether a module has tools: DSPy's agents, and a program's own with an attribute ``tools``."""
+    tools = getattr(module, "__dict__", {}).get("tools")
+    return isinstance(module, AGENTS) or (isinstance(tools, (dict, list, tuple)) and bool(tools))
 
 
 def _publish_status(moment: str, frame: Frame, value: Any) -> None:

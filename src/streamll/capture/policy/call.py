@@ -109,9 +109,9 @@ class SupervisedCall:
             self.listener.check()
         self.timer.start()
 
-    def sent(self) -> None:
+    def sent(self, reply: Any) -> None:
         self.timer.sent()
-        self.listener.sent()
+        self.listener.sent(reply)
 
     def done(self, response: object | None) -> None:
         self.timer.stop()

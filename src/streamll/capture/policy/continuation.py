@@ -35,6 +35,9 @@ def possible(engine: Any, request: Any) -> bool:
 class StartedOver(Exception):
     """Why the first reply is superseded where the second does not continue it."""
 
+    ends_request = False
+    """The second one goes on."""
+
 
 RESTART_CHARS = 16
 """A second reply whose first characters are the first reply's is a new start."""

@@ -13,15 +13,24 @@ from typing import Any
 
 from streamll.capture import deltas
 from streamll.capture.deltas import Delta
+from streamll.capture.inside_dspy import HAS_ENGINES
 from streamll.capture.reply.attempt_fields import AttemptFields
 from streamll.capture.reply.call_fields import CallFields
 from streamll.capture.reply.chunks import ChunkFeed
-from streamll.capture.reply.outcome import finish_reason_of, other_parts, text_of, whole_text_of
+from streamll.capture.reply.outcome import (
+    finish_reason_of,
+    other_parts,
+    response_of,
+    text_of,
+    whole_text_of,
+)
+from streamll.capture.reply.requests import Requests
 from streamll.capture.run.frames import Frame
 from streamll.capture.run.scope import Scope
 from streamll.configuration import configuration
 from streamll.core import events as ev
 from streamll.core.gaps import chunk_gaps
+from streamll.core.usage import UNKNOWN
 
 
 class LMCall:
@@ -46,6 +55,8 @@ class LMCall:
         self.begun = False  # the first attempt
         self._first_text: float | None = None
         self.finish_reason: str | None = None
+        self.response: dict[str, str | None] = {}  # its id, and the model that gave it
+        self.requests = Requests(frame.name)
         self._fields = CallFields(scope, self.predictor, prompt)
         readers = [each for each in scope.reader_requests if each.wants_chunks(self.predictor)]
         self._has_chunk_readers = bool(readers)
@@ -71,6 +82,7 @@ class LMCall:
     def begin(self) -> None:
         self.scope.check()
         self.begun = True
+        self.requests.begin()
         if self._failure is not None:
             if self._candidate == 0:  # another candidate's failure takes nothing back
                 self.supersede(self._failure)
@@ -78,8 +90,9 @@ class LMCall:
                 self._start_attempt()
             self._failure = None
 
-    def sent(self) -> None:
+    def sent(self, reply: Any) -> None:
         self._sent = monotonic()
+        self.requests.sent(reply)
 
     def supersede(self, reason: str) -> None:
         """The attempt's text no longer counts: readers drop it, and all of its owner's."""
@@ -93,6 +106,7 @@ class LMCall:
     def switch(self, model: str, reason: str) -> None:
         """Another model is asked, for all candidates again: ``reason`` ended what the last one said."""
         self.model = model
+        self.requests.switch(model)
         if self._candidate:
             self._candidate = 0
             self._failure = self._failure or reason
@@ -105,9 +119,12 @@ class LMCall:
     def failed(self, error: BaseException) -> None:
         self.attempt.end_open(complete=False)
         self._failure = type(error).__name__
+        self.requests.failed(error)
 
     def done(self, response: object | None) -> None:
+        self.requests.done(response)
         if self._candidate == 0:
+            self.response = response_of(response)
             if not self._pieces and self.streaming and (text := text_of(response)):
                 self.hear(text)
             self.finish_reason = finish_reason_of(response)
@@ -184,6 +201,12 @@ class LMCall:
             times["time_per_output_chunk"] = (chunks[-1] - chunks[0]) / (len(chunks) - 1)
             times["chunk_gaps"] = chunk_gaps(chunks)
         return times
+
+    def used(self, *, failed: bool) -> dict[str, Any]:
+        """Tokens and cost of all its requests, as ``LMEnd`` has them."""
+        if failed and not (self.begun or HAS_ENGINES):  # it has asked nobody that is tapped
+            return UNKNOWN._asdict()
+        return self.requests.used(None if failed else self.result)
 
     @property
     def streamed(self) -> bool:

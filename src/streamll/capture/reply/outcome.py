@@ -63,6 +63,17 @@ def whole_text_of(response: Any) -> str:
     return str(text)
 
 
+def response_of(response: Any) -> dict[str, str | None]:
+    """The provider's id of a reply and the model that gave it, as ``LMEnd`` has them."""
+    raw = getattr(response, "raw", None) or response
+
+    def text(name: str) -> str | None:
+        value = _get(raw, name)
+        return value if isinstance(value, str) and value else None
+
+    return {"response_id": text("id"), "response_model": text("model")}
+
+
 def finish_reason_of(response: Any) -> str | None:
     """Why the model stopped, in the provider's or lm15's word."""
     raw = getattr(response, "raw", None)
@@ -86,13 +97,3 @@ def _status_as_reason(raw: Any) -> str | None:
 
 def _get(holder: Any, key: str) -> Any:
     return holder.get(key) if isinstance(holder, dict) else getattr(holder, key, None)
-
-
-def tokens_of(usage: Any) -> tuple[int, int]:
-    """The tokens of the prompt and of the reply, under either of the names that usage has."""
-
-    def count(*names: str) -> int:
-        counts = (_get(usage, name) for name in names)
-        return int(next((count for count in counts if count), 0))
-
-    return count("prompt_tokens", "input_tokens"), count("completion_tokens", "output_tokens")

@@ -26,7 +26,7 @@ from streamll.core import events as ev
 from streamll.core.errors import logger
 from streamll.core.events import CALLS, Event, Identity
 from streamll.core.ordering import failure_of
-from streamll.core.run_view import Usage
+from streamll.core.usage import Sums
 
 UNFINISHED = "Unfinished"
 """``error_type`` of a call that was still running when its run ended."""
@@ -46,7 +46,7 @@ class Run:
         self.name: str = own_name or kind.__name__
         self.frames: dict[str, Frame] = {}
         self.roots: Counter[str] = Counter()  # calls without a parent so far, by name
-        self.usage = Usage()
+        self.usage = Sums()
         self._started = time.monotonic()
         self._time_to_first_token: float | None = None
         self.closed = False
@@ -228,7 +228,7 @@ class Run:
             totals = {
                 "duration": time.monotonic() - self._started,
                 "time_to_first_token": self._time_to_first_token,
-                **msgspec.structs.asdict(self.usage),
+                **self.usage.of_run(),
             }
             self.publish(kind, scope, self.identity, **own, **totals)
             self.closed = True
@@ -244,7 +244,11 @@ class Run:
                 duration=time.monotonic() - frame.started, error_type=UNFINISHED,
                 message="still running when the run ended", optimizer=frame.name,
             )  # fmt: skip
-            self.publish(kind, frame.scope, frame.identity(self.run_id), **own)
+            if what == "lm" and frame.lm_calls:
+                own |= frame.lm_calls[0].used(failed=True)
+            event = self.publish(kind, frame.scope, frame.identity(self.run_id), **own)
+            if isinstance(event, ev.LMEnd):
+                self.usage.add_call(event)
 
 
 def as_mapping(outputs: Any) -> Any:

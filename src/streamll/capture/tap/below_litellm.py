@@ -129,7 +129,7 @@ class Tee:
             self._failure = error
             raise
         if response.is_error:
-            self._failure = HTTPFailure(f"HTTP {response.status_code}")
+            self._failure = HTTPFailure(response.status_code)
         return response
 
     async def _answer(
@@ -141,7 +141,7 @@ class Tee:
             return plain
         streaming_request, assembler = as_stream
         reply = WireReply(assembler)
-        self._listener.sent()
+        self._listener.sent(reply)
         response = await waits.call(send, streaming_request, stream=True)
         try:
             reply.opened(response.status_code)
@@ -181,6 +181,10 @@ class Tee:
 
 class HTTPFailure(Exception):
     """A request was answered with an error, and is made again by LiteLLM or the SDK beneath it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
 
 
 _current: ContextVar[Tee | None] = ContextVar("streamll_litellm_tee", default=None)

@@ -175,7 +175,7 @@ class _Attempt:
             return None
         asked = exchange.Exchange(provider, routed, adaptations, assembler)
         reply, listener = asked.reply, self._listener
-        listener.sent()
+        listener.sent(reply)
         try:
             await self._waits.send(provider, wire, asked.opened, reply, listener)
         except NetworkTransportError as error:

@@ -14,6 +14,7 @@ from functools import partialmethod
 from typing import Any, Protocol
 
 from streamll.capture.deltas import Delta, ThinkingDelta
+from streamll.capture.tap.wire.reply import WireReply
 
 logger = logging.getLogger("streamll.capture")
 
@@ -32,8 +33,11 @@ class CallListener(Protocol):
     def begin(self) -> None:
         """One attempt's request is about to be sent. Raises ``Unwind`` if the run was cancelled."""
 
-    def sent(self) -> None:
-        """The request leaves now; before that LiteLLM may have been imported, for seconds."""
+    def sent(self, reply: WireReply) -> None:
+        """The request leaves now; before that LiteLLM may have been imported, for seconds.
+
+        ``reply`` is what comes of it: it tells at any time what the provider has said of usage.
+        """
 
     def hear(self, delta: Delta) -> None:
         """More of the reply."""

@@ -67,6 +67,7 @@ class ResponsesFormat(ChatFormat):
         self._withdrawing: tuple[str | None, int] | None = None  # the attempt that is withdrawn
         self._uncited: list[ev.Citation] = []  # sources that came before any text
         self._lost = False
+        self._sums_up = bool((options.echo.get("reasoning") or {}).get("summary"))
 
     def say(self, kind: str, **keys: Any) -> None:
         self._number += 1
@@ -150,10 +151,8 @@ class ResponsesFormat(ChatFormat):
     def part_opened(self, part: TextPart) -> None:
         reply = part.reply or part.key[2] == REFUSAL
         item = self._add("message" if reply else "reasoning", part)
-        self.say(
-            "response.content_part.added", **item.place, content_index=0, part=item.content("")
-        )
-        if reply and self._uncited:
+        self._say_part("added", item, item.content(""))
+        if self._uncited and item.is_text:
             waiting, self._uncited = self._uncited, []
             for source in waiting:
                 self._annotate(item, source)
@@ -161,9 +160,12 @@ class ResponsesFormat(ChatFormat):
     def part_grown(self, part: TextPart, text: str, missing: bool) -> None:
         self._lost = self._lost or (missing and part.reply)
         item = self._items[part.id]
-        kind = _kind(item)
-        more: dict[str, Any] = {"logprobs": []} if kind == "output_text" else {}
-        self._say_delta(f"{kind}.delta", item, text, content_index=0, **more)
+        more: dict[str, Any] = {"logprobs": []} if item.is_text else {}
+        self._say_delta(f"{item.said_as}.delta", item, text, **item.content_index, **more)
+
+    def _say_part(self, what: str, item: OutputItem, part: dict[str, Any]) -> None:
+        kind = "reasoning_summary_part" if item.sums_up else "content_part"
+        self.say(f"response.{kind}.{what}", **item.place, **item.content_index, part=part)
 
     def _say_delta(self, kind: str, item: OutputItem, text: str, **more: Any) -> None:
         if self.options.include_obfuscation:
@@ -175,13 +177,11 @@ class ResponsesFormat(ChatFormat):
         item.withdrawn = part.key[:2] == self._withdrawing
         item.status = "incomplete" if item.withdrawn else self._closes_as
         if not item.withdrawn:
-            place = {**item.place, "content_index": 0}
-            kind = _kind(item)
             said: dict[str, Any] = {"refusal" if item.is_refusal else "text": item.text}
-            if kind == "output_text":
+            if item.is_text:
                 said["logprobs"] = []
-            self.say(f"response.{kind}.done", **place, **said)
-            self.say("response.content_part.done", **place, part=item.content())
+            self.say(f"response.{item.said_as}.done", **item.place, **item.content_index, **said)
+            self._say_part("done", item, item.content())
         self._done(item)
 
     def on_field_end(self, event: ev.FieldEnd) -> None:
@@ -205,7 +205,7 @@ class ResponsesFormat(ChatFormat):
     def cited(self, source_id: str, source: ev.Citation) -> None:
         if source.url is None:
             return
-        said = [i for i in self._items.values() if i.type == "message" and not i.withdrawn]
+        said = [i for i in self._items.values() if i.is_text and not i.withdrawn]
         own = [item for item in said if _attempt_of(item) == _attempt(source)]
         if own or said:
             self._annotate((own or said)[-1], source)
@@ -216,7 +216,7 @@ class ResponsesFormat(ChatFormat):
         note = {"type": "url_citation", **url_citation(source, item.text)}
         item.annotations = [*item.annotations, note]
         if item.status == "in_progress":
-            place = {**item.place, "content_index": 0}
+            place = {**item.place, **item.content_index}
             index = len(item.annotations) - 1
             kind = "response.output_text.annotation.added"
             self.say(kind, **place, annotation_index=index, annotation=note)
@@ -251,6 +251,7 @@ class ResponsesFormat(ChatFormat):
 
     def _add(self, kind: str, part: TextPart | ToolPart) -> OutputItem:
         item = OutputItem(len(self._items), kind, part, self.options.model)
+        item.sums_up = kind == "reasoning" and self._sums_up
         self._items[part.id] = item
         begun = item.as_object(begun=True)
         self.say("response.output_item.added", output_index=item.index, item=begun)
@@ -277,13 +278,6 @@ def usage_of(totals: ev.Totals) -> dict[str, Any] | None:
 
 def _error(message: str, kind: str) -> Mapping[str, Any]:
     return {"code": "server_error", "message": message, "type": kind, "param": None}
-
-
-def _kind(item: OutputItem) -> str:
-    """How the names of the events begin that tell of an item's text."""
-    if item.is_refusal:
-        return "refusal"
-    return "output_text" if item.type == "message" else "reasoning_text"
 
 
 def _attempt(event: Event) -> tuple[str | None, int]:

@@ -2,7 +2,8 @@
 
 =================  =================================================================================
 ``message``        a reply field, or a refusal
-``reasoning``      another field, or thinking: its ``content``, since nobody has summed it up
+``reasoning``      another field, or thinking: its ``content``, since nobody has summed it up; its
+                   ``summary`` for clients that ask for summaries, since they read nothing else
 ``mcp_call``       a tool that the program has run: the API's word for what the server did itself
 ``function_call``  a tool that the model called and the program did not run: the client's to do
 =================  =================================================================================
@@ -34,6 +35,8 @@ class OutputItem(msgspec.Struct, eq=False):
     """What a tool ran on, in the words of the client: the name of the program."""
     status: str = "in_progress"
     withdrawn: bool = False
+    sums_up: bool = False
+    """What it says is told as a summary."""
     annotations: list[dict[str, Any]] = []
 
     @property
@@ -53,13 +56,31 @@ class OutputItem(msgspec.Struct, eq=False):
     def is_refusal(self) -> bool:
         return isinstance(self.part, TextPart) and self.part.key[2] == REFUSAL
 
+    @property
+    def is_text(self) -> bool:
+        """It is text of the reply, which can have sources."""
+        return self.type == "message" and not self.is_refusal
+
+    @property
+    def said_as(self) -> str:
+        """How the names of the events begin that tell of its text."""
+        if self.is_refusal:
+            return "refusal"
+        if self.sums_up:
+            return "reasoning_summary_text"
+        return "output_text" if self.type == "message" else "reasoning_text"
+
+    @property
+    def content_index(self) -> dict[str, int]:
+        return {"summary_index" if self.sums_up else "content_index": 0}
+
     def content(self, text: str | None = None) -> dict[str, Any]:
         """Its only piece of content; with ``text`` as it was when it had said no more."""
         said = self.text if text is None else text
         if self.is_refusal:
             return {"type": "refusal", "refusal": said}
         if self.type == "reasoning":
-            return {"type": "reasoning_text", "text": said}
+            return {"type": "summary_text" if self.sums_up else "reasoning_text", "text": said}
         notes = self.annotations if text is None else []
         return {"type": "output_text", "text": said, "annotations": notes, "logprobs": []}
 
@@ -69,6 +90,8 @@ class OutputItem(msgspec.Struct, eq=False):
         if isinstance(self.part, ToolPart):
             return {**head, **self._call(self.part, begun=begun)}
         content = [] if begun or self.withdrawn else [self.content()]
+        if self.sums_up:
+            return {**head, "summary": content}
         if self.type == "reasoning":
             return {**head, "summary": [], "content": content}
         return {**head, "role": "assistant", "content": content}

@@ -396,12 +396,20 @@ def _kind(part: TextPart) -> str:
     return "text" if part.reply else "reasoning"
 
 
-def usage_of(end: ev.Totals) -> dict[str, int]:
-    return {
-        "inputTokens": end.prompt_tokens,
-        "outputTokens": end.completion_tokens,
-        "totalTokens": end.prompt_tokens + end.completion_tokens,
-    }
+def usage_of(end: ev.Totals) -> dict[str, Any]:
+    """``LanguageModelUsage`` in the words of all versions of the package; without what is not known."""
+    asked, said, read = end.prompt_tokens, end.completion_tokens, end.cache_read_tokens
+    cache = given(cacheReadTokens=read, cacheWriteTokens=end.cache_write_tokens)
+    thought = given(reasoningTokens=end.reasoning_tokens)
+    return given(
+        inputTokens=asked,
+        outputTokens=said,
+        totalTokens=None if asked is None or said is None else asked + said,
+        cachedInputTokens=read,
+        inputTokenDetails=cache or None,
+        outputTokenDetails=thought or None,
+        **thought,
+    )
 
 
 def is_busy(tool: ToolPart) -> bool:

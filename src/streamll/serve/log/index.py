@@ -13,14 +13,14 @@ from typing import Any
 
 import msgspec
 
-from streamll.core.events import TERMINAL, Event, RunError, RunStart, Totals
+from streamll.core.events import TERMINAL, Event, RunError, RunStart, Totals, own_fields
 from streamll.core.run_view import ALIVE, RUN_LOST, RunView
 
 LISTED_RUNS = 200
 
 LOST = "lost"
 
-TOTALS = ("duration", "lm_calls", "prompt_tokens", "completion_tokens", "cost")
+TOTALS = tuple(name for name in own_fields(Totals) if name != "time_to_first_token")
 
 
 def summary(run_id: str, view: RunView, *, lost: bool) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def snapshot(run_id: str, view: RunView, *, lost: bool) -> dict[str, Any]:
     """A run in one object, as far as it has come: the body of ``GET /runs/{id}``."""
     end, fields = view.end, summary(run_id, view, lost=lost)
     if end is not None:
-        fields.update({name: getattr(end, name) for name in TOTALS})
+        fields.update({name: msgspec.to_builtins(getattr(end, name)) for name in TOTALS})
     if isinstance(end, RunError):
         fields.update(error_type=end.error_type, error=end.message)
     return {**fields, "seq": view.seq, "fields": view.named_texts()}

@@ -14,6 +14,7 @@ from streamll.serve.web.requests import HTTPRefusal
 
 MAX_PAIRS, MAX_NAME, MAX_VALUE = 16, 64, 512
 """OpenAI's limits of metadata."""
+SUMMARIES = (None, "auto", "concise", "detailed")
 MAX_INSTRUCTIONS = 1_000_000
 REPEATED = ("previous_response_id", "prompt_cache_key", "safety_identifier", "user")
 MAX_SHOWN = 100
@@ -49,11 +50,11 @@ CHAT_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
 
 RESPONSES = frozenset({
     "model", "input", "inputs", "instructions", "stream", "stream_options", "background", "store",
-    "previous_response_id",
+    "previous_response_id", "reasoning",
 })  # fmt: skip
 RESPONSES_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
     **SAMPLING, **TOOLS,
-    "include": ([],), "context_management": ([],), "reasoning": ({},),
+    "include": ([],), "context_management": ([],),
     "text": ({}, {"format": {"type": "text"}}), "truncation": ("disabled",),
 }  # fmt: skip
 
@@ -130,7 +131,20 @@ def echoed(body: Mapping[str, Any]) -> dict[str, Any]:
         raise HTTPRefusal(400, what, param="metadata")
     repeated = {name: text(body, name, MAX_VALUE) for name in REPEATED}
     instructions = text(body, "instructions", MAX_INSTRUCTIONS)
-    return {"metadata": metadata, "instructions": instructions, **repeated}
+    reasoning = _reasoning(body.get("reasoning"))
+    return {"metadata": metadata, "instructions": instructions, "reasoning": reasoning, **repeated}
+
+
+def _reasoning(asked: Any) -> dict[str, Any]:
+    """In which form reasoning is told; how much there is of it is for the program to decide."""
+    if not isinstance(asked, (dict, type(None))):
+        raise HTTPRefusal(400, "reasoning is an object", param="reasoning")
+    check(asked or {}, {"summary"}, inside="reasoning")
+    summary = (asked or {}).get("summary")
+    if summary not in SUMMARIES:
+        what = f"reasoning.summary is one of {', '.join(filter(None, SUMMARIES))}"
+        raise HTTPRefusal(400, what, param="reasoning.summary")
+    return {"effort": None, "summary": summary}
 
 
 def _is_pair(name: str, value: Any) -> bool:

@@ -98,6 +98,8 @@ def role_of(message: Mapping[str, Any]) -> str:
 def message(
     reply: PreparedReply, content: list[Any], stop_reason: str | None, output_tokens: int
 ) -> dict[str, Any]:
+    counted = reply.usage
+    written = counted.cache_write_tokens
     return {
         "id": reply.id or f"msg_{reply.key}",
         "type": "message",
@@ -107,10 +109,13 @@ def message(
         "stop_reason": stop_reason,
         "stop_sequence": None,
         "usage": {
-            "input_tokens": reply.usage.input_tokens - reply.usage.cached_tokens,
-            "cache_creation_input_tokens": 0,
-            "cache_read_input_tokens": reply.usage.cached_tokens,
-            "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+            "input_tokens": counted.input_tokens - counted.cached_tokens - written,
+            "cache_creation_input_tokens": written,
+            "cache_read_input_tokens": counted.cached_tokens,
+            "cache_creation": {
+                "ephemeral_5m_input_tokens": written,
+                "ephemeral_1h_input_tokens": 0,
+            },
             "output_tokens": output_tokens,
             "service_tier": "standard",
         },

@@ -192,11 +192,16 @@ def url_citation(citation: Citation, text: str) -> dict[str, Any]:
 
 
 def usage(counted: Usage) -> dict[str, Any]:
+    written = counted.cache_write_tokens
     return {
         "prompt_tokens": counted.input_tokens,
         "completion_tokens": counted.output_tokens,
         "total_tokens": counted.input_tokens + counted.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": counted.cached_tokens, "audio_tokens": 0},
+        "prompt_tokens_details": {
+            "cached_tokens": counted.cached_tokens,
+            "audio_tokens": 0,
+            **({"cache_write_tokens": written} if written else {}),
+        },
         "completion_tokens_details": {
             "reasoning_tokens": counted.reasoning_tokens,
             "audio_tokens": 0,

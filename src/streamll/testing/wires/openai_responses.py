@@ -115,7 +115,10 @@ def finished(reply: PreparedReply) -> dict[str, Any]:
 def usage(counted: Usage) -> dict[str, Any]:
     return {
         "input_tokens": counted.input_tokens,
-        "input_tokens_details": {"cached_tokens": counted.cached_tokens, "cache_write_tokens": 0},
+        "input_tokens_details": {
+            "cached_tokens": counted.cached_tokens,
+            "cache_write_tokens": counted.cache_write_tokens,
+        },
         "output_tokens": counted.output_tokens,
         "output_tokens_details": {"reasoning_tokens": counted.reasoning_tokens},
         "total_tokens": counted.input_tokens + counted.output_tokens,

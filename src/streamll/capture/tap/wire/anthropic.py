@@ -41,6 +41,7 @@ class AnthropicAssembler:
         self.complete = self.finished = self.has_reason = self.doubtful = False
         self._message: dict[str, Any] | None = None
         self._has_begun = False
+        self._has_counted = False  # the tokens of what it has said
         self._is_odd = False  # frames came that are no events
         self._reason_is_last = False
         self._blocks: list[_Block] = []
@@ -82,6 +83,14 @@ class AnthropicAssembler:
         self._is_odd |= bool(event) and kind is None
         return ()
 
+    @property
+    def usage(self) -> Any:
+        """Of the first event's, its ``output_tokens`` are those of a reply that has not begun."""
+        usage = (self._message or {}).get("usage")
+        if type(usage) is dict and not (self._has_counted or self.complete or self.has_reason):
+            return {**usage, "output_tokens": None}
+        return usage
+
     def body(self) -> dict[str, Any]:
         ended = self.complete or self.finished or self.doubtful
         ended = ended or self._reason_is_last
@@ -120,6 +129,7 @@ class AnthropicAssembler:
             elif key == "usage" and type(value) is dict:
                 message["usage"] = counted(message.get("usage"), value)
                 if type(value.get("output_tokens")) is int:  # of the begin is no count yet
+                    self._has_counted = True
                     message["usage"]["output_tokens"] = value["output_tokens"]
             elif key not in ("type", "delta", "usage"):
                 message[key] = value

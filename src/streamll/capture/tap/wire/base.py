@@ -197,6 +197,13 @@ class Assembler(Protocol):
     doubtful: bool
     """A reason came last, but such a one: the reply may be whole."""
 
+    @property
+    def usage(self) -> Any:
+        """The provider's report of tokens so far; ``None`` if there is none.
+
+        Without what it only has as a placeholder until it counts.
+        """
+
     def frame(self, data: bytes) -> Deltas:
         """The deltas of one frame. Raises a ``WireFault``."""
 

@@ -87,6 +87,10 @@ class ChatAssembler:
                 chunk[name] = self._top[name]
         return self._only_text(chunk, data) or self._read(chunk, data)
 
+    @property
+    def usage(self) -> Any:
+        return self._top.get("usage")
+
     def body(self) -> dict[str, Any]:
         self._settle()
         first, known = self._first, self._choices.values()

@@ -60,6 +60,10 @@ class GeminiAssembler:
             return ()
         return [delta for chunk in _chunks(data) for delta in self._read(chunk)]
 
+    @property
+    def usage(self) -> Any:
+        return self._top.get("usageMetadata")
+
     def body(self) -> dict[str, Any]:
         if not (self.finished or self.has_reason):
             if self._is_odd and not self._has_spoken:

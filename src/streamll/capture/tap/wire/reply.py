@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from streamll.capture.deltas import Delta, Deltas
 from streamll.capture.tap.wire import base
@@ -107,6 +108,19 @@ class WireReply:
     def whole(self) -> bool:
         """Nothing of the reply is missing: what goes wrong from now on does no harm."""
         return self.streamed and (self._assembler.complete or self._assembler.finished)
+
+    @property
+    def usage(self) -> Any:
+        """What the provider has reported of tokens so far, in its own words; ``None`` before it has."""
+        if self.streamed:
+            return self._assembler.usage
+        if not 0 < self.status < base.HTTP_ERROR:
+            return None
+        try:
+            body = base.decode_object(b"".join(self._kept))
+        except base.WireFault:
+            return None
+        return body.get("usage") or body.get("usageMetadata")
 
     @property
     def outlives_a_cut(self) -> bool:

@@ -101,6 +101,10 @@ class ResponsesAssembler:
             return ()
         return self._read(base.decode_object(data))
 
+    @property
+    def usage(self) -> Any:
+        return (self._response or self._begun).get("usage")
+
     def body(self) -> dict[str, Any]:
         response = self._response
         if response is None:

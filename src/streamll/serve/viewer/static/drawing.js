@@ -16,6 +16,13 @@ const seconds = (value) =>
   : value < 60 ? `${value.toFixed(value < 10 ? 2 : 1)} s`
   : `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
 const count = (value) => (value || 0).toLocaleString("en-US").replace(/,/g, "\u202f");
+/** A number of tokens; marked as an estimate where only that is known. */
+const tokens = (known, estimate) => (known != null ? count(known) : estimate ? `≈${count(estimate)}` : "–");
+/** What a call or a run has used: `120 (64 cached) → 40 (9 reasoning)`. */
+const usage = (used) => {
+  const part = (value, what) => (value ? ` (${count(value)} ${what})` : "");
+  return `${tokens(used.prompt_tokens)}${part(used.cache_read_tokens, "cached")} → ${tokens(used.completion_tokens)}${part(used.reasoning_tokens, "reasoning")}`;
+};
 const money = (value) => (value == null ? "–" : value === 0 ? "$0" : value < 0.01 ? `$${value.toPrecision(2)}` : `$${value.toFixed(3)}`);
 
 /** Text that grows: what is new is appended, nothing is drawn twice. */
@@ -66,5 +73,5 @@ class Growing {
   }
 }
 
-Object.assign(streamll, { element, seconds, count, money, Growing });
+Object.assign(streamll, { element, seconds, count, tokens, usage, money, Growing });
 })(window.streamll = window.streamll || {});

@@ -8,6 +8,9 @@ const named = (entries) => Object.assign(Object.create(null), entries);
 const KINDS = named({ module: "module", lm: "lm", tool: "tool", trace: "trace", evaluate: "evaluate", compile: "compile" });
 const STATUS = named({ "run.end": "ended", "run.error": "failed", "run.cancelled": "cancelled" });
 
+/** Tokens, which are null where the provider has not said how many. */
+const COUNTS = ["prompt_tokens", "completion_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"];
+
 /** What a call ends with when its program is stopped; that is no failure of it. */
 const STOPPED = new Set(["Unwind", "CancelledError"]);
 
@@ -144,7 +147,8 @@ class Run {
     this.start = null;
     this.now = null; // the time of the latest event
     this.first = null;
-    this.totals = { lm_calls: 0, prompt_tokens: 0, completion_tokens: 0, cost: null };
+    this.totals = { lm_calls: 0, cost: null, ...Object.fromEntries(COUNTS.map((name) => [name, 0])) };
+    this.models = new Map(); // what each has used, as far as it was reported
     this.duration = null;
     this.retries = 0;
     this.lost = 0;
@@ -243,16 +247,30 @@ class Run {
     if (this.status === "running") {
       const totals = this.totals;
       totals.lm_calls++;
-      totals.prompt_tokens += event.prompt_tokens || 0;
-      totals.completion_tokens += event.completion_tokens || 0;
+      for (const name of COUNTS) totals[name] = totals[name] == null || event[name] == null ? null : totals[name] + event[name];
       if (event.cost != null) totals.cost = (totals.cost || 0) + event.cost;
+      for (const used of event.usage || [event]) this.used(used);
     }
+  }
+
+  used(usage) {
+    const known = this.models.get(usage.model) || {};
+    for (const name of COUNTS) if (usage[name] != null) known[name] = (known[name] || 0) + usage[name];
+    this.models.set(usage.model, known);
+  }
+
+  /** What was reported of all models, where the whole is not known. */
+  reported(name) {
+    let sum = 0;
+    for (const usage of this.models.values()) sum += usage[name] || 0;
+    return sum;
   }
 
   ended(event) {
     this.status = STATUS[event.event_type];
     this.duration = event.duration;
     this.totals = event;
+    if (event.usage) this.models = new Map(event.usage.map((usage) => [usage.model, usage]));
     if (event.event_type === "run.error") this.error = [event.error_type, event.message].filter(Boolean).join(": ");
     for (const node of this.nodes.values()) {
       if (node.status === "running") { node.status = "left"; node.end = event.timestamp; this.changed.add(node); }

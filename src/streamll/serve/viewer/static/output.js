@@ -2,7 +2,7 @@
 (function (streamll) {
 "use strict";
 
-const { element, seconds, count, Growing } = streamll;
+const { element, seconds, count, usage, Growing } = streamll;
 
 class Card {
   constructor(node) {
@@ -31,7 +31,7 @@ class Card {
     const begun = lm || node;
     if (begun.first !== null && lm && !(lm.usage && lm.usage.cached)) facts.push(`first token ${seconds(begun.first - begun.start)}`);
     if (node.end !== null) facts.push(seconds(node.duration ?? node.end - node.start));
-    if (lm && lm.usage && lm.status === "done") facts.push(lm.usage.cached ? "from the cache" : `${count(lm.usage.prompt_tokens)} → ${count(lm.usage.completion_tokens)} tokens`);
+    if (lm && lm.usage && lm.status === "done") facts.push(lm.usage.cached ? "from the cache" : `${usage(lm.usage)} tokens`);
     if (lm && lm.usage && lm.usage.finish_reason === "length") facts.push("cut by its limit");
     this.facts.textContent = facts.join(" · ");
     for (const [key, attempt] of node.attempts) this.drawAttempt(key, attempt);

@@ -1,7 +1,7 @@
 // The page: runs at the side, one of them shown, a form to start another.
 (function (streamll) {
 "use strict";
-const { element, seconds, count, money } = streamll;
+const { element, seconds, count, tokens, usage, money } = streamll;
 const $ = (id) => document.getElementById(id);
 
 const enclosed = $("events");
@@ -151,11 +151,13 @@ function drawHead(run, now) {
   const facts = [
     ["Time", seconds(run.duration ?? (run.start === null ? null : now - run.start))],
     ["First token", run.first === null || run.start === null ? "–" : seconds(run.first - run.start)],
-    ["Tokens in", totals.lm_calls ? count(totals.prompt_tokens) : "–"],
-    ["Tokens out", count(totals.completion_tokens || run.tokens)],
+    ["Tokens in", totals.lm_calls ? tokens(totals.prompt_tokens, run.reported("prompt_tokens")) : "–"],
+    ["Tokens out", tokens(totals.lm_calls ? totals.completion_tokens : null, Math.max(run.reported("completion_tokens"), run.tokens))],
+    ...[["Cached", "cache_read_tokens"], ["Reasoning", "reasoning_tokens"]].filter(([, name]) => totals[name]).map(([title, name]) => [title, count(totals[name])]),
     ["Model calls", count(totals.lm_calls)],
     ["Retries", count(run.retries)],
     ...(totals.cost == null ? [] : [["Cost", money(totals.cost)]]),
+    ...(run.models.size < 2 ? [] : [...run.models].map(([model, used]) => [model.replace(/^.*\//, ""), usage(used)])),
     ...Object.entries(run.context).map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]),
   ];
   const list = $("stats");
