@@ -8,9 +8,9 @@ dependency that pyproject.toml allows, ``newest`` the newest of all. Each is ins
 
 The tests are those that depend on the version. For each DSPy: what is replaced in it and what it
 lacks, who is called by whom, tokens, typed fields, tools, cache, retries, leaving early, the drop-in
-for ``streamify``, and of the strict comparisons of docs/invisible.md a part. For the lowest and the
-newest also what uses the other dependencies: the terminal, the command line, the server, SQLite.
-Of the server the lowest has only tests that do without the clients in ``NEWER``. A DSPy takes about
+for ``streamify``, a chat's messages as inputs, and of the strict comparisons of docs/invisible.md a
+part. For the lowest and the newest also what uses the other dependencies: the terminal, the command
+line, the server, SQLite. Of the server the lowest has only tests that do without the clients in ``NEWER``. A DSPy takes about
 two minutes, the lowest and the newest about four. ``--quick`` has what no version may lack, half a
 minute for each: the hooks, what holds on every DSPy, streams, and of the comparisons a few.
 """
@@ -49,6 +49,7 @@ CAPTURE = (
     "tests/capture/test_watch.py",
     "tests/capture/test_invisible.py",
     "tests/capture/test_invisible_programs.py",
+    "tests/serve/inputs/test_conversation.py",
 )
 QUICK = (
     "tests/capture/hooks",

@@ -85,7 +85,8 @@ def sse_data(text):
 
 def test_two_processes_serve_each_others_runs(folder):
     """X10"""
-    with serving(folder, "--workers", "2", STREAMLL_TOKENS=TOKEN) as (_, url):
+    options = ["--workers", "2", "--ai-version", "6"]
+    with serving(folder, *options, STREAMLL_TOKENS=TOKEN) as (_, url):
         headers = {"authorization": f"Bearer {TOKEN}"}
         assert httpx.get(f"{url}/runs", trust_env=False).status_code == 401
         run = httpx.post(
@@ -100,6 +101,9 @@ def test_two_processes_serve_each_others_runs(folder):
             )
             assert sse_data(events.text)[-1]["event_type"] == "run.end"
         assert processes == {"0", "1"}
+        chat = {"id": "c", "messages": [{"role": "user", "content": "q"}]}
+        told = httpx.post(f"{url}/ai/qa", json=chat, headers=headers, trust_env=False, timeout=60)
+        assert '"finishReason":"stop"}\n' in told.text  # which version 5 has not known
 
 
 def test_sigterm_closes_readers_and_lets_the_run_end_in_the_log(folder):

@@ -81,6 +81,15 @@ def serve(
     lost_seconds: Annotated[
         float, Option(min=1, help="Silence after which a run counts as lost.")
     ] = 60.0,
+    ai_version: Annotated[
+        int | None,
+        Option(
+            min=5,
+            max=7,
+            metavar="N",
+            help="Major version of Vercel's ai package in the pages at /ai; by default any.",
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Serve programs over HTTP, with a page to watch them. STREAMLL_TOKENS holds bearer tokens."""
@@ -96,7 +105,8 @@ def serve(
             f"{host} can be reached from elsewhere, and no token is set: put one or more, "
             f"separated by blanks, into the environment variable {TOKENS}"
         )
-    served = {"log": log, "origins": origin or [], "hosts": server_name or None}
+    served: dict[str, Any] = {"log": log, "origins": origin or [], "hosts": server_name or None}
+    served["ai_version"] = ai_version
     settings: dict[str, Any] = {"model": model, "base_url": base_url, "debug": debug}
     settings |= {"app": served, "from_messages": from_messages or []}
     limits = {"lost_seconds": lost_seconds}

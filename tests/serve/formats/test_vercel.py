@@ -13,6 +13,7 @@ from serve.npm import AI, ai_packages, run_node
 from serve.runs import CALL, OTHER, ROOT, RUNS, SECOND, TOOL, Scribe, payloads
 from streamll.core import events as ev
 from streamll.serve.formats import RenderOptions, make_format
+from streamll.serve.formats.vercel import usage_of
 
 USE_CHAT = (Path(__file__).parents[1] / "use_chat.mjs").read_text("utf-8")
 READERS = [
@@ -214,6 +215,23 @@ def test_the_reason_is_one_that_the_package_knows(reason, told):
         if b'"finish"' in line
     ]
     assert finish["finishReason"] == finish["messageMetadata"]["finishReason"] == told
+
+
+def test_usage_is_told_as_far_as_it_is_known():
+    known = ev.RunEnd(
+        prompt_tokens=7, completion_tokens=3, cache_read_tokens=5, cache_write_tokens=0, reasoning_tokens=2
+    )  # fmt: skip
+    assert usage_of(known) == {
+        "inputTokens": 7,
+        "outputTokens": 3,
+        "totalTokens": 10,
+        "cachedInputTokens": 5,
+        "reasoningTokens": 2,
+        "inputTokenDetails": {"cacheReadTokens": 5, "cacheWriteTokens": 0},
+        "outputTokenDetails": {"reasoningTokens": 2},
+    }
+    assert usage_of(ev.RunEnd(completion_tokens=3)) == {"outputTokens": 3}
+    assert usage_of(ev.RunEnd()) == {}
 
 
 def test_tools_are_dynamic_where_the_page_declares_none(answers):

@@ -258,6 +258,27 @@ def test_text_of_superseded_attempts_and_what_was_corrected_is_not_what_was_said
     assert made["history"].messages == [{"question": "q", "answer": "right"}]
 
 
+def test_text_that_a_client_was_sent_again_is_said_once():
+    """A part says where in its field it begins, in UTF-16 code units."""
+
+    def part(text, offset):
+        own = {"streamll": {"part": "1", "field": "answer", "offset": offset}}
+        return {"type": "text", "text": text, "providerMetadata": own}
+
+    for parts in (
+        [part("so 🎉 i", 0), part("so 🎉 it is", 0)],  # the whole again
+        [part("so 🎉 i", 0), part("t is", 7)],  # the rest
+        [part("so 🎉 it", 0), part(" it is", 5)],
+    ):
+        messages = [
+            {"role": "user", "parts": [words("q")]},
+            {"role": "assistant", "parts": parts},
+            {"role": "user", "parts": [words("r")]},
+        ]
+        made = inputs(dspy.Predict(Chat), messages, wire=vercel)
+        assert made["history"].messages == [{"question": "q", "answer": "so 🎉 it is"}]
+
+
 # --- lists of messages ---------------------------------------------------------------------------
 
 
@@ -406,6 +427,26 @@ def test_attachments_of_vercel():
     assert made["pictures"] == [dspy.Image(PNG)]
     assert (made["sound"].data, made["sound"].audio_format) == (WAV, "wav")
     assert made["paper"] == dspy.File(file_data=PDF, filename="a.pdf")
+
+
+def test_agui_has_the_other_fields_of_a_turn_in_its_reasoning():
+    program = dspy.Predict("history: dspy.History, question -> reasoning, answer")
+
+    def thought(field, text):
+        return {"role": "reasoning", "content": text, "metadata": {"streamll": {"field": field}}}
+
+    messages = [
+        said("user", "q"),
+        thought("thinking", "hm"),
+        thought("reasoning", "because"),
+        {"role": "reasoning", "content": "another agent's", "metadata": {"streamll": 3}},
+        said("assistant", "yes"),
+        thought("reasoning", "of a run that was cut off"),
+        said("user", "sure?"),
+    ]
+    made = inputs(program, messages, wire=agui)
+    assert made["history"].messages == [{"question": "q", "reasoning": "because", "answer": "yes"}]
+    assert made["question"] == "sure?"
 
 
 def test_attachments_of_agui():

@@ -35,10 +35,10 @@ CASES = [
 ]
 if not THOROUGH:
     CASES = [
-        ("5.0.0", "agent", "live"),
+        ("5.0.0", "in_the_middle", "live"),
         ("5", "in_the_middle", "finished"),
-        ("6", "agent", "finished"),
-        ("7", "in_the_middle", "live"),
+        ("6", "in_the_middle", "finished"),
+        ("7", "agent", "live"),
     ]
 WHOLE = "whole"
 COME_BACK = """

@@ -56,6 +56,7 @@ def statuses(client, **options):
         ("GET", "/runs"), ("GET", "/programs"), ("GET", "/runs/r1"), ("GET", "/runs/r1/events"),
         ("DELETE", "/runs/r1"), ("POST", "/runs"), ("POST", "/v1/chat/completions"),
         ("GET", "/v1/models"), ("POST", "/ai"), ("GET", "/ai/c/stream"), ("DELETE", "/ai/c/stream"),
+        ("POST", "/ai/Predict"), ("GET", "/ai/Predict/c/stream"), ("DELETE", "/ai/Predict/c/stream"),
         ("POST", "/agui"), ("POST", "/agui/connect"), ("POST", "/agui/Predict"),
         ("POST", "/agui/Predict/connect"), ("DELETE", "/agui"), ("GET", "/metrics"),
         ("POST", "/v1/responses"), ("GET", RESPONSE), ("POST", f"{RESPONSE}/cancel"),

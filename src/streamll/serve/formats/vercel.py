@@ -396,18 +396,20 @@ def _kind(part: TextPart) -> str:
     return "text" if part.reply else "reasoning"
 
 
-def usage_of(end: ev.Totals) -> dict[str, int]:
-    """As ``LanguageModelUsage`` of ``ai`` has it; what is not known is left out."""
-    asked, said = end.prompt_tokens, end.completion_tokens
-    total = None if asked is None or said is None else asked + said
-    counts = {
-        "inputTokens": asked,
-        "outputTokens": said,
-        "totalTokens": total,
-        "cachedInputTokens": end.cache_read_tokens,
-        "reasoningTokens": end.reasoning_tokens,
-    }
-    return {name: count for name, count in counts.items() if count is not None}
+def usage_of(end: ev.Totals) -> dict[str, Any]:
+    """``LanguageModelUsage`` in the words of all versions of the package; without what is not known."""
+    asked, said, read = end.prompt_tokens, end.completion_tokens, end.cache_read_tokens
+    cache = given(cacheReadTokens=read, cacheWriteTokens=end.cache_write_tokens)
+    thought = given(reasoningTokens=end.reasoning_tokens)
+    return given(
+        inputTokens=asked,
+        outputTokens=said,
+        totalTokens=None if asked is None or said is None else asked + said,
+        cachedInputTokens=read,
+        inputTokenDetails=cache or None,
+        outputTokenDetails=thought or None,
+        **thought,
+    )
 
 
 def is_busy(tool: ToolPart) -> bool:

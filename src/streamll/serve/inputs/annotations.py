@@ -52,7 +52,9 @@ def is_text(annotation: Any) -> bool:
 
 
 def is_a(annotation: Any, kind: type | None) -> bool:
-    return kind is not None and inspect.isclass(annotation) and issubclass(annotation, kind)
+    """Whether it is a subclass of ``kind``; to Python 3.10 ``list[int]`` is a class, too."""
+    is_class = inspect.isclass(annotation) and get_origin(annotation) is None
+    return kind is not None and is_class and issubclass(annotation, kind)
 
 
 def is_history(annotation: Any) -> bool:

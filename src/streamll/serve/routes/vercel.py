@@ -31,6 +31,7 @@ from streamll.serve.web.requests import HTTPRefusal
 RESUMABLE_S = 30.0
 """How long after its end a run is sent to who comes back: about as long as a connection is retried."""
 FORMATS = {form.version: form.name for form in VERCEL_FORMATS}
+KNOWN = {str(version): version for version in FORMATS if version}
 VERSION = "ai_version"
 
 
@@ -127,8 +128,7 @@ def _version_in(request: Request, value: Any) -> int | None:
     value = request.query_params.get(VERSION, value)
     if value is None:
         return None
-    version = int(value) if str(value).isdecimal() and len(str(value)) == 1 else value
-    if version not in FORMATS:
-        known = ", ".join(str(version) for version in FORMATS if version)
-        raise HTTPRefusal(400, f"{VERSION} is one of {known}, not {str(value)[:20]!r}")
+    version = KNOWN.get(str(value))
+    if version is None:
+        raise HTTPRefusal(400, f"{VERSION} is one of {', '.join(KNOWN)}, not {str(value)[:20]!r}")
     return version
