@@ -36,6 +36,13 @@ def lines_of(*events: ev.Event) -> list[str]:
             "[RUN] done in 1.2 s · 48 tokens · first token 0.30 s · 2 model calls · $0.0001",
         ),
         (
+            ev.RunEnd(
+                duration=1.2, lm_calls=1, completion_tokens=48, reasoning_tokens=9,
+                cache_read_tokens=64,
+            ),
+            "[RUN] done in 1.2 s · 48 tokens (9 reasoning) · 64 tokens cached",
+        ),
+        (
             ev.RunError(duration=1.2, error_type="ValueError", message="no\nsuch city"),
             "[RUN] failed after 1.2 s · ValueError: no such city",
         ),

@@ -202,6 +202,8 @@ class RunView(EventVisitor):
 
     def on_lm_end(self, event: ev.LMEnd) -> None:
         self._usage.add_call(event)
+        if event.attempt:  # the times are of the last attempt, the tokens of all
+            return
         if event.streamed and event.time_to_first_token is not None and event.completion_tokens:
             self._generated += event.completion_tokens
             if (per_chunk := event.time_per_output_chunk) is not None:

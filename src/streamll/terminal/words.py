@@ -20,6 +20,8 @@ def closing(state: str, totals: ev.Totals, view: RunView) -> list[str]:
     parts = [f"{ENDINGS[state]} {tx.seconds(totals.duration)}"]
     if tokens := tokens_used(totals, view.token_count):
         parts.append(tokens)
+    if totals.cache_read_tokens:
+        parts.append(f"{tx.amount(totals.cache_read_tokens, 'token')} cached")
     if totals.time_to_first_token is not None:
         parts.append(f"first token {tx.seconds(totals.time_to_first_token)}")
     if (rate := view.tokens_per_second) is not None:
@@ -32,13 +34,15 @@ def closing(state: str, totals: ev.Totals, view: RunView) -> list[str]:
 
 
 def tokens_used(totals: ev.Totals, shown: int) -> str:
-    """``48 tokens``, ``≈48 tokens`` where the provider has not said, and nothing for none.
+    """``48 tokens (9 reasoning)``, ``≈48 tokens`` where nothing was said, and nothing for none.
 
     The estimate is what it has reported of a part, or the pieces of text that were shown if that
     is more.
     """
     if (known := totals.completion_tokens) is not None:
-        return tx.amount(known, "token") if known else ""
+        thought = totals.reasoning_tokens
+        parts = f" ({thought:,} reasoning)" if thought else ""
+        return tx.amount(known, "token") + parts if known else ""
     reported = sum(usage.completion_tokens or 0 for usage in totals.usage)
     estimate = max(reported, shown)
     return f"≈{tx.amount(estimate, 'token')}" if estimate else ""

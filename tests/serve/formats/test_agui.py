@@ -9,17 +9,20 @@ import ag_ui.core
 import msgspec
 import pydantic
 import pytest
+from profiles import THOROUGH
 
 from serve.formats.test_wire_formats import AGUI_EVENT, ASKED, READ_AGUI, resumed, sse, told
 from serve.npm import AGUI_0, packages, run_node
 from serve.runs import RUNS, Scribe
 from streamll.core import events as ev
 from streamll.core.events import TERMINAL
+from streamll.core.usage import ModelUsage
 from streamll.core.wire import decode
 from streamll.serve.formats import RenderOptions, make_format
 from streamll.serve.formats.agui import PROTOCOL_VERSION
 
 CUTS = [(run, cut) for run in RUNS for cut in range(1, len(RUNS[run]()))]
+SOME_CUTS = CUTS if THOROUGH else CUTS[::4]
 
 
 def objects(run, **options):
@@ -161,6 +164,32 @@ def test_calls_that_the_page_is_to_answer_are_named():
     assert [each["toolCallId"] for each in only(sent, "TOOL_CALL_RESULT")] == [searched]
 
 
+@pytest.mark.parametrize("end", [ev.RunEnd, ev.RunCancelled, ev.RunError])
+def test_usage_is_one_entry_for_each_model_and_nothing_that_is_not_known(end):
+    used = (
+        ModelUsage(
+            model="openai/gpt-x", prompt_tokens=10, completion_tokens=0, cache_read_tokens=4,
+            cache_write_tokens=2, reasoning_tokens=0,
+        ),
+        ModelUsage(model="gemini/pro/latest", prompt_tokens=7),
+        ModelUsage(model="local", completion_tokens=3, prompt_tokens=2),
+        ModelUsage(model="openai/cut", prompt_tokens=9, completion_tokens=9, unreported=1),
+        ModelUsage(model="openai/silent"),
+    )  # fmt: skip
+    failed = {"error_type": "E", "message": "m"} if end is ev.RunError else {}
+    events = Scribe().start().add(end, ev.Identity(run_id="r1"), usage=used, **failed).events
+    form = make_format("agui", RenderOptions(**ASKED))
+    *_, last = [json.loads(payload) for event in events for payload in form.feed(event)]
+    check([last])
+    assert last["usage"] == [
+        {"provider": "openai", "model": "gpt-x", "inputTokens": 10, "outputTokens": 0, "totalTokens": 10,
+         "reasoningTokens": 0, "cachedInputTokens": 4, "cacheWriteInputTokens": 2},
+        {"provider": "google", "model": "pro/latest", "inputTokens": 7},
+        {"model": "local", "inputTokens": 2, "outputTokens": 3, "totalTokens": 5},
+    ]  # fmt: skip
+    assert "usage" not in objects("cancelled")[-1]
+
+
 # --- what the client makes of it --------------------------------------------------------------------
 
 
@@ -222,7 +251,7 @@ def final(read):
 
 def test_a_client_that_keeps_what_it_had_ends_with_the_same_after_every_cut(read):
     """It comes back with its messages, of which some are this run's, and its state."""
-    halves = {f"{run}/{cut}": resumed("agui", run, cut, **ASKED)[0] for run, cut in CUTS}
+    halves = {f"{run}/{cut}": resumed("agui", run, cut, **ASKED)[0] for run, cut in SOME_CUTS}
     had = run_node(READ_AGUI, {name: sse(half) for name, half in halves.items()})
     given = {}
     for name, page in had.items():

@@ -429,6 +429,26 @@ def test_attachments_of_vercel():
     assert made["paper"] == dspy.File(file_data=PDF, filename="a.pdf")
 
 
+def test_agui_has_the_other_fields_of_a_turn_in_its_reasoning():
+    program = dspy.Predict("history: dspy.History, question -> reasoning, answer")
+
+    def thought(field, text):
+        return {"role": "reasoning", "content": text, "metadata": {"streamll": {"field": field}}}
+
+    messages = [
+        said("user", "q"),
+        thought("thinking", "hm"),
+        thought("reasoning", "because"),
+        {"role": "reasoning", "content": "another agent's", "metadata": {"streamll": 3}},
+        said("assistant", "yes"),
+        thought("reasoning", "of a run that was cut off"),
+        said("user", "sure?"),
+    ]
+    made = inputs(program, messages, wire=agui)
+    assert made["history"].messages == [{"question": "q", "reasoning": "because", "answer": "yes"}]
+    assert made["question"] == "sure?"
+
+
 def test_attachments_of_agui():
     def part(kind, source, **more):
         return {"type": kind, "source": source, **more}

@@ -13,7 +13,7 @@ from serve.process import ServerProcess
 from serve.routes import agui_agent
 from serve.serving import Frame
 from streamll.serve import create_app, run_token
-from streamll.testing import Reply
+from streamll.testing import Reply, Usage
 
 TOKEN = "secret-token-of-the-server"
 WORDS = " ".join(f"word{n}" for n in range(40))
@@ -286,6 +286,34 @@ def test_several_programs_have_addresses_of_their_own(practice, lm, serve, log):
             assert sent(client, asked, place)[-1]["result"] == result
             assert sent(client, asked, "/agui/connect")[-1]["result"] == result
         assert client.post("/agui/unknown", json=ASK).status_code == 404
+
+
+@pytest.mark.parametrize("engine", ["native", "litellm"])
+def test_a_run_says_what_its_provider_counted(practice, serve, log, qa, engine):
+    used = Usage(100, 20, cached_tokens=60, reasoning_tokens=5)
+    practice.respond(lambda request: Reply({"answer": "a"}, usage=used))
+    options = {"engine": "litellm"} if engine == "litellm" else {}
+    dspy.configure(lm=practice.lm(**options), adapter=dspy.ChatAdapter())
+    with serve(create_app(qa, log=log)).client() as client:
+        events = sent(client)
+        again = sent(client, path="/agui/connect")
+    [usage] = events[-1]["usage"]
+    counts = {name: count for name, count in usage.items() if name.endswith("Tokens")}
+    assert counts.pop("cacheWriteInputTokens", 0) == 0
+    assert counts == {
+        "inputTokens": 100, "outputTokens": 20, "totalTokens": 120,
+        "cachedInputTokens": 60, "reasoningTokens": 5,
+    }  # fmt: skip
+    assert usage["provider"] == "openai"
+    assert again[-1]["usage"] == [usage]
+
+
+def test_a_run_whose_provider_counted_nothing_says_nothing(practice, two_servers):
+    practice.script(Reply({"answer": WORDS}, hold_after=20))
+    with two_servers[0].client() as client:
+        with client.stream("POST", "/agui?stop_on_leave=1", json=ASK) as response:
+            read_until(response, "word1")
+        assert "usage" not in sent(client, path="/agui/connect")[-1]
 
 
 # --- what a client asks for ---------------------------------------------------------------------------

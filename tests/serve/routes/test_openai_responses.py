@@ -22,7 +22,7 @@ from streamll.core import events as ev
 from streamll.serve import Limits, create_app, run_token
 from streamll.serve.routes.openai_responses import KEPT, Kept
 from streamll.serve.web import sealing
-from streamll.testing import Reply
+from streamll.testing import Reply, Usage
 
 SIGNATURE = "question -> answer"
 WORDS = " ".join(f"word{n}" for n in range(30))
@@ -207,6 +207,37 @@ def test_a_tool_is_told_as_one_that_was_run_here(practice, lm, serve, log):
     ]
     assert response.output_text == "found"
     assert "about" not in response.to_json()  # results are in no log unless they are asked for
+
+
+def counted(usage):
+    """A chat's usage, in the words of a response's."""
+    return (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
+
+
+def test_usage_is_what_the_model_has_counted(practice, client):
+    own = Usage(input_tokens=40, output_tokens=9, cached_tokens=32, reasoning_tokens=4)
+    ask = [{"role": "user", "content": "q"}]
+    practice.script(*[Reply(REPLY, usage=own)] * 3)
+    usage = client.responses.create(model="qa", input="q").usage
+    assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (40, 9, 49)
+    assert usage.input_tokens_details.cached_tokens == 32
+    assert usage.output_tokens_details.reasoning_tokens == 4
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    *_, last = client.chat.completions.create(model="qa", messages=ask, **options)
+    whole = client.chat.completions.create(model="qa", messages=ask).usage
+    assert counted(last.usage) == counted(whole) == (40, 9, 49)
+    assert whole.prompt_tokens_details.cached_tokens == 32
+    assert whole.completion_tokens_details.reasoning_tokens == 4
+
+
+def test_usage_of_a_response_that_was_cancelled_is_not_known(practice, client):
+    practice.script(Reply({"reasoning": "r", "answer": WORDS}, hold_after=HELD))
+    with client.responses.create(model="qa", input="q", stream=True) as stream:
+        first = next(stream)
+        next(event for event in stream if event.type == "response.output_text.delta")
+        cancelled = client.responses.cancel(first.response.id)
+    assert (cancelled.status, cancelled.usage) == ("cancelled", None)  # and not 0
+    practice.release()
 
 
 # --- resuming -------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class AGUIFormat(ChatFormat):
 
     def feed(self, event: Event) -> list[bytes]:
         self._at = int(event.timestamp * 1000)
-        if event.call_id in self._waiting and not isinstance(event, WHILE_WAITING):
+        if event.call_id in self._waiting and not isinstance(event, ev.LMWaiting):
             self._end_wait(event.call_id)
         payloads = super().feed(event)
         if self._snapshot_due and not (self.open or self._unready()):
@@ -110,7 +110,7 @@ class AGUIFormat(ChatFormat):
         for step in reversed(list(self._steps)):
             self._end_step(step)
         self._send_due_snapshot()
-        usage, old = given(usage=usage_of(end)), self.options.predates_versions
+        usage, old = given(usage=usage_of(end) or None), self.options.predates_versions
         if isinstance(end, ev.RunError):
             what = {"message": end.message or end.error_type, "code": end.error_type}
             self.say("RUN_ERROR", **what, **usage)
@@ -293,13 +293,28 @@ class AGUIFormat(ChatFormat):
             self.say("STATE_DELTA", delta=operations)
 
 
-WHILE_WAITING = (ev.LMWaiting, ev.LMSuperseded)
-"""An LM call that waits is superseded for that, and may wait for something else at once."""
+def usage_of(end: ev.Totals) -> list[dict[str, Any]]:
+    """What the run used as AG-UI counts, one ``TokenUsage`` for each model.
 
-
-def usage_of(end: ev.Totals) -> list[dict[str, Any]] | None:
-    """What the run used, one ``TokenUsage`` for each model; ``None`` where nothing is known."""
-    return None
+    Counts that are not known are left out; so is a model of which a request was not reported, since
+    a reader takes the counts for all there is.
+    """
+    told = []
+    for usage in end.usage:
+        prompt, completion = usage.prompt_tokens, usage.completion_tokens
+        counts = given(
+            inputTokens=prompt,
+            outputTokens=completion,
+            totalTokens=None if prompt is None or completion is None else prompt + completion,
+            reasoningTokens=usage.reasoning_tokens,
+            cachedInputTokens=usage.cache_read_tokens,
+            cacheWriteInputTokens=usage.cache_write_tokens,
+        )
+        vendor, slash, model = usage.model.partition("/")
+        provider = {"provider": VENDORS.get(vendor, vendor)} if slash else {}
+        if counts and not usage.unreported:
+            told.append({**provider, "model": model or vendor, **counts})
+    return told
 
 
 def _metadata(part: TextPart) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from streamll.core import events as ev
+from streamll.core.usage import COUNTS
 from streamll.serve.formats.base import RenderOptions, given, to_json
 from streamll.serve.formats.message import ChatFormat
 from streamll.serve.formats.parts import TextPart, ToolPart
@@ -32,9 +33,6 @@ from streamll.serve.formats.vercel import DONE
 FINISH_REASONS = {"length": "length", "content_filter": "content_filter"}
 SEPARATOR = "\n\n"
 CHUNK = "chat.completion.chunk"
-COUNTS = (
-    "prompt_tokens", "completion_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
-)  # fmt: skip
 PADDED_BYTES = 32
 """Text that is obfuscated has, with its padding, a multiple of this length."""
 
@@ -233,7 +231,7 @@ def error_body(
 
 def usage_of(totals: ev.Totals) -> dict[str, Any] | None:
     """The usage of a chat; ``None`` where a part of it is not known."""
-    asked, said, read, written, thought = (getattr(totals, name, None) for name in COUNTS)
+    asked, said, read, written, thought = (getattr(totals, name) for name in COUNTS)
     if asked is None or said is None:
         return None
     return {

@@ -23,9 +23,10 @@ from typing import Any, ClassVar
 
 from streamll.core import events as ev
 from streamll.core.events import Event
+from streamll.core.usage import COUNTS
 from streamll.serve.formats.base import RenderOptions
 from streamll.serve.formats.message import THINKING, WRITTEN, ChatFormat, key_of
-from streamll.serve.formats.openai import COUNTS, obfuscation, url_citation
+from streamll.serve.formats.openai import obfuscation, url_citation
 from streamll.serve.formats.output_items import REFUSAL, OutputItem, arguments_of
 from streamll.serve.formats.parts import TextPart, ToolPart
 
@@ -264,7 +265,7 @@ class ResponsesFormat(ChatFormat):
 
 def usage_of(totals: ev.Totals) -> dict[str, Any] | None:
     """The usage of a response; ``None`` where a part of it is not known."""
-    asked, said, read, written, thought = (getattr(totals, name, None) for name in COUNTS)
+    asked, said, read, written, thought = (getattr(totals, name) for name in COUNTS)
     if asked is None or said is None:
         return None
     return {

@@ -2,17 +2,22 @@
 
 A user's ``content`` is a text or parts: ``text``, and ``image``, ``audio``, ``video`` and
 ``document`` with a ``source`` (``data``, ``url`` or a provider's ``file``); ``binary`` before 1.0.
-Messages with the roles ``activity`` and ``reasoning`` tell how the assistant came to its answer.
+Messages with the roles ``activity`` and ``reasoning`` tell how the assistant came to its answer; what
+``AGUIFormat`` sent as reasoning is another output field of the message that follows it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from streamll.serve.inputs.messages import (
     Attachment,
+    FieldValue,
     MediaKind,
     Message,
+    Part,
     ToolResult,
     data_url,
     media_kind,
@@ -40,13 +45,32 @@ _MEDIA: dict[str, MediaKind] = {
 
 def messages_of(body: dict[str, Any]) -> list[Message]:
     """The messages of a request; ``InvalidInputs`` where they are none."""
-    return read_messages(body.get("messages"), _message)
+    found: list[Message] = []
+    fields: tuple[Part, ...] = ()
+    for message in read_messages(body.get("messages"), _message):
+        if message.parts and all(isinstance(part, FieldValue) for part in message.parts):
+            fields += message.parts
+            continue
+        own = fields if message.role == "assistant" else ()
+        found.append(msgspec.structs.replace(message, parts=(*message.parts, *own)))
+        fields = ()
+    return found
+
+
+def _field(message: dict[str, Any]) -> Message | None:
+    """A reasoning message that is a field of the program."""
+    metadata, text = message.get("metadata"), message.get("content")
+    own = metadata.get("streamll") if isinstance(metadata, dict) else None
+    field = own.get("field") if isinstance(own, dict) else None
+    if not (isinstance(field, str) and isinstance(text, str)):
+        return None
+    return Message("assistant", (FieldValue(field, text),))
 
 
 def _message(message: dict[str, Any], place: str) -> Message | None:
     role = message["role"]
     if role in ("activity", "reasoning"):
-        return None
+        return _field(message) if role == "reasoning" else None
     if role != "tool" and role not in ROLES:
         raise unknown_role(message, place)
     parts = list(content_parts(message.get("content"), f"{place}.content", _part))
