@@ -100,7 +100,7 @@ def check_vercel(told, said):
     assert told[-1] == "[DONE]"
     parts = [json.loads(data) for data in told[:-1]]
     kinds = [part["type"] for part in parts]
-    assert kinds[-2:] == ["text-end", "error"]
+    assert kinds[-3:] == ["text-end", "message-metadata", "error"]
     assert kinds.count("text-start") == kinds.count("text-end") == 1
     assert "".join(part["delta"] for part in parts if part["type"] == "text-delta") == said
     assert "gone" in parts[-1]["errorText"]

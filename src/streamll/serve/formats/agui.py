@@ -62,7 +62,7 @@ class AGUIFormat(ChatFormat):
 
     def feed(self, event: Event) -> list[bytes]:
         self._at = int(event.timestamp * 1000)
-        if event.call_id in self._waiting and not isinstance(event, WHILE_WAITING):
+        if event.call_id in self._waiting and not isinstance(event, ev.LMWaiting):
             self._end_wait(event.call_id)
         payloads = super().feed(event)
         if self._snapshot_due and not (self.open or self._unready()):
@@ -291,10 +291,6 @@ class AGUIFormat(ChatFormat):
     def _patch(self, operations: list[Operation]) -> None:
         if operations:
             self.say("STATE_DELTA", delta=operations)
-
-
-WHILE_WAITING = (ev.LMWaiting, ev.LMSuperseded)
-"""An LM call that waits is superseded for that, and may wait for something else at once."""
 
 
 def usage_of(end: ev.Totals) -> list[dict[str, Any]]:
