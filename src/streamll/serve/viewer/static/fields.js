@@ -104,7 +104,7 @@ function media(schema, needed) {
   entry.type = "file";
   entry.accept = MEDIA[schema.title] ?? "";
   address.type = "url";
-  address.placeholder = "or https://…";
+  address.placeholder = "or its address";
   address.setAttribute("aria-label", "or its address");
   const check = () => { entry.required = needed && !address.value; };
   entry.addEventListener("change", () => {
