@@ -69,6 +69,8 @@ def last(messages):
 
 
 served = Served(name="own", program=qa, from_messages=last)
+scored = dspy.Predict("history: dspy.History, question -> answer, score: int")
+rated = Served(name="rated", program=scored, reply="answer")
 '''
 
 
@@ -211,6 +213,17 @@ def test_from_messages_decides_in_a_chat(command, server, monkeypatch, arguments
     code, _, err = talked(monkeypatch, command, ["a", "b"], *arguments)
     assert code == 0, err
     assert server.requests[-1].inputs["question"] == question
+
+
+def test_what_was_superseded_is_not_what_was_said(command, server, monkeypatch):
+    unfit = "[[ ## answer ## ]]\nwrong\n\n[[ ## score ## ]]\nmany\n\n[[ ## completed ## ]]"
+    server.script(unfit, {"answer": "right", "score": 3}, {"answer": "sure", "score": 3})
+    code, out, err = talked(monkeypatch, command, ["a", "b"], "my_app:rated")
+    assert code == 0, err
+    assert out.splitlines() == ["wrong", "right", "sure"]
+    said = json.dumps(server.requests[-1].body["messages"])
+    assert "right" in said
+    assert "wrong" not in said
 
 
 def test_a_failing_program_is_told_and_the_conversation_goes_on(command, server, monkeypatch):

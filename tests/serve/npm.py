@@ -18,6 +18,12 @@ AI = {
 }
 """Each major version of Vercel's package, and the first of all, which ends a stream that has a key it
 does not know. Version 7 needs Node 22, which npm has."""
+OLDEST_AI = {
+    "5.0.92": {"ai": "5.0.92"},
+    "6.0.0": {"ai": "6.0.0"},
+    "7.0.70": {"ai": "7.0.70", "node": "22.23.3"},
+}
+"""The oldest that can read what is made for their major version."""
 REACT = {
     "ai": "6.0.325",
     "@ai-sdk/react": "3.0.328",
@@ -51,7 +57,8 @@ def packages(wanted: dict[str, str] = PACKAGES, folder: str = "npm") -> Path:
 
 def ai_packages(version: str) -> Path:
     """The folder whose ``node_modules`` has this version of Vercel's package, a key of ``AI``."""
-    return packages() if AI[version] is PACKAGES else packages(AI[version], f"npm-ai-{version}")
+    wanted = {**AI, **OLDEST_AI}[version]
+    return packages() if wanted is PACKAGES else packages(wanted, f"npm-ai-{version}")
 
 
 def node_in(place: Path) -> str:

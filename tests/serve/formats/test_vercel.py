@@ -7,9 +7,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from profiles import THOROUGH
 
 from serve.formats.test_wire_formats import SHOWN_PARTS, sse
-from serve.npm import AI, ai_packages, run_node
+from serve.npm import OLDEST_AI, ai_packages, run_node
 from serve.runs import CALL, OTHER, ROOT, RUNS, SECOND, TOOL, Scribe, payloads
 from streamll.core import events as ev
 from streamll.serve.formats import RenderOptions, make_format
@@ -26,6 +27,8 @@ READERS = [
     ("7", "vercel-7"),
 ]
 """Packages, and what is sent to them."""
+if THOROUGH:
+    READERS += [(package, f"vercel-{package[0]}") for package in OLDEST_AI]
 ASK = """
 const answers = {};
 for (const [name, sse] of Object.entries(read())) {
@@ -100,7 +103,7 @@ def chunks(form, story):
 def answers():
     """What each reader has in the end of each story."""
     read = {}
-    for package in AI:
+    for package in dict(READERS):
         forms = [form for one, form in READERS if one == package]
         given = {f"{form} {story}": sse(lines(form, story)) for form in forms for story in STORIES}
         for name, answer in run_node(

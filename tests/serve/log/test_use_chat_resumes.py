@@ -42,19 +42,21 @@ if not THOROUGH:
     ]
 WHOLE = "whole"
 COME_BACK = """
-const {here, there, chats} = JSON.parse(process.argv[1]);
-function cutBehind(response, frames) {
-  let left = frames, rest = '';
-  const cut = new TransformStream({transform(text, out) {
-    const parts = (rest + text).split('\\n\\n');
-    rest = parts.pop();
-    for (const part of parts) {
-      out.enqueue(part + '\\n\\n');
-      if (part.includes('data: ') && --left === 0) { out.error(new TypeError('network error')); return; }
-    }
-  }});
-  const body = response.body.pipeThrough(new TextDecoderStream()).pipeThrough(cut);
-  return new Response(body.pipeThrough(new TextEncoderStream()), response);
+const {here, there, chats, first} = JSON.parse(process.argv[1]);
+class Cut extends DefaultChatTransport {
+  // The connection breaks when the page has taken in so many frames. (What waits in a stream is lost
+  // when that fails, so this is where the page reads it.)
+  processResponseStream(body) {
+    const reader = super.processResponseStream(body).getReader();
+    let left = this.frames || Infinity;
+    this.frames = 0; // and then no more
+    return new ReadableStream({async pull(out) {
+      const {done, value} = left-- ? await reader.read() : {};
+      if (done) out.close();
+      else if (value) out.enqueue(value);
+      else { reader.cancel(); out.error(new TypeError('network error')); }
+    }}, {highWaterMark: 0});
+  }
 }
 function telling(response) {
   let told = false;
@@ -66,24 +68,27 @@ function telling(response) {
   return new Response(body, response);
 }
 async function comesBack({id, frames}) {
-  let visits = 0;
-  const transport = new DefaultChatTransport({api: here, fetch: async (url, options) => {
+  let visits = 0, had = '[]';
+  const transport = new Cut({api: here, fetch: async (url, options) => {
     const response = await fetch(url, options);
     if (response.status !== 200) return response;
-    return visits++ || !frames ? telling(response) : cutBehind(response, frames);
+    return visits++ || !frames ? telling(response) : response;
   }});
-  const chat = new Chat({id, transport, messages: [USER],
-                         sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls});
+  transport.frames = frames;
+  // 5.0.0 asks this also when the connection is lost, in the middle of a step.
+  const automatically = first ? {} : {sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls};
+  const chat = new Chat({id, transport, messages: [USER], ...automatically});
   if (frames) {
     await chat.resumeStream();
     if (chat.error?.message !== 'network error') throw chat.error ?? new Error('was not cut');
+    had = JSON.stringify(lastOf(chat)?.parts ?? []);
     console.log('cut');
     await finished;
   }
   transport.api = there;
   await chat.resumeStream();
   const message = lastOf(chat);
-  return [id, {count: chat.messages.length, message, error: chat.error?.message, visits,
+  return [id, {had: JSON.parse(had), count: chat.messages.length, message, error: chat.error?.message, visits,
                shown: message ? shownParts(message) : []}];
 }
 let go;
@@ -145,6 +150,7 @@ def test_who_comes_back_ends_with_the_same_message(here, there, package, name, w
         here.sink.put(event)
     assert here.sink.catch_up(60)
     given = {"here": f"{here.url}/ai/qa", "there": f"{there.url}/ai/qa", "chats": chats}
+    given["first"] = package == "5.0.0"
     folder, script = ai_packages(package), USE_CHAT + SHOWN_PARTS + COME_BACK
     command = [node_in(folder), "--input-type=module", "-e", script]
     pipe = subprocess.PIPE
@@ -168,9 +174,10 @@ def test_who_comes_back_ends_with_the_same_message(here, there, package, name, w
     whole = next(each for chat, each in read.items() if chat.endswith(WHOLE))
     assert whole["visits"] == 1
     assert essence(whole["shown"])
+    assert max(len(got["had"]) for got in read.values()) >= len(whole["message"]["parts"]) - 1
     for chat, got in read.items():
         assert got.get("error") is None, chat
         assert got["count"] == 2, chat  # the question, and one answer
         assert essence(got["shown"]) == essence(whole["shown"]), chat
-        if package != "5.0.0":  # which adds to what it has
+        if package[0] != "5":  # which adds to what it has, so that ``shownParts`` is needed
             assert got["message"] == whole["message"], chat

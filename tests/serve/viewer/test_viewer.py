@@ -148,17 +148,12 @@ def test_everything_of_a_run_is_shown(site, practice, open_page, tmp_path):
     assert "Attempt 1 counts no more: ServerError" in output
     for text in ("Shop", "planning", "plan", "react", "price", "finish", "extract"):
         assert text in timeline
-    facts = dict(
-        zip(
-            page.locator("#stats dt").all_text_contents(),
-            page.locator("#stats dd").all_text_contents(),
-            strict=True,
-        )
-    )
+    facts = facts_of(page)
     assert facts["Model calls"] == "4"
     assert facts["Retries"] == "1"
     assert facts["First token"].endswith("s")
-    assert int(facts["Tokens out"]) > 50
+    assert facts["Tokens out"].startswith("≈")  # of the first attempt they are not known
+    assert int(facts["Tokens out"][1:]) > 50
     assert page.locator("#timeline .speak").count() == 4
     assert page.locator("#timeline .retry").count() == 1
 
@@ -273,6 +268,18 @@ def long_run(tokens, seconds=10.0, text="word "):
     return [replace(e, seq=n, timestamp=at + n * step) for n, e in enumerate(events)]
 
 
+def facts_of(page):
+    names, values = (page.locator(f"#stats {tag}").all_text_contents() for tag in ("dt", "dd"))
+    return dict(zip(names, values, strict=True))
+
+
+def with_usage(events, **used):
+    """The events with these counts of the one LM call, and of the run."""
+    from msgspec.structs import replace
+
+    return [replace(e, **used) if isinstance(e, (LMEnd, RunEnd)) else e for e in events]
+
+
 @pytest.fixture
 def report(tmp_path, open_page):
     """``report(events)``: a report of these events, open in the browser."""
@@ -310,6 +317,21 @@ def test_scrubbing_shows_each_moment_as_it_was(report):
         assert seen.setdefault(value, text) == text
     assert len(seen[0]) < len(seen[100]) < len(seen[500]) < len(seen[900]) < len(seen[1000])
     assert abs(seen[500].count("word") - 250) < 5
+
+
+def test_tokens_are_known_or_marked_as_an_estimate(report):
+    known = {"prompt_tokens": 120, "cache_read_tokens": 64, "reasoning_tokens": 9}
+    page = report(with_usage(long_run(20), **known))
+    ended(page)
+    facts = facts_of(page)
+    told = [facts[name] for name in ("Tokens in", "Tokens out", "Cached", "Reasoning")]
+    assert told == ["120", "20", "64", "9"]
+    assert "120 (64 cached) → 20 (9 reasoning) tokens" in page.text_content("#output")
+    page = report(with_usage(long_run(20), completion_tokens=None))
+    ended(page)
+    facts = facts_of(page)
+    assert (facts["Tokens in"], facts["Tokens out"]) == ("–", "≈20")
+    assert not {"Cached", "Reasoning"} & facts.keys()
 
 
 def test_a_replay_plays_to_its_end_and_can_be_paused(report):

@@ -67,7 +67,8 @@ def sse_response(
     """A Starlette response that runs ``program`` with its inputs and streams it.
 
     Args:
-        format: ``"native"``, ``"vercel"``, ``"agui"``, ``"openai"`` or ``"responses"``.
+        format: ``"native"``, ``"vercel"`` (``"vercel-5"`` to ``"vercel-7"`` for one major version of
+            the ``ai`` package), ``"agui"``, ``"openai"`` or ``"responses"``.
         fields: output fields to stream, as ``streamll.stream`` takes them.
         reply: the field that the chat formats give as text; by default the last output field.
         log: keep the run in this log (``"sqlite:///runs.db"``, ``"redis://…"``): it goes on when
