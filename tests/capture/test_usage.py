@@ -13,7 +13,7 @@ from typing import Any
 
 import dspy
 import pytest
-from profiles import IN_CI
+from profiles import THOROUGH
 from programs import Heard
 
 import streamll
@@ -66,10 +66,10 @@ class End:
     fallback: str | None = None  # the wire of the model that is asked if the first one fails
 
     def plays(self, wire: str, engine: str) -> bool:
-        """All in CI; here each wire by one of its engines, in turn."""
+        """All if there is time; else each wire by one of its engines, in turn."""
         there = wire in self.wires and engine in self.engines and self.without != f"{engine} {wire}"
         turn = (len(self.replies) + self.wires.index(wire)) % 2 if wire in self.wires else 0
-        return there and (IN_CI or len(self.engines) == 1 or engine == self.engines[turn])
+        return there and (THOROUGH or len(self.engines) == 1 or engine == self.engines[turn])
 
 
 CUT = ending_early(disconnect_after=CUT_AFTER)
@@ -232,7 +232,9 @@ def played(end: End, practice: Any, wire: str, engine: str, *, asynchronous: boo
     return heard
 
 
-@pytest.mark.parametrize("asynchronous", [False, True] if IN_CI else [False], ids=lambda a: "a" * a)
+@pytest.mark.parametrize(
+    "asynchronous", [False, True] if THOROUGH else [False], ids=lambda a: "a" * a
+)
 @pytest.mark.parametrize(("name", "wire", "engine"), PLAYED)
 def test_the_tokens_are_those_the_provider_counted_or_unknown(
     practice, name, wire, engine, asynchronous

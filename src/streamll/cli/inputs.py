@@ -46,8 +46,8 @@ def given_inputs(
     Raises:
         Problem: inputs are unknown, missing or of another type: it names all of them.
     """
+    from streamll.core.errors import InvalidInputs
     from streamll.serve.inputs.checking import convert_text, missing
-    from streamll.serve.inputs.errors import InvalidInputs
     from streamll.serve.inputs.errors import Problem as Wrong
 
     declared = {each.name: each for each in inputs}
@@ -110,8 +110,8 @@ def can_ask() -> bool:
 
 def asked_inputs(inputs: Iterable[Input]) -> dict[str, Any]:
     """Ask for each input on the terminal, a model's fields one by one, until it is right."""
+    from streamll.core.errors import InvalidInputs
     from streamll.serve.inputs.checking import convert_one, convert_text
-    from streamll.serve.inputs.errors import InvalidInputs
     from streamll.serve.inputs.schemas import schemas_of
 
     listed = list(inputs)

@@ -23,6 +23,7 @@
         ├── WireError                (ValueError) bytes that are not a streamll event
         ├── OutOfOrder               (ValueError) events in an order no run can produce
         ├── BrokerError              a broker refuses; trying again would not help
+        ├── InvalidInputs            (ValueError) inputs or messages that a program cannot take
         └── RunUnavailable           a server cannot start or read a run; has an HTTP status
             ├── LogAway              the log cannot be read at the moment
             ├── ServerStopping       its process is about to end
@@ -38,8 +39,8 @@ Parallel and Evaluate would otherwise swallow a cancellation and start the next 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 logger = logging.getLogger("streamll")
 """Where errors are reported that are not raised."""
@@ -215,6 +216,22 @@ class TooManyRuns(RunUnavailable):
     """A server process runs as many programs as its limits allow."""
 
     status = 429
+
+
+class InvalidInputs(StreamllError, ValueError):
+    """Inputs or messages that a program cannot take. ``problems`` has all that is wrong with them.
+
+    Each problem has a ``place`` (``inputs.items[2].price``) and a ``message``; the error's own
+    message tells the first 20.
+    """
+
+    TOLD: ClassVar[int] = 20
+
+    def __init__(self, problems: Iterable[Any]) -> None:
+        self.problems = tuple(problems)
+        told = "; ".join(map(str, self.problems[: self.TOLD]))
+        more = len(self.problems) - self.TOLD
+        super().__init__(told if more <= 0 else f"{told}; and {more} more")
 
 
 class Unwind(BaseException):

@@ -46,6 +46,10 @@ class Served(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def convert(self, inputs: Mapping[str, Any], place: str = "inputs") -> dict[str, Any]:
         """Inputs of a request, checked and converted by the annotations of the program.
 
+        Args:
+            inputs: the values by name, as JSON has them.
+            place: what errors call the whole of them.
+
         Raises:
             InvalidInputs: some are unknown, missing or of another type; it names all of them.
         """
@@ -59,6 +63,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         Raises:
             InvalidInputs: the program cannot take it; it names all that is wrong.
             ValueError: what ``from_messages`` raises.
+            TypeError: it returned something else than a mapping of inputs.
         """
         if self.from_messages is None:
             return inputs_of_messages(self.takes, messages, given or {})

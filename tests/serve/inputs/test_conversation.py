@@ -10,8 +10,8 @@ import dspy
 import pytest
 from pydantic import BaseModel
 
+from streamll.core.errors import InvalidInputs
 from streamll.serve import Served
-from streamll.serve.inputs.errors import InvalidInputs
 from streamll.serve.inputs.media import opens_files
 from streamll.serve.inputs.wires import agui, openai, vercel
 

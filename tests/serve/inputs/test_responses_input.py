@@ -7,10 +7,10 @@ import base64
 import pytest
 
 from serve.runs import RUNS
+from streamll.core.errors import InvalidInputs
 from streamll.serve.formats import RenderOptions
 from streamll.serve.formats.openai_responses import ResponsesFormat
 from streamll.serve.formats.output_items import REFUSAL
-from streamll.serve.inputs.errors import InvalidInputs
 from streamll.serve.inputs.messages import Attachment, Message, Text, ToolCall, ToolResult
 from streamll.serve.inputs.wires import openai_responses as wire
 

@@ -1,4 +1,4 @@
-"""Inputs that a program cannot take: every one of them, with its place."""
+"""What is wrong with inputs, and where."""
 
 from __future__ import annotations
 
@@ -6,28 +6,15 @@ from collections.abc import Iterable
 
 import msgspec
 
-TOLD = 20
-"""How many problems an error's message names; of the others it has the number."""
-
 
 class Problem(msgspec.Struct, frozen=True):
-    """What is wrong, and where: ``inputs.items[2].price``."""
+    """What is wrong, and where: ``inputs.items[2].price``. ``InvalidInputs`` has these."""
 
     place: str
     message: str
 
     def __str__(self) -> str:
         return f"{self.place}: {self.message}" if self.place else self.message
-
-
-class InvalidInputs(ValueError):
-    """Inputs that a program cannot take. ``problems`` has all that is wrong with them."""
-
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(problems)
-        told = "; ".join(map(str, self.problems[:TOLD]))
-        more = len(self.problems) - TOLD
-        super().__init__(told if more <= 0 else f"{told}; and {more} more")
 
 
 def pointer(place: str, location: Iterable[str | int]) -> str:

@@ -14,11 +14,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from streamll.core.errors import logger
+from streamll.core.errors import InvalidInputs, logger
 from streamll.core.positions import AFTER_EVERYTHING, Position
 from streamll.serve.formats import RenderOptions, make_format
 from streamll.serve.formats.agui import PROTOCOL_VERSION
-from streamll.serve.inputs.errors import InvalidInputs
 from streamll.serve.inputs.wires.agui_run import RunAgentInput, read_run, without_unusable
 from streamll.serve.programs import Served
 from streamll.serve.routes.service import Service

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from streamll.serve.inputs.errors import InvalidInputs
+from streamll.core.errors import InvalidInputs
 from streamll.serve.inputs.messages import Message
 from streamll.serve.programs import Served
 from streamll.serve.web.requests import HTTPRefusal, InvalidRequest

@@ -10,9 +10,9 @@ import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
-from streamll.core.errors import RunUnavailable
+from streamll.core.errors import InvalidInputs, RunUnavailable
 from streamll.core.positions import Position, read_position
-from streamll.serve.inputs.errors import TOLD, InvalidInputs, Problem
+from streamll.serve.inputs.errors import Problem
 from streamll.serve.web.access import Access
 from streamll.serve.web.limits import Limits
 
@@ -52,7 +52,7 @@ class InvalidRequest(HTTPRefusal):
 
     def __init__(self, error: InvalidInputs) -> None:
         super().__init__(400, str(error), param=error.problems[0].place)
-        self.problems = error.problems[:TOLD]
+        self.problems = error.problems[: error.TOLD]
 
 
 def refusal(error: HTTPRefusal | RunUnavailable, body: Any = None) -> Response:

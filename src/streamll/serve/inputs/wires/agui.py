@@ -25,7 +25,6 @@ from streamll.serve.inputs.messages import (
 from streamll.serve.inputs.wires.openai import tool_calls
 from streamll.serve.inputs.wires.reading import (
     ROLES,
-    Unreadable,
     content_parts,
     object_in,
     optional_text,
@@ -33,6 +32,7 @@ from streamll.serve.inputs.wires.reading import (
     text_in,
     unknown,
     unknown_role,
+    unreadable,
 )
 
 _MEDIA: dict[str, MediaKind] = {
@@ -102,7 +102,7 @@ def _part(part: dict[str, Any], place: str) -> Attachment:
     source, inside = object_in(part, "source", place), f"{place}.source"
     value, how = text_in(source, "value", inside), source.get("type")
     if how not in ("data", "url", "file"):
-        raise Unreadable(f"{inside}.type", "must be 'data', 'url' or 'file'")
+        raise unreadable(f"{inside}.type", "must be 'data', 'url' or 'file'")
     if how == "data":
         value = data_url(text_in(source, "mimeType", inside), value)
     metadata = part.get("metadata")

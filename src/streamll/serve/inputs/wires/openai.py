@@ -21,7 +21,6 @@ from streamll.serve.inputs.messages import (
 )
 from streamll.serve.inputs.wires.reading import (
     ROLES,
-    Unreadable,
     content_parts,
     object_in,
     optional_text,
@@ -29,6 +28,7 @@ from streamll.serve.inputs.wires.reading import (
     text_in,
     unknown,
     unknown_role,
+    unreadable,
 )
 
 
@@ -55,7 +55,7 @@ def tool_calls(message: dict[str, Any], key: str, place: str) -> list[ToolCall]:
     """An assistant's calls: ``{"id", "function": {"name", "arguments"}}``, as AG-UI has them, too."""
     calls = message.get(key) or []
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
-        raise Unreadable(f"{place}.{key}", "must be a list of objects")
+        raise unreadable(f"{place}.{key}", "must be a list of objects")
     made = []
     for number, call in enumerate(calls):
         inside = f"{place}.{key}[{number}]"

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from streamll.serve.inputs.errors import InvalidInputs, Problem
+from streamll.core.errors import InvalidInputs
+from streamll.serve.inputs.errors import Problem
 from streamll.serve.inputs.messages import (
     Attachment,
     FieldValue,
@@ -25,13 +26,13 @@ from streamll.serve.inputs.messages import (
 )
 from streamll.serve.inputs.wires.reading import (
     ROLES,
-    Unreadable,
     content_parts,
     object_in,
     optional_text,
     text_in,
     unknown,
     unknown_role,
+    unreadable,
 )
 
 CALLS = {"function_call": "arguments", "custom_tool_call": "input", "mcp_call": "arguments"}
@@ -94,7 +95,7 @@ def as_input(
 
 def _messages(item: Any, place: str) -> list[Message]:
     if not isinstance(item, dict):
-        raise Unreadable(place, "an item is an object")
+        raise unreadable(place, "an item is an object")
     kind = item.get("type", "message")
     if kind == "message":
         return [_message(item, place)]

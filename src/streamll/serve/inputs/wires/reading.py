@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from streamll.serve.inputs.errors import InvalidInputs, Problem
+from streamll.core.errors import InvalidInputs
+from streamll.serve.inputs.errors import Problem
 from streamll.serve.inputs.messages import Message, Part, Role, Text
 
 SAID_SHOWN = 60
@@ -19,11 +20,9 @@ ROLES: dict[str, Role] = {
 }
 
 
-class Unreadable(InvalidInputs):
-    """One place of a request that is not what its wire says."""
-
-    def __init__(self, place: str, message: str) -> None:
-        super().__init__([Problem(place, message)])
+def unreadable(place: str, message: str) -> InvalidInputs:
+    """The error for one place of a request that is not what its wire says."""
+    return InvalidInputs([Problem(place, message)])
 
 
 def read_messages(
@@ -36,7 +35,7 @@ def read_messages(
             something that cannot be read; all of these at once.
     """
     if not isinstance(messages, list):
-        raise Unreadable("messages", "must be a list")
+        raise unreadable("messages", "must be a list")
     found, problems = [], []
     for number, message in enumerate(messages):
         place = f"messages[{number}]"
@@ -64,27 +63,27 @@ def content_parts(
         for number, part in enumerate(content):
             inside = f"{place}[{number}]"
             if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-                raise Unreadable(inside, "a part is an object with a type")
+                raise unreadable(inside, "a part is an object with a type")
             if part["type"] == "text":
                 yield Text(text_in(part, "text", inside), inside)
             elif (made := read(part, inside)) is not None:
                 yield made
     elif content is not None:
-        raise Unreadable(place, "must be a text or a list of parts")
+        raise unreadable(place, "must be a text or a list of parts")
 
 
 def text_in(value: dict[str, Any], key: str, place: str) -> str:
     """The text under this key."""
     found = optional_text(value, key, place)
     if found is None:
-        raise Unreadable(f"{place}.{key}", "must be a text")
+        raise unreadable(f"{place}.{key}", "must be a text")
     return found
 
 
 def optional_text(value: dict[str, Any], key: str, place: str) -> str | None:
     found = value.get(key)
     if found is not None and not isinstance(found, str):
-        raise Unreadable(f"{place}.{key}", "must be a text")
+        raise unreadable(f"{place}.{key}", "must be a text")
     return found
 
 
@@ -92,16 +91,16 @@ def object_in(value: dict[str, Any], key: str, place: str) -> dict[str, Any]:
     """The object under this key."""
     found = value.get(key)
     if not isinstance(found, dict):
-        raise Unreadable(f"{place}.{key}", "must be an object")
+        raise unreadable(f"{place}.{key}", "must be an object")
     return found
 
 
-def unknown(part: dict[str, Any], place: str) -> Unreadable:
+def unknown(part: dict[str, Any], place: str) -> InvalidInputs:
     """The error for a part that no program could be given."""
-    return Unreadable(
+    return unreadable(
         place, f"a part of the type {part['type'][:SAID_SHOWN]!r} cannot be read here"
     )
 
 
-def unknown_role(message: dict[str, Any], place: str) -> Unreadable:
-    return Unreadable(f"{place}.role", f"there is no role {message['role'][:SAID_SHOWN]!r}")
+def unknown_role(message: dict[str, Any], place: str) -> InvalidInputs:
+    return unreadable(f"{place}.role", f"there is no role {message['role'][:SAID_SHOWN]!r}")

@@ -24,13 +24,13 @@ from streamll.serve.inputs.messages import (
 )
 from streamll.serve.inputs.wires.reading import (
     ROLES,
-    Unreadable,
     content_parts,
     optional_text,
     read_messages,
     text_in,
     unknown,
     unknown_role,
+    unreadable,
 )
 
 _OWN = frozenset(
@@ -114,7 +114,7 @@ def _parts(parts: list[Any], place: str, role: str) -> Iterator[Part]:
     for number, part in enumerate(parts):
         inside = f"{place}[{number}]"
         if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-            raise Unreadable(inside, "a part is an object with a type")
+            raise unreadable(inside, "a part is an object with a type")
         kind = part["type"]
         if kind == "text":
             yield Text(text_in(part, "text", inside), inside)
