@@ -479,7 +479,8 @@ def main() -> None:
         tell(measure(options.only, options.url, options.streams[0], options))
     elif options.only:
         with provider() as url:
-            tell(measure(options.only, url, options.streams[0], options))
+            result = measure(options.only, url, options.streams[0], options)
+        tell(result)
     else:
         report(options)
 
