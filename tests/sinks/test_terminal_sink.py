@@ -62,7 +62,7 @@ def piped(*command: str, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, **options)
 
 
-DONE = "● QA\n  answer  Paris is nice.\n✓ done in 1.2 s · 3 tokens\n\nthe end"
+DONE = "● QA\n  answer  Paris is nice.\n✓ done in 1.2 s · ≈3 tokens\n\nthe end"
 
 
 def test_live_on_a_terminal(tmp_path):
@@ -100,7 +100,7 @@ def test_a_terminal_without_a_movable_cursor_gets_plain_lines(tmp_path):
         assert session.finish() == 0
     assert (
         session.emulator.text
-        == '[RUN] QA started\n[TOKEN] answer: "Paris"\n[RUN] done in 1.2 s · 1 token'
+        == '[RUN] QA started\n[TOKEN] answer: "Paris"\n[RUN] done in 1.2 s · ≈1 token'
     )
     assert "\x1b" not in session.raw
 
@@ -111,7 +111,7 @@ def test_a_pipe_gets_plain_lines_in_order_with_the_programs_own(tmp_path):
         *script(tmp_path, 'print("before"); begin(); tokens("Paris"); end(); print("after")')
     )
     assert done.stdout.splitlines() == [
-        "before", "[RUN] QA started", '[TOKEN] answer: "Paris"', "[RUN] done in 1.2 s · 1 token", "after",
+        "before", "[RUN] QA started", '[TOKEN] answer: "Paris"', "[RUN] done in 1.2 s · ≈1 token", "after",
     ]  # fmt: skip
     assert done.stderr == ""
 

@@ -8,7 +8,6 @@ on; earlier versions re-raise with the traceback they remember.
 
 from __future__ import annotations
 
-import functools
 from contextlib import AbstractContextManager
 from types import CodeType, TracebackType
 from typing import Any
@@ -42,12 +41,11 @@ def hide_callback(error: BaseException, instance: Any) -> None:
     outer = error.__traceback__
     while outer is not None and outer.tb_next and outer.tb_next.tb_frame is outer.tb_frame:
         outer = outer.tb_next  # before 3.3 the wrapper raises the error again, on another line
-    position = _positions().get(outer.tb_frame.f_code) if outer is not None else None
+    position = _POSITIONS.get(outer.tb_frame.f_code) if outer is not None else None
     if outer is not None and position is not None:
         error.__traceback__ = TracebackType(outer.tb_next, outer.tb_frame, *position)
 
 
-@functools.cache
 def _positions() -> dict[CodeType, tuple[int, int]]:
     """The positions of DSPy's wrappers, sync and async, while what they call without callbacks fails."""
 
@@ -68,3 +66,6 @@ def _positions() -> dict[CodeType, tuple[int, int]]:
                 wrapper = error.__traceback__.tb_next  # type: ignore[union-attr]
                 positions[wrapper.tb_frame.f_code] = (wrapper.tb_lasti, wrapper.tb_lineno)  # type: ignore[union-attr]
     return positions
+
+
+_POSITIONS = _positions()  # now: later DSPy's wrappers may be told of a callback by ``watch``
