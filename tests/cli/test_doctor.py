@@ -73,7 +73,7 @@ def test_it_leaves_nothing_patched(capsys):
             "import dspy.utils.parallelizer as p; del p.ParallelExecutor.execute",
             "dspy.utils.parallelizer.ParallelExecutor.execute",
             "`set_context` does not reach the threads of `dspy.Parallel` and `Evaluate`; "
-            + "no `evaluate.example` events",
+             "no `evaluate.example` events",
         ),
         (
             "import dspy.utils.callback_context as c; del c._ACTIVE_COMPILES",
