@@ -51,6 +51,12 @@ def test_it_leaves_nothing_patched(capsys):
     assert (dspy.Module.__call__, execution._select_engine) == before
 
 
+NO_CONTEXT = (
+    "`set_context` does not reach the threads of `dspy.Parallel` and `Evaluate`; "
+    "no `evaluate.example` events"
+)
+
+
 @pytest.mark.parametrize(
     ("breakage", "name", "lost"),
     [
@@ -72,8 +78,7 @@ def test_it_leaves_nothing_patched(capsys):
         (
             "import dspy.utils.parallelizer as p; del p.ParallelExecutor.execute",
             "dspy.utils.parallelizer.ParallelExecutor.execute",
-            "`set_context` does not reach the threads of `dspy.Parallel` and `Evaluate`; "
-             "no `evaluate.example` events",
+            NO_CONTEXT,
         ),
         (
             "import dspy.utils.callback_context as c; del c._ACTIVE_COMPILES",
