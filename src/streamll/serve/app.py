@@ -61,8 +61,8 @@ Endpoint = Callable[[Service, Request], Awaitable[Response]]
 
 LOG = "sqlite:///streamll.db"
 SAME_SIGNAL_S = 0.5
-"""Signals so close together count as one: a terminal sends SIGINT to all processes, and their parent
-sends SIGTERM."""
+"""SIGINT so soon after SIGTERM is the same wish: a terminal sends SIGINT to all processes, and their
+parent sends SIGTERM."""
 
 
 def create_app(
@@ -216,15 +216,23 @@ async def _refused(_: Request, error: Any) -> Response:
 
 @contextlib.contextmanager
 def _draining_on_signals(service: Service) -> Iterator[None]:
-    loop, stopping_since = asyncio.get_running_loop(), math.inf
+    loop, first, stopping_since, hurries = asyncio.get_running_loop(), 0, math.inf, False
 
-    def hear(number: int) -> None:
-        nonlocal stopping_since
-        if stopping_since == math.inf:
-            stopping_since = time.monotonic()
+    def hear(number: int) -> bool:
+        """Whether the server is to hear of it: not of the Ctrl-C that cancels programs, for then it
+        would not wait until that is written down. Of the next one it does.
+        """
+        nonlocal first, stopping_since, hurries
+        if not first:
+            first, stopping_since = number, time.monotonic()
             loop.call_soon_threadsafe(service.drain)
-        elif number == signal.SIGINT and time.monotonic() - stopping_since > SAME_SIGNAL_S:
+            return True
+        if number != signal.SIGINT or hurries:
+            return True
+        if number == first or time.monotonic() - stopping_since > SAME_SIGNAL_S:
+            hurries = True
             loop.call_soon_threadsafe(service.hurry)
+        return False
 
     signals = StopSignals(hear)
     signals.install()

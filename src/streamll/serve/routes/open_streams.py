@@ -83,7 +83,12 @@ def shutdown() -> None:
             loop.call_soon_threadsafe(streams.stop)
 
 
-_signals = StopSignals(lambda _: shutdown())
+def _stop(_: int) -> bool:
+    shutdown()
+    return True
+
+
+_signals = StopSignals(_stop)
 
 
 def open_streams() -> OpenStreams:

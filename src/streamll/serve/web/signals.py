@@ -18,9 +18,9 @@ Handler = Callable[[int, Any], Any]
 
 
 class StopSignals:
-    """Calls ``hear(number)`` at each of ``SIGNALS``, then what was called before."""
+    """Calls ``hear(number)`` at each of ``SIGNALS``, then, if it says so, what was called before."""
 
-    def __init__(self, hear: Callable[[int], None]) -> None:
+    def __init__(self, hear: Callable[[int], bool]) -> None:
         self._hear = hear
         self._handlers: dict[int, tuple[Handler, Handler]] = {}
         """Ours, and the one before it."""
@@ -45,5 +45,5 @@ class StopSignals:
                 signal.signal(number, before)
 
     def _on_signal(self, before: Handler, number: int, frame: Any) -> None:
-        self._hear(number)
-        before(number, frame)
+        if self._hear(number):
+            before(number, frame)
