@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 import traceback
 
@@ -55,3 +56,29 @@ def test_a_failed_lm_call_has_the_frames_that_it_has_without_capture(
     assert len(alone) > 3
     assert captured == aside == alone
     assert heard.of("run.error")
+
+
+WATCHED = """
+import traceback
+import dspy, streamll
+
+class Failing(dspy.Module):
+    def forward(self):
+        raise LookupError
+
+def places():
+    try:
+        Failing()()
+    except LookupError as error:
+        return [(each.filename, each.name, each.lineno) for each in traceback.extract_tb(error.__traceback__)]
+
+plain = places()
+with streamll.watch(sinks=[]):
+    assert places() == plain, (places(), plain)
+"""
+
+
+def test_the_first_program_that_is_watched_fails_with_the_frames_that_it_has_without():
+    """In a process that has captured nothing before."""
+    done = subprocess.run([sys.executable, "-c", WATCHED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
