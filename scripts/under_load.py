@@ -8,6 +8,7 @@ ends the series. Exit code 0: all were green.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -34,9 +35,9 @@ def busy_cores() -> Iterator[None]:
 
 
 def run(arguments: str) -> tuple[bool, str]:
-    """Whether the tests passed, and what they printed."""
+    """Whether the tests passed, and what they printed. Raises ``FileNotFoundError`` without make."""
     done = subprocess.run(
-        ["make", "test", f"ARGS={arguments}"],
+        [str(shutil.which("make")), "test", f"ARGS={arguments}"],
         cwd=ROOT,
         env={**os.environ, "CI": "true"},  # a skipped test is a failure
         stdin=subprocess.DEVNULL,
@@ -56,7 +57,9 @@ def main(times: int, arguments: str) -> bool:
             took, lines = time.monotonic() - began, output.strip().splitlines()
             summary = lines[-1].strip("= ") if passed else "failed"
             load = os.getloadavg()[0]
-            print(f"{number:2}/{times}  {took / 60:5.1f} min  load {load:4.1f}  {summary}", flush=True)
+            print(
+                f"{number:2}/{times}  {took / 60:5.1f} min  load {load:4.1f}  {summary}", flush=True
+            )
             if not passed:
                 print("\n".join(lines[-SHOWN_LINES:]))
                 return False
