@@ -24,12 +24,12 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import httpx
 
 ROOT = Path(__file__).parent.parent
 HOME = ROOT / ".cache" / "otel"
@@ -68,6 +68,8 @@ BACKENDS = {
     ),
 }
 NAMES = (*BACKENDS, "langfuse")
+KEYS = ("pk-lf-PUBLIC", "sk-lf-SECRET")
+"""Of the recipe."""
 
 
 def price(item: str) -> str:
@@ -78,11 +80,11 @@ def price(item: str) -> str:
 def install(name: str, package: str) -> tuple[Path, str]:
     """The folder of an environment with this package, and the version that it has."""
     folder = HOME / name
+    python = str(folder / "bin" / "python")
     uv = [sys.executable, "-m", "uv", "--quiet"]
-    if not (folder / "bin" / "python").exists():
-        subprocess.run([*uv, "venv", "--python", sys.executable, folder], check=True)
-    into = ["--upgrade", "--python", folder / "bin" / "python", package]
-    subprocess.run([*uv, "pip", "install", *into], check=True)
+    if not Path(python).exists():
+        subprocess.run([*uv, "venv", "--python", sys.executable, str(folder)], check=True)
+    subprocess.run([*uv, "pip", "install", "--upgrade", "--python", python, package], check=True)
     what = f"from importlib.metadata import version; print(version({package.partition('>')[0]!r}))"
     return folder, run_in(folder, "-c", what).strip()
 
@@ -142,11 +144,10 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     until = time.monotonic() + STARTS_WITHIN_S
     while process.poll() is None and time.monotonic() < until:
         try:
-            urllib.request.urlopen(url, timeout=10).close()
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            if httpx.get(url, timeout=10, trust_env=False).is_success:
+                return
+        except httpx.TransportError:
             time.sleep(0.5)
-        else:
-            return
     raise SystemExit(f"it does not start:\n{log.read_text('utf-8')}")
 
 
@@ -156,13 +157,14 @@ def follow(name: str, url: str) -> Any:
 
     import streamll
     from streamll.configuration import configuration
-    from streamll.sinks import MemorySink
+    from streamll.sinks import BaseSink, MemorySink
     from streamll.testing import PracticeServer
 
     recipe = rf"^<!-- recipe: {name} -->\n```py\n(.*?)^```$"
     [code] = re.findall(recipe, PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     namespace: dict[str, Any] = {}
-    exec(compile(re.sub(r"http://localhost:\d+", url, code), name, "exec"), namespace)
+    at_url = compile(re.sub(r"http://localhost:\d+", url, code), name, "exec")
+    exec(at_url, namespace)  # noqa: S102 - it is the page's own
     kept = MemorySink()
     program = streamll.instrument(
         dspy.ReAct("question -> answer", tools=[price]), stream_fields=["*"]
@@ -174,7 +176,8 @@ def follow(name: str, url: str) -> Any:
         with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
             program(question=QUESTION)
     for sink in configuration.sinks:
-        sink.stop()
+        if isinstance(sink, BaseSink):
+            sink.stop()
     namespace["tracers"].shutdown()
     streamll.configure(sinks=[])
     return kept.events[-1]
@@ -262,16 +265,18 @@ def try_langfuse() -> list[str]:
     folder, version = install("langfuse", "langfuse>=4")
     print(f"langfuse {version}, the package alone", flush=True)
     with receiver() as (url, posted):
-        run_in(folder, READERS / "send_langfuse.py", url)
+        run_in(folder, READERS / "send_langfuse.py", url, *KEYS)
         theirs, posted[:] = posted[-1], []
         follow("langfuse", url)
         ours = posted[-1]
     told = []
     if ours[0] != theirs[0]:
         told.append(f"{ours[0]}, not {theirs[0]}")
-    for header in ("authorization", "content-type", "x-langfuse-ingestion-version"):
-        if ours[1].get(header) != theirs[1].get(header):
-            told.append(f"{header}: {ours[1].get(header)}, not {theirs[1].get(header)}")
+    told += [
+        f"{header}: {ours[1].get(header)}, not {theirs[1].get(header)}"
+        for header in ("authorization", "content-type", "x-langfuse-ingestion-version")
+        if ours[1].get(header) != theirs[1].get(header)
+    ]
     if not session_names(theirs[2]) <= session_names(ours[2]):
         told.append(f"a session is named by {session_names(theirs[2])}")
     return told

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from phoenix.client import Client
 
@@ -9,7 +11,7 @@ client = Client(base_url=sys.argv[1])
 [session] = client.sessions.list(project_name="qa")
 
 
-def said(attributes, side):
+def said(attributes: Mapping[str, Any], side: str) -> str:
     """What is shown of a span: its messages, or for what has none its value."""
     messages = [
         str(text)
@@ -31,7 +33,6 @@ found = {
             "input": said(span["attributes"], "input"),
             "output": said(span["attributes"], "output"),
             "model": span["attributes"].get("llm.model_name"),
-            "messages": any(".message.role" in name for name in span["attributes"]),
         }
         for span in client.spans.get_spans(project_identifier="qa")
     ],

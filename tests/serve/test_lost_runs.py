@@ -171,7 +171,9 @@ def test_a_reader_of_the_dead_run_that_was_there_all_along_gets_each_event_once(
                 if text_of(events).startswith("one two") and client is not None:
                     victim.kill()
                     client = None
-        assert take_notices(events) >= 1  # by the only process that is left, before it closes the run
+        assert (
+            take_notices(events) >= 1
+        )  # by the only process that is left, before it closes the run
         check_native(events)
         assert events_of(other, run["events"])[-1] == events[-1]
 

@@ -135,7 +135,9 @@ def test_what_the_reply_says_of_itself_is_on_the_span(telemetry, run, practice):
     assert told["gen_ai.usage.reasoning.output_tokens"] == 9
     root = dict(telemetry.span("invoke_workflow Predict").attributes)
     assert root["streamll.usage.input_tokens"] == told["gen_ai.usage.input_tokens"] == 120
-    assert not [name for name in root if name.startswith("gen_ai.usage.")]  # which would add up to 240
+    assert not [
+        name for name in root if name.startswith("gen_ai.usage.")
+    ]  # which would add up to 240
     assert not [name for name in root if "cache" in name or "reasoning" in name]
 
 

@@ -268,7 +268,9 @@ class _RunSpans(EventVisitor):
 
     def on_run_end(self, event: ev.Totals) -> None:
         root, told = self._root.span, self._root.attributes
-        root.set_attributes({**_usage(event, names.RUN_COUNTS), "streamll.lm.calls": event.lm_calls})
+        root.set_attributes(
+            {**_usage(event, names.RUN_COUNTS), "streamll.lm.calls": event.lm_calls}
+        )
         if isinstance(event, ev.RunError):
             _failed(root, event.error_type, event.message)
             told = told | {names.ERROR: event.error_type}
