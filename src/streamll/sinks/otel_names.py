@@ -61,7 +61,7 @@ COUNTS = {
     "reasoning_tokens": (REASONING_TOKENS,),
 }
 """Attributes of LM calls by the fields of ``LMEnd``."""
-RUN_COUNTS = {
+RUN_COUNTS: dict[str, tuple[str, ...]] = {
     "prompt_tokens": ("streamll.usage.input_tokens",),
     "completion_tokens": ("streamll.usage.output_tokens",),
 }
