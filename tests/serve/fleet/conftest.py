@@ -34,7 +34,9 @@ def documented(heading):
     """The nginx settings below a heading of docs/proxy.md: those of an upstream's servers, and of
     its location.
     """
-    block = re.search(rf"^#+ {heading}\n.*?```nginx\n(.*?)```", DOCS.read_text("utf-8"), re.S | re.M)
+    block = re.search(
+        rf"^#+ {heading}\n.*?```nginx\n(.*?)```", DOCS.read_text("utf-8"), re.S | re.M
+    )
     upstream = re.findall(r"server 127\.0\.0\.1:\d+ (.*?);", block[1])
     location = re.search(r"location / \{(.*?)\n    \}", block[1], re.S)[1]
     return set(upstream), re.sub(r"proxy_pass [^;]*;", "", location)
@@ -112,7 +114,9 @@ class Fleet:
         served_by = "add_header x-served-by $upstream_addr always;"
         ports = [member.port for member in self.members]
         # What it logs of a server that is restarted is what the test does.
-        self.nginx = Nginx(folder, *ports, location=location + served_by, passed=[passed], level="emerg")
+        self.nginx = Nginx(
+            folder, *ports, location=location + served_by, passed=[passed], level="emerg"
+        )
         self.url = self.nginx.url
 
     def client(self):

@@ -40,11 +40,11 @@ def test_started_on_one_read_on_another_cancelled_on_a_third(practice, fleet, ki
                     break
             cancelled = third.delete(run["url"])
             assert cancelled.status_code == 202
+            practice.wait_for(lambda: practice.requests[0].client_closed_at is not None)
             events += [frame.event for frame in coming]
         assert len({servers.member(each).port for each in (started, reading, cancelled)}) == 3
         assert events[-1]["event_type"] == "run.cancelled"
         OrderCheck().check_all(from_dict(event) for event in events)
-        practice.wait_for(lambda: practice.requests[0].client_closed_at is not None)
         shown = [third.get(run["url"]).json() for _ in servers.members]
     assert [each["status"] for each in shown] == ["cancelled"] * 3
     assert shown[0] == shown[1] == shown[2]
@@ -108,9 +108,7 @@ class ResponsesReader:
 
     @property
     def text(self):
-        return "".join(
-            e["delta"] for e in self.events if e["type"] == "response.output_text.delta"
-        )
+        return "".join(e["delta"] for e in self.events if e["type"] == "response.output_text.delta")
 
     def check(self, expected):
         assert [event["sequence_number"] for event in self.events] == list(range(len(self.events)))

@@ -11,6 +11,8 @@ from pathlib import Path
 import dspy
 
 from serve.serving import frames
+from streamll.consumer import EventConsumer
+from streamll.core.events import TERMINAL
 from streamll.serve import create_app
 from streamll.testing import Reply
 
@@ -59,4 +61,17 @@ def test_an_entry_as_documented_stops_its_run_and_no_other(practice, lm, serve, 
             assert [frame.event for frame in coming][-1]["event_type"] == "run.cancelled"
         assert client.get(other["url"]).json()["status"] == "running"
         practice.release()
-        practice.wait_for(lambda: any(each.finished_at for each in practice.requests))
+        with client.stream("GET", other["events"]) as response:
+            assert [frame.event for frame in frames(response)][-1]["event_type"] == "run.end"
+    consumer, types, ended = EventConsumer(f"sqlite:///{path}", start="beginning"), set(), set()
+
+    @consumer.subscribe
+    def see(event):
+        types.add(event.event_type)
+        if event.event_type in TERMINAL:
+            ended.add(event.run_id)
+        if len(ended) == len(runs):
+            consumer.stop_soon()
+
+    consumer.run_sync()
+    assert not any(each.startswith("server.") for each in types), "a control is for no reader"

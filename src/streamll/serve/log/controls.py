@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from streamll.core.events import Event, StreamllEvent
-
-PREFIX = "server."
+from streamll.core.run_view import MESSAGES
 
 Handler = Callable[[str, Mapping[str, Any]], object]
 """Gets the run's id and the control's data. Does nothing for a run that is not its process's own."""
@@ -28,12 +27,12 @@ class Controls:
         self._handlers: dict[str, Handler] = {}
 
     def on(self, verb: str, handler: Handler) -> None:
-        self._handlers[PREFIX + verb] = handler
+        self._handlers[MESSAGES + verb] = handler
 
     def send(self, verb: str, run_id: str, **data: Any) -> None:
         """Ask it of the process that runs this run, whichever that is."""
         data = {"run_id": run_id, **data}
-        self._put(StreamllEvent(event_type=PREFIX + verb, data=data, timestamp=time.time()))
+        self._put(StreamllEvent(event_type=MESSAGES + verb, data=data, timestamp=time.time()))
 
     def hear(self, event: Event) -> None:
         """A message of the log. What is no control, or makes no sense, is nobody's."""
