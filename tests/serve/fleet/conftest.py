@@ -35,10 +35,10 @@ def documented(heading):
     its location.
     """
     block = re.search(
-        rf"^#+ {heading}\n.*?```nginx\n(.*?)```", DOCS.read_text("utf-8"), re.S | re.M
+        rf"^#+ {heading}\n.*?```nginx\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL | re.MULTILINE
     )
     upstream = re.findall(r"server 127\.0\.0\.1:\d+ (.*?);", block[1])
-    location = re.search(r"location / \{(.*?)\n    \}", block[1], re.S)[1]
+    location = re.search(r"location / \{(.*?)\n    \}", block[1], re.DOTALL)[1]
     return set(upstream), re.sub(r"proxy_pass [^;]*;", "", location)
 
 

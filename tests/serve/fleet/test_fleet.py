@@ -133,6 +133,12 @@ class Reading:
                 self.servers.append(self.reader.fleet.member(response))
                 self.reader.take(response)
 
+    def wait_for(self, condition, what):
+        wait_until(lambda: condition(self.reader), what=what)
+
+    def wait_for_another(self, member):
+        wait_until(lambda: self.servers[-1] is not member, what="a reader's return")
+
     def join(self):
         self._thread.join(BOUND)
         assert not self._thread.is_alive(), "a reader's run has no end"
@@ -145,7 +151,7 @@ def test_servers_are_replaced_one_after_the_other_while_runs_are_read_in_mid_fie
 
     practice.respond(answer)
     servers = fleet("redis")
-    home, readings = {}, {}
+    home, readers = {}, {}
     with servers.client() as client:
         for number in range(RUNS):
             name = f"run{number}"
@@ -158,25 +164,22 @@ def test_servers_are_replaced_one_after_the_other_while_runs_are_read_in_mid_fie
                 reader = NativeReader(servers, started.json())
             assert started.is_success, started.text
             home[name] = servers.member(started)
-            readings[name] = Reading(reader)
+            readers[name] = reader
+    readings = {name: Reading(reader) for name, reader in readers.items()}
     assert {member.port for member in home.values()} == {m.port for m in servers.members}
     for name, reading in readings.items():
-        begun = lambda reading=reading: reading.reader.text.count(" ") >= HELD_AT - 2  # noqa: E731
-        wait_until(begun, what=f"the middle of {name}'s field")
+        reading.wait_for(lambda reader: reader.text.count(" ") >= HELD_AT - 2, f"{name}'s middle")
     with Meanwhile(servers) as meanwhile:
         for member in servers.members:
-            met = {name: len(reading.servers) for name, reading in readings.items()}
-            read_there = [
-                name
-                for name, reading in readings.items()
+            there = [
+                reading
+                for reading in readings.values()
                 if reading.servers[-1] is member and not reading.reader.over
             ]
             member.send(signal.SIGTERM)
             member.wait_closed()
-            for name in read_there:  # they go on at another, while their runs are held here
-                back = lambda name=name: len(readings[name].servers) > met[name]  # noqa: E731
-                wait_until(back, what=f"{name}'s reader is back")
-                assert readings[name].servers[-1] is not member
+            for reading in there:  # they go on at another, while their runs are held here
+                reading.wait_for_another(member)
             for request in practice.requests:
                 if home[request.prompt.inputs["question"]] is member:
                     assert request.client_closed_at is None, "a run did not outlive the drain"
