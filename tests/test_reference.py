@@ -180,7 +180,9 @@ def test_docstrings_say_in_which_unit_times_are(each):
 def test_docstrings_name_the_errors_that_are_raised(each):
     raised = {it: raised_by(it.value) for it in each}
     assert any(raised.values())
-    assert not [f"{e} of {it.name}" for it, errs in raised.items() for e in errs if e not in it.texts]
+    assert not [
+        f"{e} of {it.name}" for it, errs in raised.items() for e in errs if e not in it.texts
+    ]
 
 
 def raised_by(value: Any) -> set[str]:
