@@ -1,26 +1,19 @@
-"""redis-py as sink and source use it: URLs, clients, and what a failure means."""
+"""redis-py as sink and source use it: clients and connections, and what a failure means."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from importlib import import_module
-from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 from streamll.brokers.failures import Diagnosis, check_files, diagnose_connection
-from streamll.brokers.opening import (
-    client_library,
-    no_option,
-    positive_count,
-    positive_seconds,
-    split,
-    take_options,
-    without_password,
-)
+from streamll.brokers.opening import client_library, no_option
+from streamll.brokers.redis.urls import OPTIONS, Place, place_of
 from streamll.core.errors import ConfigurationError
 
-SCHEMES = ("redis", "rediss", "unix")
-URL = "redis://localhost:6379"
+if TYPE_CHECKING:
+    from streamll.brokers.redis.servers import Servers
 
 FIELD = b"d"
 
@@ -29,17 +22,40 @@ REPLY_TIMEOUT_S = 5.0
 
 _CERTIFICATE_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
+
+class NotReplicated(Exception):
+    """Fewer replicas have a batch than ``replicas=`` asks for."""
+
+
+class NoPrimary(Exception):
+    """Nobody serves the slot of a key now, or Sentinels name no primary."""
+
+
+class WrongServer(Exception):
+    """The servers of the URL are of another kind than it says. The message has the remedy."""
+
+
 _OUT_OF_MEMORY = Diagnosis("its memory is full")
 _UNAUTHENTICATED = Diagnosis("user or password is missing or wrong", fatal=True)
+_REPLICA = Diagnosis(
+    "it is a replica, which only its primary may write to: give the primary's address, "
+    "or redis+sentinel:// or redis+cluster://, which find it",
+    fatal=True,
+)
 _BY_CLASS = {
     "OutOfMemoryError": _OUT_OF_MEMORY,
     "AuthenticationError": _UNAUTHENTICATED,
-    "NoPermissionError": Diagnosis("the user may not do this", fatal=True),
-    "ReadOnlyError": Diagnosis("it is a replica"),
+    "ReadOnlyError": _REPLICA,
     "BusyLoadingError": Diagnosis("it is loading its data"),
     "InvalidResponse": Diagnosis(
         "it speaks another protocol; is it redis:// or rediss://?", fatal=True
     ),
+    "MovedError": Diagnosis(
+        "it is a node of a cluster and another has the key; "
+        "redis+cluster://host:port,host:port/ finds that one",
+        fatal=True,
+    ),
+    "ClusterDownError": Diagnosis("CLUSTERDOWN: a part of the cluster has no primary"),
 }
 _BY_CODE = {  # the first word of replies that redis-py has no class for
     "OOM": _OUT_OF_MEMORY,
@@ -47,63 +63,67 @@ _BY_CODE = {  # the first word of replies that redis-py has no class for
     "WRONGPASS": _UNAUTHENTICATED,
     "WRONGTYPE": Diagnosis("the key holds something that is no stream", fatal=True),
     "MISCONF": Diagnosis("it cannot write to its disk"),
+    "NOREPLICAS": Diagnosis("it has fewer replicas than its min-replicas-to-write asks for"),
+    "MASTERDOWN": Diagnosis("it is a replica and has lost its primary"),
 }
+_BY_TEXT = (
+    ("DB index", Diagnosis("it has no database of the number in the URL", fatal=True)),
+    (
+        "SELECT is not allowed in cluster mode",
+        Diagnosis("a cluster has database 0 only: leave the number out of the URL", fatal=True),
+    ),
+    (
+        "This instance has cluster support disabled",
+        Diagnosis("it is no cluster: its URL begins with redis://", fatal=True),
+    ),
+    (
+        "unknown command 'SENTINEL'",
+        Diagnosis("it is no Sentinel; those usually listen on port 26379", fatal=True),
+    ),
+)
+_NO_PERMISSION = re.compile(r"'([a-z|]+)' command")
 
 
-def maxlen_of(text: str) -> int | None:
-    """A number of entries, or ``none`` for all."""
-    return None if text.lower() == "none" else positive_count(text)
-
-
-OPTIONS: dict[str, Callable[[str], Any]] = {"maxlen": maxlen_of, "ttl": positive_seconds}
-"""A sink's arguments that its URL may have as well; readers check and ignore them."""
-
-
-def check_url(url: str) -> tuple[str, dict[str, Any]]:
-    """The URL as redis-py takes it, if that understands all of it, and the sink's options in it.
+def checked_place(url: str) -> Place:
+    """The parts of a URL, of which redis-py understands the rest.
 
     Raises:
-        ConfigurationError: names the part that makes no sense.
+        ConfigurationError: names the part that nobody understands, or redis-py is missing.
     """
     redis = client_library("redis", "Redis", "redis", "redis")
-    url, own = take_options(url, OPTIONS)
-    parts, shown = split(url, "Redis", SCHEMES), without_password(url)
-    database = unquote(parts.path).replace("/", "")
-    if parts.scheme != "unix" and database and not database.isdigit():
-        raise ConfigurationError(
-            f"{shown!r}: behind the slash is the number of a database; "
-            "the stream's name is an argument (stream_key= or target=)"
-        )
+    place = place_of(url)
+    own = place.url()
     try:
-        pool = redis.ConnectionPool.from_url(url, **_options(url))
+        pool = redis.ConnectionPool.from_url(own, **_options(own))
         pool.make_connection()  # validates the options; does not connect
     except TypeError as error:
         option = str(error).rpartition("argument ")[2].strip("'")
-        if option.startswith("ssl_") and parts.scheme != "rediss":
-            reason = f"{shown!r} has no option {option!r}; for TLS it begins with rediss://"
+        if option.startswith("ssl_") and not url.startswith("rediss"):
+            reason = f"{place.shown!r} has no option {option!r}; for TLS it begins with rediss"
         else:
             known = redis.connection.URL_QUERY_ARGUMENT_PARSERS
             reason = no_option(url, option, [*OPTIONS, *known, *_CERTIFICATE_OPTIONS])
         raise ConfigurationError(reason) from None
     except (ValueError, redis.RedisError) as error:
-        raise ConfigurationError(f"{shown!r}: {error}") from None
-    check_files(shown, {name: pool.connection_kwargs.get(name) for name in _CERTIFICATE_OPTIONS})
-    return url, own
+        raise ConfigurationError(f"{place.shown!r}: {error}") from None
+    files = {name: pool.connection_kwargs.get(name) for name in _CERTIFICATE_OPTIONS}
+    check_files(place.shown, files)
+    return place
 
 
-def client(url: str, package: str = "redis") -> Any:
-    """A client that connects on first use and does not retry by itself.
+def client(url: str, package: str = "redis", **options: Any) -> Any:
+    """A client of one server that connects on first use and does not retry by itself.
 
     ``package="redis.asyncio"``: one for an event loop.
     """
     from redis.backoff import NoBackoff
 
     retry = import_module(f"{package}.retry").Retry(NoBackoff(), 0)
-    return import_module(package).Redis.from_url(url, retry=retry, **_options(url))
+    return import_module(package).Redis.from_url(url, retry=retry, **_options(url), **options)
 
 
 def _options(url: str) -> dict[str, Any]:
-    query = parse_qs(urlsplit(url).query)
+    given = {name for name, _ in parse_qsl(urlsplit(url).query)}
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": REPLY_TIMEOUT_S,
@@ -112,16 +132,24 @@ def _options(url: str) -> dict[str, Any]:
     if not url.startswith("unix:"):  # socket files have no keep-alive
         options["socket_keepalive"] = True
     # redis-py before 6 takes any host's certificate unless it is asked to look.
-    if url.startswith("rediss:") and not {"ssl_check_hostname", "ssl_cert_reqs"} & query.keys():
+    if url.startswith("rediss:") and not {"ssl_check_hostname", "ssl_cert_reqs"} & given:
         options["ssl_check_hostname"] = True
     return options
 
 
-def diagnose(error: BaseException, url: str, *, answered: bool = True) -> Diagnosis:
+def diagnose(error: BaseException, servers: Servers, *, answered: bool = True) -> Diagnosis:
     """Redis's error or the operating system's reason; never the command it was about.
 
     ``answered``: this server has answered before, so it speaks the protocol of the URL.
     """
+    reason, fatal = _diagnose(error, servers.place.url(), answered=answered)
+    if reason == _REPLICA.reason and servers.kind != "server":
+        reason, fatal = "it has become a replica", False  # the next primary is looked for
+    where = getattr(error, "node", None)
+    return Diagnosis(reason if where is None else f"{where}: {reason}", fatal)
+
+
+def _diagnose(error: BaseException, url: str, *, answered: bool) -> Diagnosis:
     known = _server_error(error)
     if known is not None:
         return known
@@ -129,19 +157,32 @@ def diagnose(error: BaseException, url: str, *, answered: bool = True) -> Diagno
         return Diagnosis("no answer to TLS; is it redis://?")
     own = "ssl_certfile and ssl_keyfile"
     return diagnose_connection(
-        error, url, SCHEMES[:2], authority="ssl_ca_certs", own=own, answered=answered
+        error, url, ("redis", "rediss"), authority="ssl_ca_certs", own=own, answered=answered
     )
 
 
 def _server_error(error: BaseException) -> Diagnosis | None:
-    for kind in type(error).__mro__:
-        if kind.__name__ in _BY_CLASS:
-            return _BY_CLASS[kind.__name__]
-    text = str(error)
+    text, names = str(error), [kind.__name__ for kind in type(error).__mro__]
+    if isinstance(error, (NotReplicated, NoPrimary, WrongServer)):
+        return Diagnosis(text, fatal=isinstance(error, WrongServer))
+    if "NoPermissionError" in names:
+        return _not_permitted(text)
+    known = [_BY_CLASS[name] for name in names if name in _BY_CLASS]
+    known += [diagnosis for part, diagnosis in _BY_TEXT if part in text]
+    if known:
+        return known[0]
     code = text.split(" ", 1)[0]
-    if text.startswith("DB index"):
-        return Diagnosis("it has no database of the number in the URL", fatal=True)
     if code in _BY_CODE:
         reason, fatal = _BY_CODE[code]
         return Diagnosis(f"{code}: {reason}", fatal)
     return Diagnosis(code) if code.isupper() and code.isalpha() else None
+
+
+def _not_permitted(text: str) -> Diagnosis:
+    """The command is named, of which the name alone is shown: its keys may hold anything."""
+    command = _NO_PERMISSION.search(text)
+    if command is not None:
+        return Diagnosis(f"the user may not do this: its ACL needs +{command[1]}", fatal=True)
+    if "keys" in text or "key" in text:
+        return Diagnosis("the user may not do this: its ACL needs ~ and the key's name", fatal=True)
+    return Diagnosis("the user may not do this", fatal=True)

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from streamll.brokers.failures import Diagnosis
-from streamll.brokers.opening import without_password
 from streamll.brokers.overview import LOOK_BACK_ENTRIES, Overview
 from streamll.brokers.redis import client as redis_client
 from streamll.brokers.redis.client import FIELD
+from streamll.brokers.redis.servers import KeyClient, find_async, key_on_cluster, servers_of
 from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, Source, SourceOptions
 from streamll.core.errors import ConfigurationError
 
@@ -30,13 +30,13 @@ class RedisSource(Source):
     """Reads a stream, alone or as a member of a group."""
 
     def __init__(self, url: str, options: SourceOptions) -> None:
-        self._url, _ = redis_client.check_url(url)
-        self.name = f"{without_password(url)} {options.target}"
+        self._servers = servers_of(url)
+        self.name = f"{self._servers.place.shown} {options.target}"
         self._answered = False
         self._options = options
         self._block_ms = int(options.read_timeout * 1000)
         self._key, self._group, self._member = options.target, options.group, options.member
-        self._client: Any = None
+        self._client: KeyClient | None = None
         starts = {"new": None, "beginning": FIRST_ID}
         self._after: str | None = starts.get(options.start, options.start)
         if self._after is not None and not re.fullmatch(r"[0-9]+(-[0-9]+)?", self._after):
@@ -48,11 +48,11 @@ class RedisSource(Source):
         self._trimmed = 0
 
     def diagnose(self, error: BaseException) -> Diagnosis:
-        return redis_client.diagnose(error, self._url, answered=self._answered)
+        return redis_client.diagnose(error, self._servers, answered=self._answered)
 
     async def connect(self) -> None:
         await self.close()
-        self._client = redis_client.client(self._url, "redis.asyncio")
+        self._client = await self._new_client()
         if self._group is not None:
             try:
                 await self._redis.xgroup_create(
@@ -70,7 +70,7 @@ class RedisSource(Source):
         self._answered = True
 
     async def exists(self) -> bool:
-        client = redis_client.client(self._url, "redis.asyncio")
+        client = await self._new_client()
         try:
             return bool(await client.exists(self._key))
         finally:
@@ -141,8 +141,14 @@ class RedisSource(Source):
             with contextlib.suppress(Exception):
                 await client.aclose()
 
+    async def _new_client(self) -> KeyClient:
+        await find_async(self._servers)
+        if self._servers.kind == "cluster":
+            self._key = key_on_cluster(self._options.target)
+        return KeyClient(self._servers, self._key)
+
     @property
-    def _redis(self) -> Any:
+    def _redis(self) -> KeyClient:
         if self._client is None:
             raise ConnectionError("not connected")
         return self._client
