@@ -17,6 +17,8 @@ SERVERLESS = {"sqlite": "sqlite:///{folder}/log.db"}
 """URLs of the brokers that need no server; ``conftest.server_of`` starts the others."""
 COMPATIBLE_BACKENDS = ["valkey"] if sys.version_info >= (3, 11) else []  # the wheel begins there
 """Servers of another's protocol: they run the contract and fault tests only."""
+CLUSTERS = ["redis-cluster", "redis-sentinel"]
+"""Groups of servers that are one broker: they run the contract and fault tests of their own."""
 
 _numbers = itertools.count()
 

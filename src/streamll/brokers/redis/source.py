@@ -22,6 +22,10 @@ FIRST_ID = "0-0"
 MAX_PENDING = 100_000
 """More than a member ever has in its hands at once."""
 
+REREAD_MS = 10_000
+"""How much of the log is read again, at most, where its end was lost in a failover: more than the
+clocks of its servers differ."""
+
 PAGE_ENTRIES = 500
 """Entries that are read backwards at once."""
 
@@ -46,6 +50,8 @@ class RedisSource(Source):
         self._claim_at = 0.0
         self._claim_from = FIRST_ID
         self._trimmed = 0
+        self._floor: str | None = None  # where this reader began
+        self._newest: str | None = None  # what the group has given this member last
 
     def diagnose(self, error: BaseException) -> Diagnosis:
         return redis_client.diagnose(error, self._servers, answered=self._answered)
@@ -55,9 +61,9 @@ class RedisSource(Source):
         self._client = await self._new_client()
         if self._group is not None:
             try:
-                await self._redis.xgroup_create(
-                    self._key, self._group, id=self._after or "$", mkstream=True
-                )
+                # A failover may have lost it: it begins again behind what this member was given.
+                begin = self._newest or self._after or "$"
+                await self._redis.xgroup_create(self._key, self._group, id=begin, mkstream=True)
             except Exception as error:
                 if "BUSYGROUP" not in str(error):  # it exists
                     raise
@@ -65,9 +71,23 @@ class RedisSource(Source):
         elif self._after is None:
             newest = await self._redis.xrevrange(self._key, count=1)
             self._after = _text(newest[0][0]) if newest else FIRST_ID
-        else:
+        elif self._floor is None:
             await self._redis.ping()
+        else:
+            self._after = await self._where_it_left_off(self._after, self._floor)
+        self._floor = self._floor or self._after
         self._answered = True
+
+    async def _where_it_left_off(self, after: str, floor: str) -> str:
+        """Where to read on behind a failover: a new primary may lack the last entries that were read,
+        and number its own from its own clock. What comes again is known by the entries' ids.
+        """
+        if await self._redis.xrange(self._key, after, after, count=1):
+            return after
+        if not await self._redis.xrevrange(self._key, after, "-", count=1):
+            return after  # it was trimmed, or has become empty
+        milliseconds, _ = _place(after)
+        return max(f"{max(milliseconds - REREAD_MS, 0)}-0", floor, key=_place)
 
     async def exists(self) -> bool:
         client = await self._new_client()
@@ -88,7 +108,12 @@ class RedisSource(Source):
             entries = await self._read_as_member(self._own_after)
             self._own_after = entries[-1].cursor if entries else None
             return entries
-        return await self._claim() or await self._read_as_member(">", self._block_ms)
+        return await self._claim() or await self._read_new()
+
+    async def _read_new(self) -> list[Entry]:
+        entries = await self._read_as_member(">", self._block_ms)
+        self._newest = entries[-1].cursor if entries else self._newest
+        return entries
 
     async def acknowledge(self, entry: Entry) -> None:
         await self._redis.xack(self._key, self._group, entry.cursor)
@@ -196,8 +221,9 @@ def _unread(stream: Any, delivered: bytes) -> int | None:
     return int(stream["length"]) if _place(first[0]) > group_at else None
 
 
-def _place(entry_id: bytes | str) -> tuple[int, ...]:
-    return tuple(map(int, _text(entry_id).split("-")))
+def _place(entry_id: bytes | str) -> tuple[int, int]:
+    milliseconds, _, number = _text(entry_id).partition("-")
+    return int(milliseconds), int(number or 0)
 
 
 def _entries(reply: Any) -> list[Entry]:

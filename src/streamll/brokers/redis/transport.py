@@ -14,7 +14,14 @@ from typing import Any, NamedTuple
 
 from streamll.brokers.redis import client as redis_client
 from streamll.brokers.redis.client import FIELD, NotReplicated
-from streamll.brokers.redis.servers import MAX_REDIRECTIONS, Servers, at, find, key_on_cluster
+from streamll.brokers.redis.servers import (
+    MAX_REDIRECTIONS,
+    Servers,
+    at,
+    blaming,
+    find,
+    key_on_cluster,
+)
 from streamll.brokers.redis.urls import Address
 from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sink import Transport, fill
@@ -165,10 +172,13 @@ class Replicas:
 class RedisTransport(Transport):
     """A sink's connection to one server: one write per batch, then its replies."""
 
-    def __init__(self, url: str, writing: Writing, servers: Servers) -> None:
+    def __init__(self, writing: Writing, servers: Servers) -> None:
+        self._address = servers.address_for(b"")
         self._template = writing.template
         self._servers = servers
-        self._channel = Channel(url, writing, servers.without_replicas)
+        url = servers.place.url(self._address)
+        with blaming(self._address):
+            self._channel = Channel(url, writing, servers.without_replicas)
 
     def send(self, entries: list[PendingEntry]) -> None:
         from redis.exceptions import AskError
@@ -177,8 +187,9 @@ class RedisTransport(Transport):
         for entry in entries:
             keys.setdefault(fill(self._template, entry), []).append(entry.body)
         try:
-            self._channel.write(keys)
-            refused = self._channel.read()
+            with blaming(self._address):
+                self._channel.write(keys)
+                refused = self._channel.read()
         except Exception:
             self._servers.forget()
             raise
@@ -332,10 +343,9 @@ def connect(writing: Writing, servers: Servers, delivered: set[bytes]) -> Transp
         find(servers)
         if servers.kind == "cluster":
             return ClusterTransport(writing, servers, delivered)
-        url = servers.place.url(servers.address_for(b""))
         if writing.replicas is None and servers.kind == "server":
             writing = writing._replace(replicas=0)  # who names one server relies on that one
-        return RedisTransport(url, writing, servers)
+        return RedisTransport(writing, servers)
     except Exception:
         servers.forget()
         raise
