@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from profiles import THOROUGH
 
 from brokers import servers
 
@@ -17,8 +18,8 @@ SERVERLESS = {"sqlite": "sqlite:///{folder}/log.db"}
 """URLs of the brokers that need no server; ``conftest.server_of`` starts the others."""
 COMPATIBLE_BACKENDS = ["valkey"] if sys.version_info >= (3, 11) else []  # the wheel begins there
 """Servers of another's protocol: they run the contract and fault tests only."""
-CLUSTERS = ["redis-cluster", "redis-sentinel"]
-"""Groups of servers that are one broker: they run the contract and fault tests of their own."""
+CLUSTERS = ["redis-cluster", *(["redis-sentinel"] if THOROUGH else [])]
+"""Groups of servers that are one broker: they run the contract, and fault tests of their own."""
 
 _numbers = itertools.count()
 

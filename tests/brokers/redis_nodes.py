@@ -194,6 +194,10 @@ class RedisUnderSentinel(Group):
 
     def start(self, seconds: float = START_S) -> None:
         super().start(seconds)
+        primary = self.primary()
+        for server in self.data:
+            if server is not primary:  # Sentinels tell one that was away as well, some time later
+                one_command(server.port, "REPLICAOF", "127.0.0.1", primary.port)
         wait_until(self._is_whole, START_S, "the Sentinels know each other and the replica")
 
     def _is_whole(self) -> bool:
