@@ -7,16 +7,25 @@ import time
 import pytest
 import redis
 
+from brokers.backends import available
 from brokers.load import BackgroundReader
 from brokers.sample_runs import BOUND, check_order, make_run, plain
-from brokers.servers import wait_until
+from brokers.servers import RedisServer, redis_binary, wait_until
 from streamll.brokers.redis.client import FIELD
 from streamll.brokers.send_buffer import SendBuffer
+from streamll.consumer import EventConsumer
 
 
 @pytest.fixture
-def client(server_of):
-    with redis.Redis.from_url(server_of("redis").url) as client:
+def server(tmp_path):
+    server = available(lambda: RedisServer(tmp_path, redis_binary(), "--appendonly", "no"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def client(server):
+    with redis.Redis.from_url(server.url) as client:
         yield client
 
 
@@ -30,9 +39,9 @@ def entries_of(*runs) -> list[bytes]:
     return [entry.body for entry in buffer.head(1000, 2**20)]
 
 
-def test_a_reader_goes_back_to_where_the_logs_agree(server_of, client):
+def test_a_reader_goes_back_to_where_the_logs_agree(server, client):
     """X17: what was read and not replicated comes again, numbered by a clock that is slower."""
-    server, key, now = server_of("redis"), "behind", int(time.time() * 1000)
+    key, now = "behind", int(time.time() * 1000)
     run = make_run("r1", "abcdef")
     bodies = entries_of(run)
     for number, body in enumerate(bodies[:8]):
@@ -53,12 +62,10 @@ def test_a_reader_goes_back_to_where_the_logs_agree(server_of, client):
     assert [plain(event) for event in reader.events] == [plain(event) for event in run]
 
 
-def test_a_reader_of_what_is_new_does_not_go_back_before_its_start(server_of, client):
-    server, key, now = server_of("redis"), "floor", int(time.time() * 1000)
+def test_a_reader_of_what_is_new_does_not_go_back_before_its_start(server, client):
+    key, now = "floor", int(time.time() * 1000)
     old, new = make_run("old", "ab"), make_run("new", "cd")
     client.xadd(key, {FIELD: entries_of(old)[0]}, id=f"{now}-0")
-    from streamll.consumer import EventConsumer
-
     seen = []
     consumer = EventConsumer(server.url, key)
     consumer.subscribe(seen.append)
