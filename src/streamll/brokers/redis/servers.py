@@ -177,7 +177,7 @@ def _text(value: Any) -> Any:
 
 
 def at(address: Address | None, error: Exception, what: str = "") -> Exception:
-    """The error, which says from now on where it happened; see ``client.diagnose``."""
+    """The error, which says from now on where it happened; see ``diagnosis``."""
     if address is not None and not hasattr(error, "node"):
         error.node = f"{what}{address}"  # type: ignore[attr-defined]
     return error

@@ -8,8 +8,8 @@ from msgspec import UNSET, UnsetType
 
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.opening import given_once, only_value
-from streamll.brokers.redis import client as redis_client
 from streamll.brokers.redis import servers, transport
+from streamll.brokers.redis.diagnosis import diagnose
 from streamll.brokers.redis.urls import URL
 from streamll.brokers.sink import BrokerSink, Transport
 from streamll.core.errors import ConfigurationError
@@ -81,4 +81,4 @@ class RedisSink(BrokerSink):
         return transport.connect(writing, self._servers, self._delivered)
 
     def _diagnose(self, error: BaseException) -> Diagnosis:
-        return redis_client.diagnose(error, self._servers, answered=self._counts["handled"] > 0)
+        return diagnose(error, self._servers, answered=self._counts["handled"] > 0)

@@ -11,8 +11,8 @@ from typing import Any
 
 from streamll.brokers.failures import Diagnosis
 from streamll.brokers.overview import LOOK_BACK_ENTRIES, Overview
-from streamll.brokers.redis import client as redis_client
 from streamll.brokers.redis.client import FIELD
+from streamll.brokers.redis.diagnosis import diagnose
 from streamll.brokers.redis.servers import KeyClient, find_async, key_on_cluster, servers_of
 from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, Source, SourceOptions
 from streamll.core.errors import ConfigurationError
@@ -54,7 +54,7 @@ class RedisSource(Source):
         self._newest: str | None = None  # what the group has given this member last
 
     def diagnose(self, error: BaseException) -> Diagnosis:
-        return redis_client.diagnose(error, self._servers, answered=self._answered)
+        return diagnose(error, self._servers, answered=self._answered)
 
     async def connect(self) -> None:
         await self.close()
