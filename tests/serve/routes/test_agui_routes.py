@@ -450,32 +450,30 @@ def test_a_malformed_input_is_refused_before_the_run(practice, lm, serve, log, q
     assert practice.requests == []
 
 
-@pytest.mark.parametrize(
-    "version", ["1.0", "1.7", "2.0", "99999999999999999999.0", "draft", "1", ""]
-)
-def test_a_client_of_a_newer_version_is_served(practice, two_servers, version):
+def cancelled(practice, server, version):
+    """What a client of this version is sent of a run that is stopped in the middle of its answer."""
     practice.script(Reply({"answer": WORDS}, hold_after=20))
     asked = {**ASK, "protocolVersion": version}
-    with two_servers[0].client() as client, client.stream("POST", "/agui", json=asked) as response:
+    with server.client() as client, client.stream("POST", "/agui", json=asked) as response:
         coming, text = response.iter_text(), ""
         while "word1" not in text:
             text += next(coming)
         assert client.delete("/agui", params={"threadId": "th"}).status_code == 202
-        text += "".join(coming)
+        return text + "".join(coming)
+
+
+@pytest.mark.parametrize(
+    "version", ["1.0", "1.7", "2.0", "99999999999999999999.0", "draft", "1", ""]
+)
+def test_a_client_of_a_newer_version_is_served(practice, two_servers, version):
+    text = cancelled(practice, two_servers[0], version)
     assert '"protocolVersion":"1.0"' in text
     assert '"outcome":{"type":"cancelled"}' in text
 
 
 @pytest.mark.parametrize("version", [None, "0.9"])
 def test_a_client_from_before_the_outcome_learns_of_a_cancelled_run(practice, two_servers, version):
-    practice.script(Reply({"answer": WORDS}, hold_after=20))
-    asked = {**ASK, "protocolVersion": version}
-    with two_servers[0].client() as client, client.stream("POST", "/agui", json=asked) as response:
-        coming, text = response.iter_text(), ""
-        while "word1" not in text:
-            text += next(coming)
-        assert client.delete("/agui", params={"threadId": "th"}).status_code == 202
-        text += "".join(coming)
+    text = cancelled(practice, two_servers[0], version)
     assert '"type":"RUN_ERROR"' in text
     assert '"code":"cancelled"' in text
 

@@ -6,11 +6,18 @@ import asyncio
 import contextlib
 import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from streamll.brokers.failures import Diagnosis, check_files, diagnose_connection
-from streamll.brokers.opening import client_library, split, without_password
+from streamll.brokers.opening import (
+    client_library,
+    positive_count,
+    split,
+    take_options,
+    without_password,
+)
 
 SCHEMES = ("amqp", "amqps")
 URL = "amqp://localhost"
@@ -31,17 +38,28 @@ THREAD_NAME = "streamll-rabbitmq"
 _CERTIFICATE_OPTIONS = ("cafile", "certfile", "keyfile")
 
 
-def check_url(url: str) -> str:
-    """The URL itself, if it is one of a RabbitMQ.
+OPTIONS: dict[str, Callable[[str], Any]] = {"max_bytes": positive_count}
+"""A sink's arguments that its URL may have as well, for whoever creates the log."""
+
+CLIENT_OPTIONS = (
+    *("heartbeat", "timeout", "name", "auth", "cafile", "capath", "cadata", "certfile", "keyfile"),
+    *("no_verify_ssl", "interleave", "happy_eyeballs_delay"),
+)
+"""What aio-pika and aiormq read from a URL, or ``publisher`` in their place."""
+
+
+def check_url(url: str) -> tuple[str, dict[str, Any]]:
+    """The URL as the client takes it, if it is one of a RabbitMQ, and the sink's options in it.
 
     Raises:
         ConfigurationError: names the part that makes no sense.
     """
     client_library("aio_pika", "RabbitMQ", "aio-pika", "rabbitmq")
+    url, own = take_options(url, OPTIONS, CLIENT_OPTIONS)
     options = parse_qs(split(url, "RabbitMQ", SCHEMES).query)
     files = {name: options[name][0] for name in _CERTIFICATE_OPTIONS if name in options}
     check_files(without_password(url), files)
-    return url
+    return url, own
 
 
 async def connect(url: str) -> Any:

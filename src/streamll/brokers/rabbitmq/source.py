@@ -23,6 +23,10 @@ T = TypeVar("T")
 LOOK_BACK_ENTRIES = 20_000
 """The most entries searched for the latest runs: a stream can only be read forwards."""
 
+LOOK_S = (0.25, 2.0)
+"""How often a log that is not there yet is looked for, at first and at last: RabbitMQ writes an error into
+its own log each time."""
+
 
 class RabbitMQSource(Source):
     """Reads a log's stream queue, or the queue of a group.
@@ -32,7 +36,8 @@ class RabbitMQSource(Source):
     """
 
     def __init__(self, url: str, options: SourceOptions) -> None:
-        self._url = rabbitmq_client.check_url(url)
+        self._url, in_url = rabbitmq_client.check_url(url)
+        self._max_bytes: int = in_url.get("max_bytes", rabbitmq_client.LOG_MAX_BYTES)
         self.name = f"{without_password(url)} {options.target}"
         self._answered = False
         self._options = options
@@ -45,6 +50,8 @@ class RabbitMQSource(Source):
         self._group = None if options.group is None else GroupMember(options)
         self._connected_at: float | None = None
         self._jumped_to = -1  # the latest offset that did not follow the one before
+        self._awaits_log = False
+        self._look_s = self._look_at = 0.0
         starts = {"new": None, "beginning": -1}
         try:
             self._after = starts[options.start] if options.start in starts else int(options.start)
@@ -92,6 +99,8 @@ class RabbitMQSource(Source):
 
     async def overview(self, runs: int) -> list[bytes]:
         overview = Overview(runs)
+        if self._awaits_log:
+            return []
         # A stream is only read forwards, so its end is looked up first.
         if found := await self._on_loop(self._scan, "last"):
             first, last = max(0, found[0][0] - LOOK_BACK_ENTRIES), found[-1][0]
@@ -124,14 +133,32 @@ class RabbitMQSource(Source):
             self._connected_at = time.time()
         self._connection = await rabbitmq_client.connect(self._url)
         self._connections += 1
-        await _declare_log(self._connection, self._options.target)
+        if self._group is not None:  # it is kept beside the log
+            await _declare_log(self._connection, self._options.target, self._max_bytes)
         self._answered = True
         self._channel = await self._connection.channel()
         await self._channel.set_qos(prefetch_count=READ_BATCH_ENTRIES)
         if self._group is not None:
             await self._group.join(self._connection, self._channel, self._arrived.put)
+        elif not await self._appeared():
+            self._after = -1 if self._after is None else self._after  # all it will have is new
+
+    async def _appeared(self) -> bool:
+        """Begin to consume the log, if there is one now."""
+        self._awaits_log = await queue_counts(self._connection, self._queue) is None
+        if self._awaits_log:
+            self._look_s = min(max(LOOK_S[0], 2 * self._look_s), LOOK_S[1])
+            self._look_at = time.monotonic() + self._look_s
         else:
             await self._consume(self._channel, self._arrived, self._offset_spec())
+        return not self._awaits_log
+
+    async def _appears(self) -> bool:
+        """Wait for a log that was not there, until it is time to look or to return."""
+        if self._options.waits:
+            left_s = max(0.0, self._look_at - time.monotonic())
+            await asyncio.sleep(min(left_s, self._options.read_timeout))
+        return time.monotonic() >= self._look_at and await self._appeared()
 
     async def _consume(self, channel: Any, arrived: asyncio.Queue[Any], offset: Any) -> None:
         queue = await channel.get_queue(self._queue, ensure=False)
@@ -142,6 +169,8 @@ class RabbitMQSource(Source):
             raise ConnectionError("RabbitMQ closed the channel")
         if self._group is not None:
             self._group.check()
+        if self._awaits_log and not await self._appears():
+            return []
         timeout = self._options.read_timeout
         try:
             messages = [await asyncio.wait_for(self._arrived.get(), timeout)]
@@ -204,13 +233,12 @@ def _offset_of(message: Any) -> int:
     return int(message.headers["x-stream-offset"])
 
 
-async def _declare_log(connection: Any, name: str) -> None:
+async def _declare_log(connection: Any, name: str, max_bytes: int) -> None:
     """Create the exchange and the stream queue of a log, if they do not exist."""
     from aio_pika import ExchangeType
     from aiormq.exceptions import ChannelPreconditionFailed
 
-    limit = rabbitmq_client.LOG_MAX_BYTES
-    arguments = {"x-queue-type": "stream", "x-max-length-bytes": limit}
+    arguments = {"x-queue-type": "stream", "x-max-length-bytes": max_bytes}
     channel = await connection.channel()
     exchange = await channel.declare_exchange(name, ExchangeType.TOPIC, durable=True)
     try:

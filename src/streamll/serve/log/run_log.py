@@ -14,7 +14,8 @@ import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Container
 
-from streamll.brokers.opening import create_parent_folder, default_target, open_sink, open_source
+from streamll.brokers.log_files import create_parent_folder
+from streamll.brokers.opening import default_target, open_sink, open_source
 from streamll.brokers.sink import BrokerSink
 from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, Source, SourceOptions
 from streamll.consumer.deduplication import Deduplicator
@@ -28,7 +29,7 @@ from streamll.serve.log.frames import EntryJSON, Item, items_of
 from streamll.serve.log.index import LISTED_RUNS, RunIndex
 from streamll.serve.log.tail import RETRY_S, LogTail
 
-SHORT_READ_IS_THE_END = ("sqlite:", "redis:", "rediss:", "unix:")
+SHORT_READ_IS_THE_END = ("sqlite:", "redis", "unix:")
 CLOCK_SKEW_S = 2.0
 """How far the clocks of the machines that write a log may differ."""
 
