@@ -1,0 +1,149 @@
+"""X17: a cluster of three RabbitMQ nodes. The one that leads is killed (-9) in the middle of 20 runs;
+every event is read once and in order, by readers and by members of a group.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+import pytest
+
+from brokers.backends import available
+from brokers.load import (
+    BackgroundReader,
+    check_complete,
+    check_nothing_lost,
+    in_background,
+    paced_runs,
+)
+from brokers.rabbitmq_nodes import RabbitMQCluster
+from brokers.sample_runs import BOUND, make_run
+from streamll.consumer import EventConsumer
+from streamll.sinks import RabbitMQSink
+from support.profiles import THOROUGH
+
+RUNS = 20
+ROUNDS = 6 if THOROUGH else 1
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    cluster = available(lambda: RabbitMQCluster(tmp_path_factory.mktemp("cluster")))
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def cluster(started):
+    """With all of its nodes."""
+    started.restore()
+    return started
+
+
+@pytest.fixture
+def in_order(monkeypatch):
+    """Connect to the first host of a URL first, instead of a random one."""
+    monkeypatch.setattr("streamll.brokers.rabbitmq.address.random.randrange", lambda n: n - 1)
+
+
+def urls(nodes) -> str:
+    """The URL of several nodes."""
+    hosts = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+    return f"amqp://guest:guest@{hosts}/"
+
+
+def put_all(url: str, target: str, *runs, **options) -> None:
+    sink = RabbitMQSink(url, target=target, **options)
+    for run in runs:
+        for event in run:
+            sink.put(event)
+    assert sink.stop(BOUND)
+
+
+def create_group(url: str, target: str, group: str) -> None:
+    """Through this node, which then leads the group's queue."""
+    member = EventConsumer(url, target, group=group, start="beginning")
+    member.subscribe(lambda _: None)
+    member.start()
+    assert member.wait_connected(BOUND)
+    assert member.stop()
+
+
+class Log:
+    """A log with a reader and a group of one member, which all connect to the first host of a URL."""
+
+    def __init__(self, cluster: RabbitMQCluster, name: str, leading, url: str) -> None:
+        self.name = name
+        self.before = make_run("before", ["a"])
+        put_all(leading.url, name, self.before)
+        create_group(leading.url, name, "g")
+        self.queues = [f"{name}.log", f"{name}.group.g"]
+        assert {cluster.leader(queue) for queue in self.queues} == {leading}
+        assert [cluster.replicas(queue) for queue in self.queues] == [3, 3]
+        self.sink = RabbitMQSink(url, target=name)
+        self.reader = BackgroundReader(url, name)
+        self.member = BackgroundReader(url, name, group="g")
+        for each in (self.reader, self.member):
+            assert each.consumer.wait_connected(BOUND)
+
+    def play(self) -> None:
+        self.runs = paced_runs(self.sink, RUNS, tokens=100)
+        assert self.sink.stop(BOUND)
+
+    def wait_for_ends(self, count: int) -> None:
+        self.reader.wait_for_ends(count + 1)
+        self.member.wait_for_ends(count)
+
+    def check(self, after) -> None:
+        self.reader.stop()
+        self.member.stop()
+        check_complete(self.reader.events, [self.before, *self.runs, after])
+        check_complete(self.member.events, [*self.runs, after])
+        check_nothing_lost(self.sink)
+
+    def reconnections(self) -> list[int]:
+        consumers = (self.reader.consumer, self.member.consumer)
+        failures = self.sink.statistics().failures
+        return [failures, *(each.statistics().reconnects for each in consumers)]
+
+
+@pytest.mark.parametrize("time_number", range(ROUNDS))
+def test_the_leading_node_is_killed_in_the_middle_of_20_runs(
+    cluster, in_order, time_number, capsys
+):
+    """It leads the stream and the group's queue of two logs. The one's sink, reader and member are
+    connected to it, the other's to another node. Then it comes back.
+    """
+    nodes = deque(cluster.nodes)
+    nodes.rotate(time_number)
+    victim, *others = nodes
+    near = Log(cluster, f"near{time_number}", victim, urls([victim, *others]))
+    far = Log(cluster, f"far{time_number}", victim, urls([*others, victim]))
+
+    def crash():
+        time.sleep(0.5)
+        victim.kill()
+
+    with in_background(crash), in_background(far.play):
+        near.play()
+    for log in (near, far):
+        log.wait_for_ends(RUNS)
+        assert victim not in {cluster.leader(queue) for queue in log.queues}
+    with capsys.disabled():
+        for log in (near, far):
+            print(
+                log.name,
+                log.reconnections(),
+                log.sink.statistics().entries,
+                log.reader.consumer.statistics().duplicates,
+                log.member.consumer.statistics().duplicates,
+                log.member.consumer.statistics().redelivered,
+            )
+    assert all(near.reconnections()), "its connections were to another node"
+    victim.start()
+    after = make_run("after", ["b"])
+    for log in (near, far):
+        put_all(victim.url, log.name, after)
+        log.wait_for_ends(RUNS + 1)
+        log.check(after)
