@@ -168,7 +168,8 @@ async def look_at(log: str) -> bool:
 
     ``Problem`` for a log that can never be used, a warning for one that is down.
     """
-    from streamll.brokers.opening import create_parent_folder, default_target, open_source
+    from streamll.brokers.log_files import create_parent_folder
+    from streamll.brokers.opening import default_target, open_source
     from streamll.brokers.source import SourceOptions
 
     source = open_source(log, SourceOptions(target=default_target(log)))

@@ -46,7 +46,8 @@ def tail(
 ) -> None:
     """Print what comes through a log, live."""
     from streamll.brokers.copying import has_run, log_exists
-    from streamll.brokers.opening import check_log, without_password
+    from streamll.brokers.log_files import check_log
+    from streamll.brokers.opening import without_password
     from streamll.consumer import EventConsumer
     from streamll.consumer.consumer import stopping_on_signals
     from streamll.consumer.handlers import EventFilter
@@ -97,7 +98,7 @@ def copy(
 ) -> None:
     """Copy a log to another broker."""
     from streamll.brokers.copying import copy_log
-    from streamll.brokers.opening import check_log
+    from streamll.brokers.log_files import check_log
 
     after = None if since is None else moment(since)
     check_log(source)

@@ -5,10 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs
 
 from streamll.brokers.failures import check_files
-from streamll.brokers.opening import client_library, split, without_password
+from streamll.brokers.opening import (
+    client_library,
+    given_once,
+    positive_count,
+    split,
+    take_options,
+    without_password,
+)
 from streamll.core.errors import ConfigurationError
 
 SCHEMES = ("amqp", "amqps")
@@ -21,27 +28,26 @@ LOG_MAX_BYTES = 2 * 2**30
 """How much a log keeps by default."""
 
 MOST_HEARTBEAT_S = 600
-MOST_REPLICAS = 99
 
 
-def _whole_number(least: int, most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not least <= int(text) <= most:
-            raise ValueError(text)
-        return int(text)
-
-    return parse
+def _heartbeat(text: str) -> int:
+    if not text.isdecimal() or int(text) > MOST_HEARTBEAT_S:
+        raise ValueError(f"must be a whole number of seconds, at most {MOST_HEARTBEAT_S}")
+    return int(text)
 
 
-OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "heartbeat": (_whole_number(0, MOST_HEARTBEAT_S), f"seconds from 0 to {MOST_HEARTBEAT_S}"),
-    "replicas": (_whole_number(1, MOST_REPLICAS), f"a number of nodes from 1 to {MOST_REPLICAS}"),
-    "max_bytes": (_whole_number(1, 2**62), "a number of bytes"),
-    **dict.fromkeys(["cafile", "capath", "certfile", "keyfile"], (str, "a file")),
-    **dict.fromkeys(["cadata", "no_verify_ssl", "auth", "name", "timeout"], (str, "a text")),
+OPTIONS: dict[str, Callable[[str], int]] = {
+    "max_bytes": positive_count,
+    "heartbeat": _heartbeat,
+    "replicas": positive_count,
 }
-"""What may stand behind a URL's ``?``: how it is read, and what it has to be. The lower two rows are
-aio-pika's own."""
+"""A sink's arguments that its URL may have as well, for whoever reads or creates the log."""
+
+CLIENT_OPTIONS = (
+    *("timeout", "name", "auth", "cafile", "capath", "cadata", "certfile", "keyfile"),
+    *("no_verify_ssl", "interleave", "happy_eyeballs_delay"),
+)
+"""What aio-pika and aiormq read from a URL, or ``publisher`` in their place."""
 
 _CERTIFICATE_FILES = ("cafile", "certfile", "keyfile")
 
@@ -69,27 +75,32 @@ class Address:
 
     Args:
         url: ``amqp://`` or ``amqps://``.
-        options: given beside the URL, as the arguments of a sink are. ``None`` is not given.
+        arguments: options that are given beside the URL. ``None`` is not given.
 
     Raises:
         ConfigurationError: names the part that makes no sense.
-        TypeError: an option has another value in the URL.
+        TypeError: an argument has another value in the URL.
     """
 
-    def __init__(self, url: str, **options: int | None) -> None:
+    def __init__(self, url: str, **arguments: int | None) -> None:
         client_library("aio_pika", "RabbitMQ", "aio-pika", "rabbitmq")
         self.shown = without_password(url)
-        self.nodes = [
-            Node(split(each, "RabbitMQ", SCHEMES).netloc.rpartition("@")[2], each)
-            for each in _url_of_each_node(url, self.shown)
-        ]
-        found = _options_of(self.nodes[0].url, self.shown)
-        for name, value in options.items():
-            if value is not None and found.setdefault(name, _checked(name, str(value))) != value:
-                raise TypeError(f"{name}={value} has another value in the URL; give one of them")
-        self.heartbeat: int = found.get("heartbeat", HEARTBEAT_S)
-        self.replicas: int | None = found.get("replicas")
-        self.max_bytes: int = found.get("max_bytes", LOG_MAX_BYTES)
+        self.url, in_url = take_options(url, OPTIONS, CLIENT_OPTIONS)
+        """Without the options that are not the client's."""
+        parts = [split(each, "RabbitMQ", SCHEMES) for each in _url_of_each_node(self.url)]
+        self.nodes = [Node(each.netloc.rpartition("@")[2], each.geturl()) for each in parts]
+        files = parse_qs(parts[0].query)
+        check_files(self.shown, {name: files.get(name, [None])[0] for name in _CERTIFICATE_FILES})
+        for name, argument in arguments.items():
+            if argument is not None:
+                _check(name, argument)
+
+        def option(name: str, default: Any) -> Any:
+            return given_once(name, arguments.get(name), in_url, default)
+
+        self.max_bytes: int = option("max_bytes", LOG_MAX_BYTES)
+        self.heartbeat: int = option("heartbeat", HEARTBEAT_S)
+        self.replicas: int | None = option("replicas", None)
         self._last = random.randrange(len(self.nodes))  # noqa: S311 - no secret
 
     @property
@@ -125,7 +136,8 @@ class Address:
         return arguments
 
 
-def _url_of_each_node(url: str, shown: str) -> list[str]:
+def _url_of_each_node(url: str) -> list[str]:
+    shown = without_password(url)
     scheme, separator, rest = url.partition("://")
     end = min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
     credentials, at, hosts = rest[:end].rpartition("@")
@@ -141,20 +153,8 @@ def _url_of_each_node(url: str, shown: str) -> list[str]:
     ]
 
 
-def _options_of(url: str, shown: str) -> dict[str, Any]:
-    given = dict(parse_qsl(split(url, "RabbitMQ", SCHEMES).query, keep_blank_values=True))
-    if unknown := sorted(given.keys() - OPTIONS.keys()):
-        raise ConfigurationError(
-            f"{shown!r} has no option {unknown[0]!r}; there are {', '.join(OPTIONS)}"
-        )
-    options = {name: _checked(name, text) for name, text in given.items()}
-    check_files(shown, {name: options.get(name) for name in _CERTIFICATE_FILES})
-    return options
-
-
-def _checked(name: str, text: str) -> Any:
-    parse, wanted = OPTIONS[name]
+def _check(name: str, argument: int) -> None:
     try:
-        return parse(text)
-    except ValueError:
-        raise ConfigurationError(f"{name}={text} is not {wanted}") from None
+        OPTIONS[name](str(argument))
+    except ValueError as error:
+        raise ConfigurationError(f"{name} {error}, not {argument!r}") from None

@@ -60,10 +60,10 @@ class RabbitMQSink(BrokerSink):
     ) -> None:
         super().__init__(**options)
         given = only_value(url=url, rabbitmq_url=rabbitmq_url, amqp_url=amqp_url)
-        self.url = given or URL
         self._address = Address(
-            self.url, max_bytes=max_bytes, replicas=replicas, heartbeat=heartbeat
+            given or URL, max_bytes=max_bytes, replicas=replicas, heartbeat=heartbeat
         )
+        self.url = self._address.url
         self.exchange = only_value(exchange=exchange, target=target) or TARGET
         self.routing_key = routing_key
         self.max_bytes = self._address.max_bytes

@@ -23,6 +23,10 @@ T = TypeVar("T")
 LOOK_BACK_ENTRIES = 20_000
 """The most entries searched for the latest runs: a stream can only be read forwards."""
 
+LOOK_S = (0.25, 2.0)
+"""How often a log that is not there yet is looked for, at first and at last: RabbitMQ writes an error into
+its own log each time."""
+
 
 class RabbitMQSource(Source):
     """Reads a log's stream queue, or the queue of a group.
@@ -47,6 +51,8 @@ class RabbitMQSource(Source):
         self._watching: asyncio.Future[None]
         self._connected_at: float | None = None
         self._jumped_to = -1  # the latest offset that did not follow the one before
+        self._awaits_log = False
+        self._look_s = self._look_at = 0.0
         starts = {"new": None, "beginning": -1}
         try:
             self._after = starts[options.start] if options.start in starts else int(options.start)
@@ -82,6 +88,8 @@ class RabbitMQSource(Source):
 
     async def overview(self, runs: int) -> list[bytes]:
         overview = Overview(runs)
+        if self._awaits_log:
+            return []
         # A stream is only read forwards, so its end is looked up first.
         if found := await self._on_loop(self._scan, "last"):
             first, last = max(0, found[0][0] - LOOK_BACK_ENTRIES), found[-1][0]
@@ -136,18 +144,36 @@ class RabbitMQSource(Source):
             self._connected_at = time.time()
         self._connection = await rabbitmq_client.connect(node, self._address.heartbeat)
         self._connections += 1
-        await _declare_log(self._connection, self._options.target, self._address.log_arguments)
+        if self._group is not None:  # it is kept beside the log
+            await _declare_log(self._connection, self._options.target, self._address.log_arguments)
         self._answered = True
         self._channel = await self._connection.channel()
         await self._channel.set_qos(prefetch_count=READ_BATCH_ENTRIES)
         if self._group is not None:
             await self._group.join(self._connection, self._channel, self._arrived.put)
-        else:
-            await self._consume(self._channel, self._arrived, self._offset_spec())
+        elif not await self._appeared():
+            self._after = -1 if self._after is None else self._after  # all it will have is new
         watching = rabbitmq_client.watch(self._channel, self._address.heartbeat)
         self._watching = asyncio.ensure_future(watching)
         # Its error is retrieved, so that one abandoned with its connection logs nothing.
         self._watching.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def _appeared(self) -> bool:
+        """Begin to consume the log, if there is one now."""
+        self._awaits_log = await queue_counts(self._connection, self._queue) is None
+        if self._awaits_log:
+            self._look_s = min(max(LOOK_S[0], 2 * self._look_s), LOOK_S[1])
+            self._look_at = time.monotonic() + self._look_s
+        else:
+            await self._consume(self._channel, self._arrived, self._offset_spec())
+        return not self._awaits_log
+
+    async def _appears(self) -> bool:
+        """Wait for a log that was not there, until it is time to look or to return."""
+        if self._options.waits:
+            left_s = max(0.0, self._look_at - time.monotonic())
+            await asyncio.sleep(min(left_s, self._options.read_timeout))
+        return time.monotonic() >= self._look_at and await self._appeared()
 
     async def _consume(self, channel: Any, arrived: asyncio.Queue[Any], offset: Any) -> None:
         queue = await channel.get_queue(self._queue, ensure=False)
@@ -160,6 +186,8 @@ class RabbitMQSource(Source):
             self._watching.result()
         if self._group is not None:
             self._group.check()
+        if self._awaits_log and not await self._appears():
+            return []
         timeout = self._options.read_timeout
         try:
             messages = [await asyncio.wait_for(self._arrived.get(), timeout)]

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from streamll.brokers.failures import Diagnosis, check_files, diagnose_connection
-from streamll.brokers.opening import client_library, split, without_password
+from streamll.brokers.opening import (
+    client_library,
+    no_option,
+    positive_count,
+    positive_seconds,
+    split,
+    take_options,
+    without_password,
+)
 from streamll.core.errors import ConfigurationError
 
 SCHEMES = ("redis", "rediss", "unix")
@@ -41,13 +50,23 @@ _BY_CODE = {  # the first word of replies that redis-py has no class for
 }
 
 
-def check_url(url: str) -> str:
-    """The URL itself, if redis-py understands all of it.
+def maxlen_of(text: str) -> int | None:
+    """A number of entries, or ``none`` for all."""
+    return None if text.lower() == "none" else positive_count(text)
+
+
+OPTIONS: dict[str, Callable[[str], Any]] = {"maxlen": maxlen_of, "ttl": positive_seconds}
+"""A sink's arguments that its URL may have as well; readers check and ignore them."""
+
+
+def check_url(url: str) -> tuple[str, dict[str, Any]]:
+    """The URL as redis-py takes it, if that understands all of it, and the sink's options in it.
 
     Raises:
-        ConfigurationError: names the part that it does not understand.
+        ConfigurationError: names the part that makes no sense.
     """
     redis = client_library("redis", "Redis", "redis", "redis")
+    url, own = take_options(url, OPTIONS)
     parts, shown = split(url, "Redis", SCHEMES), without_password(url)
     database = unquote(parts.path).replace("/", "")
     if parts.scheme != "unix" and database and not database.isdigit():
@@ -59,13 +78,17 @@ def check_url(url: str) -> str:
         pool = redis.ConnectionPool.from_url(url, **_options(url))
         pool.make_connection()  # validates the options; does not connect
     except TypeError as error:
-        option = str(error).rpartition("argument ")[2]
-        hint = "; for TLS it begins with rediss://" if option.startswith("'ssl_") else ""
-        raise ConfigurationError(f"{shown!r} has no option {option}{hint}") from None
+        option = str(error).rpartition("argument ")[2].strip("'")
+        if option.startswith("ssl_") and parts.scheme != "rediss":
+            reason = f"{shown!r} has no option {option!r}; for TLS it begins with rediss://"
+        else:
+            known = redis.connection.URL_QUERY_ARGUMENT_PARSERS
+            reason = no_option(url, option, [*OPTIONS, *known, *_CERTIFICATE_OPTIONS])
+        raise ConfigurationError(reason) from None
     except (ValueError, redis.RedisError) as error:
         raise ConfigurationError(f"{shown!r}: {error}") from None
     check_files(shown, {name: pool.connection_kwargs.get(name) for name in _CERTIFICATE_OPTIONS})
-    return url
+    return url, own
 
 
 def client(url: str, package: str = "redis") -> Any:

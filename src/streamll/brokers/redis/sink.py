@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from streamll.brokers.failures import Diagnosis
-from streamll.brokers.opening import only_value, without_password
+from streamll.brokers.opening import given_once, only_value, without_password
 from streamll.brokers.redis import client as redis_client
 from streamll.brokers.redis.client import FIELD, URL
 from streamll.brokers.send_buffer import PendingEntry
 from streamll.brokers.sink import BrokerSink, Transport, fill
+from streamll.core.errors import ConfigurationError
 
 TARGET = "streamll:events"
 DEAD_LETTERS = ":dead"
 
 DAY_S = 86_400.0
+MAXLEN = 100_000
 
 
 class RedisSink(BrokerSink):
@@ -22,17 +26,19 @@ class RedisSink(BrokerSink):
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``; ``redis_url`` is a synonym. By default the
-            Redis of this machine.
+            Redis of this machine. May have ``maxlen`` and ``ttl`` as options:
+            ``redis://localhost?maxlen=500000&ttl=86400``.
         stream_key: the stream; ``target`` is a synonym. May contain ``{run_id}`` and names of the
             context, such as ``"run:{conversation_id}"``: then each has a stream of its own.
-        maxlen: about how many entries a stream keeps; ``None`` keeps all.
+        maxlen: about how many entries a stream keeps, 100,000 by default; ``None``, in a URL
+            ``none``, keeps all.
         ttl: seconds after its last entry that a stream is kept. By default one day if there is a
             stream per run or conversation, for ever if there is one.
         options: see ``BrokerSink``.
 
     Raises:
         ConfigurationError: a URL or option that cannot work, or redis-py is missing.
-        TypeError: two synonyms with different values.
+        TypeError: two synonyms with different values, or an option with another one in the URL.
     """
 
     def __init__(
@@ -42,16 +48,20 @@ class RedisSink(BrokerSink):
         redis_url: str | None = None,
         stream_key: str | None = None,
         target: str | None = None,
-        maxlen: int | None = 100_000,
+        maxlen: int | UnsetType | None = UNSET,
         ttl: float | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.url = redis_client.check_url(only_value(url=url, redis_url=redis_url) or URL)
+        given = only_value(url=url, redis_url=redis_url) or URL
+        self.url, in_url = redis_client.check_url(given)
         self.stream_key = only_value(stream_key=stream_key, target=target) or TARGET
         self.key_template = self.stream_key
-        self.maxlen = maxlen
-        self.ttl = DAY_S if ttl is None and "{" in self.stream_key else ttl
+        self.maxlen: Any = given_once("maxlen", maxlen, in_url, MAXLEN, missing=UNSET)
+        expires = "{" in self.stream_key
+        self.ttl: float | None = given_once("ttl", ttl, in_url, DAY_S if expires else None)
+        if (self.maxlen is not None and self.maxlen < 1) or not (self.ttl is None or self.ttl > 0):
+            raise ConfigurationError("maxlen must be at least 1, and ttl greater than 0")
         self.destination = f"{without_password(self.url)} {self.stream_key}"
 
     def _connect(self) -> RedisTransport:

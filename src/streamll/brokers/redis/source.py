@@ -30,7 +30,7 @@ class RedisSource(Source):
     """Reads a stream, alone or as a member of a group."""
 
     def __init__(self, url: str, options: SourceOptions) -> None:
-        self._url = redis_client.check_url(url)
+        self._url, _ = redis_client.check_url(url)
         self.name = f"{without_password(url)} {options.target}"
         self._answered = False
         self._options = options

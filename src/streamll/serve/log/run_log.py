@@ -14,7 +14,8 @@ import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Container
 
-from streamll.brokers.opening import create_parent_folder, default_target, open_sink, open_source
+from streamll.brokers.log_files import create_parent_folder
+from streamll.brokers.opening import default_target, open_sink, open_source
 from streamll.brokers.sink import BrokerSink
 from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, Source, SourceOptions
 from streamll.consumer.deduplication import Deduplicator
