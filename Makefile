@@ -15,7 +15,7 @@ DOCS_READY := $(VENV)/.docs-ready
 RUN := $(VENV)/bin/python -m
 
 # A worker begins with tests that stand together, so that it starts what they share but once, and
-# takes over from another when it is done. Each has servers and ports of its own.
+# takes over from another when it is done. All share one server of each kind: tests/brokers/shared.py.
 PYTEST := $(RUN) pytest -n auto --dist worksteal --durations 15
 QUICK := tests/core tests/flow tests/streams tests/terminal tests/chat
 

@@ -9,7 +9,7 @@ if [ -x /usr/bin/redis-server ] && [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ];
     exit 0
 fi
 mkdir -p "$folder"
-root=$(cd "$folder" && pwd)
+root=$(cd "$folder" && pwd -P)  # one cache, also where a link leads to it
 if [ "$(cat "$root/.complete" 2>/dev/null)" = "$root" ]; then # a copied checkout unpacks anew
     exit 0
 fi

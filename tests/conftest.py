@@ -6,6 +6,7 @@ Nothing here imports dspy or streamll's capture by itself, so tests of the core 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import copy
 import ipaddress
 import os
@@ -277,3 +278,42 @@ def point_lms_at(monkeypatch):
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
+
+
+# --- brokers ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory) -> Path:
+    """A folder of the whole test run, whichever worker asks."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def certificates(run_folder):
+    from brokers.shared import certificates_of_run
+
+    return certificates_of_run(run_folder)
+
+
+@pytest.fixture(scope="session")
+def server_of(run_folder):
+    """``server_of("redis")``: started when first asked for, shared by all tests and workers."""
+    from brokers.servers import Unavailable
+    from brokers.shared import shared_server
+
+    servers = {}
+    with contextlib.ExitStack() as until_the_end:
+
+        def get(name: str):
+            if name not in servers:
+                try:
+                    servers[name] = until_the_end.enter_context(shared_server(run_folder, name))
+                except Unavailable as problem:
+                    pytest.skip(str(problem))
+            return servers[name]
+
+        yield get

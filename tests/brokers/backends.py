@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import textwrap
 from collections.abc import Callable
@@ -14,11 +15,16 @@ from brokers import servers
 
 BACKENDS = ["sqlite", "redis", "rabbitmq"]
 SERVERLESS = {"sqlite": "sqlite:///{folder}/log.db"}
-"""URLs of the brokers that need no server; ``conftest.server_of`` starts the others."""
+"""URLs of the brokers that need no server; ``shared`` starts the others."""
 COMPATIBLE_BACKENDS = ["valkey"] if sys.version_info >= (3, 11) else []  # the wheel begins there
 """Servers of another's protocol: they run the contract and fault tests only."""
 
 _numbers = itertools.count()
+
+
+def unique_name() -> str:
+    """A name that nobody else uses in servers that workers share."""
+    return f"t{os.environ.get('PYTEST_XDIST_WORKER', '')}-{next(_numbers)}"
 
 
 class Backend:
@@ -30,27 +36,15 @@ class Backend:
         self.server = server
 
     def target(self) -> str:
-        return f"t{next(_numbers)}"
+        return unique_name()
 
 
 def available(make: Callable[[], servers.Server]) -> servers.Server:
-    """Start a server; without one, in CI the tests fail (skipped is failed there).
-
-    Between finding a free port and using it somebody else may take it: then another try.
-    """
-    for attempt in range(3):
-        try:
-            server = make()
-            server.start()
-        except servers.Unavailable as problem:
-            pytest.skip(str(problem))
-        except servers.DidNotStart:
-            server.stop()
-            if attempt == 2:
-                raise
-        else:
-            return server
-    raise AssertionError("unreachable")
+    """Start a server of one's own; without one, in CI the tests fail (skipped is failed there)."""
+    try:
+        return servers.started(make)
+    except servers.Unavailable as problem:
+        pytest.skip(str(problem))
 
 
 def backend_of(name: str, server_of: Callable[[str], servers.Server], folder: Path) -> Backend:

@@ -1,17 +1,21 @@
-"""Certificates of one test session: an authority's, those it signed, and another authority's."""
+"""Certificates of one test run: an authority's, those it signed, and another authority's."""
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import trustme
+if TYPE_CHECKING:
+    import trustme
 
 
 class Certificates:
     """Paths of PEM files. ``server`` is for ``localhost``; ``stranger`` is trusted by none."""
 
     def __init__(self, folder: Path) -> None:
+        import trustme  # not where they are only read
+
         self._folder = folder
         own, stranger = trustme.CA(), trustme.CA()
         self.authority = self._keep("authority.pem", own.cert_pem)

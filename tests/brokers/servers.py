@@ -14,6 +14,7 @@ import socket
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 UNPACKED = ROOT / ".cache" / "servers"
+
+
+DATABASES, FIRST_PART = 1000, 20
+"""Of a Redis: how many there are, and from which on they are given out by ``new_part``."""
 
 
 class Unavailable(Exception):
@@ -54,12 +59,17 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> No
 
 
 class Server:
-    """A child process that listens on ``port`` and keeps its data in ``folder``."""
+    """A child process that listens on ``port`` and keeps its data in ``folder``.
+
+    Pickled it is what another process needs to use it.
+    """
+
+    process: subprocess.Popen | None = None
+    NOT_PICKLED = ("process", "epmd")
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
-        self.process: subprocess.Popen | None = None
         self.started = 0.0
 
     def command(self) -> list[str]:
@@ -109,6 +119,30 @@ class Server:
     def stop(self) -> None:
         self.kill()
 
+    def new_part(self) -> str:
+        """The URL of an empty part of the server: a database, or a virtual host."""
+        raise AssertionError("which part?")
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name not in self.NOT_PICKLED}
+
+
+def started(make: Callable[[], Server]) -> Server:
+    """Start a server. Between finding a free port and using it somebody else may take it: then
+    another is tried.
+    """
+    for attempt in range(3):
+        server = make()
+        try:
+            server.start()
+        except DidNotStart:
+            server.stop()
+            if attempt == 2:
+                raise
+        else:
+            return server
+    raise AssertionError("unreachable")
+
 
 class RedisServer(Server):
     """Redis or Valkey; everything written survives a kill. Listens on a socket file as well, and
@@ -136,9 +170,15 @@ class RedisServer(Server):
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
 
+    def new_part(self) -> str:
+        """One of its many databases. ``INCR`` numbers them, for all processes that use it."""
+        reply = ask(self.port, b"INCR parts\r\n")
+        return f"{self.url}/{FIRST_PART + int(reply[1:])}"
+
     def command(self) -> list[str]:
         return [
             self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
+            "--databases", str(DATABASES),
             "--unixsocket", str(self.socket), "--save", "", "--appendonly", "yes",
             "--appendfsync", "always", *self.options,
         ]  # fmt: skip
@@ -201,6 +241,8 @@ class RabbitMQServer(Server):
     ``certificates`` it listens on ``tls_port`` as well, for those who speak TLS.
     """
 
+    epmd: subprocess.Popen | None = None
+
     def __init__(
         self, folder: Path, configuration: str = "", certificates: Certificates | None = None
     ) -> None:
@@ -219,7 +261,11 @@ class RabbitMQServer(Server):
         self.configuration = configuration
         self.distribution_port = free_port()
         self.epmd_port = free_port()
-        self.epmd: subprocess.Popen | None = None
+
+    @property
+    def cookie(self) -> str:
+        """What nodes and ``erl_call`` know each other by."""
+        return f"cookie{self.port}"
 
     @property
     def url(self) -> str:
@@ -260,10 +306,11 @@ class RabbitMQServer(Server):
         self.folder.mkdir(parents=True, exist_ok=True)
         cookie = self.folder / ".erlang.cookie"
         if not cookie.exists():
-            cookie.write_text(f"cookie{self.port}")
+            cookie.write_text(self.cookie)
             cookie.chmod(0o400)
             (self.folder / "plugins").write_text("[].\n")
-            (self.folder / "rabbitmq.conf").write_text(self.configuration)
+            if self.configuration:  # a second of CPU goes into reading one, even if it is empty
+                (self.folder / "rabbitmq.conf").write_text(self.configuration)
             (self.folder / "env.conf").write_text("")
         if self.epmd is None:
             [epmd, *_] = (self.root / "usr/lib/erlang").glob("erts-*/bin/epmd")
@@ -276,8 +323,17 @@ class RabbitMQServer(Server):
             wait_until(lambda: listens(self.epmd_port), 10, "epmd listens")
         super().start(seconds)
 
+    def new_part(self) -> str:
+        """A virtual host of its own."""
+        name = f"part{uuid.uuid4().hex}"
+        self.evaluate(
+            f'ok = rabbit_vhost:add(<<"{name}">>, <<"tests">>), rabbit_auth_backend_internal:'
+            f'set_permissions(<<"guest">>, <<"{name}">>, <<".*">>, <<".*">>, <<".*">>, <<"tests">>)'
+        )
+        return f"{self.url}{name}"
+
     def control(self, *arguments: str) -> None:
-        """Run ``rabbitmqctl``."""
+        """Run ``rabbitmqctl``. It takes a second of CPU; ``evaluate`` takes none."""
         subprocess.run(
             [str(self.script.parent / "rabbitmqctl"), *arguments],
             env=self.environment(),
@@ -285,6 +341,22 @@ class RabbitMQServer(Server):
             timeout=300,
             stdout=subprocess.DEVNULL,
         )
+
+    def evaluate(self, expressions: str) -> str:
+        """Let the node evaluate Erlang expressions; what they return."""
+        [erl_call, *_] = (self.root / "usr/lib/erlang").glob("erts-*/bin/erl_call")
+        name = f"t{self.port}@localhost"
+        done = subprocess.run(
+            [str(erl_call), "-sname", name, "-c", self.cookie, "-timeout", "60", "-e"],
+            input=f"{expressions.strip().rstrip('.')}.\n",
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        if done.returncode or not done.stdout.startswith("{ok, "):
+            raise RuntimeError(f"{expressions}: {done.stdout}{done.stderr}")
+        return done.stdout[len("{ok, ") : -len("}")]
 
     def answers(self) -> bool:
         return ask(self.port, b"AMQP\x00\x00\x09\x01")[:1] == b"\x01"

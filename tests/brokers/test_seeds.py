@@ -62,7 +62,7 @@ def test_the_readmes_production_use_works_as_written(server_of, lm, capsys):
 
 def test_the_guides_consumer_works_as_written(server_of, lm):
     """A8: RedisStreamConsumer(url=) and subscribe, then start."""
-    url = server_of("redis").url
+    url = server_of("redis").new_part()
     shown, sent = [], []
 
     def update_ui_field(field, token, index):

@@ -17,8 +17,6 @@ import httpx
 import pytest
 from patience import Stopwatch
 
-from brokers.backends import available
-from brokers.servers import RedisServer, redis_binary
 from streamll.cli.main import main
 
 PROGRAM = 'import dspy\nqa = dspy.Predict("question -> answer")\n'
@@ -318,12 +316,9 @@ qa = Slow()
 """
 
 
-def test_a_broker_without_the_log_is_named(folder, tmp_path):
+def test_a_broker_without_the_log_is_named(folder, server_of):
     """It may be the wrong database."""
-    server = available(lambda: RedisServer(tmp_path / "redis", redis_binary()))
-    try:
-        with begun(folder, "--log", f"{server.url}/3") as (process, _, _):
-            said = line_of(process)
-        assert said == f"The log in {server.url}/3 is new: nothing is in it yet"
-    finally:
-        server.stop()
+    url = server_of("redis").new_part()
+    with begun(folder, "--log", url) as (process, _, _):
+        said = line_of(process)
+    assert said == f"The log in {url} is new: nothing is in it yet"

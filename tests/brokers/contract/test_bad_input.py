@@ -213,9 +213,9 @@ def test_a_missing_database_or_permission_is_reported(server_of, caplog):
     redis, rabbit = server_of("redis"), server_of("rabbitmq")
     with control_of(redis) as control:
         control.acl_setuser("nobody", enabled=True, passwords=["+secret"], commands=["+ping"])
-    rabbit.control("eval", NOBODY_MAY)
+    rabbit.evaluate(NOBODY_MAY)
     for url, expected in (
-        (f"{redis.url}/99", "no database of the number"),
+        (f"{redis.url}/99999", "no database of the number"),
         (redis.url.replace("//", "//nobody:secret@"), "the user may not"),
         (f"{rabbit.url}nowhere", "virtual host"),
         (rabbit.url.replace("guest:guest", "nobody:secret"), "the user may not"),

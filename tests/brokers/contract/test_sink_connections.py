@@ -43,15 +43,19 @@ def test_an_idle_connection_closed_by_the_server_is_replaced_without_a_failure(
 ):
     monkeypatch.setattr(broker_sink, "IDLE_CHECK_S", 0.0)
     caplog.set_level(logging.INFO, logger="streamll")
-    sink = RedisSink(server.url, target="idle")
+    url = server.new_part()
+    sink = RedisSink(url, target="idle")
     one, two = make_run("r1", ["a"]), make_run("r2", ["b"])
     put_all(sink, one)
-    client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    own = [each["id"] for each in client.client_list() if url.endswith(f"/{each['db']}")]
+    assert own
+    for each in own:
+        client.client_kill_filter(_id=each)
     put_all(sink, two)
     assert sink.statistics().failures == 0
     assert not caplog.records
     assert sink.stop(BOUND)
-    read = read_log(server.url, "idle", ends(2))
+    read = read_log(url, "idle", ends(2))
     assert [plain(event) for event in read] == [plain(event) for event in [*one, *two]]
 
 

@@ -47,6 +47,19 @@ def tls(request, server_of, certificates):
     return TLSServer(server_of(request.param), certificates, amqp=request.param == "rabbitmq")
 
 
+@pytest.fixture(scope="module")
+def own_redis(tmp_path_factory, certificates):
+    """With TLS, and of these tests' own: they configure it."""
+
+    def make():
+        folder = tmp_path_factory.mktemp("redis")
+        return RedisServer(folder, redis_binary(), certificates=certificates)
+
+    server = available(make)
+    yield server
+    server.stop()
+
+
 @pytest.fixture(params=["unix", "rediss", "amqps"])
 def url(request, server_of, certificates):
     if request.param == "unix":
@@ -161,8 +174,8 @@ def configured(server, **options):
         control.config_set(*(text for pair in before.items() for text in pair))
 
 
-def test_a_server_that_requires_client_certificates_gets_ours(server_of, certificates, caplog):
-    tls = TLSServer(server_of("redis"), certificates, amqp=False)
+def test_a_server_that_requires_client_certificates_gets_ours(own_redis, certificates, caplog):
+    tls = TLSServer(own_redis, certificates, amqp=False)
     with configured(tls.server, tls_auth_clients="yes"):
         sink = open_sink(tls.url(tls.trusting, tls.known), target="known")
         for event in make_run("r1", ["a"]):
@@ -173,8 +186,8 @@ def test_a_server_that_requires_client_certificates_gets_ours(server_of, certifi
         assert "does it want a certificate, ssl_certfile and ssl_keyfile" in unknown
 
 
-def test_an_expired_certificate_is_reported(server_of, certificates, caplog):
-    tls = TLSServer(server_of("redis"), certificates, amqp=False)
+def test_an_expired_certificate_is_reported(own_redis, certificates, caplog):
+    tls = TLSServer(own_redis, certificates, amqp=False)
     expired = {"tls_cert_file": certificates.expired, "tls_key_file": certificates.expired_key}
     with configured(tls.server, **expired):
         assert "certificate has expired" in fatal_consumer_error(tls.url(tls.trusting))

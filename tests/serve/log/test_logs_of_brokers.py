@@ -6,24 +6,16 @@ import dspy
 import pytest
 
 from brokers import servers
-from brokers.backends import available
+from brokers.backends import COMPATIBLE_BACKENDS
 from serve.serving import events_of, frames, text_of, wait_until
 from streamll.serve import create_app
 
 WORDS = " ".join(f"word{n}" for n in range(60))
 
 
-@pytest.fixture(params=["redis", "valkey", "rabbitmq"])
-def broker(request, tmp_path):
-    def make():
-        if request.param == "rabbitmq":
-            return servers.RabbitMQServer(tmp_path)
-        binary = servers.redis_binary() if request.param == "redis" else servers.valkey_binary()
-        return servers.RedisServer(tmp_path, binary, "--appendonly", "no")
-
-    server = available(make)
-    yield server
-    server.stop()
+@pytest.fixture(params=["redis", *COMPATIBLE_BACKENDS, "rabbitmq"])
+def log(request, server_of):
+    return server_of(request.param).new_part()
 
 
 @pytest.fixture
@@ -48,11 +40,11 @@ def test_a_log_that_is_away_is_reported_and_waited_for(lm, not_yet_there, serve,
         assert client.post("/runs", json={"inputs": {"question": "q"}}).status_code == 202
 
 
-def test_a_run_is_resumed_elsewhere_and_cancelled_from_there(practice, lm, broker, serve):
+def test_a_run_is_resumed_elsewhere_and_cancelled_from_there(practice, lm, log, serve):
     practice.pace = 0.01
     practice.script({"answer": WORDS}, {"answer": WORDS * 20})
     program = dspy.Predict("question -> answer")
-    here, there = (serve(create_app(program, log=broker.url)) for _ in range(2))
+    here, there = (serve(create_app(program, log=log)) for _ in range(2))
     with here.client() as client, there.client() as other:
         asked = {"inputs": {"question": "q"}}
         run = client.post("/runs", json=asked).json()

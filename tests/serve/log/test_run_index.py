@@ -9,7 +9,6 @@ import pytest
 from patience import Stopwatch
 
 from brokers import servers
-from brokers.backends import available
 from serve.runs import RUNS
 from serve.serving import events_of, wait_until
 from streamll.brokers.opening import open_sink
@@ -22,18 +21,8 @@ FULL = {"authorization": "Bearer a-long-enough-token"}
 
 
 @pytest.fixture(params=["sqlite", "redis", "rabbitmq"])
-def any_log(request, tmp_path):
-    def make():
-        if request.param == "rabbitmq":
-            return servers.RabbitMQServer(tmp_path)
-        return servers.RedisServer(tmp_path, servers.redis_binary(), "--appendonly", "no")
-
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/log.db"
-        return
-    server = available(make)
-    yield server.url
-    server.stop()
+def any_log(request, server_of, log):
+    return log if request.param == "sqlite" else server_of(request.param).new_part()
 
 
 @pytest.fixture

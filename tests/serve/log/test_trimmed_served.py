@@ -6,8 +6,7 @@ import signal
 
 import pytest
 
-from brokers import servers
-from brokers.backends import BACKENDS, SERVERLESS, Backend, available
+from brokers.backends import BACKENDS, Backend
 from brokers.contract.test_trimmed_logs import KEPT, TOKENS, append, the_gap, trim
 from brokers.raw_log import RAW_LOGS
 from brokers.sample_runs import make_run
@@ -18,22 +17,12 @@ from streamll.core.wire import from_dict
 
 
 @pytest.fixture(params=BACKENDS)
-def backend(request, tmp_path):
+def backend(request, server_of, log):
     """A log under its default name, and bounded."""
-    name, server = request.param, None
-    if name in SERVERLESS:
-        url = SERVERLESS[name].format(folder=tmp_path)
-    else:
-        makers = {
-            "redis": lambda: servers.RedisServer(tmp_path, servers.redis_binary()),
-            "rabbitmq": lambda: servers.RabbitMQServer(tmp_path),
-        }
-        server = available(makers[name])
-        url = server.url
+    name = request.param
+    url = log if name == "sqlite" else server_of(name).new_part()
     RAW_LOGS[name](url).bound(default_target(url))
-    yield Backend(name, url, server)
-    if server is not None:
-        server.stop()
+    return Backend(name, url)
 
 
 def test_readers_that_join_late_or_were_overtaken_are_told(backend, practice):
