@@ -17,7 +17,7 @@ from brokers.load import (
     in_background,
     paced_runs,
 )
-from brokers.rabbitmq_nodes import RabbitMQCluster
+from brokers.rabbitmq_nodes import RabbitMQCluster, url_of
 from brokers.sample_runs import BOUND, make_run
 from streamll.consumer import EventConsumer
 from streamll.sinks import RabbitMQSink
@@ -45,12 +45,6 @@ def cluster(started):
 def in_order(monkeypatch):
     """Connect to the first host of a URL first, instead of a random one."""
     monkeypatch.setattr("streamll.brokers.rabbitmq.address.random.randrange", lambda n: n - 1)
-
-
-def urls(nodes) -> str:
-    """The URL of several nodes."""
-    hosts = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
-    return f"amqp://guest:guest@{hosts}/"
 
 
 def put_all(url: str, target: str, *runs, **options) -> None:
@@ -118,8 +112,8 @@ def test_the_leading_node_is_killed_in_the_middle_of_20_runs(
     nodes = deque(cluster.nodes)
     nodes.rotate(time_number)
     victim, *others = nodes
-    near = Log(cluster, f"near{time_number}", victim, urls([victim, *others]))
-    far = Log(cluster, f"far{time_number}", victim, urls([*others, victim]))
+    near = Log(cluster, f"near{time_number}", victim, url_of([victim, *others]))
+    far = Log(cluster, f"far{time_number}", victim, url_of([*others, victim]))
 
     def crash():
         time.sleep(0.5)

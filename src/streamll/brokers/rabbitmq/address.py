@@ -144,7 +144,7 @@ def _url_of_each_node(url: str) -> list[str]:
     names = [name.strip() for name in hosts.split(",")]
     if len(names) > 1 and not all(names):
         raise ConfigurationError(f"{shown!r} is no URL: there is a comma without a host beside it")
-    if len(names) > 1 and "@" in credentials:
+    if "@" in credentials and "," in credentials + hosts:
         raise ConfigurationError(
             f"{shown!r}: user and password stand once, before the first host; an @ in them is %40"
         )

@@ -254,11 +254,13 @@ def keep_alive(heartbeat: int) -> dict[str, int]:
     """
     if not heartbeat:
         return {}
+    idle = max(heartbeat // 2, 1)
+    probes = max(min(heartbeat - idle, KEEP_ALIVE_PROBES), 1)
     return {
-        "TCP_KEEPIDLE": max(heartbeat // 2, 1),
-        "TCP_KEEPALIVE": max(heartbeat // 2, 1),  # macOS's name
-        "TCP_KEEPINTVL": max(heartbeat // (2 * KEEP_ALIVE_PROBES), 1),
-        "TCP_KEEPCNT": KEEP_ALIVE_PROBES,
+        "TCP_KEEPIDLE": idle,
+        "TCP_KEEPALIVE": idle,  # macOS's name
+        "TCP_KEEPINTVL": max((heartbeat - idle) // probes, 1),
+        "TCP_KEEPCNT": probes,
         "TCP_USER_TIMEOUT": 1000 * heartbeat,
     }
 

@@ -124,9 +124,21 @@ class RabbitMQSource(Source):
         await self._loop.run(self._connect(node))
 
     async def _on_loop(self, call: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-        if self._loop is None or self._connection is None:
+        loop = self._loop
+        if loop is None or self._connection is None:
             raise ConnectionError("not connected")
-        result: T = await self._loop.run(call(*arguments))
+
+        async def run() -> T:
+            try:
+                return await call(*arguments)
+            except asyncio.CancelledError:
+                if self._loop is loop:
+                    raise
+                # The connection was closed, and aio-pika would have waited for ever. This is a
+                # failure of the broker: a cancellation would end whoever waits for it.
+                raise ConnectionError("disconnected meanwhile") from None
+
+        result: T = await loop.run(run())
         return result
 
     # --- on the connection's loop ---------------------------------------------------------------
