@@ -23,8 +23,8 @@ ABOUT_QUEUE = """
 class RabbitMQNode(RabbitMQServer):
     """One node. All are the same user's, and find each other through one ``epmd``."""
 
-    def __init__(self, folder: Path, cookie: str, epmd_port: int) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, cookie: str, epmd_port: int, root: Path) -> None:
+        super().__init__(folder, root=root)
         self.name = f"t{self.port}@localhost"
         self.epmd_port = epmd_port
         self.peers: list[str] = []
@@ -51,12 +51,14 @@ class RabbitMQNode(RabbitMQServer):
         Server.stop(self)  # the epmd is the cluster's
 
 
-class RabbitMQCluster:
+class RabbitMQCluster(Server):
     """Several nodes. The first is started alone; the others find it and join."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, root: Path = Path("/")) -> None:
+        super().__init__(folder)
         cookie, epmd_port = f"cookie{os.urandom(4).hex()}", free_port()
-        self.nodes = [RabbitMQNode(folder / f"n{n}", cookie, epmd_port) for n in range(NODES)]
+        self.nodes = [RabbitMQNode(folder / f"n{n}", cookie, epmd_port, root) for n in range(NODES)]
+        self.port = self.nodes[0].port
         for node in self.nodes:
             node.peers = [each.name for each in self.nodes]
 
@@ -64,13 +66,13 @@ class RabbitMQCluster:
     def url(self) -> str:
         return url_of(self.nodes)
 
-    def start(self) -> None:
+    def start(self, seconds: float = 90) -> None:
         first, *others = self.nodes
-        first.start()
+        first.start(seconds)
         for node in others:
             node.epmd = first.epmd
         with ThreadPoolExecutor() as pool:
-            list(pool.map(RabbitMQNode.start, others))
+            list(pool.map(lambda node: node.start(seconds), others))
 
     def restore(self) -> None:
         """Start the nodes that a test has killed."""
@@ -80,14 +82,15 @@ class RabbitMQCluster:
 
     def leader(self, queue: str) -> RabbitMQNode:
         """The node that leads a stream or a quorum queue."""
-        [leader] = self._nodes_of(queue, "leader")
+        [leader] = self.nodes_of(queue, "leader")
         return leader
 
     def replicas(self, queue: str) -> int:
         """On how many nodes it is."""
-        return len(self._nodes_of(queue, "members"))
+        return len(self.nodes_of(queue, "members"))
 
-    def _nodes_of(self, queue: str, item: str) -> list[RabbitMQNode]:
+    def nodes_of(self, queue: str, item: str) -> list[RabbitMQNode]:
+        """Those that RabbitMQ says are its ``leader``, or its ``members``."""
         asked = next(node for node in self.nodes if node.process)
         found = asked.evaluate(ABOUT_QUEUE.format(queue=queue, item=item))
         return [node for node in self.nodes if node.name in found]

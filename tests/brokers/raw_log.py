@@ -7,6 +7,8 @@ import contextlib
 import json
 import sqlite3
 
+from streamll.brokers.rabbitmq.address import Address
+
 NEWER = b'{"v":2,"run_id":"r9","events":[{"event_type":"token","seq":0}]}'
 FOREIGN = [
     b"not json",
@@ -96,6 +98,10 @@ class RawRedis(RawLog):
 
 
 class RawRabbitMQ(RawLog):
+    def __init__(self, url: str) -> None:
+        first, *_ = Address(url).nodes
+        super().__init__(first.url)
+
     def bound(self, target: str) -> None:
         asyncio.run(declare_bounded(self.url, target))
 
@@ -112,6 +118,8 @@ RAW_LOGS: dict[str, type[RawLog]] = {
     "redis": RawRedis,
     "valkey": RawRedis,
     "rabbitmq": RawRabbitMQ,
+    "rabbitmq-newer": RawRabbitMQ,
+    "rabbitmq-cluster": RawRabbitMQ,
 }
 
 

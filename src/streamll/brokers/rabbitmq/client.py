@@ -114,7 +114,7 @@ def _diagnose(error: BaseException, node: Node, answered: bool) -> Diagnosis:
         reason = "user or password is wrong"
     elif not kind.startswith("Channel") and ("vhost" in text or "got <Connection.Close" in text):
         reason = "the virtual host of the URL does not exist, or this user may not use it"
-    elif "running replica on the local node" in text:
+    elif "replica on the local node" in text:
         return Diagnosis(
             "this node has no replica of the log; name all nodes of the cluster in the URL"
         )

@@ -32,8 +32,7 @@ DELIVERY_LIMIT = 100
 """After so many deliveries RabbitMQ itself dead-letters a group's message (x-delivery-limit)."""
 
 GROUP_SIZE = "x-quorum-initial-group-size"
-"""The argument that says on how many nodes a quorum queue is. Without it RabbitMQ decides: on at most
-three or five of the cluster's."""
+"""The argument that says on how many nodes a quorum queue is. Without it RabbitMQ decides: on three."""
 
 REPLY_TIMEOUT_S = 10.0
 
