@@ -6,6 +6,7 @@
 #   make quick   the tests that need no service            make coverage   all, and what they reach
 #   make docs    the documentation site, with strict links make wheel   what pip installs, in dist/
 #   make versions  a part of the tests on each DSPy, and on the lowest and newest of everything
+#   make otel    the recipes of docs/opentelemetry.md with the real MLflow, Phoenix and Langfuse
 #
 # PYTHON=python3.13 chooses an interpreter, ARGS="…" passes arguments on.
 
@@ -31,7 +32,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(strip $(MADE_FOR)))
 .PHONY: $(READY)
 endif
 
-.PHONY: demo test quick coverage check format bench docs wheel versions clean
+.PHONY: demo test quick coverage check format bench docs wheel versions otel clean
 
 demo: $(READY)
 	@$(VENV)/bin/streamll demo $(ARGS)
@@ -76,6 +77,9 @@ wheel: $(READY)
 
 versions: $(READY)
 	@$(VENV)/bin/python scripts/versions.py $(ARGS)
+
+otel: $(READY)
+	@$(VENV)/bin/python scripts/try_otel.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

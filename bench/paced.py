@@ -143,6 +143,44 @@ def floor_async(url: str) -> Callable[[Note], Awaitable[None]]:
     return read
 
 
+def woken_async(url: str) -> Callable[[Note], Awaitable[None]]:
+    """The floor, whose text is read with ``async for``: a task is woken for each packet."""
+    address, request = urlsplit(url), request_bytes(url)
+
+    class Client(asyncio.Protocol):
+        def __init__(self) -> None:
+            self.floor = Floor()
+            self.woken = asyncio.get_running_loop().create_future()
+
+        def data_received(self, data: bytes) -> None:
+            self.floor.feed(data)
+            if not self.woken.done():
+                self.woken.set_result(None)
+
+        def __aiter__(self) -> Client:
+            return self
+
+        async def __anext__(self) -> str:
+            while not self.floor.text:
+                if self.floor.ended:
+                    raise StopAsyncIteration
+                self.woken = asyncio.get_running_loop().create_future()
+                await self.woken
+            return self.floor.text.pop(0)
+
+    async def read(note: Note) -> None:
+        loop = asyncio.get_running_loop()
+        transport, client = await loop.create_connection(Client, address.hostname, address.port)
+        transport.write(request)
+        try:
+            async for text in client:
+                note(text)
+        finally:
+            transport.close()
+
+    return read
+
+
 def engine_async(url: str) -> Callable[[Note], Awaitable[None]]:
     router = AsyncLMRouter(config(url, StdlibAsyncTransport))
 
@@ -275,6 +313,7 @@ def streamify_sync(url: str) -> Callable[[Note], None]:
 
 WAYS = {
     "floor-async": floor_async,
+    "woken-async": woken_async,
     "engine-async": engine_async,
     "instrument-async": instrument_async,
     "stream-async": stream_async,
@@ -287,6 +326,7 @@ WAYS = {
 }
 NAMES = {
     "floor": "raw protocol + msgspec",
+    "woken": "the same, async for",
     "engine": "DSPy's engine alone",
     "instrument": "streamll.instrument",
     "stream": "streamll.stream",

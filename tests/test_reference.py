@@ -135,23 +135,26 @@ def described() -> Iterator[Described]:
                     yield Described(f"{name}.{key}", function, text, f"{text} {about}")
 
 
-EACH = pytest.mark.parametrize("it", [pytest.param(each, id=each.name) for each in described()])
+@pytest.fixture(scope="module")
+def each():
+    return list(described())
 
 
-@EACH
-def test_it_has_a_docstring(it):
-    assert it.own
+def test_everything_has_a_docstring(each):
+    assert not [it.name for it in each if not it.own]
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.event_type)
-def test_a_kind_of_event_has_a_docstring(kind):
-    assert vars(kind).get("__doc__")
+def test_every_kind_of_event_has_a_docstring():
+    assert not [name for name, kind in KINDS.items() if not vars(kind).get("__doc__")]
 
 
-@EACH
-def test_its_docstring_names_every_parameter(it):
-    missing = [name for name in parameters(it.value) if not re.search(rf"\b{name}\b", it.texts)]
-    assert not missing
+def test_docstrings_name_every_parameter(each):
+    assert not [
+        f"{name} of {it.name}"
+        for it in each
+        for name in parameters(it.value)
+        if not re.search(rf"\b{name}\b", it.texts)
+    ]
 
 
 def parameters(value: Any) -> list[str]:
@@ -168,15 +171,18 @@ def parameters(value: Any) -> list[str]:
 TIMES = re.compile(r"timeout|delay|interval|seconds|^ttl$|^pace$|heartbeat|duration")
 
 
-@EACH
-def test_it_says_in_which_unit_times_are(it):
-    if any(TIMES.search(name) for name in parameters(it.value)):
-        assert "second" in it.texts
+def test_docstrings_say_in_which_unit_times_are(each):
+    with_times = [it for it in each if any(map(TIMES.search, parameters(it.value)))]
+    assert with_times
+    assert not [it.name for it in with_times if "second" not in it.texts]
 
 
-@EACH
-def test_it_names_the_errors_it_raises(it):
-    assert not [error for error in raised_by(it.value) if error not in it.texts]
+def test_docstrings_name_the_errors_that_are_raised(each):
+    raised = {it: raised_by(it.value) for it in each}
+    assert any(raised.values())
+    assert not [
+        f"{e} of {it.name}" for it, errs in raised.items() for e in errs if e not in it.texts
+    ]
 
 
 def raised_by(value: Any) -> set[str]:

@@ -1,7 +1,7 @@
 """X14: the recipes of docs/opentelemetry.md, run as they stand there against a receiver of OTLP/HTTP.
 
-The receiver decodes what arrives as a collector does. Whether MLflow, Phoenix and Langfuse can read it
-is checked by what their documentation says they read: address, headers and attributes.
+The receiver decodes what arrives as a collector does. What MLflow, Phoenix and Langfuse read of it is
+looked for here: address, headers and attributes. What they make of it ``scripts/try_otel.py`` asks them.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def check_content(receiver):
 def test_mlflow_gets_what_it_makes_span_types_tokens_and_messages_of(receiver, follow):
     follow("mlflow")
     for path, headers, _ in receiver.requests:
-        assert (path, headers["x-mlflow-experiment-id"]) == ("/v1/traces", "123")
+        assert (path, headers["x-mlflow-experiment-id"]) == ("/v1/traces", "0")
     operations = {told.get("gen_ai.operation.name") for _, told in receiver.spans()} - {None}
     assert operations == {"invoke_workflow", "invoke_agent", "chat", "execute_tool"}
     check_content(receiver)
@@ -201,6 +201,7 @@ def test_langfuse_gets_its_keys_a_session_and_usage(receiver, follow):
         assert path == "/api/public/otel/v1/traces"
         keys = base64.b64decode(headers["authorization"].removeprefix("Basic "))
         assert keys == b"pk-lf-PUBLIC:sk-lf-SECRET"
+        assert headers["x-langfuse-ingestion-version"] == "4"
     assert {told["session.id"] for _, told in receiver.spans()} == {"c-17"}
     chat = receiver.span("chat ")
     assert chat["gen_ai.usage.cache_read.input_tokens"] == 0

@@ -134,7 +134,10 @@ def test_what_the_reply_says_of_itself_is_on_the_span(telemetry, run, practice):
     assert told["gen_ai.usage.cache_write.input_tokens"] == 16
     assert told["gen_ai.usage.reasoning.output_tokens"] == 9
     root = dict(telemetry.span("invoke_workflow Predict").attributes)
-    assert root["gen_ai.usage.input_tokens"] == told["gen_ai.usage.input_tokens"] == 120
+    assert root["streamll.usage.input_tokens"] == told["gen_ai.usage.input_tokens"] == 120
+    assert not [
+        name for name in root if name.startswith("gen_ai.usage.")
+    ]  # which would add up to 240
     assert not [name for name in root if "cache" in name or "reasoning" in name]
 
 
@@ -249,9 +252,28 @@ def test_content_is_messages_in_the_conventions_form(telemetry, run, monkeypatch
     tool = telemetry.span("execute_tool price").attributes
     assert isinstance(json.loads(tool["gen_ai.tool.call.arguments"]), dict)
     assert json.loads(tool["gen_ai.tool.call.result"]) == "7.90"
-    [root] = [span.attributes for span in spans if span.parent is None]
-    assert "pencil" in root["gen_ai.input.messages"]
-    assert "answer" in root["gen_ai.output.messages"]
+    for name in ("invoke_workflow ReAct", "invoke_agent ReAct"):
+        told = telemetry.span(name).attributes
+        [asked] = json.loads(told["gen_ai.input.messages"])
+        assert asked["parts"][0]["content"] == told["input.value"]
+        assert json.loads(told["input.value"]) == {"question": "What does a pencil cost?"}
+        [said] = json.loads(told["gen_ai.output.messages"])
+        assert said["finish_reason"] == "stop"  # without which it is no message of the schema
+        assert json.loads(told["output.value"]).keys() >= {"answer"}
+
+
+def test_a_step_that_is_no_agent_is_a_chain_and_has_no_messages(telemetry, run, monkeypatch):
+    """Phoenix takes any span with messages, and no operation, for an LM call."""
+    monkeypatch.setattr(configuration, "include", CONTENT)
+    telemetry.with_content()
+    run(dspy.ReAct("question -> answer", tools=[price]), question="What does a pencil cost?")
+    kinds = {span.name: span.attributes.get("openinference.span.kind") for span in telemetry.spans}
+    chains = {"invoke_workflow ReAct", "react", "extract", "extract.predict"}
+    assert {name for name, kind in kinds.items() if kind == "CHAIN"} == chains
+    step = telemetry.span("extract.predict").attributes
+    assert not [name for name in step if name.startswith("gen_ai.") and "messages" in name]
+    assert "pencil" in step["input.value"]
+    assert step["output.mime_type"] == "application/json"
 
 
 def test_content_that_events_do_not_have_is_not_made_up(telemetry, run, practice):

@@ -121,8 +121,9 @@ class _RunSpans(EventVisitor):
         told = {names.OPERATION: names.INVOKE_WORKFLOW, names.AGENT: start.program}
         own = {names.WORKFLOW: start.program, "streamll.run.id": start.run_id}
         own |= {"streamll.program": start.program, **_conversation(start)}
+        own[names.SPAN_KIND] = names.CHAIN
         if content:
-            own |= otel_content.of_values(start.inputs, "user", names.INPUT_MESSAGES)
+            own |= otel_content.as_messages(otel_content.of_inputs(start.inputs))
         span = tracer.start_span(
             f"{names.INVOKE_WORKFLOW} {start.program}",
             context=parent,
@@ -142,11 +143,12 @@ class _RunSpans(EventVisitor):
         own: dict[str, Any] = {"streamll.path": event.path}
         if event.predictor is not None:
             own |= {"streamll.predictor": event.predictor, "streamll.turn": event.turn}
-        if self._content:
-            own |= otel_content.of_values(event.inputs, "user", names.INPUT_MESSAGES)
+        given = otel_content.of_inputs(event.inputs) if self._content else {}
         if event.kind != ev.AGENT:
+            own |= {names.SPAN_KIND: names.CHAIN, **given}
             self._begin(event, event.name, {}, own)
             return
+        own |= otel_content.as_messages(given)
         told = {names.OPERATION: names.INVOKE_AGENT, names.AGENT: event.name}
         opened = self._begin(event, f"{names.INVOKE_AGENT} {event.name}", told, own)
         opened.duration = names.AGENT_DURATION
@@ -185,8 +187,8 @@ class _RunSpans(EventVisitor):
             _failed(ended.span, event.error_type, event.message)
             told = told | {names.ERROR: event.error_type}
         elif self._content and isinstance(event, ev.ModuleEnd):
-            said = otel_content.of_values(event.outputs, "assistant", names.OUTPUT_MESSAGES)
-            ended.span.set_attributes(said)
+            said = otel_content.of_outputs(event.outputs)
+            ended.span.set_attributes(otel_content.as_messages(said) if told else said)
         elif self._content and event.result is not None:
             ended.span.set_attribute(names.TOOL_RESULT, as_text(event.result))
         if ended.duration is not None:
@@ -266,16 +268,16 @@ class _RunSpans(EventVisitor):
 
     def on_run_end(self, event: ev.Totals) -> None:
         root, told = self._root.span, self._root.attributes
-        counts = {name: names.COUNTS[name] for name in ("prompt_tokens", "completion_tokens")}
-        root.set_attributes({**_usage(event, counts), "streamll.lm.calls": event.lm_calls})
+        root.set_attributes(
+            {**_usage(event, names.RUN_COUNTS), "streamll.lm.calls": event.lm_calls}
+        )
         if isinstance(event, ev.RunError):
             _failed(root, event.error_type, event.message)
             told = told | {names.ERROR: event.error_type}
         elif isinstance(event, ev.RunCancelled):
             root.set_attribute("streamll.cancelled", True)  # noqa: FBT003
         elif self._content and isinstance(event, ev.RunEnd):
-            said = otel_content.of_values(event.outputs, "assistant", names.OUTPUT_MESSAGES)
-            root.set_attributes(said)
+            root.set_attributes(otel_content.as_messages(otel_content.of_outputs(event.outputs)))
         self._meters[names.AGENT_DURATION].record(event.duration, told)
         workflow = {names.WORKFLOW: told[names.AGENT]}
         workflow |= {key: told[key] for key in (names.ERROR,) if key in told}
@@ -289,6 +291,8 @@ def _of_reply(event: ev.LMEnd) -> dict[str, Any]:
     """The attributes of an LM call that only its spans have."""
     attributes = _usage(event, names.COUNTS)
     attributes["streamll.lm.cached"] = event.cached
+    if event.cost is not None:
+        attributes[names.COST] = event.cost
     if event.streamed:
         attributes[names.REQUEST_STREAM] = True
     if event.time_to_first_chunk is not None:

@@ -67,18 +67,38 @@ def of_reply(text: str, finish_reason: str | None) -> dict[str, str]:
     """The attributes for what a call has said, as its reader saw it."""
     if not text:
         return {}
-    message = {
-        "role": "assistant",
-        "parts": [{"type": "text", "content": text}],
-        "finish_reason": finish_reason or "stop",
-    }
+    message = _said("assistant", text) | {"finish_reason": finish_reason or "stop"}
     return {names.OUTPUT_MESSAGES: as_text([message])}
 
 
-def of_values(inputs: Any, role: str, attribute: str) -> dict[str, str]:
-    """The attribute for the inputs or outputs of a program, as one message of JSON."""
-    if inputs is None:
+def of_inputs(inputs: Any) -> dict[str, str]:
+    """The attributes for what a program or module was given."""
+    return _of_values(inputs, names.INPUT, names.INPUT_TYPE)
+
+
+def of_outputs(outputs: Any) -> dict[str, str]:
+    """The attributes for what a program or module has returned."""
+    return _of_values(outputs, names.OUTPUT, names.OUTPUT_TYPE)
+
+
+def as_messages(attributes: dict[str, str]) -> dict[str, str]:
+    """Of the same attributes those of a workflow or agent, which has messages: one, with all of it."""
+    messages = {}
+    if (given := attributes.get(names.INPUT)) is not None:
+        messages[names.INPUT_MESSAGES] = as_text([_said("user", given)])
+    if (returned := attributes.get(names.OUTPUT)) is not None:
+        message = _said("assistant", returned) | {"finish_reason": "stop"}
+        messages[names.OUTPUT_MESSAGES] = as_text([message])
+    return attributes | messages
+
+
+def _of_values(values: Any, attribute: str, mime_type: str) -> dict[str, str]:
+    if values is None:
         return {}
-    part = {"type": "text", "content": inputs if isinstance(inputs, str) else as_text(inputs)}
-    message = {"role": role, "parts": [part]}
-    return {attribute: as_text([message])}
+    if isinstance(values, str):
+        return {attribute: values, mime_type: "text/plain"}
+    return {attribute: as_text(values), mime_type: "application/json"}
+
+
+def _said(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "parts": [{"type": "text", "content": text}]}

@@ -45,6 +45,14 @@ TOOL_ARGUMENTS = "gen_ai.tool.call.arguments"
 TOOL_RESULT = "gen_ai.tool.call.result"
 ERROR = "error.type"
 
+SPAN_KIND, CHAIN = "openinference.span.kind", "CHAIN"
+INPUT, INPUT_TYPE = "input.value", "input.mime_type"
+OUTPUT, OUTPUT_TYPE = "output.value", "output.mime_type"
+"""Of OpenInference, which MLflow, Phoenix and Langfuse read too: for what the conventions have no
+operation, a step that is no agent. Without them Phoenix takes whatever has messages for an LM call."""
+COST = "gen_ai.usage.cost"
+"""Langfuse's; in US dollars."""
+
 COUNTS = {
     "prompt_tokens": (INPUT_TOKENS,),
     "completion_tokens": (OUTPUT_TOKENS,),
@@ -52,7 +60,12 @@ COUNTS = {
     "cache_write_tokens": (CACHE_WRITE_TOKENS, CACHE_CREATION_TOKENS),
     "reasoning_tokens": (REASONING_TOKENS,),
 }
-"""Attributes by the fields of ``LMEnd``; a run's span has the first two alone, as the conventions say."""
+"""Attributes of LM calls by the fields of ``LMEnd``."""
+RUN_COUNTS: dict[str, tuple[str, ...]] = {
+    "prompt_tokens": ("streamll.usage.input_tokens",),
+    "completion_tokens": ("streamll.usage.output_tokens",),
+}
+"""Those of a run have names of ours: backends add up what any span has under the conventions' names."""
 
 # --- operations, by which spans are named -----------------------------------------------------------
 

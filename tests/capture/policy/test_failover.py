@@ -19,6 +19,8 @@ from streamll.testing import Fault, PracticeServer, Reply
 pytestmark = pytest.mark.since_3_4
 
 FIRST, SECOND = "openai/first", "anthropic/second"
+PATIENCE = (0.5, 5, 60)
+"""Seconds for a first token where one model is silent: more, if a busy machine needs them for the other."""
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def test_before_the_first_token_another_model_answers_whatever_failed(
 ):
     practice.script(UNBEGUN[fault])
     other.script(WHOLE)
-    quick = 0.5 if fault in ("silence", "keep-alives alone") else None
+    quick = 2 if fault in ("silence", "keep-alives alone") else None
     config = StreamConfig(
         max_retries=0, on_partial=policy, first_token_timeout=quick, fallbacks=[lms[1]]
     )
@@ -338,20 +340,26 @@ def test_the_last_error_names_those_before_it(practice, other, lms, run):
 
 
 def test_an_earlier_timeout_is_not_what_the_stream_ended_with(practice, other, lms, run):
-    practice.script(Fault(silent=True))
-    other.script(Fault(status=500))
-    config = StreamConfig(max_retries=0, first_token_timeout=0.5, fallbacks=[lms[1]])
-    outcome = run(config)
+    practice.respond(lambda _: Fault(silent=True))
+    other.respond(lambda _: Fault(status=500))
+    for patience in PATIENCE:
+        config = StreamConfig(max_retries=0, first_token_timeout=patience, fallbacks=[lms[1]])
+        outcome = run(config)
+        if type(outcome.error) is not FirstTokenTimeout:  # which is the second one's
+            break
     assert type(outcome.error) is dspy.LMServerError
     assert "first: LMTimeoutError: no first token" in str(outcome.error)
 
 
 def test_a_timeout_of_the_last_one_is_the_stream_s(practice, other, lms, run):
-    practice.script(Fault(status=401))
-    other.script(Fault(silent=True))
-    config = StreamConfig(max_retries=0, first_token_timeout=0.5, fallbacks=[lms[1]])
-    outcome = run(config)
-    assert type(outcome.error) is FirstTokenTimeout
+    practice.respond(lambda _: Fault(status=401))
+    other.respond(lambda _: Fault(silent=True))
+    for patience in PATIENCE:
+        config = StreamConfig(max_retries=0, first_token_timeout=patience, fallbacks=[lms[1]])
+        outcome = run(config)
+        assert type(outcome.error) is FirstTokenTimeout
+        if "LMTimeoutError" not in str(outcome.error.__cause__):
+            break
     assert "LMAuthError" in str(outcome.error.__cause__)
 
 
