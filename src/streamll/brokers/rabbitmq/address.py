@@ -59,7 +59,7 @@ class Node(NamedTuple):
     url: str
 
 
-class NoNodeAvailable(ConnectionError):
+class NoNodeAvailable(Exception):
     """None of a cluster's nodes could be used; ``failures`` has each one's error, in the URL's order."""
 
     def __init__(self, failures: Mapping[Node, Exception]) -> None:
