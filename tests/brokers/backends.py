@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from profiles import THOROUGH
 
 from brokers import servers
-from support.profiles import THOROUGH
 
 BACKENDS = ["sqlite", "redis", "rabbitmq"]
 SERVERLESS = {"sqlite": "sqlite:///{folder}/log.db"}

@@ -1,22 +1,20 @@
-"""Debian's nginx, the machine's own or unpacked into ``.cache``, on a port of its own."""
+"""Debian's nginx, the machine's own or as `make test` unpacked it, on a port of its own."""
 
 from __future__ import annotations
 
-import fcntl
+import os
 import shutil
-import socket
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
+from brokers.servers import UNPACKED, Unavailable, free_port, listens
 from serve.serving import wait_until
-
-PLACE = Path(__file__).parent.parent.parent / ".cache" / "nginx"
-PACKAGES = ("nginx", "libpcre2-8-0")
 
 CONFIG = """
 daemon off;
 pid {folder}/pid;
-error_log stderr warn;
+error_log stderr {level};
 events {{}}
 http {{
     access_log off;
@@ -26,11 +24,14 @@ http {{
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     map $http_upgrade $connection_upgrade {{ default upgrade; "" close; }}
+    upstream servers {{
+        {servers}
+    }}
     server {{
         listen 127.0.0.1:{port};
         {server}
         location / {{
-            proxy_pass http://127.0.0.1:{upstream};
+            proxy_pass http://servers;
             {location}
         }}
     }}
@@ -39,48 +40,46 @@ http {{
 
 
 def binary() -> str:
-    """nginx. Downloads Debian's packages once, where the machine has none."""
-    if found := shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"):
-        return found
-    PLACE.mkdir(parents=True, exist_ok=True)
-    nginx = PLACE / "usr" / "sbin" / "nginx"
-    with (PLACE / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not nginx.exists():
-            download = ["apt-get", "-q", "download", *PACKAGES]
-            got = subprocess.run(download, cwd=PLACE, capture_output=True, timeout=120, check=False)
-            if got.returncode:
-                subprocess.run(["apt-get", "update"], capture_output=True, timeout=120, check=False)
-                subprocess.run(download, cwd=PLACE, capture_output=True, timeout=120, check=True)
-            for package in PLACE.glob("*.deb"):
-                subprocess.run(["dpkg", "-x", package, PLACE], check=True, timeout=60)
-                package.unlink()
-    return str(nginx)
+    path = f"/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:{UNPACKED / 'usr/sbin'}"
+    found = shutil.which("nginx", path=path)
+    if found is None:
+        raise Unavailable("no nginx: `make test` unpacks one, or apt install nginx")
+    return found
 
 
 class Nginx:
-    """Stands before ``upstream``; ``server`` and ``location`` are added to its configuration."""
+    """Stands before the ports ``upstream``; ``server`` and ``location`` are added to its
+    configuration, and ``passed`` to each upstream server's line.
+    """
 
-    def __init__(self, folder: Path, upstream: int, server: str = "", location: str = "") -> None:
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            self.port = found.getsockname()[1]
+    def __init__(
+        self,
+        folder: Path,
+        *upstream: int,
+        server: str = "",
+        location: str = "",
+        passed: Iterable[str] = (),
+        level: str = "warn",
+    ) -> None:
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         config = folder / "nginx.conf"
+        rest = " ".join(("", *passed))
+        servers = "\n        ".join(f"server 127.0.0.1:{port}{rest};" for port in upstream)
         text = CONFIG.format(
-            folder=folder, port=self.port, upstream=upstream, server=server, location=location
-        )
+            folder=folder, port=self.port, servers=servers, server=server, location=location,
+            level=level,
+        )  # fmt: skip
         config.write_text(text)
         self._process = subprocess.Popen(
             [binary(), "-p", str(folder), "-e", "stderr", "-c", str(config)],
-            env={"LD_LIBRARY_PATH": str(PLACE / "usr" / "lib" / "x86_64-linux-gnu")},
+            env={"LD_LIBRARY_PATH": str(UNPACKED / "usr/lib" / f"{os.uname().machine}-linux-gnu")},
         )
         wait_until(self._answers, what="nginx's start")
 
     def _answers(self) -> bool:
         assert self._process.poll() is None, "nginx ended"
-        with socket.socket() as tried:
-            return tried.connect_ex(("127.0.0.1", self.port)) == 0
+        return listens(self.port)
 
     def stop(self) -> None:
         self._process.terminate()

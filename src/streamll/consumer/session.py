@@ -31,7 +31,7 @@ from streamll.consumer.reading import NewEvents, follow
 from streamll.core.errors import BrokerError, WireError, logger
 from streamll.core.events import TERMINAL, Event
 from streamll.core.positions import Position
-from streamll.core.run_view import ALIVE
+from streamll.core.run_view import is_message
 from streamll.core.wire import DecodedEntry, decode_entry, encode_batch
 from streamll.flow.retry import Backoff
 
@@ -252,7 +252,7 @@ class ReadSession:
         if self._in_group and not await self._take(entry, decoded):
             return None
         events = decoded.events
-        if events and events[0].event_type == ALIVE:  # no event for anybody's handlers
+        if events and is_message(events[0]):  # no event for anybody's handlers
             return ReadEntry(entry, decoded, [])
         if not self._in_group:
             events = await self._new_events.of(entry, decoded)

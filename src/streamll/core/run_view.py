@@ -334,6 +334,9 @@ RUN_GONE = "the process that ran it is gone"
 ALIVE = "server.alive"
 """Type of the message by which a process reports in a log that ``data["runs"]`` are under way."""
 
+MESSAGES = "server."
+"""How the types of messages between processes begin, which are for no reader."""
+
 NO_FIELD = FieldView(NOBODY, "")
 
 
@@ -345,6 +348,11 @@ def qualified(predictor: str | None, field: str) -> str:
 def named(texts: Mapping[Owner, str]) -> dict[str, str]:
     """Texts by ``"predictor.field"``."""
     return {qualified(*owner): text for owner, text in texts.items()}
+
+
+def is_message(event: Event) -> bool:
+    """Whether it is one process's word to the others, outside any run."""
+    return event.identity.run_id is None and event.event_type.startswith(MESSAGES)
 
 
 def silence_notice(run_id: str, lost_s: float) -> Event:

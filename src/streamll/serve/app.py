@@ -49,6 +49,7 @@ from streamll.serve.routes import (
     vercel,
 )
 from streamll.serve.routes.pages import viewer_route
+from streamll.serve.routes.rendering import VERCEL_NAMES
 from streamll.serve.routes.service import Service
 from streamll.serve.runner import Runner
 from streamll.serve.web.access import Access
@@ -98,7 +99,7 @@ def create_app(
     Raises:
         ConfigurationError: a program, token, log address, limit or version that cannot work.
     """
-    if ai_version not in vercel.FORMATS:
+    if ai_version not in VERCEL_NAMES:
         raise ConfigurationError(f"ai_version is 5, 6, 7 or None, not {ai_version!r}")
     limits = limits or Limits()
     run_log = RunLog(log, away_s=limits.away_seconds, lost_s=limits.lost_seconds)

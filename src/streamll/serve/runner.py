@@ -3,8 +3,8 @@
 A run belongs to no request: it goes on when its readers leave. Its events go to the log, and from
 there to readers, also to those of this very process, so that all see the same.
 
-Messages go through the log, outside any run: ``server.cancel`` (the process that runs this stops
-it) and ``server.alive`` (these runs are under way). ``server.chat`` is kept under a chat's key and
+Messages go through the log, outside any run: controls (``log/controls.py``: ``server.cancel``, upon which the
+process that runs this stops it) and ``server.alive`` (these runs are under way). ``server.chat`` is kept under a chat's key and
 has the id of its run and what its wire is to know of it; ``server.response`` has what a response of OpenAI's API was asked for, sealed.
 """
 
@@ -33,6 +33,7 @@ from streamll.core.run_view import (
     silence_notice,
 )
 from streamll.serve.log.buffer import RunBuffer
+from streamll.serve.log.controls import Controls
 from streamll.serve.log.run_log import RunLog
 from streamll.serve.programs import Served
 from streamll.serve.web.limits import Limits
@@ -60,6 +61,8 @@ class Runner:
         self.running: dict[str, Any] = {}
         """The ``AsyncStream`` of each run of this process."""
         self.started = 0
+        self.controls = Controls(run_log.sink.put)
+        self.controls.on("cancel", lambda run_id, _: self.cancel_here(run_id))
         self._alive_s = min(ALIVE_S, limits.lost_seconds / 3)
         self._tasks: set[asyncio.Task[None]] = set()
         self._clock: asyncio.Task[None] | None = None
@@ -67,7 +70,7 @@ class Runner:
 
     async def open(self) -> None:
         if self._clock is None:
-            self.run_log.tail.on_message = self._on_message
+            self.run_log.tail.on_message = self.controls.hear
             self._clock = asyncio.create_task(self._tick(), name="streamll server clock")
         await self.run_log.start()
 
@@ -156,7 +159,7 @@ class Runner:
     def cancel(self, run_id: str) -> None:
         """Stop a run, wherever it runs."""
         if not self.cancel_here(run_id):
-            self._send_message("server.cancel", run_id=run_id)
+            self.controls.send("cancel", run_id)
 
     def cancel_here(self, run_id: str) -> bool:
         """Stop a run of this process; False if there is none, or it has ended."""
@@ -247,10 +250,6 @@ class Runner:
         identity = NOBODY if about is None else Identity(run_id=about)
         event = StreamllEvent(event_type=kind, data=data, timestamp=time.time(), identity=identity)
         self.run_log.sink.put(event)
-
-    def _on_message(self, event: Event) -> None:
-        if event.event_type == "server.cancel":
-            self.cancel_here(str(event.data.get("run_id")))
 
     async def _tick(self) -> None:
         """Report which runs are under way here; close those that are lost."""

@@ -11,6 +11,7 @@ import time
 from collections import deque
 
 import pytest
+from profiles import THOROUGH
 
 from brokers.backends import Backend, available, unique_name
 from brokers.contract.test_contract import (  # noqa: F401 - run here, with this module's fixture
@@ -31,7 +32,6 @@ from brokers.rabbitmq_nodes import RabbitMQCluster, url_of
 from brokers.sample_runs import BOUND, ends, make_run, plain, read_log
 from brokers.servers import wait_until
 from streamll.sinks import RabbitMQSink
-from support.profiles import THOROUGH
 
 RUNS = 20
 ROUNDS = 6 if THOROUGH else 1

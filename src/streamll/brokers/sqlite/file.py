@@ -97,7 +97,38 @@ def has_log(path: str, target: str) -> bool:
 
 def connect(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
     """A connection to the log, which is created if it does not exist."""
-    connection = _opened(path)
+    return _prepared(_opened(path), synchronous)
+
+
+def connect_if_there(path: str) -> sqlite3.Connection | None:
+    """A connection to the log, or ``None`` if there is none yet: no file, or none of its tables in it.
+
+    Raises:
+        sqlite3.OperationalError: nor could there be one, since its folder is not there, or is not
+            this user's to write to.
+    """
+    if not exists(path):
+        folder = Path(path).parent
+        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            raise sqlite3.OperationalError("unable to open database file")
+        return None
+    connection = _opened(f"file:{quote(path)}?mode=rw", uri=True)
+    with contextlib.ExitStack() as closing:
+        closing.callback(connection.close)
+        if not _has_table(connection, "streamll_entries"):
+            return None
+        closing.pop_all()
+    return _prepared(connection)
+
+
+def _opened(place: str, *, uri: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(
+        place, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=uri
+    )
+
+
+def _prepared(connection: sqlite3.Connection, synchronous: str = "NORMAL") -> sqlite3.Connection:
+    """The connection, with its settings, and all tables there."""
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
@@ -111,34 +142,9 @@ def connect(path: str, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
     return connection
 
 
-def _opened(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-    )
-
-
 def _has_table(log: sqlite3.Connection, name: str) -> bool:
     found = log.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,))
     return found.fetchone() is not None
-
-
-def connect_if_there(path: str) -> sqlite3.Connection | None:
-    """A connection to the log, or ``None`` if there is none yet: no file, or no entries' table in it.
-
-    Raises:
-        sqlite3.OperationalError: nor could there be one, since its folder is not there, or is not
-            this user's to write to.
-    """
-    place = Path(path)
-    if not exists(path):
-        if not (place.parent.is_dir() and os.access(place.parent, os.W_OK | os.X_OK)):
-            raise sqlite3.OperationalError("unable to open database file")
-        return None
-    looked_at = sqlite3.connect(f"file:{quote(path)}?mode=rw", BUSY_TIMEOUT_S, uri=True)
-    with contextlib.closing(looked_at) as log:
-        if not _has_table(log, "streamll_entries"):
-            return None
-    return connect(path)
 
 
 def transaction(connection: sqlite3.Connection) -> sqlite3.Connection:

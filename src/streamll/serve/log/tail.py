@@ -26,7 +26,7 @@ from streamll.consumer.deduplication import Deduplicator
 from streamll.consumer.reading import NewEvents, follow
 from streamll.core.errors import WireError, logger
 from streamll.core.events import Event
-from streamll.core.run_view import ALIVE
+from streamll.core.run_view import ALIVE, is_message
 from streamll.core.wire import decode_entry
 from streamll.serve.log.buffer import RunBuffer
 from streamll.serve.log.frames import HEADING, EntryJSON
@@ -163,5 +163,5 @@ class LogTail:
                 self._index.alive(run_ids)
                 for buffer in (self.buffers[each] for each in run_ids if each in self.buffers):
                     buffer.heard_at = time.monotonic()
-            if event.event_type.startswith("server."):
+            if is_message(event):
                 self.on_message(event)
