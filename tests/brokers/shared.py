@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from brokers import servers
+from brokers import redis_nodes, servers
 from brokers.certificates import Certificates
 from brokers.rabbitmq_nodes import RabbitMQCluster
 
@@ -39,6 +39,10 @@ def make_server(kind: str, folder: Path, certificates: Certificates) -> servers.
         return servers.RabbitMQServer(folder, root=servers.NEWER_RABBITMQ)
     if kind == "rabbitmq-cluster":
         return RabbitMQCluster(folder)
+    if kind == "redis-cluster":
+        return redis_nodes.RedisCluster(folder)
+    if kind == "redis-sentinel":
+        return redis_nodes.RedisUnderSentinel(folder)
     return servers.RabbitMQServer(folder, certificates=certificates)
 
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from brokers.backends import BACKENDS, CLUSTERS, COMPATIBLE_BACKENDS, backend_of
+from brokers.backends import BACKENDS, COMPATIBLE_BACKENDS, backend_of
 from brokers.blockable import blockable_route, shorten_timeouts
 from brokers.sample_runs import BOUND, by_run, check_order, ends, make_run, read_log, text_of
 from brokers.servers import wait_until
@@ -22,7 +22,7 @@ RUNS = [make_run(f"r{n}", [f"{n}.{i} " for i in range(150)]) for n in range(4)]
 TOTAL = sum(map(len, RUNS))
 
 
-@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS, *CLUSTERS])
+@pytest.fixture(params=[*BACKENDS, *COMPATIBLE_BACKENDS])
 def backend(request, server_of, tmp_path):
     return backend_of(request.param, server_of, tmp_path)
 

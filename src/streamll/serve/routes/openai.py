@@ -97,7 +97,7 @@ def program_of(service: Service, name: Any) -> Served:
 async def chat_completions(service: Service, request: Request) -> Response:
     body = await requests.read_json(request, service.limits)
     streams = options_of.flag(body, "stream")
-    options_of.check(body, options_of.CHAT, options_of.CHAT_DEFAULTS)
+    options_of.check(body, options_of.CHAT | service.ignored, options_of.CHAT_DEFAULTS)
     program = program_of(service, body.get("model"))
     options = of_chat(body, program.reply, program.name, streams=streams)
     if streams:
