@@ -137,7 +137,7 @@ def test_a_run_cut_behind_every_event_ends_the_same_at_another_process(practice,
     practice.respond(answer_as_an_agent)
     practice.pace = 0.004
     first, second = (f"{process.url}/agui" for process in processes)
-    given = {"first": first, "second": second, "cuts": 1000 if THOROUGH else 24, "atOnce": 6}
+    given = {"first": first, "second": second, "cuts": 1000 if THOROUGH else 12, "atOnce": 6}
     got = run_node(CUT, given, timeout=240)
     right = of_any_run(got["whole"])
     messages, state = right
@@ -146,7 +146,7 @@ def test_a_run_cut_behind_every_event_ends_the_same_at_another_process(practice,
     assert messages[-1]["content"] == "one two three"
     assert [m["error"] for m in messages if m["role"] == "tool"] == ["KeyError"]
     assert {line.partition(":")[0] for line in got["said"]} == {"Agent execution failed"}
-    assert sum(read["failed"] == "cut" for read in got["cut"].values()) > 12
+    assert sum(read["failed"] == "cut" for read in got["cut"].values()) > len(got["cut"]) / 2
     for cut, read in got["cut"].items():
         assert len(read["before"]) <= int(cut), cut  # the client drops what it had not told yet
         if read["failed"] is None:  # tokens that were merged on their way make a run shorter
