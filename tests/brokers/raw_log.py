@@ -7,6 +7,8 @@ import contextlib
 import json
 import sqlite3
 
+from streamll.brokers.rabbitmq.address import Address
+
 NEWER = b'{"v":2,"run_id":"r9","events":[{"event_type":"token","seq":0}]}'
 FOREIGN = [
     b"not json",
@@ -121,6 +123,10 @@ class RawSentinel(RawRedis):
 
 
 class RawRabbitMQ(RawLog):
+    def __init__(self, url: str) -> None:
+        first, *_ = Address(url).nodes
+        super().__init__(first.url)
+
     def bound(self, target: str) -> None:
         asyncio.run(declare_bounded(self.url, target))
 
@@ -139,6 +145,8 @@ RAW_LOGS: dict[str, type[RawLog]] = {
     "redis-cluster": RawCluster,
     "redis-sentinel": RawSentinel,
     "rabbitmq": RawRabbitMQ,
+    "rabbitmq-newer": RawRabbitMQ,
+    "rabbitmq-cluster": RawRabbitMQ,
 }
 
 
