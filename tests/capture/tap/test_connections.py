@@ -275,7 +275,9 @@ def test_a_body_of_hardly_anything_ends(length, mode):
 @every_mode
 def test_an_end_that_comes_late_keeps_the_connection(mode, monkeypatch):
     """The reply is whole, and the body's end is waited for: it comes after a while."""
-    monkeypatch.setattr(wire_reply, "GRACE_AFTER_END_S", 60)  # on a busy machine the while is longer
+    monkeypatch.setattr(
+        wire_reply, "GRACE_AFTER_END_S", 60
+    )  # on a busy machine the while is longer
     late = [PLAIN[:-5], lambda _: pause.wait(0.03), PLAIN[-5:], KEEP]
     pause = threading.Event()
     for way in WAYS:
