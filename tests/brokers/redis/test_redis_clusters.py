@@ -86,7 +86,7 @@ def through_a_fault(url: str, name: str, fault) -> tuple:
         fault()
 
     with in_background(play):
-        runs = paced_runs(Both(sinks))
+        runs = paced_runs(Both(sinks), tokens=75, pace=0.02)
     for sink in sinks:
         assert sink.stop(BOUND)
     whole.wait_for_ends(RUNS)
