@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from profiles import THOROUGH
 
 from brokers import servers
 
@@ -18,6 +19,10 @@ SERVERLESS = {"sqlite": "sqlite:///{folder}/log.db"}
 """URLs of the brokers that need no server; ``shared`` starts the others."""
 COMPATIBLE_BACKENDS = ["valkey"] if sys.version_info >= (3, 11) else []  # the wheel begins there
 """Servers of another's protocol: they run the contract and fault tests only."""
+CLUSTERS = ["redis-cluster", *(["redis-sentinel", "rabbitmq-cluster"] if THOROUGH else [])]
+"""Groups of servers that are one broker: they run the contract, and fault tests of their own."""
+if THOROUGH and servers.NEWER_RABBITMQ.exists():
+    CLUSTERS.append("rabbitmq-newer")
 
 _numbers = itertools.count()
 

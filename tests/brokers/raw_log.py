@@ -7,6 +7,8 @@ import contextlib
 import json
 import sqlite3
 
+from streamll.brokers.rabbitmq.address import Address
+
 NEWER = b'{"v":2,"run_id":"r9","events":[{"event_type":"token","seq":0}]}'
 FOREIGN = [
     b"not json",
@@ -74,6 +76,8 @@ class RawSQLite(RawLog):
 
 
 class RawRedis(RawLog):
+    dead = "{}:dead"
+
     def trim(self, target: str, entries: int) -> None:
         with self._connect() as client:
             client.xtrim(target, maxlen=max(0, client.xlen(target) - entries), approximate=False)
@@ -87,7 +91,7 @@ class RawRedis(RawLog):
 
     def dead_letters(self, target: str) -> list[bytes]:
         with self._connect() as client:
-            return [fields[b"d"] for _, fields in client.xrange(f"{target}:dead")]
+            return [fields[b"d"] for _, fields in client.xrange(self.dead.format(target))]
 
     def _connect(self):
         import redis
@@ -95,7 +99,34 @@ class RawRedis(RawLog):
         return redis.Redis.from_url(self.url)
 
 
+class RawCluster(RawRedis):
+    """By redis-py's own client of a cluster."""
+
+    dead = "{{{}}}:dead"
+
+    def _connect(self):
+        from redis.cluster import ClusterNode, RedisCluster
+
+        hosts = self.url.removeprefix("redis+cluster://").strip("/").split(",")
+        nodes = [ClusterNode(*host.split(":")) for host in hosts]
+        return RedisCluster(startup_nodes=nodes)
+
+
+class RawSentinel(RawRedis):
+    """By redis-py's own client of Sentinels."""
+
+    def _connect(self):
+        from redis.sentinel import Sentinel
+
+        hosts, _, service = self.url.removeprefix("redis+sentinel://").partition("/")
+        return Sentinel([host.split(":") for host in hosts.split(",")]).master_for(service)
+
+
 class RawRabbitMQ(RawLog):
+    def __init__(self, url: str) -> None:
+        first, *_ = Address(url).nodes
+        super().__init__(first.url)
+
     def bound(self, target: str) -> None:
         asyncio.run(declare_bounded(self.url, target))
 
@@ -111,7 +142,11 @@ RAW_LOGS: dict[str, type[RawLog]] = {
     "sqlite": RawSQLite,
     "redis": RawRedis,
     "valkey": RawRedis,
+    "redis-cluster": RawCluster,
+    "redis-sentinel": RawSentinel,
     "rabbitmq": RawRabbitMQ,
+    "rabbitmq-newer": RawRabbitMQ,
+    "rabbitmq-cluster": RawRabbitMQ,
 }
 
 

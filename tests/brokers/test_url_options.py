@@ -108,8 +108,12 @@ def test_a_plain_path_may_have_a_question_mark(tmp_path):
         ("sqlite:///x.db?keep_seconds=nan", "keep_seconds must be .* greater than 0, not 'nan'"),
         ("sqlite:///x.db?synchronous=OFF", "must be NORMAL or FULL, not 'OFF'"),
         ("sqlite:///x.db?keep_seconds=1&keep_seconds=2", "has keep_seconds= twice"),
-        ("redis://:secret@h?max_len=6", "has no option 'max_len'; there are maxlen, ttl, db, .*"),
+        (
+            "redis://:secret@h?max_len=6",
+            "has no option 'max_len'; there are maxlen, ttl, replicas, .*, db, .*",
+        ),
         ("redis://:secret@h?maxlen=0", "maxlen must be a whole number greater than 0, .*not '0'"),
+        ("redis://:secret@h?replicas=all", "replicas must be a whole number, not 'all'"),
         ("unix://:secret@/run/r.sock?ttl=soon", "ttl must be a number of seconds"),
         ("amqp://u:secret@h?maxbytes=6", "no option 'maxbytes'; there are max_bytes, heartbeat, "),
         ("amqp://u:secret@h?max_bytes=2GiB", "max_bytes must be a whole number .*, not '2GiB'"),

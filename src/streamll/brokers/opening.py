@@ -18,6 +18,10 @@ BROKERS = {
     "redis": ("streamll.brokers.redis", "Redis"),
     "rediss": ("streamll.brokers.redis", "Redis"),
     "unix": ("streamll.brokers.redis", "Redis"),
+    "redis+cluster": ("streamll.brokers.redis", "Redis"),
+    "rediss+cluster": ("streamll.brokers.redis", "Redis"),
+    "redis+sentinel": ("streamll.brokers.redis", "Redis"),
+    "rediss+sentinel": ("streamll.brokers.redis", "Redis"),
     "amqp": ("streamll.brokers.rabbitmq", "RabbitMQ"),
     "amqps": ("streamll.brokers.rabbitmq", "RabbitMQ"),
 }

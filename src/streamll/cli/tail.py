@@ -21,7 +21,13 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def tail(
-    url: Annotated[str, Argument(metavar="URL", help="sqlite:///, redis://, rediss://, amqp://.")],
+    url: Annotated[
+        str,
+        Argument(
+            metavar="URL",
+            help="sqlite:///, redis://, redis+cluster://, redis+sentinel://, amqp://.",
+        ),
+    ],
     target: Annotated[
         str | None, Option(help="Stream, exchange or log. Default: where sinks write.")
     ] = None,

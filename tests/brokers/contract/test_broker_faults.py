@@ -244,7 +244,7 @@ def fullness_of(server) -> list:
 
 def test_events_wait_while_the_broker_is_full(server, caplog, monkeypatch):
     """X10: maxmemory, or an alarm of memory or disk; with room again everything arrives, in order."""
-    monkeypatch.setattr("streamll.brokers.rabbitmq.client.CONFIRM_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("streamll.brokers.rabbitmq.address.HEARTBEAT_S", 1)
     for full in fullness_of(server):
         caplog.clear()
         sink = open_sink(server.url, target=full.__name__)

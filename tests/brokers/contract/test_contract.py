@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from profiles import THOROUGH
 
-from brokers.backends import BACKENDS, COMPATIBLE_BACKENDS, backend_of
+from brokers.backends import BACKENDS, CLUSTERS, COMPATIBLE_BACKENDS, backend_of
 from brokers.sample_runs import (
     BOUND,
     by_run,
@@ -35,7 +35,7 @@ from streamll.core.positions import Position
 from streamll.core.wire import DecodedEntry
 from streamll.sinks import JSONLSink, MemorySink, open_sink, read_jsonl
 
-BROKERS = [*BACKENDS, *COMPATIBLE_BACKENDS]
+BROKERS = [*BACKENDS, *COMPATIBLE_BACKENDS, *CLUSTERS]
 LOCAL = ["memory", "jsonl"]
 
 

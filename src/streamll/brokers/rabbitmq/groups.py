@@ -31,6 +31,9 @@ from streamll.brokers.source import READ_BATCH_ENTRIES, SourceOptions
 DELIVERY_LIMIT = 100
 """After so many deliveries RabbitMQ itself dead-letters a group's message (x-delivery-limit)."""
 
+GROUP_SIZE = "x-quorum-initial-group-size"
+"""The argument that says on how many nodes a quorum queue is. Without it RabbitMQ decides: on three."""
+
 REPLY_TIMEOUT_S = 10.0
 
 LOCK_POLL_S = 0.1
@@ -48,8 +51,9 @@ MARKER = b'{"v":1,"events":[]}'
 class GroupMember:
     """One member of a group, across any number of connections."""
 
-    def __init__(self, options: SourceOptions) -> None:
+    def __init__(self, options: SourceOptions, replicas: int | None = None) -> None:
         self._log = options.target
+        self._replicas = replicas
         self._start = options.start
         self._live = f"{options.target}.group.{options.group}"
         self._history = f"{self._live}.history"
@@ -109,7 +113,7 @@ class GroupMember:
             history = await queue_counts(self._connection, self._history)
             if history is not None:
                 await self._consume(self._history)
-            if history is None or not history[0]:
+            if history is None or (not history[0] and await self._history_is_empty()):
                 await self._consume(self._live)
         finally:
             started.set()
@@ -135,7 +139,7 @@ class GroupMember:
         does: then it is deleted.
         """
         counts = await queue_counts(self._connection, self._history)
-        if counts is not None and counts[0]:
+        if counts is not None and (counts[0] or not await self._history_is_empty()):
             return
         if self._live not in self._consumers:
             await self._consume(self._live)
@@ -144,11 +148,29 @@ class GroupMember:
         elif counts[1] <= 1 and self._consumers[self._history] not in self._held.values():
             history = await self._channel.get_queue(self._history, ensure=False)
             await history.cancel(self._consumers.pop(self._history))
-            if await queue_counts(self._connection, self._history) == (0, 0):
+            empty = await self._history_is_empty()
+            if empty and await queue_counts(self._connection, self._history) == (0, 0):
                 async with self._connection.channel() as channel:
                     await channel.queue_delete(self._history)
             else:
                 await self._consume(self._history)
+
+    async def _history_is_empty(self) -> bool:
+        """Ask the queue's leader itself. Of a queue whose leader is away RabbitMQ counts no messages
+        and no consumers (``queue_counts``).
+        """
+        from aiormq.exceptions import ChannelNotFoundEntity
+
+        channel = await self._connection.channel()
+        history = await channel.get_queue(self._history, ensure=False)
+        try:
+            message = await history.get(fail=False, timeout=REPLY_TIMEOUT_S)
+        except ChannelNotFoundEntity:  # another member has deleted it meanwhile
+            return True
+        if message is not None:
+            await message.nack(requeue=True)
+        await channel.close()
+        return message is None
 
     # --- copying --------------------------------------------------------------------------------
 
@@ -177,7 +199,8 @@ class GroupMember:
             await channel.close()
 
     async def _fill(self, channel: Any) -> None:
-        await channel.declare_queue(self._filling, durable=True)
+        if await queue_counts(self._connection, self._filling) is None:
+            await self._declare(channel, self._filling)
         history = await self._declare(channel, self._history)
         await history.purge()  # of a copy that was broken off
         live = await self._declare_live(channel)
@@ -216,12 +239,24 @@ class GroupMember:
         return copied
 
     async def _declare(self, channel: Any, name: str) -> Any:
+        """A queue of the group, which is created if it does not exist. One that does keeps its replicas."""
+        from aiormq.exceptions import ChannelPreconditionFailed
+
         arguments = {
             "x-queue-type": "quorum",
             "x-delivery-limit": DELIVERY_LIMIT,
             "x-dead-letter-exchange": f"{self._log}.dead",
         }
-        return await channel.declare_queue(name, durable=True, arguments=arguments)
+        if self._replicas is not None:
+            arguments[GROUP_SIZE] = self._replicas
+        try:
+            declaring = await self._connection.channel()
+            await declaring.declare_queue(name, durable=True, arguments=arguments)
+            await declaring.close()
+        except ChannelPreconditionFailed as error:
+            if GROUP_SIZE not in str(error):
+                raise
+        return await channel.get_queue(name, ensure=False)
 
     async def _declare_live(self, channel: Any) -> Any:
         queue = await self._declare(channel, self._live)

@@ -10,9 +10,9 @@ from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 from streamll.brokers.failures import Diagnosis
-from streamll.brokers.opening import without_password
 from streamll.brokers.overview import Overview
 from streamll.brokers.rabbitmq import client as rabbitmq_client
+from streamll.brokers.rabbitmq.address import Address, Node
 from streamll.brokers.rabbitmq.groups import GroupMember, queue_counts
 from streamll.brokers.source import READ_BATCH_ENTRIES, READ_TIMEOUT_S, Entry, Source, SourceOptions
 from streamll.core.errors import ConfigurationError
@@ -36,9 +36,8 @@ class RabbitMQSource(Source):
     """
 
     def __init__(self, url: str, options: SourceOptions) -> None:
-        self._url, in_url = rabbitmq_client.check_url(url)
-        self._max_bytes: int = in_url.get("max_bytes", rabbitmq_client.LOG_MAX_BYTES)
-        self.name = f"{without_password(url)} {options.target}"
+        self._address = Address(url)
+        self.name = f"{self._address.shown} {options.target}"
         self._answered = False
         self._options = options
         self._queue = f"{options.target}.log"
@@ -47,7 +46,9 @@ class RabbitMQSource(Source):
         self._channel: Any = None
         self._loop: LoopThread | None = None
         self._arrived: asyncio.Queue[Any] = asyncio.Queue()
-        self._group = None if options.group is None else GroupMember(options)
+        replicas = self._address.replicas
+        self._group = None if options.group is None else GroupMember(options, replicas)
+        self._watching: asyncio.Future[None]
         self._connected_at: float | None = None
         self._jumped_to = -1  # the latest offset that did not follow the one before
         self._awaits_log = False
@@ -62,27 +63,15 @@ class RabbitMQSource(Source):
             ) from None
 
     def diagnose(self, error: BaseException) -> Diagnosis:
-        return rabbitmq_client.diagnose(error, self._url, answered=self._answered)
+        return rabbitmq_client.diagnose(error, self._address, answered=self._answered)
 
     async def connect(self) -> None:
-        await self.close()
-        self._loop = LoopThread(rabbitmq_client.THREAD_NAME)
-        timeout = rabbitmq_client.CONFIRM_TIMEOUT_S
-        await self._loop.run(asyncio.wait_for(self._connect(), timeout))
+        await self._with_some_node(self._connect_to)
 
     async def exists(self) -> bool:
-        loop, connecting = (
-            LoopThread(rabbitmq_client.THREAD_NAME),
-            rabbitmq_client.connect(self._url),
-        )
+        loop = LoopThread(rabbitmq_client.THREAD_NAME)
         try:
-            connection = await loop.run(
-                asyncio.wait_for(connecting, rabbitmq_client.CONFIRM_TIMEOUT_S)
-            )
-            try:
-                return await loop.run(queue_counts(connection, self._queue)) is not None
-            finally:
-                await loop.run(rabbitmq_client.close(connection))
+            return await self._with_some_node(lambda node: loop.run(self._log_exists(node)))
         finally:
             await asyncio.to_thread(loop.stop, 5.0)
 
@@ -119,28 +108,66 @@ class RabbitMQSource(Source):
                 await loop.run(rabbitmq_client.close(connection))
             await asyncio.to_thread(loop.stop, 5.0)
 
+    async def _with_some_node(self, do: Callable[[Node], Awaitable[T]]) -> T:
+        """Do it with one node after the other, until one works."""
+        failures: dict[Node, Exception] = {}
+        for node in self._address.in_turn():
+            try:
+                return await asyncio.wait_for(do(node), rabbitmq_client.CONFIRM_TIMEOUT_S)
+            except Exception as error:  # noqa: BLE001 - the next may be well
+                failures[node] = error
+        raise self._address.failed(failures)
+
+    async def _connect_to(self, node: Node) -> None:
+        await self.close()  # with all that the attempt before has left
+        self._loop = LoopThread(rabbitmq_client.THREAD_NAME)
+        await self._loop.run(self._connect(node))
+
     async def _on_loop(self, call: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-        if self._loop is None or self._connection is None:
+        loop = self._loop
+        if loop is None or self._connection is None:
             raise ConnectionError("not connected")
-        result: T = await self._loop.run(call(*arguments))
+
+        async def run() -> T:
+            try:
+                return await call(*arguments)
+            except asyncio.CancelledError:
+                if self._loop is loop:
+                    raise
+                # The connection was closed, and aio-pika would have waited for ever. This is a
+                # failure of the broker: a cancellation would end whoever waits for it.
+                raise ConnectionError("disconnected meanwhile") from None
+
+        result: T = await loop.run(run())
         return result
 
     # --- on the connection's loop ---------------------------------------------------------------
 
-    async def _connect(self) -> None:
+    async def _log_exists(self, node: Node) -> bool:
+        connection = await rabbitmq_client.connect(node, self._address.heartbeat)
+        try:
+            return await queue_counts(connection, self._queue) is not None
+        finally:
+            await rabbitmq_client.close(connection)
+
+    async def _connect(self, node: Node) -> None:
         self._arrived = asyncio.Queue()
         if self._connected_at is None:
             self._connected_at = time.time()
-        self._connection = await rabbitmq_client.connect(self._url)
+        self._connection = await rabbitmq_client.connect(node, self._address.heartbeat)
         self._connections += 1
         if self._group is not None:  # it is kept beside the log
-            await _declare_log(self._connection, self._options.target, self._max_bytes)
+            await _declare_log(self._connection, self._options.target, self._address.log_arguments)
         self._answered = True
         self._channel = await self._open_channel()
         if self._group is not None:
             await self._group.join(self._connection, self._channel, self._arrived.put)
         elif not await self._appeared():
             self._after = -1 if self._after is None else self._after  # all it will have is new
+        watching = rabbitmq_client.watch(self._channel, self._address.heartbeat)
+        self._watching = asyncio.ensure_future(watching)
+        # Its error is retrieved, so that one abandoned with its connection logs nothing.
+        self._watching.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _open_channel(self) -> Any:
         channel = await self._connection.channel()
@@ -181,6 +208,8 @@ class RabbitMQSource(Source):
     async def _read(self) -> list[Entry]:
         if self._arrived.empty() and (self._channel is None or self._channel.is_closed):
             raise ConnectionError("RabbitMQ closed the channel")
+        if self._watching.done():
+            self._watching.result()
         if self._group is not None:
             self._group.check()
         if self._awaits_log and not await self._appears():
@@ -247,17 +276,16 @@ def _offset_of(message: Any) -> int:
     return int(message.headers["x-stream-offset"])
 
 
-async def _declare_log(connection: Any, name: str, max_bytes: int) -> None:
+async def _declare_log(connection: Any, name: str, arguments: dict[str, Any]) -> None:
     """Create the exchange and the stream queue of a log, if they do not exist."""
     from aio_pika import ExchangeType
     from aiormq.exceptions import ChannelPreconditionFailed
 
-    arguments = {"x-queue-type": "stream", "x-max-length-bytes": max_bytes}
     channel = await connection.channel()
     exchange = await channel.declare_exchange(name, ExchangeType.TOPIC, durable=True)
     try:
         queue = await channel.declare_queue(f"{name}.log", durable=True, arguments=arguments)
-    except ChannelPreconditionFailed:  # it exists with other limits, which stay
+    except ChannelPreconditionFailed:  # it exists with other arguments, which stay
         return
     await queue.bind(exchange, "#")
     await channel.close()

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from streamll.brokers.failures import Diagnosis
-from streamll.brokers.opening import without_password
 from streamll.brokers.overview import LOOK_BACK_ENTRIES, Overview
-from streamll.brokers.redis import client as redis_client
 from streamll.brokers.redis.client import FIELD
+from streamll.brokers.redis.diagnosis import diagnose
+from streamll.brokers.redis.servers import KeyClient, find_async, key_on_cluster, servers_of
 from streamll.brokers.source import READ_BATCH_ENTRIES, Entry, Source, SourceOptions
 from streamll.core.errors import ConfigurationError
 
@@ -21,6 +21,10 @@ FIRST_ID = "0-0"
 
 MAX_PENDING = 100_000
 """More than a member ever has in its hands at once."""
+
+REREAD_MS = 10_000
+"""How much of the log is read again, at most, where its end was lost in a failover: more than the
+clocks of its servers differ."""
 
 PAGE_ENTRIES = 500
 """Entries that are read backwards at once."""
@@ -30,13 +34,13 @@ class RedisSource(Source):
     """Reads a stream, alone or as a member of a group."""
 
     def __init__(self, url: str, options: SourceOptions) -> None:
-        self._url, _ = redis_client.check_url(url)
-        self.name = f"{without_password(url)} {options.target}"
+        self._servers = servers_of(url)
+        self.name = f"{self._servers.place.shown} {options.target}"
         self._answered = False
         self._options = options
         self._block_ms = int(options.read_timeout * 1000)
         self._key, self._group, self._member = options.target, options.group, options.member
-        self._client: Any = None
+        self._client: KeyClient | None = None
         starts = {"new": None, "beginning": FIRST_ID}
         self._after: str | None = starts.get(options.start, options.start)
         if self._after is not None and not re.fullmatch(r"[0-9]+(-[0-9]+)?", self._after):
@@ -46,18 +50,20 @@ class RedisSource(Source):
         self._claim_at = 0.0
         self._claim_from = FIRST_ID
         self._trimmed = 0
+        self._floor: str | None = None  # where this reader began
+        self._newest: str | None = None  # what the group has given this member last
 
     def diagnose(self, error: BaseException) -> Diagnosis:
-        return redis_client.diagnose(error, self._url, answered=self._answered)
+        return diagnose(error, self._servers, answered=self._answered)
 
     async def connect(self) -> None:
         await self.close()
-        self._client = redis_client.client(self._url, "redis.asyncio")
+        self._client = await self._new_client()
         if self._group is not None:
             try:
-                await self._redis.xgroup_create(
-                    self._key, self._group, id=self._after or "$", mkstream=True
-                )
+                # A failover may have lost it: it begins again behind what this member was given.
+                begin = self._newest or self._after or "$"
+                await self._redis.xgroup_create(self._key, self._group, id=begin, mkstream=True)
             except Exception as error:
                 if "BUSYGROUP" not in str(error):  # it exists
                     raise
@@ -65,12 +71,26 @@ class RedisSource(Source):
         elif self._after is None:
             newest = await self._redis.xrevrange(self._key, count=1)
             self._after = _text(newest[0][0]) if newest else FIRST_ID
-        else:
+        elif self._floor is None:
             await self._redis.ping()
+        else:
+            self._after = await self._where_it_left_off(self._after, self._floor)
+        self._floor = self._floor or self._after
         self._answered = True
 
+    async def _where_it_left_off(self, after: str, floor: str) -> str:
+        """Where to read on behind a failover: a new primary may lack the last entries that were read,
+        and number its own from its own clock. What comes again is known by the entries' ids.
+        """
+        if await self._redis.xrange(self._key, after, after, count=1):
+            return after
+        if not await self._redis.xrevrange(self._key, after, "-", count=1):
+            return after  # it was trimmed, or has become empty
+        milliseconds, _ = _place(after)
+        return max(f"{max(milliseconds - REREAD_MS, 0)}-0", floor, key=_place)
+
     async def exists(self) -> bool:
-        client = redis_client.client(self._url, "redis.asyncio")
+        client = await self._new_client()
         try:
             return bool(await client.exists(self._key))
         finally:
@@ -88,7 +108,12 @@ class RedisSource(Source):
             entries = await self._read_as_member(self._own_after)
             self._own_after = entries[-1].cursor if entries else None
             return entries
-        return await self._claim() or await self._read_as_member(">", self._block_ms)
+        return await self._claim() or await self._read_new()
+
+    async def _read_new(self) -> list[Entry]:
+        entries = await self._read_as_member(">", self._block_ms)
+        self._newest = entries[-1].cursor if entries else self._newest
+        return entries
 
     async def acknowledge(self, entry: Entry) -> None:
         await self._redis.xack(self._key, self._group, entry.cursor)
@@ -141,8 +166,14 @@ class RedisSource(Source):
             with contextlib.suppress(Exception):
                 await client.aclose()
 
+    async def _new_client(self) -> KeyClient:
+        await find_async(self._servers)
+        if self._servers.kind == "cluster":
+            self._key = key_on_cluster(self._options.target)
+        return KeyClient(self._servers, self._key)
+
     @property
-    def _redis(self) -> Any:
+    def _redis(self) -> KeyClient:
         if self._client is None:
             raise ConnectionError("not connected")
         return self._client
@@ -190,8 +221,9 @@ def _unread(stream: Any, delivered: bytes) -> int | None:
     return int(stream["length"]) if _place(first[0]) > group_at else None
 
 
-def _place(entry_id: bytes | str) -> tuple[int, ...]:
-    return tuple(map(int, _text(entry_id).split("-")))
+def _place(entry_id: bytes | str) -> tuple[int, int]:
+    milliseconds, _, number = _text(entry_id).partition("-")
+    return int(milliseconds), int(number or 0)
 
 
 def _entries(reply: Any) -> list[Entry]:

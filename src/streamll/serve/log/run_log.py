@@ -29,7 +29,7 @@ from streamll.serve.log.frames import EntryJSON, Item, items_of
 from streamll.serve.log.index import LISTED_RUNS, RunIndex
 from streamll.serve.log.tail import RETRY_S, LogTail
 
-SHORT_READ_IS_THE_END = ("sqlite:", "redis:", "rediss:", "unix:")
+SHORT_READ_IS_THE_END = ("sqlite:", "redis", "unix:")
 CLOCK_SKEW_S = 2.0
 """How far the clocks of the machines that write a log may differ."""
 
