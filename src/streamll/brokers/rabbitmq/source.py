@@ -232,15 +232,16 @@ class RabbitMQSource(Source):
         return entries
 
     async def _messages(self) -> list[Any]:
-        """What has arrived; nothing after ``read_timeout``, or where the log ends."""
+        """What has arrived; nothing after ``read_timeout``, or behind the log's end."""
         messages: list[Any] = []
-        if self._arrived.empty():
-            if self._options.waits:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    timeout = self._options.read_timeout
-                    messages.append(await asyncio.wait_for(self._arrived.get(), timeout))
-            elif self._after is not None and self._after < self._end:
-                messages.append(await _coming(self._arrived))
+        if not self._options.waits:
+            if self._after is None or self._after >= self._end:
+                return []
+            messages.append(await _coming(self._arrived))
+        elif self._arrived.empty():
+            with contextlib.suppress(asyncio.TimeoutError):
+                timeout = self._options.read_timeout
+                messages.append(await asyncio.wait_for(self._arrived.get(), timeout))
         while not self._arrived.empty() and len(messages) < READ_BATCH_ENTRIES:
             messages.append(self._arrived.get_nowait())
         return messages
