@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from pathlib import Path
 
 import pytest
 from profiles import THOROUGH
@@ -30,16 +31,19 @@ from brokers.load import (
 )
 from brokers.rabbitmq_nodes import RabbitMQCluster, url_of
 from brokers.sample_runs import BOUND, ends, make_run, plain, read_log
-from brokers.servers import wait_until
+from brokers.servers import NEWER_RABBITMQ, wait_until
 from streamll.sinks import RabbitMQSink
 
 RUNS = 20
 ROUNDS = 6 if THOROUGH else 1
 
 
-@pytest.fixture(scope="module")
-def started(tmp_path_factory):
-    cluster = available(lambda: RabbitMQCluster(tmp_path_factory.mktemp("cluster")))
+ROOTS = [Path("/"), *([NEWER_RABBITMQ] if THOROUGH and NEWER_RABBITMQ.exists() else [])]
+
+
+@pytest.fixture(scope="module", params=ROOTS, ids=lambda root: root.name or "installed")
+def started(request, tmp_path_factory):
+    cluster = available(lambda: RabbitMQCluster(tmp_path_factory.mktemp("cluster"), request.param))
     yield cluster
     cluster.stop()
 

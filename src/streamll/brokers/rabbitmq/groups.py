@@ -45,6 +45,9 @@ JOIN_TIMEOUT_S = 2.0
 HISTORY_POLL_S = 0.25
 """How often a member checks whether the history is empty for good."""
 
+RETURN_S = 0.5
+"""How long a queue may take to notice lost connections, once it has a leader."""
+
 MARKER = b'{"v":1,"events":[]}'
 
 
@@ -109,7 +112,9 @@ class GroupMember:
                 await self._complete_history()
             async with self._connection.channel() as declaring:
                 await self._declare_live(declaring)
-            self._created = True
+            comes_back, self._created = self._created, True
+            if comes_back:
+                await self._wait_for_returned()
             history = await queue_counts(self._connection, self._history)
             if history is not None:
                 await self._consume(self._history)
@@ -122,6 +127,26 @@ class GroupMember:
             await asyncio.sleep(HISTORY_POLL_S)
             if self._quiet:
                 await self._leave_history()
+
+    async def _wait_for_returned(self) -> None:
+        """Until the queues have taken back what this member's lost connection held.
+
+        They give that first then. Whoever consumes before gets later entries of the same runs first,
+        as where a node was killed and the queue's next leader is told of the consumer that comes back
+        before it has noticed the one that is gone.
+        """
+        from aiormq.exceptions import ChannelAccessRefused
+
+        channel = await self._connection.channel(publisher_confirms=True)
+        for name in (self._history, self._live):
+            if await queue_counts(self._connection, name) is not None:
+                with contextlib.suppress(ChannelAccessRefused):  # this is no reason not to consume
+                    marker = _persistent(MARKER)  # a leader confirms it, as soon as there is one
+                    send = channel.default_exchange.publish
+                    await send(marker, name, timeout=REPLY_TIMEOUT_S)
+        await asyncio.sleep(RETURN_S)
+        with contextlib.suppress(Exception):
+            await channel.close()
 
     async def _consume(self, name: str) -> None:
         queue = await self._channel.get_queue(name, ensure=False)

@@ -128,18 +128,19 @@ class RabbitMQSource(Source):
         if loop is None or self._connection is None:
             raise ConnectionError("not connected")
 
-        async def run() -> T:
+        async def run() -> tuple[T] | None:
             try:
-                return await call(*arguments)
+                return (await call(*arguments),)
             except asyncio.CancelledError:
                 if self._loop is loop:
                     raise
-                # The connection was closed, and aio-pika would have waited for ever. This is a
-                # failure of the broker: a cancellation would end whoever waits for it.
-                raise ConnectionError("disconnected meanwhile") from None
+                # The connection was closed, and aio-pika would have waited for ever.
+                return None
 
-        result: T = await loop.run(run())
-        return result
+        result: tuple[T] | None = await loop.run(run())
+        if result is None:  # not a cancellation, which would end whoever waits for this
+            raise ConnectionError("disconnected meanwhile")
+        return result[0]
 
     # --- on the connection's loop ---------------------------------------------------------------
 
