@@ -26,6 +26,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from streamll.brokers.rabbitmq import client as rabbitmq_client
 from streamll.brokers.source import READ_BATCH_ENTRIES, SourceOptions
 
 DELIVERY_LIMIT = 100
@@ -44,6 +45,10 @@ JOIN_TIMEOUT_S = 2.0
 
 HISTORY_POLL_S = 0.25
 """How often a member checks whether the history is empty for good."""
+
+LEADER_TIMEOUT_S = 5.0
+"""How long a member that comes back waits for its queues to have leaders; in an alarm they confirm
+nothing."""
 
 RETURN_S = 0.5
 """How long a queue may take to notice lost connections, once it has a leader."""
@@ -66,16 +71,25 @@ class GroupMember:
         self._connection: Any = None
         self._channel: Any = None
         self._deliver: Callable[[Any], Awaitable[None]]
+        self._connect_again: Callable[[], Awaitable[Any]]
         self._following: asyncio.Task[None]
         self._consumers: dict[str, str] = {}  # queue to consumer tag
         self._held: dict[int, str] = {}  # unacknowledged delivery tag to consumer tag
         self._quiet = False  # nothing has been delivered since the history was checked
 
     async def join(
-        self, connection: Any, channel: Any, deliver: Callable[[Any], Awaitable[None]]
+        self,
+        connection: Any,
+        channel: Any,
+        deliver: Callable[[Any], Awaitable[None]],
+        connect_again: Callable[[], Awaitable[Any]],
     ) -> None:
-        """Have the group's messages delivered: soon, or once its history has been copied."""
+        """Have the group's messages delivered: soon, or once its history has been copied.
+
+        ``connect_again`` opens another connection to the same node.
+        """
         self._connection, self._channel, self._deliver = connection, channel, deliver
+        self._connect_again = connect_again
         self._consumers, self._held = {}, {}
         started = asyncio.Event()
         copies = await self._history_is_incomplete()
@@ -135,18 +149,24 @@ class GroupMember:
         as where a node was killed and the queue's next leader is told of the consumer that comes back
         before it has noticed the one that is gone.
         """
-        from aiormq.exceptions import ChannelAccessRefused
-
-        channel = await self._connection.channel(publisher_confirms=True)
-        for name in (self._history, self._live):
-            if await queue_counts(self._connection, name) is not None:
-                with contextlib.suppress(ChannelAccessRefused):  # this is no reason not to consume
-                    marker = _persistent(MARKER)  # a leader confirms it, as soon as there is one
-                    send = channel.default_exchange.publish
-                    await send(marker, name, timeout=REPLY_TIMEOUT_S)
+        with contextlib.suppress(Exception):  # there are other reasons not to be told
+            await asyncio.wait_for(self._reach_leaders(), LEADER_TIMEOUT_S)
         await asyncio.sleep(RETURN_S)
-        with contextlib.suppress(Exception):
-            await channel.close()
+
+    async def _reach_leaders(self) -> None:
+        """Return once the queues have leaders, which confirm what they are sent.
+
+        Over a connection of its own: RabbitMQ does not listen to one that has published while there is
+        an alarm, and so to no acknowledgements.
+        """
+        connection = await self._connect_again()
+        try:
+            channel = await connection.channel(publisher_confirms=True)
+            for name in (self._history, self._live):
+                if await queue_counts(connection, name) is not None:
+                    await channel.default_exchange.publish(_persistent(MARKER), name)
+        finally:
+            await rabbitmq_client.close(connection)
 
     async def _consume(self, name: str) -> None:
         queue = await self._channel.get_queue(name, ensure=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
@@ -163,7 +164,8 @@ class RabbitMQSource(Source):
         self._channel = await self._connection.channel()
         await self._channel.set_qos(prefetch_count=READ_BATCH_ENTRIES)
         if self._group is not None:
-            await self._group.join(self._connection, self._channel, self._arrived.put)
+            again = functools.partial(rabbitmq_client.connect, node, self._address.heartbeat)
+            await self._group.join(self._connection, self._channel, self._arrived.put, again)
         elif not await self._appeared():
             self._after = -1 if self._after is None else self._after  # all it will have is new
         watching = rabbitmq_client.watch(self._channel, self._address.heartbeat)
