@@ -159,8 +159,7 @@ class RabbitMQSource(Source):
         if self._group is not None:  # it is kept beside the log
             await _declare_log(self._connection, self._options.target, self._address.log_arguments)
         self._answered = True
-        self._channel = await self._connection.channel()
-        await self._channel.set_qos(prefetch_count=READ_BATCH_ENTRIES)
+        self._channel = await self._open_channel()
         if self._group is not None:
             await self._group.join(self._connection, self._channel, self._arrived.put)
         elif not await self._appeared():
@@ -170,14 +169,29 @@ class RabbitMQSource(Source):
         # Its error is retrieved, so that one abandoned with its connection logs nothing.
         self._watching.add_done_callback(lambda task: task.cancelled() or task.exception())
 
+    async def _open_channel(self) -> Any:
+        channel = await self._connection.channel()
+        await channel.set_qos(prefetch_count=READ_BATCH_ENTRIES)
+        return channel
+
     async def _appeared(self) -> bool:
         """Begin to consume the log, if there is one now."""
+        from aiormq.exceptions import ChannelPreconditionFailed
+
+        awaited = self._awaits_log
         self._awaits_log = await queue_counts(self._connection, self._queue) is None
+        if not self._awaits_log:
+            try:
+                await self._consume(self._channel, self._arrived, self._offset_spec())
+            except ChannelPreconditionFailed:
+                if not awaited:
+                    raise
+                # It is being created: it has a name, and no node yet that has its messages.
+                self._awaits_log, self._look_s = True, 0.0
+                self._channel = await self._open_channel()
         if self._awaits_log:
             self._look_s = min(max(LOOK_S[0], 2 * self._look_s), LOOK_S[1])
             self._look_at = time.monotonic() + self._look_s
-        else:
-            await self._consume(self._channel, self._arrived, self._offset_spec())
         return not self._awaits_log
 
     async def _appears(self) -> bool:

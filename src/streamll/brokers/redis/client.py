@@ -46,7 +46,8 @@ def checked_place(url: str) -> Place:
     except TypeError as error:
         option = str(error).rpartition("argument ")[2].strip("'")
         if option.startswith("ssl_") and not url.startswith("rediss"):
-            reason = f"{place.shown!r} has no option {option!r}; for TLS it begins with rediss"
+            scheme = url.partition("://")[0].replace("redis", "rediss")
+            reason = f"{place.shown!r} has no option {option!r}; for TLS it begins with {scheme}://"
         else:
             known = redis.connection.URL_QUERY_ARGUMENT_PARSERS
             reason = no_option(url, option, [*OPTIONS, *known, *_CERTIFICATE_OPTIONS])

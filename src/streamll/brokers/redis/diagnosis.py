@@ -15,6 +15,12 @@ _REPLICA = Diagnosis(
     "or redis+sentinel:// or redis+cluster://, which find it",
     fatal=True,
 )
+_MOVED = Diagnosis(
+    "it is a node of a cluster and another has the key; "
+    "redis+cluster://host:port,host:port/ finds that one",
+    fatal=True,
+)
+_NO_PRIMARY = Diagnosis("a part of the cluster has no primary")
 _BY_CLASS = {
     "OutOfMemoryError": _OUT_OF_MEMORY,
     "AuthenticationError": _UNAUTHENTICATED,
@@ -23,14 +29,12 @@ _BY_CLASS = {
     "InvalidResponse": Diagnosis(
         "it speaks another protocol; is it redis:// or rediss://?", fatal=True
     ),
-    "MovedError": Diagnosis(
-        "it is a node of a cluster and another has the key; "
-        "redis+cluster://host:port,host:port/ finds that one",
-        fatal=True,
-    ),
-    "ClusterDownError": Diagnosis("CLUSTERDOWN: a part of the cluster has no primary"),
+    "MovedError": _MOVED,
+    "ClusterDownError": _NO_PRIMARY,
 }
 _BY_CODE = {  # the first word of replies that redis-py has no class for
+    "MOVED": _MOVED,
+    "CLUSTERDOWN": _NO_PRIMARY,
     "OOM": _OUT_OF_MEMORY,
     "NOAUTH": _UNAUTHENTICATED,
     "WRONGPASS": _UNAUTHENTICATED,

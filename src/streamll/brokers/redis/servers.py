@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 from collections.abc import Callable, Coroutine, Generator, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamll.brokers.redis import client as redis_client
 from streamll.brokers.redis.client import NoPrimary, WrongServer
@@ -22,6 +23,24 @@ MAX_REDIRECTIONS = 5
 
 Question = tuple[str, tuple[str, ...]]
 """The URL of a server, and a command for it."""
+
+
+class Redirection(NamedTuple):
+    """MOVED, which is ``for_good``, or ASK. No ``host``: that of the node which says so."""
+
+    for_good: bool
+    slot: int
+    host: str
+    port: int
+
+
+def redirection(error: Exception) -> Redirection | None:
+    """What a node has answered, if that is who has the key. redis-py has classes for it only from 6 on
+    that a client of one server knows, and those leave out the first word.
+    """
+    first = {"MovedError": "MOVED ", "AskError": "ASK "}.get(type(error).__name__, "")
+    found = re.fullmatch(r"(MOVED|ASK) (\d+) (.*):(\d+)", f"{first}{error}")
+    return found and Redirection(found[1] == "MOVED", int(found[2]), found[3], int(found[4]))
 
 
 class Servers:
@@ -54,17 +73,15 @@ class Servers:
                 return address
         raise NoPrimary("a part of the cluster has no primary")
 
-    def redirected(self, error: Any, by: Address | None) -> Address | None:
+    def redirected(self, to: Redirection, by: Address | None) -> Address | None:
         """A node has answered MOVED, which is remembered, or ASK: then who is to be asked."""
-        from redis.exceptions import MovedError
-
-        host = error.host or (by.host if by else self.place.hosts[0].host)
-        to = Address(host, error.port)
-        if not isinstance(error, MovedError):
-            return to
+        host = to.host or (by.host if by else self.place.hosts[0].host)
+        address = Address(host, to.port)
+        if not to.for_good:
+            return address
         self.kind = "cluster"
-        self._shards = [(error.slot_id, error.slot_id, to), *self._shards]
-        self._nodes = tuple(dict.fromkeys([to, *self._nodes]))
+        self._shards = [(to.slot, to.slot, address), *self._shards]
+        self._nodes = tuple(dict.fromkeys([address, *self._nodes]))
         return None
 
     def forget(self) -> None:
@@ -183,6 +200,14 @@ def at(address: Address | None, error: Exception, what: str = "") -> Exception:
     return error
 
 
+def _is_misplaced(error: Exception) -> bool:
+    """Whether another server may have the key by now: this one is away, a replica, or alone."""
+    from redis.exceptions import ReadOnlyError, ResponseError
+
+    answers = isinstance(error, ResponseError) and not isinstance(error, ReadOnlyError)
+    return not answers or "CLUSTERDOWN" in str(error) or type(error).__name__ == "ClusterDownError"
+
+
 @contextlib.contextmanager
 def blaming(address: Address | None) -> Iterator[None]:
     """Errors say from now on that they happened at this address."""
@@ -277,8 +302,6 @@ class KeyClient:
                 await client.aclose()
 
     async def _run(self, command: str, *args: Any, **options: Any) -> Any:
-        from redis.exceptions import AskError, ClusterDownError, ReadOnlyError, ResponseError
-
         asked = address = None
         for _ in range(MAX_REDIRECTIONS):
             try:
@@ -286,16 +309,23 @@ class KeyClient:
                 if asked is not None:
                     return await self._run_asking(asked, command, *args, **options)
                 return await getattr(self._client(address), command)(*args, **options)
-            except AskError as error:
-                asked = self._servers.redirected(error, address)
             except Exception as error:
-                at(address, error)
-                lives = isinstance(error, ResponseError)
-                if not lives or isinstance(error, (ClusterDownError, ReadOnlyError)):
-                    self._servers.forget()
-                raise
+                to = redirection(error)
+                if to is None and self._has_left(error):
+                    asked = None
+                elif to is None:
+                    if _is_misplaced(error):
+                        self._servers.forget()
+                    at(address, error)
+                    raise
+                else:
+                    asked = self._servers.redirected(to, address)
         self._servers.forget()
         raise NoPrimary(f"the cluster has sent a command elsewhere {MAX_REDIRECTIONS} times")
+
+    def _has_left(self, error: Exception) -> bool:
+        """The key was moved away from under a waiting ``XREADGROUP``. Asked again the node says where to."""
+        return self._servers.kind == "cluster" and str(error).startswith("UNBLOCKED")
 
     async def _run_asking(self, address: Address, command: str, *args: Any, **options: Any) -> Any:
         """``ASKING`` holds for the connection's next command, so it has one of its own."""

@@ -21,6 +21,7 @@ from streamll.brokers.redis.servers import (
     blaming,
     find,
     key_on_cluster,
+    redirection,
 )
 from streamll.brokers.redis.urls import Address
 from streamll.brokers.send_buffer import PendingEntry
@@ -181,8 +182,6 @@ class RedisTransport(Transport):
             self._channel = Channel(url, writing, servers.without_replicas)
 
     def send(self, entries: list[PendingEntry]) -> None:
-        from redis.exceptions import AskError
-
         keys: dict[str, list[bytes]] = {}
         for entry in entries:
             keys.setdefault(fill(self._template, entry), []).append(entry.body)
@@ -194,8 +193,8 @@ class RedisTransport(Transport):
             self._servers.forget()
             raise
         for error in refused.values():
-            if isinstance(error, AskError):  # a node of a cluster, which has not said so before
-                self._servers.redirected(error, None)
+            if to := redirection(error):  # a node of a cluster, which has not said so before
+                self._servers.redirected(to, self._address)
             self._servers.forget()
             raise error
 
@@ -324,15 +323,13 @@ class _Attempt:
                     self._take(key, address, refused.get(key))
 
     def _take(self, key: str, address: Address, error: Exception | None) -> None:
-        from redis.exceptions import AskError
-
         if error is None:
             self.confirmed.append(key)
-        elif isinstance(error, AskError):
+        elif to := redirection(error):
             self.redirection = error
-            to = self._transport.servers.redirected(error, address)
-            if to is not None:
-                self.asked[key] = to
+            asked = self._transport.servers.redirected(to, address)
+            if asked is not None:
+                self.asked[key] = asked
         else:
             self.failure = at(address, error)
 

@@ -56,8 +56,9 @@ class RunLog:
     def __init__(self, url: str, *, away_s: float = AWAY_S, lost_s: float = 60.0) -> None:
         self.url = url
         self.away_s = away_s
-        self.sink = open_sink(url)
-        assert isinstance(self.sink, BrokerSink)
+        sink = open_sink(url)
+        assert isinstance(sink, BrokerSink)
+        self.sink = sink
         self.index = RunIndex(lost_s)
         self.tail = LogTail(url, self.sink, self.index)
         self.buffer, self.buffers = self.tail.buffer, self.tail.buffers
