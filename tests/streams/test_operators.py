@@ -195,23 +195,22 @@ def test_leaving_closes_an_async_source(name):
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_a_cancelled_read_loses_nothing(name):
-    timeouts = 0
+    timeouts = asyncio.Semaphore(0)
 
     async def words():
-        for number, word in enumerate(("one ", "two ", "three "), 1):
-            while timeouts < 2 * number:
-                await asyncio.sleep(0.001)
+        for word in ("one ", "two ", "three "):
+            await timeouts.acquire()
+            await timeouts.acquire()
             yield word
 
     async def main():
-        nonlocal timeouts
         stream, got = aiter(OPERATORS[name](words())), []
         while True:
             try:
                 item = await asyncio.wait_for(anext(stream), 0.01)
                 got.extend(item if isinstance(item, list) else [item])
             except asyncio.TimeoutError:
-                timeouts += 1
+                timeouts.release()
             except StopAsyncIteration:
                 return got
 
