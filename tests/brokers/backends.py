@@ -18,11 +18,11 @@ BACKENDS = ["sqlite", "redis", "rabbitmq"]
 SERVERLESS = {"sqlite": "sqlite:///{folder}/log.db"}
 """URLs of the brokers that need no server; ``shared`` starts the others."""
 COMPATIBLE_BACKENDS = ["valkey"] if sys.version_info >= (3, 11) else []  # the wheel begins there
-"""Servers of another's protocol: they run the contract and fault tests only."""
+"""Servers of another's protocol, or of another version: they run the contract and fault tests only."""
+if THOROUGH and servers.NEWER_RABBITMQ.exists():
+    COMPATIBLE_BACKENDS.append("rabbitmq-newer")
 CLUSTERS = ["redis-cluster", *(["redis-sentinel", "rabbitmq-cluster"] if THOROUGH else [])]
 """Groups of servers that are one broker: they run the contract, and fault tests of their own."""
-if THOROUGH and servers.NEWER_RABBITMQ.exists():
-    CLUSTERS.append("rabbitmq-newer")
 
 _numbers = itertools.count()
 
