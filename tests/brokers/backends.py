@@ -20,11 +20,11 @@ SERVERLESS = {"sqlite": "sqlite:///{folder}/log.db"}
 COMPATIBLE_BACKENDS = ["valkey"] if sys.version_info >= (3, 11) else []  # the wheel begins there
 """Servers of another's protocol, or of another version: they run the contract and fault tests only."""
 CLUSTERS = ["redis-cluster"]
-if THOROUGH and servers.NEWER_RABBITMQ.exists():
-    COMPATIBLE_BACKENDS.append("rabbitmq-newer")
+"""Groups of servers that are one broker: they run the contract, and fault tests of their own."""
 if THOROUGH:
     CLUSTERS += ["redis-sentinel", "redis-shards", "rabbitmq-cluster"]
-"""Groups of servers that are one broker: they run the contract, and fault tests of their own."""
+if THOROUGH and servers.NEWER_RABBITMQ.exists():
+    COMPATIBLE_BACKENDS.append("rabbitmq-newer")
 
 _numbers = itertools.count()
 

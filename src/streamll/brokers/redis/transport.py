@@ -158,6 +158,8 @@ class Replicas:
     def wait_command(self) -> list[bytes]:
         self._waits = self._count > 0 and time.monotonic() >= self._look_at
         timeout_ms = LOOK_MS if self._server in self._alone else WAIT_MS
+        if self._connection.socket_timeout:  # its reply comes before the connection counts as lost
+            timeout_ms = min(timeout_ms, int(500 * self._connection.socket_timeout))
         return [self._wait(timeout_ms)] if self._waits else []
 
     def read_reply(self) -> None:
